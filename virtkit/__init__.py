@@ -1,0 +1,1 @@
+"""virtkit: one spec, any virtualization type, through libvirt."""

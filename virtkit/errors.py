@@ -1,0 +1,66 @@
+"""The errors that virtkit raises for its users: what happened, where, why, and what cures it.
+
+Holds words only. It must never print, exit or know libvirt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class VirtkitError(Exception):
+    """Something failed on the way; running again goes on from there.
+
+    Args:
+        what: one line that names the object and what happened to it.
+        cure: what the reader can do about it; never empty.
+        why: the cause, often libvirt's own words.
+        where: ``FILE:LINE:COL PATH`` for a spec, else host and guest.
+
+    Attributes:
+        exit_code: the process exit code of the command line for this error.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, cure: str, why: str = "", where: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.cure = cure
+        self.why = why
+        self.where = where
+
+    def as_dict(self) -> dict[str, str | int]:
+        """The error as the ``error`` object of the JSON output."""
+        return {
+            "what": self.what,
+            "where": self.where,
+            "why": self.why,
+            "cure": self.cure,
+            "code": self.exit_code,
+        }
+
+    def every(self) -> Sequence[VirtkitError]:
+        """This error, or all the errors that it stands for."""
+        return [self]
+
+
+class RequestError(VirtkitError):
+    """The request or the spec is wrong, consent is missing, or something of others is in the way.
+
+    Nothing was touched.
+    """
+
+    exit_code = 2
+
+
+class SpecErrors(RequestError):
+    """All errors of one spec, reported at once. ``errors`` is never empty."""
+
+    def __init__(self, errors: Sequence[RequestError]) -> None:
+        first = errors[0]
+        super().__init__(first.what, cure=first.cure, why=first.why, where=first.where)
+        self.errors = list(errors)
+
+    def every(self) -> Sequence[VirtkitError]:
+        return self.errors
