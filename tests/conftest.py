@@ -1,0 +1,54 @@
+"""What all tests share: `--regen`, and the rule that CI skips nothing but what needs a KVM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regen",
+        action="store_true",
+        help="write what the cases expect from what they get; people review the difference",
+    )
+
+
+@pytest.fixture(scope="session")
+def regen(request: pytest.FixtureRequest) -> bool:
+    """Whether expected files are to be rewritten."""
+    return bool(request.config.getoption("--regen"))
+
+
+def _fail_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    report.outcome = "failed"
+    report.longrepr = f"{report.nodeid} does not run here, and in CI that is a failure. {why}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI only a test marked `needs_kvm` may be skipped."""
+    report = yield
+    expected = hasattr(report, "wasxfail") or item.get_closest_marker("needs_kvm")
+    if IN_CI and report.skipped and not expected:
+        _fail_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In CI no module is skipped as a whole (`importorskip`)."""
+    report = yield
+    if IN_CI and report.skipped:
+        _fail_skipped(report)
+    return report

@@ -1,0 +1,108 @@
+"""Which subnet, MAC and address everything gets: derived from names, never drawn.
+
+Pure arithmetic; the same input gives the same answer on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Collection, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from typing import TypeVar
+
+from virtkit.errors import RequestError
+
+Link = TypeVar("Link")
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:virtkit:1")
+
+
+def identity(*names: str) -> str:
+    """The UUID of the object that ``names`` name, as text."""
+    return str(uuid.uuid5(_NAMESPACE, "/".join(names)))
+
+
+def mac(*names: str, taken: Collection[str] = ()) -> str:
+    """A MAC in QEMU's range 52:54:00, derived from ``names`` and not in ``taken``."""
+    for attempt in range(256):
+        digest = hashlib.sha256("/".join((*names, str(attempt))).encode()).digest()
+        candidate = "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
+        if candidate not in taken:
+            return candidate
+    raise RequestError(  # 256 clashes in a row: the range is as good as full
+        "no free MAC address", cure="give the guest's network link a `mac:` of its own"
+    )
+
+
+def slaac(prefix: str, hardware: str) -> str:
+    """The IPv6 address that a guest with MAC ``hardware`` gives itself (EUI-64, RFC 4291)."""
+    octets = bytes.fromhex(hardware.replace(":", ""))
+    suffix = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(IPv6Network(prefix)[int.from_bytes(suffix, "big")])
+
+
+def _candidates(name: str) -> Iterator[IPv4Network]:
+    """All /24 of 10.64.0.0/10, in an order of their own for each name."""
+    start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    for step in range(64 * 256):
+        second, third = divmod((start + step) % (64 * 256), 256)
+        yield IPv4Network((f"10.{64 + second}.{third}.0", 24))
+
+
+def free_subnet(name: str, used: Collection[str]) -> str:
+    """A /24 for the network ``name`` that overlaps none of ``used``."""
+    occupied = [IPv4Network(each) for each in used]
+    for candidate in _candidates(name):
+        if not any(candidate.overlaps(each) for each in occupied):
+            return str(candidate)
+    raise RequestError(
+        f"no free /24 for network {name}", cure="give the network a `cidr:` that is free"
+    )
+
+
+def dynamic_range(cidr: str) -> tuple[str, str]:
+    """The last quarter of a subnet: what DHCP gives to machines that virtkit doesn't know."""
+    network = IPv4Network(cidr)
+    first = network.num_addresses - max(network.num_addresses // 4, 2)
+    return str(network[first]), str(network[-2])
+
+
+def allocate(
+    cidr: str,
+    wanted: Mapping[Link, str | None],
+    *,
+    kept: Mapping[Link, str],
+    dynamic: tuple[str, str] | None,
+) -> dict[Link, str]:
+    """An address in ``cidr`` for every link: the wanted one, else the kept one, else a free one.
+
+    Free ones come from outside the ``dynamic`` range (first, last) as long as there are any.
+    """
+    network = IPv4Network(cidr)
+    answer = {link: address for link, address in wanted.items() if address is not None}
+    for link in wanted:
+        usable = link in kept and IPv4Address(kept[link]) in network
+        if link not in answer and usable and kept[link] not in answer.values():
+            answer[link] = kept[link]
+    free = _free(network, {IPv4Address(each) for each in answer.values()}, dynamic)
+    for link in wanted:
+        if link in answer:
+            continue
+        address = next(free, None)
+        if address is None:
+            raise RequestError(
+                f"subnet {cidr} is full", cure="give the network a larger `cidr:`"
+            )
+        answer[link] = str(address)
+    return answer
+
+
+def _free(
+    network: IPv4Network, taken: Collection[IPv4Address], dynamic: tuple[str, str] | None
+) -> Iterator[IPv4Address]:
+    first, last = (IPv4Address(each) for each in dynamic or ("0.0.0.0", "0.0.0.0"))
+    for inside in (False, True):
+        for each in network.hosts():
+            if each != network[1] and each not in taken and (first <= each <= last) is inside:
+                yield each

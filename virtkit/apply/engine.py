@@ -1,0 +1,207 @@
+"""The step graph: runs what is ready, in threads, and skips what hangs on a failure.
+
+Knows nothing of guests. It must never start a step whose predecessors are not done.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from typing import Any, Literal
+
+from virtkit.errors import VirtkitError
+
+#: An object and the name of one of its steps.
+Key = tuple[str, str]
+Say = Callable[[str], None]
+Outcome = Literal["done", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing done to one object.
+
+    Attributes:
+        run: does it; its argument takes lines of progress.
+        after: steps that must be done before; unknown keys don't count.
+        waits: it mostly waits for others, so it does not count against ``parallel``.
+    """
+
+    object: str
+    name: str
+    host: str
+    run: Callable[[Say], None]
+    after: tuple[Key, ...] = ()
+    waits: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.object, self.name
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a step. ``elapsed`` in seconds since the step began."""
+
+    kind: Literal["planned", "started", "progress", "done", "failed", "skipped"]
+    object: str
+    step: str
+    elapsed: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a step ended."""
+
+    object: str
+    host: str
+    step: str
+    outcome: Outcome
+    elapsed: float
+    error: VirtkitError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "object": self.object,
+            "host": self.host,
+            "step": self.step,
+            "outcome": self.outcome,
+            "elapsed": round(self.elapsed, 3),
+            "error": self.error.as_dict() if self.error else None,
+        }
+
+
+@dataclass
+class Report:
+    """How a run ended. ``elapsed`` in seconds."""
+
+    environment: str
+    results: list[Result] = field(default_factory=list)
+    elapsed: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return not self.interrupted and all(each.outcome == "done" for each in self.results)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of ``up --json``."""
+        return {
+            "environment": self.environment,
+            "ok": self.ok,
+            "elapsed": round(self.elapsed, 3),
+            "steps": [each.as_dict() for each in self.results],
+        }
+
+
+def run(
+    environment: str,
+    steps: Sequence[Step],
+    *,
+    parallel: int,
+    tell: Callable[[Event], None] = lambda _: None,
+) -> Report:
+    """Runs all steps; ``tell`` is called from their threads, one call at a time.
+
+    A step that raises VirtkitError has failed, what is after it is skipped, the rest goes on.
+    On KeyboardInterrupt no new step starts, those under way are awaited.
+    """
+    return _Run(environment, steps, parallel, tell).go()
+
+
+class _Run:
+    def __init__(
+        self,
+        environment: str,
+        steps: Sequence[Step],
+        parallel: int,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.report = Report(environment)
+        self._steps = {step.key: step for step in steps}
+        self._busy = threading.Semaphore(max(parallel, 1))
+        self._telling = threading.Lock()
+        self._tell = tell
+        self._failed: set[Key] = set()
+        self._stopping = False
+
+    def go(self) -> Report:
+        began = time.monotonic()
+        graph = TopologicalSorter(
+            {
+                key: [each for each in step.after if each in self._steps]
+                for key, step in self._steps.items()
+            }
+        )
+        graph.prepare()
+        for step in self._steps.values():
+            self._event("planned", step)
+        # a thread each: what bounds the work is the semaphore, not the pool
+        with ThreadPoolExecutor(max_workers=max(len(self._steps), 1)) as pool:
+            try:
+                self._drain(graph, pool)
+            except KeyboardInterrupt:
+                self._stopping = True
+                self.report.interrupted = True
+        self.report.elapsed = time.monotonic() - began
+        return self.report
+
+    def _drain(self, graph: TopologicalSorter[Key], pool: ThreadPoolExecutor) -> None:
+        running: dict[Future[None], Key] = {}
+        while graph.is_active():
+            for key in graph.get_ready():
+                running[pool.submit(self._one, self._steps[key])] = key
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()  # a fault of ours, not of the step, ends the run
+                graph.done(running.pop(future))
+
+    def _one(self, step: Step) -> None:
+        if step.waits:
+            self._unless_blocked(step)
+        else:
+            with self._busy:
+                self._unless_blocked(step)
+
+    def _unless_blocked(self, step: Step) -> None:
+        blocker = next((each for each in step.after if each in self._failed), None)
+        if blocker is not None or self._stopping:
+            why = f"{blocker[0]}: {blocker[1]} failed" if blocker else "interrupted"
+            self._end(step, "skipped", 0.0, None, why)
+        else:
+            self._work(step)
+
+    def _work(self, step: Step) -> None:
+        began = time.monotonic()
+
+        def say(line: str) -> None:
+            if self._stopping and step.waits:
+                raise VirtkitError("interrupted", cure="run again: it goes on from here")
+            self._event("progress", step, time.monotonic() - began, line)
+
+        self._event("started", step)
+        try:
+            step.run(say)
+        except VirtkitError as error:
+            self._end(step, "failed", time.monotonic() - began, error, error.what)
+        else:
+            self._end(step, "done", time.monotonic() - began, None, "")
+
+    def _end(
+        self, step: Step, outcome: Outcome, elapsed: float, error: VirtkitError | None, why: str
+    ) -> None:
+        if outcome != "done":
+            self._failed.add(step.key)
+        self.report.results.append(
+            Result(step.object, step.host, step.name, outcome, elapsed, error)
+        )
+        self._event(outcome, step, elapsed, why)
+
+    def _event(self, kind: Any, step: Step, elapsed: float = 0.0, message: str = "") -> None:
+        with self._telling:
+            self._tell(Event(kind, step.object, step.name, elapsed, message))

@@ -1,0 +1,96 @@
+"""The shape of a driver: how one hypervisor differs from the others, as data.
+
+A driver must never connect to anything; what is *done* differently is named here
+and stands once in host.py, reach.py or apply/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from virtkit.facts import HostFacts
+
+#: How a guest is asked to stop, tried in this order before the plug is pulled.
+Stop = Literal["acpi", "initctl", "poweroff"]
+#: How a command gets into a guest, tried in this order.
+Exec = Literal["namespaces", "agent", "ssh"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a host can't run a driver's guests, and what mends it."""
+
+    why: str
+    cure: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """One guest type.
+
+    Attributes:
+        word: the spec's ``type:``.
+        model: the article's name for this kind of virtualization.
+        scheme: the libvirt URI's scheme.
+        domain_type: ``<domain type=…>``.
+        template: the file under templates/ that renders its domain XML.
+        root: ``disk`` (a block device of its own) or ``layer`` (a writable layer
+            over the shared image).
+        seed: the file system of the NoCloud seed.
+        log: where a guest's console output is kept: a ``file`` in the pool, or the
+            guest's own ``journal``.
+        stop: ways to ask a guest to stop.
+        exec: ways to run a command in a guest.
+        restart: ``reset`` presses the button, ``cycle`` is destroy and create.
+        freezer: pausing it needs the cgroup freezer, version 1.
+        undefine: libvirt's undefine flags, by the name they have in libvirt-python.
+        lacks: guest field (or ``disks.blank``: a disk without mount) to the reason why
+            this type can't have it; a spec that asks for one is refused.
+        needs_built_image: only images with ``build:`` can be its root.
+        disk_bus: prefix and bus of its disks, empty where it has none.
+        cpu: the CPU mode that the template states, where it states one.
+        boot_args: what a built image's kernel (or init) is told, beside the root.
+        patience: factor on the default ready timeout.
+        check: why a host can't run it; empty where it can.
+    """
+
+    word: str
+    model: str
+    scheme: str
+    domain_type: str
+    template: str
+    root: Literal["disk", "layer"]
+    seed: Literal["iso9660", "ext4"]
+    log: Literal["file", "journal"]
+    stop: tuple[Stop, ...]
+    exec: tuple[Exec, ...]
+    restart: Literal["reset", "cycle"]
+    freezer: bool = False
+    undefine: tuple[str, ...] = ()
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    needs_built_image: bool = False
+    disk_prefix: str = "vd"
+    cpu: str = ""
+    boot_args: str = ""
+    patience: float = 1.0
+    check: Callable[[HostFacts], list[Reason]] = lambda facts: []
+
+
+def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Reason]]:
+    """A check that the host's libvirt answers for ``scheme``; ``package`` brings it."""
+
+    def check(facts: HostFacts) -> list[Reason]:
+        connection = facts.connections.get(scheme)
+        if connection is not None and not connection.error:
+            return []
+        why = connection.error if connection else f"{scheme}:/// was not asked"
+        return [
+            Reason(
+                f"libvirt's {scheme} driver does not answer: {why}",
+                f"apt-get install {package}, and see that libvirtd runs",
+            )
+        ]
+
+    return check

@@ -1,0 +1,32 @@
+"""Hardware-assisted, kernel-level virtualization: QEMU with Linux's KVM."""
+
+from dataclasses import replace
+
+from virtkit.drivers.base import Reason
+from virtkit.drivers.qemu import QEMU
+from virtkit.facts import HostFacts
+
+
+def check(facts: HostFacts) -> list[Reason]:
+    """As for emulation, and the probe guest must have run under KVM."""
+    reasons = QEMU.check(facts)
+    if not reasons and facts.kvm is not None and not facts.kvm.works:
+        reasons.append(
+            Reason(
+                facts.kvm.why,
+                "use `type: qemu` (or `auto`), or turn on hardware virtualization: VT-x or "
+                "AMD-V in the firmware, or nested virtualization where this machine is a guest",
+            )
+        )
+    return reasons
+
+
+KVM = replace(
+    QEMU,
+    word="kvm",
+    model="hardware-assisted (kernel-level)",
+    domain_type="kvm",
+    cpu="host-passthrough",
+    patience=1.0,
+    check=check,
+)

@@ -1,0 +1,71 @@
+"""What a run knows of a host before it plans: plain data, read once by host.py.
+
+It must never ask anything itself: planning from the same facts gives the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One libvirt driver of a host, as it answered or why it did not.
+
+    Attributes:
+        uri: the URI that was opened.
+        error: libvirt's words where opening failed, else empty.
+        libvirt: libvirt's version, as 9000000 for 9.0.0.
+        hypervisor: the hypervisor's version in the same form.
+        domain_types: the ``<domain type=…>`` values that its capabilities list.
+    """
+
+    uri: str
+    error: str = ""
+    libvirt: int = 0
+    hypervisor: int = 0
+    domain_types: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class KvmVerdict:
+    """What the probe guest said of KVM on a host. ``why`` is one sentence for people."""
+
+    works: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A storage pool. ``path`` is its folder on the host; ``kind`` its libvirt type."""
+
+    name: str
+    path: str
+    kind: str = "dir"
+    exists: bool = True
+    active: bool = True
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """One host. ``connections`` is keyed by URI scheme (``qemu``, ``lxc``).
+
+    Attributes:
+        name: the host's name in the spec.
+        arch: as in libvirt's capabilities, ``x86_64``.
+        cpus: logical CPUs; 0 where unknown.
+        pool: the pool that virtkit uses here.
+        kvm: the probe's verdict; None where nobody needed to know.
+        subnets: IPv4 networks in use (routes and libvirt networks), as ``10.0.0.0/24``.
+        caveats: what a guest of a driver should know of this host, by driver word.
+    """
+
+    name: str
+    pool: Pool
+    connections: Mapping[str, Connection] = field(default_factory=dict)
+    arch: str = "x86_64"
+    cpus: int = 0
+    kvm: KvmVerdict | None = None
+    subnets: frozenset[str] = frozenset()
+    caveats: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

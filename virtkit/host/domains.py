@@ -1,0 +1,196 @@
+"""Domains of one host: defined, started, stopped, asked, undefined. Each strategy stands here once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+import libvirt
+
+from virtkit.drivers import DRIVERS, Driver, Stop
+from virtkit.host.connection import Connections
+from virtkit.host.errors import told
+from virtkit.observed import GuestState
+from virtkit.record import NAMESPACE, GuestRecord, guest_element
+
+_STATES: Mapping[int, GuestState] = {
+    libvirt.VIR_DOMAIN_RUNNING: "running",
+    libvirt.VIR_DOMAIN_BLOCKED: "running",
+    libvirt.VIR_DOMAIN_SHUTDOWN: "running",
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "paused",
+}
+
+
+def state_of(domain: libvirt.virDomain) -> GuestState:
+    """A domain's state in virtkit's words."""
+    return _STATES.get(domain.state()[0], "stopped")
+
+
+class Domains:
+    """The domains of one host. ``driver`` words and domain names say which."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def _domain(self, driver: Driver, name: str) -> libvirt.virDomain:
+        with told("find", f"domain {name}", where=self._connections.host):
+            return self._connections.get(driver.scheme).lookupByName(name)
+
+    def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
+        """Defines a domain; libvirt checks the XML against its schema first."""
+        connection = self._connections.get(driver.scheme)
+        with told("define", "the domain", where=self._connections.host):
+            domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            domain.setAutostart(int(autostart))
+
+    def write_record(self, record: GuestRecord) -> None:
+        """Replaces our element in a domain's metadata, live and for the next boot."""
+        domain = self._domain(DRIVERS[record.type], record.domain)
+        with told("record", f"domain {record.domain}", where=self._connections.host):
+            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            if domain.isActive():
+                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+            kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            domain.setMetadata(kind, guest_element(record), "vk", NAMESPACE, flags)
+
+    def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
+        domain = self._domain(driver, name)
+        with told("autostart", f"domain {name}", where=self._connections.host):
+            domain.setAutostart(int(on))
+
+    def start(self, driver: Driver, name: str) -> None:
+        """Starts a stopped domain, resumes a paused one, leaves a running one."""
+        domain = self._domain(driver, name)
+        with told("start", f"domain {name}", where=self._connections.host):
+            state = state_of(domain)
+            if state == "stopped":
+                domain.create()
+            elif state == "paused":
+                domain.resume()
+
+    def pause(self, driver: Driver, name: str) -> None:
+        domain = self._domain(driver, name)
+        with told("pause", f"domain {name}", where=self._connections.host):
+            if state_of(domain) == "running":
+                domain.suspend()
+
+    def resume(self, driver: Driver, name: str) -> None:
+        """Resumes a paused domain, leaves a running one."""
+        domain = self._domain(driver, name)
+        with told("resume", f"domain {name}", where=self._connections.host):
+            if state_of(domain) == "paused":
+                domain.resume()
+
+    def reset(self, driver: Driver, name: str) -> None:
+        """Presses the reset button; a container is destroyed and started."""
+        domain = self._domain(driver, name)
+        with told("reset", f"domain {name}", where=self._connections.host):
+            if driver.restart == "reset":
+                domain.reset(0)
+            else:
+                domain.destroy()
+                domain.create()
+
+    def ask_to_stop(self, driver: Driver, name: str, way: Stop) -> None:
+        """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing."""
+        domain = self._domain(driver, name)
+        flags = {
+            "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
+            "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
+        }
+        with told("stop", f"domain {name}", where=self._connections.host):
+            domain.shutdownFlags(flags[way])
+
+    def destroy(self, driver: Driver, name: str) -> None:
+        """Pulls the plug, where there is one to pull."""
+        domain = self._domain(driver, name)
+        with told("stop", f"domain {name}", where=self._connections.host):
+            try:
+                if domain.isActive():
+                    domain.destroy()
+            except libvirt.libvirtError as error:  # it stopped by itself in between
+                if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                    raise
+
+    def state(self, driver: Driver, name: str) -> GuestState:
+        domain = self._domain(driver, name)
+        with told("read", f"domain {name}", where=self._connections.host):
+            return state_of(domain)
+
+    def wait_stopped(self, driver: Driver, name: str, timeout: float) -> bool:
+        """Whether the domain stopped within ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        domain = self._domain(driver, name)
+        with told("read", f"domain {name}", where=self._connections.host):
+            while domain.isActive():
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(0.2)
+        return True
+
+    def undefine(self, driver: Driver, name: str) -> None:
+        """Removes the definition with all that libvirt keeps beside it (NVRAM, saved memory)."""
+        domain = self._domain(driver, name)
+        with told("delete", f"domain {name}", where=self._connections.host):
+            flags = 0
+            for flag in driver.undefine:
+                flags |= getattr(libvirt, flag)
+            domain.undefineFlags(flags) if flags else domain.undefine()
+
+    def addresses(self, driver: Driver, name: str) -> tuple[list[str], list[str]]:
+        """Addresses that the host learned of a running guest, and what was looked at.
+
+        Leases, then the guest agent, then ARP; a source that fails means "not yet".
+        """
+        domain = self._domain(driver, name)
+        with told("read", f"domain {name}", where=self._connections.host):
+            macs = _macs(domain)
+        looked: list[str] = []
+        sources = {
+            "DHCP leases": libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+            "guest agent": libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
+            "ARP": libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
+        }
+        for word, source in sources.items():
+            try:
+                interfaces = domain.interfaceAddresses(source)
+            except libvirt.libvirtError as error:
+                looked.append(f"{word}: {error.get_error_message()}")
+                continue
+            found = _usable(interfaces, macs)
+            if found:
+                return found, looked
+            looked.append(f"{word}: none")
+        return [], looked
+
+    def secure_xml(self, driver: Driver, name: str) -> str:
+        """The running domain's XML with its secrets, for the caller's eyes only."""
+        domain = self._domain(driver, name)
+        with told("read", f"domain {name}", where=self._connections.host):
+            return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+
+
+def _macs(domain: libvirt.virDomain) -> set[str]:
+    from virtkit import render
+
+    root = render.parse(domain.XMLDesc(0), "a domain")
+    return {each.get("address", "").lower() for each in root.iterfind(".//interface/mac")}
+
+
+def _usable(interfaces: Mapping[str, Mapping[str, object]], macs: set[str]) -> list[str]:
+    """The addresses of the guest's own cards that somebody else can reach."""
+    found: list[str] = []
+    for each in interfaces.values():
+        if str(each.get("hwaddr") or "").lower() not in macs:
+            continue
+        addresses = each.get("addrs") or []
+        assert isinstance(addresses, list)
+        for entry in addresses:
+            address = ip_address(entry["addr"])
+            if not address.is_loopback and not address.is_link_local:
+                found.append(str(address))
+    return sorted(set(found), key=lambda each: (":" in each, each))
+
+

@@ -1,0 +1,59 @@
+"""libvirt's errors in virtkit's words, by operation, code and driver together.
+
+The code alone is too coarse: 38 is a missing socket, a bad ssh host and a missing disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import libvirt
+
+from virtkit.errors import VirtkitError
+
+#: (operation, libvirt's code) to the cure. Operations are the first word of ``what``.
+_CURES: dict[tuple[str, int], str] = {
+    ("open", libvirt.VIR_ERR_SYSTEM_ERROR): (
+        "start libvirt (systemctl start libvirtd) and see `virtkit doctor`"
+    ),
+    ("open", libvirt.VIR_ERR_AUTH_FAILED): (
+        "join the group libvirt (usermod -aG libvirt $USER) and log in again"
+    ),
+    ("start", libvirt.VIR_ERR_NO_DOMAIN): "run `virtkit up` again: the domain is gone",
+    ("start", libvirt.VIR_ERR_OPERATION_TIMEOUT): (
+        "see what else keeps this host busy, then run again"
+    ),
+    ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST): (
+        "remove the volume if nobody needs it (virsh vol-delete), then run again"
+    ),
+    ("connect", libvirt.VIR_ERR_INTERNAL_ERROR): (
+        "free the subnet, or give the network another `cidr:`"
+    ),
+}
+_GENERAL = "see `virtkit doctor` and libvirt's log, then run again: it goes on from here"
+
+
+def cure(operation: str, code: int) -> str:
+    """What to do where libvirt answered ``operation`` with error ``code``."""
+    return _CURES.get((operation, code), _GENERAL)
+
+
+@contextmanager
+def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
+    """Turns libvirt's error in the block into a VirtkitError.
+
+    Args:
+        operation: one word (open, define, start, stop, create, upload, delete, read …).
+        what: the object, as ``domain lab-web``.
+    """
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        code = error.get_error_code() or 0
+        raise VirtkitError(
+            f"{operation} {what} failed",
+            why=error.get_error_message() or str(error),
+            cure=cure(operation, code),
+            where=where,
+        ) from error

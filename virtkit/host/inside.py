@@ -1,0 +1,91 @@
+"""Commands inside a guest through its hypervisor: the guest agent, or a container's namespaces."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from virtkit.drivers import Driver
+from virtkit.host.connection import Connections
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command answered. ``code`` is its exit code."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+
+class Unreachable(Exception):
+    """This way into the guest isn't open (yet); the message says why."""
+
+
+def entering(connections: Connections, driver: Driver, name: str) -> list[str]:
+    """The command line that runs what follows it inside a container.
+
+    Raises:
+        Unreachable: the caller isn't root, so it can't join namespaces.
+    """
+    if os.geteuid() != 0:
+        raise Unreachable("namespaces can only be joined by root")
+    return [sys.executable, "-m", "virtkit.host.enter", connections.uri(driver.scheme), name]
+
+
+def by_namespaces(
+    connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
+) -> Ran:
+    """Runs a command in a container, as its root."""
+    line = [*entering(connections, driver, name), *command]
+    try:
+        done = subprocess.run(
+            line, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unreachable(f"no answer within {timeout:.0f} s") from error
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def by_agent(
+    connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
+) -> Ran:
+    """Runs a command through the QEMU guest agent, as root.
+
+    Raises:
+        Unreachable: no agent answers, or the command takes longer than ``timeout`` seconds.
+    """
+    try:
+        domain = connections.get(driver.scheme).lookupByName(name)
+        arguments = {"path": command[0], "arg": list(command[1:]), "capture-output": True}
+        pid = _agent(domain, "guest-exec", arguments)["pid"]
+        end = time.monotonic() + timeout
+        while True:
+            status = _agent(domain, "guest-exec-status", {"pid": pid})
+            if status["exited"]:
+                break
+            if time.monotonic() > end:
+                raise Unreachable(f"no end within {timeout:.0f} s")
+            time.sleep(0.1)
+    except libvirt.libvirtError as error:
+        raise Unreachable(error.get_error_message() or str(error)) from error
+    code = status.get("exitcode", 128 + status.get("signal", 0))
+    out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
+    return Ran(code, out, err)
+
+
+def _agent(domain: libvirt.virDomain, execute: str, arguments: dict[str, object]) -> dict[str, Any]:
+    request = json.dumps({"execute": execute, "arguments": arguments})
+    answer = json.loads(libvirt_qemu.qemuAgentCommand(domain, request, 10, 0))
+    result: dict[str, Any] = answer["return"]
+    return result

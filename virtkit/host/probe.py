@@ -1,0 +1,150 @@
+"""Whether KVM really runs guests: a tiny one is started and must get to its end in time.
+
+Every query may say yes where a Linux guest hangs (nested clouds), so nothing else decides.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import libvirt
+import platformdirs
+
+from virtkit import render
+from virtkit.facts import KvmVerdict, Pool
+from virtkit.host.connection import Connections
+from virtkit.host.errors import told
+
+#: Seconds from start to power-off. Under plain emulation the guest takes about one.
+TIMEOUT = 6.0
+#: The boot sector of kvm-probe.S without its padding and signature.
+SECTOR = bytes.fromhex(
+    "fa31c08ed88ec08ed0bc007cfc66bf0010000066b9000c00006631c066f3ab66c70600100320000066c7060020"
+    "0330000066c70600308300000066b8001000000f22d80f20e06683c8200f22e066b9800000c00f32660d000100"
+    "000f300f0116b07c0f20c0660d010000800f22c0ea737c0800b8100000008ed88ed048c7c1002d310148ffc975"
+    "fb66ba040666b8002066eff4ebfd0f1f00000000000000000000000000009a200000000000009200001700987c"
+)
+_MIB = 1024 * 1024
+
+
+def image(sector: bytes = SECTOR) -> bytes:
+    """A disk of 1 MiB that boots ``sector`` (SeaBIOS refuses smaller ones)."""
+    return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(_MIB, b"\0")
+
+
+def verdict(connections: Connections, folder: str) -> KvmVerdict:
+    """The verdict for this boot of the host, from the cache or from a probe guest.
+
+    Args:
+        folder: a folder on the host where QEMU may read files (the pool's).
+
+    Raises:
+        VirtkitError: the probe could not be run.
+    """
+    cache = platformdirs.user_cache_path("virtkit") / "kvm.json"
+    key = _key(connections)
+    try:
+        known = json.loads(cache.read_text())
+        if known["key"] == key:
+            return KvmVerdict(known["works"], known["why"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = probe(connections, folder)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text(json.dumps({"key": key, "works": found.works, "why": found.why}))
+    return found
+
+
+def _key(connections: Connections) -> str:
+    """This boot of this host with this libvirt."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    opened = connections.get("qemu")
+    return f"{boot} {connections.uri('qemu')} {opened.getLibVersion()} {opened.getVersion()}"
+
+
+def probe(connections: Connections, folder: str) -> KvmVerdict:
+    """Runs the probe guest. It and its volume are gone afterwards, also when virtkit dies."""
+    opened = connections.get("qemu")
+    try:
+        opened.getDomainCapabilities(None, None, None, "kvm")
+    except libvirt.libvirtError as error:
+        return KvmVerdict(False, f"no KVM on this host: {error.get_error_message()}")
+    name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
+    with told("probe", "KVM", where=connections.host), _pool(opened, name, folder) as pool:
+        volume = pool.createXML(render.volume(name, _MIB, "raw"))
+        try:
+            _fill(opened, volume)
+            return _run(opened, volume.path(), name)
+        finally:
+            volume.delete()
+
+
+@contextmanager
+def _pool(opened: libvirt.virConnect, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
+    """The active pool at ``folder``, or a passing one where nobody has made it yet."""
+    for pool in opened.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+        path = render.parse(pool.XMLDesc(), "a pool").findtext("./target/path") or ""
+        if path.rstrip("/") == folder:
+            yield pool
+            return
+    passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)))
+    try:
+        yield passing
+    finally:
+        passing.destroy()
+
+
+def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
+    stream = opened.newStream()
+    volume.upload(stream, 0, _MIB)
+    content = io.BytesIO(image())
+    stream.sendAll(lambda _stream, size, _opaque: content.read(size), None)
+    stream.finish()
+
+
+def _run(opened: libvirt.virConnect, path: str, name: str) -> KvmVerdict:
+    began = time.monotonic()
+    try:
+        domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    except libvirt.libvirtError as error:
+        return KvmVerdict(False, f"KVM starts no guest here: {error.get_error_message()}")
+    try:
+        while time.monotonic() - began < TIMEOUT:
+            if not _active(domain):
+                return KvmVerdict(True, "KVM runs guests here")
+            time.sleep(0.05)
+    finally:
+        if _active(domain):
+            domain.destroy()
+    return KvmVerdict(
+        False,
+        f"KVM is announced but hangs here: a probe guest that takes a second was not done in "
+        f"{TIMEOUT:.0f}",
+    )
+
+
+def _active(domain: libvirt.virDomain) -> bool:
+    try:
+        return bool(domain.isActive())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return False
+        raise
+
+
+def _xml(name: str, path: str) -> str:
+    return (
+        f"<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>"
+        "<os><type machine='q35'>hvm</type></os><features><acpi/></features>"
+        "<on_poweroff>destroy</on_poweroff><devices>"
+        f"<disk type='file'><driver name='qemu' type='raw'/><source file='{path}'/>"
+        "<target dev='vda' bus='virtio'/></disk>"
+        "<video><model type='none'/></video><memballoon model='none'/></devices></domain>"
+    )
+

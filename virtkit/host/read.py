@@ -1,0 +1,148 @@
+"""Reads a host: its facts and all that stands in its libvirt, each document once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+
+import libvirt
+from lxml import etree
+
+from virtkit import record, render
+from virtkit.errors import VirtkitError
+from virtkit.facts import Connection, HostFacts, Pool
+from virtkit.host.connection import Connections
+from virtkit.host.domains import state_of
+from virtkit.host.errors import told
+from virtkit.observed import ObservedGuest, ObservedNetwork
+
+
+def connection(connections: Connections, scheme: str) -> Connection:
+    """What one libvirt driver says of itself, or why it doesn't answer."""
+    uri = connections.uri(scheme)
+    try:
+        opened = connections.get(scheme)
+        with told("read", uri, where=connections.host):
+            root = render.parse(opened.getCapabilities(), "capabilities")
+            types = {each.get("type", "") for each in root.iterfind("./guest/arch/domain")}
+            version = opened.getLibVersion()
+            return Connection(uri, "", version, opened.getVersion(), frozenset(types))
+    except VirtkitError as error:
+        return Connection(uri, error.why or error.what)
+
+
+def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
+    """What is known of a host before planning, but for the KVM probe."""
+    answers = {scheme: connection(connections, scheme) for scheme in schemes}
+    arch, cpus = "x86_64", 0
+    subnets: set[str] = set()
+    if any(not each.error for each in answers.values()):
+        with told("read", "the host", where=connections.host):
+            info = connections.any().getInfo()
+            arch, cpus = str(info[0]), int(info[2])
+            subnets = set(_subnets(connections)) | set(_routes())
+    return HostFacts(
+        name=connections.host,
+        pool=pool,
+        connections=answers,
+        arch=arch,
+        cpus=cpus,
+        subnets=frozenset(subnets),
+    )
+
+
+def _subnets(connections: Connections) -> Iterable[str]:
+    for network in connections.any().listAllNetworks():
+        for ip in render.parse(network.XMLDesc(0), "a network").iterfind("ip"):
+            if ip.get("family", "ipv4") == "ipv4" and ip.get("address"):
+                suffix = ip.get("prefix") or ip.get("netmask") or "24"
+                yield str(IPv4Interface(f"{ip.get('address')}/{suffix}").network)
+
+
+def _routes() -> Iterable[str]:
+    """This machine's IPv4 routes; the default route is none."""
+    table = Path("/proc/net/route")
+    if not table.exists():
+        return
+    for line in table.read_text().splitlines()[1:]:
+        columns = line.split()
+        address = bytes.fromhex(columns[1])[::-1]
+        mask = bytes.fromhex(columns[7])[::-1]
+        if any(mask):
+            prefix = bin(int.from_bytes(mask, "big")).count("1")
+            yield str(IPv4Network((address, prefix), strict=False))
+
+
+def guests(
+    connections: Connections, schemes: Iterable[str]
+) -> tuple[dict[str, ObservedGuest], dict[str, str], dict[str, set[str]]]:
+    """Our guests by domain name, strangers' domains with their scheme, and who uses a network."""
+    ours: dict[str, ObservedGuest] = {}
+    strangers: dict[str, str] = {}
+    users: dict[str, set[str]] = {}
+    for scheme in schemes:
+        try:
+            opened = connections.get(scheme)
+        except VirtkitError:
+            continue
+        with told("read", f"the domains of {scheme}", where=connections.host):
+            for domain in opened.listAllDomains():
+                found = _guest(domain, scheme, users)
+                if found is None:
+                    strangers[domain.name()] = scheme
+                else:
+                    ours[found.domain] = found
+    return ours, strangers, users
+
+
+def _guest(
+    domain: libvirt.virDomain, scheme: str, users: dict[str, set[str]]
+) -> ObservedGuest | None:
+    try:
+        root = render.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), "a domain")
+        for source in root.iterfind("./devices/interface/source[@network]"):
+            users.setdefault(source.get("network", ""), set()).add(domain.name())
+        found = record.read_guest(root)
+        if found is None:
+            return None
+        return ObservedGuest(
+            record=found,
+            domain=domain.name(),
+            uuid=domain.UUIDString(),
+            scheme=scheme,
+            state=state_of(domain),
+            autostart=bool(domain.autostart()),
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:  # gone since it was listed
+            return None
+        raise
+
+
+def networks(
+    connections: Connections, users: dict[str, set[str]]
+) -> tuple[dict[str, ObservedNetwork], frozenset[str]]:
+    """Our networks by libvirt name, and the names of strangers'."""
+    ours: dict[str, ObservedNetwork] = {}
+    strangers: set[str] = set()
+    with told("read", "the networks", where=connections.host):
+        for network in connections.any().listAllNetworks():
+            name = network.name()
+            found = record.read_network(_document(network))
+            if found is None:
+                strangers.add(name)
+                continue
+            ours[name] = ObservedNetwork(
+                record=found,
+                name=name,
+                uuid=network.UUIDString(),
+                active=bool(network.isActive()),
+                autostart=bool(network.autostart()),
+                users=tuple(sorted(users.get(name, ()))),
+            )
+    return ours, frozenset(strangers)
+
+
+def _document(network: libvirt.virNetwork) -> etree._Element:
+    return render.parse(network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE), "a network")

@@ -1,0 +1,253 @@
+"""Pools and volumes of one host: made, filled by libvirt's streams, read, deleted by key."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from virtkit import record, render
+from virtkit.errors import VirtkitError
+from virtkit.facts import Pool
+from virtkit.host.connection import Connections
+from virtkit.host.errors import told
+from virtkit.record import PoolRecord
+
+#: Where virtkit makes the pool on a host that has none of the name.
+FOLDER = "/var/lib/libvirt/images"
+#: Pool types that keep volumes as files in a folder.
+_FILES = {"dir", "fs", "netfs"}
+_RECORD = "virtkit-record-"
+
+
+class Storage:
+    """The pool that virtkit uses on a host."""
+
+    def __init__(self, connections: Connections, pool: str) -> None:
+        self._connections = connections
+        self._name = pool
+        self._refreshing = threading.Lock()
+
+    def _pool(self) -> libvirt.virStoragePool | None:
+        try:
+            return self._connections.any().storagePoolLookupByName(self._name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_POOL:
+                return None
+            raise
+
+    def _existing(self) -> libvirt.virStoragePool:
+        with told("read", f"pool {self._name}", where=self._connections.host):
+            pool = self._pool()
+        if pool is None:
+            raise VirtkitError(
+                f"pool {self._name} is gone", cure="run again", where=self._connections.host
+            )
+        return pool
+
+    def describe(self) -> Pool:
+        """The pool as it stands, or as it would be made.
+
+        Raises:
+            VirtkitError: it keeps no files (LVM, RBD …).
+        """
+        with told("read", f"pool {self._name}", where=self._connections.host):
+            pool = self._pool()
+            if pool is None:
+                return Pool(self._name, FOLDER, exists=False, active=False)
+            root = render.parse(pool.XMLDesc(0), f"pool {self._name}")
+            active = bool(pool.isActive())
+        kind = root.get("type", "")
+        path = root.findtext("./target/path") or ""
+        if kind not in _FILES:
+            raise VirtkitError(
+                f"pool {self._name} is of type {kind}; virtkit needs a folder",
+                cure="name a pool of type dir: `hosts: {local: {pool: NAME}}`",
+                where=self._connections.host,
+            )
+        return Pool(self._name, path.rstrip("/"), kind, active=active)
+
+    def ensure(self) -> None:
+        """Makes the pool where the host has none, and activates it."""
+        with told("create", f"pool {self._name}", where=self._connections.host):
+            pool = self._pool()
+            if pool is None:
+                xml = render.pool(Pool(self._name, FOLDER))
+                pool = self._connections.any().storagePoolDefineXML(
+                    xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
+                )
+                if not Path(FOLDER).is_dir():
+                    pool.build(0)
+                pool.setAutostart(1)
+            if not pool.isActive():
+                pool.create(0)
+
+    def refresh(self) -> None:
+        """Lets libvirt see files that came or went behind its back. One at a time."""
+        with self._refreshing:
+            try:
+                pool = self._pool()
+                if pool is not None and pool.isActive():
+                    pool.refresh(0)
+            except libvirt.libvirtError as error:
+                # another program's job on this pool: its refresh or upload serves us as well
+                if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
+                    raise
+
+    def names(self) -> frozenset[str]:
+        """The names of all volumes; none where the pool is not active."""
+        with told("read", f"pool {self._name}", where=self._connections.host):
+            pool = self._pool()
+            if pool is None or not pool.isActive():
+                return frozenset()
+            return frozenset(pool.listVolumes())
+
+    # --- volumes --------------------------------------------------------------------------
+
+    def create(self, xml: str) -> None:
+        """Creates a volume from its XML."""
+        name = render.parse(xml, "a volume").findtext("name")
+        with told("create", f"volume {name}", where=self._connections.host):
+            self._existing().createXML(xml, 0)
+
+    def delete(self, name: str) -> bool:
+        """Deletes a volume; False where there is none."""
+        with told("delete", f"volume {name}", where=self._connections.host):
+            volume = self._find(name)
+            if volume is None:
+                return False
+            volume.delete(0)
+            return True
+
+    def capacity(self, name: str) -> int | None:
+        """A volume's size in bytes; None where there is no such volume."""
+        with told("read", f"volume {name}", where=self._connections.host):
+            volume = self._find(name)
+            return int(volume.info()[1]) if volume else None
+
+    def _find(self, name: str) -> libvirt.virStorageVol | None:
+        try:
+            return self._existing().storageVolLookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+                return None
+            raise
+
+    def write(self, name: str, content: bytes) -> None:
+        """Fills an existing volume of the right size."""
+        with told("upload", f"volume {name}", where=self._connections.host):
+            volume = self._existing().storageVolLookupByName(name)
+            stream = volume.connect().newStream(0)
+            volume.upload(stream, 0, len(content), 0)
+            position = 0
+
+            def chunk(_stream: Any, size: int, _opaque: Any) -> bytes:
+                nonlocal position
+                piece = content[position : position + size]
+                position += len(piece)
+                return piece
+
+            stream.sendAll(chunk, None)
+            stream.finish()
+
+    def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
+        """Fills a volume from a file, holes left out. ``say`` gets the bytes sent so far."""
+        with (
+            told("upload", f"volume {name}", where=self._connections.host),
+            path.open("rb", buffering=0) as file,
+        ):
+            volume = self._existing().storageVolLookupByName(name)
+            stream = volume.connect().newStream(0)
+            size = os.fstat(file.fileno()).st_size
+            volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
+            _Sparse(file.fileno(), size, say).send(stream)
+            stream.finish()
+
+    def read(self, name: str, offset: int = 0) -> bytes:
+        """What stands in a volume from ``offset`` on; empty where there is none."""
+        with told("read", f"volume {name}", where=self._connections.host):
+            volume = self._find(name)
+            if volume is None:
+                return b""
+            stream = volume.connect().newStream(0)
+            volume.download(stream, offset, 0, 0)
+            pieces: list[bytes] = []
+            stream.recvAll(lambda _stream, data, _opaque: pieces.append(data), None)
+            stream.finish()
+            return b"".join(pieces)
+
+    # --- the pool's record ----------------------------------------------------------------
+
+    def record(self) -> PoolRecord:
+        """What the pool's own small volume says; the newest that can be read."""
+        for name in reversed(_records(self.names())):
+            found = record.read_pool(self.read(name).decode("utf-8", "replace"))
+            if found is not None:
+                return found
+        return PoolRecord()
+
+    def write_record(self, new: PoolRecord) -> None:
+        """Writes a newer record, then removes the older ones: a crash leaves one that reads."""
+        old = _records(self.names())
+        number = int(old[-1].removeprefix(_RECORD).removesuffix(".json")) + 1 if old else 1
+        content = record.pool_text(new).encode()
+        name = f"{_RECORD}{number:06d}.json"
+        self.create(render.volume(name, len(content), "raw"))
+        self.write(name, content)
+        for each in old:
+            self.delete(each)
+
+
+def _records(names: frozenset[str]) -> list[str]:
+    return sorted(each for each in names if each.startswith(_RECORD))
+
+
+class _Sparse:
+    """The three callbacks of libvirt's sparse streams, over one file descriptor."""
+
+    def __init__(self, descriptor: int, size: int, say: Callable[[int], None]) -> None:
+        self._descriptor = descriptor
+        self._size = size
+        self._say = say
+
+    def send(self, stream: libvirt.virStream) -> None:
+        stream.sparseSendAll(self._data, self._hole, self._skip, None)
+
+    def _data(self, _stream: Any, size: int, _opaque: Any) -> bytes:
+        piece = os.read(self._descriptor, size)
+        self._say(os.lseek(self._descriptor, 0, os.SEEK_CUR))
+        return piece
+
+    def _hole(self, _stream: Any, _opaque: Any) -> tuple[bool, int]:
+        """Whether data (else a hole) comes next, and how many bytes of it."""
+        here = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        if here >= self._size:
+            return False, 0
+        data = self._next(here, os.SEEK_DATA)
+        if data > here:
+            os.lseek(self._descriptor, here, os.SEEK_SET)
+            return False, data - here
+        hole = self._next(here, os.SEEK_HOLE)
+        os.lseek(self._descriptor, here, os.SEEK_SET)
+        return True, hole - here
+
+    def _next(self, here: int, kind: int) -> int:
+        try:
+            return os.lseek(self._descriptor, here, kind)
+        except OSError:  # ENXIO: no data up to the end
+            return self._size
+
+    def _skip(self, _stream: Any, length: int, _opaque: Any) -> int:
+        os.lseek(self._descriptor, length, os.SEEK_CUR)
+        return 0
+
+
+def rotations(names: frozenset[str], log: str) -> Iterator[str]:
+    """A console log and what virtlogd rotated it into (NAME.0, NAME.1 …)."""
+    for name in names:
+        if name == log or (name.startswith(f"{log}.") and name[len(log) + 1 :].isdigit()):
+            yield name

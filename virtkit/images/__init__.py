@@ -1,0 +1,9 @@
+"""The image store: images are built, fetched and verified here, then put into a host's pool.
+
+It must never make an image twice, and never trust one that it did not verify.
+"""
+
+from virtkit.images.local import LocalImage, forget, prepare, probe
+from virtkit.images.pool import drop, put
+
+__all__ = ["LocalImage", "drop", "forget", "prepare", "probe", "put"]

@@ -1,0 +1,290 @@
+"""Builds a guest image from a distribution's own packages: one root file system, kernel and initrd for every guest type.
+
+It writes into the folder it is given and nowhere else, and knows neither libvirt nor the image store.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from virtkit.errors import RequestError, VirtkitError
+
+ROOT = "root.img"
+KERNEL = "vmlinuz"
+INITRD = "initrd"
+
+# What every image has; a recipe's packages come on top.
+PACKAGES = (
+    "busybox-static",  # the initrd's shell and commands
+    "ca-certificates",
+    "cloud-init",
+    "dbus",  # logind, and so the power button, needs it
+    "e2fsprogs",
+    "iproute2",
+    "iputils-ping",
+    "less",
+    "libpam-systemd",
+    "netbase",
+    "openssh-server",
+    "procps",
+    "python3",  # Ansible
+    "qemu-guest-agent",
+    "sudo",
+    "systemd-resolved",
+    "systemd-sysv",
+)
+
+# Debian's name for a processor architecture (uname -m) and the kernel made for virtual machines there.
+KERNELS = {
+    "x86_64": "linux-image-cloud-amd64",
+    "aarch64": "linux-image-cloud-arm64",
+}
+
+# Files that dpkg leaves out, now and whenever the guest installs something. Without the hook no initramfs is made
+# with each kernel; the guest would never boot it.
+EXCLUDED = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/locale/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/etc/kernel/postinst.d/initramfs-tools",
+)
+
+# Where our files lie inside the image while it is configured.
+_WORKSHOP = "var/tmp/virtkit-build"
+
+# Beginnings of mmdebstrap's messages, in their order, and what is told of them.
+_STAGES = (
+    ("running apt-get update", "reading the package lists"),
+    ("downloading packages", "downloading packages"),
+    ("extracting archives", "unpacking the base system"),
+    ("installing essential packages", "installing the base system"),
+    ("installing remaining packages", "installing packages"),
+    ("running --customize-hook", "configuring"),
+    ("creating tarball", "collecting files"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a spec's ``images: {NAME: {build: …}}`` asks for.
+
+    Attributes:
+        distribution: ``debian``.
+        release: the release's code name, such as ``bookworm``.
+        packages: names of packages beside virtkit's own.
+        size: bytes of the root file system, a multiple of 1024.
+    """
+
+    distribution: str
+    release: str
+    packages: tuple[str, ...]
+    size: int
+
+
+def build(recipe: Recipe, into: Path, *, say: Callable[[str], None]) -> None:
+    """Build ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
+
+    ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a partition table. As root it
+    works as root; as another user in a user namespace, for which the user needs ids in /etc/subuid and /etc/subgid.
+
+    Args:
+        recipe: what to build.
+        into: an empty folder; needs about three times the size of the installed packages.
+        say: gets a short line for each stage.
+
+    Raises:
+        RequestError: the distribution is not one that virtkit builds.
+        VirtkitError: a tool is missing, or a package could not be had or installed.
+    """
+    if recipe.distribution != "debian":
+        raise RequestError(
+            f"no way is known to build an image of {recipe.distribution!r}",
+            cure="use distribution: debian, or a url or path image",
+        )
+    rootless = os.geteuid() != 0
+    _require_tools(rootless)
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=into) as name:
+        work = Path(name)
+        if rootless:
+            # The namespace's ids other than root have to reach it.
+            work.chmod(0o711)
+        _bootstrap(recipe, work, rootless, say)
+        say("making the file system")
+        _pack(recipe, work, rootless)
+        for result in (ROOT, KERNEL, INITRD):
+            (work / result).rename(into / result)
+
+
+def _require_tools(rootless: bool) -> None:
+    """Refuse at once what would fail minutes later for want of a tool."""
+    wanted = [("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("setpriv", "util-linux")]
+    if rootless:
+        wanted += [("newuidmap", "uidmap"), ("unshare", "util-linux")]
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    missing = [(tool, package) for tool, package in wanted if not shutil.which(tool, path=path)]
+    if missing:
+        tools = ", ".join(tool for tool, _ in missing)
+        packages = " ".join(dict.fromkeys(package for _, package in missing))
+        raise VirtkitError(
+            f"building an image needs {tools}", cure=f"apt-get install {packages}", why="not found in PATH"
+        )
+
+
+def _bootstrap(recipe: Recipe, work: Path, rootless: bool, say: Callable[[str], None]) -> None:
+    """Have mmdebstrap install and configure the system into ``work/tree.tar``."""
+    machine = os.uname().machine
+    if machine not in KERNELS:
+        raise VirtkitError(
+            f"no kernel is known for images on {machine}",
+            cure=f"build on one of {', '.join(sorted(KERNELS))}, or use a url image",
+        )
+    (work / "guest.tar").write_bytes(_guest_files())
+    packages = [KERNELS[machine], *PACKAGES, *recipe.packages]
+    command = [
+        "mmdebstrap",
+        f"--mode={'unshare' if rootless else 'root'}",
+        "--variant=minbase",
+        "--format=tar",
+        f"--include={','.join(packages)}",
+        *(f"--dpkgopt={option}" for option in EXCLUDED),
+        f"--customize-hook=tar-in {work / 'guest.tar'} /",
+        f'--customize-hook=chroot "$1" sh /{_WORKSHOP}/configure.sh /{_WORKSHOP}',
+        f'--customize-hook=rm -rf "$1/{_WORKSHOP}"',
+        recipe.release,
+        str(work / "tree.tar"),
+        *_mirrors(recipe.release),
+    ]
+    untold = list(_STAGES)
+
+    def tell(line: str) -> None:
+        for at, (beginning, words) in enumerate(untold):
+            if line.startswith(f"I: {beginning}"):
+                del untold[: at + 1]
+                say(words)
+                return
+
+    _run(command, work, tell, failed=f"the packages of {recipe.distribution} {recipe.release} were not installed")
+
+
+def _mirrors(release: str) -> list[str]:
+    """This machine's own sources of a Debian release, as lines of a sources.list; none where it has none.
+
+    With none, mmdebstrap takes the distribution's own servers.
+    """
+    found = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages",
+         "Origin: Debian"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    suites = (release, f"{release}-updates", f"{release}-security")
+    lines = []
+    for line in found.stdout.splitlines():
+        uri, suite, component = line.split()
+        if suite in suites and component == "main" and uri.startswith(("http://", "https://")):
+            lines.append(f"deb {uri} {suite} {component}")
+    # Without the release itself the rest is of no use.
+    return sorted(set(lines)) if any(f" {release} " in line for line in lines) else []
+
+
+def _pack(recipe: Recipe, work: Path, rootless: bool) -> None:
+    """Make root.img, vmlinuz and initrd of ``work/tree.tar``."""
+    script = work / "pack.sh"
+    script.write_text((files("virtkit.images") / "guest" / "pack.sh").read_text())
+    command = ["sh", str(script), "tree.tar", str(recipe.size)]
+    if rootless:
+        command = ["unshare", "--map-root-user", "--map-auto", "--", *command]
+    _run(command, work, lambda line: None, failed="the file system was not made")
+
+
+def _guest_files() -> bytes:
+    """The tar archive of what virtkit adds to an image, with owners and modes set whatever the installation kept."""
+    guest = files("virtkit.images") / "guest"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path, entry in _walk(guest / "files", ""):
+            # A folder of our tree that the system has too keeps the system's own mode.
+            _add(tar, path, entry, executable=path.startswith("usr/lib/virtkit/"))
+        for name in ("configure.sh", "initrd-init"):
+            _add(tar, f"{_WORKSHOP}/{name}", guest / name, executable=True)
+    return archive.getvalue()
+
+
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            yield from _walk(entry, f"{path}/")
+        else:
+            yield path, entry
+
+
+def _add(tar: tarfile.TarFile, path: str, entry: Traversable, *, executable: bool) -> None:
+    content = entry.read_bytes()
+    info = tarfile.TarInfo(path)
+    info.size = len(content)
+    info.mode = 0o755 if executable else 0o644
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _run(command: Sequence[str], work: Path, tell: Callable[[str], None], *, failed: str) -> None:
+    """Run a command in ``work`` and hand each line it prints to ``tell``.
+
+    Raises:
+        VirtkitError: ``failed``, with the last lines printed as the why.
+    """
+    environment = {
+        **os.environ,
+        "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin",
+        "TMPDIR": str(work),
+        "LC_ALL": "C.UTF-8",
+    }
+    last: deque[str] = deque(maxlen=12)
+    # setpriv: should this process be killed, the command is told to stop and cleans up after itself.
+    with _stopped_at_end(
+        subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            cwd=work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            last.append(line.rstrip())
+            tell(line)
+    if process.returncode != 0:
+        raise VirtkitError(
+            failed,
+            cure="mend what is named above and run it again; apt-get update has to work on this machine",
+            why="\n".join(last),
+        )
+
+
+@contextmanager
+def _stopped_at_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """Wait for the process at the end; on an error or interrupt, ask it to stop first."""
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            raise

@@ -1,0 +1,183 @@
+"""Images on the caller's side: built, downloaded or probed once, kept in the cache folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.images import build, download
+from virtkit.resources import ImageRef
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """Files of an image on this machine. ``size`` is the virtual size in bytes.
+
+    ``kernel`` and ``initrd`` are empty for an image that boots by itself.
+    """
+
+    content: str
+    root: str
+    format: str
+    size: int
+    kernel: str = ""
+    initrd: str = ""
+
+
+def folder() -> Path:
+    """Where images are kept, one folder per entry of the spec."""
+    return platformdirs.user_cache_path("virtkit") / "images"
+
+
+def cached(identity: str) -> LocalImage | None:
+    """The image of an entry, where it was made before and is complete."""
+    try:
+        data = json.loads((folder() / identity / "image.json").read_text())
+        image = LocalImage(**data)
+    except (OSError, ValueError, TypeError):
+        return None
+    return image if Path(image.root).exists() else None
+
+
+def forget(identity: str) -> None:
+    """Removes an entry's files from the cache."""
+    with _locked(identity):
+        shutil.rmtree(folder() / identity, ignore_errors=True)
+
+
+def prepare(ref: ImageRef, base: Path, say: Progress) -> LocalImage:
+    """The image's files here: built, downloaded or, for ``path``, where they are.
+
+    A second run, or one at the same time, does not make them again.
+
+    Args:
+        base: what a relative ``path`` is relative to.
+
+    Raises:
+        VirtkitError: it can't be built or downloaded, or is not a disk image.
+    """
+    if ref.entry.path is not None:
+        return _given(base / Path(ref.entry.path).expanduser(), say)
+    with _locked(ref.identity, lambda: say("waiting for another run that makes it")):
+        found = cached(ref.identity)
+        if found is not None:
+            return found
+        return _make(ref, say)
+
+
+def _make(ref: ImageRef, say: Progress) -> LocalImage:
+    final = folder() / ref.identity
+    part = final.with_name(f"{final.name}.part")
+    entry = ref.entry
+    if entry.build is not None:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        wanted = entry.build
+        recipe = build.Recipe(wanted.distribution, wanted.release, wanted.packages, wanted.size)
+        build.build(recipe, part, say=say)
+        files = {"root": "root.img", "kernel": "vmlinuz", "initrd": "initrd"}
+    else:
+        assert entry.url is not None
+        part.mkdir(parents=True, exist_ok=True)
+        wanted_digest = entry.sha256 or download.digest_in(entry.checksums or "", entry.url)
+        download.fetch(entry.url, part / "root.img", wanted_digest.lower(), say)
+        files = {"root": "root.img"}
+    say("computing its digest")
+    format, size = probe(part / "root.img")
+    image = LocalImage(
+        content=_content([part / name for name in files.values()]),
+        format=format,
+        size=size,
+        **{role: str(final / name) for role, name in files.items()},
+    )
+    (part / "image.json").write_text(json.dumps(asdict(image)))
+    shutil.rmtree(final, ignore_errors=True)
+    part.rename(final)
+    return image
+
+
+def _given(path: Path, say: Progress) -> LocalImage:
+    format, size = probe(path)
+    say("computing its digest")
+    return LocalImage(_content([path]), str(path), format, size)
+
+
+def _content(paths: list[Path]) -> str:
+    """One hash over files, by their digests in this order."""
+    return sha256("".join(download.digest(path) for path in paths).encode()).hexdigest()
+
+
+def probe(path: Path) -> tuple[str, int]:
+    """Format and virtual size (bytes) of a disk image.
+
+    Raises:
+        RequestError: it is no qcow2 or raw image, or it leans on other files.
+        VirtkitError: qemu-img is missing.
+    """
+    info = _info(path)
+    format = info.get("format")
+    data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
+    for key, leans in (("backing file", info.get("backing-filename")), ("data file", data_file)):
+        if leans:
+            raise RequestError(
+                f"image {path} has a {key}: {leans}",
+                why="what it leans on could change, or be any file of the host",
+                cure=f"make it whole: qemu-img convert -O qcow2 {path} whole.qcow2",
+            )
+    if format not in ("qcow2", "raw"):
+        raise RequestError(
+            f"image {path} is of format {format}",
+            cure=f"convert it: qemu-img convert -O qcow2 {path} disk.qcow2",
+        )
+    return str(format), int(info["virtual-size"])
+
+
+def _info(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
+    try:
+        done = subprocess.run(
+            ["qemu-img", "info", "-U", "--output=json", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise VirtkitError("qemu-img is missing", cure="apt-get install qemu-utils") from error
+    if done.returncode != 0:
+        raise RequestError(
+            f"{path} is not a disk image that qemu-img can read",
+            why=done.stderr.strip(),
+            cure="name a qcow2 or raw file",
+        )
+    info: dict[str, Any] = json.loads(done.stdout)
+    return info
+
+
+@contextmanager
+def _locked(identity: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """One maker per entry at a time; the lock dies with its holder."""
+    folder().mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder() / f"{identity}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

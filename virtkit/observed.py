@@ -1,0 +1,74 @@
+"""What stands in libvirt, as data: what virtkit owns with its records, and whose the rest is.
+
+host.py fills it, plan.py reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from virtkit.record import GuestRecord, NetworkRecord, PoolRecord
+
+GuestState = Literal["running", "paused", "stopped"]
+
+
+@dataclass(frozen=True)
+class ObservedGuest:
+    """A domain with our record. ``scheme`` is the URI scheme of the driver that has it."""
+
+    record: GuestRecord
+    domain: str
+    uuid: str
+    scheme: str
+    state: GuestState
+    autostart: bool = False
+
+
+@dataclass(frozen=True)
+class ObservedNetwork:
+    """A network with our record. ``users``: names of all domains that use it, ours or not."""
+
+    record: NetworkRecord
+    name: str
+    uuid: str
+    active: bool
+    autostart: bool
+    users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one host has. Names of strangers' objects are kept, to stay away from them.
+
+    Attributes:
+        guests, networks: what carries our record, by libvirt name.
+        domains: all domain names of strangers, with the URI scheme of their driver.
+        strangers: names of all networks without our record.
+        volumes: names of all volumes in the pool.
+    """
+
+    host: str
+    guests: Mapping[str, ObservedGuest] = field(default_factory=dict)
+    networks: Mapping[str, ObservedNetwork] = field(default_factory=dict)
+    domains: Mapping[str, str] = field(default_factory=dict)
+    strangers: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
+    pool: PoolRecord = field(default_factory=PoolRecord)
+
+    def guests_of(self, environment: str) -> dict[str, ObservedGuest]:
+        """The environment's guests, by the guest's name in the spec."""
+        return {
+            each.record.guest: each
+            for each in self.guests.values()
+            if each.record.environment == environment
+        }
+
+    def networks_of(self, environment: str) -> dict[str, ObservedNetwork]:
+        """The environment's networks, by the network's name in the spec."""
+        return {
+            each.record.network: each
+            for each in self.networks.values()
+            if each.record.environment == environment
+        }

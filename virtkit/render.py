@@ -1,0 +1,204 @@
+"""From an object to the XML that libvirt gets, through templates/.
+
+The only room that knows Jinja. Values are escaped, the result is parsed, and what reaches
+the host must have been allowed by the spec. It must never decide anything about a guest.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from lxml import etree
+
+from virtkit.errors import RequestError
+from virtkit.facts import Pool
+from virtkit.resources import Guest, Network, Volume
+
+#: Files of the host that any guest may name.
+_HARMLESS = {"/dev/urandom", "/dev/random"}
+#: Elements that reach the host, and the word under ``allow:`` that permits them.
+_REACHING = {"hostdev": "hostdev", "emulator": "emulator", "script": "host-paths"}
+#: Attributes and texts that name paths inside the guest, by (parent's tag, name).
+_INSIDE = {("target", "dir"), ("os", "init"), ("os", "initarg"), ("os", "initdir")}
+
+
+def folder() -> Path:
+    """The templates: inside an installed virtkit, else beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "templates"
+    return installed if installed.is_dir() else package.parent / "templates"
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = ImmutableSandboxedEnvironment(
+        loader=jinja2.FileSystemLoader(folder()),
+        undefined=jinja2.StrictUndefined,
+        autoescape=lambda name: name is None or name.endswith(".xml.j2"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["q"] = lambda value: shlex.quote(str(value))
+    return environment
+
+
+def text(template: str, **values: object) -> str:
+    """A template of ours that isn't XML."""
+    return _environment().get_template(template).render(**values)
+
+
+def guest(one: Guest, record: str, own_template: str = "") -> str:
+    """The domain XML of a guest.
+
+    Args:
+        record: our element for ``<metadata>``.
+        own_template: the text of the spec's ``template:``, instead of the type's own.
+
+    Raises:
+        RequestError: a template or raw device is broken, or reaches the host unasked.
+    """
+    where = f"guests.{one.spec.base}"
+    try:
+        if own_template:
+            template = _environment().from_string(own_template)
+        else:
+            template = _environment().get_template(one.driver.template)
+        rendered = template.render(guest=one)
+    except jinja2.TemplateError as error:
+        raise RequestError(
+            f"the template of guest {one.name} can't be rendered",
+            why=str(error),
+            cure=f"mend {one.spec.template or one.driver.template}; the variable is `guest`",
+            where=where,
+        ) from error
+    root = parse(rendered, f"the domain XML of guest {one.name}", where)
+    devices = root.find("devices")
+    if devices is None:
+        devices = etree.SubElement(root, "devices")
+    for index, raw in enumerate(one.spec.devices):
+        devices.append(parse(raw, f"device {index + 1} of guest {one.name}", where))
+    known = {each.key for each in one.volumes} | {one.files.root, one.files.kernel}
+    _refuse(one, reaches(root, known | {one.files.initrd}), where)
+    return _with_record(root, record)
+
+
+def network(one: Network, record: str) -> str:
+    """The network XML."""
+    xml = _environment().get_template("network.xml.j2").render(network=one)
+    return _with_record(parse(xml, f"network {one.name}", f"networks.{one.name}"), record)
+
+
+def volume(
+    name: str,
+    capacity: int,
+    format: str,
+    *,
+    backing: str = "",
+    backing_format: str = "raw",
+    mode: str = "0600",
+) -> str:
+    """The volume XML; ``capacity`` in bytes, ``mode`` in octal."""
+    return (
+        _environment()
+        .get_template("volume.xml.j2")
+        .render(
+            name=name,
+            capacity=capacity,
+            format=format,
+            backing=backing,
+            backing_format=backing_format,
+            mode=mode,
+        )
+    )
+
+
+def guest_volume(one: Volume) -> str:
+    """The volume XML of a guest's volume."""
+    backing = one.source if one.content == "backed" else ""
+    return volume(
+        one.name, one.size, one.format, backing=backing, backing_format=one.source_format
+    )
+
+
+def pool(one: Pool) -> str:
+    """The XML of the pool that virtkit makes where a host has none."""
+    return _environment().get_template("pool.xml.j2").render(pool=one)
+
+
+def parse(xml: str, what: str, where: str = "") -> etree._Element:
+    """``xml`` as a tree.
+
+    Raises:
+        RequestError: it isn't well-formed, or carries a DOCTYPE.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True)
+    try:
+        root = etree.fromstring(xml.encode(), parser)
+    except etree.XMLSyntaxError as error:
+        raise RequestError(
+            f"{what} is not well-formed XML", why=str(error), cure="mend the XML", where=where
+        ) from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise RequestError(f"{what} carries a DOCTYPE", cure="remove it", where=where)
+    return root
+
+
+def reaches(root: etree._Element, known: Collection[str]) -> dict[str, str]:
+    """What in a domain's XML reaches the host: the word for ``allow:`` to an example of it.
+
+    Args:
+        known: paths on the host that are the guest's own.
+    """
+    found: dict[str, str] = {}
+    for element in root.iter(etree.Element):
+        name = etree.QName(element)
+        if name.namespace == "http://libvirt.org/schemas/domain/qemu/1.0":
+            found.setdefault("commandline", name.localname)
+        elif name.localname in _REACHING:
+            found.setdefault(_REACHING[name.localname], f"<{name.localname}>")
+        elif name.localname == "interface" and element.get("type") == "hostdev":
+            found.setdefault("hostdev", "<interface type='hostdev'>")
+        for path in _paths(element):
+            if path not in known and path not in _HARMLESS:
+                found.setdefault("host-paths", path)
+    return found
+
+
+def _paths(element: etree._Element) -> Iterable[str]:
+    """Paths on the host that one element names: values with a slash, or volumes of any pool."""
+    tag = etree.QName(element).localname
+    parent = element.getparent()
+    above = etree.QName(parent).localname if parent is not None else ""
+    if element.text and element.text.strip().startswith("/") and (above, tag) not in _INSIDE:
+        yield element.text.strip()
+    for key, value in element.attrib.items():
+        if str(value).startswith("/") and (tag, key) not in _INSIDE:
+            yield str(value)
+    if tag == "source" and element.get("pool"):
+        yield f"{element.get('pool')}:{element.get('volume')}"
+
+
+def _refuse(one: Guest, reaching: dict[str, str], where: str) -> None:
+    for word, example in reaching.items():
+        if word not in one.spec.allow and not (word == "emulator" and not one.spec.template):
+            raise RequestError(
+                f"guest {one.name} reaches the host: {example}",
+                why="`devices` and `template` may only use what `allow` names",
+                cure=f"add `allow: [{word}]` to the guest, or take it out",
+                where=where,
+            )
+
+
+def _with_record(root: etree._Element, record: str) -> str:
+    """The document with our element in its ``<metadata>``."""
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = etree.Element("metadata")
+        root.insert(2, metadata)  # after name and uuid
+    metadata.append(etree.fromstring(record))
+    return etree.tostring(root, encoding="unicode", pretty_print=True)

@@ -1,0 +1,150 @@
+"""The first boot of a guest: the files of its NoCloud seed, as text.
+
+Pure. Sources: cloud-init's NoCloud, "Networking Config Version 2" and module reference pages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from virtkit import render
+from virtkit.resources import Guest, Interface
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What lets callers in and proves the guest to them.
+
+    Attributes:
+        authorized: public keys, as in authorized_keys.
+        host_private: the guest's ssh host key in OpenSSH's format; a secret.
+        host_public: its public half, ``ssh-ed25519 AAAA…``.
+    """
+
+    authorized: Sequence[str]
+    host_private: str
+    host_public: str
+
+
+def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
+    """The seed's files by name. ``instance`` is new for each life of the guest.
+
+    Any image with cloud-init takes them; where the spec adds no cloud_init of its own, an
+    image that virtkit built runs the short ``virtkit.sh`` instead.
+    """
+    answer = {
+        "meta-data": _json({"instance-id": instance, "local-hostname": guest.name}),
+        "user-data": "#cloud-config\n" + _json(user_data(guest, keys)),
+        "network-config": _json(network_config(guest.interfaces)),
+    }
+    if guest.light:
+        answer["virtkit.sh"] = _light(guest, keys, instance)
+    return answer
+
+
+def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
+    """virtkit's own user-data with the spec's ``cloud_init`` merged in.
+
+    Lists are appended to virtkit's own, other keys win over them.
+    """
+    own: dict[str, Any] = {
+        "hostname": guest.name,
+        "fqdn": guest.fqdn,
+        "manage_etc_hosts": True,
+        "users": [
+            {
+                "name": guest.spec.user,
+                "shell": "/bin/bash",
+                "lock_passwd": True,
+                "sudo": "ALL=(ALL) NOPASSWD:ALL",
+                "ssh_authorized_keys": list(keys.authorized),
+            }
+        ],
+        "ssh_pwauth": False,
+        "ssh_deletekeys": True,
+        "ssh_genkeytypes": [],
+        "ssh_keys": {"ed25519_private": keys.host_private, "ed25519_public": keys.host_public},
+        "mounts": [
+            [f"LABEL={each['label']}", each["path"], "ext4", "defaults,nofail", "0", "2"]
+            for each in _mounts(guest)
+        ],
+    }
+    return merge(own, guest.spec.cloud_init)
+
+
+def merge(own: Mapping[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
+    """Maps key by key, lists appended to ``own``'s, other values from ``users``."""
+    answer = dict(own)
+    for key, value in users.items():
+        mine = answer.get(key)
+        if isinstance(mine, Mapping) and isinstance(value, Mapping):
+            answer[key] = merge(mine, value)
+        elif isinstance(mine, list) and isinstance(value, list):
+            answer[key] = [*mine, *value]
+        else:
+            answer[key] = value
+    return answer
+
+
+def network_config(interfaces: Sequence[Interface]) -> dict[str, Any]:
+    """cloud-init's network config, version 2."""
+    return {
+        "version": 2,
+        "ethernets": {f"nic{index}": _ethernet(each) for index, each in enumerate(interfaces)},
+    }
+
+
+def _ethernet(interface: Interface) -> dict[str, Any]:
+    answer: dict[str, Any] = {"match": {"macaddress": interface.mac}}
+    if not interface.static:
+        answer |= {"dhcp4": True, "dhcp-identifier": "mac"}
+    else:
+        answer |= {"dhcp4": False, "addresses": [interface.static]}
+        if interface.gateway:
+            answer["routes"] = [{"to": "0.0.0.0/0", "via": interface.gateway}]
+        if interface.dns:
+            search = [interface.domain] if interface.domain else []
+            answer["nameservers"] = {"addresses": list(interface.dns), "search": search}
+    return answer
+
+
+def _light(guest: Guest, keys: Keys, instance: str) -> str:
+    return render.text(
+        "seed/virtkit.sh.j2",
+        instance_id=instance,
+        hostname=guest.name,
+        fqdn=guest.fqdn,
+        user=guest.spec.user,
+        authorized_keys=list(keys.authorized),
+        host_key_private=keys.host_private,
+        host_key_public=keys.host_public,
+        links=[
+            {
+                "mac": each.mac,
+                "name": each.network,
+                "dhcp": not each.static,
+                "addresses": [each.static] if each.static else [],
+                "gateway": each.gateway or None,
+                "dns": list(each.dns),
+                "domain": each.domain or None,
+                "accept_ra": True,
+            }
+            for each in guest.interfaces
+        ],
+        mounts=_mounts(guest),
+        grow_root=guest.driver.root == "disk",
+    )
+
+
+def _mounts(guest: Guest) -> list[dict[str, str]]:
+    """The disks that the guest itself mounts; libvirt mounts a container's."""
+    if guest.driver.root != "disk":
+        return []
+    return [{"label": each.label, "path": each.mount} for each in guest.volumes if each.mount]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1) + "\n"

@@ -1,0 +1,45 @@
+"""The spec: its model, and the reader that turns YAML into it with every error placed."""
+
+from virtkit.spec.model import (
+    CATALOGUE,
+    DEFAULT_IMAGE,
+    DEFAULT_NETWORK,
+    Build,
+    Dhcp,
+    Disk,
+    Guest,
+    Host,
+    Image,
+    Kernel,
+    Link,
+    Network,
+    Ready,
+    Spec,
+)
+from virtkit.spec.reader import load, read_text
+from virtkit.spec.schema import json_schema
+from virtkit.spec.sizes import format_duration, format_size, parse_duration, parse_size
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT_IMAGE",
+    "DEFAULT_NETWORK",
+    "Build",
+    "Dhcp",
+    "Disk",
+    "Guest",
+    "Host",
+    "Image",
+    "Kernel",
+    "Link",
+    "Network",
+    "Ready",
+    "Spec",
+    "format_duration",
+    "format_size",
+    "json_schema",
+    "load",
+    "parse_duration",
+    "parse_size",
+    "read_text",
+]

@@ -1,0 +1,304 @@
+"""What no value of a spec shows alone: names that must exist, addresses that must differ.
+
+Pure. Each check reports what it finds and leaves alone what is wrong already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+from virtkit.drivers import AUTO, DRIVERS, Driver
+from virtkit.spec.document import Node, Path
+from virtkit.spec.faults import Faults
+from virtkit.spec.model import (
+    CATALOGUE,
+    DEFAULT_NETWORK,
+    Guest,
+    GuestKeys,
+    Link,
+    Network,
+    not_a_guest,
+)
+from virtkit.spec.reading import Entry, Reading
+from virtkit.spec.text import RESERVED_DISKS
+from virtkit.spec.wrong import Wrong, meant, quote
+
+#: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
+LONGEST_NAME = 63
+
+_DEFAULTS = GuestKeys()
+
+
+def check(reading: Reading, faults: Faults) -> None:
+    """All checks that need more than one value; errors go to ``faults``."""
+    _networks(reading, faults)
+    for entry in reading.entries:
+        _image(entry, reading, faults)
+        _driver(entry, reading, faults)
+        _disks(entry, faults)
+        _links(entry, reading, faults)
+    _addresses(reading, faults)
+    _macs(reading, faults)
+    _cycles(reading, faults)
+    _long_names(reading, faults)
+    _volumes(reading, faults)
+
+
+def _networks(reading: Reading, faults: Faults) -> None:
+    """Made networks whose addresses overlap."""
+    nodes, models = reading.networks.nodes, reading.networks.models
+    made = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
+    for (first, one), (second, other) in combinations(made, 2):
+        if one.overlaps(other):
+            wrong = Wrong(
+                f"the networks '{first}' and '{second}' overlap",
+                why=f"{one} and {other} hold the same addresses",
+                cure="give each a cidr of its own",
+            )
+            faults.at(nodes[second], ("cidr",), wrong)
+
+
+def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
+    name = entry.keys.image
+    known = [*reading.images.nodes, *CATALOGUE]
+    if name not in known:
+        wrong = Wrong(f"there is no image {quote(name)}", cure=meant(name, known))
+        faults.at(entry.node, ("image",), wrong)
+
+
+def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
+    """What the guest's type cannot do; ``auto`` is held to what all that it may choose can."""
+    word = entry.keys.type
+    if "type" in entry.wrong:
+        return
+    image = reading.images.models.get(entry.keys.image)
+    for choice in AUTO if word == "auto" else (word,):
+        driver = DRIVERS[choice]
+        for path, why in _lacking(entry.keys, driver):
+            feature = "disks.blank" if path[0] == "disks" else str(path[0])
+            asked = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
+            wrong = Wrong(
+                f"a guest of type {word} cannot have {asked}",
+                why=f"{why} (guest {quote(entry.base)})",
+                cure=_cure(feature, asked),
+            )
+            faults.at(entry.node, path, wrong)
+        if driver.needs_built_image and image is not None and image.build is None:
+            wrong = Wrong(
+                f"a guest of type {word} needs an image that virtkit builds",
+                why=f"'{entry.keys.image}' is a disk image (guest {quote(entry.base)})",
+                cure="name an image with `build:`, or choose another type",
+            )
+            faults.at(entry.node, ("image",), wrong)
+
+
+def _lacking(keys: GuestKeys, driver: Driver) -> Iterator[tuple[Path, str]]:
+    """What ``keys`` ask for and ``driver`` lacks, with the reason."""
+    for feature, why in driver.lacks.items():
+        if feature == "disks.blank":
+            for index, disk in enumerate(keys.disks):
+                if disk.mount is None:
+                    yield ("disks", index), why
+        elif getattr(keys, feature) != getattr(_DEFAULTS, feature):
+            yield (feature,), why
+
+
+def _cure(feature: str, asked: str) -> str:
+    able = [word for word, driver in DRIVERS.items() if feature not in driver.lacks]
+    if feature == "disks.blank":
+        return "give it `mount:`"
+    return f"take {asked} out" + (f", or say `type: {able[0]}`" if able else "")
+
+
+def _disks(entry: Entry, faults: Faults) -> None:
+    """Disks of one guest with the same name, or mounted on the same folder."""
+    for key in ("name", "mount"):
+        seen: set[str] = set()
+        for index, disk in enumerate(entry.keys.disks):
+            value = getattr(disk, key)
+            if value is None:
+                continue
+            if value in seen:
+                wrong = Wrong(
+                    f"two disks of the guest have the {key} {value}",
+                    cure=f"give each disk a {key} of its own",
+                )
+                faults.at(entry.node, ("disks", index, key), wrong)
+            seen.add(value)
+
+
+def _links(entry: Entry, reading: Reading, faults: Faults) -> None:
+    """Network cards on networks that are missing, or twice on one."""
+    seen: set[str] = set()
+    known = [*reading.networks.nodes, DEFAULT_NETWORK]
+    for index, link in enumerate(entry.keys.networks or ()):
+        path = ("networks", index, "name")
+        if link.name not in known:
+            wrong = Wrong(f"there is no network {quote(link.name)}", cure=meant(link.name, known))
+            faults.at(entry.node, path, wrong)
+        elif link.name in seen:
+            wrong = Wrong(
+                f"the guest is on the network '{link.name}' twice", cure="take one of them out"
+            )
+            faults.at(entry.node, path, wrong)
+        seen.add(link.name)
+
+
+def _cards(reading: Reading) -> Iterator[tuple[Entry, Guest, Path, Link]]:
+    """Every network card, with the path of its entry below the guest's."""
+    for entry, guest in reading.guests():
+        for index, link in enumerate(guest.networks or ()):
+            yield entry, guest, ("networks", index), link
+
+
+def _addresses(reading: Reading, faults: Faults) -> None:
+    """Addresses that their network cannot have, or that two guests would have."""
+    models = {DEFAULT_NETWORK: Network()} | reading.networks.models
+    if DEFAULT_NETWORK in reading.networks.nodes and (
+        DEFAULT_NETWORK not in reading.networks.models
+    ):
+        del models[DEFAULT_NETWORK]
+    owners: dict[tuple[str, str], str] = {}
+    told: set[tuple[str, Path]] = set()
+    for entry, guest, path, link in _cards(reading):
+        network = models.get(link.name)
+        if link.address is None or network is None or (entry.base, path) in told:
+            continue
+        wrong = _misplaced(link.address, link.name, network)
+        owner = owners.setdefault((link.name, link.address), guest.name)
+        if wrong is None and owner != guest.name:
+            wrong = Wrong(
+                f"two guests have the address {link.address} on '{link.name}'",
+                why=f"'{owner}' and '{guest.name}'",
+                cure="give each an address of its own, or leave it out",
+            )
+        if wrong is not None:
+            told.add((entry.base, path))
+            faults.at(entry.node, (*path, "address"), wrong)
+
+
+def _misplaced(address: str, name: str, network: Network) -> Wrong | None:
+    """Why no guest can have ``address`` on the network ``name``."""
+    subnet = network.subnet
+    if network.existing is not None:
+        return Wrong(
+            f"the guest cannot have a fixed address on '{name}'",
+            why="virtkit does not change a network that was there already, its DHCP neither",
+            cure="take `address:` out, or describe the network's bridge with `mode: bridge`",
+        )
+    if subnet is None:
+        return Wrong(
+            f"the network '{name}' has no cidr that {address} could belong to",
+            cure=f"say `cidr:` under networks.{name}, or take `address:` out",
+        )
+    reason = not_a_guest(address, subnet)
+    if not reason and network.made and address == str(subnet[1]):
+        reason = f"the host's own on '{name}'"
+    if not reason and address == network.gateway:
+        reason = f"the gateway of '{name}'"
+    if not reason:
+        return None
+    first = subnet[2] if network.made else subnet[1]
+    return Wrong(f"the address {address} is {reason}", cure=f"say one of {first} to {subnet[-2]}")
+
+
+def _macs(reading: Reading, faults: Faults) -> None:
+    """MAC addresses that two network cards would have."""
+    owners: dict[str, tuple[str, Path]] = {}
+    told: set[tuple[str, Path]] = set()
+    for entry, guest, path, link in _cards(reading):
+        if link.mac is None or (entry.base, path) in told:
+            continue
+        owner, owned = owners.setdefault(link.mac, (guest.name, path))
+        if (owner, owned) != (guest.name, path):
+            told.add((entry.base, path))
+            wrong = Wrong(
+                f"two network cards have the MAC address {link.mac}",
+                why=f"of '{owner}' and of '{guest.name}'",
+                cure="give each a MAC address of its own, or leave it out",
+            )
+            faults.at(entry.node, (*path, "mac"), wrong)
+
+
+def _cycles(reading: Reading, faults: Faults) -> None:
+    """Guests that wait for each other.
+
+    All guests of an entry are after the same ones, so entries that go in a circle always hold
+    guests that do.
+    """
+    base = {guest.name: entry.base for entry, guest in reading.guests()}
+    after = {
+        entry.base: list(dict.fromkeys(base[name] for name in guest.after))
+        for entry, guest in reading.guests()
+    }
+    nodes = {entry.base: entry.node for entry in reading.entries}
+    for cycle in _find_cycles(after):
+        what = "guests wait for each other, and none can start"
+        if len(cycle) == 1:
+            what = f"the guest '{cycle[0]}' waits for itself"
+        wrong = Wrong(
+            what,
+            why=" after ".join([*cycle, cycle[0]]),
+            cure="take one out of `after:`; a guest's own `after: []` drops what it inherits",
+        )
+        faults.at(nodes[cycle[0]], ("after",), wrong)
+
+
+def _find_cycles(after: Mapping[str, list[str]]) -> Iterator[list[str]]:
+    """Cycles of a graph, at least one of each knot; each begins where it was first entered."""
+    done: set[str] = set()
+    for start in after:
+        trail: dict[str, Iterator[str]] = {}
+        if start not in done:
+            trail[start] = iter(after[start])
+        while trail:
+            name = next(reversed(trail))
+            below = next(trail[name], None)
+            if below is None:
+                done.add(name)
+                del trail[name]
+            elif below in trail:
+                names = list(trail)
+                yield names[names.index(below) :]
+            elif below not in done:
+                trail[below] = iter(after[below])
+
+
+def _long_names(reading: Reading, faults: Faults) -> None:
+    """Names that are too long once the environment's stands before them."""
+    for entry in reading.entries:
+        name = max(entry.names, key=len)
+        _check_length(reading.name, name, entry.node, faults)
+    for name, node in reading.networks.nodes.items():
+        if name not in reading.networks.models or reading.networks.models[name].made:
+            _check_length(reading.name, name, node, faults)
+
+
+def _check_length(environment: str, name: str, node: Node, faults: Faults) -> None:
+    full = f"{environment}-{name}"
+    if len(full) > LONGEST_NAME and len(name) <= LONGEST_NAME:
+        wrong = Wrong(
+            f"the name {quote(full)} is too long for libvirt",
+            why=f"{len(full)} characters; its sockets take {LONGEST_NAME}",
+            cure="shorten it, or the environment's name",
+        )
+        faults.key(node, wrong)
+
+
+def _volumes(reading: Reading, faults: Faults) -> None:
+    """Disks of different guests whose volumes would have the same name."""
+    owners: dict[str, str] = {}
+    for _, guest in reading.guests():
+        owners |= {f"{guest.name}-{disk}": guest.name for disk in RESERVED_DISKS}
+    for entry, guest in reading.guests():
+        for index, disk in enumerate(guest.disks):
+            volume = f"{guest.name}-{disk.name}"
+            owner = owners.setdefault(volume, guest.name)
+            if owner != guest.name:
+                wrong = Wrong(
+                    f"two volumes would be called '{reading.name}-{volume}'",
+                    why=f"a disk of '{owner}' and one of '{guest.name}'",
+                    cure="rename the disk or one of the guests",
+                )
+                faults.at(entry.node, ("disks", index, "name"), wrong)

@@ -1,0 +1,34 @@
+"""Where each thing of a spec stands in its file, once the tree itself is no longer needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from virtkit.spec.document import Mark, Node, Path, dotted
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """The tree of a document and its merged guests.
+
+    Attributes:
+        root: the whole document, None where the spec was not read from text.
+        guests: the merged entry of each guest, by final name and by key.
+    """
+
+    # Two specs that say the same are equal, however their files are laid out.
+    root: Node | None = field(default=None, compare=False)
+    guests: Mapping[str, Node] = field(default_factory=dict, compare=False)
+
+    def find(self, path: Path) -> tuple[Mark, str]:
+        """The place of ``path``, and the path by which the file has it."""
+        if self.root is None:
+            return Mark(1, 1), dotted(path)
+        start, below = self.root, path
+        if len(path) > 1 and path[0] == "guests":
+            merged = self.guests.get(str(path[1]))
+            if merged is not None:
+                start, below = merged, path[2:]
+        node, left = start.find(below)
+        return (node.place if not left else node.key), dotted((*node.path, *left))

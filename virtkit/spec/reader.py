@@ -1,0 +1,255 @@
+"""A spec's file to a Spec: reads, merges, checks, and tells all errors at once.
+
+``read_text`` is pure; ``load`` is the only function here that touches a file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from virtkit.errors import RequestError
+from virtkit.spec.checks import check
+from virtkit.spec.document import Mark, Node, kind_of, read_document
+from virtkit.spec.entries import read_entries, section
+from virtkit.spec.faults import Faults
+from virtkit.spec.merge import without_nulls
+from virtkit.spec.model import (
+    CATALOGUE,
+    DEFAULT_NETWORK,
+    FROM_FILE,
+    Host,
+    Image,
+    Network,
+    Spec,
+)
+from virtkit.spec.positions import Positions
+from virtkit.spec.reading import Parts, Reading
+from virtkit.spec.text import label, suggest_label
+from virtkit.spec.wrong import Wrong, meant, quote
+
+#: The largest file that is read, in bytes.
+LARGEST_FILE = 1024 * 1024
+#: What ``load`` takes for standard input, and how messages call it.
+STDIN, STDIN_SOURCE = "-", "<stdin>"
+
+TOP_KEYS = ("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
+
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+def load(path: str | Path) -> Spec:
+    """The spec in a file.
+
+    Args:
+        path: the file; ``-`` is standard input.
+
+    Raises:
+        SpecErrors: the spec is wrong; holds every error found.
+        RequestError: the file cannot be read.
+    """
+    source = str(path)
+    if source == STDIN:
+        data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        return read_text(_decode(data, STDIN_SOURCE), source=STDIN_SOURCE, folder=Path.cwd())
+    data = _read(Path(path), source)
+    return read_text(_decode(data, source), source=source, folder=Path(path).resolve().parent)
+
+
+def _read(path: Path, source: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_FILE + 1)
+    except FileNotFoundError as error:
+        raise RequestError(
+            f"there is no file {quote(source)}",
+            cure="name the spec's file, or make one with `virtkit init`",
+            where=source,
+        ) from error
+    except IsADirectoryError as error:
+        raise RequestError(
+            f"{quote(source)} is a folder, not a spec",
+            cure=f"name the file in it, such as {path / 'virtkit.yaml'}",
+            where=source,
+        ) from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise RequestError(
+            f"the spec {quote(source)} cannot be read",
+            why=why or type(error).__name__,
+            cure="see that it is a file that you may read: ls -l",
+            where=source,
+        ) from error
+
+
+def _decode(data: bytes, source: str) -> str:
+    if len(data) > LARGEST_FILE:
+        raise RequestError(
+            f"the spec is larger than {LARGEST_FILE // 1024} KiB",
+            cure="split the environment, or use `count:`, `defaults:` and `profiles:`",
+            where=source,
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise RequestError(
+            "the spec is not UTF-8 text",
+            why=f"byte 0x{data[error.start]:02x} starts no character",
+            cure="save it as UTF-8",
+            where=f"{source}:{line}:{column}",
+        ) from error
+
+
+def read_text(text: str, *, source: str, folder: Path) -> Spec:
+    """The spec in ``text``.
+
+    Args:
+        text: YAML.
+        source: the path of the file as given, or ``<stdin>``; names the environment where the
+            text does not.
+        folder: what the spec's paths are relative to, absolute.
+
+    Raises:
+        SpecErrors: the spec is wrong; holds every error found.
+    """
+    faults = Faults(source)
+    root = _root(text, faults)
+    for key, node in root.entries.items():
+        if key not in TOP_KEYS:
+            unknown = Wrong(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
+            faults.key(node, unknown)
+    reading = Reading(
+        name=_environment(root, faults, source, folder),
+        images=_parts(root, "images", Image, faults),
+        networks=_parts(root, "networks", Network, faults),
+        entries=read_entries(root, faults),
+    )
+    hosts = _hosts(root, faults)
+    check(reading, faults)
+    faults.raise_all()
+    return _spec(reading, hosts, root, source, folder)
+
+
+def _root(text: str, faults: Faults) -> Node:
+    root, flaws = read_document(text, faults.source)
+    for flaw in flaws:
+        faults.flaw(flaw)
+    if root is None:
+        faults.add(
+            Mark(1, 1),
+            (),
+            Wrong("the spec is empty", cure="write one, or get a starter with `virtkit init`"),
+        )
+        faults.raise_all()
+    assert root is not None
+    if not isinstance(root.value, dict):
+        faults.add(
+            root.mark,
+            (),
+            Wrong(
+                f"a spec is a map of keys, this is {kind_of(root.plain())}",
+                cure=f"begin with one of the keys {', '.join(TOP_KEYS)}",
+            ),
+        )
+        faults.raise_all()
+    return root
+
+
+def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
+    """The environment's name: as written, else from the file's or its folder's name."""
+    node = root.entries.get("name")
+    if node is not None and node.value is not None:
+        if isinstance(node.value, str):
+            try:
+                return label(node.value)
+            except Wrong as wrong:
+                faults.at(node, (), wrong)
+        else:
+            found = kind_of(node.plain())
+            faults.at(node, (), Wrong(f"expected text, found {found}", cure="say `name: lab`"))
+        return ""
+    if source == STDIN_SOURCE:
+        faults.add(
+            root.mark,
+            ("name",),
+            Wrong("a spec from standard input needs a name", cure="add `name: lab`"),
+        )
+        return ""
+    path = Path(source)
+    stem = folder.name if path.stem == "virtkit" else path.stem
+    try:
+        return label(stem)
+    except Wrong as wrong:
+        faults.add(
+            root.mark,
+            ("name",),
+            Wrong(
+                f"the environment cannot be called {quote(stem)}, after its "
+                + ("folder" if path.stem == "virtkit" else "file"),
+                why=wrong.why,
+                cure=f"add `name: {suggest_label(stem) or 'lab'}`",
+            ),
+        )
+    return ""
+
+
+def _hosts(root: Node, faults: Faults) -> dict[str, Host]:
+    nodes = section(root, "hosts", faults)
+    for name, node in nodes.items():
+        if name != "local":
+            unknown = Wrong(f"there is no key {quote(name)} here", cure=meant(name, ["local"]))
+            faults.key(node, unknown)
+    local = nodes.get("local")
+    host = _model(local, Host, faults) if local is not None else Host()
+    return {"local": host or Host()}
+
+
+def _parts(root: Node, key: str, model: type[_Part], faults: Faults) -> Parts[_Part]:
+    """The entries of the section ``key``, each to be a ``model``."""
+    parts: Parts[_Part] = Parts(section(root, key, faults), {})
+    for name, node in parts.nodes.items():
+        try:
+            label(name)
+        except Wrong as wrong:
+            faults.key(node, wrong)
+        built = _model(node, model, faults)
+        if built is not None:
+            parts.models[name] = built
+    return parts
+
+
+def _model(node: Node, model: type[_Part], faults: Faults) -> _Part | None:
+    try:
+        return model.model_validate(without_nulls(node).plain(), context=FROM_FILE)
+    except ValidationError as error:
+        faults.invalid(error, node, model)
+        return None
+
+
+def _spec(reading: Reading, hosts: dict[str, Host], root: Node, source: str, folder: Path) -> Spec:
+    images, networks = dict(reading.images.models), dict(reading.networks.models)
+    guests = {guest.name: guest for entry in reading.entries for guest in entry.guests}
+    for guest in guests.values():
+        if guest.image not in images:
+            images[guest.image] = CATALOGUE[guest.image]
+        for link in guest.links:
+            if link.name == DEFAULT_NETWORK:
+                networks.setdefault(DEFAULT_NETWORK, Network())
+    spec = Spec.model_construct(
+        name=reading.name,
+        source=source,
+        folder=folder,
+        images=images,
+        networks=networks,
+        guests=guests,
+        hosts=hosts,
+    )
+    merged_guests = {entry.base: entry.node for entry in reading.entries}
+    merged_guests |= {guest.name: e.node for e in reading.entries for guest in e.guests}
+    spec._positions = Positions(root, merged_guests)
+    return spec

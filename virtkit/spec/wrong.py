@@ -1,0 +1,59 @@
+"""How a single value of a spec is found wrong, before anyone knows where it stands.
+
+Holds words only. It must never know files, lines or columns.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+#: How much of a user's value is quoted in a message, in characters.
+QUOTED = 63
+#: How many known words are listed where none is near.
+LISTED = 40
+
+
+class Wrong(ValueError):
+    """A value that cannot stand in a spec.
+
+    Args:
+        what: one line that names the value and what is wrong with it.
+        cure: what the writer can do about it.
+        why: the rule behind it, where that is not plain.
+    """
+
+    def __init__(self, what: str, *, cure: str, why: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.cure = cure
+        self.why = why
+
+
+def quote(value: object) -> str:
+    """A user's value in one short line, without characters that a terminal would act on."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and len(value) > QUOTED:
+        return f"{value[:QUOTED]!r}…"
+    text = repr(value)
+    return text if len(text) <= 2 * QUOTED else f"{text[: 2 * QUOTED]}…"
+
+
+def shown(text: str) -> str:
+    """``text`` with every character escaped that a terminal would act on."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The cure for an unknown ``word``: the nearest known one, else all of them."""
+    words = sorted(name for name in known if len(name) <= QUOTED)
+    near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    if not words:
+        return "take it out"
+    more = ", …" if len(words) > LISTED else ""
+    return f"known here: {', '.join(words[:LISTED])}{more}"
