@@ -91,9 +91,7 @@ def allocate(
             continue
         address = next(free, None)
         if address is None:
-            raise RequestError(
-                f"subnet {cidr} is full", cure="give the network a larger `cidr:`"
-            )
+            raise RequestError(f"subnet {cidr} is full", cure="give the network a larger `cidr:`")
         answer[link] = str(address)
     return answer
 
@@ -101,8 +99,12 @@ def allocate(
 def _free(
     network: IPv4Network, taken: Collection[IPv4Address], dynamic: tuple[str, str] | None
 ) -> Iterator[IPv4Address]:
-    first, last = (IPv4Address(each) for each in dynamic or ("0.0.0.0", "0.0.0.0"))
-    for inside in (False, True):
+    def is_dynamic(address: IPv4Address) -> bool:
+        return dynamic is not None and (
+            IPv4Address(dynamic[0]) <= address <= IPv4Address(dynamic[1])
+        )
+
+    for wanted in (False, True):
         for each in network.hosts():
-            if each != network[1] and each not in taken and (first <= each <= last) is inside:
+            if each != network[1] and each not in taken and is_dynamic(each) is wanted:
                 yield each

@@ -1,4 +1,4 @@
-"""What Ansible needs to reach the guests: an inventory, as a static file or by the script protocol."""
+"""What Ansible needs to reach the guests: an inventory, static or by the script protocol."""
 
 from __future__ import annotations
 

@@ -58,7 +58,6 @@ class HostFacts:
         pool: the pool that virtkit uses here.
         kvm: the probe's verdict; None where nobody needed to know.
         subnets: IPv4 networks in use (routes and libvirt networks), as ``10.0.0.0/24``.
-        caveats: what a guest of a driver should know of this host, by driver word.
     """
 
     name: str
@@ -68,4 +67,3 @@ class HostFacts:
     cpus: int = 0
     kvm: KvmVerdict | None = None
     subnets: frozenset[str] = frozenset()
-    caveats: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

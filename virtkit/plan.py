@@ -163,14 +163,20 @@ def diff(
         guests += _guest(guest, mine.get(guest.name), spec)
     if only is None:
         names = {each.name for each in desired.guests}
-        guests += [_gone(each, observed.host, spec) for name, each in mine.items() if name not in names]
+        guests += [
+            _gone(each, observed.host, spec) for name, each in mine.items() if name not in names
+        ]
     networks = list(_networks(desired, observed, wanted, errors, everything=only is None))
     if errors:
         raise SpecErrors(errors)
     return Plan(
         environment=desired.environment,
         changes=(*_images(guests), *networks, *guests),
-        notes=tuple(f"guest/{each.name}: {each.why}" for each in wanted if each.why),
+        notes=tuple(
+            f"{each.object}: {each.desired.why}"
+            for each in guests
+            if each.action == "create" and isinstance(each.desired, Guest) and each.desired.why
+        ),
         desired=desired,
     )
 

@@ -173,9 +173,7 @@ def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
     return host.domains.addresses(DRIVERS[record.type], record.domain)
 
 
-def login(
-    record: GuestRecord, address: str, base: Path, known_hosts: Path | None = None
-) -> Login:
+def login(record: GuestRecord, address: str, base: Path, known_hosts: Path | None = None) -> Login:
     """How to log in to a guest. ``base`` is the spec's folder."""
     publics = key_files(record.environment, record.asked.get("ssh_keys"), base)
     privates = (path.with_suffix("") for path in publics if path.suffix == ".pub")

@@ -150,22 +150,34 @@ def of_network(network: Network, spec_path: str) -> NetworkRecord:
     )
 
 
-def guest_element(record: GuestRecord) -> str:
-    """The element for a domain's ``<metadata>``."""
+def guest_element(record: GuestRecord, *, bare: bool = False) -> str:
+    """The element for a domain's ``<metadata>``.
+
+    Args:
+        bare: without its namespace, as virDomainSetMetadata wants it: libvirt adds that itself.
+    """
     attributes = {"finished": "yes" if record.finished else "no"}
-    return _element("guest", record.guest, record.environment, attributes, record)
+    return _element("guest", record.guest, record, attributes, bare=bare)
 
 
 def network_element(record: NetworkRecord) -> str:
     """The element for a network's ``<metadata>``."""
-    return _element("network", record.network, record.environment, {}, record)
+    return _element("network", record.network, record, {})
 
 
 def _element(
-    tag: str, name: str, environment: str, attributes: Mapping[str, str], record: Any
+    tag: str,
+    name: str,
+    record: GuestRecord | NetworkRecord,
+    attributes: Mapping[str, str],
+    *,
+    bare: bool = False,
 ) -> str:
-    element = etree.Element(f"{{{NAMESPACE}}}{tag}", nsmap={"vk": NAMESPACE})
-    element.set("environment", environment)
+    if bare:
+        element = etree.Element(tag)
+    else:
+        element = etree.Element(f"{{{NAMESPACE}}}{tag}", nsmap={"vk": NAMESPACE})
+    element.set("environment", record.environment)
     element.set("name", name)
     for key, value in attributes.items():
         element.set(key, value)
@@ -215,9 +227,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         return None
     try:
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
-        return NetworkRecord(
-            **{**_known(NetworkRecord, data), "reservations": tuple(reservations)}
-        )
+        return NetworkRecord(**{**_known(NetworkRecord, data), "reservations": tuple(reservations)})
     except (KeyError, TypeError):
         return None
 

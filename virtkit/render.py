@@ -120,9 +120,7 @@ def volume(
 def guest_volume(one: Volume) -> str:
     """The volume XML of a guest's volume."""
     backing = one.source if one.content == "backed" else ""
-    return volume(
-        one.name, one.size, one.format, backing=backing, backing_format=one.source_format
-    )
+    return volume(one.name, one.size, one.format, backing=backing, backing_format=one.source_format)
 
 
 def pool(one: Pool) -> str:

@@ -23,6 +23,8 @@ from virtkit.spec import model
 _NOT_ASKED = {"name", "base", "index"}
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
 LAYER = "/.virtkit"
+#: Where cloud-init and virtkit's own first boot look for a container's seed.
+SEED = "/var/lib/cloud/seed/nocloud"
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,15 @@ class DiskTarget:
 
 
 @dataclass(frozen=True)
+class Filesystem:
+    """A file system that libvirt mounts in a container; ``source`` is a path on the host."""
+
+    source: str
+    target: str
+    readonly: bool
+
+
+@dataclass(frozen=True)
 class Boot:
     """A kernel that the hypervisor loads itself; paths on the host."""
 
@@ -274,6 +285,23 @@ class Guest:
                 each.role == "seed",
             )
             for index, each in enumerate(blocks)
+        )
+
+    @property
+    def filesystems(self) -> tuple[Filesystem, ...]:
+        """A container's file systems: shared image, own layer, disks, seed. Its init lays them
+        over each other."""
+        targets = {"root": LAYER, "seed": SEED}
+        return (
+            Filesystem(self.files.root, "/", True),
+            *(
+                Filesystem(
+                    each.key,
+                    targets.get(each.role) or f"{LAYER}/mounts{each.mount}",
+                    each.role == "seed",
+                )
+                for each in self.volumes
+            ),
         )
 
     def volume(self, role: str) -> Volume | None:
@@ -430,7 +458,10 @@ def _volumes(guest: Guest) -> Iterable[Volume]:
         yield volume("root", "root", size=size, format="raw", content="ext4", label="root")
     yield volume("seed", "seed", size=0, format="raw", content="seed")
     if guest.spec.kernel is not None:
-        for role, path in (("kernel", guest.spec.kernel.path), ("initrd", guest.spec.kernel.initrd)):
+        for role, path in (
+            ("kernel", guest.spec.kernel.path),
+            ("initrd", guest.spec.kernel.initrd),
+        ):
             if path:
                 source = f"{guest.source_folder}/{path}" if not path.startswith("/") else path
                 yield volume(role, role, size=0, format="raw", content="file", source=source)

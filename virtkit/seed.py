@@ -36,7 +36,7 @@ def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
     image that virtkit built runs the short ``virtkit.sh`` instead.
     """
     answer = {
-        "meta-data": _json({"instance-id": instance, "local-hostname": guest.name}),
+        "meta-data": f"instance-id: {instance}\nlocal-hostname: {guest.name}\n",
         "user-data": "#cloud-config\n" + _json(user_data(guest, keys)),
         "network-config": _json(network_config(guest.interfaces)),
     }

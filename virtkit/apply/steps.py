@@ -160,9 +160,7 @@ def _brought_up(
     yield step("finish", lambda _: work.finish(), own("ready" if waited else "start"))
 
 
-def _touched(
-    change: Change, guest: Guest, there: ObservedGuest, hands: Hands
-) -> Iterable[Step]:
+def _touched(change: Change, guest: Guest, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
     """What changes in the record and in libvirt's flags only."""
 
     def update(_say: Say) -> None:

@@ -7,9 +7,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import Host, Unreachable, inside
 
 
-def stop(
-    host: Host, driver: Driver, name: str, timeout: float, *, reset: bool = False
-) -> bool:
+def stop(host: Host, driver: Driver, name: str, timeout: float, *, reset: bool = False) -> bool:
     """Whether the guest stopped by itself within ``timeout`` seconds.
 
     One that did not is stopped the hard way, or starts over where ``reset`` asks for that.

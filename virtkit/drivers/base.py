@@ -52,7 +52,9 @@ class Driver:
         disk_bus: prefix and bus of its disks, empty where it has none.
         cpu: the CPU mode that the template states, where it states one.
         boot_args: what a built image's kernel (or init) is told, beside the root.
+        capabilities: what a container that is not privileged keeps.
         patience: factor on the default ready timeout.
+        caveats: what its users should know, plainly.
         check: why a host can't run it; empty where it can.
     """
 
@@ -74,8 +76,10 @@ class Driver:
     disk_prefix: str = "vd"
     cpu: str = ""
     boot_args: str = ""
+    capabilities: tuple[str, ...] = ()
     patience: float = 1.0
-    check: Callable[[HostFacts], list[Reason]] = lambda facts: []
+    caveats: tuple[str, ...] = ()
+    check: Callable[[HostFacts], list[Reason]]
 
 
 def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Reason]]:

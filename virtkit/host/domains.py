@@ -1,4 +1,4 @@
-"""Domains of one host: defined, started, stopped, asked, undefined. Each strategy stands here once."""
+"""Domains of one host: defined, started, stopped, undefined. Each strategy stands here once."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class Domains:
             if domain.isActive():
                 flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
-            domain.setMetadata(kind, guest_element(record), "vk", NAMESPACE, flags)
+            element = guest_element(record, bare=True)
+            domain.setMetadata(kind, element, "vk", NAMESPACE, flags)
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
         domain = self._domain(driver, name)
@@ -192,5 +193,3 @@ def _usable(interfaces: Mapping[str, Mapping[str, object]], macs: set[str]) -> l
             if not address.is_loopback and not address.is_link_local:
                 found.append(str(address))
     return sorted(set(found), key=lambda each: (":" in each, each))
-
-

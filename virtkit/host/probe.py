@@ -93,7 +93,9 @@ def _pool(opened: libvirt.virConnect, name: str, folder: str) -> Iterator[libvir
         if path.rstrip("/") == folder:
             yield pool
             return
-    passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)))
+    # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
+    flags = 0 if Path(folder).is_dir() else libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD
+    passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
     try:
         yield passing
     finally:
@@ -147,4 +149,3 @@ def _xml(name: str, path: str) -> str:
         "<target dev='vda' bus='virtio'/></disk>"
         "<video><model type='none'/></video><memballoon model='none'/></devices></domain>"
     )
-

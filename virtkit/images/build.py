@@ -139,7 +139,9 @@ def _require_tools(rootless: bool) -> None:
         tools = ", ".join(tool for tool, _ in missing)
         packages = " ".join(dict.fromkeys(package for _, package in missing))
         raise VirtkitError(
-            f"building an image needs {tools}", cure=f"apt-get install {packages}", why="not found in PATH"
+            f"building an image needs {tools}",
+            cure=f"apt-get install {packages}",
+            why="not found in PATH",
         )
 
 
@@ -176,7 +178,12 @@ def _bootstrap(recipe: Recipe, work: Path, rootless: bool, say: Callable[[str], 
                 say(words)
                 return
 
-    _run(command, work, tell, failed=f"the packages of {recipe.distribution} {recipe.release} were not installed")
+    _run(
+        command,
+        work,
+        tell,
+        failed=f"the packages of {recipe.distribution} {recipe.release} were not installed",
+    )
 
 
 def _mirrors(release: str) -> list[str]:

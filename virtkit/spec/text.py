@@ -23,7 +23,7 @@ from virtkit.spec.wrong import Wrong, quote
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DISK_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
 #: Disk names that virtkit gives itself.
-RESERVED_DISKS = frozenset({"root", "seed", "console"})
+RESERVED_DISKS = frozenset({"root", "seed", "console", "kernel", "initrd"})
 
 _LABEL = re.compile(LABEL_PATTERN, re.ASCII)
 _DISK = re.compile(DISK_PATTERN, re.ASCII)

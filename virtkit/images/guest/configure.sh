@@ -25,11 +25,19 @@ echo 'Made by virtkit. Log in with a key: virtkit ssh, or virtkit exec.
 echo 'update_initramfs=no' >/etc/initramfs-tools/update-initramfs.conf
 
 # --- Units: what costs time or fails in a container is left out.
-systemctl enable systemd-networkd.service systemd-resolved.service virtkit-seed.service
-systemctl mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
-    dpkg-db-backup.timer systemd-pstore.service systemd-network-generator.service \
-    dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
-    proc-sys-fs-binfmt_misc.automount modprobe@configfs.service modprobe@drm.service modprobe@fuse.service
+systemctl enable systemd-networkd.service virtkit-seed.service
+systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer \
+    systemd-network-generator.service systemd-pstore.service systemd-random-seed.service \
+    systemd-update-utmp.service systemd-update-utmp-runlevel.service kmod-static-nodes.service \
+    modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@fuse.service modprobe@loop.service \
+    dev-hugepages.mount dev-mqueue.mount proc-sys-fs-binfmt_misc.automount \
+    sys-fs-fuse-connections.mount sys-kernel-debug.mount sys-kernel-tracing.mount
+# Nothing early needs host names, and sshd would wait for it: seconds under emulation.
+systemctl disable systemd-resolved.service
+sed -e '/^Before=/d' -e '/^DefaultDependencies=no/d' -e 's/^WantedBy=.*/WantedBy=multi-user.target/' \
+    /lib/systemd/system/systemd-resolved.service >/etc/systemd/system/systemd-resolved.service
+systemctl enable systemd-resolved.service
 
 # --- The initrd: a shell, and the modules between a kernel and its root disk.
 kernel=$(basename /lib/modules/*)
@@ -53,3 +61,4 @@ done
 (cd "$tree" && find . | busybox cpio -o -H newc -R 0:0) >/boot/initrd
 rm -rf "$tree"
 mv "/boot/vmlinuz-$kernel" /boot/vmlinuz
+rm -f /vmlinuz* /initrd.img*

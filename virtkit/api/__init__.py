@@ -1,0 +1,70 @@
+"""The door: what virtkit can do, as functions. Every face shows what these return.
+
+``up`` is ``apply(plan(read(path)))`` and nothing else.
+"""
+
+from virtkit.api.doctoring import Check, doctor
+from virtkit.api.entering import (
+    Inventory,
+    Vnc,
+    Way,
+    console,
+    copy,
+    execute,
+    inventory,
+    login,
+    ssh,
+    ssh_config,
+    vnc,
+)
+from virtkit.api.looking import GuestStatus, follow, log_names, logs, status
+from virtkit.api.planning import plan, render_xml
+from virtkit.api.reading import read, schema, starter
+from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down
+from virtkit.api.store import StoreEntry, image_list, image_make, image_remove
+from virtkit.api.world import Say, Tell
+from virtkit.apply import Event, Report
+from virtkit.plan import Plan
+from virtkit.spec import Spec, format_size
+
+__all__ = [
+    "STOP_TIMEOUT",
+    "Check",
+    "Event",
+    "GuestStatus",
+    "Inventory",
+    "Plan",
+    "Report",
+    "Say",
+    "Spec",
+    "StoreEntry",
+    "Tell",
+    "Verb",
+    "Vnc",
+    "Way",
+    "apply",
+    "change_state",
+    "console",
+    "copy",
+    "doctor",
+    "down",
+    "execute",
+    "follow",
+    "format_size",
+    "image_list",
+    "image_make",
+    "image_remove",
+    "inventory",
+    "log_names",
+    "login",
+    "logs",
+    "plan",
+    "read",
+    "render_xml",
+    "schema",
+    "ssh",
+    "ssh_config",
+    "starter",
+    "status",
+    "vnc",
+]

@@ -1,0 +1,112 @@
+"""What this machine can run, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from virtkit.api.world import Say, host_of, quiet
+from virtkit.drivers import DRIVERS
+from virtkit.errors import VirtkitError
+from virtkit.facts import HostFacts
+from virtkit.host import Host, schemas
+from virtkit.spec import Spec
+
+#: Programs that virtkit runs, what for, and the Debian package that brings each.
+_PROGRAMS = {
+    "qemu-img": ("looks at images", "qemu-utils"),
+    "mke2fs": ("formats disks and seeds of containers", "e2fsprogs"),
+    "mmdebstrap": ("builds images", "mmdebstrap"),
+    "ssh": ("virtkit ssh, cp", "openssh-client"),
+    "virsh": ("virtkit console", "libvirt-clients"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``ok`` is None for a remark; ``needed``: virtkit is lost without it."""
+
+    name: str
+    ok: bool | None
+    what: str
+    cure: str = ""
+    needed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
+    """All checks of this machine, and of what a spec claims to have there."""
+    host = host_of(spec)
+    checks = [_program(name) for name in _PROGRAMS]
+    checks.append(_schemas())
+    try:
+        say("looking whether KVM runs guests here (once per boot of the host)")
+        facts = host.with_kvm(host.facts())
+    except VirtkitError as error:
+        checks.append(Check("libvirt", False, error.why or error.what, error.cure, needed=True))
+        return checks
+    checks += _libvirt(facts)
+    checks += _types(facts)
+    if spec is not None:
+        checks += _claimed(host, spec)
+    return checks
+
+
+def _program(name: str) -> Check:
+    purpose, package = _PROGRAMS[name]
+    found = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    return Check(name, bool(found), purpose, "" if found else f"apt-get install {package}")
+
+
+def _schemas() -> Check:
+    there = (schemas.FOLDER / "domain.rng").is_file()
+    return Check(
+        "schemas",
+        there,
+        f"libvirt's schemas in {schemas.FOLDER}, to check XML before anything is touched",
+        "" if there else "apt-get install libvirt0",
+    )
+
+
+def _libvirt(facts: HostFacts) -> Iterable[Check]:
+    for scheme, connection in facts.connections.items():
+        version = ".".join(str(connection.libvirt // 1000**power % 1000) for power in (2, 1, 0))
+        what = connection.error or f"{connection.uri} answers, libvirt {version}"
+        yield Check(f"libvirt {scheme}", not connection.error, what)
+    pool = facts.pool
+    state = "active" if pool.active else "inactive; up activates it"
+    what = f"{pool.path}, {state}" if pool.exists else f"up will make it at {pool.path}"
+    free = shutil.disk_usage(pool.path).free // 1024**3 if Path(pool.path).is_dir() else None
+    room = f", {free} GiB free" if free is not None else ""
+    yield Check(f"pool {pool.name}", None if not pool.exists else True, what + room)
+
+
+def _types(facts: HostFacts) -> Iterable[Check]:
+    for driver in DRIVERS.values():
+        reasons = driver.check(facts)
+        if not reasons:
+            yield Check(f"type {driver.word}", True, driver.model)
+        for reason in reasons:
+            yield Check(f"type {driver.word}", False, reason.why, reason.cure)
+        for caveat in driver.caveats:
+            yield Check(f"type {driver.word}", None, caveat)
+
+
+def _claimed(host: Host, spec: Spec) -> Iterable[Check]:
+    """What the environment's records list and is gone."""
+    observed = host.observe()
+    for name, guest in observed.guests_of(spec.name).items():
+        for volume in guest.record.volumes:
+            listed = volume.state == "made" and volume.role != "console"
+            if listed and volume.name not in observed.volumes:
+                yield Check(
+                    f"guest {name}",
+                    False,
+                    f"its volume {volume.name} is gone",
+                    f"virtkit down {spec.source} {name}, then up",
+                )

@@ -1,0 +1,191 @@
+"""Ways into guests: ssh, commands, files, consoles; and what other programs need for theirs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from virtkit import ansible, reach, render
+from virtkit.api.world import host_of, known_hosts, must_run, observed_names, one, ordered
+from virtkit.drivers import DRIVERS
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.host import Host, Ran
+from virtkit.observed import ObservedGuest
+from virtkit.reach import Login
+from virtkit.record import GuestRecord
+from virtkit.spec import Spec
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way into a guest: a command line to run with the caller's streams, or an answer."""
+
+    command: list[str] | None
+    ran: Ran | None = None
+
+
+def login(spec: Spec, word: str) -> Login:
+    """How to log in to a running guest by ssh."""
+    host, observed, there = one(spec, word)
+    must_run(there)
+    return _login(spec, host, there, known_hosts(spec.name, observed))
+
+
+def _login(spec: Spec, host: Host, there: ObservedGuest, hosts: Path) -> Login:
+    found, looked = reach.addresses(host, there.record)
+    if not found:
+        raise VirtkitError(
+            f"guest {there.record.guest} has no address that anybody knows",
+            why=", ".join(looked),
+            cure="give it a network, or use `virtkit exec` or `virtkit console`",
+        )
+    return reach.login(there.record, found[0], spec.folder, hosts)
+
+
+def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
+    """The command line of ``virtkit ssh``."""
+    return reach.ssh_command(login(spec, word), command)
+
+
+def execute(spec: Spec, word: str, command: Sequence[str]) -> Way:
+    """Runs a command as root: through the hypervisor where it can, else by ssh and sudo."""
+    host, observed, there = one(spec, word)
+    must_run(there)
+    driver = DRIVERS[there.record.type]
+    line = reach.attached(host, driver, there.domain, command)
+    if line is not None:
+        return Way(line)
+    ran = reach.by_agent(host, driver, there.domain, command)
+    if ran is not None:
+        return Way(None, ran)
+    found = _login(spec, host, there, known_hosts(spec.name, observed))
+    return Way(reach.ssh_command(found, reach.as_root(found.user, command)))
+
+
+def copy(spec: Spec, source: str, target: str) -> list[str]:
+    """The command line of ``virtkit cp``; ``GUEST:PATH`` is a path in a guest.
+
+    Raises:
+        RequestError: not exactly one side is in a guest.
+    """
+    sides = [_side(spec, each) for each in (source, target)]
+    inside = [guest for guest, _ in sides if guest]
+    if len(inside) != 1:
+        raise RequestError(
+            "cp copies between here and one guest",
+            cure="write one side as GUEST:PATH, as in virtkit cp SPEC file.txt web:/tmp/",
+        )
+    found = login(spec, inside[0])
+    paths = [f":{path}" if guest else path for guest, path in sides]
+    return reach.scp_command(found, paths[0], paths[1])
+
+
+def _side(spec: Spec, text: str) -> tuple[str, str]:
+    """A guest's name and a path; the name is empty for a path here."""
+    name, colon, path = text.partition(":")
+    if not colon or "/" in name:
+        return "", text
+    near = difflib.get_close_matches(name, list(spec.guests), n=1)
+    if name not in spec.guests and not near:
+        return "", text
+    return name, path
+
+
+def console(spec: Spec, word: str) -> list[str]:
+    """The command line that attaches the caller's terminal to a guest's console."""
+    host, _, there = one(spec, word)
+    must_run(there)
+    uri = host.connections.uri(DRIVERS[there.record.type].scheme)
+    return ["virsh", "-q", "-c", uri, "console", there.domain]
+
+
+@dataclass(frozen=True)
+class Vnc:
+    """Where a guest's screen is: on loopback only."""
+
+    address: str
+    port: int
+    password: str
+
+
+def vnc(spec: Spec, word: str) -> Vnc:
+    """Address and password of a guest's VNC display.
+
+    Raises:
+        RequestError: it has none.
+    """
+    host, _, there = one(spec, word)
+    must_run(there)
+    xml = host.domains.secure_xml(DRIVERS[there.record.type], there.domain)
+    graphics = render.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
+    if graphics is None:
+        raise RequestError(
+            f"guest {there.record.guest} has no VNC display",
+            cure="give it `graphics: vnc` and recreate it",
+        )
+    return Vnc(
+        graphics.get("listen", "127.0.0.1"),
+        int(graphics.get("port", "-1")),
+        graphics.get("passwd", ""),
+    )
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The guests that Ansible can reach, and their groups."""
+
+    logins: tuple[Login, ...]
+    groups: dict[str, list[str]]
+
+    def static(self) -> str:
+        """A file for ``ansible -i`` as it is."""
+        return ansible.static(self.logins, self.groups)
+
+    def script(self) -> dict[str, Any]:
+        """The answer to ``--list``."""
+        return ansible.script(self.logins, self.groups)
+
+    def variables(self, guest: str) -> dict[str, str]:
+        """The answer to ``--host GUEST``."""
+        found = next((each for each in self.logins if each.guest == guest), None)
+        return ansible.variables(found) if found else {}
+
+
+def inventory(spec: Spec) -> Inventory:
+    """How Ansible reaches the guests that have an address."""
+    records, logins = _logins(spec)
+    groups: dict[str, list[str]] = {}
+    for each in records:
+        for group in each.asked["groups"]:
+            groups.setdefault(group, []).append(each.guest)
+    return Inventory(tuple(logins), groups)
+
+
+def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
+    """A block for ``~/.ssh/config``: ``ssh ENVIRONMENT-GUEST`` then works as it is."""
+    _, logins = _logins(spec, guests)
+    blocks = []
+    for each in logins:
+        options = (f"  {key} {value}" for key, value in each.options().items())
+        blocks.append("\n".join([f"Host {each.alias}", *options]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:
+    host = host_of(spec)
+    observed = host.observe()
+    mine = observed.guests_of(spec.name)
+    names = observed_names(spec, observed, guests) if guests else set(mine)
+    hosts = known_hosts(spec.name, observed)
+    records, logins = [], []
+    for name in ordered(spec, mine):
+        there = mine[name]
+        known = there.state == "running" or any(there.record.addresses)
+        found = reach.addresses(host, there.record)[0] if known else []
+        if name in names and found:
+            records.append(there.record)
+            logins.append(reach.login(there.record, found[0], spec.folder, hosts))
+    return records, logins

@@ -1,0 +1,172 @@
+"""Spec and libvirt to a plan: everything is looked at before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from virtkit import images, reach, record, render, resources
+from virtkit import plan as differing
+from virtkit.api.world import Say, host_of, path_of, quiet
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.host import Host, schemas
+from virtkit.observed import Observed
+from virtkit.plan import Plan
+from virtkit.resources import Decided, DecidedGuest, Desired, Guest, ImageRef, Network
+from virtkit.spec import Spec
+
+
+def plan(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> Plan:
+    """What ``up`` would change. With ``guests`` only these and what they are ``after``.
+
+    Args:
+        say: told when something takes longer, as the probe of KVM.
+
+    Raises:
+        RequestError: something is in the way; nothing was touched.
+        VirtkitError: libvirt does not answer.
+    """
+    only = _with_dependencies(spec, guests)
+    host = host_of(spec)
+    observed = host.observe()
+    desired = _desired(spec, host, observed, only, say)
+    found = differing.diff(desired, observed, spec=path_of(spec), only=only)
+    _check(found, spec)
+    return found
+
+
+def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:
+    """The libvirt XML that would be defined: networks, then guests."""
+    only = _with_dependencies(spec, guests) if guests else None
+    host = host_of(spec)
+    desired = _desired(spec, host, host.observe(), only, say)
+    chosen = [each for each in desired.guests if only is None or each.name in only]
+    used = {each.network for guest in chosen for each in guest.interfaces}
+    networks = [_xml(each, spec) for each in desired.networks if each.name in used]
+    return networks + [_xml(each, spec) for each in chosen]
+
+
+def _select(spec: Spec, words: Sequence[str]) -> set[str]:
+    return differing.select(
+        words,
+        {name: guest.groups for name, guest in spec.guests.items()},
+        {name: guest.base for name, guest in spec.guests.items()},
+    )
+
+
+def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
+    """The guests that ``words`` name and what they are after; None for all."""
+    if not words:
+        return None
+    after = {name: guest.after for name, guest in spec.guests.items()}
+    return differing.with_after(_select(spec, words), after)
+
+
+def _desired(
+    spec: Spec, host: Host, observed: Observed, only: Collection[str] | None, say: Say
+) -> Desired:
+    facts = host.facts()
+    decided = _decided(spec, observed)
+    looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
+    if any(
+        each.type == "kvm" or (each.type == "auto" and each.name not in decided.guests)
+        for each in looked_at
+    ):
+        say("looking whether KVM runs guests here (once per boot of the host)")
+        facts = host.with_kvm(facts)
+    return resources.resolve(spec, facts, decided)
+
+
+def _decided(spec: Spec, observed: Observed) -> Decided:
+    return Decided(
+        guests={
+            name: DecidedGuest(
+                type=each.record.type,
+                image=each.record.image,
+                image_identity=each.record.image_identity,
+                addresses=each.record.addresses,
+            )
+            for name, each in observed.guests_of(spec.name).items()
+        },
+        networks={name: each.record.cidr for name, each in observed.networks_of(spec.name).items()},
+        images={
+            identity: files
+            for identity, files in observed.pool.by_identity().items()
+            if identity not in _by_path(spec)
+        },
+    )
+
+
+def _by_path(spec: Spec) -> set[str]:
+    """Identities of images that are files: their content counts anew for each new guest."""
+    entries = (each for each in spec.images.values() if each.path is not None)
+    return {resources.image_identity(each) for each in entries}
+
+
+def _xml(wanted: Guest | Network, spec: Spec) -> str:
+    """The XML of an object, checked against libvirt's schema."""
+    if isinstance(wanted, Network):
+        new = record.of_network(wanted, path_of(spec))
+        xml = render.network(wanted, record.network_element(new))
+        where = spec.where(("networks", wanted.name))
+        schemas.check("network", xml, f"network {wanted.name}", where)
+        return xml
+    own = _template(wanted)
+    element = record.guest_element(record.of_guest(wanted, path_of(spec)))
+    where = spec.where(("guests", wanted.name))
+    if len(element) > record.LIMIT:
+        raise RequestError(
+            f"guest {wanted.name}: its record would be larger than {record.LIMIT} bytes",
+            cure="make `devices` shorter, or move them into a template",
+            where=where,
+        )
+    xml = render.guest(wanted, element, own)
+    schemas.check("domain", xml, f"guest {wanted.name}", where)
+    return xml
+
+
+def _template(guest: Guest) -> str:
+    return _file(guest, guest.spec.template).read_text() if guest.spec.template else ""
+
+
+def _file(guest: Guest, path: str) -> Path:
+    found = Path(guest.source_folder, Path(path).expanduser())
+    if not found.is_file():
+        raise RequestError(
+            f"guest {guest.name}: there is no file {found}", cure="correct the path in the spec"
+        )
+    return found
+
+
+def _check(found: Plan, spec: Spec) -> None:
+    """Looks at all that a plan needs before anything is touched.
+
+    Raises:
+        SpecErrors: files are missing or wrong, or XML that libvirt's schema does not allow.
+    """
+    errors: list[RequestError] = []
+    for change in found.changes:
+        if change.action not in ("create", "replace", "update"):
+            continue
+        try:
+            if isinstance(change.desired, Guest):
+                _check_files(change.desired)
+            if isinstance(change.desired, ImageRef) and change.desired.entry.path is not None:
+                path = Path(change.desired.entry.path).expanduser()
+                images.probe(spec.folder / path)
+            elif isinstance(change.desired, (Guest, Network)):
+                _xml(change.desired, spec)
+        except SpecErrors as many:
+            errors += many.errors
+        except RequestError as error:
+            errors.append(error)
+    if errors:
+        raise SpecErrors(errors)
+
+
+def _check_files(guest: Guest) -> None:
+    if guest.spec.ssh_keys is not None:
+        reach.key_files(guest.environment, guest.spec.ssh_keys, Path(guest.source_folder))
+    for path in (guest.spec.kernel.path, guest.spec.kernel.initrd) if guest.spec.kernel else ():
+        if path:
+            _file(guest, path)

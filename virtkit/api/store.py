@@ -1,0 +1,109 @@
+"""The image store as users see it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from virtkit import images, record, resources
+from virtkit.api.world import Say, host_of, quiet
+from virtkit.errors import RequestError
+from virtkit.observed import Observed
+from virtkit.resources import ImageRef
+from virtkit.spec import CATALOGUE, Spec
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """An image in the store. ``users``: guests that lean on it; ``size`` in bytes."""
+
+    name: str
+    content: str
+    format: str
+    size: int
+    made: bool
+    users: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def image_list(spec: Spec | None = None) -> list[StoreEntry]:
+    """The images in this machine's pool."""
+    observed = host_of(spec).observe()
+    return [
+        StoreEntry(
+            each.name,
+            each.files.content,
+            each.files.format,
+            each.files.size,
+            each.made,
+            _image_users(observed, each.files.content),
+        )
+        for each in observed.pool.images.values()
+    ]
+
+
+def image_make(spec: Spec | None, name: str, say: Say = quiet) -> images.LocalImage:
+    """Builds, downloads or probes an image of the spec or the catalogue, on this side only.
+
+    ``up`` puts it into a pool where a guest needs it.
+    """
+    known = {**CATALOGUE, **(spec.images if spec else {})}
+    if name not in known:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        raise RequestError(
+            f"there is no image {name!r}",
+            cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(known)}",
+        )
+    entry = known[name]
+    ref = ImageRef(name, entry, resources.image_identity(entry))
+    return images.prepare(ref, spec.folder if spec else Path.cwd(), say)
+
+
+def image_remove(name: str, spec: Spec | None = None) -> list[StoreEntry]:
+    """Removes an image, by name or content hash, from the pool and from the cache.
+
+    Raises:
+        RequestError: there is none, or a guest leans on it.
+    """
+    host = host_of(spec)
+    observed = host.observe()
+    chosen = [
+        each
+        for each in observed.pool.images.values()
+        if each.name == name or (len(name) >= 6 and each.files.content.startswith(name))
+    ]
+    if not chosen:
+        raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
+    for each in chosen:
+        users = _image_users(observed, each.files.content)
+        if users:
+            raise RequestError(
+                f"image {each.name} is in use",
+                why=f"{', '.join(users)} lean on it",
+                cure="take these guests down first",
+            )
+    gone = [entry for entry in image_list(spec) if entry.content in _contents(chosen)]
+    for each in chosen:
+        images.drop(host, each.files.content)
+        for identity in each.identities:
+            images.forget(identity)
+    return gone
+
+
+def _contents(chosen: Iterable[record.StoredImage]) -> set[str]:
+    return {each.files.content for each in chosen}
+
+
+def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
+    return tuple(
+        sorted(
+            each.domain
+            for each in observed.guests.values()
+            if each.record.image is not None and each.record.image.content == content
+        )
+    )

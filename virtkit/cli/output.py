@@ -1,0 +1,124 @@
+"""What people and programs read: answers on stdout, all else on stderr. Nothing by colour alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from virtkit.api import GuestStatus, Plan, Report
+from virtkit.errors import VirtkitError
+from virtkit.plan import Change
+from virtkit.spec import format_size
+
+#: Where nobody looks, lines are as long as they are.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_SIGNS = {"create": "+", "update": "~", "replace": "!", "start": ">", "stop": ".", "delete": "-"}
+_STYLES = {"create": "green", "update": "yellow", "replace": "red", "delete": "red"}
+_SIZES = {"memory", "disk", "size"}
+
+
+def data(document: Mapping[str, Any] | list[Any]) -> None:
+    """One JSON document."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def error(problem: VirtkitError, *, as_json: bool) -> None:
+    """An error with where, why and cure, or all of them as JSON."""
+    every = [each.as_dict() for each in problem.every()]
+    if as_json:
+        data({"error": every[0], "errors": every})
+        return
+    for each in every:
+        err.print(f"[bold red]error:[/] {escape(str(each['what']))}")
+        for word in ("where", "why", "cure"):
+            if each[word]:
+                text = str(each[word]).replace("\n", "\n  ")
+                err.print(f"  [bold]{word}:[/] {escape(text)}")
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    err.print(f"[dim]{escape(line)}[/]")
+
+
+def plan(found: Plan) -> None:
+    """A plan, a line per change and one per reason."""
+    count = len(found.changes)
+    what = "nothing to change" if not count else f"{count} change{'s' if count > 1 else ''}"
+    out.print(f"[bold]{found.environment}[/]: {what}")
+    for change in found.changes:
+        out.print(_change(change))
+        for reason in change.reasons:
+            before, after = (_value(reason.field, each) for each in (reason.before, reason.after))
+            cause = "" if reason.cause == "spec" else f" ({reason.cause})"
+            out.print(f"      {reason.field}: {escape(before)} -> {escape(after)}{cause}")
+        if change.lost:
+            out.print(f"      [red]lost: {escape(change.lost)}[/]")
+    for note in found.notes:
+        out.print(f"  [dim]{escape(note)}[/]")
+
+
+def _change(change: Change) -> str:
+    style = _STYLES.get(change.action, "none")
+    effect = "" if change.effect == "none" else f"  {change.effect}"
+    sign = _SIGNS[change.action]
+    return f"  [{style}]{sign}[/] {change.object:24} {change.action}{effect}"
+
+
+def _value(field: str, value: Any) -> str:
+    if field in _SIZES and isinstance(value, int):
+        return format_size(value)
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def report(found: Report, done: str) -> None:
+    """How a run ended: its failures, then one line."""
+    for each in found.results:
+        if each.error is not None:
+            err.print(f"[bold red]failed:[/] {each.object} {each.step}")
+            error(each.error, as_json=False)
+    skipped = sorted({each.object for each in found.results if each.outcome == "skipped"})
+    if skipped:
+        err.print(f"[yellow]skipped:[/] {', '.join(skipped)}")
+    end = done if found.ok else "interrupted" if found.interrupted else "failed"
+    out.print(f"[bold]{found.environment}[/]: {end} ({found.elapsed:.1f} s)")
+
+
+def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
+    """The status table."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ["guest", "type", "state", "ready", "address", "user", "virtualization"]
+    for column in [*(["environment"] if environments else []), *columns]:
+        table.add_column(column, no_wrap=column != "virtualization")
+    for each in guests:
+        row = [
+            each.name,
+            each.type,
+            each.state,
+            "yes" if each.ready else "no",
+            ", ".join(each.addresses) or "-",
+            each.user,
+            each.model,
+        ]
+        table.add_row(*([each.environment] if environments else []), *row)
+    out.print(table)
+
+
+def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:
+    """A plain table."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column)
+    for row in rows:
+        made.add_row(*(escape(cell) for cell in row))
+    out.print(made)

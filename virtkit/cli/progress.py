@@ -1,0 +1,85 @@
+"""Progress of a run: a live tree on a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.tree import Tree
+
+from virtkit.api import Event, Tell
+
+_MARKS = {"done": "[green]ok[/]", "failed": "[red]failed[/]", "skipped": "[yellow]skipped[/]"}
+
+
+@contextmanager
+def shown(console: Console, title: str) -> Iterator[Tell]:
+    """What to tell a run's events to."""
+    if console.is_terminal:
+        tree = _Tree(title)
+        with Live(tree, console=console, refresh_per_second=8, transient=False):
+            yield tree.tell
+    else:
+        yield _Lines(console).tell
+
+
+class _Lines:
+    """A line per step that ended, and one where a step says what it waits for."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: dict[str, str] = {}
+
+    def tell(self, event: Event) -> None:
+        if event.kind == "planned" or (event.kind == "started" and event.step != "ready"):
+            return
+        text = f": {event.message}" if event.message else ""
+        if event.kind == "progress":
+            words = event.message.rstrip("0123456789 %MiB,of")  # a moving number is no news
+            if not words or self._said.get(event.object) == words:
+                return
+            self._said[event.object] = words
+        word = "" if event.kind in ("progress", "started") else f" {event.kind}"
+        line = f"{event.elapsed:7.1f} s  {event.object} {event.step}{word}{text}"
+        self._console.print(escape(line), soft_wrap=True)
+
+
+class _Tree:
+    """Objects and what each is doing, with elapsed times."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._began = time.monotonic()
+        self._steps: dict[str, dict[str, Event]] = {}
+        self._since: dict[tuple[str, str], float] = {}
+
+    def tell(self, event: Event) -> None:
+        steps = self._steps.setdefault(event.object, {})
+        if event.kind == "started":
+            self._since[event.object, event.step] = time.monotonic()
+        steps[event.step] = event
+
+    def __rich__(self) -> Tree:
+        elapsed = time.monotonic() - self._began
+        tree = Tree(f"[bold]{escape(self._title)}[/] [dim]{elapsed:.0f} s[/]")
+        for object, steps in list(self._steps.items()):
+            tree.add(f"{escape(object):24} {self._line(object, list(steps.values()))}")
+        return tree
+
+    def _line(self, object: str, steps: list[Event]) -> str:
+        bad = next((each for each in steps if each.kind in ("failed", "skipped")), None)
+        if bad is not None:
+            return f"{bad.step} {_MARKS[bad.kind]} [dim]{escape(bad.message)}[/]"
+        now = [each for each in steps if each.kind in ("started", "progress")]
+        if now:
+            event = now[-1]
+            since = time.monotonic() - self._since.get((object, event.step), time.monotonic())
+            what = f": {event.message}" if event.message else ""
+            return f"[cyan]{event.step}[/] [dim]{since:.0f} s{escape(what[:100])}[/]"
+        if all(each.kind == "done" for each in steps):
+            return f"{_MARKS['done']} [dim]{sum(each.elapsed for each in steps):.1f} s[/]"
+        return "[dim]waiting[/]"

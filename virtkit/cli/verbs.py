@@ -1,0 +1,514 @@
+"""The verbs. Each parses its words, calls one function of the door and hands the answer on."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from virtkit import api
+from virtkit.cli import output, progress, words
+from virtkit.errors import RequestError
+
+
+class _Verbs(TyperGroup):
+    """Answers the words of other tools with ours."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if not name.startswith("-") and name not in self.commands:
+            near = difflib.get_close_matches(name, self.commands, n=1)
+            meant = words.ALIASES.get(name) or (near[0] if near else None)
+            cure = f"did you mean virtkit {meant}?" if meant else "see virtkit --help"
+            raise RequestError(f"there is no verb {name!r}", cure=cure)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Real guests from one spec: virtual machines and containers, through libvirt.",
+    epilog="SPEC ends in .yaml or .yml (- is standard input) and defaults to virtkit.yaml. GUEST "
+    "is a name, a glob or @GROUP. Exit codes: 0 done, 1 failed on the way, 2 wrong request "
+    "(nothing was touched), 3 plan --exit-code found changes, 130 interrupted.",
+)
+image_app = typer.Typer(no_args_is_help=True, help="The image store.")
+app.add_typer(image_app, name="image")
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="[SPEC] [GUEST]...")]
+OneGuest = Annotated[list[str] | None, typer.Argument(metavar="[SPEC] GUEST [COMMAND]...")]
+SpecOnly = Annotated[list[str] | None, typer.Argument(metavar="[SPEC]")]
+File = Annotated[str | None, typer.Option("-f", "--file", metavar="SPEC", help="The spec.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Parallel = Annotated[
+    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps at a time.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until the plug is pulled.")
+]
+#: For verbs whose last words are a command of the guest's.
+_COMMAND = {"allow_interspersed_args": False}
+
+
+def _spec(given: list[str] | None, file: str | None) -> tuple[api.Spec, list[str]]:
+    path, rest = words.split(given or [], file)
+    return api.read(path), rest
+
+
+def _only_spec(given: list[str] | None, file: str | None) -> api.Spec:
+    spec, rest = _spec(given, file)
+    if rest:
+        raise RequestError(f"{rest[0]!r} is one word too many", cure="this verb takes SPEC only")
+    return spec
+
+
+# --- the spec -------------------------------------------------------------------------------
+
+
+@app.command()
+def validate(
+    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Read and check the spec; touches nothing."""
+    found = _only_spec(spec, file)
+    if json:
+        guests = {name: each.asked for name, each in found.guests.items()}
+        output.data({"environment": found.name, "valid": True, "guests": guests})
+    else:
+        count = len(found.guests)
+        output.out.print(f"{found.source}: valid, {count} guest{'' if count == 1 else 's'}")
+
+
+@app.command()
+def render(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+    """Print the libvirt XML that would be defined."""
+    found, guests = _spec(spec, file)
+    documents = api.render_xml(found, guests, say=output.say)
+    if json:
+        output.data({"environment": found.name, "documents": documents})
+    else:
+        sys.stdout.write("\n".join(documents))
+
+
+@app.command()
+def schema() -> None:
+    """Print the spec's JSON Schema, for editors."""
+    output.data(api.schema())
+
+
+@app.command()
+def init(
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the one that is there.")
+    ] = False,
+) -> None:
+    """Write a commented starter spec into this folder."""
+    path = Path(words.DEFAULT)
+    if path.exists() and not force:
+        raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
+    path.write_text(api.starter())
+    output.out.print(f"wrote {path}; next: virtkit up")
+
+
+# --- plan, up, down -------------------------------------------------------------------------
+
+
+@app.command()
+def plan(
+    spec: Words = None,
+    file: File = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 where there are changes.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what up would change, and how disruptive each change is."""
+    found, guests = _spec(spec, file)
+    made = api.plan(found, guests, say=output.say)
+    if json:
+        output.data(made.as_dict())
+    else:
+        output.plan(made)
+    if exit_code and made.changes:
+        raise typer.Exit(3)
+
+
+@app.command()
+def up(
+    spec: Words = None,
+    file: File = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Recreate and delete what the plan says.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Wait only for what others are after.")
+    ] = False,
+    parallel: Parallel = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make it so: create, change, start, and wait until ready."""
+    found, guests = _spec(spec, file)
+    made = api.plan(found, guests, say=output.say)
+    if not json:
+        output.plan(made)
+    if made.asks and not yes and not json and sys.stdin.isatty() and sys.stderr.isatty():
+        yes = typer.confirm("Do it?", err=True)
+    with progress.shown(output.err, f"{made.environment}: up") as tell:
+        report = api.apply(found, made, consent=yes, wait=not no_wait, parallel=parallel, tell=tell)
+    _reported(report, "up", json)
+
+
+@app.command()
+def down(
+    spec: Words = None,
+    file: File = None,
+    volumes: Annotated[bool, typer.Option("--volumes", help="Remove kept disks too.")] = False,
+    parallel: Parallel = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove the guests and all that is theirs; kept disks and images stay."""
+    found, guests = _spec(spec, file)
+    with progress.shown(output.err, f"{found.name}: down") as tell:
+        report = api.down(found, guests, volumes=volumes, parallel=parallel, tell=tell)
+    _reported(report, "down", json)
+
+
+def _reported(report: api.Report, done: str, json: bool) -> None:
+    if json:
+        output.data(report.as_dict())
+    else:
+        output.report(report, done)
+    if report.interrupted:
+        raise typer.Exit(130)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+    """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
+    everything = not spec and file is None and not Path(words.DEFAULT).exists()
+    found, guests = (None, []) if everything else _spec(spec, file)
+    answer = api.status(found, guests)
+    if json:
+        name = found.name if found else None
+        output.data({"environment": name, "guests": [each.as_dict() for each in answer]})
+    else:
+        output.status(answer, environments=found is None)
+
+
+def _change_state(
+    verb: api.Verb,
+    done: str,
+    given: list[str] | None,
+    file: str | None,
+    json: bool,
+    timeout: float = api.STOP_TIMEOUT,
+    wait: bool = True,
+) -> None:
+    found, guests = _spec(given, file)
+    with progress.shown(output.err, f"{found.name}: {verb}") as tell:
+        report = api.change_state(found, verb, guests, timeout=timeout, wait=wait, tell=tell)
+    _reported(report, done, json)
+
+
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't wait until guests are ready.")]
+
+
+@app.command()
+def start(
+    spec: Words = None,
+    file: File = None,
+    no_wait: NoWait = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Start guests that are stopped."""
+    _change_state("start", "started", spec, file, json, wait=not no_wait)
+
+
+@app.command()
+def stop(
+    spec: Words = None,
+    file: File = None,
+    timeout: Timeout = api.STOP_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask guests to shut down; pull the plug after the timeout."""
+    _change_state("stop", "stopped", spec, file, json, timeout)
+
+
+@app.command()
+def restart(
+    spec: Words = None,
+    file: File = None,
+    timeout: Timeout = api.STOP_TIMEOUT,
+    no_wait: NoWait = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Shut guests down and start them; press reset after the timeout."""
+    _change_state("restart", "restarted", spec, file, json, timeout, not no_wait)
+
+
+@app.command()
+def pause(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+    """Freeze running guests."""
+    _change_state("pause", "paused", spec, file, json)
+
+
+@app.command()
+def resume(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+    """Let paused guests go on."""
+    _change_state("resume", "resumed", spec, file, json)
+
+
+# --- into guests ----------------------------------------------------------------------------
+
+
+@app.command(context_settings=_COMMAND)
+def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+    """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
+    found, rest = _spec(spec, file)
+    guest, command = words.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
+    _become(api.ssh(found, guest, command))
+
+
+@app.command("exec", context_settings=_COMMAND)
+def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+    """Run a command as root in a guest, through its hypervisor where it can, else by ssh."""
+    found, rest = _spec(spec, file)
+    usage = "virtkit exec SPEC GUEST -- COMMAND"
+    guest, command = words.one_guest(rest, usage)
+    if not command:
+        raise RequestError("no command is given", cure=usage)
+    way = api.execute(found, guest, command)
+    if way.command is not None:
+        _become(way.command)
+    if way.ran is not None:
+        sys.stdout.buffer.write(way.ran.out)
+        sys.stderr.buffer.write(way.ran.err)
+        raise typer.Exit(way.ran.code)
+
+
+@app.command()
+def console(
+    spec: OneGuest = None,
+    file: File = None,
+    vnc: Annotated[bool, typer.Option("--vnc", help="Tell the display's address.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Attach this terminal to a guest's console; ctrl-] leaves it."""
+    found, rest = _spec(spec, file)
+    guest, _ = words.one_guest(rest, "virtkit console SPEC GUEST")
+    if not vnc:
+        _become(api.console(found, guest))
+        return
+    display = api.vnc(found, guest)
+    shown = display.password if sys.stdout.isatty() else None
+    if json:
+        output.data({"address": display.address, "port": display.port, "password": shown})
+    else:
+        output.out.print(f"vnc://{display.address}:{display.port}")
+        output.out.print(f"password: {shown or 'told on a terminal only'}")
+
+
+@app.command()
+def logs(
+    spec: Words = None,
+    file: File = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as they print.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what guests printed so far: consoles, and containers' journals."""
+    found, guests = _spec(spec, file)
+    if follow:
+        _follow(found, guests)
+        return
+    answer = api.logs(found, guests)
+    if json:
+        output.data({"environment": found.name, "logs": answer})
+        return
+    for name, text in answer.items():
+        for line in text.splitlines():
+            sys.stdout.write(f"{name} | {line}\n" if len(answer) > 1 else f"{line}\n")
+
+
+def _follow(spec: api.Spec, guests: list[str]) -> None:
+    names = list(api.log_names(spec, guests))
+
+    def show(name: str) -> None:
+        for line in api.follow(spec, name):
+            sys.stdout.write(f"{name} | {line}\n" if len(names) > 1 else f"{line}\n")
+            sys.stdout.flush()
+
+    threads = [threading.Thread(target=show, args=[name], daemon=True) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@app.command()
+def cp(
+    source: Annotated[list[str], typer.Argument(metavar="[SPEC] SRC DST")],
+    file: File = None,
+    debug: Debug = False,
+) -> None:
+    """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
+    found, rest = _spec(source, file)
+    if len(rest) != 2:
+        raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
+    _become(api.copy(found, rest[0], rest[1]))
+
+
+def _become(command: list[str]) -> None:
+    """Runs a program in our place, with our streams and its exit code."""
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError:
+        packages = {"virsh": "libvirt-clients"}
+        package = packages.get(command[0], "openssh-client")
+        raise RequestError(
+            f"{command[0]} is missing on this machine", cure=f"apt-get install {package}"
+        ) from None
+
+
+# --- for other programs ----------------------------------------------------------------------
+
+
+@app.command()
+def inventory(
+    spec: SpecOnly = None,
+    file: File = None,
+    everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
+    host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print an Ansible inventory: a file for ansible -i as it is."""
+    found = api.inventory(_only_spec(spec, file))
+    if host is not None:
+        output.data(found.variables(host))
+    elif everything or json:
+        output.data(found.script())
+    else:
+        sys.stdout.write(found.static())
+
+
+@app.command("ssh-config")
+def ssh_config(
+    spec: Words = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Print a block for ~/.ssh/config, for ssh, editors and rsync."""
+    found, guests = _spec(spec, file)
+    text = api.ssh_config(found, guests)
+    if json:
+        output.data({"environment": found.name, "ssh_config": text})
+    else:
+        sys.stdout.write(text)
+
+
+@app.command()
+def doctor(
+    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Say what this machine can run, what is missing, and the command that mends it."""
+    given = spec or file is not None or Path(words.DEFAULT).exists()
+    checks = api.doctor(_only_spec(spec, file) if given else None, say=output.say)
+    if json:
+        output.data({"checks": [each.as_dict() for each in checks]})
+    else:
+        for each in checks:
+            mark = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]note[/]   "}
+            output.out.print(f"{mark[each.ok]} {each.name}: {each.what}")
+            if each.cure:
+                output.out.print(f"        cure: {each.cure}", markup=False)
+    if any(each.ok is False and each.needed for each in checks):
+        raise typer.Exit(1)
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+@image_app.command("list")
+def image_list(spec: SpecOnly = None, file: File = None, json: Json = False) -> None:
+    """List the images in this machine's pool, and who leans on them."""
+    found = _only_spec(spec, file) if spec or file else None
+    entries = api.image_list(found)
+    if json:
+        output.data({"images": [each.as_dict() for each in entries]})
+    else:
+        rows = [
+            [e.name, e.content[:12], e.format, api.format_size(e.size), ", ".join(e.users) or "-"]
+            for e in entries
+        ]
+        output.table(["image", "content", "format", "size", "used by"], rows)
+
+
+def _image_make(given: list[str] | None, file: str | None, json: bool) -> None:
+    rest = given or []
+    found = None
+    if file is not None or (rest and words.is_spec(rest[0])):
+        found, rest = _spec(rest, file)
+    if len(rest) != 1:
+        raise RequestError("no image is named", cure="virtkit image build [SPEC] IMAGE")
+    made = api.image_make(found, rest[0], _changing)
+    if json:
+        output.data(
+            {"name": rest[0], "content": made.content, "format": made.format, "size": made.size}
+        )
+    else:
+        output.out.print(f"{rest[0]}: {made.content[:12]}, {api.format_size(made.size)}")
+
+
+def _changing(line: str) -> None:
+    """Progress of one thing: rewritten in place on a terminal."""
+    if output.err.is_terminal:
+        output.err.print(f"\r\x1b[2K{line}", end="", markup=False)
+    elif not line.endswith("%"):
+        output.say(line)
+
+
+ImageWords = Annotated[list[str] | None, typer.Argument(metavar="[SPEC] IMAGE")]
+
+
+@image_app.command("build")
+def image_build(spec: ImageWords = None, file: File = None, json: Json = False) -> None:
+    """Build an image into the cache; up puts it into the pool."""
+    _image_make(spec, file, json)
+
+
+@image_app.command("pull")
+def image_pull(spec: ImageWords = None, file: File = None, json: Json = False) -> None:
+    """Download and verify an image into the cache; up puts it into the pool."""
+    _image_make(spec, file, json)
+
+
+@image_app.command("rm")
+def image_rm(
+    name: Annotated[str, typer.Argument(metavar="IMAGE", help="A name or content hash.")],
+    json: Json = False,
+) -> None:
+    """Remove an image that no guest leans on."""
+    gone = api.image_remove(name)
+    if json:
+        output.data({"removed": [each.as_dict() for each in gone]})
+    else:
+        output.out.print(f"removed {', '.join(each.content[:12] for each in gone)}")
