@@ -117,7 +117,7 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else set(mine)
     return {
-        name: reach.log(host, DRIVERS[mine[name].record.type], mine[name].domain)
+        name: reach.log(host, mine[name].record, spec.folder)
         for name in ordered(spec, mine)
         if name in names
     }

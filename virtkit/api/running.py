@@ -56,6 +56,8 @@ def apply(
     refused = planning.needs_consent(found)
     if refused is not None and not consent:
         raise refused
+    if not found.changes:
+        return Report(spec.name)
     host = host_of(spec)
     options = Options(spec=path_of(spec), folder=spec.folder, wait=wait)
     report = engine.run(

@@ -43,7 +43,9 @@ def ext4_seed(files: Mapping[str, str]) -> bytes:
         tree = Path(folder, "tree")
         tree.mkdir()
         for name, text in files.items():
-            Path(tree, name).write_text(text)
+            file = Path(tree, name)
+            file.touch(mode=0o600)  # it keeps its mode in the guest
+            file.write_text(text)
         image = Path(folder, "seed")
         _mke2fs(image, _SEED_SIZE, "cidata", "-O", "^has_journal", "-d", str(tree))
         return image.read_bytes()

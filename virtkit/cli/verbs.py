@@ -164,6 +164,8 @@ def up(
         output.plan(made)
     if made.asks and not yes and not json and sys.stdin.isatty() and sys.stderr.isatty():
         yes = typer.confirm("Do it?", err=True)
+    if not made.changes and not json:
+        return
     with progress.shown(output.err, f"{made.environment}: up") as tell:
         report = api.apply(found, made, consent=yes, wait=not no_wait, parallel=parallel, tell=tell)
     _reported(report, "up", json)
@@ -199,7 +201,7 @@ def _reported(report: api.Report, done: str, json: bool) -> None:
 @app.command()
 def status(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
-    everything = not spec and file is None and not Path(words.DEFAULT).exists()
+    everything = not spec and file is None
     found, guests = (None, []) if everything else _spec(spec, file)
     answer = api.status(found, guests)
     if json:
@@ -430,8 +432,7 @@ def doctor(
     spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
-    given = spec or file is not None or Path(words.DEFAULT).exists()
-    checks = api.doctor(_only_spec(spec, file) if given else None, say=output.say)
+    checks = api.doctor(_only_spec(spec, file) if spec or file else None, say=output.say)
     if json:
         output.data({"checks": [each.as_dict() for each in checks]})
     else:

@@ -66,7 +66,7 @@ def _join_cgroups(pid: int) -> None:
                 try:
                     procs.write_text(str(os.getpid()))
                 except OSError as error:
-                    print(f"virtkit: {procs}: {error.strerror}", file=sys.stderr)
+                    sys.stderr.write(f"virtkit: {procs}: {error.strerror}\n")
 
 
 def _enter(descriptors: list[int]) -> bool:
@@ -101,7 +101,7 @@ def _become(command: list[str], bounding: int, own_user: bool) -> None:
     try:
         os.execvpe(command[0], command, environment)
     except OSError as error:
-        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
@@ -115,7 +115,7 @@ def main(uri: str, name: str, command: list[str]) -> int:
         _join_cgroups(init)
         own_user = _enter(descriptors)
     except (libvirt.libvirtError, OSError, IndexError) as error:
-        print(f"error: {name} was not entered: {error}", file=sys.stderr)
+        sys.stderr.write(f"error: {name} was not entered: {error}\n")
         return 255
     child = os.fork()
     if child == 0:

@@ -27,16 +27,25 @@ _CURES: dict[tuple[str, int], str] = {
     ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST): (
         "remove the volume if nobody needs it (virsh vol-delete), then run again"
     ),
-    ("connect", libvirt.VIR_ERR_INTERNAL_ERROR): (
-        "free the subnet, or give the network another `cidr:`"
-    ),
 }
 _GENERAL = "see `virtkit doctor` and libvirt's log, then run again: it goes on from here"
 
 
-def cure(operation: str, code: int) -> str:
-    """What to do where libvirt answered ``operation`` with error ``code``."""
-    return _CURES.get((operation, code), _GENERAL)
+#: What libvirt says, to the cure: where its code is the same for everything.
+_SAID = {
+    "/sys/fs/cgroup/unified": (
+        "libvirt's LXC driver fails where both versions of cgroups are mounted: start libvirtd "
+        "in a mount namespace without /sys/fs/cgroup/unified (scripts/libvirt does)"
+    ),
+    "already in use by": "free the subnet, or give the network another `cidr:`",
+    "No space left": "free some space on the host, then run again: it goes on from here",
+}
+
+
+def cure(operation: str, code: int, message: str = "") -> str:
+    """What to do where libvirt answered ``operation`` with error ``code`` and ``message``."""
+    said = next((cure for words, cure in _SAID.items() if words in message), None)
+    return said or _CURES.get((operation, code), _GENERAL)
 
 
 @contextmanager
@@ -50,10 +59,10 @@ def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        code = error.get_error_code() or 0
+        message = error.get_error_message() or str(error)
         raise VirtkitError(
             f"{operation} {what} failed",
-            why=error.get_error_message() or str(error),
-            cure=cure(operation, code),
+            why=message,
+            cure=cure(operation, error.get_error_code() or 0, message),
             where=where,
         ) from error

@@ -1,4 +1,4 @@
-"""Builds a guest image from a distribution's own packages: one root file system, kernel and initrd for every guest type.
+"""Builds a guest image of a distribution's packages: root file system, kernel and initrd for every type.
 
 It writes into the folder it is given and nowhere else, and knows neither libvirt nor the image store.
 """
@@ -97,12 +97,14 @@ class Recipe:
 def build(recipe: Recipe, into: Path, *, say: Callable[[str], None]) -> None:
     """Build ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
 
-    ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a partition table. As root it
-    works as root; as another user in a user namespace, for which the user needs ids in /etc/subuid and /etc/subgid.
+    ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a
+    partition table. As root it works as root; as another user in a user namespace, for which the
+    user needs ids in /etc/subuid and /etc/subgid.
 
     Args:
         recipe: what to build.
-        into: an empty folder; needs about three times the size of the installed packages.
+        into: an empty folder; needs about three times the size of the installed packages, for a user other than root a
+            part of that in the system's folder for temporary files.
         say: gets a short line for each stage.
 
     Raises:
@@ -116,16 +118,32 @@ def build(recipe: Recipe, into: Path, *, say: Callable[[str], None]) -> None:
         )
     rootless = os.geteuid() != 0
     _require_tools(rootless)
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=into) as name:
+    with (
+        tempfile.TemporaryDirectory(prefix=".build-", dir=into) as name,
+        _room(Path(name), rootless) as room,
+    ):
         work = Path(name)
-        if rootless:
-            # The namespace's ids other than root have to reach it.
-            work.chmod(0o711)
-        _bootstrap(recipe, work, rootless, say)
+        _bootstrap(recipe, work, room, rootless, say)
         say("making the file system")
         _pack(recipe, work, rootless)
         for result in (ROOT, KERNEL, INITRD):
             (work / result).rename(into / result)
+
+
+@contextmanager
+def _room(work: Path, rootless: bool) -> Iterator[Path]:
+    """A folder in which mmdebstrap can make its tree.
+
+    In a user namespace the tree belongs to ids that may not pass through a home folder of mode 0700, so there it is one
+    in the system's folder for temporary files.
+    """
+    if not rootless:
+        yield work
+        return
+    # Cleanup errors: after a kill, files of the namespace's ids are left that this user may not remove.
+    with tempfile.TemporaryDirectory(prefix="virtkit-build-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 def _require_tools(rootless: bool) -> None:
@@ -145,8 +163,10 @@ def _require_tools(rootless: bool) -> None:
         )
 
 
-def _bootstrap(recipe: Recipe, work: Path, rootless: bool, say: Callable[[str], None]) -> None:
-    """Have mmdebstrap install and configure the system into ``work/tree.tar``."""
+def _bootstrap(
+    recipe: Recipe, work: Path, room: Path, rootless: bool, say: Callable[[str], None]
+) -> None:
+    """Have mmdebstrap install and configure the system in ``room``, and pack it into ``work/tree.tar``."""
     machine = os.uname().machine
     if machine not in KERNELS:
         raise VirtkitError(
@@ -178,12 +198,8 @@ def _bootstrap(recipe: Recipe, work: Path, rootless: bool, say: Callable[[str], 
                 say(words)
                 return
 
-    _run(
-        command,
-        work,
-        tell,
-        failed=f"the packages of {recipe.distribution} {recipe.release} were not installed",
-    )
+    failed = f"the packages of {recipe.distribution} {recipe.release} were not installed"
+    _run(command, work, room, tell, failed=failed)
 
 
 def _mirrors(release: str) -> list[str]:
@@ -215,7 +231,7 @@ def _pack(recipe: Recipe, work: Path, rootless: bool) -> None:
     command = ["sh", str(script), "tree.tar", str(recipe.size)]
     if rootless:
         command = ["unshare", "--map-root-user", "--map-auto", "--", *command]
-    _run(command, work, lambda line: None, failed="the file system was not made")
+    _run(command, work, work, lambda line: None, failed="the file system was not made")
 
 
 def _guest_files() -> bytes:
@@ -248,8 +264,10 @@ def _add(tar: tarfile.TarFile, path: str, entry: Traversable, *, executable: boo
     tar.addfile(info, io.BytesIO(content))
 
 
-def _run(command: Sequence[str], work: Path, tell: Callable[[str], None], *, failed: str) -> None:
-    """Run a command in ``work`` and hand each line it prints to ``tell``.
+def _run(
+    command: Sequence[str], work: Path, room: Path, tell: Callable[[str], None], *, failed: str
+) -> None:
+    """Run a command in ``work``, with ``room`` for temporary files, and hand each line it prints to ``tell``.
 
     Raises:
         VirtkitError: ``failed``, with the last lines printed as the why.
@@ -257,7 +275,7 @@ def _run(command: Sequence[str], work: Path, tell: Callable[[str], None], *, fai
     environment = {
         **os.environ,
         "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin",
-        "TMPDIR": str(work),
+        "TMPDIR": str(room),
         "LC_ALL": "C.UTF-8",
     }
     last: deque[str] = deque(maxlen=12)

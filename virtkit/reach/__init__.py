@@ -1,0 +1,33 @@
+"""How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
+
+from virtkit.reach.commands import attached, by_agent, log
+from virtkit.reach.keys import authorized_keys, forget, key_files, new_host_key
+from virtkit.reach.logins import (
+    Login,
+    addresses,
+    as_root,
+    login,
+    scp_command,
+    ssh_command,
+    write_known_hosts,
+)
+from virtkit.reach.ready import is_ready, wait_ready
+
+__all__ = [
+    "Login",
+    "addresses",
+    "as_root",
+    "attached",
+    "authorized_keys",
+    "by_agent",
+    "forget",
+    "is_ready",
+    "key_files",
+    "log",
+    "login",
+    "new_host_key",
+    "scp_command",
+    "ssh_command",
+    "wait_ready",
+    "write_known_hosts",
+]

@@ -1,0 +1,80 @@
+"""Commands in a guest: through its hypervisor where that has a way in, else by ssh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from virtkit.drivers import DRIVERS, Driver
+from virtkit.host import Host, Ran, Unreachable, inside, rotations
+from virtkit.reach import connection
+from virtkit.reach.logins import addresses, login
+from virtkit.record import GuestRecord
+
+
+def attached(host: Host, driver: Driver, domain: str, command: Sequence[str]) -> list[str] | None:
+    """The command line that runs ``command`` in a guest with the caller's own streams.
+
+    None where the hypervisor has no such way.
+    """
+    if "namespaces" in driver.exec:
+        try:
+            return [*inside.entering(host.connections, driver, domain), *command]
+        except Unreachable:
+            return None
+    return None
+
+
+def by_agent(host: Host, driver: Driver, domain: str, command: Sequence[str]) -> Ran | None:
+    """What ``command`` answered through the guest agent; None where none answers."""
+    if "agent" not in driver.exec:
+        return None
+    try:
+        return inside.by_agent(host.connections, driver, domain, command, float("inf"))
+    except Unreachable:
+        return None
+
+
+def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], timeout: float) -> Ran:
+    """Runs a command as root by the first way that is open.
+
+    Args:
+        base: the spec's folder.
+        timeout: seconds that each way may take.
+
+    Raises:
+        Unreachable: none is (yet).
+    """
+    said: list[str] = []
+    driver = DRIVERS[record.type]
+    for way in driver.exec:
+        try:
+            if way == "namespaces":
+                return inside.by_namespaces(
+                    host.connections, driver, record.domain, command, timeout
+                )
+            if way == "agent":
+                return inside.by_agent(host.connections, driver, record.domain, command, timeout)
+            found, looked = addresses(host, record)
+            if not found:
+                raise Unreachable(f"no address ({', '.join(looked)})")
+            return connection.run(login(record, found[0], base), record.host_key, command, timeout)
+        except Unreachable as error:
+            said.append(f"{way}: {error}")
+    raise Unreachable("; ".join(said))
+
+
+def log(host: Host, record: GuestRecord, base: Path) -> str:
+    """What a guest printed so far: its console log, or a container's journal."""
+    if DRIVERS[record.type].log == "file":
+        name = f"{record.domain}-console"
+        host.storage.refresh()
+        names = sorted(rotations(host.storage.names(), name), key=lambda n: (n != name, n))
+        # NAME is the newest, then NAME.0, NAME.1 …
+        pieces = [host.storage.read(each) for each in reversed(names)]
+        return b"".join(pieces).decode("utf-8", "replace")
+    try:
+        line = ["journalctl", "--no-pager", "-b", "-o", "short"]
+        return run(host, record, base, line, 30).out.decode("utf-8", "replace")
+    except Unreachable:
+        return ""

@@ -1,0 +1,100 @@
+"""One ssh connection to a guest, with its host key checked: to see whether it lets us in, and to
+run a command where the hypervisor has no way of its own."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from virtkit.host import Ran, Unreachable
+from virtkit.reach.logins import Login, as_root
+
+if TYPE_CHECKING:
+    import paramiko  # costs a fifth of a second: loaded where it is used
+
+#: Seconds that one look at a guest that may not be up yet can take.
+LOOK = 10.0
+
+
+@contextmanager
+def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
+    """A connection to a guest that proved to be the one with ``host_key``; not logged in yet.
+
+    Raises:
+        Unreachable: nothing answers, or something with another key does.
+    """
+    import paramiko
+
+    try:
+        with closing(socket.create_connection((login.address, 22), timeout=LOOK)) as stream:
+            transport = paramiko.Transport(stream)
+            try:
+                transport.get_security_options().key_types = ["ssh-ed25519"]
+                transport.start_client(timeout=LOOK)
+                seen = transport.get_remote_server_key()
+                if f"{seen.get_name()} {seen.get_base64()}" != host_key:
+                    raise Unreachable("ssh answers with another host key than the seed's")
+                yield transport
+            finally:
+                transport.close()
+    except OSError as error:
+        raise Unreachable(f"ssh at {login.address}: {error.strerror or error}") from error
+    except (paramiko.SSHException, EOFError) as error:
+        raise Unreachable(f"ssh at {login.address}: {error}") from error
+
+
+def lets_in(login: Login, host_key: str) -> bool:
+    """Logs in once with the keys at hand; False where none of them is let in.
+
+    Where the caller's key can't be used here (a passphrase, no agent), the right host key
+    must do: whoever has it read the seed.
+    """
+    with connected(login, host_key) as transport:
+        keys = list(_usable(login))
+        return not keys or _authenticated(transport, login, keys)
+
+
+def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> Ran:
+    """Runs a command as root.
+
+    Raises:
+        Unreachable: the guest lets us not in, or the command takes longer than ``timeout``.
+    """
+    with connected(login, host_key) as transport:
+        if not _authenticated(transport, login, list(_usable(login))):
+            raise Unreachable(f"ssh does not let {login.user} in")
+        with closing(transport.open_session(timeout=LOOK)) as channel:
+            channel.settimeout(timeout)
+            channel.exec_command(shlex.join(as_root(login.user, command)))
+            out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
+            return Ran(channel.recv_exit_status(), out, err)
+
+
+def _authenticated(
+    transport: paramiko.Transport, login: Login, keys: Sequence[paramiko.PKey]
+) -> bool:
+    import paramiko
+
+    for key in keys:
+        try:
+            transport.auth_publickey(login.user, key)
+            return True
+        except paramiko.BadAuthenticationType:
+            return False
+        except paramiko.AuthenticationException:
+            continue
+    return False
+
+
+def _usable(login: Login) -> Iterator[paramiko.PKey]:
+    import paramiko
+
+    for path in login.identities:
+        try:
+            yield paramiko.PKey.from_path(path)
+        except (paramiko.SSHException, OSError, ValueError, TypeError):
+            continue  # it has a passphrase: the agent may know it
+    yield from paramiko.Agent().get_keys()

@@ -1,0 +1,104 @@
+"""Where a guest is and how ssh gets in. Host keys are known before the first connection."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtkit.drivers import DRIVERS
+from virtkit.host import Host
+from virtkit.reach.keys import folder, key_files
+from virtkit.record import GuestRecord
+
+
+@dataclass(frozen=True)
+class Login:
+    """All that ssh needs to get into a guest. ``alias`` names it in known_hosts."""
+
+    guest: str
+    alias: str
+    address: str
+    user: str
+    identities: tuple[Path, ...]
+    known_hosts: Path
+
+    def options(self) -> dict[str, str]:
+        """As options of ssh_config(5)."""
+        answer = {
+            "HostName": self.address,
+            "User": self.user,
+            "HostKeyAlias": self.alias,
+            "UserKnownHostsFile": str(self.known_hosts),
+            "StrictHostKeyChecking": "yes",
+        }
+        if self.identities:
+            answer["IdentityFile"] = str(self.identities[0])
+        return answer
+
+    def arguments(self) -> list[str]:
+        """As arguments of ssh and scp; the caller's own configuration stays out of it."""
+        pairs = [f"-o{key}={value}" for key, value in self.options().items() if key != "HostName"]
+        return ["-F", "/dev/null", *pairs, "-oLogLevel=ERROR"]
+
+
+def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
+    """A running guest's addresses, and what was looked at where there are none.
+
+    The spec's and the reserved ones are known; else leases, the agent and ARP are asked.
+    """
+    known = [each for each in (*record.addresses, *record.addresses6) if each]
+    if known:
+        return known, []
+    if not record.networks:
+        return [], ["it has no network"]
+    return host.domains.addresses(DRIVERS[record.type], record.domain)
+
+
+def login(record: GuestRecord, address: str, base: Path, known_hosts: Path | None = None) -> Login:
+    """How to log in to a guest. ``base`` is the spec's folder."""
+    publics = key_files(record.environment, record.asked.get("ssh_keys"), base)
+    privates = (path.with_suffix("") for path in publics if path.suffix == ".pub")
+    return Login(
+        guest=record.guest,
+        alias=record.domain,
+        address=address,
+        user=str(record.asked["user"]),
+        identities=tuple(path for path in privates if path.is_file()),
+        known_hosts=known_hosts or folder(record.environment) / "known_hosts",
+    )
+
+
+def write_known_hosts(environment: str, records: Iterable[GuestRecord]) -> Path:
+    """The environment's known_hosts, from the guests' records."""
+    path = folder(environment) / "known_hosts"
+    lines = [f"{each.domain} {each.host_key}\n" for each in records if each.host_key]
+    text = "".join(sorted(lines))
+    if not path.is_file() or path.read_text() != text:
+        new = path.with_name(f"known_hosts.{os.getpid()}")
+        new.write_text(text)
+        new.replace(path)
+    return path
+
+
+def ssh_command(login: Login, command: Sequence[str]) -> list[str]:
+    """The ssh command line; with ``command`` its words reach the guest as they are."""
+    words = [shlex.join(command)] if command else []
+    return ["ssh", *login.arguments(), login.address, *(["--", *words] if words else [])]
+
+
+def scp_command(login: Login, source: str, target: str) -> list[str]:
+    """The scp command line; a leading ``:`` marks the path in the guest."""
+    there = f"[{login.address}]" if ":" in login.address else login.address
+
+    def side(path: str) -> str:
+        return f"{there}{path}" if path.startswith(":") else path
+
+    return ["scp", "-r", "-p", *login.arguments(), "--", side(source), side(target)]
+
+
+def as_root(user: str, command: Sequence[str]) -> list[str]:
+    """``command`` as root, for one who logs in as ``user``."""
+    return list(command) if user == "root" else ["sudo", "-n", "--", *command]

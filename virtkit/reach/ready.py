@@ -1,0 +1,108 @@
+"""Whether a guest is ready, in the way that its spec asks for."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from virtkit.drivers import DRIVERS
+from virtkit.errors import VirtkitError
+from virtkit.host import Host, Unreachable
+from virtkit.reach.commands import log, run
+from virtkit.reach.connection import LOOK, lets_in
+from virtkit.reach.logins import addresses, login
+from virtkit.record import GuestRecord
+
+Say = Callable[[str], None]
+
+#: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
+TIMEOUT = 300.0
+
+
+def wait_ready(host: Host, record: GuestRecord, base: Path, say: Say) -> None:
+    """Waits until the guest is ready in the way that its spec asks for.
+
+    Args:
+        base: the spec's folder, for the ssh keys that it names.
+        say: told what the guest still lacks, at each look.
+
+    Raises:
+        VirtkitError: it isn't within its time, or it stopped.
+    """
+    driver = DRIVERS[record.type]
+    timeout = record.asked["ready"].get("timeout") or TIMEOUT * driver.patience
+    end = time.monotonic() + timeout
+    while status := _look(host, record, base):
+        if host.domains.state(driver, record.domain) == "stopped":
+            raise _not_ready(host, record, base, "it stopped")
+        if time.monotonic() >= end:
+            raise _not_ready(host, record, base, f"after {timeout:.0f} s: {status}")
+        say(status)
+        time.sleep(0.25)
+
+
+def is_ready(host: Host, record: GuestRecord) -> bool:
+    """Whether a running guest answers now; a quick look for ``status``."""
+    ready = record.asked["ready"]
+    kind = ready["kind"]
+    if kind in ("none", "command"):
+        return record.finished
+    found, _ = addresses(host, record)
+    if kind == "address" or not found:
+        return bool(found)
+    port = int(ready.get("port") or 22)
+    return not _port(found[0], port, 1.0)
+
+
+def _look(host: Host, record: GuestRecord, base: Path) -> str:
+    """What a guest still lacks to be ready; empty when it is."""
+    ready = record.asked["ready"]
+    kind = ready["kind"]
+    if kind == "none":
+        return ""
+    if kind == "command":
+        return _command_status(host, record, base, ready["command"])
+    found, looked = addresses(host, record)
+    if not found:
+        return f"no address yet ({', '.join(looked)})"
+    if kind == "port":
+        return _port(found[0], ready["port"], LOOK)
+    if kind == "address":
+        return ""
+    found_login = login(record, found[0], base)
+    try:
+        let_in = lets_in(found_login, record.host_key)
+    except Unreachable as error:
+        return str(error)
+    return "" if let_in else f"ssh does not let {found_login.user} in yet"
+
+
+def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> str:
+    try:
+        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK)
+    except Unreachable as error:
+        return f"no command can run in it yet: {error}"
+    return "" if ran.code == 0 else f"`{command}` exits with {ran.code}"
+
+
+def _port(address: str, port: int, timeout: float) -> str:
+    try:
+        with closing(socket.create_connection((address, port), timeout=timeout)):
+            return ""
+    except OSError as error:
+        return f"port {port} of {address}: {error.strerror or error}"
+
+
+def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> VirtkitError:
+    last = [line for line in log(host, record, base).splitlines() if line.strip()]
+    tail = "\n".join(f"  | {line.rstrip()[:160]}" for line in last[-8:])
+    return VirtkitError(
+        f"guest {record.guest} is not ready",
+        why=status + (f"\nthe last lines of its console:\n{tail}" if tail else ""),
+        cure=f"see `virtkit logs` and `virtkit console` for {record.guest}; a longer "
+        "`ready: {timeout: …}` helps where it is only slow",
+        where=f"{host.name} guest/{record.guest}",
+    )
