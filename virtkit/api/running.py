@@ -90,7 +90,7 @@ def down(
         only=observed_names(spec, observed, guests) if guests else None,
         volumes=volumes,
     )
-    options = Options(spec=path_of(spec), folder=spec.folder)
+    options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
     report = engine.run(
         spec.name,
         steps_of(found, Hands(host, options)),

@@ -34,11 +34,18 @@ GRACE = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """How a plan is carried out. ``spec`` is the spec's absolute path, ``folder`` its folder."""
+    """How a plan is carried out.
+
+    Attributes:
+        spec: the spec's absolute path; ``folder``: its folder.
+        wait: wait until all guests are ready, not only those that others are ``after``.
+        volumes: disks with ``keep: true`` go with their guests.
+    """
 
     spec: str
     folder: Path
     wait: bool = True
+    volumes: bool = False
 
 
 @dataclass
@@ -175,7 +182,8 @@ def _touched(change: Change, guest: Guest, there: ObservedGuest, hands: Hands) -
 
 def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
     host, driver = hands.host, DRIVERS[there.record.type]
-    kept = [each for each in there.record.volumes if each.keep]
+    volumes_too = hands.options.volumes
+    kept = [each for each in there.record.volumes if each.keep and not volumes_too]
 
     def stopped(_say: Say) -> None:
         stop(host, driver, there.domain, GRACE if kept else 0.0)
@@ -184,7 +192,7 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
         _keep(host, there.record, kept)
         host.storage.refresh()
         for each in there.record.volumes:
-            if not each.keep:
+            if each not in kept:
                 _delete_volume(host, each)
 
     def undefine(_say: Say) -> None:

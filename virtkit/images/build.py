@@ -1,6 +1,7 @@
-"""Builds a guest image of a distribution's packages: root file system, kernel and initrd for every type.
+"""Builds a guest image of a distribution's packages: root file system, kernel and initrd.
 
-It writes into the folder it is given and nowhere else, and knows neither libvirt nor the image store.
+It writes into the folder it is given and nowhere else, and knows neither libvirt nor the image
+store.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ PACKAGES = (
     "systemd-sysv",
 )
 
-# Debian's name for a processor architecture (uname -m) and the kernel made for virtual machines there.
+# By processor architecture (uname -m): Debian's kernel for virtual machines.
 KERNELS = {
     "x86_64": "linux-image-cloud-amd64",
     "aarch64": "linux-image-cloud-arm64",
 }
 
-# Files that dpkg leaves out, now and whenever the guest installs something. Without the hook no initramfs is made
-# with each kernel; the guest would never boot it.
+# Files that dpkg leaves out, now and whenever the guest installs something. Without the hook no
+# initramfs is made with each kernel; the guest would never boot it.
 EXCLUDED = (
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/locale/*",
@@ -103,8 +104,8 @@ def build(recipe: Recipe, into: Path, *, say: Callable[[str], None]) -> None:
 
     Args:
         recipe: what to build.
-        into: an empty folder; needs about three times the size of the installed packages, for a user other than root a
-            part of that in the system's folder for temporary files.
+        into: an empty folder; needs about three times the size of the installed packages, for a
+            user other than root a part of that in the system's folder for temporary files.
         say: gets a short line for each stage.
 
     Raises:
@@ -134,13 +135,13 @@ def build(recipe: Recipe, into: Path, *, say: Callable[[str], None]) -> None:
 def _room(work: Path, rootless: bool) -> Iterator[Path]:
     """A folder in which mmdebstrap can make its tree.
 
-    In a user namespace the tree belongs to ids that may not pass through a home folder of mode 0700, so there it is one
-    in the system's folder for temporary files.
+    In a user namespace the tree belongs to ids that may not pass through a home folder of mode
+    0700, so there it is one in the system's folder for temporary files.
     """
     if not rootless:
         yield work
         return
-    # Cleanup errors: after a kill, files of the namespace's ids are left that this user may not remove.
+    # After a kill, files of the namespace's ids are left that this user may not remove.
     with tempfile.TemporaryDirectory(prefix="virtkit-build-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o711)
         yield Path(name)
@@ -166,7 +167,7 @@ def _require_tools(rootless: bool) -> None:
 def _bootstrap(
     recipe: Recipe, work: Path, room: Path, rootless: bool, say: Callable[[str], None]
 ) -> None:
-    """Have mmdebstrap install and configure the system in ``room``, and pack it into ``work/tree.tar``."""
+    """Have mmdebstrap install and configure the system in ``room``, and make ``work/tree.tar``."""
     machine = os.uname().machine
     if machine not in KERNELS:
         raise VirtkitError(
@@ -203,17 +204,17 @@ def _bootstrap(
 
 
 def _mirrors(release: str) -> list[str]:
-    """This machine's own sources of a Debian release, as lines of a sources.list; none where it has none.
+    """This machine's own sources of a Debian release, as lines of a sources.list.
 
-    With none, mmdebstrap takes the distribution's own servers.
+    Without any, mmdebstrap takes the distribution's own servers.
     """
+    wanted = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
     found = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages",
-         "Origin: Debian"],
+        ["apt-get", "indextargets", "--format", wanted, "Created-By: Packages", "Origin: Debian"],
         capture_output=True,
         text=True,
         check=False,
-    )  # fmt: skip
+    )
     suites = (release, f"{release}-updates", f"{release}-security")
     lines = []
     for line in found.stdout.splitlines():
@@ -235,7 +236,7 @@ def _pack(recipe: Recipe, work: Path, rootless: bool) -> None:
 
 
 def _guest_files() -> bytes:
-    """The tar archive of what virtkit adds to an image, with owners and modes set whatever the installation kept."""
+    """A tar archive of what virtkit adds to an image; modes don't rest on how it was installed."""
     guest = files("virtkit.images") / "guest"
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -267,7 +268,7 @@ def _add(tar: tarfile.TarFile, path: str, entry: Traversable, *, executable: boo
 def _run(
     command: Sequence[str], work: Path, room: Path, tell: Callable[[str], None], *, failed: str
 ) -> None:
-    """Run a command in ``work``, with ``room`` for temporary files, and hand each line it prints to ``tell``.
+    """Run a command in ``work`` and hand each line it prints to ``tell``; ``room`` is its TMPDIR.
 
     Raises:
         VirtkitError: ``failed``, with the last lines printed as the why.
@@ -279,7 +280,7 @@ def _run(
         "LC_ALL": "C.UTF-8",
     }
     last: deque[str] = deque(maxlen=12)
-    # setpriv: should this process be killed, the command is told to stop and cleans up after itself.
+    # setpriv: should this process be killed, the command is told to stop and cleans up.
     with _stopped_at_end(
         subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", "--", *command],
@@ -299,7 +300,7 @@ def _run(
     if process.returncode != 0:
         raise VirtkitError(
             failed,
-            cure="mend what is named above and run it again; apt-get update has to work on this machine",
+            cure="check that `apt-get update` works here and that the packages exist, run it again",
             why="\n".join(last),
         )
 
