@@ -23,7 +23,7 @@ def test_an_unknown_distribution_is_refused_and_nothing_written(tmp_path: Path) 
 def test_a_missing_tool_is_named_with_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build.shutil, "which", lambda tool, path: None)
+    monkeypatch.setattr("shutil.which", lambda tool, path: None)
     recipe = build.Recipe(distribution="debian", release="bookworm", packages=(), size=1 << 30)
     with pytest.raises(VirtkitError, match="mmdebstrap") as error:
         build.build(recipe, tmp_path, say=lambda line: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def execute(spec: Spec, word: str, command: Sequence[str]) -> Way:
     if ran is not None:
         return Way(None, ran)
     found = _login(spec, host, there, known_hosts(spec.name, observed))
-    return Way(reach.ssh_command(found, reach.as_root(found.user, command)))
+    return Way(reach.ssh_command(found, [shlex.join(reach.as_root(found.user, command))]))
 
 
 def copy(spec: Spec, source: str, target: str) -> list[str]:

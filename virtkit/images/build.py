@@ -280,10 +280,9 @@ def _run(
         "LC_ALL": "C.UTF-8",
     }
     last: deque[str] = deque(maxlen=12)
-    # setpriv: should this process be killed, the command is told to stop and cleans up.
     with _stopped_at_end(
         subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", "--", *command],
+            [*_leash(), *command],
             cwd=work,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -305,12 +304,33 @@ def _run(
         )
 
 
+def _leash() -> list[str]:
+    """What a command is started with so that no kill of this process leaves it running.
+
+    As root mmdebstrap mounts proc and sys into its tree. In a mount and a process namespace these
+    end with it; otherwise they could be left in the tree that somebody then removes, host's files
+    and all. In a user namespace it makes its own.
+    """
+    if os.geteuid() != 0:
+        return ["setpriv", "--pdeathsig", "TERM", "--"]
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    # In a chroot / is no mount point, and there is nothing to make private.
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode != 0:
+        unshare += ["--propagation", "unchanged"]
+    return ["setpriv", "--pdeathsig", "KILL", "--", *unshare, "--"]
+
+
 @contextmanager
 def _stopped_at_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """Wait for the process at the end; on an error or interrupt, ask it to stop first."""
+    """Wait for the process at the end; on an error or interrupt, stop it and all it started."""
     with process:
         try:
             yield process
         except BaseException:
-            process.terminate()
+            if os.geteuid() == 0:
+                process.kill()  # unshare holds TERM back; its namespaces go with it
+            else:
+                process.terminate()
+            assert process.stdout is not None
+            process.stdout.read()  # ends when the last of them has gone
             raise

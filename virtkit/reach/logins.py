@@ -84,8 +84,12 @@ def write_known_hosts(environment: str, records: Iterable[GuestRecord]) -> Path:
 
 
 def ssh_command(login: Login, command: Sequence[str]) -> list[str]:
-    """The ssh command line; with ``command`` its words reach the guest as they are."""
-    words = [shlex.join(command)] if command else []
+    """The ssh command line.
+
+    Several words of ``command`` reach the guest as they are; a single one is a line for its
+    shell, as with ssh itself.
+    """
+    words = [shlex.join(command) if len(command) > 1 else command[0]] if command else []
     return ["ssh", *login.arguments(), login.address, *(["--", *words] if words else [])]
 
 
