@@ -1,0 +1,147 @@
+"""Every folder beside this file is a case: a spec, a host and what stands there, to plan and XML.
+
+spec.yaml      the spec
+facts.json     the host (tests/world.py says how)
+before.yaml    the spec that was brought up before; nothing was where it is missing
+observed.json  how what stands there differs from what `up` left
+request.json   `only`: guests that were named; `down` and `volumes`; `seed`: guests
+expected/      what comes out, to be reviewed; `pytest --regen` writes it
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import world
+import yaml
+from lxml import etree
+
+from virtkit import plan, record, render, seed
+from virtkit.errors import VirtkitError
+from virtkit.facts import HostFacts
+from virtkit.host import schemas
+from virtkit.observed import Observed
+from virtkit.plan import Plan
+from virtkit.resources import Decided, Desired, Guest, Network, resolve
+
+HERE = Path(__file__).parent
+NAMES = sorted(each.parent.name for each in HERE.glob("*/spec.yaml"))
+SPEC = "/specs/lab.yaml"
+EMPTY = "name: lab\n"
+
+
+class Case:
+    """One folder, read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.request = self.data("request.json")
+        self.spec = world.spec_of(self.text("spec.yaml"), str(folder))
+        self.facts: HostFacts = world.facts_of(self.data("facts.json"))
+        before = resolve(
+            world.spec_of(self.text("before.yaml") or EMPTY), self.facts, Decided()
+        )
+        self.observed = world.up(before, SPEC, self.data("observed.json"))
+
+    def text(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def data(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.text(name) or "{}")
+        return found
+
+    def desired(self, observed: Observed) -> Desired:
+        return resolve(self.spec, self.facts, world.decided(self.spec, observed))
+
+    def plan(self, observed: Observed) -> Plan:
+        only = self.request.get("only")
+        if self.request.get("down"):
+            volumes = bool(self.request.get("volumes"))
+            return plan.down(observed, self.spec.name, only=only, volumes=volumes)
+        return plan.diff(self.desired(observed), observed, spec=SPEC, only=only)
+
+    def documents(self) -> dict[str, str]:
+        """What the case comes to, by file name."""
+        try:
+            found = self.plan(self.observed)
+        except VirtkitError as error:
+            assert error.exit_code == 2
+            return {"errors.txt": "\n".join(printed(each) for each in error.every())}
+        answer = {"plan.json": json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"}
+        for change in found.changes:
+            if change.action not in ("create", "update", "replace"):
+                continue
+            name = change.object.replace("/", "-")
+            if isinstance(change.desired, Network):
+                answer[f"{name}.xml"] = network_xml(change.desired)
+            elif isinstance(change.desired, Guest):
+                guest = world.with_image(change.desired)
+                own = self.text(guest.spec.template) if guest.spec.template else ""
+                answer[f"{name}.xml"] = guest_xml(guest, own)
+                if guest.name in self.request.get("seed", ()):
+                    for file, text in seed.documents(guest, world.KEYS, "one-life").items():
+                        answer[f"{name}.{file}"] = text
+        return answer
+
+
+def printed(error: VirtkitError) -> str:
+    found = error.as_dict()
+    lines = (f"{key}: {found[key]}\n" for key in ("what", "where", "why", "cure") if found[key])
+    return "".join(lines)
+
+
+def network_xml(network: Network) -> str:
+    return render.network(network, record.network_element(record.of_network(network, SPEC)))
+
+
+def guest_xml(guest: Guest, own: str) -> str:
+    return render.guest(guest, record.guest_element(record.of_guest(guest, SPEC)), own)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_case(name: str, regen: bool) -> None:
+    folder = HERE / name / "expected"
+    found = Case(HERE / name).documents()
+    if regen:
+        folder.mkdir(exist_ok=True)
+        for stale in {each.name for each in folder.iterdir()} - set(found):
+            (folder / stale).unlink()
+        for file, text in found.items():
+            (folder / file).write_text(text, encoding="utf-8")
+    expected = {each.name: each.read_text(encoding="utf-8") for each in folder.iterdir()}
+    assert sorted(found) == sorted(expected)
+    for file, text in found.items():
+        assert text == expected[file], file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documents_are_what_their_readers_take(name: str) -> None:
+    for file, text in Case(HERE / name).documents().items():
+        if file.endswith(".xml"):
+            root = etree.fromstring(text)
+            schemas.check(root.tag, text, file)
+            found = record.read_guest(root) or record.read_network(root)
+            assert found is not None, "what we write into libvirt can be read again"
+        elif file.endswith(".user-data"):
+            assert text.startswith("#cloud-config\n")
+            assert yaml.safe_load(text)["ssh_pwauth"] is False
+        elif file.endswith((".meta-data", ".network-config")):
+            assert isinstance(yaml.safe_load(text), dict)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_plan_has_no_changes(name: str) -> None:
+    """Where the first one could be carried out: up again changes nothing."""
+    case = Case(HERE / name)
+    if case.request or "errors.txt" in case.documents():
+        return
+    after = world.up(case.desired(case.observed), SPEC)
+    assert case.plan(after).as_dict()["changes"] == []
+
+
+def test_there_are_many() -> None:
+    assert len(NAMES) >= 20

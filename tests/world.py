@@ -1,0 +1,169 @@
+"""Worlds for tests: facts, and what libvirt would have of a spec that was brought up.
+
+Guests come from the spec's text through virtkit itself, so that no test rests on an object that
+virtkit would not make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from virtkit import record
+from virtkit.api.planning import _decided as decided
+from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool
+from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
+from virtkit.record import KeptDisk, PoolRecord, StoredImage
+from virtkit.resources import Decided, Desired, Guest, ImageFiles, ImageRef, resolve
+from virtkit.seed import Keys
+from virtkit.spec import Spec, read_text
+
+FOLDER = "/pool"
+GIB = 1024**3
+KEYS = Keys(
+    authorized=["ssh-ed25519 AAAAcaller caller@example.org"],
+    host_private="-----BEGIN OPENSSH PRIVATE KEY-----\nAAAAhost\n-----END OPENSSH PRIVATE KEY-----\n",
+    host_public="ssh-ed25519 AAAAhost",
+)
+
+
+def spec_of(text: str, folder: str = "/specs") -> Spec:
+    """The spec in ``text``, as if it stood in ``/specs/lab.yaml``."""
+    return read_text(text, source="lab.yaml", folder=Path(folder))
+
+
+def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
+    """A host that answers for ``connections`` (scheme to libvirt's words where it fails)."""
+    data = data or {}
+    answers = data.get("connections", {"qemu": "", "lxc": ""})
+    kvm = data.get("kvm")
+    return HostFacts(
+        name="local",
+        pool=Pool("default", FOLDER, exists=data.get("pool", True), active=data.get("pool", True)),
+        connections={
+            scheme: Connection(f"{scheme}:///system", error, 9000000)
+            for scheme, error in answers.items()
+        },
+        cpus=4,
+        kvm=KvmVerdict(**kvm) if kvm else None,
+        subnets=frozenset(data.get("subnets", ())),
+    )
+
+
+WITH_KVM = facts_of({"kvm": {"works": True, "why": "KVM runs guests here"}})
+
+
+def desired_of(text: str, facts: HostFacts = WITH_KVM, found: Decided | None = None) -> Desired:
+    """All objects of the spec in ``text``."""
+    return resolve(spec_of(text), facts, found or Decided())
+
+
+def guest_of(text: str, facts: HostFacts = WITH_KVM) -> Guest:
+    """The only guest, or the first, of the spec in ``text``, with its image made."""
+    return with_image(desired_of(text, facts).guests[0])
+
+
+def with_image(guest: Guest) -> Guest:
+    return guest if guest.image.files else guest.with_image(files_of(guest.image))
+
+
+def files_of(ref: ImageRef) -> ImageFiles:
+    """The volumes of an image once it is made; 2 GiB large."""
+    entry = ref.entry
+    return ImageFiles.named(
+        FOLDER,
+        ref.identity,
+        format="raw" if entry.build else "qcow2",
+        size=2 * GIB,
+        bootable=entry.build is None,
+    )
+
+
+def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> Observed:
+    """What libvirt has after ``up``, but for what ``change`` says.
+
+    Args:
+        change: ``guests`` and ``networks`` with fields to replace, ``without``: objects that are
+            not there; of strangers ``domains`` (name to scheme), ``networks``, ``volumes``, and
+            ``users`` (domain names by network); ``kept``: ``ENVIRONMENT/GUEST/VOLUME``.
+    """
+    change = change or {}
+    without = set(change.get("without", ()))
+    guests = [with_image(each) for each in desired.guests]
+    there = {each.name: each for each in guests if f"guest/{each.name}" not in without}
+    observed_guests = {
+        guest.domain: _guest(guest, spec, change.get("guests", {}).get(name, {}))
+        for name, guest in there.items()
+    }
+    networks = {}
+    for each in desired.networks:
+        if f"network/{each.name}" in without:
+            continue
+        users = [g.domain for g in there.values() if each.name in _names(g)]
+        networks[each.libvirt_name] = ObservedNetwork(
+            record=record.of_network(each, spec),
+            name=each.libvirt_name,
+            uuid=each.uuid,
+            users=tuple(sorted([*users, *change.get("users", {}).get(each.libvirt_name, ())])),
+            **{"active": True, "autostart": True} | change.get("networks", {}).get(each.name, {}),
+        )
+    volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
+    kept = {each.split("/")[2]: _kept(each) for each in change.get("kept", ())}
+    return Observed(
+        host="local",
+        guests=observed_guests,
+        networks=networks,
+        domains=change.get("domains", {}),
+        strangers=frozenset(change.get("strangers", ())),
+        volumes=frozenset({*volumes, *kept, *change.get("volumes", ())}),
+        pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept),
+    )
+
+
+def images_of(guests: Iterable[Guest]) -> dict[str, StoredImage]:
+    refs = {each.image.identity: each.image for each in guests}
+    stored = [(each, each.files or files_of(each)) for each in refs.values()]
+    return {f.content: StoredImage(r.name, (r.identity,), f, made=True) for r, f in stored}
+
+
+def _names(guest: Guest) -> set[str]:
+    return {each.network for each in guest.interfaces}
+
+
+def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
+    own = dict(fields)
+    new = replace(record.of_guest(guest, own.pop("spec", spec)), host_key=KEYS.host_public)
+    new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
+    new = replace(new, addresses=tuple(own.pop("addresses", new.addresses)))
+    return ObservedGuest(
+        record=new,
+        domain=guest.domain,
+        uuid=guest.uuid,
+        scheme=guest.driver.scheme,
+        **{"state": "running", "autostart": guest.spec.autostart} | own,
+    )
+
+
+def _kept(words: str) -> KeptDisk:
+    environment, guest, name = words.split("/")
+    return KeptDisk(environment, guest, name, f"{FOLDER}/{name}")
+
+
+
+__all__ = [
+    "FOLDER",
+    "GIB",
+    "KEYS",
+    "WITH_KVM",
+    "decided",
+    "desired_of",
+    "facts_of",
+    "files_of",
+    "guest_of",
+    "images_of",
+    "spec_of",
+    "up",
+    "with_image",
+]
