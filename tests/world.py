@@ -151,7 +151,6 @@ def _kept(words: str) -> KeptDisk:
     return KeptDisk(environment, guest, name, f"{FOLDER}/{name}")
 
 
-
 __all__ = [
     "FOLDER",
     "GIB",

@@ -39,11 +39,9 @@ class Case:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.request = self.data("request.json")
-        self.spec = world.spec_of(self.text("spec.yaml"), str(folder))
+        self.spec = world.spec_of(self.text("spec.yaml"))
         self.facts: HostFacts = world.facts_of(self.data("facts.json"))
-        before = resolve(
-            world.spec_of(self.text("before.yaml") or EMPTY), self.facts, Decided()
-        )
+        before = resolve(world.spec_of(self.text("before.yaml") or EMPTY), self.facts, Decided())
         self.observed = world.up(before, SPEC, self.data("observed.json"))
 
     def text(self, name: str) -> str:

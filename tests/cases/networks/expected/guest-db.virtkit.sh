@@ -1,0 +1,116 @@
+# Rendered by virtkit, run as root by the image's virtkit-seed.service on each boot. Every step may be repeated.
+set -eu
+umask 022
+
+user=virtkit
+state=/var/lib/virtkit
+mkdir -p $state /run/systemd/network
+
+# replace FILE: its content from standard input, in one step
+replace() {
+    cat >"$1.virtkit"
+    mv "$1.virtkit" "$1"
+}
+
+# --- Name
+echo db >/etc/hostname
+# A container's init has done it: only sys_admin may.
+hostname db 2>/dev/null || true
+
+# --- Host key
+(
+    umask 077
+    replace /etc/ssh/ssh_host_ed25519_key <<'VIRTKIT'
+-----BEGIN OPENSSH PRIVATE KEY-----
+AAAAhost
+-----END OPENSSH PRIVATE KEY-----
+VIRTKIT
+)
+echo 'ssh-ed25519 AAAAhost' >/etc/ssh/ssh_host_ed25519_key.pub
+
+# --- Network: matched by MAC, as names of devices differ between hypervisors
+rm -f /run/systemd/network/50-virtkit-*
+cat >/run/systemd/network/50-virtkit-1.network <<'VIRTKIT'
+# back
+[Match]
+MACAddress=52:54:00:76:82:90
+
+[Network]
+DHCP=no
+IPv6AcceptRA=yes
+IPv6LinkLocalAddressGenerationMode=eui64
+IPv6PrivacyExtensions=no
+Address=10.21.0.5/24
+DNS=10.21.0.1
+Domains=back.test
+
+[DHCPv4]
+ClientIdentifier=mac
+UseDomains=yes
+# Setting it would start systemd-hostnamed.
+UseHostname=no
+
+[IPv6AcceptRA]
+Token=eui64
+UseDomains=yes
+VIRTKIT
+cat >/run/systemd/network/50-virtkit-2.network <<'VIRTKIT'
+# lan
+[Match]
+MACAddress=52:54:00:95:78:52
+
+[Network]
+DHCP=ipv4
+IPv6AcceptRA=yes
+IPv6LinkLocalAddressGenerationMode=eui64
+IPv6PrivacyExtensions=no
+
+[DHCPv4]
+ClientIdentifier=mac
+UseDomains=yes
+# Setting it would start systemd-hostnamed.
+UseHostname=no
+
+[IPv6AcceptRA]
+Token=eui64
+UseDomains=yes
+VIRTKIT
+
+# --- Once for each instance: what the guest's own root may change later
+if [ "$(cat $state/instance 2>/dev/null || true)" != one-life ]; then
+    replace /etc/hosts <<'VIRTKIT'
+127.0.0.1 localhost
+127.0.1.1 db.back.test db
+::1 localhost ip6-localhost ip6-loopback
+ff02::1 ip6-allnodes
+ff02::2 ip6-allrouters
+VIRTKIT
+    if [ "$user" != root ]; then
+        id -u "$user" >/dev/null 2>&1 || \
+            useradd --create-home --groups adm --shell /bin/bash --comment virtkit "$user"
+        (
+            umask 077
+            printf '%s ALL=(ALL) NOPASSWD:ALL\n' "$user" >/etc/sudoers.d/90-virtkit
+        )
+    fi
+        echo one-life >$state/instance
+fi
+
+# --- Keys: between our two marks, so that those put there by hand stay
+home=$(sed -n "s/^$user:.*:\([^:]*\):[^:]*$/\1/p" /etc/passwd)
+keys=$home/.ssh/authorized_keys
+if [ ! -d "$home/.ssh" ]; then
+    mkdir -m 700 "$home/.ssh"
+    chown "$user:" "$home/.ssh"
+fi
+(
+    umask 077
+    [ ! -e "$keys" ] || sed '/^# virtkit: begin$/,/^# virtkit: end$/d' "$keys" >"$keys.virtkit"
+    cat >>"$keys.virtkit" <<'VIRTKIT'
+# virtkit: begin
+ssh-ed25519 AAAAcaller caller@example.org
+# virtkit: end
+VIRTKIT
+    chown "$user:" "$keys.virtkit"
+    mv "$keys.virtkit" "$keys"
+)

@@ -1,0 +1,216 @@
+"""A folder with a spec, the real command line run on it, and what libvirt then has."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+VIRTKIT = Path(sys.executable).with_name("virtkit")
+POOL = Path("/var/lib/libvirt/images")
+URIS = ("qemu:///system", "lxc:///system")
+
+Answer = TypeVar("Answer")
+
+#: A boot sector in real mode, so that it runs under any KVM. On COM1 it says that it is up, then
+#: ticks about once a second; at the power button it says so and powers off (q35's ACPI registers):
+#:      cli; ds = ss = 0; sp = 0x7c00; print "tiny: up"; out 0x602, 0x100; sti
+#:   1: hlt; in 0x600; test ah, 1; jnz 2f
+#:      test byte [0x46c], 15; jnz 1b; print "tiny: tick"; jmp 1b
+#:   2: print "tiny: off"; out 0x604, 0x2000; hlt
+_TINY = bytes.fromhex(
+    "fa31c08ed88ed0bc007cbe4d7ce83100ba0206b80001effbf4ba0006edf6c401750ff6066c040f75efbe587ce812"
+    "00ebe7be657ce80a00ba0406b80020eff4ebfdbaf803ac84c07403eeebf8c374696e793a2075700d0a0074696e79"
+    "3a207469636b0d0a0074696e793a206f66660d0a00"
+)
+
+
+def tiny_disk(filler: bytes = b"") -> bytes:
+    """A disk of 1 MiB and more that boots in a second."""
+    return (_TINY.ljust(510, b"\0") + b"\x55\xaa").ljust(1024 * 1024, b"\0") + filler
+
+
+def until(what: Callable[[], Answer], timeout: float, pause: float = 0.2) -> Answer:
+    """The first answer that counts as true, or the last one when time is up."""
+    end = time.monotonic() + timeout
+    while not (answer := what()) and time.monotonic() < end:
+        time.sleep(pause)
+    return answer
+
+
+def run(*line: str | Path, **options: Any) -> str:
+    """What a program prints; it must end well."""
+    done = subprocess.run(line, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, (line, done.stdout, done.stderr)
+    return done.stdout
+
+
+def virsh(*words: str | Path, uri: str = URIS[0]) -> str:
+    """What virsh answers."""
+    return run("virsh", "-q", "-c", uri, *words).strip()
+
+
+@dataclass
+class Ran:
+    """How a run of virtkit ended."""
+
+    line: str
+    code: int
+    out: str
+    err: str
+    elapsed: float
+
+    @property
+    def data(self) -> Any:
+        """The JSON document that it answered."""
+        return json.loads(self.out)
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        """Object and step of a report, in the order in which they ended."""
+        return [(each["object"], each["step"]) for each in self.data["steps"]]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.line}: {self.code} after {self.elapsed:.1f} s\n"
+            f"--- stdout\n{self.out}\n--- stderr\n{self.err}"
+        )
+
+
+@dataclass
+class Lab:
+    """A spec in a folder of its own. ``settings`` are environment variables for virtkit."""
+
+    folder: Path
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Path:
+        return self.folder / f"{self.name}.yaml"
+
+    def write(self, spec: str) -> Lab:
+        """Writes the spec; its name is the environment's."""
+        self.spec.write_text(spec)
+        return self
+
+    def virtkit(self, verb: str, *words: str | Path, code: int | None = 0, stdin: str = "") -> Ran:
+        """Runs ``virtkit VERB SPEC WORDS…``, which must exit with ``code`` (None: any)."""
+        line = [VIRTKIT, *verb.split(), self.spec, *words]
+        began = time.monotonic()
+        done = subprocess.run(
+            line,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | self.settings,
+        )
+        elapsed = time.monotonic() - began
+        text = " ".join(["virtkit", verb, *map(str, words)])
+        ran = Ran(text, done.returncode, done.stdout, done.stderr, elapsed)
+        assert code is None or ran.code == code, str(ran)
+        assert "Traceback" not in ran.err, str(ran)
+        return ran
+
+    def starts(self, verb: str, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Starts virtkit and returns at once."""
+        line = [VIRTKIT, verb, self.spec, *words]
+        return subprocess.Popen(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | self.settings,
+            **options,
+        )
+
+    def json(self, verb: str, *words: str, code: int = 0) -> Any:
+        """The JSON that a verb answers."""
+        return self.virtkit(verb, "--json", *words, code=code).data
+
+    def sh(self, guest: str, script: str) -> str:
+        """What a shell script prints that runs as root in a guest."""
+        return self.virtkit("exec", guest, "--", "sh", "-c", script).out.strip()
+
+    def status(self, guest: str) -> dict[str, Any]:
+        (found,) = self.json("status", guest)["guests"]
+        return found
+
+    def errors(self, verb: str, *words: str, code: int = 2) -> list[str]:
+        """What a verb says is wrong, with why; each error has a cure."""
+        found = self.json(verb, *words, code=code)["errors"]
+        assert all(each["cure"] for each in found), found
+        return [f"{each['what']}: {each['why']}" for each in found]
+
+    def volumes(self) -> set[str]:
+        """The pool's volumes with our name, without it."""
+        return {each.removeprefix(f"{self.name}-") for each in _volumes(f"{self.name}-")}
+
+    def left(self) -> list[str]:
+        """All that is there in the environment's name: nothing after `down --volumes`."""
+        # the kernel lets go of a loop device some time after the last mount has gone
+        until(lambda: not _loops(f"{self.name}-"), 10)
+        return sorted(_left(f"{self.name}-", self.name))
+
+
+def domains() -> dict[str, str]:
+    """The names of all domains, with their URI."""
+    return {name: uri for uri in URIS for name in virsh("list", "--all", "--name", uri=uri).split()}
+
+
+def networks() -> set[str]:
+    return set(virsh("net-list", "--all", "--name").split())
+
+
+def _volumes(prefix: str) -> Iterator[str]:
+    if "default" not in virsh("pool-list", "--name").split():
+        return
+    virsh("pool-refresh", "default")
+    for line in virsh("vol-list", "default").splitlines():
+        if line.split()[0].startswith(prefix):
+            yield line.split()[0]
+
+
+def _loops(prefix: str) -> list[str]:
+    devices = json.loads(run("losetup", "--list", "--json") or '{"loopdevices": []}')
+    files = (str(each["back-file"]) for each in devices["loopdevices"])
+    return [each for each in files if f"/{prefix}" in each]
+
+
+def _left(prefix: str, name: str) -> Iterator[str]:
+    yield from (f"domain {each}" for each in domains() if each.startswith(prefix))
+    yield from (f"network {each}" for each in networks() if each.startswith(prefix))
+    yield from (f"volume {each}" for each in _volumes(prefix))
+    yield from (f"loop device of {each}" for each in _loops(prefix))
+    for folder in (POOL, "/var/lib/libvirt", "/etc/libvirt", "/run/libvirt", Path.home()):
+        for path in Path(folder).rglob(f"{prefix}*"):
+            yield f"file {path}"
+    for path in Path("/var/lib/libvirt/dnsmasq").glob("*"):
+        if path.is_file() and prefix in path.read_text():
+            yield f"line in {path}"
+    data = Path.home() / ".local/share/virtkit" / name
+    if data.exists():
+        yield f"folder {data}"
+    bridges = {virsh("net-info", each).partition("Bridge:")[2].strip() for each in networks()}
+    for link in json.loads(run("ip", "-json", "link")):
+        if link["ifname"].startswith("virbr") and link["ifname"] not in bridges:
+            yield f"bridge {link['ifname']}"
+
+
+@contextmanager
+def laboratory(folder: Path, name: str, spec: str, **settings: str) -> Iterator[Lab]:
+    """A Lab whose guests are gone in the end, whatever happened."""
+    lab = Lab(folder, name, settings).write(spec)
+    try:
+        yield lab
+    finally:
+        lab.virtkit("down", "--volumes", code=None)

@@ -1,0 +1,147 @@
+"""The type `kvm`: refused where KVM does not run guests, and its lifecycle where it does.
+
+A KVM that hangs under Linux still runs a guest in real mode, so the lifecycle is run everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from integration.lab import Lab, domains, laboratory, networks, run, tiny_disk, until, virsh
+
+SPEC = """
+name: kvm
+images: {tiny: {path: tiny.raw}}
+networks: {front: {cidr: 10.94.1.0/24}}
+guests:
+  a:
+    type: kvm
+    image: tiny
+    memory: 32MiB
+    networks: [front]
+    ready: none
+    # not host-passthrough: where KVM is broken, QEMU may fail to take the host's CPU over
+    template: plain.xml.j2
+"""
+PLAIN = '{% extends "qemu.xml.j2" %}{% block cpu %}{% endblock %}'
+
+Saying = Callable[[bool], None]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("kvm")
+    (folder / "tiny.raw").write_bytes(tiny_disk())
+    (folder / "plain.xml.j2").write_text(PLAIN)
+    with laboratory(folder, "kvm", SPEC, XDG_CACHE_HOME=str(folder / "cache")) as lab:
+        yield lab
+
+
+def checks(lab: Lab) -> dict[str, dict[str, object]]:
+    """What doctor says, by the name of the check."""
+    found = lab.virtkit("doctor", "--json", code=None).data["checks"]
+    return {each["name"]: each for each in found if each["ok"] is not None}
+
+
+@pytest.fixture(scope="module")
+def works(lab: Lab) -> bool:
+    """Whether KVM runs guests here, by the real probe."""
+    return bool(checks(lab)["type kvm"]["ok"])
+
+
+@pytest.fixture
+def saying(lab: Lab, works: bool) -> Saying:
+    """Makes virtkit believe one or the other of this machine: what it knows of KVM is a file."""
+    cache = lab.folder / "cache/virtkit/kvm.json"
+
+    def say(verdict: bool) -> None:
+        known = json.loads(cache.read_text())
+        why = "KVM is announced but hangs here" if known["works"] else known["why"]
+        cache.write_text(json.dumps(known | {"works": verdict, "why": why}))
+
+    return say
+
+
+def test_the_probe_leaves_nothing(works: bool) -> None:
+    assert not [name for name in domains() if "probe" in name]
+    assert "virtkit-probe" not in virsh("pool-list", "--all", "--name")
+    assert not list(Path("/var/lib/libvirt").rglob("*probe*"))
+
+
+def test_it_is_refused_before_anything_is_made(lab: Lab, saying: Saying) -> None:
+    saying(False)
+    before = lab.left(), domains(), networks(), virsh("pool-list", "--all", "--name")
+    (error,) = lab.json("up", code=2)["errors"]
+    assert "type: kvm" in error["what"]
+    assert "KVM" in error["why"]
+    assert "type: qemu" in error["cure"]
+    assert error["where"] == f"{lab.spec}:7:5 guests.a.type"
+    assert (lab.left(), domains(), networks(), virsh("pool-list", "--all", "--name")) == before
+    told = checks(lab)["type kvm"]
+    assert (told["ok"], told["cure"]) == (False, error["cure"])
+
+
+def test_auto_passes_over_it_and_says_why(lab: Lab, saying: Saying, tmp_path: Path) -> None:
+    saying(False)
+    (tmp_path / "tiny.raw").write_bytes(tiny_disk())
+    (tmp_path / "plain.xml.j2").write_text(PLAIN)
+    spec = SPEC.replace("type: kvm", "type: auto")
+    other = Lab(tmp_path, "kvm", lab.settings).write(spec)
+    assert "guest/a: auto: KVM" in other.virtkit("plan").out
+    assert '<domain type="qemu"' in other.virtkit("render").out
+    saying(True)
+    assert '<domain type="kvm"' in other.virtkit("render").out
+
+
+def test_its_lifecycle(lab: Lab, saying: Saying) -> None:
+    """define, start, pause, resume, reset, stop, undefine."""
+    saying(True)
+
+    def log() -> list[str]:
+        return lab.virtkit("logs", "a").out.splitlines()
+
+    def goes_on(more: int = 1) -> bool:
+        before = len(log())
+        return until(lambda: len(log()) >= before + more, 20)
+
+    assert lab.json("up")["ok"]
+    assert "<domain type='kvm'" in virsh("dumpxml", "kvm-a")
+    assert until(lambda: "tiny: tick" in log(), 20), log()
+    assert lab.json("plan")["changes"] == []
+
+    lab.virtkit("pause")
+    assert lab.status("a")["state"] == "paused"
+    # what it had said before may take a moment to be in the log
+    assert until(lambda: log() == (until(lambda: False, 2) or log()), 10)
+    lab.virtkit("resume")
+    assert lab.status("a")["state"] == "running"
+    assert goes_on(), log()
+
+    pid = run("cat", "/run/libvirt/qemu/kvm-a.pid")
+    lab.virtkit("restart", "--timeout", "0")  # presses the reset button
+    assert run("cat", "/run/libvirt/qemu/kvm-a.pid") == pid
+    assert until(lambda: log().count("tiny: up") == 2, 20), log()
+
+    assert goes_on(2), log()  # it looks at its power button
+    lab.virtkit("stop")
+    assert lab.status("a")["state"] == "stopped"
+    assert log()[-1] == "tiny: off"
+
+    lab.virtkit("start")
+    assert until(lambda: log().count("tiny: up") == 3, 20), log()
+    lab.virtkit("down")
+    assert lab.left() == []
+
+
+@pytest.mark.needs_kvm
+def test_it_boots_linux(lab: Lab, works: bool, tmp_path: Path) -> None:
+    if not works:
+        pytest.skip("KVM does not run guests here; virtkit doctor says why")
+    spec = "guests: {vm: {type: kvm, memory: 512MiB}}"
+    with laboratory(tmp_path, "kvm-linux", spec) as linux:
+        linux.virtkit("up")
+        assert linux.status("vm")["ready"]
+        assert "kvm" in linux.sh("vm", "systemd-detect-virt")
