@@ -24,7 +24,7 @@ FOLDER = "/pool"
 GIB = 1024**3
 KEYS = Keys(
     authorized=["ssh-ed25519 AAAAcaller caller@example.org"],
-    host_private="-----BEGIN OPENSSH PRIVATE KEY-----\nAAAAhost\n-----END OPENSSH PRIVATE KEY-----\n",
+    host_private="-----BEGIN KEY-----\nAAAAhost\n-----END KEY-----\n",
     host_public="ssh-ed25519 AAAAhost",
 )
 

@@ -80,9 +80,10 @@ def allocate(
     Free ones come from outside the ``dynamic`` range (first, last) as long as there are any.
     """
     network = IPv4Network(cidr)
+    own = {str(each) for each in (network[0], network[1], network[-1])}  # the host's is the second
     answer = {link: address for link, address in wanted.items() if address is not None}
     for link in wanted:
-        usable = link in kept and IPv4Address(kept[link]) in network
+        usable = link in kept and IPv4Address(kept[link]) in network and kept[link] not in own
         if link not in answer and usable and kept[link] not in answer.values():
             answer[link] = kept[link]
     free = _free(network, {IPv4Address(each) for each in answer.values()}, dynamic)

@@ -16,7 +16,9 @@ def variables(login: Login) -> dict[str, str]:
     answer = {
         "ansible_host": login.address,
         "ansible_user": login.user,
-        "ansible_ssh_common_args": " ".join(f"-o {key}={options[key]}" for key in common),
+        "ansible_ssh_common_args": " ".join(
+            f"-o {shlex.quote(f'{key}={options[key]}')}" for key in common
+        ),
         "ansible_python_interpreter": "auto_silent",
     }
     if login.identities:

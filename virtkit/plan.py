@@ -196,6 +196,12 @@ def down(
     ]
     if volumes:
         changes += [
+            Change(f"disk/{v.name}", observed.host, "delete", lost=f"disk {v.name}", observed=each)
+            for each in going
+            for v in each.record.volumes
+            if v.keep
+        ]
+        changes += [
             Change(f"disk/{kept.name}", observed.host, "delete", lost=f"disk {kept.name}")
             for kept in observed.pool.kept.values()
             if kept.environment == environment and (only is None or kept.guest in only)
@@ -205,7 +211,7 @@ def down(
     notes = []
     for name, network in observed.networks_of(environment).items():
         holders = [user for user in network.users if user not in domains]
-        strangers = [user for user in holders if user not in observed.guests]
+        strangers = _strangers(network, observed, environment)
         if strangers:
             notes.append(f"network/{name} stays: {', '.join(strangers)} of others use it")
         elif not holders:
@@ -253,7 +259,8 @@ def _differences(guest: Guest, there: ObservedGuest) -> Iterable[Reason]:
         yield Reason(name, old, new)
     if there.record.image_identity != guest.image.identity:
         yield Reason("image", before.get("image"), after.get("image") or guest.image.name)
-    if there.autostart != guest.spec.autostart and there.record.finished:
+    drifted = there.autostart != guest.spec.autostart and there.record.finished
+    if drifted and before.get("autostart") == guest.spec.autostart:
         yield Reason("autostart", there.autostart, guest.spec.autostart, "drift")
 
 
@@ -344,8 +351,14 @@ def _networks(
     if everything:
         names = {network.name for network in desired.networks}
         for name, old in mine.items():
-            if name not in names and not [u for u in old.users if u not in observed.guests]:
+            if name not in names and not _strangers(old, observed, desired.environment):
                 yield Change(f"network/{name}", observed.host, "delete", observed=old)
+
+
+def _strangers(network: ObservedNetwork, observed: Observed, environment: str) -> list[str]:
+    """The domains on a network that are not this environment's."""
+    ours = {each.domain for each in observed.guests_of(environment).values()}
+    return [user for user in network.users if user not in ours]
 
 
 def _network(network: Network, there: ObservedNetwork | None) -> Iterable[Change]:

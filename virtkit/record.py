@@ -216,7 +216,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
                 "networks": tuple(data["networks"]),
             }
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 
@@ -228,7 +228,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
     try:
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
         return NetworkRecord(**{**_known(NetworkRecord, data), "reservations": tuple(reservations)})
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 

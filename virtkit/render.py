@@ -19,10 +19,23 @@ from virtkit.errors import RequestError
 from virtkit.facts import Pool
 from virtkit.resources import Guest, Network, Volume
 
+#: What a user's template can raise: Jinja's own errors, and those of the expressions in it.
+_TEMPLATE_ERRORS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+#: Elements for libvirt's drivers alone (qemu:commandline, lxc:sharenet, xen:commandline …).
+_FOREIGN = "http://libvirt.org/schemas/domain/"
 #: Files of the host that any guest may name.
 _HARMLESS = {"/dev/urandom", "/dev/random"}
 #: Elements that reach the host, and the word under ``allow:`` that permits them.
 _REACHING = {"hostdev": "hostdev", "emulator": "emulator", "script": "host-paths"}
+_HOSTDEVS = {("interface", "hostdev"), ("disk", "nvme")}
 #: Attributes and texts that name paths inside the guest, by (parent's tag, name).
 _INSIDE = {("target", "dir"), ("os", "init"), ("os", "initarg"), ("os", "initdir")}
 
@@ -69,7 +82,7 @@ def guest(one: Guest, record: str, own_template: str = "") -> str:
         else:
             template = _environment().get_template(one.driver.template)
         rendered = template.render(guest=one)
-    except jinja2.TemplateError as error:
+    except _TEMPLATE_ERRORS as error:
         raise RequestError(
             f"the template of guest {one.name} can't be rendered",
             why=str(error),
@@ -77,6 +90,7 @@ def guest(one: Guest, record: str, own_template: str = "") -> str:
             where=where,
         ) from error
     root = parse(rendered, f"the domain XML of guest {one.name}", where)
+    _check_identity(one, root, where)
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
@@ -155,12 +169,12 @@ def reaches(root: etree._Element, known: Collection[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for element in root.iter(etree.Element):
         name = etree.QName(element)
-        if name.namespace == "http://libvirt.org/schemas/domain/qemu/1.0":
+        if name.namespace and name.namespace.startswith(_FOREIGN):
             found.setdefault("commandline", name.localname)
         elif name.localname in _REACHING:
             found.setdefault(_REACHING[name.localname], f"<{name.localname}>")
-        elif name.localname == "interface" and element.get("type") == "hostdev":
-            found.setdefault("hostdev", "<interface type='hostdev'>")
+        elif (name.localname, element.get("type")) in _HOSTDEVS:
+            found.setdefault("hostdev", f"<{name.localname} type='{element.get('type')}'>")
         for path in _paths(element):
             if path not in known and path not in _HARMLESS:
                 found.setdefault("host-paths", path)
@@ -181,9 +195,23 @@ def _paths(element: etree._Element) -> Iterable[str]:
         yield f"{element.get('pool')}:{element.get('volume')}"
 
 
+def _check_identity(one: Guest, root: etree._Element, where: str) -> None:
+    """A template with another name or UUID would define over somebody else's domain."""
+    for tag, right in (("name", one.domain), ("uuid", one.uuid)):
+        found = (root.findtext(tag) or "").strip()
+        if found != right:
+            raise RequestError(
+                f"the template of guest {one.name} gives it the {tag} {found or '(none)'}",
+                why=f"its {tag} is {right}, and virtkit defines nothing else",
+                cure=f"write <{tag}>{{{{ guest.{'domain' if tag == 'name' else tag} }}}}</{tag}>, "
+                'or begin with {% extends "base.xml.j2" %}',
+                where=where,
+            )
+
+
 def _refuse(one: Guest, reaching: dict[str, str], where: str) -> None:
     for word, example in reaching.items():
-        if word not in one.spec.allow and not (word == "emulator" and not one.spec.template):
+        if word not in one.spec.allow:
             raise RequestError(
                 f"guest {one.name} reaches the host: {example}",
                 why="`devices` and `template` may only use what `allow` names",
@@ -198,5 +226,8 @@ def _with_record(root: etree._Element, record: str) -> str:
     if metadata is None:
         metadata = etree.Element("metadata")
         root.insert(2, metadata)  # after name and uuid
-    metadata.append(etree.fromstring(record))
+    new = etree.fromstring(record)
+    for old in metadata.findall(new.tag):  # a template that began as a dump of a guest
+        metadata.remove(old)
+    metadata.append(new)
     return etree.tostring(root, encoding="unicode", pretty_print=True)

@@ -428,7 +428,7 @@ def _driver(
         passed_over += [reason.why for reason in reasons]
     error = RequestError(
         f"guest {guest.name}: this host can't run `type: {guest.type}`",
-        why="; ".join(passed_over),
+        why="; ".join(dict.fromkeys(passed_over)),
         cure=reasons[0].cure,
         where=spec.where(("guests", guest.name, "type")),
     )

@@ -6,6 +6,7 @@ Pure. Sources: cloud-init's NoCloud, "Networking Config Version 2" and module re
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,4 +148,7 @@ def _mounts(guest: Guest) -> list[dict[str, str]]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=1) + "\n"
+    """JSON that is YAML too: cloud-init's reader knows no pairs of surrogates, but the characters
+    that they stand for; all else beyond ASCII is escaped."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return re.sub("[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

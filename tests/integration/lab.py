@@ -162,6 +162,12 @@ class Lab:
         return sorted(_left(f"{self.name}-", self.name))
 
 
+def printed(domain: str) -> list[str]:
+    """What a virtual machine's console has in its log so far."""
+    log = POOL / f"{domain}-console"
+    return log.read_text(errors="replace").splitlines() if log.exists() else []
+
+
 def domains() -> dict[str, str]:
     """The names of all domains, with their URI."""
     return {name: uri for uri in URIS for name in virsh("list", "--all", "--name", uri=uri).split()}
@@ -191,9 +197,10 @@ def _left(prefix: str, name: str) -> Iterator[str]:
     yield from (f"network {each}" for each in networks() if each.startswith(prefix))
     yield from (f"volume {each}" for each in _volumes(prefix))
     yield from (f"loop device of {each}" for each in _loops(prefix))
-    for folder in (POOL, "/var/lib/libvirt", "/etc/libvirt", "/run/libvirt", Path.home()):
-        for path in Path(folder).rglob(f"{prefix}*"):
-            yield f"file {path}"
+    # libvirt itself leaves an empty folder and a stale pid in /run/libvirt/network
+    for folder in ("/var/lib/libvirt", "/etc/libvirt", "/run/libvirt/qemu", "/run/libvirt/lxc"):
+        yield from (f"file {path}" for path in Path(folder).rglob(f"{prefix}*"))
+    yield from (f"file {path}" for path in Path.home().rglob(f"{prefix}*"))
     for path in Path("/var/lib/libvirt/dnsmasq").glob("*"):
         if path.is_file() and prefix in path.read_text():
             yield f"line in {path}"

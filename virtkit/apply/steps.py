@@ -106,7 +106,9 @@ def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]
     if change.action == "delete":
         assert isinstance(there, ObservedNetwork)
         prefix = f"{there.record.environment}-"
-        guests = tuple((f"guest/{name.removeprefix(prefix)}", "undefine") for name in there.users)
+        # its guests are removed, or defined anew without it
+        names = [name.removeprefix(prefix) for name in there.users]
+        guests = tuple((f"guest/{n}", step) for n in names for step in ("undefine", "define"))
         yield replace(step("delete", lambda: networks.delete(there.name)), after=guests)
         return
     assert isinstance(wanted, Network)
@@ -210,7 +212,10 @@ def _disk(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
         hands.host.storage.delete(change.name)
         _unkeep(hands.host, {change.name})
 
-    yield Step(change.object, "delete", change.host, delete)
+    there = change.observed  # the guest that has it, where it isn't kept already
+    guest = isinstance(there, ObservedGuest) and there.record.guest
+    after = ((f"guest/{guest}", "undefine"),) if guest else ()
+    yield Step(change.object, "delete", change.host, delete, after)
 
 
 _BY_KIND: Mapping[str, Callable[[Change, Hands, set[str]], Iterable[Step]]] = {

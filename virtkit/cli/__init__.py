@@ -26,6 +26,20 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our answer has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as fault:
+        if "--debug" in sys.argv:
+            raise
+        output.error(_own_fault(fault), as_json="--json" in _own_arguments())
+        sys.exit(1)
+
+
+def _own_fault(fault: Exception) -> VirtkitError:
+    """A fault of virtkit's, as an error for its user."""
+    return VirtkitError(
+        "virtkit itself failed",
+        why=f"{type(fault).__name__}: {fault}",
+        cure="run again; where it fails again, report what it prints with --debug",
+    )
 
 
 def _own_arguments() -> list[str]:

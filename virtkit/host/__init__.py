@@ -14,6 +14,7 @@ from virtkit.facts import HostFacts
 from virtkit.host import inside, probe, read
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains
+from virtkit.host.errors import told
 from virtkit.host.inside import Ran, Unreachable
 from virtkit.host.networks import Networks
 from virtkit.host.storage import Storage, rotations
@@ -59,7 +60,8 @@ class Host:
 
     def cpus(self) -> int:
         """Logical CPUs of the host."""
-        return int(self.connections.any().getInfo()[2])
+        with told("read", "the host", where=self.name):
+            return int(self.connections.any().getInfo()[2])
 
     def no_pause(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import libvirt
 
+from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host.errors import told
 
@@ -51,7 +52,7 @@ class Connections:
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""
         error: VirtkitError | None = None
-        for scheme in [*self._schemes, "qemu", "lxc"]:
+        for scheme in [*self._schemes, *(each.scheme for each in DRIVERS.values())]:
             try:
                 return self.get(scheme)
             except VirtkitError as raised:

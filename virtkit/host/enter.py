@@ -1,6 +1,6 @@
 """Runs one command inside a container of libvirt's LXC driver, as the container's root.
 
-A program of its own (``python -m virtkit.host.enter URI DOMAIN COMMAND…``): entering
+A program of its own (``enter.py URI DOMAIN COMMAND…``): entering
 namespaces needs a process without threads. It joins the namespaces and cgroups of the
 container's init and takes no capability that init has not. Exit code: the command's own.
 

@@ -38,6 +38,10 @@ _SAID = {
         "in a mount namespace without /sys/fs/cgroup/unified (scripts/libvirt does)"
     ),
     "already in use by": "free the subnet, or give the network another `cidr:`",
+    "accept_ra": (
+        "let the host keep its IPv6 routes while it forwards: sysctl "
+        "net.ipv6.conf.INTERFACE.accept_ra=2, or leave out `ipv6:`"
+    ),
     "No space left": "free some space on the host, then run again: it goes on from here",
 }
 

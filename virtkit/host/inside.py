@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -40,7 +41,9 @@ def entering(connections: Connections, driver: Driver, name: str) -> list[str]:
     """
     if os.geteuid() != 0:
         raise Unreachable("namespaces can only be joined by root")
-    return [sys.executable, "-m", "virtkit.host.enter", connections.uri(driver.scheme), name]
+    # as a file and isolated: it needs libvirt alone, and starts in a tenth of a second
+    program = [sys.executable, "-I", str(Path(__file__).with_name("enter.py"))]
+    return [*program, connections.uri(driver.scheme), name]
 
 
 def by_namespaces(

@@ -7,7 +7,6 @@ from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 import libvirt
-from lxml import etree
 
 from virtkit import record, render
 from virtkit.errors import VirtkitError
@@ -15,6 +14,7 @@ from virtkit.facts import Connection, HostFacts, Pool
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import told
+from virtkit.host.networks import inactive
 from virtkit.observed import ObservedGuest, ObservedNetwork
 
 
@@ -104,7 +104,7 @@ def _guest(
         for source in root.iterfind("./devices/interface/source[@network]"):
             users.setdefault(source.get("network", ""), set()).add(domain.name())
         found = record.read_guest(root)
-        if found is None:
+        if found is None or found.domain != domain.name():  # a copy of ours is no guest of ours
             return None
         return ObservedGuest(
             record=found,
@@ -129,8 +129,8 @@ def networks(
     with told("read", "the networks", where=connections.host):
         for network in connections.any().listAllNetworks():
             name = network.name()
-            found = record.read_network(_document(network))
-            if found is None:
+            found = record.read_network(inactive(network))
+            if found is None or f"{found.environment}-{found.network}" != name:
                 strangers.add(name)
                 continue
             ours[name] = ObservedNetwork(
@@ -142,7 +142,3 @@ def networks(
                 users=tuple(sorted(users.get(name, ()))),
             )
     return ours, frozenset(strangers)
-
-
-def _document(network: libvirt.virNetwork) -> etree._Element:
-    return render.parse(network.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE), "a network")

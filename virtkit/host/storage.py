@@ -88,7 +88,7 @@ class Storage:
 
     def refresh(self) -> None:
         """Lets libvirt see files that came or went behind its back. One at a time."""
-        with self._refreshing:
+        with self._refreshing, told("read", f"pool {self._name}", where=self._connections.host):
             try:
                 pool = self._pool()
                 if pool is not None and pool.isActive():

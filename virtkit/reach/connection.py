@@ -3,6 +3,7 @@ run a command where the hypervisor has no way of its own."""
 
 from __future__ import annotations
 
+import logging
 import shlex
 import socket
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
     """
     import paramiko
 
+    # a guest that isn't up yet is no news; what matters is raised
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     try:
         with closing(socket.create_connection((login.address, 22), timeout=LOOK)) as stream:
             transport = paramiko.Transport(stream)

@@ -31,17 +31,23 @@ class Login:
             "HostName": self.address,
             "User": self.user,
             "HostKeyAlias": self.alias,
-            "UserKnownHostsFile": str(self.known_hosts),
+            "UserKnownHostsFile": _for_ssh(self.known_hosts),
             "StrictHostKeyChecking": "yes",
         }
         if self.identities:
-            answer["IdentityFile"] = str(self.identities[0])
+            answer["IdentityFile"] = _for_ssh(self.identities[0])
         return answer
 
     def arguments(self) -> list[str]:
         """As arguments of ssh and scp; the caller's own configuration stays out of it."""
         pairs = [f"-o{key}={value}" for key, value in self.options().items() if key != "HostName"]
         return ["-F", "/dev/null", *pairs, "-oLogLevel=ERROR"]
+
+
+def _for_ssh(path: Path) -> str:
+    """A path as ssh_config(5) takes it: quoted where it has blanks, with no tokens in it."""
+    text = str(path).replace("%", "%%")
+    return f'"{text}"' if " " in text else text
 
 
 def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:

@@ -21,9 +21,9 @@ hostname vm 2>/dev/null || true
 (
     umask 077
     replace /etc/ssh/ssh_host_ed25519_key <<'VIRTKIT'
------BEGIN OPENSSH PRIVATE KEY-----
+-----BEGIN KEY-----
 AAAAhost
------END OPENSSH PRIVATE KEY-----
+-----END KEY-----
 VIRTKIT
 )
 echo 'ssh-ed25519 AAAAhost' >/etc/ssh/ssh_host_ed25519_key.pub
