@@ -196,12 +196,6 @@ def down(
     ]
     if volumes:
         changes += [
-            Change(f"disk/{v.name}", observed.host, "delete", lost=f"disk {v.name}", observed=each)
-            for each in going
-            for v in each.record.volumes
-            if v.keep
-        ]
-        changes += [
             Change(f"disk/{kept.name}", observed.host, "delete", lost=f"disk {kept.name}")
             for kept in observed.pool.kept.values()
             if kept.environment == environment and (only is None or kept.guest in only)

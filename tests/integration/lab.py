@@ -96,6 +96,10 @@ class Lab:
     def spec(self) -> Path:
         return self.folder / f"{self.name}.yaml"
 
+    def line(self, verb: str, *words: str | Path) -> list[str]:
+        """The command line ``virtkit VERB SPEC WORDS…``."""
+        return [str(each) for each in (VIRTKIT, *verb.split(), self.spec, *words)]
+
     def write(self, spec: str) -> Lab:
         """Writes the spec; its name is the environment's."""
         self.spec.write_text(spec)
@@ -103,10 +107,9 @@ class Lab:
 
     def virtkit(self, verb: str, *words: str | Path, code: int | None = 0, stdin: str = "") -> Ran:
         """Runs ``virtkit VERB SPEC WORDS…``, which must exit with ``code`` (None: any)."""
-        line = [VIRTKIT, *verb.split(), self.spec, *words]
         began = time.monotonic()
         done = subprocess.run(
-            line,
+            self.line(verb, *words),
             input=stdin,
             capture_output=True,
             text=True,
@@ -122,9 +125,8 @@ class Lab:
 
     def starts(self, verb: str, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Starts virtkit and returns at once."""
-        line = [VIRTKIT, verb, self.spec, *words]
         return subprocess.Popen(
-            line,
+            self.line(verb, *words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

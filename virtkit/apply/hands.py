@@ -1,0 +1,37 @@
+"""What steps work with: the host, how a plan is carried out, what earlier steps found out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from virtkit.host import Host
+from virtkit.resources import ImageFiles
+
+#: Seconds that a guest with disks that stay gets to shut down before the plug is pulled.
+GRACE = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plan is carried out.
+
+    Attributes:
+        spec: the spec's absolute path; ``folder``: its folder.
+        wait: wait until all guests are ready, not only those that others are ``after``.
+        volumes: disks with ``keep: true`` go with their guests.
+    """
+
+    spec: str
+    folder: Path
+    wait: bool = True
+    volumes: bool = False
+
+
+@dataclass
+class Hands:
+    """What steps work with: the host, and what earlier steps found out."""
+
+    host: Host
+    options: Options
+    image_files: dict[str, ImageFiles] = field(default_factory=dict)
