@@ -23,6 +23,8 @@ from virtkit.spec import model
 _NOT_ASKED = {"name", "base", "index"}
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
 LAYER = "/.virtkit"
+#: The file system label of every built image's root.
+ROOT_LABEL = "virtkit-root"
 #: Where cloud-init and virtkit's own first boot look for a container's seed.
 SEED = "/var/lib/cloud/seed/nocloud"
 
@@ -261,7 +263,7 @@ class Guest:
     @property
     def boot(self) -> Boot | None:
         light = "cloud-init=disabled" if self.light else ""
-        root = f"root=/dev/{self.driver.disk_prefix}a rw {self.driver.boot_args} {light}".strip()
+        root = f"root=LABEL={ROOT_LABEL} rw {self.driver.boot_args} {light}".strip()
         if self.spec.kernel is not None:
             paths = {each.role: each.key for each in self.volumes}
             return Boot(paths["kernel"], paths.get("initrd", ""), self.spec.kernel.cmdline or root)

@@ -68,6 +68,8 @@ def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
         "ssh_deletekeys": True,
         "ssh_genkeytypes": [],
         "ssh_keys": {"ed25519_private": keys.host_private, "ed25519_public": keys.host_public},
+        # a container's layer has its size from the start
+        "resize_rootfs": guest.driver.root == "disk",
         "mounts": [
             [f"LABEL={each['label']}", each["path"], "ext4", "defaults,nofail", "0", "2"]
             for each in _mounts(guest)

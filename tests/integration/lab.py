@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +78,9 @@ class Ran:
         return [(each["object"], each["step"]) for each in self.data["steps"]]
 
     def __str__(self) -> str:
+        with suppress(ValueError, KeyError):
+            steps = [each for each in self.data["steps"] if each["outcome"] == "failed"]
+            return f"{self.line}: {self.code} after {self.elapsed:.1f} s, {steps}\n{self.err}"
         return (
             f"{self.line}: {self.code} after {self.elapsed:.1f} s\n"
             f"--- stdout\n{self.out}\n--- stderr\n{self.err}"

@@ -114,7 +114,7 @@ def test_mac_gives_up() -> None:
 
 
 def test_identity() -> None:
-    assert addresses.identity("lab", "guest", "web") == "0e49b1cd-1ebd-544e-9132-7b4cd8ad3c0c"
+    assert addresses.identity("lab", "guest", "web") == "698bcd3f-a163-57b0-a748-c2e4e370e02c"
     assert addresses.identity("lab", "guest", "web") != addresses.identity("lab", "network", "web")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -43,7 +44,7 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what a spec claims to have there."""
     host = host_of(spec)
     checks = [_program(name) for name in _PROGRAMS]
-    checks.append(_schemas())
+    checks += [_schemas(), *_device()]
     try:
         say("looking whether KVM runs guests here (once per boot of the host)")
         facts = host.with_kvm(host.facts())
@@ -61,6 +62,19 @@ def _program(name: str) -> Check:
     purpose, package = _PROGRAMS[name]
     found = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     return Check(name, bool(found), purpose, "" if found else f"apt-get install {package}")
+
+
+def _device() -> Iterable[Check]:
+    """libvirt takes its knowledge of QEMU for outdated, at every call, where QEMU's user can't
+    open a KVM that root can."""
+    device = Path("/dev/kvm")
+    if device.exists() and not device.stat().st_mode & 0o060 and os.geteuid() == 0:
+        yield Check(
+            str(device),
+            False,
+            "only root may open it, so libvirt probes QEMU anew for seconds at each start",
+            f"chgrp kvm {device} && chmod 660 {device}",
+        )
 
 
 def _schemas() -> Check:

@@ -50,7 +50,8 @@ class Driver:
             this type can't have it; a spec that asks for one is refused.
         needs_built_image: only images with ``build:`` can be its root.
         disk_bus: prefix and bus of its disks, empty where it has none.
-        cpu: the CPU mode that the template states, where it states one.
+        cpu_mode, cpu_model: the CPU that the template states, where it states one.
+        tb_cache: MiB for translated code, where the hypervisor translates.
         boot_args: what a built image's kernel (or init) is told, beside the root.
         capabilities: what a container that is not privileged keeps.
         patience: factor on the default ready timeout.
@@ -74,7 +75,9 @@ class Driver:
     lacks: Mapping[str, str] = field(default_factory=dict)
     needs_built_image: bool = False
     disk_prefix: str = "vd"
-    cpu: str = ""
+    cpu_mode: str = ""
+    cpu_model: str = ""
+    tb_cache: int = 0
     boot_args: str = ""
     capabilities: tuple[str, ...] = ()
     patience: float = 1.0

@@ -26,7 +26,10 @@ KVM = replace(
     word="kvm",
     model="hardware-assisted (kernel-level)",
     domain_type="kvm",
-    cpu="host-passthrough",
+    cpu_mode="host-passthrough",
+    cpu_model="",
+    tb_cache=0,
+    boot_args="console=ttyS0",
     patience=1.0,
     check=check,
 )

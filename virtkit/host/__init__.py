@@ -15,7 +15,7 @@ from virtkit.host import inside, probe, read
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains
 from virtkit.host.errors import told
-from virtkit.host.inside import Ran, Unreachable
+from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.networks import Networks
 from virtkit.host.storage import Storage, rotations
 from virtkit.observed import Observed
@@ -85,4 +85,4 @@ class Host:
         )
 
 
-__all__ = ["SCHEMES", "Host", "Ran", "Unreachable", "inside", "rotations"]
+__all__ = ["SCHEMES", "Host", "Lost", "Ran", "Unreachable", "inside", "rotations"]

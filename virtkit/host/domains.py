@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -21,6 +22,9 @@ _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_PAUSED: "paused",
     libvirt.VIR_DOMAIN_PMSUSPENDED: "paused",
 }
+
+#: How often a container's start is tried where another took its loop device.
+_LOOP_ATTEMPTS = 20
 
 
 def state_of(domain: libvirt.virDomain) -> GuestState:
@@ -67,7 +71,7 @@ class Domains:
         with told("start", f"domain {name}", where=self._connections.host):
             state = state_of(domain)
             if state == "stopped":
-                domain.create()
+                _create(domain)
             elif state == "paused":
                 domain.resume()
 
@@ -92,7 +96,7 @@ class Domains:
                 domain.reset(0)
             else:
                 domain.destroy()
-                domain.create()
+                _create(domain)
 
     def ask_to_stop(self, driver: Driver, name: str, way: Stop) -> None:
         """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing."""
@@ -171,6 +175,23 @@ class Domains:
         domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
             return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+
+
+def _create(domain: libvirt.virDomain) -> None:
+    """Starts a domain.
+
+    libvirt finds a free loop device for a container and then takes it, in two steps: where two
+    containers start at once, one finds it taken and has to look again.
+    """
+    for attempt in range(_LOOP_ATTEMPTS):
+        try:
+            domain.create()
+            return
+        except libvirt.libvirtError as error:
+            lost = "to loop device" in (error.get_error_message() or "")
+            if not lost or attempt == _LOOP_ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
 
 
 def _macs(domain: libvirt.virDomain) -> set[str]:

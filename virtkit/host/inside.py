@@ -33,6 +33,10 @@ class Unreachable(Exception):
     """This way into the guest isn't open (yet); the message says why."""
 
 
+class Lost(Unreachable):
+    """The command began, and its end is not known: another way would run it a second time."""
+
+
 def entering(connections: Connections, driver: Driver, name: str) -> list[str]:
     """The command line that runs what follows it inside a container.
 
@@ -66,22 +70,28 @@ def by_agent(
     """Runs a command through the QEMU guest agent, as root.
 
     Raises:
-        Unreachable: no agent answers, or the command takes longer than ``timeout`` seconds.
+        Unreachable: no agent answers.
+        Lost: the agent stopped answering, or the command takes longer than ``timeout`` seconds.
     """
+    # the agent itself can't say that a program is missing; a shell can (127)
+    arguments = {
+        "path": "/bin/sh",
+        "arg": ["-c", 'exec "$@"', "sh", *command],
+        "capture-output": True,
+    }
     try:
         domain = connections.get(driver.scheme).lookupByName(name)
-        arguments = {"path": command[0], "arg": list(command[1:]), "capture-output": True}
         pid = _agent(domain, "guest-exec", arguments)["pid"]
-        end = time.monotonic() + timeout
-        while True:
-            status = _agent(domain, "guest-exec-status", {"pid": pid})
-            if status["exited"]:
-                break
-            if time.monotonic() > end:
-                raise Unreachable(f"no end within {timeout:.0f} s")
-            time.sleep(0.1)
     except libvirt.libvirtError as error:
         raise Unreachable(error.get_error_message() or str(error)) from error
+    end = time.monotonic() + timeout
+    try:
+        while not (status := _agent(domain, "guest-exec-status", {"pid": pid}))["exited"]:
+            if time.monotonic() > end:
+                raise Lost(f"no end within {timeout:.0f} s")
+            time.sleep(0.1)
+    except libvirt.libvirtError as error:
+        raise Lost(error.get_error_message() or str(error)) from error
     code = status.get("exitcode", 128 + status.get("signal", 0))
     out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
     return Ran(code, out, err)

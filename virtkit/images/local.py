@@ -26,7 +26,8 @@ Progress = Callable[[str], None]
 class LocalImage:
     """Files of an image on this machine. ``size`` is the virtual size in bytes.
 
-    ``kernel`` and ``initrd`` are empty for an image that boots by itself.
+    ``kernel`` and ``initrd`` are empty for an image that boots by itself; ``builder`` tells
+    the version of the code that built it.
     """
 
     content: str
@@ -35,6 +36,7 @@ class LocalImage:
     size: int
     kernel: str = ""
     initrd: str = ""
+    builder: str = ""
 
 
 def folder() -> Path:
@@ -73,12 +75,13 @@ def prepare(ref: ImageRef, base: Path, say: Progress) -> LocalImage:
         return _given(base / Path(ref.entry.path).expanduser(), say)
     with _locked(ref.identity, lambda: say("waiting for another run that makes it")):
         found = cached(ref.identity)
-        if found is not None:
+        builder = build.fingerprint() if ref.entry.build is not None else ""
+        if found is not None and found.builder == builder:
             return found
-        return _make(ref, say)
+        return _make(ref, builder, say)
 
 
-def _make(ref: ImageRef, say: Progress) -> LocalImage:
+def _make(ref: ImageRef, builder: str, say: Progress) -> LocalImage:
     final = folder() / ref.identity
     part = final.with_name(f"{final.name}.part")
     entry = ref.entry
@@ -101,6 +104,7 @@ def _make(ref: ImageRef, say: Progress) -> LocalImage:
         content=_content([part / name for name in files.values()]),
         format=format,
         size=size,
+        builder=builder,
         **{role: str(final / name) for role, name in files.items()},
     )
     (part / "image.json").write_text(json.dumps(asdict(image)))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from virtkit.drivers import DRIVERS, Driver
-from virtkit.host import Host, Ran, Unreachable, inside, rotations
+from virtkit.errors import VirtkitError
+from virtkit.host import Host, Lost, Ran, Unreachable, inside, rotations
 from virtkit.reach import connection
 from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
@@ -26,11 +27,22 @@ def attached(host: Host, driver: Driver, domain: str, command: Sequence[str]) ->
 
 
 def by_agent(host: Host, driver: Driver, domain: str, command: Sequence[str]) -> Ran | None:
-    """What ``command`` answered through the guest agent; None where none answers."""
+    """What ``command`` answered through the guest agent; None where none answers.
+
+    Raises:
+        VirtkitError: the command began, and its end is not known.
+    """
     if "agent" not in driver.exec:
         return None
     try:
         return inside.by_agent(host.connections, driver, domain, command, float("inf"))
+    except Lost as error:
+        raise VirtkitError(
+            f"the command's end in {domain} is not known",
+            why=f"it began, then the guest agent failed: {error}",
+            cure="look in the guest; `virtkit ssh` is for commands that print or run much",
+            where=f"{host.name} {domain}",
+        ) from error
     except Unreachable:
         return None
 

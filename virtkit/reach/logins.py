@@ -111,4 +111,7 @@ def scp_command(login: Login, source: str, target: str) -> list[str]:
 
 def as_root(user: str, command: Sequence[str]) -> list[str]:
     """``command`` as root, for one who logs in as ``user``."""
-    return list(command) if user == "root" else ["sudo", "-n", "--", *command]
+    if user == "root":
+        return list(command)
+    # sudo's own exit code for a missing program is 1; a shell's is 127
+    return ["sudo", "-n", "--", "sh", "-c", 'exec "$@"', "sh", *command]

@@ -1,0 +1,229 @@
+"""Words to guests, desired against observed. Whole plans are cases: tests/cases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtkit import plan
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.observed import Observed
+from virtkit.plan import Plan
+from virtkit.resources import Decided
+
+BASES = {"db": "db", "web-1": "web", "web-2": "web", "cache": "cache"}
+GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cache": ()}
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["db"], {"db"}),
+        (["web"], {"web-1", "web-2"}),
+        (["web-2"], {"web-2"}),
+        (["web-*"], {"web-1", "web-2"}),
+        (["*"], set(BASES)),
+        (["[cd]*"], {"cache", "db"}),
+        (["@data"], {"db", "web-2"}),
+        (["@front", "db"], {"web-1", "web-2", "db"}),
+        ([], set()),
+    ],
+)
+def test_select(words: list[str], names: set[str]) -> None:
+    assert plan.select(words, GROUPS, BASES) == names
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("wbe", "did you mean web?"),
+        ("catch", "did you mean cache?"),
+        ("zzz", "one of: db, web-1, web-2, cache"),
+        ("@nobody", "one of"),
+        ("@", "one of"),
+        ("", "one of"),
+        ("x*", "one of"),
+        ("[", "one of"),
+    ],
+)
+def test_select_says_what_there_is(word: str, hint: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        plan.select([word], GROUPS, BASES)
+    assert hint in caught.value.cure
+    assert word in caught.value.what
+
+
+def test_select_where_there_is_nothing() -> None:
+    with pytest.raises(RequestError) as caught:
+        plan.select(["web"], {}, {})
+    assert caught.value.cure == "one of: none"
+
+
+graphs = st.dictionaries(
+    st.integers(0, 9).map(str), st.lists(st.integers(0, 9).map(str), max_size=3), max_size=10
+)
+
+
+@given(graphs, st.lists(st.integers(0, 9).map(str), max_size=3))
+def test_with_after(after: dict[str, list[str]], names: list[str]) -> None:
+    found = plan.with_after(names, after)
+    assert set(names) <= found
+    for name in found:
+        assert set(after.get(name, ())) <= found, "nothing that it needs is missing"
+    for name in found - set(names):
+        assert any(name in after.get(each, ()) for each in found), "nothing comes along unasked"
+
+
+SPEC = json.dumps(
+    {
+        "name": "lab",
+        "networks": {"front": {"cidr": "10.20.0.0/24"}},
+        "defaults": {"networks": ["front"], "type": "qemu"},
+        "guests": {
+            "web": {"after": ["db"]},
+            "db": {"disks": [{"name": "data", "size": "1GiB", "mount": "/d", "keep": True}]},
+        },
+    }
+)
+DESIRED = world.desired_of(SPEC)
+UP = world.up(DESIRED, "/lab.yaml")
+EVERYTHING = ["guest/web", "guest/db", "network/front", "images"]
+
+
+def actions(found: Plan) -> dict[str, str]:
+    return {each.object: each.action for each in found.changes}
+
+
+def test_nothing_there() -> None:
+    found = plan.diff(DESIRED, world.up(DESIRED, "", {"without": EVERYTHING}), spec="/lab.yaml")
+    assert actions(found) == {
+        "image/debian-12": "create",
+        "network/front": "create",
+        "guest/web": "create",
+        "guest/db": "create",
+    }
+    assert found.asks == ()
+    assert plan.needs_consent(found) is None
+
+
+@given(st.sets(st.sampled_from(EVERYTHING)), st.sampled_from(["running", "paused", "stopped"]))
+def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: str) -> None:
+    """Promise 2: whatever an interruption left, the plan is what is missing."""
+    change = {"without": without, "guests": {"web": {"state": state}}}
+    observed = world.up(DESIRED, "/lab.yaml", change)
+    desired = world.desired_of(SPEC, found=decided(observed))
+    found = actions(plan.diff(desired, observed, spec="/lab.yaml"))
+    expected = {each: "create" for each in without if each != "images"}
+    if "images" in without and {"guest/web", "guest/db"} & without:
+        expected["image/debian-12"] = "create"
+    if "guest/web" not in without and state != "running":
+        expected["guest/web"] = "start"
+    assert found == expected
+    assert not [each for each in found.values() if each in ("delete", "replace")]
+
+
+def decided(observed: Observed) -> Decided:
+    return world.decided(world.spec_of(SPEC), observed)
+
+
+def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
+    assert plan.diff(DESIRED, UP, spec="/elsewhere.yaml").changes == ()
+    other = world.desired_of(SPEC.replace('"after": ["db"]', '"memory": "2GiB"'))
+    (change,) = [each for each in plan.diff(other, UP, spec="/elsewhere.yaml").changes if each.lost]
+    moved = next(each for each in change.reasons if each.field == "spec")
+    assert (moved.before, moved.after) == ("/lab.yaml", "/elsewhere.yaml")
+
+
+def test_consent() -> None:
+    empty = world.desired_of("name: lab\n")
+    found = plan.diff(empty, UP, spec="/lab.yaml")
+    refused = plan.needs_consent(found)
+    assert refused is not None
+    assert refused.exit_code == 2
+    assert "lab-db-root" in refused.why
+    assert "lab-db-data stays" in refused.why
+    assert "--yes" in refused.cure
+    assert [each.object for each in found.asks] == ["guest/web", "guest/db"]
+
+
+def test_all_errors_at_once() -> None:
+    strangers = replace(
+        world.up(DESIRED, "", {"without": EVERYTHING}),
+        domains={"lab-web": "qemu", "lab-db": "qemu"},
+        strangers=frozenset({"lab-front"}),
+    )
+    with pytest.raises(SpecErrors) as caught:
+        plan.diff(DESIRED, strangers, spec="/lab.yaml")
+    assert len(caught.value.errors) == 3
+
+
+def test_another_environment_with_the_same_libvirt_names() -> None:
+    """`a` with guest `b-c` and `a-b` with guest `c` both want the domain a-b-c."""
+    ours = "name: a\nguests: {b-c: {type: qemu, networks: []}}\n"
+    theirs = world.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n")
+    with pytest.raises(SpecErrors) as caught:
+        plan.diff(world.desired_of(ours), world.up(theirs, ""), spec="")
+    assert "guest c of environment a-b" in caught.value.why
+
+
+def test_only_deletes_nothing() -> None:
+    found = plan.diff(world.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
+    assert found.changes == ()
+    less = world.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
+    found = plan.diff(less, UP, spec="", only={"new"})
+    assert set(actions(found).values()) == {"create"}
+
+
+# --- down -----------------------------------------------------------------------------------
+
+
+def test_down_takes_what_left_the_spec_too() -> None:
+    found = plan.down(UP, "lab", only=None, volumes=False)
+    assert actions(found) == {
+        "guest/web": "delete",
+        "guest/db": "delete",
+        "network/front": "delete",
+    }
+    assert plan.down(UP, "other", only=None, volumes=True).changes == ()
+
+
+def test_a_network_goes_with_its_last_guest() -> None:
+    assert actions(plan.down(UP, "lab", only={"web"}, volumes=False)) == {"guest/web": "delete"}
+    without = world.up(DESIRED, "", {"without": ["guest/db"]})
+    assert "network/front" in actions(plan.down(without, "lab", only={"web"}, volumes=False))
+
+
+def test_a_strangers_guest_holds_a_network() -> None:
+    held = world.up(DESIRED, "", {"users": {"lab-front": ["somebody"]}})
+    found = plan.down(held, "lab", only=None, volumes=False)
+    assert "network/front" not in actions(found)
+    assert found.notes == ("network/front stays: somebody of others use it",)
+
+
+def test_kept_disks() -> None:
+    kept = world.up(world.desired_of("name: lab\n"), "", {"kept": ["lab/db/lab-db-data", "x/y/z"]})
+    assert plan.down(kept, "lab", only=None, volumes=False).changes == ()
+    assert actions(plan.down(kept, "lab", only=None, volumes=True)) == {
+        "disk/lab-db-data": "delete"
+    }
+    assert plan.down(kept, "lab", only={"web"}, volumes=True).changes == ()
+
+
+def test_as_dict() -> None:
+    other = world.desired_of(SPEC.replace('"after": ["db"]', '"memory": "2GiB"'))
+    document = plan.diff(other, UP, spec="/lab.yaml").as_dict()
+    assert json.loads(json.dumps(document)) == document
+    (change,) = [each for each in document["changes"] if each["action"] == "replace"]
+    assert change["object"] == "guest/web"
+    memory = next(each for each in change["reasons"] if each["field"] == "memory")
+    assert memory == {
+        "field": "memory",
+        "from": world.GIB,
+        "to": 2 * world.GIB,
+        "cause": "spec",
+    }

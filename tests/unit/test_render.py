@@ -1,0 +1,348 @@
+"""Objects to XML: nothing breaks out of its place, nothing reaches the host unasked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import world
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from virtkit import record, render
+from virtkit.drivers import DRIVERS
+from virtkit.errors import RequestError
+from virtkit.facts import Pool
+from virtkit.host import schemas
+from virtkit.resources import Decided, Guest, Network, resolve
+from virtkit.spec import Spec, read_text
+
+EVIL = "<b a='\"'>&amp;]]>--> $(id) `id` ;|'\"\\ {{ 7*7 }} {% raw %} é \U0001f600"
+SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
+
+
+def guest_xml(guest: Guest, own: str = "") -> str:
+    return render.guest(guest, record.guest_element(record.of_guest(guest, "/s.yaml")), own)
+
+
+def shape(xml: str) -> list[str]:
+    """The document without its values: what nobody may change from inside one."""
+    return [f"{each.tag} {sorted(each.attrib)}" for each in etree.fromstring(xml).iter()]
+
+
+def guest_of(**keys: object) -> Guest:
+    return world.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
+
+
+# --- values ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type", sorted(DRIVERS))
+def test_evil_values_stay_values(type: str) -> None:
+    """Every text of a guest, also those that the spec's own checks would never let through."""
+    plain = guest_of(type=type, networks=[])
+    (interface,) = guest_of(type=type).interfaces
+    evil = replace(
+        plain,
+        environment=EVIL,
+        folder=f"/{EVIL}",
+        interfaces=(replace(interface, source=EVIL, mac=EVIL),),
+        spec=plain.spec.model_copy(update={"name": EVIL, "base": EVIL}),
+    )
+    tame = replace(plain, interfaces=(interface,))
+    xml = guest_xml(evil)
+    assert shape(xml) == shape(guest_xml(tame))
+    root = etree.fromstring(xml)
+    assert root.findtext("name") == f"{EVIL}-{EVIL}"
+    source = root.find("./devices/interface/source")
+    assert source is not None
+    assert source.get("network") == EVIL
+    found = record.read_guest(root)
+    assert found is not None
+    assert found.environment == EVIL
+
+
+def test_evil_kernel_line() -> None:
+    line = f"root=/dev/vda init={EVIL}"
+    plain = guest_of(type="qemu", kernel={"path": "vmlinuz", "cmdline": "x"})
+    assert plain.spec.kernel is not None
+    kernel = plain.spec.kernel.model_copy(update={"cmdline": line})
+    evil = replace(plain, spec=plain.spec.model_copy(update={"kernel": kernel}))
+    root = etree.fromstring(guest_xml(evil))
+    assert root.findtext("./os/cmdline") == line
+    assert shape(guest_xml(evil)) == shape(guest_xml(plain))
+
+
+def test_evil_network() -> None:
+    (network,) = world.desired_of(
+        "name: lab\nnetworks: {front: {cidr: 10.0.0.0/24, domain: lab.test}}\n"
+        "guests: {web: {networks: [front]}}\n"
+    ).networks
+    reservation = replace(network.reservations[0], name=EVIL, mac=EVIL, ip=EVIL, dhcp=False)
+    more = replace(network.reservations[0], name=EVIL, mac=EVIL, ip=EVIL)
+    evil = replace(
+        network, name=EVIL, environment=EVIL, domain=EVIL, reservations=(reservation, more)
+    )
+    xml = network_xml(evil)
+    root = etree.fromstring(xml)
+    assert root.findtext("name") == f"{EVIL}-{EVIL}"
+    assert [each.text for each in root.iter("hostname")] == [EVIL, f"{EVIL}.{EVIL}"]
+    assert [each.tag for each in root.iterfind("./ip/dhcp/*")] == ["range", "host"]
+    assert "49" not in xml.replace("1049", ""), "no template ran inside a value"
+
+
+def network_xml(network: Network) -> str:
+    return render.network(network, record.network_element(record.of_network(network, "/s.yaml")))
+
+
+def test_evil_volumes_and_pools() -> None:
+    root = etree.fromstring(render.volume(EVIL, 1, "qcow2", backing=EVIL, backing_format=EVIL))
+    assert root.findtext("name") == EVIL
+    assert root.findtext("./backingStore/path") == EVIL
+    assert etree.fromstring(render.pool(Pool(EVIL, EVIL))).findtext("./target/path") == EVIL
+
+
+texts = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20) | st.just(SHELL)
+
+
+def read(data: object) -> Spec | None:
+    try:
+        return read_text(json.dumps(data), source="lab.yaml", folder=Path("/specs"))
+    except RequestError:
+        return None
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "user": texts,
+            "ssh_keys": st.lists(texts, max_size=2),
+            "groups": st.lists(texts, max_size=2),
+            "cloud_init": st.dictionaries(texts, texts, max_size=2),
+            "ready": st.fixed_dictionaries({"command": texts}),
+            "kernel": st.fixed_dictionaries({"path": texts, "cmdline": texts}),
+            "disks": st.lists(
+                st.fixed_dictionaries({"name": texts, "size": st.just("1GiB"), "mount": texts}),
+                max_size=1,
+            ),
+            "networks": st.lists(st.fixed_dictionaries({"name": texts}), max_size=1),
+            "template": texts,
+        },
+    ),
+    st.sampled_from(sorted(DRIVERS)),
+)
+def test_whatever_a_spec_gets_through_is_rendered_well(keys: dict[str, object], type: str) -> None:
+    spec = read({"name": "lab", "guests": {"web": {**keys, "type": type}}})
+    if spec is None:
+        return
+    guest = world.with_image(resolve(spec, world.WITH_KVM, Decided()).guests[0])
+    xml = guest_xml(guest)
+    schemas.check("domain", xml, "a guest")
+    found = record.read_guest(etree.fromstring(xml))
+    assert found is not None
+    assert found.asked == guest.asked
+
+
+# --- what reaches the host ------------------------------------------------------------------
+
+NS = "xmlns:x='http://libvirt.org/schemas/domain"
+
+
+@pytest.mark.parametrize(
+    ("xml", "word"),
+    [
+        ("<hostdev mode='subsystem' type='usb'/>", "hostdev"),
+        ("<interface type='hostdev'><source><address type='pci'/></source></interface>", "hostdev"),
+        ("<disk type='nvme'><source type='pci'><address bus='1'/></source></disk>", "hostdev"),
+        ("<disk type='block'><source dev='/dev/sda'/><target dev='vdz'/></disk>", "host-paths"),
+        ("<disk type='volume'><source pool='p' volume='v'/></disk>", "host-paths"),
+        ("<filesystem><source dir='/etc'/><target dir='/mnt'/></filesystem>", "host-paths"),
+        ("<filesystem type='mount'><source dir='/'/><target dir='/'/></filesystem>", "host-paths"),
+        ("<serial type='file'><source path='/etc/cron.d/x'/></serial>", "host-paths"),
+        ("<serial type='pty'><log file='/etc/cron.d/x' append='off'/></serial>", "host-paths"),
+        ("<channel type='unix'><source mode='connect' path='/run/x'/></channel>", "host-paths"),
+        ("<rng model='virtio'><backend model='random'>/dev/sda</backend></rng>", "host-paths"),
+        ("<memory model='nvdimm'><source><path>/dev/sda</path></source></memory>", "host-paths"),
+        ("<tpm><backend><device path='/dev/tpm0'/></backend></tpm>", "host-paths"),
+        ("<interface type='ethernet'><script path='up.sh'/></interface>", "host-paths"),
+        ("<emulator>/usr/bin/qemu-system-x86_64</emulator>", "emulator"),
+        (f"<x:commandline {NS}/qemu/1.0'><x:arg value='-S'/></x:commandline>", "commandline"),
+        (f"<x:namespace {NS}/lxc/1.0'><x:sharenet/></x:namespace>", "commandline"),
+        (f"<x:commandline {NS}/xen/1.0'/>", "commandline"),
+    ],
+)
+def test_reaches(xml: str, word: str) -> None:
+    root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
+    assert word in render.reaches(root, ())
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<watchdog model='i6300esb'/>",
+        "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
+        "<disk type='file'><source file='/pool/lab-web-root'/></disk>",
+        "<filesystem type='ram'><source usage='1'/><target dir='/tmp'/></filesystem>",
+        "<interface type='network'><source network='default'/></interface>",
+    ],
+)
+def test_reaches_nothing(xml: str) -> None:
+    root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
+    assert render.reaches(root, {"/pool/lab-web-root"}) == {}
+
+
+def test_init_is_a_path_inside() -> None:
+    inside = "<init>/sbin/init</init><initarg>/x</initarg><initdir>/y</initdir>"
+    root = etree.fromstring(f"<domain><os>{inside}</os></domain>")
+    assert render.reaches(root, ()) == {}
+    root = etree.fromstring("<domain><os><loader>/etc/shadow</loader></os></domain>")
+    assert render.reaches(root, ()) == {"host-paths": "/etc/shadow"}
+
+
+@pytest.mark.parametrize("type", sorted(DRIVERS))
+def test_our_own_templates_reach_nothing(type: str) -> None:
+    guest = guest_of(type=type, disks=[{"name": "data", "size": "1GiB", "mount": "/srv/data"}])
+    assert etree.fromstring(guest_xml(guest)).get("type") == DRIVERS[type].domain_type
+
+
+def test_devices_need_leave() -> None:
+    usb = "<hostdev mode='subsystem' type='usb'/>"
+    with pytest.raises(RequestError) as caught:
+        guest_xml(guest_of(type="qemu", devices=[usb]))
+    assert "allow: [hostdev]" in caught.value.cure
+    assert caught.value.where == "guests.web"
+    allowed = guest_xml(guest_of(type="qemu", devices=[usb], allow=["hostdev"]))
+    assert etree.fromstring(allowed).find("./devices/hostdev") is not None
+
+
+def test_a_device_can_not_leave_its_place() -> None:
+    """It is parsed by itself, so it can't close <devices> and go on with an <os> of its own."""
+    guest = guest_of(type="qemu")
+    out = "<sound model='ich9'/></devices><os><kernel>/x</kernel></os><devices>"
+    evil = replace(guest, spec=guest.spec.model_copy(update={"devices": (out,)}))
+    with pytest.raises(RequestError, match="not well-formed"):
+        guest_xml(evil)
+
+
+def test_an_emulator_among_the_devices_needs_its_own_leave() -> None:
+    guest = guest_of(type="qemu", devices=["<emulator>/tmp/x</emulator>"], allow=["host-paths"])
+    with pytest.raises(RequestError, match="emulator"):
+        guest_xml(guest)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<!DOCTYPE domain [<!ENTITY x SYSTEM "file:///etc/passwd">]><domain><name>&x;</name></domain>',
+        '<!DOCTYPE domain [<!ENTITY x "y">]><domain/>',
+        '<!DOCTYPE domain SYSTEM "http://127.0.0.1:1/x"><domain/>',
+        "<!DOCTYPE domain><domain/>",
+    ],
+)
+def test_no_doctype(xml: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        render.parse(xml, "the XML", "here")
+    assert caught.value.where == "here"
+
+
+@pytest.mark.parametrize("xml", ["", "<a>", "<a/><b/>", "text", "<a b=c/>", "<a>\x01</a>", "\0"])
+def test_broken_xml(xml: str) -> None:
+    with pytest.raises(RequestError, match="not well-formed"):
+        render.parse(xml, "the XML")
+
+
+# --- templates of the user's ----------------------------------------------------------------
+
+MINIMAL = """<domain type="qemu"><name>{{ guest.domain }}</name><uuid>{{ guest.uuid }}</uuid>
+<memory>65536</memory><os><type>hvm</type></os>EXTRA</domain>"""
+
+
+def own(extra: str, **keys: object) -> str:
+    guest = guest_of(type="qemu", template="own.xml.j2", **keys)
+    return guest_xml(guest, MINIMAL.replace("EXTRA", extra))
+
+
+def test_own_template() -> None:
+    root = etree.fromstring(own("<title>{{ guest.environment }}</title>", devices=["<sound/>"]))
+    assert root.findtext("title") == "lab"
+    assert root.find("./devices/sound") is not None
+    assert record.read_guest(root) is not None
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "{{ guest.nothing }}",
+        "{{ nothing }}",
+        "{{ 1 / 0 }}",
+        "{{ 1 + 'a' }}",
+        "{{ guest.disks[7].target.x }}",
+        "{% if %}",
+        "{% include 'no-such-file' %}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ guest.spec.__init__.__globals__ }}",
+        "{% for a in range(10**9) %}{% endfor %}",
+        "{{ guest.spec.devices.append('x') }}",
+        "<unclosed>",
+    ],
+)
+def test_broken_templates(extra: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        own(extra)
+    assert caught.value.cure
+    assert caught.value.where == "guests.web"
+
+
+@pytest.mark.parametrize(
+    ("extra", "word"),
+    [
+        ("<devices><emulator>/tmp/x</emulator></devices>", "emulator"),
+        ("<os><kernel>/etc/shadow</kernel></os>", "host-paths"),
+        (f"<x:commandline {NS}/qemu/1.0'/>", "commandline"),
+    ],
+)
+def test_a_template_needs_leave_too(extra: str, word: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        own(extra)
+    assert f"allow: [{word}]" in caught.value.cure
+    assert etree.fromstring(own(extra, allow=[word, "host-paths"])).tag == "domain"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{{ guest.domain }}", "victim"),
+        ("{{ guest.uuid }}", "0e49b1cd-1ebd-544e-9132-7b4cd8ad3c0c"),
+        ("<uuid>{{ guest.uuid }}</uuid>", ""),
+    ],
+)
+def test_a_template_can_not_take_another_ones_place(before: str, after: str) -> None:
+    guest = guest_of(type="qemu", template="own.xml.j2")
+    with pytest.raises(RequestError, match="gives it the"):
+        guest_xml(guest, MINIMAL.replace("EXTRA", "").replace(before, after))
+
+
+def test_a_template_that_began_as_a_dump_carries_one_record() -> None:
+    other = guest_of(type="qemu", memory="256MiB")
+    old = record.guest_element(record.of_guest(other, "/other.yaml"))
+    xml = own(f"<metadata><x:y xmlns:x='urn:x'/>{old}</metadata>")
+    metadata = etree.fromstring(xml).find("metadata")
+    assert metadata is not None
+    assert [etree.QName(each).namespace for each in metadata] == ["urn:x", record.NAMESPACE]
+    found = record.read_guest(etree.fromstring(xml))
+    assert found is not None
+    assert found.spec == "/s.yaml"
+
+
+def test_values_in_own_templates_are_escaped() -> None:
+    guest = guest_of(type="qemu", template="own.xml.j2")
+    evil = replace(guest, source_folder=EVIL)
+    extra = '<title a="{{ guest.source_folder }}">{{ guest.source_folder }}</title>'
+    title = etree.fromstring(guest_xml(evil, MINIMAL.replace("EXTRA", extra))).find("title")
+    assert title is not None
+    assert (title.text, title.get("a")) == (EVIL, EVIL)

@@ -1,0 +1,132 @@
+"""What a guest's first boot is told; read with the reader that cloud-init uses (PyYAML)."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+import world
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtkit import seed
+from virtkit.resources import Guest
+
+scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=10)
+trees = st.recursive(
+    scalars,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=4), below),
+    max_leaves=10,
+)
+maps = st.dictionaries(st.sampled_from("abc"), trees, max_size=3)
+
+
+def guest_of(**keys: object) -> Guest:
+    return world.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
+
+
+def user_data(guest: Guest) -> dict[str, Any]:
+    text = seed.documents(guest, world.KEYS, "one")["user-data"]
+    first, _, rest = text.partition("\n")
+    assert first == "#cloud-config"
+    found: dict[str, Any] = yaml.safe_load(rest)
+    return found
+
+
+@given(maps, maps)
+def test_merge(own: dict[str, Any], users: dict[str, Any]) -> None:
+    before = json.dumps([own, users])
+    merged = seed.merge(own, users)
+    assert json.dumps([own, users]) == before, "neither side is changed"
+    assert merged.keys() == own.keys() | users.keys()
+    for key, value in merged.items():
+        mine, theirs = own.get(key), users.get(key)
+        if key not in users:
+            assert value == mine
+        elif isinstance(mine, list) and isinstance(theirs, list):
+            assert value == mine + theirs
+        elif isinstance(mine, dict) and isinstance(theirs, dict):
+            assert value == seed.merge(mine, theirs)
+        else:
+            assert value == theirs
+    assert seed.merge(own, {}) == own
+    assert seed.merge({}, users) == users
+
+
+def test_the_spec_adds_to_lists_and_wins_elsewhere() -> None:
+    cloud = {"users": [{"name": "eve"}], "ssh_pwauth": True, "packages": ["nginx"]}
+    found = user_data(guest_of(user="admin", cloud_init=cloud))
+    assert [each["name"] for each in found["users"]] == ["admin", "eve"]
+    assert found["ssh_pwauth"] is True
+    assert found["packages"] == ["nginx"]
+    assert found["ssh_keys"]["ed25519_private"] == world.KEYS.host_private
+
+
+@given(st.text())
+def test_text_reaches_cloud_init_as_it_is(text: str) -> None:
+    guest = guest_of(cloud_init={"write_files": [{"path": "/x", "content": "y"}]})
+    cloud = {"write_files": [{"path": "/x", "content": text}]}
+    odd = replace(guest, spec=guest.spec.model_copy(update={"cloud_init": cloud}))
+    assert user_data(odd)["write_files"][0]["content"] == text
+
+
+def test_what_is_light() -> None:
+    assert set(seed.documents(guest_of(), world.KEYS, "one")) == {
+        "meta-data",
+        "user-data",
+        "network-config",
+        "virtkit.sh",
+    }
+    full = seed.documents(guest_of(cloud_init={"packages": ["nginx"]}), world.KEYS, "one")
+    assert "virtkit.sh" not in full, "all that users add goes to cloud-init itself"
+
+
+def test_an_instance_for_each_life() -> None:
+    files = seed.documents(guest_of(), world.KEYS, "one-life")
+    meta = yaml.safe_load(files["meta-data"])
+    assert meta == {"instance-id": "one-life", "local-hostname": "web"}
+    assert "one-life" in files["virtkit.sh"]
+
+
+def test_mounts() -> None:
+    disks = [
+        {"name": "data", "size": "1GiB", "mount": "/srv/data"},
+        {"name": "more", "size": "1GiB", "mount": "/srv/more"},
+    ]
+    machine, container = guest_of(type="qemu", disks=disks), guest_of(type="lxc", disks=disks)
+    assert [each[:2] for each in user_data(machine)["mounts"]] == [
+        ["LABEL=data", "/srv/data"],
+        ["LABEL=more", "/srv/more"],
+    ]
+    assert user_data(container)["mounts"] == [], "libvirt mounts a container's"
+    script = seed.documents(container, world.KEYS, "one")["virtkit.sh"]
+    assert "LABEL=" not in script
+    assert "resize2fs" not in script
+
+
+def test_the_script_is_shell_whatever_stands_in_it() -> None:
+    keys = replace(world.KEYS, authorized=["ssh-ed25519 AAAA $(touch /tmp/x)`id`'\"; rm -rf /"])
+    guest = guest_of(user="admin", disks=[{"name": "data", "size": "1GiB", "mount": "/srv/a+b@c"}])
+    evil = replace(
+        guest,
+        environment="$(id)",
+        spec=guest.spec.model_copy(update={"name": "a'b $(id)", "user": "$(id)"}),
+    )
+    for each in (guest, evil):
+        script = seed.documents(each, keys, "it's $(one)")["virtkit.sh"]
+        subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+        assert f"echo {shlex.quote(each.name)} >/etc/hostname" in script
+        assert f"user={shlex.quote(each.spec.user)}\n" in script
+        lines = script.splitlines()
+        assert keys.authorized[0] in lines, "inside a here-document that expands nothing"
+        assert "<<VIRTKIT" not in script
+
+
+def test_no_network() -> None:
+    found = seed.documents(guest_of(networks=[]), world.KEYS, "one")
+    assert yaml.safe_load(found["network-config"]) == {"version": 2, "ethernets": {}}
+    assert "[Match]" not in found["virtkit.sh"]
