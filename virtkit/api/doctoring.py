@@ -46,8 +46,7 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     checks = [_program(name) for name in _PROGRAMS]
     checks += [_schemas(), *_device()]
     try:
-        say("looking whether KVM runs guests here (once per boot of the host)")
-        facts = host.with_kvm(host.facts())
+        facts = host.with_kvm(host.facts(), say)
     except VirtkitError as error:
         checks.append(Check("libvirt", False, error.why or error.what, error.cure, needed=True))
         return checks

@@ -72,8 +72,7 @@ def _desired(
         each.type == "kvm" or (each.type == "auto" and each.name not in decided.guests)
         for each in looked_at
     ):
-        say("looking whether KVM runs guests here (once per boot of the host)")
-        facts = host.with_kvm(facts)
+        facts = host.with_kvm(facts, say)
     return resources.resolve(spec, facts, decided)
 
 

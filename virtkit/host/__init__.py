@@ -5,7 +5,7 @@ The only room that imports libvirt. It must never decide what a guest should be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,12 +51,12 @@ class Host:
         self.connections.any()
         return read.facts(self.connections, schemes, self.storage.describe())
 
-    def with_kvm(self, facts: HostFacts) -> HostFacts:
-        """The same facts with the verdict on KVM, which may take a probe guest."""
+    def with_kvm(self, facts: HostFacts, say: Callable[[str], None]) -> HostFacts:
+        """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest."""
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        return replace(facts, kvm=probe.verdict(self.connections, facts.pool.path))
+        return replace(facts, kvm=probe.verdict(self.connections, facts.pool.path, say))
 
     def cpus(self) -> int:
         """Logical CPUs of the host."""

@@ -9,7 +9,7 @@ import io
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,11 +38,12 @@ def image(sector: bytes = SECTOR) -> bytes:
     return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(_MIB, b"\0")
 
 
-def verdict(connections: Connections, folder: str) -> KvmVerdict:
+def verdict(connections: Connections, folder: str, say: Callable[[str], None]) -> KvmVerdict:
     """The verdict for this boot of the host, from the cache or from a probe guest.
 
     Args:
         folder: a folder on the host where QEMU may read files (the pool's).
+        say: told before a probe guest is started.
 
     Raises:
         VirtkitError: the probe could not be run.
@@ -55,6 +56,7 @@ def verdict(connections: Connections, folder: str) -> KvmVerdict:
             return KvmVerdict(known["works"], known["why"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
+    say("looking whether KVM runs guests here (once per boot of the host)")
     found = probe(connections, folder)
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(json.dumps({"key": key, "works": found.works, "why": found.why}))
@@ -126,8 +128,7 @@ def _run(opened: libvirt.virConnect, path: str, name: str) -> KvmVerdict:
             domain.destroy()
     return KvmVerdict(
         False,
-        f"KVM is announced but hangs here: a probe guest that takes a second was not done in "
-        f"{TIMEOUT:.0f}",
+        f"KVM is announced but hangs: a probe guest of one second was not done in {TIMEOUT:.0f}",
     )
 
 

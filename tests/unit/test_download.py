@@ -1,0 +1,246 @@
+"""Downloads from a server of the test's own, that breaks off, forgets and lies when told to."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from virtkit.errors import VirtkitError
+from virtkit.images import download, local
+from virtkit.resources import ImageRef, image_identity
+from virtkit.spec import Image
+
+CONTENT = bytes(range(256)) * 12 * 1024  # 3 MiB
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Server:
+    """What it serves, how it misbehaves, and what it was asked for."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=lambda: {"/disk.img": CONTENT})
+    ranges: list[str | None] = field(default_factory=list)
+    resumes: bool = True
+    break_after: list[int] = field(default_factory=list)
+    refuse: list[int] = field(default_factory=list)
+
+    @property
+    def disk(self) -> str:
+        return f"{self.url}/disk.img"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    state = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = state.files.get(self.path)
+            wanted = self.headers["Range"]
+            state.ranges.append(wanted)
+            if state.refuse:
+                self.send_error(state.refuse.pop(0))
+            elif content is None:
+                self.send_error(404)
+            elif wanted and state.resumes:
+                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+                if start >= len(content):
+                    self.send_error(416)
+                else:
+                    self._send(206, content[start:])
+            else:
+                self._send(200, content)
+
+        def _send(self, code: int, content: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            whole = state.break_after.pop(0) if state.break_after else len(content)
+            self.wfile.write(content[:whole])
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            """Keeps quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        state.url = f"http://127.0.0.1:{http.server_address[1]}"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield state
+        http.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+def quiet(_line: str) -> None:
+    """Tells nobody."""
+
+
+def test_whole(server: Server, tmp_path: Path) -> None:
+    said: list[str] = []
+    download.fetch(server.disk, tmp_path / "a", DIGEST, said.append)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.ranges == [None]
+    assert said[-1] == "3 of 3 MiB, 100 %"
+
+
+def test_resumed(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(CONTENT[:1000])
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.ranges == ["bytes=1000-"]
+
+
+def test_there_already(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(CONTENT)
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_a_server_that_can_not_resume(server: Server, tmp_path: Path) -> None:
+    server.resumes = False
+    (tmp_path / "a").write_bytes(b"x" * 1000)
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_broken_off(server: Server, tmp_path: Path) -> None:
+    server.break_after = [2_000_000]
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert len(server.ranges) == 2
+    assert server.ranges[1] is not None
+    assert int(server.ranges[1].removeprefix("bytes=").removesuffix("-")) > 0
+
+
+def test_a_server_in_trouble(server: Server, tmp_path: Path) -> None:
+    server.refuse = [503]
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert len(server.ranges) == 2
+
+
+def test_gives_up_at_once_where_there_is_nothing(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(VirtkitError) as caught:
+        download.fetch(f"{server.url}/other", tmp_path / "a", DIGEST, quiet)
+    assert "404" in caught.value.why
+    assert len(server.ranges) == 1
+
+
+def test_gives_up_in_the_end(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "RETRIES", 1)
+    server.break_after = [100, 100]
+    with pytest.raises(VirtkitError) as caught:
+        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert "200 of" in caught.value.why
+    assert (tmp_path / "a").stat().st_size == 200, "the next run goes on from there"
+
+
+def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "RETRIES", 0)
+    with pytest.raises(VirtkitError) as caught:
+        download.fetch("http://127.0.0.1:1/disk.img", tmp_path / "a", DIGEST, quiet)
+    assert "refused" in caught.value.why
+
+
+def test_another_content(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(VirtkitError) as caught:
+        download.fetch(server.disk, tmp_path / "a", "0" * 64, quiet)
+    assert DIGEST in caught.value.why
+    assert not (tmp_path / "a").exists(), "nothing is kept of it"
+
+
+@pytest.mark.parametrize(
+    "line", [f"{DIGEST}  disk.img", f"{DIGEST} *disk.img", f"{DIGEST.upper()}  ./disk.img"]
+)
+def test_checksums(server: Server, line: str) -> None:
+    server.files["/SUMS"] = f"{'1' * 64}  other.img\n{line}\n# comment\n".encode()
+    assert download.digest_in(f"{server.url}/SUMS", f"{server.disk}?x=1") == DIGEST
+
+
+def test_checksums_without_a_line(server: Server) -> None:
+    server.files["/SUMS"] = b"1 disk.img.sig\n"
+    with pytest.raises(VirtkitError, match="no line for disk.img"):
+        download.digest_in(f"{server.url}/SUMS", server.disk)
+    with pytest.raises(VirtkitError, match="can't be downloaded"):
+        download.digest_in(f"{server.url}/none", server.disk)
+
+
+# --- prepare --------------------------------------------------------------------------------
+
+
+def ref_of(**keys: str) -> ImageRef:
+    entry = Image(**keys)
+    return ImageRef("cloud", entry, image_identity(entry))
+
+
+def test_prepared_once(server: Server, tmp_path: Path) -> None:
+    ref = ref_of(url=server.disk, sha256=DIGEST)
+    first = local.prepare(ref, tmp_path, quiet)
+    assert Path(first.root).read_bytes() == CONTENT
+    assert (first.format, first.size, first.kernel) == ("raw", len(CONTENT), "")
+    assert local.prepare(ref, tmp_path, quiet) == first
+    assert len(server.ranges) == 1
+
+
+def test_prepared_by_many_at_once(server: Server, tmp_path: Path) -> None:
+    ref = ref_of(url=server.disk, sha256=DIGEST)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: local.prepare(ref, tmp_path, quiet), range(6)))
+    assert len(set(found)) == 1
+    assert len(server.ranges) == 1
+
+
+def test_prepared_with_checksums(server: Server, tmp_path: Path) -> None:
+    server.files["/SUMS"] = f"{DIGEST}  disk.img\n".encode()
+    found = local.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
+    assert Path(found.root).read_bytes() == CONTENT
+
+
+def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None:
+    ref = ref_of(url=server.disk, sha256=DIGEST)
+    part = local.folder() / f"{ref.identity}.part"
+    part.mkdir(parents=True)
+    (part / "root.img").write_bytes(CONTENT[:5000])
+    assert local.cached(ref.identity) is None
+    assert Path(local.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=5000-"]
+    assert not part.exists()
+
+
+def test_a_wrong_download_is_not_there_afterwards(server: Server, tmp_path: Path) -> None:
+    ref = ref_of(url=server.disk, sha256="0" * 64)
+    for _ in range(2):
+        with pytest.raises(VirtkitError, match="not what the spec says"):
+            local.prepare(ref, tmp_path, quiet)
+    assert local.cached(ref.identity) is None
+    assert server.ranges == [None, None]
+
+
+def test_forgotten(server: Server, tmp_path: Path) -> None:
+    ref = ref_of(url=server.disk, sha256=DIGEST)
+    local.prepare(ref, tmp_path, quiet)
+    local.forget(ref.identity)
+    assert local.cached(ref.identity) is None
+    local.prepare(ref, tmp_path, quiet)
+    assert len(server.ranges) == 2
+
+
+def test_a_file_url(tmp_path: Path) -> None:
+    (tmp_path / "disk.img").write_bytes(CONTENT)
+    ref = ref_of(url=f"file://{tmp_path}/disk.img", sha256=DIGEST)
+    assert Path(local.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT
