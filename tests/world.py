@@ -16,7 +16,8 @@ from virtkit.api.planning import _decided as decided
 from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool
 from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.record import KeptDisk, PoolRecord, StoredImage
-from virtkit.resources import Decided, Desired, Guest, ImageFiles, ImageRef, resolve
+from virtkit.resolve import resolve
+from virtkit.resources import Decided, Desired, Guest, ImageFiles, ImageRef
 from virtkit.seed import Keys
 from virtkit.spec import Spec, read_text
 

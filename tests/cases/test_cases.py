@@ -25,7 +25,8 @@ from virtkit.facts import HostFacts
 from virtkit.host import schemas
 from virtkit.observed import Observed
 from virtkit.plan import Plan
-from virtkit.resources import Decided, Desired, Guest, Network, resolve
+from virtkit.resolve import resolve
+from virtkit.resources import Decided, Desired, Guest, Network
 
 HERE = Path(__file__).parent
 NAMES = sorted(each.parent.name for each in HERE.glob("*/spec.yaml"))

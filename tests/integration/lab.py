@@ -202,8 +202,8 @@ def _left(prefix: str, name: str) -> Iterator[str]:
     yield from (f"network {each}" for each in networks() if each.startswith(prefix))
     yield from (f"volume {each}" for each in _volumes(prefix))
     yield from (f"loop device of {each}" for each in _loops(prefix))
-    # libvirt itself leaves an empty folder and a stale pid in /run/libvirt/network
-    for folder in ("/var/lib/libvirt", "/etc/libvirt", "/run/libvirt/qemu", "/run/libvirt/lxc"):
+    # in /run libvirt itself leaves empty folders and the pids of networks
+    for folder in ("/var/lib/libvirt", "/etc/libvirt"):
         yield from (f"file {path}" for path in Path(folder).rglob(f"{prefix}*"))
     yield from (f"file {path}" for path in Path.home().rglob(f"{prefix}*"))
     for path in Path("/var/lib/libvirt/dnsmasq").glob("*"):

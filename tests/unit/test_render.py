@@ -17,7 +17,8 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.facts import Pool
 from virtkit.host import schemas
-from virtkit.resources import Decided, Guest, Network, resolve
+from virtkit.resolve import resolve
+from virtkit.resources import Decided, Guest, Network
 from virtkit.spec import Spec, read_text
 
 EVIL = "<b a='\"'>&amp;]]>--> $(id) `id` ;|'\"\\ {{ 7*7 }} {% raw %} é \U0001f600"

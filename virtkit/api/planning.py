@@ -12,6 +12,7 @@ from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
 from virtkit.plan import Plan
+from virtkit.resolve import resolve
 from virtkit.resources import Decided, DecidedGuest, Desired, Guest, ImageRef, Network
 from virtkit.spec import Spec
 
@@ -73,7 +74,7 @@ def _desired(
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
-    return resources.resolve(spec, facts, decided)
+    return resolve(spec, facts, decided)
 
 
 def _decided(spec: Spec, observed: Observed) -> Decided:

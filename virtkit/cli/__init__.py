@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any, NoReturn
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 
 
 def main() -> None:
@@ -14,7 +15,8 @@ def main() -> None:
     from virtkit.cli.verbs import app
 
     try:
-        app(prog_name="virtkit")
+        code = app(prog_name="virtkit", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except VirtkitError as problem:
         if "--debug" in sys.argv:
             raise
@@ -27,10 +29,27 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as fault:
+        if hasattr(fault, "format_message"):  # the command-line library's own errors
+            _wrong_usage(fault)
+        if type(fault).__name__ == "Abort":  # ctrl-c at a question
+            sys.exit(130)
         if "--debug" in sys.argv:
             raise
         output.error(_own_fault(fault), as_json="--json" in _own_arguments())
         sys.exit(1)
+
+
+def _wrong_usage(fault: Any) -> NoReturn:
+    """Ends virtkit for words that no verb takes, in the form of all other errors."""
+    from virtkit.cli import output
+
+    if type(fault).__name__ == "NoArgsIsHelpError":
+        fault.show()
+        sys.exit(2)
+    verb = fault.ctx.command_path if fault.ctx else "virtkit"
+    problem = RequestError(fault.format_message().rstrip("."), cure=f"see {verb} --help")
+    output.error(problem, as_json="--json" in _own_arguments())
+    sys.exit(problem.exit_code)
 
 
 def _own_fault(fault: Exception) -> VirtkitError:

@@ -43,9 +43,11 @@ app = typer.Typer(
 image_app = typer.Typer(no_args_is_help=True, help="The image store.")
 app.add_typer(image_app, name="image")
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[SPEC] [GUEST]...")]
-OneGuest = Annotated[list[str] | None, typer.Argument(metavar="[SPEC] GUEST [COMMAND]...")]
-SpecOnly = Annotated[list[str] | None, typer.Argument(metavar="[SPEC]")]
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="SPEC|GUEST", help="The spec, then guests.")
+]
+OneGuest = Annotated[list[str] | None, typer.Argument(metavar="SPEC|GUEST|COMMAND")]
+SpecOnly = Annotated[list[str] | None, typer.Argument(metavar="SPEC")]
 File = Annotated[str | None, typer.Option("-f", "--file", metavar="SPEC", help="The spec.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
@@ -100,7 +102,7 @@ def render(spec: Words = None, file: File = None, json: Json = False, debug: Deb
 
 
 @app.command()
-def schema() -> None:
+def schema(json: Json = False, debug: Debug = False) -> None:
     """Print the spec's JSON Schema, for editors."""
     output.data(api.schema())
 
@@ -110,6 +112,7 @@ def init(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite the one that is there.")
     ] = False,
+    debug: Debug = False,
 ) -> None:
     """Write a commented starter spec into this folder."""
     path = Path(words.DEFAULT)
@@ -368,7 +371,7 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
 
 @app.command()
 def cp(
-    source: Annotated[list[str], typer.Argument(metavar="[SPEC] SRC DST")],
+    source: Annotated[list[str], typer.Argument(metavar="SPEC|SRC|DST")],
     file: File = None,
     debug: Debug = False,
 ) -> None:
@@ -449,7 +452,9 @@ def doctor(
 
 
 @image_app.command("list")
-def image_list(spec: SpecOnly = None, file: File = None, json: Json = False) -> None:
+def image_list(
+    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
     """List the images in this machine's pool, and who leans on them."""
     found = _only_spec(spec, file) if spec or file else None
     entries = api.image_list(found)
@@ -487,17 +492,21 @@ def _changing(line: str) -> None:
         output.say(line)
 
 
-ImageWords = Annotated[list[str] | None, typer.Argument(metavar="[SPEC] IMAGE")]
+ImageWords = Annotated[list[str] | None, typer.Argument(metavar="SPEC|IMAGE")]
 
 
 @image_app.command("build")
-def image_build(spec: ImageWords = None, file: File = None, json: Json = False) -> None:
+def image_build(
+    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
     """Build an image into the cache; up puts it into the pool."""
     _image_make(spec, file, json)
 
 
 @image_app.command("pull")
-def image_pull(spec: ImageWords = None, file: File = None, json: Json = False) -> None:
+def image_pull(
+    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
     """Download and verify an image into the cache; up puts it into the pool."""
     _image_make(spec, file, json)
 
@@ -506,6 +515,7 @@ def image_pull(spec: ImageWords = None, file: File = None, json: Json = False) -
 def image_rm(
     name: Annotated[str, typer.Argument(metavar="IMAGE", help="A name or content hash.")],
     json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Remove an image that no guest leans on."""
     gone = api.image_remove(name)

@@ -1,0 +1,285 @@
+"""The command line: verbs, options, exit codes and what goes where."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import libvirt
+import pytest
+import typer.main
+
+from virtkit.cli import main, words
+from virtkit.cli.verbs import app
+from virtkit.errors import RequestError
+
+BAD_SPECS = Path(__file__).parent.parent / "cases" / "bad-specs"
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+VERBS = {
+    **{name: each for name, each in COMMANDS.items() if not hasattr(each, "commands")},
+    **{f"image {name}": each for name, each in COMMANDS["image"].commands.items()},
+}
+CONTRACT = (
+    *("validate", "render", "plan", "up", "down", "status", "start", "stop", "restart", "pause"),
+    *("resume", "ssh", "exec", "console", "logs", "cp", "inventory", "ssh-config", "init"),
+    *("image list", "image build", "image pull", "image rm", "doctor", "schema"),
+)
+#: They have the caller's streams, or write a file: no answer to give as data.
+NO_JSON = {"ssh", "exec", "cp", "init"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def virtkit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs the program in an empty folder, without a libvirt."""
+
+    def unreachable(uri: str) -> None:
+        opened.append(uri)
+        raise libvirt.libvirtError("nobody is there")
+
+    opened: list[str] = []
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(libvirt, "open", unreachable)
+    for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+
+    def run(*arguments: str, stdin: str = "") -> Answer:
+        monkeypatch.setattr(sys, "argv", ["virtkit", *arguments])
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), told.out, told.err)
+
+    run.opened = opened  # type: ignore[attr-defined]
+    return run
+
+
+def write(text: str, name: str = "virtkit.yaml") -> str:
+    Path(name).write_text(text)
+    return name
+
+
+# --- verbs and options ----------------------------------------------------------------------
+
+
+def test_all_verbs_are_there() -> None:
+    assert set(CONTRACT) <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "image", ""])
+def test_help(verb: str, virtkit: Run) -> None:
+    answer = virtkit(*verb.split(), "--help")
+    assert answer.code == 0
+    assert f"Usage: virtkit {verb}".rstrip() in answer.out
+    assert virtkit(*verb.split(), "-h") == answer
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_options_that_the_contract_promises(verb: str) -> None:
+    options = {each for one in VERBS[verb].params for each in one.opts}
+    assert "--debug" in options
+    assert ("--json" in options) is (verb not in NO_JSON)
+    assert VERBS[verb].help
+
+
+def test_every_alias_names_a_verb() -> None:
+    assert {each for each in words.ALIASES.values() if each not in COMMANDS} == set()
+    assert set(words.ALIASES) & set(COMMANDS) == set()
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        *(("halt", "stop"), ("destroy", "down"), ("ps", "status"), ("apply", "up")),
+        *(("statsu", "status"), ("vallidate", "validate"), ("sshconfig", "ssh-config")),
+    ],
+)
+def test_did_you_mean(word: str, meant: str, virtkit: Run) -> None:
+    answer = virtkit(word, "lab.yaml")
+    assert answer.code == 2
+    assert f"did you mean virtkit {meant}?" in answer.err
+    assert answer.out == ""
+
+
+def test_no_such_verb(virtkit: Run) -> None:
+    answer = virtkit("xyzzy")
+    assert answer.code == 2
+    assert "see virtkit --help" in answer.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("plan --nope", "up --parallel 0", "up --parallel x", "stop --timeout soon", "cp"),
+        *("image frob", "image rm", "plan -f", "validate a.yaml b.yaml", "cp virtkit.yaml a"),
+        *("ssh", "exec virtkit.yaml web", "ssh virtkit.yaml", "image build", "logs no.yaml"),
+        *("status nothing.txt", "inventory virtkit.yaml web"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_wrong_words(line: str, as_json: bool, virtkit: Run) -> None:
+    if "virtkit.yaml" in line:
+        write("name: lab\n")
+    verb, *rest = line.split()
+    answer = virtkit(verb, *(["--json"] if as_json else []), *rest)
+    if as_json and "No such option: --json" in answer.out:
+        return
+    assert answer.code == 2
+    assert "Traceback" not in answer.err
+    if as_json:
+        assert answer.json["error"]["code"] == 2
+        assert answer.json["error"]["cure"]
+    else:
+        assert answer.err.startswith("error: ")
+        assert "\n  cure: " in answer.err
+        assert answer.out == ""
+
+
+# --- errors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["validate", "up", "plan", "down"])
+@pytest.mark.parametrize("name", sorted(each.name for each in BAD_SPECS.iterdir()))
+def test_bad_specs(name: str, verb: str, virtkit: Run, tmp_path: Path) -> None:
+    """Each is refused by every verb, with where and cure, and nothing is touched."""
+    path = str(BAD_SPECS / name / "spec.yaml")
+    answer = virtkit(verb, path)
+    assert answer.code == 2
+    assert answer.out == ""
+    expected = (BAD_SPECS / name / "expected.txt").read_text()
+    assert answer.err.count("error: ") >= expected.count("error: ")
+    for word in ("error: ", f"  where: {path}:", "  cure: "):
+        assert word in answer.err
+    assert "Traceback" not in answer.err
+    as_json = virtkit(verb, path, "--json")
+    assert as_json.code == 2
+    assert len(as_json.json["errors"]) == expected.count("error: ")
+    assert as_json.json["error"] == as_json.json["errors"][0]
+    for each in as_json.json["errors"]:
+        assert each.keys() == {"what", "where", "why", "cure", "code"}
+        assert each["where"].startswith(path)
+        assert each["cure"]
+        assert each["code"] == 2
+    assert virtkit.opened == []  # type: ignore[attr-defined]
+    assert [each.name for each in tmp_path.rglob("*")] == ["work"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["plan", "up", "up --yes", "down", "status", "doctor", "inventory", "ssh-config", "logs"],
+)
+def test_no_libvirt(line: str, virtkit: Run) -> None:
+    write("guests: {web: {}}\n")
+    answer = virtkit(*line.split())
+    assert answer.code == 1
+    assert "Traceback" not in answer.err
+    assert "nobody is there" in answer.err + answer.out
+    assert "cure: " in answer.err + answer.out
+
+
+def test_debug_shows_the_traceback(virtkit: Run) -> None:
+    with pytest.raises(RequestError):
+        virtkit("validate", "none.yaml", "--debug")
+
+
+def test_standard_input(virtkit: Run) -> None:
+    assert virtkit("validate", "-", stdin="name: lab\nguests: {web: {}}\n").code == 0
+    assert "<stdin>:1:1 name" in virtkit("validate", "-", stdin="guests: {}\n").err
+
+
+# --- what needs no libvirt --------------------------------------------------------------------
+
+
+def test_validate(virtkit: Run) -> None:
+    write("name: lab\nguests: {web: {count: 2}}\n", "lab.yml")
+    answer = virtkit("validate", "lab.yml")
+    assert (answer.code, answer.out, answer.err) == (0, "lab.yml: valid, 2 guests\n", "")
+    data = virtkit("validate", "-f", "lab.yml", "--json").json
+    assert (data["environment"], data["valid"]) == ("lab", True)
+    assert list(data["guests"]) == ["web-1", "web-2"]
+
+
+def test_init_then_validate(virtkit: Run) -> None:
+    assert virtkit("init").code == 0
+    assert virtkit("validate").code == 0
+    written = Path("virtkit.yaml").read_text()
+    Path("virtkit.yaml").write_text("mine")
+    again = virtkit("init")
+    assert again.code == 2
+    assert "--force" in again.err
+    assert Path("virtkit.yaml").read_text() == "mine"
+    assert virtkit("init", "--force").code == 0
+    assert Path("virtkit.yaml").read_text() == written
+
+
+def test_schema(virtkit: Run) -> None:
+    answer = virtkit("schema")
+    assert answer.code == 0
+    assert answer.json["$schema"].startswith("https://json-schema.org/")
+    assert set(answer.json["properties"]) >= {"guests", "networks", "images"}
+    assert virtkit("schema", "--json") == answer
+
+
+def test_colour_tells_nothing_alone(virtkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    answer = virtkit("validate", "none.yaml")
+    assert "\x1b" not in answer.err + answer.out
+
+
+# --- words ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "expected"),
+    [
+        (["lab.yaml", "web"], None, ("lab.yaml", ["web"])),
+        (["lab.yml"], None, ("lab.yml", [])),
+        (["-", "web"], None, ("-", ["web"])),
+        (["web"], "lab.txt", ("lab.txt", ["web"])),
+        (["a.yaml"], "b.yaml", ("b.yaml", ["a.yaml"])),
+    ],
+)
+def test_split(given: list[str], file: str | None, expected: tuple[str, list[str]]) -> None:
+    assert words.split(given, file) == expected
+
+
+def test_split_takes_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequestError, match=r"no virtkit\.yaml here"):
+        words.split(["web"], None)
+    write("name: lab\n")
+    assert words.split(["web"], None) == ("virtkit.yaml", ["web"])
+
+
+def test_one_guest() -> None:
+    assert words.one_guest(["web"], "usage") == ("web", [])
+    assert words.one_guest(["web", "--", "ls", "--", "-l"], "usage") == ("web", ["ls", "--", "-l"])
+    assert words.one_guest(["web", "ls", "-l"], "usage") == ("web", ["ls", "-l"])
+    for nothing in ([], ["--", "ls"]):
+        with pytest.raises(RequestError) as caught:
+            words.one_guest(nothing, "usage")
+        assert caught.value.cure == "usage"

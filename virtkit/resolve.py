@@ -1,0 +1,268 @@
+"""From a spec and the facts of its host to the objects that libvirt should have.
+
+Pure: types, MACs, subnets and addresses follow from the input, and what was once decided for
+an object that exists (type, subnet, address, image content) is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network
+from typing import Any
+
+from virtkit import addresses, drivers
+from virtkit.drivers import Driver
+from virtkit.errors import RequestError
+from virtkit.facts import HostFacts
+from virtkit.resources import (
+    Decided,
+    Desired,
+    Guest,
+    ImageRef,
+    Interface,
+    Network,
+    Reservation,
+    digest,
+    image_identity,
+)
+from virtkit.spec import model
+
+#: Guest fields that say how the spec is written, not what the guest is.
+_NOT_ASKED = {"name", "base", "index"}
+
+
+def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
+    """The objects that ``spec`` asks for on the host that ``facts`` describe.
+
+    Raises:
+        RequestError: a subnet is full or none is free.
+    """
+    chosen = {name: _driver(spec, guest, facts, decided) for name, guest in spec.guests.items()}
+    macs = _macs(spec)
+    used = _used(spec)
+    subnets = _subnets(spec, used, facts, decided)
+    placed = _placed(spec, used, subnets, decided)
+    guests = []
+    for name, guest in spec.guests.items():
+        driver, why, _ = chosen[name]
+        guests.append(
+            Guest(
+                environment=spec.name,
+                spec=guest,
+                host=facts.name,
+                driver=driver,
+                why=why,
+                folder=facts.pool.path,
+                source_folder=str(spec.folder),
+                image=_image(spec, guest, decided),
+                interfaces=tuple(
+                    _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
+                    for index in range(len(guest.links))
+                ),
+                asked=asked(spec, guest),
+            )
+        )
+    return Desired(
+        environment=spec.name,
+        networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
+        guests=tuple(guests),
+        refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
+    )
+
+
+def asked(spec: model.Spec, guest: model.Guest) -> dict[str, Any]:
+    """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only."""
+    answer: dict[str, Any] = guest.model_dump(mode="json", exclude=_NOT_ASKED)
+    if guest.cloud_init:
+        salt = addresses.identity(spec.name, "guest", guest.name)
+        answer["cloud_init"] = digest(salt, guest.cloud_init)
+    return answer
+
+
+# --- guests -------------------------------------------------------------------------------
+
+
+def _driver(
+    spec: model.Spec, guest: model.Guest, facts: HostFacts, decided: Decided
+) -> tuple[Driver, str, RequestError | None]:
+    """The driver of a guest, why ``auto`` took it, and the error where the host can't run it."""
+    made = decided.guests.get(guest.name)
+    if guest.type != "auto":
+        words: Iterable[str] = (guest.type,)
+    elif made is not None:
+        words = (made.type,)
+    else:
+        words = drivers.AUTO
+    passed_over: list[str] = []
+    for word in words:
+        driver = drivers.DRIVERS[word]
+        reasons = driver.check(facts)
+        if not reasons:
+            why = f"auto: {'; '.join(passed_over) or 'KVM runs guests here'}"
+            return driver, why if guest.type == "auto" else "", None
+        passed_over += [reason.why for reason in reasons]
+    error = RequestError(
+        f"guest {guest.name}: this host can't run `type: {guest.type}`",
+        why="; ".join(dict.fromkeys(passed_over)),
+        cure=reasons[0].cure,
+        where=spec.where(("guests", guest.name, "type")),
+    )
+    return driver, "", error
+
+
+def _image(spec: model.Spec, guest: model.Guest, decided: Decided) -> ImageRef:
+    name, entry = guest.image, spec.images[guest.image]
+    identity = image_identity(entry)
+    made = decided.guests.get(guest.name)
+    if made is not None and made.image_identity == identity:
+        return ImageRef(name, entry, identity, made.image)
+    return ImageRef(name, entry, identity, decided.images.get(identity))
+
+
+# --- networks -----------------------------------------------------------------------------
+
+
+def _used(spec: model.Spec) -> dict[str, model.Network]:
+    """The networks that guests use, by name."""
+    names = [link.name for guest in spec.guests.values() for link in guest.links]
+    return {name: spec.networks[name] for name in dict.fromkeys(names)}
+
+
+def _macs(spec: model.Spec) -> dict[tuple[str, int], str]:
+    """The MAC of every link, by guest and index."""
+    answer: dict[tuple[str, int], str] = {}
+    every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.links)]
+    for name, index, link in every:
+        if link.mac:
+            answer[name, index] = link.mac.lower()
+    for name, index, link in every:
+        if not link.mac:
+            answer[name, index] = addresses.mac(
+                spec.name, name, str(index), taken=set(answer.values())
+            )
+    return answer
+
+
+def _subnets(
+    spec: model.Spec, used: Mapping[str, model.Network], facts: HostFacts, decided: Decided
+) -> dict[str, str]:
+    """The IPv4 subnet of every network that virtkit makes or knows the subnet of."""
+    answer = {name: n.cidr for name, n in used.items() if n.cidr}
+    for name, network in used.items():
+        if not network.made or name in answer:
+            continue
+        kept = decided.networks.get(name)
+        occupied = {*facts.subnets, *answer.values()}
+        answer[name] = kept or addresses.free_subnet(f"{spec.name}/{name}", occupied)
+    return answer
+
+
+def _dynamic(network: model.Network, cidr: str) -> tuple[str, str] | None:
+    if network.dhcp is False:
+        return None
+    return (network.dhcp.start, network.dhcp.end) if network.dhcp else addresses.dynamic_range(cidr)
+
+
+def _placed(
+    spec: model.Spec,
+    used: Mapping[str, model.Network],
+    subnets: Mapping[str, str],
+    decided: Decided,
+) -> dict[tuple[str, int], str]:
+    """The IPv4 address of every link whose network is ours, or that asks for one."""
+    answer: dict[tuple[str, int], str] = {}
+    for name, network in used.items():
+        wanted = {
+            (guest.name, index): link.address
+            for guest in spec.guests.values()
+            for index, link in enumerate(guest.links)
+            if link.name == name
+        }
+        if not network.made:
+            answer |= {link: address for link, address in wanted.items() if address}
+            continue
+        kept = {
+            (guest, index): made.addresses[index]
+            for (guest, index) in wanted
+            if (made := decided.guests.get(guest)) and index < len(made.addresses)
+            if made.addresses[index]
+        }
+        answer |= addresses.allocate(
+            subnets[name], wanted, kept=kept, dynamic=_dynamic(network, subnets[name])
+        )
+    return answer
+
+
+def _interface(
+    environment: str,
+    guest: model.Guest,
+    index: int,
+    mac: str,
+    used: Mapping[str, model.Network],
+    subnets: Mapping[str, str],
+    placed: Mapping[tuple[str, int], str],
+) -> Interface:
+    link = guest.links[index]
+    network = used[link.name]
+    address = placed.get((guest.name, index), "")
+    cidr = subnets.get(link.name, "")
+    static = gateway = ""
+    dns: tuple[str, ...] = ()
+    if address and cidr and network.static:
+        static = f"{address}/{IPv4Network(cidr).prefixlen}"
+        own = str(IPv4Network(cidr)[1]) if network.made else ""
+        gateway = network.gateway or (own if network.mode != "isolated" else "")
+        dns = network.dns or ((own,) if own else ())
+    if network.existing is not None:
+        kind, source = "network", network.existing
+    elif network.mode == "bridge":
+        kind, source = "bridge", network.bridge or ""
+    else:
+        kind, source = "network", f"{environment}-{link.name}"
+    return Interface(
+        network=link.name,
+        kind="bridge" if kind == "bridge" else "network",
+        source=source,
+        mac=mac,
+        address=address,
+        address6=addresses.slaac(network.ipv6, mac) if network.ipv6 and network.made else "",
+        static=static,
+        gateway=gateway,
+        dns=dns,
+        domain=network.domain or "",
+    )
+
+
+def _networks(
+    environment: str,
+    host: str,
+    used: Mapping[str, model.Network],
+    subnets: Mapping[str, str],
+    guests: Iterable[Guest],
+) -> Iterable[Network]:
+    for name, network in used.items():
+        if not network.made:
+            continue
+        yield Network(
+            environment=environment,
+            name=name,
+            host=host,
+            mode=network.mode,
+            cidr=subnets[name],
+            ipv6=network.ipv6 or "",
+            domain=network.domain or "",
+            dhcp=_dynamic(network, subnets[name]),
+            reservations=tuple(
+                Reservation(
+                    mac=each.mac,
+                    ip=each.address,
+                    name=guest.name,
+                    ip6=each.address6,
+                    dhcp=not each.static,
+                )
+                for guest in guests
+                for each in guest.interfaces
+                if each.network == name
+            ),
+            asked=network.model_dump(mode="json"),
+        )
