@@ -162,10 +162,10 @@ def test_wrong_words(line: str, as_json: bool, virtkit: Run) -> None:
 # --- errors ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["validate", "up", "plan", "down"])
+@pytest.mark.parametrize("verb", ["validate", "up"])
 @pytest.mark.parametrize("name", sorted(each.name for each in BAD_SPECS.iterdir()))
 def test_bad_specs(name: str, verb: str, virtkit: Run, tmp_path: Path) -> None:
-    """Each is refused by every verb, with where and cure, and nothing is touched."""
+    """Each is refused with where and cure, and nothing is touched."""
     path = str(BAD_SPECS / name / "spec.yaml")
     answer = virtkit(verb, path)
     assert answer.code == 2

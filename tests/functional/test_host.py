@@ -1,0 +1,279 @@
+"""One host: read at the start, written at the end. Against libvirt's test driver, which has no
+streams, no guests that run, and no network that carries anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import world
+
+from virtkit import record, render
+from virtkit.drivers import DRIVERS, QEMU
+from virtkit.errors import VirtkitError
+from virtkit.facts import Pool
+from virtkit.host import Host
+from virtkit.resources import Guest, Network
+
+MakeHost = Callable[..., Host]
+POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
+NETWORK = """<network><name>{name}</name><uuid>{uuid}</uuid>{metadata}<bridge name="{name}"/>
+<ip address="192.168.7.1" netmask="255.255.255.0"/></network>"""
+DOMAIN = """<domain type="test"><name>{name}</name><uuid>{uuid}</uuid>{metadata}
+<memory>65536</memory><os><type>hvm</type></os></domain>"""
+UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+
+DESIRED = world.desired_of(
+    """
+name: lab
+networks: {front: {cidr: 10.20.0.0/24, domain: lab.test, ipv6: "fd00:20::/64"}}
+guests:
+  web: {type: qemu, networks: [front]}
+"""
+)
+(NET,) = DESIRED.networks
+WEB = world.with_image(DESIRED.guests[0])
+RECORD = record.of_guest(WEB, "/lab.yaml")
+
+
+def domain_xml(guest: Guest = WEB) -> str:
+    return render.guest(guest, record.guest_element(record.of_guest(guest, "/lab.yaml")))
+
+
+def network_xml(network: Network = NET) -> str:
+    return render.network(network, record.network_element(record.of_network(network, "/lab.yaml")))
+
+
+# --- facts ----------------------------------------------------------------------------------
+
+
+def test_facts(host_with: MakeHost) -> None:
+    host = host_with(POOL, NETWORK.format(name="n", uuid=UUID, metadata=""))
+    facts = host.facts()
+    assert facts.pool == Pool("default", "/pool")
+    assert facts.cpus == host.cpus() == 6
+    assert "192.168.7.0/24" in facts.subnets
+    qemu, lxc = facts.connections["qemu"], facts.connections["lxc"]
+    assert not qemu.error
+    assert qemu.libvirt >= 9_000_000
+    assert "none.xml" in lxc.error
+    assert not QEMU.check(facts)
+    (reason,) = DRIVERS["lxc"].check(facts)
+    assert "none.xml" in reason.why
+    assert "apt-get install" in reason.cure
+
+
+def test_no_libvirt_at_all(host_with: MakeHost) -> None:
+    host = host_with("<nonsense")
+    for ask in (host.facts, host.observe):
+        with pytest.raises(VirtkitError) as caught:
+            ask()
+        assert caught.value.cure
+        assert caught.value.where == "local"
+
+
+def test_no_pool_yet(host_with: MakeHost) -> None:
+    host = host_with(pool="mine")
+    assert host.facts().pool == Pool("mine", "/var/lib/libvirt/images", exists=False, active=False)
+    assert host.observe().volumes == frozenset()
+    host.storage.ensure()
+    host.storage.ensure()
+    host.storage.refresh()
+    assert host.facts().pool == Pool("mine", "/var/lib/libvirt/images")
+
+
+def test_a_pool_without_a_folder(host_with: MakeHost) -> None:
+    pool = "<pool type='logical'><name>default</name><source><name>vg</name></source></pool>"
+    with pytest.raises(VirtkitError) as caught:
+        host_with(pool).facts()
+    assert "type logical" in caught.value.what
+    assert "pool: NAME" in caught.value.cure
+
+
+# --- domains --------------------------------------------------------------------------------
+
+
+def test_nothing_there(host: Host) -> None:
+    found = host.observe()
+    assert (found.guests, found.networks, found.domains) == ({}, {}, {})
+    assert (found.strangers, found.volumes) == (frozenset(), frozenset())
+
+
+def test_a_guests_life(host: Host) -> None:
+    name = WEB.domain
+    host.domains.define(QEMU, domain_xml(), autostart=True)
+    (there,) = host.observe().guests.values()
+    assert there.record == RECORD
+    assert (there.domain, there.uuid, there.scheme) == (name, WEB.uuid, "qemu")
+    assert (there.state, there.autostart) == ("stopped", True)
+    for do, state in (
+        (host.domains.start, "running"),
+        (host.domains.start, "running"),
+        (host.domains.pause, "paused"),
+        (host.domains.pause, "paused"),
+        (host.domains.resume, "running"),
+        (host.domains.resume, "running"),
+        (host.domains.pause, "paused"),
+        (host.domains.start, "running"),
+        (host.domains.reset, "running"),
+        (host.domains.destroy, "stopped"),
+        (host.domains.destroy, "stopped"),
+        (host.domains.resume, "stopped"),
+    ):
+        do(QEMU, name)
+        assert host.domains.state(QEMU, name) == state, do
+    assert host.domains.wait_stopped(QEMU, name, 0)
+    host.domains.set_autostart(QEMU, name, False)
+    assert not host.observe().guests[name].autostart
+    # the test driver knows no NVRAM, so its guests have no flag for it
+    host.domains.undefine(replace(QEMU, undefine=()), name)
+    assert host.observe().guests == {}
+
+
+def test_one_that_does_not_stop(host: Host) -> None:
+    host.domains.define(QEMU, domain_xml(), autostart=False)
+    host.domains.start(QEMU, WEB.domain)
+    assert not host.domains.wait_stopped(QEMU, WEB.domain, 0)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_records_are_rewritten(host: Host, running: bool) -> None:
+    host.domains.define(QEMU, domain_xml(), autostart=False)
+    if running:
+        host.domains.start(QEMU, WEB.domain)
+    new = replace(RECORD.with_state("made"), finished=True, host_key="ssh-ed25519 <&>\"'")
+    host.domains.write_record(new)
+    assert host.observe().guests[WEB.domain].record == new
+    if running:
+        host.domains.destroy(QEMU, WEB.domain)
+        assert host.observe().guests[WEB.domain].record == new, "it outlives the run"
+
+
+def test_libvirt_checks_what_is_defined(host: Host) -> None:
+    with pytest.raises(VirtkitError) as caught:
+        host.domains.define(
+            QEMU, domain_xml().replace("<devices>", "<devices><gfx/>"), autostart=False
+        )
+    assert "gfx" in caught.value.why or "validate" in caught.value.why
+    assert host.observe().guests == {}
+
+
+def test_nobody_of_that_name(host: Host) -> None:
+    for do in (host.domains.start, host.domains.destroy, host.domains.undefine):
+        with pytest.raises(VirtkitError) as caught:
+            do(QEMU, "nobody")
+        assert "domain nobody" in caught.value.what
+        assert caught.value.why
+        assert caught.value.cure
+
+
+# --- whose it is ----------------------------------------------------------------------------
+
+
+def metadata(element: str) -> str:
+    return f"<metadata><x:y xmlns:x='urn:x'>theirs</x:y>{element}</metadata>"
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "",
+        "<vk:guest xmlns:vk='urn:virtkit:1'>{</vk:guest>",
+        "<vk:guest xmlns:vk='urn:virtkit:1'>{}</vk:guest>",
+        "<vk:guest xmlns:vk='urn:virtkit:1'/>",
+        "<vk:guest xmlns:vk='urn:virtkit:2'>{}</vk:guest>",
+        record.guest_element(RECORD),  # of a guest that is called something else: a copy
+    ],
+)
+def test_strangers_domains(element: str, host_with: MakeHost) -> None:
+    domain = DOMAIN.format(name="other", uuid=UUID, metadata=metadata(element))
+    found = host_with(POOL, domain).observe()
+    assert found.guests == {}
+    assert found.domains == {"other": "qemu"}
+
+
+@pytest.mark.parametrize(
+    "element", ["", record.network_element(record.of_network(NET, "/lab.yaml"))]
+)
+def test_strangers_networks(element: str, host_with: MakeHost) -> None:
+    network = NETWORK.format(name="other", uuid=UUID, metadata=metadata(element))
+    found = host_with(POOL, network).observe()
+    assert found.networks == {}
+    assert found.strangers == {"other"}
+
+
+# --- networks -------------------------------------------------------------------------------
+
+
+def test_a_networks_life(host: Host) -> None:
+    host.networks.define(network_xml())
+    there = host.observe().networks["lab-front"]
+    assert there.record == record.of_network(NET, "/lab.yaml")
+    assert (there.uuid, there.active, there.autostart) == (NET.uuid, False, True)
+    assert there.users == ()
+    host.networks.start("lab-front")
+    host.networks.start("lab-front")
+    host.domains.define(QEMU, domain_xml(), autostart=False)
+    there = host.observe().networks["lab-front"]
+    assert (there.active, there.users) == (True, ("lab-web",)), "one that is off uses it too"
+    host.networks.delete("lab-front")
+    assert host.observe().networks == {}
+    with pytest.raises(VirtkitError, match="network lab-front"):
+        host.networks.start("lab-front")
+
+
+def test_libvirt_checks_networks(host: Host) -> None:
+    with pytest.raises(VirtkitError):
+        host.networks.define(network_xml().replace("<bridge ", "<bridgee/><bridge "))
+    assert host.observe().networks == {}
+
+
+def test_reservations_come_and_go(host: Host) -> None:
+    """On a network that is off: the test driver shows no definition beside the live one."""
+    host.networks.define(network_xml())
+    more = world.desired_of(
+        """
+name: lab
+networks: {front: {cidr: 10.20.0.0/24, domain: lab.test, ipv6: "fd00:20::/64"}}
+defaults: {type: qemu, networks: [front]}
+guests: {new: {}, web: {networks: [{name: front, address: 10.20.0.99}]}}
+"""
+    ).networks[0]
+    wanted, old = record.of_network(more, "/lab.yaml"), record.of_network(NET, "/lab.yaml")
+    host.networks.reserve(more, old, wanted)
+    there = host.observe().networks["lab-front"]
+    assert there.record == wanted
+    host.networks.reserve(NET, wanted, old)
+    assert host.observe().networks["lab-front"].record == old
+
+
+# --- storage --------------------------------------------------------------------------------
+
+
+def test_volumes(host: Host) -> None:
+    volume = WEB.volume("root")
+    assert volume is not None
+    host.storage.create(render.guest_volume(replace(volume, size=5 * world.GIB)))
+    assert host.observe().volumes == {"lab-web-root"}
+    assert host.storage.capacity("lab-web-root") == 5 * world.GIB
+    with pytest.raises(VirtkitError) as caught:
+        host.storage.create(render.guest_volume(replace(volume, size=1)))
+    assert "lab-web-root" in caught.value.what
+    assert caught.value.cure
+    assert host.storage.delete("lab-web-root") is True
+    assert host.storage.delete("lab-web-root") is False
+    assert host.storage.capacity("lab-web-root") is None
+    assert host.storage.read("lab-web-root") == b""
+
+
+def test_a_stream_that_fails_is_told(host: Host) -> None:
+    host.storage.create(render.volume("seed", 10, "raw"))
+    with pytest.raises(VirtkitError, match="upload volume seed"):
+        host.storage.write("seed", b"x" * 10)
+
+
+def test_no_pool_to_put_it_into(host_with: MakeHost) -> None:
+    with pytest.raises(VirtkitError, match="pool default is gone"):
+        host_with().storage.create(render.volume("x", 1, "raw"))

@@ -1,0 +1,19 @@
+"""A guest type of the test's: what a new one takes."""
+
+from virtkit.drivers.base import Driver, connected
+
+TOY = Driver(
+    word="toy",
+    model="a toy (for tests)",
+    scheme="test",
+    domain_type="test",
+    template="toy.xml.j2",
+    root="disk",
+    seed="iso9660",
+    log="file",
+    stop=("acpi",),
+    exec=("ssh",),
+    restart="reset",
+    lacks={"graphics": "a toy has no display"},
+    check=connected("test", "libvirt-daemon-system"),
+)
