@@ -87,7 +87,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
 
     Args:
         change: ``guests`` and ``networks`` with fields to replace, ``without``: objects that are
-            not there; of strangers ``domains`` (name to scheme), ``networks``, ``volumes``, and
+            not there; of strangers ``domains`` (name to schemes), ``networks``, ``volumes``, and
             ``users`` (domain names by network); ``kept``: ``ENVIRONMENT/GUEST/VOLUME``.
     """
     change = change or {}
@@ -110,13 +110,14 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             users=tuple(sorted([*users, *change.get("users", {}).get(each.libvirt_name, ())])),
             **{"active": True, "autostart": True} | change.get("networks", {}).get(each.name, {}),
         )
+    strangers = change.get("domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
     kept = {each.split("/")[2]: _kept(each) for each in change.get("kept", ())}
     return Observed(
         host="local",
         guests=observed_guests,
         networks=networks,
-        domains=change.get("domains", {}),
+        domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
         strangers=frozenset(change.get("strangers", ())),
         volumes=frozenset({*volumes, *kept, *change.get("volumes", ())}),
         pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept),

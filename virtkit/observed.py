@@ -44,7 +44,7 @@ class Observed:
 
     Attributes:
         guests, networks: what carries our record, by libvirt name.
-        domains: all domain names of strangers, with the URI scheme of their driver.
+        domains: all domains of strangers: the URI scheme of their driver, and the name.
         strangers: names of all networks without our record.
         volumes: names of all volumes in the pool.
     """
@@ -52,7 +52,7 @@ class Observed:
     host: str
     guests: Mapping[str, ObservedGuest] = field(default_factory=dict)
     networks: Mapping[str, ObservedNetwork] = field(default_factory=dict)
-    domains: Mapping[str, str] = field(default_factory=dict)
+    domains: frozenset[tuple[str, str]] = frozenset()
     strangers: frozenset[str] = frozenset()
     volumes: frozenset[str] = frozenset()
     pool: PoolRecord = field(default_factory=PoolRecord)

@@ -289,7 +289,7 @@ def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
             f"domain {guest.domain}",
             f"it is guest {there.record.guest} of environment {there.record.environment}",
         )
-    if observed.domains.get(guest.domain) == guest.driver.scheme:
+    if (guest.driver.scheme, guest.domain) in observed.domains:
         yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's")
     known = {each.name for each in there.record.volumes} if there else set()
     for volume in guest.volumes:

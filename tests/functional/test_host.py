@@ -97,7 +97,7 @@ def test_a_pool_without_a_folder(host_with: MakeHost) -> None:
 
 def test_nothing_there(host: Host) -> None:
     found = host.observe()
-    assert (found.guests, found.networks, found.domains) == ({}, {}, {})
+    assert (found.guests, found.networks, found.domains) == ({}, {}, frozenset())
     assert (found.strangers, found.volumes) == (frozenset(), frozenset())
 
 
@@ -191,7 +191,7 @@ def test_strangers_domains(element: str, host_with: MakeHost) -> None:
     domain = DOMAIN.format(name="other", uuid=UUID, metadata=metadata(element))
     found = host_with(POOL, domain).observe()
     assert found.guests == {}
-    assert found.domains == {"other": "qemu"}
+    assert found.domains == {("qemu", "other")}
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_the_copy_is_what_runs(folder: Path) -> None:
 
 def test_the_spec_knows_the_type(folder: Path, seen: dict[str, Any]) -> None:
     assert run(folder, "-m", "virtkit", "validate", "lab.yaml").returncode == 0
-    assert "toy" in seen["schema"]
+    assert '"toy"' in seen["schema"]
     assert seen["schemes"][-1] == "test"
     assert seen["reasons"] == []
 

@@ -18,7 +18,8 @@ from virtkit.host import SCHEMES, Host, schemas
 from virtkit.observed import Observed
 from virtkit.plan import Plan
 from virtkit.record import GuestRecord
-from virtkit.resources import Decided, DecidedGuest, ImageFiles, image_identity, resolve
+from virtkit.resolve import resolve
+from virtkit.resources import Decided, DecidedGuest, ImageFiles, image_identity
 from virtkit.spec import Spec, json_schema, load
 
 HOST = Host(
@@ -64,7 +65,7 @@ def main() -> None:
     answer = {
         "schemes": list(SCHEMES),
         "types": [*DRIVERS],
-        "schema": json_schema()["$defs"]["Guest"]["properties"]["type"]["enum"],
+        "schema": json.dumps(json_schema()["$defs"]["GuestEntry"]["properties"]["type"]),
         "reasons": [each.why for each in DRIVERS["toy"].check(facts)],
         "first": first.as_dict()["changes"],
         "applied": carry_out(first),

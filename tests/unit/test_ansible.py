@@ -118,7 +118,7 @@ def test_scp_command() -> None:
 
 
 @pytest.mark.skipif(not ANSIBLE, reason="needs ansible-core: pip install virtkit[ansible]")
-@pytest.mark.parametrize("name", ["inventory", "hosts.txt", "lab.ini", "web"])
+@pytest.mark.parametrize("name", ["inventory", "hosts.txt"])
 def test_ansible_reads_it(name: str, tmp_path: Path) -> None:
     one, other = login("web", ODD), login("db", "/my keys")
     groups = {"front": ["web"]}

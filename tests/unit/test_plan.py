@@ -154,7 +154,7 @@ def test_consent() -> None:
 def test_all_errors_at_once() -> None:
     strangers = replace(
         world.up(DESIRED, "", {"without": EVERYTHING}),
-        domains={"lab-web": "qemu", "lab-db": "qemu"},
+        domains=frozenset({("qemu", "lab-web"), ("qemu", "lab-db")}),
         strangers=frozenset({"lab-front"}),
     )
     with pytest.raises(SpecErrors) as caught:

@@ -29,6 +29,7 @@ def plan(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> Plan:
     """
     only = _with_dependencies(spec, guests)
     host = host_of(spec)
+    host.storage.refresh()  # files that came behind libvirt's back may have a name of ours
     observed = host.observe()
     desired = _desired(spec, host, observed, only, say)
     found = differing.diff(desired, observed, spec=path_of(spec), only=only)

@@ -15,6 +15,8 @@ from virtkit.errors import RequestError, VirtkitError
 
 #: A seed in ext4 has room to spare: 1 MiB holds any user-data that cloud-init takes.
 _SEED_SIZE = 1024 * 1024
+#: A journal has 4 MiB, and mke2fs wants the file system to be several times that.
+_SMALLEST_WITH_JOURNAL = 32 * 1024 * 1024
 
 
 def iso9660(files: Mapping[str, str]) -> bytes:
@@ -56,7 +58,9 @@ def ext4(size: int, label: str) -> Iterator[Path]:
     """An empty ext4 file system of ``size`` bytes in a sparse file that goes again."""
     with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:
         image = Path(folder, "disk")
-        journal = ("-J", "size=4") if size < 8 * 1024**3 else ()
+        journal: tuple[str, ...] = ("-J", "size=4") if size < 8 * 1024**3 else ()
+        if size < _SMALLEST_WITH_JOURNAL:
+            journal = ("-O", "^has_journal")
         options = ("-E", "lazy_itable_init=1,root_owner=0:0", "-m", "0", *journal)
         _mke2fs(image, size, label, *options)
         yield image

@@ -76,10 +76,10 @@ def _routes() -> Iterable[str]:
 
 def guests(
     connections: Connections, schemes: Iterable[str]
-) -> tuple[dict[str, ObservedGuest], dict[str, str], dict[str, set[str]]]:
-    """Our guests by domain name, strangers' domains with their scheme, and who uses a network."""
+) -> tuple[dict[str, ObservedGuest], frozenset[tuple[str, str]], dict[str, set[str]]]:
+    """Our guests by domain name, strangers' (scheme, name), and who uses a network."""
     ours: dict[str, ObservedGuest] = {}
-    strangers: dict[str, str] = {}
+    strangers: set[tuple[str, str]] = set()
     users: dict[str, set[str]] = {}
     for scheme in schemes:
         try:
@@ -90,10 +90,10 @@ def guests(
             for domain in opened.listAllDomains():
                 found = _guest(domain, scheme, users)
                 if found is None:
-                    strangers[domain.name()] = scheme
+                    strangers.add((scheme, domain.name()))
                 else:
                     ours[found.domain] = found
-    return ours, strangers, users
+    return ours, frozenset(strangers), users
 
 
 def _guest(

@@ -1,0 +1,182 @@
+"""`up` that is killed, at many points, and then run again: it ends where it would have ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from integration.lab import POOL, Lab, domains, laboratory, networks, tiny_disk, virsh
+from lxml import etree
+
+#: What up writes, in its order; one kill before and one after each.
+WRITES = (
+    ("virStoragePool", "createXML"),
+    ("virStorageVol", "upload"),
+    ("virStream", "finish"),
+    ("virConnect", "networkDefineXMLFlags"),
+    ("virNetwork", "create"),
+    ("virConnect", "defineXMLFlags"),
+    ("virDomain", "setMetadata"),
+    ("virDomain", "create"),
+)
+SPEC = """
+name: cut
+images: {cut: {path: cut.raw}}
+networks: {front: {cidr: 10.94.9.0/24}}
+defaults: {image: cut, type: qemu, memory: 32MiB, ready: none, networks: [front]}
+guests:
+  a: {disks: [{name: data, size: 2MiB, mount: /srv, keep: true}]}
+  b: {after: [a], autostart: true}
+"""
+#: virtkit, in a process that kills itself at the n-th call of one of libvirt's functions.
+KILLER = """
+import os, signal, sys, threading
+import libvirt
+kind, name, count, when = sys.argv[1:5]
+sys.argv[:] = ["virtkit", *sys.argv[5:]]
+held = getattr(getattr(libvirt, kind), name)
+lock = threading.Lock()
+calls = 0
+def counted(*arguments, **options):
+    global calls
+    with lock:
+        calls += 1
+        last = calls == int(count)
+        if last and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = held(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+setattr(getattr(libvirt, kind), name, counted)
+from virtkit.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("cut")
+    (folder / "cut.raw").write_bytes(tiny_disk(os.urandom(1024 * 1024)))
+    with laboratory(folder, "cut", SPEC, XDG_CACHE_HOME=str(folder / "cache")) as lab:
+        yield lab
+
+
+@pytest.fixture(autouse=True)
+def nothing(lab: Lab) -> Iterator[None]:
+    """Each test ends with nothing there, the image included."""
+    yield
+    lab.write(SPEC).virtkit("down", "--volumes")
+    forget_image(lab)
+
+
+def forget_image(lab: Lab) -> None:
+    line = [lab.line("status")[0], "image", "rm", "cut"]
+    subprocess.run(line, check=False, capture_output=True, env=os.environ | lab.settings)
+
+
+def records() -> dict[str, Any]:
+    """What the guests' records say, but for what is new in each life."""
+    answer = {}
+    for name in ("cut-a", "cut-b"):
+        root = etree.fromstring(virsh("dumpxml", "--inactive", name))
+        (element,) = root.iterfind("./metadata/{urn:virtkit:1}guest")
+        answer[name] = json.loads(element.text or "") | {"host_key": ""}
+    return answer
+
+
+def state() -> Any:
+    """All that up made, in a form that two runs share."""
+    autostart = virsh("list", "--all", "--autostart", "--name").split()
+    pool = sorted(path.name for path in POOL.iterdir() if "record" not in path.name)
+    assert len(list(POOL.glob("virtkit-record-*"))) == 1
+    return domains(), networks(), pool, autostart, records()
+
+
+@pytest.fixture(scope="module")
+def whole(lab: Lab) -> Any:
+    """The state after an `up` that nobody interrupted."""
+    assert lab.json("up")["ok"]
+    answer = state()
+    lab.virtkit("down", "--volumes")
+    forget_image(lab)
+    return answer
+
+
+def killed(lab: Lab, kind: str, name: str, count: int, when: str) -> bool:
+    """Whether `up` got as far as being killed there."""
+    line = [sys.executable, "-c", KILLER, kind, name, str(count), when, "up", lab.spec]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, -signal.SIGKILL), (done.stdout, done.stderr)
+    return done.returncode != 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("kind", "name"), WRITES, ids=lambda each: each)
+def test_up_goes_on_after_a_kill(lab: Lab, whole: Any, kind: str, name: str, when: str) -> None:
+    count = 2 if kind == "virDomain" or name == "finish" else 1
+    assert killed(lab, kind, name, count, when)
+    if (kind, when) == ("virNetwork", "after"):  # and down may come first
+        lab.virtkit("down", "--volumes")
+        assert not lab.left()
+    again = lab.json("up")
+    assert again["ok"]
+    assert state() == whole
+    lab.virtkit("plan", "--exit-code")
+    lab.virtkit("down", "--volumes")
+    assert not lab.left()
+
+
+def test_down_goes_on_after_a_kill(lab: Lab) -> None:
+    lab.virtkit("up")
+    for kind, name in (("virStorageVol", "delete"), ("virDomain", "undefineFlags")):
+        line = [sys.executable, "-c", KILLER, kind, name, "1", "after", "down", lab.spec]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, (done.stdout, done.stderr)
+    assert lab.json("down")["ok"]
+    assert lab.volumes() == {"a-data"}
+    assert lab.json("down", "--volumes")["ok"]
+    assert not lab.left()
+
+
+def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(lab: Lab) -> None:
+    lab.write(SPEC.replace("ready: none", "ready: {port: 22, timeout: 2m}"))
+    with lab.starts("up", "a") as running:
+        assert running.stderr is not None
+        said = ""
+        while "guest/a ready" not in said:
+            line = running.stderr.readline()
+            assert line, said
+            said += line
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=20)
+    assert running.returncode == 130, (out, err)
+    assert "interrupted" in out + err
+    assert "Traceback" not in err
+    (reason,) = [
+        reason
+        for change in lab.json("plan", "a")["changes"]
+        for reason in change["reasons"]
+        if reason["cause"] == "unfinished"
+    ]
+    assert reason["field"] == "finished"
+    lab.write(SPEC)
+    assert lab.json("up")["ok"]
+    lab.virtkit("plan", "--exit-code")
+    lab.virtkit("down", "--volumes")
+    assert not lab.left()
+
+
+def test_two_at_once_end_well(lab: Lab, whole: Any) -> None:
+    both = [lab.starts("up", "--json") for _ in range(2)]
+    ended = [(*each.communicate(timeout=120), each.returncode) for each in both]
+    assert {code for *_, code in ended} <= {0, 1, 2}, ended
+    assert not [err for _, err, _ in ended if "Traceback" in err], ended
+    assert lab.json("up")["ok"]
+    assert state() == whole

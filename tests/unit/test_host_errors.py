@@ -1,0 +1,49 @@
+"""libvirt's errors in virtkit's words: a cure that fits where we know one, an honest one else."""
+
+from __future__ import annotations
+
+import libvirt
+import pytest
+
+from virtkit.errors import RequestError as Wrong
+from virtkit.errors import SpecErrors, VirtkitError
+from virtkit.host.errors import cure, told
+
+
+def test_an_unknown_pair_keeps_libvirts_text() -> None:
+    with pytest.raises(VirtkitError) as caught, told("start", "domain lab-web", where="local"):
+        raise libvirt.libvirtError("the moon is in the way")
+    error = caught.value
+    assert error.what == "start domain lab-web failed"
+    assert error.why == "the moon is in the way"
+    assert "doctor" in error.cure
+    assert (error.where, error.exit_code) == ("local", 1)
+
+
+def test_what_is_not_libvirts_passes() -> None:
+    with pytest.raises(ZeroDivisionError), told("start", "x"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "message", "words"),
+    [
+        ("open", libvirt.VIR_ERR_AUTH_FAILED, "", "usermod -aG libvirt"),
+        ("open", libvirt.VIR_ERR_SYSTEM_ERROR, "", "start libvirt"),
+        ("connect", 0, "Network is already in use by interface virbr0", "`cidr:`"),
+        ("upload", 0, "cannot write: No space left on device", "free some space"),
+        ("start", 0, "can't create /sys/fs/cgroup/unified/x", "mount namespace"),
+        ("nothing", 12345, "", "doctor"),
+    ],
+)
+def test_cures(operation: str, code: int, message: str, words: str) -> None:
+    assert words in cure(operation, code, message)
+
+
+def test_errors_stand_for_themselves_or_for_many() -> None:
+    one, other = Wrong("a", cure="b", why="c", where="d"), Wrong("e", cure="f")
+    assert one.as_dict() == {"what": "a", "cure": "b", "why": "c", "where": "d", "code": 2}
+    assert list(one.every()) == [one]
+    many = SpecErrors([one, other])
+    assert (many.what, many.cure, many.exit_code) == ("a", "b", 2)
+    assert list(many.every()) == [one, other]

@@ -1,0 +1,119 @@
+"""Keys that let callers in, and host keys that are known before the first connection."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import world
+
+from virtkit import reach, record
+from virtkit.errors import RequestError
+
+PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhhbXBsZQ me@example.org\n"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path
+
+
+def test_a_key_is_made_once_for_the_caller_only(home: Path) -> None:
+    (public,) = reach.key_files("lab", None, home)
+    private = public.with_suffix("")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert stat.S_IMODE(private.parent.stat().st_mode) == 0o700
+    assert reach.key_files("lab", None, home) == [public]
+    assert reach.key_files("other", None, home) != [public]
+    if shutil.which("ssh-keygen"):
+        told = subprocess.run(
+            ["ssh-keygen", "-y", "-f", private], capture_output=True, text=True, check=True
+        )
+        assert public.read_text().startswith(told.stdout.strip())
+
+
+def test_forgotten_with_the_environment(home: Path) -> None:
+    (public,) = reach.key_files("lab", None, home)
+    (theirs,) = reach.key_files("other", None, home)
+    reach.forget("lab")
+    assert not public.parent.exists()
+    assert theirs.exists()
+    reach.forget("lab")
+
+
+def test_what_others_put_there_stays(home: Path) -> None:
+    (public,) = reach.key_files("lab", None, home)
+    note = public.with_name("notes.txt")
+    note.write_text("mine")
+    reach.forget("lab")
+    assert note.read_text() == "mine"
+
+
+def test_the_callers_own_come_first(home: Path) -> None:
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "id_ed25519.pub").write_text(PUBLIC)
+    assert reach.key_files("lab", None, home) == [home / ".ssh" / "id_ed25519.pub"]
+    assert not (home / "data").exists()
+
+
+def test_those_asked_for(home: Path) -> None:
+    (home / "a.pub").write_text(f"# a comment\n\n{PUBLIC}")
+    (home / "b.pub").write_text(PUBLIC)
+    found = reach.key_files("lab", ["a.pub", "~/b.pub"], home)
+    assert found == [home / "a.pub", home / "b.pub"]
+    guest = world.guest_of('name: lab\nguests: {web: {ssh_keys: [a.pub, "~/b.pub"]}}\n')
+    lines = reach.authorized_keys(replace(guest, source_folder=str(home)))
+    assert lines == [PUBLIC.strip()] * 2
+    assert reach.key_files("lab", [], home) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"# only a comment\n", b"-----BEGIN OPENSSH PRIVATE KEY-----\nx\n", b"\xff\xfe"],
+)
+def test_what_is_no_public_key(content: bytes | None, home: Path) -> None:
+    if content is not None:
+        (home / "key").write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        reach.key_files("lab", ["key"], home)
+    assert str(home / "key") in caught.value.what
+    assert "PRIVATE" not in caught.value.what + caught.value.why
+
+
+def test_new_host_keys_differ() -> None:
+    (one, public), (other, _) = reach.new_host_key(), reach.new_host_key()
+    assert one != other
+    assert one.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    assert public.startswith("ssh-ed25519 ")
+
+
+def test_known_hosts(home: Path) -> None:
+    guests = world.desired_of("name: lab\nguests: {web: {}, db: {}, new: {}}\n").guests
+    records = [
+        replace(record.of_guest(each, ""), host_key="ssh-ed25519 AAAA" if index else "")
+        for index, each in enumerate(guests)
+    ]
+    path = reach.write_known_hosts("lab", records)
+    assert path.read_text() == "lab-db ssh-ed25519 AAAA\nlab-new ssh-ed25519 AAAA\n"
+    before = path.stat().st_mtime_ns
+    assert reach.write_known_hosts("lab", records[::-1]) == path
+    assert path.stat().st_mtime_ns == before, "the same is not written again"
+    assert [each.name for each in path.parent.iterdir()] == ["known_hosts"]
+
+
+def test_login(home: Path) -> None:
+    guest = world.guest_of("name: lab\nguests: {web: {user: admin}}\n")
+    found = reach.login(record.of_guest(guest, ""), "10.0.0.5", home)
+    assert (found.alias, found.user, found.address) == ("lab-web", "admin", "10.0.0.5")
+    assert [each.name for each in found.identities] == ["id_ed25519"]
+    line = reach.as_root("admin", ["printf", "%s|", "a b", "$(id)"])
+    assert line[:3] == ["sudo", "-n", "--"]
+    done = subprocess.run(line[3:], capture_output=True, text=True, check=True)
+    assert done.stdout == "a b|$(id)|", "its words stay as they are"
+    assert reach.as_root("root", ["id"]) == ["id"]

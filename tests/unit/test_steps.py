@@ -1,0 +1,106 @@
+"""From a plan to steps: their order is what a crash survives. None of them is run here."""
+
+from __future__ import annotations
+
+from graphlib import TopologicalSorter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import world
+
+from virtkit import plan
+from virtkit.apply import Hands, Options, Step, steps_of
+from virtkit.host import Host
+from virtkit.observed import Observed
+from virtkit.plan import Plan
+
+SPEC = """
+name: lab
+networks: {front: {cidr: 10.20.0.0/24}}
+defaults: {networks: [front], type: qemu}
+guests:
+  db: {type: lxc, disks: [{name: data, size: 1GiB, mount: /d, keep: true}]}
+  web: {after: [db]}
+"""
+DESIRED = world.desired_of(SPEC)
+UP = world.up(DESIRED, "/lab.yaml")
+NOTHING = world.up(world.desired_of("name: lab\n"), "/lab.yaml")
+
+
+def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
+    """What each step comes after, directly or not, by ``OBJECT STEP``."""
+    hands = Hands(Host(), Options(spec="/lab.yaml", folder=Path("/"), **options))
+    made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(found, hands)}
+    direct = {
+        name: {" ".join(key) for key in each.after if " ".join(key) in made}
+        for name, each in made.items()
+    }
+    whole: dict[str, set[str]] = {}
+    for name in TopologicalSorter(direct).static_order():
+        whole[name] = direct[name].union(*(whole[each] for each in direct[name]))
+    return whole
+
+
+def diff(observed: Observed = NOTHING, text: str = SPEC) -> Plan:
+    found = world.decided(world.spec_of(text), observed)
+    return plan.diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
+
+
+def test_a_new_environment() -> None:
+    found = steps(diff())
+    web = [f"guest/web {each}" for each in ("define", "volumes", "start", "ready", "finish")]
+    for earlier, later in pairwise(web):
+        assert earlier in found[later]
+    assert {"pool ensure", "image/debian-12 make", "network/front start"} <= found[web[0]]
+    assert "network/front define" in found["network/front start"]
+    assert "guest/db ready" in found["guest/web start"]
+    assert "guest/db start" not in found["guest/web volumes"], "only the start waits"
+
+
+def test_without_waiting() -> None:
+    found = steps(diff(), wait=False)
+    assert "guest/db ready" in found, "web is after it"
+    assert "guest/web ready" not in found
+    assert "guest/web start" in found["guest/web finish"]
+
+
+def test_only_waiting_does_not_count() -> None:
+    hands = Hands(Host(), Options(spec="/lab.yaml", folder=Path("/")))
+    waits = {each.name for each in steps_of(diff(), hands) if each.waits}
+    assert waits == {"ready"}
+
+
+def test_started_guests_are_not_defined_again() -> None:
+    stopped = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "stopped"}}})
+    assert set(steps(diff(stopped))) == {
+        "guest/web start",
+        "guest/web ready",
+        "guest/web finish",
+    }
+
+
+def test_replaced() -> None:
+    bigger = SPEC.replace("after: [db]", "memory: 2GiB")
+    found = steps(diff(UP, bigger))
+    assert "guest/web stop" in found["guest/web define"]
+    assert not [each for each in found if each.startswith("guest/db")]
+
+
+def test_live() -> None:
+    grouped = SPEC.replace("after: [db]", "after: [db], groups: [front]")
+    assert set(steps(diff(UP, grouped))) == {"guest/web update"}
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_down_runs_backwards_and_undefines_last(volumes: bool) -> None:
+    found = steps(plan.down(UP, "lab", only=None, volumes=volumes), volumes=volumes)
+    for name in ("db", "web"):
+        assert found[f"guest/{name} volumes"] >= {f"guest/{name} stop"}
+        assert found[f"guest/{name} undefine"] >= {f"guest/{name} volumes"}
+    assert found["network/front delete"] >= {"guest/db undefine", "guest/web undefine"}
+
+
+def test_nothing_to_do_is_no_step() -> None:
+    assert steps(diff(UP)) == {}
