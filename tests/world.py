@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import record
-from virtkit.api.planning import _decided as decided
+from virtkit.api.planning import decided
 from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool
 from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.record import KeptDisk, PoolRecord, StoredImage

@@ -280,6 +280,7 @@ def _gone(there: ObservedGuest, host: str, spec: str) -> Change:
 
 def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
+    where = f"{guest.host} guest/{guest.name}"
     there = observed.guests.get(guest.domain)
     if there is not None and (there.record.environment, there.record.guest) != (
         guest.environment,
@@ -288,22 +289,25 @@ def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
         yield _taken(
             f"domain {guest.domain}",
             f"it is guest {there.record.guest} of environment {there.record.environment}",
+            where,
         )
     if (guest.driver.scheme, guest.domain) in observed.domains:
-        yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's")
+        yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's", where)
     known = {each.name for each in there.record.volumes} if there else set()
     for volume in guest.volumes:
         kept = observed.pool.kept.get(volume.name)
         ours = kept is not None and volume.keep and kept.environment == guest.environment
         if volume.name in observed.volumes and volume.name not in known and not ours:
-            yield _taken(f"volume {volume.name}", f"no record of guest {guest.name} lists it")
+            why = f"no record of guest {guest.name} lists it"
+            yield _taken(f"volume {volume.name}", why, where)
 
 
-def _taken(what: str, why: str) -> RequestError:
+def _taken(what: str, why: str, where: str) -> RequestError:
     return RequestError(
         f"{what} exists and is not this environment's",
         why=why,
         cure="rename or remove it, or give the environment or the guest another name",
+        where=where,
     )
 
 
@@ -336,7 +340,8 @@ def _networks(
             continue
         there = mine.get(network.name)
         if there is None and network.libvirt_name in {*observed.strangers, *observed.networks}:
-            errors.append(_taken(f"network {network.libvirt_name}", "it is another's"))
+            where = f"{network.host} network/{network.name}"
+            errors.append(_taken(f"network {network.libvirt_name}", "it is another's", where))
             continue
         try:
             yield from _network(network, there)
@@ -373,6 +378,7 @@ def _network(network: Network, there: ObservedNetwork | None) -> Iterable[Change
             "while guests hold it",
             why=f"{', '.join(there.users)} would lose their link",
             cure="take these guests down first (virtkit down SPEC GUEST…), then up again",
+            where=f"{network.host} network/{network.name}",
         )
     if reasons:
         yield replace(change, action="replace", effect="recreate", reasons=tuple(reasons))

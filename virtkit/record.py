@@ -206,6 +206,8 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
     if data is None:
         return None
     try:
+        if not isinstance(data["asked"], dict):
+            return None
         return GuestRecord(
             **{
                 **_known(GuestRecord, data),

@@ -34,8 +34,13 @@ _FOREIGN = "http://libvirt.org/schemas/domain/"
 #: Files of the host that any guest may name.
 _HARMLESS = {"/dev/urandom", "/dev/random"}
 #: Elements that reach the host, and the word under ``allow:`` that permits them.
-_REACHING = {"hostdev": "hostdev", "emulator": "emulator", "script": "host-paths"}
-_HOSTDEVS = {("interface", "hostdev"), ("disk", "nvme")}
+_REACHING = {
+    "hostdev": "hostdev",
+    "emulator": "emulator",
+    "script": "host-paths",
+    "shmem": "host-paths",
+}
+_HOSTDEVS = {("interface", "hostdev"), ("interface", "direct"), ("disk", "nvme")}
 #: Attributes and texts that name paths inside the guest, by (parent's tag, name).
 _INSIDE = {("target", "dir"), ("os", "init"), ("os", "initarg"), ("os", "initdir")}
 
@@ -91,6 +96,7 @@ def guest(one: Guest, record: str, own_template: str = "") -> str:
         ) from error
     root = parse(rendered, f"the domain XML of guest {one.name}", where)
     _check_identity(one, root, where)
+    _check_confined(one, root, where)
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
@@ -99,6 +105,18 @@ def guest(one: Guest, record: str, own_template: str = "") -> str:
     known = {each.key for each in one.volumes} | {one.files.root, one.files.kernel}
     _refuse(one, reaches(root, known | {one.files.initrd}), where)
     return _with_record(root, record)
+
+
+def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
+    """A template of the user's must not leave out what keeps the guest off the host."""
+    missing = [each for each in one.driver.confined if root.find(each) is None]
+    if missing and not one.spec.privileged:
+        raise RequestError(
+            f"the template of guest {one.name} lacks {', '.join(missing)}",
+            why="without it the guest is as good as root on its host",
+            cure="put it back, or say `privileged: true`",
+            where=where,
+        )
 
 
 def network(one: Network, record: str) -> str:

@@ -68,17 +68,18 @@ def _desired(
     spec: Spec, host: Host, observed: Observed, only: Collection[str] | None, say: Say
 ) -> Desired:
     facts = host.facts()
-    decided = _decided(spec, observed)
+    kept = decided(spec, observed)
     looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
     if any(
-        each.type == "kvm" or (each.type == "auto" and each.name not in decided.guests)
+        each.type == "kvm" or (each.type == "auto" and each.name not in kept.guests)
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
-    return resolve(spec, facts, decided)
+    return resolve(spec, facts, kept)
 
 
-def _decided(spec: Spec, observed: Observed) -> Decided:
+def decided(spec: Spec, observed: Observed) -> Decided:
+    """What was decided for the objects that exist, from their records."""
     return Decided(
         guests={
             name: DecidedGuest(

@@ -23,6 +23,7 @@ LXC = Driver(
         "graphics": "libvirt gives containers no display",
         "disks.blank": "a container sees disks as mounted folders only; give it `mount:`",
     },
+    confined=("features/privnet", "features/capabilities[@policy='deny']"),
     needs_built_image=True,
     disk_prefix="",
     capabilities=(
