@@ -20,6 +20,9 @@ Key = tuple[str, str]
 Say = Callable[[str], None]
 Outcome = Literal["done", "failed", "skipped"]
 
+#: Seconds after which the main thread looks up from waiting.
+_WAKE = 0.5
+
 
 @dataclass(frozen=True)
 class Step:
@@ -156,7 +159,8 @@ class _Run:
         while graph.is_active():
             for key in graph.get_ready():
                 running[pool.submit(self._one, self._steps[key])] = key
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            # not without end: Python may note a ctrl-c just before it blocks, and act on it after
+            finished, _ = wait(running, timeout=_WAKE, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()  # a fault of ours, not of the step, ends the run
                 graph.done(running.pop(future))

@@ -11,6 +11,8 @@ from virtkit.errors import RequestError, VirtkitError
 
 def main() -> None:
     """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
+    from typer import Abort
+
     from virtkit.cli import output
     from virtkit.cli.verbs import app
 
@@ -18,11 +20,11 @@ def main() -> None:
         code = app(prog_name="virtkit", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except VirtkitError as problem:
-        if "--debug" in sys.argv:
+        if "--debug" in _own_arguments():
             raise
         output.error(problem, as_json="--json" in _own_arguments())
         sys.exit(problem.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Abort):
         output.err.print("interrupted: running again goes on from here")
         sys.exit(130)
     except BrokenPipeError:  # whoever read our answer has read enough
@@ -31,9 +33,7 @@ def main() -> None:
     except Exception as fault:
         if hasattr(fault, "format_message"):  # the command-line library's own errors
             _wrong_usage(fault)
-        if type(fault).__name__ == "Abort":  # ctrl-c at a question
-            sys.exit(130)
-        if "--debug" in sys.argv:
+        if "--debug" in _own_arguments():
             raise
         output.error(_own_fault(fault), as_json="--json" in _own_arguments())
         sys.exit(1)
