@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+import platformdirs
 import pytest
 
 HERE = Path(__file__).parent
@@ -22,3 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TIMEOUT))
         if "VIRTKIT_TEST_SANDBOX" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="run tests/sandbox pytest tests/integration"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def alone() -> Iterator[None]:
+    """One run at a time on a machine: loop devices are the kernel's, and the tests count them."""
+    folder = platformdirs.user_cache_path("virtkit-tests", ensure_exists=True)
+    with filelock.FileLock(folder / "integration.lock"):
+        yield

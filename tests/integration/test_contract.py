@@ -12,6 +12,7 @@ import pty
 import re
 import select
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -271,20 +272,24 @@ def test_logs_have_the_boot(lab: Lab, guest: str) -> None:
 def test_logs_follow(lab: Lab, guest: str) -> None:
     prints = {"file": "echo MARK >/dev/console", "journal": "logger MARK"}[DRIVERS[guest].log]
     following = lab.starts("logs", guest, "--follow")
-    try:
+    said: list[str] = []
+
+    def read() -> None:
         assert following.stdout is not None
-        os.set_blocking(following.stdout.fileno(), False)
-        said = ""
+        said.extend(following.stdout)
 
-        def mark() -> bool:
-            nonlocal said
-            lab.sh(guest, prints.replace("MARK", "followed-$((40 + 2))"))
-            said += following.stdout.read() or ""  # type: ignore[union-attr]
-            return "followed-42" in said
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
 
+    def mark() -> bool:
+        lab.sh(guest, prints.replace("MARK", "followed-$((40 + 2))"))
+        return "followed-42" in "".join(said)
+
+    try:
         assert until(mark, 15), said
     finally:
         following.kill()
+        reader.join(10)
         following.communicate()
 
 

@@ -97,8 +97,11 @@ def test_auto_passes_over_it_and_says_why(lab: Lab, saying: Saying, tmp_path: Pa
     assert '<domain type="kvm"' in other.virtkit("render").out
 
 
-def test_its_lifecycle(lab: Lab, saying: Saying) -> None:
+def test_its_lifecycle(lab: Lab, saying: Saying, request: pytest.FixtureRequest) -> None:
     """define, start, pause, resume, reset, stop, undefine."""
+    if not Path("/dev/kvm").exists():
+        request.node.add_marker("needs_kvm")
+        pytest.skip("there is no /dev/kvm at all")
     saying(True)
 
     def ticks(more: int) -> bool:

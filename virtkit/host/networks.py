@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import libvirt
 from lxml import etree
 
@@ -17,14 +19,18 @@ class Networks:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._defining = threading.Lock()
 
     def _network(self, name: str) -> libvirt.virNetwork:
         with told("find", f"network {name}", where=self._connections.host):
             return self._connections.any().networkLookupByName(name)
 
     def define(self, xml: str) -> None:
-        """Defines a network; libvirt checks the XML against its schema first."""
-        with told("define", "the network", where=self._connections.host):
+        """Defines a network; libvirt checks the XML against its schema first.
+
+        One at a time: of two at once, libvirt gives both the same bridge.
+        """
+        with self._defining, told("define", "the network", where=self._connections.host):
             connection = self._connections.any()
             network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
             network.setAutostart(1)
