@@ -231,6 +231,8 @@ def _guest(guest: Guest, there: ObservedGuest | None, spec: str) -> Iterable[Cha
             if each.role == "disk" and each.name not in disks and not each.keep
         ]
         lost = ", ".join([f"all on the root disk of {guest.name}", *(f"disk {d}" for d in doomed)])
+        if not any(each.state == "made" for each in there.record.volumes):
+            lost = ""  # an interrupted run left nothing that could hold data
         reasons += _moved(there, spec)
         yield replace(change, action="replace", effect="recreate", reasons=reasons, lost=lost)
         return

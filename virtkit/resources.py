@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from virtkit import addresses
 from virtkit.drivers import Driver
@@ -226,6 +226,8 @@ class Guest:
     interfaces: tuple[Interface, ...]
     asked: Mapping[str, Any]
 
+    cpu_period: ClassVar[int] = 100_000
+
     @property
     def name(self) -> str:
         return self.spec.name
@@ -237,6 +239,11 @@ class Guest:
     @property
     def uuid(self) -> str:
         return addresses.identity(self.environment, "guest", self.name)
+
+    @property
+    def cpu_quota(self) -> int:
+        """Microseconds of processor time in each ``cpu_period``: a container's ``cpus``."""
+        return self.spec.cpus * self.cpu_period
 
     @property
     def fqdn(self) -> str:

@@ -134,12 +134,23 @@ def change_state(
             f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
         )
     chosen = {name: mine[name] for name in names if name in mine}
+    if verb in ("pause", "resume"):
+        _check_runs(chosen.values(), verb)
     if verb == "pause":
         _check_pause(host, chosen.values())
     steps = [s for each in chosen.values() for s in _verb_steps(host, verb, each, timeout)]
     if verb in ("start", "restart", "resume"):
         steps += [_ready_step(host, spec, each, verb) for each in chosen.values() if wait]
     return engine.run(spec.name, steps, parallel=usual_parallel(host), tell=tell)
+
+
+def _check_runs(chosen: Iterable[ObservedGuest], verb: Verb) -> None:
+    stopped = [each.record.guest for each in chosen if each.state == "stopped"]
+    if stopped:
+        raise RequestError(
+            f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
+            cure="start it: virtkit start",
+        )
 
 
 def _check_pause(host: Host, chosen: Iterable[ObservedGuest]) -> None:

@@ -117,7 +117,8 @@ def _run(opened: libvirt.virConnect, path: str, name: str) -> KvmVerdict:
     try:
         domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
     except libvirt.libvirtError as error:
-        return KvmVerdict(False, f"KVM starts no guest here: {error.get_error_message()}")
+        last = (error.get_error_message() or str(error)).strip().splitlines()[-1]
+        return KvmVerdict(False, f"KVM is announced but starts no guest: {last}")
     try:
         while time.monotonic() - began < TIMEOUT:
             if not _active(domain):
@@ -145,6 +146,7 @@ def _xml(name: str, path: str) -> str:
     return (
         f"<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>"
         "<os><type machine='q35'>hvm</type></os><features><acpi/></features>"
+        "<cpu mode='host-passthrough'/>"  # as the guests of type kvm have
         "<on_poweroff>destroy</on_poweroff><devices>"
         f"<disk type='file'><driver name='qemu' type='raw'/><source file='{path}'/>"
         "<target dev='vda' bus='virtio'/></disk>"
