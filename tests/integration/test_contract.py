@@ -385,6 +385,8 @@ def test_stop_asks_and_start_boots_anew(lab: Lab, guest: str) -> None:
         assert "Power down" in "\n".join(printed(f"contract-{guest}")[-3:])
     assert f"{guest} is stopped" in lab.virtkit("exec", guest, "--", "true", code=2).err
     lab.virtkit("stop", guest)  # it is
+    for verb in ("pause", "resume"):
+        assert f"nothing to {verb}" in lab.virtkit(verb, guest, code=2).err
     lab.virtkit("start", guest, "--no-wait")
     assert lab.status(guest)["state"] == "running"
     lab.virtkit("start", guest)  # it is; and now it is waited for

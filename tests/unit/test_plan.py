@@ -139,6 +139,14 @@ def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
     assert (moved.before, moved.after) == ("/lab.yaml", "/elsewhere.yaml")
 
 
+def test_nothing_is_lost_where_nothing_was_made() -> None:
+    """An interrupted first run may be followed by another spec, without a question."""
+    half = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"volumes": "wanted"}}})
+    other = world.desired_of(SPEC.replace('"after": ["db"]', '"memory": "2GiB"'))
+    changes = plan.diff(other, half, spec="/lab.yaml").changes
+    assert [(c.action, c.lost) for c in changes if c.object == "guest/web"] == [("replace", "")]
+
+
 def test_consent() -> None:
     empty = world.desired_of("name: lab\n")
     found = plan.diff(empty, UP, spec="/lab.yaml")

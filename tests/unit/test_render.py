@@ -328,6 +328,24 @@ def test_a_template_can_not_take_another_ones_place(before: str, after: str) -> 
         guest_xml(guest, MINIMAL.replace("EXTRA", "").replace(before, after))
 
 
+CONFINED = """<domain type="lxc"><name>{{ guest.domain }}</name><uuid>{{ guest.uuid }}</uuid>
+<memory>65536</memory><os><type>exe</type><init>/sbin/init</init></os>
+<features><capabilities policy="deny"/><privnet/></features></domain>"""
+
+
+@pytest.mark.parametrize(
+    "without", ["<privnet/>", '<capabilities policy="deny"/>', ' policy="deny"']
+)
+def test_a_container_s_template_keeps_it_off_the_host(without: str) -> None:
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    assert guest_xml(guest, CONFINED)
+    with pytest.raises(RequestError, match="lacks features/") as caught:
+        guest_xml(guest, CONFINED.replace(without, ""))
+    assert "privileged: true" in caught.value.cure
+    free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
+    assert guest_xml(free, CONFINED.replace(without, ""))
+
+
 def test_a_template_that_began_as_a_dump_carries_one_record() -> None:
     other = guest_of(type="qemu", memory="256MiB")
     old = record.guest_element(record.of_guest(other, "/other.yaml"))
