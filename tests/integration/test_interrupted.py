@@ -135,6 +135,13 @@ def test_up_goes_on_after_a_kill(
     assert not lab.left()
 
 
+def test_a_disk_that_was_never_made_is_not_kept(lab: Lab) -> None:
+    """It holds nobody's data yet, and no later run may take it for that."""
+    assert killed(lab, "virDomain", "setMetadata", 3, "before")
+    assert lab.json("down")["ok"]
+    assert not lab.left()
+
+
 def test_down_goes_on_after_a_kill(lab: Lab) -> None:
     lab.virtkit("up")
     for kind, name in (("virStorageVol", "delete"), ("virDomain", "undefineFlags")):

@@ -88,6 +88,17 @@ def test_a_file_that_libvirt_has_not_seen_yet_stops_up(lab: Lab) -> None:
     assert lab.json("up", "a")["ok"]  # nor does libvirt know yet that it is gone
 
 
+@pytest.mark.usefixtures("pool")
+def test_a_pool_that_was_off_hides_nobodys_volume(lab: Lab) -> None:
+    """The plan can't see what is in it; whoever makes the volumes does."""
+    content = make_volume("ours-b-root")
+    virsh("pool-destroy", "default")
+    assert "volume ours-b-root exists already" in lab.virtkit("up", code=1).err
+    assert digest("ours-b-root") == content
+    virsh("vol-delete", "ours-b-root", "--pool", "default")
+    assert lab.json("up")["ok"]
+
+
 def test_a_domain_of_another_driver_has_no_name_of_ours(lab: Lab) -> None:
     """A container and a virtual machine may share a name: the drivers don't know each other."""
     xml = (

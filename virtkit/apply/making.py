@@ -51,6 +51,7 @@ class Making:
             self._guest = self._guest.with_image(files)
         self._check_size()
         kept = self._host.storage.record().kept
+        self._check_free(kept)
         fresh = record.of_guest(self._guest, self._hands.options.spec)
         volumes = tuple(self._volume(each, kept) for each in fresh.volumes)
         self.record = replace(
@@ -68,6 +69,18 @@ class Making:
         xml = render.guest(guest, record.guest_element(self.record), own)
         autostart = guest.spec.autostart
         self._host.domains.define(guest.driver, _with_password(xml), autostart=autostart)
+
+    def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
+        """A new guest's volumes have no record yet: whatever has their names is another's."""
+        names = self._host.storage.names() if self._old is None else frozenset()
+        taken = [v.name for v in self._guest.volumes if v.name in names and v.name not in kept]
+        if taken:
+            raise VirtkitError(
+                f"guest {self._guest.name}: volume {', '.join(taken)} exists already",
+                why="no record of virtkit's lists it",
+                cure="rename or remove it, or give the guest another name; then run again",
+                where=f"{self._host.name} guest/{self._guest.name}",
+            )
 
     def _check_size(self) -> None:
         root = self._guest.volume("root")
@@ -94,7 +107,8 @@ class Making:
         names = {each.name for each in new.volumes}
         for old in self._old.volumes if self._old else ():
             if old.name not in names:
-                yield replace(old, state="doomed")
+                # kept is only what was made
+                yield replace(old, state="doomed", keep=old.keep and old.state != "wanted")
 
     def make_volumes(self, say: Say) -> None:
         """Makes every volume that isn't made, and then says so in the record."""

@@ -137,20 +137,28 @@ def _brought_up(
 def _touched(change: Change, guest: Guest, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
     """What changes in the record and in libvirt's flags only."""
 
+    new = replace(there.record, asked=guest.asked, spec=hands.options.spec)
+
     def update(_say: Say) -> None:
         domains = hands.host.domains
         domains.set_autostart(guest.driver, guest.domain, guest.spec.autostart)
-        domains.write_record(replace(there.record, asked=guest.asked, spec=hands.options.spec))
+        domains.write_record(new)
 
     yield Step(change.object, "update", change.host, update)
     if there.state != "running":
+        there = replace(there, record=new)
         yield from _brought_up(replace(change, action="start"), guest, there, hands, set())
 
 
 def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
     host, driver = hands.host, DRIVERS[there.record.type]
     volumes_too = hands.options.volumes
-    kept = [each for each in there.record.volumes if each.keep and not volumes_too]
+    # one that was never made is no disk of anybody's yet
+    kept = [
+        each
+        for each in there.record.volumes
+        if each.keep and each.state == "made" and not volumes_too
+    ]
 
     def stopped(_say: Say) -> None:
         stop(host, driver, there.domain, GRACE if kept else 0.0)
