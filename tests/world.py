@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from virtkit import record
+from virtkit import record, render
 from virtkit.api.planning import decided
 from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool
 from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
@@ -103,12 +103,14 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         if f"network/{each.name}" in without:
             continue
         users = [g.domain for g in there.values() if each.name in _names(g)]
+        xml = render.network(each)
         networks[each.libvirt_name] = ObservedNetwork(
-            record=record.of_network(each, spec),
+            record=record.of_network(each, spec, xml),
             name=each.libvirt_name,
             uuid=each.uuid,
             users=tuple(sorted([*users, *change.get("users", {}).get(each.libvirt_name, ())])),
-            **{"active": True, "autostart": True} | change.get("networks", {}).get(each.name, {}),
+            **{"active": True, "autostart": True, "inactive": xml, "live": xml}
+            | change.get("networks", {}).get(each.name, {}),
         )
     strangers = change.get("domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
@@ -119,7 +121,13 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         networks=networks,
         domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
         strangers=frozenset(change.get("strangers", ())),
-        volumes=frozenset({*volumes, *kept, *change.get("volumes", ())}),
+        volumes=frozenset({*volumes, *kept, *change.get("volumes", ())} - without),
+        sizes={
+            volume.name: change.get("sizes", {}).get(volume.name, volume.size)
+            for each in there.values()
+            for volume in each.volumes
+            if volume.role in ("root", "disk")
+        },
         pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept),
     )
 
@@ -136,16 +144,37 @@ def _names(guest: Guest) -> set[str]:
 
 def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     own = dict(fields)
-    new = replace(record.of_guest(guest, own.pop("spec", spec)), host_key=KEYS.host_public)
+    template = own.pop("template", "")
+    xml = render.guest(guest, template)
+    new = replace(record.of_guest(guest, own.pop("spec", spec), xml), host_key=KEYS.host_public)
     new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
-    new = replace(new, addresses=tuple(own.pop("addresses", new.addresses)))
+    addresses = own.pop("addresses", None)
+    if addresses is not None:
+        links = zip(new.links, addresses, strict=True)
+        new = replace(new, links=tuple(replace(each, address=a) for each, a in links))
+    new = replace(new, **own.pop("record", {}))
+    state = own.get("state", "running")
     return ObservedGuest(
         record=new,
         domain=guest.domain,
         uuid=guest.uuid,
         scheme=guest.driver.scheme,
-        **{"state": "running", "autostart": guest.spec.autostart} | own,
+        **{
+            "state": "running",
+            "autostart": guest.spec.autostart,
+            "inactive": edited(xml, own.pop("edits", {})),
+            "live": edited(xml, own.pop("live_edits", {})) if state != "stopped" else "",
+        }
+        | own,
     )
+
+
+def edited(xml: str, edits: Mapping[str, str]) -> str:
+    """XML after somebody's `virsh edit`: text to text; each must be there."""
+    for old, new in edits.items():
+        assert old in xml, (old, xml)
+        xml = xml.replace(old, new)
+    return xml
 
 
 def _kept(words: str) -> KeptDisk:

@@ -16,7 +16,12 @@ GuestState = Literal["running", "paused", "stopped"]
 
 @dataclass(frozen=True)
 class ObservedGuest:
-    """A domain with our record. ``scheme`` is the URI scheme of the driver that has it."""
+    """A domain with our record. ``scheme`` is the URI scheme of the driver that has it.
+
+    Attributes:
+        inactive: libvirt's XML of the next boot; ``live`` that of the running guest, else empty.
+        superseded: schemes that still have a domain of this guest from before its type changed.
+    """
 
     record: GuestRecord
     domain: str
@@ -24,11 +29,19 @@ class ObservedGuest:
     scheme: str
     state: GuestState
     autostart: bool = False
+    inactive: str = ""
+    live: str = ""
+    superseded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ObservedNetwork:
-    """A network with our record. ``users``: names of all domains that use it, ours or not."""
+    """A network with our record.
+
+    Attributes:
+        users: names of all domains that use it, ours or not, running or defined.
+        inactive: libvirt's XML of its definition; ``live`` as it is active, else empty.
+    """
 
     record: NetworkRecord
     name: str
@@ -36,6 +49,8 @@ class ObservedNetwork:
     active: bool
     autostart: bool
     users: tuple[str, ...] = ()
+    inactive: str = ""
+    live: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,8 @@ class Observed:
         guests, networks: what carries our record, by libvirt name.
         domains: all domains of strangers: the URI scheme of their driver, and the name.
         strangers: names of all networks without our record.
-        volumes: names of all volumes in the pool.
+        volumes: names of all volumes in the pool; unknown unless it is ``active``.
+        sizes: bytes of our guests' disks that are made, by volume name.
     """
 
     host: str
@@ -55,6 +71,8 @@ class Observed:
     domains: frozenset[tuple[str, str]] = frozenset()
     strangers: frozenset[str] = frozenset()
     volumes: frozenset[str] = frozenset()
+    active: bool = True
+    sizes: Mapping[str, int] = field(default_factory=dict)
     pool: PoolRecord = field(default_factory=PoolRecord)
 
     def guests_of(self, environment: str) -> dict[str, ObservedGuest]:

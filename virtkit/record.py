@@ -32,11 +32,30 @@ class VolumeRecord:
     role: str
     state: State = "wanted"
     keep: bool = False
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class LinkRecord:
+    """One network card: the network's name in libvirt (or its bridge), and what it got."""
+
+    source: str
+    mac: str
+    address: str = ""
+    address6: str = ""
 
 
 @dataclass(frozen=True)
 class GuestRecord:
-    """What a domain carries: who asked for it, what was asked, what was decided, what is made."""
+    """What a domain carries: who asked for it, what was asked, what was decided, what is made.
+
+    Attributes:
+        rendered: the XML that was defined, without metadata; what others added isn't in it.
+        rewritten: places where libvirt has it otherwise from the start (compare.Difference).
+        staged: fields whose change waits for the next boot, and the cause of each.
+        leaving: places in ``rendered`` of before that the running guest may still have.
+        instance: cloud-init's instance-id, new for each life of the guest.
+    """
 
     environment: str
     guest: str
@@ -45,18 +64,27 @@ class GuestRecord:
     asked: Mapping[str, Any]
     image_identity: str
     image: ImageFiles | None
-    addresses: tuple[str, ...] = ()
-    addresses6: tuple[str, ...] = ()
-    networks: tuple[str, ...] = ()
+    links: tuple[LinkRecord, ...] = ()
     volumes: tuple[VolumeRecord, ...] = ()
     host_key: str = ""
+    instance: str = ""
     fqdn: str = ""
+    rendered: str = ""
+    rewritten: tuple[str, ...] = ()
+    staged: Mapping[str, str] = field(default_factory=dict)
+    leaving: tuple[str, ...] = ()
     finished: bool = False
 
     @property
     def domain(self) -> str:
         """The guest's name in libvirt."""
         return f"{self.environment}-{self.guest}"
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses that its cards were given, IPv4 first."""
+        given = [each.address for each in self.links] + [each.address6 for each in self.links]
+        return [each for each in given if each]
 
     def with_state(self, state: State, *roles_not: str) -> GuestRecord:
         """The same record with all volumes but those of ``roles_not`` in ``state``."""
@@ -76,6 +104,8 @@ class NetworkRecord:
     asked: Mapping[str, Any]
     cidr: str
     reservations: tuple[Reservation, ...] = ()
+    rendered: str = ""
+    rewritten: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,8 +145,9 @@ class PoolRecord:
         }
 
 
-def of_guest(guest: Guest, spec_path: str) -> GuestRecord:
+def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
     """The record of a guest that is about to be defined: nothing made yet."""
+    targets = {each.volume.name: each.target for each in guest.disks}
     return GuestRecord(
         environment=guest.environment,
         guest=guest.name,
@@ -125,20 +156,22 @@ def of_guest(guest: Guest, spec_path: str) -> GuestRecord:
         asked=guest.asked,
         image_identity=guest.image.identity,
         image=guest.image.files,
-        addresses=tuple(each.address for each in guest.interfaces),
-        addresses6=tuple(each.address6 for each in guest.interfaces),
-        networks=tuple(each.source for each in guest.interfaces),
-        volumes=tuple(of_volume(each) for each in guest.volumes),
+        links=tuple(
+            LinkRecord(each.source, each.mac, each.address, each.address6)
+            for each in guest.interfaces
+        ),
+        volumes=tuple(of_volume(each, targets.get(each.name, "")) for each in guest.volumes),
         fqdn=guest.fqdn,
+        rendered=rendered,
     )
 
 
-def of_volume(volume: Volume) -> VolumeRecord:
-    """The record of a volume that is to be made."""
-    return VolumeRecord(volume.name, volume.key, volume.role, keep=volume.keep)
+def of_volume(volume: Volume, target: str = "") -> VolumeRecord:
+    """The record of a volume that is to be made; ``target`` as the guest has it."""
+    return VolumeRecord(volume.name, volume.key, volume.role, keep=volume.keep, target=target)
 
 
-def of_network(network: Network, spec_path: str) -> NetworkRecord:
+def of_network(network: Network, spec_path: str, rendered: str = "") -> NetworkRecord:
     """The record of a network as it should be."""
     return NetworkRecord(
         environment=network.environment,
@@ -147,6 +180,7 @@ def of_network(network: Network, spec_path: str) -> NetworkRecord:
         asked=network.asked,
         cidr=network.cidr,
         reservations=network.reservations,
+        rendered=rendered,
     )
 
 
@@ -213,9 +247,9 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
                 **_known(GuestRecord, data),
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
                 "volumes": tuple(VolumeRecord(**_known(VolumeRecord, v)) for v in data["volumes"]),
-                "addresses": tuple(data["addresses"]),
-                "addresses6": tuple(data["addresses6"]),
-                "networks": tuple(data["networks"]),
+                "links": tuple(LinkRecord(**_known(LinkRecord, each)) for each in data["links"]),
+                "rewritten": tuple(data["rewritten"]),
+                "leaving": tuple(data["leaving"]),
             }
         )
     except (KeyError, TypeError, AttributeError):
@@ -229,7 +263,13 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         return None
     try:
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
-        return NetworkRecord(**{**_known(NetworkRecord, data), "reservations": tuple(reservations)})
+        return NetworkRecord(
+            **{
+                **_known(NetworkRecord, data),
+                "reservations": tuple(reservations),
+                "rewritten": tuple(data["rewritten"]),
+            }
+        )
     except (KeyError, TypeError, AttributeError):
         return None
 

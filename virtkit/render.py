@@ -70,11 +70,10 @@ def text(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def guest(one: Guest, record: str, own_template: str = "") -> str:
-    """The domain XML of a guest.
+def guest(one: Guest, own_template: str = "") -> str:
+    """The domain XML of a guest, without its record.
 
     Args:
-        record: our element for ``<metadata>``.
         own_template: the text of the spec's ``template:``, instead of the type's own.
 
     Raises:
@@ -104,7 +103,7 @@ def guest(one: Guest, record: str, own_template: str = "") -> str:
         devices.append(parse(raw, f"device {index + 1} of guest {one.name}", where))
     known = {each.key for each in one.volumes} | {one.files.root, one.files.kernel}
     _refuse(one, reaches(root, known | {one.files.initrd}), where)
-    return _with_record(root, record)
+    return written(root)
 
 
 def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
@@ -119,10 +118,10 @@ def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
         )
 
 
-def network(one: Network, record: str) -> str:
-    """The network XML."""
+def network(one: Network) -> str:
+    """The network XML, without its record."""
     xml = _environment().get_template("network.xml.j2").render(network=one)
-    return _with_record(parse(xml, f"network {one.name}", f"networks.{one.name}"), record)
+    return written(parse(xml, f"network {one.name}", f"networks.{one.name}"))
 
 
 def volume(
@@ -238,14 +237,20 @@ def _refuse(one: Guest, reaching: dict[str, str], where: str) -> None:
             )
 
 
-def _with_record(root: etree._Element, record: str) -> str:
-    """The document with our element in its ``<metadata>``."""
+def with_record(xml: str, record: str) -> str:
+    """A document with our element in its ``<metadata>``; that of others stays."""
+    root = parse(xml, "a document")
     metadata = root.find("metadata")
     if metadata is None:
         metadata = etree.Element("metadata")
         root.insert(2, metadata)  # after name and uuid
     new = etree.fromstring(record)
-    for old in metadata.findall(new.tag):  # a template that began as a dump of a guest
+    for old in metadata.findall(new.tag):
         metadata.remove(old)
     metadata.append(new)
+    return written(root)
+
+
+def written(root: etree._Element) -> str:
+    """A tree as text."""
     return etree.tostring(root, encoding="unicode", pretty_print=True)

@@ -41,7 +41,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     macs = _macs(spec)
     used = _used(spec)
     subnets = _subnets(spec, used, facts, decided)
-    placed = _placed(spec, used, subnets, decided)
+    placed = _placed(spec, used, subnets, macs, decided)
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
@@ -60,6 +60,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     for index in range(len(guest.links))
                 ),
                 asked=asked(spec, guest),
+                targets=decided.guests[name].targets if name in decided.guests else {},
             )
         )
     return Desired(
@@ -129,7 +130,7 @@ def _used(spec: model.Spec) -> dict[str, model.Network]:
 
 
 def _macs(spec: model.Spec) -> dict[tuple[str, int], str]:
-    """The MAC of every link, by guest and index."""
+    """The MAC of every link, by guest and index; another link that goes leaves it as it is."""
     answer: dict[tuple[str, int], str] = {}
     every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.links)]
     for name, index, link in every:
@@ -137,8 +138,10 @@ def _macs(spec: model.Spec) -> dict[tuple[str, int], str]:
             answer[name, index] = link.mac.lower()
     for name, index, link in every:
         if not link.mac:
+            before = spec.guests[name].links[:index]
+            which = str(sum(each.name == link.name for each in before))
             answer[name, index] = addresses.mac(
-                spec.name, name, str(index), taken=set(answer.values())
+                spec.name, name, link.name, which, taken=set(answer.values())
             )
     return answer
 
@@ -167,6 +170,7 @@ def _placed(
     spec: model.Spec,
     used: Mapping[str, model.Network],
     subnets: Mapping[str, str],
+    macs: Mapping[tuple[str, int], str],
     decided: Decided,
 ) -> dict[tuple[str, int], str]:
     """The IPv4 address of every link whose network is ours, or that asks for one."""
@@ -182,10 +186,10 @@ def _placed(
             answer |= {link: address for link, address in wanted.items() if address}
             continue
         kept = {
-            (guest, index): made.addresses[index]
-            for (guest, index) in wanted
-            if (made := decided.guests.get(guest)) and index < len(made.addresses)
-            if made.addresses[index]
+            link: address
+            for link in wanted
+            if (made := decided.guests.get(link[0])) is not None
+            if (address := made.addresses.get(macs[link]))
         }
         answer |= addresses.allocate(
             subnets[name], wanted, kept=kept, dynamic=_dynamic(network, subnets[name])

@@ -6,8 +6,10 @@ Pure: every name, UUID and path follows from what an object is.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+import string
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, ClassVar, Literal
@@ -213,7 +215,10 @@ class Boot:
 
 @dataclass(frozen=True)
 class Guest:
-    """A guest as it should be. ``spec`` is what the user asked for, the rest was decided."""
+    """A guest as it should be. ``spec`` is what the user asked for, the rest was decided.
+
+    ``targets``: the device names of volumes that exist (``vdb``); new ones get the next free.
+    """
 
     environment: str
     spec: model.Guest
@@ -225,6 +230,7 @@ class Guest:
     image: ImageRef
     interfaces: tuple[Interface, ...]
     asked: Mapping[str, Any]
+    targets: Mapping[str, str] = field(default_factory=dict)
 
     cpu_period: ClassVar[int] = 100_000
 
@@ -282,15 +288,22 @@ class Guest:
     def disks(self) -> tuple[DiskTarget, ...]:
         """The guest's block devices: root, seed, then the spec's disks."""
         blocks = [each for each in self.volumes if each.role in ("root", "seed", "disk")]
+        free = (each for each in self._targets() if each not in self.targets.values())
         return tuple(
             DiskTarget(
                 each.label if each.role == "disk" else each.role,
-                f"{self.driver.disk_prefix}{chr(ord('a') + index)}",
+                self.targets.get(each.name) or next(free),
                 each,
                 each.role == "seed",
             )
-            for index, each in enumerate(blocks)
+            for each in blocks
         )
+
+    def _targets(self) -> Iterator[str]:
+        for letters in itertools.chain(
+            string.ascii_lowercase, itertools.product(string.ascii_lowercase, repeat=2)
+        ):
+            yield f"{self.driver.disk_prefix}{''.join(letters)}"
 
     @property
     def filesystems(self) -> tuple[Filesystem, ...]:
@@ -320,12 +333,14 @@ class Guest:
 
 @dataclass(frozen=True)
 class DecidedGuest:
-    """What was decided when a guest was made, from its record."""
+    """What was decided when a guest was made, from its record: addresses by MAC, device names
+    by volume."""
 
     type: str
     image: ImageFiles | None
     image_identity: str
-    addresses: tuple[str, ...] = ()
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

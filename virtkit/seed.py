@@ -21,7 +21,8 @@ class Keys:
 
     Attributes:
         authorized: public keys, as in authorized_keys.
-        host_private: the guest's ssh host key in OpenSSH's format; a secret.
+        host_private: the guest's ssh host key in OpenSSH's format; a secret. Empty for a guest
+            that has it already.
         host_public: its public half, ``ssh-ed25519 AAAA…``.
     """
 
@@ -65,16 +66,22 @@ def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
             }
         ],
         "ssh_pwauth": False,
-        "ssh_deletekeys": True,
-        "ssh_genkeytypes": [],
-        "ssh_keys": {"ed25519_private": keys.host_private, "ed25519_public": keys.host_public},
+        # a card that the guest got in its life, too
+        "updates": {"network": {"when": ["boot"]}},
         # a container's layer has its size from the start
         "resize_rootfs": guest.driver.root == "disk",
         "mounts": [
-            [f"LABEL={each['label']}", each["path"], "ext4", "defaults,nofail", "0", "2"]
+            [f"LABEL={each['label']}", each["path"], "ext4", "defaults,nofail,x-virtkit", "0", "2"]
             for each in _mounts(guest)
         ],
     }
+    if keys.host_private:
+        own["ssh_deletekeys"] = True
+        own["ssh_genkeytypes"] = []
+        own["ssh_keys"] = {
+            "ed25519_private": keys.host_private,
+            "ed25519_public": keys.host_public,
+        }
     return merge(own, guest.spec.cloud_init)
 
 
@@ -120,11 +127,29 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
         instance_id=instance,
         hostname=guest.name,
         fqdn=guest.fqdn,
-        user=guest.spec.user,
-        authorized_keys=list(keys.authorized),
         host_key_private=keys.host_private,
         host_key_public=keys.host_public,
-        links=[
+        **_changing(guest, keys.authorized),
+    )
+
+
+def update(guest: Guest, authorized: Sequence[str]) -> str:
+    """The script that brings a running guest up to date with its seed; it holds no secret."""
+    return render.text(
+        "seed/update.sh.j2",
+        light=guest.light,
+        cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
+        **_changing(guest, authorized),
+    )
+
+
+def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
+    """What may change in the life of a guest."""
+    mounts = _mounts(guest)
+    return {
+        "user": guest.spec.user,
+        "authorized_keys": list(authorized),
+        "links": [
             {
                 "mac": each.mac,
                 "name": each.network,
@@ -137,9 +162,21 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
             }
             for each in guest.interfaces
         ],
-        mounts=_mounts(guest),
-        grow_root=guest.driver.root == "disk",
-    )
+        "mounts": mounts,
+        "wanted": "".join(f" {each['label']}:{each['path']}" for each in mounts) + " ",
+        "grow": guest.driver.root == "disk",
+    }
+
+
+def held(files: Mapping[str, str]) -> Keys | None:
+    """The keys in the files of a seed that ``documents`` made; None where they can't be read."""
+    try:
+        data = json.loads(files["user-data"].partition("\n")[2])
+        own = data["ssh_keys"]
+        authorized = data["users"][0]["ssh_authorized_keys"]
+        return Keys(list(authorized), own["ed25519_private"], own["ed25519_public"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def _mounts(guest: Guest) -> list[dict[str, str]]:

@@ -61,7 +61,13 @@ class Case:
         if self.request.get("down"):
             volumes = bool(self.request.get("volumes"))
             return plan.down(observed, self.spec.name, only=only, volumes=volumes)
-        return plan.diff(self.desired(observed), observed, spec=SPEC, only=only)
+        desired = self.desired(observed)
+        paths = {each.name: each.spec.template for each in desired.guests if each.spec.template}
+        templates = {name: self.text(path) for name, path in paths.items()}
+        restart = bool(self.request.get("restart"))
+        return plan.diff(
+            desired, observed, spec=SPEC, only=only, templates=templates, restart=restart
+        )
 
     def documents(self) -> dict[str, str]:
         """What the case comes to, by file name."""
@@ -93,11 +99,14 @@ def printed(error: VirtkitError) -> str:
 
 
 def network_xml(network: Network) -> str:
-    return render.network(network, record.network_element(record.of_network(network, SPEC)))
+    body = render.network(network)
+    element = record.network_element(record.of_network(network, SPEC, body))
+    return render.with_record(body, element)
 
 
 def guest_xml(guest: Guest, own: str) -> str:
-    return render.guest(guest, record.guest_element(record.of_guest(guest, SPEC)), own)
+    body = render.guest(guest, own)
+    return render.with_record(body, record.guest_element(record.of_guest(guest, SPEC, body)))
 
 
 @pytest.mark.parametrize("name", NAMES)

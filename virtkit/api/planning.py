@@ -17,10 +17,13 @@ from virtkit.resources import Decided, DecidedGuest, Desired, Guest, ImageRef, N
 from virtkit.spec import Spec
 
 
-def plan(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> Plan:
+def plan(
+    spec: Spec, guests: Sequence[str] = (), *, restart: bool = False, say: Say = quiet
+) -> Plan:
     """What ``up`` would change. With ``guests`` only these and what they are ``after``.
 
     Args:
+        restart: what waits for a restart becomes a change.
         say: told when something takes longer, as the probe of KVM.
 
     Raises:
@@ -32,7 +35,14 @@ def plan(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> Plan:
     host.storage.refresh()  # files that came behind libvirt's back may have a name of ours
     observed = host.observe()
     desired = _desired(spec, host, observed, only, say)
-    found = differing.diff(desired, observed, spec=path_of(spec), only=only)
+    found = differing.diff(
+        desired,
+        observed,
+        spec=path_of(spec),
+        only=only,
+        templates=_templates(desired, only),
+        restart=restart,
+    )
     _check(found, spec)
     return found
 
@@ -86,7 +96,8 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 type=each.record.type,
                 image=each.record.image,
                 image_identity=each.record.image_identity,
-                addresses=each.record.addresses,
+                addresses={link.mac: link.address for link in each.record.links if link.address},
+                targets={v.name: v.target for v in each.record.volumes if v.target},
             )
             for name, each in observed.guests_of(spec.name).items()
         },
@@ -108,13 +119,14 @@ def _by_path(spec: Spec) -> set[str]:
 def _xml(wanted: Guest | Network, spec: Spec) -> str:
     """The XML of an object, checked against libvirt's schema."""
     if isinstance(wanted, Network):
-        new = record.of_network(wanted, path_of(spec))
-        xml = render.network(wanted, record.network_element(new))
+        body = render.network(wanted)
+        new = record.of_network(wanted, path_of(spec), body)
+        xml = render.with_record(body, record.network_element(new))
         where = spec.where(("networks", wanted.name))
         schemas.check("network", xml, f"network {wanted.name}", where)
         return xml
-    own = _template(wanted)
-    element = record.guest_element(record.of_guest(wanted, path_of(spec)))
+    body = render.guest(wanted, _template(wanted))
+    element = record.guest_element(record.of_guest(wanted, path_of(spec), body))
     where = spec.where(("guests", wanted.name))
     if len(element) > record.LIMIT:
         raise RequestError(
@@ -122,9 +134,15 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
             cure="make `devices` shorter, or move them into a template",
             where=where,
         )
-    xml = render.guest(wanted, element, own)
+    xml = render.with_record(body, element)
     schemas.check("domain", xml, f"guest {wanted.name}", where)
     return xml
+
+
+def _templates(desired: Desired, only: Collection[str] | None) -> dict[str, str]:
+    """The texts of users' own templates, by guest."""
+    looked_at = (each for each in desired.guests if only is None or each.name in only)
+    return {each.name: _template(each) for each in looked_at if each.spec.template}
 
 
 def _template(guest: Guest) -> str:

@@ -40,6 +40,7 @@ def apply(
     *,
     consent: bool = False,
     wait: bool = True,
+    restart: bool = False,
     parallel: int | None = None,
     tell: Tell = quiet,
 ) -> Report:
@@ -48,6 +49,7 @@ def apply(
     Args:
         consent: recreate and delete what the plan says.
         wait: wait until guests are ready; else only for what others are ``after``.
+        restart: restart the guests that lack what only a restart brings.
         parallel: steps at a time; left out, what suits this machine.
 
     Raises:
@@ -59,7 +61,7 @@ def apply(
     if not found.changes:
         return Report(spec.name)
     host = host_of(spec)
-    options = Options(spec=path_of(spec), folder=spec.folder, wait=wait)
+    options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
     report = engine.run(
         spec.name,
         steps_of(found, Hands(host, options)),

@@ -53,6 +53,34 @@ def ext4_seed(files: Mapping[str, str]) -> bytes:
         return image.read_bytes()
 
 
+def read_iso9660(data: bytes) -> dict[str, str]:
+    """The files of a seed that ``iso9660`` made."""
+    iso = pycdlib.PyCdlib()
+    iso.open_fp(io.BytesIO(data))
+    answer = {}
+    for child in iso.list_children(joliet_path="/"):
+        name = child.file_identifier().decode("utf-16-be")
+        if child.is_file():
+            text = io.BytesIO()
+            iso.get_file_from_iso_fp(text, joliet_path=f"/{name}")
+            answer[name] = text.getvalue().decode()
+    iso.close()
+    return answer
+
+
+def read_ext4_seed(data: bytes) -> dict[str, str]:
+    """The files of a seed that ``ext4_seed`` made."""
+    with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:  # 0700
+        image = Path(folder, "seed")
+        image.write_bytes(data)
+        tree = Path(folder, "tree")
+        tree.mkdir()
+        subprocess.run(
+            ["debugfs", "-R", f"rdump / {tree}", str(image)], capture_output=True, check=False
+        )
+        return {each.name: each.read_text() for each in tree.iterdir() if each.is_file()}
+
+
 @contextmanager
 def ext4(size: int, label: str) -> Iterator[Path]:
     """An empty ext4 file system of ``size`` bytes in a sparse file that goes again."""

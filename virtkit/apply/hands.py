@@ -19,12 +19,14 @@ class Options:
     Attributes:
         spec: the spec's absolute path; ``folder``: its folder.
         wait: wait until all guests are ready, not only those that others are ``after``.
+        restart: restart the guests that lack what only a restart brings.
         volumes: disks with ``keep: true`` go with their guests.
     """
 
     spec: str
     folder: Path
     wait: bool = True
+    restart: bool = False
     volumes: bool = False
 
 

@@ -1,4 +1,7 @@
-"""One guest made, made anew, completed or started, in an order that a crash survives."""
+"""One guest made, made anew, changed, completed or started, in an order that a crash survives.
+
+The record is the journal: what is asked is written before it is done, and each step may run again.
+"""
 
 from __future__ import annotations
 
@@ -8,67 +11,137 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from lxml import etree
-
-from virtkit import reach, record, render, seed
+from virtkit import compare, plan, reach, record, render, seed
 from virtkit.apply import contents, disks
 from virtkit.apply.engine import Say
 from virtkit.apply.hands import GRACE, Hands
+from virtkit.apply.plugging import Plugging
 from virtkit.apply.stop import stop
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
+from virtkit.host import Unreachable
 from virtkit.observed import ObservedGuest
+from virtkit.plan import Change
 from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
 from virtkit.resources import Guest, Volume
 
+#: Fields that stand in the seed, so that it is written anew for the next boot.
+_IN_SEED = {"ssh_keys", "networks", "disks"}
+#: Fields that the guest's own system has to follow.
+_INSIDE = {*_IN_SEED, "cpus", "disk"}
+#: Seconds that a guest gets to follow.
+_FOLLOW = 120.0
+
 
 class Making:
-    """The steps of one guest that is made, made anew, completed or started."""
+    """The steps of one guest that is made, made anew, changed, completed or started."""
 
-    def __init__(
-        self, hands: Hands, guest: Guest, there: ObservedGuest | None, *, fresh: bool
-    ) -> None:
+    def __init__(self, hands: Hands, change: Change) -> None:
+        assert isinstance(change.desired, Guest)
+        assert change.observed is None or isinstance(change.observed, ObservedGuest)
         self._hands = hands
         self._host = hands.host
-        self._guest = guest
-        self._fresh = fresh
-        self._old = there.record if there else None
-        self._there = there
-        self.record = self._old or record.of_guest(guest, hands.options.spec)
+        self._guest = change.desired
+        self._there = change.observed
+        self._old = self._there.record if self._there else None
+        self._causes = {each.field: each.cause for each in change.reasons}
+        self._fields = {each.field.partition(".")[0] for each in change.reasons}
+        self._waits = {
+            each.field: each.cause
+            for each in change.reasons
+            if each.effect in ("next-boot", "restart")
+        }
+        self.fresh = change.action in ("create", "replace")
+        self.running = self._there is not None and self._there.state != "stopped" and not self.fresh
+        self.restarts = self.running and hands.options.restart and change.effect == "restart"
+        self.record = self._old or record.of_guest(self._guest, hands.options.spec)
+        self._wanted = self.record.rendered
+        self._plugging = Plugging(self._host, self._guest)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the running guest's own system has something to do."""
+        if not self.running or self.restarts or self._old is None:
+            return False
+        unfinished = not self._old.finished and self._guest.spec.ready.kind != "none"
+        return unfinished or bool(self._fields & _INSIDE)
+
+    # --- the definition ---------------------------------------------------------------------
 
     def stop(self) -> None:
         assert self._there is not None
-        stays = [each for each in self._there.record.volumes if each.role == "disk"]
+        stays = self.restarts or any(e.role == "disk" for e in self._there.record.volumes)
         driver = DRIVERS[self._there.record.type]
         stop(self._host, driver, self._there.domain, GRACE if stays else 0.0)
-        if self._there.scheme != self._guest.driver.scheme:  # another hypervisor takes over
-            self._host.domains.undefine(driver, self._there.domain)
 
     def define(self, _say: Say) -> None:
         """Defines the domain; its record is the journal of all that follows."""
         files = self._hands.image_files.get(self._guest.image.identity)
         if files is not None:
             self._guest = self._guest.with_image(files)
+            self._plugging = Plugging(self._host, self._guest)
+        guest, domains = self._guest, self._host.domains
         self._check_size()
         kept = self._host.storage.record().kept
         self._check_free(kept)
-        fresh = record.of_guest(self._guest, self._hands.options.spec)
+        self._wanted = render.guest(guest, self._own_template())
+        self.record = self._new_record(kept)
+        found = domains.definition(guest.driver, guest.domain)
+        xml = render.with_record(self._merged(found), record.guest_element(self.record))
+        domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
+        if self.running:
+            domains.write_record(self.record)
+        self._forget_other_types()
+        self._note_rewritten()
+
+    def _own_template(self) -> str:
+        template = self._guest.spec.template
+        if not template:
+            return ""
+        path = Path(self._guest.source_folder, Path(template).expanduser())
+        return contents.given(path).read_text()
+
+    def _new_record(self, kept: Mapping[str, KeptDisk]) -> GuestRecord:
+        fresh = record.of_guest(self._guest, self._hands.options.spec, self._wanted)
         volumes = tuple(self._volume(each, kept) for each in fresh.volumes)
-        self.record = replace(
-            fresh,
-            volumes=(*volumes, *self._left_over(fresh)),
-            host_key=self._old.host_key if self._old else "",
+        answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)))
+        if self._old is None or self.fresh:
+            return answer
+        live = self._host.domains.live(self._guest.driver, self._guest.domain)
+        return replace(
+            answer,
+            host_key=self._old.host_key,
+            instance=self._old.instance,
+            staged={**self._old.staged, **self._waits} if self.running else {},
+            leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
         )
-        if self._there is not None and self._there.state != "stopped" and not self._fresh:
-            self._host.domains.write_record(self.record)
+
+    def _merged(self, found: str) -> str:
+        """Our XML, laid over libvirt's own where there is one: what others added stays."""
+        if not found:
+            return self._wanted
+        before = self._old.rendered if self._old else ""
+        same = self._there is not None and self._there.scheme == self._guest.driver.scheme
+        trees = [render.parse(each, "a domain") for each in (self._wanted, found)]
+        return render.written(
+            compare.merged(render.parse(before, "a domain") if before and same else None, *trees)
+        )
+
+    def _note_rewritten(self) -> None:
+        """What libvirt has otherwise right after we defined it is no drift later."""
+        found = self._host.domains.definition(self._guest.driver, self._guest.domain)
+        places = compare.differences(
+            render.parse(self._wanted, "a domain"), render.parse(found, "a domain")
+        )
+        self.record = replace(self.record, rewritten=tuple(each.path for each in places))
+
+    def _forget_other_types(self) -> None:
+        """Removes the domain of a type that the guest had before, now that the new one stands."""
+        if self._there is None:
             return
-        guest = self._guest
-        own = ""
-        if guest.spec.template:
-            own = contents.given(Path(guest.source_folder, guest.spec.template)).read_text()
-        xml = render.guest(guest, record.guest_element(self.record), own)
-        autostart = guest.spec.autostart
-        self._host.domains.define(guest.driver, _with_password(xml), autostart=autostart)
+        for scheme in {self._there.scheme, *self._there.superseded} - {self._guest.driver.scheme}:
+            driver = next(each for each in DRIVERS.values() if each.scheme == scheme)
+            self._host.domains.undefine(driver, self._guest.domain)
 
     def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
         """A new guest's volumes have no record yet: whatever has their names is another's."""
@@ -92,15 +165,33 @@ class Making:
                 cure="leave out `disk:`, or give at least the image's size",
             )
 
+    # --- volumes ----------------------------------------------------------------------------
+
     def _volume(self, new: VolumeRecord, kept: Mapping[str, KeptDisk]) -> VolumeRecord:
         """A volume's record, with what is already known of it."""
         if new.name in kept:
             return replace(new, state="made")
         for old in self._old.volumes if self._old else ():
             if old.name == new.name:
-                anew = self._fresh and new.role != "disk"
-                return replace(new, state="doomed" if anew else old.state)
+                if self._anew(new):
+                    return replace(new, state="doomed")
+                missing = old.state == "made" and self._missing(new)
+                return replace(new, state="wanted" if missing else old.state)
         return new
+
+    def _anew(self, volume: VolumeRecord) -> bool:
+        """Whether a volume that exists is made once more."""
+        if self.fresh:
+            return volume.role != "disk"
+        fields = {"seed": _IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
+        return bool(self._fields & fields.get(volume.role, set()))
+
+    def _missing(self, volume: VolumeRecord) -> bool:
+        """Whether the plan says (and somebody agreed) that a disk is gone and is made anew."""
+        disk = volume.name.removeprefix(f"{self._guest.domain}-")
+        return self._causes.get(f"disks.{disk}") == "drift" and (
+            volume.name not in self._host.storage.names()
+        )
 
     def _left_over(self, new: GuestRecord) -> Iterable[VolumeRecord]:
         """Volumes of the old guest that the new one has no use for."""
@@ -113,17 +204,19 @@ class Making:
     def make_volumes(self, say: Say) -> None:
         """Makes every volume that isn't made, and then says so in the record."""
         volumes = {each.name: each for each in self._guest.volumes}
-        doomed = [each for each in self.record.volumes if each.state == "doomed"]
-        disks.keep(self._host, self.record, [replace(v, state="made") for v in doomed if v.keep])
-        for each in doomed:
-            if not each.keep:
-                disks.delete(self._host, each)
         wanted = [
             volumes[each.name]
             for each in self.record.volumes
             if each.name in volumes and each.state != "made"
         ]
         keys = self._keys(any(each.content == "seed" for each in wanted))
+        doomed = [each for each in self.record.volumes if each.state == "doomed"]
+        held = [each for each in doomed if each.name not in volumes and self._in_use(each)]
+        doomed = [each for each in doomed if each not in held]
+        disks.keep(self._host, self.record, [replace(v, state="made") for v in doomed if v.keep])
+        for each in doomed:
+            if not each.keep:
+                disks.delete(self._host, each)
         for volume in wanted:
             say(volume.name)
             if volume.content != "log":
@@ -131,35 +224,71 @@ class Making:
         self._check_kept(volumes)
         left = tuple(each for each in self.record.volumes if each.name in volumes)
         self.record = replace(self.record, volumes=left).with_state("made")
+        self.record = replace(self.record, volumes=(*self.record.volumes, *held))
         self._host.domains.write_record(self.record)
         disks.unkeep(self._host, [each.name for each in self.record.volumes if each.keep])
+        self._grow(say)
+
+    def _in_use(self, volume: VolumeRecord) -> bool:
+        """Whether the running guest has a volume that its definition no longer has."""
+        live = self._host.domains.live(self._guest.driver, self._guest.domain)
+        return self.running and f'"{volume.key}"' in live.replace("'", '"')
+
+    def _grow(self, say: Say) -> None:
+        """Gives disks their size, but for those that the running guest grows with (plug)."""
+        blocks = [each for each in self._guest.volumes if each.role in ("root", "disk")]
+        sizes = self._host.storage.sizes([each.name for each in blocks])
+        for volume in blocks:
+            field = "disk" if volume.role == "root" else f"disks.{volume.label}.size"
+            live = self.running and self._guest.driver.effect(field) == "live"
+            if not live and sizes.get(volume.name, volume.size) < volume.size:
+                say(volume.name)
+                self._host.storage.grow(volume.name, volume.size)
 
     def _check_kept(self, volumes: Mapping[str, Volume]) -> None:
-        for each in self.record.volumes:
-            size = self._host.storage.capacity(each.name) if each.keep else None
-            if size is not None and size != volumes[each.name].size:
+        kept = [each.name for each in self.record.volumes if each.keep]
+        for name, size in self._host.storage.sizes(kept).items():
+            if size > volumes[name].size:
                 raise VirtkitError(
-                    f"kept disk {each.name} has another size than the spec says",
-                    why=f"it has {size} bytes, the spec says {volumes[each.name].size}",
+                    f"kept disk {name} is larger than the spec says, and is never shrunk",
+                    why=f"it has {size} bytes, the spec says {volumes[name].size}",
                     cure="give it its size in the spec, or remove it: virtkit down --volumes",
                 )
 
-    def _keys(self, new: bool) -> seed.Keys | None:
-        """Who may log in, and a host key for a seed that is about to be made."""
-        if not new:
+    def _keys(self, wanted: bool) -> seed.Keys | None:
+        """Who may log in, and the host key, for a seed that is about to be made.
+
+        A guest that lives on keeps its instance and its host key.
+        """
+        if not wanted:
             return None
+        held = None if self.fresh else self._held()
+        if held is not None:
+            given = self._guest.spec.ssh_keys is not None
+            authorized = reach.authorized_keys(self._guest) if given else held.authorized
+            return replace(held, authorized=authorized)
         authorized = reach.authorized_keys(self._guest)
+        if self._old is not None and self._old.finished and not self.fresh:
+            return seed.Keys(authorized, "", self._old.host_key)
         private, public = reach.new_host_key()
-        self.record = replace(self.record, host_key=public)
+        self.record = replace(self.record, host_key=public, instance=str(uuid.uuid4()))
         self._host.domains.write_record(self.record)
         return seed.Keys(authorized, private, public)
+
+    def _held(self) -> seed.Keys | None:
+        """The keys in the seed that the guest has; None where it can't be read."""
+        volume = self._guest.volume("seed")
+        data = self._host.storage.read(volume.name) if volume else b""
+        readers = {"iso9660": contents.read_iso9660, "ext4": contents.read_ext4_seed}
+        files = readers[self._guest.driver.seed](data) if data and self.record.instance else {}
+        return seed.held(files)
 
     def _make(self, volume: Volume, keys: seed.Keys | None) -> None:
         storage = self._host.storage
         storage.delete(volume.name)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":
             assert keys is not None
-            files = seed.documents(self._guest, keys, str(uuid.uuid4()))
+            files = seed.documents(self._guest, keys, self.record.instance)
             builders = {"iso9660": contents.iso9660, "ext4": contents.ext4_seed}
             data = builders[self._guest.driver.seed](files)
             storage.create(render.guest_volume(replace(volume, size=len(data))))
@@ -175,6 +304,38 @@ class Making:
                 with contents.ext4(volume.size, volume.label) as image:
                     storage.upload(volume.name, image)
 
+    # --- the running guest ------------------------------------------------------------------
+
+    def unplug(self, say: Say) -> None:
+        """Takes from the running guest what it is no longer to have; it unmounts disks first."""
+        if any("/disk[" in each for each in self.record.leaving):
+            self.follow(say)
+        self._plugging.unplug(self.record, say)
+
+    def plug(self, say: Say) -> None:
+        self._plugging.plug(self._wanted, say)
+
+    def follow(self, _say: Say) -> None:
+        """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""
+        held = self._held()
+        authorized = held.authorized if held else reach.authorized_keys(self._guest)
+        script = seed.update(self._guest, authorized)
+        folder = Path(self._guest.source_folder)
+        try:
+            ran = reach.run(self._host, self.record, folder, ["sh", "-c", script], _FOLLOW)
+            why = ran.err.decode("utf-8", "replace").strip() if ran.code != 0 else ""
+        except Unreachable as error:
+            # nobody expects anything of this guest
+            why = str(error) if self._guest.spec.ready.kind != "none" else ""
+        if why:
+            raise VirtkitError(
+                f"guest {self._guest.name} did not follow the change",
+                why=why,
+                cure="see `virtkit logs`; end what holds the disk or the card in the guest, then "
+                "run again",
+                where=f"{self._host.name} guest/{self._guest.name}",
+            )
+
     def start(self) -> None:
         self._host.domains.start(self._guest.driver, self._guest.domain)
 
@@ -182,14 +343,19 @@ class Making:
         reach.wait_ready(self._host, self.record, Path(self._guest.source_folder), say)
 
     def finish(self) -> None:
-        if not self.record.finished:
-            self.record = replace(self.record, finished=True)
-            self._host.domains.write_record(self.record)
+        """Says in the record that all is done, and what still waits for a restart."""
+        new = replace(self.record, finished=True)
+        if not self.running or self.restarts:
+            new = replace(new, staged={}, leaving=())
+        if new != self._old:
+            self.record = new
+            self._host.domains.write_record(new)
 
 
 def _with_password(xml: str) -> str:
-    """Gives VNC a password that only libvirt's secure XML tells."""
+    """Gives VNC a password that only libvirt's secure XML tells, where it has none yet."""
     root = render.parse(xml, "a domain")
     for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
-        graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
-    return etree.tostring(root, encoding="unicode")
+        if not graphics.get("passwd"):
+            graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
+    return render.written(root)

@@ -71,21 +71,22 @@ def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]
     if change.action == "delete":
         assert isinstance(there, ObservedNetwork)
         prefix = f"{there.record.environment}-"
-        # its guests are removed, or defined anew without it
+        # its guests are removed, or go on without it
         names = [name.removeprefix(prefix) for name in there.users]
-        guests = tuple((f"guest/{n}", step) for n in names for step in ("undefine", "define"))
+        last = ("undefine", "define", "unplug")
+        guests = tuple((f"guest/{name}", each) for name in names for each in last)
         yield replace(step("delete", lambda: networks.delete(there.name)), after=guests)
         return
     assert isinstance(wanted, Network)
-    new = record.of_network(wanted, hands.options.spec)
+    xml = render.network(wanted)
+    new = record.of_network(wanted, hands.options.spec, xml)
     if change.action == "update":
         assert isinstance(there, ObservedNetwork)
-        yield step("update", lambda: networks.reserve(wanted, there.record, new))
+        yield step("update", lambda: networks.update(there, new))
     elif change.action in ("create", "replace"):
         if change.action == "replace":
             yield step("remove", lambda: networks.delete(wanted.libvirt_name))
-        xml = render.network(wanted, record.network_element(new))
-        yield step("define", lambda: networks.define(xml), "remove")
+        yield step("define", lambda: networks.define(new), "remove")
     yield step("start", lambda: networks.start(wanted.libvirt_name), "define", "update")
 
 
@@ -96,18 +97,14 @@ def _guest(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Step]:
     if change.action == "delete":
         assert isinstance(change.observed, ObservedGuest)
         return _removed(change, change.observed, hands)
-    assert isinstance(change.desired, Guest)
-    there = change.observed
-    assert there is None or isinstance(there, ObservedGuest)
-    if change.action == "update" and there is not None and there.record.finished:
-        return _touched(change, change.desired, there, hands)
-    return _brought_up(change, change.desired, there, hands, awaited)
+    if change.action == "update" and _in_record_only(change):
+        return _touched(change, hands)
+    return _brought_up(change, hands, awaited)
 
 
-def _brought_up(
-    change: Change, guest: Guest, there: ObservedGuest | None, hands: Hands, awaited: set[str]
-) -> Iterable[Step]:
-    work = Making(hands, guest, there, fresh=change.action == "replace")
+def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Step]:
+    guest, work = change.desired, Making(hands, change)
+    assert isinstance(guest, Guest)
 
     def step(name: str, run: Callable[[Say], None], after: Iterable[Key], **rest: Any) -> Step:
         return Step(change.object, name, change.host, run, tuple(after), **rest)
@@ -121,22 +118,51 @@ def _brought_up(
         for name in ("start", "update")
     ]
     image = (f"image/{guest.image.name}", "make")
+    plugs = work.running and not work.restarts and change.action == "update"
     if change.action == "replace":
         yield step("stop", lambda _: work.stop(), [])
     if change.action != "start":
         yield step("define", work.define, [("pool", "ensure"), image, *networks, *own("stop")])
-        yield step("volumes", work.make_volumes, own("define"))
+        if work.restarts:
+            yield step("stop", lambda _: work.stop(), own("define"))
+        if plugs:
+            yield step("unplug", work.unplug, own("define"))
+        yield step("volumes", work.make_volumes, own("define", "stop", "unplug"))
+        if plugs:
+            yield step("plug", work.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
-    yield step("start", lambda _: work.start(), [*networks, *own("volumes"), *dependencies])
-    waited = hands.options.wait or guest.name in awaited
+    starts = not plugs or not _runs(change)
+    waited = starts and (hands.options.wait or guest.name in awaited)
+    if starts:
+        after = [*networks, *own("volumes", "plug"), *dependencies]
+        yield step("start", lambda _: work.start(), after)
     if waited:
         yield step("ready", work.wait_ready, own("start"), waits=True)
-    yield step("finish", lambda _: work.finish(), own("ready" if waited else "start"))
+    if work.follows:
+        yield step("follow", work.follow, own("plug", "start", "ready"), waits=True)
+    yield step("finish", lambda _: work.finish(), own("plug", "start", "ready", "follow"))
 
 
-def _touched(change: Change, guest: Guest, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
+def _runs(change: Change) -> bool:
+    """Whether a guest runs and was ready once."""
+    there = change.observed
+    assert there is None or isinstance(there, ObservedGuest)
+    return there is not None and there.state == "running" and there.record.finished
+
+
+def _in_record_only(change: Change) -> bool:
+    """Whether nothing differs but what the record holds, or libvirt's flag for autostart."""
+    return all(
+        each.field == "autostart" or (each.effect == "none" and each.cause == "spec")
+        for each in change.reasons
+    )
+
+
+def _touched(change: Change, hands: Hands) -> Iterable[Step]:
     """What changes in the record and in libvirt's flags only."""
-
+    guest, there = change.desired, change.observed
+    assert isinstance(guest, Guest)
+    assert isinstance(there, ObservedGuest)
     new = replace(there.record, asked=guest.asked, spec=hands.options.spec)
 
     def update(_say: Say) -> None:
@@ -146,8 +172,8 @@ def _touched(change: Change, guest: Guest, there: ObservedGuest, hands: Hands) -
 
     yield Step(change.object, "update", change.host, update)
     if there.state != "running":
-        there = replace(there, record=new)
-        yield from _brought_up(replace(change, action="start"), guest, there, hands, set())
+        started = replace(change, action="start", observed=replace(there, record=new))
+        yield from _brought_up(started, hands, set())
 
 
 def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
@@ -171,6 +197,9 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
                 disks.delete(host, each)
 
     def undefine(_say: Say) -> None:
+        for other in DRIVERS.values():  # what a change of type left, when it was interrupted
+            if other.scheme in there.superseded:
+                host.domains.undefine(other, there.domain)
         host.domains.undefine(driver, there.domain)
 
     yield Step(change.object, "stop", change.host, stopped)

@@ -156,13 +156,16 @@ def up(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Wait only for what others are after.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
+    ] = False,
     parallel: Parallel = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Make it so: create, change, start, and wait until ready."""
     found, guests = _spec(spec, file)
-    made = api.plan(found, guests, say=output.say)
+    made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
         output.plan(made)
     if made.asks and not yes and not json and sys.stdin.isatty() and sys.stderr.isatty():
@@ -170,7 +173,15 @@ def up(
     if not made.changes and not json:
         return
     with progress.shown(output.err, f"{made.environment}: up") as tell:
-        report = api.apply(found, made, consent=yes, wait=not no_wait, parallel=parallel, tell=tell)
+        report = api.apply(
+            found,
+            made,
+            consent=yes,
+            wait=not no_wait,
+            restart=restart,
+            parallel=parallel,
+            tell=tell,
+        )
     _reported(report, "up", json)
 
 

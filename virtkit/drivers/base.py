@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from virtkit.drivers.effects import COMMON, Effect, key
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before the plug is pulled.
@@ -46,6 +47,7 @@ class Driver:
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
         freezer: pausing it needs the cgroup freezer, version 1.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
+        effects: what a change of a field costs (drivers/effects.py).
         lacks: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
         confined: what keeps its guests off the host, as XPaths in the domain XML: a template of
@@ -74,6 +76,7 @@ class Driver:
     restart: Literal["reset", "cycle"]
     freezer: bool = False
     undefine: tuple[str, ...] = ()
+    effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)
     lacks: Mapping[str, str] = field(default_factory=dict)
     confined: tuple[str, ...] = ()
     needs_built_image: bool = False
@@ -86,6 +89,11 @@ class Driver:
     patience: float = 1.0
     caveats: tuple[str, ...] = ()
     check: Callable[[HostFacts], list[Reason]]
+
+    def effect(self, field: str, *, less: bool = False) -> Effect:
+        """What a change of a reason's ``field`` costs a running guest."""
+        down = self.effects.get(f"{key(field)}.less") if less else None
+        return down or self.effects.get(key(field), "restart")
 
 
 def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Reason]]:

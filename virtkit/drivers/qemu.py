@@ -1,6 +1,7 @@
 """Full virtualization by emulation (hosted model): QEMU without hardware support."""
 
 from virtkit.drivers.base import Driver, connected
+from virtkit.drivers.effects import COMMON
 
 QEMU = Driver(
     word="qemu",
@@ -20,6 +21,15 @@ QEMU = Driver(
         "VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA",
         "VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA",
     ),
+    effects={
+        **COMMON,
+        "cpus": "live",
+        "cpus.less": "restart",
+        "disk": "live",
+        "disks": "live",
+        "disks.size": "live",
+        "disks.mount": "live",
+    },
     lacks={"privileged": "a virtual machine has its own kernel; only containers have this"},
     # the oldest model that distributions of today start on (x86-64-v2); `maximum` has AVX, and
     # emulating that costs a boot nearly half its time

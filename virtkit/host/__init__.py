@@ -81,6 +81,13 @@ class Host:
             domains=domains,
             strangers=strangers,
             volumes=self.storage.names(),
+            active=self.storage.active(),
+            sizes=self.storage.sizes(
+                volume.name
+                for guest in guests.values()
+                for volume in guest.record.volumes
+                if volume.state == "made" and volume.role in ("root", "disk")
+            ),
             pool=self.storage.record(),
         )
 

@@ -49,6 +49,24 @@ class Domains:
             domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(autostart))
 
+    def definition(self, driver: Driver, name: str) -> str:
+        """The domain's XML of the next boot with its secrets; empty where there is none."""
+        with told("read", f"domain {name}", where=self._connections.host):
+            try:
+                domain = self._connections.get(driver.scheme).lookupByName(name)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return ""
+                raise
+            flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+            return str(domain.XMLDesc(flags))
+
+    def live(self, driver: Driver, name: str) -> str:
+        """The running domain's XML; empty where it doesn't run."""
+        domain = self._domain(driver, name)
+        with told("read", f"domain {name}", where=self._connections.host):
+            return str(domain.XMLDesc(0)) if domain.isActive() else ""
+
     def write_record(self, record: GuestRecord) -> None:
         """Replaces our element in a domain's metadata, live and for the next boot."""
         domain = self._domain(DRIVERS[record.type], record.domain)
@@ -134,6 +152,40 @@ class Domains:
                     return False
                 time.sleep(0.2)
         return True
+
+    # --- changes of a running domain ------------------------------------------------------
+
+    def plug(self, driver: Driver, name: str, device: str) -> None:
+        """Gives a running domain a device; its definition is not touched."""
+        domain = self._domain(driver, name)
+        with told("plug", f"a device of domain {name}", where=self._connections.host):
+            domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def unplug(self, driver: Driver, name: str, device: str) -> None:
+        """Takes a device from a running domain; the guest has to let go of it, so look again."""
+        domain = self._domain(driver, name)
+        with told("unplug", f"a device of domain {name}", where=self._connections.host):
+            domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def set_memory(self, driver: Driver, name: str, size: int) -> None:
+        """Gives a running domain ``size`` bytes of the memory that it may have."""
+        domain = self._domain(driver, name)
+        with told("set the memory of", f"domain {name}", where=self._connections.host):
+            domain.setMemoryFlags(size // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def set_cpus(self, driver: Driver, name: str, count: int) -> None:
+        """Gives a running domain ``count`` of the virtual CPUs that it may have."""
+        domain = self._domain(driver, name)
+        with told("set the CPUs of", f"domain {name}", where=self._connections.host):
+            domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def grow_disk(self, driver: Driver, name: str, target: str, size: int) -> None:
+        """Grows a disk of a running domain, and its volume, to ``size`` bytes."""
+        domain = self._domain(driver, name)
+        with told("grow", f"disk {target} of domain {name}", where=self._connections.host):
+            domain.blockResize(target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    # --- the end --------------------------------------------------------------------------
 
     def undefine(self, driver: Driver, name: str) -> None:
         """Removes the definition with all that libvirt keeps beside it (NVRAM, saved memory)."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import libvirt
 from lxml import etree
 
-from virtkit import render
+from virtkit import compare, render
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
-from virtkit.record import NAMESPACE, NetworkRecord, network_element
-from virtkit.resources import HostNames, Network, Reservation, host_names
+from virtkit.observed import ObservedNetwork
+from virtkit.record import NetworkRecord, network_element
 
 
 class Networks:
@@ -25,15 +26,27 @@ class Networks:
         with told("find", f"network {name}", where=self._connections.host):
             return self._connections.any().networkLookupByName(name)
 
-    def define(self, xml: str) -> None:
-        """Defines a network; libvirt checks the XML against its schema first.
+    def define(self, record: NetworkRecord) -> None:
+        """Defines a network as its record says; libvirt checks the XML against its schema first.
 
         One at a time: of two at once, libvirt gives both the same bridge.
         """
+        xml = render.with_record(record.rendered, network_element(record))
         with self._defining, told("define", "the network", where=self._connections.host):
             connection = self._connections.any()
             network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
             network.setAutostart(1)
+            self._note_rewritten(network, record)
+
+    def _note_rewritten(self, network: libvirt.virNetwork, record: NetworkRecord) -> None:
+        """What libvirt has otherwise right after we defined it is no drift later."""
+        found = inactive(network)
+        places = compare.differences(render.parse(record.rendered, "a network"), found)
+        paths = tuple(each.path for each in places)
+        if paths != record.rewritten:
+            element = network_element(replace(record, rewritten=paths))
+            xml = render.with_record(render.written(found), element)
+            self._connections.any().networkDefineXML(xml)
 
     def start(self, name: str) -> None:
         network = self._network(name)
@@ -49,47 +62,50 @@ class Networks:
                 network.destroy()
             network.undefine()
 
-    def reserve(self, wanted: Network, old: NetworkRecord, new: NetworkRecord) -> None:
-        """Brings reservations and DNS names up to date while guests use the network."""
-        network = self._network(wanted.libvirt_name)
-        before = {each.mac: each for each in old.reservations}
-        after = {each.mac: each for each in new.reservations}
-        with told("update", f"network {wanted.name}", where=self._connections.host):
-            for mac, each in before.items():
-                if after.get(mac) != each:
-                    self._forget(network, each, wanted.domain)
-            for mac, each in after.items():
-                if before.get(mac) != each:
-                    self._announce(network, each, wanted.domain)
-            self._write_record(network, new)
+    def update(self, there: ObservedNetwork, new: NetworkRecord) -> None:
+        """Brings a network up to date: its hosts while it is active, the rest in its definition.
 
-    def _announce(self, network: libvirt.virNetwork, each: Reservation, domain: str) -> None:
-        if each.dhcp:
-            _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, _lease(each))
-        for names in host_names(each, domain):
-            _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, _names(names))
+        What others added stays. A network that nobody uses is restarted where it lacks the rest.
+        """
+        network = self._network(there.name)
+        wanted = render.parse(new.rendered, there.name)
+        before = render.parse(there.record.rendered or new.rendered, there.name)
+        with told("update", f"network {there.name}", where=self._connections.host):
+            if network.isActive():
+                live = render.parse(network.XMLDesc(0), there.name)
+                self._update_hosts(network, before, wanted, live)
+            merged = compare.merged(before, wanted, inactive(network))
+            xml = render.with_record(render.written(merged), network_element(new))
+            changed = self._connections.any().networkDefineXMLFlags(
+                xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
+            )
+            self._note_rewritten(changed, new)
+            if network.isActive() and not there.users:
+                live = render.parse(network.XMLDesc(0), there.name)
+                if compare.differences(wanted, live):
+                    network.destroy()
 
-    def _forget(self, network: libvirt.virNetwork, each: Reservation, domain: str) -> None:
-        delete = libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE
-        if each.dhcp:
-            _update(network, delete, _lease(each), missing_ok=True)
-        for names in host_names(each, domain):
-            _update(network, delete, _names(names), missing_ok=True)
-
-    def _write_record(self, network: libvirt.virNetwork, record: NetworkRecord) -> None:
-        """Puts our element into libvirt's own inactive XML; what others added stays."""
-        root = inactive(network)
-        element = root.find(f"./metadata/{{{NAMESPACE}}}network")
-        new = etree.fromstring(network_element(record))
-        metadata = root.find("metadata")
-        if metadata is None:
-            metadata = etree.Element("metadata")
-            root.insert(2, metadata)
-        if element is None:
-            metadata.append(new)
-        else:
-            metadata.replace(element, new)
-        self._connections.any().networkDefineXML(etree.tostring(root, encoding="unicode"))
+    def _update_hosts(
+        self,
+        network: libvirt.virNetwork,
+        before: etree._Element,
+        wanted: etree._Element,
+        live: etree._Element,
+    ) -> None:
+        """Reservations and DNS names of an active network: what is no longer wanted goes first,
+        since an address can be reserved once only."""
+        hosts = [each for each in wanted.iter("host") if each.getparent() is not None]
+        texts = {_canonical(each) for each in hosts}
+        known = {_canonical(each) for each in before.iter("host")}
+        macs = {each.get("mac") for each in hosts if each.get("mac")}
+        there = {_canonical(each) for each in live.iter("host")}
+        for each in live.iter("host"):
+            text = _canonical(each)
+            if text not in texts and (text in known or each.get("mac") in macs):
+                _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, each)
+        for each in hosts:
+            if _canonical(each) not in there:
+                _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, each)
 
 
 def inactive(network: libvirt.virNetwork) -> etree._Element:
@@ -103,34 +119,16 @@ def inactive(network: libvirt.virNetwork) -> etree._Element:
     return render.parse(xml, f"network {network.name()}")
 
 
-def _lease(each: Reservation) -> etree._Element:
-    return etree.Element("host", mac=each.mac, name=each.name, ip=each.ip)
+def _canonical(host: etree._Element) -> str:
+    """A reservation or DNS entry as text that is the same for the same entry."""
+    names = sorted(each.text or "" for each in host.iter("hostname"))
+    return f"{sorted(host.attrib.items())} {names}".lower()
 
 
-def _names(entry: HostNames) -> etree._Element:
-    element = etree.Element("host", ip=entry.ip)
-    for name in entry.names:
-        etree.SubElement(element, "hostname").text = name
-    return element
-
-
-def _update(
-    network: libvirt.virNetwork,
-    command: int,
-    element: etree._Element,
-    *,
-    missing_ok: bool = False,
-) -> None:
-    leased = element.get("mac") is not None
+def _update(network: libvirt.virNetwork, command: int, element: etree._Element) -> None:
+    """Changes one host of the active network; its definition is not touched."""
     section = libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST
-    if not leased:
+    if element.get("mac") is None:
         section = libvirt.VIR_NETWORK_SECTION_DNS_HOST
-    flags = libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG
-    if network.isActive():
-        flags |= libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE
-    try:
-        network.update(command, section, -1, etree.tostring(element, encoding="unicode"), flags)
-    except libvirt.libvirtError as error:
-        # an entry that somebody removed by hand, or that an interrupted run had removed already
-        if not (missing_ok and error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID):
-            raise
+    text = etree.tostring(element, encoding="unicode")
+    network.update(command, section, -1, text, libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE)

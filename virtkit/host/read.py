@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -92,17 +93,30 @@ def guests(
                 if found is None:
                     strangers.add((scheme, domain.name()))
                 else:
-                    ours[found.domain] = found
+                    ours[found.domain] = _newer(found, ours.get(found.domain))
     return ours, frozenset(strangers), users
+
+
+def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
+    """The guest of two domains with its record: a change of type was interrupted, and the
+    unfinished one is what it is to be."""
+    if other is None:
+        return one
+    new, old = (other, one) if one.record.finished else (one, other)
+    return replace(new, superseded=(old.scheme,))
 
 
 def _guest(
     domain: libvirt.virDomain, scheme: str, users: dict[str, set[str]]
 ) -> ObservedGuest | None:
     try:
-        root = render.parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), "a domain")
-        for source in root.iterfind("./devices/interface/source[@network]"):
-            users.setdefault(source.get("network", ""), set()).add(domain.name())
+        inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        state = state_of(domain)
+        live = domain.XMLDesc(0) if state != "stopped" else ""
+        root = render.parse(inactive, "a domain")
+        for tree in [root, render.parse(live, "a domain")] if live else [root]:
+            for source in tree.iterfind("./devices/interface/source[@network]"):
+                users.setdefault(source.get("network", ""), set()).add(domain.name())
         found = record.read_guest(root)
         if found is None or found.domain != domain.name():  # a copy of ours is no guest of ours
             return None
@@ -111,8 +125,10 @@ def _guest(
             domain=domain.name(),
             uuid=domain.UUIDString(),
             scheme=scheme,
-            state=state_of(domain),
+            state=state,
             autostart=bool(domain.autostart()),
+            inactive=inactive,
+            live=live,
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:  # gone since it was listed
@@ -129,16 +145,20 @@ def networks(
     with told("read", "the networks", where=connections.host):
         for network in connections.any().listAllNetworks():
             name = network.name()
-            found = record.read_network(inactive(network))
+            definition = inactive(network)
+            found = record.read_network(definition)
             if found is None or f"{found.environment}-{found.network}" != name:
                 strangers.add(name)
                 continue
+            active = bool(network.isActive())
             ours[name] = ObservedNetwork(
                 record=found,
                 name=name,
                 uuid=network.UUIDString(),
-                active=bool(network.isActive()),
+                active=active,
                 autostart=bool(network.autostart()),
                 users=tuple(sorted(users.get(name, ()))),
+                inactive=render.written(definition),
+                live=network.XMLDesc(0) if active else "",
             )
     return ours, frozenset(strangers)

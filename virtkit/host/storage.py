@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,12 @@ class Storage:
                 if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
                     raise
 
+    def active(self) -> bool:
+        """Whether the pool is there and active."""
+        with told("read", f"pool {self._name}", where=self._connections.host):
+            pool = self._pool()
+            return pool is not None and bool(pool.isActive())
+
     def names(self) -> frozenset[str]:
         """The names of all volumes; none where the pool is not active."""
         with told("read", f"pool {self._name}", where=self._connections.host):
@@ -123,11 +129,21 @@ class Storage:
             volume.delete(0)
             return True
 
-    def capacity(self, name: str) -> int | None:
-        """A volume's size in bytes; None where there is no such volume."""
-        with told("read", f"volume {name}", where=self._connections.host):
-            volume = self._find(name)
-            return int(volume.info()[1]) if volume else None
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """The sizes of those volumes that there are, in bytes."""
+        with told("read", f"pool {self._name}", where=self._connections.host):
+            pool = self._pool()
+            if pool is None or not pool.isActive():
+                return {}
+            found = {each.name(): each for each in pool.listAllVolumes()}
+            return {name: int(found[name].info()[1]) for name in names if name in found}
+
+    def grow(self, name: str, size: int) -> None:
+        """Gives a volume that no running guest has ``size`` bytes; it is never shrunk."""
+        with told("grow", f"volume {name}", where=self._connections.host):
+            volume = self._existing().storageVolLookupByName(name)
+            if int(volume.info()[1]) < size:
+                volume.resize(size, 0)
 
     def _find(self, name: str) -> libvirt.virStorageVol | None:
         try:

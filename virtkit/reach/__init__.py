@@ -1,6 +1,6 @@
 """How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
 
-from virtkit.reach.commands import attached, by_agent, log
+from virtkit.reach.commands import attached, by_agent, log, run
 from virtkit.reach.keys import authorized_keys, forget, key_files, new_host_key
 from virtkit.reach.logins import (
     Login,
@@ -26,6 +26,7 @@ __all__ = [
     "log",
     "login",
     "new_host_key",
+    "run",
     "scp_command",
     "ssh_command",
     "wait_ready",

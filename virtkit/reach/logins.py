@@ -55,10 +55,9 @@ def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
 
     The spec's and the reserved ones are known; else leases, the agent and ARP are asked.
     """
-    known = [each for each in (*record.addresses, *record.addresses6) if each]
-    if known:
-        return known, []
-    if not record.networks:
+    if record.addresses:
+        return record.addresses, []
+    if not record.links:
         return [], ["it has no network"]
     return host.domains.addresses(DRIVERS[record.type], record.domain)
 

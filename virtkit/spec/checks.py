@@ -37,6 +37,7 @@ def check(reading: Reading, faults: Faults) -> None:
         _image(entry, reading, faults)
         _driver(entry, reading, faults)
         _disks(entry, faults)
+        _most(entry, faults)
         _links(entry, reading, faults)
     _addresses(reading, faults)
     _macs(reading, faults)
@@ -126,6 +127,19 @@ def _disks(entry: Entry, faults: Faults) -> None:
                 )
                 faults.at(entry.node, ("disks", index, key), wrong)
             seen.add(value)
+
+
+def _most(entry: Entry, faults: Faults) -> None:
+    """A guest that begins with more than it may grow to."""
+    for key in ("cpus", "memory"):
+        most, own = getattr(entry.keys.max, key), getattr(entry.keys, key)
+        if most is not None and most < own:
+            wrong = Wrong(
+                f"max.{key} is below the guest's {key}",
+                why="`max` says how far the guest may grow while it runs",
+                cure=f"raise it to `{key}` at least, or take it out",
+            )
+            faults.at(entry.node, ("max", key), wrong)
 
 
 def _links(entry: Entry, reading: Reading, faults: Faults) -> None:

@@ -451,6 +451,15 @@ class Kernel(Model):
     cmdline: Line | None = Field(default=None, description="The kernel's command line.")
 
 
+class Most(Model):
+    """How far a running guest may grow."""
+
+    cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] | None = Field(
+        default=None, description="Virtual CPUs; left out, what it has."
+    )
+    memory: Memory | None = Field(default=None, description="Memory; left out, what it has.")
+
+
 class GuestKeys(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
@@ -463,6 +472,9 @@ class GuestKeys(Model):
         default=1, description="Virtual CPUs."
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
+    max: Most = Field(
+        default=Most(), description="How far it may grow while it runs; left out, what it has."
+    )
     disk: DiskSize | None = Field(
         default=None, description="The root disk, grown from the image; never shrunk."
     )
@@ -542,6 +554,16 @@ class Guest(GuestKeys):
     def links(self) -> tuple[Link, ...]:
         """Its network cards, the one on the network ``default`` included."""
         return (Link(name=DEFAULT_NETWORK),) if self.networks is None else self.networks
+
+    @property
+    def most_cpus(self) -> int:
+        """Virtual CPUs that it can be given while it runs."""
+        return self.max.cpus or self.cpus
+
+    @property
+    def most_memory(self) -> int:
+        """Bytes of memory that it can be given while it runs."""
+        return self.max.memory or self.memory
 
     @property
     def asked(self) -> dict[str, Any]:

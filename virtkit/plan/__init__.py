@@ -1,0 +1,25 @@
+"""Desired against observed: what has to change, why, and what each change costs.
+
+Pure. Records are compared with records; libvirt's XML only by what we rendered (compare.py).
+"""
+
+from virtkit.drivers.effects import Effect
+from virtkit.plan.changes import Action, Cause, Change, Plan, Reason
+from virtkit.plan.documents import leaving
+from virtkit.plan.select import select, with_after
+from virtkit.plan.whole import diff, down, needs_consent
+
+__all__ = [
+    "Action",
+    "Cause",
+    "Change",
+    "Effect",
+    "Plan",
+    "Reason",
+    "diff",
+    "down",
+    "leaving",
+    "needs_consent",
+    "select",
+    "with_after",
+]

@@ -1,0 +1,97 @@
+"""What a plan is made of: changes, the reasons for each, and what they cost.
+
+Holds data only. Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from virtkit.drivers.effects import Effect
+from virtkit.observed import ObservedGuest, ObservedNetwork
+from virtkit.resources import Desired, Guest, ImageRef, Network
+
+Action = Literal["create", "update", "replace", "start", "stop", "delete"]
+Cause = Literal["spec", "drift", "unfinished", "upgrade"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One field that differs, and what it costs to change it."""
+
+    field: str
+    before: Any
+    after: Any
+    cause: Cause = "spec"
+    effect: Effect = "none"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "field": self.field,
+            "from": self.before,
+            "to": self.after,
+            "cause": self.cause,
+            "effect": self.effect,
+        }
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry of a plan.
+
+    Attributes:
+        object: ``guest/NAME``, ``network/NAME`` or ``image/NAME``.
+        lost: what is gone after it; not empty means that it needs consent.
+        desired: the object as it should be, for whoever applies the change.
+        observed: the object as it stands.
+    """
+
+    object: str
+    host: str
+    action: Action
+    effect: Effect = "none"
+    reasons: tuple[Reason, ...] = ()
+    lost: str = ""
+    desired: Guest | Network | ImageRef | None = None
+    observed: ObservedGuest | ObservedNetwork | None = None
+
+    @property
+    def name(self) -> str:
+        return self.object.partition("/")[2]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry as it stands in the JSON output."""
+        return {
+            "object": self.object,
+            "host": self.host,
+            "action": self.action,
+            "effect": self.effect,
+            "reasons": [reason.as_dict() for reason in self.reasons],
+            **({"lost": self.lost} if self.lost else {}),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The difference between a spec and libvirt. ``notes`` are for people."""
+
+    environment: str
+    changes: tuple[Change, ...] = ()
+    pending: tuple[Change, ...] = ()
+    notes: tuple[str, ...] = ()
+    desired: Desired | None = field(default=None, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of ``plan --json``."""
+        return {
+            "environment": self.environment,
+            "changes": [change.as_dict() for change in self.changes],
+            "pending": [change.as_dict() for change in self.pending],
+            "notes": list(self.notes),
+        }
+
+    @property
+    def asks(self) -> tuple[Change, ...]:
+        """The changes that need consent."""
+        return tuple(change for change in self.changes if change.lost)

@@ -1,0 +1,261 @@
+"""One guest as it should be against the guest as it is: what changes, what waits, what is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from virtkit.drivers.effects import Effect, worst
+from virtkit.errors import RequestError
+from virtkit.observed import Observed, ObservedGuest
+from virtkit.plan.changes import Change, Reason
+from virtkit.plan.documents import Documents, Place
+from virtkit.plan.wishes import wishes
+from virtkit.resources import Guest, Volume
+
+#: Fields whose value is a number of bytes or pieces in the XML's text.
+_NUMBERS = {"memory", "cpus", "max"}
+
+
+@dataclass
+class Compared:
+    """What came of comparing one guest."""
+
+    change: Change | None = None
+    pending: Change | None = None
+    errors: list[RequestError] = field(default_factory=list)
+
+
+def compared(
+    guest: Guest, there: ObservedGuest, observed: Observed, *, spec: str, wanted: str
+) -> Compared:
+    """The change that makes ``there`` into ``guest``, and what waits for a restart.
+
+    Args:
+        spec: the spec's path.
+        wanted: the guest's XML as virtkit renders it now.
+    """
+    return _Comparison(guest, there, observed, spec, wanted).run()
+
+
+class _Comparison:
+    def __init__(
+        self, guest: Guest, there: ObservedGuest, observed: Observed, spec: str, wanted: str
+    ) -> None:
+        self._guest = guest
+        self._there = there
+        self._observed = observed
+        self._spec = spec
+        self._documents = Documents(guest, there, wanted)
+        self._made = {v.name: v for v in there.record.volumes if v.state == "made"}
+        self._lost: list[str] = []
+        self._errors: list[RequestError] = []
+
+    def run(self) -> Compared:
+        base = Change(
+            f"guest/{self._guest.name}",
+            self._guest.host,
+            "update",
+            desired=self._guest,
+            observed=self._there,
+        )
+        wished = list(self._wished())
+        if any(each.effect == "recreate" for each in wished):
+            return Compared(self._replaced(base, wished), errors=self._errors)
+        reasons = _unique([*wished, *self._volumes(wished), *self._drift(wished)])
+        reasons += self._now(reasons)
+        pending = self._waiting(reasons)
+        answer = Compared(errors=self._errors)
+        if not self._there.record.finished:
+            reasons.append(Reason("finished", False, True, "unfinished", "live"))
+        if reasons:
+            effect = worst(each.effect for each in reasons)
+            lost = ", ".join(self._lost)
+            answer.change = replace(base, effect=effect, reasons=tuple(reasons), lost=lost)
+        elif self._there.state != "running":
+            reason = Reason("state", self._there.state, "running", "drift", "live")
+            answer.change = replace(base, action="start", reasons=(reason,))
+        if pending:
+            effect = worst(each.effect for each in pending)
+            answer.pending = replace(base, effect=effect, reasons=tuple(pending))
+        return answer
+
+    # --- the spec ---------------------------------------------------------------------------
+
+    def _wished(self) -> Iterable[Reason]:
+        """What the spec asks otherwise than it did."""
+        record, guest = self._there.record, self._guest
+        for name, old, new in wishes(record.asked, guest.asked):
+            if name == "image" or (name == "type" and record.type == guest.driver.word):
+                continue
+            yield Reason(name, old, new, effect=self._effect(name, old, new))
+            self._takes_disk(name, old, new)
+        if record.image_identity != guest.image.identity:
+            after = guest.asked.get("image") or guest.image.name
+            yield Reason("image", record.asked.get("image"), after, effect="recreate")
+
+    def _takes_disk(self, name: str, old: Any, new: Any) -> None:
+        """Tells of a disk that leaves the spec; one that is kept stays in the pool."""
+        kind, _, disk = name.partition(".")
+        made = f"{self._guest.domain}-{disk}" in self._made
+        if kind == "disks" and "." not in disk and new is None and made and not old.get("keep"):
+            self._lost.append(f"disk {self._guest.domain}-{disk}")
+
+    def _effect(self, name: str, old: Any, new: Any) -> Effect:
+        """What it costs this guest, in the state that it is in."""
+        numbers = isinstance(old, int) and isinstance(new, int)
+        effect = self._guest.driver.effect(name, less=numbers and new < old)
+        if effect == "live" and numbers and self._documents.beyond(name, new):
+            effect = "restart"
+        if self._there.state == "stopped" and effect in ("live", "restart"):
+            return "next-boot"
+        return effect
+
+    def _replaced(self, base: Change, wished: Sequence[Reason]) -> Change:
+        disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
+        doomed = [
+            each.name
+            for each in self._made.values()
+            if each.role == "disk" and each.name not in disks and not each.keep
+        ]
+        name = self._guest.name
+        lost = ", ".join([f"all on the root disk of {name}", *(f"disk {d}" for d in doomed)])
+        reasons = (*wished, *moved(self._there, self._spec))
+        # an interrupted run may have left nothing that could hold data
+        return replace(
+            base,
+            action="replace",
+            effect="recreate",
+            reasons=reasons,
+            lost=lost if self._made else "",
+        )
+
+    # --- volumes ----------------------------------------------------------------------------
+
+    def _volumes(self, wished: Sequence[Reason]) -> Iterable[Reason]:
+        """Disks that are too small, gone behind our back, or left until a restart."""
+        for old in self._there.record.volumes:
+            if old.state == "doomed" and old.key not in self._there.live:
+                yield Reason(f"volume {old.name}", "left over", None, "unfinished", "none")
+        for volume in self._guest.volumes:
+            if volume.name not in self._made or volume.role == "console":
+                continue
+            if self._observed.active and volume.name not in self._observed.volumes:
+                yield self._gone(volume)
+            elif volume.name in self._observed.sizes:
+                yield from self._size(volume, wished)
+
+    def _gone(self, volume: Volume) -> Reason:
+        name = _field(volume)
+        if volume.role == "disk":
+            self._lost.append(f"disk {volume.name} is gone: an empty one would take its place")
+            return Reason(name, "made", "missing", "drift", "restart")
+        self._lost.append(f"{volume.name} is gone: all on the root disk of {self._guest.name}")
+        return Reason(name, "made", "missing", "drift", "recreate")
+
+    def _size(self, volume: Volume, wished: Sequence[Reason]) -> Iterable[Reason]:
+        name = _field(volume) if volume.role == "root" else f"{_field(volume)}.size"
+        now = self._observed.sizes[volume.name]
+        asked = any(each.field == name and each.after is not None for each in wished)
+        if volume.size < now and asked:
+            self._errors.append(
+                RequestError(
+                    f"guest {self._guest.name}: {name} can't shrink",
+                    why=f"{volume.name} has {now} bytes, the spec says {volume.size}",
+                    cure=f"say {now} bytes or more; for a smaller disk, make one of another name "
+                    "and copy what you need",
+                    where=f"{self._guest.host} guest/{self._guest.name}",
+                )
+            )
+        if volume.size > now and not asked:
+            yield Reason(name, now, volume.size, "drift", self._effect(name, now, volume.size))
+
+    # --- what libvirt has -------------------------------------------------------------------
+
+    def _drift(self, wished: Sequence[Reason]) -> Iterable[Reason]:
+        """What somebody changed in libvirt, or a newer virtkit renders otherwise."""
+        there, guest = self._there, self._guest
+        asked = there.record.asked.get("autostart")
+        if there.autostart != guest.spec.autostart == asked and there.record.finished:
+            yield Reason("autostart", there.autostart, guest.spec.autostart, "drift", "live")
+        fields = {each.field for each in wished}
+        for place in self._documents.next_boot():
+            if not _explained(place.field, fields):
+                yield replace(_reason(place), effect=self._cost(place))
+
+    def _cost(self, place: Place) -> Effect:
+        if place.cause == "upgrade":
+            return "next-boot"
+        if self._there.state != "stopped" and not place.live:
+            return "none"  # only the definition differs, the guest itself doesn't lack it
+        before, after = _values(place)
+        return self._effect(place.field, before, after)
+
+    def _now(self, known: Sequence[Reason]) -> list[Reason]:
+        """What the running guest lacks and can be given at once."""
+        return [each for each in self._live(known) if each.effect == "live"]
+
+    def _waiting(self, known: Sequence[Reason]) -> list[Reason]:
+        """What the running guest lacks until it is restarted."""
+        return [each for each in self._live(known) if each.effect != "live"]
+
+    def _live(self, known: Sequence[Reason]) -> list[Reason]:
+        fields = {each.field for each in known}
+        answer = []
+        for place in self._documents.now():
+            if _explained(place.field, fields):
+                continue
+            staged = self._there.record.staged.get(place.field)
+            effect = self._effect(place.field, *_values(place))
+            if effect != "live" or staged is not None:
+                effect = "next-boot" if staged == "upgrade" else "restart"
+            cause: Any = staged or "drift"
+            answer.append(replace(_reason(place), cause=cause, effect=effect))
+        return _unique(answer)
+
+
+def moved(there: ObservedGuest, spec: str) -> tuple[Reason, ...]:
+    """The spec's path, where it is another one than the guest was made from."""
+    return (Reason("spec", there.record.spec, spec),) if there.record.spec != spec else ()
+
+
+def _field(volume: Volume) -> str:
+    return f"disks.{volume.label}" if volume.role == "disk" else "disk"
+
+
+def _explained(field: str, fields: set[str]) -> bool:
+    """Whether one of the ``fields`` that change anyway accounts for a difference in ``field``."""
+    first, _, rest = field.partition(".")
+    name = f"{first}.{rest.partition('.')[0]}" if rest else first
+    if any(each == field or f"{each}.".startswith(f"{name}.") for each in fields):
+        return True
+    if field in _NUMBERS:
+        return bool(fields & _NUMBERS)
+    raw = field.startswith("devices/") or "/" in field
+    return "template" in fields or (raw and bool(fields & {"devices", "template"}))
+
+
+def _reason(place: Place) -> Reason:
+    before, after = _values(place)
+    return Reason(place.field, before, after, place.cause)
+
+
+def _values(place: Place) -> tuple[Any, Any]:
+    """What stands there and what should; numbers as such."""
+    found, wanted = place.difference.found, place.difference.wanted
+    if place.field in _NUMBERS:
+        return _number(found), _number(wanted)
+    return found, wanted
+
+
+def _number(text: str | None) -> int | str | None:
+    return int(text) if text and text.isdigit() else text
+
+
+def _unique(reasons: Iterable[Reason]) -> list[Reason]:
+    """One reason for each field: the first."""
+    answer: dict[str, Reason] = {}
+    for each in reasons:
+        answer.setdefault(each.field, each)
+    return list(answer.values())
