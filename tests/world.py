@@ -86,8 +86,9 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     """What libvirt has after ``up``, but for what ``change`` says.
 
     Args:
-        change: ``guests`` and ``networks`` with fields to replace, ``without``: objects that are
-            not there; of strangers ``domains`` (name to schemes), ``networks``, ``volumes``, and
+        change: ``guests`` and ``networks`` with fields to replace (``edits`` and ``live_edits``:
+            text to text in the XML; ``template``: what a guest was rendered with; ``record``),
+            ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains`` (name to schemes), ``networks``, ``volumes``, and
             ``users`` (domain names by network); ``kept``: ``ENVIRONMENT/GUEST/VOLUME``.
     """
     change = change or {}
@@ -109,8 +110,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             name=each.libvirt_name,
             uuid=each.uuid,
             users=tuple(sorted([*users, *change.get("users", {}).get(each.libvirt_name, ())])),
-            **{"active": True, "autostart": True, "inactive": xml, "live": xml}
-            | change.get("networks", {}).get(each.name, {}),
+            **_network(xml, change.get("networks", {}).get(each.name, {})),
         )
     strangers = change.get("domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
@@ -140,6 +140,13 @@ def images_of(guests: Iterable[Guest]) -> dict[str, StoredImage]:
 
 def _names(guest: Guest) -> set[str]:
     return {each.network for each in guest.interfaces}
+
+
+def _network(xml: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    own = {"active": True, "autostart": True, **fields}
+    own["inactive"] = edited(xml, own.pop("edits", {}))
+    live = edited(xml, own.pop("live_edits", {}))
+    return {**own, "live": live if own["active"] else ""}
 
 
 def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:

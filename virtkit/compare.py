@@ -19,14 +19,14 @@ _UNITS = {"b": 1, "bytes": 1, "": 1024, "k": 1024, "kib": 1024, "m": 1024**2, "m
 _UNITS |= {"g": 1024**3, "gib": 1024**3, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
 #: Elements whose text is a size in KiB where no unit is given.
 _SIZES = {"memory", "currentMemory"}
-#: What tells one element from others of its tag: a path below it, or an attribute of its own.
+#: What tells one element from others of its tag: a path below it, or an attribute of its own; the
+#: first that is there.
 _IDENTITIES = {
     "disk": ("target/@dev",),
     "interface": ("mac/@address",),
     "filesystem": ("target/@dir",),
     "channel": ("target/@name",),
     "graphics": ("@type",),
-    "controller": ("@type", "@model", "@index"),
     "ip": ("@address",),
     "host": ("@mac", "@ip"),
     "range": ("@start",),
@@ -39,7 +39,7 @@ class Difference:
 
     Attributes:
         path: where, as ``devices/disk[vdb]/source/@file``.
-        wanted: what we rendered; ``yes`` for an element without a text of its own.
+        wanted: what we rendered: a text or, of a whole element, what tells it from others.
         found: what stands there; None where it is missing.
     """
 
@@ -78,12 +78,17 @@ def merged(
 def at(root: etree._Element, path: str) -> etree._Element | None:
     """The element that a difference's path names, where it is there."""
     here = root
-    for name in path.split("/"):
+    for name in steps(path):
         below = (each for each in _children(here) if _name(each) == name)
         if (found := next(below, None)) is None:
             return None
         here = found
     return here
+
+
+def steps(path: str) -> list[str]:
+    """The elements of a difference's path; a name in brackets may have slashes."""
+    return re.findall(r"(?:\{[^}]*\})?[^/\[]+(?:\[[^\]]*\])?", path)
 
 
 def value(root: etree._Element, path: str) -> str | None:
@@ -183,21 +188,20 @@ def _children(element: etree._Element) -> list[etree._Element]:
     return [each for each in element.iterchildren(etree.Element) if each.tag != "metadata"]
 
 
-def _identity(element: etree._Element) -> tuple[str, ...]:
+def _identity(element: etree._Element) -> str:
     """What tells an element from others of its tag; empty where nothing does."""
-    values: list[str] = []
     for path in _IDENTITIES.get(str(element.tag), ()):
         where, _, attribute = path.rpartition("@")
         owner = element.find(where.rstrip("/")) if where else element
         value = owner.get(attribute) if owner is not None else None
         if value:
-            values.append(value.lower())
-    return tuple(values)
+            return value.lower()
+    return ""
 
 
 def _name(element: etree._Element) -> str:
     identity = _identity(element)
-    return f"{element.tag}[{identity[0]}]" if identity else str(element.tag)
+    return f"{element.tag}[{identity}]" if identity else str(element.tag)
 
 
 def _text(element: etree._Element) -> str:
@@ -214,10 +218,10 @@ def _value(element: etree._Element) -> str:
 
 
 def _shown(element: etree._Element) -> str:
-    """An element's value for people: sizes in bytes, ``yes`` where it has none."""
+    """An element's value for people: sizes in bytes; without one, what tells it from others."""
     if element.tag in _SIZES and _value(element).isdigit():
         return str(int(_value(element)) * 1024)
-    return _text(element) or "yes"
+    return _text(element) or _identity(element) or "yes"
 
 
 def _attributes(element: etree._Element) -> list[tuple[str, str]]:

@@ -147,7 +147,8 @@ class PoolRecord:
 
 def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
     """The record of a guest that is about to be defined: nothing made yet."""
-    targets = {each.volume.name: each.target for each in guest.disks}
+    block = bool(guest.driver.disk_prefix)  # a container's have no device names
+    targets = {each.volume.name: each.target for each in guest.disks if block}
     return GuestRecord(
         environment=guest.environment,
         guest=guest.name,

@@ -238,7 +238,7 @@ def _refuse(one: Guest, reaching: dict[str, str], where: str) -> None:
 
 
 def with_record(xml: str, record: str) -> str:
-    """A document with our element in its ``<metadata>``; that of others stays."""
+    """A document with our element in its ``<metadata>``; that of others stays. In lines."""
     root = parse(xml, "a document")
     metadata = root.find("metadata")
     if metadata is None:
@@ -248,9 +248,9 @@ def with_record(xml: str, record: str) -> str:
     for old in metadata.findall(new.tag):
         metadata.remove(old)
     metadata.append(new)
-    return written(root)
+    return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 
 def written(root: etree._Element) -> str:
-    """A tree as text."""
-    return etree.tostring(root, encoding="unicode", pretty_print=True)
+    """A tree as text, in one line."""
+    return etree.tostring(root, encoding="unicode")

@@ -4,7 +4,7 @@ spec.yaml      the spec
 facts.json     the host (tests/world.py says how)
 before.yaml    the spec that was brought up before; nothing was where it is missing
 observed.json  how what stands there differs from what `up` left
-request.json   `only`: guests that were named; `down` and `volumes`; `seed`: guests
+request.json   `only`: guests that were named; `down` and `volumes`; `restart`; `seed`: guests
 expected/      what comes out, to be reviewed; `pytest --regen` writes it
 """
 
@@ -43,7 +43,19 @@ class Case:
         self.spec = world.spec_of(self.text("spec.yaml"))
         self.facts: HostFacts = world.facts_of(self.data("facts.json"))
         before = resolve(world.spec_of(self.text("before.yaml") or EMPTY), self.facts, Decided())
-        self.observed = world.up(before, SPEC, self.data("observed.json"))
+        self.observed = self.up(before, self.data("observed.json"))
+
+    def up(self, desired: Desired, change: dict[str, Any] | None = None) -> Observed:
+        """What stands there after `up`, rendered with the users' own templates."""
+        change = change or {}
+        guests: dict[str, Any] = change.get("guests", {})
+        own = {name: {"template": text} for name, text in self.templates(desired).items()}
+        both = {name: own.get(name, {}) | guests.get(name, {}) for name in {*own, *guests}}
+        return world.up(desired, SPEC, change | {"guests": both})
+
+    def templates(self, desired: Desired) -> dict[str, str]:
+        paths = {each.name: each.spec.template for each in desired.guests if each.spec.template}
+        return {name: self.text(path) for name, path in paths.items()}
 
     def text(self, name: str) -> str:
         path = self.folder / name
@@ -62,11 +74,13 @@ class Case:
             volumes = bool(self.request.get("volumes"))
             return plan.down(observed, self.spec.name, only=only, volumes=volumes)
         desired = self.desired(observed)
-        paths = {each.name: each.spec.template for each in desired.guests if each.spec.template}
-        templates = {name: self.text(path) for name, path in paths.items()}
-        restart = bool(self.request.get("restart"))
         return plan.diff(
-            desired, observed, spec=SPEC, only=only, templates=templates, restart=restart
+            desired,
+            observed,
+            spec=SPEC,
+            only=only,
+            templates=self.templates(desired),
+            restart=bool(self.request.get("restart")),
         )
 
     def documents(self) -> dict[str, str]:
@@ -146,7 +160,7 @@ def test_a_second_plan_has_no_changes(name: str) -> None:
     case = Case(HERE / name)
     if case.request or "errors.txt" in case.documents():
         return
-    after = world.up(case.desired(case.observed), SPEC)
+    after = case.up(case.desired(case.observed))
     assert case.plan(after).as_dict()["changes"] == []
 
 

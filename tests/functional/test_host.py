@@ -15,7 +15,8 @@ from virtkit.drivers import DRIVERS, QEMU
 from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host import Host
-from virtkit.resources import Guest, Network
+from virtkit.record import NetworkRecord
+from virtkit.resources import Network
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
@@ -35,15 +36,20 @@ guests:
 )
 (NET,) = DESIRED.networks
 WEB = world.with_image(DESIRED.guests[0])
-RECORD = record.of_guest(WEB, "/lab.yaml")
+RECORD = record.of_guest(WEB, "/lab.yaml", render.guest(WEB))
 
 
-def domain_xml(guest: Guest = WEB) -> str:
-    return render.guest(guest, record.guest_element(record.of_guest(guest, "/lab.yaml")))
+def domain_xml() -> str:
+    return render.with_record(render.guest(WEB), record.guest_element(RECORD))
 
 
-def network_xml(network: Network = NET) -> str:
-    return render.network(network, record.network_element(record.of_network(network, "/lab.yaml")))
+def network_record(network: Network = NET) -> NetworkRecord:
+    return record.of_network(network, "/lab.yaml", render.network(network))
+
+
+def unmarked(found: NetworkRecord) -> NetworkRecord:
+    """A record without what libvirt rewrote: here, the bridge's name and the like."""
+    return replace(found, rewritten=())
 
 
 # --- facts ----------------------------------------------------------------------------------
@@ -208,9 +214,11 @@ def test_strangers_networks(element: str, host_with: MakeHost) -> None:
 
 
 def test_a_networks_life(host: Host) -> None:
-    host.networks.define(network_xml())
+    host.networks.define(network_record())
     there = host.observe().networks["lab-front"]
-    assert there.record == record.of_network(NET, "/lab.yaml")
+    assert unmarked(there.record) == network_record()
+    assert there.live == ""
+    assert "<bridge" in there.inactive
     assert (there.uuid, there.active, there.autostart) == (NET.uuid, False, True)
     assert there.users == ()
     host.networks.start("lab-front")
@@ -218,6 +226,7 @@ def test_a_networks_life(host: Host) -> None:
     host.domains.define(QEMU, domain_xml(), autostart=False)
     there = host.observe().networks["lab-front"]
     assert (there.active, there.users) == (True, ("lab-web",)), "one that is off uses it too"
+    assert "<bridge" in there.live
     host.networks.delete("lab-front")
     assert host.observe().networks == {}
     with pytest.raises(VirtkitError, match="network lab-front"):
@@ -226,13 +235,14 @@ def test_a_networks_life(host: Host) -> None:
 
 def test_libvirt_checks_networks(host: Host) -> None:
     with pytest.raises(VirtkitError):
-        host.networks.define(network_xml().replace("<bridge ", "<bridgee/><bridge "))
+        bad = render.network(NET).replace("<bridge ", "<bridgee/><bridge ")
+        host.networks.define(record.of_network(NET, "/lab.yaml", bad))
     assert host.observe().networks == {}
 
 
 def test_reservations_come_and_go(host: Host) -> None:
     """On a network that is off: the test driver shows no definition beside the live one."""
-    host.networks.define(network_xml())
+    host.networks.define(network_record())
     more = world.desired_of(
         """
 name: lab
@@ -241,12 +251,34 @@ defaults: {type: qemu, networks: [front]}
 guests: {new: {}, web: {networks: [{name: front, address: 10.20.0.99}]}}
 """
     ).networks[0]
-    wanted, old = record.of_network(more, "/lab.yaml"), record.of_network(NET, "/lab.yaml")
-    host.networks.reserve(more, old, wanted)
+    wanted, old = network_record(more), network_record()
+    for new in (wanted, old):
+        host.networks.update(host.observe().networks["lab-front"], new)
+        there = host.observe().networks["lab-front"]
+        assert unmarked(there.record) == new
+        hosts = [each.get("ip") for each in render.parse(there.inactive, "it").iter("host")]
+        reserved = [each.get("ip") for each in render.parse(new.rendered, "it").iter("host")]
+        assert sorted(hosts) == sorted(reserved), "no other is left"
+
+
+def test_what_others_added_to_a_network_stays(host: Host) -> None:
+    host.networks.define(network_record())
     there = host.observe().networks["lab-front"]
-    assert there.record == wanted
-    host.networks.reserve(NET, wanted, old)
-    assert host.observe().networks["lab-front"].record == old
+    root = render.parse(there.inactive, "it")
+    dhcp = root.find("./ip/dhcp")
+    assert dhcp is not None
+    printer = '<host mac="52:54:00:00:00:09" name="printer" ip="10.20.0.9"/>'
+    dhcp.append(render.parse(printer, "a host"))
+    bridge = root.find("bridge")
+    assert bridge is not None
+    bridge.set("stp", "on")
+    host.networks._connections.any().networkDefineXML(render.written(root))
+    edited = host.observe().networks["lab-front"]
+    assert "printer" in edited.inactive
+    host.networks.update(edited, network_record())
+    after = render.parse(host.observe().networks["lab-front"].inactive, "it")
+    assert [each.get("name") for each in after.iterfind("./ip/dhcp/host")] == ["web", "printer"]
+    assert after.find("bridge[@stp='off']") is not None
 
 
 # --- storage --------------------------------------------------------------------------------
@@ -257,14 +289,16 @@ def test_volumes(host: Host) -> None:
     assert volume is not None
     host.storage.create(render.guest_volume(replace(volume, size=5 * world.GIB)))
     assert host.observe().volumes == {"lab-web-root"}
-    assert host.storage.capacity("lab-web-root") == 5 * world.GIB
+    assert host.storage.sizes(["lab-web-root", "none"]) == {"lab-web-root": 5 * world.GIB}
+    host.storage.grow("lab-web-root", 3 * world.GIB)
+    assert host.storage.sizes(["lab-web-root"]) == {"lab-web-root": 5 * world.GIB}, "no shrinking"
     with pytest.raises(VirtkitError) as caught:
         host.storage.create(render.guest_volume(replace(volume, size=1)))
     assert "lab-web-root" in caught.value.what
     assert caught.value.cure
     assert host.storage.delete("lab-web-root") is True
     assert host.storage.delete("lab-web-root") is False
-    assert host.storage.capacity("lab-web-root") is None
+    assert host.storage.sizes(["lab-web-root"]) == {}
     assert host.storage.read("lab-web-root") == b""
 
 

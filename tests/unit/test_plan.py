@@ -132,8 +132,9 @@ def decided(observed: Observed) -> Decided:
 
 
 def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
-    assert plan.diff(DESIRED, UP, spec="/elsewhere.yaml").changes == ()
-    other = world.desired_of(SPEC.replace('"after": ["db"]', '"memory": "2GiB"'))
+    same = world.desired_of(SPEC, found=decided(UP))
+    assert plan.diff(same, UP, spec="/elsewhere.yaml").changes == ()
+    other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
     (change,) = [each for each in plan.diff(other, UP, spec="/elsewhere.yaml").changes if each.lost]
     moved = next(each for each in change.reasons if each.field == "spec")
     assert (moved.before, moved.after) == ("/lab.yaml", "/elsewhere.yaml")
@@ -142,7 +143,7 @@ def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
 def test_nothing_is_lost_where_nothing_was_made() -> None:
     """An interrupted first run may be followed by another spec, without a question."""
     half = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"volumes": "wanted"}}})
-    other = world.desired_of(SPEC.replace('"after": ["db"]', '"memory": "2GiB"'))
+    other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
     changes = plan.diff(other, half, spec="/lab.yaml").changes
     assert [(c.action, c.lost) for c in changes if c.object == "guest/web"] == [("replace", "")]
 
@@ -223,10 +224,11 @@ def test_kept_disks() -> None:
 
 
 def test_as_dict() -> None:
-    other = world.desired_of(SPEC.replace('"after": ["db"]', '"memory": "2GiB"'))
+    text = SPEC.replace('"after": ["db"]', '"memory": "2GiB"')
+    other = world.desired_of(text, found=decided(UP))
     document = plan.diff(other, UP, spec="/lab.yaml").as_dict()
     assert json.loads(json.dumps(document)) == document
-    (change,) = [each for each in document["changes"] if each["action"] == "replace"]
+    (change,) = [each for each in document["changes"] if each["action"] == "update"]
     assert change["object"] == "guest/web"
     memory = next(each for each in change["reasons"] if each["field"] == "memory")
     assert memory == {
@@ -234,4 +236,6 @@ def test_as_dict() -> None:
         "from": world.GIB,
         "to": 2 * world.GIB,
         "cause": "spec",
+        "effect": "restart",
     }
+    assert change["effect"] == "restart"

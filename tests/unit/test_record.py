@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from virtkit import record
-from virtkit.record import GuestRecord, KeptDisk, NetworkRecord, PoolRecord, StoredImage
+from virtkit.record import (
+    GuestRecord,
+    KeptDisk,
+    LinkRecord,
+    NetworkRecord,
+    PoolRecord,
+    StoredImage,
+)
 from virtkit.record import VolumeRecord as Volume
 from virtkit.resources import ImageFiles, Reservation
 
@@ -24,7 +31,7 @@ trees = st.recursive(
 wishes = st.dictionaries(words, trees, max_size=4)
 files = st.builds(ImageFiles, words, words, words, st.integers(0), words, words)
 volumes = st.builds(
-    Volume, words, words, words, st.sampled_from(["wanted", "made", "doomed"]), st.booleans()
+    Volume, words, words, words, st.sampled_from(["wanted", "made", "doomed"]), st.booleans(), words
 )
 several = st.lists(words, max_size=3).map(tuple)
 guests = st.builds(
@@ -36,17 +43,28 @@ guests = st.builds(
     asked=wishes,
     image_identity=words,
     image=st.none() | files,
-    addresses=several,
-    addresses6=several,
-    networks=several,
+    links=st.lists(st.builds(LinkRecord, words, words, words, words), max_size=3).map(tuple),
     volumes=st.lists(volumes, max_size=3).map(tuple),
     host_key=words,
+    instance=words,
     fqdn=words,
+    rendered=words,
+    rewritten=several,
+    staged=st.dictionaries(words, words, max_size=3),
+    leaving=several,
     finished=st.booleans(),
 )
 reservations = st.builds(Reservation, words, words, words, words, st.booleans())
 networks = st.builds(
-    NetworkRecord, words, words, words, wishes, words, st.lists(reservations, max_size=3).map(tuple)
+    NetworkRecord,
+    words,
+    words,
+    words,
+    wishes,
+    words,
+    st.lists(reservations, max_size=3).map(tuple),
+    words,
+    several,
 )
 images = st.builds(StoredImage, words, several, files, st.booleans())
 pools = st.builds(

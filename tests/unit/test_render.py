@@ -26,7 +26,9 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    return render.guest(guest, record.guest_element(record.of_guest(guest, "/s.yaml")), own)
+    body = render.guest(guest, own)
+    element = record.guest_element(record.of_guest(guest, "/s.yaml", body))
+    return render.with_record(body, element)
 
 
 def shape(xml: str) -> list[str]:
@@ -96,7 +98,9 @@ def test_evil_network() -> None:
 
 
 def network_xml(network: Network) -> str:
-    return render.network(network, record.network_element(record.of_network(network, "/s.yaml")))
+    body = render.network(network)
+    element = record.network_element(record.of_network(network, "/s.yaml", body))
+    return render.with_record(body, element)
 
 
 def test_evil_volumes_and_pools() -> None:

@@ -104,8 +104,10 @@ def test_mounts() -> None:
     ]
     assert user_data(container)["mounts"] == [], "libvirt mounts a container's"
     script = seed.documents(container, world.KEYS, "one")["virtkit.sh"]
-    assert "LABEL=" not in script
+    assert ">>/etc/fstab" not in script
     assert "resize2fs" not in script
+    script = seed.documents(machine, world.KEYS, "one")["virtkit.sh"]
+    assert "LABEL=data /srv/data ext4" in script
 
 
 def test_the_script_is_shell_whatever_stands_in_it() -> None:

@@ -82,8 +82,8 @@ def test_started_guests_are_not_defined_again() -> None:
 
 
 def test_replaced() -> None:
-    bigger = SPEC.replace("after: [db]", "memory: 2GiB")
-    found = steps(diff(UP, bigger))
+    other = SPEC.replace("after: [db]", "user: admin")
+    found = steps(diff(UP, other))
     assert "guest/web stop" in found["guest/web define"]
     assert not [each for each in found if each.startswith("guest/db")]
 
@@ -91,6 +91,25 @@ def test_replaced() -> None:
 def test_live() -> None:
     grouped = SPEC.replace("after: [db]", "after: [db], groups: [front]")
     assert set(steps(diff(UP, grouped))) == {"guest/web update"}
+
+
+def test_changes_of_a_running_guest() -> None:
+    """Unplugged before its volumes go, plugged in when they are made; never stopped."""
+    other = SPEC.replace("after: [db]", "disks: [{name: more, size: 1GiB}]")
+    found = steps(diff(UP, other))
+    chain = [f"guest/web {each}" for each in ("define", "unplug", "volumes", "plug", "follow")]
+    for earlier, later in pairwise([*chain, "guest/web finish"]):
+        assert earlier in found[later]
+    assert not {"guest/web stop", "guest/web start", "guest/web ready"} & set(found)
+
+
+def test_what_needs_a_restart_waits_unless_asked() -> None:
+    bigger = diff(UP, SPEC.replace("after: [db]", "memory: 2GiB"))
+    assert "guest/web stop" not in steps(bigger)
+    found = steps(bigger, restart=True)
+    chain = [f"guest/web {each}" for each in ("define", "stop", "volumes", "start", "ready")]
+    for earlier, later in pairwise([*chain, "guest/web finish"]):
+        assert earlier in found[later]
 
 
 @pytest.mark.parametrize("volumes", [False, True])

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from virtkit import plan as planning
 from virtkit import reach
 from virtkit.api.world import host_of, observed_names, one, ordered, path_of
 from virtkit.drivers import DRIVERS
@@ -20,7 +21,12 @@ from virtkit.spec import Spec
 
 @dataclass(frozen=True)
 class GuestStatus:
-    """One guest as it is. ``model`` is its kind of virtualization in the article's words."""
+    """One guest as it is.
+
+    Attributes:
+        model: its kind of virtualization in the article's words.
+        pending: fields whose change waits until it is restarted.
+    """
 
     environment: str
     name: str
@@ -33,6 +39,7 @@ class GuestStatus:
     user: str
     groups: tuple[str, ...]
     spec: str
+    pending: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -47,6 +54,7 @@ class GuestStatus:
             "user": self.user,
             "groups": list(self.groups),
             "spec": self.spec,
+            "pending": list(self.pending),
         }
 
 
@@ -89,6 +97,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
         user=there.record.asked["user"],
         groups=tuple(there.record.asked["groups"]),
         spec=there.record.spec,
+        pending=planning.waiting(there),
     )
 
 

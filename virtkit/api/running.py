@@ -171,10 +171,12 @@ def _verb_steps(host: Host, verb: Verb, there: ObservedGuest, timeout: float) ->
     object = f"guest/{there.record.guest}"
     after = tuple((f"guest/{each}", "ready") for each in there.record.asked["after"])
 
+    # a reset guest would go on with the definition that it was started with
+    reset = not planning.waiting(there)
+
     def restart(_say: Say) -> None:
-        if host.domains.state(driver, name) != "running" or stopping(
-            host, driver, name, timeout, reset=True
-        ):
+        running = host.domains.state(driver, name) == "running"
+        if not running or stopping(host, driver, name, timeout, reset=reset) or not reset:
             host.domains.start(driver, name)
 
     runs: dict[Verb, Callable[[Say], Any]] = {

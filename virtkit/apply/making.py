@@ -347,7 +347,7 @@ class Making:
         new = replace(self.record, finished=True)
         if not self.running or self.restarts:
             new = replace(new, staged={}, leaving=())
-        if new != self._old:
+        if new != self.record:
             self.record = new
             self._host.domains.write_record(new)
 

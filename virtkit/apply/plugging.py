@@ -120,7 +120,7 @@ class Plugging:
 
 
 def _is_device(path: str) -> bool:
-    parts = path.split("/")
+    parts = compare.steps(path)
     return len(parts) == 2 and parts[1].partition("[")[0] in _DEVICES
 
 

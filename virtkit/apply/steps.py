@@ -122,7 +122,8 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
     if change.action == "replace":
         yield step("stop", lambda _: work.stop(), [])
     if change.action != "start":
-        yield step("define", work.define, [("pool", "ensure"), image, *networks, *own("stop")])
+        stopped = own("stop") if change.action == "replace" else []
+        yield step("define", work.define, [("pool", "ensure"), image, *networks, *stopped])
         if work.restarts:
             yield step("stop", lambda _: work.stop(), own("define"))
         if plugs:
@@ -163,7 +164,9 @@ def _touched(change: Change, hands: Hands) -> Iterable[Step]:
     guest, there = change.desired, change.observed
     assert isinstance(guest, Guest)
     assert isinstance(there, ObservedGuest)
-    new = replace(there.record, asked=guest.asked, spec=hands.options.spec)
+    keep = {each.name: each.keep for each in guest.volumes}
+    volumes = tuple(replace(v, keep=keep.get(v.name, v.keep)) for v in there.record.volumes)
+    new = replace(there.record, asked=guest.asked, spec=hands.options.spec, volumes=volumes)
 
     def update(_say: Say) -> None:
         domains = hands.host.domains

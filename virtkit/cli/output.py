@@ -56,14 +56,25 @@ def plan(found: Plan) -> None:
     out.print(f"[bold]{found.environment}[/]: {what}")
     for change in found.changes:
         out.print(_change(change))
-        for reason in change.reasons:
-            before, after = (_value(reason.field, each) for each in (reason.before, reason.after))
-            cause = "" if reason.cause == "spec" else f" ({reason.cause})"
-            out.print(f"      {reason.field}: {escape(before)} -> {escape(after)}{cause}")
+        _reasons(change)
         if change.lost:
             out.print(f"      [red]lost: {escape(change.lost)}[/]")
+    for change in found.pending:
+        cure = "virtkit up --restart" if change.effect == "restart" else "its next boot"
+        out.print(f"  [cyan]…[/] {change.object:24} pending  until {cure}")
+        _reasons(change)
     for note in found.notes:
         out.print(f"  [dim]{escape(note)}[/]")
+
+
+def _reasons(change: Change) -> None:
+    for reason in change.reasons:
+        before, after = (_value(reason.field, each) for each in (reason.before, reason.after))
+        words: list[str] = [] if reason.cause == "spec" else [reason.cause]
+        if reason.effect not in ("none", change.effect):
+            words.append(reason.effect)
+        why = f" ({', '.join(words)})" if words else ""
+        out.print(f"      {escape(f'{reason.field}: {before} -> {after}')}{why}")
 
 
 def _change(change: Change) -> str:
@@ -74,10 +85,14 @@ def _change(change: Change) -> str:
 
 
 def _value(field: str, value: Any) -> str:
-    if field in _SIZES and isinstance(value, int):
-        return format_size(value)
-    if value is None:
+    """A value in few words: sizes as they are written, of a map what it says."""
+    if value is None or value == {}:
         return "none"
+    if isinstance(value, Mapping):
+        said = {key: each for key, each in value.items() if each and key != "name"}
+        return ", ".join(f"{key} {_value(key, each)}" for key, each in said.items()) or "yes"
+    if field.rpartition(".")[2] in _SIZES and isinstance(value, int):
+        return format_size(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -98,6 +113,9 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
     """The status table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = ["guest", "type", "state", "ready", "address", "user", "virtualization"]
+    guests = list(guests)
+    if any(each.pending for each in guests):
+        columns.append("pending")
     for column in [*(["environment"] if environments else []), *columns]:
         table.add_column(column, no_wrap=column != "virtualization")
     for each in guests:
@@ -109,6 +127,7 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
             ", ".join(each.addresses) or "-",
             each.user,
             each.model,
+            *([", ".join(each.pending) or "-"] if "pending" in columns else []),
         ]
         table.add_row(*([each.environment] if environments else []), *row)
     out.print(table)

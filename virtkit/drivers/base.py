@@ -56,6 +56,7 @@ class Driver:
         disk_bus: prefix and bus of its disks, empty where it has none.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
+        ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: what a built image's kernel (or init) is told, beside the root.
         capabilities: what a container that is not privileged keeps.
         patience: factor on the default ready timeout.
@@ -84,6 +85,7 @@ class Driver:
     cpu_mode: str = ""
     cpu_model: str = ""
     tb_cache: int = 0
+    ports: int = 0
     boot_args: str = ""
     capabilities: tuple[str, ...] = ()
     patience: float = 1.0

@@ -36,6 +36,7 @@ QEMU = Driver(
     cpu_mode="custom",
     cpu_model="Nehalem",
     tb_cache=128,
+    ports=14,
     boot_args="console=ttyS0 mitigations=off",  # they guard a processor that isn't there
     patience=4.0,
     check=connected("qemu", "libvirt-daemon-system libvirt-daemon-driver-qemu qemu-system-x86"),

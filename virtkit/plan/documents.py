@@ -15,14 +15,14 @@ from virtkit.compare import Difference
 from virtkit.observed import ObservedGuest
 from virtkit.plan.changes import Cause
 from virtkit.record import GuestRecord
-from virtkit.resources import Guest
+from virtkit.resources import LAYER, Guest
+from virtkit.spec.model import DEFAULT_NETWORK
 
 #: Places in a domain's XML, and the field that stands there; the first that fits.
 _FIELDS = (
     ("currentMemory", "memory"),
-    ("memory", "max"),
-    ("vcpu/@current", "cpus"),
-    ("vcpu", "max"),
+    ("memory", "memory"),
+    ("vcpu", "cpus"),
     ("cputune", "cpus"),
     ("os/kernel", "kernel"),
     ("os/initrd", "kernel"),
@@ -37,13 +37,20 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Place:
-    """A difference in the XML. ``field`` names it for people; ``live``: the running guest has
-    it too."""
+    """A difference in the XML, by the name of its field; ``live``: the same in the running
+    guest's, None where that has what we want."""
 
     field: str
     difference: Difference
     cause: Cause
-    live: bool
+    live: Difference | None = None
+
+    @property
+    def live_fix(self) -> bool:
+        """Whether a running guest can be given it at all: whole devices, memory, CPUs."""
+        *above, last = compare.steps(self.difference.path)
+        device = above == ["devices"] and last.startswith(("disk[", "interface["))
+        return device or self.field in ("memory", "cpus")
 
 
 class Documents:
@@ -62,13 +69,13 @@ class Documents:
         if self._inactive is None:
             return []
         drifted = {each.path for each in self._differences(self._before, self._inactive)}
-        live = {each.path for each in self._now()}
+        live = {each.path: each for each in self._now()}
         return [
             Place(
                 self._field(each.path),
                 each,
                 "drift" if each.path in drifted or self._before is None else "upgrade",
-                each.path in live,
+                live.get(each.path),
             )
             for each in [
                 *self._differences(self._wanted, self._inactive),
@@ -78,7 +85,7 @@ class Documents:
 
     def now(self) -> list[Place]:
         """What the running guest lacks, or still has from before."""
-        return [Place(self._field(each.path), each, "drift", True) for each in self._now()]
+        return [Place(self._field(each.path), each, "drift", each) for each in self._now()]
 
     def beyond(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
@@ -92,7 +99,7 @@ class Documents:
             return []
         left = (compare.at(self._live, path) for path in self._record.leaving)
         return [
-            *(d for d in self._differences(self._wanted, self._live) if not self._swollen(d)),
+            *(d for d in self._differences(self._wanted, self._live) if not self._harmless(d)),
             *self._removed(self._live),
             *(
                 Difference(path, None, "yes")
@@ -101,9 +108,12 @@ class Documents:
             ),
         ]
 
-    def _swollen(self, each: Difference) -> bool:
-        """A guest that has all its memory still: its balloon isn't there yet, or has no driver."""
+    def _harmless(self, each: Difference) -> bool:
+        """A guest that has all its memory still (its balloon isn't there yet, or has no driver),
+        or could grow further than it has to."""
         assert self._live is not None
+        if each.path == "memory" and self._guest.spec.max.memory is None:
+            return int(each.found or 0) > int(each.wanted or 0)
         return each.path == "currentMemory" and each.found == compare.value(self._live, "memory")
 
     def _differences(
@@ -120,6 +130,9 @@ class Documents:
         return compare.removed(self._before, self._wanted, found)
 
     def _field(self, path: str) -> str:
+        most = self._guest.spec.max
+        if (path == "memory" and most.memory) or (path == "vcpu" and most.cpus):
+            return "max"
         return self._device(path) or next(
             (field for start, field in _FIELDS if path == start or path.startswith(f"{start}/")),
             next((f for start, f in _FIELDS if path.startswith(f"{start}[")), path),
@@ -127,17 +140,33 @@ class Documents:
 
     def _device(self, path: str) -> str:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
-        place = "/".join(path.split("/")[:2])
-        for card in self._guest.interfaces:
-            if place == f"devices/interface[{card.mac}]":
-                return f"networks.{card.network}"
-        if place.startswith("devices/disk["):
-            for document in (self._wanted, self._before):
-                found = compare.at(document, place) if document is not None else None
-                name = found.findtext("serial") if found is not None else None
-                if name is not None:
-                    return "disk" if name == "root" else f"disks.{name}"
-        return ""
+        place = "/".join(compare.steps(path)[:2])
+        every = (self._wanted, self._before, self._live)
+        found = [compare.at(each, place) for each in every if each is not None]
+        device = next((each for each in found if each is not None), None)
+        if device is None or not place.startswith("devices/"):
+            return ""
+        source = device.find("source")
+        file = (source.get("file") or "").rpartition("/")[2] if source is not None else ""
+        disk = file.removeprefix(f"{self._guest.domain}-")
+        if device.tag == "interface":
+            return f"networks.{self._network(device)}"
+        if device.tag == "filesystem":
+            return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
+        name = device.findtext("serial") if device.tag == "disk" else None
+        return "" if name is None else "disk" if name == "root" else f"disks.{name}"
+
+    def _network(self, device: etree._Element) -> str:
+        """The spec's name for the network that a card is on, or was."""
+        mac = device.find("mac")
+        address = (mac.get("address") or "").lower() if mac is not None else ""
+        asked = self._record.asked.get("networks")
+        names = [DEFAULT_NETWORK] if asked is None else [each["name"] for each in asked]
+        known = {card.mac: name for card, name in zip(self._record.links, names, strict=False)}
+        known |= {each.mac: each.network for each in self._guest.interfaces}
+        source = device.find("source")
+        there = source.get("network", source.get("bridge", "")) if source is not None else ""
+        return known.get(address) or there.removeprefix(f"{self._guest.environment}-")
 
 
 def _parsed(xml: str) -> etree._Element | None:
@@ -154,3 +183,14 @@ def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     gone = [each.path for each in compare.removed(before, new, root)] if before is not None else []
     still = [each for each in record.leaving if compare.at(root, each) is not None]
     return tuple(dict.fromkeys([*gone, *still]))
+
+
+def waiting(there: ObservedGuest) -> tuple[str, ...]:
+    """The fields whose change waits until a running guest is restarted."""
+    record = there.record
+    live, rendered = _parsed(there.live), _parsed(record.rendered)
+    if live is None or rendered is None:
+        return ()
+    lacks = [d for d in compare.differences(rendered, live) if d.path not in record.rewritten]
+    left = [each for each in record.leaving if compare.at(live, each) is not None]
+    return tuple(sorted(record.staged)) if lacks or left else ()

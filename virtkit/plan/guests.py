@@ -61,9 +61,10 @@ class _Comparison:
             observed=self._there,
         )
         wished = list(self._wished())
-        if any(each.effect == "recreate" for each in wished):
-            return Compared(self._replaced(base, wished), errors=self._errors)
-        reasons = _unique([*wished, *self._volumes(wished), *self._drift(wished)])
+        volumes = list(self._volumes(wished))
+        if any(each.effect == "recreate" for each in [*wished, *volumes]):
+            return Compared(self._replaced(base, [*wished, *volumes]), errors=self._errors)
+        reasons = _unique([*wished, *volumes, *self._drift(wished)])
         reasons += self._now(reasons)
         pending = self._waiting(reasons)
         answer = Compared(errors=self._errors)
@@ -72,6 +73,7 @@ class _Comparison:
         if reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
+            reasons += moved(self._there, self._spec) if lost else ()
             answer.change = replace(base, effect=effect, reasons=tuple(reasons), lost=lost)
         elif self._there.state != "running":
             reason = Reason("state", self._there.state, "running", "drift", "live")
@@ -108,9 +110,8 @@ class _Comparison:
         effect = self._guest.driver.effect(name, less=numbers and new < old)
         if effect == "live" and numbers and self._documents.beyond(name, new):
             effect = "restart"
-        if self._there.state == "stopped" and effect in ("live", "restart"):
-            return "next-boot"
-        return effect
+        off = self._there.state == "stopped" and name != "autostart"
+        return "next-boot" if off and effect in ("live", "restart") else effect
 
     def _replaced(self, base: Change, wished: Sequence[Reason]) -> Change:
         disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
@@ -138,8 +139,11 @@ class _Comparison:
         for old in self._there.record.volumes:
             if old.state == "doomed" and old.key not in self._there.live:
                 yield Reason(f"volume {old.name}", "left over", None, "unfinished", "none")
+        anew = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
             if volume.name not in self._made or volume.role == "console":
+                continue
+            if anew and volume.role != "disk":
                 continue
             if self._observed.active and volume.name not in self._observed.volumes:
                 yield self._gone(volume)
@@ -150,7 +154,8 @@ class _Comparison:
         name = _field(volume)
         if volume.role == "disk":
             self._lost.append(f"disk {volume.name} is gone: an empty one would take its place")
-            return Reason(name, "made", "missing", "drift", "restart")
+            effect: Effect = "next-boot" if self._there.state == "stopped" else "restart"
+            return Reason(name, "made", "missing", "drift", effect)
         self._lost.append(f"{volume.name} is gone: all on the root disk of {self._guest.name}")
         return Reason(name, "made", "missing", "drift", "recreate")
 
@@ -189,8 +194,11 @@ class _Comparison:
             return "next-boot"
         if self._there.state != "stopped" and not place.live:
             return "none"  # only the definition differs, the guest itself doesn't lack it
-        before, after = _values(place)
-        return self._effect(place.field, before, after)
+        return self._live_effect(place)
+
+    def _live_effect(self, place: Place) -> Effect:
+        effect = self._effect(place.field, *_values(place))
+        return "restart" if effect == "live" and not place.live_fix else effect
 
     def _now(self, known: Sequence[Reason]) -> list[Reason]:
         """What the running guest lacks and can be given at once."""
@@ -206,13 +214,19 @@ class _Comparison:
         for place in self._documents.now():
             if _explained(place.field, fields):
                 continue
-            staged = self._there.record.staged.get(place.field)
-            effect = self._effect(place.field, *_values(place))
-            if effect != "live" or staged is not None:
-                effect = "next-boot" if staged == "upgrade" else "restart"
-            cause: Any = staged or "drift"
-            answer.append(replace(_reason(place), cause=cause, effect=effect))
+            reason = replace(_reason(place), effect=self._live_effect(place))
+            if reason.effect != "live":
+                cause: Any = self._staged(place.field)
+                effect: Effect = "next-boot" if cause == "upgrade" else "restart"
+                reason = replace(reason, cause=cause, effect=effect)
+            answer.append(reason)
         return _unique(answer)
+
+    def _staged(self, field: str) -> str:
+        """Why the running guest lacks something."""
+        staged = self._there.record.staged
+        names = [field, *(name for name in staged if _explained(field, {name}))]
+        return next((staged[name] for name in names if name in staged), "drift")
 
 
 def moved(there: ObservedGuest, spec: str) -> tuple[Reason, ...]:

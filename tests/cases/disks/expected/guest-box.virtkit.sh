@@ -48,7 +48,7 @@ VIRTKIT
             printf '%s ALL=(ALL) NOPASSWD:ALL\n' "$user" >/etc/sudoers.d/90-virtkit
         )
     fi
-        echo one-life >$state/instance
+    echo one-life >$state/instance
 fi
 
 # --- Keys: between our two marks, so that those put there by hand stay
@@ -69,3 +69,31 @@ VIRTKIT
     chown "$user:" "$keys.virtkit"
     mv "$keys.virtkit" "$keys"
 )
+
+# --- Disks: /etc/fstab has those that the spec mounts, and lines of others stay
+if [ -e /etc/fstab ]; then
+    sed -n 's/^LABEL=\([^ ]*\) \([^ ]*\) ext4 [^ ]*x-virtkit.*/\1 \2/p' /etc/fstab | while read -r label path; do
+        case ' ' in
+        *" $label:$path "*) ;;
+        *)
+            ! findmnt -n "$path" >/dev/null || umount "$path"
+            sed -i "\\#^LABEL=$label $path #d" /etc/fstab
+            ;;
+        esac
+    done
+fi
+# mounted LABEL PATH: whether it is, or can be
+mounted() {
+    findmnt -n "$2" >/dev/null || mount "$2" 2>/dev/null
+}
+# a disk that was plugged in just now takes a moment
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ -n "${late:-}" ] || break
+    sleep 0.5
+    still=
+    for each in $late; do
+        mounted "${each%%:*}" "${each#*:}" || still="$still $each"
+    done
+    late=$still
+done
+[ -z "${late:-}" ] || echo "virtkit: these disks did not mount:$late" >&2

@@ -48,9 +48,7 @@ VIRTKIT
             printf '%s ALL=(ALL) NOPASSWD:ALL\n' "$user" >/etc/sudoers.d/90-virtkit
         )
     fi
-        # The file system is the whole disk.
-    resize2fs "$(findmnt -n -o SOURCE /)" 2>&1 || true
-        echo one-life >$state/instance
+    echo one-life >$state/instance
 fi
 
 # --- Keys: between our two marks, so that those put there by hand stay
@@ -72,16 +70,63 @@ VIRTKIT
     mv "$keys.virtkit" "$keys"
 )
 
-# --- Disk data
+# --- Disks: /etc/fstab has those that the spec mounts, and lines of others stay
+if [ -e /etc/fstab ]; then
+    sed -n 's/^LABEL=\([^ ]*\) \([^ ]*\) ext4 [^ ]*x-virtkit.*/\1 \2/p' /etc/fstab | while read -r label path; do
+        case ' data:/srv/data more:/srv/more ' in
+        *" $label:$path "*) ;;
+        *)
+            ! findmnt -n "$path" >/dev/null || umount "$path"
+            sed -i "\\#^LABEL=$label $path #d" /etc/fstab
+            ;;
+        esac
+    done
+fi
+# mounted LABEL PATH: whether it is, or can be
+mounted() {
+    findmnt -n "$2" >/dev/null || mount "$2" 2>/dev/null
+}
 mkdir -p /srv/data
-if ! grep -q '^LABEL=data ' /etc/fstab; then
-    echo 'LABEL=data /srv/data ext4 defaults,nofail 0 2' >>/etc/fstab
-    mount /srv/data || echo 'virtkit: the disk data did not mount' >&2
+if ! grep -q '^LABEL=data /srv/data ' /etc/fstab; then
+    echo 'LABEL=data /srv/data ext4 defaults,nofail,x-virtkit 0 2' >>/etc/fstab
 fi
-
-# --- Disk more
+mounted data /srv/data || late="${late:-} data:/srv/data"
 mkdir -p /srv/more
-if ! grep -q '^LABEL=more ' /etc/fstab; then
-    echo 'LABEL=more /srv/more ext4 defaults,nofail 0 2' >>/etc/fstab
-    mount /srv/more || echo 'virtkit: the disk more did not mount' >&2
+if ! grep -q '^LABEL=more /srv/more ' /etc/fstab; then
+    echo 'LABEL=more /srv/more ext4 defaults,nofail,x-virtkit 0 2' >>/etc/fstab
 fi
+mounted more /srv/more || late="${late:-} more:/srv/more"
+# a disk that was plugged in just now takes a moment
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    [ -n "${late:-}" ] || break
+    sleep 0.5
+    still=
+    for each in $late; do
+        mounted "${each%%:*}" "${each#*:}" || still="$still $each"
+    done
+    late=$still
+done
+[ -z "${late:-}" ] || echo "virtkit: these disks did not mount:$late" >&2
+
+# --- Disks that were grown: their partition and file system follow
+# grow MOUNTPOINT
+grow() {
+    device=$(findmnt -n -o SOURCE "$1") || return 0
+    part=/sys/class/block/${device##*/}
+    [ -e "$part/size" ] || return 0
+    whole=$part
+    [ ! -e "$part/partition" ] || whole=$(dirname "$(readlink -f "$part")")
+    known=$state/size$(echo "$1" | tr / -)
+    [ "$(cat "$known" 2>/dev/null || true)" != "$(cat "$whole/size")" ] || return 0
+    # growpart exits with 1 where there is nothing to grow
+    [ ! -e "$part/partition" ] || growpart "/dev/${whole##*/}" "$(cat "$part/partition")" || true
+    case $(findmnt -n -o FSTYPE "$1") in
+    ext*) resize2fs "$device" ;;
+    xfs) xfs_growfs "$1" ;;
+    btrfs) btrfs filesystem resize max "$1" ;;
+    esac >/dev/null 2>&1 || echo "virtkit: the file system on $1 did not grow" >&2
+    cat "$whole/size" >"$known"
+}
+grow /
+grow /srv/data
+grow /srv/more

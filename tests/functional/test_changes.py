@@ -1,0 +1,57 @@
+"""Changes that are carried out against libvirt's test driver: what stands there afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import world
+
+from virtkit import plan, record, render
+from virtkit.apply import Hands, Options, steps_of
+from virtkit.drivers import QEMU
+from virtkit.host import Host
+from virtkit.plan import Plan
+
+HEAD = "name: lab\nguests:\n  web: {type: qemu, networks: [], groups: [a], disks: "
+DISKS = "[{name: data, size: 1GiB, mount: /d%s}]}\n"
+LOOSE, KEPT = HEAD + DISKS % "", HEAD + DISKS % ", keep: true"
+
+
+def made(host: Host, text: str) -> None:
+    """The guest of ``text``, as if it had been brought up and stopped."""
+    (guest,) = world.desired_of(text).guests
+    guest = world.with_image(guest)
+    for volume in guest.volumes:
+        if volume.content != "log":
+            host.storage.create(render.guest_volume(volume))
+    body = render.guest(guest)
+    new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
+    host.domains.define(
+        QEMU, render.with_record(body, record.guest_element(new)), autostart=guest.spec.autostart
+    )
+
+
+def planned(host: Host, text: str) -> Plan:
+    observed = host.observe()
+    found = world.decided(world.spec_of(text), observed)
+    return plan.diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"), [(LOOSE, KEPT, ["lab-web-data"]), (KEPT, LOOSE, [])]
+)
+def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
+    before: str, after: str, kept: list[str], host: Host
+) -> None:
+    """`down` looks at the volume's record, so a change of `keep` alone must reach it."""
+    made(host, before)
+    (change,) = planned(host, after).changes
+    assert [each.field for each in change.reasons] == ["disks.data.keep"]
+    hands = Hands(host, Options(spec="/lab.yaml", folder=Path("/")))
+    step = steps_of(plan.Plan("lab", (change,)), hands)[0]
+    assert step.name == "update", "nothing but the record changes"
+    step.run(lambda _: None)
+    volumes = host.observe().guests["lab-web"].record.volumes
+    assert [each.name for each in volumes if each.keep] == kept

@@ -1,0 +1,369 @@
+"""Our XML against libvirt's: what it rewrites and what others add is no difference."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import world
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml import etree
+
+from virtkit import compare, render
+from virtkit.compare import Difference, differences, merged, removed
+
+
+def tree(xml: str) -> etree._Element:
+    return render.parse(xml, "the XML")
+
+
+def paths(wanted: str, found: str) -> list[str]:
+    return [each.path for each in differences(tree(wanted), tree(found))]
+
+
+def domain(inner: str, devices: str = "") -> str:
+    return f"<domain><name>a</name>{inner}<devices>{devices}</devices></domain>"
+
+
+# --- what is the same -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ('<memory unit="b">1073741824</memory>', '<memory unit="KiB">1048576</memory>'),
+        ('<memory unit="b">1073741824</memory>', "<memory>1048576</memory>"),
+        ('<memory unit="GiB">1</memory>', '<memory unit="KiB">1048576</memory>'),
+        ('<memory unit="b">1000001</memory>', '<memory unit="KiB">977</memory>'),
+        ("<x><tb-cache unit='MiB'>128</tb-cache></x>", "<x><tb-cache unit='KiB'>131072</tb-cache></x>"),
+        ('<vcpu current="2">2</vcpu>', "<vcpu>2</vcpu>"),
+        ('<vcpu current="2">2</vcpu>', '<vcpu placement="static" cpuset="0">2</vcpu>'),
+        ('<os><type machine="q35">hvm</type></os>', '<os><type machine="pc-q35-8.2">hvm</type></os>'),
+        ('<os><type machine="virt">hvm</type></os>', '<os><type machine="virt-9.1">hvm</type></os>'),
+        ('<os firmware="efi"/>', '<os><loader type="pflash">/usr/share/x.fd</loader></os>'),
+        ("<features><acpi/></features>", "<features><pae/><acpi/><apic/></features>"),
+        ("<on_crash> destroy </on_crash>", "<on_crash>destroy</on_crash>"),
+    ],
+)  # fmt: skip
+def test_what_libvirt_writes_otherwise_is_the_same(wanted: str, found: str) -> None:
+    assert paths(domain(wanted), domain(found)) == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "expected"),
+    [
+        (
+            '<memory unit="b">1073741824</memory>',
+            '<memory unit="KiB">524288</memory>',
+            Difference("memory", "1073741824", "536870912"),
+        ),
+        (
+            '<vcpu current="1">2</vcpu>',
+            "<vcpu>2</vcpu>",
+            Difference("vcpu/@current", "1", "2"),
+        ),
+        (
+            '<os><type machine="q35">hvm</type></os>',
+            '<os><type machine="pc-i440fx-8.2">hvm</type></os>',
+            Difference("os/type/@machine", "q35", "pc-i440fx-8.2"),
+        ),
+        ('<os firmware="efi"/>', "<os/>", Difference("os/@firmware", "efi", None)),
+        ("<on_crash>destroy</on_crash>", "", Difference("on_crash", "destroy", None)),
+        ("<features><acpi/></features>", "<features/>", Difference("features/acpi", "yes", None)),
+    ],
+)
+def test_what_differs(wanted: str, found: str, expected: Difference) -> None:
+    assert differences(tree(domain(wanted)), tree(domain(found))) == [expected]
+
+
+DISK = '<disk type="file"><source file="/p/{0}"/><target dev="{1}"/><serial>{0}</serial></disk>'
+CARD = '<interface type="network"><mac address="{}"/><source network="{}"/></interface>'
+ROOT, DATA = DISK.format("root", "vda"), DISK.format("data", "vdb")
+
+
+def test_devices_are_told_apart_by_what_they_are() -> None:
+    mac = "52:54:00:aa:bb:cc"
+    both = domain("", ROOT + DATA + CARD.format(mac, "front"))
+    other = domain("", CARD.format(mac.upper(), "front") + DATA + ROOT)
+    assert paths(both, other) == [], "another order and another case"
+    assert paths(both, domain("", ROOT)) == [
+        "devices/disk[vdb]",
+        f"devices/interface[{mac}]",
+    ]
+    assert paths(both, domain("", ROOT + DATA + CARD.format(mac, "back"))) == [
+        f"devices/interface[{mac}]/source/@network"
+    ]
+    assert paths(domain("", DATA), both) == [], "more is no difference"
+
+
+def test_devices_without_a_name_are_matched_as_well_as_they_can() -> None:
+    wanted = domain("", '<video><model type="none"/></video><sound model="ac97"/>')
+    found = domain(
+        "", '<sound model="ich9"/><sound model="ac97"/><video><model type="none"/></video>'
+    )
+    assert paths(wanted, found) == []
+    assert paths(wanted, domain("", '<sound model="ich9"/><video/>')) == [
+        "devices/video/model",
+        "devices/sound/@model",
+    ]
+    twice = domain("", '<sound model="ac97"/><sound model="ac97"/>')
+    assert paths(twice, domain("", '<sound model="ac97"/>')) == ["devices/sound"]
+
+
+def test_metadata_is_never_looked_at() -> None:
+    assert paths("<domain><metadata><a/></metadata></domain>", "<domain/>") == []
+
+
+def test_a_reservation_is_its_mac_and_a_name_its_address() -> None:
+    wanted = (
+        '<network><dns><host ip="10.0.0.1"><hostname>a</hostname></host></dns>'
+        '<ip address="10.0.0.254"><dhcp><host mac="52:54:00:00:00:01" ip="10.0.0.2"/></dhcp></ip>'
+        "</network>"
+    )
+    assert paths(wanted, wanted.replace('ip="10.0.0.2"', 'ip="10.0.0.9"')) == [
+        "ip[10.0.0.254]/dhcp/host[52:54:00:00:00:01]/@ip"
+    ]
+    assert paths(wanted, wanted.replace('ip="10.0.0.1"', 'ip="10.0.0.9"')) == ["dns/host[10.0.0.1]"]
+    edited = tree(wanted.replace('ip="10.0.0.2"', 'ip="10.0.0.9"'))
+    after = merged(tree(wanted), tree(wanted), edited)
+    assert [each.get("ip") for each in after.iterfind("./ip/dhcp/host")] == ["10.0.0.2"]
+
+
+# --- places ---------------------------------------------------------------------------------
+
+FOLDER = '<filesystem><source file="/p/{0}"/><target dir="/.virtkit/mounts/{0}"/></filesystem>'
+
+
+def test_every_place_is_found_again() -> None:
+    """A container's file systems have slashes in their names."""
+    extra = '<x:commandline xmlns:x="http://libvirt.org/schemas/domain/qemu/1.0"><x:arg/>'
+    wanted = domain(f"{extra}</x:commandline>", ROOT + FOLDER.format("data") + FOLDER.format("b"))
+    places = differences(tree(wanted), tree("<domain/>"))
+    assert len(places) == 3
+    every = [
+        *places,
+        *differences(
+            tree(wanted), tree(domain(f"{extra}</x:commandline>".replace("<x:arg/>", "")))
+        ),
+    ]
+    assert len(every) == 7
+    for each in every:
+        assert compare.at(tree(wanted), each.path) is not None, each.path
+    assert compare.at(tree(wanted), "devices/filesystem[/.virtkit/mounts/c]") is None
+    assert compare.steps("devices/filesystem[/a/b]/source/@file") == [
+        "devices",
+        "filesystem[/a/b]",
+        "source",
+        "@file",
+    ]
+
+
+def test_values() -> None:
+    found = tree(domain('<currentMemory unit="KiB">1024</currentMemory><vcpu>2</vcpu>'))
+    assert compare.value(found, "currentMemory") == "1048576"
+    assert compare.value(found, "vcpu") == "2"
+    assert compare.value(found, "devices") == "yes"
+    assert compare.value(found, "memory") is None
+
+
+# --- what is no longer wanted ---------------------------------------------------------------
+
+
+def test_removed() -> None:
+    before = domain("<title>x</title><os a='1' b='2'/>", ROOT + DATA)
+    wanted = domain("<os b='2'/>", ROOT)
+    found = tree(domain("<title>x</title><os a='1' b='2' c='3'/>", ROOT + DATA + "<sound/>"))
+    assert removed(tree(before), tree(wanted), found) == [
+        Difference("title", None, "x"),
+        Difference("os/@a", None, "1"),
+        Difference("devices/disk[vdb]", None, "yes"),
+    ]
+    assert removed(tree(before), tree(before), found) == []
+    assert removed(tree(before), tree(wanted), tree(wanted)) == [], "it is gone already"
+    others = tree(domain("<os a='9' b='2'/>", ROOT))
+    assert removed(tree(before), tree(wanted), others) == [], "somebody gave it another value"
+
+
+# --- the merge ------------------------------------------------------------------------------
+
+LIBVIRTS = """
+<domain type="qemu" id="3">
+  <name>lab-web</name>
+  <metadata><x:app xmlns:x="urn:x">theirs</x:app></metadata>
+  <memory unit="KiB">1048576</memory>
+  <vcpu placement="static" cpuset="0-1">2</vcpu>
+  <os><type arch="x86_64" machine="pc-q35-8.2">hvm</type></os>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type="file" device="disk">
+      <driver name="qemu" type="qcow2" cache="none"/>
+      <source file="/p/root"/><target dev="vda" bus="virtio"/>
+      <address type="pci" bus="0x04"/>
+    </disk>
+    <disk type="file"><source file="/p/data"/><target dev="vdb"/></disk>
+    <controller type="usb" index="0"/>
+    <watchdog model="itco" action="reset"/>
+  </devices>
+</domain>
+"""
+OLD = """
+<domain type="qemu">
+  <name>lab-web</name>
+  <memory unit="b">1073741824</memory>
+  <vcpu placement="static" current="2">2</vcpu>
+  <os><type machine="q35">hvm</type></os>
+  <devices>
+    <disk type="file" device="disk">
+      <driver name="qemu" type="qcow2"/>
+      <source file="/p/root"/><target dev="vda" bus="virtio"/>
+    </disk>
+    <disk type="file"><source file="/p/data"/><target dev="vdb"/></disk>
+  </devices>
+</domain>
+"""
+NEW = OLD.replace(
+    '<disk type="file"><source file="/p/data"/><target dev="vdb"/></disk>',
+    '<disk type="file"><source file="/p/more"/><target dev="vdc"/></disk>',
+).replace("1073741824", "2147483648").replace('current="2">2<', 'current="1">4<')  # fmt: skip
+
+
+def test_merged_keeps_what_others_added() -> None:
+    after = merged(tree(OLD), tree(NEW), tree(LIBVIRTS))
+    assert after.findtext("./metadata/{urn:x}app") == "theirs"
+    assert after.findtext("./devices/emulator") == "/usr/bin/qemu-system-x86_64"
+    assert after.find("./devices/watchdog[@model='itco']") is not None
+    assert after.find("./devices/disk/address[@bus='0x04']") is not None
+    assert after.find("./devices/disk/driver[@cache='none']") is not None
+    assert after.find("./os/type[@machine='pc-q35-8.2']") is not None, "an alias stays pinned"
+    assert after.find("./vcpu[@cpuset='0-1']") is not None
+
+
+def test_merged_has_our_changes() -> None:
+    after = merged(tree(OLD), tree(NEW), tree(LIBVIRTS))
+    assert [each.get("dev") for each in after.iter("target")] == ["vda", "vdc"]
+    assert compare.value(after, "memory") == str(2 * world.GIB)
+    vcpu = after.find("vcpu")
+    assert vcpu is not None
+    assert (vcpu.text, vcpu.get("current")) == ("4", "1")
+
+
+def test_merged_changes_no_argument() -> None:
+    trees = [tree(each) for each in (OLD, NEW, LIBVIRTS)]
+    copies = [copy.deepcopy(each) for each in trees]
+    merged(*trees)
+    assert [etree.tostring(each) for each in trees] == [etree.tostring(each) for each in copies]
+
+
+def test_merged_without_a_before_takes_nothing_out() -> None:
+    after = merged(None, tree(NEW), tree(LIBVIRTS))
+    assert [each.get("dev") for each in after.iter("target")] == ["vda", "vdb", "vdc"]
+
+
+def test_merged_of_nothing_new_is_what_was_there() -> None:
+    after = merged(tree(OLD), tree(OLD), tree(LIBVIRTS))
+    assert etree.tostring(after) == etree.tostring(tree(LIBVIRTS))
+
+
+# --- whatever they are ----------------------------------------------------------------------
+
+names = st.sampled_from(["a", "b", "c"])
+
+
+def elements(
+    children: st.SearchStrategy[list[etree._Element]],
+) -> st.SearchStrategy[etree._Element]:
+    def made(tag: str, attributes: dict[str, str], text: str, below: list[etree._Element]) -> etree._Element:  # fmt: skip
+        element = etree.Element(tag, attributes)
+        if below:
+            element.extend([copy.deepcopy(each) for each in below])
+        elif text:
+            element.text = text
+        return element
+
+    values = st.sampled_from(["1", "2", "x"])
+    return st.builds(made, names, st.dictionaries(names, values, max_size=2), values | st.just(""), children)  # fmt: skip
+
+
+def under(tag: str, children: list[etree._Element]) -> etree._Element:
+    root = etree.Element(tag)
+    root.extend([copy.deepcopy(each) for each in children])
+    return root
+
+
+def siblings(
+    below: st.SearchStrategy[etree._Element], most: int
+) -> st.SearchStrategy[list[etree._Element]]:
+    """Elements that can be told apart: libvirt has several of a tag where they have a name."""
+    return st.lists(below, max_size=most, unique_by=lambda each: each.tag)
+
+
+leaves = elements(st.just([]))
+documents = siblings(elements(siblings(leaves, 3)), 3).map(lambda below: under("domain", below))
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents, documents, documents)
+def test_after_a_merge_nothing_of_ours_is_missing(
+    before: etree._Element, wanted: etree._Element, found: etree._Element
+) -> None:
+    once = merged(before, wanted, found)
+    assert differences(wanted, once) == []
+    again = merged(wanted, wanted, once)
+    assert etree.tostring(again) == etree.tostring(once)
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents)
+def test_nothing_differs_from_itself(document: etree._Element) -> None:
+    assert differences(document, document) == []
+    assert removed(document, document, document) == []
+    assert etree.tostring(merged(document, document, document)) == etree.tostring(document)
+
+
+fields = st.fixed_dictionaries(
+    {"type": st.sampled_from(["qemu", "lxc"])},
+    optional={
+        "cpus": st.integers(1, 4),
+        "memory": st.sampled_from(["512MiB", "1GiB", "2GiB"]),
+        "max": st.just({"cpus": 4, "memory": "4GiB"}),
+        "networks": st.lists(st.sampled_from(["one", "two"]), max_size=2, unique=True),
+        "disks": st.lists(
+            st.sampled_from([
+                {"name": "data", "size": "1GiB", "mount": "/srv/data"},
+                {"name": "more", "size": "1GiB", "mount": "/srv/more"},
+            ]),
+            max_size=2,
+            unique_by=lambda each: each["name"],
+        ),
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(fields, fields, st.integers(1, 9))
+def test_what_virtkit_renders_merges(
+    old: dict[str, object], new: dict[str, object], seed: int
+) -> None:
+    """From one spec to another over libvirt's XML, to which others added something everywhere."""
+    spec = {"name": "lab", "networks": {"one": {}, "two": {}}}
+    before, wanted = (
+        tree(render.guest(world.guest_of(json.dumps({**spec, "guests": {"web": each}}))))
+        for each in (old, {**new, "type": old["type"]})
+    )
+    found = copy.deepcopy(before)
+    for index, each in enumerate(list(found.iter(etree.Element))):
+        if index % seed == 0:
+            each.set("others", "x")
+        if each.tag in ("devices", "disk", "interface", "features"):
+            etree.SubElement(each, "foreign").text = str(index)
+    foreign = len(list(found.iter("foreign")))
+    gone = {each.path for each in removed(before, wanted, found)}
+    lost = sum(
+        len(list(d.iter("foreign"))) for p in gone if (d := compare.at(found, p)) is not None
+    )
+    after = merged(before, wanted, found)
+    assert differences(wanted, after) == []
+    assert removed(before, wanted, after) == []
+    assert len(list(after.iter("foreign"))) == foreign - lost, "but for devices that go as a whole"
