@@ -88,8 +88,9 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     Args:
         change: ``guests`` and ``networks`` with fields to replace (``edits`` and ``live_edits``:
             text to text in the XML; ``template``: what a guest was rendered with; ``record``),
-            ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains`` (name to schemes), ``networks``, ``volumes``, and
-            ``users`` (domain names by network); ``kept``: ``ENVIRONMENT/GUEST/VOLUME``.
+            ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains``
+            (name to schemes), ``networks``, ``volumes``, and ``users`` (domain names by network);
+            ``kept``: ``ENVIRONMENT/GUEST/VOLUME``.
     """
     change = change or {}
     without = set(change.get("without", ()))

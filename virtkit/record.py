@@ -55,6 +55,7 @@ class GuestRecord:
         staged: fields whose change waits for the next boot, and the cause of each.
         leaving: places in ``rendered`` of before that the running guest may still have.
         instance: cloud-init's instance-id, new for each life of the guest.
+        booted: it was finished once in this life, so it has its host key and its user.
     """
 
     environment: str
@@ -73,6 +74,7 @@ class GuestRecord:
     rewritten: tuple[str, ...] = ()
     staged: Mapping[str, str] = field(default_factory=dict)
     leaving: tuple[str, ...] = ()
+    booted: bool = False
     finished: bool = False
 
     @property

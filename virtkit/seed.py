@@ -133,11 +133,16 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
     )
 
 
-def update(guest: Guest, authorized: Sequence[str]) -> str:
-    """The script that brings a running guest up to date with its seed; it holds no secret."""
+def update(guest: Guest, authorized: Sequence[str], leaving: Sequence[str] = ()) -> str:
+    """The script that brings a running guest up to date with its seed; it holds no secret.
+
+    Args:
+        leaving: names of disks that are about to be unplugged; one in use ends the script.
+    """
     return render.text(
         "seed/update.sh.j2",
         light=guest.light,
+        leaving=list(leaving),
         cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
         **_changing(guest, authorized),
     )

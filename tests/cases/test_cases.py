@@ -113,14 +113,18 @@ def printed(error: VirtkitError) -> str:
 
 
 def network_xml(network: Network) -> str:
-    body = render.network(network)
-    element = record.network_element(record.of_network(network, SPEC, body))
-    return render.with_record(body, element)
+    element = record.network_element(record.of_network(network, SPEC))
+    return pretty(render.with_record(render.network(network), element))
 
 
 def guest_xml(guest: Guest, own: str) -> str:
-    body = render.guest(guest, own)
-    return render.with_record(body, record.guest_element(record.of_guest(guest, SPEC, body)))
+    element = record.guest_element(record.of_guest(guest, SPEC))
+    return pretty(render.with_record(render.guest(guest, own), element))
+
+
+def pretty(xml: str) -> str:
+    """A document for people. Its record is without `rendered`: that is the document itself."""
+    return etree.tostring(render.parse(xml, "it"), encoding="unicode", pretty_print=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

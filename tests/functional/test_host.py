@@ -234,8 +234,8 @@ def test_a_networks_life(host: Host) -> None:
 
 
 def test_libvirt_checks_networks(host: Host) -> None:
+    bad = render.network(NET).replace("<bridge ", "<bridgee/><bridge ")
     with pytest.raises(VirtkitError):
-        bad = render.network(NET).replace("<bridge ", "<bridgee/><bridge ")
         host.networks.define(record.of_network(NET, "/lab.yaml", bad))
     assert host.observe().networks == {}
 

@@ -112,6 +112,7 @@ class Making:
             answer,
             host_key=self._old.host_key,
             instance=self._old.instance,
+            booted=self._old.booted,
             staged={**self._old.staged, **self._waits} if self.running else {},
             leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
         )
@@ -268,7 +269,7 @@ class Making:
             authorized = reach.authorized_keys(self._guest) if given else held.authorized
             return replace(held, authorized=authorized)
         authorized = reach.authorized_keys(self._guest)
-        if self._old is not None and self._old.finished and not self.fresh:
+        if self._old is not None and self._old.booted and not self.fresh:
             return seed.Keys(authorized, "", self._old.host_key)
         private, public = reach.new_host_key()
         self.record = replace(self.record, host_key=public, instance=str(uuid.uuid4()))
@@ -319,7 +320,7 @@ class Making:
         """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""
         held = self._held()
         authorized = held.authorized if held else reach.authorized_keys(self._guest)
-        script = seed.update(self._guest, authorized)
+        script = seed.update(self._guest, authorized, self._leaving_disks())
         folder = Path(self._guest.source_folder)
         try:
             ran = reach.run(self._host, self.record, folder, ["sh", "-c", script], _FOLLOW)
@@ -336,6 +337,12 @@ class Making:
                 where=f"{self._host.name} guest/{self._guest.name}",
             )
 
+    def _leaving_disks(self) -> list[str]:
+        """The names of the disks that the running guest is no longer to have."""
+        targets = {f"devices/disk[{each.target}]": each.name for each in self.record.volumes}
+        names = (targets.get(each, "") for each in self.record.leaving)
+        return [each.removeprefix(f"{self._guest.domain}-") for each in names if each]
+
     def start(self) -> None:
         self._host.domains.start(self._guest.driver, self._guest.domain)
 
@@ -344,7 +351,7 @@ class Making:
 
     def finish(self) -> None:
         """Says in the record that all is done, and what still waits for a restart."""
-        new = replace(self.record, finished=True)
+        new = replace(self.record, finished=True, booted=True)
         if not self.running or self.restarts:
             new = replace(new, staged={}, leaving=())
         if new != self.record:
