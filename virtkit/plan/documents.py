@@ -147,8 +147,8 @@ class Documents:
         if device is None or not place.startswith("devices/"):
             return ""
         source = device.find("source")
-        file = (source.get("file") or "").rpartition("/")[2] if source is not None else ""
-        disk = file.removeprefix(f"{self._guest.domain}-")
+        path = source.get("file") or source.get("dir") or "" if source is not None else ""
+        disk = path.rpartition("/")[2].removeprefix(f"{self._guest.domain}-")
         if device.tag == "interface":
             return f"networks.{self._network(device)}"
         if device.tag == "filesystem":

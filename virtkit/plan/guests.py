@@ -137,7 +137,7 @@ class _Comparison:
     def _volumes(self, wished: Sequence[Reason]) -> Iterable[Reason]:
         """Disks that are too small, gone behind our back, or left until a restart."""
         for old in self._there.record.volumes:
-            if old.state == "doomed" and old.key not in self._there.live:
+            if old.state == "doomed" and f"/{old.name}'" not in self._there.live:
                 yield Reason(f"volume {old.name}", "left over", None, "unfinished", "none")
         anew = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
