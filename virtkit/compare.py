@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lxml import etree
@@ -170,18 +170,28 @@ def _pairs(
 ) -> Iterator[tuple[etree._Element, etree._Element | None]]:
     """Each child of ``wanted`` with the one of ``found`` that is meant: by identity, else the
     one with the fewest differences."""
-    free = _children(found)
+    free: dict[str, list[etree._Element]] = {}
+    for each in _children(found):
+        free.setdefault(str(each.tag), []).append(each)
     for mine in _children(wanted):
-        candidates = [each for each in free if each.tag == mine.tag]
+        candidates = free.get(str(mine.tag), [])
         identity = _identity(mine)
         if identity:
             candidates = [each for each in candidates if _identity(each) == identity]
-        elif len(candidates) > 1:
-            candidates.sort(key=lambda each: len(list(_missing(mine, each, ""))))
-        chosen = candidates[0] if candidates else None
+        chosen = _closest(mine, candidates)
         if chosen is not None:
-            free.remove(chosen)
+            free[str(mine.tag)].remove(chosen)
         yield mine, chosen
+
+
+def _closest(mine: etree._Element, candidates: Sequence[etree._Element]) -> etree._Element | None:
+    """The one with the fewest differences; mostly the first has none."""
+    if len(candidates) < 2:
+        return next(iter(candidates), None)
+    for each in candidates:
+        if next(_missing(mine, each, ""), None) is None:
+            return each
+    return min(candidates, key=lambda each: len(differences(mine, each)))
 
 
 def _children(element: etree._Element) -> list[etree._Element]:
@@ -190,6 +200,8 @@ def _children(element: etree._Element) -> list[etree._Element]:
 
 def _identity(element: etree._Element) -> str:
     """What tells an element from others of its tag; empty where nothing does."""
+    if element.tag == "controller" and element.get("index"):
+        return f"{element.get('type')} {element.get('index')}"
     for path in _IDENTITIES.get(str(element.tag), ()):
         where, _, attribute = path.rpartition("@")
         owner = element.find(where.rstrip("/")) if where else element

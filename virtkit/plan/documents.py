@@ -5,6 +5,7 @@ A difference is named by the guest's field where there is one, else by its place
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -59,6 +60,7 @@ class Documents:
     def __init__(self, guest: Guest, there: ObservedGuest, wanted: str) -> None:
         self._guest = guest
         self._record = there.record
+        self._same = wanted == there.record.rendered
         self._wanted = render.parse(wanted, f"the XML of {guest.name}")
         self._before = _parsed(there.record.rendered)
         self._inactive = _parsed(there.inactive)
@@ -68,8 +70,11 @@ class Documents:
         """What the next boot would lack."""
         if self._inactive is None:
             return []
+        every = [*self._differences(self._wanted, self._inactive), *self._removed(self._inactive)]
+        if not every:
+            return []
         drifted = {each.path for each in self._differences(self._before, self._inactive)}
-        live = {each.path: each for each in self._now()}
+        live = {each.path: each for each in self._now}
         return [
             Place(
                 self._field(each.path),
@@ -77,15 +82,12 @@ class Documents:
                 "drift" if each.path in drifted or self._before is None else "upgrade",
                 live.get(each.path),
             )
-            for each in [
-                *self._differences(self._wanted, self._inactive),
-                *self._removed(self._inactive),
-            ]
+            for each in every
         ]
 
     def now(self) -> list[Place]:
         """What the running guest lacks, or still has from before."""
-        return [Place(self._field(each.path), each, "drift", each) for each in self._now()]
+        return [Place(self._field(each.path), each, "drift", each) for each in self._now]
 
     def beyond(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
@@ -94,6 +96,7 @@ class Documents:
             return False
         return int(compare.value(self._live, place) or 0) < after
 
+    @functools.cached_property
     def _now(self) -> list[Difference]:
         if self._live is None:
             return []
@@ -125,7 +128,7 @@ class Documents:
         return [each for each in compare.differences(wanted, found) if each.path not in rewritten]
 
     def _removed(self, found: etree._Element) -> list[Difference]:
-        if self._before is None:
+        if self._before is None or self._same:
             return []
         return compare.removed(self._before, self._wanted, found)
 

@@ -1,0 +1,508 @@
+"""What each change of a guest costs, in the state that the guest is in; drift, upgrades, waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+import world
+
+from virtkit import plan, render
+from virtkit.drivers.effects import ORDER, Effect
+from virtkit.errors import SpecErrors
+from virtkit.observed import GuestState, Observed
+from virtkit.plan import Change, Plan
+from virtkit.resources import LAYER
+
+SPEC = "/lab.yaml"
+DATA = {"name": "data", "size": "1GiB", "mount": "/srv/data"}
+#: What the guest has before; each test changes some of it.
+BASE: dict[str, Any] = {
+    "memory": "1GiB",
+    "cpus": 2,
+    "max": {"memory": "2GiB", "cpus": 4},
+    "networks": ["front"],
+    "disks": [DATA],
+    "disk": "4GiB",
+}
+States = Literal["running", "paused", "stopped"]
+
+
+def text(keys: Mapping[str, Any]) -> str:
+    networks = {"front": {"cidr": "10.20.0.0/24"}, "back": {"cidr": "10.21.0.0/24"}}
+    return json.dumps({"name": "lab", "networks": networks, "guests": {"web": keys}})
+
+
+def keys_of(type: str, **changed: Any) -> dict[str, Any]:
+    every = {**BASE, "type": type, **changed}
+    return {key: value for key, value in every.items() if value is not None}
+
+
+def there(keys: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> Observed:
+    """libvirt, with the guest brought up; ``observed`` is of the guest."""
+    found = dict(observed or {})
+    sizes = found.pop("sizes", {})
+    without = found.pop("without", [])
+    change = {"guests": {"web": found}, "sizes": sizes, "without": without}
+    return world.up(world.desired_of(text(keys)), SPEC, change)
+
+
+def planned(keys: Mapping[str, Any], observed: Observed, **options: Any) -> Plan:
+    spec = text(keys)
+    found = world.decided(world.spec_of(spec), observed)
+    desired = world.desired_of(spec, found=found)
+    return plan.diff(desired, observed, spec=SPEC, **options)
+
+
+def of_web(found: Plan) -> Change:
+    (change,) = [each for each in found.changes if each.object == "guest/web"]
+    return change
+
+
+def effects(change: Change) -> dict[str, Effect]:
+    return {each.field: each.effect for each in change.reasons}
+
+
+def causes(changes: tuple[Change, ...]) -> dict[str, tuple[str, Effect]]:
+    """Causes and effects by field, of the guest's one change if there is one."""
+    every = [each for each in changes if each.object == "guest/web"]
+    assert len(every) <= 1
+    return {r.field: (r.cause, r.effect) for each in every for r in each.reasons}
+
+
+# --- by the spec ----------------------------------------------------------------------------
+
+MORE = {"name": "more", "size": "1GiB", "mount": "/srv/more"}
+#: What is changed, the reason's field, and its effect on a machine and on a container that run.
+CHANGES: list[tuple[dict[str, Any], str, Effect, Effect | None]] = [
+    ({"groups": ["a"]}, "groups", "none", "none"),
+    ({"ready": "none"}, "ready", "none", "none"),
+    ({"allow": ["hostdev"]}, "allow", "none", "none"),
+    ({"disks": [{**DATA, "keep": True}]}, "disks.data.keep", "none", "none"),
+    ({"autostart": True}, "autostart", "live", "live"),
+    ({"ssh_keys": ["me.pub"]}, "ssh_keys", "live", "live"),
+    ({"memory": "2GiB"}, "memory", "live", "live"),
+    ({"memory": "512MiB"}, "memory", "live", "live"),
+    ({"cpus": 4}, "cpus", "live", "restart"),
+    ({"cpus": 1}, "cpus", "restart", "restart"),
+    ({"max": {"memory": "2GiB", "cpus": 8}}, "max", "restart", "restart"),
+    ({"disk": "8GiB"}, "disk", "live", "restart"),
+    ({"disks": [DATA, MORE]}, "disks.more", "live", "restart"),
+    ({"disks": []}, "disks.data", "live", "restart"),
+    ({"disks": [{**DATA, "size": "2GiB"}]}, "disks.data.size", "live", "restart"),
+    ({"disks": [{**DATA, "mount": "/data"}]}, "disks.data.mount", "live", "restart"),
+    ({"networks": ["front", "back"]}, "networks.back", "live", "live"),
+    (
+        {"networks": [{"name": "front", "address": "10.20.0.77"}]},
+        "networks.front.address",
+        "restart",
+        "restart",
+    ),
+    (
+        {"networks": [{"name": "front", "mac": "52:54:00:00:00:07"}]},
+        "networks.front.mac",
+        "restart",
+        "restart",
+    ),
+    ({"devices": ["<sound model='ac97'/>"]}, "devices", "restart", "restart"),
+    ({"graphics": "vnc"}, "graphics", "restart", None),
+    ({"firmware": "uefi"}, "firmware", "restart", None),
+    ({"kernel": {"path": "vmlinuz"}}, "kernel", "restart", None),
+    ({"user": "admin"}, "user", "recreate", "recreate"),
+    ({"cloud_init": {"packages": ["nginx"]}}, "cloud_init", "recreate", "recreate"),
+    ({"privileged": True}, "privileged", "recreate", "recreate"),
+]
+CASES = [
+    pytest.param(changed, field, type, effect, id=f"{field}-{type}-{index}")
+    for index, (changed, field, machine, container) in enumerate(CHANGES)
+    for type, effect in (("qemu", machine), ("kvm", machine), ("lxc", container))
+    if effect is not None and not (field == "privileged" and type != "lxc")
+]
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "stopped"])
+@pytest.mark.parametrize(("changed", "field", "type", "effect"), CASES)
+def test_a_change_costs_what_the_table_says(
+    changed: dict[str, Any], field: str, type: str, effect: Effect, state: GuestState
+) -> None:
+    observed = there(keys_of(type), {"state": state})
+    found = planned(keys_of(type, **changed), observed)
+    change = of_web(found)
+    if state == "stopped" and effect in ("live", "restart") and field != "autostart":
+        effect = "next-boot"
+    assert effects(change) == {field: effect}, "one reason, and nothing beside it"
+    assert change.effect == effect
+    assert change.action == ("replace" if effect == "recreate" else "update")
+    assert [each.cause for each in change.reasons] == ["spec"]
+    assert found.pending == ()
+    lost = {"recreate": True, "disks.data": changed.get("disks") == []}
+    assert bool(change.lost) == (lost.get(effect, False) or lost.get(field, False))
+
+
+#: The guest has them when it boots, but its XML doesn't tell; cards are plugged in and out.
+NOT_IN_THE_XML = {"networks.front.address", "networks.front.mac", "disk", "disks.data.size"}
+#: Changes that show in the XML of a guest that has to be restarted for them.
+STAGED = [
+    each for each in CASES if each.values[3] == "restart" and each.values[1] not in NOT_IN_THE_XML
+]
+
+
+@pytest.mark.parametrize(("changed", "field", "type", "_effect"), STAGED)
+def test_what_was_staged_waits_and_is_no_change(
+    changed: dict[str, Any], field: str, type: str, _effect: Effect
+) -> None:
+    """After `up`: the definition is the new one, the guest runs on with the old one."""
+    before = there(keys_of(type)).guests["lab-web"]
+    desired = world.desired_of(text(keys_of(type, **changed)))
+    wanted = render.guest(world.with_image(desired.guests[0]))
+    left = plan.leaving(before.record, wanted, before.live)
+    record = {"staged": {field: "spec"}, "leaving": left}
+    after = there(keys_of(type, **changed), {"record": record, "live": before.live})
+    found = planned(keys_of(type, **changed), after)
+    assert causes(found.changes) == {}
+    waits = causes(found.pending)
+    assert waits, "the plan says that it waits"
+    assert set(waits.values()) == {("spec", "restart")}, "and why"
+    asked = planned(keys_of(type, **changed), after, restart=True)
+    assert of_web(asked).effect == "restart"
+    assert asked.pending == ()
+
+
+@pytest.mark.parametrize(("changed", "field", "type", "_effect"), STAGED)
+def test_what_was_staged_is_done_when_the_guest_has_booted(
+    changed: dict[str, Any], field: str, type: str, _effect: Effect
+) -> None:
+    record = {"staged": {field: "spec"}, "leaving": ("devices/disk[vdx]", "devices/sound")}
+    after = there(keys_of(type, **changed), {"record": record})
+    found = planned(keys_of(type, **changed), after)
+    assert (found.changes, found.pending) == ((), ())
+
+
+@pytest.mark.parametrize("type", ["qemu", "kvm", "lxc"])
+@pytest.mark.parametrize("field", ["memory", "cpus"])
+def test_beyond_what_the_guest_was_started_with_it_takes_a_restart(type: str, field: str) -> None:
+    less = {"memory": "1GiB", "cpus": 1, "max": None}
+    more: dict[str, dict[str, Any]] = {"memory": {"memory": "2GiB"}, "cpus": {"cpus": 2}}
+    observed = there(keys_of(type, **less))
+    found = planned(keys_of(type, **{**less, **more[field]}), observed)
+    assert effects(of_web(found)) == {field: "restart"}
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_memory_that_was_lowered_is_done_once(type: str) -> None:
+    """The running guest could still grow to what it had; nobody has to restart it for that."""
+    before = there(keys_of(type, max=None)).guests["lab-web"]
+    live = before.live.replace(
+        '<currentMemory unit="b">1073741824<', '<currentMemory unit="KiB">524288<'
+    )
+    after = there(keys_of(type, max=None, memory="512MiB"), {"live": live})
+    found = planned(keys_of(type, max=None, memory="512MiB"), after)
+    assert (found.changes, found.pending) == ((), ())
+
+
+def test_a_change_of_type_only_is_none_where_auto_took_it() -> None:
+    observed = there(keys_of("auto"))
+    assert planned(keys_of("kvm"), observed).changes == ()
+    assert effects(of_web(planned(keys_of("qemu"), observed))) == {"type": "recreate"}
+
+
+@pytest.mark.parametrize(("before", "after"), [("lxc", "qemu"), ("qemu", "lxc")])
+def test_a_change_of_type_is_a_guest_that_its_schema_allows(before: str, after: str) -> None:
+    change = of_web(planned(keys_of(after), there(keys_of(before))))
+    assert (change.action, change.effect) == ("replace", "recreate")
+    guest = change.desired
+    assert guest is not None
+    targets = [each.target for each in guest.disks]  # type: ignore[union-attr]
+    assert after == "lxc" or targets == ["vda", "vdb", "vdc"]
+
+
+# --- disks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_no_disk_shrinks(type: str, state: str) -> None:
+    small = keys_of(type, disk="2GiB", disks=[{**DATA, "size": "512MiB"}])
+    with pytest.raises(SpecErrors) as caught:
+        planned(small, there(keys_of(type), {"state": state}))
+    assert [each.what for each in caught.value.errors] == [
+        "guest web: disk can't shrink",
+        "guest web: disks.data.size can't shrink",
+    ]
+    for each in caught.value.errors:
+        assert each.exit_code == 2
+        assert "bytes or more" in each.cure
+
+
+def test_a_disk_that_somebody_made_larger_stays() -> None:
+    large = there(keys_of("qemu"), {"sizes": {"lab-web-data": 5 * world.GIB}})
+    assert planned(keys_of("qemu"), large).changes == ()
+    with pytest.raises(SpecErrors, match="can't shrink"):
+        planned(keys_of("qemu", disks=[{**DATA, "size": "2GiB"}]), large)
+
+
+def test_a_new_root_disk_may_be_smaller_but_no_other_disk_may() -> None:
+    """A guest that is made anew has a new root disk; its other disks stay."""
+    observed = there(keys_of("qemu"))
+    anew = of_web(planned(keys_of("qemu", disk="2GiB", user="admin"), observed))
+    assert anew.action == "replace"
+    with pytest.raises(SpecErrors, match=r"disks\.data\.size can't shrink"):
+        small = [{**DATA, "size": "512MiB"}]
+        planned(keys_of("qemu", disks=small, user="admin"), observed)
+
+
+def test_a_disk_that_is_smaller_than_the_spec_grows() -> None:
+    small = there(keys_of("qemu"), {"sizes": {"lab-web-data": world.GIB // 2}})
+    found = planned(keys_of("qemu"), small)
+    assert causes(found.changes) == {"disks.data.size": ("drift", "live")}
+    small = there(keys_of("lxc"), {"sizes": {"lab-web-root": world.GIB}, "state": "stopped"})
+    assert causes(planned(keys_of("lxc"), small).changes) == {"disk": ("drift", "next-boot")}
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_disk_that_is_gone_asks(state: str) -> None:
+    observed = there(keys_of("qemu"), {"without": ["lab-web-data"], "state": state})
+    found = planned(keys_of("qemu"), observed)
+    change = of_web(found)
+    assert change.action == "update"
+    assert effects(change) == {"disks.data": "restart" if state == "running" else "next-boot"}
+    assert "lab-web-data is gone" in change.lost
+    assert plan.needs_consent(found) is not None
+
+
+def test_a_root_disk_that_is_gone_is_a_guest_made_anew() -> None:
+    found = planned(keys_of("qemu"), there(keys_of("qemu"), {"without": ["lab-web-root"]}))
+    change = of_web(found)
+    assert (change.action, change.effect) == ("replace", "recreate")
+    assert "root disk" in change.lost
+    assert plan.needs_consent(found) is not None
+
+
+def test_nothing_is_gone_where_the_pool_is_not_active() -> None:
+    observed = there(keys_of("qemu"), {"without": ["lab-web-data", "lab-web-root"]})
+    assert planned(keys_of("qemu"), replace(observed, active=False, sizes={})).changes == ()
+
+
+def test_a_kept_disk_leaves_without_a_loss() -> None:
+    kept = keys_of("qemu", disks=[{**DATA, "keep": True}])
+    change = of_web(planned(keys_of("qemu", disks=[]), there(kept)))
+    assert (change.lost, effects(change)) == ("", {"disks.data": "live"})
+    change = of_web(planned(keys_of("qemu", disks=[]), there(keys_of("qemu"))))
+    assert change.lost == "disk lab-web-data"
+
+
+def test_a_disk_that_was_never_made_is_no_loss() -> None:
+    observed = there(keys_of("qemu"), {"volumes": "wanted"})
+    assert of_web(planned(keys_of("qemu", disks=[]), observed)).lost == ""
+
+
+def test_a_loss_from_another_spec_names_both() -> None:
+    observed = there(keys_of("qemu"), {"spec": "/other.yaml"})
+    change = of_web(planned(keys_of("qemu", disks=[]), observed))
+    (moved,) = [each for each in change.reasons if each.field == "spec"]
+    assert (moved.before, moved.after) == ("/other.yaml", SPEC)
+
+
+def test_the_others_keep_their_names_in_the_guest() -> None:
+    observed = there(keys_of("qemu"))
+    change = of_web(planned(keys_of("qemu", disks=[{"name": "a", "size": "1GiB"}, DATA]), observed))
+    targets = {each.name: each.target for each in change.desired.disks}  # type: ignore[union-attr]
+    assert targets == {"root": "vda", "seed": "vdb", "a": "vdd", "data": "vdc"}
+
+
+def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
+    """A container that was restarted since: what it had is to be deleted at last."""
+    fresh = there(keys_of("lxc", disks=[]))
+    guest = fresh.guests["lab-web"]
+    record = there(keys_of("lxc")).guests["lab-web"].record
+    (data,) = [each for each in record.volumes if each.role == "disk"]
+    doomed = replace(data, state="doomed")
+    new = replace(guest.record, volumes=(*guest.record.volumes, doomed))
+    after = replace(fresh, guests={"lab-web": replace(guest, record=new)})
+    found = planned(keys_of("lxc", disks=[]), after)
+    assert causes(found.changes) == {"volume lab-web-data": ("unfinished", "none")}
+    held = replace(guest, record=new, live=f"{guest.live}<!-- {data.key} -->")
+    holding = replace(fresh, guests={"lab-web": held})
+    assert planned(keys_of("lxc", disks=[]), holding).changes == ()
+
+
+# --- drift ----------------------------------------------------------------------------------
+
+HALF = {'<currentMemory unit="b">1073741824<': '<currentMemory unit="KiB">524288<'}
+CRASH = {"<on_crash>destroy<": "<on_crash>preserve<"}
+UNPLUGGED = {'<target dev="vdc"': '<target dev="vdx"'}
+
+
+def drift(type: str, **edits: Any) -> Plan:
+    return planned(keys_of(type), there(keys_of(type), edits))
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_an_edit_of_the_definition_alone_costs_the_guest_nothing(type: str) -> None:
+    found = drift(type, edits={**HALF, **CRASH})
+    assert causes(found.changes) == {"memory": ("drift", "none"), "on_crash": ("drift", "none")}
+    assert found.pending == ()
+    found = drift(type, edits={**HALF, **CRASH}, state="stopped")
+    assert causes(found.changes) == {
+        "memory": ("drift", "next-boot"),
+        "on_crash": ("drift", "next-boot"),
+    }
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_what_others_added_is_no_drift(type: str) -> None:
+    more = {
+        "<devices>": '<devices><watchdog model="itco" action="reset"/>',
+        "<name>lab-web</name>": "<name>lab-web</name><description>mine</description>",
+        "</features>": "<vmport state='off'/></features>",
+    }
+    found = drift(type, edits=more, live_edits=more)
+    assert (found.changes, found.pending) == ((), ())
+
+
+def test_what_libvirt_rewrote_when_we_defined_it_is_no_drift() -> None:
+    record = {"rewritten": ("on_crash",)}
+    found = drift("qemu", edits=CRASH, live_edits=CRASH, record=record)
+    assert (found.changes, found.pending) == ((), ())
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_setmem_is_undone_while_the_guest_runs(type: str, state: str) -> None:
+    found = drift(type, live_edits=HALF, state=state)
+    assert causes(found.changes) == {"memory": ("drift", "live")}
+    assert found.pending == ()
+
+
+def test_a_guest_that_has_all_its_memory_still_is_no_drift() -> None:
+    """Its balloon has no driver, or isn't there yet: libvirt then says what it could have."""
+    whole = {'<currentMemory unit="b">1073741824<': '<currentMemory unit="b">2147483648<'}
+    found = drift("qemu", live_edits=whole)
+    assert (found.changes, found.pending) == ((), ())
+
+
+def test_devices_that_somebody_unplugged_come_back() -> None:
+    found = drift("qemu", live_edits=UNPLUGGED)
+    assert causes(found.changes) == {"disks.data": ("drift", "live")}
+    mac = world.desired_of(text(keys_of("qemu"))).guests[0].interfaces[0].mac
+    found = drift("lxc", live_edits={mac: "52:54:00:00:00:01"})
+    assert causes(found.changes) == {"networks.front": ("drift", "live")}
+    folder = {f'<target dir="{LAYER}/mounts/srv/data"': '<target dir="/x"'}
+    found = drift("lxc", live_edits=folder)
+    assert (causes(found.changes), causes(found.pending)) == (
+        {},
+        {"disks.data": ("drift", "restart")},
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('<link state="up"/>', '<link state="down"/>'),
+        ('<source network="lab-front"/>', '<source network="default"/>'),
+        ("<on_crash>destroy<", "<on_crash>preserve<"),
+        ('<driver name="qemu" type="raw" discard="unmap"/>', '<driver name="qemu" type="raw"/>'),
+    ],
+)
+def test_what_no_plugging_mends_waits_for_a_restart(old: str, new: str) -> None:
+    """Else every `up` would say that it mends it, and the next plan would say so again."""
+    found = drift("qemu", live_edits={old: new})
+    assert found.changes == ()
+    assert set(causes(found.pending).values()) == {("drift", "restart")}
+    both = drift("qemu", edits={old: new}, live_edits={old: new})
+    assert set(causes(both.changes).values()) == {("drift", "restart")}
+
+
+def test_autostart_that_somebody_turned_is_turned_back() -> None:
+    for state in ("running", "stopped"):
+        found = drift("qemu", autostart=True, state=state)
+        assert causes(found.changes) == {"autostart": ("drift", "live")}
+
+
+def test_a_change_by_the_spec_accounts_for_its_places() -> None:
+    """Somebody's edit of the same field is no reason of its own."""
+    observed = there(keys_of("qemu"), {"edits": HALF, "live_edits": HALF})
+    found = planned(keys_of("qemu", memory="2GiB"), observed)
+    assert causes(found.changes) == {"memory": ("spec", "live")}
+
+
+# --- upgrades -------------------------------------------------------------------------------
+
+E1000 = '{% extends "qemu.xml.j2" %}{% block card %}<model type="e1000"/>{% endblock %}'
+SOUND = '{% extends "TYPE.xml.j2" %}{% block devices %}{{ super() }}<sound/>{% endblock %}'
+
+
+def test_another_template_waits_for_the_next_boot() -> None:
+    found = planned(keys_of("qemu"), there(keys_of("qemu"), {"template": E1000}))
+    assert causes(found.changes) == {"networks.front": ("upgrade", "next-boot")}
+    off = planned(keys_of("qemu"), there(keys_of("qemu"), {"template": E1000, "state": "stopped"}))
+    assert causes(off.changes) == {"networks.front": ("upgrade", "next-boot")}
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_what_the_template_no_longer_has_is_taken_out(type: str) -> None:
+    template = SOUND.replace("TYPE", type)
+    found = planned(keys_of(type), there(keys_of(type), {"template": template}))
+    assert causes(found.changes) == {"devices/sound": ("upgrade", "next-boot")}
+
+
+def test_an_upgrade_is_never_a_reason_to_restart() -> None:
+    live = there(keys_of("qemu"), {"template": E1000}).guests["lab-web"].live
+    record = {"staged": {"networks.front": "upgrade"}}
+    after = there(keys_of("qemu"), {"live": live, "record": record})
+    for restart in (False, True):
+        found = planned(keys_of("qemu"), after, restart=restart)
+        assert found.changes == ()
+        assert causes(found.pending) == {"networks.front": ("upgrade", "next-boot")}
+
+
+def test_a_record_without_its_xml_is_only_drift() -> None:
+    """As an earlier virtkit wrote it: nothing tells an upgrade from somebody's edit."""
+    found = drift("qemu", edits=CRASH, record={"rendered": ""})
+    assert causes(found.changes) == {"on_crash": ("drift", "none")}
+
+
+# --- the rest -------------------------------------------------------------------------------
+
+
+def test_unfinished_is_told_beside_other_changes() -> None:
+    observed = there(keys_of("qemu"), {"finished": False})
+    found = planned(keys_of("qemu", groups=["a"]), observed)
+    assert causes(found.changes) == {"groups": ("spec", "none"), "finished": ("unfinished", "live")}
+
+
+def test_the_worst_effect_is_the_changes() -> None:
+    more = keys_of("qemu", groups=["a"], memory="2GiB", cpus=1)
+    change = of_web(planned(more, there(keys_of("qemu"))))
+    assert change.effect == "restart"
+    assert ORDER.index(change.effect) == max(ORDER.index(e) for e in effects(change).values())
+
+
+def test_a_guest_on_another_network() -> None:
+    found = planned(keys_of("qemu", networks=["back"]), there(keys_of("qemu")))
+    assert effects(of_web(found)) == {"networks.front": "live", "networks.back": "live"}
+    assert {each.object: each.action for each in found.changes} == {
+        "network/back": "create",
+        "network/front": "delete",
+        "guest/web": "update",
+    }
+
+
+def test_without_a_network_nobody_waits_for_it() -> None:
+    found = planned(keys_of("qemu", networks=[]), there(keys_of("qemu")))
+    assert effects(of_web(found)) == {"networks.front": "live", "ready": "none"}
+
+
+def test_leaving_is_what_the_running_guest_still_has() -> None:
+    old = there(keys_of("qemu")).guests["lab-web"]
+    wanted = there(keys_of("qemu", disks=[], networks=[])).guests["lab-web"].inactive
+    mac = old.record.links[0].mac
+    expected = ("devices/disk[vdc]", f"devices/interface[{mac}]")
+    assert plan.leaving(old.record, wanted, old.live) == expected
+    assert plan.leaving(old.record, wanted, "") == (), "it doesn't run"
+    later = replace(old.record, rendered=wanted, leaving=expected)
+    assert plan.leaving(later, wanted, old.live) == expected, "not forgotten by the next change"
+    assert plan.leaving(later, wanted, wanted) == ()
