@@ -249,8 +249,8 @@ def test_a_new_root_disk_may_be_smaller_but_no_other_disk_may() -> None:
     observed = there(keys_of("qemu"))
     anew = of_web(planned(keys_of("qemu", disk="2GiB", user="admin"), observed))
     assert anew.action == "replace"
+    small = [{**DATA, "size": "512MiB"}]
     with pytest.raises(SpecErrors, match=r"disks\.data\.size can't shrink"):
-        small = [{**DATA, "size": "512MiB"}]
         planned(keys_of("qemu", disks=small, user="admin"), observed)
 
 
@@ -315,18 +315,19 @@ def test_the_others_keep_their_names_in_the_guest() -> None:
 
 def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
     """A container that was restarted since: what it had is to be deleted at last."""
-    fresh = there(keys_of("lxc", disks=[]))
-    guest = fresh.guests["lab-web"]
-    record = there(keys_of("lxc")).guests["lab-web"].record
-    (data,) = [each for each in record.volumes if each.role == "disk"]
-    doomed = replace(data, state="doomed")
-    new = replace(guest.record, volumes=(*guest.record.volumes, doomed))
+    before, fresh = there(keys_of("lxc")), there(keys_of("lxc", disks=[]))
+    old, guest = (each.guests["lab-web"] for each in (before, fresh))
+    (data,) = [each for each in old.record.volumes if each.role == "disk"]
+    volumes = (*guest.record.volumes, replace(data, state="doomed"))
+    leaving = plan.leaving(old.record, guest.inactive, old.live)
+    new = replace(guest.record, volumes=volumes, staged={"disks.data": "spec"}, leaving=leaving)
+    held = replace(fresh, guests={"lab-web": replace(guest, record=new, live=old.live)})
+    found = planned(keys_of("lxc", disks=[]), held)
+    assert causes(found.changes) == {}
+    assert causes(found.pending) == {"disks.data": ("spec", "restart")}
     after = replace(fresh, guests={"lab-web": replace(guest, record=new)})
     found = planned(keys_of("lxc", disks=[]), after)
     assert causes(found.changes) == {"volume lab-web-data": ("unfinished", "none")}
-    held = replace(guest, record=new, live=f"{guest.live}<!-- {data.key} -->")
-    holding = replace(fresh, guests={"lab-web": held})
-    assert planned(keys_of("lxc", disks=[]), holding).changes == ()
 
 
 # --- drift ----------------------------------------------------------------------------------

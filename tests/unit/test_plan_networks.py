@@ -122,7 +122,9 @@ def test_a_newer_virtkit_renders_otherwise() -> None:
     assert causes(found.changes) == {"bridge/@delay": ("upgrade", "restart")}
 
 
-@pytest.mark.parametrize("changed", [{"cidr": "10.30.0.0/24"}, {"domain": "x"}, {"mode": "isolated"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed", [{"cidr": "10.30.0.0/24"}, {"domain": "x"}, {"mode": "isolated"}]
+)
 def test_what_the_spec_changes_is_refused_while_guests_hold_it(changed: dict[str, str]) -> None:
     with pytest.raises(SpecErrors, match="can't change while guests hold it") as caught:
         planned(there(), {**NETWORK, **changed})

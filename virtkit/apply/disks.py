@@ -18,22 +18,26 @@ def delete(host: Host, volume: VolumeRecord) -> None:
         host.storage.delete(name)
 
 
-def keep(host: Host, owner: GuestRecord, volumes: Iterable[VolumeRecord]) -> None:
-    """Moves disks from their guest's record to the pool's, before the guest's is gone."""
-    entries = {
-        each.name: KeptDisk(owner.environment, owner.guest, each.name, each.key)
-        for each in volumes
-        if each.state == "made"
-    }
-    if not entries:
+def keep(host: Host, owner: GuestRecord) -> None:
+    """Writes a guest's kept disks into the pool's record, so that they outlive its own; takes out
+    those that are no longer to be kept."""
+    if not any(each.role == "disk" for each in owner.volumes):
         return
     with record_locked(host):
         pool = host.storage.record()
-        host.storage.write_record(PoolRecord(pool.images, {**pool.kept, **entries}))
+        kept = dict(pool.kept)
+        for each in owner.volumes:
+            if each.keep and each.state != "wanted":
+                entry = KeptDisk(owner.environment, owner.guest, each.name, each.key)
+                kept[each.name] = entry
+            elif not each.keep:
+                kept.pop(each.name, None)
+        if kept != pool.kept:
+            host.storage.write_record(PoolRecord(pool.images, kept))
 
 
 def unkeep(host: Host, names: Iterable[str]) -> None:
-    """Takes disks out of the pool's record: a guest's own lists them again, or they are gone."""
+    """Takes disks that are gone out of the pool's record."""
     with record_locked(host):
         pool = host.storage.record()
         left = {name: each for name, each in pool.kept.items() if name not in set(names)}

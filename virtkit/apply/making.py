@@ -170,7 +170,7 @@ class Making:
 
     def _volume(self, new: VolumeRecord, kept: Mapping[str, KeptDisk]) -> VolumeRecord:
         """A volume's record, with what is already known of it."""
-        if new.name in kept:
+        if new.name in kept and new.name in self._host.storage.names():
             return replace(new, state="made")
         for old in self._old.volumes if self._old else ():
             if old.name == new.name:
@@ -214,7 +214,7 @@ class Making:
         doomed = [each for each in self.record.volumes if each.state == "doomed"]
         held = [each for each in doomed if each.name not in volumes and self._in_use(each)]
         doomed = [each for each in doomed if each not in held]
-        disks.keep(self._host, self.record, [replace(v, state="made") for v in doomed if v.keep])
+        disks.keep(self._host, self.record)
         for each in doomed:
             if not each.keep:
                 disks.delete(self._host, each)
@@ -227,7 +227,7 @@ class Making:
         self.record = replace(self.record, volumes=left).with_state("made")
         self.record = replace(self.record, volumes=(*self.record.volumes, *held))
         self._host.domains.write_record(self.record)
-        disks.unkeep(self._host, [each.name for each in self.record.volumes if each.keep])
+        disks.keep(self._host, self.record)
         self._grow(say)
 
     def _in_use(self, volume: VolumeRecord) -> bool:

@@ -193,11 +193,12 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
         stop(host, driver, there.domain, GRACE if kept else 0.0)
 
     def volumes(_say: Say) -> None:
-        disks.keep(host, there.record, kept)
+        disks.keep(host, there.record)
         host.storage.refresh()
-        for each in there.record.volumes:
-            if each not in kept:
-                disks.delete(host, each)
+        gone = [each for each in there.record.volumes if each not in kept]
+        for each in gone:
+            disks.delete(host, each)
+        disks.unkeep(host, [each.name for each in gone if each.keep])
 
     def undefine(_say: Say) -> None:
         for other in DRIVERS.values():  # what a change of type left, when it was interrupted
