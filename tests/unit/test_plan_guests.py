@@ -281,6 +281,22 @@ def test_a_root_disk_that_is_gone_is_a_guest_made_anew() -> None:
     assert plan.needs_consent(found) is not None
 
 
+def test_a_disk_that_is_gone_is_told_of_a_guest_made_anew_too() -> None:
+    observed = there(keys_of("qemu"), {"without": ["lab-web-data"]})
+    change = of_web(planned(keys_of("qemu", user="admin"), observed))
+    assert "all on the root disk of web, disk lab-web-data is gone" in change.lost
+    assert effects(change) == {"user": "recreate", "disks.data": "restart"}
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_a_seed_that_is_gone_is_written_again(type: str) -> None:
+    """No data of anybody's is in it."""
+    observed = there(keys_of(type), {"without": ["lab-web-seed"]})
+    found = planned(keys_of(type), observed)
+    assert causes(found.changes) == {"disks.seed": ("drift", "next-boot")}
+    assert of_web(found).lost == ""
+
+
 def test_nothing_is_gone_where_the_pool_is_not_active() -> None:
     observed = there(keys_of("qemu"), {"without": ["lab-web-data", "lab-web-root"]})
     assert planned(keys_of("qemu"), replace(observed, active=False, sizes={})).changes == ()

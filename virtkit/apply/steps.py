@@ -172,6 +172,7 @@ def _touched(change: Change, hands: Hands) -> Iterable[Step]:
         domains = hands.host.domains
         domains.set_autostart(guest.driver, guest.domain, guest.spec.autostart)
         domains.write_record(new)
+        disks.keep(hands.host, new)
 
     yield Step(change.object, "update", change.host, update)
     if there.state != "running":

@@ -121,7 +121,8 @@ class _Comparison:
             if each.role == "disk" and each.name not in disks and not each.keep
         ]
         name = self._guest.name
-        lost = ", ".join([f"all on the root disk of {name}", *(f"disk {d}" for d in doomed)])
+        disks_lost = dict.fromkeys([*(f"disk {each}" for each in doomed), *self._lost])
+        lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
         reasons = (*wished, *moved(self._there, self._spec))
         # an interrupted run may have left nothing that could hold data
         return replace(
@@ -136,8 +137,9 @@ class _Comparison:
 
     def _volumes(self, wished: Sequence[Reason]) -> Iterable[Reason]:
         """Disks that are too small, gone behind our back, or left until a restart."""
+        live = self._there.live.replace('"', "'")
         for old in self._there.record.volumes:
-            if old.state == "doomed" and f"/{old.name}'" not in self._there.live:
+            if old.state == "doomed" and f"/{old.name}'" not in live:
                 yield Reason(f"volume {old.name}", "left over", None, "unfinished", "none")
         anew = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
@@ -151,13 +153,14 @@ class _Comparison:
                 yield from self._size(volume, wished)
 
     def _gone(self, volume: Volume) -> Reason:
-        name = _field(volume)
+        if volume.role == "root":
+            return Reason("disk", "made", "missing", "drift", "recreate")
+        name = f"disks.{volume.name.removeprefix(f'{self._guest.domain}-')}"
+        running = self._there.state != "stopped"
+        effect: Effect = "restart" if running and volume.role == "disk" else "next-boot"
         if volume.role == "disk":
             self._lost.append(f"disk {volume.name} is gone: an empty one would take its place")
-            effect: Effect = "next-boot" if self._there.state == "stopped" else "restart"
-            return Reason(name, "made", "missing", "drift", effect)
-        self._lost.append(f"{volume.name} is gone: all on the root disk of {self._guest.name}")
-        return Reason(name, "made", "missing", "drift", "recreate")
+        return Reason(name, "made", "missing", "drift", effect)
 
     def _size(self, volume: Volume, wished: Sequence[Reason]) -> Iterable[Reason]:
         name = _field(volume) if volume.role == "root" else f"{_field(volume)}.size"
