@@ -55,7 +55,7 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
     step = steps_of(plan.Plan("lab", (change,)), hands)[0]
     assert step.name == "update", "nothing but the record changes"
     # the pool's record is written too, as far as that goes: the test driver has no streams
-    writes = pytest.raises(VirtkitError, match="upload volume virtkit-record-000001.json")
+    writes = pytest.raises(VirtkitError, match="upload volume virtkit-record-")
     with writes if kept else nullcontext():
         step.run(lambda _: None)
     assert host.storage.delete("virtkit-record-000001.json") is bool(kept)

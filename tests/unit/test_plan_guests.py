@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import pytest
 import world
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from virtkit import plan, render
 from virtkit.drivers.effects import ORDER, Effect
@@ -523,3 +525,36 @@ def test_leaving_is_what_the_running_guest_still_has() -> None:
     later = replace(old.record, rendered=wanted, leaving=expected)
     assert plan.leaving(later, wanted, old.live) == expected, "not forgotten by the next change"
     assert plan.leaving(later, wanted, wanted) == ()
+
+
+wishes = st.fixed_dictionaries(
+    {"type": st.sampled_from(["qemu", "kvm", "lxc"])},
+    optional={
+        "memory": st.sampled_from(["512MiB", "1GiB"]),
+        "cpus": st.integers(1, 2),
+        "max": st.sampled_from(
+            [{}, {"cpus": 4}, {"memory": "4GiB"}, {"cpus": 2, "memory": "1GiB"}]
+        ),
+        "networks": st.lists(st.sampled_from(["front", "back"]), max_size=2, unique=True),
+        "disks": st.lists(st.sampled_from([DATA, MORE]), max_size=2, unique_by=lambda d: d["name"]),
+        "groups": st.just(["a"]),
+        "devices": st.just(["<sound model='ac97'/>"]),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(wishes, wishes, st.sampled_from(["running", "paused", "stopped"]))
+def test_whatever_is_asked_a_second_plan_has_nothing(
+    old: dict[str, Any], new: dict[str, Any], state: str
+) -> None:
+    """From any guest to any other: the plan says something where they differ, and then nothing."""
+    found = planned(new, there(old, {"state": state}))
+    changed = [each.action for each in found.changes if each.object == "guest/web"]
+    asked = [world.desired_of(text(each)).guests[0].asked for each in (old, new)]
+    if asked[0] != asked[1]:
+        assert changed == ["update" if old["type"] == new["type"] else "replace"]
+    elif state == "running":
+        assert changed == []
+    after = planned(new, there(new))
+    assert (after.changes, after.pending, after.asks) == ((), (), ())
