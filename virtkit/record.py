@@ -21,6 +21,9 @@ LIMIT = 256 * 1024
 #: ``wanted``: may be made (again); ``made``: never touched but by delete; ``doomed``: on its
 #: way out, to be deleted and made anew.
 State = Literal["wanted", "made", "doomed"]
+#: Why something is to be changed: the spec, somebody else's change, an interrupted run, or that
+#: virtkit renders it otherwise than it did.
+Cause = Literal["spec", "drift", "unfinished", "upgrade"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class GuestRecord:
     Attributes:
         rendered: the XML that was defined, without metadata; what others added isn't in it.
         rewritten: places where libvirt has it otherwise from the start (compare.Difference).
-        staged: fields whose change waits for the next boot, and the cause of each.
+        staged: fields whose change waits for the next boot, and the cause of each;
+            ``staged_in``: libvirt's id of the running guest, another one after each start.
         leaving: places in ``rendered`` of before that the running guest may still have.
         instance: cloud-init's instance-id, new for each life of the guest.
         booted: it was finished once in this life, so it has its host key and its user.
@@ -72,7 +76,8 @@ class GuestRecord:
     fqdn: str = ""
     rendered: str = ""
     rewritten: tuple[str, ...] = ()
-    staged: Mapping[str, str] = field(default_factory=dict)
+    staged: Mapping[str, Cause] = field(default_factory=dict)
+    staged_in: str = ""
     leaving: tuple[str, ...] = ()
     booted: bool = False
     finished: bool = False

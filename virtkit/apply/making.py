@@ -45,12 +45,8 @@ class Making:
         self._there = change.observed
         self._old = self._there.record if self._there else None
         self._causes = {each.field: each.cause for each in change.reasons}
+        self._staged = dict(change.staged)
         self._fields = {each.field.partition(".")[0] for each in change.reasons}
-        self._waits = {
-            each.field: each.cause
-            for each in change.reasons
-            if each.effect in ("next-boot", "restart")
-        }
         self.fresh = change.action in ("create", "replace")
         self.running = self._there is not None and self._there.state != "stopped" and not self.fresh
         self.restarts = self.running and hands.options.restart and change.effect == "restart"
@@ -113,7 +109,8 @@ class Making:
             host_key=self._old.host_key,
             instance=self._old.instance,
             booted=self._old.booted,
-            staged={**self._old.staged, **self._waits} if self.running else {},
+            staged=self._staged if self.running else {},
+            staged_in=plan.run_of(live) if self.running else "",
             leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
         )
 
@@ -308,7 +305,9 @@ class Making:
     # --- the running guest ------------------------------------------------------------------
 
     def unplug(self, say: Say) -> None:
-        """Takes from the running guest what it is no longer to have; it unmounts disks first."""
+        """Takes from the running guest what it is no longer to have; it unmounts disks first,
+        and for that it must not be paused."""
+        self._host.domains.resume(self._guest.driver, self._guest.domain)
         if any("/disk[" in each for each in self.record.leaving):
             self.follow(say)
         self._plugging.unplug(self.record, say)
@@ -353,7 +352,7 @@ class Making:
         """Says in the record that all is done, and what still waits for a restart."""
         new = replace(self.record, finished=True, booted=True)
         if not self.running or self.restarts:
-            new = replace(new, staged={}, leaving=())
+            new = replace(new, staged={}, staged_in="", leaving=())
         if new != self.record:
             self.record = new
             self._host.domains.write_record(new)

@@ -33,7 +33,7 @@ COMMON: Mapping[str, Effect] = {
     "disks.size": "restart",
     "disks.mount": "restart",
     "networks.address": "restart",
-    "networks.mac": "restart",
+    "networks.mac": "live",
     "console": "restart",
     "devices": "restart",
     "firmware": "restart",

@@ -4,10 +4,11 @@ Pure. Records are compared with records; libvirt's XML only by what we rendered 
 """
 
 from virtkit.drivers.effects import Effect
-from virtkit.plan.changes import Action, Cause, Change, Plan, Reason
-from virtkit.plan.documents import leaving, waiting
+from virtkit.plan.changes import Action, Change, Plan, Reason
+from virtkit.plan.documents import leaving, run_of, waiting
 from virtkit.plan.select import select, with_after
 from virtkit.plan.whole import diff, down, needs_consent
+from virtkit.record import Cause
 
 __all__ = [
     "Action",
@@ -20,6 +21,7 @@ __all__ = [
     "down",
     "leaving",
     "needs_consent",
+    "run_of",
     "select",
     "waiting",
     "with_after",

@@ -5,15 +5,16 @@ Holds data only. Sizes are in bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from virtkit.drivers.effects import Effect
 from virtkit.observed import ObservedGuest, ObservedNetwork
+from virtkit.record import Cause
 from virtkit.resources import Desired, Guest, ImageRef, Network
 
 Action = Literal["create", "update", "replace", "start", "stop", "delete"]
-Cause = Literal["spec", "drift", "unfinished", "upgrade"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Change:
         lost: what is gone after it; not empty means that it needs consent.
         desired: the object as it should be, for whoever applies the change.
         observed: the object as it stands.
+        staged: fields that will wait for the guest's next boot, and the cause of each.
     """
 
     object: str
@@ -55,6 +57,7 @@ class Change:
     lost: str = ""
     desired: Guest | Network | ImageRef | None = None
     observed: ObservedGuest | ObservedNetwork | None = None
+    staged: Mapping[str, Cause] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ A difference is named by the guest's field where there is one, else by its place
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lxml import etree
@@ -14,8 +14,7 @@ from lxml import etree
 from virtkit import compare, render
 from virtkit.compare import Difference
 from virtkit.observed import ObservedGuest
-from virtkit.plan.changes import Cause
-from virtkit.record import GuestRecord
+from virtkit.record import Cause, GuestRecord
 from virtkit.resources import LAYER, Guest
 from virtkit.spec.model import DEFAULT_NETWORK
 
@@ -188,12 +187,18 @@ def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*gone, *still]))
 
 
+def waiting_in(there: ObservedGuest) -> Mapping[str, Cause]:
+    """What was staged since the guest was started, with the causes."""
+    run = run_of(there.live)
+    return there.record.staged if run and run == there.record.staged_in else {}
+
+
+def run_of(live: str) -> str:
+    """libvirt's id of a running guest, from its XML: another one after each start."""
+    root = _parsed(live)
+    return root.get("id", "") if root is not None else ""
+
+
 def waiting(there: ObservedGuest) -> tuple[str, ...]:
     """The fields whose change waits until a running guest is restarted."""
-    record = there.record
-    live, rendered = _parsed(there.live), _parsed(record.rendered)
-    if live is None or rendered is None:
-        return ()
-    lacks = [d for d in compare.differences(rendered, live) if d.path not in record.rewritten]
-    left = [each for each in record.leaving if compare.at(live, each) is not None]
-    return tuple(sorted(record.staged)) if lacks or left else ()
+    return tuple(sorted(waiting_in(there)))

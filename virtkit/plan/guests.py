@@ -6,14 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from virtkit.drivers import effects
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.observed import Observed, ObservedGuest
 from virtkit.plan.changes import Change, Reason
-from virtkit.plan.documents import Documents, Place
+from virtkit.plan.documents import Documents, Place, waiting_in
 from virtkit.plan.wishes import wishes
+from virtkit.record import Cause
 from virtkit.resources import Guest, Volume
 
+#: Fields that leave no trace in a domain's XML (drivers/effects.py).
+_TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address"}
 #: Fields whose value is a number of bytes or pieces in the XML's text.
 _NUMBERS = {"memory", "cpus", "max"}
 
@@ -74,7 +78,17 @@ class _Comparison:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
             reasons += moved(self._there, self._spec) if lost else ()
-            answer.change = replace(base, effect=effect, reasons=tuple(reasons), lost=lost)
+            answer.change = replace(
+                base,
+                effect=effect,
+                reasons=tuple(reasons),
+                lost=lost,
+                staged={
+                    each.field: each.cause
+                    for each in [*reasons, *pending]
+                    if each.effect in ("next-boot", "restart")
+                },
+            )
         elif self._there.state != "running":
             reason = Reason("state", self._there.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
@@ -93,6 +107,8 @@ class _Comparison:
                 continue
             yield Reason(name, old, new, effect=self._effect(name, old, new))
             self._takes_disk(name, old, new)
+            if name.startswith("disks.") and name.endswith(".mount") and old is None:
+                self._errors.append(self._blank(name.split(".")[1]))
         if record.image_identity != guest.image.identity:
             after = guest.asked.get("image") or guest.image.name
             yield Reason("image", record.asked.get("image"), after, effect="recreate")
@@ -103,6 +119,15 @@ class _Comparison:
         made = f"{self._guest.domain}-{disk}" in self._made
         if kind == "disks" and "." not in disk and new is None and made and not old.get("keep"):
             self._lost.append(f"disk {self._guest.domain}-{disk}")
+
+    def _blank(self, disk: str) -> RequestError:
+        return RequestError(
+            f"guest {self._guest.name}: disk {disk} was made without a file system",
+            why="`mount` formats a disk when it is made, and never one that may hold data",
+            cure="give it another name, for a new disk; or take `mount:` out and format it in the "
+            "guest",
+            where=f"{self._guest.host} guest/{self._guest.name}",
+        )
 
     def _effect(self, name: str, old: Any, new: Any) -> Effect:
         """What it costs this guest, in the state that it is in."""
@@ -219,15 +244,27 @@ class _Comparison:
                 continue
             reason = replace(_reason(place), effect=self._live_effect(place))
             if reason.effect != "live":
-                cause: Any = self._staged(place.field)
+                cause = self._staged(place.field)
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
                 reason = replace(reason, cause=cause, effect=effect)
             answer.append(reason)
-        return _unique(answer)
+        return _unique([*answer, *self._traceless(fields)])
 
-    def _staged(self, field: str) -> str:
+    def _traceless(self, known: set[str]) -> Iterable[Reason]:
+        """What was staged and can't be seen in the running guest's XML."""
+        for name, cause in waiting_in(self._there).items():
+            if effects.key(name) in _TRACELESS and name not in known:
+                first, *rest = name.split(".")
+                asked = self._guest.asked.get(first)
+                if rest:
+                    named = (each.get(rest[1]) for each in asked or () if each["name"] == rest[0])
+                    asked = next(named, None)
+                effect: Effect = "next-boot" if cause == "upgrade" else "restart"
+                yield Reason(name, None, asked, cause, effect)
+
+    def _staged(self, field: str) -> Cause:
         """Why the running guest lacks something."""
-        staged = self._there.record.staged
+        staged = waiting_in(self._there)
         names = [field, *(name for name in staged if _explained(field, {name}))]
         return next((staged[name] for name in names if name in staged), "drift")
 

@@ -10,7 +10,8 @@ from virtkit.compare import Difference
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.observed import ObservedNetwork
-from virtkit.plan.changes import Cause, Change, Reason
+from virtkit.plan.changes import Change, Reason
+from virtkit.record import Cause
 from virtkit.resources import Network
 
 #: Places that libvirt can change while a network is active.
