@@ -148,12 +148,9 @@ def test_beyond() -> None:
 
 
 def test_waiting() -> None:
-    """What `status` shows: nothing once the guest has booted with it."""
+    """What `status` shows: nothing once the guest was started again."""
     guest = there(desired(cpus=2))
-    staged = replace(guest, record=replace(guest.record, staged={"cpus": "spec"}))
-    assert plan.waiting(staged) == ()
-    old = guest.live.replace(' current="2">2<', ' current="1">1<')
-    assert plan.waiting(replace(staged, live=old)) == ("cpus",)
-    assert plan.waiting(replace(staged, live="")) == ()
-    leaving = replace(guest.record, staged={"disks.x": "spec"}, leaving=("devices/disk[vdc]",))
-    assert plan.waiting(replace(guest, record=leaving)) == ("disks.x",)
+    staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
+    assert plan.waiting(replace(guest, record=staged)) == ("cpus", "disks.x")
+    assert plan.waiting(replace(guest, record=replace(staged, staged_in="6"))) == ()
+    assert plan.waiting(replace(guest, record=staged, live="")) == ()
