@@ -97,7 +97,8 @@ def network_xml(network: Network) -> str:
 
 
 def guest_xml(guest: Guest, own: str) -> str:
-    return render.guest(guest, record.guest_element(record.of_guest(guest, SPEC)), own)
+    xml = render.own(guest, own) if own else ""
+    return render.guest(guest, record.guest_element(record.of_guest(guest, SPEC)), xml)
 
 
 @pytest.mark.parametrize("name", NAMES)

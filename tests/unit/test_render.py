@@ -26,7 +26,8 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    return render.guest(guest, record.guest_element(record.of_guest(guest, "/s.yaml")), own)
+    xml = render.own(guest, own) if own else ""
+    return render.guest(guest, record.guest_element(record.of_guest(guest, "/s.yaml")), xml)
 
 
 def shape(xml: str) -> list[str]:
@@ -170,6 +171,29 @@ NS = "xmlns:x='http://libvirt.org/schemas/domain"
         ("<rng model='virtio'><backend model='random'>/dev/sda</backend></rng>", "host-paths"),
         ("<memory model='nvdimm'><source><path>/dev/sda</path></source></memory>", "host-paths"),
         ("<tpm><backend><device path='/dev/tpm0'/></backend></tpm>", "host-paths"),
+        ("<interface type='vdpa'><source dev='vhost-vdpa-0'/></interface>", "hostdev"),
+        ("<interface type='ethernet'><target dev='eth0' managed='no'/></interface>", "hostdev"),
+        ("<tpm><backend type='passthrough'/></tpm>", "hostdev"),
+        ("<smartcard mode='host'/>", "hostdev"),
+        ("<graphics type='egl-headless'/>", "hostdev"),
+        ("<audio id='1' type='alsa'/>", "hostdev"),
+        ("<audio id='1' type='file' path='out.wav'/>", "host-paths"),
+        ("<input type='evdev'><source dev='dev/input/event0'/></input>", "host-paths"),
+        ("<serial type='file'><source path='etc/cron.d/x'/></serial>", "host-paths"),
+        ("<serial type='file'><source path=' /etc/cron.d/x'/></serial>", "host-paths"),
+        ("<serial type='file'><source path='vmlinuz'/></serial>", "host-paths"),
+        ("<serial type='file'><source x:path='vmlinuz' xmlns:x='urn:x'/></serial>", "host-paths"),
+        ("<disk type='file'><source xmlns='urn:x' file='shadow'/></disk>", "host-paths"),
+        ("<disk type='block'><source dev='initrd.img'/></disk>", "host-paths"),
+        ("<disk type='network'><source name='file:///etc/shadow'/></disk>", "host-paths"),
+        ("<rng model='virtio'><backend model='random'>initrd.img</backend></rng>", "host-paths"),
+        ("<rng><backend model='random'><x/>/dev/sda</backend></rng>", "host-paths"),
+        ("<video><driver><x rendernode='/dev/dri/renderD128'/></driver></video>", "host-paths"),
+        ("<lease><target path='/x'/></lease>", "host-paths"),
+        ("<filesystem><binary path='virtiofsd'/></filesystem>", "host-paths"),
+        ("<i:include xmlns:i='http://www.w3.org/2001/XInclude' href='a/b'/>", "host-paths"),
+        ("<emulator xmlns='urn:x'>qemu</emulator>", "emulator"),
+        ("<disk><source><seclabel model='dac' relabel='no'/></source></disk>", "emulator"),
         ("<interface type='ethernet'><script path='up.sh'/></interface>", "host-paths"),
         ("<emulator>/usr/bin/qemu-system-x86_64</emulator>", "emulator"),
         (f"<x:commandline {NS}/qemu/1.0'><x:arg value='-S'/></x:commandline>", "commandline"),
@@ -190,19 +214,51 @@ def test_reaches(xml: str, word: str) -> None:
         "<disk type='file'><source file='/pool/lab-web-root'/></disk>",
         "<filesystem type='ram'><source usage='1'/><target dir='/tmp'/></filesystem>",
         "<interface type='network'><source network='default'/></interface>",
+        "<disk type='file'><source file='/pool/image'/><readonly/></disk>",
+        "<disk type='file'><backingStore><source file='/pool/image'/></backingStore></disk>",
     ],
 )
 def test_reaches_nothing(xml: str) -> None:
     root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
-    assert render.reaches(root, {"/pool/lab-web-root"}) == {}
+    assert render.reaches(root, {"/pool/lab-web-root"}, {"/pool/image"}) == {}
 
 
-def test_init_is_a_path_inside() -> None:
-    inside = "<init>/sbin/init</init><initarg>/x</initarg><initdir>/y</initdir>"
-    root = etree.fromstring(f"<domain><os>{inside}</os></domain>")
-    assert render.reaches(root, ()) == {}
-    root = etree.fromstring("<domain><os><loader>/etc/shadow</loader></os></domain>")
-    assert render.reaches(root, ()) == {"host-paths": "/etc/shadow"}
+def test_an_image_that_others_lean_on_is_only_read() -> None:
+    disk = "<disk type='file'><source file='/pool/image'/></disk>"
+    root = etree.fromstring(f"<domain><devices>{disk}</devices></domain>")
+    assert render.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<os><init>/sbin/init</init><initarg>/x</initarg><initdir>/y</initdir></os>",
+        "<os><initenv name='PATH'>/bin</initenv><cmdline>root=/dev/vda init=/x</cmdline></os>",
+        "<title>a/b</title><description>/c</description>",
+        "<metadata><x:os xmlns:x='urn:x' id='http://debian.org/12'>/etc/x</x:os></metadata>",
+        "<clock timezone='Europe/Berlin'/>",
+        "<sysinfo type='fwcfg'><entry name='opt/x'>/a</entry></sysinfo>",
+        "<devices><disk><serial>a/b</serial></disk></devices>",
+    ],
+)
+def test_what_has_a_slash_and_is_no_path_of_the_host(inside: str) -> None:
+    assert render.reaches(etree.fromstring(f"<domain>{inside}</domain>"), ()) == {}
+
+
+@pytest.mark.parametrize(
+    ("outside", "path"),
+    [
+        ("<os><loader>/etc/shadow</loader></os>", "/etc/shadow"),
+        ("<os><kernel>vmlinuz</kernel></os>", "vmlinuz"),
+        ("<os><nvram template='/x'>y</nvram></os>", "y"),
+        ("<os><acpi><table type='slic'>x.bin</table></acpi></os>", "x.bin"),
+        ("<bootloader>/usr/bin/pygrub</bootloader>", "/usr/bin/pygrub"),
+        ("<blkiotune><device><path>sda</path></device></blkiotune>", "sda"),
+    ],
+)
+def test_paths_beside_the_devices(outside: str, path: str) -> None:
+    root = etree.fromstring(f"<domain>{outside}</domain>")
+    assert render.reaches(root, ())["host-paths"] == path
 
 
 @pytest.mark.parametrize("type", sorted(DRIVERS))
@@ -289,6 +345,20 @@ def test_own_template() -> None:
         "{{ guest.spec.__init__.__globals__ }}",
         "{% for a in range(10**9) %}{% endfor %}",
         "{{ guest.spec.devices.append('x') }}",
+        "{{ guest.asked.update(a=1) }}",
+        "{{ guest.driver.check(1) }}",
+        "{{ guest.with_image(1).name }}",
+        "{{ guest.spec.model_construct().name }}",
+        "{{ guest.spec|attr('parse_file') }}",
+        "{{ guest.spec['parse_file']('/etc/passwd') }}",
+        "{{ '{0.parse_raw}'.format(guest.spec) }}",
+        "{{ ([guest.spec]|map(attribute='parse_raw')|first)('{}') }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ self._TemplateReference__context }}",
+        "{% include '/etc/passwd' %}",
+        "{% include '../pyproject.toml' %}",
+        "{% import 'seed/../../pyproject.toml' as x %}",
+        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
         "<unclosed>",
     ],
 )
@@ -299,10 +369,92 @@ def test_broken_templates(extra: str) -> None:
     assert caught.value.where == "guests.web"
 
 
+def test_a_template_runs_no_code(tmp_path: Path) -> None:
+    """pydantic's old parse_raw would unpickle, and a pickle may call anything."""
+    pickle = f"cposix\\nsystem\\n(S'touch {tmp_path}/ran'\\ntR."
+    call = f'parse_raw("{pickle}", proto="pickle", allow_pickle=True)'
+    for name in ("spec", "image.entry", "spec.ready"):
+        with pytest.raises(RequestError, match="can't be rendered"):
+            own(f"{{{{ guest.{name}.{call} }}}}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_template_sees_all_data() -> None:
+    """Fields and properties, of every object that can be had."""
+    data = (
+        *("name", "domain", "uuid", "fqdn", "environment", "spec.memory", "spec.links[0].name"),
+        *(
+            "spec.ready.kind",
+            "driver.domain_type",
+            "driver.lacks.items()|list|length",
+            "boot.kernel",
+        ),
+        *("volume('root').key", "disks[0].target", "interfaces[0].mac", "cpu_period", "cpu_quota"),
+        *("image.entry.build.release", "files.root", "asked.memory", "filesystems|length"),
+    )
+    title = "{% for a in 'xy' %}{{ loop.index }}{% endfor %} {{ guest.name|upper }} " + " ".join(
+        f"{{{{ guest.{each} }}}}" for each in data
+    )
+    found = etree.fromstring(own(f"<title>{title}</title>")).findtext("title") or ""
+    assert found.startswith("12 WEB web lab-web ")
+    assert len(found.split()) == 2 + len(data)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<graphics type='vnc' passwd='hidden'/>",
+        "<graphics type='spice' passwd='hidden'/>",
+        "<x:graphics xmlns:x='urn:x' x:passwd='hidden'/>",
+        "<disk><source><cookies><cookie name='a'>hidden</cookie></cookies></source></disk>",
+    ],
+)
+def test_no_secrets_in_devices(xml: str) -> None:
+    """The record keeps devices as they were asked for, and every local user can read it."""
+    for render_it in (
+        lambda: guest_xml(guest_of(type="qemu", devices=[xml])),
+        lambda: own(f"<devices>{xml}</devices>"),
+    ):
+        with pytest.raises(RequestError, match="holds a secret") as caught:
+            render_it()
+        assert "graphics: vnc" in caught.value.cure
+        assert "hidden" not in str(caught.value.as_dict())
+
+
+def test_comments_hide_nothing() -> None:
+    """libvirt joins the texts around a comment; what is checked is what libvirt gets."""
+    for hidden in ("<!-- x -->/etc/shadow", "/etc<!-- x -->/shadow", "<?x y?>/etc/shadow"):
+        with pytest.raises(RequestError, match="reaches the host: /etc/shadow"):
+            own(f"<os><loader>{hidden}</loader></os>")
+    xml = own("<title>a<!-- x -->b<?x y?></title><!-- z -->")
+    assert "<!--" not in xml
+    assert "<?" not in xml
+    assert etree.fromstring(xml).findtext("title") == "ab"
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<x:emulator xmlns:x=''>/bin/x</x:emulator>",
+        "<x:emulator>/bin/x</x:emulator>",
+        "<source x:file='/etc/shadow'/>",
+        "<a>&shadow;</a>",
+        "<!DOCTYPE a><a/>",
+    ],
+)
+def test_prefixes_and_entities_of_nobody(xml: str) -> None:
+    with pytest.raises(RequestError, match=r"not well-formed|DOCTYPE"):
+        own(f"<devices>{xml}</devices>")
+    with pytest.raises(RequestError, match=r"not well-formed|DOCTYPE"):
+        guest_xml(guest_of(type="qemu", devices=[xml]))
+
+
 @pytest.mark.parametrize(
     ("extra", "word"),
     [
         ("<devices><emulator>/tmp/x</emulator></devices>", "emulator"),
+        ("<seclabel type='static' model='dac'><label>+0:+0</label></seclabel>", "emulator"),
+        ("<seclabel type='none'/>", "emulator"),
         ("<os><kernel>/etc/shadow</kernel></os>", "host-paths"),
         (f"<x:commandline {NS}/qemu/1.0'/>", "commandline"),
     ],
@@ -318,6 +470,9 @@ def test_a_template_needs_leave_too(extra: str, word: str) -> None:
     ("before", "after"),
     [
         ("{{ guest.domain }}", "victim"),
+        ("{{ guest.domain }}", " {{ guest.domain }}"),
+        ("{{ guest.domain }}", "{{ guest.domain }}\n"),
+        ("{{ guest.domain }}", ".."),
         ("{{ guest.uuid }}", "0e49b1cd-1ebd-544e-9132-7b4cd8ad3c0c"),
         ("<uuid>{{ guest.uuid }}</uuid>", ""),
     ],

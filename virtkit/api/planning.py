@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from virtkit import images, reach, record, render, resources
+from virtkit import images, reach, record, render, resources, template
 from virtkit import plan as differing
 from virtkit.api.world import Say, host_of, path_of, quiet
 from virtkit.errors import RequestError, SpecErrors
@@ -113,7 +113,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
         where = spec.where(("networks", wanted.name))
         schemas.check("network", xml, f"network {wanted.name}", where)
         return xml
-    own = _template(wanted)
+    own = template.rendered(wanted)
     element = record.guest_element(record.of_guest(wanted, path_of(spec)))
     where = spec.where(("guests", wanted.name))
     if len(element) > record.LIMIT:
@@ -125,10 +125,6 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
     xml = render.guest(wanted, element, own)
     schemas.check("domain", xml, f"guest {wanted.name}", where)
     return xml
-
-
-def _template(guest: Guest) -> str:
-    return _file(guest, guest.spec.template).read_text() if guest.spec.template else ""
 
 
 def _file(guest: Guest, path: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lxml import etree
 
-from virtkit import reach, record, render, seed
+from virtkit import reach, record, render, seed, template
 from virtkit.apply import contents, disks
 from virtkit.apply.engine import Say
 from virtkit.apply.hands import GRACE, Hands
@@ -63,10 +63,7 @@ class Making:
             self._host.domains.write_record(self.record)
             return
         guest = self._guest
-        own = ""
-        if guest.spec.template:
-            own = contents.given(Path(guest.source_folder, guest.spec.template)).read_text()
-        xml = render.guest(guest, record.guest_element(self.record), own)
+        xml = render.guest(guest, record.guest_element(self.record), template.rendered(guest))
         autostart = guest.spec.autostart
         self._host.domains.define(guest.driver, _with_password(xml), autostart=autostart)
 
