@@ -74,7 +74,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     """
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        kind = type(obj)
+        kind: Any = type(obj)
         if kind.__module__.partition(".")[0] == "virtkit":
             return attr in _METHODS or (attr in _shown(kind) and not callable(value))
         jinjas = kind.__module__.partition(".")[0] in ("jinja2", "markupsafe")
@@ -82,7 +82,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 @functools.cache
-def _shown(kind: type) -> frozenset[str]:
+def _shown(kind: Any) -> frozenset[str]:
     """The fields and properties of one of virtkit's classes; none that a library gave it."""
     fields = {**getattr(kind, "model_fields", {}), **getattr(kind, "__dataclass_fields__", {})}
     return frozenset(fields) | {
@@ -293,11 +293,14 @@ def _only_read(element: etree._Element) -> bool:
 def _paths(element: etree._Element) -> Iterable[str]:
     """Paths on the host that one element names: values with a slash, or volumes of any pool."""
     tag = etree.QName(element).localname
+    parent = element.getparent()
+    card = parent is not None and etree.QName(parent).localname == "interface"
     text = "".join([element.text or "", *(each.tail or "" for each in element)]).strip()
     if tag not in _FREE_TEXTS and text and ("/" in text or tag in _PATH_TEXTS):
         yield text
     for key, value in _attributes(element):
-        names = "/" in value or key in _PATH_KEYS or (tag, key) == ("source", "dev")
+        device = (tag, key) == ("source", "dev") and not card
+        names = "/" in value or key in _PATH_KEYS or device
         if names and (tag, key) not in _FREE_KEYS:
             yield value
     if tag == "source" and element.get("pool"):

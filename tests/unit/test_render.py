@@ -223,6 +223,12 @@ def test_reaches_nothing(xml: str) -> None:
     assert render.reaches(root, {"/pool/lab-web-root"}, {"/pool/image"}) == {}
 
 
+def test_a_card_on_a_card_of_the_host_needs_one_word() -> None:
+    card = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
+    root = etree.fromstring(f"<domain><devices>{card}</devices></domain>")
+    assert list(render.reaches(root, ())) == ["hostdev"]
+
+
 def test_an_image_that_others_lean_on_is_only_read() -> None:
     disk = "<disk type='file'><source file='/pool/image'/></disk>"
     root = etree.fromstring(f"<domain><devices>{disk}</devices></domain>")
