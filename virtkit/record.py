@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lxml import etree
 
+from virtkit import sound
 from virtkit.resources import Guest, ImageFiles, Network, Reservation, Volume
 
 NAMESPACE = "urn:virtkit:1"
@@ -195,7 +196,7 @@ def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(element.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 
@@ -208,7 +209,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
     try:
         if not isinstance(data["asked"], dict):
             return None
-        return GuestRecord(
+        found = GuestRecord(
             **{
                 **_known(GuestRecord, data),
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
@@ -220,6 +221,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
+    return found if sound.guest(found) else None
 
 
 def read_network(document: etree._Element) -> NetworkRecord | None:
@@ -229,9 +231,12 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         return None
     try:
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
-        return NetworkRecord(**{**_known(NetworkRecord, data), "reservations": tuple(reservations)})
+        found = NetworkRecord(
+            **{**_known(NetworkRecord, data), "reservations": tuple(reservations)}
+        )
     except (KeyError, TypeError, AttributeError):
         return None
+    return found if sound.network(found) else None
 
 
 def pool_text(record: PoolRecord) -> str:
@@ -254,9 +259,10 @@ def read_pool(text: str) -> PoolRecord | None:
             for content, each in data["images"].items()
         }
         kept = {name: KeptDisk(**_known(KeptDisk, each)) for name, each in data["kept"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
-    return PoolRecord(images, kept)
+    found = PoolRecord(images, kept)
+    return found if sound.pool(found) else None
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_records_are_rewritten(host: Host, running: bool) -> None:
     host.domains.define(QEMU, domain_xml(), autostart=False)
     if running:
         host.domains.start(QEMU, WEB.domain)
-    new = replace(RECORD.with_state("made"), finished=True, host_key="ssh-ed25519 <&>\"'")
+    new = replace(RECORD.with_state("made"), finished=True, spec="/<&>\"' é.yaml")
     host.domains.write_record(new)
     assert host.observe().guests[WEB.domain].record == new
     if running:
