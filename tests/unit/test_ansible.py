@@ -80,7 +80,9 @@ def test_variables_of_one() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")
-@pytest.mark.parametrize("folder", ["/keys", "/my keys", "/100%d", "/a%h b"])
+@pytest.mark.parametrize(
+    "folder", ["/keys", "/my keys", "/100%d", "/a%h b", "/a\tb", '/o"b', "/o'b", "/a#b", "/a #b", "/a\\b"]
+)
 def test_ssh_reads_what_we_meant(folder: str) -> None:
     one = login(folder=folder)
     line = ssh_command(one, ["true"])

@@ -10,6 +10,7 @@ from lxml import etree
 from virtkit import render
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.names import strict
 from virtkit.record import NAMESPACE, NetworkRecord, network_element
 from virtkit.resources import HostNames, Network, Reservation, host_names
 
@@ -23,13 +24,14 @@ class Networks:
 
     def _network(self, name: str) -> libvirt.virNetwork:
         with told("find", f"network {name}", where=self._connections.host):
-            return self._connections.any().networkLookupByName(name)
+            return self._connections.any().networkLookupByName(strict(name))
 
     def define(self, xml: str) -> None:
         """Defines a network; libvirt checks the XML against its schema first.
 
         One at a time: of two at once, libvirt gives both the same bridge.
         """
+        strict(render.parse(xml, "a network").findtext("name"))
         with self._defining, told("define", "the network", where=self._connections.host):
             connection = self._connections.any()
             network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)

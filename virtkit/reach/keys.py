@@ -40,12 +40,19 @@ def key_files(environment: str, asked: Sequence[str] | None, base: Path) -> list
         RequestError: a file that was asked for is not there or holds no public key.
     """
     if asked is not None:
-        paths = [base / Path(each).expanduser() for each in asked]
+        paths = [base / _home(each) for each in asked]
         for path in paths:
             _public_keys(path)
         return paths
     own = [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
     return [path for path in own if path.is_file()] or [_made_key(environment)]
+
+
+def _home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a user that there is not
+        return Path(path)
 
 
 def authorized_keys(guest: Guest) -> list[str]:
@@ -57,11 +64,11 @@ def authorized_keys(guest: Guest) -> list[str]:
 def _public_keys(path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RequestError(
             f"the ssh key {path} can't be read", why=str(error), cure="correct `ssh_keys:`"
         ) from error
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     if not keys or any("PRIVATE" in key or " " not in key for key in keys):
         raise RequestError(
             f"{path} holds no public ssh key", cure="name the file that ends in .pub"

@@ -15,6 +15,7 @@ from virtkit.reach.commands import log, run
 from virtkit.reach.connection import LOOK, lets_in
 from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
+from virtkit.spec import shown
 
 Say = Callable[[str], None]
 
@@ -76,7 +77,7 @@ def _look(host: Host, record: GuestRecord, base: Path) -> str:
     try:
         let_in = lets_in(found_login, record.host_key)
     except Unreachable as error:
-        return str(error)
+        return shown(str(error))
     return "" if let_in else f"ssh does not let {found_login.user} in yet"
 
 
