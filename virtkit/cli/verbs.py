@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -289,7 +291,11 @@ def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
     found, rest = _spec(spec, file)
     guest, command = words.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
-    _become(api.ssh(found, guest, command))
+    code = _run(api.ssh(found, guest, command))
+    problem = api.refused(found, guest) if code == 255 else None
+    if problem is not None:
+        output.error(problem, as_json=False)
+    raise typer.Exit(code)
 
 
 @app.command("exec", context_settings=_COMMAND)
@@ -382,17 +388,32 @@ def cp(
     _become(api.copy(found, rest[0], rest[1]))
 
 
+def _run(command: list[str]) -> int:
+    """Runs a program with our streams; its exit code. What we are told to do, it does."""
+    sys.stdout.flush()
+    try:
+        program = subprocess.Popen(command)
+    except FileNotFoundError:
+        raise _missing(command[0]) from None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells it, too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: program.send_signal(number))
+    code = program.wait()
+    return 128 - code if code < 0 else code
+
+
+def _missing(program: str) -> RequestError:
+    package = {"virsh": "libvirt-clients"}.get(program, "openssh-client")
+    return RequestError(f"{program} is missing on this machine", cure=f"apt-get install {package}")
+
+
 def _become(command: list[str]) -> None:
     """Runs a program in our place, with our streams and its exit code."""
     sys.stdout.flush()
     try:
         os.execvp(command[0], command)
     except FileNotFoundError:
-        packages = {"virsh": "libvirt-clients"}
-        package = packages.get(command[0], "openssh-client")
-        raise RequestError(
-            f"{command[0]} is missing on this machine", cure=f"apt-get install {package}"
-        ) from None
+        raise _missing(command[0]) from None
 
 
 # --- for other programs ----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
 
 from virtkit.reach.commands import attached, by_agent, log
+from virtkit.reach.connection import OTHER_KEY, OTHER_KEY_CURE, is_another
 from virtkit.reach.keys import authorized_keys, forget, key_files, new_host_key
 from virtkit.reach.logins import (
     Login,
@@ -14,6 +15,8 @@ from virtkit.reach.logins import (
 from virtkit.reach.ready import is_ready, wait_ready
 
 __all__ = [
+    "OTHER_KEY",
+    "OTHER_KEY_CURE",
     "Login",
     "addresses",
     "as_root",
@@ -21,6 +24,7 @@ __all__ = [
     "authorized_keys",
     "by_agent",
     "forget",
+    "is_another",
     "is_ready",
     "key_files",
     "log",
