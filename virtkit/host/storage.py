@@ -204,7 +204,7 @@ class Storage:
         old = _records(self.names())
         number = _number(old[-1]) + 1 if old else 1
         content = record.pool_text(new).encode()
-        name = f"{_RECORD}{number:06d}.json"
+        name = f"virtkit-record-{number:06d}.json"
         self.create(render.volume(name, len(content), "raw"))
         self.write(name, content)
         for each in old:
