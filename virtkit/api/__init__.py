@@ -19,6 +19,7 @@ from virtkit.api.entering import (
     vnc,
 )
 from virtkit.api.looking import GuestStatus, follow, log_names, logs, status
+from virtkit.api.orphans import Orphan, orphans
 from virtkit.api.planning import plan, render_xml
 from virtkit.api.reading import read, schema, starter
 from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down
@@ -34,6 +35,7 @@ __all__ = [
     "Event",
     "GuestStatus",
     "Inventory",
+    "Orphan",
     "Plan",
     "Report",
     "Say",
@@ -59,6 +61,7 @@ __all__ = [
     "log_names",
     "login",
     "logs",
+    "orphans",
     "plan",
     "read",
     "refused",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from virtkit import api
@@ -453,10 +454,20 @@ def ssh_config(
 
 @app.command()
 def doctor(
-    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
+    spec: SpecOnly = None,
+    file: File = None,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Show what belongs to no spec; deletes nothing.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
-    checks = api.doctor(_only_spec(spec, file) if spec or file else None, say=output.say)
+    found = _only_spec(spec, file) if spec or file else None
+    if orphans:
+        _orphans(api.orphans(found), json)
+        return
+    checks = api.doctor(found, say=output.say)
     if json:
         output.data({"checks": [each.as_dict() for each in checks]})
     else:
@@ -467,6 +478,18 @@ def doctor(
                 output.out.print(f"        cure: {each.cure}", markup=False)
     if any(each.ok is False and each.needed for each in checks):
         raise typer.Exit(1)
+
+
+def _orphans(found: list[api.Orphan], json: bool) -> None:
+    if json:
+        output.data({"orphans": [each.as_dict() for each in found]})
+        return
+    for each in found:
+        mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
+        output.out.print(f"{mark} {each.kind} {escape(each.name)}: {escape(each.why)}")
+        output.out.print(f"        to remove it: {each.cure}", markup=False)
+    if not found:
+        output.out.print("nothing is left over")
 
 
 # --- images ---------------------------------------------------------------------------------

@@ -36,6 +36,11 @@ class Storage:
         self._name = strict(pool)
         self._refreshing = threading.Lock()
 
+    @property
+    def pool(self) -> str:
+        """The pool's name."""
+        return self._name
+
     def _pool(self) -> libvirt.virStoragePool | None:
         try:
             return self._connections.any().storagePoolLookupByName(self._name)

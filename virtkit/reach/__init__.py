@@ -2,7 +2,7 @@
 
 from virtkit.reach.commands import attached, by_agent, log
 from virtkit.reach.connection import OTHER_KEY, OTHER_KEY_CURE, is_another
-from virtkit.reach.keys import authorized_keys, forget, key_files, new_host_key
+from virtkit.reach.keys import authorized_keys, folders, forget, key_files, new_host_key
 from virtkit.reach.logins import (
     Login,
     addresses,
@@ -23,6 +23,7 @@ __all__ = [
     "attached",
     "authorized_keys",
     "by_agent",
+    "folders",
     "forget",
     "is_another",
     "is_ready",

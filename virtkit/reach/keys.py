@@ -21,6 +21,12 @@ def folder(environment: str) -> Path:
     return path
 
 
+def folders() -> list[Path]:
+    """The folders of all environments that there are any of."""
+    base = platformdirs.user_data_path("virtkit")
+    return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
+
+
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
     path = platformdirs.user_data_path("virtkit") / environment
