@@ -49,7 +49,8 @@ class Domains:
         strict(render.parse(xml, "a domain").findtext("name"))
         connection = self._connections.get(driver.scheme)
         with told("define", "the domain", where=self._connections.host):
-            domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            with self._connections.validating:
+                domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(autostart))
 
     def write_record(self, record: GuestRecord) -> None:

@@ -34,7 +34,8 @@ class Networks:
         strict(render.parse(xml, "a network").findtext("name"))
         with self._defining, told("define", "the network", where=self._connections.host):
             connection = self._connections.any()
-            network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
+            with self._connections.validating:
+                network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
             network.setAutostart(1)
 
     def start(self, name: str) -> None:

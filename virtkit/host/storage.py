@@ -86,9 +86,10 @@ class Storage:
             pool = self._pool()
             if pool is None:
                 xml = render.pool(Pool(self._name, FOLDER))
-                pool = self._connections.any().storagePoolDefineXML(
-                    xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
-                )
+                with self._connections.validating:
+                    pool = self._connections.any().storagePoolDefineXML(
+                        xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
+                    )
                 if not Path(FOLDER).is_dir():
                     pool.build(0)
                 pool.setAutostart(1)
