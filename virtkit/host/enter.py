@@ -118,6 +118,7 @@ def _become(command: list[str], bounding: int, own_user: bool) -> None:
 
 def main(uri: str, name: str, command: list[str]) -> int:
     """Runs ``command`` in the domain ``name``; its exit code, 255 where it wasn't reached."""
+    libvirt.registerErrorHandler(lambda *_: None, None)  # we tell what matters
     try:
         domain = libvirt.open(uri).lookupByName(name)
         init = init_of(domain)
