@@ -31,6 +31,16 @@ def test_it_is_rendered_as_in_our_own_process(tmp_path: Path) -> None:
     assert found == f"<domain><name>lab-web</name>{title}</domain>"
 
 
+def test_it_sees_no_secrets(tmp_path: Path) -> None:
+    """What a template makes stands in libvirt, where others read it."""
+    guest = guest_of(tmp_path, "{{ guest.spec.cloud_init }} {{ guest.light }} {{ guest.asked }}")
+    cloud = {"chpasswd": {"users": ["a secret"]}}
+    own = replace(guest, spec=guest.spec.model_copy(update={"cloud_init": cloud}))
+    assert "a secret" not in template.rendered(own)
+    assert " False " in template.rendered(own), "it is told that there is one"
+    assert " True " in template.rendered(guest)
+
+
 def test_without_a_template_no_process_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
