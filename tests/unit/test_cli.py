@@ -259,7 +259,18 @@ def test_words_that_name_no_image(word: str, virtkit: Run, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "line",
-    ["plan", "up", "up --yes", "down", "status", "doctor", "inventory", "ssh-config", "logs"],
+    [
+        "plan",
+        "up",
+        "up --yes",
+        "down",
+        "status",
+        "doctor",
+        "doctor --orphans",
+        "inventory",
+        "ssh-config",
+        "logs",
+    ],
 )
 def test_no_libvirt(line: str, virtkit: Run) -> None:
     write("guests: {web: {}}\n")
@@ -268,6 +279,26 @@ def test_no_libvirt(line: str, virtkit: Run) -> None:
     assert "Traceback" not in answer.err
     assert "nobody is there" in answer.err + answer.out
     assert "cure: " in answer.err + answer.out
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;x\x07", "[/bold] [red]", "\r\x9b31m", "\u202e"])
+def test_what_guests_say_moves_no_terminal(
+    text: str, virtkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last lines of a console stand in errors, and libvirt quotes names of strangers."""
+
+    def unreachable(_uri: str) -> None:
+        raise libvirt.libvirtError(f"before {text} after")
+
+    write("guests: {web: {}}\n")
+    monkeypatch.setattr(libvirt, "open", unreachable)
+    answer = virtkit("status", "virtkit.yaml")
+    assert answer.code == 1
+    assert "before " in answer.err
+    assert all(each.isprintable() for each in answer.err.split("\n"))
+    assert (
+        f"before {text} after" in virtkit("status", "virtkit.yaml", "--json").json["error"]["why"]
+    )
 
 
 def test_debug_shows_the_traceback(virtkit: Run) -> None:

@@ -69,7 +69,7 @@ def plan(found: Plan) -> None:
         if change.lost:
             out.print(f"      [red]lost: {escape(change.lost)}[/]")
     for note in found.notes:
-        out.print(f"  [dim]{escape(note)}[/]")
+        out.print(f"  [dim]{escape(_plain(note))}[/]")
 
 
 def _change(change: Change) -> str:
