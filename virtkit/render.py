@@ -152,14 +152,18 @@ def guest(one: Guest, record: str, own_xml: str = "") -> str:
     root = _parse(rendered, f"the domain XML of guest {one.name}", where)
     _check_identity(one, root, where)
     _check_confined(one, root, where)
+    _check_rights(one, root, where)
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
     for index, raw in enumerate(one.spec.devices):
         devices.append(_parse(raw, f"device {index + 1} of guest {one.name}", where))
     _check_secrets(one, root, where)
-    image = {one.files.root, one.files.kernel, one.files.initrd}
-    _refuse(one, reaches(root, {each.key for each in one.volumes}, image), where)
+    known = {each.key for each in one.volumes}
+    known |= {each.source for each in one.filesystems if not each.readonly}
+    shared = {one.files.root, one.files.kernel, one.files.initrd}
+    shared |= {each.source for each in one.filesystems if each.readonly}
+    _refuse(one, reaches(root, known, shared), where)
     return _with_record(root, record)
 
 
@@ -171,6 +175,27 @@ def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
             f"the template of guest {one.name} lacks {', '.join(missing)}",
             why="without it the guest is as good as root on its host",
             cure="put it back, or say `privileged: true`",
+            where=where,
+        )
+
+
+def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
+    """Nor must it add rights to a container, or map a second range of users to the host's."""
+    if one.spec.privileged or not one.driver.capabilities:
+        return
+    given = {
+        etree.QName(each).localname
+        for each in root.iterfind("features/capabilities/*")
+        if each.get("state") != "off"
+    }
+    more = sorted(given - {*one.driver.capabilities})
+    maps = [etree.QName(each).localname for each in root.iterfind("idmap/*")]
+    more += sorted({f"idmap/{each}" for each in maps if maps.count(each) > 1})
+    if more:
+        raise RequestError(
+            f"the template of guest {one.name} adds {', '.join(more)}",
+            why="with it the guest could become root on its host",
+            cure="take it out, or say `privileged: true`",
             where=where,
         )
 

@@ -62,9 +62,10 @@ def test_evil_values_stay_values(type: str) -> None:
     source = root.find("./devices/interface/source")
     assert source is not None
     assert source.get("network") == EVIL
-    found = record.read_guest(root)
-    assert found is not None
-    assert found.environment == EVIL
+    told = record.find(root, "guest")
+    assert told is not None
+    assert told["environment"] == EVIL
+    assert record.read_guest(root) is None, "nobody acts on a record with such names"
 
 
 def test_evil_kernel_line() -> None:
@@ -505,6 +506,36 @@ def test_a_container_s_template_keeps_it_off_the_host(without: str) -> None:
     assert "privileged: true" in caught.value.cure
     free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
     assert guest_xml(free, CONFINED.replace(without, ""))
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ("<mknod state='on'/>", "mknod"),
+        ("<sys_rawio state='on'/><kill state='on'/>", "sys_rawio"),
+        ("<sys_module/>", "sys_module"),
+    ],
+)
+def test_a_container_s_template_adds_no_rights(more: str, what: str) -> None:
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    kept = CONFINED.replace('policy="deny"/>', 'policy="deny"><chown state="on"/></capabilities>')
+    assert guest_xml(guest, kept)
+    with pytest.raises(RequestError, match=f"adds {what}$"):
+        guest_xml(guest, kept.replace("<chown", f"{more}<chown"))
+    off = kept.replace("<chown", "<mknod state='off'/><chown")
+    assert guest_xml(guest, off)
+    free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
+    assert guest_xml(free, kept.replace("<chown", f"{more}<chown"))
+
+
+def test_a_second_range_of_users_could_be_the_host_s() -> None:
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    first = "<uid start='0' target='100000' count='65536'/>"
+    one = CONFINED.replace("<features>", f"<idmap>{first}</idmap><features>")
+    assert guest_xml(guest, one)
+    second = first + "<uid start='65536' target='0' count='1'/>"
+    with pytest.raises(RequestError, match="adds idmap/uid"):
+        guest_xml(guest, one.replace(first, second))
 
 
 def test_a_template_that_began_as_a_dump_carries_one_record() -> None:
