@@ -53,8 +53,11 @@ def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
 
 def refused(spec: Spec, word: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key."""
-    found = login(spec, word)
-    _, _, there = one(spec, word)
+    try:
+        _, _, there = one(spec, word)
+        found = login(spec, word)
+    except VirtkitError:  # it stopped, and took the connection with it
+        return None
     if not reach.is_another(found, there.record.host_key):
         return None
     return VirtkitError(
