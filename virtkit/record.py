@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from lxml import etree
 
+from virtkit import sound
 from virtkit.resources import Guest, ImageFiles, Network, Reservation, Volume
 
 NAMESPACE = "urn:virtkit:1"
@@ -237,7 +238,7 @@ def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(element.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 
@@ -250,7 +251,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
     try:
         if not isinstance(data["asked"], dict):
             return None
-        return GuestRecord(
+        found = GuestRecord(
             **{
                 **_known(GuestRecord, data),
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
@@ -262,6 +263,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
+    return found if sound.guest(found) else None
 
 
 def read_network(document: etree._Element) -> NetworkRecord | None:
@@ -271,7 +273,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         return None
     try:
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
-        return NetworkRecord(
+        found = NetworkRecord(
             **{
                 **_known(NetworkRecord, data),
                 "reservations": tuple(reservations),
@@ -280,6 +282,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
+    return found if sound.network(found) else None
 
 
 def pool_text(record: PoolRecord) -> str:
@@ -302,9 +305,10 @@ def read_pool(text: str) -> PoolRecord | None:
             for content, each in data["images"].items()
         }
         kept = {name: KeptDisk(**_known(KeptDisk, each)) for name, each in data["kept"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
-    return PoolRecord(images, kept)
+    found = PoolRecord(images, kept)
+    return found if sound.pool(found) else None
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import functools
 import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -29,6 +30,10 @@ _TEMPLATE_ERRORS = (
     TypeError,
     ValueError,
 )
+#: What a template may ask for attributes, beside virtkit's own and Jinja's.
+_PLAIN = (str, int, float, tuple, list, dict, type(None))
+#: Methods of virtkit's own that templates call; all else that they see is data.
+_METHODS = {"volume"}
 #: Elements for libvirt's drivers alone (qemu:commandline, lxc:sharenet, xen:commandline …).
 _FOREIGN = "http://libvirt.org/schemas/domain/"
 #: Files of the host that any guest may name.
@@ -37,12 +42,56 @@ _HARMLESS = {"/dev/urandom", "/dev/random"}
 _REACHING = {
     "hostdev": "hostdev",
     "emulator": "emulator",
+    "bootloader": "emulator",  # it is run on the host, too
+    "seclabel": "emulator",  # whom the emulator runs as, and whether it is confined
     "script": "host-paths",
+    "downscript": "host-paths",
     "shmem": "host-paths",
 }
-_HOSTDEVS = {("interface", "hostdev"), ("interface", "direct"), ("disk", "nvme")}
-#: Attributes and texts that name paths inside the guest, by (parent's tag, name).
-_INSIDE = {("target", "dir"), ("os", "init"), ("os", "initarg"), ("os", "initdir")}
+#: Devices of the host without a path: by (tag, attribute), the values.
+_HOSTDEVS = {
+    ("interface", "type"): {"hostdev", "direct", "vdpa", "ethernet"},
+    ("disk", "type"): {"nvme"},
+    ("backend", "type"): {"passthrough"},
+    ("smartcard", "mode"): {"host", "host-certificates"},
+    ("graphics", "type"): {"sdl", "egl-headless"},
+    ("audio", "type"): {"alsa", "coreaudio", "jack", "oss", "pipewire", "pulseaudio", "sdl"},
+}
+#: Texts and attributes that are paths on the host, even where they have no slash: libvirt and its
+#: guests run in ``/``.
+_PATH_TEXTS = {"kernel", "initrd", "loader", "nvram", "dtb", "shim", "table", "path", "backend"}
+_PATH_KEYS = {"file", "path", "dir", "socket", "evdev"}
+#: Texts and attributes that may hold a slash and name nothing of the host.
+_FREE_TEXTS = {"cmdline", "init", "initarg", "initdir", "initenv", "entry", "serial"}
+_FREE_TEXTS |= {"title", "description"}
+_FREE_KEYS = {("target", "dir"), ("entry", "name"), ("clock", "timezone")}
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Shows templates data only: of virtkit's objects the fields and properties.
+
+    Their methods would be a way out: pydantic's old ``parse_raw`` unpickles what it is given.
+    """
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        kind: Any = type(obj)
+        if kind.__module__.partition(".")[0] == "virtkit":
+            return attr in _METHODS or (attr in _shown(kind) and not callable(value))
+        jinjas = kind.__module__.partition(".")[0] in ("jinja2", "markupsafe")
+        return (jinjas or isinstance(obj, _PLAIN)) and super().is_safe_attribute(obj, attr, value)
+
+
+@functools.cache
+def _shown(kind: Any) -> frozenset[str]:
+    """The fields and properties of one of virtkit's classes; none that a library gave it."""
+    fields = {**getattr(kind, "model_fields", {}), **getattr(kind, "__dataclass_fields__", {})}
+    return frozenset(fields) | {
+        name
+        for each in kind.__mro__
+        if each.__module__.partition(".")[0] == "virtkit"
+        for name, value in vars(each).items()
+        if isinstance(value, property)
+    }
 
 
 def folder() -> Path:
@@ -54,7 +103,7 @@ def folder() -> Path:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Sandbox(
         loader=jinja2.FileSystemLoader(folder()),
         undefined=jinja2.StrictUndefined,
         autoescape=lambda name: name is None or name.endswith(".xml.j2"),
@@ -70,39 +119,50 @@ def text(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def guest(one: Guest, own_template: str = "") -> str:
-    """The domain XML of a guest, without its record.
-
-    Args:
-        own_template: the text of the spec's ``template:``, instead of the type's own.
+def own(one: Guest, template: str) -> str:
+    """What a template of the user's makes of a guest. It may loop without end: see template.py.
 
     Raises:
-        RequestError: a template or raw device is broken, or reaches the host unasked.
+        RequestError: the template is broken.
     """
-    where = f"guests.{one.spec.base}"
     try:
-        if own_template:
-            template = _environment().from_string(own_template)
-        else:
-            template = _environment().get_template(one.driver.template)
-        rendered = template.render(guest=one)
+        return _environment().from_string(template).render(guest=one)
     except _TEMPLATE_ERRORS as error:
         raise RequestError(
             f"the template of guest {one.name} can't be rendered",
             why=str(error),
-            cure=f"mend {one.spec.template or one.driver.template}; the variable is `guest`",
-            where=where,
+            cure=f"mend {one.spec.template}; the variable is `guest`",
+            where=f"guests.{one.spec.base}",
         ) from error
-    root = parse(rendered, f"the domain XML of guest {one.name}", where)
+
+
+def guest(one: Guest, own_xml: str = "") -> str:
+    """The domain XML of a guest, without its record.
+
+    Args:
+        own_xml: what the spec's ``template:`` made, instead of the type's own.
+
+    Raises:
+        RequestError: the XML or a raw device is broken, holds a secret, or reaches the host
+            unasked.
+    """
+    where = f"guests.{one.spec.base}"
+    rendered = own_xml or _environment().get_template(one.driver.template).render(guest=one)
+    root = _parse(rendered, f"the domain XML of guest {one.name}", where)
     _check_identity(one, root, where)
     _check_confined(one, root, where)
+    _check_rights(one, root, where)
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
     for index, raw in enumerate(one.spec.devices):
-        devices.append(parse(raw, f"device {index + 1} of guest {one.name}", where))
-    known = {each.key for each in one.volumes} | {one.files.root, one.files.kernel}
-    _refuse(one, reaches(root, known | {one.files.initrd}), where)
+        devices.append(_parse(raw, f"device {index + 1} of guest {one.name}", where))
+    _check_secrets(one, root, where)
+    known = {each.key for each in one.volumes}
+    known |= {each.source for each in one.filesystems if not each.readonly}
+    shared = {one.files.root, one.files.kernel, one.files.initrd}
+    shared |= {each.source for each in one.filesystems if each.readonly}
+    _refuse(one, reaches(root, known, shared), where)
     return written(root)
 
 
@@ -114,6 +174,27 @@ def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
             f"the template of guest {one.name} lacks {', '.join(missing)}",
             why="without it the guest is as good as root on its host",
             cure="put it back, or say `privileged: true`",
+            where=where,
+        )
+
+
+def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
+    """Nor must it add rights to a container, or map a second range of users to the host's."""
+    if one.spec.privileged or not one.driver.capabilities:
+        return
+    given = {
+        etree.QName(each).localname
+        for each in root.iterfind("features/capabilities/*")
+        if each.get("state") != "off"
+    }
+    more = sorted(given - {*one.driver.capabilities})
+    maps = [etree.QName(each).localname for each in root.iterfind("idmap/*")]
+    more += sorted({f"idmap/{each}" for each in maps if maps.count(each) > 1})
+    if more:
+        raise RequestError(
+            f"the template of guest {one.name} adds {', '.join(more)}",
+            why="with it the guest could become root on its host",
+            cure="take it out, or say `privileged: true`",
             where=where,
         )
 
@@ -177,45 +258,98 @@ def parse(xml: str, what: str, where: str = "") -> etree._Element:
     return root
 
 
-def reaches(root: etree._Element, known: Collection[str]) -> dict[str, str]:
+def _parse(xml: str, what: str, where: str) -> etree._Element:
+    """A user's XML without comments: libvirt reads a text past one, we would read up to it."""
+    root = parse(xml, what, where)
+    etree.strip_tags(root, etree.Comment, etree.ProcessingInstruction)
+    return root
+
+
+def reaches(
+    root: etree._Element, known: Collection[str], image: Collection[str] = ()
+) -> dict[str, str]:
     """What in a domain's XML reaches the host: the word for ``allow:`` to an example of it.
 
     Args:
         known: paths on the host that are the guest's own.
+        image: paths that it shares with others, to read only.
     """
     found: dict[str, str] = {}
-    for element in root.iter(etree.Element):
+    for element in _outside_metadata(root):
         name = etree.QName(element)
         if name.namespace and name.namespace.startswith(_FOREIGN):
             found.setdefault("commandline", name.localname)
         elif name.localname in _REACHING:
             found.setdefault(_REACHING[name.localname], f"<{name.localname}>")
-        elif (name.localname, element.get("type")) in _HOSTDEVS:
-            found.setdefault("hostdev", f"<{name.localname} type='{element.get('type')}'>")
+        for key, value in _attributes(element):
+            if value in _HOSTDEVS.get((name.localname, key), ()):
+                found.setdefault("hostdev", f"<{name.localname} {key}='{value}'>")
+        allowed = {*known, *_HARMLESS, *(image if _only_read(element) else ())}
         for path in _paths(element):
-            if path not in known and path not in _HARMLESS:
+            if path not in allowed:
                 found.setdefault("host-paths", path)
     return found
+
+
+def _outside_metadata(root: etree._Element) -> Iterable[etree._Element]:
+    """The elements that libvirt acts on; what is in ``<metadata>`` it only keeps."""
+    yield root
+    for child in root.iterchildren(etree.Element):
+        if child.tag != "metadata":
+            yield from child.iter(etree.Element)
+
+
+def _attributes(element: etree._Element) -> Iterable[tuple[str, str]]:
+    """Names without their namespace: libvirt does not look at it either."""
+    return ((etree.QName(key).localname, str(value)) for key, value in element.attrib.items())
+
+
+def _only_read(element: etree._Element) -> bool:
+    """Whether what an element names is never written to."""
+    if etree.QName(element).localname in ("kernel", "initrd"):
+        return True
+    parent = element.getparent()
+    return parent is not None and (
+        parent.tag == "backingStore" or parent.find("readonly") is not None
+    )
 
 
 def _paths(element: etree._Element) -> Iterable[str]:
     """Paths on the host that one element names: values with a slash, or volumes of any pool."""
     tag = etree.QName(element).localname
     parent = element.getparent()
-    above = etree.QName(parent).localname if parent is not None else ""
-    if element.text and element.text.strip().startswith("/") and (above, tag) not in _INSIDE:
-        yield element.text.strip()
-    for key, value in element.attrib.items():
-        if str(value).startswith("/") and (tag, key) not in _INSIDE:
-            yield str(value)
+    card = parent is not None and etree.QName(parent).localname == "interface"
+    text = "".join([element.text or "", *(each.tail or "" for each in element)]).strip()
+    if tag not in _FREE_TEXTS and text and ("/" in text or tag in _PATH_TEXTS):
+        yield text
+    for key, value in _attributes(element):
+        device = (tag, key) == ("source", "dev") and not card
+        names = "/" in value or key in _PATH_KEYS or device
+        if names and (tag, key) not in _FREE_KEYS:
+            yield value
     if tag == "source" and element.get("pool"):
         yield f"{element.get('pool')}:{element.get('volume')}"
+
+
+def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:
+    """What stands in ``devices`` is kept in the record, which every local user can read."""
+    for element in _outside_metadata(root):
+        tag = etree.QName(element).localname
+        keys = {key for key, _ in _attributes(element)}
+        if tag == "cookie" or "passwd" in keys:
+            raise RequestError(
+                f"guest {one.name}: its <{tag}> holds a secret",
+                why="records and spec files are no place for one; virtkit makes the password of "
+                "VNC itself, and `virtkit console --vnc` tells it",
+                cure="take it out; `graphics: vnc` gives a display with a password",
+                where=where,
+            )
 
 
 def _check_identity(one: Guest, root: etree._Element, where: str) -> None:
     """A template with another name or UUID would define over somebody else's domain."""
     for tag, right in (("name", one.domain), ("uuid", one.uuid)):
-        found = (root.findtext(tag) or "").strip()
+        found = root.findtext(tag) or ""
         if found != right:
             raise RequestError(
                 f"the template of guest {one.name} gives it the {tag} {found or '(none)'}",

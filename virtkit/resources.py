@@ -381,7 +381,8 @@ def _volumes(guest: Guest) -> Iterable[Volume]:
             ("initrd", guest.spec.kernel.initrd),
         ):
             if path:
-                source = f"{guest.source_folder}/{path}" if not path.startswith("/") else path
+                here = path.startswith(("/", "~/"))
+                source = path if here else f"{guest.source_folder}/{path}"
                 yield volume(role, role, size=0, format="raw", content="file", source=source)
     for disk in guest.spec.disks:
         yield volume(

@@ -118,8 +118,9 @@ def network_xml(network: Network) -> str:
 
 
 def guest_xml(guest: Guest, own: str) -> str:
+    xml = render.own(guest, own) if own else ""
     element = record.guest_element(record.of_guest(guest, SPEC))
-    return pretty(render.with_record(render.guest(guest, own), element))
+    return pretty(render.with_record(render.guest(guest, xml), element))
 
 
 def pretty(xml: str) -> str:

@@ -4,15 +4,18 @@ streams, no guests that run, and no network that carries anything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import world
+from lxml import etree
 
+from virtkit import plan as planning
 from virtkit import record, render
 from virtkit.drivers import DRIVERS, QEMU
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import Pool
 from virtkit.host import Host
 from virtkit.record import NetworkRecord
@@ -144,12 +147,63 @@ def test_one_that_does_not_stop(host: Host) -> None:
     assert not host.domains.wait_stopped(QEMU, WEB.domain, 0)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"asked": {}},
+        {"asked": {**WEB.asked, "user": "-oProxyCommand=x"}},
+        {"type": "lxc"},
+        {"type": "vax"},
+        {"environment": "..", "guest": ".."},
+        {"guest": "db"},
+        {"volumes": [{"name": "victim", "key": "/pool/victim", "role": "disk"}]},
+        {"addresses": ["-oProxyCommand=x"]},
+        {"host_key": "a\nb"},
+        {"image": {"content": "c", "root": "/etc/shadow", "format": "raw", "size": 1}},
+        None,
+    ],
+)
+def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
+    host_with: MakeHost, change: dict[str, object] | None
+) -> None:
+    """In the domain lab-web; also one of another hypervisor's guest with this name."""
+    element = etree.fromstring(record.guest_element(RECORD))
+    data = {**json.loads(element.text or ""), **(change or {})}
+    element.text = json.dumps(data) if change is not None else "[" * 100_000
+    metadata = f"<metadata>{etree.tostring(element, encoding='unicode')}</metadata>"
+    domain = DOMAIN.format(name=WEB.domain, uuid=WEB.uuid, metadata=metadata)
+    found = host_with(POOL, domain).observe()
+    assert found.guests == {}
+    assert found.domains == {("qemu", WEB.domain)}
+    assert planning.down(found, "lab", only=None, volumes=True).changes == ()
+    with pytest.raises(RequestError, match="is not this environment's"):
+        planning.diff(DESIRED, found, spec="/lab.yaml")
+
+
+@pytest.mark.parametrize("name", [".", "..", "", "-rf", "../x", "a/b", "a b", "é", "a..b"])
+def test_names_that_libvirt_never_hears(host: Host, name: str) -> None:
+    domain = DOMAIN.format(name=name, uuid=UUID, metadata="")
+    network = NETWORK.format(name=name, uuid=UUID, metadata="")
+    volume = render.volume(name, 1, "raw")
+    for call in (
+        lambda: host.domains.define(QEMU, domain, autostart=False),
+        lambda: host.domains.undefine(QEMU, name),
+        lambda: host.networks.define(network),
+        lambda: host.networks.delete(name),
+        lambda: host.storage.create(volume),
+        lambda: host.storage.delete(name),
+        lambda: Host("local", name),
+    ):
+        with pytest.raises(RequestError, match="is not a name that libvirt may hear"):
+            call()
+
+
 @pytest.mark.parametrize("running", [False, True])
 def test_records_are_rewritten(host: Host, running: bool) -> None:
     host.domains.define(QEMU, domain_xml(), autostart=False)
     if running:
         host.domains.start(QEMU, WEB.domain)
-    new = replace(RECORD.with_state("made"), finished=True, host_key="ssh-ed25519 <&>\"'")
+    new = replace(RECORD.with_state("made"), finished=True, spec="/<&>\"' é.yaml")
     host.domains.write_record(new)
     assert host.observe().guests[WEB.domain].record == new
     if running:

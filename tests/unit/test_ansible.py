@@ -80,7 +80,10 @@ def test_variables_of_one() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")
-@pytest.mark.parametrize("folder", ["/keys", "/my keys", "/100%d", "/a%h b"])
+@pytest.mark.parametrize(
+    "folder",
+    ["/keys", "/my keys", "/100%d", "/a%h b", "/a\tb", '/o"b', "/o'b", "/a#b", "/a #b", "/a\\b"],
+)
 def test_ssh_reads_what_we_meant(folder: str) -> None:
     one = login(folder=folder)
     line = ssh_command(one, ["true"])
@@ -89,17 +92,17 @@ def test_ssh_reads_what_we_meant(folder: str) -> None:
     assert options["hostkeyalias"] == "lab-web"
     assert options["user"] == "admin"
     assert options["stricthostkeychecking"] == "true"
-    assert options["userknownhostsfile"].replace('"', "") == f"{folder}/known_hosts"
+    assert options["userknownhostsfile"].strip('"') == f"{folder}/known_hosts"
     # -G tells this one as it is written, tokens and all
     meant = folder.replace("%", "%%")
-    assert options["identityfile"].replace('"', "") == f"{meant}/id_ed25519"
+    assert options["identityfile"].strip('"') == f"{meant}/id_ed25519"
     # Ansible splits this variable as a shell would
     common = shlex.split(ansible.variables(one)["ansible_ssh_common_args"])
     told = subprocess.run(
         ["ssh", "-G", *common, "10.20.0.10"], capture_output=True, text=True, check=True
     )
     assert "hostkeyalias lab-web\n" in told.stdout
-    assert f"{folder}/known_hosts" in told.stdout.replace('"', "")
+    assert f"{folder}/known_hosts" in told.stdout
 
 
 def test_ssh_command() -> None:

@@ -190,9 +190,87 @@ def test_bad_specs(name: str, virtkit: Run, tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.rglob("*")] == ["work"]
 
 
+BAD_NAMES = (".", "..", "../x", "/", "a/b", "-rf", "--", "", " ", "a b", "x\n", "~", "$(id)", "*")
+#: Where a spec holds a name that reaches libvirt or a path.
+PLACES = {
+    "environment": "name: {}\nguests: {web: {}}",
+    "guest": "name: lab\nguests: {{}: {}}",
+    "network": "name: lab\nnetworks: {{}: {}}\nguests: {web: {}}",
+    "guest's network": "name: lab\nguests: {web: {networks: [{}]}}",
+    "existing": "name: lab\nnetworks: {n: {existing: {}}}\nguests: {web: {networks: [n]}}",
+    "bridge": "name: lab\nnetworks: {n: {mode: bridge, bridge: {}}}\nguests: {a: {networks: [n]}}",
+    "disk": "name: lab\nguests: {web: {disks: [{name: {}, size: 1GiB, mount: /srv}]}}",
+    "image": "name: lab\nimages: {{}: {path: x}}\nguests: {web: {}}",
+    "guest's image": "name: lab\nguests: {web: {image: {}}}",
+    "pool": "name: lab\nhosts: {local: {pool: {}}}\nguests: {web: {}}",
+    "profile": "name: lab\nprofiles: {{}: {}}\nguests: {web: {}}",
+    "after": "name: lab\nguests: {web: {after: [{}]}}",
+    "group": "name: lab\nguests: {web: {groups: [{}]}}",
+    "user": "name: lab\nguests: {web: {user: {}}}",
+    "mount": "name: lab\nguests: {web: {disks: [{name: d, size: 1GiB, mount: {}}]}}",
+    "domain": "name: lab\nnetworks: {n: {domain: {}}}\nguests: {web: {networks: [n]}}",
+}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("place", PLACES)
+def test_names_that_libvirt_never_hears(place: str, name: str, virtkit: Run) -> None:
+    """A domain named `.` or `..` has libvirt delete its own directories."""
+    write(PLACES[place].replace("{}", json.dumps(name), 1), "lab.yaml")
+    for verb in (["validate"], ["up", "--yes"]):
+        answer = virtkit(*verb, "lab.yaml", "--json")
+        assert answer.code == 2, answer
+        assert answer.json["error"]["cure"]
+        assert answer.json["error"]["where"].startswith("lab.yaml:")
+    assert virtkit.opened == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("stem", [".", "..", "-rf", "a b", "A", "$(id)", "virtkit"])
+def test_environments_that_files_and_folders_would_name(stem: str, virtkit: Run) -> None:
+    folder = Path("-x..y")
+    folder.mkdir()
+    (folder / f"{stem}.yaml").write_text("guests: {web: {}}")
+    for verb in (["validate"], ["up", "--yes"], ["down"]):
+        answer = virtkit(*verb, "-f", str(folder / f"{stem}.yaml"))
+        assert answer.code == 2
+        assert "cannot be called" in answer.err
+        assert "name: " in answer.err
+    assert virtkit.opened == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("word", ["..", "../web", "-rf", "/etc/passwd", "web/../db", "$(id)"])
+@pytest.mark.parametrize("verb", ["plan", "up", "render"])
+def test_words_that_name_no_guest(verb: str, word: str, virtkit: Run) -> None:
+    write("name: lab\nguests: {web: {}}\n")
+    answer = virtkit(verb, "virtkit.yaml", "--", word)
+    assert answer.code == 2
+    assert "no guest" in answer.err
+    assert virtkit.opened == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("word", ["..", "../x", "-rf", "/etc", "$(id)"])
+def test_words_that_name_no_image(word: str, virtkit: Run, tmp_path: Path) -> None:
+    answer = virtkit("image", "build", "--", word)
+    assert answer.code == 2
+    assert "no image" in answer.err
+    assert virtkit.opened == []  # type: ignore[attr-defined]
+    assert [each.name for each in tmp_path.rglob("*")] == ["work"]
+
+
 @pytest.mark.parametrize(
     "line",
-    ["plan", "up", "up --yes", "down", "status", "doctor", "inventory", "ssh-config", "logs"],
+    [
+        "plan",
+        "up",
+        "up --yes",
+        "down",
+        "status",
+        "doctor",
+        "doctor --orphans",
+        "inventory",
+        "ssh-config",
+        "logs",
+    ],
 )
 def test_no_libvirt(line: str, virtkit: Run) -> None:
     write("guests: {web: {}}\n")
@@ -201,6 +279,26 @@ def test_no_libvirt(line: str, virtkit: Run) -> None:
     assert "Traceback" not in answer.err
     assert "nobody is there" in answer.err + answer.out
     assert "cure: " in answer.err + answer.out
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;x\x07", "[/bold] [red]", "\r\x9b31m", "\u202e"])
+def test_what_guests_say_moves_no_terminal(
+    text: str, virtkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last lines of a console stand in errors, and libvirt quotes names of strangers."""
+
+    def unreachable(_uri: str) -> None:
+        raise libvirt.libvirtError(f"before {text} after")
+
+    write("guests: {web: {}}\n")
+    monkeypatch.setattr(libvirt, "open", unreachable)
+    answer = virtkit("status", "virtkit.yaml")
+    assert answer.code == 1
+    assert "before " in answer.err
+    assert all(each.isprintable() for each in answer.err.split("\n"))
+    assert (
+        f"before {text} after" in virtkit("status", "virtkit.yaml", "--json").json["error"]["why"]
+    )
 
 
 def test_debug_shows_the_traceback(virtkit: Run) -> None:

@@ -35,6 +35,12 @@ def label(image: Path) -> str:
     return line.partition(":")[2].strip()
 
 
+def test_a_file_of_the_caller_s_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "vmlinuz").write_text("a kernel")
+    assert contents.given(Path("~/vmlinuz")) == tmp_path / "vmlinuz"
+
+
 def test_iso9660() -> None:
     iso = pycdlib.PyCdlib()
     iso.open_fp(io.BytesIO(contents.iso9660(FILES)))

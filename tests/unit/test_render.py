@@ -26,7 +26,7 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    body = render.guest(guest, own)
+    body = render.guest(guest, render.own(guest, own) if own else "")
     element = record.guest_element(record.of_guest(guest, "/s.yaml", body))
     return render.with_record(body, element)
 
@@ -63,9 +63,10 @@ def test_evil_values_stay_values(type: str) -> None:
     source = root.find("./devices/interface/source")
     assert source is not None
     assert source.get("network") == EVIL
-    found = record.read_guest(root)
-    assert found is not None
-    assert found.environment == EVIL
+    told = record.find(root, "guest")
+    assert told is not None
+    assert told["environment"] == EVIL
+    assert record.read_guest(root) is None, "nobody acts on a record with such names"
 
 
 def test_evil_kernel_line() -> None:
@@ -174,6 +175,29 @@ NS = "xmlns:x='http://libvirt.org/schemas/domain"
         ("<rng model='virtio'><backend model='random'>/dev/sda</backend></rng>", "host-paths"),
         ("<memory model='nvdimm'><source><path>/dev/sda</path></source></memory>", "host-paths"),
         ("<tpm><backend><device path='/dev/tpm0'/></backend></tpm>", "host-paths"),
+        ("<interface type='vdpa'><source dev='vhost-vdpa-0'/></interface>", "hostdev"),
+        ("<interface type='ethernet'><target dev='eth0' managed='no'/></interface>", "hostdev"),
+        ("<tpm><backend type='passthrough'/></tpm>", "hostdev"),
+        ("<smartcard mode='host'/>", "hostdev"),
+        ("<graphics type='egl-headless'/>", "hostdev"),
+        ("<audio id='1' type='alsa'/>", "hostdev"),
+        ("<audio id='1' type='file' path='out.wav'/>", "host-paths"),
+        ("<input type='evdev'><source dev='dev/input/event0'/></input>", "host-paths"),
+        ("<serial type='file'><source path='etc/cron.d/x'/></serial>", "host-paths"),
+        ("<serial type='file'><source path=' /etc/cron.d/x'/></serial>", "host-paths"),
+        ("<serial type='file'><source path='vmlinuz'/></serial>", "host-paths"),
+        ("<serial type='file'><source x:path='vmlinuz' xmlns:x='urn:x'/></serial>", "host-paths"),
+        ("<disk type='file'><source xmlns='urn:x' file='shadow'/></disk>", "host-paths"),
+        ("<disk type='block'><source dev='initrd.img'/></disk>", "host-paths"),
+        ("<disk type='network'><source name='file:///etc/shadow'/></disk>", "host-paths"),
+        ("<rng model='virtio'><backend model='random'>initrd.img</backend></rng>", "host-paths"),
+        ("<rng><backend model='random'><x/>/dev/sda</backend></rng>", "host-paths"),
+        ("<video><driver><x rendernode='/dev/dri/renderD128'/></driver></video>", "host-paths"),
+        ("<lease><target path='/x'/></lease>", "host-paths"),
+        ("<filesystem><binary path='virtiofsd'/></filesystem>", "host-paths"),
+        ("<i:include xmlns:i='http://www.w3.org/2001/XInclude' href='a/b'/>", "host-paths"),
+        ("<emulator xmlns='urn:x'>qemu</emulator>", "emulator"),
+        ("<disk><source><seclabel model='dac' relabel='no'/></source></disk>", "emulator"),
         ("<interface type='ethernet'><script path='up.sh'/></interface>", "host-paths"),
         ("<emulator>/usr/bin/qemu-system-x86_64</emulator>", "emulator"),
         (f"<x:commandline {NS}/qemu/1.0'><x:arg value='-S'/></x:commandline>", "commandline"),
@@ -194,19 +218,57 @@ def test_reaches(xml: str, word: str) -> None:
         "<disk type='file'><source file='/pool/lab-web-root'/></disk>",
         "<filesystem type='ram'><source usage='1'/><target dir='/tmp'/></filesystem>",
         "<interface type='network'><source network='default'/></interface>",
+        "<disk type='file'><source file='/pool/image'/><readonly/></disk>",
+        "<disk type='file'><backingStore><source file='/pool/image'/></backingStore></disk>",
     ],
 )
 def test_reaches_nothing(xml: str) -> None:
     root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
-    assert render.reaches(root, {"/pool/lab-web-root"}) == {}
+    assert render.reaches(root, {"/pool/lab-web-root"}, {"/pool/image"}) == {}
 
 
-def test_init_is_a_path_inside() -> None:
-    inside = "<init>/sbin/init</init><initarg>/x</initarg><initdir>/y</initdir>"
-    root = etree.fromstring(f"<domain><os>{inside}</os></domain>")
-    assert render.reaches(root, ()) == {}
-    root = etree.fromstring("<domain><os><loader>/etc/shadow</loader></os></domain>")
-    assert render.reaches(root, ()) == {"host-paths": "/etc/shadow"}
+def test_a_card_on_a_card_of_the_host_needs_one_word() -> None:
+    card = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
+    root = etree.fromstring(f"<domain><devices>{card}</devices></domain>")
+    assert list(render.reaches(root, ())) == ["hostdev"]
+
+
+def test_an_image_that_others_lean_on_is_only_read() -> None:
+    disk = "<disk type='file'><source file='/pool/image'/></disk>"
+    root = etree.fromstring(f"<domain><devices>{disk}</devices></domain>")
+    assert render.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<os><init>/sbin/init</init><initarg>/x</initarg><initdir>/y</initdir></os>",
+        "<os><initenv name='PATH'>/bin</initenv><cmdline>root=/dev/vda init=/x</cmdline></os>",
+        "<title>a/b</title><description>/c</description>",
+        "<metadata><x:os xmlns:x='urn:x' id='http://debian.org/12'>/etc/x</x:os></metadata>",
+        "<clock timezone='Europe/Berlin'/>",
+        "<sysinfo type='fwcfg'><entry name='opt/x'>/a</entry></sysinfo>",
+        "<devices><disk><serial>a/b</serial></disk></devices>",
+    ],
+)
+def test_what_has_a_slash_and_is_no_path_of_the_host(inside: str) -> None:
+    assert render.reaches(etree.fromstring(f"<domain>{inside}</domain>"), ()) == {}
+
+
+@pytest.mark.parametrize(
+    ("outside", "path"),
+    [
+        ("<os><loader>/etc/shadow</loader></os>", "/etc/shadow"),
+        ("<os><kernel>vmlinuz</kernel></os>", "vmlinuz"),
+        ("<os><nvram template='/x'>y</nvram></os>", "y"),
+        ("<os><acpi><table type='slic'>x.bin</table></acpi></os>", "x.bin"),
+        ("<bootloader>/usr/bin/pygrub</bootloader>", "/usr/bin/pygrub"),
+        ("<blkiotune><device><path>sda</path></device></blkiotune>", "sda"),
+    ],
+)
+def test_paths_beside_the_devices(outside: str, path: str) -> None:
+    root = etree.fromstring(f"<domain>{outside}</domain>")
+    assert render.reaches(root, ())["host-paths"] == path
 
 
 @pytest.mark.parametrize("type", sorted(DRIVERS))
@@ -293,6 +355,20 @@ def test_own_template() -> None:
         "{{ guest.spec.__init__.__globals__ }}",
         "{% for a in range(10**9) %}{% endfor %}",
         "{{ guest.spec.devices.append('x') }}",
+        "{{ guest.asked.update(a=1) }}",
+        "{{ guest.driver.check(1) }}",
+        "{{ guest.with_image(1).name }}",
+        "{{ guest.spec.model_construct().name }}",
+        "{{ guest.spec|attr('parse_file') }}",
+        "{{ guest.spec['parse_file']('/etc/passwd') }}",
+        "{{ '{0.parse_raw}'.format(guest.spec) }}",
+        "{{ ([guest.spec]|map(attribute='parse_raw')|first)('{}') }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ self._TemplateReference__context }}",
+        "{% include '/etc/passwd' %}",
+        "{% include '../pyproject.toml' %}",
+        "{% import 'seed/../../pyproject.toml' as x %}",
+        "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
         "<unclosed>",
     ],
 )
@@ -303,10 +379,92 @@ def test_broken_templates(extra: str) -> None:
     assert caught.value.where == "guests.web"
 
 
+def test_a_template_runs_no_code(tmp_path: Path) -> None:
+    """pydantic's old parse_raw would unpickle, and a pickle may call anything."""
+    pickle = f"cposix\\nsystem\\n(S'touch {tmp_path}/ran'\\ntR."
+    call = f'parse_raw("{pickle}", proto="pickle", allow_pickle=True)'
+    for name in ("spec", "image.entry", "spec.ready"):
+        with pytest.raises(RequestError, match="can't be rendered"):
+            own(f"{{{{ guest.{name}.{call} }}}}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_template_sees_all_data() -> None:
+    """Fields and properties, of every object that can be had."""
+    data = (
+        *("name", "domain", "uuid", "fqdn", "environment", "spec.memory", "spec.links[0].name"),
+        *(
+            "spec.ready.kind",
+            "driver.domain_type",
+            "driver.lacks.items()|list|length",
+            "boot.kernel",
+        ),
+        *("volume('root').key", "disks[0].target", "interfaces[0].mac", "cpu_period", "cpu_quota"),
+        *("image.entry.build.release", "files.root", "asked.memory", "filesystems|length"),
+    )
+    title = "{% for a in 'xy' %}{{ loop.index }}{% endfor %} {{ guest.name|upper }} " + " ".join(
+        f"{{{{ guest.{each} }}}}" for each in data
+    )
+    found = etree.fromstring(own(f"<title>{title}</title>")).findtext("title") or ""
+    assert found.startswith("12 WEB web lab-web ")
+    assert len(found.split()) == 2 + len(data)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<graphics type='vnc' passwd='hidden'/>",
+        "<graphics type='spice' passwd='hidden'/>",
+        "<x:graphics xmlns:x='urn:x' x:passwd='hidden'/>",
+        "<disk><source><cookies><cookie name='a'>hidden</cookie></cookies></source></disk>",
+    ],
+)
+def test_no_secrets_in_devices(xml: str) -> None:
+    """The record keeps devices as they were asked for, and every local user can read it."""
+    for render_it in (
+        lambda: guest_xml(guest_of(type="qemu", devices=[xml])),
+        lambda: own(f"<devices>{xml}</devices>"),
+    ):
+        with pytest.raises(RequestError, match="holds a secret") as caught:
+            render_it()
+        assert "graphics: vnc" in caught.value.cure
+        assert "hidden" not in str(caught.value.as_dict())
+
+
+def test_comments_hide_nothing() -> None:
+    """libvirt joins the texts around a comment; what is checked is what libvirt gets."""
+    for hidden in ("<!-- x -->/etc/shadow", "/etc<!-- x -->/shadow", "<?x y?>/etc/shadow"):
+        with pytest.raises(RequestError, match="reaches the host: /etc/shadow"):
+            own(f"<os><loader>{hidden}</loader></os>")
+    xml = own("<title>a<!-- x -->b<?x y?></title><!-- z -->")
+    assert "<!--" not in xml
+    assert "<?" not in xml
+    assert etree.fromstring(xml).findtext("title") == "ab"
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<x:emulator xmlns:x=''>/bin/x</x:emulator>",
+        "<x:emulator>/bin/x</x:emulator>",
+        "<source x:file='/etc/shadow'/>",
+        "<a>&shadow;</a>",
+        "<!DOCTYPE a><a/>",
+    ],
+)
+def test_prefixes_and_entities_of_nobody(xml: str) -> None:
+    with pytest.raises(RequestError, match=r"not well-formed|DOCTYPE"):
+        own(f"<devices>{xml}</devices>")
+    with pytest.raises(RequestError, match=r"not well-formed|DOCTYPE"):
+        guest_xml(guest_of(type="qemu", devices=[xml]))
+
+
 @pytest.mark.parametrize(
     ("extra", "word"),
     [
         ("<devices><emulator>/tmp/x</emulator></devices>", "emulator"),
+        ("<seclabel type='static' model='dac'><label>+0:+0</label></seclabel>", "emulator"),
+        ("<seclabel type='none'/>", "emulator"),
         ("<os><kernel>/etc/shadow</kernel></os>", "host-paths"),
         (f"<x:commandline {NS}/qemu/1.0'/>", "commandline"),
     ],
@@ -322,6 +480,9 @@ def test_a_template_needs_leave_too(extra: str, word: str) -> None:
     ("before", "after"),
     [
         ("{{ guest.domain }}", "victim"),
+        ("{{ guest.domain }}", " {{ guest.domain }}"),
+        ("{{ guest.domain }}", "{{ guest.domain }}\n"),
+        ("{{ guest.domain }}", ".."),
         ("{{ guest.uuid }}", "0e49b1cd-1ebd-544e-9132-7b4cd8ad3c0c"),
         ("<uuid>{{ guest.uuid }}</uuid>", ""),
     ],
@@ -348,6 +509,36 @@ def test_a_container_s_template_keeps_it_off_the_host(without: str) -> None:
     assert "privileged: true" in caught.value.cure
     free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
     assert guest_xml(free, CONFINED.replace(without, ""))
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ("<mknod state='on'/>", "mknod"),
+        ("<sys_rawio state='on'/><kill state='on'/>", "sys_rawio"),
+        ("<sys_module/>", "sys_module"),
+    ],
+)
+def test_a_container_s_template_adds_no_rights(more: str, what: str) -> None:
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    kept = CONFINED.replace('policy="deny"/>', 'policy="deny"><chown state="on"/></capabilities>')
+    assert guest_xml(guest, kept)
+    with pytest.raises(RequestError, match=f"adds {what}$"):
+        guest_xml(guest, kept.replace("<chown", f"{more}<chown"))
+    off = kept.replace("<chown", "<mknod state='off'/><chown")
+    assert guest_xml(guest, off)
+    free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
+    assert guest_xml(free, kept.replace("<chown", f"{more}<chown"))
+
+
+def test_a_second_range_of_users_could_be_the_host_s() -> None:
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    first = "<uid start='0' target='100000' count='65536'/>"
+    one = CONFINED.replace("<features>", f"<idmap>{first}</idmap><features>")
+    assert guest_xml(guest, one)
+    second = first + "<uid start='65536' target='0' count='1'/>"
+    with pytest.raises(RequestError, match="adds idmap/uid"):
+        guest_xml(guest, one.replace(first, second))
 
 
 def test_a_template_that_began_as_a_dump_carries_one_record() -> None:

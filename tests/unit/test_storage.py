@@ -35,6 +35,15 @@ def test_the_newest_record_is_last() -> None:
     assert _records(frozenset([*mine, "lab-web-root", "virtkit-abc.root"])) == mine
 
 
+def test_a_record_is_told_by_its_whole_name() -> None:
+    """The older ones are deleted, so nobody else's volume may count as one."""
+    others = ["virtkit-record-", "virtkit-record-a.json", "virtkit-record-000001.json.bak"]
+    others += ["virtkit-record-1.json", "virtkit-record--00001.json"]
+    assert _records(frozenset(others)) == []
+    late = ["virtkit-record-999999.json", "virtkit-record-1000000.json"]
+    assert _records(frozenset(late)) == late
+
+
 class Stream:
     """The far end: calls the callbacks in libvirt's order and writes a file."""
 

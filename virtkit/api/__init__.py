@@ -13,11 +13,13 @@ from virtkit.api.entering import (
     execute,
     inventory,
     login,
+    refused,
     ssh,
     ssh_config,
     vnc,
 )
 from virtkit.api.looking import GuestStatus, follow, log_names, logs, status
+from virtkit.api.orphans import Orphan, orphans
 from virtkit.api.planning import plan, render_xml
 from virtkit.api.reading import read, schema, starter
 from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down
@@ -33,6 +35,7 @@ __all__ = [
     "Event",
     "GuestStatus",
     "Inventory",
+    "Orphan",
     "Plan",
     "Report",
     "Say",
@@ -58,8 +61,10 @@ __all__ = [
     "log_names",
     "login",
     "logs",
+    "orphans",
     "plan",
     "read",
+    "refused",
     "render_xml",
     "schema",
     "ssh",

@@ -13,7 +13,8 @@ from virtkit.api.world import Say, host_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import Host, schemas
+from virtkit.host import schemas
+from virtkit.observed import Observed
 from virtkit.spec import Spec
 
 #: Programs that virtkit runs, what for, and the Debian package that brings each.
@@ -53,7 +54,7 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     checks += _libvirt(facts)
     checks += _types(facts)
     if spec is not None:
-        checks += _claimed(host, spec)
+        checks += _claimed(facts, host.observe(), spec)
     return checks
 
 
@@ -110,16 +111,37 @@ def _types(facts: HostFacts) -> Iterable[Check]:
             yield Check(f"type {driver.word}", None, caveat)
 
 
-def _claimed(host: Host, spec: Spec) -> Iterable[Check]:
+def _claimed(facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
-    observed = host.observe()
+    guests, up = observed.guests_of(spec.name), f"virtkit up {spec.source}"
+    for name, network in observed.networks_of(spec.name).items():
+        known = {each.name for each in network.record.reservations}
+        for gone in sorted(known & {*spec.guests} - {*guests}):
+            what = f"its domain is gone, and network {name} still knows it"
+            yield Check(f"guest {gone}", False, what, up)
+        if not network.active:
+            yield Check(f"network {name}", False, "it is not active", up)
+    for name, guest in guests.items():
+        made = {
+            link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
+        }
+        for gone in sorted(made - {*observed.networks, *observed.strangers}):
+            cure = f"{up}, then virtkit restart {spec.source} {name}"
+            yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
+    if facts.pool.active:  # else nobody knows
+        yield from _volumes(observed, spec)
+
+
+def _volumes(observed: Observed, spec: Spec) -> Iterable[Check]:
     for name, guest in observed.guests_of(spec.name).items():
         for volume in guest.record.volumes:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
-                yield Check(
-                    f"guest {name}",
-                    False,
-                    f"its volume {volume.name} is gone",
-                    f"virtkit down {spec.source} {name}, then up",
-                )
+                what = f"its volume {volume.name} is gone"
+                cure = f"virtkit down {spec.source} {name}, then up"
+                yield Check(f"guest {name}", False, what, cure)
+    for disk in observed.pool.kept.values():
+        if disk.environment == spec.name and disk.name not in observed.volumes:
+            what = f"it was kept for guest {disk.guest} and is gone"
+            cure = f"virtkit down --volumes {spec.source}, then up"
+            yield Check(f"disk {disk.name}", False, what, cure)

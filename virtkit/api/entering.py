@@ -51,6 +51,23 @@ def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
     return reach.ssh_command(login(spec, word), command)
 
 
+def refused(spec: Spec, word: str) -> VirtkitError | None:
+    """Why ssh did not let the caller in, where its own words don't help: another's host key."""
+    try:
+        _, _, there = one(spec, word)
+        found = login(spec, word)
+    except VirtkitError:  # it stopped, and took the connection with it
+        return None
+    if not reach.is_another(found, there.record.host_key):
+        return None
+    return VirtkitError(
+        f"what answers at {found.address} is not guest {found.guest}",
+        why=reach.OTHER_KEY,
+        cure=reach.OTHER_KEY_CURE,
+        where=f"local guest/{found.guest}",
+    )
+
+
 def execute(spec: Spec, word: str, command: Sequence[str]) -> Way:
     """Runs a command as root: through the hypervisor where it can, else by ssh and sudo."""
     host, observed, there = one(spec, word)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from virtkit import images, reach, record, render, resources
+from virtkit import images, reach, record, render, resources, template
 from virtkit import plan as differing
 from virtkit.api.world import Say, host_of, path_of, quiet
 from virtkit.errors import RequestError, SpecErrors
@@ -125,7 +125,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
         where = spec.where(("networks", wanted.name))
         schemas.check("network", xml, f"network {wanted.name}", where)
         return xml
-    body = render.guest(wanted, _template(wanted))
+    body = render.guest(wanted, template.rendered(wanted))
     element = record.guest_element(record.of_guest(wanted, path_of(spec), body))
     where = spec.where(("guests", wanted.name))
     if len(element) > record.LIMIT:
@@ -140,13 +140,9 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
 
 
 def _templates(desired: Desired, only: Collection[str] | None) -> dict[str, str]:
-    """The texts of users' own templates, by guest."""
+    """What users' own templates make of their guests."""
     looked_at = (each for each in desired.guests if only is None or each.name in only)
-    return {each.name: _template(each) for each in looked_at if each.spec.template}
-
-
-def _template(guest: Guest) -> str:
-    return _file(guest, guest.spec.template).read_text() if guest.spec.template else ""
+    return {each.name: template.rendered(each) for each in looked_at if each.spec.template}
 
 
 def _file(guest: Guest, path: str) -> Path:

@@ -112,6 +112,7 @@ def _mke2fs(image: Path, size: int, label: str, *options: str) -> None:
 
 def given(path: Path) -> Path:
     """A file of the caller's, as long as it is one."""
+    path = path.expanduser()
     if not path.is_file():
         raise RequestError(f"there is no file {path}", cure="correct the path in the spec")
     return path

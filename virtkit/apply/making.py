@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import compare, plan, reach, record, render, seed
+from virtkit import compare, plan, reach, record, render, seed, template
 from virtkit.apply import contents, disks
 from virtkit.apply.engine import Say
 from virtkit.apply.hands import GRACE, Hands
@@ -80,7 +80,7 @@ class Making:
         self._check_size()
         kept = self._host.storage.record().kept
         self._check_free(kept)
-        self._wanted = render.guest(guest, self._own_template())
+        self._wanted = render.guest(guest, template.rendered(guest))
         self.record = self._new_record(kept)
         found = domains.definition(guest.driver, guest.domain)
         xml = render.with_record(self._merged(found), record.guest_element(self.record))
@@ -89,13 +89,6 @@ class Making:
             domains.write_record(self.record)
         self._forget_other_types()
         self._note_rewritten()
-
-    def _own_template(self) -> str:
-        template = self._guest.spec.template
-        if not template:
-            return ""
-        path = Path(self._guest.source_folder, Path(template).expanduser())
-        return contents.given(path).read_text()
 
     def _new_record(self, kept: Mapping[str, KeptDisk]) -> GuestRecord:
         fresh = record.of_guest(self._guest, self._hands.options.spec, self._wanted)

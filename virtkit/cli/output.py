@@ -14,7 +14,7 @@ from rich.table import Table
 from virtkit.api import GuestStatus, Plan, Report
 from virtkit.errors import VirtkitError
 from virtkit.plan import Change
-from virtkit.spec import format_size
+from virtkit.spec import format_size, shown
 
 #: Where nobody looks, lines are as long as they are.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -37,16 +37,21 @@ def error(problem: VirtkitError, *, as_json: bool) -> None:
         data({"error": every[0], "errors": every})
         return
     for each in every:
-        err.print(f"[bold red]error:[/] {escape(str(each['what']))}")
+        err.print(f"[bold red]error:[/] {escape(_plain(str(each['what'])))}")
         for word in ("where", "why", "cure"):
             if each[word]:
-                text = str(each[word]).replace("\n", "\n  ")
+                text = _plain(str(each[word])).replace("\n", "\n  ")
                 err.print(f"  [bold]{word}:[/] {escape(text)}")
+
+
+def _plain(text: str) -> str:
+    """Text without what a terminal acts on: guests and libvirt have a say in it."""
+    return "\n".join(shown(line) for line in text.split("\n"))
 
 
 def say(line: str) -> None:
     """A line of progress."""
-    err.print(f"[dim]{escape(line)}[/]")
+    err.print(f"[dim]{escape(_plain(line))}[/]")
 
 
 def plan(found: Plan) -> None:
@@ -64,7 +69,7 @@ def plan(found: Plan) -> None:
         out.print(f"  [cyan]…[/] {change.object:24} pending  until {cure}")
         _reasons(change)
     for note in found.notes:
-        out.print(f"  [dim]{escape(note)}[/]")
+        out.print(f"  [dim]{escape(_plain(note))}[/]")
 
 
 def _reasons(change: Change) -> None:
@@ -74,7 +79,8 @@ def _reasons(change: Change) -> None:
         if reason.effect not in ("none", change.effect):
             words.append(reason.effect)
         why = f" ({', '.join(words)})" if words else ""
-        out.print(f"      {escape(f'{reason.field}: {before} -> {after}')}{why}")
+        said = _plain(f"{reason.field}: {before} -> {after}")
+        out.print(f"      {escape(said)}{why}")
 
 
 def _change(change: Change) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from virtkit import api
@@ -300,7 +303,11 @@ def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
     found, rest = _spec(spec, file)
     guest, command = words.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
-    _become(api.ssh(found, guest, command))
+    code = _run(api.ssh(found, guest, command))
+    problem = api.refused(found, guest) if code == 255 else None
+    if problem is not None:
+        output.error(problem, as_json=False)
+    raise typer.Exit(code)
 
 
 @app.command("exec", context_settings=_COMMAND)
@@ -393,17 +400,32 @@ def cp(
     _become(api.copy(found, rest[0], rest[1]))
 
 
+def _run(command: list[str]) -> int:
+    """Runs a program with our streams; its exit code. What we are told to do, it does."""
+    sys.stdout.flush()
+    try:
+        program = subprocess.Popen(command)
+    except FileNotFoundError:
+        raise _missing(command[0]) from None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells it, too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: program.send_signal(number))
+    code = program.wait()
+    return 128 - code if code < 0 else code
+
+
+def _missing(program: str) -> RequestError:
+    package = {"virsh": "libvirt-clients"}.get(program, "openssh-client")
+    return RequestError(f"{program} is missing on this machine", cure=f"apt-get install {package}")
+
+
 def _become(command: list[str]) -> None:
     """Runs a program in our place, with our streams and its exit code."""
     sys.stdout.flush()
     try:
         os.execvp(command[0], command)
     except FileNotFoundError:
-        packages = {"virsh": "libvirt-clients"}
-        package = packages.get(command[0], "openssh-client")
-        raise RequestError(
-            f"{command[0]} is missing on this machine", cure=f"apt-get install {package}"
-        ) from None
+        raise _missing(command[0]) from None
 
 
 # --- for other programs ----------------------------------------------------------------------
@@ -443,10 +465,20 @@ def ssh_config(
 
 @app.command()
 def doctor(
-    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
+    spec: SpecOnly = None,
+    file: File = None,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Show what belongs to no spec; deletes nothing.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
-    checks = api.doctor(_only_spec(spec, file) if spec or file else None, say=output.say)
+    found = _only_spec(spec, file) if spec or file else None
+    if orphans:
+        _orphans(api.orphans(found), json)
+        return
+    checks = api.doctor(found, say=output.say)
     if json:
         output.data({"checks": [each.as_dict() for each in checks]})
     else:
@@ -457,6 +489,18 @@ def doctor(
                 output.out.print(f"        cure: {each.cure}", markup=False)
     if any(each.ok is False and each.needed for each in checks):
         raise typer.Exit(1)
+
+
+def _orphans(found: list[api.Orphan], json: bool) -> None:
+    if json:
+        output.data({"orphans": [each.as_dict() for each in found]})
+        return
+    for each in found:
+        mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
+        output.out.print(f"{mark} {each.kind} {escape(each.name)}: {escape(each.why)}")
+        output.out.print(f"        to remove it: {each.cure}", markup=False)
+    if not found:
+        output.out.print("nothing is left over")
 
 
 # --- images ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.facts import HostFacts
-from virtkit.host import inside, probe, read
+from virtkit.host import claims, inside, probe, read
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains
 from virtkit.host.errors import told
@@ -68,6 +68,10 @@ class Host:
         if driver.freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
+
+    def paths(self, schemes: Iterable[str] = SCHEMES) -> frozenset[str]:
+        """All files that any domain names, strangers' too."""
+        return claims.paths(self.connections, schemes)
 
     def observe(self, schemes: Iterable[str] = SCHEMES) -> Observed:
         """All that stands in this host's libvirt."""

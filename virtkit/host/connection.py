@@ -28,6 +28,8 @@ class Connections:
 
     def __init__(self, host: str, uris: Mapping[str, str] | None = None) -> None:
         self.host = host
+        #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
+        self.validating = threading.Lock()
         self._uris = dict(uris or {})
         self._threads = threading.local()
         self._schemes: list[str] = []

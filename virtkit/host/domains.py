@@ -9,9 +9,11 @@ from ipaddress import ip_address
 
 import libvirt
 
+from virtkit import render
 from virtkit.drivers import DRIVERS, Driver, Stop
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.names import strict
 from virtkit.observed import GuestState
 from virtkit.record import NAMESPACE, GuestRecord, guest_element
 
@@ -40,13 +42,15 @@ class Domains:
 
     def _domain(self, driver: Driver, name: str) -> libvirt.virDomain:
         with told("find", f"domain {name}", where=self._connections.host):
-            return self._connections.get(driver.scheme).lookupByName(name)
+            return self._connections.get(driver.scheme).lookupByName(strict(name))
 
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
+        strict(render.parse(xml, "a domain").findtext("name"))
         connection = self._connections.get(driver.scheme)
         with told("define", "the domain", where=self._connections.host):
-            domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            with self._connections.validating:
+                domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(autostart))
 
     def definition(self, driver: Driver, name: str) -> str:
@@ -247,8 +251,6 @@ def _create(domain: libvirt.virDomain) -> None:
 
 
 def _macs(domain: libvirt.virDomain) -> set[str]:
-    from virtkit import render
-
     root = render.parse(domain.XMLDesc(0), "a domain")
     return {each.get("address", "").lower() for each in root.iterfind(".//interface/mac")}
 
@@ -262,7 +264,11 @@ def _usable(interfaces: Mapping[str, Mapping[str, object]], macs: set[str]) -> l
         addresses = each.get("addrs") or []
         assert isinstance(addresses, list)
         for entry in addresses:
-            address = ip_address(entry["addr"])
-            if not address.is_loopback and not address.is_link_local:
+            try:
+                address = ip_address(entry["addr"])
+            except ValueError:  # the guest's agent may say anything
+                continue
+            scoped = "%" in str(address)  # behind the % any text may stand
+            if not (address.is_loopback or address.is_link_local or scoped):
                 found.append(str(address))
     return sorted(set(found), key=lambda each: (":" in each, each))

@@ -48,6 +48,17 @@ def init_of(domain: libvirt.virDomain) -> int:
         time.sleep(0.05)
 
 
+def _namespaces(domain: libvirt.virDomain, init: int) -> list[int]:
+    """Descriptors of a container's namespaces."""
+    try:
+        opened: list[int] = libvirt_lxc.lxcOpenNamespace(domain, 0)
+    except libvirt.libvirtError:
+        # on a busy host it misses the pid of a container's init, and never asks for it again
+        paths = [Path(f"/proc/{init}/ns/{kind}") for kind in _KINDS]
+        return [os.open(each, os.O_RDONLY) for each in paths if each.exists()]
+    return opened
+
+
 def _bounding_set(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("CapBnd:"):
@@ -107,10 +118,11 @@ def _become(command: list[str], bounding: int, own_user: bool) -> None:
 
 def main(uri: str, name: str, command: list[str]) -> int:
     """Runs ``command`` in the domain ``name``; its exit code, 255 where it wasn't reached."""
+    libvirt.registerErrorHandler(lambda *_: None, None)  # we tell what matters
     try:
         domain = libvirt.open(uri).lookupByName(name)
-        descriptors = libvirt_lxc.lxcOpenNamespace(domain, 0)
         init = init_of(domain)
+        descriptors = _namespaces(domain, init)
         bounding = _bounding_set(init)
         _join_cgroups(init)
         own_user = _enter(descriptors)

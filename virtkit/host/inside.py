@@ -19,6 +19,9 @@ import libvirt_qemu
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
 
+#: What reading an agent's answer can raise: whoever has the guest writes it.
+_GARBLED = (ValueError, TypeError, LookupError, AttributeError)
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -81,19 +84,23 @@ def by_agent(
     }
     try:
         domain = connections.get(driver.scheme).lookupByName(name)
-        pid = _agent(domain, "guest-exec", arguments)["pid"]
+        pid = int(_agent(domain, "guest-exec", arguments)["pid"])
     except libvirt.libvirtError as error:
         raise Unreachable(error.get_error_message() or str(error)) from error
+    except _GARBLED as error:
+        raise Unreachable(f"the guest agent answers with {error!r}") from error
     end = time.monotonic() + timeout
     try:
         while not (status := _agent(domain, "guest-exec-status", {"pid": pid}))["exited"]:
             if time.monotonic() > end:
                 raise Lost(f"no end within {timeout:.0f} s")
             time.sleep(0.1)
+        code = int(status.get("exitcode", 128 + status.get("signal", 0)))
+        out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
     except libvirt.libvirtError as error:
         raise Lost(error.get_error_message() or str(error)) from error
-    code = status.get("exitcode", 128 + status.get("signal", 0))
-    out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
+    except _GARBLED as error:
+        raise Lost(f"the guest agent answers with {error!r}") from error
     return Ran(code, out, err)
 
 

@@ -11,6 +11,7 @@ from lxml import etree
 from virtkit import compare, render
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.names import strict
 from virtkit.observed import ObservedNetwork
 from virtkit.record import NetworkRecord, network_element
 
@@ -24,7 +25,7 @@ class Networks:
 
     def _network(self, name: str) -> libvirt.virNetwork:
         with told("find", f"network {name}", where=self._connections.host):
-            return self._connections.any().networkLookupByName(name)
+            return self._connections.any().networkLookupByName(strict(name))
 
     def define(self, record: NetworkRecord) -> None:
         """Defines a network as its record says; libvirt checks the XML against its schema first.
@@ -32,9 +33,11 @@ class Networks:
         One at a time: of two at once, libvirt gives both the same bridge.
         """
         xml = render.with_record(record.rendered, network_element(record))
+        strict(render.parse(xml, "a network").findtext("name"))
         with self._defining, told("define", "the network", where=self._connections.host):
             connection = self._connections.any()
-            network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
+            with self._connections.validating:
+                network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
             network.setAutostart(1)
             self._note_rewritten(network, record)
 

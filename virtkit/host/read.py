@@ -10,6 +10,7 @@ from pathlib import Path
 import libvirt
 
 from virtkit import record, render
+from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Connection, HostFacts, Pool
 from virtkit.host.connection import Connections
@@ -118,7 +119,8 @@ def _guest(
             for source in tree.iterfind("./devices/interface/source[@network]"):
                 users.setdefault(source.get("network", ""), set()).add(domain.name())
         found = record.read_guest(root)
-        if found is None or found.domain != domain.name():  # a copy of ours is no guest of ours
+        # a copy of ours is no guest of ours, nor is one that another hypervisor has
+        if found is None or found.domain != domain.name() or _scheme(found) != scheme:
             return None
         return ObservedGuest(
             record=found,
@@ -134,6 +136,10 @@ def _guest(
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:  # gone since it was listed
             return None
         raise
+
+
+def _scheme(found: record.GuestRecord) -> str:
+    return DRIVERS[found.type].scheme
 
 
 def networks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,13 +16,16 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.names import strict
 from virtkit.record import PoolRecord
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
 #: Pool types that keep volumes as files in a folder.
 _FILES = {"dir", "fs", "netfs"}
-_RECORD = "virtkit-record-"
+#: The pool's own record: names of exactly this form, and none longer than this (bytes).
+_RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
+_LARGEST_RECORD = 16 * 1024**2
 
 
 class Storage:
@@ -29,8 +33,13 @@ class Storage:
 
     def __init__(self, connections: Connections, pool: str) -> None:
         self._connections = connections
-        self._name = pool
+        self._name = strict(pool)
         self._refreshing = threading.Lock()
+
+    @property
+    def pool(self) -> str:
+        """The pool's name."""
+        return self._name
 
     def _pool(self) -> libvirt.virStoragePool | None:
         try:
@@ -77,9 +86,10 @@ class Storage:
             pool = self._pool()
             if pool is None:
                 xml = render.pool(Pool(self._name, FOLDER))
-                pool = self._connections.any().storagePoolDefineXML(
-                    xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
-                )
+                with self._connections.validating:
+                    pool = self._connections.any().storagePoolDefineXML(
+                        xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
+                    )
                 if not Path(FOLDER).is_dir():
                     pool.build(0)
                 pool.setAutostart(1)
@@ -116,7 +126,7 @@ class Storage:
 
     def create(self, xml: str) -> None:
         """Creates a volume from its XML."""
-        name = render.parse(xml, "a volume").findtext("name")
+        name = strict(render.parse(xml, "a volume").findtext("name"))
         with told("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
 
@@ -147,7 +157,7 @@ class Storage:
 
     def _find(self, name: str) -> libvirt.virStorageVol | None:
         try:
-            return self._existing().storageVolLookupByName(name)
+            return self._existing().storageVolLookupByName(strict(name))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                 return None
@@ -183,14 +193,18 @@ class Storage:
             _Sparse(file.fileno(), size, say).send(stream)
             stream.finish()
 
-    def read(self, name: str, offset: int = 0) -> bytes:
-        """What stands in a volume from ``offset`` on; empty where there is none."""
+    def read(self, name: str, offset: int = 0, length: int = 0) -> bytes:
+        """What stands in a volume from ``offset`` on; empty where there is none.
+
+        Args:
+            length: bytes at most; 0 is all.
+        """
         with told("read", f"volume {name}", where=self._connections.host):
             volume = self._find(name)
             if volume is None:
                 return b""
             stream = volume.connect().newStream(0)
-            volume.download(stream, offset, 0, 0)
+            volume.download(stream, offset, length, 0)
             pieces: list[bytes] = []
             stream.recvAll(lambda _stream, data, _opaque: pieces.append(data), None)
             stream.finish()
@@ -201,7 +215,8 @@ class Storage:
     def record(self) -> PoolRecord:
         """What the pool's own small volume says; the newest that can be read."""
         for name in reversed(_records(self.names())):
-            found = record.read_pool(self.read(name).decode("utf-8", "replace"))
+            content = self.read(name, length=_LARGEST_RECORD)
+            found = record.read_pool(content.decode("utf-8", "replace"))
             if found is not None:
                 return found
         return PoolRecord()
@@ -209,9 +224,9 @@ class Storage:
     def write_record(self, new: PoolRecord) -> None:
         """Writes a newer record, then removes the older ones: a crash leaves one that reads."""
         old = _records(self.names())
-        number = int(old[-1].removeprefix(_RECORD).removesuffix(".json")) + 1 if old else 1
+        number = _number(old[-1]) + 1 if old else 1
         content = record.pool_text(new).encode()
-        name = f"{_RECORD}{number:06d}.json"
+        name = f"virtkit-record-{number:06d}.json"
         self.create(render.volume(name, len(content), "raw"))
         self.write(name, content)
         for each in old:
@@ -219,7 +234,13 @@ class Storage:
 
 
 def _records(names: frozenset[str]) -> list[str]:
-    return sorted(each for each in names if each.startswith(_RECORD))
+    """The records among volumes, oldest first."""
+    return sorted((each for each in names if _RECORD.fullmatch(each)), key=_number)
+
+
+def _number(name: str) -> int:
+    found = _RECORD.fullmatch(name)
+    return int(found[1]) if found else 0
 
 
 class _Sparse:

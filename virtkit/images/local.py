@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -58,6 +58,24 @@ def forget(identity: str) -> None:
     """Removes an entry's files from the cache."""
     with _locked(identity):
         shutil.rmtree(folder() / identity, ignore_errors=True)
+
+
+def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Folders in the cache that nobody works in and no image of ``identities`` came from, and
+    what they are."""
+    if not folder().is_dir():
+        return
+    for path in sorted(each for each in folder().iterdir() if each.is_dir()):
+        identity = path.name.removesuffix(".part")
+        try:
+            with filelock.FileLock(folder() / f"{identity}.lock", timeout=0):
+                pass
+        except filelock.Timeout:
+            continue
+        if path.name.endswith(".part"):
+            yield path, "what an interrupted build or download left"
+        elif identity not in identities:
+            yield path, "a built or downloaded image that is in no pool here"
 
 
 def prepare(ref: ImageRef, base: Path, say: Progress) -> LocalImage:

@@ -1,7 +1,8 @@
 """How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
 
 from virtkit.reach.commands import attached, by_agent, log, run
-from virtkit.reach.keys import authorized_keys, forget, key_files, new_host_key
+from virtkit.reach.connection import OTHER_KEY, OTHER_KEY_CURE, is_another
+from virtkit.reach.keys import authorized_keys, folders, forget, key_files, new_host_key
 from virtkit.reach.logins import (
     Login,
     addresses,
@@ -14,13 +15,17 @@ from virtkit.reach.logins import (
 from virtkit.reach.ready import is_ready, wait_ready
 
 __all__ = [
+    "OTHER_KEY",
+    "OTHER_KEY_CURE",
     "Login",
     "addresses",
     "as_root",
     "attached",
     "authorized_keys",
     "by_agent",
+    "folders",
     "forget",
+    "is_another",
     "is_ready",
     "key_files",
     "log",

@@ -16,6 +16,13 @@ from virtkit.reach.logins import Login, as_root
 if TYPE_CHECKING:
     import paramiko  # costs a fifth of a second: loaded where it is used
 
+#: What is said of a guest's address where somebody else answers, and what to do about it.
+OTHER_KEY = "ssh answers with another host key than the one that virtkit gave the guest"
+OTHER_KEY_CURE = (
+    "if nobody changed it on purpose, something else answers at its address: look into the guest "
+    "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, and "
+    "where a cloud_init of yours runs, recreating it does"
+)
 #: Seconds that one look at a guest that may not be up yet can take.
 LOOK = 10.0
 
@@ -39,7 +46,7 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
                 transport.start_client(timeout=LOOK)
                 seen = transport.get_remote_server_key()
                 if f"{seen.get_name()} {seen.get_base64()}" != host_key:
-                    raise Unreachable("ssh answers with another host key than the seed's")
+                    raise Unreachable(OTHER_KEY)
                 yield transport
             finally:
                 transport.close()
@@ -47,6 +54,15 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
         raise Unreachable(f"ssh at {login.address}: {error.strerror or error}") from error
     except (paramiko.SSHException, EOFError) as error:
         raise Unreachable(f"ssh at {login.address}: {error}") from error
+
+
+def is_another(login: Login, host_key: str) -> bool:
+    """Whether something with another host key answers at a guest's address."""
+    try:
+        with connected(login, host_key):
+            return False
+    except Unreachable as error:
+        return str(error) == OTHER_KEY
 
 
 def lets_in(login: Login, host_key: str) -> bool:

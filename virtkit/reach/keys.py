@@ -21,6 +21,12 @@ def folder(environment: str) -> Path:
     return path
 
 
+def folders() -> list[Path]:
+    """The folders of all environments that there are any of."""
+    base = platformdirs.user_data_path("virtkit")
+    return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
+
+
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
     path = platformdirs.user_data_path("virtkit") / environment
@@ -40,12 +46,19 @@ def key_files(environment: str, asked: Sequence[str] | None, base: Path) -> list
         RequestError: a file that was asked for is not there or holds no public key.
     """
     if asked is not None:
-        paths = [base / Path(each).expanduser() for each in asked]
+        paths = [base / _home(each) for each in asked]
         for path in paths:
             _public_keys(path)
         return paths
     own = [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
     return [path for path in own if path.is_file()] or [_made_key(environment)]
+
+
+def _home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a user that there is not
+        return Path(path)
 
 
 def authorized_keys(guest: Guest) -> list[str]:
@@ -57,11 +70,11 @@ def authorized_keys(guest: Guest) -> list[str]:
 def _public_keys(path: Path) -> list[str]:
     try:
         lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RequestError(
             f"the ssh key {path} can't be read", why=str(error), cure="correct `ssh_keys:`"
         ) from error
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     if not keys or any("PRIVATE" in key or " " not in key for key in keys):
         raise RequestError(
             f"{path} holds no public ssh key", cure="name the file that ends in .pub"

@@ -45,9 +45,11 @@ class Login:
 
 
 def _for_ssh(path: Path) -> str:
-    """A path as ssh_config(5) takes it: quoted where it has blanks, with no tokens in it."""
+    """A path as ssh_config(5) takes it: quoted where need be, with no tokens in it."""
     text = str(path).replace("%", "%%")
-    return f'"{text}"' if " " in text else text
+    if not any(char in text for char in " \t\"'\\#"):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:

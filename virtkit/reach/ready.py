@@ -12,9 +12,10 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Unreachable
 from virtkit.reach.commands import log, run
-from virtkit.reach.connection import LOOK, lets_in
+from virtkit.reach.connection import LOOK, OTHER_KEY, OTHER_KEY_CURE, lets_in
 from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
+from virtkit.spec import shown
 
 Say = Callable[[str], None]
 
@@ -76,7 +77,7 @@ def _look(host: Host, record: GuestRecord, base: Path) -> str:
     try:
         let_in = lets_in(found_login, record.host_key)
     except Unreachable as error:
-        return str(error)
+        return shown(str(error))
     return "" if let_in else f"ssh does not let {found_login.user} in yet"
 
 
@@ -98,11 +99,14 @@ def _port(address: str, port: int, timeout: float) -> str:
 
 def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> VirtkitError:
     last = [line for line in log(host, record, base).splitlines() if line.strip()]
+    cure = (
+        f"see `virtkit logs` and `virtkit console` for {record.guest}; a longer "
+        "`ready: {timeout: …}` helps where it is only slow"
+    )
     tail = "\n".join(f"  | {line.rstrip()[:160]}" for line in last[-8:])
     return VirtkitError(
         f"guest {record.guest} is not ready",
         why=status + (f"\nthe last lines of its console:\n{tail}" if tail else ""),
-        cure=f"see `virtkit logs` and `virtkit console` for {record.guest}; a longer "
-        "`ready: {timeout: …}` helps where it is only slow",
+        cure=OTHER_KEY_CURE if OTHER_KEY in status else cure,
         where=f"{host.name} guest/{record.guest}",
     )

@@ -19,6 +19,7 @@ from virtkit.spec.model import (
 from virtkit.spec.reader import load, read_text
 from virtkit.spec.schema import json_schema
 from virtkit.spec.sizes import format_duration, format_size, parse_duration, parse_size
+from virtkit.spec.wrong import shown
 
 __all__ = [
     "CATALOGUE",
@@ -42,4 +43,5 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "read_text",
+    "shown",
 ]

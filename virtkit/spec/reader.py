@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ from virtkit.spec.model import (
 from virtkit.spec.positions import Positions
 from virtkit.spec.reading import Parts, Reading
 from virtkit.spec.text import label, suggest_label
-from virtkit.spec.wrong import Wrong, meant, quote
+from virtkit.spec.wrong import Wrong, meant, quote, shown
 
 #: The largest file that is read, in bytes.
 LARGEST_FILE = 1024 * 1024
@@ -56,7 +57,9 @@ def load(path: str | Path) -> Spec:
         data = sys.stdin.buffer.read(LARGEST_FILE + 1)
         return read_text(_decode(data, STDIN_SOURCE), source=STDIN_SOURCE, folder=Path.cwd())
     data = _read(Path(path), source)
-    return read_text(_decode(data, source), source=source, folder=Path(path).resolve().parent)
+    full = Path(path).resolve()
+    _check_path(full)
+    return read_text(_decode(data, source), source=source, folder=full.parent)
 
 
 def _read(path: Path, source: str) -> bytes:
@@ -83,6 +86,17 @@ def _read(path: Path, source: str) -> bytes:
             cure="see that it is a file that you may read: ls -l",
             where=source,
         ) from error
+
+
+def _check_path(path: Path) -> None:
+    """Paths below the spec's folder go into the files of other programs, a line each."""
+    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in str(path)):
+        raise RequestError(
+            f"the spec's path {quote(str(path))} holds a control character",
+            why="ssh and Ansible are told of files below it, in lines of text",
+            cure="rename the folder or the file",
+            where=shown(str(path)),
+        )
 
 
 def _decode(data: bytes, source: str) -> str:

@@ -179,6 +179,11 @@ def host_path(text: str) -> str:
         raise Wrong(
             f"the path {quote(text)} looks like an option", cure=f"say {quote('./' + text)}"
         )
+    if text.startswith("~") and not text.startswith("~/"):
+        raise Wrong(
+            f"the path {quote(text)} begins with another user's home",
+            cure="write that folder out; `~/` is your own",
+        )
     if len(text) > 1000:
         raise Wrong("the path is too long", cure="keep it under 1000 characters")
     return text

@@ -1,0 +1,75 @@
+"""What a guest says of itself: its agent is in the hands of whoever has the guest."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import libvirt_qemu
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtkit.drivers import QEMU
+from virtkit.host import inside
+from virtkit.host.domains import _usable
+from virtkit.host.inside import Lost, Ran, Unreachable
+
+MAC = "52:54:00:00:00:01"
+
+
+@given(st.lists(st.text(max_size=30), max_size=4))
+def test_only_plain_addresses_count(told: list[str]) -> None:
+    odd = ["-oProxyCommand=x", "fd00::1%x\n  ProxyCommand id", "127.0.0.1", "fe80::1", "10.0.0.5"]
+    entries = [{"addr": each} for each in (*told, *odd)]
+    found = _usable({"eth0": {"hwaddr": MAC, "addrs": entries}}, {MAC})
+    assert "10.0.0.5" in found
+    assert all(set(each) <= set("0123456789abcdef.:") for each in found)
+    assert _usable({"eth0": {"hwaddr": "other", "addrs": entries}}, {MAC}) == []
+
+
+ANSWERS: list[Any] = [
+    *("", "{", "[]", "null", "1", '{"return": 1}', '{"return": null}', '{"return": []}', "{}"),
+    *('{"return": {"pid": "x"}}', '{"return": {"pid": [1]}}', '{"return": {"exited": true}}'),
+]
+LATER: list[Any] = [
+    *ANSWERS,
+    *(
+        '{"return": {"exited": true, "out-data": "\\u00e9"}}',
+        '{"return": {"exited": 1, "signal": []}}',
+    ),
+    '{"return": {"exited": true, "exitcode": "x"}}',
+]
+
+
+class Agents:
+    """libvirt's connections, whose agents answer with these texts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
+        left = list(answers)
+        monkeypatch.setattr(libvirt_qemu, "qemuAgentCommand", lambda *_: left.pop(0))
+
+    def get(self, _scheme: str) -> Any:
+        return SimpleNamespace(lookupByName=lambda _name: None)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_agent_that_begins_with_nonsense(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    agents: Any = Agents(monkeypatch, answer)
+    with pytest.raises(Unreachable) as caught:
+        inside.by_agent(agents, QEMU, "lab-web", ["true"], 1)
+    assert not isinstance(caught.value, Lost), "nothing ran: another way may be tried"
+
+
+@pytest.mark.parametrize("answer", [each for each in LATER if each != ANSWERS[-1]])
+def test_an_agent_that_goes_on_with_nonsense(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    agents: Any = Agents(monkeypatch, '{"return": {"pid": 7}}', answer)
+    with pytest.raises(Lost):
+        inside.by_agent(agents, QEMU, "lab-web", ["true"], 1)
+
+
+def test_an_agent_in_its_right_mind(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = {"exited": True, "exitcode": 3, "out-data": "aGk=", "err-data": ""}
+    agents: Any = Agents(monkeypatch, '{"return": {"pid": 7}}', json.dumps({"return": end}))
+    assert inside.by_agent(agents, QEMU, "lab-web", ["true"], 1) == Ran(3, b"hi", b"")

@@ -1,0 +1,186 @@
+"""What is virtkit's, or looks like it, and belongs to no spec. It deletes nothing."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from virtkit import images, reach
+from virtkit.api.world import host_of, path_of
+from virtkit.errors import RequestError
+from virtkit.host import Host, rotations
+from virtkit.observed import Observed
+from virtkit.spec import Spec, format_size, load
+
+#: Volumes that virtkit names itself: ``ENVIRONMENT-GUEST-ROLE``, and an image's three.
+_LIKE_OURS = re.compile(
+    r"[a-z0-9][a-z0-9-]*-[a-z0-9][a-z0-9-]*-(root|seed|console(\.[0-9]+)?|kernel|initrd)"
+    r"|virtkit-[0-9a-f]{20}\.(root|kernel|initrd)",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """One thing without a spec. ``sure`` is False where it may be somebody's; ``cure`` removes
+    it, once its reader made sure."""
+
+    kind: Literal["guest", "network", "disk", "image", "volume", "folder", "cache"]
+    name: str
+    environment: str
+    why: str
+    cure: str
+    sure: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def orphans(spec: Spec | None = None) -> list[Orphan]:
+    """All that is left over on this machine.
+
+    Args:
+        spec: one more spec that claims what is its; its pool is the one looked at.
+    """
+    host = host_of(spec)
+    host.storage.refresh()
+    observed = host.observe()
+    specs = _Specs(spec)
+    return [
+        *_objects(observed, specs, host),
+        *_kept(observed, specs, host),
+        *_images(observed),
+        *_volumes(observed, host),
+        *_folders(observed),
+        *_caches(observed),
+    ]
+
+
+class _Specs:
+    """The specs that records name, each read once."""
+
+    def __init__(self, given: Spec | None) -> None:
+        self.given = given
+        self._read: dict[str, tuple[Spec | str, bool]] = {}
+
+    def of(self, path: str, environment: str) -> tuple[Spec | str, bool]:
+        """The spec of an environment, or why there is none; and whether that is sure."""
+        if self.given is not None and self.given.name == environment:
+            return self.given, True
+        if path not in self._read:
+            self._read[path] = _spec(path)
+        found, sure = self._read[path]
+        if isinstance(found, Spec) and found.name != environment:
+            return f"its spec {path} is of environment {found.name} now", True
+        return found, sure
+
+
+def _spec(path: str) -> tuple[Spec | str, bool]:
+    if path.startswith("<"):
+        return "it was made from standard input: no file tells whether it is still wanted", False
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"its spec {path} is gone", True
+    except (OSError, ValueError) as error:
+        return f"its spec {path} can't be looked at: {error}", False
+    try:
+        return load(path), True
+    except RequestError as error:
+        return f"its spec {path} can't be read: {error.what}", False
+
+
+def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
+    """Guests and networks whose spec is gone or names them no more."""
+    for guest in observed.guests.values():
+        record = guest.record
+        found, sure = specs.of(record.spec, record.environment)
+        if isinstance(found, str):
+            cure = _down(record.environment, host)
+            yield Orphan("guest", guest.domain, record.environment, found, cure, sure)
+        elif record.guest not in found.guests:
+            why = f"its spec {found.source} names it no more"
+            cure = f"virtkit down -f {shlex.quote(path_of(found))} {record.guest}"
+            yield Orphan("guest", guest.domain, record.environment, why, cure)
+    for network in observed.networks.values():
+        asked = network.record
+        found, sure = specs.of(asked.spec, asked.environment)
+        if isinstance(found, str):
+            cure = _down(asked.environment, host)
+            yield Orphan("network", network.name, asked.environment, found, cure, sure)
+        elif asked.network not in found.networks:
+            why = f"its spec {found.source} names it no more"
+            cure = f"virtkit up -f {shlex.quote(path_of(found))}"
+            yield Orphan("network", network.name, asked.environment, why, cure)
+
+
+def _down(environment: str, host: Host, *, volumes: bool = False) -> str:
+    """The command that takes an environment down without its spec."""
+    spec = f"name: {environment}"
+    if host.storage.pool != "default":
+        spec += f"\\nhosts: {{local: {{pool: {host.storage.pool}}}}}"
+    more = " --volumes" if volumes else ""
+    return f"printf '{spec}\\n' | virtkit down -f -{more}"
+
+
+def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
+    """Kept disks of environments without a guest; a spec that is given may ask for them."""
+    for disk in observed.pool.kept.values():
+        given = specs.given
+        if given is not None and given.name == disk.environment and disk.guest in given.guests:
+            continue
+        if not observed.guests_of(disk.environment):
+            why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
+            cure = _down(disk.environment, host, volumes=True)
+            yield Orphan("disk", disk.name, disk.environment, why, cure)
+
+
+def _images(observed: Observed) -> Iterable[Orphan]:
+    used = {each.record.image.content for each in observed.guests.values() if each.record.image}
+    for content, image in observed.pool.images.items():
+        if content not in used:
+            size = format_size(image.files.size)
+            why = f"image {image.name} ({size}): no guest leans on it"
+            if not image.made:
+                why = f"image {image.name}: its upload did not end, and no guest leans on it"
+            name = Path(image.files.root).name
+            yield Orphan("image", name, "", why, f"virtkit image rm {content[:12]}")
+
+
+def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
+    """Volumes with names as virtkit gives them, that no record lists and no domain names."""
+    listed = {v.name for each in observed.guests.values() for v in each.record.volumes}
+    listed |= {each for name in listed for each in rotations(observed.volumes, name)}
+    listed |= set(observed.pool.kept)
+    for image in observed.pool.images.values():
+        files = (image.files.root, image.files.kernel, image.files.initrd)
+        listed |= {Path(each).name for each in files}
+    own = tuple(f"{each.domain}-" for each in observed.guests.values())
+    like = [n for n in observed.volumes if _LIKE_OURS.fullmatch(n) or n.startswith(own)]
+    used = host.paths() if set(like) - listed else frozenset()
+    names = {Path(each).name for each in used}
+    for name in sorted(set(like) - listed - names):
+        why = "it is named like virtkit's, but no record lists it: it may be left over"
+        pool = host.storage.pool
+        cure = f"virsh vol-delete {name} --pool {pool} (first: virsh vol-info {name} --pool {pool})"
+        yield Orphan("volume", name, "", why, cure, sure=False)
+
+
+def _folders(observed: Observed) -> Iterable[Orphan]:
+    """Keys and known hosts of environments that have nothing here any more."""
+    environments = {each.record.environment for each in observed.guests.values()}
+    for path in reach.folders():
+        if path.name not in environments:
+            why = "keys and known hosts of an environment that has no guest here"
+            cure = f"rm -r {shlex.quote(str(path))}"
+            yield Orphan("folder", str(path), path.name, why, cure)
+
+
+def _caches(observed: Observed) -> Iterable[Orphan]:
+    stored = {i for each in observed.pool.images.values() for i in each.identities}
+    for path, why in images.leftovers(stored):
+        yield Orphan("cache", str(path), "", why, f"rm -r {shlex.quote(str(path))}")
