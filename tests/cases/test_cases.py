@@ -57,6 +57,11 @@ class Case:
         paths = {each.name: each.spec.template for each in desired.guests if each.spec.template}
         return {name: self.text(path) for name, path in paths.items()}
 
+    def rendered(self, desired: Desired) -> dict[str, str]:
+        """What the users' own templates make of their guests."""
+        guests = {each.name: world.with_image(each) for each in desired.guests}
+        return {n: render.own(guests[n], text) for n, text in self.templates(desired).items()}
+
     def text(self, name: str) -> str:
         path = self.folder / name
         return path.read_text(encoding="utf-8") if path.exists() else ""
@@ -79,7 +84,7 @@ class Case:
             observed,
             spec=SPEC,
             only=only,
-            templates=self.templates(desired),
+            templates=self.rendered(desired),
             restart=bool(self.request.get("restart")),
         )
 

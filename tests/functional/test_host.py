@@ -157,7 +157,7 @@ def test_one_that_does_not_stop(host: Host) -> None:
         {"environment": "..", "guest": ".."},
         {"guest": "db"},
         {"volumes": [{"name": "victim", "key": "/pool/victim", "role": "disk"}]},
-        {"addresses": ["-oProxyCommand=x"]},
+        {"links": [{"source": "x", "mac": "x", "address": "-oProxyCommand=x", "address6": ""}]},
         {"host_key": "a\nb"},
         {"image": {"content": "c", "root": "/etc/shadow", "format": "raw", "size": 1}},
         None,
@@ -188,7 +188,7 @@ def test_names_that_libvirt_never_hears(host: Host, name: str) -> None:
     for call in (
         lambda: host.domains.define(QEMU, domain, autostart=False),
         lambda: host.domains.undefine(QEMU, name),
-        lambda: host.networks.define(network),
+        lambda: host.networks.define(replace(network_record(), rendered=network)),
         lambda: host.networks.delete(name),
         lambda: host.storage.create(volume),
         lambda: host.storage.delete(name),

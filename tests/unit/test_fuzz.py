@@ -385,7 +385,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
             assert not each.domain or f"Domains={each.domain}" in lines
         mounts = [each for each in guest.volumes if each.mount and guest.driver.root == "disk"]
         assert read("etc/fstab").splitlines() == [
-            f"LABEL={each.label} {each.mount} ext4 defaults,nofail 0 2" for each in mounts
+            f"LABEL={each.label} {each.mount} ext4 defaults,nofail,x-virtkit 0 2" for each in mounts
         ]
         ran = read("ran").replace("\0", " ")
         assert set(ran.split("\n")) <= {

@@ -243,8 +243,11 @@ def changed(path: str, value: Any) -> GuestRecord | None:
         *(("environment", each) for each in ("..", "", "lab\n", "Lab", "a/b", 1)),
         *(("guest", each) for each in ("..", "web-", "-rf", "")),
         *(("type", each) for each in ("vax", "", None, [])),
-        *(("addresses", each) for each in (["-oProxyCommand=x"], "10.0.0.1", [1], ["x.test"])),
-        ("addresses6", ["fe80::1%eth0\n  ProxyCommand x"]),
+        *(
+            ("links", [{"source": "x", "mac": "x", "address": each, "address6": ""}])
+            for each in ("-oProxyCommand=x", 1, "x.test", ["10.0.0.1"])
+        ),
+        ("links", [{"source": "x", "mac": "x", "address6": "fe80::1%eth0\n  ProxyCommand x"}]),
         ("host_key", "ssh-ed25519 AAAA\nother ssh-ed25519 BBBB"),
         ("host_key", "@cert-authority * ssh-ed25519 AAAA"),
         *(("volumes.0.name", each) for each in ("victim", "lab-web-../x", "lab-webroot", 1)),
