@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from virtkit import images, reach, record, render, resources
@@ -34,7 +35,7 @@ def plan(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> Plan:
     desired = _desired(spec, host, observed, only, say)
     found = differing.diff(desired, observed, spec=path_of(spec), only=only)
     _check(found, spec)
-    return found
+    return replace(found, guests=tuple(guests))
 
 
 def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from virtkit.host import Host, rotations
-from virtkit.images.pool import record_locked
 from virtkit.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 
 
@@ -27,14 +26,14 @@ def keep(host: Host, owner: GuestRecord, volumes: Iterable[VolumeRecord]) -> Non
     }
     if not entries:
         return
-    with record_locked(host):
+    with host.storage.lock.held():
         pool = host.storage.record()
         host.storage.write_record(PoolRecord(pool.images, {**pool.kept, **entries}))
 
 
 def unkeep(host: Host, names: Iterable[str]) -> None:
     """Takes disks out of the pool's record: a guest's own lists them again, or they are gone."""
-    with record_locked(host):
+    with host.storage.lock.held():
         pool = host.storage.record()
         left = {name: each for name, each in pool.kept.items() if name not in set(names)}
         if left != pool.kept:

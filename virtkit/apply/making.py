@@ -20,6 +20,7 @@ from virtkit.errors import VirtkitError
 from virtkit.observed import ObservedGuest
 from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
 from virtkit.resources import Guest, Volume
+from virtkit.voice import Voice
 
 
 class Making:
@@ -36,11 +37,11 @@ class Making:
         self._there = there
         self.record = self._old or record.of_guest(guest, hands.options.spec)
 
-    def stop(self) -> None:
+    def stop(self, say: Voice) -> None:
         assert self._there is not None
         stays = [each for each in self._there.record.volumes if each.role == "disk"]
         driver = DRIVERS[self._there.record.type]
-        stop(self._host, driver, self._there.domain, GRACE if stays else 0.0)
+        stop(self._host, driver, self._there.domain, GRACE if stays else 0.0, say)
         if self._there.scheme != self._guest.driver.scheme:  # another hypervisor takes over
             self._host.domains.undefine(driver, self._there.domain)
 
@@ -178,7 +179,7 @@ class Making:
     def start(self) -> None:
         self._host.domains.start(self._guest.driver, self._guest.domain)
 
-    def wait_ready(self, say: Say) -> None:
+    def wait_ready(self, say: Voice) -> None:
         reach.wait_ready(self._host, self.record, Path(self._guest.source_folder), say)
 
     def finish(self) -> None:

@@ -10,6 +10,7 @@ from lxml import etree
 from virtkit import render
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.lock import Lock
 from virtkit.record import NAMESPACE, NetworkRecord, network_element
 from virtkit.resources import HostNames, Network, Reservation, host_names
 
@@ -19,7 +20,8 @@ class Networks:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._defining = threading.Lock()
+        self._defining = threading.Lock()  # saves this program's threads the lock's polling
+        self._lock = Lock("networks", "the list of networks")
 
     def _network(self, name: str) -> libvirt.virNetwork:
         with told("find", f"network {name}", where=self._connections.host):
@@ -28,10 +30,14 @@ class Networks:
     def define(self, xml: str) -> None:
         """Defines a network; libvirt checks the XML against its schema first.
 
-        One at a time: of two at once, libvirt gives both the same bridge.
+        One at a time on this machine: of two at once, libvirt gives both the same bridge.
         """
-        with self._defining, told("define", "the network", where=self._connections.host):
-            connection = self._connections.any()
+        connection = self._connections.any()
+        with (
+            self._defining,
+            self._lock.held(),
+            told("define", "the network", where=self._connections.host),
+        ):
             network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
             network.setAutostart(1)
 

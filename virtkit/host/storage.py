@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.lock import Lock
 from virtkit.record import PoolRecord
 
 #: Where virtkit makes the pool on a host that has none of the name.
@@ -31,6 +33,8 @@ class Storage:
         self._connections = connections
         self._name = pool
         self._refreshing = threading.Lock()
+        #: Of whoever writes the pool's record.
+        self.lock = Lock(f"pool-{pool}", f"the record of pool {pool}")
 
     def _pool(self) -> libvirt.virStoragePool | None:
         try:
@@ -155,7 +159,10 @@ class Storage:
             stream.finish()
 
     def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
-        """Fills a volume from a file, holes left out. ``say`` gets the bytes sent so far."""
+        """Fills a volume from a file, holes left out.
+
+        ``say`` gets the bytes sent so far; it may raise to give up.
+        """
         with (
             told("upload", f"volume {name}", where=self._connections.host),
             path.open("rb", buffering=0) as file,
@@ -164,7 +171,12 @@ class Storage:
             stream = volume.connect().newStream(0)
             size = os.fstat(file.fileno()).st_size
             volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
-            _Sparse(file.fileno(), size, say).send(stream)
+            try:
+                _Sparse(file.fileno(), size, say).send(stream)
+            except BaseException:  # else libvirt keeps the volume busy until we disconnect
+                with suppress(libvirt.libvirtError):
+                    stream.abort()
+                raise
             stream.finish()
 
     def read(self, name: str, offset: int = 0) -> bytes:

@@ -1,7 +1,7 @@
 """How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
 
 from virtkit.reach.commands import attached, by_agent, log
-from virtkit.reach.keys import authorized_keys, forget, key_files, new_host_key
+from virtkit.reach.keys import authorized_keys, forget, key_files, known, new_host_key
 from virtkit.reach.logins import (
     Login,
     addresses,
@@ -23,6 +23,7 @@ __all__ = [
     "forget",
     "is_ready",
     "key_files",
+    "known",
     "log",
     "login",
     "new_host_key",

@@ -21,6 +21,11 @@ def folder(environment: str) -> Path:
     return path
 
 
+def known(environment: str) -> bool:
+    """Whether the caller keeps anything of an environment."""
+    return (platformdirs.user_data_path("virtkit") / environment).is_dir()
+
+
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
     path = platformdirs.user_data_path("virtkit") / environment
