@@ -70,7 +70,7 @@ class Voice:
 
         def watch() -> None:
             while not over.is_set():
-                if self._stop.wait(_WAKE):
+                if self._stop.wait(_WAKE) and not over.is_set():
                     end()
                     return
 

@@ -33,8 +33,8 @@ class Storage:
         self._connections = connections
         self._name = pool
         self._refreshing = threading.Lock()
-        #: Of whoever writes the pool's record.
-        self.lock = Lock(f"pool-{pool}", f"the record of pool {pool}")
+        #: Of whoever makes the pool or writes its record.
+        self.lock = Lock(f"pool-{pool}", f"pool {pool}")
 
     def _pool(self) -> libvirt.virStoragePool | None:
         try:
@@ -76,8 +76,8 @@ class Storage:
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
     def ensure(self) -> None:
-        """Makes the pool where the host has none, and activates it."""
-        with told("create", f"pool {self._name}", where=self._connections.host):
+        """Makes the pool where the host has none, and activates it. One at a time."""
+        with self.lock.held(), told("create", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
                 xml = render.pool(Pool(self._name, FOLDER))
