@@ -57,8 +57,6 @@ class RequestError(VirtkitError):
 class Interrupted(VirtkitError):
     """Somebody asked to stop; what was under way is left in a state to go on from."""
 
-    exit_code = 130
-
     def __init__(self) -> None:
         super().__init__("interrupted", cure="run again: it goes on from here")
 

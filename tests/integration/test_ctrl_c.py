@@ -66,6 +66,7 @@ def interrupted(
     assert process.returncode == 130, (out, err)
     assert elapsed < within, (elapsed, out, err)
     assert "Traceback" not in out + err
+    assert err.endswith("interrupted: running again goes on from here\n")
     return out, err
 
 
@@ -93,7 +94,7 @@ def test_who_waits_for_a_guest(lab: Lab, number: signal.Signals, ready: str) -> 
     assert "ctrl: interrupted" in out
     assert "left: guest/a: ready, finish\n" in err
     assert "left: guest/b: start, ready, finish\n" in err
-    assert "failed:" not in err
+    assert "failed" not in err
     reasons = {
         (change["object"], reason["cause"])
         for change in lab.json("plan")["changes"]
@@ -126,8 +127,8 @@ def test_in_json(lab: Lab) -> None:
 
 def test_who_waits_for_a_guest_to_stop(lab: Lab) -> None:
     """A guest with a disk that stays is asked, and no plug is pulled that nobody waits for."""
-    lab.virtkit("up")
-    virsh("qemu-monitor-command", "ctrl-a", "--hmp", "stop")  # so that it can't answer
+    (lab.folder / "deaf.raw").write_bytes(bytes(2 * 1024 * 1024))  # boots nothing
+    lab.write(SPEC.replace("ctrl.raw", "deaf.raw")).virtkit("up")
     with lab.starts("down") as down:
         until_it_says(down, "guest/b undefine done")
         time.sleep(0.5)
@@ -147,16 +148,14 @@ def test_who_waits_for_the_lock(lab: Lab) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         with lab.starts("up") as up:
             until_it_says(up, "waiting at most")
-            _, err = interrupted(up)
-    assert "interrupted: running again goes on from here" in err
+            interrupted(up)
     assert domains() == {}
 
 
 def test_while_planning_though_libvirt_hangs(lab: Lab) -> None:
     with frozen(), lab.starts("plan") as plan:
         time.sleep(2)
-        _, err = interrupted(plan)
-    assert "interrupted: running again goes on from here" in err
+        interrupted(plan)
 
 
 def test_the_second_is_the_end(lab: Lab) -> None:
@@ -169,8 +168,7 @@ def test_the_second_is_the_end(lab: Lab) -> None:
             up.send_signal(signal.SIGINT)
             time.sleep(1)
             assert up.poll() is None
-            _, err = interrupted(up, within=1.0)
-    assert "interrupted: running again goes on from here" in err
+            interrupted(up, within=1.0)
     assert lab.json("up")["ok"]
     lab.virtkit("plan", "--exit-code")
 
@@ -253,16 +251,15 @@ guests: {a: {image: own, type: qemu, networks: []}}
         with lab.starts(verb, *(["own"] if " " in verb else [])) as building:
             assert until(programs, 30)
             assert "virtkit-test-tree" not in Path("/proc/mounts").read_text()
-            out, err = interrupted(building, number, within=3.0)
+            _, err = interrupted(building, number, within=3.0)
         assert programs() == []
         images = tmp_path / "cache/virtkit/images"
         assert [p.name for p in images.rglob("*") if p.name.startswith(".build")] == []
         assert list(temporary.iterdir()) == []
         if verb == "up":
             assert "left: image/own: make\n" in err
-            assert "failed:" not in err
+            assert "failed" not in err
             assert "left: guest/a: define, volumes, start, finish\n" in err.replace(" ready,", "")
-        assert "interrupted" in out + err
 
 
 def test_while_an_image_is_downloaded_from_a_server_that_hangs(tmp_path: Path) -> None:

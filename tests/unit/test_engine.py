@@ -12,7 +12,7 @@ import pytest
 
 from virtkit.apply import Event, Report, Step, run
 from virtkit.apply.engine import Say
-from virtkit.errors import Interrupted, VirtkitError
+from virtkit.errors import VirtkitError
 
 Work = Callable[[Say], None]
 LONG = 10.0  # nothing here takes that long unless it is broken
@@ -201,7 +201,7 @@ def test_interrupted() -> None:
     assert not report.ok
     assert finished == ["work"]
     found = outcomes(report)
-    assert (found["work"], found["wait"]) == ("done", "failed")
+    assert (found["work"], found["wait"]) == ("done", "skipped")
     assert found["next"] == "skipped"
     assert report.left == {"wait": ["do"], "next": ["do"]}
     assert report.as_dict()["interrupted"]
@@ -222,9 +222,7 @@ def test_interrupted_in_a_call_that_nothing_ends() -> None:
     began = time.monotonic()
     report = run("lab", steps, parallel=1)
     assert time.monotonic() - began < 1.5
-    assert outcomes(report) == {"press": "done", "hangs": "failed", "after": "skipped"}
-    (hung,) = [each for each in report.results if each.object == "hangs"]
-    assert isinstance(hung.error, Interrupted)
+    assert outcomes(report) == {"press": "done", "hangs": "skipped", "after": "skipped"}
     released.set()
 
 

@@ -15,7 +15,7 @@ from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import Interrupted, VirtkitError
 from virtkit.voice import Voice
 
 #: An object and the name of one of its steps.
@@ -220,6 +220,8 @@ class _Run:
                 say.patiently(lambda: step.run(say))
             else:
                 step.run(say)
+        except Interrupted as error:  # nothing is wrong with it
+            self._end(step, "skipped", time.monotonic() - began, None, error.what)
         except VirtkitError as error:
             self._end(step, "failed", time.monotonic() - began, error, error.what)
         else:

@@ -13,19 +13,20 @@ from virtkit.errors import RequestError, VirtkitError
 
 def main() -> None:
     """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
-    with signals.heard():
+    with signals.heard() as interrupted:
         try:
             code = _run()
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted: running again goes on from here\n")
+            interrupted.set()
             code = signals.INTERRUPTED
-        if code == signals.INTERRUPTED:
+        if code == signals.INTERRUPTED and interrupted.is_set():
             _leave()
     sys.exit(code)
 
 
 def _leave() -> NoReturn:
     """Ends the process without waiting for threads that only looked at something."""
+    sys.stderr.write(signals.GOES_ON)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads it any more
             stream.flush()
@@ -47,7 +48,7 @@ def _run() -> int:
             raise
         output.error(problem, as_json="--json" in _own_arguments())
         return problem.exit_code
-    except Abort as abort:  # what the command-line library makes of ctrl-c
+    except Abort as abort:  # ctrl-c, or the end of the input, at a question
         raise KeyboardInterrupt from abort
     except BrokenPipeError:  # whoever read our answer has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

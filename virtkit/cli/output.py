@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from virtkit.api import GuestStatus, Plan, Report
-from virtkit.errors import Interrupted, VirtkitError
+from virtkit.errors import VirtkitError
 from virtkit.plan import Change
 from virtkit.spec import format_size
 
@@ -84,7 +84,7 @@ def _value(field: str, value: Any) -> str:
 def report(found: Report, done: str) -> None:
     """How a run ended: its failures, what is left, then one line."""
     for each in found.results:
-        if each.error is not None and not isinstance(each.error, Interrupted):
+        if each.error is not None:
             err.print(f"[bold red]failed:[/] {each.object} {each.step}")
             error(each.error, as_json=False)
     skipped = sorted({each.object for each in found.results if each.outcome == "skipped"})
@@ -95,8 +95,6 @@ def report(found: Report, done: str) -> None:
         err.print(f"[yellow]skipped:[/] {', '.join(skipped)}")
     end = done if found.ok else "interrupted" if found.interrupted else "failed"
     out.print(f"[bold]{found.environment}[/]: {end} ({found.elapsed:.1f} s)")
-    if found.interrupted:
-        err.print("running again goes on from here")
 
 
 def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:

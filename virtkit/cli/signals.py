@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-#: The exit code of a run that somebody interrupted.
+#: The exit code of a run that somebody interrupted, and its last line.
 INTERRUPTED = 130
+GOES_ON = "interrupted: running again goes on from here\n"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds that the main thread gets to hear the first one.
@@ -26,8 +27,11 @@ _ONE = 0.25
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Makes the first one a KeyboardInterrupt, and ends the process at the second one."""
+def heard() -> Iterator[threading.Event]:
+    """Makes the first one a KeyboardInterrupt, and ends the process at the second one.
+
+    Yields what is set once there was one.
+    """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     told = threading.Event()
@@ -44,7 +48,7 @@ def heard() -> Iterator[None]:
     old = signal.set_wakeup_fd(writer)
     threading.Thread(target=_watch, args=(reader, told), daemon=True).start()
     try:
-        yield
+        yield told
     finally:
         signal.set_wakeup_fd(old)
         for each, handler in before.items():
@@ -72,5 +76,5 @@ def _end() -> NoReturn:
     with suppress(OSError):  # nobody reads it any more
         if sys.stderr.isatty():
             os.write(2, b"\x1b[?25h\n")  # the cursor, which the live tree hides
-        os.write(2, b"interrupted: running again goes on from here\n")
+        os.write(2, GOES_ON.encode())
     os._exit(INTERRUPTED)
