@@ -262,11 +262,27 @@ guests: {a: {image: own, type: qemu, networks: []}}
             assert "left: guest/a: define, volumes, start, finish\n" in err.replace(" ready,", "")
 
 
+def test_while_an_image_is_uploaded(lab: Lab) -> None:
+    """libvirt lets go of the volume at once, so that the next run can make it again."""
+    piece = os.urandom(1024 * 1024)
+    with (lab.folder / "large.raw").open("wb") as file:
+        for _ in range(512):
+            file.write(piece)
+    lab.write(SPEC.replace("ctrl.raw", "large.raw"))
+    with lab.starts("up") as up:
+        until_it_says(up, "uploading, ")
+        _, err = interrupted(up)
+    assert "left: image/ctrl: make\n" in err
+    assert lab.json("up")["ok"]
+    lab.virtkit("plan", "--exit-code")
+
+
 def test_while_an_image_is_downloaded_from_a_server_that_hangs(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
         url = f"http://127.0.0.1:{server.getsockname()[1]}/disk.raw"
         spec = f"""
-images: {{far: {{url: {url}, sha256: {"0" * 64}}}}}
+images: {{far: {{url: {url}, sha256: "{"0" * 64}"}}}}
 guests: {{a: {{image: far, type: qemu, networks: []}}}}
 """
         settings = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "no_proxy": "127.0.0.1"}
