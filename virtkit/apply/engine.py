@@ -202,15 +202,15 @@ class _Run:
 
     def _unless_blocked(self, step: Step) -> None:
         blocker = next((each for each in step.after if each in self._failed), None)
-        if blocker is not None or self._stop.is_set():
-            why = f"{blocker[0]}: {blocker[1]} failed" if blocker else "interrupted"
-            self._end(step, "skipped", 0.0, None, why)
+        if self._stop.is_set():
+            self._end(step, "skipped", 0.0, None, "interrupted")
+        elif blocker is not None:
+            self._end(step, "skipped", 0.0, None, f"{blocker[0]}: {blocker[1]} failed")
         else:
             self._work(step)
 
     def _work(self, step: Step) -> None:
         began = time.monotonic()
-
         say = Voice(
             lambda line: self._event("progress", step, time.monotonic() - began, line), self._stop
         )

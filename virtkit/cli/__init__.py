@@ -26,9 +26,9 @@ def main() -> None:
 
 def _leave() -> NoReturn:
     """Ends the process without waiting for threads that only looked at something."""
-    sys.stderr.write(signals.GOES_ON)
-    for stream in (sys.stdout, sys.stderr):
+    for stream, text in ((sys.stdout, ""), (sys.stderr, signals.GOES_ON)):
         with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.write(text)
             stream.flush()
     os._exit(signals.INTERRUPTED)
 

@@ -134,18 +134,16 @@ def _for_all(folder: Path) -> bool:
 
 def _tried(path: Path, kind: int, what: str) -> int | None:
     """A descriptor that has the lock; None where others have it."""
-    descriptor = _opened(path, what)
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    while True:
+        descriptor = _opened(path, what)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
         if _same(descriptor, path):
             return descriptor
-    except BlockingIOError:
-        pass
-    except BaseException:
         os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
 
 
 def _opened(path: Path, what: str) -> int:
