@@ -54,6 +54,13 @@ class RequestError(VirtkitError):
     exit_code = 2
 
 
+class Interrupted(VirtkitError):
+    """Somebody asked to stop; what was under way is left in a state to go on from."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", cure="run again: it goes on from here")
+
+
 class SpecErrors(RequestError):
     """All errors of one spec, reported at once. ``errors`` is never empty."""
 

@@ -10,12 +10,13 @@ import pytest
 
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.images import build
+from virtkit.voice import Voice
 
 
 def test_an_unknown_distribution_is_refused_and_nothing_written(tmp_path: Path) -> None:
     recipe = build.Recipe(distribution="plan9", release="4", packages=(), size=1 << 30)
     with pytest.raises(RequestError, match="plan9") as error:
-        build.build(recipe, tmp_path, say=lambda line: None)
+        build.build(recipe, tmp_path, say=Voice())
     assert error.value.cure
     assert list(tmp_path.iterdir()) == []
 
@@ -26,7 +27,7 @@ def test_a_missing_tool_is_named_with_its_package(
     monkeypatch.setattr("shutil.which", lambda tool, path: None)
     recipe = build.Recipe(distribution="debian", release="bookworm", packages=(), size=1 << 30)
     with pytest.raises(VirtkitError, match="mmdebstrap") as error:
-        build.build(recipe, tmp_path, say=lambda line: None)
+        build.build(recipe, tmp_path, say=Voice())
     assert error.value.cure.startswith("apt-get install mmdebstrap")
 
 

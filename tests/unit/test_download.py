@@ -16,6 +16,7 @@ from virtkit.errors import VirtkitError
 from virtkit.images import download, local
 from virtkit.resources import ImageRef, image_identity
 from virtkit.spec import Image
+from virtkit.voice import Voice
 
 CONTENT = bytes(range(256)) * 12 * 1024  # 3 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -85,13 +86,12 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def quiet(_line: str) -> None:
-    """Tells nobody."""
+quiet = Voice()
 
 
 def test_whole(server: Server, tmp_path: Path) -> None:
     said: list[str] = []
-    download.fetch(server.disk, tmp_path / "a", DIGEST, said.append)
+    download.fetch(server.disk, tmp_path / "a", DIGEST, Voice(said.append))
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.ranges == [None]
     assert said[-1] == "3 of 3 MiB, 100 %"

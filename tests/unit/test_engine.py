@@ -201,5 +201,60 @@ def test_interrupted() -> None:
     assert not report.ok
     assert finished == ["work"]
     found = outcomes(report)
-    assert (found["work"], found["wait"]) == ("done", "failed")
-    assert found.get("next") in (None, "skipped")
+    assert (found["work"], found["wait"]) == ("done", "skipped")
+    assert found["next"] == "skipped"
+    assert report.left == {"wait": ["do"], "next": ["do"]}
+    assert report.as_dict()["interrupted"]
+
+
+def press(_say: Say) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interrupted_in_a_call_that_nothing_ends() -> None:
+    """One that only waits is left where it stands."""
+    released = threading.Event()
+    steps = [
+        step("hangs", run=lambda _: released.wait(LONG) and None, waits=True),
+        step("press", run=press),
+        step("after", "do", "hangs", run=nothing),
+    ]
+    began = time.monotonic()
+    report = run("lab", steps, parallel=1)
+    assert time.monotonic() - began < 1.5
+    assert outcomes(report) == {"press": "done", "hangs": "skipped", "after": "skipped"}
+    released.set()
+
+
+def test_interrupted_while_it_works_and_tells() -> None:
+    """An upload tells what it has sent, and hears at that that it should end."""
+
+    def uploads(say: Say) -> None:
+        end = time.monotonic() + LONG
+        while time.monotonic() < end:
+            say("on")
+            time.sleep(0.01)
+
+    began = time.monotonic()
+    report = run("lab", [step("upload", run=uploads), step("press", run=press)], parallel=2)
+    assert time.monotonic() - began < LONG / 2
+    assert report.left == {"upload": ["do"]}
+
+
+def test_a_second_one_waits_for_nothing() -> None:
+    released = threading.Event()
+
+    def press_twice(_say: Say) -> None:
+        press(_say)
+        time.sleep(0.5)
+        press(_say)
+
+    steps = [
+        step("hangs", run=lambda _: released.wait(LONG) and None),
+        step("press", run=press_twice),
+    ]
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run("lab", steps, parallel=2)
+    assert time.monotonic() - began < LONG / 2
+    released.set()

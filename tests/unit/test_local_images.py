@@ -12,6 +12,7 @@ from virtkit.errors import RequestError
 from virtkit.images import local, prepare, probe
 from virtkit.resources import ImageRef, image_identity
 from virtkit.spec import Image
+from virtkit.voice import Voice
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("qemu-img"), reason="needs qemu-img: apt-get install qemu-utils"
@@ -92,10 +93,10 @@ def test_a_given_file_stays_where_it_is(tmp_path: Path) -> None:
     entry = Image(path="disk.qcow2")
     ref = ImageRef("mine", entry, image_identity(entry))
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "8M")
-    found = prepare(ref, tmp_path, lambda _: None)
+    found = prepare(ref, tmp_path, Voice())
     assert found.root == str(tmp_path / "disk.qcow2")
     (tmp_path / "disk.qcow2").unlink()
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "16M")
-    again = prepare(ref, tmp_path, lambda _: None)
+    again = prepare(ref, tmp_path, Voice())
     assert again.content != found.content, "its content counts, not its name"
     assert local.cached(ref.identity) is None

@@ -24,12 +24,13 @@ from virtkit.api.planning import plan, render_xml
 from virtkit.api.reading import read, schema, starter
 from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down
 from virtkit.api.store import StoreEntry, image_list, image_make, image_remove
-from virtkit.api.world import Say, Tell
+from virtkit.api.world import LOCK_TIMEOUT, Say, Tell
 from virtkit.apply import Event, Report
 from virtkit.plan import Plan
 from virtkit.spec import Spec, format_size
 
 __all__ = [
+    "LOCK_TIMEOUT",
     "STOP_TIMEOUT",
     "Check",
     "Event",

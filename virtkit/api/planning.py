@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from virtkit import images, reach, record, render, resources, template
@@ -44,7 +45,7 @@ def plan(
         restart=restart,
     )
     _check(found, spec)
-    return found
+    return replace(found, guests=tuple(guests))
 
 
 def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 from virtkit import plan as planning
 from virtkit import reach
+from virtkit.api.planning import plan
 from virtkit.api.world import (
+    LOCK_TIMEOUT,
     Say,
     Tell,
     host_of,
@@ -27,11 +30,19 @@ from virtkit.host import Host
 from virtkit.observed import ObservedGuest
 from virtkit.plan import Plan
 from virtkit.spec import Spec
+from virtkit.voice import Voice
 
 Verb = Literal["start", "stop", "restart", "pause", "resume"]
 
 #: Seconds that a guest gets to shut down when asked.
 STOP_TIMEOUT = 60.0
+#: The state in which a guest has no need of a verb; restart is always something.
+_AIMS: Mapping[str, str] = {
+    "start": "running",
+    "stop": "stopped",
+    "pause": "paused",
+    "resume": "running",
+}
 
 
 def apply(
@@ -39,37 +50,69 @@ def apply(
     found: Plan,
     *,
     consent: bool = False,
+    confirmed: bool = False,
     wait: bool = True,
     restart: bool = False,
     parallel: int | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
     tell: Tell = quiet,
+    say: Say = quiet,
 ) -> Report:
-    """Carries out a plan.
+    """Carries out a plan, made anew once nobody else changes the environment.
 
     Args:
-        consent: recreate and delete what the plan says.
+        consent: recreate and delete what the plan says, and what it says made anew.
+        confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
         parallel: steps at a time; left out, what suits this machine.
+        lock_timeout: seconds to wait for another run on the environment.
+        say: told for whom one waits, and where the plan is another afterwards.
 
     Raises:
-        RequestError: the plan loses data and ``consent`` is missing; nothing was touched.
+        RequestError: the plan loses data and nobody agreed, or another run takes longer;
+            nothing was touched.
     """
     refused = planning.needs_consent(found)
-    if refused is not None and not consent:
+    if refused is not None and not (consent or confirmed):
         raise refused
     if not found.changes:
         return Report(spec.name)
     host = host_of(spec)
-    options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
-    report = engine.run(
-        spec.name,
-        steps_of(found, Hands(host, options)),
-        parallel=parallel or usual_parallel(host),
-        tell=tell,
-    )
-    known_hosts(spec.name, host.observe())
+    with (
+        host.lock(spec.name).held(lock_timeout, say),
+        host.images_lock.held(lock_timeout, say, shared=True),
+    ):
+        now = plan(spec, found.guests, restart=restart)
+        if not consent:
+            _check_loss(now, found)
+        if not now.changes:
+            say("nothing to change any more: another run did it")
+            return Report(spec.name)
+        if now.as_dict() != found.as_dict():
+            say("another run changed something meanwhile: the plan is made anew")
+        options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
+        report = engine.run(
+            spec.name,
+            steps_of(now, Hands(host, options)),
+            parallel=parallel or usual_parallel(host),
+            tell=tell,
+        )
+        known_hosts(spec.name, host.observe())
     return report
+
+
+def _check_loss(now: Plan, shown: Plan) -> None:
+    """Refuses a plan that loses what the one that was shown does not."""
+    known = {(each.object, each.lost) for each in shown.asks}
+    new = [each for each in now.asks if (each.object, each.lost) not in known]
+    if new:
+        losses = "; ".join(f"{each.object}: {each.lost}" for each in new)
+        raise RequestError(
+            "another run changed something meanwhile, and now this would lose more than was shown",
+            why=f"lost would be: {losses}",
+            cure="look again at `virtkit plan`, then run again with --yes",
+        )
 
 
 def down(
@@ -78,32 +121,43 @@ def down(
     *,
     volumes: bool = False,
     parallel: int | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
     tell: Tell = quiet,
+    say: Say = quiet,
 ) -> Report:
     """Removes guests and all that is theirs; without ``guests`` the whole environment.
 
     Kept disks stay unless ``volumes``; images and the pool stay.
+
+    Args:
+        lock_timeout: seconds to wait for another run on the environment.
+        say: told for whom.
+
+    Raises:
+        RequestError: another run takes longer; nothing was touched.
     """
     host = host_of(spec)
-    observed = host.observe()
-    found = planning.down(
-        observed,
-        spec.name,
-        only=observed_names(spec, observed, guests) if guests else None,
-        volumes=volumes,
-    )
-    options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-    report = engine.run(
-        spec.name,
-        steps_of(found, Hands(host, options)),
-        parallel=parallel or usual_parallel(host),
-        tell=tell,
-    )
-    left = host.observe()
-    if left.guests_of(spec.name):
-        known_hosts(spec.name, left)
-    else:
-        reach.forget(spec.name)
+
+    def going() -> Plan:
+        observed = host.observe()
+        only = observed_names(spec, observed, guests) if guests else None
+        return planning.down(observed, spec.name, only=only, volumes=volumes)
+
+    if not going().changes and not reach.known(spec.name):
+        return Report(spec.name)
+    with host.lock(spec.name).held(lock_timeout, say):
+        options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
+        report = engine.run(
+            spec.name,
+            steps_of(going(), Hands(host, options)),
+            parallel=parallel or usual_parallel(host),
+            tell=tell,
+        )
+        left = host.observe()
+        if left.guests_of(spec.name):
+            known_hosts(spec.name, left)
+        else:
+            reach.forget(spec.name)
     return report
 
 
@@ -114,7 +168,9 @@ def change_state(
     *,
     timeout: float = STOP_TIMEOUT,
     wait: bool = True,
+    lock_timeout: float = LOCK_TIMEOUT,
     tell: Tell = quiet,
+    say: Say = quiet,
 ) -> Report:
     """Starts, stops, restarts, pauses or resumes guests that exist.
 
@@ -122,11 +178,28 @@ def change_state(
         timeout: seconds that a guest gets to shut down before the plug is pulled, or before
             its reset button is pressed.
         wait: wait until started guests are ready.
+        lock_timeout: seconds to wait for another run on the environment.
+        say: told for whom.
 
     Raises:
-        RequestError: a guest does not exist, or its host can't do this.
+        RequestError: a guest does not exist, its host can't do this, or another run takes
+            longer; nothing was touched.
     """
     host = host_of(spec)
+    chosen = _chosen(host, spec, verb, guests)
+    something = any(each.state != _AIMS.get(verb) for each in chosen)
+    lock = host.lock(spec.name).held(lock_timeout, say) if something else nullcontext()
+    with lock:
+        if something:
+            chosen = _chosen(host, spec, verb, guests)
+        steps = [s for each in chosen for s in _verb_steps(host, verb, each, timeout)]
+        if verb in ("start", "restart", "resume"):
+            steps += [_ready_step(host, spec, each, verb) for each in chosen if wait]
+        return engine.run(spec.name, steps, parallel=usual_parallel(host), tell=tell)
+
+
+def _chosen(host: Host, spec: Spec, verb: Verb, guests: Sequence[str]) -> list[ObservedGuest]:
+    """The guests that a verb is for, as they are now, where it can be done to them."""
     observed = host.observe()
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else {*spec.guests, *mine}
@@ -135,15 +208,12 @@ def change_state(
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
         )
-    chosen = {name: mine[name] for name in names if name in mine}
+    chosen = [mine[name] for name in names if name in mine]
     if verb in ("pause", "resume"):
-        _check_runs(chosen.values(), verb)
+        _check_runs(chosen, verb)
     if verb == "pause":
-        _check_pause(host, chosen.values())
-    steps = [s for each in chosen.values() for s in _verb_steps(host, verb, each, timeout)]
-    if verb in ("start", "restart", "resume"):
-        steps += [_ready_step(host, spec, each, verb) for each in chosen.values() if wait]
-    return engine.run(spec.name, steps, parallel=usual_parallel(host), tell=tell)
+        _check_pause(host, chosen)
+    return chosen
 
 
 def _check_runs(chosen: Iterable[ObservedGuest], verb: Verb) -> None:
@@ -174,14 +244,14 @@ def _verb_steps(host: Host, verb: Verb, there: ObservedGuest, timeout: float) ->
     # a reset guest would go on with the definition that it was started with
     reset = not planning.waiting(there)
 
-    def restart(_say: Say) -> None:
+    def restart(say: Voice) -> None:
         running = host.domains.state(driver, name) == "running"
-        if not running or stopping(host, driver, name, timeout, reset=reset) or not reset:
+        if not running or stopping(host, driver, name, timeout, say, reset=reset) or not reset:
             host.domains.start(driver, name)
 
-    runs: dict[Verb, Callable[[Say], Any]] = {
+    runs: dict[Verb, Callable[[Voice], Any]] = {
         "start": lambda _: host.domains.start(driver, name),
-        "stop": lambda _: stopping(host, driver, name, timeout),
+        "stop": lambda say: stopping(host, driver, name, timeout, say),
         "restart": restart,
         "pause": lambda _: host.domains.pause(driver, name),
         "resume": lambda _: host.domains.resume(driver, name),
@@ -192,7 +262,7 @@ def _verb_steps(host: Host, verb: Verb, there: ObservedGuest, timeout: float) ->
 def _ready_step(host: Host, spec: Spec, there: ObservedGuest, verb: Verb) -> Step:
     object = f"guest/{there.record.guest}"
 
-    def ready(say: Say) -> None:
+    def ready(say: Voice) -> None:
         reach.wait_ready(host, there.record, spec.folder, say)
 
     return Step(object, "ready", host.name, ready, ((object, verb),), waits=True)

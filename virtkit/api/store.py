@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from virtkit import images, record, resources
-from virtkit.api.world import Say, host_of, quiet
+from virtkit.api.world import LOCK_TIMEOUT, Say, host_of, quiet
 from virtkit.errors import RequestError
+from virtkit.host import Host
 from virtkit.observed import Observed
 from virtkit.resources import ImageRef
 from virtkit.spec import CATALOGUE, Spec
+from virtkit.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,42 @@ def image_make(spec: Spec | None, name: str, say: Say = quiet) -> images.LocalIm
         )
     entry = known[name]
     ref = ImageRef(name, entry, resources.image_identity(entry))
-    return images.prepare(ref, spec.folder if spec else Path.cwd(), say)
+    return images.prepare(ref, spec.folder if spec else Path.cwd(), Voice(say))
 
 
-def image_remove(name: str, spec: Spec | None = None) -> list[StoreEntry]:
+def image_remove(
+    name: str,
+    spec: Spec | None = None,
+    *,
+    lock_timeout: float = LOCK_TIMEOUT,
+    say: Say = quiet,
+) -> list[StoreEntry]:
     """Removes an image, by name or content hash, from the pool and from the cache.
 
+    It waits until no ``up`` runs that could take the image for a new guest.
+
+    Args:
+        lock_timeout: seconds to wait.
+        say: told for whom.
+
     Raises:
-        RequestError: there is none, or a guest leans on it.
+        RequestError: there is none, a guest leans on it, or an ``up`` takes longer.
     """
     host = host_of(spec)
+    _removable(host, name)
+    with host.images_lock.held(lock_timeout, say):
+        chosen = _removable(host, name)
+        contents = {each.files.content for each in chosen}
+        gone = [entry for entry in image_list(spec) if entry.content in contents]
+        for each in chosen:
+            images.drop(host, each.files.content)
+            for identity in each.identities:
+                images.forget(identity)
+    return gone
+
+
+def _removable(host: Host, name: str) -> list[record.StoredImage]:
+    """The images that ``name`` names; none of them is in use."""
     observed = host.observe()
     chosen = [
         each
@@ -87,16 +114,7 @@ def image_remove(name: str, spec: Spec | None = None) -> list[StoreEntry]:
                 why=f"{', '.join(users)} lean on it",
                 cure="take these guests down first",
             )
-    gone = [entry for entry in image_list(spec) if entry.content in _contents(chosen)]
-    for each in chosen:
-        images.drop(host, each.files.content)
-        for identity in each.identities:
-            images.forget(identity)
-    return gone
-
-
-def _contents(chosen: Iterable[record.StoredImage]) -> set[str]:
-    return {each.files.content for each in chosen}
+    return chosen
 
 
 def _image_users(observed: Observed, content: str) -> tuple[str, ...]:

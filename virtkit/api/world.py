@@ -10,9 +10,12 @@ from virtkit import plan as planning
 from virtkit import reach
 from virtkit.apply import Event
 from virtkit.errors import RequestError
-from virtkit.host import Host
+from virtkit.host import Host, lock
 from virtkit.observed import Observed, ObservedGuest
 from virtkit.spec import Spec
+
+#: Seconds that a run waits for another one on the same environment.
+LOCK_TIMEOUT = lock.TIMEOUT
 
 Tell = Callable[[Event], None]
 Say = Callable[[str], None]

@@ -99,7 +99,8 @@ def _mke2fs(image: Path, size: int, label: str, *options: str) -> None:
         file.truncate(size)
     line = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", label[:16], *options, str(image)]
     try:
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        # in a group of its own, which the terminal's ctrl-c does not reach
+        done = subprocess.run(line, capture_output=True, text=True, check=False, process_group=0)
     except FileNotFoundError as error:
         raise VirtkitError("mke2fs is missing", cure="apt-get install e2fsprogs") from error
     if done.returncode != 0:

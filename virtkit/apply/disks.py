@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from virtkit.host import Host, rotations
-from virtkit.images.pool import record_locked
 from virtkit.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 
 
@@ -23,7 +22,7 @@ def keep(host: Host, owner: GuestRecord) -> None:
     those that are no longer to be kept."""
     if not any(each.role == "disk" for each in owner.volumes):
         return
-    with record_locked(host):
+    with host.storage.lock.held():
         pool = host.storage.record()
         kept = dict(pool.kept)
         for each in owner.volumes:
@@ -38,7 +37,7 @@ def keep(host: Host, owner: GuestRecord) -> None:
 
 def unkeep(host: Host, names: Iterable[str]) -> None:
     """Takes disks that are gone out of the pool's record."""
-    with record_locked(host):
+    with host.storage.lock.held():
         pool = host.storage.record()
         left = {name: each for name, each in pool.kept.items() if name not in set(names)}
         if left != pool.kept:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import Interrupted, VirtkitError
+from virtkit.voice import Voice
 
 #: An object and the name of one of its steps.
 Key = tuple[str, str]
@@ -21,7 +24,7 @@ Say = Callable[[str], None]
 Outcome = Literal["done", "failed", "skipped"]
 
 #: Seconds after which the main thread looks up from waiting.
-_WAKE = 0.5
+_WAKE = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,16 @@ class Step:
     """One thing done to one object.
 
     Attributes:
-        run: does it; its argument takes lines of progress.
+        run: does it; its argument takes lines of progress and tells when to stop.
         after: steps that must be done before; unknown keys don't count.
-        waits: it mostly waits for others, so it does not count against ``parallel``.
+        waits: it only waits for others: it does not count against ``parallel``, and is left
+            where it stands when the run is to end.
     """
 
     object: str
     name: str
     host: str
-    run: Callable[[Say], None]
+    run: Callable[[Voice], None]
     after: tuple[Key, ...] = ()
     waits: bool = False
 
@@ -92,12 +96,22 @@ class Report:
     def ok(self) -> bool:
         return not self.interrupted and all(each.outcome == "done" for each in self.results)
 
+    @property
+    def left(self) -> dict[str, list[str]]:
+        """The steps that are not done, by object."""
+        answer: dict[str, list[str]] = {}
+        for each in self.results:
+            if each.outcome != "done":
+                answer.setdefault(each.object, []).append(each.step)
+        return answer
+
     def as_dict(self) -> dict[str, Any]:
         """The document of ``up --json``."""
         return {
             "environment": self.environment,
             "ok": self.ok,
             "elapsed": round(self.elapsed, 3),
+            "interrupted": self.interrupted,
             "steps": [each.as_dict() for each in self.results],
         }
 
@@ -112,7 +126,8 @@ def run(
     """Runs all steps; ``tell`` is called from their threads, one call at a time.
 
     A step that raises VirtkitError has failed, what is after it is skipped, the rest goes on.
-    On KeyboardInterrupt no new step starts, those under way are awaited.
+    On KeyboardInterrupt no new step starts, those under way are told to stop and awaited; all
+    that is not done stands in the report. On a second one, nothing is awaited.
     """
     return _Run(environment, steps, parallel, tell).go()
 
@@ -131,7 +146,8 @@ class _Run:
         self._telling = threading.Lock()
         self._tell = tell
         self._failed: set[Key] = set()
-        self._stopping = False
+        self._stop = threading.Event()
+        self._ended: SimpleQueue[tuple[Key, BaseException | None]] = SimpleQueue()
 
     def go(self) -> Report:
         began = time.monotonic()
@@ -142,55 +158,70 @@ class _Run:
             }
         )
         graph.prepare()
-        for step in self._steps.values():
-            self._event("planned", step)
         # a thread each: what bounds the work is the semaphore, not the pool
-        with ThreadPoolExecutor(max_workers=max(len(self._steps), 1)) as pool:
-            try:
-                self._drain(graph, pool)
-            except KeyboardInterrupt:
-                self._stopping = True
-                self.report.interrupted = True
+        pool = ThreadPoolExecutor(max_workers=max(len(self._steps), 1))
+        try:
+            for step in self._steps.values():
+                self._event("planned", step)
+            self._drain(graph, pool)
+        except KeyboardInterrupt:
+            self.report.interrupted = True
+        finally:
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+        self._skip_the_rest()
         self.report.elapsed = time.monotonic() - began
         return self.report
 
     def _drain(self, graph: TopologicalSorter[Key], pool: ThreadPoolExecutor) -> None:
-        running: dict[Future[None], Key] = {}
         while graph.is_active():
             for key in graph.get_ready():
-                running[pool.submit(self._one, self._steps[key])] = key
+                pool.submit(self._one, self._steps[key])
             # not without end: Python may note a ctrl-c just before it blocks, and act on it after
-            finished, _ = wait(running, timeout=_WAKE, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()  # a fault of ours, not of the step, ends the run
-                graph.done(running.pop(future))
+            with suppress(Empty):
+                key, fault = self._ended.get(timeout=_WAKE)
+                if fault is not None:  # ours, not the step's: it ends the run
+                    raise fault
+                graph.done(key)
 
     def _one(self, step: Step) -> None:
-        if step.waits:
-            self._unless_blocked(step)
-        else:
-            with self._busy:
+        fault: BaseException | None = None
+        try:
+            with nullcontext() if step.waits else self._busy:
                 self._unless_blocked(step)
+        except BaseException as error:  # noqa: BLE001 - raised again by the main thread
+            fault = error
+        self._ended.put((step.key, fault))
+
+    def _skip_the_rest(self) -> None:
+        """What an interrupted run never came to."""
+        seen = {(each.object, each.step) for each in self.report.results}
+        for step in self._steps.values():
+            if step.key not in seen:
+                self._end(step, "skipped", 0.0, None, "interrupted")
 
     def _unless_blocked(self, step: Step) -> None:
         blocker = next((each for each in step.after if each in self._failed), None)
-        if blocker is not None or self._stopping:
-            why = f"{blocker[0]}: {blocker[1]} failed" if blocker else "interrupted"
-            self._end(step, "skipped", 0.0, None, why)
+        if self._stop.is_set():
+            self._end(step, "skipped", 0.0, None, "interrupted")
+        elif blocker is not None:
+            self._end(step, "skipped", 0.0, None, f"{blocker[0]}: {blocker[1]} failed")
         else:
             self._work(step)
 
     def _work(self, step: Step) -> None:
         began = time.monotonic()
-
-        def say(line: str) -> None:
-            if self._stopping and step.waits:
-                raise VirtkitError("interrupted", cure="run again: it goes on from here")
-            self._event("progress", step, time.monotonic() - began, line)
-
+        say = Voice(
+            lambda line: self._event("progress", step, time.monotonic() - began, line), self._stop
+        )
         self._event("started", step)
         try:
-            step.run(say)
+            if step.waits:
+                say.patiently(lambda: step.run(say))
+            else:
+                step.run(say)
+        except Interrupted as error:  # nothing is wrong with it
+            self._end(step, "skipped", time.monotonic() - began, None, error.what)
         except VirtkitError as error:
             self._end(step, "failed", time.monotonic() - began, error, error.what)
         else:

@@ -24,6 +24,7 @@ from virtkit.observed import ObservedGuest
 from virtkit.plan import Change
 from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
 from virtkit.resources import Guest, Volume
+from virtkit.voice import Voice
 
 #: Fields that stand in the seed, so that it is written anew for the next boot.
 _IN_SEED = {"ssh_keys", "networks", "disks"}
@@ -64,11 +65,11 @@ class Making:
 
     # --- the definition ---------------------------------------------------------------------
 
-    def stop(self) -> None:
+    def stop(self, say: Voice) -> None:
         assert self._there is not None
         stays = self.restarts or any(e.role == "disk" for e in self._there.record.volumes)
         driver = DRIVERS[self._there.record.type]
-        stop(self._host, driver, self._there.domain, GRACE if stays else 0.0)
+        stop(self._host, driver, self._there.domain, GRACE if stays else 0.0, say)
 
     def define(self, _say: Say) -> None:
         """Defines the domain; its record is the journal of all that follows."""
@@ -338,7 +339,7 @@ class Making:
     def start(self) -> None:
         self._host.domains.start(self._guest.driver, self._guest.domain)
 
-    def wait_ready(self, say: Say) -> None:
+    def wait_ready(self, say: Voice) -> None:
         reach.wait_ready(self._host, self.record, Path(self._guest.source_folder), say)
 
     def finish(self) -> None:

@@ -21,6 +21,7 @@ from virtkit.host import Host
 from virtkit.observed import ObservedGuest, ObservedNetwork
 from virtkit.plan import Change, Plan
 from virtkit.resources import Guest, ImageRef, Network
+from virtkit.voice import Voice
 
 
 def steps_of(plan: Plan, hands: Hands) -> list[Step]:
@@ -53,7 +54,7 @@ def _image(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
     ref = change.desired
     assert isinstance(ref, ImageRef)
 
-    def make(say: Say) -> None:
+    def make(say: Voice) -> None:
         local = images.prepare(ref, hands.options.folder, say)
         hands.image_files[ref.identity] = images.put(hands.host, ref, local, say)
 
@@ -106,7 +107,7 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
     guest, work = change.desired, Making(hands, change)
     assert isinstance(guest, Guest)
 
-    def step(name: str, run: Callable[[Say], None], after: Iterable[Key], **rest: Any) -> Step:
+    def step(name: str, run: Callable[[Voice], None], after: Iterable[Key], **rest: Any) -> Step:
         return Step(change.object, name, change.host, run, tuple(after), **rest)
 
     def own(*names: str) -> list[Key]:
@@ -120,12 +121,12 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
     image = (f"image/{guest.image.name}", "make")
     plugs = work.running and not work.restarts and change.action == "update"
     if change.action == "replace":
-        yield step("stop", lambda _: work.stop(), [])
+        yield step("stop", work.stop, [])
     if change.action != "start":
         stopped = own("stop") if change.action == "replace" else []
         yield step("define", work.define, [("pool", "ensure"), image, *networks, *stopped])
         if work.restarts:
-            yield step("stop", lambda _: work.stop(), own("define"))
+            yield step("stop", work.stop, own("define"))
         if plugs:
             yield step("unplug", work.unplug, own("define"))
         yield step("volumes", work.make_volumes, own("define", "stop", "unplug"))
@@ -190,8 +191,8 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
         if each.keep and each.state == "made" and not volumes_too
     ]
 
-    def stopped(_say: Say) -> None:
-        stop(host, driver, there.domain, GRACE if kept else 0.0)
+    def stopped(say: Voice) -> None:
+        stop(host, driver, there.domain, GRACE if kept else 0.0, say)
 
     def volumes(_say: Say) -> None:
         disks.keep(host, there.record)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from virtkit.drivers import Driver, Stop
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Unreachable, inside
+from virtkit.voice import Voice
 
 
-def stop(host: Host, driver: Driver, name: str, timeout: float, *, reset: bool = False) -> bool:
+def stop(
+    host: Host, driver: Driver, name: str, timeout: float, say: Voice, *, reset: bool = False
+) -> bool:
     """Whether the guest stopped by itself within ``timeout`` seconds.
 
     One that did not is stopped the hard way, or starts over where ``reset`` asks for that.
     Each way gets its share of the time: libvirt's success only says that it was asked.
+    Interrupted, it pulls no plug.
     """
     ways = driver.stop if timeout > 0 and host.domains.state(driver, name) == "running" else ()
     for way in ways:
         if _asked(host, driver, name, way) and host.domains.wait_stopped(
-            driver, name, timeout / len(ways)
+            driver, name, timeout / len(ways), say.rest
         ):
             return True
     if reset:

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
+from virtkit.cli import signals
 from virtkit.errors import RequestError, VirtkitError
 
 
 def main() -> None:
     """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
+    with signals.heard() as interrupted:
+        try:
+            code = _run()
+        except KeyboardInterrupt:
+            interrupted.set()
+            code = signals.INTERRUPTED
+        if code == signals.INTERRUPTED and interrupted.is_set():
+            _leave()
+    sys.exit(code)
+
+
+def _leave() -> NoReturn:
+    """Ends the process without waiting for threads that only looked at something."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, signals.GOES_ON)):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.write(text)
+            stream.flush()
+    os._exit(signals.INTERRUPTED)
+
+
+def _run() -> int:
+    """Runs the verb that the words name; its exit code."""
     from typer import Abort
 
     from virtkit.cli import output
@@ -18,38 +42,37 @@ def main() -> None:
 
     try:
         code = app(prog_name="virtkit", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except VirtkitError as problem:
         if "--debug" in _own_arguments():
             raise
         output.error(problem, as_json="--json" in _own_arguments())
-        sys.exit(problem.exit_code)
-    except (KeyboardInterrupt, Abort):
-        output.err.print("interrupted: running again goes on from here")
-        sys.exit(130)
+        return problem.exit_code
+    except Abort as abort:  # ctrl-c, or the end of the input, at a question
+        raise KeyboardInterrupt from abort
     except BrokenPipeError:  # whoever read our answer has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
     except Exception as fault:
         if hasattr(fault, "format_message"):  # the command-line library's own errors
-            _wrong_usage(fault)
+            return _wrong_usage(fault)
         if "--debug" in _own_arguments():
             raise
         output.error(_own_fault(fault), as_json="--json" in _own_arguments())
-        sys.exit(1)
+        return 1
 
 
-def _wrong_usage(fault: Any) -> NoReturn:
-    """Ends virtkit for words that no verb takes, in the form of all other errors."""
+def _wrong_usage(fault: Any) -> int:
+    """The exit code for words that no verb takes; the error has the form of all others."""
     from virtkit.cli import output
 
     if type(fault).__name__ == "NoArgsIsHelpError":
         fault.show()
-        sys.exit(2)
+        return 2
     verb = fault.ctx.command_path if fault.ctx else "virtkit"
     problem = RequestError(fault.format_message().rstrip("."), cure=f"see {verb} --help")
     output.error(problem, as_json="--json" in _own_arguments())
-    sys.exit(problem.exit_code)
+    return problem.exit_code
 
 
 def _own_fault(fault: Exception) -> VirtkitError:

@@ -103,13 +103,16 @@ def _value(field: str, value: Any) -> str:
 
 
 def report(found: Report, done: str) -> None:
-    """How a run ended: its failures, then one line."""
+    """How a run ended: its failures, what is left, then one line."""
     for each in found.results:
         if each.error is not None:
             err.print(f"[bold red]failed:[/] {each.object} {each.step}")
             error(each.error, as_json=False)
     skipped = sorted({each.object for each in found.results if each.outcome == "skipped"})
-    if skipped:
+    if found.interrupted:
+        for object, steps in found.left.items():
+            err.print(f"[yellow]left:[/] {object}: {', '.join(steps)}")
+    elif skipped:
         err.print(f"[yellow]skipped:[/] {', '.join(skipped)}")
     end = done if found.ok else "interrupted" if found.interrupted else "failed"
     out.print(f"[bold]{found.environment}[/]: {end} ({found.elapsed:.1f} s)")

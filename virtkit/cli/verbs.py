@@ -60,6 +60,15 @@ Parallel = Annotated[
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until the plug is pulled.")
 ]
+LockTimeout = Annotated[
+    float,
+    typer.Option(
+        "--lock-timeout",
+        min=0,
+        metavar="SECONDS",
+        help="Wait that long for another run on this environment; then exit with 2.",
+    ),
+]
 #: For verbs whose last words are a command of the guest's.
 _COMMAND = {"allow_interspersed_args": False}
 
@@ -163,6 +172,7 @@ def up(
         bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
     ] = False,
     parallel: Parallel = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -171,8 +181,9 @@ def up(
     made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
         output.plan(made)
+    confirmed = False
     if made.asks and not yes and not json and sys.stdin.isatty() and sys.stderr.isatty():
-        yes = typer.confirm("Do it?", err=True)
+        confirmed = typer.confirm("Do it?", err=True)
     if not made.changes and not json:
         return
     with progress.shown(output.err, f"{made.environment}: up") as tell:
@@ -180,10 +191,13 @@ def up(
             found,
             made,
             consent=yes,
+            confirmed=confirmed,
             wait=not no_wait,
             restart=restart,
             parallel=parallel,
+            lock_timeout=lock_timeout,
             tell=tell,
+            say=output.say,
         )
     _reported(report, "up", json)
 
@@ -194,13 +208,22 @@ def down(
     file: File = None,
     volumes: Annotated[bool, typer.Option("--volumes", help="Remove kept disks too.")] = False,
     parallel: Parallel = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Remove the guests and all that is theirs; kept disks and images stay."""
     found, guests = _spec(spec, file)
     with progress.shown(output.err, f"{found.name}: down") as tell:
-        report = api.down(found, guests, volumes=volumes, parallel=parallel, tell=tell)
+        report = api.down(
+            found,
+            guests,
+            volumes=volumes,
+            parallel=parallel,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
     _reported(report, "down", json)
 
 
@@ -234,12 +257,22 @@ def _change_state(
     given: list[str] | None,
     file: str | None,
     json: bool,
+    lock_timeout: float,
     timeout: float = api.STOP_TIMEOUT,
     wait: bool = True,
 ) -> None:
     found, guests = _spec(given, file)
     with progress.shown(output.err, f"{found.name}: {verb}") as tell:
-        report = api.change_state(found, verb, guests, timeout=timeout, wait=wait, tell=tell)
+        report = api.change_state(
+            found,
+            verb,
+            guests,
+            timeout=timeout,
+            wait=wait,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
     _reported(report, done, json)
 
 
@@ -251,11 +284,12 @@ def start(
     spec: Words = None,
     file: File = None,
     no_wait: NoWait = False,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Start guests that are stopped."""
-    _change_state("start", "started", spec, file, json, wait=not no_wait)
+    _change_state("start", "started", spec, file, json, lock_timeout, wait=not no_wait)
 
 
 @app.command()
@@ -263,11 +297,12 @@ def stop(
     spec: Words = None,
     file: File = None,
     timeout: Timeout = api.STOP_TIMEOUT,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Ask guests to shut down; pull the plug after the timeout."""
-    _change_state("stop", "stopped", spec, file, json, timeout)
+    _change_state("stop", "stopped", spec, file, json, lock_timeout, timeout)
 
 
 @app.command()
@@ -276,23 +311,36 @@ def restart(
     file: File = None,
     timeout: Timeout = api.STOP_TIMEOUT,
     no_wait: NoWait = False,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Shut guests down and start them; press reset after the timeout."""
-    _change_state("restart", "restarted", spec, file, json, timeout, not no_wait)
+    _change_state("restart", "restarted", spec, file, json, lock_timeout, timeout, not no_wait)
 
 
 @app.command()
-def pause(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+def pause(
+    spec: Words = None,
+    file: File = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Freeze running guests."""
-    _change_state("pause", "paused", spec, file, json)
+    _change_state("pause", "paused", spec, file, json, lock_timeout)
 
 
 @app.command()
-def resume(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+def resume(
+    spec: Words = None,
+    file: File = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Let paused guests go on."""
-    _change_state("resume", "resumed", spec, file, json)
+    _change_state("resume", "resumed", spec, file, json, lock_timeout)
 
 
 # --- into guests ----------------------------------------------------------------------------
@@ -569,11 +617,12 @@ def image_pull(
 @image_app.command("rm")
 def image_rm(
     name: Annotated[str, typer.Argument(metavar="IMAGE", help="A name or content hash.")],
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Remove an image that no guest leans on."""
-    gone = api.image_remove(name)
+    gone = api.image_remove(name, lock_timeout=lock_timeout, say=output.say)
     if json:
         output.data({"removed": [each.as_dict() for each in gone]})
     else:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.facts import HostFacts
-from virtkit.host import claims, inside, probe, read
+from virtkit.host import claims, inside, lock, probe, read
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains
 from virtkit.host.errors import told
 from virtkit.host.inside import Lost, Ran, Unreachable
+from virtkit.host.lock import Lock
 from virtkit.host.networks import Networks
 from virtkit.host.storage import Storage, rotations
 from virtkit.observed import Observed
@@ -41,6 +42,12 @@ class Host:
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)
         self.storage = Storage(self.connections, pool)
+        #: Shared by who uses images of the pool, and had alone by who removes one.
+        self.images_lock = Lock("images", "the image store")
+
+    def lock(self, environment: str) -> Lock:
+        """The lock of whoever changes an environment here."""
+        return Lock(f"env-{environment}", f"environment {environment}")
 
     def facts(self, schemes: Iterable[str] = SCHEMES) -> HostFacts:
         """What is known of this host; ``kvm`` is not probed yet.
@@ -96,4 +103,4 @@ class Host:
         )
 
 
-__all__ = ["SCHEMES", "Host", "Lost", "Ran", "Unreachable", "inside", "rotations"]
+__all__ = ["SCHEMES", "Host", "Lock", "Lost", "Ran", "Unreachable", "inside", "lock", "rotations"]

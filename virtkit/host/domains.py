@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 
 import libvirt
@@ -146,15 +146,21 @@ class Domains:
         with told("read", f"domain {name}", where=self._connections.host):
             return state_of(domain)
 
-    def wait_stopped(self, driver: Driver, name: str, timeout: float) -> bool:
-        """Whether the domain stopped within ``timeout`` seconds."""
+    def wait_stopped(
+        self,
+        driver: Driver,
+        name: str,
+        timeout: float,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> bool:
+        """Whether the domain stopped within ``timeout`` seconds; ``rest`` may raise to give up."""
         end = time.monotonic() + timeout
         domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
             while domain.isActive():
                 if time.monotonic() >= end:
                     return False
-                time.sleep(0.2)
+                rest(0.2)
         return True
 
     # --- changes of a running domain ------------------------------------------------------

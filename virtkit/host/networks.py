@@ -11,6 +11,7 @@ from lxml import etree
 from virtkit import compare, render
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.lock import Lock
 from virtkit.host.names import strict
 from virtkit.observed import ObservedNetwork
 from virtkit.record import NetworkRecord, network_element
@@ -21,7 +22,8 @@ class Networks:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._defining = threading.Lock()
+        self._defining = threading.Lock()  # saves this program's threads the lock's polling
+        self._lock = Lock("networks", "the list of networks")
 
     def _network(self, name: str) -> libvirt.virNetwork:
         with told("find", f"network {name}", where=self._connections.host):
@@ -30,12 +32,16 @@ class Networks:
     def define(self, record: NetworkRecord) -> None:
         """Defines a network as its record says; libvirt checks the XML against its schema first.
 
-        One at a time: of two at once, libvirt gives both the same bridge.
+        One at a time on this machine: of two at once, libvirt gives both the same bridge.
         """
         xml = render.with_record(record.rendered, network_element(record))
         strict(render.parse(xml, "a network").findtext("name"))
-        with self._defining, told("define", "the network", where=self._connections.host):
-            connection = self._connections.any()
+        connection = self._connections.any()
+        with (
+            self._defining,
+            self._lock.held(),
+            told("define", "the network", where=self._connections.host),
+        ):
             with self._connections.validating:
                 network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
             network.setAutostart(1)

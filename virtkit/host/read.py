@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
@@ -56,10 +57,21 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
 
 def _subnets(connections: Connections) -> Iterable[str]:
     for network in connections.any().listAllNetworks():
-        for ip in render.parse(network.XMLDesc(0), "a network").iterfind("ip"):
-            if ip.get("family", "ipv4") == "ipv4" and ip.get("address"):
-                suffix = ip.get("prefix") or ip.get("netmask") or "24"
-                yield str(IPv4Interface(f"{ip.get('address')}/{suffix}").network)
+        with _unless_gone():
+            for ip in render.parse(network.XMLDesc(0), "a network").iterfind("ip"):
+                if ip.get("family", "ipv4") == "ipv4" and ip.get("address"):
+                    suffix = ip.get("prefix") or ip.get("netmask") or "24"
+                    yield str(IPv4Interface(f"{ip.get('address')}/{suffix}").network)
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Passes over a network that somebody removed since it was listed."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
+            raise
 
 
 def _routes() -> Iterable[str]:
@@ -150,21 +162,22 @@ def networks(
     strangers: set[str] = set()
     with told("read", "the networks", where=connections.host):
         for network in connections.any().listAllNetworks():
-            name = network.name()
-            definition = inactive(network)
-            found = record.read_network(definition)
-            if found is None or f"{found.environment}-{found.network}" != name:
-                strangers.add(name)
-                continue
-            active = bool(network.isActive())
-            ours[name] = ObservedNetwork(
-                record=found,
-                name=name,
-                uuid=network.UUIDString(),
-                active=active,
-                autostart=bool(network.autostart()),
-                users=tuple(sorted(users.get(name, ()))),
-                inactive=render.written(definition),
-                live=network.XMLDesc(0) if active else "",
-            )
+            with _unless_gone():
+                name = network.name()
+                definition = inactive(network)
+                found = record.read_network(definition)
+                if found is None or f"{found.environment}-{found.network}" != name:
+                    strangers.add(name)
+                    continue
+                active = bool(network.isActive())
+                ours[name] = ObservedNetwork(
+                    record=found,
+                    name=name,
+                    uuid=network.UUIDString(),
+                    active=active,
+                    autostart=bool(network.autostart()),
+                    users=tuple(sorted(users.get(name, ()))),
+                    inactive=render.written(definition),
+                    live=network.XMLDesc(0) if active else "",
+                )
     return ours, frozenset(strangers)

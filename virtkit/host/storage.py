@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
+from virtkit.host.lock import Lock
 from virtkit.host.names import strict
 from virtkit.record import PoolRecord
 
@@ -35,6 +37,8 @@ class Storage:
         self._connections = connections
         self._name = strict(pool)
         self._refreshing = threading.Lock()
+        #: Of whoever makes the pool or writes its record.
+        self.lock = Lock(f"pool-{pool}", f"pool {pool}")
 
     @property
     def pool(self) -> str:
@@ -81,8 +85,8 @@ class Storage:
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
     def ensure(self) -> None:
-        """Makes the pool where the host has none, and activates it."""
-        with told("create", f"pool {self._name}", where=self._connections.host):
+        """Makes the pool where the host has none, and activates it. One at a time."""
+        with self.lock.held(), told("create", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
                 xml = render.pool(Pool(self._name, FOLDER))
@@ -181,7 +185,10 @@ class Storage:
             stream.finish()
 
     def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
-        """Fills a volume from a file, holes left out. ``say`` gets the bytes sent so far."""
+        """Fills a volume from a file, holes left out.
+
+        ``say`` gets the bytes sent so far; it may raise to give up.
+        """
         with (
             told("upload", f"volume {name}", where=self._connections.host),
             path.open("rb", buffering=0) as file,
@@ -190,7 +197,12 @@ class Storage:
             stream = volume.connect().newStream(0)
             size = os.fstat(file.fileno()).st_size
             volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
-            _Sparse(file.fileno(), size, say).send(stream)
+            try:
+                _Sparse(file.fileno(), size, say).send(stream)
+            except BaseException:  # else libvirt keeps the volume busy until we disconnect
+                with suppress(libvirt.libvirtError):
+                    stream.abort()
+                raise
             stream.finish()
 
     def read(self, name: str, offset: int = 0, length: int = 0) -> bytes:

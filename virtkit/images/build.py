@@ -22,6 +22,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from virtkit.errors import RequestError, VirtkitError
+from virtkit.voice import Voice
 
 ROOT = "root.img"
 KERNEL = "vmlinuz"
@@ -101,7 +102,7 @@ def fingerprint() -> str:
     return hashlib.sha256(Path(__file__).read_bytes() + _guest_files()).hexdigest()
 
 
-def build(recipe: Recipe, into: Path, *, say: Callable[[str], None]) -> None:
+def build(recipe: Recipe, into: Path, *, say: Voice) -> None:
     """Build ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
 
     ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a
@@ -132,7 +133,7 @@ def build(recipe: Recipe, into: Path, *, say: Callable[[str], None]) -> None:
         work = Path(name)
         _bootstrap(recipe, work, room, rootless, say)
         say("making the file system")
-        _pack(recipe, work, rootless)
+        _pack(recipe, work, rootless, say)
         for result in (ROOT, KERNEL, INITRD):
             (work / result).rename(into / result)
 
@@ -170,9 +171,7 @@ def _require_tools(rootless: bool) -> None:
         )
 
 
-def _bootstrap(
-    recipe: Recipe, work: Path, room: Path, rootless: bool, say: Callable[[str], None]
-) -> None:
+def _bootstrap(recipe: Recipe, work: Path, room: Path, rootless: bool, say: Voice) -> None:
     """Have mmdebstrap install and configure the system in ``room``, and make ``work/tree.tar``."""
     machine = os.uname().machine
     if machine not in KERNELS:
@@ -198,7 +197,7 @@ def _bootstrap(
     ]
     untold = list(_STAGES)
 
-    def tell(line: str) -> None:
+    def stage(line: str) -> None:
         for at, (beginning, words) in enumerate(untold):
             if line.startswith(f"I: {beginning}"):
                 del untold[: at + 1]
@@ -206,7 +205,7 @@ def _bootstrap(
                 return
 
     failed = f"the packages of {recipe.distribution} {recipe.release} were not installed"
-    _run(command, work, room, tell, failed=failed)
+    _run(command, work, room, say, stage, failed=failed)
 
 
 def _mirrors(release: str) -> list[str]:
@@ -231,14 +230,14 @@ def _mirrors(release: str) -> list[str]:
     return sorted(set(lines)) if any(f" {release} " in line for line in lines) else []
 
 
-def _pack(recipe: Recipe, work: Path, rootless: bool) -> None:
+def _pack(recipe: Recipe, work: Path, rootless: bool, say: Voice) -> None:
     """Make root.img, vmlinuz and initrd of ``work/tree.tar``."""
     script = work / "pack.sh"
     script.write_text((files("virtkit.images") / "guest" / "pack.sh").read_text())
     command = ["sh", str(script), "tree.tar", str(recipe.size)]
     if rootless:
         command = ["unshare", "--map-root-user", "--map-auto", "--", *command]
-    _run(command, work, work, lambda line: None, failed="the file system was not made")
+    _run(command, work, work, say, failed="the file system was not made")
 
 
 def _guest_files() -> bytes:
@@ -272,7 +271,13 @@ def _add(tar: tarfile.TarFile, path: str, entry: Traversable, *, executable: boo
 
 
 def _run(
-    command: Sequence[str], work: Path, room: Path, tell: Callable[[str], None], *, failed: str
+    command: Sequence[str],
+    work: Path,
+    room: Path,
+    say: Voice,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    failed: str,
 ) -> None:
     """Run a command in ``work`` and hand each line it prints to ``tell``; ``room`` is its TMPDIR.
 
@@ -296,12 +301,15 @@ def _run(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            process_group=0,  # the terminal's ctrl-c reaches us alone, and we end it
         )
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            last.append(line.rstrip())
-            tell(line)
+        with say.ending(lambda: _end(process)):
+            for line in process.stdout:
+                last.append(line.rstrip())
+                tell(line)
+    say.look()  # it was ended, and did not fail
     if process.returncode != 0:
         raise VirtkitError(
             failed,
@@ -333,10 +341,14 @@ def _stopped_at_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen
         try:
             yield process
         except BaseException:
-            if os.geteuid() == 0:
-                process.kill()  # unshare holds TERM back; its namespaces go with it
-            else:
-                process.terminate()
+            _end(process)
             assert process.stdout is not None
             process.stdout.read()  # ends when the last of them has gone
             raise
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if os.geteuid() == 0:
+        process.kill()  # unshare holds TERM back; its namespaces go with it
+    else:
+        process.terminate()

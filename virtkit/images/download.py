@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from virtkit.errors import VirtkitError
+from virtkit.voice import Voice
 
 #: Attempts after the first one, and seconds without a byte until one is given up.
 RETRIES = 4
 TIMEOUT = 30.0
 _CHUNK = 1024 * 1024
 
-Progress = Callable[[str], None]
 
-
-def fetch(url: str, target: Path, sha256: str, say: Progress) -> None:
+def fetch(url: str, target: Path, sha256: str, say: Voice) -> None:
     """Downloads ``url`` to ``target``; a part of it that is there already is not fetched again.
 
     Raises:
@@ -38,8 +35,8 @@ def fetch(url: str, target: Path, sha256: str, say: Progress) -> None:
         except (OSError, http.client.HTTPException) as error:
             if attempt == RETRIES:
                 raise _failed(url, str(error)) from error
-        time.sleep(2**attempt / 4)
-    found = digest(target)
+        say.rest(2**attempt / 4)
+    found = say.patiently(lambda: digest(target))
     if found != sha256:
         target.unlink()
         raise VirtkitError(
@@ -73,13 +70,13 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _continue(url: str, target: Path, say: Progress) -> None:
+def _continue(url: str, target: Path, say: Voice) -> None:
     have = target.stat().st_size if target.exists() else 0
     request = urllib.request.Request(url)  # noqa: S310
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        answer = say.patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT))  # noqa: S310
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing after what is there
             return
@@ -90,7 +87,7 @@ def _continue(url: str, target: Path, say: Progress) -> None:
         left = answer.headers.get("Content-Length")
         total = have + int(left) if left else 0
         with target.open("ab" if resumed else "wb") as file:
-            while chunk := answer.read(_CHUNK):
+            while chunk := say.patiently(lambda: answer.read(_CHUNK)):
                 file.write(chunk)
                 have += len(chunk)
                 say(_so_far(have, total))

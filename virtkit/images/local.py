@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ import platformdirs
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.images import build, download
 from virtkit.resources import ImageRef
-
-Progress = Callable[[str], None]
+from virtkit.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def cached(identity: str) -> LocalImage | None:
 
 def forget(identity: str) -> None:
     """Removes an entry's files from the cache."""
-    with _locked(identity):
+    with _locked(identity, Voice()):
         shutil.rmtree(folder() / identity, ignore_errors=True)
 
 
@@ -78,7 +78,7 @@ def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
             yield path, "a built or downloaded image that is in no pool here"
 
 
-def prepare(ref: ImageRef, base: Path, say: Progress) -> LocalImage:
+def prepare(ref: ImageRef, base: Path, say: Voice) -> LocalImage:
     """The image's files here: built, downloaded or, for ``path``, where they are.
 
     A second run, or one at the same time, does not make them again.
@@ -91,7 +91,7 @@ def prepare(ref: ImageRef, base: Path, say: Progress) -> LocalImage:
     """
     if ref.entry.path is not None:
         return _given(base / Path(ref.entry.path).expanduser(), say)
-    with _locked(ref.identity, lambda: say("waiting for another run that makes it")):
+    with _locked(ref.identity, say):
         found = cached(ref.identity)
         builder = build.fingerprint() if ref.entry.build is not None else ""
         if found is not None and found.builder == builder:
@@ -99,7 +99,7 @@ def prepare(ref: ImageRef, base: Path, say: Progress) -> LocalImage:
         return _make(ref, builder, say)
 
 
-def _make(ref: ImageRef, builder: str, say: Progress) -> LocalImage:
+def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
     final = folder() / ref.identity
     part = final.with_name(f"{final.name}.part")
     entry = ref.entry
@@ -113,13 +113,14 @@ def _make(ref: ImageRef, builder: str, say: Progress) -> LocalImage:
     else:
         assert entry.url is not None
         part.mkdir(parents=True, exist_ok=True)
-        wanted_digest = entry.sha256 or download.digest_in(entry.checksums or "", entry.url)
+        look_up = partial(download.digest_in, entry.checksums or "", entry.url)
+        wanted_digest = entry.sha256 or say.patiently(look_up)
         download.fetch(entry.url, part / "root.img", wanted_digest.lower(), say)
         files = {"root": "root.img"}
     say("computing its digest")
     format, size = probe(part / "root.img")
     image = LocalImage(
-        content=_content([part / name for name in files.values()]),
+        content=_content([part / name for name in files.values()], say),
         format=format,
         size=size,
         builder=builder,
@@ -131,15 +132,16 @@ def _make(ref: ImageRef, builder: str, say: Progress) -> LocalImage:
     return image
 
 
-def _given(path: Path, say: Progress) -> LocalImage:
+def _given(path: Path, say: Voice) -> LocalImage:
     format, size = probe(path)
     say("computing its digest")
-    return LocalImage(_content([path]), str(path), format, size)
+    return LocalImage(_content([path], say), str(path), format, size)
 
 
-def _content(paths: list[Path]) -> str:
+def _content(paths: list[Path], say: Voice) -> str:
     """One hash over files, by their digests in this order."""
-    return sha256("".join(download.digest(path) for path in paths).encode()).hexdigest()
+    digests = [say.patiently(partial(download.digest, path)) for path in paths]
+    return sha256("".join(digests).encode()).hexdigest()
 
 
 def probe(path: Path) -> tuple[str, int]:
@@ -190,15 +192,17 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _locked(identity: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+def _locked(identity: str, say: Voice) -> Iterator[None]:
     """One maker per entry at a time; the lock dies with its holder."""
     folder().mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder() / f"{identity}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        waiting()
-        lock.acquire()
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except filelock.Timeout:
+            say("waiting for another run that makes it")
+            say.rest(0.5)
     try:
         yield
     finally:

@@ -77,13 +77,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """The difference between a spec and libvirt. ``notes`` are for people."""
+    """The difference between a spec and libvirt. ``notes`` are for people.
+
+    ``guests`` are the words that it was narrowed with.
+    """
 
     environment: str
     changes: tuple[Change, ...] = ()
     pending: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
     desired: Desired | None = field(default=None, repr=False)
+    guests: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The document of ``plan --json``."""

@@ -2,7 +2,7 @@
 
 from virtkit.reach.commands import attached, by_agent, log, run
 from virtkit.reach.connection import OTHER_KEY, OTHER_KEY_CURE, is_another
-from virtkit.reach.keys import authorized_keys, folders, forget, key_files, new_host_key
+from virtkit.reach.keys import authorized_keys, folders, forget, key_files, known, new_host_key
 from virtkit.reach.logins import (
     Login,
     addresses,
@@ -28,6 +28,7 @@ __all__ = [
     "is_another",
     "is_ready",
     "key_files",
+    "known",
     "log",
     "login",
     "new_host_key",

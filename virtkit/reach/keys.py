@@ -27,6 +27,11 @@ def folders() -> list[Path]:
     return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
 
 
+def known(environment: str) -> bool:
+    """Whether the caller keeps anything of an environment."""
+    return (platformdirs.user_data_path("virtkit") / environment).is_dir()
+
+
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
     path = platformdirs.user_data_path("virtkit") / environment

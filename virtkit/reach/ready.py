@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,14 +15,13 @@ from virtkit.reach.connection import LOOK, OTHER_KEY, OTHER_KEY_CURE, lets_in
 from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
 from virtkit.spec import shown
-
-Say = Callable[[str], None]
+from virtkit.voice import Voice
 
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
 TIMEOUT = 300.0
 
 
-def wait_ready(host: Host, record: GuestRecord, base: Path, say: Say) -> None:
+def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
     """Waits until the guest is ready in the way that its spec asks for.
 
     Args:
@@ -42,7 +40,7 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Say) -> None:
         if time.monotonic() >= end:
             raise _not_ready(host, record, base, f"after {timeout:.0f} s: {status}")
         say(status)
-        time.sleep(0.25)
+        say.rest(0.25)
 
 
 def is_ready(host: Host, record: GuestRecord) -> bool:

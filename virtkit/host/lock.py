@@ -1,0 +1,221 @@
+"""A lock by name, for all users and programs of one machine: flock(2), so it dies with its holder.
+
+The files lie where everybody may make some and are never written to: a descriptor that can only
+read will do, and who holds one is asked of the kernel (/proc/locks). Nobody's file is followed,
+truncated or removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shlex
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from virtkit.errors import RequestError
+
+#: Where locks lie: the first of these where all may make files and nobody may remove another's.
+#: All users see the same modes, so all choose the same.
+FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - guarded as the module's text says
+#: Seconds that one waits: an ``up`` that builds an image and boots emulated guests takes minutes.
+TIMEOUT = 600.0
+#: Seconds between two tries.
+_LOOK = 0.05
+#: Not a symlink's target, and no waiting for the other end of a pipe that somebody put there.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a lock. ``since`` is when it began: the kernel keeps no better time."""
+
+    pid: int
+    user: str
+    command: str
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"process {self.pid} of {self.user} ({self.command}), since {self.since:%F %T}"
+
+
+class Lock:
+    """One lock of this machine.
+
+    Args:
+        name: tells it from the machine's other locks.
+        what: what it stands for, as ``environment lab``, for messages.
+        folder: where its file lies; left out, the first of FOLDERS that will do.
+    """
+
+    def __init__(self, name: str, what: str, folder: Path | None = None) -> None:
+        self._name = name
+        self._what = what
+        self._folder = folder
+
+    @contextmanager
+    def held(
+        self,
+        timeout: float = TIMEOUT,
+        waiting: Callable[[str], None] = lambda _: None,
+        *,
+        shared: bool = False,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> Iterator[None]:
+        """Has the lock while the block runs.
+
+        Args:
+            timeout: seconds to wait for it.
+            waiting: told once, where one has to wait, for whom and since when.
+            shared: with others that share it, and without those that don't.
+            rest: how to wait; may raise to give up.
+
+        Raises:
+            RequestError: others still have it when the time is up, or it can't be had at all.
+        """
+        descriptor = self._taken(timeout, waiting, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, rest)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _taken(
+        self,
+        timeout: float,
+        waiting: Callable[[str], None],
+        kind: int,
+        rest: Callable[[float], None],
+    ) -> int:
+        path = self._path()
+        end = time.monotonic() + timeout
+        told = False
+        while (descriptor := _tried(path, kind, self._what)) is None:
+            late = time.monotonic() >= end
+            if late or not told:
+                holder = _holder(path) or "somebody whose process can't be seen from here"
+            if late:
+                raise RequestError(
+                    f"{self._what} is in use",
+                    why=f"after {timeout:.0f} s of waiting it is still held by {holder}",
+                    cure="run again when that has ended, or wait longer with --lock-timeout; where "
+                    "it hangs, kill it: its lock goes with it",
+                )
+            if not told:
+                waiting(f"{self._what}: waiting at most {timeout:.0f} s for {holder}")
+                told = True
+            rest(_LOOK)
+        return descriptor
+
+    def _path(self) -> Path:
+        for folder in FOLDERS if self._folder is None else (self._folder,):
+            if self._folder is not None or _for_all(folder):
+                return folder / f"virtkit-{quote(self._name, safe='')}.lock"
+        raise RequestError(
+            f"no folder for locks: none of {', '.join(map(str, FOLDERS))} is open to all users",
+            cure=f"chmod 1777 {FOLDERS[0]}",
+        )
+
+
+def _for_all(folder: Path) -> bool:
+    try:
+        mode = folder.lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISDIR(mode) and mode & 0o1007 == 0o1007
+
+
+def _tried(path: Path, kind: int, what: str) -> int | None:
+    """A descriptor that has the lock; None where others have it."""
+    while True:
+        descriptor = _opened(path, what)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        if _same(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def _opened(path: Path, what: str) -> int:
+    """A descriptor of the lock's file, which is made where there is none."""
+    try:
+        descriptor = _open_or_make(path)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        why = "it is no plain file"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise RequestError(
+        f"the lock of {what} can't be had",
+        why=f"{path}: {why}",
+        cure=f"see whose it is (ls -l {path}) and remove it; virtkit makes a new one",
+    )
+
+
+def _open_or_make(path: Path) -> int:
+    """Never O_CREAT on a file that is there: fs.protected_regular forbids it for another's."""
+    try:
+        return os.open(path, _FLAGS)
+    except FileNotFoundError:
+        pass
+    except PermissionError:  # its maker hasn't got to its mode yet
+        time.sleep(_LOOK)
+        return os.open(path, _FLAGS)
+    try:
+        made = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o444)
+    except FileExistsError:
+        return _open_or_make(path)
+    os.fchmod(made, 0o444)  # whatever the umask says
+    return made
+
+
+def _same(descriptor: int, path: Path) -> bool:
+    """Whether the file is still the one by that name: somebody may have cleared the folder."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(path: Path) -> Holder | None:
+    """Who has the lock on a file, as far as it can be seen from here."""
+    try:
+        file = path.lstat()
+    except FileNotFoundError:
+        return None
+    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] == "FLOCK" and words[5] == device:
+            try:
+                return _process(int(words[4]))
+            except (OSError, ValueError, IndexError):  # it has just ended
+                return None
+    return None
+
+
+def _process(pid: int) -> Holder:
+    folder = Path("/proc", str(pid))
+    words = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+    command = "".join(each if each.isprintable() else "?" for each in shlex.join(words))
+    owner = folder.stat().st_uid
+    try:
+        user = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        user = str(owner)
+    # proc(5): after the name, which may hold anything, the 20th field is the start in clock ticks
+    ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
+    up = float(Path("/proc/uptime").read_text().split()[0])
+    began = time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
+    return Holder(pid, user, command[:_SHOWN], datetime.fromtimestamp(began).astimezone())
