@@ -46,10 +46,14 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     checks = [_program(name) for name in _PROGRAMS]
     checks += [_schemas(), *_device()]
     try:
-        facts = host.with_kvm(host.facts(), say)
+        facts = host.facts()
     except VirtkitError as error:
         checks.append(Check("libvirt", False, error.why or error.what, error.cure, needed=True))
         return checks
+    try:
+        facts = host.with_kvm(facts, say)
+    except VirtkitError as error:
+        checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
     checks += _libvirt(facts)
     checks += _types(facts)
     if spec is not None:
@@ -112,8 +116,19 @@ def _types(facts: HostFacts) -> Iterable[Check]:
 
 def _claimed(host: Host, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
+    if not host.storage.describe().active:
+        return  # nothing in it is seen; its own line says so
     observed = host.observe()
     for name, guest in observed.guests_of(spec.name).items():
+        image = guest.record.image
+        damage = host.storage.damage(image) if image is not None else ""
+        if damage:
+            yield Check(
+                f"guest {name}",
+                False,
+                f"its image is damaged: {damage}",
+                "virtkit up makes it again",
+            )
         for volume in guest.record.volumes:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,10 @@ from virtkit.spec import Spec
 
 @dataclass(frozen=True)
 class GuestStatus:
-    """One guest as it is. ``model`` is its kind of virtualization in the article's words."""
+    """One guest as it is. ``model`` is its kind of virtualization in the article's words.
+
+    ``why`` tells how it got into its state, where libvirt knows and it isn't as it should be.
+    """
 
     environment: str
     name: str
@@ -33,6 +37,7 @@ class GuestStatus:
     user: str
     groups: tuple[str, ...]
     spec: str
+    why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -47,13 +52,14 @@ class GuestStatus:
             "user": self.user,
             "groups": list(self.groups),
             "spec": self.spec,
+            "why": self.why,
         }
 
 
 def status(spec: Spec | None = None, guests: Sequence[str] = ()) -> list[GuestStatus]:
     """The guests of an environment, or all that virtkit owns on this machine."""
     host = host_of(spec)
-    observed = host.observe()
+    observed = host.observe(pool=False)
     if spec is None:
         there = list(observed.guests.values())
     else:
@@ -71,12 +77,16 @@ def status(spec: Spec | None = None, guests: Sequence[str] = ()) -> list[GuestSt
 def _status(host: Host, there: ObservedGuest) -> GuestStatus:
     found: list[str] = []
     ready = False
+    why = ""
     if there.state == "running":
         try:
             found, _ = reach.addresses(host, there.record)
             ready = reach.is_ready(host, there.record)
         except VirtkitError:  # it went away while we looked
             found, ready = [], False
+    if not ready and there.record.finished:  # else it may only be on its way up
+        with suppress(VirtkitError):
+            why = host.domains.condition(DRIVERS[there.record.type], there.domain).why
     return GuestStatus(
         environment=there.record.environment,
         name=there.record.guest,
@@ -89,6 +99,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
         user=there.record.asked["user"],
         groups=tuple(there.record.asked["groups"]),
         spec=there.record.spec,
+        why=why,
     )
 
 
@@ -113,7 +124,7 @@ def _missing(spec: Spec, name: str) -> GuestStatus:
 def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     """What each guest printed so far, by its name."""
     host = host_of(spec)
-    observed = host.observe()
+    observed = host.observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else set(mine)
     return {
@@ -125,7 +136,7 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
 
 def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     """The guests whose logs ``guests`` name."""
-    observed = host_of(spec).observe()
+    observed = host_of(spec).observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else set(mine)
     return [name for name in ordered(spec, mine) if name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from virtkit import plan as planning
@@ -19,12 +20,12 @@ from virtkit.api.world import (
 from virtkit.api.world import (
     parallel as usual_parallel,
 )
-from virtkit.apply import Hands, Options, Report, Step, engine, steps_of
+from virtkit.apply import Hands, Options, Report, Result, Step, engine, steps_of
 from virtkit.apply import stop as stopping
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError
+from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
-from virtkit.observed import ObservedGuest
+from virtkit.observed import Observed, ObservedGuest
 from virtkit.plan import Plan
 from virtkit.spec import Spec
 
@@ -66,8 +67,35 @@ def apply(
         parallel=parallel or usual_parallel(host),
         tell=tell,
     )
-    known_hosts(spec.name, host.observe())
+    _remember(spec, host, report)
     return report
+
+
+def _remember(spec: Spec, host: Host, report: Report) -> None:
+    """Brings known_hosts up to date. What was done stays done where that fails."""
+    try:
+        left = host.observe(pool=False)
+        if left.guests_of(spec.name):
+            known_hosts(spec.name, left)
+        else:
+            reach.forget(spec.name)
+    except (VirtkitError, OSError) as error:
+        what = f"the host keys of {spec.name} were not written to known_hosts"
+        told = error if isinstance(error, VirtkitError) else of_system(what, error)
+        report.results.append(Result("known_hosts", host.name, "write", "failed", 0.0, told))
+
+
+def _with_pool(host: Host, environment: str) -> Observed:
+    """What stands there, with the pool activated first: in an inactive one nothing is seen.
+
+    A pool that somebody undefined is defined again where the records say that it was.
+    """
+    guests = host.observe(pool=False).guests_of(environment).values()
+    keys = [PurePosixPath(volume.key) for each in guests for volume in each.record.volumes]
+    if keys or host.storage.describe().exists:
+        host.storage.ensure(*(str(key.parent) for key in keys[:1]))
+        host.storage.refresh()
+    return host.observe()
 
 
 def down(
@@ -83,7 +111,7 @@ def down(
     Kept disks stay unless ``volumes``; images and the pool stay.
     """
     host = host_of(spec)
-    observed = host.observe()
+    observed = _with_pool(host, spec.name)
     found = planning.down(
         observed,
         spec.name,
@@ -97,11 +125,7 @@ def down(
         parallel=parallel or usual_parallel(host),
         tell=tell,
     )
-    left = host.observe()
-    if left.guests_of(spec.name):
-        known_hosts(spec.name, left)
-    else:
-        reach.forget(spec.name)
+    _remember(spec, host, report)
     return report
 
 
@@ -125,7 +149,7 @@ def change_state(
         RequestError: a guest does not exist, or its host can't do this.
     """
     host = host_of(spec)
-    observed = host.observe()
+    observed = host.observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else {*spec.guests, *mine}
     missing = sorted(names - {*mine})

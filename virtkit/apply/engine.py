@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any, Literal
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import VirtkitError, of_system
 
 #: An object and the name of one of its steps.
 Key = tuple[str, str]
@@ -111,7 +111,8 @@ def run(
 ) -> Report:
     """Runs all steps; ``tell`` is called from their threads, one call at a time.
 
-    A step that raises VirtkitError has failed, what is after it is skipped, the rest goes on.
+    A step that raises VirtkitError or OSError has failed, what is after it is skipped, the rest
+    goes on.
     On KeyboardInterrupt no new step starts, those under way are awaited.
     """
     return _Run(environment, steps, parallel, tell).go()
@@ -193,6 +194,9 @@ class _Run:
             step.run(say)
         except VirtkitError as error:
             self._end(step, "failed", time.monotonic() - began, error, error.what)
+        except OSError as refusal:  # a full disk here fails this step, and no other
+            told = of_system(f"{step.object}: {step.name} failed", refusal, where=step.host)
+            self._end(step, "failed", time.monotonic() - began, told, told.what)
         else:
             self._end(step, "done", time.monotonic() - began, None, "")
 

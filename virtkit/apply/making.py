@@ -176,7 +176,13 @@ class Making:
                     storage.upload(volume.name, image)
 
     def start(self) -> None:
-        self._host.domains.start(self._guest.driver, self._guest.domain)
+        try:
+            self._host.domains.start(self._guest.driver, self._guest.domain)
+        except VirtkitError as error:
+            image = self.record.image
+            if image is not None and image.root in error.why:
+                error.cure = _image_cure(self._guest.image.name, self._guest.name)
+            raise
 
     def wait_ready(self, say: Say) -> None:
         reach.wait_ready(self._host, self.record, Path(self._guest.source_folder), say)
@@ -193,3 +199,11 @@ def _with_password(xml: str) -> str:
     for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
         graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
     return etree.tostring(root, encoding="unicode")
+
+
+def _image_cure(image: str, guest: str) -> str:
+    return (
+        f"`virtkit up` makes image {image} again where it is gone or cut off; where it is damaged "
+        f"otherwise: virtkit down SPEC {guest} (and who else leans on it), virtkit image rm "
+        f"{image}, virtkit up"
+    )

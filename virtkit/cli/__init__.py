@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import RequestError, VirtkitError, of_system
 
 
 def main() -> None:
@@ -30,6 +30,12 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our answer has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as refusal:
+        if "--debug" in _own_arguments():
+            raise
+        told = of_system("virtkit can't go on", refusal)
+        output.error(told, as_json="--json" in _own_arguments())
+        sys.exit(told.exit_code)
     except Exception as fault:
         if hasattr(fault, "format_message"):  # the command-line library's own errors
             _wrong_usage(fault)

@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtkit.drivers import DRIVERS, Driver
+from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import inside, probe, read
+from virtkit.host import inside, plugs, probe, read
+from virtkit.host.answers import Silent
+from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains
 from virtkit.host.errors import told
@@ -19,6 +22,7 @@ from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.networks import Networks
 from virtkit.host.storage import Storage, rotations
 from virtkit.observed import Observed
+from virtkit.record import PoolRecord
 
 #: The URI schemes of all guest types.
 SCHEMES = tuple(dict.fromkeys(driver.scheme for driver in DRIVERS.values()))
@@ -69,8 +73,31 @@ class Host:
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
 
-    def observe(self, schemes: Iterable[str] = SCHEMES) -> Observed:
-        """All that stands in this host's libvirt."""
+    def start_network(self, environment: str, network: str) -> None:
+        """Starts a network, and puts the cards of the guests that ran on without it back on it.
+
+        Raises:
+            VirtkitError: it did not start, or a guest is not on it; then the others are.
+        """
+        active = self.networks.active(network)
+        cut_off = plugs.running(self.connections, SCHEMES, environment, network)
+        self.networks.start(network)
+        failed: list[VirtkitError] = []
+        for each in [] if active else cut_off:
+            try:
+                plugs.plug(self.connections, each, network)
+            except VirtkitError as error:
+                failed.append(error)
+        if failed:
+            failed[0].cure += "; restarting the guest puts it back on the network, too"
+            raise failed[0]
+
+    def observe(self, schemes: Iterable[str] = SCHEMES, *, pool: bool = True) -> Observed:
+        """All that stands in this host's libvirt.
+
+        Args:
+            pool: look into the pool too; without it a broken one is in nobody's way.
+        """
         self.connections.any()
         guests, domains, users = read.guests(self.connections, schemes)
         networks, strangers = read.networks(self.connections, users)
@@ -80,9 +107,19 @@ class Host:
             networks=networks,
             domains=domains,
             strangers=strangers,
-            volumes=self.storage.names(),
-            pool=self.storage.record(),
+            volumes=self.storage.names() if pool else frozenset(),
+            pool=self.storage.record() if pool else PoolRecord(),
         )
 
 
-__all__ = ["SCHEMES", "Host", "Lost", "Ran", "Unreachable", "inside", "rotations"]
+__all__ = [
+    "SCHEMES",
+    "Condition",
+    "Host",
+    "Lost",
+    "Ran",
+    "Silent",
+    "Unreachable",
+    "inside",
+    "rotations",
+]

@@ -9,7 +9,10 @@ from ipaddress import ip_address
 
 import libvirt
 
+from virtkit import render
 from virtkit.drivers import DRIVERS, Driver, Stop
+from virtkit.host.answers import answered
+from virtkit.host.condition import Condition, condition
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
 from virtkit.observed import GuestState
@@ -45,7 +48,8 @@ class Domains:
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
         connection = self._connections.get(driver.scheme)
-        with told("define", "the domain", where=self._connections.host):
+        name = render.parse(xml, "a domain").findtext("name")
+        with told("define", f"domain {name}", where=self._connections.host):
             domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(autostart))
 
@@ -73,40 +77,47 @@ class Domains:
             if state == "stopped":
                 _create(domain)
             elif state == "paused":
-                domain.resume()
+                answered(domain.resume, f"domain {name}", self._connections.host)
 
     def pause(self, driver: Driver, name: str) -> None:
         domain = self._domain(driver, name)
         with told("pause", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "running":
-                domain.suspend()
+                answered(domain.suspend, f"domain {name}", self._connections.host)
 
     def resume(self, driver: Driver, name: str) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with told("resume", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "paused":
-                domain.resume()
+                answered(domain.resume, f"domain {name}", self._connections.host)
 
     def reset(self, driver: Driver, name: str) -> None:
         """Presses the reset button; a container is destroyed and started."""
         domain = self._domain(driver, name)
         with told("reset", f"domain {name}", where=self._connections.host):
             if driver.restart == "reset":
-                domain.reset(0)
+                answered(lambda: domain.reset(0), f"domain {name}", self._connections.host)
             else:
                 domain.destroy()
                 _create(domain)
 
-    def ask_to_stop(self, driver: Driver, name: str, way: Stop) -> None:
-        """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing."""
+    def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
+        """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing.
+
+        Raises:
+            Silent: its hypervisor process did not take the question within ``timeout`` seconds.
+        """
         domain = self._domain(driver, name)
         flags = {
             "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
             "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
         }
         with told("stop", f"domain {name}", where=self._connections.host):
-            domain.shutdownFlags(flags[way])
+            what = f"domain {name}"
+            answered(
+                lambda: domain.shutdownFlags(flags[way]), what, self._connections.host, timeout
+            )
 
     def destroy(self, driver: Driver, name: str) -> None:
         """Pulls the plug, where there is one to pull."""
@@ -123,6 +134,12 @@ class Domains:
         domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
             return state_of(domain)
+
+    def condition(self, driver: Driver, name: str) -> Condition:
+        """Why it is in its state, where libvirt knows."""
+        domain = self._domain(driver, name)
+        with told("read", f"domain {name}", where=self._connections.host):
+            return condition(domain, self._connections.host)
 
     def wait_stopped(self, driver: Driver, name: str, timeout: float) -> bool:
         """Whether the domain stopped within ``timeout`` seconds."""
@@ -195,8 +212,6 @@ def _create(domain: libvirt.virDomain) -> None:
 
 
 def _macs(domain: libvirt.virDomain) -> set[str]:
-    from virtkit import render
-
     root = render.parse(domain.XMLDesc(0), "a domain")
     return {each.get("address", "").lower() for each in root.iterfind(".//interface/mac")}
 

@@ -30,7 +30,8 @@ class Networks:
 
         One at a time: of two at once, libvirt gives both the same bridge.
         """
-        with self._defining, told("define", "the network", where=self._connections.host):
+        name = render.parse(xml, "a network").findtext("name")
+        with self._defining, told("define", f"network {name}", where=self._connections.host):
             connection = self._connections.any()
             network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
             network.setAutostart(1)
@@ -41,6 +42,11 @@ class Networks:
             network.setAutostart(1)
             if not network.isActive():
                 network.create()
+
+    def active(self, name: str) -> bool:
+        network = self._network(name)
+        with told("read", f"network {name}", where=self._connections.host):
+            return bool(network.isActive())
 
     def delete(self, name: str) -> None:
         network = self._network(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import libvirt
@@ -16,12 +16,14 @@ from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
 from virtkit.record import PoolRecord
+from virtkit.resources import ImageFiles
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
 #: Pool types that keep volumes as files in a folder.
 _FILES = {"dir", "fs", "netfs"}
 _RECORD = "virtkit-record-"
+_SECTOR = 512
 
 
 class Storage:
@@ -45,7 +47,10 @@ class Storage:
             pool = self._pool()
         if pool is None:
             raise VirtkitError(
-                f"pool {self._name} is gone", cure="run again", where=self._connections.host
+                f"pool {self._name} is gone",
+                why="somebody undefined it since this run began",
+                cure="run `virtkit up` or `down` again: they define it anew",
+                where=self._connections.host,
             )
         return pool
 
@@ -71,16 +76,16 @@ class Storage:
             )
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
-    def ensure(self) -> None:
-        """Makes the pool where the host has none, and activates it."""
-        with told("create", f"pool {self._name}", where=self._connections.host):
+    def ensure(self, folder: str = FOLDER) -> None:
+        """Makes the pool, at ``folder``, where the host has none, and activates it."""
+        with told("activate", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
-                xml = render.pool(Pool(self._name, FOLDER))
+                xml = render.pool(Pool(self._name, folder))
                 pool = self._connections.any().storagePoolDefineXML(
                     xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                 )
-                if not Path(FOLDER).is_dir():
+                if not Path(folder).is_dir():
                     pool.build(0)
                 pool.setAutostart(1)
             if not pool.isActive():
@@ -128,6 +133,18 @@ class Storage:
         with told("read", f"volume {name}", where=self._connections.host):
             volume = self._find(name)
             return int(volume.info()[1]) if volume else None
+
+    def damage(self, files: ImageFiles) -> str:
+        """What is wrong with an image's volumes, as far as their names and sizes tell."""
+        for key in (files.root, files.kernel, files.initrd):
+            name = PurePosixPath(key).name
+            size = self.capacity(name) if key else None
+            if key and size is None:
+                return f"its volume {name} is gone"
+            # what is no whole sector at its end, qemu-img counts and libvirt does not
+            if key == files.root and size is not None and abs(size - files.size) >= _SECTOR:
+                return f"its volume {name} has {size} bytes of {files.size}"
+        return ""
 
     def _find(self, name: str) -> libvirt.virStorageVol | None:
         try:

@@ -25,7 +25,7 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Progress) -> ImageFil
     """Makes the image's volumes where the pool has not got them.
 
     The pool's record says ``made`` only after the last byte: what a broken upload left is
-    made again.
+    made again, and so is what somebody removed or cut off since.
     """
     folder = host.storage.describe().path
     files = ImageFiles.named(
@@ -40,7 +40,9 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Progress) -> ImageFil
         known = pool.images.get(image.content)
         others = known.identities if known else ()
         entry = StoredImage(ref.name, tuple({*others, ref.identity}), files)
-        if known is None or not known.made:
+        if known is not None and known.made:
+            host.storage.refresh()  # a new volume's size is not known before
+        if known is None or not known.made or host.storage.damage(known.files):
             host.storage.write_record(_with(pool, entry))
             sources = {files.root: image.root, files.kernel: image.kernel}
             for key, source in (sources | {files.initrd: image.initrd}).items():
