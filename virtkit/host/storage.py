@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -158,8 +159,6 @@ class Storage:
         """Fills an existing volume of the right size."""
         with told("upload", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
-            stream = volume.connect().newStream(0)
-            volume.upload(stream, 0, len(content), 0)
             position = 0
 
             def chunk(_stream: Any, size: int, _opaque: Any) -> bytes:
@@ -168,8 +167,9 @@ class Storage:
                 position += len(piece)
                 return piece
 
-            stream.sendAll(chunk, None)
-            stream.finish()
+            with _filling(volume) as stream:
+                volume.upload(stream, 0, len(content), 0)
+                stream.sendAll(chunk, None)
 
     def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
         """Fills a volume from a file, holes left out. ``say`` gets the bytes sent so far."""
@@ -178,11 +178,10 @@ class Storage:
             path.open("rb", buffering=0) as file,
         ):
             volume = self._existing().storageVolLookupByName(name)
-            stream = volume.connect().newStream(0)
             size = os.fstat(file.fileno()).st_size
-            volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
-            _Sparse(file.fileno(), size, say).send(stream)
-            stream.finish()
+            with _filling(volume) as stream:
+                volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
+                _Sparse(file.fileno(), size, say).send(stream)
 
     def read(self, name: str, offset: int = 0) -> bytes:
         """What stands in a volume from ``offset`` on; empty where there is none."""
@@ -217,6 +216,20 @@ class Storage:
         self.write(name, content)
         for each in old:
             self.delete(each)
+
+
+@contextmanager
+def _filling(volume: libvirt.virStorageVol) -> Iterator[libvirt.virStream]:
+    """A stream into a new volume; one that can't be filled goes, and so does the space it took."""
+    stream = volume.connect().newStream(0)
+    try:
+        yield stream
+        stream.finish()
+    except (libvirt.libvirtError, OSError):
+        for let_go in (stream.abort, lambda: volume.delete(0)):
+            with suppress(libvirt.libvirtError):
+                let_go()
+        raise
 
 
 def _records(names: frozenset[str]) -> list[str]:

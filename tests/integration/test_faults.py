@@ -1,0 +1,328 @@
+"""Real faults: full disks, a pool or network that is gone, damaged images, guests that hang.
+
+Each makes its fault really happen, and looks at the same things: the error names the object, the
+cause and a cure; the guests that don't hang on it are finished; status and plan answer in seconds;
+once it is mended, `up` ends in a plan without changes; `down` leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.lab import (
+    POOL,
+    URIS,
+    Lab,
+    domains,
+    laboratory,
+    printed,
+    run,
+    tiny_disk,
+    until,
+    virsh,
+)
+
+SPEC = """
+name: fault
+images: {tiny: {path: tiny.raw}, other: {path: other.raw}}
+networks: {front: {cidr: 10.94.21.0/24}}
+defaults: {image: tiny, type: qemu, memory: 32MiB, ready: none, networks: [front]}
+guests:
+  a: {disks: [{name: data, size: 8MiB, mount: /srv}]}
+  b: {image: other}
+  c: {after: [a]}
+"""
+#: Boot sectors in real mode. All print their name on COM1; then
+#: loop: takes the interrupt table away and traps: a triple fault, so it starts over
+#: deaf: hlt for ever, with no ear for the power button
+#: fill: writes its disk full by int 13h, 32 KiB after 32 KiB
+_LOOP = (
+    "fa31c08ed88ed0bc007cbe227ce806000f011e2d7cccbaf803ac84c07403eeebf8c36c6f6f703a2075700d0a00"
+    "000000000000"
+)
+_DEAF = "fa31c08ed88ed0bc007cbe1f7ce80300f4ebfdbaf803ac84c07403eeebf8c3646561663a2075700d0a00"
+_FILL = (
+    "fa31c08ed88ed0bc007cfbbe357ce81800be407cb80043b28056cd135e8344084073f183440a01ebebbaf803ac"
+    "84c07403eeebf8c366696c6c3a2075700d0a0010004000007c00004000000000000000"
+)
+POOL_NAME = "default"
+#: Seconds that status and plan may take, whatever is broken.
+SOON = 10.0
+
+
+def disk(sector: str) -> bytes:
+    return (bytes.fromhex(sector).ljust(510, b"\0") + b"\x55\xaa").ljust(1024 * 1024, b"\0")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("fault")
+    (folder / "tiny.raw").write_bytes(tiny_disk(os.urandom(1024 * 1024)))
+    (folder / "other.raw").write_bytes(tiny_disk(os.urandom(1024)))
+    for name, sector in (("loop", _LOOP), ("deaf", _DEAF), ("fill", _FILL)):
+        (folder / f"{name}.raw").write_bytes(disk(sector))
+    with laboratory(folder, "fault", SPEC, XDG_CACHE_HOME=str(folder / "cache")) as lab:
+        yield lab
+
+
+@pytest.fixture(autouse=True)
+def nothing(lab: Lab) -> Iterator[None]:
+    """Each test ends with nothing there."""
+    lab.write(SPEC)
+    yield
+    lab.virtkit("down", "--volumes", code=None)
+    assert not lab.left()
+
+
+def looked_at(lab: Lab) -> dict[str, str]:
+    """The states of all guests; status and plan must answer soon."""
+    status = lab.virtkit("status", "--json")
+    assert status.elapsed < SOON, status
+    assert lab.virtkit("plan", "--json", code=None).elapsed < SOON
+    return {each["name"]: each["state"] for each in status.data["guests"]}
+
+
+def fails(lab: Lab, *words: str, verb: str = "up", **said: str) -> Any:
+    """A run that fails; ``said`` is what each failed object's error has in it, by its name.
+
+    All other guests are finished, but for those that are skipped (``said`` is "skipped").
+    """
+    report = lab.json(verb, *words, code=1)
+    failed = {
+        each["object"].partition("/")[2] or each["object"]: each["error"]
+        for each in report["steps"]
+        if each["outcome"] == "failed"
+    }
+    skipped = {e["object"].partition("/")[2] for e in report["steps"] if e["outcome"] == "skipped"}
+    assert {*failed} == {name for name, words in said.items() if words != "skipped"}, failed
+    assert skipped - {*failed} == {n for n, words in said.items() if words == "skipped"}
+    for name, error in failed.items():
+        text = " ".join(map(str, error.values()))
+        assert all(word in text for word in said[name].split("|")), (name, error)
+        assert error["cure"]
+    return report
+
+
+def converges(lab: Lab) -> None:
+    """Now that it is mended."""
+    report = lab.json("up")
+    assert report["ok"], report
+    lab.virtkit("plan", "--exit-code")
+
+
+# --- disks that are full ---------------------------------------------------------------------
+
+
+@contextmanager
+def small(path: Path, size: str, free: int, *, empty: bool = False) -> Iterator[Callable[[], None]]:
+    """A file system of ``size`` at ``path``, with what stood there and ``free`` bytes left over.
+
+    Gives a function that frees the rest.
+    """
+    copy = path.with_name(f"{path.name}.copy")
+    if empty:
+        copy.mkdir()
+    else:
+        shutil.copytree(path, copy, symlinks=True)
+    run("mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", path)
+    try:
+        shutil.copytree(copy, path, symlinks=True, dirs_exist_ok=True)
+        ballast = path / "ballast"
+        with ballast.open("wb") as file:
+            file.write(b"x" * (shutil.disk_usage(path).free - free))
+        yield ballast.unlink
+    finally:
+        run("umount", "--lazy", path)
+        shutil.rmtree(copy)
+
+
+@contextmanager
+def small_pool(free: int) -> Iterator[Callable[[], None]]:
+    """An empty pool with ``free`` KiB, and a function that makes it large enough."""
+    POOL.mkdir(exist_ok=True)
+    with small(POOL, "16m", free * 1024, empty=True) as freed:
+        if POOL_NAME in virsh("pool-list", "--name").split():
+            virsh("pool-refresh", POOL_NAME)
+        yield freed
+    virsh("pool-refresh", POOL_NAME)
+
+
+def test_the_pool_is_full_when_an_image_comes(lab: Lab) -> None:
+    with small_pool(1792) as free:
+        fails(lab, tiny="upload volume|No space left|free some space", a="skipped", c="skipped")
+        assert looked_at(lab) == {"a": "missing", "b": "running", "c": "missing"}
+        free()
+        converges(lab)
+        lab.virtkit("down")
+
+
+def test_the_pool_is_full_when_volumes_are_made(lab: Lab) -> None:
+    with small_pool(3072 + 256) as free:
+        report = lab.json("up", code=1)
+        errors = [each["error"] for each in report["steps"] if each["error"]]
+        assert errors
+        for error in errors:
+            assert "volume fault-" in error["what"], error
+            assert "No space left" in error["why"], error
+            assert "free some space" in error["cure"], error
+        free()
+        converges(lab)
+        lab.virtkit("down")
+
+
+def test_libvirts_own_folder_is_full(lab: Lab) -> None:
+    with small(Path("/etc/libvirt"), "2m", 0) as free:
+        lab.write(SPEC.replace("networks: [front]", "networks: []"))
+        what = "define domain fault-{}|No space left|/etc/libvirt|free some space"
+        fails(lab, a=what.format("a"), b=what.format("b"), c="define domain fault-c")
+        lab.write(SPEC)
+        fails(
+            lab, front="define network fault-front|No space", a="skipped", b="skipped", c="skipped"
+        )
+        free()
+        converges(lab)
+        lab.virtkit("down")
+
+
+@pytest.mark.parametrize(
+    ("variable", "left", "said"),
+    [
+        ("TMPDIR", 8192, {"a": "a file system of|temporary files", "c": "skipped"}),
+        ("HOME", 0, dict.fromkeys("abc", "No space left|on this machine|free some space")),
+    ],
+)
+def test_a_folder_of_the_callers_is_full(
+    lab: Lab, tmp_path: Path, variable: str, left: int, said: dict[str, str]
+) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    with small(full, "64k", left) as free:
+        poor = Lab(lab.folder, lab.name, {**lab.settings, variable: str(full)})
+        fails(poor, **said)
+        free()
+        converges(lab)
+
+
+# --- what stands on the host and goes -----------------------------------------------------------
+
+
+@contextmanager
+def moved(path: Path) -> Iterator[None]:
+    """A folder that is not there for a while, as one that isn't mounted."""
+    away = path.with_name(f"{path.name}.away")
+    path.rename(away)
+    yield
+    away.rename(path)
+
+
+@contextmanager
+def pool_inactive() -> Iterator[None]:
+    virsh("pool-destroy", POOL_NAME)
+    yield
+
+
+@contextmanager
+def pool_undefined() -> Iterator[None]:
+    virsh("pool-destroy", POOL_NAME)
+    virsh("pool-undefine", POOL_NAME)
+    yield
+
+
+@contextmanager
+def network_down() -> Iterator[None]:
+    virsh("net-destroy", "fault-front")
+    yield
+
+
+@contextmanager
+def network_undefined() -> Iterator[None]:
+    virsh("net-destroy", "fault-front")
+    virsh("net-undefine", "fault-front")
+    yield
+
+
+Fault = Callable[[], AbstractContextManager[None]]
+#: What the plan says of each, as object and action; `up` then mends it.
+GONE: tuple[tuple[Fault, str], ...] = (
+    (pool_inactive, "pool/default start"),
+    (pool_undefined, "pool/default create"),
+    (network_down, "network/front start"),
+    (network_undefined, "network/front create"),
+)
+
+
+def ports() -> int:
+    """Cards that are plugged into a bridge."""
+    return run("bridge", "link").count("master virbr")
+
+
+def test_what_stands_on_the_host_goes_while_guests_run(lab: Lab) -> None:
+    lab.virtkit("up")
+    for fault, change in GONE:
+        with fault():
+            states = looked_at(lab)
+            assert set(states.values()) == {"running"}, fault
+            planned = lab.json("plan")["changes"]
+            assert [f"{each['object']} {each['action']}" for each in planned] == [change]
+            converges(lab)
+            assert ports() == 3, "a guest that ran on has its link again"
+    for fault, _ in GONE:
+        with fault():
+            assert lab.json("down")["ok"], fault
+        assert not lab.left()
+        lab.virtkit("up")
+
+
+def test_the_pools_folder_is_not_there(lab: Lab) -> None:
+    """Its volumes may only be unmounted: down must not forget them."""
+    lab.virtkit("up")
+    with moved(POOL):
+        assert set(looked_at(lab).values()) == {"running"}
+        for verb in ("up", "down"):
+            found = lab.json(verb, code=1)
+            (error,) = found.get("errors") or [e["error"] for e in found["steps"] if e["error"]]
+            assert "pool default" in error["what"]
+            assert "cannot open directory" in error["why"]
+            assert "mount" in error["cure"]
+        assert set(domains()) == {"fault-a", "fault-b", "fault-c"}
+        lab.virtkit("stop", "b")
+        fails(lab, "b", verb="start", b="start domain fault-b|No such file|mounted")
+    converges(lab)
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, 4096)
+
+
+def overwritten(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"\0" * 4096)
+
+
+def test_an_image_in_the_pool_is_damaged(lab: Lab) -> None:
+    """Where its size tells, `up` makes it again; the guests' own disks stay as they are."""
+    run("qemu-img", "convert", "-O", "qcow2", lab.folder / "tiny.raw", lab.folder / "tiny.qcow2")
+    lab.write(SPEC.replace("path: tiny.raw", "path: tiny.qcow2"))
+    lab.virtkit("up")
+    volumes = {path: path.read_bytes() for path in POOL.glob("virtkit-*.root")}
+    for damage in (cut_off, Path.unlink, overwritten):
+        for path in volumes:
+            damage(path)
+        lab.virtkit("stop", "b", "--timeout", "0")
+        plan = lab.json("plan")["changes"]
+        made = {each["object"] for each in plan if each["action"] == "create"}
+        assert made >= {"image/tiny"}, (damage, plan)
+        converges(lab)
+        assert volumes["tiny"] == Path("tiny").read_bytes()
