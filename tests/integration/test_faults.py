@@ -21,6 +21,7 @@ import pytest
 from integration.lab import (
     POOL,
     URIS,
+    VIRTKIT,
     Lab,
     domains,
     laboratory,
@@ -278,8 +279,8 @@ def test_what_stands_on_the_host_goes_while_guests_run(lab: Lab) -> None:
     for fault, _ in GONE:
         with fault():
             assert lab.json("down")["ok"], fault
-        assert not lab.left()
-        lab.virtkit("up")
+            assert not lab.left()
+        lab.virtkit("up", "b")
 
 
 def test_the_pools_folder_is_not_there(lab: Lab) -> None:
@@ -306,23 +307,139 @@ def cut_off(path: Path) -> None:
     os.truncate(path, 4096)
 
 
-def overwritten(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.write(b"\0" * 4096)
+def grown(path: Path) -> None:
+    os.truncate(path, path.stat().st_size + 4096)
 
 
 def test_an_image_in_the_pool_is_damaged(lab: Lab) -> None:
     """Where its size tells, `up` makes it again; the guests' own disks stay as they are."""
-    run("qemu-img", "convert", "-O", "qcow2", lab.folder / "tiny.raw", lab.folder / "tiny.qcow2")
-    lab.write(SPEC.replace("path: tiny.raw", "path: tiny.qcow2"))
-    lab.virtkit("up")
-    volumes = {path: path.read_bytes() for path in POOL.glob("virtkit-*.root")}
-    for damage in (cut_off, Path.unlink, overwritten):
-        for path in volumes:
+    qcow2(lab, "tiny")
+    lab.write(SPEC.replace("tiny.raw", "tiny.qcow2").replace("  a:", "  d: {}\n  a:"))
+    lab.virtkit("up", "b", "d")
+    images = {path: path.read_bytes() for path in POOL.glob("virtkit-*.root")}
+    disks = {path: path.stat().st_ino for path in POOL.glob("fault-*-root")}
+    for damage in (cut_off, Path.unlink, grown):
+        lab.virtkit("stop", "b", "d", "--timeout", "0")
+        for path in images:
             damage(path)
-        lab.virtkit("stop", "b", "--timeout", "0")
-        plan = lab.json("plan")["changes"]
+        plan = lab.json("plan", "b", "d")["changes"]
         made = {each["object"] for each in plan if each["action"] == "create"}
-        assert made >= {"image/tiny"}, (damage, plan)
+        assert made == {"image/tiny", "image/other"}, (damage, plan)
+        assert lab.json("up", "b", "d")["ok"]
+        assert {path: path.read_bytes() for path in images} == images, damage
+    assert {path: path.stat().st_ino for path in POOL.glob("fault-*-root")} == disks
+
+
+def test_an_image_is_damaged_and_its_size_does_not_tell(lab: Lab) -> None:
+    qcow2(lab, "tiny")
+    lab.write(SPEC.replace("tiny.raw", "tiny.qcow2"))
+    lab.virtkit("up")
+    lab.virtkit("stop", "--timeout", "0")
+    for path in POOL.glob("virtkit-*.root"):
+        with path.open("r+b") as file:
+            if file.read(3) == b"QFI":
+                file.seek(40)
+                file.write(b"\xff" * 8)  # where its table of clusters is
+    fails(lab, a="start domain fault-a|L1 table|image rm tiny", c="skipped")
+    assert looked_at(lab) == {"a": "stopped", "b": "running", "c": "stopped"}
+    lab.virtkit("down", "a", "c")  # as the cure says
+    run(VIRTKIT, "image", "rm", "tiny", env=os.environ | lab.settings)
+    converges(lab)
+
+
+def qcow2(lab: Lab, name: str) -> None:
+    source, target = (lab.folder / f"{name}.{end}" for end in ("raw", "qcow2"))
+    run("qemu-img", "convert", "-O", "qcow2", source, target)
+
+
+# --- guests -------------------------------------------------------------------------------------
+
+GUESTS = """
+name: fault
+images: {other: {path: other.raw}, deaf: {path: deaf.raw}, loop: {path: loop.raw}}
+networks: {front: {cidr: 10.94.21.0/24}}
+defaults: {type: qemu, memory: 32MiB, networks: [front], ready: {port: 22, timeout: 8s}}
+guests:
+  b: {image: other, ready: none}
+  deaf: {image: deaf}
+  loop: {image: loop}
+  later: {image: other, after: [deaf], ready: none}
+"""
+
+
+def test_guests_that_never_get_ready(lab: Lab) -> None:
+    lab.write(GUESTS)
+    fails(
+        lab,
+        deaf="guest deaf is not ready|after 8 s: port 22|the last lines of its console|deaf: up",
+        loop="guest loop is not ready|after 8 s: port 22|may reboot in a loop|loop: up",
+        later="skipped",
+    )
+    states = looked_at(lab)
+    assert states == {"b": "running", "deaf": "running", "loop": "running", "later": "stopped"}
+    stop = lab.virtkit("stop", "deaf", "loop", "--timeout", "1")
+    assert stop.elapsed < SOON, "they ignore the power button"
+    lab.write(GUESTS.replace("{port: 22, timeout: 8s}", "none"))
+    converges(lab)
+
+
+def test_a_guest_that_stops_instead_of_getting_ready(lab: Lab) -> None:
+    lab.write(GUESTS.replace("timeout: 8s", "timeout: 2m"))
+    with lab.starts("up", "deaf", "--json") as up:
+        assert until(lambda: "deaf: up" in printed("fault-deaf"), 60)
+        virsh("destroy", "fault-deaf")
+        out, _ = up.communicate(timeout=30)
+    assert up.returncode == 1
+    assert "it is stopped" in out
+    assert "pulled the plug" in out
+
+
+def test_the_pool_gets_full_while_a_guest_writes(lab: Lab) -> None:
+    """QEMU pauses it; it is told at once, and goes on when there is space."""
+    spec = """
+name: fault
+images: {other: {path: other.raw}, fill: {path: fill.raw}}
+defaults: {type: qemu, memory: 32MiB, networks: []}
+guests:
+  b: {image: other, ready: none}
+  fill: {image: fill, disk: 8MiB, ready: {command: "true", timeout: 2m}}
+"""
+    lab.write(spec)
+    with small_pool(4096) as free:
+        began = time.monotonic()
+        fails(lab, fill="guest fill is not ready|it is paused|no space left|free some space")
+        assert time.monotonic() - began < 60, "it does not wait for what can't come"
+        (found,) = lab.json("status", "fill")["guests"]
+        assert found["state"] == "paused"
+        lab.write(spec.replace('{command: "true", timeout: 2m}', "none"))
+        free()
         converges(lab)
-        assert volumes["tiny"] == Path("tiny").read_bytes()
+        assert looked_at(lab) == {"b": "running", "fill": "running"}
+        lab.virtkit("down")
+
+
+def process(domain: str) -> int:
+    """The pid of a running guest's QEMU."""
+    return int(Path(f"/run/libvirt/qemu/{domain}.pid").read_text())
+
+
+def test_qemu_is_killed(lab: Lab) -> None:
+    lab.virtkit("up", "a", "b")
+    os.kill(process("fault-b"), signal.SIGKILL)
+    assert until(lambda: lab.status("b")["state"] == "stopped", 10)
+    assert "killed, or crashed" in lab.status("b")["why"]
+    (change,) = lab.json("plan", "a", "b")["changes"]
+    assert (change["object"], change["action"]) == ("guest/b", "start")
+    converges(lab)
+
+
+def test_qemu_is_stopped_by_a_signal(lab: Lab) -> None:
+    """libvirt waits for it without end; virtkit does not."""
+    lab.virtkit("up", "b")
+    os.kill(process("fault-b"), signal.SIGSTOP)
+    assert looked_at(lab)["b"] == "running"
+    fails(lab, "b", verb="pause", b="fault-b does not answer|SIGSTOP|kill -CONT")
+    assert lab.virtkit("restart", "b", "--timeout", "1").elapsed < 40
+    assert lab.status("b")["state"] == "running"
+    os.kill(process("fault-b"), signal.SIGSTOP)
+    assert lab.virtkit("down").elapsed < 40

@@ -120,8 +120,9 @@ def _claimed(host: Host, spec: Spec) -> Iterable[Check]:
         return  # nothing in it is seen; its own line says so
     observed = host.observe()
     for name, guest in observed.guests_of(spec.name).items():
-        image = guest.record.image
-        damage = host.storage.damage(image) if image is not None else ""
+        content = guest.record.image.content if guest.record.image else ""
+        image = observed.pool.images.get(content)
+        damage = host.storage.damage(image) if image is not None and image.made else ""
         if damage:
             yield Check(
                 f"guest {name}",

@@ -68,8 +68,8 @@ def _pool(host: Host, observed: Observed, environment: str) -> Iterable[Change]:
 
 def _damaged(host: Host, observed: Observed) -> dict[str, str]:
     """What is wrong with images in the pool, by their content."""
-    made = (each.files for each in observed.pool.images.values() if each.made)
-    found = {files.content: host.storage.damage(files) for files in made}
+    made = {content: each for content, each in observed.pool.images.items() if each.made}
+    found = {content: host.storage.damage(each) for content, each in made.items()}
     return {content: why for content, why in found.items() if why}
 
 

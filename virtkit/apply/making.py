@@ -180,7 +180,7 @@ class Making:
             self._host.domains.start(self._guest.driver, self._guest.domain)
         except VirtkitError as error:
             image = self.record.image
-            if image is not None and image.root in error.why:
+            if image is not None and ("-blockdev" in error.why or image.root in error.why):
                 error.cure = _image_cure(self._guest.image.name, self._guest.name)
             raise
 

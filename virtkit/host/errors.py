@@ -67,6 +67,7 @@ _SAID = {
     "Could not open backing file": DAMAGED,
     "Image is corrupt": DAMAGED,
     "is not in qcow2 format": DAMAGED,
+    "-blockdev": DAMAGED,  # QEMU's own words follow it
     "Cannot access": GONE,
     "Unable to open file": GONE,
     "Failed to terminate process": (

@@ -16,8 +16,7 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
-from virtkit.record import PoolRecord
-from virtkit.resources import ImageFiles
+from virtkit.record import PoolRecord, StoredImage
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
@@ -135,16 +134,25 @@ class Storage:
             volume = self._find(name)
             return int(volume.info()[1]) if volume else None
 
-    def damage(self, files: ImageFiles) -> str:
+    def damage(self, image: StoredImage) -> str:
         """What is wrong with an image's volumes, as far as their names and sizes tell."""
-        for key in (files.root, files.kernel, files.initrd):
+        files = image.files
+        for key in filter(None, (files.root, files.kernel, files.initrd)):
             name = PurePosixPath(key).name
-            size = self.capacity(name) if key else None
-            if key and size is None:
-                return f"its volume {name} is gone"
+            with told("read", f"volume {name}", where=self._connections.host):
+                volume = self._find(name)
+                if volume is None:
+                    return f"its volume {name} is gone"
+                if key == files.root:
+                    length = volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
+                    size = volume.info()[1]
+            if key != files.root:
+                continue
+            if image.bytes not in (0, length):
+                return f"its volume {name} has {length} bytes of {image.bytes}"
             # what is no whole sector at its end, qemu-img counts and libvirt does not
-            if key == files.root and size is not None and abs(size - files.size) >= _SECTOR:
-                return f"its volume {name} has {size} bytes of {files.size}"
+            if abs(size - files.size) >= _SECTOR:
+                return f"its volume {name} is a disk of {size} bytes instead of {files.size}"
         return ""
 
     def _find(self, name: str) -> libvirt.virStorageVol | None:

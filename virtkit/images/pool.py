@@ -39,10 +39,11 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Progress) -> ImageFil
         pool = host.storage.record()
         known = pool.images.get(image.content)
         others = known.identities if known else ()
-        entry = StoredImage(ref.name, tuple({*others, ref.identity}), files)
+        length = Path(image.root).stat().st_size
+        entry = StoredImage(ref.name, tuple({*others, ref.identity}), files, bytes=length)
         if known is not None and known.made:
             host.storage.refresh()  # a new volume's size is not known before
-        if known is None or not known.made or host.storage.damage(known.files):
+        if known is None or not known.made or host.storage.damage(known):
             host.storage.write_record(_with(pool, entry))
             sources = {files.root: image.root, files.kernel: image.kernel}
             for key, source in (sources | {files.initrd: image.initrd}).items():
