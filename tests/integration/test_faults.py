@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,7 +19,6 @@ from typing import Any
 import pytest
 from integration.lab import (
     POOL,
-    URIS,
     VIRTKIT,
     Lab,
     domains,
@@ -399,10 +397,11 @@ def test_the_pool_gets_full_while_a_guest_writes(lab: Lab) -> None:
     spec = """
 name: fault
 images: {other: {path: other.raw}, fill: {path: fill.raw}}
-defaults: {type: qemu, memory: 32MiB, networks: []}
+networks: {front: {cidr: 10.94.21.0/24}}
+defaults: {type: qemu, memory: 32MiB, networks: [front]}
 guests:
   b: {image: other, ready: none}
-  fill: {image: fill, disk: 8MiB, ready: {command: "true", timeout: 2m}}
+  fill: {image: fill, disk: 8MiB, ready: {port: 22, timeout: 2m}}
 """
     lab.write(spec)
     with small_pool(4096) as free:
@@ -411,7 +410,7 @@ guests:
         assert time.monotonic() - began < 60, "it does not wait for what can't come"
         (found,) = lab.json("status", "fill")["guests"]
         assert found["state"] == "paused"
-        lab.write(spec.replace('{command: "true", timeout: 2m}', "none"))
+        lab.write(spec.replace("{port: 22, timeout: 2m}", "none"))
         free()
         converges(lab)
         assert looked_at(lab) == {"b": "running", "fill": "running"}

@@ -39,7 +39,7 @@ _OF: Mapping[tuple[int, int], Condition] = {
         "its hypervisor could not go on with it", f"{_LOGS}; {_UP}"
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): Condition(
-        "it shut down by itself"
+        "it ended by itself"  # a container also where it was killed: libvirt sees no difference
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): Condition(
         "somebody pulled the plug"
@@ -69,7 +69,7 @@ def condition(domain: libvirt.virDomain, where: str) -> Condition:
         errors = answered(lambda: _disk_errors(domain), f"domain {domain.name()}", where, _LOOK)
     except Silent as silent:
         return Condition(silent.why, silent.cure)
-    if not errors and state == libvirt.VIR_DOMAIN_RUNNING:
+    if state == libvirt.VIR_DOMAIN_RUNNING:
         return Condition()
     said = ", ".join(f"{disk}: {_DISK_ERRORS.get(code, code)}" for disk, code in errors.items())
     full = libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE in errors.values()
