@@ -13,12 +13,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from integration.lab import (
     POOL,
+    URIS,
     VIRTKIT,
     Lab,
     domains,
@@ -441,4 +445,96 @@ def test_qemu_is_stopped_by_a_signal(lab: Lab) -> None:
     assert lab.virtkit("restart", "b", "--timeout", "1").elapsed < 40
     assert lab.status("b")["state"] == "running"
     os.kill(process("fault-b"), signal.SIGSTOP)
+    assert lab.virtkit("down").elapsed < 40
+
+
+# --- downloads ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A web server of the test's own; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        def log_message(self, *_: object) -> None:
+            """Keeps quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_address[1]}/far.raw"
+        http.shutdown()
+
+
+def test_a_download_that_fails(lab: Lab) -> None:
+    """Refused, cut off for good, and another file: then it comes, from where it broke off."""
+    content = tiny_disk(b"far" * 100000)
+    now: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        start = int((request.headers["Range"] or "bytes=0-")[6:-1])
+        if now[0] == "refused":
+            request.send_error(403)
+            return
+        body = b"x" * len(content) if now[0] == "another" else content[start:]
+        request.send_response(206 if start and body is not content else 200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[:1000] if now[0] == "cut off" else body)
+        request.close_connection = True
+
+    with server(answer) as url:
+        lab.settings = {**lab.settings, "no_proxy": "127.0.0.1"}
+        digest = sha256(content).hexdigest()
+        lab.write(
+            f"name: fault\nimages: {{far: {{url: '{url}', sha256: {digest}}}, "
+            "other: {path: other.raw}}\nnetworks: {front: {cidr: 10.94.21.0/24}}\n"
+            "defaults: {type: qemu, memory: 32MiB, networks: [front], ready: none}\n"
+            "guests: {a: {image: far}, b: {image: other}, c: {image: other, after: [a]}}\n"
+        )
+        for word, said in (
+            ("refused", f"{url} can't be downloaded|403"),
+            ("another", f"{url}|{digest}"),
+            ("cut off", f"{url} can't be downloaded|the connection ended after"),
+        ):
+            now[:] = [word]
+            fails(lab, far=said, a="skipped", c="skipped")
+            cached = [*(lab.folder / "cache/virtkit/images").glob("*/image.json")]
+            assert not cached, "nothing that isn't whole is taken for an image"
+        now[:] = ["whole"]
+        converges(lab)
+
+
+# --- containers ---------------------------------------------------------------------------------
+
+
+def processes(domain: str) -> tuple[int, int]:
+    """The pids of a container's controller (libvirt_lxc) and of its init."""
+    controller = int(virsh("domid", domain, uri=URIS[1]))
+    children = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    return controller, int(children[0])
+
+
+def test_containers_are_killed_stopped_and_cut_off(lab: Lab) -> None:
+    built = {key: value for key, value in lab.settings.items() if key != "XDG_CACHE_HOME"}
+    lab = Lab(lab.folder, lab.name, built)
+    lab.write(
+        "name: fault\nnetworks: {front: {cidr: 10.94.21.0/24}}\n"
+        "defaults: {type: lxc, memory: 128MiB, networks: [front], ready: none}\n"
+        "guests: {a: {}, b: {}, c: {}}\n"
+    )
+    lab.virtkit("up")
+    os.kill(processes("fault-a")[0], signal.SIGKILL)
+    os.kill(processes("fault-b")[1], signal.SIGKILL)
+    virsh("net-destroy", "fault-front")
+    stopped = {"a": "stopped", "b": "stopped", "c": "running"}
+    assert until(lambda: looked_at(lab) == stopped, 20)
+    converges(lab)
+    assert ports() == 3
+    os.kill(processes("fault-a")[0], signal.SIGSTOP)
+    os.kill(processes("fault-b")[1], signal.SIGSTOP)
+    assert set(looked_at(lab).values()) == {"running"}
+    assert lab.virtkit("stop", "a", "--timeout", "2").elapsed < 40
     assert lab.virtkit("down").elapsed < 40

@@ -303,12 +303,9 @@ def _run(
             last.append(line.rstrip())
             tell(line)
     if process.returncode != 0:
-        full = any("No space left" in line for line in last)
         raise VirtkitError(
             failed,
-            cure=f"free some space where {work} is (df -h), run it again"
-            if full
-            else "check that `apt-get update` works here and that the packages exist, run it again",
+            cure="check that `apt-get update` works here and that the packages exist, run it again",
             why="\n".join(last),
         )
 

@@ -96,7 +96,12 @@ def _make(ref: ImageRef, builder: str, say: Progress) -> LocalImage:
         part.mkdir(parents=True)
         wanted = entry.build
         recipe = build.Recipe(wanted.distribution, wanted.release, wanted.packages, wanted.size)
-        build.build(recipe, part, say=say)
+        try:
+            build.build(recipe, part, say=say)
+        except VirtkitError as error:
+            if "No space left" in error.why:
+                error.cure = f"free some space where {part} is (df -h), then run again"
+            raise
         files = {"root": "root.img", "kernel": "vmlinuz", "initrd": "initrd"}
     else:
         assert entry.url is not None
