@@ -81,7 +81,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
     if there.state == "running":
         try:
             found, _ = reach.addresses(host, there.record)
-            ready = reach.is_ready(host, there.record)
+            ready = reach.is_ready(there.record, found)
         except VirtkitError:  # it went away while we looked
             found, ready = [], False
     if not ready and there.record.finished:  # else it may only be on its way up
@@ -127,6 +127,13 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     observed = host.observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else set(mine)
+    pool = host.storage.describe()
+    if not pool.active and any(DRIVERS[mine[name].record.type].log == "file" for name in names):
+        raise VirtkitError(
+            f"pool {pool.name} is not active, and the guests' logs are in it",
+            cure=f"virtkit up activates it, or: virsh pool-start {pool.name}",
+            where=host.name,
+        )
     return {
         name: reach.log(host, mine[name].record, spec.folder)
         for name in ordered(spec, mine)

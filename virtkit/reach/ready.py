@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -51,13 +51,12 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Say) -> None:
         time.sleep(0.25)
 
 
-def is_ready(host: Host, record: GuestRecord) -> bool:
-    """Whether a running guest answers now; a quick look for ``status``."""
+def is_ready(record: GuestRecord, found: Sequence[str]) -> bool:
+    """Whether a running guest with addresses ``found`` answers now; a quick look for ``status``."""
     ready = record.asked["ready"]
     kind = ready["kind"]
     if kind in ("none", "command"):
         return record.finished
-    found, _ = addresses(host, record)
     if kind == "address" or not found:
         return bool(found)
     port = int(ready.get("port") or 22)
