@@ -320,7 +320,9 @@ def test_an_image_in_the_pool_is_damaged(lab: Lab) -> None:
     qcow2(lab, "tiny")
     lab.write(SPEC.replace("tiny.raw", "tiny.qcow2").replace("  a:", "  d: {}\n  a:"))
     lab.virtkit("up", "b", "d")
-    images = {path: path.read_bytes() for path in POOL.glob("virtkit-*.root")}
+    used = [each["content"][:20] for each in lab.json("image list")["images"] if each["users"]]
+    images = {path: path.read_bytes() for path in (POOL / f"virtkit-{c}.root" for c in used)}
+    assert len(images) == 2
     disks = {path: path.stat().st_ino for path in POOL.glob("fault-*-root")}
     for damage in (cut_off, Path.unlink, grown):
         lab.virtkit("stop", "b", "d", "--timeout", "0")

@@ -38,6 +38,8 @@ def test_what_is_not_libvirts_passes() -> None:
         ("start", 0, "network 'lab-front' is not active", "virtkit up"),
         ("start", 0, "storage pool 'default' is not active", "virtkit up"),
         ("start", 0, "-blockdev {}: Could not open backing file: Image is corrupt", "image rm"),
+        ("start", 0, "-blockdev {}: Could not open '/p/a': Permission denied", "namei"),
+        ("start", 0, "-blockdev {}: Is another process using the image [/p/a]?", "stop that"),
         ("start", 38, "Cannot access storage file '/p/a-root': No such file", "mounted"),
         ("stop", 0, "Failed to terminate process 1 with SIGKILL", "kernel log"),
         ("record", 68, "cannot acquire state change lock (held by x)", "stop --timeout 0"),

@@ -71,14 +71,14 @@ def apply(
     return report
 
 
-def _remember(spec: Spec, host: Host, report: Report) -> None:
+def _remember(spec: Spec, host: Host, report: Report, *, removing: bool = False) -> None:
     """Brings known_hosts up to date. What was done stays done where that fails."""
     try:
         left = host.observe(pool=False)
-        if left.guests_of(spec.name):
-            known_hosts(spec.name, left)
-        else:
+        if removing and not left.guests_of(spec.name):
             reach.forget(spec.name)
+        else:
+            known_hosts(spec.name, left)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
         told = error if isinstance(error, VirtkitError) else of_system(what, error)
@@ -125,7 +125,7 @@ def down(
         parallel=parallel or usual_parallel(host),
         tell=tell,
     )
-    _remember(spec, host, report)
+    _remember(spec, host, report, removing=True)
     return report
 
 

@@ -17,6 +17,7 @@ from virtkit.apply.hands import GRACE, Hands
 from virtkit.apply.stop import stop
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
+from virtkit.host import DAMAGED, GONE
 from virtkit.observed import ObservedGuest
 from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
 from virtkit.resources import Guest, Volume
@@ -179,8 +180,7 @@ class Making:
         try:
             self._host.domains.start(self._guest.driver, self._guest.domain)
         except VirtkitError as error:
-            image = self.record.image
-            if image is not None and ("-blockdev" in error.why or image.root in error.why):
+            if error.cure in (DAMAGED, GONE):
                 error.cure = _image_cure(self._guest.image.name, self._guest.name)
             raise
 
@@ -203,7 +203,8 @@ def _with_password(xml: str) -> str:
 
 def _image_cure(image: str, guest: str) -> str:
     return (
-        f"`virtkit up` makes image {image} again where it is gone or cut off; where it is damaged "
-        f"otherwise: virtkit down SPEC {guest} (and who else leans on it), virtkit image rm "
-        f"{image}, virtkit up"
+        f"see that the pool's folder is mounted. `virtkit up` makes image {image} again where it "
+        "is gone or its length is wrong; where it is damaged otherwise: virtkit down SPEC "
+        f"{guest} (and who else leans on it), virtkit image rm {image}, virtkit up. Where a disk "
+        f"of the guest's own is gone or damaged: virtkit down SPEC {guest}, virtkit up"
     )

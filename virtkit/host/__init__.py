@@ -17,7 +17,7 @@ from virtkit.host.answers import Silent
 from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains
-from virtkit.host.errors import told
+from virtkit.host.errors import DAMAGED, GONE, told
 from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.networks import Networks
 from virtkit.host.storage import Storage, rotations
@@ -113,6 +113,8 @@ class Host:
 
 
 __all__ = [
+    "DAMAGED",
+    "GONE",
     "SCHEMES",
     "Condition",
     "Host",

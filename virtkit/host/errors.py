@@ -64,6 +64,10 @@ _SAID = {
         "mount or make the pool's folder again, then run again: `up` and `down` activate the pool"
     ),
     "is not active": "`virtkit up` activates it: run that, then this again",
+    "Permission denied": (
+        "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"
+    ),
+    "Is another process using": "another guest or program writes to this disk: stop that one first",
     "Could not open backing file": DAMAGED,
     "Image is corrupt": DAMAGED,
     "is not in qcow2 format": DAMAGED,

@@ -23,7 +23,6 @@ FOLDER = "/var/lib/libvirt/images"
 #: Pool types that keep volumes as files in a folder.
 _FILES = {"dir", "fs", "netfs"}
 _RECORD = "virtkit-record-"
-_SECTOR = 512
 
 
 class Storage:
@@ -135,7 +134,7 @@ class Storage:
             return int(volume.info()[1]) if volume else None
 
     def damage(self, image: StoredImage) -> str:
-        """What is wrong with an image's volumes, as far as their names and sizes tell."""
+        """What is wrong with an image's volumes, as far as their names and lengths tell."""
         files = image.files
         for key in filter(None, (files.root, files.kernel, files.initrd)):
             name = PurePosixPath(key).name
@@ -143,16 +142,9 @@ class Storage:
                 volume = self._find(name)
                 if volume is None:
                     return f"its volume {name} is gone"
-                if key == files.root:
-                    length = volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
-                    size = volume.info()[1]
-            if key != files.root:
-                continue
-            if image.bytes not in (0, length):
+                length = volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
+            if key == files.root and image.bytes not in (0, length):
                 return f"its volume {name} has {length} bytes of {image.bytes}"
-            # what is no whole sector at its end, qemu-img counts and libvirt does not
-            if abs(size - files.size) >= _SECTOR:
-                return f"its volume {name} is a disk of {size} bytes instead of {files.size}"
         return ""
 
     def _find(self, name: str) -> libvirt.virStorageVol | None:

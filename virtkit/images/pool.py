@@ -41,8 +41,6 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Progress) -> ImageFil
         others = known.identities if known else ()
         length = Path(image.root).stat().st_size
         entry = StoredImage(ref.name, tuple({*others, ref.identity}), files, bytes=length)
-        if known is not None and known.made:
-            host.storage.refresh()  # a new volume's size is not known before
         if known is None or not known.made or host.storage.damage(known):
             host.storage.write_record(_with(pool, entry))
             sources = {files.root: image.root, files.kernel: image.kernel}
