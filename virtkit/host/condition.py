@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import libvirt
@@ -56,17 +56,17 @@ _FULL = (
 _BROKEN = "see the host's kernel log and disks; then virtkit up lets it go on"
 
 
-def condition(domain: libvirt.virDomain, where: str) -> Condition:
+def condition(find: Callable[[], libvirt.virDomain], where: str) -> Condition:
     """Why a domain is in its state; empty where libvirt has no reason, or a usual one.
 
     Of a running one it is asked whether its hypervisor process answers.
     """
-    state, reason = domain.state()
+    state, reason = find().state()
     disks = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
     if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != disks:
         return _OF.get((state, reason), Condition())
     try:
-        errors = answered(lambda: _disk_errors(domain), f"domain {domain.name()}", where, _LOOK)
+        errors = answered(find, _disk_errors, where, _LOOK)
     except Silent as silent:
         return Condition(silent.why, silent.cure)
     if state == libvirt.VIR_DOMAIN_RUNNING:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 
 import libvirt
 
 from virtkit import render
 from virtkit.drivers import DRIVERS, Driver, Stop
-from virtkit.host.answers import answered
+from virtkit.host.answers import PATIENCE, answered
 from virtkit.host.condition import Condition, condition
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
@@ -45,6 +46,15 @@ class Domains:
         with told("find", f"domain {name}", where=self._connections.host):
             return self._connections.get(driver.scheme).lookupByName(name)
 
+    def _answered(
+        self,
+        driver: Driver,
+        name: str,
+        call: Callable[[libvirt.virDomain], object],
+        timeout: float = PATIENCE,
+    ) -> None:
+        answered(partial(self._domain, driver, name), call, self._connections.host, timeout)
+
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
         connection = self._connections.get(driver.scheme)
@@ -77,27 +87,27 @@ class Domains:
             if state == "stopped":
                 _create(domain)
             elif state == "paused":
-                answered(domain.resume, f"domain {name}", self._connections.host)
+                self._answered(driver, name, libvirt.virDomain.resume)
 
     def pause(self, driver: Driver, name: str) -> None:
         domain = self._domain(driver, name)
         with told("pause", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "running":
-                answered(domain.suspend, f"domain {name}", self._connections.host)
+                self._answered(driver, name, libvirt.virDomain.suspend)
 
     def resume(self, driver: Driver, name: str) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with told("resume", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "paused":
-                answered(domain.resume, f"domain {name}", self._connections.host)
+                self._answered(driver, name, libvirt.virDomain.resume)
 
     def reset(self, driver: Driver, name: str) -> None:
         """Presses the reset button; a container is destroyed and started."""
         domain = self._domain(driver, name)
         with told("reset", f"domain {name}", where=self._connections.host):
             if driver.restart == "reset":
-                answered(lambda: domain.reset(0), f"domain {name}", self._connections.host)
+                self._answered(driver, name, libvirt.virDomain.reset)
             else:
                 domain.destroy()
                 _create(domain)
@@ -108,16 +118,12 @@ class Domains:
         Raises:
             Silent: its hypervisor process did not take the question within ``timeout`` seconds.
         """
-        domain = self._domain(driver, name)
         flags = {
             "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
             "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
         }
         with told("stop", f"domain {name}", where=self._connections.host):
-            what = f"domain {name}"
-            answered(
-                lambda: domain.shutdownFlags(flags[way]), what, self._connections.host, timeout
-            )
+            self._answered(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)
 
     def destroy(self, driver: Driver, name: str) -> None:
         """Pulls the plug, where there is one to pull."""
@@ -137,9 +143,8 @@ class Domains:
 
     def condition(self, driver: Driver, name: str) -> Condition:
         """Why it is in its state, where libvirt knows."""
-        domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
-            return condition(domain, self._connections.host)
+            return condition(partial(self._domain, driver, name), self._connections.host)
 
     def wait_stopped(self, driver: Driver, name: str, timeout: float) -> bool:
         """Whether the domain stopped within ``timeout`` seconds."""

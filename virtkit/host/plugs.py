@@ -6,6 +6,7 @@ A bridge that comes anew has no ports, and the guests that ran before keep their
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import libvirt
 from lxml import etree
@@ -48,9 +49,12 @@ def plug(connections: Connections, named: Named, network: str) -> None:
     where = connections.host
     with told("connect", f"domain {name}", where=where):
         bridge = connections.any().networkLookupByName(network).bridgeName()
-        domain = connections.get(scheme).lookupByName(name)
-        for card in _cards(render.parse(domain.XMLDesc(), f"domain {name}"), network):
-            answered(lambda: _again(domain, card, bridge), f"domain {name}", where)  # noqa: B023 - it is called at once
+
+        def find() -> libvirt.virDomain:
+            return connections.get(scheme).lookupByName(name)
+
+        for card in _cards(render.parse(find().XMLDesc(), f"domain {name}"), network):
+            answered(find, partial(_again, card=card, bridge=bridge), where)
 
 
 def _cards(domain: etree._Element, network: str) -> list[etree._Element]:
