@@ -5,6 +5,7 @@ A bridge that comes anew has no ports, and the guests that ran before keep their
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from functools import partial
 
@@ -19,6 +20,8 @@ from virtkit.host.errors import told
 
 #: The URI scheme and the name of a domain.
 Named = tuple[str, str]
+#: Seconds until libvirt knows a new container's init, on a busy host.
+_INIT = 10.0
 
 
 def running(
@@ -79,4 +82,18 @@ def _again(domain: libvirt.virDomain, card: etree._Element, bridge: str) -> None
         if error.get_error_code() != libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
             raise
         domain.detachDeviceFlags(wanted, live)  # a container's card is out and in again
-        domain.attachDeviceFlags(wanted, live)
+        _attach(domain, wanted, live)
+
+
+def _attach(domain: libvirt.virDomain, card: str, flags: int) -> None:
+    """libvirt gives a container no card before it heard of its init, shortly after its start."""
+    end = time.monotonic() + _INIT
+    while True:
+        try:
+            domain.attachDeviceFlags(card, flags)
+            return
+        except libvirt.libvirtError as error:
+            early = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
+            if not early or time.monotonic() >= end:
+                raise
+        time.sleep(0.2)
