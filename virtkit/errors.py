@@ -5,6 +5,7 @@ Holds words only. It must never print, exit or know libvirt.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 
@@ -71,3 +72,23 @@ class SpecErrors(RequestError):
 
     def every(self) -> Sequence[VirtkitError]:
         return self.errors
+
+
+#: What this machine's own refusals mean for whoever runs virtkit.
+_REFUSALS = {
+    errno.ENOSPC: "free some space there (df -h), then run again: it goes on from here",
+    errno.EDQUOT: "free some of your quota there, then run again: it goes on from here",
+    errno.EROFS: "make it writable (mount -o remount,rw), then run again: it goes on from here",
+    errno.EACCES: "see who may write there, then run again: it goes on from here",
+}
+
+
+def of_system(what: str, error: OSError, *, where: str = "") -> VirtkitError:
+    """This machine's own refusal: a full disk, a file that may not be written."""
+    place = f"{error.filename}: " if error.filename else ""
+    return VirtkitError(
+        what,
+        why=f"on this machine, {place}{error.strerror or error}",
+        cure=_REFUSALS.get(error.errno or 0, "mend this, then run again: it goes on from here"),
+        where=where,
+    )

@@ -118,12 +118,16 @@ class NetworkRecord:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image in the pool: the entries of specs that gave it; ``made`` after the upload."""
+    """An image in the pool: the entries of specs that gave it; ``made`` after the upload.
+
+    ``bytes`` is the length of its root's file, 0 where an older virtkit did not say.
+    """
 
     name: str
     identities: tuple[str, ...]
     files: ImageFiles
     made: bool = False
+    bytes: int = 0
 
 
 @dataclass(frozen=True)

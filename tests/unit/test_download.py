@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,6 +34,8 @@ class Server:
     resumes: bool = True
     break_after: list[int] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
+    claims: int | None = None
+    sleeps: float = 0.0
 
     @property
     def disk(self) -> str:
@@ -61,8 +65,9 @@ def server() -> Iterator[Server]:
                 self._send(200, content)
 
         def _send(self, code: int, content: bytes) -> None:
+            time.sleep(state.sleeps)
             self.send_response(code)
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(state.claims or len(content)))
             self.end_headers()
             whole = state.break_after.pop(0) if state.break_after else len(content)
             self.wfile.write(content[:whole])
@@ -157,6 +162,51 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "refused" in caught.value.why
 
 
+def test_a_part_of_another_file(server: Server, tmp_path: Path) -> None:
+    """What was there is not taken for the beginning of this one."""
+    (tmp_path / "a").write_bytes(b"x" * 1000)
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.ranges == ["bytes=1000-", None]
+
+
+def test_a_server_that_claims_too_little(server: Server, tmp_path: Path) -> None:
+    server.claims = 1000
+    with pytest.raises(VirtkitError) as caught:
+        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert "its 1000 bytes" in caught.value.why
+    server.claims = None
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_a_server_that_claims_too_much(server: Server, tmp_path: Path) -> None:
+    server.claims = len(CONTENT) + 1000
+    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_a_server_that_falls_silent(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "RETRIES", 0)
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    server.sleeps = 1.0
+    with pytest.raises(VirtkitError) as caught:
+        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert "timed out" in caught.value.why
+
+
+def test_no_space_left_here(server: Server, tmp_path: Path) -> None:
+    """The server is not to blame, and not asked again."""
+    (tmp_path / "a").symlink_to("/dev/full")
+    with pytest.raises(VirtkitError) as caught:
+        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    assert "No space left" in caught.value.why
+    assert "free some space" in caught.value.cure
+    assert len(server.ranges) == 1
+
+
 def test_another_content(server: Server, tmp_path: Path) -> None:
     with pytest.raises(VirtkitError) as caught:
         download.fetch(server.disk, tmp_path / "a", "0" * 64, quiet)
@@ -229,6 +279,15 @@ def test_a_wrong_download_is_not_there_afterwards(server: Server, tmp_path: Path
             local.prepare(ref, tmp_path, quiet)
     assert local.cached(ref.identity) is None
     assert server.ranges == [None, None]
+
+
+def test_somebody_cut_the_cached_file_off(server: Server, tmp_path: Path) -> None:
+    ref = ref_of(url=server.disk, sha256=DIGEST)
+    first = local.prepare(ref, tmp_path, quiet)
+    os.truncate(first.root, 1000)
+    assert local.cached(ref.identity) is None
+    assert local.prepare(ref, tmp_path, quiet) == first
+    assert Path(first.root).read_bytes() == CONTENT
 
 
 def test_forgotten(server: Server, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,19 @@ def test_nothing_to_do() -> None:
     report = run("lab", [], parallel=4)
     assert report.ok
     assert report.as_dict()["steps"] == []
+
+
+def test_this_machines_own_refusal_fails_one_step() -> None:
+    def full(_say: Say) -> None:
+        Path("/dev/full").write_text("x")
+
+    report = run("lab", [step("a", run=full), step("b", run=nothing)], parallel=4)
+    assert outcomes(report) == {"a": "failed", "b": "done"}
+    (error,) = [each.error for each in report.results if each.error]
+    assert error.what == "a: do failed"
+    assert error.why.startswith("on this machine, ")
+    assert "No space left" in error.why
+    assert "free some space" in error.cure
 
 
 def test_order() -> None:

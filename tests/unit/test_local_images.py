@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -100,3 +101,29 @@ def test_a_given_file_stays_where_it_is(tmp_path: Path) -> None:
     again = prepare(ref, tmp_path, Voice())
     assert again.content != found.content, "its content counts, not its name"
     assert local.cached(ref.identity) is None
+
+
+def test_a_disk_of_no_size(tmp_path: Path) -> None:
+    qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "0")
+    (tmp_path / "disk.raw").touch()
+    for path in tmp_path.iterdir():
+        assert "a disk of 0 bytes" in refused(path).what
+
+
+def test_a_qcow2_that_was_cut_off(tmp_path: Path) -> None:
+    """qemu-img info finds nothing wrong with it; a guest would read zeros."""
+    (tmp_path / "raw").write_bytes(os.urandom(MIB))
+    path = tmp_path / "disk"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", tmp_path / "raw", path)
+    os.truncate(path, path.stat().st_size - MIB // 2)
+    error = refused(path)
+    assert "damaged or cut off" in error.what
+    assert error.why
+
+
+def test_a_qcow2_whose_beginning_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "disk.qcow2"
+    qemu_img("create", "-f", "qcow2", path, "8M")
+    with path.open("r+b") as file:
+        file.write(bytes(4))
+    assert "is no qcow2" in refused(path).what

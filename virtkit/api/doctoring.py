@@ -13,7 +13,7 @@ from virtkit.api.world import Say, host_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import schemas
+from virtkit.host import Host, schemas
 from virtkit.observed import Observed
 from virtkit.spec import Spec
 
@@ -47,14 +47,18 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     checks = [_program(name) for name in _PROGRAMS]
     checks += [_schemas(), *_device()]
     try:
-        facts = host.with_kvm(host.facts(), say)
+        facts = host.facts()
     except VirtkitError as error:
         checks.append(Check("libvirt", False, error.why or error.what, error.cure, needed=True))
         return checks
+    try:
+        facts = host.with_kvm(facts, say)
+    except VirtkitError as error:
+        checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
     checks += _libvirt(facts)
     checks += _types(facts)
     if spec is not None:
-        checks += _claimed(facts, host.observe(), spec)
+        checks += _claimed(host, facts, host.observe(), spec)
     return checks
 
 
@@ -111,7 +115,7 @@ def _types(facts: HostFacts) -> Iterable[Check]:
             yield Check(f"type {driver.word}", None, caveat)
 
 
-def _claimed(facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
+def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
     guests, up = observed.guests_of(spec.name), f"virtkit up {spec.source}"
     for name, network in observed.networks_of(spec.name).items():
@@ -129,11 +133,21 @@ def _claimed(facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check
             cure = f"{up}, then virtkit restart {spec.source} {name}"
             yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
     if facts.pool.active:  # else nobody knows
-        yield from _volumes(observed, spec)
+        yield from _volumes(host, observed, spec)
 
 
-def _volumes(observed: Observed, spec: Spec) -> Iterable[Check]:
+def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
     for name, guest in observed.guests_of(spec.name).items():
+        content = guest.record.image.content if guest.record.image else ""
+        image = observed.pool.images.get(content)
+        damage = host.storage.damage(image) if image is not None and image.made else ""
+        if damage:
+            yield Check(
+                f"guest {name}",
+                False,
+                f"its image is damaged: {damage}",
+                "virtkit up makes it again",
+            )
         for volume in guest.record.volumes:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:

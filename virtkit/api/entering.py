@@ -194,7 +194,7 @@ def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
 
 def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:
     host = host_of(spec)
-    observed = host.observe()
+    observed = host.observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else set(mine)
     hosts = known_hosts(spec.name, observed)

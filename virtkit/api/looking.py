@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ class GuestStatus:
     Attributes:
         model: its kind of virtualization in the article's words.
         pending: fields whose change waits until it is restarted.
+        why: how it got into its state, where libvirt knows and it isn't as it should be.
     """
 
     environment: str
@@ -40,6 +42,7 @@ class GuestStatus:
     groups: tuple[str, ...]
     spec: str
     pending: tuple[str, ...] = ()
+    why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -55,13 +58,14 @@ class GuestStatus:
             "groups": list(self.groups),
             "spec": self.spec,
             "pending": list(self.pending),
+            "why": self.why,
         }
 
 
 def status(spec: Spec | None = None, guests: Sequence[str] = ()) -> list[GuestStatus]:
     """The guests of an environment, or all that virtkit owns on this machine."""
     host = host_of(spec)
-    observed = host.observe()
+    observed = host.observe(pool=False)
     if spec is None:
         there = list(observed.guests.values())
     else:
@@ -79,12 +83,16 @@ def status(spec: Spec | None = None, guests: Sequence[str] = ()) -> list[GuestSt
 def _status(host: Host, there: ObservedGuest) -> GuestStatus:
     found: list[str] = []
     ready = False
+    why = ""
     if there.state == "running":
         try:
             found, _ = reach.addresses(host, there.record)
-            ready = reach.is_ready(host, there.record)
+            ready = reach.is_ready(there.record, found)
         except VirtkitError:  # it went away while we looked
             found, ready = [], False
+    if not ready and there.record.finished:  # else it may only be on its way up
+        with suppress(VirtkitError):
+            why = host.domains.condition(DRIVERS[there.record.type], there.domain).why
     return GuestStatus(
         environment=there.record.environment,
         name=there.record.guest,
@@ -98,6 +106,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
         groups=tuple(there.record.asked["groups"]),
         spec=there.record.spec,
         pending=planning.waiting(there),
+        why=why,
     )
 
 
@@ -122,9 +131,16 @@ def _missing(spec: Spec, name: str) -> GuestStatus:
 def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     """What each guest printed so far, by its name."""
     host = host_of(spec)
-    observed = host.observe()
+    observed = host.observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else set(mine)
+    pool = host.storage.describe()
+    if not pool.active and any(DRIVERS[mine[name].record.type].log == "file" for name in names):
+        raise VirtkitError(
+            f"pool {pool.name} is not active, and the guests' logs are in it",
+            cure=f"virtkit up activates it, or: virsh pool-start {pool.name}",
+            where=host.name,
+        )
     return {
         name: reach.log(host, mine[name].record, spec.folder)
         for name in ordered(spec, mine)
@@ -134,7 +150,7 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
 
 def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     """The guests whose logs ``guests`` name."""
-    observed = host_of(spec).observe()
+    observed = host_of(spec).observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else set(mine)
     return [name for name in ordered(spec, mine) if name in names]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from virtkit import images, reach, record, render, resources, template
 from virtkit import plan as differing
@@ -12,7 +12,8 @@ from virtkit.api.world import Say, host_of, path_of, quiet
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
-from virtkit.plan import Plan
+from virtkit.plan import Change, Plan, Reason
+from virtkit.record import PoolRecord
 from virtkit.resolve import resolve
 from virtkit.resources import Decided, DecidedGuest, Desired, Guest, ImageRef, Network
 from virtkit.spec import Spec
@@ -35,6 +36,8 @@ def plan(
     host = host_of(spec)
     host.storage.refresh()  # files that came behind libvirt's back may have a name of ours
     observed = host.observe()
+    damaged = _damaged(host, observed)
+    observed = replace(observed, pool=_without(observed.pool, damaged))
     desired = _desired(spec, host, observed, only, say)
     found = differing.diff(
         desired,
@@ -45,7 +48,62 @@ def plan(
         restart=restart,
     )
     _check(found, spec)
-    return replace(found, guests=tuple(guests))
+    first = (*_pool(host, observed, spec.name), *_mended(found, desired, damaged, only))
+    return replace(found, changes=(*first, *found.changes), guests=tuple(guests))
+
+
+def _pool(host: Host, observed: Observed, environment: str) -> Iterable[Change]:
+    """The pool, where it is not as the guests need it; where nobody has one yet it is no news.
+
+    Raises:
+        RequestError: somebody undefined it, and its folder is not the usual one.
+    """
+    pool = host.storage.describe()
+    change = Change(f"pool/{pool.name}", host.name, "start")
+    guests = observed.guests_of(environment).values()
+    keys = [volume.key for each in guests for volume in each.record.volumes]
+    if pool.exists and not pool.active:
+        yield replace(change, reasons=(Reason("active", False, True, "drift"),))
+    elif not pool.exists and keys:
+        folder = PurePosixPath(keys[0]).parent
+        if str(folder) != pool.path:
+            raise RequestError(
+                f"pool {pool.name} is gone",
+                why=f"the guests of {environment} have their volumes in {folder}",
+                cure=f"virsh pool-define-as {pool.name} dir --target {folder}",
+                where=host.name,
+            )
+        yield replace(change, action="create", reasons=(Reason("pool", None, pool.path, "drift"),))
+
+
+def _damaged(host: Host, observed: Observed) -> dict[str, str]:
+    """What is wrong with images in the pool, by their content."""
+    made = {content: each for content, each in observed.pool.images.items() if each.made}
+    found = {content: host.storage.damage(each) for content, each in made.items()}
+    return {content: why for content, why in found.items() if why}
+
+
+def _without(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
+    """The pool's record with damaged images as what they are: not made."""
+    images = {
+        content: replace(each, made=each.made and content not in damaged)
+        for content, each in pool.images.items()
+    }
+    return PoolRecord(images, pool.kept)
+
+
+def _mended(
+    found: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
+) -> Iterable[Change]:
+    """Images that existing guests lean on, and that somebody damaged: the same content again."""
+    told = {each.object for each in found.changes}
+    for guest in desired.guests:
+        name, files = f"image/{guest.image.name}", guest.image.files
+        wanted = files and (only is None or guest.name in only) and name not in told
+        if wanted and files and files.content in damaged:
+            told.add(name)
+            reason = Reason("volume", damaged[files.content], "whole", "drift")
+            yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)
 
 
 def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:

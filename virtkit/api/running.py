@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from virtkit import plan as planning
@@ -22,12 +23,12 @@ from virtkit.api.world import (
 from virtkit.api.world import (
     parallel as usual_parallel,
 )
-from virtkit.apply import Hands, Options, Report, Step, engine, steps_of
+from virtkit.apply import Hands, Options, Report, Result, Step, engine, steps_of
 from virtkit.apply import stop as stopping
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError
+from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
-from virtkit.observed import ObservedGuest
+from virtkit.observed import Observed, ObservedGuest
 from virtkit.plan import Plan
 from virtkit.spec import Spec
 from virtkit.voice import Voice
@@ -98,7 +99,7 @@ def apply(
             parallel=parallel or usual_parallel(host),
             tell=tell,
         )
-        known_hosts(spec.name, host.observe())
+        _remember(spec, host, report)
     return report
 
 
@@ -113,6 +114,33 @@ def _check_loss(now: Plan, shown: Plan) -> None:
             why=f"lost would be: {losses}",
             cure="look again at `virtkit plan`, then run again with --yes",
         )
+
+
+def _remember(spec: Spec, host: Host, report: Report, *, removing: bool = False) -> None:
+    """Brings known_hosts up to date. What was done stays done where that fails."""
+    try:
+        left = host.observe(pool=False)
+        if removing and not left.guests_of(spec.name):
+            reach.forget(spec.name)
+        else:
+            known_hosts(spec.name, left)
+    except (VirtkitError, OSError) as error:
+        what = f"the host keys of {spec.name} were not written to known_hosts"
+        told = error if isinstance(error, VirtkitError) else of_system(what, error)
+        report.results.append(Result("known_hosts", host.name, "write", "failed", 0.0, told))
+
+
+def _with_pool(host: Host, environment: str) -> Observed:
+    """What stands there, with the pool activated first: in an inactive one nothing is seen.
+
+    A pool that somebody undefined is defined again where the records say that it was.
+    """
+    guests = host.observe(pool=False).guests_of(environment).values()
+    keys = [PurePosixPath(volume.key) for each in guests for volume in each.record.volumes]
+    if keys or host.storage.describe().exists:
+        host.storage.ensure(*(str(key.parent) for key in keys[:1]))
+        host.storage.refresh()
+    return host.observe()
 
 
 def down(
@@ -138,26 +166,23 @@ def down(
     """
     host = host_of(spec)
 
-    def going() -> Plan:
-        observed = host.observe()
+    def going(observed: Observed) -> Plan:
         only = observed_names(spec, observed, guests) if guests else None
         return planning.down(observed, spec.name, only=only, volumes=volumes)
 
-    if not going().changes and not reach.known(spec.name):
+    nothing = host.storage.active() and not going(host.observe()).changes
+    if nothing and not reach.known(spec.name):
         return Report(spec.name)
     with host.lock(spec.name).held(lock_timeout, say):
+        found = going(_with_pool(host, spec.name))
         options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
         report = engine.run(
             spec.name,
-            steps_of(going(), Hands(host, options)),
+            steps_of(found, Hands(host, options)),
             parallel=parallel or usual_parallel(host),
             tell=tell,
         )
-        left = host.observe()
-        if left.guests_of(spec.name):
-            known_hosts(spec.name, left)
-        else:
-            reach.forget(spec.name)
+        _remember(spec, host, report, removing=True)
     return report
 
 
@@ -200,7 +225,7 @@ def change_state(
 
 def _chosen(host: Host, spec: Spec, verb: Verb, guests: Sequence[str]) -> list[ObservedGuest]:
     """The guests that a verb is for, as they are now, where it can be done to them."""
-    observed = host.observe()
+    observed = host.observe(pool=False)
     mine = observed.guests_of(spec.name)
     names = observed_names(spec, observed, guests) if guests else {*spec.guests, *mine}
     missing = sorted(names - {*mine})

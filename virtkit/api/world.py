@@ -70,7 +70,7 @@ def one(spec: Spec, word: str) -> tuple[Host, Observed, ObservedGuest]:
         VirtkitError: it isn't running.
     """
     host = host_of(spec)
-    observed = host.observe()
+    observed = host.observe(pool=False)
     names = observed_names(spec, observed, [word])
     if len(names) > 1:
         raise RequestError(

@@ -15,7 +15,7 @@ from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from virtkit.errors import Interrupted, VirtkitError
+from virtkit.errors import Interrupted, VirtkitError, of_system
 from virtkit.voice import Voice
 
 #: An object and the name of one of its steps.
@@ -125,7 +125,8 @@ def run(
 ) -> Report:
     """Runs all steps; ``tell`` is called from their threads, one call at a time.
 
-    A step that raises VirtkitError has failed, what is after it is skipped, the rest goes on.
+    A step that raises VirtkitError or OSError has failed, what is after it is skipped, the rest
+    goes on.
     On KeyboardInterrupt no new step starts, those under way are told to stop and awaited; all
     that is not done stands in the report. On a second one, nothing is awaited.
     """
@@ -224,6 +225,9 @@ class _Run:
             self._end(step, "skipped", time.monotonic() - began, None, error.what)
         except VirtkitError as error:
             self._end(step, "failed", time.monotonic() - began, error, error.what)
+        except OSError as refusal:  # a full disk here fails this step, and no other
+            told = of_system(f"{step.object}: {step.name} failed", refusal, where=step.host)
+            self._end(step, "failed", time.monotonic() - began, told, told.what)
         else:
             self._end(step, "done", time.monotonic() - began, None, "")
 

@@ -19,7 +19,7 @@ from virtkit.apply.plugging import Plugging
 from virtkit.apply.stop import stop
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import Unreachable
+from virtkit.host import DAMAGED, GONE, Unreachable
 from virtkit.observed import ObservedGuest
 from virtkit.plan import Change
 from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
@@ -337,7 +337,12 @@ class Making:
         return [each.removeprefix(f"{self._guest.domain}-") for each in names if each]
 
     def start(self) -> None:
-        self._host.domains.start(self._guest.driver, self._guest.domain)
+        try:
+            self._host.domains.start(self._guest.driver, self._guest.domain)
+        except VirtkitError as error:
+            if error.cure in (DAMAGED, GONE):
+                error.cure = _image_cure(self._guest.image.name, self._guest.name)
+            raise
 
     def wait_ready(self, say: Voice) -> None:
         reach.wait_ready(self._host, self.record, Path(self._guest.source_folder), say)
@@ -359,3 +364,12 @@ def _with_password(xml: str) -> str:
         if not graphics.get("passwd"):
             graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
     return render.written(root)
+
+
+def _image_cure(image: str, guest: str) -> str:
+    return (
+        f"see that the pool's folder is mounted. `virtkit up` makes image {image} again where it "
+        "is gone or its length is wrong; where it is damaged otherwise: virtkit down SPEC "
+        f"{guest} (and who else leans on it), virtkit image rm {image}, virtkit up. Where a disk "
+        f"of the guest's own is gone or damaged: virtkit down SPEC {guest}, virtkit up"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from virtkit import images, record, render
@@ -30,8 +31,9 @@ def steps_of(plan: Plan, hands: Hands) -> list[Step]:
     awaited = _awaited(plan)
     for change in plan.changes:
         kind = change.object.partition("/")[0]
-        steps += _BY_KIND[kind](change, hands, awaited)
-    if any(step.name in ("make", "define") for step in steps):
+        steps += _BY_KIND[kind](change, hands, awaited) if kind in _BY_KIND else ()
+    touched = any(change.object.startswith("pool/") for change in plan.changes)
+    if touched or any(step.name in ("make", "define") for step in steps):
         steps.insert(0, Step("pool", "ensure", hands.host.name, lambda _: _pool(hands.host)))
     return steps
 
@@ -88,7 +90,8 @@ def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]
         if change.action == "replace":
             yield step("remove", lambda: networks.delete(wanted.libvirt_name))
         yield step("define", lambda: networks.define(new), "remove")
-    yield step("start", lambda: networks.start(wanted.libvirt_name), "define", "update")
+    start = partial(hands.host.start_network, wanted.environment, wanted.libvirt_name)
+    yield step("start", start, "define", "update")
 
 
 # --- guests -------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
     starts = not plugs or not _runs(change)
     waited = starts and (hands.options.wait or guest.name in awaited)
     if starts:
-        after = [*networks, *own("volumes", "plug"), *dependencies]
+        after = [image, *networks, *own("volumes", "plug"), *dependencies]
         yield step("start", lambda _: work.start(), after)
     if waited:
         yield step("ready", work.wait_ready, own("start"), waits=True)

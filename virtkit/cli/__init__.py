@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from virtkit.cli import signals
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import RequestError, VirtkitError, of_system
 
 
 def main() -> None:
@@ -53,6 +53,12 @@ def _run() -> int:
     except BrokenPipeError:  # whoever read our answer has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as refusal:
+        if "--debug" in _own_arguments():
+            raise
+        told = of_system("virtkit can't go on", refusal)
+        output.error(told, as_json="--json" in _own_arguments())
+        return told.exit_code
     except Exception as fault:
         if hasattr(fault, "format_message"):  # the command-line library's own errors
             return _wrong_usage(fault)

@@ -119,7 +119,8 @@ def report(found: Report, done: str) -> None:
 
 
 def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
-    """The status table."""
+    """The status table, and why guests are not as they should be."""
+    told: list[GuestStatus] = []
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = ["guest", "type", "state", "ready", "address", "user", "virtualization"]
     guests = list(guests)
@@ -139,7 +140,11 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
             *([", ".join(each.pending) or "-"] if "pending" in columns else []),
         ]
         table.add_row(*([each.environment] if environments else []), *row)
+        if each.why:
+            told.append(each)
     out.print(table)
+    for each in told:
+        out.print(f"{escape(each.name)}: {escape(each.why)}")
 
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:

@@ -10,16 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtkit.drivers import DRIVERS, Driver
+from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import claims, inside, lock, probe, read
+from virtkit.host import claims, inside, lock, plugs, probe, read
+from virtkit.host.answers import Silent
+from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains
-from virtkit.host.errors import told
+from virtkit.host.errors import DAMAGED, GONE, told
 from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.lock import Lock
 from virtkit.host.networks import Networks
 from virtkit.host.storage import Storage, rotations
 from virtkit.observed import Observed
+from virtkit.record import PoolRecord
 
 #: The URI schemes of all guest types.
 SCHEMES = tuple(dict.fromkeys(driver.scheme for driver in DRIVERS.values()))
@@ -80,8 +84,31 @@ class Host:
         """All files that any domain names, strangers' too."""
         return claims.paths(self.connections, schemes)
 
-    def observe(self, schemes: Iterable[str] = SCHEMES) -> Observed:
-        """All that stands in this host's libvirt."""
+    def start_network(self, environment: str, network: str) -> None:
+        """Starts a network, and puts the cards of the guests that ran on without it back on it.
+
+        Raises:
+            VirtkitError: it did not start, or a guest is not on it; then the others are.
+        """
+        active = self.networks.active(network)
+        cut_off = plugs.running(self.connections, SCHEMES, environment, network)
+        self.networks.start(network)
+        failed: list[VirtkitError] = []
+        for each in [] if active else cut_off:
+            try:
+                plugs.plug(self.connections, each, network)
+            except VirtkitError as error:
+                failed.append(error)
+        if failed:
+            failed[0].cure += "; restarting the guest puts it back on the network, too"
+            raise failed[0]
+
+    def observe(self, schemes: Iterable[str] = SCHEMES, *, pool: bool = True) -> Observed:
+        """All that stands in this host's libvirt.
+
+        Args:
+            pool: look into the pool too; without it a broken one is in nobody's way.
+        """
         self.connections.any()
         guests, domains, users = read.guests(self.connections, schemes)
         networks, strangers = read.networks(self.connections, users)
@@ -91,16 +118,32 @@ class Host:
             networks=networks,
             domains=domains,
             strangers=strangers,
-            volumes=self.storage.names(),
-            active=self.storage.active(),
+            volumes=self.storage.names() if pool else frozenset(),
+            active=pool and self.storage.active(),
             sizes=self.storage.sizes(
                 volume.name
                 for guest in guests.values()
                 for volume in guest.record.volumes
                 if volume.state == "made" and volume.role in ("root", "disk")
-            ),
-            pool=self.storage.record(),
+            )
+            if pool
+            else {},
+            pool=self.storage.record() if pool else PoolRecord(),
         )
 
 
-__all__ = ["SCHEMES", "Host", "Lock", "Lost", "Ran", "Unreachable", "inside", "lock", "rotations"]
+__all__ = [
+    "DAMAGED",
+    "GONE",
+    "SCHEMES",
+    "Condition",
+    "Host",
+    "Lock",
+    "Lost",
+    "Ran",
+    "Silent",
+    "Unreachable",
+    "inside",
+    "lock",
+    "rotations",
+]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import ip_address
 
 import libvirt
 
 from virtkit import render
 from virtkit.drivers import DRIVERS, Driver, Stop
+from virtkit.host.answers import PATIENCE, answered
+from virtkit.host.condition import Condition, condition
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
 from virtkit.host.names import strict
@@ -44,11 +47,20 @@ class Domains:
         with told("find", f"domain {name}", where=self._connections.host):
             return self._connections.get(driver.scheme).lookupByName(strict(name))
 
+    def _answered(
+        self,
+        driver: Driver,
+        name: str,
+        call: Callable[[libvirt.virDomain], object],
+        timeout: float = PATIENCE,
+    ) -> None:
+        answered(partial(self._domain, driver, name), call, self._connections.host, timeout)
+
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
-        strict(render.parse(xml, "a domain").findtext("name"))
         connection = self._connections.get(driver.scheme)
-        with told("define", "the domain", where=self._connections.host):
+        name = strict(render.parse(xml, "a domain").findtext("name"))
+        with told("define", f"domain {name}", where=self._connections.host):
             with self._connections.validating:
                 domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(autostart))
@@ -95,40 +107,43 @@ class Domains:
             if state == "stopped":
                 _create(domain)
             elif state == "paused":
-                domain.resume()
+                self._answered(driver, name, libvirt.virDomain.resume)
 
     def pause(self, driver: Driver, name: str) -> None:
         domain = self._domain(driver, name)
         with told("pause", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "running":
-                domain.suspend()
+                self._answered(driver, name, libvirt.virDomain.suspend)
 
     def resume(self, driver: Driver, name: str) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with told("resume", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "paused":
-                domain.resume()
+                self._answered(driver, name, libvirt.virDomain.resume)
 
     def reset(self, driver: Driver, name: str) -> None:
         """Presses the reset button; a container is destroyed and started."""
         domain = self._domain(driver, name)
         with told("reset", f"domain {name}", where=self._connections.host):
             if driver.restart == "reset":
-                domain.reset(0)
+                self._answered(driver, name, libvirt.virDomain.reset)
             else:
                 domain.destroy()
                 _create(domain)
 
-    def ask_to_stop(self, driver: Driver, name: str, way: Stop) -> None:
-        """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing."""
-        domain = self._domain(driver, name)
+    def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
+        """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing.
+
+        Raises:
+            Silent: its hypervisor process did not take the question within ``timeout`` seconds.
+        """
         flags = {
             "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
             "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
         }
         with told("stop", f"domain {name}", where=self._connections.host):
-            domain.shutdownFlags(flags[way])
+            self._answered(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)
 
     def destroy(self, driver: Driver, name: str) -> None:
         """Pulls the plug, where there is one to pull."""
@@ -145,6 +160,11 @@ class Domains:
         domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
             return state_of(domain)
+
+    def condition(self, driver: Driver, name: str) -> Condition:
+        """Why it is in its state, where libvirt knows."""
+        with told("read", f"domain {name}", where=self._connections.host):
+            return condition(partial(self._domain, driver, name), self._connections.host)
 
     def wait_stopped(
         self,

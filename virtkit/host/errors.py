@@ -31,6 +31,16 @@ _CURES: dict[tuple[str, int], str] = {
 _GENERAL = "see `virtkit doctor` and libvirt's log, then run again: it goes on from here"
 
 
+#: Disks and images that can't be used.
+DAMAGED = (
+    "an image or disk is damaged: `virtkit up` makes an image again where its size tells; else "
+    "virtkit down its guests, virtkit image rm IMAGE, virtkit up"
+)
+GONE = (
+    "a file is gone that the guest needs: see that the pool's folder is mounted. An image comes "
+    "back with `virtkit up`; for a guest's own disk: virtkit down SPEC GUEST, then up"
+)
+
 #: What libvirt says, to the cure: where its code is the same for everything.
 _SAID = {
     "/sys/fs/cgroup/unified": (
@@ -42,7 +52,35 @@ _SAID = {
         "let the host keep its IPv6 routes while it forwards: sysctl "
         "net.ipv6.conf.INTERFACE.accept_ra=2, or leave out `ipv6:`"
     ),
-    "No space left": "free some space on the host, then run again: it goes on from here",
+    "No space left": (
+        "free some space on the host (df -h), then run again: it goes on from here, and what was "
+        "half made is made anew"
+    ),
+    "Read-only file system": (
+        "make it writable again (the host's kernel log says why it isn't; mount -o remount,rw), "
+        "then run again"
+    ),
+    "cannot open directory": (
+        "mount or make the pool's folder again, then run again: `up` and `down` activate the pool"
+    ),
+    "is not active": "`virtkit up` activates it: run that, then this again",
+    "Permission denied": (
+        "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"
+    ),
+    "Is another process using": "another guest or program writes to this disk: stop that one first",
+    "Could not open backing file": DAMAGED,
+    "Image is corrupt": DAMAGED,
+    "is not in qcow2 format": DAMAGED,
+    "-blockdev": DAMAGED,  # QEMU's own words follow it
+    "Cannot access": GONE,
+    "Unable to open file": GONE,
+    "Failed to terminate process": (
+        "its process hangs in the host's kernel: see the kernel log and the disks, then run again"
+    ),
+    "cannot acquire state change lock": (
+        "another call still waits for this guest's hypervisor process; where that is stopped: "
+        "virtkit stop --timeout 0, then up"
+    ),
 }
 
 

@@ -35,12 +35,12 @@ class Networks:
         One at a time on this machine: of two at once, libvirt gives both the same bridge.
         """
         xml = render.with_record(record.rendered, network_element(record))
-        strict(render.parse(xml, "a network").findtext("name"))
+        name = strict(render.parse(xml, "a network").findtext("name"))
         connection = self._connections.any()
         with (
             self._defining,
             self._lock.held(),
-            told("define", "the network", where=self._connections.host),
+            told("define", f"network {name}", where=self._connections.host),
         ):
             with self._connections.validating:
                 network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
@@ -63,6 +63,11 @@ class Networks:
             network.setAutostart(1)
             if not network.isActive():
                 network.create()
+
+    def active(self, name: str) -> bool:
+        network = self._network(name)
+        with told("read", f"network {name}", where=self._connections.host):
+            return bool(network.isActive())
 
     def delete(self, name: str) -> None:
         network = self._network(name)

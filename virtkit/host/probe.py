@@ -89,12 +89,23 @@ def probe(connections: Connections, folder: str) -> KvmVerdict:
 
 @contextmanager
 def _pool(opened: libvirt.virConnect, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
-    """The active pool at ``folder``, or a passing one where nobody has made it yet."""
-    for pool in opened.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+    """The pool at ``folder``, or a passing one where nobody has made it yet.
+
+    An inactive one is active for as long as the probe takes.
+    """
+    for pool in opened.listAllStoragePools():
         path = render.parse(pool.XMLDesc(), "a pool").findtext("./target/path") or ""
-        if path.rstrip("/") == folder:
+        if path.rstrip("/") != folder:
+            continue
+        was_active = bool(pool.isActive())
+        if not was_active:
+            pool.create(0)
+        try:
             yield pool
-            return
+        finally:
+            if not was_active:
+                pool.destroy()
+        return
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
     flags = 0 if Path(folder).is_dir() else libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD
     passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)

@@ -6,8 +6,8 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import libvirt
@@ -19,7 +19,7 @@ from virtkit.host.connection import Connections
 from virtkit.host.errors import told
 from virtkit.host.lock import Lock
 from virtkit.host.names import strict
-from virtkit.record import PoolRecord
+from virtkit.record import PoolRecord, StoredImage
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
@@ -58,7 +58,10 @@ class Storage:
             pool = self._pool()
         if pool is None:
             raise VirtkitError(
-                f"pool {self._name} is gone", cure="run again", where=self._connections.host
+                f"pool {self._name} is gone",
+                why="somebody undefined it since this run began",
+                cure="run `virtkit up` or `down` again: they define it anew",
+                where=self._connections.host,
             )
         return pool
 
@@ -84,17 +87,18 @@ class Storage:
             )
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
-    def ensure(self) -> None:
-        """Makes the pool where the host has none, and activates it. One at a time."""
-        with self.lock.held(), told("create", f"pool {self._name}", where=self._connections.host):
+    def ensure(self, folder: str = FOLDER) -> None:
+        """Makes the pool, at ``folder``, where the host has none, and activates it. One at a
+        time."""
+        with self.lock.held(), told("activate", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
-                xml = render.pool(Pool(self._name, FOLDER))
+                xml = render.pool(Pool(self._name, folder))
                 with self._connections.validating:
                     pool = self._connections.any().storagePoolDefineXML(
                         xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                     )
-                if not Path(FOLDER).is_dir():
+                if not Path(folder).is_dir():
                     pool.build(0)
                 pool.setAutostart(1)
             if not pool.isActive():
@@ -159,6 +163,20 @@ class Storage:
             if int(volume.info()[1]) < size:
                 volume.resize(size, 0)
 
+    def damage(self, image: StoredImage) -> str:
+        """What is wrong with an image's volumes, as far as their names and lengths tell."""
+        files = image.files
+        for key in filter(None, (files.root, files.kernel, files.initrd)):
+            name = PurePosixPath(key).name
+            with told("read", f"volume {name}", where=self._connections.host):
+                volume = self._find(name)
+                if volume is None:
+                    return f"its volume {name} is gone"
+                length = volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
+            if key == files.root and image.bytes not in (0, length):
+                return f"its volume {name} has {length} bytes of {image.bytes}"
+        return ""
+
     def _find(self, name: str) -> libvirt.virStorageVol | None:
         try:
             return self._existing().storageVolLookupByName(strict(name))
@@ -171,8 +189,6 @@ class Storage:
         """Fills an existing volume of the right size."""
         with told("upload", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
-            stream = volume.connect().newStream(0)
-            volume.upload(stream, 0, len(content), 0)
             position = 0
 
             def chunk(_stream: Any, size: int, _opaque: Any) -> bytes:
@@ -181,8 +197,9 @@ class Storage:
                 position += len(piece)
                 return piece
 
-            stream.sendAll(chunk, None)
-            stream.finish()
+            with _filling(volume) as stream:
+                volume.upload(stream, 0, len(content), 0)
+                stream.sendAll(chunk, None)
 
     def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
         """Fills a volume from a file, holes left out.
@@ -194,16 +211,10 @@ class Storage:
             path.open("rb", buffering=0) as file,
         ):
             volume = self._existing().storageVolLookupByName(name)
-            stream = volume.connect().newStream(0)
             size = os.fstat(file.fileno()).st_size
-            volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
-            try:
+            with _filling(volume) as stream:
+                volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
                 _Sparse(file.fileno(), size, say).send(stream)
-            except BaseException:  # else libvirt keeps the volume busy until we disconnect
-                with suppress(libvirt.libvirtError):
-                    stream.abort()
-                raise
-            stream.finish()
 
     def read(self, name: str, offset: int = 0, length: int = 0) -> bytes:
         """What stands in a volume from ``offset`` on; empty where there is none.
@@ -243,6 +254,20 @@ class Storage:
         self.write(name, content)
         for each in old:
             self.delete(each)
+
+
+@contextmanager
+def _filling(volume: libvirt.virStorageVol) -> Iterator[libvirt.virStream]:
+    """A stream into a new volume; one that can't be filled goes, and so does the space it took."""
+    stream = volume.connect().newStream(0)
+    try:
+        yield stream
+        stream.finish()
+    except BaseException:  # an interrupt too: else libvirt keeps the volume busy
+        for let_go in (stream.abort, lambda: volume.delete(0)):
+            with suppress(libvirt.libvirtError):
+                let_go()
+        raise
 
 
 def _records(names: frozenset[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import urllib.error
@@ -9,13 +10,15 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import VirtkitError, of_system
 from virtkit.voice import Voice
 
 #: Attempts after the first one, and seconds without a byte until one is given up.
 RETRIES = 4
 TIMEOUT = 30.0
 _CHUNK = 1024 * 1024
+#: What this machine says where it can't write; asking the server again is no use.
+_OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
 def fetch(url: str, target: Path, sha256: str, say: Voice) -> None:
@@ -25,25 +28,39 @@ def fetch(url: str, target: Path, sha256: str, say: Voice) -> None:
         VirtkitError: the server doesn't answer, or the content is not what ``sha256`` says
             (the file is removed then).
     """
+    begun = target.exists()
+    _whole(url, target, say)
+    found = say.patiently(lambda: digest(target))
+    if found != sha256 and begun:  # the part that was there may be of another file
+        target.unlink()
+        _whole(url, target, say)
+        found = say.patiently(lambda: digest(target))
+    if found != sha256:
+        length = target.stat().st_size
+        target.unlink()
+        raise VirtkitError(
+            f"the download of {url} is not what the spec says",
+            why=f"the sha256 of its {length} bytes is {found}, not {sha256}",
+            cure="run again in case it was cut off on its way; else correct `sha256:`, or find "
+            "out who changed the file; nothing was kept",
+        )
+
+
+def _whole(url: str, target: Path, say: Voice) -> None:
+    """Downloads what is missing of ``target``, in several attempts."""
     for attempt in range(RETRIES + 1):
         try:
             _continue(url, target, say)
-            break
+            return
         except urllib.error.HTTPError as error:
             if error.code < 500 or attempt == RETRIES:
                 raise _failed(url, f"the server answered {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in _OURS:
+                raise of_system(f"{url} can't be kept in {target.parent}", error) from error
             if attempt == RETRIES:
                 raise _failed(url, str(error)) from error
         say.rest(2**attempt / 4)
-    found = say.patiently(lambda: digest(target))
-    if found != sha256:
-        target.unlink()
-        raise VirtkitError(
-            f"the download of {url} is not what the spec says",
-            why=f"its sha256 is {found}, not {sha256}",
-            cure="correct `sha256:`, or find out who changed the file; nothing was kept",
-        )
 
 
 def digest_in(checksums: str, url: str) -> str:

@@ -21,13 +21,16 @@ from virtkit.images import build, download
 from virtkit.resources import ImageRef
 from virtkit.voice import Voice
 
+#: What qemu-img check exits with where an image only takes more room than it needs.
+_LEAKS = 3
+
 
 @dataclass(frozen=True)
 class LocalImage:
     """Files of an image on this machine. ``size`` is the virtual size in bytes.
 
     ``kernel`` and ``initrd`` are empty for an image that boots by itself; ``builder`` tells
-    the version of the code that built it.
+    the version of the code that built it, ``length`` is that of the root's file in bytes.
     """
 
     content: str
@@ -37,6 +40,7 @@ class LocalImage:
     kernel: str = ""
     initrd: str = ""
     builder: str = ""
+    length: int = 0
 
 
 def folder() -> Path:
@@ -49,9 +53,11 @@ def cached(identity: str) -> LocalImage | None:
     try:
         data = json.loads((folder() / identity / "image.json").read_text())
         image = LocalImage(**data)
+        files = [Path(each) for each in (image.root, image.kernel, image.initrd) if each]
+        whole = image.length in (0, files[0].stat().st_size)
     except (OSError, ValueError, TypeError):
         return None
-    return image if Path(image.root).exists() else None
+    return image if whole and all(each.exists() for each in files) else None
 
 
 def forget(identity: str) -> None:
@@ -108,7 +114,12 @@ def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
         part.mkdir(parents=True)
         wanted = entry.build
         recipe = build.Recipe(wanted.distribution, wanted.release, wanted.packages, wanted.size)
-        build.build(recipe, part, say=say)
+        try:
+            build.build(recipe, part, say=say)
+        except VirtkitError as error:
+            if "No space left" in error.why:
+                error.cure = f"free some space where {part} is (df -h), then run again"
+            raise
         files = {"root": "root.img", "kernel": "vmlinuz", "initrd": "initrd"}
     else:
         assert entry.url is not None
@@ -124,6 +135,7 @@ def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
         format=format,
         size=size,
         builder=builder,
+        length=(part / "root.img").stat().st_size,
         **{role: str(final / name) for role, name in files.items()},
     )
     (part / "image.json").write_text(json.dumps(asdict(image)))
@@ -166,7 +178,29 @@ def probe(path: Path) -> tuple[str, int]:
             f"image {path} is of format {format}",
             cure=f"convert it: qemu-img convert -O qcow2 {path} disk.qcow2",
         )
-    return str(format), int(info["virtual-size"])
+    if format == "raw" and path.suffix == ".qcow2":
+        raise RequestError(
+            f"image {path} is no qcow2, whatever its name says",
+            why="its first bytes are not a qcow2's: it is damaged, or a raw disk",
+            cure="get it again; a raw disk that is meant needs another name",
+        )
+    size = int(info["virtual-size"])
+    if not size:
+        raise RequestError(f"image {path} is a disk of 0 bytes", cure="get it again, or another")
+    if format == "qcow2":
+        _check_whole(path)
+    return str(format), size
+
+
+def _check_whole(path: Path) -> None:
+    """qemu-img looks at the tables only, so it takes no longer for a large image."""
+    line = ["qemu-img", "check", "-U", "-f", "qcow2", str(path)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, _LEAKS):
+        said = (done.stderr + done.stdout).strip().splitlines()
+        raise RequestError(
+            f"image {path} is damaged or cut off", why="\n".join(said[:2]), cure="get it again"
+        )
 
 
 def _info(path: Path) -> dict[str, Any]:

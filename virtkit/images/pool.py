@@ -19,7 +19,7 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Voice) -> ImageFiles:
     """Makes the image's volumes where the pool has not got them.
 
     The pool's record says ``made`` only after the last byte: what a broken upload left is
-    made again.
+    made again, and so is what somebody removed or cut off since.
     """
     folder = host.storage.describe().path
     files = ImageFiles.named(
@@ -29,18 +29,19 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Voice) -> ImageFiles:
         size=image.size,
         bootable=not image.kernel,
     )
+    length = Path(image.root).stat().st_size
     one = Lock(f"image-{image.content}", f"image {ref.name} in the pool")
     with one.held(waiting=say, rest=say.rest):
         known = host.storage.record().images.get(image.content)
-        if known is None or not known.made:
-            _note(host, ref, files, made=False)
+        if known is None or not known.made or host.storage.damage(known):
+            _note(host, ref, files, length, made=False)
             sources = {files.root: image.root, files.kernel: image.kernel}
             for key, source in (sources | {files.initrd: image.initrd}).items():
                 if key:
                     _upload(host, PurePosixPath(key).name, Path(source), say)
-            _note(host, ref, files, made=True)
+            _note(host, ref, files, length, made=True)
         elif ref.identity not in known.identities:  # the same content by another entry
-            _note(host, ref, files, made=True)
+            _note(host, ref, files, length, made=True)
     return files
 
 
@@ -56,13 +57,13 @@ def drop(host: Host, content: str) -> None:
         host.storage.write_record(PoolRecord(left, pool.kept))
 
 
-def _note(host: Host, ref: ImageRef, files: ImageFiles, *, made: bool) -> None:
+def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bool) -> None:
     """Writes an image into the pool's record, with the entries that it was had by."""
     with host.storage.lock.held():
         pool = host.storage.record()
         known = pool.images.get(files.content)
         identities = tuple({*(known.identities if known else ()), ref.identity})
-        image = StoredImage(ref.name, identities, files, made=made)
+        image = StoredImage(ref.name, identities, files, made=made, bytes=length)
         host.storage.write_record(PoolRecord({**pool.images, files.content: image}, pool.kept))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
 from virtkit.spec import shown
 from virtkit.voice import Voice
+
+#: Starts in one console log that look like a loop.
+LOOP = 5
 
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
 TIMEOUT = 300.0
@@ -35,21 +39,24 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
     timeout = record.asked["ready"].get("timeout") or TIMEOUT * driver.patience
     end = time.monotonic() + timeout
     while status := _look(host, record, base):
-        if host.domains.state(driver, record.domain) == "stopped":
-            raise _not_ready(host, record, base, "it stopped")
-        if time.monotonic() >= end:
+        state = host.domains.state(driver, record.domain)
+        if state == "stopped" or time.monotonic() >= end:
             raise _not_ready(host, record, base, f"after {timeout:.0f} s: {status}")
+        if state == "paused":
+            found = host.domains.condition(driver, record.domain)
+            if found.cure:  # it does not go on by itself
+                raise _not_ready(host, record, base, "")
+            status = f"it is paused: {found.why}"
         say(status)
         say.rest(0.25)
 
 
-def is_ready(host: Host, record: GuestRecord) -> bool:
-    """Whether a running guest answers now; a quick look for ``status``."""
+def is_ready(record: GuestRecord, found: Sequence[str]) -> bool:
+    """Whether a running guest with addresses ``found`` answers now; a quick look for ``status``."""
     ready = record.asked["ready"]
     kind = ready["kind"]
     if kind in ("none", "command"):
         return record.finished
-    found, _ = addresses(host, record)
     if kind == "address" or not found:
         return bool(found)
     port = int(ready.get("port") or 22)
@@ -96,15 +103,36 @@ def _port(address: str, port: int, timeout: float) -> str:
 
 
 def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> VirtkitError:
-    last = [line for line in log(host, record, base).splitlines() if line.strip()]
+    """What was looked at, what libvirt knows of the guest, and what it printed last."""
+    driver = DRIVERS[record.type]
+    state = host.domains.state(driver, record.domain)
+    found = host.domains.condition(driver, record.domain)
+    why = [status if state == "running" else f"it is {state}"]
+    if found.why:
+        why.append(found.why)
+    try:
+        text = log(host, record, base)
+    except VirtkitError as unread:  # the pool may be what is broken
+        text = unread.why
+    begun = boots(text)
+    if begun >= LOOP:
+        why.append(f"its console began {begun} times so far: it may reboot in a loop")
+    last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
+    tail = "\n".join(f"  | {line[:160]}" for line in last)
+    why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
     cure = (
         f"see `virtkit logs` and `virtkit console` for {record.guest}; a longer "
         "`ready: {timeout: …}` helps where it is only slow"
     )
-    tail = "\n".join(f"  | {line.rstrip()[:160]}" for line in last[-8:])
     return VirtkitError(
         f"guest {record.guest} is not ready",
-        why=status + (f"\nthe last lines of its console:\n{tail}" if tail else ""),
-        cure=OTHER_KEY_CURE if OTHER_KEY in status else cure,
+        why="\n".join(why),
+        cure=OTHER_KEY_CURE if OTHER_KEY in status else found.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
+
+
+def boots(console: str) -> int:
+    """How often a console said what it said first: once a start."""
+    lines = [line.strip() for line in console.splitlines() if line.strip()]
+    return lines.count(lines[0]) if lines else 0

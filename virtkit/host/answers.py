@@ -1,0 +1,91 @@
+"""Calls that a guest's hypervisor process has to answer: for one that is stopped, libvirt itself
+waits without end."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import libvirt
+
+from virtkit.errors import VirtkitError
+
+Answer = TypeVar("Answer")
+
+#: Seconds that a hypervisor process on a busy host may take for one answer.
+PATIENCE = 15.0
+#: Seconds after which a call that waits already is one that nobody answers.
+_OCCUPIED = 1.5
+
+
+class Silent(VirtkitError):
+    """A guest's hypervisor process does not answer."""
+
+
+def answered(
+    find: Callable[[], libvirt.virDomain],
+    call: Callable[[libvirt.virDomain], Answer],
+    where: str,
+    timeout: float = PATIENCE,
+) -> Answer:
+    """What ``call`` returns or raises, within ``timeout`` seconds.
+
+    A call without an answer goes on by itself; it ends when the process goes on or is killed.
+    Where one waits already, no other is put behind it: libvirt would keep it there for half a
+    minute after the process has gone.
+
+    Args:
+        find: gives the domain by the calling thread's own connection. A call that waits may
+            keep all others of its connection waiting.
+
+    Raises:
+        Silent: no answer came.
+    """
+    domain = find()
+    waiting = _waiting(domain)
+    if waiting >= _OCCUPIED:
+        raise _silent(domain.name(), where, waiting)
+    ended: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
+
+    def own() -> libvirt.virDomain:
+        try:
+            return find()
+        except (VirtkitError, libvirt.libvirtError):
+            return domain  # a driver without a daemon may keep its domains in one connection
+
+    def run() -> None:
+        try:
+            ended.put((call(own()), None))
+        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+            ended.put((None, error))
+
+    threading.Thread(target=run, name=domain.name(), daemon=True).start()
+    try:
+        answer, error = ended.get(timeout=timeout)
+    except queue.Empty:
+        raise _silent(domain.name(), where, timeout) from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]  # it is what call returned
+
+
+def _waiting(domain: libvirt.virDomain) -> float:
+    """Seconds that a call of anybody's has been waiting for the hypervisor process."""
+    try:
+        state, _, since = domain.controlInfo()
+    except libvirt.libvirtError:  # not running, or a driver that has no such process
+        return 0.0
+    return since / 1000 if state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else 0.0
+
+
+def _silent(name: str, where: str, seconds: float) -> Silent:
+    return Silent(
+        f"domain {name} does not answer",
+        why=f"its hypervisor process has said nothing for {seconds:.0f} s: it is stopped "
+        "(SIGSTOP), or its host is overloaded",
+        cure="look for the process on the host (ps, kill -CONT), or pull the plug: virtkit "
+        "stop --timeout 0, then up",
+        where=where,
+    )
