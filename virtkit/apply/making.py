@@ -232,7 +232,7 @@ class Making:
     def _in_use(self, volume: VolumeRecord) -> bool:
         """Whether the running guest has a volume that its definition no longer has."""
         live = self._host.domains.live(self._guest.driver, self._guest.domain)
-        return self.running and f'"{volume.key}"' in live.replace("'", '"')
+        return self.running and plan.uses(live, volume.key)
 
     def _grow(self, say: Say) -> None:
         """Gives disks their size, but for those that the running guest grows with (plug)."""

@@ -5,7 +5,7 @@ Pure. Records are compared with records; libvirt's XML only by what we rendered 
 
 from virtkit.drivers.effects import Effect
 from virtkit.plan.changes import Action, Cause, Change, Plan, Reason
-from virtkit.plan.documents import leaving, waiting
+from virtkit.plan.documents import leaving, uses, waiting
 from virtkit.plan.select import select, with_after
 from virtkit.plan.whole import diff, down, needs_consent
 
@@ -21,6 +21,7 @@ __all__ = [
     "leaving",
     "needs_consent",
     "select",
+    "uses",
     "waiting",
     "with_after",
 ]

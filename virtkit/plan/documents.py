@@ -173,6 +173,13 @@ def _parsed(xml: str) -> etree._Element | None:
     return render.parse(xml, "a domain") if xml else None
 
 
+def uses(live: str, key: str) -> bool:
+    """Whether a running guest has the volume of that key; its record, in the same XML, may too."""
+    root = _parsed(live)
+    sources = root.iterfind("./devices//source") if root is not None else ()
+    return any(each.get("file") == key for each in sources)
+
+
 def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     """Places of what a running guest has of ours and is no longer to have."""
     root = _parsed(live)

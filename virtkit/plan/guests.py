@@ -10,7 +10,7 @@ from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.observed import Observed, ObservedGuest
 from virtkit.plan.changes import Change, Reason
-from virtkit.plan.documents import Documents, Place
+from virtkit.plan.documents import Documents, Place, uses
 from virtkit.plan.wishes import wishes
 from virtkit.resources import Guest, Volume
 
@@ -137,7 +137,7 @@ class _Comparison:
     def _volumes(self, wished: Sequence[Reason]) -> Iterable[Reason]:
         """Disks that are too small, gone behind our back, or left until a restart."""
         for old in self._there.record.volumes:
-            if old.state == "doomed" and old.key not in self._there.live:
+            if old.state == "doomed" and not uses(self._there.live, old.key):
                 yield Reason(f"volume {old.name}", "left over", None, "unfinished", "none")
         anew = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
