@@ -53,7 +53,10 @@ class Making:
         }
         self.fresh = change.action in ("create", "replace")
         self.running = self._there is not None and self._there.state != "stopped" and not self.fresh
-        self.restarts = self.running and hands.options.restart and change.effect == "restart"
+        # a guest that did not let go of a device is restarted where somebody asks for that
+        stuck = self._old is not None and bool(self._old.leaving) and not self._old.finished
+        needed = change.effect == "restart" or stuck
+        self.restarts = self.running and hands.options.restart and needed
         self.record = self._old or record.of_guest(self._guest, hands.options.spec)
         self._wanted = self.record.rendered
         self._plugging = Plugging(self._host, self._guest)
