@@ -24,6 +24,7 @@ _FIELDS = (
     ("memory", "memory"),
     ("vcpu", "cpus"),
     ("cputune", "cpus"),
+    ("os/boot", "kernel"),
     ("os/kernel", "kernel"),
     ("os/initrd", "kernel"),
     ("os/cmdline", "kernel"),
