@@ -249,7 +249,7 @@ class Making:
                 self._host.storage.grow(volume.name, volume.size)
 
     def _check_kept(self, volumes: Mapping[str, Volume]) -> None:
-        kept = [each.name for each in self.record.volumes if each.keep]
+        kept = [e.name for e in self.record.volumes if e.keep and e.name in volumes]
         for name, size in self._host.storage.sizes(kept).items():
             if size > volumes[name].size:
                 raise VirtkitError(
