@@ -462,7 +462,7 @@ def test_odd_words_mean_the_same(lab: Edits) -> None:
     (lab.lab.folder / "own.xml.j2").write_text(
         """<domain type="qemu">
   <name>{{ guest.domain }}</name>
-  <uuid>{{ guest.uuid | upper }}</uuid>
+  <uuid>{{ guest.uuid }}</uuid>
   <memory unit="MB">33</memory>
   <currentMemory unit="KB">33000</currentMemory>
   <vcpu>1</vcpu>
@@ -490,15 +490,15 @@ def test_odd_words_mean_the_same(lab: Edits) -> None:
 </domain>
 """
     )
-    lab.guest("qemu", template="own.xml.j2", max=None)
+    lab.guest("odd", **{**SPEC["guests"]["qemu"], "max": {}}, template="own.xml.j2")
     lab.guest("seen", **SPEC["guests"]["qemu"], graphics="vnc", devices=["<sound model='ich9'/>"])
     lab.up("--restart")
     quiet(lab)
     lab.lab.virtkit("restart", "seen", "--no-wait")
-    asks("qemu", "destroy")
-    lab.lab.virtkit("start", "qemu", "--no-wait")
+    asks("odd", "destroy")
+    lab.lab.virtkit("start", "odd", "--no-wait")
     quiet(lab)
-    for guest in ("qemu", "seen"):
+    for guest in ("odd", "seen"):
         assert "passwd" not in asks(guest, "dumpxml")
 
 
