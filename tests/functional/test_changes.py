@@ -58,6 +58,5 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
     writes = pytest.raises(VirtkitError, match="upload volume virtkit-record-")
     with writes if kept else nullcontext():
         step.run(lambda _: None)
-    assert host.storage.delete("virtkit-record-000001.json") is bool(kept)
     volumes = host.observe().guests["lab-web"].record.volumes
     assert [each.name for each in volumes if each.keep] == kept

@@ -50,7 +50,10 @@ class Making:
         self._fields = {each.field.partition(".")[0] for each in change.reasons}
         self.fresh = change.action in ("create", "replace")
         self.running = self._there is not None and self._there.state != "stopped" and not self.fresh
-        self.restarts = self.running and hands.options.restart and change.effect == "restart"
+        # a guest that did not let go of a device is restarted where somebody asks for that
+        stuck = self._old is not None and bool(self._old.leaving) and not self._old.finished
+        needed = change.effect == "restart" or stuck
+        self.restarts = self.running and hands.options.restart and needed
         self.record = self._old or record.of_guest(self._guest, hands.options.spec)
         self._wanted = self.record.rendered
         self._plugging = Plugging(self._host, self._guest)
@@ -224,7 +227,7 @@ class Making:
     def _in_use(self, volume: VolumeRecord) -> bool:
         """Whether the running guest has a volume that its definition no longer has."""
         live = self._host.domains.live(self._guest.driver, self._guest.domain)
-        return self.running and f"/{volume.name}'" in live
+        return self.running and plan.uses(live, volume.name)
 
     def _grow(self, say: Say) -> None:
         """Gives disks their size, but for those that the running guest grows with (plug)."""
@@ -238,7 +241,7 @@ class Making:
                 self._host.storage.grow(volume.name, volume.size)
 
     def _check_kept(self, volumes: Mapping[str, Volume]) -> None:
-        kept = [each.name for each in self.record.volumes if each.keep]
+        kept = [e.name for e in self.record.volumes if e.keep and e.name in volumes]
         for name, size in self._host.storage.sizes(kept).items():
             if size > volumes[name].size:
                 raise VirtkitError(

@@ -106,6 +106,7 @@ class Domains:
             state = state_of(domain)
             if state == "stopped":
                 _create(domain)
+                _limit(domain, driver)
             elif state == "paused":
                 self._answered(driver, name, libvirt.virDomain.resume)
 
@@ -131,6 +132,7 @@ class Domains:
             else:
                 domain.destroy()
                 _create(domain)
+                _limit(domain, driver)
 
     def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
         """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing.
@@ -274,6 +276,16 @@ def _create(domain: libvirt.virDomain) -> None:
             if not lost or attempt == _LOOP_ATTEMPTS - 1:
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
+
+
+def _limit(domain: libvirt.virDomain, driver: Driver) -> None:
+    """Gives a container the memory that it has; libvirt starts it with all that it may have."""
+    if driver.root != "layer":
+        return
+    root = render.parse(domain.XMLDesc(0), "a domain")
+    now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
+    if now < most:
+        domain.setMemoryFlags(now, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def _macs(domain: libvirt.virDomain) -> set[str]:

@@ -5,7 +5,7 @@ Pure. Records are compared with records; libvirt's XML only by what we rendered 
 
 from virtkit.drivers.effects import Effect
 from virtkit.plan.changes import Action, Change, Plan, Reason
-from virtkit.plan.documents import leaving, run_of, waiting
+from virtkit.plan.documents import leaving, run_of, uses, waiting
 from virtkit.plan.select import select, with_after
 from virtkit.plan.whole import diff, down, needs_consent
 from virtkit.record import Cause
@@ -23,6 +23,7 @@ __all__ = [
     "needs_consent",
     "run_of",
     "select",
+    "uses",
     "waiting",
     "with_after",
 ]

@@ -24,6 +24,7 @@ _FIELDS = (
     ("memory", "memory"),
     ("vcpu", "cpus"),
     ("cputune", "cpus"),
+    ("os/boot", "kernel"),
     ("os/kernel", "kernel"),
     ("os/initrd", "kernel"),
     ("os/cmdline", "kernel"),
@@ -173,6 +174,14 @@ class Documents:
 
 def _parsed(xml: str) -> etree._Element | None:
     return render.parse(xml, "a domain") if xml else None
+
+
+def uses(live: str, name: str) -> bool:
+    """Whether a running guest has the volume of that name; its record, in the same XML, may too."""
+    root = _parsed(live)
+    sources = root.iterfind("./devices//source") if root is not None else ()
+    paths = [each.get(key, "") for each in sources for key in ("file", "dir")]
+    return any(path.rpartition("/")[2] == name for path in paths)
 
 
 def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:

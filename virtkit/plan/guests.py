@@ -11,7 +11,7 @@ from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.observed import Observed, ObservedGuest
 from virtkit.plan.changes import Change, Reason
-from virtkit.plan.documents import Documents, Place, waiting_in
+from virtkit.plan.documents import Documents, Place, uses, waiting_in
 from virtkit.plan.wishes import wishes
 from virtkit.record import Cause
 from virtkit.resources import Guest, Volume
@@ -162,9 +162,8 @@ class _Comparison:
 
     def _volumes(self, wished: Sequence[Reason]) -> Iterable[Reason]:
         """Disks that are too small, gone behind our back, or left until a restart."""
-        live = self._there.live.replace('"', "'")
         for old in self._there.record.volumes:
-            if old.state == "doomed" and f"/{old.name}'" not in live:
+            if old.state == "doomed" and not uses(self._there.live, old.name):
                 yield Reason(f"volume {old.name}", "left over", None, "unfinished", "none")
         anew = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
