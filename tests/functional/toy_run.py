@@ -78,7 +78,7 @@ def main() -> None:
     done = of_web().with_state("made")
     there = HOST.storage.names()
     for volume in guest.volumes:
-        if volume.content == "blank" and volume.name not in there:
+        if volume.content != "log" and volume.name not in there:
             HOST.storage.create(render.guest_volume(volume))
     HOST.domains.write_record(done)
     answer["completed"] = carry_out(planned(spec, facts))
