@@ -403,7 +403,7 @@ def test_restart_asks_too_and_up_starts_what_fell(lab: Lab, guest: str) -> None:
     (change,) = lab.json("plan", guest)["changes"]
     assert (change["object"], change["action"]) == (f"guest/{guest}", "start")
     assert change["reasons"] == [
-        {"field": "state", "from": "stopped", "to": "running", "cause": "drift"}
+        {"field": "state", "from": "stopped", "to": "running", "cause": "drift", "effect": "live"}
     ]
     lab.virtkit("up", guest, "--no-wait")
     assert lab.status(guest)["state"] == "running"
