@@ -172,11 +172,7 @@ def diff(
     return Plan(
         environment=desired.environment,
         changes=(*_images(guests), *networks, *guests),
-        notes=tuple(
-            f"{each.object}: {each.desired.why}"
-            for each in guests
-            if each.action == "create" and isinstance(each.desired, Guest) and each.desired.why
-        ),
+        notes=tuple(_notes(guests)),
         desired=desired,
     )
 
@@ -213,6 +209,17 @@ def down(
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
 
 
+def _notes(guests: Iterable[Change]) -> Iterable[str]:
+    for each in guests:
+        if not isinstance(each.desired, Guest):
+            continue
+        if each.action == "create" and each.desired.why:
+            yield f"{each.object}: {each.desired.why}"
+        confinement = each.desired.confinement
+        if each.action in ("create", "replace") and confinement.why:
+            yield f"{each.object}: {confinement.mode}, not unprivileged: {confinement.why}"
+
+
 # --- guests -------------------------------------------------------------------------------
 
 
@@ -234,6 +241,7 @@ def _guest(guest: Guest, there: ObservedGuest | None, spec: str) -> Iterable[Cha
         if not any(each.state == "made" for each in there.record.volumes):
             lost = ""  # an interrupted run left nothing that could hold data
         reasons += _moved(there, spec)
+        change = replace(change, desired=guest.made_anew())
         yield replace(change, action="replace", effect="recreate", reasons=reasons, lost=lost)
         return
     if not there.record.finished:

@@ -52,6 +52,8 @@ class GuestRecord:
     host_key: str = ""
     fqdn: str = ""
     finished: bool = False
+    confinement: str = ""
+    ids: int = 0
 
     @property
     def domain(self) -> str:
@@ -130,6 +132,8 @@ def of_guest(guest: Guest, spec_path: str) -> GuestRecord:
         networks=tuple(each.source for each in guest.interfaces),
         volumes=tuple(of_volume(each) for each in guest.volumes),
         fqdn=guest.fqdn,
+        confinement=guest.confinement.mode,
+        ids=guest.confinement.ids,
     )
 
 

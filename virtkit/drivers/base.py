@@ -48,8 +48,9 @@ class Driver:
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         lacks: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
-        confined: what keeps its guests off the host, as XPaths in the domain XML: a template of
-            the user's must have them all, unless the guest is ``privileged``.
+        confined: by the word of each way in which its guests are kept off the host, best first,
+            XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
+            the first of the guest's ids. Empty where there is one way only, the hypervisor's.
         needs_built_image: only images with ``build:`` can be its root.
         disk_bus: prefix and bus of its disks, empty where it has none.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
@@ -75,7 +76,7 @@ class Driver:
     freezer: bool = False
     undefine: tuple[str, ...] = ()
     lacks: Mapping[str, str] = field(default_factory=dict)
-    confined: tuple[str, ...] = ()
+    confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     disk_prefix: str = "vd"
     cpu_mode: str = ""
