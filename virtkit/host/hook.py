@@ -157,7 +157,9 @@ def _mounts(root, folder, files):
 
 
 def prepare(container):
-    """Mounts what the container needs. What a crash left is removed first."""
+    """Mounts what the container needs. What a crash left is removed first: of two that have the
+    same file systems, neither would keep them whole."""
+    remove_cgroup(container)
     clean(container)
     if not container.mounts:
         return
@@ -338,12 +340,21 @@ def _take_back(pid, ids):
 
 
 def remove_cgroup(container):
-    """Removes the cgroup, which is empty by now."""
+    """Removes the container's cgroup, with what libvirt, killed, may have left running in it."""
     with _hierarchy() as root:
         folder = f"{root}{_cgroup('self', '').rstrip('/')}/virtkit-lxc-{container.uuid}"
-        for path, _, _ in os.walk(folder, topdown=False):
-            with suppress(OSError):
-                os.rmdir(path)
+        if not os.path.isdir(folder):
+            return
+        with open(f"{folder}/cgroup.kill", "w") as file:
+            file.write("1")
+        for _ in range(100):
+            for path, _, _ in os.walk(folder, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(path)
+            if not os.path.isdir(folder):
+                return
+            time.sleep(0.05)
+        raise OSError(errno.EBUSY, "processes of an earlier run don't end")
 
 
 # --- libvirt's calls --------------------------------------------------------------------------
