@@ -13,7 +13,7 @@ from typing import Any
 
 from virtkit import record
 from virtkit.api.planning import decided
-from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool
+from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool, Unprepared
 from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.record import KeptDisk, PoolRecord, StoredImage
 from virtkit.resolve import resolve
@@ -50,6 +50,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         cpus=4,
         kvm=KvmVerdict(**kvm) if kvm else None,
         subnets=frozenset(data.get("subnets", ())),
+        unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
     )
 
 
@@ -139,6 +140,8 @@ def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     new = replace(record.of_guest(guest, own.pop("spec", spec)), host_key=KEYS.host_public)
     new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
     new = replace(new, addresses=tuple(own.pop("addresses", new.addresses)))
+    for key in ("confinement", "ids"):
+        new = replace(new, **{key: own.pop(key, getattr(new, key))})
     return ObservedGuest(
         record=new,
         domain=guest.domain,

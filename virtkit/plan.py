@@ -217,7 +217,10 @@ def _notes(guests: Iterable[Change]) -> Iterable[str]:
             yield f"{each.object}: {each.desired.why}"
         confinement = each.desired.confinement
         if each.action in ("create", "replace") and confinement.why:
-            yield f"{each.object}: {confinement.mode}, not unprivileged: {confinement.why}"
+            yield (
+                f"{each.object}: {confinement.mode}, not unprivileged: {confinement.why} "
+                "(`virtkit doctor` says how to mend it)"
+            )
 
 
 # --- guests -------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def _confinement(
     if guest.privileged:
         return Confinement("privileged")
     if facts.unprepared:
-        return Confinement("hardened", why=f"{facts.unprepared.why}; {facts.unprepared.cure}")
+        return Confinement("hardened", why=facts.unprepared.why)
     kept = _kept(guest, driver, decided)
     if kept is not None and kept.ids:
         return kept

@@ -214,7 +214,7 @@ class Confinement:
         mode: a word of its driver's ``confined``; empty where there is one way only.
         ids: the first of the host's ids that it has, ``addresses.IDS`` of them; 0 where its ids
             are the host's.
-        why: why it is not better confined, and what mends that.
+        why: why it is not better confined.
     """
 
     mode: str = ""

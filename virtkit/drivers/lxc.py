@@ -55,8 +55,8 @@ LXC = Driver(
     ),
     caveats=(
         (
-            "a container shares the host's kernel, and where the plan calls it hardened its root is "
-            "the host's, with few capabilities: that is no boundary against a hostile guest"
+            "a container shares the host's kernel; where the plan calls it hardened, its root is "
+            "the host's, with few capabilities: no boundary against a hostile guest"
         ),
     ),
     check=connected("lxc", "libvirt-daemon-driver-lxc"),

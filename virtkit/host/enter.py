@@ -111,6 +111,8 @@ def main(uri: str, name: str, command: list[str]) -> int:
         domain = libvirt.open(uri).lookupByName(name)
         descriptors = libvirt_lxc.lxcOpenNamespace(domain, 0)
         init = init_of(domain)
+        # which libvirt doesn't open: it is the image's init that makes it
+        descriptors.append(os.open(f"/proc/{init}/ns/cgroup", os.O_RDONLY))
         bounding = _bounding_set(init)
         _join_cgroups(init)
         own_user = _enter(descriptors)

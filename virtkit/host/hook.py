@@ -1,19 +1,24 @@
 #!/bin/sh
-''':'
-# libvirt's hook for virtkit's containers: installed as /etc/libvirt/hooks/lxc.d/virtkit and, to tell that libvirtd knows
-# it, as daemon.d/virtkit beside it. A shell first: libvirtd's AppArmor profile lets hooks mount nothing, and programs
-# of /usr/bin run outside of it.
+""":"
+# libvirt's hook for virtkit's containers: installed as /etc/libvirt/hooks/lxc.d/virtkit and, to
+# tell that libvirtd knows it, as daemon.d/virtkit beside it. A shell comes first because libvirtd's
+# AppArmor profile lets its hooks mount nothing, and lets programs of /usr/bin out of it.
 exec /usr/bin/python3 -I "$0" "$@"
-'''
-# A container in a user namespace can mount no image itself, so its volumes are mounted here, on the host, with their ids
-# mapped to the container's own, before it starts, and unmounted after it stopped. And its cgroup is made here.
+"""
+
+# A container in a user namespace can mount no image itself. So its volumes are mounted here, on the
+# host, with their ids mapped to the container's own, before it starts, and unmounted after it
+# stopped; and its cgroup is made here.
 #
-# libvirt gives the domain's name, the operation, and the domain's XML on standard input. Only domains with virtkit's
-# record are touched; of these, only the volumes that the record lists are mounted, and only where the XML asks for it by
-# a source folder that is named after the volume. Must never call libvirt (it waits for us), nor import virtkit: it runs
-# as root, and a virtkit may lie where others can write.
+# libvirt gives the domain's name, the operation, and the domain's XML on standard input. Only
+# domains with virtkit's record are touched; of these, only volumes that the record lists are
+# mounted, and only where the XML has a source folder that is named after the volume. It must never
+# call libvirt (which waits for us) or import virtkit (which may lie where others can write; this is
+# root's).
 #
 # Source: mount_setattr(2), move_mount(2), loop(4), https://libvirt.org/hooks.html.
+
+from __future__ import annotations
 
 import ctypes
 import errno
@@ -25,6 +30,7 @@ import stat
 import struct
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from xml.etree import ElementTree
 
@@ -63,7 +69,7 @@ class Refused(Exception):
 class Mount:
     """One volume of a container: the file, the folder that it goes to, and how."""
 
-    def __init__(self, file, target, readonly):
+    def __init__(self, file: str, target: str, readonly: bool) -> None:
         self.file = file
         self.target = target
         self.readonly = readonly
@@ -72,18 +78,18 @@ class Mount:
 class Container:
     """What the hook has to know of a domain."""
 
-    def __init__(self, uuid, controller, ids, mounts):
+    def __init__(self, uuid: str, controller: int, ids: int, mounts: list[Mount]) -> None:
         self.uuid = uuid
         self.controller = controller
         self.ids = ids
         self.mounts = mounts
 
     @property
-    def folder(self):
+    def folder(self) -> str:
         return f"{FOLDER}/{self.uuid}"
 
 
-def read(text):
+def read(text: str) -> Container | None:
     """The container that a domain's XML describes; None where it is none of ours.
 
     Raises:
@@ -102,7 +108,7 @@ def read(text):
     )
 
 
-def _listed(text, domain):
+def _listed(text: str, domain: str) -> dict[str, str]:
     """The files that a record lists, by their name."""
     try:
         data = json.loads(text)
@@ -126,7 +132,7 @@ def _listed(text, domain):
     return files
 
 
-def _ids(idmap):
+def _ids(idmap: ElementTree.Element) -> int:
     """The first of the host's ids that the container has."""
     found = {
         tuple(int(each.get(key) or 0) for key in ("start", "target", "count"))
@@ -141,7 +147,7 @@ def _ids(idmap):
     return first
 
 
-def _mounts(root, folder, files):
+def _mounts(root: ElementTree.Element, folder: str, files: Mapping[str, str]) -> Iterator[Mount]:
     for each in root.iterfind("./devices/filesystem[@type='mount']"):
         source = each.find("source")
         path = (source.get("dir") or "") if source is not None else ""
@@ -156,7 +162,7 @@ def _mounts(root, folder, files):
 # --- before the start, and after the end ------------------------------------------------------
 
 
-def prepare(container):
+def prepare(container: Container) -> None:
     """Mounts what the container needs. What a crash left is removed first: of two that have the
     same file systems, neither would keep them whole."""
     remove_cgroup(container)
@@ -173,7 +179,7 @@ def prepare(container):
             _mount(each, namespace)
 
 
-def clean(container):
+def clean(container: Container) -> None:
     """Unmounts and removes what stands in the container's folder; there may be nothing."""
     with suppress(FileNotFoundError):
         for name in os.listdir(container.folder):
@@ -185,7 +191,7 @@ def clean(container):
 
 
 @contextmanager
-def user_namespace(first):
+def user_namespace(first: int) -> Iterator[int]:
     """A descriptor of a user namespace whose ids are the host's from ``first`` on."""
     here, there = os.pipe(), os.pipe()
     child = os.fork()
@@ -214,11 +220,11 @@ def user_namespace(first):
         os.close(descriptor)
 
 
-def _mount(mount, namespace):
+def _mount(mount: Mount, namespace: int) -> None:
     """Mounts a volume's file system, its ids mapped, out of anybody's reach until it is."""
     with ExitStack() as stack:
 
-        def held(descriptor):
+        def held(descriptor: int) -> int:
             stack.callback(os.close, descriptor)
             return descriptor
 
@@ -238,7 +244,7 @@ def _mount(mount, namespace):
         _call("move_mount", tree, b"", -1, target, _MOVE_MOUNT_F_EMPTY_PATH)
 
 
-def _loop_device(path, readonly):
+def _loop_device(path: str, readonly: bool) -> int:
     """A descriptor of a loop device over a plain file; the device goes with its last user."""
     access = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
     with ExitStack() as stack:
@@ -264,9 +270,9 @@ def _loop_device(path, readonly):
         raise OSError(errno.EBUSY, "no free loop device")
 
 
-def _call(name, *arguments):
+def _call(name: str, *arguments: int | bytes | None) -> int:
     values = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
-    result = _LIBC.syscall(ctypes.c_long(_SYSCALLS[name]), *values)
+    result = int(_LIBC.syscall(ctypes.c_long(_SYSCALLS[name]), *values))
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
@@ -276,7 +282,7 @@ def _call(name, *arguments):
 # --- cgroups ----------------------------------------------------------------------------------
 
 
-def delegate(container):
+def delegate(container: Container) -> None:
     """Gives the container's init a version 2 cgroup of its own; it waits for that.
 
     In it systemd is its own master, and finds no controller through which to change libvirt's
@@ -293,7 +299,7 @@ def delegate(container):
             file.write(str(init))
 
 
-def _init_of(controller):
+def _init_of(controller: int) -> int:
     """The child of libvirt's controller, whose pid is the domain's id."""
     for _ in range(100):
         with open(f"/proc/{controller}/task/{controller}/children") as file:
@@ -304,7 +310,7 @@ def _init_of(controller):
     raise OSError(errno.ESRCH, "the container has no init")
 
 
-def _cgroup(pid, controllers):
+def _cgroup(pid: int | str, controllers: str) -> str:
     """The path of a process's cgroup in one hierarchy; version 2 has no name."""
     with open(f"/proc/{pid}/cgroup") as file:
         for line in file:
@@ -315,7 +321,7 @@ def _cgroup(pid, controllers):
 
 
 @contextmanager
-def _hierarchy():
+def _hierarchy() -> Iterator[str]:
     """A path to the version 2 hierarchy, which need not be mounted anywhere."""
     context = _call("fsopen", b"cgroup2", 1)
     try:
@@ -329,7 +335,7 @@ def _hierarchy():
         os.close(tree)
 
 
-def _take_back(pid, ids):
+def _take_back(pid: int, ids: int) -> None:
     """libvirt gives the container systemd's version 1 cgroup: without systemd-machined, that is
     the hierarchy's root, which all containers share."""
     folder = f"/sys/fs/cgroup/systemd{_cgroup(pid, 'name=systemd')}"
@@ -339,7 +345,7 @@ def _take_back(pid, ids):
                 os.chown(path, 0, 0, follow_symlinks=False)
 
 
-def remove_cgroup(container):
+def remove_cgroup(container: Container) -> None:
     """Removes the container's cgroup, with what libvirt, killed, may have left running in it."""
     with _hierarchy() as root:
         folder = f"{root}{_cgroup('self', '').rstrip('/')}/virtkit-lxc-{container.uuid}"
@@ -360,7 +366,7 @@ def remove_cgroup(container):
 # --- libvirt's calls --------------------------------------------------------------------------
 
 
-def ready():
+def ready() -> None:
     """libvirtd starts, and looked for hooks just now."""
     os.makedirs(os.path.dirname(READY), exist_ok=True)
     with open(f"{READY}.new", "w") as file:
@@ -368,7 +374,7 @@ def ready():
     os.replace(f"{READY}.new", READY)
 
 
-def main(name, operation, text):
+def main(name: str, operation: str, text: str) -> int:
     """Does what libvirt's ``operation`` needs; 1 keeps the container from starting."""
     os.umask(0o022)
     try:

@@ -19,7 +19,7 @@ INSTALLED = tuple(Path("/etc/libvirt/hooks", each, "virtkit") for each in ("lxc.
 #: With it overlays lie on file systems whose ids are mapped.
 KERNEL = (5, 19)
 
-_RESTART = "systemctl restart libvirtd (guests go on running)"
+_RESTART = "systemctl restart libvirtd"
 
 
 def unprepared() -> Unprepared | None:
@@ -62,6 +62,6 @@ def subordinate_ids() -> Iterable[range]:
     """The ids that users of this machine have for namespaces of their own."""
     for path in (Path("/etc/subuid"), Path("/etc/subgid")):
         for line in path.read_text().splitlines() if path.is_file() else ():
-            _, first, count = (line.split(":") + ["", ""])[:3]
+            _, first, count = [*line.split(":"), "", ""][:3]
             if first.isdigit() and count.isdigit():
                 yield range(int(first), int(first) + int(count))
