@@ -273,16 +273,14 @@ def of(guest: str) -> str:
 
 
 def restart_libvirtd(number: signal.Signals, *too: int) -> None:
-    pid = int(Path("/run/libvirt/libvirtd.pid").read_text())
-    for each in (pid, *too):
+    for each in (int(Path("/run/libvirt/libvirtd.pid").read_text()), *too):
         os.kill(each, number)
-    assert until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in status(pid)["State"], 20)
-    run("libvirtd", "-d", "-p", "/run/libvirt/libvirtd.pid")
-    assert until(lambda: answers(), 20)
+    # as long as the old one's threads end, its pid file is locked
+    assert until(lambda: works("libvirtd", "-d", "-p", "/run/libvirt/libvirtd.pid"), 30)
+    assert until(lambda: works("virsh", "-q", "-c", URI, "uri"), 30)
 
 
-def answers() -> bool:
-    line = ["virsh", "-q", "-c", URI, "uri"]
+def works(*line: str) -> bool:
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
 
 

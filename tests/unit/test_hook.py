@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import world
@@ -23,12 +24,16 @@ XML = render.guest(GUEST, record.guest_element(RECORD))
 FOLDER = f"{hook.FOLDER}/{GUEST.uuid}"
 
 
+def read(text: str) -> hook.Container | None:
+    return hook.read(ElementTree.fromstring(text))
+
+
 def test_it_reads_what_virtkit_writes() -> None:
-    found = hook.read(XML.replace('<domain type="lxc"', '<domain type="lxc" id="17"'))
+    found = read(XML.replace('<domain type="lxc"', '<domain type="lxc" id="17"'))
     assert found is not None
     assert (found.uuid, found.controller) == (GUEST.uuid, 17)
     assert (found.ids, found.folder) == (GUEST.confinement.ids, FOLDER)
-    assert [(each.file, each.target, each.readonly) for each in found.mounts] == [
+    assert [(each.file, each.target, each.readonly) for each in hook.mounts(found)] == [
         (GUEST.files.root, f"{FOLDER}/{Path(GUEST.files.root).name}", True),
         ("/pool/lab-db-root", f"{FOLDER}/lab-db-root", False),
         ("/pool/lab-db-seed", f"{FOLDER}/lab-db-seed", True),
@@ -55,16 +60,16 @@ def test_strangers_are_left_alone(
     more: str, operation: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     xml = STRANGER.format(uuid=GUEST.uuid, more=more, source=f"{FOLDER}/lab-db-root")
-    assert hook.read(xml) is None
+    assert read(xml) is None
     assert hook.main("db", operation, xml) == 0
     assert capsys.readouterr().err == ""
     assert not Path(FOLDER).exists()
 
 
 def test_virtual_machines_and_hardened_containers_are_left_alone() -> None:
-    assert hook.read(XML.replace('type="lxc"', 'type="qemu"', 1)) is None
+    assert read(XML.replace('type="lxc"', 'type="qemu"', 1)) is None
     begin, end = XML.index("<idmap>"), XML.index("</idmap>") + len("</idmap>")
-    assert hook.read(XML[:begin] + XML[end:]) is None
+    assert read(XML[:begin] + XML[end:]) is None
 
 
 FIRST = str(GUEST.confinement.ids)
@@ -116,9 +121,9 @@ def test_what_virtkit_never_writes_is_refused(
 
 def test_folders_of_the_host_that_a_spec_allowed_are_libvirts_matter() -> None:
     more = '<filesystem type="mount"><source dir="/srv"/><target dir="/srv"/></filesystem>'
-    found = hook.read(XML.replace("</devices>", f"{more}</devices>"))
+    found = read(XML.replace("</devices>", f"{more}</devices>"))
     assert found is not None
-    assert len(found.mounts) == 4
+    assert len(list(hook.mounts(found))) == 4
 
 
 @pytest.mark.parametrize("text", ["", "no XML", "<domain type='lxc'>"])

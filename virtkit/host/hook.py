@@ -30,7 +30,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from xml.etree import ElementTree
 
@@ -76,36 +76,61 @@ class Mount:
 
 
 class Container:
-    """What the hook has to know of a domain."""
+    """What the hook has to know of a domain. ``volumes`` are not looked at yet."""
 
-    def __init__(self, uuid: str, controller: int, ids: int, mounts: list[Mount]) -> None:
-        self.uuid = uuid
-        self.controller = controller
+    def __init__(
+        self, root: ElementTree.Element, record: str, ids: int, volumes: list[tuple[str, bool]]
+    ) -> None:
+        self.uuid = uuid_of(root)
+        self.folder = f"{FOLDER}/{self.uuid}"
+        self.controller = int(root.get("id") or 0)
+        self.name = root.findtext("./name") or ""
         self.ids = ids
-        self.mounts = mounts
-
-    @property
-    def folder(self) -> str:
-        return f"{FOLDER}/{self.uuid}"
+        self.record = record
+        self.volumes = volumes
 
 
-def read(text: str) -> Container | None:
+def uuid_of(root: ElementTree.Element) -> str:
+    """A domain's UUID, which is safe in a path."""
+    uuid = root.findtext("./uuid") or ""
+    if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", uuid):
+        raise Refused(f"{uuid!r} is no UUID")
+    return uuid
+
+
+def read(root: ElementTree.Element) -> Container | None:
     """The container that a domain's XML describes; None where it is none of ours.
 
     Raises:
         Refused: it is, and asks for what virtkit never would.
     """
-    root = ElementTree.fromstring(text)
-    element, idmap = root.find(RECORD), root.find("./idmap")
-    if root.get("type") != "lxc" or element is None or idmap is None:
+    record, idmap, volumes = root.find(RECORD), root.find("./idmap"), list(_volumes(root))
+    if root.get("type") != "lxc" or record is None or idmap is None or not volumes:
         return None
-    uuid = root.findtext("./uuid") or ""
-    if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", uuid):
-        raise Refused(f"{uuid!r} is no UUID")
-    files = _listed(element.text or "", root.findtext("./name") or "")
-    return Container(
-        uuid, int(root.get("id") or 0), _ids(idmap), list(_mounts(root, f"{FOLDER}/{uuid}", files))
-    )
+    return Container(root, record.text or "", _ids(idmap), volumes)
+
+
+def _volumes(root: ElementTree.Element) -> Iterator[tuple[str, bool]]:
+    """The folders in ours that a domain has file systems from, and which of them are read-only."""
+    for each in root.iterfind("./devices/filesystem[@type='mount']"):
+        source = each.find("source")
+        path = (source.get("dir") or "") if source is not None else ""
+        if path.startswith(f"{FOLDER}/"):  # else a folder of the host that the spec allowed
+            yield path, each.find("readonly") is not None
+
+
+def mounts(container: Container) -> Iterator[Mount]:
+    """What the container needs mounted.
+
+    Raises:
+        Refused: its record does not list it.
+    """
+    files = _listed(container.record, container.name)
+    for path, readonly in container.volumes:
+        above, name = os.path.split(path)
+        if above != container.folder or name not in files:
+            raise Refused(f"no volume in its record belongs to {path}")
+        yield Mount(files[name], path, readonly)
 
 
 def _listed(text: str, domain: str) -> dict[str, str]:
@@ -147,47 +172,34 @@ def _ids(idmap: ElementTree.Element) -> int:
     return first
 
 
-def _mounts(root: ElementTree.Element, folder: str, files: Mapping[str, str]) -> Iterator[Mount]:
-    for each in root.iterfind("./devices/filesystem[@type='mount']"):
-        source = each.find("source")
-        path = (source.get("dir") or "") if source is not None else ""
-        if not path.startswith(f"{FOLDER}/"):
-            continue  # a folder of the host that the spec allowed
-        above, name = os.path.split(path)
-        if above != folder or name not in files:
-            raise Refused(f"no volume in its record belongs to {path}")
-        yield Mount(files[name], path, each.find("readonly") is not None)
-
-
 # --- before the start, and after the end ------------------------------------------------------
 
 
 def prepare(container: Container) -> None:
     """Mounts what the container needs. What a crash left is removed first: of two that have the
     same file systems, neither would keep them whole."""
-    remove_cgroup(container)
-    clean(container)
-    if not container.mounts:
-        return
+    wanted = list(mounts(container))
+    remove_cgroup(container.uuid)
+    clean(container.folder)
     os.makedirs(FOLDER, mode=0o711, exist_ok=True)
     os.mkdir(container.folder, 0o700)
     # nobody but the container's own root passes through: its set-uid programs are nobody else's
     os.chown(container.folder, container.ids, container.ids)
     with user_namespace(container.ids) as namespace:
-        for each in container.mounts:
+        for each in wanted:
             os.mkdir(each.target, 0o700)
             _mount(each, namespace)
 
 
-def clean(container: Container) -> None:
-    """Unmounts and removes what stands in the container's folder; there may be nothing."""
+def clean(folder: str) -> None:
+    """Unmounts and removes what stands in a container's folder; there may be nothing."""
     with suppress(FileNotFoundError):
-        for name in os.listdir(container.folder):
-            path = f"{container.folder}/{name}".encode()
+        for name in os.listdir(folder):
+            path = f"{folder}/{name}".encode()
             while _LIBC.umount2(path, _UMOUNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
                 pass  # one over the other, where a run before was cut off
             os.rmdir(path)
-        os.rmdir(container.folder)
+        os.rmdir(folder)
 
 
 @contextmanager
@@ -345,10 +357,10 @@ def _take_back(pid: int, ids: int) -> None:
                 os.chown(path, 0, 0, follow_symlinks=False)
 
 
-def remove_cgroup(container: Container) -> None:
+def remove_cgroup(uuid: str) -> None:
     """Removes the container's cgroup, with what libvirt, killed, may have left running in it."""
     with _hierarchy() as root:
-        folder = f"{root}{_cgroup('self', '').rstrip('/')}/virtkit-lxc-{container.uuid}"
+        folder = f"{root}{_cgroup('self', '').rstrip('/')}/virtkit-lxc-{uuid}"
         if not os.path.isdir(folder):
             return
         with open(f"{folder}/cgroup.kill", "w") as file:
@@ -382,20 +394,25 @@ def main(name: str, operation: str, text: str) -> int:
             if operation == "start":
                 ready()
             return 0
-        container = read(text) if operation in ("prepare", "started", "release") else None
-        if container is None or not container.mounts:
+        if operation not in ("prepare", "started", "release"):
             return 0
-        if operation == "prepare":
-            try:
-                prepare(container)
-            except BaseException:
-                clean(container)
-                raise
-        elif operation == "started":
+        root = ElementTree.fromstring(text)
+        if operation == "release":
+            # whatever became of its record: these are ours, and have its UUID
+            clean(f"{FOLDER}/{uuid_of(root)}")
+            remove_cgroup(uuid_of(root))
+            return 0
+        container = read(root)
+        if container is None:
+            return 0
+        if operation == "started":
             delegate(container)
-        else:
-            clean(container)
-            remove_cgroup(container)
+            return 0
+        try:
+            prepare(container)
+        except BaseException:
+            clean(container.folder)
+            raise
     except (Refused, OSError, ElementTree.ParseError, ValueError) as error:
         sys.stderr.write(f"virtkit: {name}, {operation}: {error}\n")
         return 1

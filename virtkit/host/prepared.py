@@ -31,7 +31,7 @@ def unprepared() -> Unprepared | None:
             f"the kernel {release} can't map the ids of file systems",
             f"use a kernel from {'.'.join(map(str, KERNEL))} on",
         )
-    if not all(each.exists() for each in INSTALLED):
+    if any(_gone(each) for each in INSTALLED):
         return Unprepared("libvirt's hook for virtkit is not installed", install_command())
     if ready() != str(hook.INTERFACE):
         if not outdated():
@@ -49,7 +49,21 @@ def ready() -> str:
 def outdated() -> bool:
     """Whether the installed hook is not the one that this virtkit ships."""
     own = SHIPPED.read_bytes()
-    return any(not each.exists() or each.read_bytes() != own for each in INSTALLED)
+    try:
+        return any(_gone(each) or each.read_bytes() != own for each in INSTALLED)
+    except PermissionError:
+        return False
+
+
+def _gone(path: Path) -> bool:
+    """False, too, where only root may look into libvirt's folder."""
+    try:
+        path.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def install_command() -> str:
