@@ -312,15 +312,19 @@ def test_it_runs_on_while_libvirt_restarts(lab: Lab, number: signal.Signals) -> 
     assert lab.sh("a", "ls /run/this-boot 2>&1 || cat /root/file").split()[-1] == "kept"
 
 
-def test_what_a_crash_left_does_not_run_beside_the_new_one(lab: Lab) -> None:
-    """Without libvirt and its controller the container runs on, and nobody knows of it."""
+def test_a_crash_leaves_nothing_and_ends_nobody_else(lab: Lab) -> None:
+    """Without libvirt and its controller a container would run on, and nobody know of it."""
     controller = int(virsh("domid", "fenced-a", uri=URI))
     old = processes("a")
     assert len(old) > 5
+    lab.sh("b", "touch /run/this-boot")
     restart_libvirtd(signal.SIGKILL, controller)
     assert lab.status("a")["state"] == "stopped"
+    assert not [pid for pid in old if Path(f"/proc/{pid}/root/usr").exists()]
+    assert not Path(of("a")).exists()
+    assert lab.sh("b", "ls /run/this-boot") == "/run/this-boot"
+    assert Path(of("b")).exists()
     assert lab.json("up")["ok"]
-    assert not [pid for pid in old if Path(f"/proc/{pid}").exists() and pid in processes("a")]
     assert lab.sh("a", "cat /root/file") == "kept"
     assert len([each for each in mounted() if each.startswith(of("a"))]) == 4
 

@@ -36,6 +36,8 @@ from xml.etree import ElementTree
 
 #: Where volumes are mounted, in a folder for each container, named by its UUID.
 FOLDER = "/run/virtkit/lxc"
+#: Where libvirt keeps the state of running containers.
+STATES = "/run/libvirt/lxc"
 #: Says that libvirtd knows this hook: its INTERFACE, written when libvirtd starts.
 READY = "/run/virtkit/hook"
 #: Goes up when virtkit writes domains that an older hook would not understand.
@@ -378,6 +380,26 @@ def remove_cgroup(uuid: str) -> None:
 # --- libvirt's calls --------------------------------------------------------------------------
 
 
+def sweep() -> None:
+    """Removes what containers left whose end libvirtd, killed, did not see."""
+    running = set()
+    for name in _names(STATES):
+        if name.endswith(".xml"):
+            with suppress(OSError, ElementTree.ParseError):
+                root = ElementTree.parse(f"{STATES}/{name}").getroot()
+                with open(f"{STATES}/{name[:-4]}.pid") as file:
+                    os.kill(int(file.read()), 0)
+                running.add(root.findtext("./domain/uuid"))
+    for uuid in _names(FOLDER):
+        if uuid not in running:
+            remove_cgroup(uuid)
+            clean(f"{FOLDER}/{uuid}")
+
+
+def _names(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
 def ready() -> None:
     """libvirtd starts, and looked for hooks just now."""
     os.makedirs(os.path.dirname(READY), exist_ok=True)
@@ -393,6 +415,7 @@ def main(name: str, operation: str, text: str) -> int:
         if name == "-":
             if operation == "start":
                 ready()
+                sweep()
             return 0
         if operation not in ("prepare", "started", "release"):
             return 0
