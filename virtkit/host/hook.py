@@ -3,7 +3,10 @@
 # libvirt's hook for virtkit's containers: installed as /etc/libvirt/hooks/lxc.d/virtkit and, to
 # tell that libvirtd knows it, as daemon.d/virtkit beside it. A shell comes first because libvirtd's
 # AppArmor profile lets its hooks mount nothing, and lets programs of /usr/bin out of it.
-exec /usr/bin/python3 -I "$0" "$@"
+case $1:$2 in
+-:start | *:prepare | *:started | *:release) exec /usr/bin/python3 -IS "$0" "$@" ;;
+esac
+exit 0
 """
 
 # A container in a user namespace can mount no image itself. So its volumes are mounted here, on the
