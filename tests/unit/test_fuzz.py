@@ -245,13 +245,14 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
     desired = desired_of(data)
     for network in desired.networks if desired else ():
         element = record.network_element(record.of_network(network, "/s.yaml"))
-        xml = render.network(network, element)
+        xml = render.with_record(render.network(network), element)
         schemas.check("network", xml, "a network")
         root = etree.fromstring(xml)
         assert strict(root.findtext("name")) == network.libvirt_name
         assert record.read_network(root) is not None
     for guest in map(world.with_image, desired.guests if desired else ()):
-        xml = render.guest(guest, record.guest_element(record.of_guest(guest, "/s.yaml")))
+        element = record.guest_element(record.of_guest(guest, "/s.yaml"))
+        xml = render.with_record(render.guest(guest), element)
         schemas.check("domain", xml, "a guest")
         root = etree.fromstring(xml)
         assert strict(root.findtext("name")) == guest.domain
@@ -396,6 +397,8 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
             f"chown {guest.spec.user}: /home/me/.ssh ",
             f"chown {guest.spec.user}: /home/me/.ssh/authorized_keys.virtkit ",
             *(f"mount {each.mount} " for each in mounts),
+            *(f"findmnt -n {each.mount} " for each in mounts),
+            *(f"findmnt -n -o SOURCE {each.mount} " for each in mounts),
         }
 
 

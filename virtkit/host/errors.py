@@ -42,6 +42,10 @@ _SAID = {
         "let the host keep its IPv6 routes while it forwards: sysctl "
         "net.ipv6.conf.INTERFACE.accept_ra=2, or leave out `ipv6:`"
     ),
+    "/run/virtkit/lxc": (
+        "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
+        "to prepare this host again"
+    ),
     "No space left": "free some space on the host, then run again: it goes on from here",
 }
 
