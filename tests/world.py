@@ -13,7 +13,7 @@ from typing import Any
 
 from virtkit import record, render
 from virtkit.api.planning import decided
-from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool
+from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool, Unprepared
 from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.record import KeptDisk, PoolRecord, StoredImage
 from virtkit.resolve import resolve
@@ -52,6 +52,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         cpus=4,
         kvm=KvmVerdict(**kvm) if kvm else None,
         subnets=frozenset(data.get("subnets", ())),
+        unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
     )
 
 
@@ -162,6 +163,8 @@ def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     if addresses is not None:
         links = zip(new.links, addresses, strict=True)
         new = replace(new, links=tuple(replace(each, address=a) for each, a in links))
+    for key in ("confinement", "ids"):
+        new = replace(new, **{key: own.pop(key, getattr(new, key))})
     # what was staged was so in the run that goes on, unless a test says otherwise
     new = replace(new, **{"staged_in": RUN} | own.pop("record", {}))
     live = xml.replace("<domain ", f'<domain id="{RUN}" ', 1)

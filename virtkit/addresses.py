@@ -1,4 +1,4 @@
-"""Which subnet, MAC and address everything gets: derived from names, never drawn.
+"""Which subnet, MAC, address and range of ids everything gets: derived from names, never drawn.
 
 Pure arithmetic; the same input gives the same answer on every machine.
 """
@@ -14,6 +14,12 @@ from typing import TypeVar
 from virtkit.errors import RequestError
 
 Link = TypeVar("Link")
+
+#: The host's ids that containers get, IDS each: above what useradd (to 600100000), systemd-nspawn
+#: (to 0x6fffffff) and sssd (to 2000200000) give, and below 2**31, where some programs see a sign.
+FIRST_ID = 0x78000000
+LAST_ID = 0x7FFFFFFF
+IDS = 65536
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:virtkit:1")
 
@@ -33,6 +39,24 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
     raise RequestError(  # 256 clashes in a row: the range is as good as full
         "no free MAC address", cure="give the guest's network link a `mac:` of its own"
     )
+
+
+def ids(*names: str, taken: Collection[range]) -> int:
+    """The first id of a range of IDS, derived from ``names``, that meets none of ``taken``."""
+    slots = (LAST_ID + 1 - FIRST_ID) // IDS
+    start = int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:4], "big")
+    for step in range(slots):
+        first = FIRST_ID + (start + step) % slots * IDS
+        if not any(each.start < first + IDS and first < each.stop for each in taken):
+            return first
+    raise RequestError(
+        "no free range of ids for a container", cure="remove containers that nobody needs"
+    )
+
+
+def is_first_id(number: int) -> bool:
+    """Whether a container's range of ids can begin with it."""
+    return FIRST_ID <= number <= LAST_ID and (number - FIRST_ID) % IDS == 0
 
 
 def slaac(prefix: str, hardware: str) -> str:

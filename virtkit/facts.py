@@ -37,6 +37,14 @@ class KvmVerdict:
 
 
 @dataclass(frozen=True)
+class Unprepared:
+    """Why containers of a host can't have ids of their own, and the command that mends it."""
+
+    why: str
+    cure: str
+
+
+@dataclass(frozen=True)
 class Pool:
     """A storage pool. ``path`` is its folder on the host; ``kind`` its libvirt type."""
 
@@ -58,6 +66,8 @@ class HostFacts:
         pool: the pool that virtkit uses here.
         kvm: the probe's verdict; None where nobody needed to know.
         subnets: IPv4 networks in use (routes and libvirt networks), as ``10.0.0.0/24``.
+        unprepared: why containers can't have a user namespace here; None where they can.
+        ids: what users of the host have for namespaces of their own (/etc/subuid).
     """
 
     name: str
@@ -67,3 +77,5 @@ class HostFacts:
     cpus: int = 0
     kvm: KvmVerdict | None = None
     subnets: frozenset[str] = frozenset()
+    unprepared: Unprepared | None = None
+    ids: frozenset[range] = frozenset()

@@ -82,6 +82,8 @@ class GuestRecord:
     leaving: tuple[str, ...] = ()
     booted: bool = False
     finished: bool = False
+    confinement: str = ""
+    ids: int = 0
 
     @property
     def domain(self) -> str:
@@ -176,6 +178,8 @@ def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
         volumes=tuple(of_volume(each, targets.get(each.name, "")) for each in guest.volumes),
         fqdn=guest.fqdn,
         rendered=rendered,
+        confinement=guest.confinement.mode,
+        ids=guest.confinement.ids,
     )
 
 

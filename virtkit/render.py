@@ -168,8 +168,10 @@ def guest(one: Guest, own_xml: str = "") -> str:
 
 def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
     """A template of the user's must not leave out what keeps the guest off the host."""
-    missing = [each for each in one.driver.confined if root.find(each) is None]
-    if missing and not one.spec.privileged:
+    wanted = one.driver.confined.get(one.confinement.mode, ())
+    paths = [each.format(ids=one.confinement.ids) for each in wanted]
+    missing = [each for each in paths if root.find(each) is None]
+    if missing:
         raise RequestError(
             f"the template of guest {one.name} lacks {', '.join(missing)}",
             why="without it the guest is as good as root on its host",

@@ -15,6 +15,7 @@ from virtkit.drivers import Driver
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.resources import (
+    Confinement,
     Decided,
     Desired,
     Guest,
@@ -42,9 +43,11 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     used = _used(spec)
     subnets = _subnets(spec, used, facts, decided)
     placed = _placed(spec, used, subnets, macs, decided)
+    taken = [*facts.ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
+        anew = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
                 environment=spec.name,
@@ -61,6 +64,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 ),
                 asked=asked(spec, guest),
                 targets=decided.guests[name].targets if name in decided.guests else {},
+                confinement=_kept(guest, driver, decided) or anew,
+                anew=anew,
             )
         )
     return Desired(
@@ -109,6 +114,37 @@ def _driver(
         where=spec.where(("guests", guest.name, "type")),
     )
     return driver, "", error
+
+
+def _confinement(
+    spec: model.Spec,
+    guest: model.Guest,
+    driver: Driver,
+    facts: HostFacts,
+    decided: Decided,
+    taken: list[range],
+) -> Confinement:
+    """The best way in which the host can confine the guest; adds its ids to those ``taken``."""
+    if not driver.confined:
+        return Confinement()
+    if guest.privileged:
+        return Confinement("privileged")
+    if facts.unprepared:
+        return Confinement("hardened", why=facts.unprepared.why)
+    kept = _kept(guest, driver, decided)
+    if kept is not None and kept.ids:
+        return kept
+    first = addresses.ids(spec.name, guest.name, taken=taken)
+    taken.append(range(first, first + addresses.IDS))
+    return Confinement("userns", first)
+
+
+def _kept(guest: model.Guest, driver: Driver, decided: Decided) -> Confinement | None:
+    """The confinement of a guest that exists, as long as the spec asks for such a one."""
+    made = decided.guests.get(guest.name)
+    if made is None or made.type != driver.word or made.confinement.mode not in driver.confined:
+        return None
+    return made.confinement if guest.privileged == (made.confinement.mode == "privileged") else None
 
 
 def _image(spec: model.Spec, guest: model.Guest, decided: Decided) -> ImageRef:

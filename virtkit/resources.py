@@ -21,6 +21,8 @@ from virtkit.spec import model
 
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
 LAYER = "/.virtkit"
+#: Where libvirt's hook mounts the volumes of containers that have ids of their own, on the host.
+MOUNTS = "/run/virtkit/lxc"
 #: The file system label of every built image's root.
 ROOT_LABEL = "virtkit-root"
 #: Where cloud-init and virtkit's own first boot look for a container's seed.
@@ -197,11 +199,29 @@ class DiskTarget:
 
 @dataclass(frozen=True)
 class Filesystem:
-    """A file system that libvirt mounts in a container; ``source`` is a path on the host."""
+    """A file system in a container. ``source`` is a path on the host: a ``file`` that libvirt
+    mounts, or a folder where the hook has mounted it (``mount``)."""
 
+    kind: Literal["file", "mount"]
     source: str
     target: str
     readonly: bool
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What keeps a guest off its host, decided when it is made.
+
+    Attributes:
+        mode: a word of its driver's ``confined``; empty where there is one way only.
+        ids: the first of the host's ids that it has, ``addresses.IDS`` of them; 0 where its ids
+            are the host's.
+        why: why it is not better confined.
+    """
+
+    mode: str = ""
+    ids: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -231,8 +251,12 @@ class Guest:
     interfaces: tuple[Interface, ...]
     asked: Mapping[str, Any]
     targets: Mapping[str, str] = field(default_factory=dict)
+    confinement: Confinement = Confinement()
+    #: The confinement that it has once its root is made anew.
+    anew: Confinement = Confinement()
 
     cpu_period: ClassVar[int] = 100_000
+    id_count: ClassVar[int] = addresses.IDS
 
     @property
     def name(self) -> str:
@@ -311,9 +335,9 @@ class Guest:
         over each other."""
         targets = {"root": LAYER, "seed": SEED}
         return (
-            Filesystem(self.files.root, "/", True),
+            self._filesystem(self.files.root, "/", True),
             *(
-                Filesystem(
+                self._filesystem(
                     each.key,
                     targets.get(each.role) or f"{LAYER}/mounts{each.mount}",
                     each.role == "seed",
@@ -322,6 +346,13 @@ class Guest:
             ),
         )
 
+    def _filesystem(self, file: str, target: str, readonly: bool) -> Filesystem:
+        """The hook goes by the folder's name, which is the volume's."""
+        if not self.confinement.ids:
+            return Filesystem("file", file, target, readonly)
+        name = file.rpartition("/")[2]
+        return Filesystem("mount", f"{MOUNTS}/{self.uuid}/{name}", target, readonly)
+
     def volume(self, role: str) -> Volume | None:
         """The first volume with ``role``."""
         return next((each for each in self.volumes if each.role == role), None)
@@ -329,6 +360,10 @@ class Guest:
     def with_image(self, files: ImageFiles) -> Guest:
         """The same guest, once its image is made."""
         return replace(self, image=replace(self.image, files=files))
+
+    def made_anew(self) -> Guest:
+        """The same guest, where all but its disks is made again."""
+        return replace(self, confinement=self.anew)
 
 
 @dataclass(frozen=True)
@@ -341,15 +376,18 @@ class DecidedGuest:
     image_identity: str
     addresses: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, str] = field(default_factory=dict)
+    confinement: Confinement = Confinement()
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What stands in libvirt and is kept. ``networks``: name to cidr; ``images``: by identity."""
+    """What stands in libvirt and is kept. ``networks``: name to cidr; ``images``: by identity;
+    ``ids``: the first of each range that a container of any environment has."""
 
     guests: Mapping[str, DecidedGuest] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, ImageFiles] = field(default_factory=dict)
+    ids: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

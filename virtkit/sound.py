@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from virtkit import addresses
 from virtkit.drivers import DRIVERS
 from virtkit.spec import text
 
@@ -34,6 +35,8 @@ def guest(record: GuestRecord) -> bool:
         and text.is_label(record.environment)
         and text.is_label(record.guest)
         and record.type in DRIVERS
+        and record.confinement in ("", *DRIVERS[record.type].confined)
+        and (not record.ids or addresses.is_first_id(record.ids))
         and _KEY.fullmatch(record.host_key) is not None
         and all(map(_is_address, record.addresses))
         and _asked(record.asked)

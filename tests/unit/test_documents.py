@@ -78,7 +78,7 @@ def test_a_machines_fields(old: str, new: str, field: str) -> None:
     [
         ("<quota>100000<", "<quota>1<", "cpus"),
         ('dir="/.virtkit/mounts/srv/a.b+c"', 'dir="/x"', "disks.data"),
-        ('<source file="/pool/lab-web-data"/>', '<source file="/x"/>', "disks.data"),
+        ("/lab-web-data", "/x", "disks.data"),
         (FRONT, "52:54:00:00:00:01", "networks.front"),
         ("<privnet/>", "", "features/privnet"),
     ],

@@ -18,7 +18,7 @@ from virtkit.errors import RequestError
 from virtkit.facts import Pool
 from virtkit.host import schemas
 from virtkit.resolve import resolve
-from virtkit.resources import Decided, Guest, Network
+from virtkit.resources import Confinement, Decided, Guest, Network
 from virtkit.spec import Spec, read_text
 
 EVIL = "<b a='\"'>&amp;]]>--> $(id) `id` ;|'\"\\ {{ 7*7 }} {% raw %} é \U0001f600"
@@ -495,20 +495,41 @@ def test_a_template_can_not_take_another_ones_place(before: str, after: str) -> 
 
 CONFINED = """<domain type="lxc"><name>{{ guest.domain }}</name><uuid>{{ guest.uuid }}</uuid>
 <memory>65536</memory><os><type>exe</type><init>/sbin/init</init></os>
+<idmap><uid start="0" target="{{ guest.confinement.ids }}" count="65536"/>
+<gid start="0" target="{{ guest.confinement.ids }}" count="65536"/></idmap>
 <features><capabilities policy="deny"/><privnet/></features></domain>"""
 
 
 @pytest.mark.parametrize(
-    "without", ["<privnet/>", '<capabilities policy="deny"/>', ' policy="deny"']
+    ("before", "after"),
+    [
+        ("<privnet/>", ""),
+        ('<capabilities policy="deny"/>', ""),
+        (' policy="deny"', ""),
+        ('<uid start="0" target="{{ guest.confinement.ids }}"', '<uid start="0" target="0"'),
+        ('<gid start="0"', '<gid start="1"'),
+        ('count="65536"/></idmap>', 'count="4294967295"/></idmap>'),
+    ],
 )
-def test_a_container_s_template_keeps_it_off_the_host(without: str) -> None:
+def test_a_container_s_template_keeps_it_off_the_host(before: str, after: str) -> None:
     guest = guest_of(type="lxc", template="own.xml.j2")
+    assert guest.confinement.mode == "userns"
     assert guest_xml(guest, CONFINED)
-    with pytest.raises(RequestError, match="lacks features/") as caught:
-        guest_xml(guest, CONFINED.replace(without, ""))
+    with pytest.raises(RequestError, match=r"lacks (features|idmap)/") as caught:
+        guest_xml(guest, CONFINED.replace(before, after))
     assert "privileged: true" in caught.value.cure
     free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
-    assert guest_xml(free, CONFINED.replace(without, ""))
+    assert guest_xml(free, CONFINED.replace(before, after))
+
+
+def test_a_hardened_container_s_template_needs_no_ids() -> None:
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    hardened = replace(guest, confinement=Confinement("hardened"))
+    begin, end = CONFINED.index("<idmap>"), CONFINED.index("<features>")
+    without = CONFINED[:begin] + CONFINED[end:]
+    assert guest_xml(hardened, without)
+    with pytest.raises(RequestError, match="lacks features/privnet"):
+        guest_xml(hardened, without.replace("<privnet/>", ""))
 
 
 @pytest.mark.parametrize(
@@ -533,12 +554,9 @@ def test_a_container_s_template_adds_no_rights(more: str, what: str) -> None:
 
 def test_a_second_range_of_users_could_be_the_host_s() -> None:
     guest = guest_of(type="lxc", template="own.xml.j2")
-    first = "<uid start='0' target='100000' count='65536'/>"
-    one = CONFINED.replace("<features>", f"<idmap>{first}</idmap><features>")
-    assert guest_xml(guest, one)
-    second = first + "<uid start='65536' target='0' count='1'/>"
+    second = "<uid start='65536' target='0' count='1'/>"
     with pytest.raises(RequestError, match="adds idmap/uid"):
-        guest_xml(guest, one.replace(first, second))
+        guest_xml(guest, CONFINED.replace("</idmap>", f"{second}</idmap>"))
 
 
 def test_a_template_that_began_as_a_dump_carries_one_record() -> None:

@@ -13,7 +13,7 @@ from virtkit.api.world import Say, host_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import Host, schemas
+from virtkit.host import Host, prepared, schemas
 from virtkit.observed import Observed
 from virtkit.spec import Spec
 
@@ -57,6 +57,7 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
         checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
     checks += _libvirt(facts)
     checks += _types(facts)
+    checks += _containers(facts)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
     return checks
@@ -113,6 +114,21 @@ def _types(facts: HostFacts) -> Iterable[Check]:
             yield Check(f"type {driver.word}", False, reason.why, reason.cure)
         for caveat in driver.caveats:
             yield Check(f"type {driver.word}", None, caveat)
+
+
+def _containers(facts: HostFacts) -> Iterable[Check]:
+    """Whether containers get ids of their own here."""
+    if not any("userns" in each.confined and not each.check(facts) for each in DRIVERS.values()):
+        return
+    lacks = facts.unprepared
+    if lacks is not None:
+        what = f"they are only hardened: {lacks.why}"
+        yield Check("containers", False, what, lacks.cure)
+        return
+    yield Check("containers", True, "each in a user namespace with ids of its own")
+    if prepared.outdated():
+        what = "libvirt's hook is another virtkit's; it serves"
+        yield Check("containers", None, what, prepared.install_command())
 
 
 def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:

@@ -15,7 +15,7 @@ from virtkit.observed import Observed
 from virtkit.plan import Change, Plan, Reason
 from virtkit.record import PoolRecord
 from virtkit.resolve import resolve
-from virtkit.resources import Decided, DecidedGuest, Desired, Guest, ImageRef, Network
+from virtkit.resources import Confinement, Decided, DecidedGuest, Desired, Guest, ImageRef, Network
 from virtkit.spec import Spec
 
 
@@ -157,6 +157,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 image_identity=each.record.image_identity,
                 addresses={link.mac: link.address for link in each.record.links if link.address},
                 targets={v.name: v.target for v in each.record.volumes if v.target},
+                confinement=Confinement(each.record.confinement, each.record.ids),
             )
             for name, each in observed.guests_of(spec.name).items()
         },
@@ -166,6 +167,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
             for identity, files in observed.pool.by_identity().items()
             if identity not in _by_path(spec)
         },
+        ids=frozenset(each.record.ids for each in observed.guests.values() if each.record.ids),
     )
 
 

@@ -50,8 +50,9 @@ class Driver:
         effects: what a change of a field costs (drivers/effects.py).
         lacks: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
-        confined: what keeps its guests off the host, as XPaths in the domain XML: a template of
-            the user's must have them all, unless the guest is ``privileged``.
+        confined: by the word of each way in which its guests are kept off the host, best first,
+            XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
+            the first of the guest's ids. Empty where there is one way only, the hypervisor's.
         needs_built_image: only images with ``build:`` can be its root.
         disk_bus: prefix and bus of its disks, empty where it has none.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
@@ -79,7 +80,7 @@ class Driver:
     undefine: tuple[str, ...] = ()
     effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)
     lacks: Mapping[str, str] = field(default_factory=dict)
-    confined: tuple[str, ...] = ()
+    confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     disk_prefix: str = "vd"
     cpu_mode: str = ""

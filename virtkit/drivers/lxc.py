@@ -2,6 +2,7 @@
 
 from virtkit.drivers.base import Driver, connected
 
+_FEW_RIGHTS = ("features/privnet", "features/capabilities[@policy='deny']")
 _OWN_KERNEL = "a container shares the host's kernel"
 
 LXC = Driver(
@@ -23,7 +24,15 @@ LXC = Driver(
         "graphics": "libvirt gives containers no display",
         "disks.blank": "a container sees disks as mounted folders only; give it `mount:`",
     },
-    confined=("features/privnet", "features/capabilities[@policy='deny']"),
+    confined={
+        "userns": (
+            *_FEW_RIGHTS,
+            "idmap/uid[@start='0'][@target='{ids}'][@count='65536']",
+            "idmap/gid[@start='0'][@target='{ids}'][@count='65536']",
+        ),
+        "hardened": _FEW_RIGHTS,
+        "privileged": (),
+    },
     needs_built_image=True,
     disk_prefix="",
     capabilities=(
@@ -46,8 +55,8 @@ LXC = Driver(
     ),
     caveats=(
         (
-            "a container's root is the host's root user, with few capabilities and no user "
-            "namespace: not a boundary against a hostile guest"
+            "a container shares the host's kernel; where the plan calls it hardened, its root is "
+            "the host's, with few capabilities: no boundary against a hostile guest"
         ),
     ),
     check=connected("lxc", "libvirt-daemon-driver-lxc"),

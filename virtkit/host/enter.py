@@ -56,7 +56,8 @@ def _namespaces(domain: libvirt.virDomain, init: int) -> list[int]:
         # on a busy host it misses the pid of a container's init, and never asks for it again
         paths = [Path(f"/proc/{init}/ns/{kind}") for kind in _KINDS]
         return [os.open(each, os.O_RDONLY) for each in paths if each.exists()]
-    return opened
+    # which libvirt doesn't open: it is the image's init that makes it
+    return [*opened, os.open(f"/proc/{init}/ns/cgroup", os.O_RDONLY)]
 
 
 def _bounding_set(pid: int) -> int:

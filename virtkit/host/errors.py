@@ -81,6 +81,11 @@ _SAID = {
         "another call still waits for this guest's hypervisor process; where that is stopped: "
         "virtkit stop --timeout 0, then up"
     ),
+    "/run/virtkit/lxc": (
+        "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
+        "to prepare this host again"
+    ),
+    "No space left": "free some space on the host, then run again: it goes on from here",
 }
 
 

@@ -14,6 +14,7 @@ from virtkit import record, render
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Connection, HostFacts, Pool
+from virtkit.host import prepared
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import told
@@ -52,6 +53,8 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         arch=arch,
         cpus=cpus,
         subnets=frozenset(subnets),
+        unprepared=prepared.unprepared(),
+        ids=frozenset(prepared.subordinate_ids()),
     )
 
 

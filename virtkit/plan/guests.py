@@ -152,6 +152,7 @@ class _Comparison:
         # an interrupted run may have left nothing that could hold data
         return replace(
             base,
+            desired=self._guest.made_anew(),
             action="replace",
             effect="recreate",
             reasons=reasons,

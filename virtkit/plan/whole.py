@@ -232,10 +232,19 @@ def _images(guests: Iterable[Change]) -> Iterable[Change]:
 
 
 def _choices(guests: Iterable[Change]) -> Iterable[str]:
-    """Which type ``auto`` took for guests that are new, and why."""
+    """Which type ``auto`` took for guests that are new, how those that are made are confined,
+    and why."""
     for each in guests:
-        if each.action == "create" and isinstance(each.desired, Guest) and each.desired.why:
+        if not isinstance(each.desired, Guest):
+            continue
+        if each.action == "create" and each.desired.why:
             yield f"{each.object}: {each.desired.why}"
+        confinement = each.desired.confinement
+        if each.action in ("create", "replace") and confinement.why:
+            yield (
+                f"{each.object}: {confinement.mode}, not unprivileged: {confinement.why} "
+                "(`virtkit doctor` says how to mend it)"
+            )
 
 
 def _strangers(network: ObservedNetwork, observed: Observed, environment: str) -> list[str]:

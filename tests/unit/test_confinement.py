@@ -1,0 +1,123 @@
+"""What keeps a container off its host: chosen when it is made, kept for its life."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import world
+
+from virtkit import addresses, plan
+from virtkit.facts import HostFacts
+from virtkit.host import hook
+from virtkit.observed import Observed
+from virtkit.plan import Plan
+from virtkit.resources import Decided
+
+SPEC = "/specs/lab.yaml"
+TWO = "name: lab\ndefaults: {type: lxc, ready: none}\nguests: {a: {}, b: {}}\n"
+PREPARED = world.facts_of()
+UNPREPARED = world.facts_of({"unprepared": {"why": "no hook", "cure": "make one"}})
+
+
+def confinements(facts: HostFacts, text: str = TWO) -> dict[str, tuple[str, int]]:
+    found = world.desired_of(text, facts).guests
+    return {each.name: (each.confinement.mode, each.confinement.ids) for each in found}
+
+
+def planned(observed: Observed, facts: HostFacts, text: str = TWO) -> Plan:
+    spec = world.spec_of(text)
+    desired = world.resolve(spec, facts, world.decided(spec, observed))
+    return plan.diff(desired, observed, spec=SPEC)
+
+
+def there(facts: HostFacts, change: dict[str, Any] | None = None, text: str = TWO) -> Observed:
+    return world.up(world.desired_of(text, facts), SPEC, change)
+
+
+def test_a_prepared_host_gives_each_its_own_ids() -> None:
+    found = confinements(PREPARED)
+    assert {mode for mode, _ in found.values()} == {"userns"}
+    (a, b) = (ids for _, ids in found.values())
+    assert abs(a - b) >= addresses.IDS
+    assert confinements(PREPARED) == found  # and the same ones always
+
+
+def test_an_unprepared_host_hardens_them_and_the_plan_says_why() -> None:
+    assert confinements(UNPREPARED) == {"a": ("hardened", 0), "b": ("hardened", 0)}
+    nothing = world.up(world.desired_of("name: lab\n"), SPEC)
+    notes = planned(nothing, UNPREPARED).notes
+    assert [each.partition(" (")[0] for each in notes] == [
+        "guest/a: hardened, not unprivileged: no hook",
+        "guest/b: hardened, not unprivileged: no hook",
+    ]
+    assert planned(nothing, PREPARED).notes == ()
+
+
+@pytest.mark.parametrize("facts", [PREPARED, UNPREPARED])
+def test_privileged_must_be_asked_for_and_needs_no_preparing(facts: HostFacts) -> None:
+    found = confinements(facts, TWO.replace("b: {}", "b: {privileged: true}"))
+    assert found["b"] == ("privileged", 0)
+    assert found["a"][0] != "privileged"
+
+
+@pytest.mark.parametrize(("before", "after"), [(PREPARED, UNPREPARED), (UNPREPARED, PREPARED)])
+def test_what_exists_stays_as_it_is(before: HostFacts, after: HostFacts) -> None:
+    observed = there(before)
+    found = planned(observed, after)
+    assert (found.changes, found.notes) == ((), ())
+    assert found.desired is not None
+    kept = {each.name: each.confinement for each in found.desired.guests}
+    assert {name: (c.mode, c.ids) for name, c in kept.items()} == confinements(before)
+
+
+def test_made_anew_it_gets_the_best_there_is() -> None:
+    larger = TWO.replace("ready: none", "ready: none, user: other")
+    found = planned(there(UNPREPARED), PREPARED, larger)
+    assert {each.action for each in found.changes} == {"replace"}
+    guests = [each.desired for each in found.changes]
+    assert {each.confinement.mode for each in guests if isinstance(each, world.Guest)} == {"userns"}
+    assert found.notes == ()
+    found = planned(there(PREPARED), UNPREPARED, larger)
+    assert len(found.notes) == 2
+
+
+def test_ids_of_a_guest_outlast_its_root() -> None:
+    found = planned(there(PREPARED), PREPARED, TWO.replace("ready: none", "ready: none, user: me"))
+    again = {e.desired.name: e.desired for e in found.changes if isinstance(e.desired, world.Guest)}
+    assert {n: (g.confinement.mode, g.confinement.ids) for n, g in again.items()} == confinements(
+        PREPARED
+    )
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_a_change_of_privileged_makes_it_anew(privileged: bool) -> None:
+    free = TWO.replace("a: {}", "a: {privileged: true}")
+    before, after = (TWO, free) if privileged else (free, TWO)
+    (change,) = planned(there(PREPARED, text=before), PREPARED, after).changes
+    assert (change.object, change.action) == ("guest/a", "replace")
+    assert isinstance(change.desired, world.Guest)
+    assert change.desired.confinement.mode == ("privileged" if privileged else "userns")
+    assert change.lost
+
+
+def test_ids_that_anybody_has_are_not_given() -> None:
+    """Other environments' containers, and users by /etc/subuid."""
+    wanted = confinements(PREPARED)["a"][1]
+    taken = Decided(ids=frozenset({wanted}))
+    first = world.desired_of(TWO, PREPARED, taken).guests[0].confinement.ids
+    assert first == wanted + addresses.IDS or first < wanted
+    everything = range(addresses.FIRST_ID, addresses.LAST_ID + 1)
+    for hole in (range(addresses.FIRST_ID, wanted), range(wanted, addresses.LAST_ID + 1)):
+        left = addresses.ids("lab", "a", taken=[hole])
+        assert left in everything
+        assert left not in hole
+    with pytest.raises(Exception, match="no free range"):
+        addresses.ids("lab", "a", taken=[everything])
+
+
+def test_the_hook_has_the_same_numbers() -> None:
+    """It can't import them."""
+    assert (hook.FIRST_ID, hook.LAST_ID) == (addresses.FIRST_ID, addresses.LAST_ID)
+    assert hook.IDS == addresses.IDS
+    assert hook.FOLDER == "/run/virtkit/lxc"

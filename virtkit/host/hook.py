@@ -1,0 +1,466 @@
+#!/bin/sh
+""":"
+# libvirt's hook for virtkit's containers: installed as /etc/libvirt/hooks/lxc.d/virtkit and, to
+# tell that libvirtd knows it, as daemon.d/virtkit beside it. A shell comes first because libvirtd's
+# AppArmor profile lets its hooks mount nothing, and lets programs of /usr/bin out of it.
+case $1:$2 in
+-:start | *:prepare | *:started | *:release) exec /usr/bin/python3 -IS "$0" "$@" ;;
+esac
+exit 0
+"""
+
+# A container in a user namespace can mount no image itself. So its volumes are mounted here, on the
+# host, with their ids mapped to the container's own, before it starts, and unmounted after it
+# stopped; and its cgroup is made here.
+#
+# libvirt gives the domain's name, the operation, and the domain's XML on standard input. Only
+# domains with virtkit's record are touched; of these, only volumes that the record lists are
+# mounted, and only where the XML has a source folder that is named after the volume. It must never
+# call libvirt (which waits for us) or import virtkit (which may lie where others can write; this is
+# root's).
+#
+# Source: mount_setattr(2), move_mount(2), loop(4), https://libvirt.org/hooks.html.
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import re
+import stat
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from xml.etree import ElementTree
+
+#: Where volumes are mounted, in a folder for each container, named by its UUID.
+FOLDER = "/run/virtkit/lxc"
+#: Where libvirt keeps the state of running containers.
+STATES = "/run/libvirt/lxc"
+#: Says that libvirtd knows this hook: its INTERFACE, written when libvirtd starts.
+READY = "/run/virtkit/hook"
+#: Goes up when virtkit writes domains that an older hook would not understand.
+INTERFACE = 1
+RECORD = "./metadata/{urn:virtkit:1}guest"
+#: What virtkit gives containers; no id of the host's or of a user's is among them.
+FIRST_ID, LAST_ID, IDS = 0x78000000, 0x7FFFFFFF, 65536
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_SYSCALLS = {  # the same numbers on all of Linux's processors
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "mount_setattr": 442,
+}
+_AT_EMPTY_PATH = 0x1000
+_CLONE_NEWUSER = 0x10000000
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CREATE = 0, 1, 6
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_IDMAP = 1, 4, 0x100000
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_UMOUNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
+_LO_READ_ONLY, _LO_AUTOCLEAR = 1, 4
+_BLKGETSIZE64, _EXT4_IOC_RESIZE_FS = 0x80081272, 0x40086610
+
+
+class Refused(Exception):
+    """The domain is virtkit's, and something in it is not as virtkit makes it."""
+
+
+class Mount:
+    """One volume of a container: the file, the folder that it goes to, and how."""
+
+    def __init__(self, file: str, target: str, readonly: bool) -> None:
+        self.file = file
+        self.target = target
+        self.readonly = readonly
+
+
+class Container:
+    """What the hook has to know of a domain. ``volumes`` are not looked at yet."""
+
+    def __init__(
+        self, root: ElementTree.Element, record: str, ids: int, volumes: list[tuple[str, bool]]
+    ) -> None:
+        self.uuid = uuid_of(root)
+        self.folder = f"{FOLDER}/{self.uuid}"
+        self.controller = int(root.get("id") or 0)
+        self.name = root.findtext("./name") or ""
+        self.ids = ids
+        self.record = record
+        self.volumes = volumes
+
+
+def uuid_of(root: ElementTree.Element) -> str:
+    """A domain's UUID, which is safe in a path."""
+    uuid = root.findtext("./uuid") or ""
+    if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", uuid):
+        raise Refused(f"{uuid!r} is no UUID")
+    return uuid
+
+
+def read(root: ElementTree.Element) -> Container | None:
+    """The container that a domain's XML describes; None where it is none of ours.
+
+    Raises:
+        Refused: it is, and asks for what virtkit never would.
+    """
+    record, idmap, volumes = root.find(RECORD), root.find("./idmap"), list(_volumes(root))
+    if root.get("type") != "lxc" or record is None or idmap is None or not volumes:
+        return None
+    return Container(root, record.text or "", _ids(idmap), volumes)
+
+
+def _volumes(root: ElementTree.Element) -> Iterator[tuple[str, bool]]:
+    """The folders in ours that a domain has file systems from, and which of them are read-only."""
+    for each in root.iterfind("./devices/filesystem[@type='mount']"):
+        source = each.find("source")
+        path = (source.get("dir") or "") if source is not None else ""
+        if path.startswith(f"{FOLDER}/"):  # else a folder of the host that the spec allowed
+            yield path, each.find("readonly") is not None
+
+
+def mounts(container: Container) -> Iterator[Mount]:
+    """What the container needs mounted.
+
+    Raises:
+        Refused: its record does not list it.
+    """
+    files = _listed(container.record, container.name)
+    for path, readonly in container.volumes:
+        above, name = os.path.split(path)
+        if above != container.folder or name not in files:
+            raise Refused(f"no volume in its record belongs to {path}")
+        yield Mount(files[name], path, readonly)
+
+
+def _listed(text: str, domain: str) -> dict[str, str]:
+    """The files that a record lists, by their name."""
+    try:
+        data = json.loads(text)
+        own = [each["key"] for each in data["volumes"]]
+        shared = [data["image"]["root"]] if data["image"] else []
+        named = f"{data['environment']}-{data['guest']}"
+        folders = {os.path.dirname(each) for each in own + shared}
+        files = {os.path.basename(each): each for each in own + shared}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"its record can't be read: {error!r}") from error
+    if named != domain:
+        raise Refused(f"its record is that of {named}")
+    if len(folders) != 1:
+        raise Refused("its volumes are not in one folder")
+    for path in own + shared:
+        right = f"{domain}-" if path in own else "virtkit-"
+        if os.path.normpath(path) != path or not path.startswith("/"):
+            raise Refused(f"{path} is no plain path")
+        if not os.path.basename(path).startswith(right):
+            raise Refused(f"{path} has no name that virtkit gives")
+    return files
+
+
+def _ids(idmap: ElementTree.Element) -> int:
+    """The first of the host's ids that the container has."""
+    found = {
+        tuple(int(each.get(key) or 0) for key in ("start", "target", "count"))
+        for kind in ("uid", "gid")
+        for each in idmap.findall(kind) or [ElementTree.Element("none")]
+    }
+    start, first, count = next(iter(found))
+    if len(found) != 1 or (start, count) != (0, IDS):
+        raise Refused("its idmap is not one range of ids")
+    if not FIRST_ID <= first <= LAST_ID - IDS + 1:
+        raise Refused(f"{first} is no first id that virtkit gives")
+    return first
+
+
+# --- before the start, and after the end ------------------------------------------------------
+
+
+def prepare(container: Container) -> None:
+    """Mounts what the container needs. What a crash left is removed first: of two that have the
+    same file systems, neither would keep them whole."""
+    wanted = list(mounts(container))
+    remove_cgroup(container.uuid)
+    clean(container.folder)
+    os.makedirs(FOLDER, mode=0o711, exist_ok=True)
+    os.mkdir(container.folder, 0o700)
+    # nobody but the container's own root passes through: its set-uid programs are nobody else's
+    os.chown(container.folder, container.ids, container.ids)
+    with user_namespace(container.ids) as namespace:
+        for each in wanted:
+            os.mkdir(each.target, 0o700)
+            _mount(each, namespace)
+
+
+def clean(folder: str) -> None:
+    """Unmounts and removes what stands in a container's folder; there may be nothing."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            path = f"{folder}/{name}".encode()
+            while _LIBC.umount2(path, _UMOUNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+                pass  # one over the other, where a run before was cut off
+            os.rmdir(path)
+        os.rmdir(folder)
+
+
+@contextmanager
+def user_namespace(first: int) -> Iterator[int]:
+    """A descriptor of a user namespace whose ids are the host's from ``first`` on."""
+    here, there = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(there[1])
+        failed = _LIBC.unshare(_CLONE_NEWUSER)
+        os.write(here[1], b"!" if failed else b".")
+        os.read(there[0], 1)  # ends with the parent
+        os._exit(0)
+    try:
+        os.close(there[0])
+        if os.read(here[0], 1) != b".":
+            raise OSError(errno.EPERM, "the kernel makes no user namespace")
+        for kind in ("uid", "gid"):
+            with open(f"/proc/{child}/{kind}_map", "w") as file:
+                file.write(f"0 {first} {IDS}\n")
+        descriptor = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(there[1])
+        os.close(here[0])
+        os.close(here[1])
+        os.waitpid(child, 0)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _mount(mount: Mount, namespace: int) -> None:
+    """Mounts a volume's file system, its ids mapped, out of anybody's reach until it is."""
+    with ExitStack() as stack:
+
+        def held(descriptor: int) -> int:
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        device = held(_loop_device(mount.file, mount.readonly))
+        context = held(_call("fsopen", b"ext4", 1))
+        source = os.readlink(f"/proc/self/fd/{device}").encode()
+        _call("fsconfig", context, _FSCONFIG_SET_STRING, b"source", source, 0)
+        if mount.readonly:
+            _call("fsconfig", context, _FSCONFIG_SET_FLAG, b"ro", None, 0)
+        _call("fsconfig", context, _FSCONFIG_CREATE, None, None, 0)
+        # libvirt, in the container's namespace, could not mount a `nodev` one read-only anew
+        flags = _MOUNT_ATTR_RDONLY if mount.readonly else _MOUNT_ATTR_NODEV
+        tree = held(_call("fsmount", context, 1, flags))
+        if not mount.readonly:
+            _follow(tree, device, mount.file)
+        attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
+        _call("mount_setattr", tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+        target = mount.target.encode()
+        _call("move_mount", tree, b"", -1, target, _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def _follow(tree: int, device: int, file: str) -> None:
+    """Grows a file system whose file was grown; where that fails it serves as it was."""
+    try:
+        size = struct.unpack("Q", fcntl.ioctl(device, _BLKGETSIZE64, bytes(8)))[0]
+        root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
+        try:
+            blocks = size // os.fstatvfs(root).f_bsize
+            fcntl.ioctl(root, _EXT4_IOC_RESIZE_FS, struct.pack("Q", blocks))
+        finally:
+            os.close(root)
+    except OSError as error:
+        sys.stderr.write(f"virtkit: the file system in {file} did not grow: {error}\n")
+
+
+def _loop_device(path: str, readonly: bool) -> int:
+    """A descriptor of a loop device over a plain file; the device goes with its last user."""
+    access = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
+    with ExitStack() as stack:
+        file = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+        stack.callback(os.close, file)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise Refused(f"{path} is no plain file")
+        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+        stack.callback(os.close, control)
+        flags = _LO_AUTOCLEAR | (_LO_READ_ONLY if readonly else 0)
+        # struct loop_config: fd, block size, then struct loop_info64 up to its flags
+        config = struct.pack("=II52xI", file, 0, flags).ljust(304, b"\0")
+        for _ in range(100):
+            number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+            device = os.open(f"/dev/loop{number}", access)
+            try:
+                fcntl.ioctl(device, _LOOP_CONFIGURE, config)
+                return device
+            except OSError as error:
+                os.close(device)
+                if error.errno != errno.EBUSY:  # another took it in between
+                    raise
+        raise OSError(errno.EBUSY, "no free loop device")
+
+
+def _call(name: str, *arguments: int | bytes | None) -> int:
+    values = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    result = int(_LIBC.syscall(ctypes.c_long(_SYSCALLS[name]), *values))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+    return result
+
+
+# --- cgroups ----------------------------------------------------------------------------------
+
+
+def delegate(container: Container) -> None:
+    """Gives the container's init a version 2 cgroup of its own; it waits for that.
+
+    In it systemd is its own master, and finds no controller through which to change libvirt's
+    limits: those are in its parents, or in version 1 hierarchies.
+    """
+    init = _init_of(container.controller)
+    _take_back(init, container.ids)
+    with _hierarchy() as root:
+        folder = f"{root}{_cgroup(init, '').rstrip('/')}/virtkit-lxc-{container.uuid}"
+        os.makedirs(folder, exist_ok=True)
+        for name in ("", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control"):
+            os.chown(folder + name, container.ids, container.ids)
+        with open(f"{folder}/cgroup.procs", "w") as file:
+            file.write(str(init))
+
+
+def _init_of(controller: int) -> int:
+    """The child of libvirt's controller, whose pid is the domain's id."""
+    for _ in range(100):
+        with open(f"/proc/{controller}/task/{controller}/children") as file:
+            children = file.read().split()
+        if children:
+            return int(children[0])
+        time.sleep(0.05)
+    raise OSError(errno.ESRCH, "the container has no init")
+
+
+def _cgroup(pid: int | str, controllers: str) -> str:
+    """The path of a process's cgroup in one hierarchy; version 2 has no name."""
+    with open(f"/proc/{pid}/cgroup") as file:
+        for line in file:
+            _, found, path = line.rstrip("\n").split(":", 2)
+            if found == controllers:
+                return path
+    return ""
+
+
+@contextmanager
+def _hierarchy() -> Iterator[str]:
+    """A path to the version 2 hierarchy, which need not be mounted anywhere."""
+    context = _call("fsopen", b"cgroup2", 1)
+    try:
+        _call("fsconfig", context, _FSCONFIG_CREATE, None, None, 0)
+        tree = _call("fsmount", context, 1, 0)
+    finally:
+        os.close(context)
+    try:
+        yield f"/proc/self/fd/{tree}"
+    finally:
+        os.close(tree)
+
+
+def _take_back(pid: int, ids: int) -> None:
+    """libvirt gives the container systemd's version 1 cgroup: without systemd-machined, that is
+    the hierarchy's root, which all containers share."""
+    folder = f"/sys/fs/cgroup/systemd{_cgroup(pid, 'name=systemd')}"
+    if os.path.isdir(folder):
+        for path in (folder, *(f"{folder}/{name}" for name in os.listdir(folder))):
+            if os.lstat(path).st_uid == ids:
+                os.chown(path, 0, 0, follow_symlinks=False)
+
+
+def remove_cgroup(uuid: str) -> None:
+    """Removes the container's cgroup, with what libvirt, killed, may have left running in it."""
+    with _hierarchy() as root:
+        folder = f"{root}{_cgroup('self', '').rstrip('/')}/virtkit-lxc-{uuid}"
+        if not os.path.isdir(folder):
+            return
+        with open(f"{folder}/cgroup.kill", "w") as file:
+            file.write("1")
+        for _ in range(100):
+            for path, _, _ in os.walk(folder, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(path)
+            if not os.path.isdir(folder):
+                return
+            time.sleep(0.05)
+        raise OSError(errno.EBUSY, "processes of an earlier run don't end")
+
+
+# --- libvirt's calls --------------------------------------------------------------------------
+
+
+def sweep() -> None:
+    """Removes what containers left whose end libvirtd, killed, did not see."""
+    running = set()
+    for name in _names(STATES):
+        if name.endswith(".xml"):
+            with suppress(OSError, ElementTree.ParseError):
+                root = ElementTree.parse(f"{STATES}/{name}").getroot()
+                with open(f"{STATES}/{name[:-4]}.pid") as file:
+                    os.kill(int(file.read()), 0)
+                running.add(root.findtext("./domain/uuid"))
+    for uuid in _names(FOLDER):
+        if uuid not in running:
+            remove_cgroup(uuid)
+            clean(f"{FOLDER}/{uuid}")
+
+
+def _names(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []
+
+
+def ready() -> None:
+    """libvirtd starts, and looked for hooks just now."""
+    os.makedirs(os.path.dirname(READY), exist_ok=True)
+    with open(f"{READY}.new", "w") as file:
+        file.write(str(INTERFACE))
+    os.replace(f"{READY}.new", READY)
+
+
+def main(name: str, operation: str, text: str) -> int:
+    """Does what libvirt's ``operation`` needs; 1 keeps the container from starting."""
+    os.umask(0o022)
+    try:
+        if name == "-":
+            if operation == "start":
+                ready()
+                sweep()
+            return 0
+        if operation not in ("prepare", "started", "release"):
+            return 0
+        root = ElementTree.fromstring(text)
+        if operation == "release":
+            # whatever became of its record: these are ours, and have its UUID
+            clean(f"{FOLDER}/{uuid_of(root)}")
+            remove_cgroup(uuid_of(root))
+            return 0
+        container = read(root)
+        if container is None:
+            return 0
+        if operation == "started":
+            delegate(container)
+            return 0
+        try:
+            prepare(container)
+        except BaseException:
+            clean(container.folder)
+            raise
+    except (Refused, OSError, ElementTree.ParseError, ValueError) as error:
+        sys.stderr.write(f"virtkit: {name}, {operation}: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.stdin.read()))
