@@ -85,7 +85,6 @@ _SAID = {
         "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
         "to prepare this host again"
     ),
-    "No space left": "free some space on the host, then run again: it goes on from here",
 }
 
 
