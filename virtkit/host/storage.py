@@ -72,7 +72,10 @@ class Storage:
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
     def ensure(self) -> None:
-        """Makes the pool where the host has none, and activates it."""
+        """Makes the pool where the host has none, and activates it.
+
+        Activating comes last: until then a run that was interrupted is gone on with.
+        """
         with told("create", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
@@ -80,10 +83,10 @@ class Storage:
                 pool = self._connections.any().storagePoolDefineXML(
                     xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                 )
-                if not Path(FOLDER).is_dir():
+            if not pool.isActive():
+                if not Path(FOLDER).is_dir() and f"<path>{FOLDER}</path>" in pool.XMLDesc(0):
                     pool.build(0)
                 pool.setAutostart(1)
-            if not pool.isActive():
                 pool.create(0)
 
     def refresh(self) -> None:
