@@ -17,7 +17,7 @@ from typing import Any
 import libvirt
 import pytest
 from faultpoints import Ended, Fault, Runner
-from integration.lab import POOL, Lab
+from integration.lab import POOL, Lab, printed, until
 from lxml import etree
 
 libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each error on stderr
@@ -82,6 +82,18 @@ class Stage:
         assert ended.code == 0, str(ended)
         return ended
 
+    def up(self) -> None:
+        """`up`, until the guest hears the power button, if it has one."""
+        self.run("up")
+        if self.uri.startswith("qemu"):
+            domain = f"{self.lab.name}-a"
+            assert until(lambda: "tiny: up" in printed(domain), 30, 0.05), printed(domain)
+
+    def settle(self, fault: Fault) -> None:
+        """Waits until a guest that a killed run had asked to stop has, if it heard that at all."""
+        if (fault.name, fault.side) == ("virDomainShutdownFlags", "after"):
+            until(lambda: not any(d.isActive() for d in self._domains(self.open())), 5, 0.1)
+
     def planned(self) -> Any:
         """The changes that `plan` still has, which are none after `up`."""
         return self.runner.run("plan", self.lab.spec, "--json").data["changes"]
@@ -129,10 +141,12 @@ class Stage:
                 yield each
 
     def _volume(self, volume: libvirt.virStorageVol) -> tuple[str, int]:
+        if volume.name().endswith("-console"):
+            return "", 0  # a guest that runs adds to it
         root = etree.fromstring(volume.XMLDesc(0))
         etree.strip_elements(root, *FRESH)
-        grows = volume.name().endswith("-console")
-        return _text(root), 0 if grows else (self.store / volume.name()).stat().st_size
+        content = self.store / volume.name()  # none, where the call that makes it was cut off
+        return _text(root), content.stat().st_size if content.exists() else 0
 
     def _record(self, opened: libvirt.virConnect) -> Any:
         """The pool's record: the newest that can be read."""
@@ -141,7 +155,7 @@ class Stage:
             return None
         names = sorted(each for each in pool.listVolumes() if "virtkit-record-" in each)
         for name in reversed(names):
-            with suppress(ValueError):
+            with suppress(ValueError, FileNotFoundError):
                 return json.loads((self.store / name).read_text())
         return None
 
@@ -176,7 +190,9 @@ class Stage:
         for image in record["images"].values():
             if image["made"]:
                 files = image["files"]
-                yield from (Path(files[key]).name for key in ("root", "kernel", "initrd") if files[key])
+                yield from (
+                    Path(files[key]).name for key in ("root", "kernel", "initrd") if files[key]
+                )
 
     # --- back to nothing ----------------------------------------------------------------------
 
@@ -255,6 +271,8 @@ def libvirtd() -> int:
 def start_libvirtd() -> None:
     """Starts it as tests/sandbox does, once the one that was ended is gone."""
     end = time.monotonic() + 10
-    while subprocess.run(["libvirtd", "-d", "-p", PID], check=False, capture_output=True).returncode:
+    while subprocess.run(
+        ["libvirtd", "-d", "-p", PID], check=False, capture_output=True
+    ).returncode:
         assert time.monotonic() < end, "libvirtd does not start again"
         time.sleep(0.1)

@@ -1,10 +1,10 @@
 """`up` and `down` interrupted at every call of theirs into libvirt, and then run again.
 
-`toy` is libvirt's test driver, where a run costs little: killed before each call of all, those that
-only read included. What a kill at a reading call leaves is compared with what is known to converge,
-and only what differs is brought up again. `qemu` and `lxc` are real guests: killed after each call that
-changes something, and before the first, which are all states of the host that a kill can leave
-(see faultpoints.py, which also says how calls are numbered).
+`toy` is libvirt's test driver, where a run costs little: killed before each call of all, those
+that only read included. What a kill at a reading call leaves is compared with what is known to
+converge, and only what differs is brought up again. `qemu` and `lxc` are real guests: killed after
+each call that changes something, and before the first, which are all states of the host that a
+kill can leave (see faultpoints.py).
 
 In each world: the next `up` ends as an undisturbed one, `plan` is empty after it, no volume that a
 record called made is another one, and `down` leaves nothing.
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import libvirt
 import pytest
-from faultpoints import Ended, Fault, changes, runner
+from faultpoints import Do, Ended, Fault, changes, runner
 from integration.lab import Lab, tiny_disk
 from integration.stage import Interrupted, Stage, libvirtd, start_libvirtd
 
@@ -35,12 +35,14 @@ guests:
   a: {disks: [{name: data, size: 2MiB, mount: /srv, keep: true}], autostart: true}
 """
 SPECS = {
-    "toy": SPEC.replace("mount: /srv, ", "") + "  b: {after: [a]}\n",
+    "toy": SPEC.replace("mount: /srv, ", ""),
     "qemu": SPEC,
     "lxc": SPEC.replace("images: {cut: {path: cut.raw}}\n", "")
     .replace("image: cut, ", "")
     .replace("32MiB", "128MiB"),
 }
+#: The pieces of an upload.
+SENDS = {"virStreamSend", "virStreamSendHole"}
 URIS = {"toy": "test+unix:///default", "qemu": "qemu:///system", "lxc": "lxc:///system"}
 TYPES = tuple(SPECS)
 
@@ -80,22 +82,40 @@ def stage(type: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage
         yield stage
 
 
+@dataclass(frozen=True)
+class Whole:
+    """Runs that nobody interrupted: the state that `up` ends in, and the calls of both."""
+
+    state: Any
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+
+
 @pytest.fixture(scope="module")
-def whole(stage: Stage) -> Any:
-    """The state after an `up` that nobody interrupted."""
-    stage.run("up")
-    answer = stage.state()
+def whole(stage: Stage, type: str) -> Whole:
+    stage.up()  # what is made once only, as keys for ssh, is not of every run
+    stage.run("down", "--volumes")
+    stage.reset()
+    count = Fault(changing=type != "toy")
+    up = stage.run("up", fault=count)
+    assert up.code == 0, str(up)
+    stage.up()
+    state = stage.state()
     assert not stage.planned()
+    down = stage.run("down", fault=count)
+    assert down.code == 0, str(down)
     stage.run("down", "--volumes")
     assert not stage.left()
-    return answer
+    return Whole(state, up.calls, down.calls)
 
 
 @contextmanager
-def loop(tally: list[Interrupted], fault: str, verb: str, type: str) -> Iterator[Interrupted]:
+def loop(
+    tally: list[Interrupted], fault: str, verb: str, type: str, calls: Sequence[str]
+) -> Iterator[Interrupted]:
     """A loop whose figures are shown."""
     began = time.monotonic()
-    figures = Interrupted(fault, verb, type, 0)
+    figures = Interrupted(fault, verb, type, len(calls))
     tally.append(figures)
     try:
         yield figures
@@ -103,76 +123,145 @@ def loop(tally: list[Interrupted], fault: str, verb: str, type: str) -> Iterator
         figures.seconds = time.monotonic() - began
 
 
-def kills(type: str) -> Iterator[Fault]:
-    """Where virtkit is killed, on and on: the loop ends where a run gets to its end."""
-    if type == "toy":
-        yield from (Fault("kill", number) for number in range(1, 9999))
-    else:
-        yield Fault("kill", 1, changing=True)
-        yield from (Fault("kill", number, "after", changing=True) for number in range(1, 9999))
+def points(type: str, calls: Sequence[str]) -> Iterator[Fault]:
+    """Where virtkit is killed: at the k-th call of a function, for all calls of a whole run.
+
+    By name, since steps that run at the same time take turns as they like.
+    """
+    if type != "toy":
+        yield Fault("kill", 1, name=calls[0])
+    count: Counter[str] = Counter()
+    for index, name in enumerate(calls):
+        count[name] += 1
+        around = calls[max(index - 1, 0) : index + 2]
+        if type == "lxc" and all(each in SENDS for each in around):
+            continue  # of a long upload the first and the last pieces; the rest is for qemu
+        yield Fault("kill", count[name], "before" if type == "toy" else "after", name=name)
 
 
-def disturbed(figures: Interrupted, ended: Ended) -> bool:
-    """Whether a run was interrupted, and not at its end before that."""
-    if not ended.killed:
-        assert ended.code == 0, str(ended)
-        figures.calls = len(ended.calls)
-        return False
-    figures.points += 1
-    return True
+def killed(stage: Stage, verb: str, fault: Fault) -> Ended:
+    """A run that was killed there."""
+    ended = stage.run(verb, fault=replace(fault, changing=changes(fault.name)))
+    assert ended.killed, f"{fault} was not reached: {ended}"
+    return ended
 
 
-def test_up(stage: Stage, type: str, whole: Any, tally: list[Interrupted]) -> None:
+def test_up(stage: Stage, type: str, whole: Whole, tally: list[Interrupted]) -> None:
     known: list[Any] = []
-    with loop(tally, "killed", "up", type) as figures:
-        for fault in kills(type):
+    with loop(tally, "killed", "up", type, whole.up) as figures:
+        for fault in points(type, whole.up):
             stage.reset()
-            ended = stage.run("up", fault=fault)
-            if not disturbed(figures, ended):
-                break
+            ended = killed(stage, "up", fault)
+            figures.points += 1
             found = stage.state()
             if found not in known:
                 converges(stage, whole, str(ended))
-                known.append(found)
+                known += [found] if type == "toy" else []
             figures.converged += 1
 
 
-def converges(stage: Stage, whole: Any, what: str) -> None:
+def converges(stage: Stage, whole: Whole, what: str) -> None:
     """Brings the rest up, and takes all of it down."""
     with stage.holding():
         stage.run("up")
-        assert stage.state() == whole, what
+        assert stage.state() == whole.state, what
         assert not stage.planned(), what
     stage.run("down", "--volumes")
     assert not stage.left(), what
 
 
-def test_down(stage: Stage, type: str, whole: Any, tally: list[Interrupted]) -> None:
+def test_down(stage: Stage, type: str, whole: Whole, tally: list[Interrupted]) -> None:
     """The kept disk is the same one through it all."""
     stage.reset()
-    stage.run("up")
-    known = [stage.state()]
-    with loop(tally, "killed", "down", type) as figures, stage.holding(but=not_kept) as kept:
+    stage.up()
+    known: list[Any] = [whole.state] if type == "toy" else []
+    with (
+        loop(tally, "killed", "down", type, whole.down) as figures,
+        stage.holding(but=not_kept) as kept,
+    ):
         assert kept == ["cut-a-data"]
-        for fault in kills(type):
-            ended = stage.run("down", fault=fault)
-            if not disturbed(figures, ended):
-                break
+        for fault in points(type, whole.down):
+            ended = killed(stage, "down", fault)
+            stage.settle(fault)
+            figures.points += 1
             found = stage.state()
             if found not in known:
-                stage.run("up")
-                assert stage.state() == whole, str(ended)
+                stage.up()
+                assert stage.state() == whole.state, str(ended)
                 assert not stage.planned(), str(ended)
-                assert stage.run("down", fault=fault).killed
+                killed(stage, "down", fault)
                 stage.run("down")
                 assert stage.left() == kept, str(ended)
-                known.append(found)
+                known += [found] if type == "toy" else []
             figures.converged += 1
-            if found != whole:
-                stage.run("up")
+            if stage.state() != whole.state:
+                stage.up()
     stage.run("down", "--volumes")
     assert not stage.left()
 
 
 def not_kept(name: str) -> bool:
     return not name.endswith("-data")
+
+
+# --- libvirtd -------------------------------------------------------------------------------
+
+
+def told(ended: Ended) -> Any:
+    """A run that libvirt left alone ends by itself, with a report that names cures."""
+    assert ended.code in (0, 1), str(ended)
+    assert "Traceback" not in ended.err, str(ended)
+    answer = ended.data
+    errors = [step["error"] for step in answer.get("steps", ()) if step["error"]]
+    errors += answer.get("errors", ())
+    assert bool(errors) == bool(ended.code), str(ended)
+    assert all(each["cure"] and "virtkit itself" not in each["what"] for each in errors), str(ended)
+    return errors
+
+
+def daemon_points(type: str, calls: Sequence[str], everything: bool) -> Iterator[Fault]:
+    """The calls at which something happens to libvirtd: without --everything, the first of each
+    function that changes something; each takes seconds."""
+    for fault in points(type, calls):
+        if changes(fault.name) and (everything or fault.number == 1):
+            yield fault
+
+
+@pytest.fixture
+def everything(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--everything"))
+
+
+@pytest.mark.parametrize(
+    ("type", "do"),
+    [
+        pytest.param("qemu", "end", id="qemu-killed"),
+        pytest.param("lxc", "end", id="lxc-killed"),
+        pytest.param("toy", "freeze", id="toy-frozen"),
+        pytest.param("toy", "pause", id="toy-paused"),
+        pytest.param("qemu", "freeze", id="qemu-frozen"),
+        pytest.param("lxc", "freeze", id="lxc-frozen"),
+    ],
+    indirect=["type"],
+)
+def test_libvirtd(
+    stage: Stage, type: str, whole: Whole, tally: list[Interrupted], do: Do, everything: bool
+) -> None:
+    """It is killed; stands still until virtkit has given up; or for a second, which is no harm."""
+    if not everything and (type, do) not in {("qemu", "end"), ("toy", "freeze")}:
+        return
+    words = {"end": "libvirtd killed", "freeze": "libvirtd frozen", "pause": "libvirtd paused"}
+    with loop(tally, words[do], "up", type, whole.up) as figures:
+        for fault in daemon_points(type, whole.up, everything):
+            stage.reset()
+            strike = replace(fault, do=do, pid=libvirtd(), changing=True)
+            ended = stage.run("up", "--json", fault=strike)
+            if do == "end":
+                start_libvirtd()
+            assert len(ended.calls) >= fault.number, f"{fault} was not reached: {ended}"
+            figures.points += 1
+            errors = told(ended)
+            if do != "end":  # at the last call of all, an end is not noticed
+                assert bool(errors) == (do == "freeze"), str(ended)
+            converges(stage, whole, str(ended))
+            figures.converged += 1

@@ -165,7 +165,9 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
 
     def volumes(_say: Say) -> None:
         # first of all the record says what is going, so that an `up` after a kill makes it again
-        left = (each if each in kept else replace(each, state="wanted") for each in there.record.volumes)
+        left = (
+            each if each in kept else replace(each, state="wanted") for each in there.record.volumes
+        )
         host.domains.write_record(replace(there.record, volumes=tuple(left), finished=False))
         disks.keep(host, there.record, kept)
         host.storage.refresh()

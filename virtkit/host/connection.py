@@ -23,10 +23,11 @@ from virtkit.host.errors import STOPPED, told
 libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each error on stderr
 
 #: Seconds between two signs of life, and how many may stay away: a connection to a daemon that
-#: does nothing any more is dead after KEEPALIVE * (MISSED + 1). One that works gives them all along.
+#: does nothing any more is dead after KEEPALIVE * (MISSED + 1). One that works gives them all
+#: along, but for a few seconds while it ends a container.
 KEEPALIVE, MISSED = 5, 5
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
-OPENING = 60.0
+OPENING = 30.0
 
 _loop = threading.Lock()
 _looping = False
@@ -45,6 +46,7 @@ class Connections:
         self._uris = dict(uris or {})
         self._threads = threading.local()
         self._schemes: list[str] = []
+        self._hangs: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
         return self._uris.get(scheme, f"{scheme}:///system")
@@ -58,10 +60,30 @@ class Connections:
         held: dict[str, libvirt.virConnect] = self._threads.__dict__
         if scheme not in held or not held[scheme].isAlive():
             with told("open", self.uri(scheme), where=self.host):
-                held[scheme] = _open(self.uri(scheme), self.host)
+                held[scheme] = self._open(self.uri(scheme))
             if scheme not in self._schemes:
                 self._schemes.append(scheme)
         return held[scheme]
+
+    def _open(self, uri: str) -> libvirt.virConnect:
+        if uri in self._hangs:  # not every thread and step shall wait for it again
+            raise self._hangs[uri]
+        _run_events()
+        answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
+        threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
+        try:
+            opened = answer.get(timeout=OPENING)
+        except queue.Empty:
+            self._hangs[uri] = VirtkitError(
+                f"open {uri} failed",
+                why=f"libvirt's daemon takes connections and said nothing for {OPENING:.0f} s",
+                cure=STOPPED,
+                where=self.host,
+            )
+            raise self._hangs[uri] from None
+        if isinstance(opened, Exception):
+            raise opened
+        return opened
 
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""
@@ -75,33 +97,15 @@ class Connections:
         raise error
 
 
-def _open(uri: str, host: str) -> libvirt.virConnect:
-    """A new connection, with its keepalive; opened beside us, so that we can stop waiting."""
-    _run_events()
-    answer: queue.SimpleQueue[libvirt.virConnect | libvirt.libvirtError] = queue.SimpleQueue()
-
-    def connect() -> None:
-        try:
-            opened = libvirt.open(uri)
-            _keep_alive(opened)
-        except libvirt.libvirtError as error:
-            answer.put(error)
-        else:
-            answer.put(opened)
-
-    threading.Thread(target=connect, name=f"open {uri}", daemon=True).start()
+def _connect(uri: str, answer: queue.SimpleQueue[libvirt.virConnect | Exception]) -> None:
+    """Opens a connection with a keepalive; beside its caller, so that that one can stop waiting."""
     try:
-        opened = answer.get(timeout=OPENING)
-    except queue.Empty:
-        raise VirtkitError(
-            f"open {uri} failed",
-            why=f"libvirt's daemon takes connections and has said nothing for {OPENING:.0f} s",
-            cure=STOPPED,
-            where=host,
-        ) from None
-    if isinstance(opened, libvirt.libvirtError):
-        raise opened
-    return opened
+        opened = libvirt.open(uri)
+        _keep_alive(opened)
+    except libvirt.libvirtError as error:
+        answer.put(error)
+    else:
+        answer.put(opened)
 
 
 def _keep_alive(opened: libvirt.virConnect) -> None:
