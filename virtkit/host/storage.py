@@ -74,7 +74,8 @@ class Storage:
     def ensure(self) -> None:
         """Makes the pool where the host has none, and activates it.
 
-        Activating comes last: until then a run that was interrupted is gone on with.
+        Where it stands at libvirt's usual folder, a run that was interrupted may have made it:
+        what is still missing is done then. (libvirtd, starting, activates it by itself.)
         """
         with told("create", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
@@ -83,10 +84,12 @@ class Storage:
                 pool = self._connections.any().storagePoolDefineXML(
                     xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                 )
-            if not pool.isActive():
-                if not Path(FOLDER).is_dir() and f"<path>{FOLDER}</path>" in pool.XMLDesc(0):
-                    pool.build(0)
+            usual = f"<path>{FOLDER}</path>" in pool.XMLDesc(0)
+            if usual and not pool.autostart():
                 pool.setAutostart(1)
+            if not pool.isActive():
+                if usual and not Path(FOLDER).is_dir():
+                    pool.build(0)
                 pool.create(0)
 
     def refresh(self) -> None:
