@@ -83,11 +83,14 @@ class Stage:
         return ended
 
     def up(self) -> None:
-        """`up`, until the guest hears the power button, if it has one."""
+        """`up`, until the guest hears when it is asked to stop."""
         self.run("up")
         if self.uri.startswith("qemu"):
             domain = f"{self.lab.name}-a"
             assert until(lambda: "tiny: up" in printed(domain), 30, 0.05), printed(domain)
+        if self.uri.startswith("lxc"):
+            asked = ("exec", self.lab.spec, "a", "--", "test", "-e", "/run/initctl")
+            assert until(lambda: self.runner.run(*asked).code == 0, 60, 0.2)
 
     def settle(self, fault: Fault) -> None:
         """Waits until a guest that a killed run had asked to stop has, if it heard that at all."""
