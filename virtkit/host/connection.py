@@ -66,7 +66,8 @@ class Connections:
         return held[scheme]
 
     def _open(self, uri: str) -> libvirt.virConnect:
-        if uri in self._hangs:  # not every thread and step shall wait for it again
+        """A new connection; a daemon that hangs is waited for once, not by each thread and step."""
+        if uri in self._hangs:
             raise self._hangs[uri]
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
