@@ -76,7 +76,7 @@ def whole(lab: Lab) -> Any:
 
 def test_a_disk_that_was_never_made_is_not_kept(lab: Lab) -> None:
     """It holds nobody's data yet, and no later run may take it for that."""
-    fault = Fault("kill", 3, name="virDomainSetMetadata")
+    fault = Fault("kill", 2, name="virDomainSetMetadata")  # the first says the host key
     with runner(lab.settings) as forks:
         assert forks.run("up", lab.spec, "--parallel", "1", fault=fault).killed
     assert lab.json("down")["ok"]
