@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 from virtkit import plan as planning
@@ -25,7 +25,7 @@ from virtkit.api.world import (
 from virtkit.apply import Hands, Options, Report, Step, engine, steps_of
 from virtkit.apply import stop as stopping
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Host
 from virtkit.observed import ObservedGuest
 from virtkit.plan import Plan
@@ -98,7 +98,8 @@ def apply(
             parallel=parallel or usual_parallel(host),
             tell=tell,
         )
-        known_hosts(spec.name, host.observe())
+        with _reported(report):
+            known_hosts(spec.name, host.observe())
     return report
 
 
@@ -113,6 +114,16 @@ def _check_loss(now: Plan, shown: Plan) -> None:
             why=f"lost would be: {losses}",
             cure="look again at `virtkit plan`, then run again with --yes",
         )
+
+
+@contextmanager
+def _reported(report: Report) -> Iterator[None]:
+    """What is done after a run: where libvirt went away meanwhile, its report says so already."""
+    try:
+        yield
+    except VirtkitError:
+        if report.ok:
+            raise
 
 
 def down(
@@ -153,11 +164,12 @@ def down(
             parallel=parallel or usual_parallel(host),
             tell=tell,
         )
-        left = host.observe()
-        if left.guests_of(spec.name):
-            known_hosts(spec.name, left)
-        else:
-            reach.forget(spec.name)
+        with _reported(report):
+            left = host.observe()
+            if left.guests_of(spec.name):
+                known_hosts(spec.name, left)
+            else:
+                reach.forget(spec.name)
     return report
 
 

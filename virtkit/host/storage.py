@@ -85,7 +85,11 @@ class Storage:
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
     def ensure(self) -> None:
-        """Makes the pool where the host has none, and activates it. One at a time."""
+        """Makes the pool where the host has none, and activates it. One at a time.
+
+        Where it stands at libvirt's usual folder, a run that was interrupted may have made it:
+        what is still missing is done then. (libvirtd, starting, activates it by itself.)
+        """
         with self.lock.held(), told("create", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
@@ -94,10 +98,12 @@ class Storage:
                     pool = self._connections.any().storagePoolDefineXML(
                         xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                     )
-                if not Path(FOLDER).is_dir():
-                    pool.build(0)
+            usual = f"<path>{FOLDER}</path>" in pool.XMLDesc(0)
+            if usual and not pool.autostart():
                 pool.setAutostart(1)
             if not pool.isActive():
+                if usual and not Path(FOLDER).is_dir():
+                    pool.build(0)
                 pool.create(0)
 
     def refresh(self) -> None:
