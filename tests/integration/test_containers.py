@@ -390,12 +390,12 @@ def test_file_systems_follow_their_files(lab: Lab) -> None:
         lines = lab.sh("grown", "stat -f -c '%b %S' /srv/data /").splitlines()
         return [int(blocks) * int(size) >> 20 for blocks, size in map(str.split, lines)]
 
-    grown = "  grown: {disk: 512MiB, disks: [{name: data, size: 32MiB, mount: /srv/data}]}\n"
+    grown = "  grown: {disk: 4GiB, disks: [{name: data, size: 32MiB, mount: /srv/data}]}\n"
     lab.write(SPEC + grown)
     assert lab.json("up", "grown")["ok"]
     lab.sh("grown", "echo kept >/srv/data/file; echo kept >/root/file; sync")
     before = sizes()
-    lab.write(SPEC + grown.replace("512", "1024").replace("32", "64"))
+    lab.write(SPEC + grown.replace("4GiB", "8GiB").replace("32", "64"))
     assert lab.json("up", "grown")["ok"]
     assert sizes() == before
     (pending,) = lab.json("plan", "grown")["pending"]
