@@ -17,6 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write what the cases expect from what they get; people review the difference",
     )
+    parser.addoption(
+        "--everything",
+        action="store_true",
+        help="interruptions of libvirtd at every call, not at the first of each function: an hour",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import filelock
 import platformdirs
 import pytest
+from integration.stage import TALLY, Interrupted
 
 HERE = Path(__file__).parent
 
 # Emulated guests take their time; a test that needs another limit says so itself.
 TIMEOUT = 600
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> list[Interrupted]:
+    """What the summary of the run shows about interruptions."""
+    return pytestconfig.stash.setdefault(TALLY, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    found = terminalreporter.config.stash.get(TALLY, [])
+    if not found:
+        return
+    terminalreporter.section("interruptions")
+    for each in found:
+        terminalreporter.write_line(str(each))
+    target = os.environ.get("VIRTKIT_TEST_FIGURES")
+    if target:
+        Path(target).write_text(json.dumps([asdict(each) for each in found], indent=2))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,32 +1,18 @@
-"""`up` that is killed, at many points, and then run again: it ends where it would have ended."""
+"""`up` that is interrupted by its user, or by another `up`; killed: see test_every_call.py."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from faultpoints import Fault, runner
 from integration.lab import POOL, Lab, domains, laboratory, networks, tiny_disk, virsh
 from lxml import etree
 
-#: Where up is killed: a function of libvirt's, at which call of it, and on which side of it.
-POINTS = (
-    ("virStoragePool", "createXML", 1, "after"),  # the first record of the pool is empty
-    ("virStorageVol", "upload", 2, "after"),  # the image's volume is
-    ("virStream", "finish", 2, "before"),  # the image is there, and no record says so
-    ("virConnect", "networkDefineXMLFlags", 1, "after"),
-    ("virNetwork", "create", 1, "after"),
-    ("virConnect", "defineXMLFlags", 1, "after"),
-    ("virDomain", "setMetadata", 1, "after"),  # the host key is known, the seed isn't made
-    ("virDomain", "setMetadata", 3, "before"),  # volumes are made, and no record says so
-    ("virDomain", "create", 1, "before"),
-    ("virDomain", "create", 2, "after"),
-)
 SPEC = """
 name: cut
 images: {cut: {path: cut.raw}}
@@ -35,30 +21,6 @@ defaults: {image: cut, type: qemu, memory: 32MiB, ready: none, networks: [front]
 guests:
   a: {disks: [{name: data, size: 2MiB, mount: /srv, keep: true}]}
   b: {after: [a], autostart: true}
-"""
-#: virtkit, in a process that kills itself at the n-th call of one of libvirt's functions.
-KILLER = """
-import os, signal, sys, threading
-import libvirt
-kind, name, count, when = sys.argv[1:5]
-sys.argv[:] = ["virtkit", *sys.argv[5:]]
-held = getattr(getattr(libvirt, kind), name)
-lock = threading.Lock()
-calls = 0
-def counted(*arguments, **options):
-    global calls
-    with lock:
-        calls += 1
-        last = calls == int(count)
-        if last and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        answer = held(*arguments, **options)
-        if last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-setattr(getattr(libvirt, kind), name, counted)
-from virtkit.cli import main
-main()
 """
 
 
@@ -111,43 +73,21 @@ def whole(lab: Lab) -> Any:
     return answer
 
 
-def killed(lab: Lab, kind: str, name: str, count: int, when: str) -> bool:
-    """Whether `up` got as far as being killed there."""
-    line = [sys.executable, "-c", KILLER, kind, name, str(count), when, "up", lab.spec]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, -signal.SIGKILL), (done.stdout, done.stderr)
-    return done.returncode != 0
-
-
-@pytest.mark.parametrize(("kind", "name", "count", "when"), POINTS)
-def test_up_goes_on_after_a_kill(
-    lab: Lab, whole: Any, kind: str, name: str, count: int, when: str
-) -> None:
-    assert killed(lab, kind, name, count, when)
-    if kind == "virNetwork":  # and down may come first
-        lab.virtkit("down", "--volumes")
-        assert not lab.left()
-    again = lab.json("up")
-    assert again["ok"]
-    assert state() == whole
-    lab.virtkit("plan", "--exit-code")
-    lab.virtkit("down", "--volumes")
-    assert not lab.left()
-
-
 def test_a_disk_that_was_never_made_is_not_kept(lab: Lab) -> None:
     """It holds nobody's data yet, and no later run may take it for that."""
-    assert killed(lab, "virDomain", "setMetadata", 3, "before")
+    fault = Fault("kill", 2, name="virDomainSetMetadata")  # the first says the host key
+    with runner(lab.settings) as forks:
+        assert forks.run("up", lab.spec, "--parallel", "1", fault=fault).killed
     assert lab.json("down")["ok"]
     assert not lab.left()
 
 
 def test_down_goes_on_after_a_kill(lab: Lab) -> None:
     lab.virtkit("up")
-    for kind, name in (("virStorageVol", "delete"), ("virDomain", "undefineFlags")):
-        line = [sys.executable, "-c", KILLER, kind, name, "1", "after", "down", lab.spec]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert done.returncode == -signal.SIGKILL, (done.stdout, done.stderr)
+    with runner(lab.settings) as forks:
+        for name in ("virStorageVolDelete", "virDomainUndefineFlags"):
+            fault = Fault("kill", 1, name=name, side="after")
+            assert forks.run("down", lab.spec, "--parallel", "1", fault=fault).killed
     assert lab.json("down")["ok"]
     assert lab.volumes() == {"a-data"}
     assert lab.json("down", "--volumes")["ok"]

@@ -20,6 +20,18 @@ def test_an_unknown_pair_keeps_libvirts_text() -> None:
     assert (error.where, error.exit_code) == ("local", 1)
 
 
+@pytest.mark.parametrize("code", [libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR])
+def test_a_connection_that_is_gone(code: int) -> None:
+    """Where libvirtd ended, or its keepalive stayed away."""
+    gone = libvirt.libvirtError("")
+    gone.err = (code, libvirt.VIR_FROM_RPC, "client socket is closed", 2, "", None, None, 0, 0)
+    with pytest.raises(VirtkitError) as caught, told("start", "domain lab-web"):
+        raise gone
+    assert caught.value.why == "libvirt stopped answering: client socket is closed"
+    assert "libvirtd runs" in caught.value.cure
+    assert "goes on from here" in caught.value.cure
+
+
 def test_what_is_not_libvirts_passes() -> None:
     with pytest.raises(ZeroDivisionError), told("start", "x"):
         raise ZeroDivisionError

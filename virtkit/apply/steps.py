@@ -198,6 +198,11 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
         stop(host, driver, there.domain, GRACE if kept else 0.0, say)
 
     def volumes(_say: Say) -> None:
+        # first of all the record says what is going, so that an `up` after a kill makes it again
+        left = (
+            each if each in kept else replace(each, state="wanted") for each in there.record.volumes
+        )
+        host.domains.write_record(replace(there.record, volumes=tuple(left), finished=False))
         disks.keep(host, there.record)
         host.storage.refresh()
         gone = [each for each in there.record.volumes if each not in kept]

@@ -29,7 +29,8 @@ _CURES: dict[tuple[str, int], str] = {
     ),
 }
 _GENERAL = "see `virtkit doctor` and libvirt's log, then run again: it goes on from here"
-
+#: Where the daemon ended or hangs; what it did of the last call, nobody knows.
+STOPPED = "see that libvirtd runs (`virtkit doctor`), then run again: it goes on from here"
 
 #: Disks and images that can't be used.
 DAMAGED = (
@@ -94,6 +95,14 @@ def cure(operation: str, code: int, message: str = "") -> str:
     return said or _CURES.get((operation, code), _GENERAL)
 
 
+def lost(error: libvirt.libvirtError) -> bool:
+    """Whether the connection is gone, and not only the call refused."""
+    return error.get_error_domain() in (
+        libvirt.VIR_FROM_RPC,
+        libvirt.VIR_FROM_REMOTE,
+    ) and error.get_error_code() in (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR)
+
+
 @contextmanager
 def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
     """Turns libvirt's error in the block into a VirtkitError.
@@ -106,6 +115,13 @@ def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         message = error.get_error_message() or str(error)
+        if operation != "open" and lost(error):
+            raise VirtkitError(
+                f"{operation} {what} failed",
+                why=f"libvirt stopped answering: {message}",
+                cure=STOPPED,
+                where=where,
+            ) from error
         raise VirtkitError(
             f"{operation} {what} failed",
             why=message,

@@ -88,8 +88,11 @@ class Storage:
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
     def ensure(self, folder: str = FOLDER) -> None:
-        """Makes the pool, at ``folder``, where the host has none, and activates it. One at a
-        time."""
+        """Makes the pool, at ``folder``, where the host has none, and activates it. One at a time.
+
+        Where it stands at libvirt's usual folder, a run that was interrupted may have made it:
+        what is still missing is done then. (libvirtd, starting, activates it by itself.)
+        """
         with self.lock.held(), told("activate", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
@@ -100,6 +103,7 @@ class Storage:
                     )
                 if not Path(folder).is_dir():
                     pool.build(0)
+            if not pool.autostart() and f"<path>{folder}</path>" in pool.XMLDesc(0):
                 pool.setAutostart(1)
             if not pool.isActive():
                 pool.create(0)

@@ -1,0 +1,270 @@
+"""`up` and `down` interrupted at every call of theirs into libvirt, and then run again.
+
+`toy` is libvirt's test driver, where a run costs little: killed before each call of all, those
+that only read included. What a kill at a reading call leaves is compared with what is known to
+converge, and only what differs is brought up again. `qemu` and `lxc` are real guests: killed after
+each call that changes something, and before the first, which are all states of the host that a
+kill can leave (see faultpoints.py).
+
+In each world: the next `up` ends as an undisturbed one, `plan` is empty after it, no volume that a
+record called made is another one, and `down` leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from faultpoints import Do, Ended, Fault, changes, runner
+from integration.lab import Lab, tiny_disk
+from integration.stage import Interrupted, Stage, libvirtd, start_libvirtd
+
+SPEC = """
+name: cut
+images: {cut: {path: cut.raw}}
+networks: {front: {cidr: 10.94.9.0/24}}
+defaults: {image: cut, type: TYPE, memory: 32MiB, ready: none, networks: [front]}
+guests:
+  a: {disks: [{name: data, size: 2MiB, mount: /srv, keep: true}], autostart: true}
+"""
+SPECS = {
+    "toy": SPEC.replace("mount: /srv, ", ""),
+    "qemu": SPEC,
+    "lxc": SPEC.replace("images: {cut: {path: cut.raw}}\n", "")
+    .replace("image: cut, ", "")
+    .replace("32MiB", "128MiB"),
+}
+#: The pieces of an upload.
+SENDS = {"virStreamSend", "virStreamSendHole"}
+URIS = {"toy": "test+unix:///default", "qemu": "qemu:///system", "lxc": "lxc:///system"}
+TYPES = tuple(SPECS)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@contextmanager
+def staged(folder: Path, type: str) -> Iterator[Stage]:
+    """An environment of guests of one type, and nothing of it there."""
+    lab = Lab(folder, "cut").write(SPECS[type].replace("TYPE", type))
+    settings, toy = {}, None
+    if type != "lxc":  # whose image was built before, and lies in the caller's own cache
+        (folder / "cut.raw").write_bytes(tiny_disk(os.urandom(64 * 1024)))
+        settings["XDG_CACHE_HOME"] = str(folder / "cache")
+    if type == "toy":
+        toy = folder / "volumes"
+        toy.mkdir()
+    with runner(settings, toy=toy) as forks:
+        stage = Stage(lab, URIS[type], forks, *([toy] if toy else []), image=type != "lxc")
+        held = stage.open()  # else the test driver forgets it all
+        try:
+            yield stage
+        finally:
+            start_libvirtd() if not held.isAlive() else None
+            Stage(**vars(stage) | {"image": True}).reset()
+            del held
+
+
+@pytest.fixture(scope="module")
+def type(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def stage(type: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp(type), type) as stage:
+        yield stage
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Runs that nobody interrupted: the state that `up` ends in, and the calls of both."""
+
+    state: Any
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def whole(stage: Stage, type: str) -> Whole:
+    stage.up()  # what is made once only, as keys for ssh, is not of every run
+    stage.run("down", "--volumes")
+    stage.reset()
+    count = Fault(changing=type != "toy")
+    up = stage.run("up", fault=count)
+    assert up.code == 0, str(up)
+    stage.up()
+    state = stage.state()
+    assert not stage.planned()
+    down = stage.run("down", fault=count)
+    assert down.code == 0, str(down)
+    stage.run("down", "--volumes")
+    assert not stage.left()
+    return Whole(state, up.calls, down.calls)
+
+
+@contextmanager
+def loop(
+    tally: list[Interrupted], fault: str, verb: str, type: str, calls: Sequence[str]
+) -> Iterator[Interrupted]:
+    """A loop whose figures are shown."""
+    began = time.monotonic()
+    figures = Interrupted(fault, verb, type, len(calls))
+    tally.append(figures)
+    try:
+        yield figures
+    finally:
+        figures.seconds = time.monotonic() - began
+
+
+def points(type: str, calls: Sequence[str]) -> Iterator[Fault]:
+    """Where virtkit is killed: at the k-th call of a function, for all calls of a whole run.
+
+    By name, since steps that run at the same time take turns as they like.
+    """
+    toy = type == "toy"
+    if not toy:
+        yield Fault("kill", 1, name=calls[0], changing=True)
+    count: Counter[str] = Counter()
+    for index, name in enumerate(calls):
+        count[name] += 1
+        around = calls[max(index - 1, 0) : index + 2]
+        if type == "lxc" and all(each in SENDS for each in around):
+            continue  # of a long upload the first and the last pieces; the rest is for qemu
+        side: Literal["before", "after"] = "before" if toy else "after"
+        yield Fault("kill", count[name], side, changing=not toy, name=name)
+
+
+def killed(stage: Stage, verb: str, fault: Fault) -> Ended:
+    """A run that was killed there."""
+    ended = stage.run(verb, fault=fault)
+    assert ended.killed, f"{fault} was not reached: {ended}"
+    return ended
+
+
+def test_up(stage: Stage, type: str, whole: Whole, tally: list[Interrupted]) -> None:
+    known: list[Any] = []
+    with loop(tally, "killed", "up", type, whole.up) as figures:
+        for fault in points(type, whole.up):
+            stage.reset()
+            ended = killed(stage, "up", fault)
+            figures.points += 1
+            found = stage.state()
+            if found not in known:
+                converges(stage, whole, str(ended))
+                known += [found] if type == "toy" else []
+            figures.converged += 1
+
+
+def converges(stage: Stage, whole: Whole, what: str) -> None:
+    """Brings the rest up, and takes all of it down."""
+    with stage.holding():
+        stage.run("up")
+        assert stage.state() == whole.state, what
+        assert not stage.planned(), what
+    stage.run("down", "--volumes")
+    assert not stage.left(), what
+
+
+def test_down(stage: Stage, type: str, whole: Whole, tally: list[Interrupted]) -> None:
+    """The kept disk is the same one through it all."""
+    stage.reset()
+    stage.up()
+    known: list[Any] = [whole.state] if type == "toy" else []
+    with (
+        loop(tally, "killed", "down", type, whole.down) as figures,
+        stage.holding(but=not_kept) as kept,
+    ):
+        assert kept == ["cut-a-data"]
+        for fault in points(type, whole.down):
+            ended = killed(stage, "down", fault)
+            stage.settle(fault)
+            figures.points += 1
+            found = stage.state()
+            if found not in known:
+                stage.up()
+                assert stage.state() == whole.state, str(ended)
+                assert not stage.planned(), str(ended)
+                killed(stage, "down", fault)
+                stage.run("down")
+                assert stage.left() == kept, str(ended)
+                known += [found] if type == "toy" else []
+            figures.converged += 1
+            if stage.state() != whole.state:
+                stage.up()
+    stage.run("down", "--volumes")
+    assert not stage.left()
+
+
+def not_kept(name: str) -> bool:
+    return not name.endswith("-data")
+
+
+# --- libvirtd -------------------------------------------------------------------------------
+
+
+def told(ended: Ended) -> Any:
+    """A run that libvirt left alone ends by itself, with a report that names cures."""
+    assert ended.code in (0, 1), str(ended)
+    assert "Traceback" not in ended.err, str(ended)
+    answer = ended.data
+    errors = [step["error"] for step in answer.get("steps", ()) if step["error"]]
+    errors += answer.get("errors", ())
+    assert bool(errors) == bool(ended.code), str(ended)
+    assert all(each["cure"] and "virtkit itself" not in each["what"] for each in errors), str(ended)
+    return errors
+
+
+def daemon_points(type: str, calls: Sequence[str], everything: bool) -> Iterator[Fault]:
+    """The calls at which something happens to libvirtd: without --everything, the first of each
+    function that changes something; each takes seconds."""
+    for fault in points(type, calls):
+        if changes(fault.name) and (everything or fault.number == 1):
+            yield fault
+
+
+#: Type of guest, and what happens to libvirtd. The test driver's world ends with the daemon.
+DAEMON: tuple[tuple[str, Do], ...] = (("qemu", "end"), ("toy", "freeze"))
+DAEMON_TOO: tuple[tuple[str, Do], ...] = (
+    ("toy", "pause"),
+    ("lxc", "end"),
+    ("lxc", "freeze"),
+    ("qemu", "freeze"),
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    everything = bool(metafunc.config.getoption("--everything"))
+    if "do" in metafunc.fixturenames:
+        chosen = [*DAEMON, *(DAEMON_TOO if everything else ())]
+        metafunc.parametrize(("type", "do"), chosen, indirect=["type"], scope="module")
+        metafunc.parametrize("everything", [everything], ids=[""])
+    elif "type" in metafunc.fixturenames:
+        metafunc.parametrize("type", TYPES, indirect=True, scope="module")
+
+
+def test_libvirtd(
+    stage: Stage, type: str, whole: Whole, tally: list[Interrupted], do: Do, everything: bool
+) -> None:
+    """It is killed; stands still until virtkit has given up; or for a second, which is no harm."""
+    words = {"end": "libvirtd killed", "freeze": "libvirtd frozen", "pause": "libvirtd paused"}
+    with loop(tally, words[do], "up", type, whole.up) as figures:
+        for fault in daemon_points(type, whole.up, everything):
+            stage.reset()
+            strike = replace(fault, do=do, pid=libvirtd())
+            ended = stage.run("up", "--json", fault=strike)
+            if do == "end":
+                start_libvirtd()
+            assert len(ended.calls) >= fault.number, f"{fault} was not reached: {ended}"
+            figures.points += 1
+            errors = told(ended)
+            if do != "end":  # at the last call of all, an end is not noticed
+                assert bool(errors) == (do == "freeze"), str(ended)
+            converges(stage, whole, str(ended))
+            figures.converged += 1
