@@ -107,7 +107,7 @@ class Making:
             instance=self._old.instance,
             booted=self._old.booted,
             staged=self._staged if self.running else {},
-            staged_in=plan.run_of(live) if self.running else "",
+            staged_in=plan.run_of(live) if self.running and self._staged else "",
             leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
         )
 

@@ -176,8 +176,8 @@ class Storage:
                 volume = self._find(name)
                 if volume is None:
                     return f"its volume {name} is gone"
-                length = volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2]
-            if key == files.root and image.bytes not in (0, length):
+                length = _length(volume)
+            if key == files.root and length is not None and image.bytes not in (0, length):
                 return f"its volume {name} has {length} bytes of {image.bytes}"
         return ""
 
@@ -258,6 +258,16 @@ class Storage:
         self.write(name, content)
         for each in old:
             self.delete(each)
+
+
+def _length(volume: libvirt.virStorageVol) -> int | None:
+    """The bytes of a volume's file; None where its driver can't tell."""
+    try:
+        return int(volume.infoFlags(libvirt.VIR_STORAGE_VOL_GET_PHYSICAL)[2])
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return None
 
 
 @contextmanager
