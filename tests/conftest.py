@@ -22,6 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="interruptions of libvirtd at every call, not at the first of each function: an hour",
     )
+    parser.addoption("--long", action="store_true", help="also what takes many minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is marked long, unless it is asked for by name or by --long."""
+    named = any(".py" in each for each in config.invocation_params.args if isinstance(each, str))
+    if named or config.getoption("--long") or config.getoption("--everything"):
+        return
+    out = [each for each in items if each.get_closest_marker("long")]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [each for each in items if each not in out]
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 
+pytestmark = pytest.mark.long
+
 TYPES = ("qemu", "lxc")
 MIB = 1024**2
 GIB = 1024**3

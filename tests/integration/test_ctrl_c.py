@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from integration.lab import Lab, domains, laboratory, run, tiny_disk, until, virsh
 
+pytestmark = pytest.mark.long
+
 SPEC = """
 name: ctrl
 images: {ctrl: {path: ctrl.raw}}

@@ -21,6 +21,8 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 
+pytestmark = pytest.mark.long
+
 TYPES = ("qemu", "lxc")
 DISK = {"name": "data", "size": "8MiB"}
 MOUNTED = {**DISK, "mount": "/srv/data"}

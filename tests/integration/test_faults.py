@@ -34,6 +34,8 @@ from integration.lab import (
     virsh,
 )
 
+pytestmark = pytest.mark.long
+
 SPEC = """
 name: fault
 images: {tiny: {path: tiny.raw}, other: {path: other.raw}}
