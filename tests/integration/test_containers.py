@@ -412,6 +412,7 @@ def test_file_systems_follow_their_files(lab: Lab) -> None:
     assert lab.json("plan", "grown")["pending"] == []
     assert lab.json("down", "grown")["ok"]
     lab.write(SPEC)
+    assert lab.json("up")["ok"]
 
 
 def test_privileged_is_a_change_that_asks(lab: Lab) -> None:

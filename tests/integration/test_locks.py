@@ -33,12 +33,15 @@ NEVER = SPEC.replace("ready: none", "ready: {port: 22, timeout: 5m}")
 DEFINES = """
 import sys, time
 from virtkit.host import Host
+from virtkit.record import NetworkRecord
 name, start, count = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 host = Host()
 host.connections.any()
 time.sleep(max(0.0, start - time.time()))
 for number in range(count):
-    host.networks.define(f"<network><name>{name}-{number}</name></network>")
+    xml = f"<network><name>{name}-{number}</name><ip address='10.9.9.1' prefix='24'/></network>"
+    record = NetworkRecord(name, str(number), "", {}, "10.9.9.0/24", rendered=xml)
+    host.networks.define(record)
 """
 
 

@@ -44,6 +44,10 @@ GONE = (
 
 #: What libvirt says, to the cure: where its code is the same for everything.
 _SAID = {
+    "/run/virtkit/lxc": (
+        "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
+        "to prepare this host again"
+    ),
     "/sys/fs/cgroup/unified": (
         "libvirt's LXC driver fails where both versions of cgroups are mounted: start libvirtd "
         "in a mount namespace without /sys/fs/cgroup/unified (scripts/libvirt does)"
@@ -81,10 +85,6 @@ _SAID = {
     "cannot acquire state change lock": (
         "another call still waits for this guest's hypervisor process; where that is stopped: "
         "virtkit stop --timeout 0, then up"
-    ),
-    "/run/virtkit/lxc": (
-        "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
-        "to prepare this host again"
     ),
 }
 
