@@ -26,7 +26,7 @@ DATA = Path.home() / ".local/share/virtkit"
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    (tmp_path / "tiny.raw").write_bytes(tiny_disk(os.urandom(1024)))
+    (tmp_path / "tiny.raw").write_bytes(tiny_disk(b"lone"))
     with laboratory(tmp_path, "left", SPEC) as lab:
         assert lab.json("up")["ok"]
         yield lab
