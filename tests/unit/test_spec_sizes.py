@@ -71,6 +71,7 @@ def test_no_durations(value: object) -> None:
 @given(st.integers(1, LARGEST_SIZE // KIB))
 def test_sizes_come_back(kib: int) -> None:
     assert parse_size(format_size(kib * KIB)) == kib * KIB
+    assert format_size(kib * KIB + 1) == f"{kib * KIB + 1} bytes"
 
 
 @given(st.integers(1, LONGEST_DURATION * 1000))

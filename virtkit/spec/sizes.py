@@ -71,11 +71,11 @@ def _size_cure(value: object) -> str:
 
 
 def format_size(size: int) -> str:
-    """A size as a spec would say it: ``size`` bytes, a multiple of 1 KiB, in the largest unit."""
+    """A size as a spec would say it, in the largest unit; of what isn't whole KiB, the bytes."""
     for unit in "TGMK":
         if size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}iB"
-    raise ValueError(f"{size} is not a whole number of KiB")
+    return f"{size} bytes"
 
 
 def parse_duration(value: object) -> float:
