@@ -16,12 +16,36 @@ from typing import Any
 import pytest
 from integration.edits import Edits, again, digest, document, editing, lives, why
 from integration.lab import POOL, domains, run, tiny_disk, virsh
-from integration.test_interrupted import KILLER
 from lxml import etree
 
 from virtkit.drivers import DRIVERS
 
 pytestmark = pytest.mark.long
+
+#: virtkit, in a process that kills itself at the n-th call of one of libvirt's functions.
+KILLER = """
+import os, signal, sys, threading
+import libvirt
+kind, name, count, when = sys.argv[1:5]
+sys.argv[:] = ["virtkit", *sys.argv[5:]]
+held = getattr(getattr(libvirt, kind), name)
+lock = threading.Lock()
+calls = 0
+def counted(*arguments, **options):
+    global calls
+    with lock:
+        calls += 1
+        last = calls == int(count)
+        if last and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = held(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+setattr(getattr(libvirt, kind), name, counted)
+from virtkit.cli import main
+main()
+"""
 
 TYPES = ("qemu", "lxc")
 MIB = 1024**2
