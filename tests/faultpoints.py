@@ -152,7 +152,7 @@ def _serve(toy: str | None) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         fault = Fault(**asked["fault"])
-        files = [tempfile.TemporaryFile("a+", errors="replace") for _ in range(3)]  # noqa: SIM115
+        files = [tempfile.TemporaryFile("a+", errors="replace") for _ in range(3)]
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
@@ -194,7 +194,7 @@ def _prepare(toy: str | None) -> None:
     if toy:
         _play(Path(toy))
     import virtkit.cli.output
-    import virtkit.cli.verbs  # noqa: F401
+    import virtkit.cli.verbs
     from virtkit.errors import RequestError
     from virtkit.host import schemas
 
@@ -276,8 +276,8 @@ class _Points:
 
 
 def _modules() -> Iterator[Any]:
-    import libvirt_lxc  # noqa: F401
-    import libvirt_qemu  # noqa: F401
+    import libvirt_lxc
+    import libvirt_qemu
 
     for name in MODULES:
         yield sys.modules[name]
@@ -334,41 +334,41 @@ class _Streams:
     def _file(self, volume: Any) -> Path:
         return self._folder / self._real.virStorageVolGetName(volume)
 
-    def virStorageVolCreateXML(self, pool: Any, xml: str, flags: int) -> Any:  # noqa: N802
+    def virStorageVolCreateXML(self, pool: Any, xml: str, flags: int) -> Any:
         volume = self._create(pool, xml, flags)
         if volume is not None:
             self._file(volume).touch()
         return volume
 
-    def virStorageVolDelete(self, volume: Any, flags: int) -> int:  # noqa: N802
+    def virStorageVolDelete(self, volume: Any, flags: int) -> int:
         answer: int = self._delete(volume, flags)
         if answer == 0:
             self._file(volume).unlink(missing_ok=True)
         return answer
 
-    def virStorageVolUpload(self, volume: Any, stream: Any, offset: int, *_: Any) -> int:  # noqa: N802
+    def virStorageVolUpload(self, volume: Any, stream: Any, offset: int, *_: Any) -> int:
         self._open[id(stream)] = os.open(self._file(volume), os.O_WRONLY | os.O_CREAT)
         return int(os.lseek(self._open[id(stream)], offset, os.SEEK_SET) * 0)
 
-    def virStorageVolDownload(self, volume: Any, stream: Any, offset: int, *_: Any) -> int:  # noqa: N802
+    def virStorageVolDownload(self, volume: Any, stream: Any, offset: int, *_: Any) -> int:
         self._open[id(stream)] = os.open(self._file(volume), os.O_RDONLY | os.O_CREAT)
         return int(os.lseek(self._open[id(stream)], offset, os.SEEK_SET) * 0)
 
-    def virStreamSend(self, stream: Any, data: bytes) -> int:  # noqa: N802
+    def virStreamSend(self, stream: Any, data: bytes) -> int:
         return os.write(self._open[id(stream)], data)
 
-    def virStreamSendHole(self, stream: Any, length: int, _flags: int) -> int:  # noqa: N802
+    def virStreamSendHole(self, stream: Any, length: int, _flags: int) -> int:
         os.ftruncate(self._open[id(stream)], os.lseek(self._open[id(stream)], length, os.SEEK_CUR))
         return 0
 
-    def virStreamRecv(self, stream: Any, size: int) -> bytes:  # noqa: N802
+    def virStreamRecv(self, stream: Any, size: int) -> bytes:
         return os.read(self._open[id(stream)], size)
 
-    def virStreamFinish(self, stream: Any) -> int:  # noqa: N802
+    def virStreamFinish(self, stream: Any) -> int:
         os.close(self._open.pop(id(stream)))
         return 0
 
-    virStreamAbort = virStreamFinish  # noqa: N815
+    virStreamAbort = virStreamFinish
 
 
 def _by_hand(words: list[str]) -> None:
