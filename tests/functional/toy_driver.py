@@ -1,6 +1,7 @@
 """A guest type of the test's: what a new one takes."""
 
 from virtkit.drivers.base import Driver, connected
+from virtkit.drivers.effects import COMMON
 
 TOY = Driver(
     word="toy",
@@ -14,6 +15,8 @@ TOY = Driver(
     stop=("acpi",),
     exec=("ssh",),
     restart="reset",
+    # libvirt's test driver plugs nothing into a running guest
+    effects={**COMMON, "cpus": "live", "cpus.less": "restart", "networks": "restart"},
     lacks={"graphics": "a toy has no display"},
     check=connected("test", "libvirt-daemon-system"),
 )

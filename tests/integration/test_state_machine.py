@@ -1,0 +1,257 @@
+"""Specs, libvirt and virtkit's own runs changed at random, against libvirt's test driver.
+
+After each `up` that ends well `plan` is empty and what others added is still there; in the end `up
+--restart` leaves nothing that waits, and `down` leaves nothing at all. Each run may be killed at a
+call into libvirt (faultpoints.py). hypothesis looks for the shortest history that breaks a promise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import libvirt
+import pytest
+from faultpoints import Ended, Fault
+from hypothesis import HealthCheck, settings, strategies
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from integration.stage import Stage
+from integration.test_every_call import staged
+from lxml import etree
+
+MIB = 1024 * 1024
+NAMES = strategies.sampled_from(["a", "b", "c"])
+DISKS = strategies.sampled_from(["data", "more"])
+NETWORKS = ("front", "back")
+#: A device that somebody else adds, and where it must stay.
+FOREIGN = "<watchdog model='i6300esb' action='none'/>"
+
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+class Environment(RuleBasedStateMachine):
+    """One environment. ``stage`` and ``counts`` are set by the test."""
+
+    stage: Stage
+    counts: dict[str, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage.reset()
+        self.foreign: set[str] = set()
+        self.spec: dict[str, Any] = {
+            "name": "cut",
+            "images": {"cut": {"path": "cut.raw"}},
+            "networks": {
+                "front": {"cidr": "10.94.9.0/24", "domain": "cut.test"},
+                "back": {"mode": "isolated", "cidr": "10.94.10.0/24"},
+            },
+            "defaults": {"image": "cut", "type": "toy", "memory": "32MiB", "ready": "none"},
+            "guests": {"a": {"networks": ["front"]}},
+        }
+        self.write()
+
+    # --- the spec ---------------------------------------------------------------------------
+
+    def write(self) -> None:
+        self.stage.lab.spec.write_text(json.dumps(self.spec))
+
+    def guest(self, name: str) -> dict[str, Any]:
+        return self.spec["guests"].setdefault(name, {"networks": ["front"]})
+
+    @rule(name=NAMES, memory=strategies.integers(16, 64), most=strategies.booleans())
+    def changes_memory(self, name: str, memory: int, most: bool) -> None:
+        self.guest(name)["memory"] = f"{memory}MiB"
+        self.guest(name)["max"] = {"memory": "64MiB", "cpus": 4} if most else None
+        self.write()
+
+    @rule(name=NAMES, cpus=strategies.integers(1, 4))
+    def changes_cpus(self, name: str, cpus: int) -> None:
+        self.guest(name)["cpus"] = cpus
+        self.write()
+
+    @rule(name=NAMES, disk=DISKS, keep=strategies.booleans())
+    def adds_or_grows_disk(self, name: str, disk: str, keep: bool) -> None:
+        disks = self.guest(name).setdefault("disks", [])
+        for each in disks:
+            if each["name"] == disk:
+                each["size"] += MIB
+                each["keep"] = keep
+                break
+        else:
+            disks.append({"name": disk, "size": 8 * MIB, "keep": keep})
+        self.write()
+
+    @rule(name=NAMES)
+    def drops_a_disk(self, name: str) -> None:
+        if disks := self.guest(name).get("disks"):
+            disks.pop()
+        self.write()
+
+    @rule(name=NAMES, networks=strategies.lists(strategies.sampled_from(NETWORKS), unique=True))
+    def changes_networks(self, name: str, networks: list[str]) -> None:
+        self.guest(name)["networks"] = networks
+        self.write()
+
+    @rule(name=NAMES, autostart=strategies.booleans(), group=strategies.sampled_from(["x", "y"]))
+    def changes_what_the_record_holds(self, name: str, autostart: bool, group: str) -> None:
+        self.guest(name).update(autostart=autostart, groups=[group])
+        self.write()
+
+    @rule(name=NAMES)
+    def leaves_the_spec(self, name: str) -> None:
+        if len(self.spec["guests"]) > 1:
+            self.spec["guests"].pop(name, None)
+        self.write()
+
+    # --- others -----------------------------------------------------------------------------
+
+    def domain(self, name: str) -> libvirt.virDomain | None:
+        found = [d for d in self.opened().listAllDomains() if d.name() == f"cut-{name}"]
+        return found[0] if found else None
+
+    def opened(self) -> libvirt.virConnect:
+        return self.stage.open()
+
+    def edit(self, name: str, edit: Callable[[etree._Element], None]) -> bool:
+        """As `virsh edit`: whether the guest was there."""
+        opened = self.opened()
+        for domain in opened.listAllDomains():
+            if domain.name() == f"cut-{name}":
+                root = etree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+                edit(root)
+                opened.defineXML(etree.tostring(root, encoding="unicode"))
+                return True
+        return False
+
+    @rule(name=NAMES, memory=strategies.integers(8, 16))
+    def others_edit_memory(self, name: str, memory: int) -> None:
+        def edit(root: etree._Element) -> None:
+            for each in root.iterfind("./currentMemory"):
+                each.text = str(memory * 1024)
+
+        self.edit(name, edit)
+
+    @rule(name=NAMES)
+    def others_take_a_card(self, name: str) -> None:
+        def edit(root: etree._Element) -> None:
+            for each in root.findall("./devices/interface")[:1]:
+                each.getparent().remove(each)
+
+        self.edit(name, edit)
+
+    @rule(name=NAMES)
+    def others_add_a_device(self, name: str) -> None:
+        def edit(root: etree._Element) -> None:
+            if root.find("./devices/watchdog") is None:
+                root.find("./devices").append(etree.fromstring(FOREIGN))
+
+        if self.edit(name, edit):
+            self.foreign.add(name)
+
+    @rule(name=NAMES, what=strategies.sampled_from(["destroy", "suspend", "autostart"]))
+    def others_change_state(self, name: str, what: str) -> None:
+        domain = self.domain(name)
+        if domain is None:
+            return
+        if what == "autostart":
+            domain.setAutostart(1 - domain.autostart())
+        elif domain.isActive():
+            domain.destroy() if what == "destroy" else domain.suspend()
+
+    @rule(what=strategies.sampled_from(["destroy", "autostart", "host"]))
+    def others_change_a_network(self, what: str) -> None:
+        for network in self.opened().listAllNetworks():
+            if network.name() != "cut-front":
+                continue
+            if what == "autostart":
+                network.setAutostart(0)
+            elif what == "destroy" and network.isActive():
+                network.destroy()
+            elif what == "host" and network.isActive():
+                self._drop_a_host(network)
+
+    def _drop_a_host(self, network: libvirt.virNetwork) -> None:
+        for host in etree.fromstring(network.XMLDesc(0)).findall(".//dhcp/host")[:1]:
+            network.update(
+                libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE,
+                libvirt.VIR_NETWORK_SECTION_IP_DHCP_HOST,
+                -1,
+                etree.tostring(host, encoding="unicode"),
+                libvirt.VIR_NETWORK_UPDATE_AFFECT_LIVE | libvirt.VIR_NETWORK_UPDATE_AFFECT_CONFIG,
+            )
+
+    # --- virtkit ----------------------------------------------------------------------------
+
+    def run(self, verb: str, *words: str, fault: Fault | None = None) -> Ended:
+        self.counts["runs"] += 1
+        ended = self.stage.run(verb, *words, fault=fault) if fault else self.stage.run(verb, *words)
+        assert "Traceback" not in ended.err, str(ended)
+        return ended
+
+    @rule(number=strategies.integers(1, 60), verb=strategies.sampled_from(["up", "down"]))
+    def is_killed(self, number: int, verb: str) -> None:
+        words = ["--yes"] if verb == "up" else []
+        fault = Fault("kill", number, "after", changing=True)
+        ended = self.run(verb, *words, fault=fault)
+        assert ended.killed or ended.code == 0, str(ended)
+        self.counts["killed"] += ended.killed
+        if verb == "down":
+            self.foreign &= {n for n in self.foreign if self.domain(n) is not None}
+
+    @rule(restart=strategies.booleans())
+    def comes_up(self, restart: bool) -> None:
+        self.run("up", "--yes", *(["--restart"] if restart else []))
+        plan = self.stage.runner.run("plan", self.stage.lab.spec, "--json").data
+        assert plan["changes"] == [], json.dumps(plan, indent=1)
+        assert not (restart and [p for p in plan["pending"] if p["effect"] == "restart"]), plan
+        self._as_asked()
+        self.counts["converged"] += 1
+
+    def _as_asked(self) -> None:
+        """The guests of the spec run, and no others are there; foreign devices stayed."""
+        there = {d.name(): d for d in self.opened().listAllDomains() if d.name().startswith("cut-")}
+        assert sorted(there) == sorted(f"cut-{name}" for name in self.spec["guests"])
+        assert all(each.isActive() for each in there.values())
+        self.foreign &= set(self.spec["guests"])
+        for name in self.foreign:
+            xml = there[f"cut-{name}"].XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            assert "<watchdog" in xml, xml
+
+    @rule(volumes=strategies.booleans())
+    def goes_down(self, volumes: bool) -> None:
+        self.run("down", *(["--volumes"] if volumes else []))
+        self.foreign.clear()
+        left = self.stage.left()
+        assert not left or (not volumes and all(each.endswith(("-data", "-more")) for each in left))
+
+    def teardown(self) -> None:
+        self.comes_up(restart=True)
+        self.goes_down(volumes=True)
+        assert not self.stage.left()
+        self.counts["left over"] += len(self.stage.left())
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp("toy"), "toy") as stage:
+        yield stage
+
+
+def test_any_history_ends_well(stage: Stage) -> None:
+    Environment.stage = stage
+    Environment.counts = {"runs": 0, "killed": 0, "converged": 0, "left over": 0}
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Environment,
+        settings=settings(
+            max_examples=int(os.environ.get("VIRTKIT_TEST_HISTORIES", "20")),
+            stateful_step_count=12,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    print("histories:", Environment.counts)
+    assert Environment.counts["left over"] == 0
