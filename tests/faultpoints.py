@@ -310,8 +310,10 @@ def _play(folder: Path) -> None:
     opens = libvirtmod.virConnectOpen
     daemon = {"test:///system": "test+unix:///default"}
     libvirtmod.virConnectOpen = lambda uri: opens(daemon.get(uri, "none:///"))
-    for name, made in _Streams(folder).functions():
-        setattr(libvirtmod, name, made)
+    for missing in (_Streams(folder), _Networks(folder)):
+        for name in dir(missing):
+            if name.startswith("vir"):
+                setattr(libvirtmod, name, getattr(missing, name))
 
 
 class _Streams:
@@ -325,11 +327,6 @@ class _Streams:
         self._delete = libvirtmod.virStorageVolDelete
         self._folder = folder
         self._open: dict[int, int] = {}
-
-    def functions(self) -> Iterator[tuple[str, Callable[..., Any]]]:
-        for name in dir(self):
-            if name.startswith("vir"):
-                yield name, getattr(self, name)
 
     def _file(self, volume: Any) -> Path:
         return self._folder / self._real.virStorageVolGetName(volume)
@@ -369,6 +366,55 @@ class _Streams:
         return 0
 
     virStreamAbort = virStreamFinish
+
+
+class _Networks:
+    """Definitions of networks for libvirt's test driver, which tells and starts only the first."""
+
+    def __init__(self, folder: Path) -> None:
+        import libvirtmod
+
+        self._real = libvirtmod
+        self._define = libvirtmod.virNetworkDefineXML
+        self._define_flags = libvirtmod.virNetworkDefineXMLFlags
+        self._xml = libvirtmod.virNetworkGetXMLDesc
+        self._create = libvirtmod.virNetworkCreate
+        self._undefine = libvirtmod.virNetworkUndefine
+        self._lookup = libvirtmod.virNetworkLookupByName
+        self._opened: Any = None
+        self._folder = folder
+
+    def _file(self, network: Any) -> Path:
+        name: str = self._real.virNetworkGetName(network)
+        return self._folder.with_name(f"{name}.network.xml")
+
+    def virNetworkDefineXML(self, opened: Any, xml: str) -> Any:
+        return self._kept(self._define(opened, xml), xml)
+
+    def virNetworkDefineXMLFlags(self, opened: Any, xml: str, flags: int) -> Any:
+        return self._kept(self._define_flags(opened, xml, flags), xml)
+
+    def _kept(self, network: Any, xml: str) -> Any:
+        if network is not None:
+            self._file(network).write_text(xml)
+        return network
+
+    def virNetworkGetXMLDesc(self, network: Any, flags: int) -> Any:
+        file = self._file(network)
+        return file.read_text() if flags and file.exists() else self._xml(network, 0)
+
+    def virNetworkLookupByName(self, opened: Any, name: str) -> Any:
+        self._opened = opened
+        return self._lookup(opened, name)
+
+    def virNetworkCreate(self, network: Any) -> Any:
+        if self._file(network).exists():
+            self._define(self._opened, self._file(network).read_text())
+        return self._create(network)
+
+    def virNetworkUndefine(self, network: Any) -> Any:
+        self._file(network).unlink(missing_ok=True)
+        return self._undefine(network)
 
 
 def _by_hand(words: list[str]) -> None:

@@ -21,7 +21,7 @@ from integration.stage import Stage
 from integration.test_every_call import staged
 from lxml import etree
 
-MIB = 1024 * 1024
+
 NAMES = strategies.sampled_from(["a", "b", "c"])
 DISKS = strategies.sampled_from(["data", "more"])
 NETWORKS = ("front", "back")
@@ -77,11 +77,11 @@ class Environment(RuleBasedStateMachine):
         disks = self.guest(name).setdefault("disks", [])
         for each in disks:
             if each["name"] == disk:
-                each["size"] += MIB
+                each["size"] = f"{int(each['size'][:-3]) + 1}MiB"
                 each["keep"] = keep
                 break
         else:
-            disks.append({"name": disk, "size": 8 * MIB, "keep": keep})
+            disks.append({"name": disk, "size": "8MiB", "keep": keep})
         self.write()
 
     @rule(name=NAMES)
