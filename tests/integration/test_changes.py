@@ -399,7 +399,7 @@ STAGED: dict[str, list[tuple[str, dict[str, Any], str]]] = {
         (
             "disks.more",
             {"disks": [*TINY["guests"]["lxc"]["disks"], MORE]},
-            "devices/filesystem/source[@file='/var/lib/libvirt/images/outside-lxc-more']",
+            "devices/filesystem/source[contains(@dir, '/outside-lxc-more')]",
         ),
     ],
 }
@@ -419,7 +419,7 @@ def test_what_needs_a_restart_waits_for_it(outside: Edits, guest: str) -> None:
         assert waits[f"guest/{guest}"]["effect"] == "restart"
         # raw devices are told by their place
         assert any(each.startswith(name) for each in why(waits[f"guest/{guest}"]))
-    assert outside.lab.status(guest)["pending"] == sorted(done)
+    waiting(outside, guest, done)
     ran = outside.lab.virtkit("plan", "--exit-code")
     assert "virtkit up --restart" in ran.out
     table = outside.lab.virtkit("status").out
@@ -436,12 +436,18 @@ def test_what_needs_a_restart_waits_for_it(outside: Edits, guest: str) -> None:
     outside.reset()
     outside.up("--yes")
     assert lives(domain(guest)) == before
-    assert outside.lab.status(guest)["pending"] == sorted(done)
+    waiting(outside, guest, done)
     outside.lab.virtkit("restart", guest)
     assert lives(domain(guest)) != before
     outside.up()  # a container's disk that left: now nothing has it any more
     assert outside.pending() == {}
     assert outside.lab.status(guest)["pending"] == []
+
+
+def waiting(outside: Edits, guest: str, fields: list[str]) -> None:
+    """`status` names the fields; raw devices by their place."""
+    told = outside.lab.status(guest)["pending"]
+    assert [each.partition("/")[0] for each in told] == sorted(fields)
 
 
 def test_another_kernel_waits(outside: Edits) -> None:
@@ -501,11 +507,11 @@ def test_a_kept_disk_leaves_and_comes_back(outside: Edits, guest: str) -> None:
     stopped()
     outside.up("--restart")
     assert f"{guest}-data" in outside.lab.volumes()
-    assert not list(document(domain(guest)).iterfind(f".//source[@file='{volume(guest)}']"))
+    assert not attached(guest)
     outside.guest(guest, disks=[{**old, "keep": True}])
     outside.up("--restart")
     assert marked(guest)
-    assert list(document(domain(guest)).iterfind(f".//source[@file='{volume(guest)}']"))
+    assert attached(guest)
 
 
 @pytest.mark.parametrize("guest", TYPES)
@@ -521,6 +527,13 @@ def test_no_disk_shrinks(outside: Edits, guest: str) -> None:
         outside.up()
         outside.guest("wide", disk="3MiB")
         outside.refused("guest wide: disk can't shrink")
+
+
+def attached(guest: str, name: str = "data") -> bool:
+    """Whether the guest's XML has the disk: its volume, or where the hook mounts it."""
+    sources = document(domain(guest)).iterfind("./devices/*/source")
+    places = [each.get("file") or each.get("dir", "") for each in sources]
+    return any(each.endswith(f"/{volume(guest, name).name}") for each in places)
 
 
 def mark(guest: str) -> None:

@@ -55,7 +55,8 @@ def staged(folder: Path, type: str) -> Iterator[Stage]:
     lab = Lab(folder, "cut").write(SPECS[type].replace("TYPE", type))
     settings, toy = {}, None
     if type != "lxc":  # whose image was built before, and lies in the caller's own cache
-        (folder / "cut.raw").write_bytes(tiny_disk(os.urandom(64 * 1024)))
+        for name in ("cut.raw", "other.raw"):
+            (folder / name).write_bytes(tiny_disk(os.urandom(64 * 1024)))
         settings["XDG_CACHE_HOME"] = str(folder / "cache")
     if type == "toy":
         toy = folder / "volumes"

@@ -41,9 +41,10 @@ class Environment(RuleBasedStateMachine):
         super().__init__()
         self.stage.reset()
         self.foreign: set[str] = set()
+        self.made: dict[str, tuple[int, bool]] = {}
         self.spec: dict[str, Any] = {
             "name": "cut",
-            "images": {"cut": {"path": "cut.raw"}},
+            "images": {"cut": {"path": "cut.raw"}, "other": {"path": "other.raw"}},
             "networks": {
                 "front": {"cidr": "10.94.9.0/24", "domain": "cut.test"},
                 "back": {"mode": "isolated", "cidr": "10.94.10.0/24"},
@@ -98,6 +99,11 @@ class Environment(RuleBasedStateMachine):
     @rule(name=NAMES, autostart=strategies.booleans(), group=strategies.sampled_from(["x", "y"]))
     def changes_what_the_record_holds(self, name: str, autostart: bool, group: str) -> None:
         self.guest(name).update(autostart=autostart, groups=[group])
+        self.write()
+
+    @rule(name=NAMES, image=strategies.sampled_from(["cut", "other"]))
+    def changes_the_image(self, name: str, image: str) -> None:
+        self.guest(name)["image"] = image
         self.write()
 
     @rule(name=NAMES)
@@ -160,6 +166,22 @@ class Environment(RuleBasedStateMachine):
             domain.setAutostart(1 - domain.autostart())
         elif domain.isActive():
             domain.destroy() if what == "destroy" else domain.suspend()
+
+    @rule(name=NAMES)
+    def others_remove_a_guest(self, name: str) -> None:
+        domain = self.domain(name)
+        if domain is not None:
+            domain.destroy() if domain.isActive() else None
+            domain.undefine()
+            self.foreign.discard(name)
+
+    @rule(name=NAMES, disk=DISKS)
+    def others_delete_a_disk(self, name: str, disk: str) -> None:
+        volume = f"cut-{name}-{disk}"
+        if (self.stage.store / volume).exists():
+            self.opened().storagePoolLookupByName("default").storageVolLookupByName(volume).delete()
+            (self.stage.store / volume).unlink()
+            self.made.pop(volume, None)
 
     @rule(what=strategies.sampled_from(["destroy", "autostart", "host"]))
     def others_change_a_network(self, what: str) -> None:
