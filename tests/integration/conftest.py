@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 import platformdirs
 import pytest
-from integration.stage import TALLY, Interrupted
+from integration.stage import TALLY, Tally
 
 HERE = Path(__file__).parent
 
@@ -20,7 +20,7 @@ TIMEOUT = 600
 
 
 @pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> list[Interrupted]:
+def tally(pytestconfig: pytest.Config) -> Tally:
     """What the summary of the run shows about interruptions."""
     return pytestconfig.stash.setdefault(TALLY, [])
 

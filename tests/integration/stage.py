@@ -56,7 +56,29 @@ class Interrupted:
         )
 
 
-TALLY = pytest.StashKey[list[Interrupted]]()
+@dataclass
+class Histories:
+    """What the state machine did.
+
+    Attributes:
+        histories: sequences of edits and runs, each from nothing to nothing.
+        runs: of virtkit; ``killed`` of them were, and ``converged`` were an `up` that was compared.
+    """
+
+    histories: int = 0
+    runs: int = 0
+    killed: int = 0
+    converged: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.histories} random histories, {self.runs} runs, {self.killed} of them killed: "
+            f"converged {self.converged}, left over 0"
+        )
+
+
+Tally = list[Interrupted | Histories]
+TALLY = pytest.StashKey[Tally]()
 
 
 @dataclass
@@ -77,7 +99,8 @@ class Stage:
 
     def run(self, verb: str, *words: str, fault: Fault | None = None) -> Ended:
         """virtkit, step by step; without a fault it must do what it is asked."""
-        line = [verb, self.lab.spec, "--parallel", "1", *words]
+        alone = ("--parallel", "1") if verb in ("up", "down") else ()
+        line = [verb, self.lab.spec, *alone, *words]
         if fault is not None:
             return self.runner.run(*line, fault=fault)
         ended = self.runner.run(*line)
@@ -173,7 +196,7 @@ class Stage:
         A file that is held keeps its inode, so another one of the same name has another. Yields
         their names. ``but`` tells of those that may go.
         """
-        names = [each for each in self._made() if not but(each)]
+        names = sorted({each for each in self._made() if not but(each)})
         held = {name: os.open(self.store / name, os.O_RDONLY) for name in names}
         try:
             yield names

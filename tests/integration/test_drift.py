@@ -161,7 +161,7 @@ EDITS: dict[str, list[tuple[Callable[[etree._Element], None], str]]] = {
         (text("cputune/quota", "50000"), "cpus"),
         (text("on_crash", "restart"), "on_crash"),
         (without("features/capabilities/kill"), "features/capabilities/kill"),
-        (without(f"devices/filesystem/source[@file='{POOL}/drift-lxc-data']/.."), "disks.data"),
+        (without("devices/filesystem/target[@dir='/.virtkit/mounts/srv/data']/.."), "disks.data"),
         (without("devices/interface"), "networks.front"),
     ],
 }

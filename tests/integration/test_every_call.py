@@ -24,7 +24,7 @@ from typing import Any, Literal
 import pytest
 from faultpoints import Do, Ended, Fault, changes, runner
 from integration.lab import Lab, tiny_disk
-from integration.stage import Interrupted, Stage, libvirtd, start_libvirtd
+from integration.stage import Interrupted, Stage, Tally, libvirtd, start_libvirtd
 
 SPEC = """
 name: cut
@@ -112,7 +112,7 @@ def whole(stage: Stage, type: str) -> Whole:
 
 @contextmanager
 def loop(
-    tally: list[Interrupted], fault: str, verb: str, type: str, calls: Sequence[str]
+    tally: Tally, fault: str, verb: str, type: str, calls: Sequence[str]
 ) -> Iterator[Interrupted]:
     """A loop whose figures are shown."""
     began = time.monotonic()
@@ -149,7 +149,7 @@ def killed(stage: Stage, verb: str, fault: Fault) -> Ended:
     return ended
 
 
-def test_up(stage: Stage, type: str, whole: Whole, tally: list[Interrupted]) -> None:
+def test_up(stage: Stage, type: str, whole: Whole, tally: Tally) -> None:
     known: list[Any] = []
     with loop(tally, "killed", "up", type, whole.up) as figures:
         for fault in points(type, whole.up):
@@ -173,7 +173,7 @@ def converges(stage: Stage, whole: Whole, what: str) -> None:
     assert not stage.left(), what
 
 
-def test_down(stage: Stage, type: str, whole: Whole, tally: list[Interrupted]) -> None:
+def test_down(stage: Stage, type: str, whole: Whole, tally: Tally) -> None:
     """The kept disk is the same one through it all."""
     stage.reset()
     stage.up()
@@ -251,7 +251,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_libvirtd(
-    stage: Stage, type: str, whole: Whole, tally: list[Interrupted], do: Do, everything: bool
+    stage: Stage,
+    type: str,
+    whole: Whole,
+    tally: Tally,
+    do: Do,
+    everything: bool,
 ) -> None:
     """It is killed; stands still until virtkit has given up; or for a second, which is no harm."""
     words = {"end": "libvirtd killed", "freeze": "libvirtd frozen", "pause": "libvirtd paused"}

@@ -53,6 +53,26 @@ def test_iso9660() -> None:
     iso.close()
 
 
+def test_a_seed_whose_upload_was_cut_off() -> None:
+    """At any block: what can be read of it, or nothing, and never an error."""
+    data = contents.iso9660(FILES)
+    assert contents.read_iso9660(data) == FILES
+    for end in range(0, len(data), 2048):
+        cut = data[:end] + bytes(len(data) - end)
+        for torn in (data[:end], cut):
+            assert set(contents.read_iso9660(torn)) <= set(FILES), end
+
+
+@needs_ext4
+@pytest.mark.slow
+def test_an_ext4_seed_whose_upload_was_cut_off() -> None:
+    data = contents.ext4_seed(FILES)
+    assert contents.read_ext4_seed(data) == FILES
+    for end in range(0, len(data), len(data) // 8):
+        found = contents.read_ext4_seed(data[:end] + bytes(len(data) - end))
+        assert set(found) <= set(FILES), end
+
+
 @needs_ext4
 def test_ext4_seed(tmp_path: Path) -> None:
     image = tmp_path / "seed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -54,22 +55,25 @@ def ext4_seed(files: Mapping[str, str]) -> bytes:
 
 
 def read_iso9660(data: bytes) -> dict[str, str]:
-    """The files of a seed that ``iso9660`` made."""
+    """The files of a seed that ``iso9660`` made; none in one whose upload was cut off."""
     iso = pycdlib.PyCdlib()
-    iso.open_fp(io.BytesIO(data))
     answer = {}
-    for child in iso.list_children(joliet_path="/"):
-        name = child.file_identifier().decode("utf-16-be")
-        if child.is_file():
-            text = io.BytesIO()
-            iso.get_file_from_iso_fp(text, joliet_path=f"/{name}")
-            answer[name] = text.getvalue().decode()
-    iso.close()
+    try:
+        iso.open_fp(io.BytesIO(data))
+        for child in iso.list_children(joliet_path="/"):
+            name = child.file_identifier().decode("utf-16-be")
+            if child.is_file():
+                text = io.BytesIO()
+                iso.get_file_from_iso_fp(text, joliet_path=f"/{name}")
+                answer[name] = text.getvalue().decode()
+        iso.close()
+    except (pycdlib.pycdlibexception.PyCdlibException, struct.error, ValueError, IndexError):
+        return {}
     return answer
 
 
 def read_ext4_seed(data: bytes) -> dict[str, str]:
-    """The files of a seed that ``ext4_seed`` made."""
+    """The files of a seed that ``ext4_seed`` made; none in one whose upload was cut off."""
     with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:  # 0700
         image = Path(folder, "seed")
         image.write_bytes(data)
@@ -78,7 +82,11 @@ def read_ext4_seed(data: bytes) -> dict[str, str]:
         subprocess.run(
             ["debugfs", "-R", f"rdump / {tree}", str(image)], capture_output=True, check=False
         )
-        return {each.name: each.read_text() for each in tree.iterdir() if each.is_file()}
+        files = [each for each in tree.iterdir() if each.is_file()]
+        try:
+            return {each.name: each.read_text() for each in files}
+        except ValueError:  # cut off
+            return {}
 
 
 @contextmanager

@@ -149,15 +149,17 @@ class Documents:
         device = next((each for each in found if each is not None), None)
         if device is None or not place.startswith("devices/"):
             return ""
-        source = device.find("source")
-        path = source.get("file") or source.get("dir") or "" if source is not None else ""
-        disk = path.rpartition("/")[2].removeprefix(f"{self._guest.domain}-")
         if device.tag == "interface":
             return f"networks.{self._network(device)}"
+        source = device.find("source")
+        path = source.get("file") or source.get("dir") or "" if source is not None else ""
+        name = path.rpartition("/")[2]
+        disk = name.removeprefix(f"{self._guest.domain}-")
         if device.tag == "filesystem":
             return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
-        name = device.findtext("serial") if device.tag == "disk" else None
-        return "" if name is None else "disk" if name == "root" else f"disks.{name}"
+        if device.tag != "disk" or disk == name:
+            return ""
+        return "disk" if disk == "root" else f"disks.{disk}"
 
     def _network(self, device: etree._Element) -> str:
         """The spec's name for the network that a card is on, or was."""

@@ -18,8 +18,13 @@ from virtkit.resources import Guest, Volume
 
 #: Fields that leave no trace in a domain's XML (drivers/effects.py).
 _TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address"}
-#: Fields whose value is a number of bytes or pieces in the XML's text.
-_NUMBERS = {"memory", "cpus", "max"}
+#: Fields whose value is a number of bytes or pieces in the XML's text, and whose change accounts
+#: for a difference there.
+_NUMBERS = {
+    "memory": {"memory", "max"},
+    "cpus": {"cpus", "max"},
+    "max": {"memory", "cpus", "max"},
+}
 
 
 @dataclass
@@ -285,7 +290,7 @@ def _explained(field: str, fields: set[str]) -> bool:
     if any(each == field or f"{each}.".startswith(f"{name}.") for each in fields):
         return True
     if field in _NUMBERS:
-        return bool(fields & _NUMBERS)
+        return bool(fields & _NUMBERS[field])
     raw = field.startswith("devices/") or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
