@@ -241,7 +241,7 @@ def test_while_an_image_is_built(tmp_path: Path, verb: str, number: signal.Signa
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     spec = """
-images: {own: {build: {distribution: debian, release: bookworm}}}
+images: {own: {build: {distribution: debian, release: bookworm, packages: [hello]}}}
 guests: {a: {image: own, type: qemu, networks: []}}
 """
     settings = {
