@@ -37,6 +37,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from lxml import etree
+
 #: What never leaves the process.
 _LOCAL = re.compile(
     r"Error|Event|Free$|Close$|IsAlive$|KeepAlive$|virInitialize$|virGetVersion$"
@@ -369,7 +371,8 @@ class _Streams:
 
 
 class _Networks:
-    """Definitions of networks for libvirt's test driver, which tells and starts only the first."""
+    """Definitions of networks, and names of bridges, for libvirt's test driver: it tells and starts
+    the first definition only."""
 
     def __init__(self, folder: Path) -> None:
         import libvirtmod
@@ -389,10 +392,20 @@ class _Networks:
         return self._folder.with_name(f"{name}.network.xml")
 
     def virNetworkDefineXML(self, opened: Any, xml: str) -> Any:
+        xml = self._bridged(xml)
         return self._kept(self._define(opened, xml), xml)
 
     def virNetworkDefineXMLFlags(self, opened: Any, xml: str, flags: int) -> Any:
+        xml = self._bridged(xml)
         return self._kept(self._define_flags(opened, xml, flags), xml)
+
+    def _bridged(self, xml: str) -> str:
+        """With a name for the bridge."""
+        root = etree.fromstring(xml)
+        bridge = root.find("./bridge")
+        bridge = etree.SubElement(root, "bridge") if bridge is None else bridge
+        bridge.set("name", bridge.get("name") or f"br-{root.findtext('name')}"[:15])
+        return str(etree.tostring(root, encoding="unicode"))
 
     def _kept(self, network: Any, xml: str) -> Any:
         if network is not None:
