@@ -217,6 +217,26 @@ def test_a_file_system_follows_its_file(
 
 
 @root_only
+def test_who_reads_a_file_system_may_nothing_else(tmp_path: Path) -> None:
+    script = "grep -E '^(Uid|Gid|Groups|Cap|NoNew)' /proc/self/status; exit 9"
+    with (tmp_path / "disk").open("wb") as file, pytest.raises(hook.Failed) as caught:
+        hook._run(file.fileno(), hook.NOBODY, "../bin/sh", "-c", script)
+    kinds = ("Inh", "Prm", "Eff", "Bnd", "Amb")
+    words = str(caught.value).partition(" ended with 9: ")[2].split()
+    assert words == [
+        *["Uid:", *[str(hook.NOBODY)] * 4],
+        *["Gid:", *[str(hook.NOBODY)] * 4],
+        "Groups:",
+        *[
+            word
+            for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")
+            for word in (f"Cap{kind}:", "0" * 16)
+        ],
+        *["NoNewPrivs:", "1"],
+    ]
+
+
+@root_only
 def test_a_file_system_that_is_not_sound_stays_as_it_is(
     tmp_path: Path, logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
