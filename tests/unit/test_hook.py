@@ -221,7 +221,6 @@ def test_who_reads_a_file_system_may_nothing_else(tmp_path: Path) -> None:
     script = "grep -E '^(Uid|Gid|Groups|Cap|NoNew)' /proc/self/status; exit 9"
     with (tmp_path / "disk").open("wb") as file, pytest.raises(hook.Failed) as caught:
         hook._run(file.fileno(), hook.NOBODY, "../bin/sh", "-c", script)
-    kinds = ("Inh", "Prm", "Eff", "Bnd", "Amb")
     words = str(caught.value).partition(" ended with 9: ")[2].split()
     assert words == [
         *["Uid:", *[str(hook.NOBODY)] * 4],
