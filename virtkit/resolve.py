@@ -127,10 +127,11 @@ def _confinement(
     """The best way in which the host can confine the guest; adds its ids to those ``taken``."""
     if not driver.confined:
         return Confinement()
+    why = facts.unprepared.why if facts.unprepared else ""
     if guest.privileged:
-        return Confinement("privileged")
-    if facts.unprepared:
-        return Confinement("hardened", why=facts.unprepared.why)
+        return Confinement("privileged", why=why)
+    if why:
+        return Confinement("hardened", why=why)
     kept = _kept(guest, driver, decided)
     if kept is not None and kept.ids:
         return kept

@@ -216,7 +216,7 @@ class Confinement:
         mode: a word of its driver's ``confined``; empty where there is one way only.
         ids: the first of the host's ids that it has, ``addresses.IDS`` of them; 0 where its ids
             are the host's.
-        why: why it is not better confined.
+        why: what this host's hook of libvirt's lacks to serve it; empty where nothing.
     """
 
     mode: str = ""

@@ -71,6 +71,17 @@ def test_what_exists_stays_as_it_is(before: HostFacts, after: HostFacts) -> None
     assert {name: (c.mode, c.ids) for name, c in kept.items()} == confinements(before)
 
 
+@pytest.mark.parametrize("guest", ["{disk: %s}", "{disk: %s, privileged: true}"])
+def test_where_nobody_grows_a_file_system_the_plan_says_so(guest: str) -> None:
+    small, large = (TWO.replace("a: {}", f"a: {guest % size}") for size in ("4GiB", "5GiB"))
+    observed = there(UNPREPARED, text=small)
+    (note,) = planned(observed, UNPREPARED, large).notes
+    assert note.startswith("guest/a: disk: the file system keeps its size, which libvirt's hook ")
+    assert ": no hook (" in note
+    assert planned(observed, PREPARED, large).notes == ()
+    assert planned(there(PREPARED, text=small), PREPARED, large).notes == ()
+
+
 def test_made_anew_it_gets_the_best_there_is() -> None:
     larger = TWO.replace("ready: none", "ready: none, user: other")
     found = planned(there(UNPREPARED), PREPARED, larger)

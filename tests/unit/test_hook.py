@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -148,23 +150,177 @@ def test_only_plain_files_become_devices(tmp_path: Path) -> None:
         loop_device(Path("/dev/null"))
 
 
-def test_a_file_system_that_can_t_grow_serves_as_it_was(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+# --- file systems that follow their files --------------------------------------------------------
+
+MIB = 1024**2
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="gives the file to another user")
+
+
+@pytest.fixture
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(hook, "LOGS", str(tmp_path))
+    return tmp_path / "lab-db.log"
+
+
+def made(path: Path, size: int, *options: str) -> Path:
+    """A file system that fills its file."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    line = ["mke2fs", "-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=1", *options, str(path)]
+    subprocess.run(line, check=True)
+    return path
+
+
+def lacking(path: Path) -> int:
+    with path.open("rb") as file:
+        return hook.lacking(file.fileno())
+
+
+def whole(path: Path) -> bool:
+    line = ["e2fsck", "-f", "-n", str(path)]
+    return subprocess.run(line, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("options", [(), ("-b", "4096"), ("-O", "^64bit"), ("-O", "^has_journal")])
+def test_it_knows_how_much_a_file_system_lacks(tmp_path: Path, options: tuple[str, ...]) -> None:
+    path = made(tmp_path / "disk", 64 * MIB, *options)
+    assert lacking(path) == 0
+    os.truncate(path, 96 * MIB)
+    assert lacking(path) * (4096 if "4096" in options else 1024) == 32 * MIB
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * MIB, b"\xff" * MIB])
+def test_what_is_no_file_system_lacks_nothing(tmp_path: Path, logs: Path, content: bytes) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(content)
+    os.truncate(path, 64 * MIB)
+    assert lacking(path) == 0
+    hook.follow(str(path), hook.NOBODY, "lab-db")
+    assert not logs.exists()
+
+
+@root_only
+@pytest.mark.parametrize("options", [(), ("-O", "^has_journal")])
+def test_a_file_system_follows_its_file(
+    tmp_path: Path, logs: Path, options: tuple[str, ...]
 ) -> None:
-    """Here it isn't even on a block device."""
-    folder = os.open(tmp_path, os.O_RDONLY)
+    path = made(tmp_path / "disk", 32 * MIB, *options)
+    os.truncate(path, 64 * MIB)
+    before = path.stat()
+    hook.follow(str(path), hook.NOBODY, "lab-db")
+    assert lacking(path) == 0
+    assert whole(path)
+    assert (path.stat().st_uid, path.stat().st_gid) == (before.st_uid, before.st_gid)
+    assert f"virtkit: the file system in {path} grew by 32768 blocks in " in logs.read_text()
+    hook.follow(str(path), hook.NOBODY, "lab-db")
+    assert len(logs.read_text().splitlines()) == 1
+
+
+@root_only
+def test_who_reads_a_file_system_may_nothing_else(tmp_path: Path) -> None:
+    script = "grep -E '^(Uid|Gid|Groups|Cap|NoNew)' /proc/self/status; exit 9"
+    with (tmp_path / "disk").open("wb") as file, pytest.raises(hook.Failed) as caught:
+        hook._run(file.fileno(), hook.NOBODY, "../bin/sh", "-c", script)
+    words = str(caught.value).partition(" ended with 9: ")[2].split()
+    assert words == [
+        *["Uid:", *[str(hook.NOBODY)] * 4],
+        *["Gid:", *[str(hook.NOBODY)] * 4],
+        "Groups:",
+        *[
+            word
+            for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")
+            for word in (f"Cap{kind}:", "0" * 16)
+        ],
+        *["NoNewPrivs:", "1"],
+    ]
+
+
+@root_only
+def test_a_file_system_that_is_not_sound_stays_as_it_is(
+    tmp_path: Path, logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = made(tmp_path / "disk", 32 * MIB)
+    subprocess.run(["debugfs", "-w", "-R", "clri <2>", path], check=True, capture_output=True)
+    os.truncate(path, 64 * MIB)
+    hook.follow(str(path), hook.NOBODY, "lab-db")
+    assert lacking(path) == 32 * 1024
+    said = f"virtkit: the file system in {path} did not grow: e2fsck ended with 4: "
+    assert said in logs.read_text()
+    assert said in capsys.readouterr().err
+
+
+@root_only
+def test_a_growth_that_found_no_room_leaves_a_sound_file_system(tmp_path: Path, logs: Path) -> None:
+    """resize2fs says itself that it needs `e2fsck -y` then."""
+    path = made(tmp_path / "disk", 32 * MIB)
+    os.truncate(path, 640 * MIB)
+    held = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * MIB, held[1]))
     try:
-        hook._follow(folder, folder, "/pool/lab-db-data")
+        hook.follow(str(path), hook.NOBODY, "lab-db")
     finally:
-        os.close(folder)
-    said = capsys.readouterr().err
-    assert said.startswith("virtkit: the file system in /pool/lab-db-data did not grow: ")
+        resource.setrlimit(resource.RLIMIT_FSIZE, held)
+    assert "did not grow: resize2fs ended with " in logs.read_text()
+    assert whole(path)
+    hook.follow(str(path), hook.NOBODY, "lab-db")
+    assert lacking(path) == 0
+
+
+@root_only
+def test_it_waits_no_longer_than_it_must(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path / "disk", 32 * MIB)
+    os.truncate(path, 64 * MIB)
+    monkeypatch.setattr(hook, "PATIENCE", 0.0)
+    hook.follow(str(path), hook.NOBODY, "lab-db")
+    assert "did not grow: e2fsck took more than 0 s" in logs.read_text()
+    assert whole(path)
+
+
+def test_it_says_where_there_is_nothing_to_grow(tmp_path: Path, logs: Path) -> None:
+    (tmp_path / "link").symlink_to("disk")
+    for name in ("disk", "link"):
+        hook.follow(str(tmp_path / name), hook.NOBODY, "lab-db")
+    assert logs.read_text().count(" did not grow: ") == 2
+
+
+def test_words_of_a_file_system_are_no_words_to_a_terminal(logs: Path) -> None:
+    hook.tell("lab-db", "\x1b[2J one\ntwo")
+    assert logs.read_text().endswith("virtkit: ?[2J one?two\n")
+
+
+def open_guest() -> str:
+    guest = world.guest_of(SPEC.replace("{db: {", "{db: {privileged: true, "), world.facts_of())
+    one = record.of_guest(guest, "/specs/lab.yaml")
+    return render.with_record(render.guest(guest), record.guest_element(one))
+
+
+def test_of_those_that_libvirt_mounts_it_takes_what_the_container_writes_to() -> None:
+    root = ElementTree.fromstring(open_guest())
+    assert list(hook.mounted_by_libvirt(root)) == ["/pool/lab-db-root", "/pool/lab-db-data"]
+    assert list(hook.mounted_by_libvirt(ElementTree.fromstring(XML))) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('<source file="/pool/lab-db-root"', '<source file="/etc/passwd"', ""),
+        ('"/pool/lab-db-root"', '"/pool/../etc/lab-db-root"', "no file system grows"),
+    ],
+)
+def test_nothing_but_its_record_s_volumes_grows_and_nothing_keeps_it_from_starting(
+    before: str, after: str, said: str, capsys: pytest.CaptureFixture[str], logs: Path
+) -> None:
+    crafted = open_guest().replace(before, after)
+    assert crafted != open_guest()
+    assert hook.main("lab-db", "prepare", crafted) == 0
+    assert said in capsys.readouterr().err
+    assert not logs.exists() or "/etc" not in logs.read_text()
 
 
 def test_it_runs_on_its_own(tmp_path: Path) -> None:
     """As libvirt runs it: a file elsewhere, without virtkit, through its shell."""
-    import subprocess
-
     copy = tmp_path / "virtkit"
     copy.write_bytes(Path(hook.__file__).read_bytes())
     copy.chmod(0o755)

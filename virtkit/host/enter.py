@@ -4,19 +4,19 @@ A program of its own (``enter.py URI DOMAIN COMMAND…``): entering
 namespaces needs a process without threads. It joins the namespaces and cgroups of the
 container's init and takes no capability that init has not. Exit code: the command's own.
 
-Source: setns(2), capabilities(7), libvirt-lxc's virDomainLxcOpenNamespace.
+Source: setns(2), namespaces(7), capabilities(7).
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 import time
 from pathlib import Path
 
 import libvirt
-import libvirt_lxc
 
 _KINDS = {  # setns(2); user last: after it nothing else may be entered
     "ipc": 0x08000000,
@@ -48,16 +48,13 @@ def init_of(domain: libvirt.virDomain) -> int:
         time.sleep(0.05)
 
 
-def _namespaces(domain: libvirt.virDomain, init: int) -> list[int]:
-    """Descriptors of a container's namespaces."""
-    try:
-        opened: list[int] = libvirt_lxc.lxcOpenNamespace(domain, 0)
-    except libvirt.libvirtError:
-        # on a busy host it misses the pid of a container's init, and never asks for it again
-        paths = [Path(f"/proc/{init}/ns/{kind}") for kind in _KINDS]
-        return [os.open(each, os.O_RDONLY) for each in paths if each.exists()]
-    # which libvirt doesn't open: it is the image's init that makes it
-    return [*opened, os.open(f"/proc/{init}/ns/cgroup", os.O_RDONLY)]
+def _namespaces(init: int) -> list[int]:
+    """Descriptors of a container's namespaces.
+
+    libvirt's lxcOpenNamespace is not asked: on a busy host libvirt misses the pid of a container's
+    init, keeps that of the run before, and leaves out, without an error, what it can't open.
+    """
+    return [os.open(f"/proc/{init}/ns/{kind}", os.O_RDONLY) for kind in _KINDS]
 
 
 def _bounding_set(pid: int) -> int:
@@ -84,15 +81,20 @@ def _join_cgroups(pid: int) -> None:
 def _enter(descriptors: list[int]) -> bool:
     """Joins the namespaces; True where the container has a user namespace of its own."""
     by_kind = {os.readlink(f"/proc/self/fd/{fd}").split(":")[0]: fd for fd in descriptors}
-    own_user = "user" in by_kind and (
-        os.readlink("/proc/self/ns/user") != os.readlink(f"/proc/self/fd/{by_kind['user']}")
-    )
+    for kind in ("mnt", "pid"):  # else the command would run on the host
+        if kind not in by_kind or _is_ours(by_kind[kind], kind):
+            raise OSError(errno.ESRCH, f"no {kind} namespace of its own was found")
+    own_user = "user" in by_kind and not _is_ours(by_kind["user"], "user")
     for kind, flag in _KINDS.items():
         if kind in by_kind and (kind != "user" or own_user):
             _checked(_LIBC.setns(by_kind[kind], flag), f"setns {kind}")
     for descriptor in descriptors:
         os.close(descriptor)
     return own_user
+
+
+def _is_ours(descriptor: int, kind: str) -> bool:
+    return os.readlink(f"/proc/self/ns/{kind}") == os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 def _become(command: list[str], bounding: int, own_user: bool) -> None:
@@ -123,7 +125,7 @@ def main(uri: str, name: str, command: list[str]) -> int:
     try:
         domain = libvirt.open(uri).lookupByName(name)
         init = init_of(domain)
-        descriptors = _namespaces(domain, init)
+        descriptors = _namespaces(init)
         bounding = _bounding_set(init)
         _join_cgroups(init)
         own_user = _enter(descriptors)

@@ -11,7 +11,8 @@ exit 0
 
 # A container in a user namespace can mount no image itself. So its volumes are mounted here, on the
 # host, with their ids mapped to the container's own, before it starts, and unmounted after it
-# stopped; and its cgroup is made here.
+# stopped; and its cgroup is made here. File systems whose files were grown are grown here as well,
+# also those that libvirt mounts itself: only now does nobody have them mounted.
 #
 # libvirt gives the domain's name, the operation, and the domain's XML on standard input. Only
 # domains with virtkit's record are touched; of these, only volumes that the record lists are
@@ -19,7 +20,8 @@ exit 0
 # call libvirt (which waits for us) or import virtkit (which may lie where others can write; this is
 # root's).
 #
-# Source: mount_setattr(2), move_mount(2), loop(4), https://libvirt.org/hooks.html.
+# Source: mount_setattr(2), move_mount(2), loop(4), e2fsck(8), resize2fs(8), ext4's superblock in
+# https://docs.kernel.org/filesystems/ext4/, https://libvirt.org/hooks.html.
 
 from __future__ import annotations
 
@@ -31,6 +33,7 @@ import os
 import re
 import stat
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -43,11 +46,20 @@ FOLDER = "/run/virtkit/lxc"
 STATES = "/run/libvirt/lxc"
 #: Says that libvirtd knows this hook: its INTERFACE, written when libvirtd starts.
 READY = "/run/virtkit/hook"
+#: Where libvirt logs what becomes of a container, in a file for each.
+LOGS = "/var/log/libvirt/lxc"
 #: Goes up when virtkit writes domains that an older hook would not understand.
 INTERFACE = 1
 RECORD = "./metadata/{urn:virtkit:1}guest"
 #: What virtkit gives containers; no id of the host's or of a user's is among them.
 FIRST_ID, LAST_ID, IDS = 0x78000000, 0x7FFFFFFF, 65536
+#: Nobody's: who reads the file systems of containers that have the host's ids.
+NOBODY = FIRST_ID - 1
+#: Fewer blocks than these are not worth a look at the whole file system: resize2fs leaves out a
+#: group that is smaller than what describes it, and would be asked again at each start.
+WORTH = 2048
+#: How long e2fsck and resize2fs may each take, in seconds; libvirt waits for them.
+PATIENCE = 300.0
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {  # the same numbers on all of Linux's processors
@@ -65,7 +77,6 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _UMOUNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LO_READ_ONLY, _LO_AUTOCLEAR = 1, 4
-_BLKGETSIZE64, _EXT4_IOC_RESIZE_FS = 0x80081272, 0x40086610
 
 
 class Refused(Exception):
@@ -191,6 +202,9 @@ def prepare(container: Container) -> None:
     os.mkdir(container.folder, 0o700)
     # nobody but the container's own root passes through: its set-uid programs are nobody else's
     os.chown(container.folder, container.ids, container.ids)
+    for each in wanted:
+        if not each.readonly:
+            follow(each.file, container.ids, container.name)
     with user_namespace(container.ids) as namespace:
         for each in wanted:
             os.mkdir(each.target, 0o700)
@@ -256,36 +270,18 @@ def _mount(mount: Mount, namespace: int) -> None:
         # libvirt, in the container's namespace, could not mount a `nodev` one read-only anew
         flags = _MOUNT_ATTR_RDONLY if mount.readonly else _MOUNT_ATTR_NODEV
         tree = held(_call("fsmount", context, 1, flags))
-        if not mount.readonly:
-            _follow(tree, device, mount.file)
         attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
         _call("mount_setattr", tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         target = mount.target.encode()
         _call("move_mount", tree, b"", -1, target, _MOVE_MOUNT_F_EMPTY_PATH)
 
 
-def _follow(tree: int, device: int, file: str) -> None:
-    """Grows a file system whose file was grown; where that fails it serves as it was."""
-    try:
-        size = struct.unpack("Q", fcntl.ioctl(device, _BLKGETSIZE64, bytes(8)))[0]
-        root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
-        try:
-            blocks = size // os.fstatvfs(root).f_bsize
-            fcntl.ioctl(root, _EXT4_IOC_RESIZE_FS, struct.pack("Q", blocks))
-        finally:
-            os.close(root)
-    except OSError as error:
-        sys.stderr.write(f"virtkit: the file system in {file} did not grow: {error}\n")
-
-
 def _loop_device(path: str, readonly: bool) -> int:
     """A descriptor of a loop device over a plain file; the device goes with its last user."""
     access = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
     with ExitStack() as stack:
-        file = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = _plain_file(path, access)
         stack.callback(os.close, file)
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise Refused(f"{path} is no plain file")
         control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
         stack.callback(os.close, control)
         flags = _LO_AUTOCLEAR | (_LO_READ_ONLY if readonly else 0)
@@ -304,6 +300,15 @@ def _loop_device(path: str, readonly: bool) -> int:
         raise OSError(errno.EBUSY, "no free loop device")
 
 
+def _plain_file(path: str, access: int) -> int:
+    """A descriptor of a file that is neither a link nor a device."""
+    file = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise Refused(f"{path} is no plain file")
+    return file
+
+
 def _call(name: str, *arguments: int | bytes | None) -> int:
     values = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     result = int(_LIBC.syscall(ctypes.c_long(_SYSCALLS[name]), *values))
@@ -311,6 +316,140 @@ def _call(name: str, *arguments: int | bytes | None) -> int:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
     return result
+
+
+# --- file systems follow their files ----------------------------------------------------------
+
+
+class Failed(Exception):
+    """A program of e2fsprogs did not do what it was to do."""
+
+
+def mounted_by_libvirt(root: ElementTree.Element) -> Iterator[str]:
+    """The files of a container without ids of its own that it writes to; they are its record's."""
+    record = root.find(RECORD)
+    if root.get("type") != "lxc" or record is None or root.find("./idmap") is not None:
+        return
+    for each in root.iterfind("./devices/filesystem[@type='file']"):
+        source = each.find("source")
+        path = (source.get("file") or "") if source is not None else ""
+        listed = _listed(record.text or "", root.findtext("./name") or "")
+        if path in listed.values() and each.find("readonly") is None:
+            yield path
+
+
+def follow(path: str, ids: int, domain: str) -> None:
+    """Grows a file system whose file was grown. It never fails: what did not grow serves as it was.
+
+    That is done while nobody has it mounted. ext4 would grow while it is, too, but only for those
+    who have CAP_SYS_RESOURCE.
+    """
+    try:
+        volume = _plain_file(path, os.O_RDWR)
+        try:
+            lacked = lacking(volume)
+            if lacked < WORTH:
+                return
+            began = time.monotonic()
+            _wait_unused(volume)
+            _grow(volume, ids)
+            blocks, seconds = lacked - lacking(volume), time.monotonic() - began
+        finally:
+            os.close(volume)
+        tell(domain, f"the file system in {path} grew by {blocks} blocks in {seconds:.1f} s")
+    except (Refused, Failed, OSError) as error:
+        tell(domain, f"the file system in {path} did not grow: {error}")
+
+
+def lacking(volume: int) -> int:
+    """By how many blocks an ext4 file system is smaller than its file; 0 where there is none."""
+    block = os.pread(volume, 1024, 1024).ljust(1024, b"\0")
+    if block[0x38:0x3A] != b"\x53\xef":
+        return 0
+    count, shift, incompatible, high = (
+        struct.unpack_from("<I", block, each)[0] for each in (0x04, 0x18, 0x60, 0x150)
+    )
+    if incompatible & 0x80:  # 64bit
+        count |= high << 32
+    size = os.fstat(volume).st_size
+    return max(0, (size >> 10 + shift) - count) if shift <= 6 else 0
+
+
+def _wait_unused(volume: int) -> None:
+    """Waits until no loop device has the file: the kernel is slow to end what was killed."""
+    for _ in range(100):
+        if not any(_same(each, volume) for each in _names("/sys/block")):
+            return
+        time.sleep(0.05)
+    raise OSError(errno.EBUSY, "it is in use")
+
+
+def _same(device: str, volume: int) -> bool:
+    """Whether a block device is a loop device over the file."""
+    with suppress(OSError), open(f"/sys/block/{device}/loop/backing_file") as file:
+        return os.path.samestat(os.stat(file.read().rstrip("\n")), os.fstat(volume))
+    return False
+
+
+def _grow(volume: int, ids: int) -> None:
+    """Checks the file system, as resize2fs asks for, and grows it.
+
+    The file is lent to who reads it: nobody else has these ids while the container doesn't run.
+    """
+    owner = os.fstat(volume)
+    os.fchown(volume, ids, ids)
+    try:
+        _run(volume, ids, "e2fsck", "-f", "-p")  # replays the journal, mends what is safe to mend
+        try:
+            _run(volume, ids, "resize2fs")
+        except Failed:
+            # cut off in between, it leaves things to be mended that only `-y` mends; as all was
+            # well right before, it is these
+            _run(volume, ids, "e2fsck", "-f", "-y")
+            raise
+    finally:
+        os.fchown(volume, owner.st_uid, owner.st_gid)
+
+
+def _run(volume: int, ids: int, name: str, *options: str) -> None:
+    """Runs a program of e2fsprogs over the file, with no right but to that.
+
+    A container's root had a hand in what is read.
+    """
+    line = ["/usr/bin/setpriv", f"--reuid={ids}", f"--regid={ids}", "--clear-groups"]
+    line += ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all", "--"]
+    line += [f"/usr/sbin/{name}", *options, f"/proc/self/fd/{volume}"]
+    try:
+        done = subprocess.run(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[volume],
+            env={"LC_ALL": "C"},
+            cwd="/",
+            timeout=PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"{name} took more than {PATIENCE:g} s") from error
+    # e2fsck says 1 where it mended something
+    if done.returncode not in ((0, 1) if name == "e2fsck" else (0,)):
+        said = " ".join(done.stdout.decode("ascii", "replace").split())[-400:]
+        raise Failed(f"{name} ended with {done.returncode}: {said}")
+
+
+def tell(domain: str, text: str) -> None:
+    """Says something in the container's log: libvirt shows a hook's words only where it failed."""
+    text = "".join(each if each.isprintable() else "?" for each in text)
+    now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    with suppress(OSError):
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        log = os.open(f"{LOGS}/{domain}.log", flags, 0o600)
+        with open(log, "w") as file:
+            file.write(f"{now}+0000: virtkit: {text}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"virtkit: {text}\n")
 
 
 # --- cgroups ----------------------------------------------------------------------------------
@@ -447,6 +586,8 @@ def main(name: str, operation: str, text: str) -> int:
             return 0
         container = read(root)
         if container is None:
+            if operation == "prepare":
+                _follow_libvirts(name, root)
             return 0
         if operation == "started":
             delegate(container)
@@ -460,6 +601,17 @@ def main(name: str, operation: str, text: str) -> int:
         sys.stderr.write(f"virtkit: {name}, {operation}: {error}\n")
         return 1
     return 0
+
+
+def _follow_libvirts(name: str, root: ElementTree.Element) -> None:
+    """Grows what libvirt mounts itself. Whatever is wrong with it, libvirt's start decides."""
+    try:
+        files = list(mounted_by_libvirt(root))
+    except Refused as error:
+        sys.stderr.write(f"virtkit: {name}: no file system grows: {error}\n")
+        return
+    for each in files:
+        follow(each, NOBODY, name)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from virtkit import render
+from virtkit.drivers.effects import key
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.plan.changes import Change, Plan, Reason
 from virtkit.plan.guests import compared, moved
 from virtkit.plan.networks import compared_network
 from virtkit.resources import Desired, Guest
+
+#: The fields that say how large a guest's disks are.
+_SIZES = {"disk", "disks.size"}
 
 
 def diff(
@@ -72,7 +76,7 @@ class _Difference:
             environment=self._desired.environment,
             changes=(*_images(guests), *networks, *guests),
             pending=tuple(self._pending),
-            notes=(*_choices(guests), *self._notes),
+            notes=(*_choices(guests), *_kept_sizes(guests), *self._notes),
             desired=self._desired,
         )
 
@@ -240,9 +244,25 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
         if each.action == "create" and each.desired.why:
             yield f"{each.object}: {each.desired.why}"
         confinement = each.desired.confinement
-        if each.action in ("create", "replace") and confinement.why:
+        made = each.action in ("create", "replace")
+        if made and confinement.mode == "hardened" and confinement.why:
             yield (
                 f"{each.object}: {confinement.mode}, not unprivileged: {confinement.why} "
+                "(`virtkit doctor` says how to mend it)"
+            )
+
+
+def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
+    """The containers whose disks grow, and whose file systems nobody grows: that is the hook's."""
+    for each in guests:
+        guest = each.desired
+        if each.action != "update" or not isinstance(guest, Guest) or not guest.anew.why:
+            continue
+        fields = [reason.field for reason in each.reasons if key(reason.field) in _SIZES]
+        if fields:
+            yield (
+                f"{each.object}: {', '.join(fields)}: the file system keeps its size, which "
+                f"libvirt's hook would give it at a start: {guest.anew.why} "
                 "(`virtkit doctor` says how to mend it)"
             )
 
