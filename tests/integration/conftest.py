@@ -48,9 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="run tests/sandbox pytest tests/integration"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def alone() -> Iterator[None]:
-    """One run at a time on a machine: loop devices are the kernel's, and the tests count them."""
+@pytest.fixture(scope="module", autouse=True)
+def alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One run of a file at a time on a machine: loop devices are the kernel's, and the tests count
+    those of their environments."""
     folder = platformdirs.user_cache_path("virtkit-tests", ensure_exists=True)
-    with filelock.FileLock(folder / "integration.lock"):
+    with filelock.FileLock(folder / f"{request.path.stem}.lock"):
         yield

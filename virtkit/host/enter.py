@@ -128,6 +128,8 @@ def main(uri: str, name: str, command: list[str]) -> int:
         descriptors = _namespaces(init)
         bounding = _bounding_set(init)
         _join_cgroups(init)
+        if os.path.samestat(os.stat(f"/proc/{init}/root"), os.stat("/")):
+            raise OSError(errno.ESRCH, "it has not left the host's files yet")
         own_user = _enter(descriptors)
     except (libvirt.libvirtError, OSError, IndexError) as error:
         sys.stderr.write(f"error: {name} was not entered: {error}\n")
