@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,7 +162,38 @@ def _desired(
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
-    return resolve(spec, facts, kept)
+    return with_kernels(resolve(spec, facts, kept), observed, only)
+
+
+def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | None) -> Desired:
+    """The guests with what is in their own kernels' files now: part of what is asked for, since a
+    new kernel mostly has the old one's name."""
+    there = observed.guests_of(desired.environment)
+    guests = []
+    for each in desired.guests:
+        kernel = each.asked.get("kernel")
+        if kernel and (only is None or each.name in only):
+            old = (there[each.name].record.asked.get("kernel") if each.name in there else {}) or {}
+            content = _content(each) or old.get("content", "")
+            each = replace(each, asked={**each.asked, "kernel": {**kernel, "content": content}})
+        guests.append(each)
+    return replace(desired, guests=tuple(guests))
+
+
+def _content(guest: Guest) -> str:
+    """A digest of the guest's own kernel and initrd; empty where one can't be read: whether it is
+    needed, others tell."""
+    found = hashlib.sha256()
+    paths = [Path(each.source).expanduser() for each in guest.volumes if each.content == "file"]
+    try:
+        for path in paths:
+            if not path.is_file():
+                return ""
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        return ""
+    return found.hexdigest()[:20]
 
 
 def decided(spec: Spec, observed: Observed) -> Decided:
