@@ -173,7 +173,7 @@ class Stage:
         A file that is held keeps its inode, so another one of the same name has another. Yields
         their names. ``but`` tells of those that may go.
         """
-        names = [each for each in self._made() if not but(each)]
+        names = list(dict.fromkeys(each for each in self._made() if not but(each)))
         held = {name: os.open(self.store / name, os.O_RDONLY) for name in names}
         try:
             yield names
