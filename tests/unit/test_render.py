@@ -532,6 +532,19 @@ def test_a_hardened_container_s_template_needs_no_ids() -> None:
         guest_xml(hardened, without.replace("<privnet/>", ""))
 
 
+@pytest.mark.parametrize("target", ["0", "100000", "{{ guest.confinement.ids }}"])
+def test_a_hardened_container_s_template_maps_no_ids(target: str) -> None:
+    """On a host that is not prepared nobody keeps others away from them."""
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    hardened = replace(guest, confinement=Confinement("hardened"))
+    text = CONFINED.replace("{{ guest.confinement.ids }}", target)
+    with pytest.raises(RequestError, match="has an <idmap> of its own") as caught:
+        guest_xml(hardened, text)
+    assert "virtkit doctor" in caught.value.cure
+    free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
+    assert guest_xml(free, text)
+
+
 @pytest.mark.parametrize(
     ("more", "what"),
     [
