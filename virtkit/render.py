@@ -195,8 +195,9 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
         raise RequestError(
             f"the template of guest {one.name} has an <idmap> of its own",
             why="this host gives containers no ids, so these are somebody else's",
-            cure="take it out; `virtkit doctor` says how to prepare the host, and then a guest that "
-            "is made anew has ids of its own (`guest.confinement.ids`). Or say `privileged: true`",
+            cure="take it out; `virtkit doctor` says how to prepare the host, and then a guest "
+            "that is made anew has ids of its own (`guest.confinement.ids`); or say "
+            "`privileged: true`",
             where=where,
         )
     more += sorted({f"idmap/{each}" for each in maps if maps.count(each) > 1})
