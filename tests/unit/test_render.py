@@ -282,7 +282,7 @@ def test_devices_need_leave() -> None:
     with pytest.raises(RequestError) as caught:
         guest_xml(guest_of(type="qemu", devices=[usb]))
     assert "allow: [hostdev]" in caught.value.cure
-    assert caught.value.where == "guests.web"
+    assert caught.value.where == "lab.yaml:1:52 guests.web.devices"
     allowed = guest_xml(guest_of(type="qemu", devices=[usb], allow=["hostdev"]))
     assert etree.fromstring(allowed).find("./devices/hostdev") is not None
 
@@ -376,7 +376,7 @@ def test_broken_templates(extra: str) -> None:
     with pytest.raises(RequestError) as caught:
         own(extra)
     assert caught.value.cure
-    assert caught.value.where == "guests.web"
+    assert caught.value.where.endswith(" guests.web.template")
 
 
 def test_a_template_runs_no_code(tmp_path: Path) -> None:
