@@ -174,8 +174,9 @@ def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | N
         kernel = each.asked.get("kernel")
         if kernel and (only is None or each.name in only):
             old = (there[each.name].record.asked.get("kernel") if each.name in there else {}) or {}
-            content = _content(each) or old.get("content", "")
-            each = replace(each, asked={**each.asked, "kernel": {**kernel, "content": content}})
+            if content := _content(each) or old.get("content", ""):
+                kernel = {**kernel, "content": content}
+            each = replace(each, asked={**each.asked, "kernel": kernel})
         guests.append(each)
     return replace(desired, guests=tuple(guests))
 

@@ -136,13 +136,13 @@ def _with_pool(host: Host, environment: str) -> Observed:
     is defined again there.
     """
     guests = host.observe(pool=False).guests_of(environment).values()
-    for folder in {each.record.folder for each in guests if each.record.volumes}:
-        storage = host.storage_at(folder)
-        storage.ensure(folder)
+    folders = {each.record.folder for each in guests if each.record.volumes}
+    found = {folder: host.storage_at(folder) for folder in folders}
+    if host.storage not in found.values() and host.storage.describe().exists:
+        found[""] = host.storage
+    for folder, storage in found.items():
+        storage.ensure(*filter(None, [folder]))
         storage.refresh()
-    if host.storage.describe().exists:
-        host.storage.ensure()
-        host.storage.refresh()
     return host.observe()
 
 
