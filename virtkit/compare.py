@@ -27,10 +27,16 @@ _IDENTITIES = {
     "filesystem": ("target/@dir",),
     "channel": ("target/@name",),
     "graphics": ("@type",),
+    "input": ("@type",),
+    "sound": ("@model",),
+    "rng": ("backend/@model",),
+    "shmem": ("@name",),
     "ip": ("@address",),
     "host": ("@mac", "@ip"),
     "range": ("@start",),
 }
+#: Attributes that tell more, where we say them; libvirt may choose them itself.
+_ALSO = {"input": ("bus",), "controller": ("type",)}
 
 
 @dataclass(frozen=True)
@@ -169,7 +175,7 @@ def _pairs(
     wanted: etree._Element, found: etree._Element
 ) -> Iterator[tuple[etree._Element, etree._Element | None]]:
     """Each child of ``wanted`` with the one of ``found`` that is meant: by identity, else the
-    one with the fewest differences."""
+    one with the fewest differences. A device that a guest has once (a watchdog) is always meant."""
     free: dict[str, list[etree._Element]] = {}
     for each in _children(found):
         free.setdefault(str(each.tag), []).append(each)
@@ -178,6 +184,8 @@ def _pairs(
         identity = _identity(mine)
         if identity:
             candidates = [each for each in candidates if _identity(each) == identity]
+        for key in _ALSO.get(str(mine.tag), ()):
+            candidates = [each for each in candidates if mine.get(key) in (None, each.get(key))]
         chosen = _closest(mine, candidates)
         if chosen is not None:
             free[str(mine.tag)].remove(chosen)

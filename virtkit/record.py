@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from lxml import etree
@@ -91,10 +92,23 @@ class GuestRecord:
         return f"{self.environment}-{self.guest}"
 
     @property
+    def folder(self) -> str:
+        """The folder of its volumes; empty where it has none."""
+        return next((str(PurePosixPath(each.key).parent) for each in self.volumes), "")
+
+    @property
     def addresses(self) -> list[str]:
         """The addresses that its cards were given, IPv4 first."""
         given = [each.address for each in self.links] + [each.address6 for each in self.links]
         return [each for each in given if each]
+
+    def is_of(self, other: GuestRecord | None) -> bool:
+        """Whether ``other`` is this guest's record too, and lists all the volumes of this one."""
+        return (
+            other is not None
+            and (other.environment, other.guest) == (self.environment, self.guest)
+            and {each.key for each in self.volumes} <= {each.key for each in other.volumes}
+        )
 
     def with_state(self, state: State, *roles_not: str) -> GuestRecord:
         """The same record with all volumes but those of ``roles_not`` in ``state``."""
@@ -140,6 +154,10 @@ class KeptDisk:
     guest: str
     name: str
     key: str
+
+    def is_of(self, environment: str, guest: str, key: str) -> bool:
+        """Whether it is the volume with this key, of this guest."""
+        return (self.environment, self.guest, self.key) == (environment, guest, key)
 
 
 @dataclass(frozen=True)

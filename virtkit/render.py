@@ -132,7 +132,7 @@ def own(one: Guest, template: str) -> str:
             f"the template of guest {one.name} can't be rendered",
             why=str(error),
             cure=f"mend {one.spec.template}; the variable is `guest`",
-            where=f"guests.{one.spec.base}",
+            where=one.where("template"),
         ) from error
 
 
@@ -146,7 +146,7 @@ def guest(one: Guest, own_xml: str = "") -> str:
         RequestError: the XML or a raw device is broken, holds a secret, or reaches the host
             unasked.
     """
-    where = f"guests.{one.spec.base}"
+    where = one.where("template")
     rendered = own_xml or _environment().get_template(one.driver.template).render(guest=one)
     root = _parse(rendered, f"the domain XML of guest {one.name}", where)
     _check_identity(one, root, where)
@@ -156,7 +156,9 @@ def guest(one: Guest, own_xml: str = "") -> str:
     if devices is None:
         devices = etree.SubElement(root, "devices")
     for index, raw in enumerate(one.spec.devices):
-        devices.append(_parse(raw, f"device {index + 1} of guest {one.name}", where))
+        place = one.where("devices")
+        devices.append(_parse(raw, f"device {index + 1} of guest {one.name}", place))
+    where = one.where("template", "devices")
     _check_secrets(one, root, where)
     known = {each.key for each in one.volumes}
     known |= {each.source for each in one.filesystems if not each.readonly}
@@ -191,6 +193,15 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
     }
     more = sorted(given - {*one.driver.capabilities})
     maps = [etree.QName(each).localname for each in root.iterfind("idmap/*")]
+    if maps and not one.confinement.ids:
+        raise RequestError(
+            f"the template of guest {one.name} has an <idmap> of its own",
+            why="this host gives containers no ids, so these are somebody else's",
+            cure="take it out; `virtkit doctor` says how to prepare the host, and then a guest "
+            "that is made anew has ids of its own (`guest.confinement.ids`); or say "
+            "`privileged: true`",
+            where=where,
+        )
     more += sorted({f"idmap/{each}" for each in maps if maps.count(each) > 1})
     if more:
         raise RequestError(

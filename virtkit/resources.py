@@ -254,6 +254,8 @@ class Guest:
     confinement: Confinement = Confinement()
     #: The confinement that it has once its root is made anew.
     anew: Confinement = Confinement()
+    #: Where its ``template``, its ``devices`` and (``""``) itself stand, as an error's ``where``.
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     cpu_period: ClassVar[int] = 100_000
     id_count: ClassVar[int] = addresses.IDS
@@ -261,6 +263,11 @@ class Guest:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    def where(self, *keys: str) -> str:
+        """The place in the spec of the one of ``keys`` that it has; its own where it has more."""
+        given = [key for key in keys if getattr(self.spec, key)]
+        return self.places.get(given[0] if len(given) == 1 else "", f"guests.{self.spec.base}")
 
     @property
     def domain(self) -> str:

@@ -42,6 +42,7 @@ def guest(record: GuestRecord) -> bool:
         and _asked(record.asked)
         and (record.image is None or _image(record.image))
         and all(_volume(each.name, each.key, record.domain) for each in record.volumes)
+        and len({PurePosixPath(each.key).parent for each in record.volumes}) <= 1
     )
 
 

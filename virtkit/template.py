@@ -36,7 +36,7 @@ def rendered(guest: Guest) -> str:
     """
     if not guest.spec.template:
         return ""
-    where = f"guests.{guest.spec.base}"
+    where = guest.where("template")
     request = pickle.dumps((_plain(guest), _text(guest, where)))
     try:
         done = subprocess.run(

@@ -137,7 +137,7 @@ def test_a_guests_life(host: Host) -> None:
     host.domains.set_autostart(QEMU, name, False)
     assert not host.observe().guests[name].autostart
     # the test driver knows no NVRAM, so its guests have no flag for it
-    host.domains.undefine(replace(QEMU, undefine=()), name)
+    host.domains.undefine(replace(QEMU, undefine=()), RECORD)
     assert host.observe().guests == {}
 
 
@@ -187,11 +187,12 @@ def test_names_that_libvirt_never_hears(host: Host, name: str) -> None:
     volume = render.volume(name, 1, "raw")
     for call in (
         lambda: host.domains.define(QEMU, domain, autostart=False),
-        lambda: host.domains.undefine(QEMU, name),
+        lambda: host.domains.destroy(QEMU, name),
         lambda: host.networks.define(replace(network_record(), rendered=network)),
-        lambda: host.networks.delete(name),
+        lambda: host.networks.start(name),
         lambda: host.storage.create(volume),
         lambda: host.storage.delete(name),
+        lambda: host.storage.delete(f"/pool/../{name}"),
         lambda: Host("local", name),
     ):
         with pytest.raises(RequestError, match="is not a name that libvirt may hear"):
@@ -221,10 +222,16 @@ def test_libvirt_checks_what_is_defined(host: Host) -> None:
 
 
 def test_nobody_of_that_name(host: Host) -> None:
-    for do in (host.domains.start, host.domains.destroy, host.domains.undefine):
+    nobody = replace(RECORD, guest="nobody")
+    for do in (
+        lambda: host.domains.start(QEMU, nobody.domain),
+        lambda: host.domains.destroy(QEMU, nobody.domain),
+        lambda: host.domains.undefine(QEMU, nobody),
+        lambda: host.domains.check_record(nobody),
+    ):
         with pytest.raises(VirtkitError) as caught:
-            do(QEMU, "nobody")
-        assert "domain nobody" in caught.value.what
+            do()
+        assert "domain lab-nobody" in caught.value.what
         assert caught.value.why
         assert caught.value.cure
 
@@ -281,7 +288,7 @@ def test_a_networks_life(host: Host) -> None:
     there = host.observe().networks["lab-front"]
     assert (there.active, there.users) == (True, ("lab-web",)), "one that is off uses it too"
     assert "<bridge" in there.live
-    host.networks.delete("lab-front")
+    host.networks.delete(there)
     assert host.observe().networks == {}
     with pytest.raises(VirtkitError, match="network lab-front"):
         host.networks.start("lab-front")
@@ -350,8 +357,8 @@ def test_volumes(host: Host) -> None:
         host.storage.create(render.guest_volume(replace(volume, size=1)))
     assert "lab-web-root" in caught.value.what
     assert caught.value.cure
-    assert host.storage.delete("lab-web-root") is True
-    assert host.storage.delete("lab-web-root") is False
+    assert host.storage.delete(volume.key) is True
+    assert host.storage.delete(volume.key) is False
     assert host.storage.sizes(["lab-web-root"]) == {}
     assert host.storage.read("lab-web-root") == b""
 

@@ -704,3 +704,30 @@ def test_a_template_that_changed_comes_with_the_next_boot(outside: Edits) -> Non
     assert lives(domain("qemu")) != before
     assert outside.pending() == {}
     assert document(domain("qemu")).find("devices/input[@type='tablet']") is not None
+
+
+# --- kernels of one's own ----------------------------------------------------------------------
+
+
+def test_a_kernel_of_another_content_waits_for_the_next_boot(tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(b"one".ljust(65536, b"\0"))  # QEMU loads it and runs zeros
+    (tmp_path / "tiny.raw").write_bytes(tiny_disk())
+    guest = {"type": "qemu", "memory": "64MiB", "networks": [], "kernel": {"path": "vmlinuz"}}
+    spec = {
+        "name": "kernels",
+        "images": {"tiny": {"path": "tiny.raw"}},
+        "defaults": {"image": "tiny", "ready": "none"},
+        "guests": {"own": guest},
+    }
+    with editing(tmp_path, spec) as edits:
+        life = lives("kernels-own")
+        kernel.write_bytes(b"two".ljust(65536, b"\0"))
+        assert why(edits.plan()["guest/own"]) == {"kernel": ("spec", "restart")}
+        edits.up()
+        assert lives("kernels-own") == life
+        assert why(edits.pending()["guest/own"]) == {"kernel": ("spec", "restart")}
+        assert (POOL / "kernels-own-kernel").read_bytes() == kernel.read_bytes()
+        edits.up("--restart")
+        assert lives("kernels-own") != life
+        assert edits.pending() == {}

@@ -152,7 +152,7 @@ EDITS: dict[str, list[tuple[Callable[[etree._Element], None], str]]] = {
         (text("vcpu", "1"), "max"),
         (text("on_crash", "restart"), "on_crash"),
         (text("title", "mine now"), "title"),
-        (without("devices/rng"), "devices/rng"),
+        (without("devices/rng"), "devices/rng[random]"),
         (without("devices/disk[serial='data']"), "disks.data"),
         (without("devices/interface"), "networks.front"),
     ],

@@ -167,6 +167,59 @@ def test_down_deletes_only_what_records_list(lab: Lab) -> None:
     assert not lab.left()
 
 
+@pytest.fixture
+def other_pool(tmp_path: Path) -> Iterator[Path]:
+    """The folder of a pool that is not ours, with volumes that have our names in it."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    virsh("pool-define-as", "other", "dir", "--target", folder)
+    virsh("pool-start", "other")
+    for name in ("ours-a-root", "ours-a-data", "ours-b-root", "ours-b-console"):
+        (folder / name).write_text(f"a stranger's {name}")
+    virsh("pool-refresh", "other")
+    try:
+        yield folder
+    finally:
+        virsh("pool-destroy", "other")
+        virsh("pool-undefine", "other")
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """The strangers' volumes; virtkit's own record of a pool aside."""
+    files = [each for each in folder.iterdir() if not each.name.startswith("virtkit-")]
+    return {each.name: each.read_text() for each in files}
+
+
+def test_the_same_names_in_another_pool(lab: Lab, other_pool: Path) -> None:
+    before = texts(other_pool)
+    assert lab.json("up")["ok"]
+    lab.write(SPEC.replace("  b: {networks: [front, back]}\n", ""))
+    assert lab.json("up", "--yes")["ok"]
+    assert lab.json("down", "--volumes")["ok"]
+    assert texts(other_pool) == before
+    assert not lab.left()
+
+
+def test_the_spec_names_another_pool_by_now(lab: Lab, other_pool: Path) -> None:
+    """Volumes are removed where they are, which the records know; nothing is made twice."""
+    assert lab.json("up")["ok"]
+    before = texts(other_pool)
+    lab.write(f"hosts: {{local: {{pool: other}}}}\n{SPEC}")
+    for verb in ("plan", "up"):
+        (error,) = lab.errors(verb)
+        assert "has its volumes in pool default, not other" in error
+    assert lab.json("down")["ok"]
+    assert texts(other_pool) == before
+    assert lab.left() == ["file /var/lib/libvirt/images/ours-a-data", "volume ours-a-data"]
+    lab.write(SPEC)  # the kept disk is in the record of the pool where it lies
+    assert lab.json("up")["ok"]
+    virsh("pool-destroy", "default")
+    lab.write(f"hosts: {{local: {{pool: other}}}}\n{SPEC}")
+    assert lab.json("down", "--volumes")["ok"]
+    assert texts(other_pool) == before
+    assert not lab.left()
+
+
 def test_a_guest_whose_record_is_gone_is_a_strangers(lab: Lab) -> None:
     assert lab.json("up")["ok"]
     virsh("metadata", "ours-a", "urn:virtkit:1", "--remove", "--live", "--config")

@@ -99,17 +99,57 @@ def test_devices_are_told_apart_by_what_they_are() -> None:
 
 
 def test_devices_without_a_name_are_matched_as_well_as_they_can() -> None:
-    wanted = domain("", '<video><model type="none"/></video><sound model="ac97"/>')
-    found = domain(
-        "", '<sound model="ich9"/><sound model="ac97"/><video><model type="none"/></video>'
-    )
+    wanted = domain("", '<video><model type="none"/></video><watchdog model="itco"/>')
+    found = domain("", '<watchdog model="itco"/><video><model type="none"/></video>')
     assert paths(wanted, found) == []
-    assert paths(wanted, domain("", '<sound model="ich9"/><video/>')) == [
+    assert paths(wanted, domain("", '<watchdog model="ib700"/><video/>')) == [
         "devices/video/model",
-        "devices/sound/@model",
+        "devices/watchdog/@model",
     ]
-    twice = domain("", '<sound model="ac97"/><sound model="ac97"/>')
-    assert paths(twice, domain("", '<sound model="ac97"/>')) == ["devices/sound"]
+    twice = domain("", "<hub type='usb'/><hub type='usb'/>")
+    assert paths(twice, domain("", "<hub type='usb'/>")) == ["devices/hub"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "path"),
+    [
+        ('<input type="tablet" bus="usb"/>', '<input type="mouse" bus="ps2"/>', "input[tablet]"),
+        (
+            '<input type="tablet" bus="usb"/>',
+            '<input type="tablet" bus="virtio"/>',
+            "input[tablet]",
+        ),
+        ('<sound model="ac97"/>', '<sound model="ich9"/>', "sound[ac97]"),
+        (
+            '<rng model="virtio"><backend model="random">/dev/urandom</backend></rng>',
+            '<rng model="virtio"><backend model="builtin"/></rng>',
+            "rng[random]",
+        ),
+        ('<controller type="scsi"/>', '<controller type="usb" index="0"/>', "controller"),
+    ],
+)
+def test_a_device_of_others_is_not_taken_for_ours(ours: str, theirs: str, path: str) -> None:
+    """Where ours is gone it is missing, and it comes back beside theirs."""
+    wanted, found = tree(domain("", ours)), tree(domain("", theirs))
+    assert paths(domain("", ours), domain("", theirs)) == [f"devices/{path}"]
+    assert paths(domain("", ours), domain("", theirs + ours)) == []
+    after = compare.merged(wanted, wanted, found)
+    devices = after.find("devices")
+    assert devices is not None
+    texts = [etree.tostring(each, encoding="unicode").strip() for each in devices]
+    assert texts == [*(each for each in [theirs]), ours]
+    away = compare.merged(wanted, tree(domain("", "")), tree(domain("", theirs + ours)))
+    assert compare.differences(found, away) == []
+    assert compare.differences(wanted, away), "and goes alone"
+
+
+def test_what_libvirt_chooses_tells_nothing() -> None:
+    """An input without a bus gets one; so does a controller its index."""
+    chosen = '<input type="tablet" bus="usb"/><controller type="scsi" index="3"/>'
+    assert (
+        paths(domain("", '<input type="tablet"/><controller type="scsi"/>'), domain("", chosen))
+        == []
+    )
 
 
 def test_metadata_is_never_looked_at() -> None:

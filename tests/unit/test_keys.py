@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def test_a_key_is_made_once_for_the_caller_only(home: Path) -> None:
             ["ssh-keygen", "-y", "-f", private], capture_output=True, text=True, check=True
         )
         assert public.read_text().startswith(told.stdout.strip())
+
+
+def test_who_comes_while_it_is_made_gets_it_whole() -> None:
+    """Each guest's volumes are a step in a thread of its own."""
+    for number in range(20):
+        guest = world.guest_of(f"name: lab{number}\nguests: {{web: {{}}}}\n")
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(reach.authorized_keys, [guest] * 8))
+        assert len({*map(tuple, found)}) == 1
 
 
 def test_forgotten_with_the_environment(home: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import libvirt
 import pytest
 from lxml import etree
 
@@ -33,6 +34,40 @@ def test_the_disk() -> None:
     assert image[510:512] == b"\x55\xaa", "what makes it a boot sector"
     assert not any(image[512:])
     assert len(probe.SECTOR) <= 446, "clear of the partition table"
+
+
+NOT_HERE = "KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host"
+QEMU_SAID = "internal error: process exited while connecting to monitor: failed to initialize kvm"
+BUSY = "Timed out during operation: cannot acquire state change lock"
+
+
+def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
+    error = libvirt.libvirtError("")
+    error.err = (code, domain, message, 2, "", None, None, 0, 0)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "lasting"),
+    [
+        (libvirt.VIR_ERR_INVALID_ARG, NOT_HERE, True),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, QEMU_SAID, True),
+        (libvirt.VIR_ERR_OPERATION_TIMEOUT, BUSY, False),
+        (libvirt.VIR_ERR_SYSTEM_ERROR, "Cannot allocate memory", False),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, "unable to create a thread", False),
+    ],
+)
+def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
+    found, kept = probe._refused("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
+    assert (found.works, kept) == (False, lasting)
+    assert message in found.why
+
+
+def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
+    gone = said(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, "client socket is closed")
+    with pytest.raises(libvirt.libvirtError) as caught:
+        probe._refused("no KVM", gone)
+    assert caught.value is gone
 
 
 def test_the_guest() -> None:

@@ -282,7 +282,7 @@ def test_devices_need_leave() -> None:
     with pytest.raises(RequestError) as caught:
         guest_xml(guest_of(type="qemu", devices=[usb]))
     assert "allow: [hostdev]" in caught.value.cure
-    assert caught.value.where == "guests.web"
+    assert caught.value.where == "lab.yaml:1:52 guests.web.devices"
     allowed = guest_xml(guest_of(type="qemu", devices=[usb], allow=["hostdev"]))
     assert etree.fromstring(allowed).find("./devices/hostdev") is not None
 
@@ -376,7 +376,7 @@ def test_broken_templates(extra: str) -> None:
     with pytest.raises(RequestError) as caught:
         own(extra)
     assert caught.value.cure
-    assert caught.value.where == "guests.web"
+    assert caught.value.where.endswith(" guests.web.template")
 
 
 def test_a_template_runs_no_code(tmp_path: Path) -> None:
@@ -530,6 +530,19 @@ def test_a_hardened_container_s_template_needs_no_ids() -> None:
     assert guest_xml(hardened, without)
     with pytest.raises(RequestError, match="lacks features/privnet"):
         guest_xml(hardened, without.replace("<privnet/>", ""))
+
+
+@pytest.mark.parametrize("target", ["0", "100000", "{{ guest.confinement.ids }}"])
+def test_a_hardened_container_s_template_maps_no_ids(target: str) -> None:
+    """On a host that is not prepared nobody keeps others away from them."""
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    hardened = replace(guest, confinement=Confinement("hardened"))
+    text = CONFINED.replace("{{ guest.confinement.ids }}", target)
+    with pytest.raises(RequestError, match="has an <idmap> of its own") as caught:
+        guest_xml(hardened, text)
+    assert "virtkit doctor" in caught.value.cure
+    free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
+    assert guest_xml(free, text)
 
 
 @pytest.mark.parametrize(

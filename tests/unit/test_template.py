@@ -17,6 +17,9 @@ from virtkit.resources import Guest
 
 TEXT = "<domain><name>{{ guest.domain }}</name>EXTRA</domain>"
 
+#: The file, line and column of the spec's `template:`.
+PLACE = "lab.yaml:1:64 guests.web.template"
+
 
 def guest_of(folder: Path, extra: str) -> Guest:
     (folder / "own.xml.j2").write_text(TEXT.replace("EXTRA", extra))
@@ -66,7 +69,7 @@ def test_one_without_end(extra: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not come to an end") as caught:
         template.rendered(guest_of(tmp_path, extra))
     assert "own.xml.j2" in caught.value.cure
-    assert caught.value.where == "guests.web"
+    assert caught.value.where == PLACE
     assert time.monotonic() - began < template._PATIENCE
 
 
@@ -74,7 +77,7 @@ def test_a_broken_one(tmp_path: Path) -> None:
     for extra in ("{{ nothing }}", "{% if %}", "{{ guest.spec.parse_file('/etc/passwd') }}"):
         with pytest.raises(RequestError, match="can't be rendered") as caught:
             template.rendered(guest_of(tmp_path, extra))
-        assert caught.value.where == "guests.web"
+        assert caught.value.where == PLACE
         assert caught.value.cure
 
 

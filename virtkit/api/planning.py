@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from virtkit import images, reach, record, render, resources, template
 from virtkit import plan as differing
@@ -36,6 +37,7 @@ def plan(
     host = host_of(spec)
     host.storage.refresh()  # files that came behind libvirt's back may have a name of ours
     observed = host.observe()
+    pool = tuple(_pool(host, spec, observed, spec.guests if only is None else only))
     damaged = _damaged(host, observed)
     observed = replace(observed, pool=_without(observed.pool, damaged))
     desired = _desired(spec, host, observed, only, say)
@@ -48,31 +50,47 @@ def plan(
         restart=restart,
     )
     _check(found, spec)
-    first = (*_pool(host, observed, spec.name), *_mended(found, desired, damaged, only))
-    return replace(found, changes=(*first, *found.changes), guests=tuple(guests))
+    mended = _mended(found, desired, damaged, only)
+    return replace(found, changes=(*pool, *mended, *found.changes), guests=tuple(guests))
 
 
-def _pool(host: Host, observed: Observed, environment: str) -> Iterable[Change]:
+def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> Iterable[Change]:
     """The pool, where it is not as the guests need it; where nobody has one yet it is no news.
 
     Raises:
-        RequestError: somebody undefined it, and its folder is not the usual one.
+        RequestError: somebody undefined it, and its folder is not the usual one; or guests have
+            their volumes in another one.
     """
     pool = host.storage.describe()
     change = Change(f"pool/{pool.name}", host.name, "start")
-    guests = observed.guests_of(environment).values()
-    keys = [volume.key for each in guests for volume in each.record.volumes]
-    if pool.exists and not pool.active:
-        yield replace(change, reasons=(Reason("active", False, True, "drift"),))
-    elif not pool.exists and keys:
-        folder = PurePosixPath(keys[0]).parent
-        if str(folder) != pool.path:
+    guests = observed.guests_of(spec.name)
+    folders = {
+        each.record.folder: name
+        for name, each in guests.items()
+        if each.record.volumes and name in only
+    }
+    for folder, guest in folders.items():
+        if pool.exists and folder == pool.path:
+            continue
+        other = host.storage_at(folder).pool
+        if other != pool.name:
+            raise RequestError(
+                f"guest {guest} has its volumes in pool {other}, not {pool.name}",
+                why="guests don't move from pool to pool",
+                cure=f"say `pool: {other}` again; or remove what is there, `virtkit down`, and "
+                "then `virtkit up`",
+                where=spec.where(("hosts", "local", "pool")),
+            )
+        if folder != pool.path:
             raise RequestError(
                 f"pool {pool.name} is gone",
-                why=f"the guests of {environment} have their volumes in {folder}",
+                why=f"the guests of {spec.name} have their volumes in {folder}",
                 cure=f"virsh pool-define-as {pool.name} dir --target {folder}",
                 where=host.name,
             )
+    if pool.exists and not pool.active:
+        yield replace(change, reasons=(Reason("active", False, True, "drift"),))
+    elif not pool.exists and folders:
         yield replace(change, action="create", reasons=(Reason("pool", None, pool.path, "drift"),))
 
 
@@ -144,7 +162,39 @@ def _desired(
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
-    return resolve(spec, facts, kept)
+    return with_kernels(resolve(spec, facts, kept), observed, only)
+
+
+def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | None) -> Desired:
+    """The guests with what is in their own kernels' files now: part of what is asked for, since a
+    new kernel mostly has the old one's name."""
+    there = observed.guests_of(desired.environment)
+    guests = []
+    for each in desired.guests:
+        kernel = each.asked.get("kernel")
+        if kernel and (only is None or each.name in only):
+            old = (there[each.name].record.asked.get("kernel") if each.name in there else {}) or {}
+            if content := _content(each) or old.get("content", ""):
+                kernel = {**kernel, "content": content}
+            each = replace(each, asked={**each.asked, "kernel": kernel})
+        guests.append(each)
+    return replace(desired, guests=tuple(guests))
+
+
+def _content(guest: Guest) -> str:
+    """A digest of the guest's own kernel and initrd; empty where one can't be read: whether it is
+    needed, others tell."""
+    found = hashlib.sha256()
+    paths = [Path(each.source).expanduser() for each in guest.volumes if each.content == "file"]
+    try:
+        for path in paths:
+            if not path.is_file():
+                return ""
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        return ""
+    return found.hexdigest()[:20]
 
 
 def decided(spec: Spec, observed: Observed) -> Decided:

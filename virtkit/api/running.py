@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from virtkit import plan as planning
@@ -133,13 +132,17 @@ def _remember(spec: Spec, host: Host, report: Report, *, removing: bool = False)
 def _with_pool(host: Host, environment: str) -> Observed:
     """What stands there, with the pool activated first: in an inactive one nothing is seen.
 
-    A pool that somebody undefined is defined again where the records say that it was.
+    So is the one in which the records say that the volumes are; where somebody undefined it, it
+    is defined again there.
     """
     guests = host.observe(pool=False).guests_of(environment).values()
-    keys = [PurePosixPath(volume.key) for each in guests for volume in each.record.volumes]
-    if keys or host.storage.describe().exists:
-        host.storage.ensure(*(str(key.parent) for key in keys[:1]))
-        host.storage.refresh()
+    folders = {each.record.folder for each in guests if each.record.volumes}
+    found = {folder: host.storage_at(folder) for folder in folders}
+    if host.storage not in found.values() and host.storage.describe().exists:
+        found[""] = host.storage
+    for folder, storage in found.items():
+        storage.ensure(*filter(None, [folder]))
+        storage.refresh()
     return host.observe()
 
 

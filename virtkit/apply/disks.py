@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
-from virtkit.host import Host, rotations
+from virtkit.host import Storage, rotations
 from virtkit.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 
 
-def delete(host: Host, volume: VolumeRecord) -> None:
-    """Deletes what the record lists; a console log with its rotations."""
-    names = [volume.name]
+def delete(storage: Storage, volume: VolumeRecord) -> None:
+    """Deletes what the record lists, by its key; a console log with its rotations."""
+    keys = [volume.key]
     if volume.role == "console":
-        names = list(rotations(host.storage.names(), volume.name))
-    for name in names:
-        host.storage.delete(name)
+        names = rotations(storage.names(), volume.name)
+        keys = [str(PurePosixPath(volume.key).with_name(each)) for each in names]
+    for key in keys:
+        storage.delete(key)
 
 
-def keep(host: Host, owner: GuestRecord) -> None:
-    """Writes a guest's kept disks into the pool's record, so that they outlive its own; takes out
-    those that are no longer to be kept."""
+def keep(storage: Storage, owner: GuestRecord) -> None:
+    """Writes a guest's kept disks into the record of their pool, so that they outlive its own;
+    takes out those that are no longer to be kept."""
     if not any(each.role == "disk" for each in owner.volumes):
         return
-    with host.storage.lock.held():
-        pool = host.storage.record()
+    with storage.lock.held():
+        pool = storage.record()
         kept = dict(pool.kept)
         for each in owner.volumes:
             if each.keep and each.state != "wanted":
@@ -32,13 +34,21 @@ def keep(host: Host, owner: GuestRecord) -> None:
             elif not each.keep:
                 kept.pop(each.name, None)
         if kept != pool.kept:
-            host.storage.write_record(PoolRecord(pool.images, kept))
+            storage.write_record(PoolRecord(pool.images, kept))
 
 
-def unkeep(host: Host, names: Iterable[str]) -> None:
+def unkeep(storage: Storage, names: Iterable[str]) -> None:
     """Takes disks that are gone out of the pool's record."""
-    with host.storage.lock.held():
-        pool = host.storage.record()
+    with storage.lock.held():
+        pool = storage.record()
         left = {name: each for name, each in pool.kept.items() if name not in set(names)}
         if left != pool.kept:
-            host.storage.write_record(PoolRecord(pool.images, left))
+            storage.write_record(PoolRecord(pool.images, left))
+
+
+def delete_kept(storage: Storage, name: str) -> None:
+    """Deletes a kept disk, and its line in the pool's record; one that has none stays."""
+    disk = storage.record().kept.get(name)
+    if disk is not None:
+        storage.delete(disk.key)
+        unkeep(storage, {name})

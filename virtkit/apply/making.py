@@ -19,7 +19,7 @@ from virtkit.apply.plugging import Plugging
 from virtkit.apply.stop import stop
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import DAMAGED, GONE, Unreachable
+from virtkit.host import DAMAGED, GONE, Unreachable, not_ours
 from virtkit.observed import ObservedGuest
 from virtkit.plan import Change
 from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
@@ -87,6 +87,8 @@ class Making:
         self._wanted = render.guest(guest, template.rendered(guest))
         self.record = self._new_record(kept)
         found = domains.definition(guest.driver, guest.domain)
+        if found and not self._is_ours(found):
+            raise not_ours(self.record, self._host.name)
         xml = render.with_record(self._merged(found), record.guest_element(self.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self.running:
@@ -122,6 +124,11 @@ class Making:
             compare.merged(render.parse(before, "a domain") if before and same else None, *trees)
         )
 
+    def _is_ours(self, xml: str) -> bool:
+        """Whether a domain that is there carries this guest's record."""
+        known = replace(self.record, volumes=())
+        return known.is_of(record.read_guest(render.parse(xml, "a domain")))
+
     def _note_rewritten(self) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
         found = self._host.domains.definition(self._guest.driver, self._guest.domain)
@@ -136,12 +143,16 @@ class Making:
             return
         for scheme in {self._there.scheme, *self._there.superseded} - {self._guest.driver.scheme}:
             driver = next(each for each in DRIVERS.values() if each.scheme == scheme)
-            self._host.domains.undefine(driver, self._guest.domain)
+            self._host.domains.undefine(driver, self._there.record)
 
     def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
         """A new guest's volumes have no record yet: whatever has their names is another's."""
         names = self._host.storage.names() if self._old is None else frozenset()
-        taken = [v.name for v in self._guest.volumes if v.name in names and v.name not in kept]
+        taken = [
+            each.name
+            for each in self._guest.volumes
+            if each.name in names and not self._kept(each.key, kept.get(each.name))
+        ]
         if taken:
             raise VirtkitError(
                 f"guest {self._guest.name}: volume {', '.join(taken)} exists already",
@@ -149,6 +160,11 @@ class Making:
                 cure="rename or remove it, or give the guest another name; then run again",
                 where=f"{self._host.name} guest/{self._guest.name}",
             )
+
+    def _kept(self, key: str, disk: KeptDisk | None) -> bool:
+        """Whether a disk that outlived a guest is this one's."""
+        guest = self._guest
+        return disk is not None and disk.is_of(guest.environment, guest.name, key)
 
     def _check_size(self) -> None:
         root = self._guest.volume("root")
@@ -164,7 +180,7 @@ class Making:
 
     def _volume(self, new: VolumeRecord, kept: Mapping[str, KeptDisk]) -> VolumeRecord:
         """A volume's record, with what is already known of it."""
-        if new.name in kept and new.name in self._host.storage.names():
+        if self._kept(new.key, kept.get(new.name)) and new.name in self._host.storage.names():
             return replace(new, state="made")
         for old in self._old.volumes if self._old else ():
             if old.name == new.name:
@@ -208,10 +224,12 @@ class Making:
         doomed = [each for each in self.record.volumes if each.state == "doomed"]
         held = [each for each in doomed if each.name not in volumes and self._in_use(each)]
         doomed = [each for each in doomed if each not in held]
-        disks.keep(self._host, self.record)
+        disks.keep(self._host.storage, self.record)
+        if wanted or doomed:
+            self._host.domains.check_record(self.record)
         for each in doomed:
             if not each.keep:
-                disks.delete(self._host, each)
+                disks.delete(self._host.storage, each)
         for volume in wanted:
             say(volume.name)
             if volume.content != "log":
@@ -221,7 +239,7 @@ class Making:
         self.record = replace(self.record, volumes=left).with_state("made")
         self.record = replace(self.record, volumes=(*self.record.volumes, *held))
         self._host.domains.write_record(self.record)
-        disks.keep(self._host, self.record)
+        disks.keep(self._host.storage, self.record)
         self._grow(say)
 
     def _in_use(self, volume: VolumeRecord) -> bool:
@@ -280,7 +298,7 @@ class Making:
 
     def _make(self, volume: Volume, keys: seed.Keys | None) -> None:
         storage = self._host.storage
-        storage.delete(volume.name)  # a leftover of an interrupted run: the record says wanted
+        storage.delete(volume.key)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":
             assert keys is not None
             files = seed.documents(self._guest, keys, self.record.instance)

@@ -78,7 +78,7 @@ def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]
         names = [name.removeprefix(prefix) for name in there.users]
         last = ("undefine", "define", "unplug")
         guests = tuple((f"guest/{name}", each) for name in names for each in last)
-        yield replace(step("delete", lambda: networks.delete(there.name)), after=guests)
+        yield replace(step("delete", lambda: networks.delete(there)), after=guests)
         return
     assert isinstance(wanted, Network)
     xml = render.network(wanted)
@@ -87,8 +87,8 @@ def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]
         assert isinstance(there, ObservedNetwork)
         yield step("update", lambda: networks.update(there, new))
     elif change.action in ("create", "replace"):
-        if change.action == "replace":
-            yield step("remove", lambda: networks.delete(wanted.libvirt_name))
+        if isinstance(there, ObservedNetwork):
+            yield step("remove", partial(networks.delete, there))
         yield step("define", lambda: networks.define(new), "remove")
     start = partial(hands.host.start_network, wanted.environment, wanted.libvirt_name)
     yield step("start", start, "define", "update")
@@ -176,7 +176,7 @@ def _touched(change: Change, hands: Hands) -> Iterable[Step]:
         domains = hands.host.domains
         domains.set_autostart(guest.driver, guest.domain, guest.spec.autostart)
         domains.write_record(new)
-        disks.keep(hands.host, new)
+        disks.keep(hands.host.storage, new)
 
     yield Step(change.object, "update", change.host, update)
     if there.state != "running":
@@ -198,23 +198,29 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
         stop(host, driver, there.domain, GRACE if kept else 0.0, say)
 
     def volumes(_say: Say) -> None:
+        # the pool in which they lie, though the spec may name another one by now
+        folder = there.record.folder
+        storage = host.storage_at(folder) if folder else host.storage
+        if folder and not storage.active():
+            storage.ensure(folder)
+        storage.refresh()
+        host.domains.check_record(there.record)
         # first of all the record says what is going, so that an `up` after a kill makes it again
         left = (
             each if each in kept else replace(each, state="wanted") for each in there.record.volumes
         )
         host.domains.write_record(replace(there.record, volumes=tuple(left), finished=False))
-        disks.keep(host, there.record)
-        host.storage.refresh()
+        disks.keep(storage, there.record)
         gone = [each for each in there.record.volumes if each not in kept]
         for each in gone:
-            disks.delete(host, each)
-        disks.unkeep(host, [each.name for each in gone if each.keep])
+            disks.delete(storage, each)
+        disks.unkeep(storage, [each.name for each in gone if each.keep])
 
     def undefine(_say: Say) -> None:
         for other in DRIVERS.values():  # what a change of type left, when it was interrupted
             if other.scheme in there.superseded:
-                host.domains.undefine(other, there.domain)
-        host.domains.undefine(driver, there.domain)
+                host.domains.undefine(other, there.record)
+        host.domains.undefine(driver, there.record)
 
     yield Step(change.object, "stop", change.host, stopped)
     yield Step(change.object, "volumes", change.host, volumes, ((change.object, "stop"),))
@@ -225,8 +231,7 @@ def _disk(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
     """A kept disk that ``down --volumes`` removes."""
 
     def delete(_say: Say) -> None:
-        hands.host.storage.delete(change.name)
-        disks.unkeep(hands.host, {change.name})
+        disks.delete_kept(hands.host.storage, change.name)
 
     yield Step(change.object, "delete", change.host, delete)
 

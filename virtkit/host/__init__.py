@@ -16,12 +16,12 @@ from virtkit.host import claims, inside, lock, plugs, probe, read
 from virtkit.host.answers import Silent
 from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections
-from virtkit.host.domains import Domains
+from virtkit.host.domains import Domains, not_ours
 from virtkit.host.errors import DAMAGED, GONE, told
 from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.lock import Lock
 from virtkit.host.networks import Networks
-from virtkit.host.storage import Storage, rotations
+from virtkit.host.storage import Storage, pool_at, rotations
 from virtkit.observed import Observed
 from virtkit.record import PoolRecord
 
@@ -68,6 +68,27 @@ class Host:
         if connection is None or connection.error:
             return facts
         return replace(facts, kvm=probe.verdict(self.connections, facts.pool.path, say))
+
+    def storage_at(self, folder: str) -> Storage:
+        """The pool with this folder: the spec's, unless that is another one by now.
+
+        Raises:
+            VirtkitError: no pool has it.
+        """
+        own = self.storage.describe()
+        if own.exists and own.path == folder:
+            return self.storage
+        name = pool_at(self.connections, folder)
+        if name is not None:
+            return Storage(self.connections, name)
+        if not own.exists:
+            return self.storage  # it can be defined there
+        raise VirtkitError(
+            f"no pool has the folder {folder}",
+            why=f"volumes of guests are listed there, and pool {own.name} is {own.path}",
+            cure=f"virsh pool-define-as NAME dir --target {folder}, then run again",
+            where=self.name,
+        )
 
     def cpus(self) -> int:
         """Logical CPUs of the host."""
@@ -142,8 +163,10 @@ __all__ = [
     "Lost",
     "Ran",
     "Silent",
+    "Storage",
     "Unreachable",
     "inside",
     "lock",
+    "not_ours",
     "rotations",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 
@@ -12,13 +13,14 @@ import libvirt
 
 from virtkit import render
 from virtkit.drivers import DRIVERS, Driver, Stop
+from virtkit.errors import VirtkitError
 from virtkit.host.answers import PATIENCE, answered
 from virtkit.host.condition import Condition, condition
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
 from virtkit.host.names import strict
 from virtkit.observed import GuestState
-from virtkit.record import NAMESPACE, GuestRecord, guest_element
+from virtkit.record import NAMESPACE, GuestRecord, guest_element, read_guest
 
 _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -219,10 +221,31 @@ class Domains:
 
     # --- the end --------------------------------------------------------------------------
 
-    def undefine(self, driver: Driver, name: str) -> None:
-        """Removes the definition with all that libvirt keeps beside it (NVRAM, saved memory)."""
-        domain = self._domain(driver, name)
-        with told("delete", f"domain {name}", where=self._connections.host):
+    def check_record(self, record: GuestRecord) -> None:
+        """Looks once more, right before something of a guest's goes, whether it is its own.
+
+        Raises:
+            VirtkitError: the domain is no longer this guest, or lists other volumes.
+        """
+        domain = self._domain(DRIVERS[record.type], record.domain)
+        if not record.is_of(self._record(domain)):
+            raise not_ours(record, self._connections.host)
+
+    def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
+        with told("read", f"domain {domain.name()}", where=self._connections.host):
+            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        return read_guest(render.parse(xml, "a domain"))
+
+    def undefine(self, driver: Driver, record: GuestRecord) -> None:
+        """Removes a guest's definition with all that libvirt keeps beside it (NVRAM, memory).
+
+        Raises:
+            VirtkitError: the domain is no longer this guest.
+        """
+        domain = self._domain(driver, record.domain)
+        if not replace(record, volumes=()).is_of(self._record(domain)):
+            raise not_ours(record, self._connections.host)
+        with told("delete", f"domain {record.domain}", where=self._connections.host):
             flags = 0
             for flag in driver.undefine:
                 flags |= getattr(libvirt, flag)
@@ -259,6 +282,17 @@ class Domains:
         domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
             return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+
+
+def not_ours(record: GuestRecord, host: str) -> VirtkitError:
+    """The error for a domain that was ours when a run began."""
+    return VirtkitError(
+        f"domain {record.domain} is not guest {record.guest} of environment {record.environment} "
+        "as this run knew it",
+        why="its record is gone or another one; nothing was deleted",
+        cure=f"see virsh dumpxml {record.domain}, then run again: it looks anew",
+        where=f"{host} guest/{record.guest}",
+    )
 
 
 def _create(domain: libvirt.virDomain) -> None:

@@ -12,6 +12,18 @@ from virtkit.errors import RequestError
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
+def strict_path(path: str) -> str:
+    """The path of a volume itself, where libvirt may hear it.
+
+    Raises:
+        RequestError: it is not absolute, it leads elsewhere, or its last part is no name.
+    """
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise _refused(path)
+    strict(path.rpartition("/")[2])
+    return path
+
+
 def strict(name: str | None) -> str:
     """The name itself, where libvirt may hear it.
 
@@ -19,9 +31,13 @@ def strict(name: str | None) -> str:
         RequestError: it could be an option, another folder or nothing.
     """
     if name is None or _NAME.fullmatch(name) is None or ".." in name:
-        raise RequestError(
-            f"{name!r} is not a name that libvirt may hear",
-            why="names are at most 128 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first",
-            cure="choose a name such as 'web'",
-        )
+        raise _refused(name)
     return name
+
+
+def _refused(name: str | None) -> RequestError:
+    return RequestError(
+        f"{name!r} is not a name that libvirt may hear",
+        why="names are at most 128 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first",
+        cure="choose a name such as 'web'",
+    )

@@ -9,12 +9,13 @@ import libvirt
 from lxml import etree
 
 from virtkit import compare, render
+from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
 from virtkit.host.lock import Lock
 from virtkit.host.names import strict
 from virtkit.observed import ObservedNetwork
-from virtkit.record import NetworkRecord, network_element
+from virtkit.record import NetworkRecord, network_element, read_network
 
 
 class Networks:
@@ -69,9 +70,26 @@ class Networks:
         with told("read", f"network {name}", where=self._connections.host):
             return bool(network.isActive())
 
-    def delete(self, name: str) -> None:
+    def delete(self, there: ObservedNetwork) -> None:
+        """Removes a network, where its record still says that it is this one.
+
+        Raises:
+            VirtkitError: it is another one by now.
+        """
+        name, record = there.name, there.record
         network = self._network(name)
         with told("delete", f"network {name}", where=self._connections.host):
+            found = read_network(inactive(network))
+            if found is None or (found.environment, found.network) != (
+                record.environment,
+                record.network,
+            ):
+                raise VirtkitError(
+                    f"network {name} is not environment {record.environment}'s as this run knew it",
+                    why="its record is gone or another one; nothing was deleted",
+                    cure=f"see virsh net-dumpxml {name}, then run again: it looks anew",
+                    where=f"{self._connections.host} network/{record.network}",
+                )
             if network.isActive():
                 network.destroy()
             network.undefine()

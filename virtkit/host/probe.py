@@ -19,7 +19,7 @@ import platformdirs
 from virtkit import render
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import lost, told
 
 #: Seconds from start to power-off. Under plain emulation the guest takes about one.
 TIMEOUT = 6.0
@@ -31,6 +31,9 @@ SECTOR = bytes.fromhex(
     "fb66ba040666b8002066eff4ebfd0f1f00000000000000000000000000009a200000000000009200001700987c"
 )
 _MIB = 1024 * 1024
+#: What libvirt answers where a host has no KVM; and, in its words, that QEMU itself gave up.
+_NO_KVM = (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
+_QEMU_ENDED = ("process exited", "closed the monitor")
 
 
 def image(sector: bytes = SECTOR) -> bytes:
@@ -40,6 +43,8 @@ def image(sector: bytes = SECTOR) -> bytes:
 
 def verdict(connections: Connections, folder: str, say: Callable[[str], None]) -> KvmVerdict:
     """The verdict for this boot of the host, from the cache or from a probe guest.
+
+    Where libvirt itself was in trouble, it is a verdict for this run only.
 
     Args:
         folder: a folder on the host where QEMU may read files (the pool's).
@@ -57,7 +62,9 @@ def verdict(connections: Connections, folder: str, say: Callable[[str], None]) -
     except (OSError, ValueError, KeyError, TypeError):
         pass
     say("looking whether KVM runs guests here (once per boot of the host)")
-    found = probe(connections, folder)
+    found, lasting = probe(connections, folder)
+    if not lasting:
+        return found
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(json.dumps({"key": key, "works": found.works, "why": found.why}))
     return found
@@ -70,13 +77,17 @@ def _key(connections: Connections) -> str:
     return f"{boot} {connections.uri('qemu')} {opened.getLibVersion()} {opened.getVersion()}"
 
 
-def probe(connections: Connections, folder: str) -> KvmVerdict:
-    """Runs the probe guest. It and its volume are gone afterwards, also when virtkit dies."""
+def probe(connections: Connections, folder: str) -> tuple[KvmVerdict, bool]:
+    """Runs the probe guest, and tells whether its verdict is to be kept.
+
+    The guest and its volume are gone afterwards, also when virtkit dies.
+    """
     opened = connections.get("qemu")
-    try:
-        opened.getDomainCapabilities(None, None, None, "kvm")
-    except libvirt.libvirtError as error:
-        return KvmVerdict(False, f"no KVM on this host: {error.get_error_message()}")
+    with told("probe", "KVM", where=connections.host):
+        try:
+            opened.getDomainCapabilities(None, None, None, "kvm")
+        except libvirt.libvirtError as error:
+            return _refused("no KVM on this host", error)
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
     with told("probe", "KVM", where=connections.host), _pool(opened, name, folder) as pool:
         volume = pool.createXML(render.volume(name, _MIB, "raw"))
@@ -123,25 +134,35 @@ def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
     stream.finish()
 
 
-def _run(opened: libvirt.virConnect, path: str, name: str) -> KvmVerdict:
+def _refused(what: str, error: libvirt.libvirtError) -> tuple[KvmVerdict, bool]:
+    """The verdict of an error, and whether it says something of KVM and not of libvirt's state.
+
+    Raises:
+        libvirtError: the connection is gone, so that it says nothing at all.
+    """
+    if lost(error):
+        raise error
+    message = (error.get_error_message() or str(error)).strip()
+    lasting = error.get_error_code() in _NO_KVM or any(each in message for each in _QEMU_ENDED)
+    return KvmVerdict(False, f"{what}: {message.splitlines()[-1]}"), lasting
+
+
+def _run(opened: libvirt.virConnect, path: str, name: str) -> tuple[KvmVerdict, bool]:
     began = time.monotonic()
     try:
         domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
     except libvirt.libvirtError as error:
-        last = (error.get_error_message() or str(error)).strip().splitlines()[-1]
-        return KvmVerdict(False, f"KVM is announced but starts no guest: {last}")
+        return _refused("KVM is announced but starts no guest", error)
     try:
         while time.monotonic() - began < TIMEOUT:
             if not _active(domain):
-                return KvmVerdict(True, "KVM runs guests here")
+                return KvmVerdict(True, "KVM runs guests here"), True
             time.sleep(0.05)
     finally:
         if _active(domain):
             domain.destroy()
-    return KvmVerdict(
-        False,
-        f"KVM is announced but hangs: a probe guest of one second was not done in {TIMEOUT:.0f}",
-    )
+    why = f"KVM is announced but hangs: a probe guest of one second was not done in {TIMEOUT:.0f}"
+    return KvmVerdict(False, why), True
 
 
 def _active(domain: libvirt.virDomain) -> bool:

@@ -18,7 +18,7 @@ from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
 from virtkit.host.lock import Lock
-from virtkit.host.names import strict
+from virtkit.host.names import strict, strict_path
 from virtkit.record import PoolRecord, StoredImage
 
 #: Where virtkit makes the pool on a host that has none of the name.
@@ -95,6 +95,7 @@ class Storage:
         """
         with self.lock.held(), told("activate", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
+            usual = pool is None or f"<path>{FOLDER}</path>" in pool.XMLDesc(0)
             if pool is None:
                 xml = render.pool(Pool(self._name, folder))
                 with self._connections.validating:
@@ -103,7 +104,7 @@ class Storage:
                     )
                 if not Path(folder).is_dir():
                     pool.build(0)
-            if not pool.autostart() and f"<path>{folder}</path>" in pool.XMLDesc(0):
+            if usual and not pool.autostart():
                 pool.setAutostart(1)
             if not pool.isActive():
                 pool.create(0)
@@ -142,12 +143,17 @@ class Storage:
         with told("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
 
-    def delete(self, name: str) -> bool:
-        """Deletes a volume; False where there is none."""
+    def delete(self, key: str) -> bool:
+        """Deletes the volume with this key (its path), and no other of its name; False where no
+        active pool has it."""
+        name = PurePosixPath(strict_path(key)).name
         with told("delete", f"volume {name}", where=self._connections.host):
-            volume = self._find(name)
-            if volume is None:
-                return False
+            try:
+                volume = self._connections.any().storageVolLookupByKey(key)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+                    return False
+                raise
             volume.delete(0)
             return True
 
@@ -256,8 +262,21 @@ class Storage:
         name = f"virtkit-record-{number:06d}.json"
         self.create(render.volume(name, len(content), "raw"))
         self.write(name, content)
-        for each in old:
-            self.delete(each)
+        with told("delete", "older records", where=self._connections.host):
+            for each in old:
+                volume = self._find(each)
+                if volume is not None:
+                    volume.delete(0)
+
+
+def pool_at(connections: Connections, folder: str) -> str | None:
+    """The name of the pool that keeps its volumes in ``folder``."""
+    with told("read", "the pools", where=connections.host):
+        for pool in connections.any().listAllStoragePools():
+            root = render.parse(pool.XMLDesc(0), "a pool")
+            if (root.findtext("./target/path") or "").rstrip("/") == folder:
+                return str(pool.name())
+    return None
 
 
 def _length(volume: libvirt.virStorageVol) -> int | None:

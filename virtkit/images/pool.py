@@ -38,7 +38,7 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Voice) -> ImageFiles:
             sources = {files.root: image.root, files.kernel: image.kernel}
             for key, source in (sources | {files.initrd: image.initrd}).items():
                 if key:
-                    _upload(host, PurePosixPath(key).name, Path(source), say)
+                    _upload(host, key, Path(source), say)
             _note(host, ref, files, length, made=True)
         elif ref.identity not in known.identities:  # the same content by another entry
             _note(host, ref, files, length, made=True)
@@ -52,7 +52,7 @@ def drop(host: Host, content: str) -> None:
         image = pool.images[content]
         for key in (image.files.root, image.files.kernel, image.files.initrd):
             if key:
-                host.storage.delete(PurePosixPath(key).name)
+                host.storage.delete(key)
         left = {each: image for each, image in pool.images.items() if each != content}
         host.storage.write_record(PoolRecord(left, pool.kept))
 
@@ -67,8 +67,8 @@ def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bo
         host.storage.write_record(PoolRecord({**pool.images, files.content: image}, pool.kept))
 
 
-def _upload(host: Host, name: str, source: Path, say: Voice) -> None:
-    size = source.stat().st_size
-    host.storage.delete(name)  # only ever a broken upload of the same content
+def _upload(host: Host, key: str, source: Path, say: Voice) -> None:
+    name, size = PurePosixPath(key).name, source.stat().st_size
+    host.storage.delete(key)  # only ever a broken upload of the same content
     host.storage.create(render.volume(name, size, "raw", mode=_MODE))
     host.storage.upload(name, source, lambda sent: say(f"uploading, {100 * sent // size} %"))

@@ -17,7 +17,7 @@ from virtkit.record import Cause
 from virtkit.resources import Guest, Volume
 
 #: Fields that leave no trace in a domain's XML (drivers/effects.py).
-_TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address"}
+_TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address", "kernel"}
 #: Fields whose value is a number of bytes or pieces in the XML's text, and whose change accounts
 #: for a difference there.
 _NUMBERS = {

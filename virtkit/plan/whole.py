@@ -209,7 +209,11 @@ def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
     known = {each.name for each in there.record.volumes} if there else set()
     for volume in guest.volumes:
         kept = observed.pool.kept.get(volume.name)
-        ours = kept is not None and volume.keep and kept.environment == guest.environment
+        ours = (
+            kept is not None
+            and volume.keep
+            and kept.is_of(guest.environment, guest.name, volume.key)
+        )
         if volume.name in observed.volumes and volume.name not in known and not ours:
             why = f"no record of guest {guest.name} lists it"
             yield _taken(f"volume {volume.name}", why, where)

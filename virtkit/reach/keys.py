@@ -35,7 +35,7 @@ def known(environment: str) -> bool:
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
     path = platformdirs.user_data_path("virtkit") / environment
-    for name in ("id_ed25519", "id_ed25519.pub", "known_hosts", ".lock"):
+    for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", "known_hosts", ".lock"):
         (path / name).unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
@@ -99,7 +99,10 @@ def _made_key(environment: str) -> Path:
                 private = public.with_suffix("")
                 private.touch(mode=0o600)
                 private.write_text(private_text)
-                public.write_text(f"{public_text} virtkit {environment}\n")
+                # whole or not at all: another guest's step, or the next run, takes what is there
+                new = public.with_suffix(".new")
+                new.write_text(f"{public_text} virtkit {environment}\n")
+                new.replace(public)
     return public
 
 

@@ -446,7 +446,9 @@ class Ready(Model):
 class Kernel(Model):
     """A kernel to boot directly, from the caller's files."""
 
-    path: HostPath = Field(description="The kernel's file, from the spec's folder.")
+    path: HostPath = Field(
+        description="The kernel's file, from the spec's folder; another content is a change."
+    )
     initrd: HostPath | None = Field(default=None, description="The initrd's file.")
     cmdline: Line | None = Field(default=None, description="The kernel's command line.")
 
