@@ -23,12 +23,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="interruptions of libvirtd at every call, not at the first of each function: an hour",
     )
     parser.addoption("--long", action="store_true", help="also what takes many minutes")
+    parser.addoption("--short", action="store_true", help="without it, in named files too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what is marked long, unless it is asked for by name or by --long."""
     named = any(".py" in each for each in config.invocation_params.args if isinstance(each, str))
-    if named or config.getoption("--long") or config.getoption("--everything"):
+    if (
+        (named and not config.getoption("--short"))
+        or config.getoption("--long")
+        or config.getoption("--everything")
+    ):
         return
     out = [each for each in items if each.get_closest_marker("long")]
     if out:

@@ -312,10 +312,14 @@ def _play(folder: Path) -> None:
     opens = libvirtmod.virConnectOpen
     daemon = {"test:///system": "test+unix:///default"}
     libvirtmod.virConnectOpen = lambda uri: opens(daemon.get(uri, "none:///"))
-    for missing in (_Streams(folder), _Networks(folder)):
-        for name in dir(missing):
-            if name.startswith("vir"):
-                setattr(libvirtmod, name, getattr(missing, name))
+    for name, made in missing(folder):
+        setattr(libvirtmod, name, made)
+
+
+def missing(folder: Path) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """What libvirt's test driver lacks, by the name of the C function; files go to ``folder``."""
+    for part in (_Streams(folder), _Networks(folder)):
+        yield from ((name, getattr(part, name)) for name in dir(part) if name.startswith("vir"))
 
 
 class _Streams:

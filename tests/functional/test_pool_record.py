@@ -8,7 +8,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from faultpoints import _Streams
+from faultpoints import missing
 
 from virtkit import record, render
 from virtkit.host import Host
@@ -17,7 +17,8 @@ from virtkit.record import KeptDisk, PoolRecord
 
 @pytest.fixture(autouse=True)
 def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, function in _Streams(tmp_path).functions():
+    (tmp_path / "volumes").mkdir()
+    for name, function in missing(tmp_path / "volumes"):
         monkeypatch.setattr(libvirt.libvirtmod, name, function)
 
 

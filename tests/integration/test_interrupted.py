@@ -14,10 +14,10 @@ from integration.lab import POOL, Lab, domains, laboratory, networks, tiny_disk,
 from lxml import etree
 
 SPEC = """
-name: cut
-images: {cut: {path: cut.raw}}
+name: halt
+images: {halt: {path: halt.raw}}
 networks: {front: {cidr: 10.94.9.0/24}}
-defaults: {image: cut, type: qemu, memory: 32MiB, ready: none, networks: [front]}
+defaults: {image: halt, type: qemu, memory: 32MiB, ready: none, networks: [front]}
 guests:
   a: {disks: [{name: data, size: 2MiB, mount: /srv, keep: true}]}
   b: {after: [a], autostart: true}
@@ -26,9 +26,9 @@ guests:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("cut")
-    (folder / "cut.raw").write_bytes(tiny_disk(os.urandom(1024 * 1024)))
-    with laboratory(folder, "cut", SPEC, XDG_CACHE_HOME=str(folder / "cache")) as lab:
+    folder = tmp_path_factory.mktemp("halt")
+    (folder / "halt.raw").write_bytes(tiny_disk(os.urandom(1024 * 1024)))
+    with laboratory(folder, "halt", SPEC, XDG_CACHE_HOME=str(folder / "cache")) as lab:
         yield lab
 
 
@@ -41,14 +41,14 @@ def nothing(lab: Lab) -> Iterator[None]:
 
 
 def forget_image(lab: Lab) -> None:
-    line = [lab.line("status")[0], "image", "rm", "cut"]
+    line = [lab.line("status")[0], "image", "rm", "halt"]
     subprocess.run(line, check=False, capture_output=True, env=os.environ | lab.settings)
 
 
 def records() -> dict[str, Any]:
     """What the guests' records say, but for what is new in each life."""
     answer = {}
-    for name in ("cut-a", "cut-b"):
+    for name in ("halt-a", "halt-b"):
         root = etree.fromstring(virsh("dumpxml", "--inactive", name))
         (element,) = root.iterfind("./metadata/{urn:virtkit:1}guest")
         answer[name] = json.loads(element.text or "") | {"host_key": ""}

@@ -21,8 +21,6 @@ import pytest
 from integration.lab import POOL, URIS, Lab, Ran, domains, laboratory, networks, run, until, virsh
 from lxml import etree
 
-pytestmark = pytest.mark.long
-
 MARKER = "marker-4f1c9a7e2b"
 SPEC = """
 name: secrets

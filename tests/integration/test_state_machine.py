@@ -29,7 +29,7 @@ NUMBERS = strategies.sampled_from([1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 5
 #: A device that somebody else adds, and where it must stay.
 FOREIGN = "<watchdog model='i6300esb' action='none'/>"
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 class Environment(RuleBasedStateMachine):

@@ -25,8 +25,6 @@ import pytest
 from integration.edits import Edits, again, document, editing, lives
 from integration.lab import POOL, domains, tiny_disk, virsh
 
-pytestmark = pytest.mark.long
-
 SPEC: dict[str, Any] = {
     "name": "tickets",
     "images": {"tiny": {"path": "tiny.raw"}},

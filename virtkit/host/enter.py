@@ -128,7 +128,7 @@ def main(uri: str, name: str, command: list[str]) -> int:
         descriptors = _namespaces(init)
         bounding = _bounding_set(init)
         _join_cgroups(init)
-        if os.path.samestat(os.stat(f"/proc/{init}/root"), os.stat("/")):
+        if Path(f"/proc/{init}/root").samefile("/"):
             raise OSError(errno.ESRCH, "it has not left the host's files yet")
         own_user = _enter(descriptors)
     except (libvirt.libvirtError, OSError, IndexError) as error:
