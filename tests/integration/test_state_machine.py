@@ -184,19 +184,28 @@ class Environment(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def others_remove_a_guest(self, name: str) -> None:
+        """As `virsh undefine --remove-all-storage`, but for disks that are kept."""
         domain = self.domain(name)
-        if domain is not None:
-            domain.destroy() if domain.isActive() else None
-            domain.undefine()
-            self.foreign.discard(name)
-            self.forget(f"cut-{name}-")
+        if domain is None:
+            return
+        domain.destroy() if domain.isActive() else None
+        domain.undefine()
+        now = self.stage.state()
+        for volume in now["volumes"]:
+            if volume.startswith(f"cut-{name}-") and volume not in now["record"]["kept"]:
+                self.delete(volume)
+        self.foreign.discard(name)
+        self.forget(f"cut-{name}-")
+
+    def delete(self, volume: str) -> None:
+        self.opened().storagePoolLookupByName("default").storageVolLookupByName(volume).delete()
+        (self.stage.store / volume).unlink()
 
     @rule(name=NAMES, disk=DISKS)
     def others_delete_a_disk(self, name: str, disk: str) -> None:
         volume = f"cut-{name}-{disk}"
         if (self.stage.store / volume).exists():
-            self.opened().storagePoolLookupByName("default").storageVolLookupByName(volume).delete()
-            (self.stage.store / volume).unlink()
+            self.delete(volume)
             self.made.pop(volume, None)
 
     @rule(what=strategies.sampled_from(["destroy", "autostart", "host"]))
@@ -310,7 +319,7 @@ def test_any_history_ends_well(stage: Stage, tally: Tally) -> None:
         Environment,
         settings=settings(
             max_examples=int(os.environ.get("VIRTKIT_TEST_HISTORIES", "20")),
-            stateful_step_count=12,
+            stateful_step_count=20,
             deadline=None,
             derandomize="VIRTKIT_TEST_HISTORIES" not in os.environ,
             phases=[Phase.explicit, Phase.generate],  # finding a shorter history takes minutes
