@@ -231,10 +231,10 @@ def daemon_points(type: str, calls: Sequence[str], everything: bool) -> Iterator
 
 
 #: Type of guest, and what happens to libvirtd. The test driver's world ends with the daemon.
-DAEMON: tuple[tuple[str, Do], ...] = (("qemu", "end"), ("toy", "freeze"))
+DAEMON: tuple[tuple[str, Do], ...] = (("qemu", "end"), ("lxc", "end"))
 DAEMON_TOO: tuple[tuple[str, Do], ...] = (
+    ("toy", "freeze"),
     ("toy", "pause"),
-    ("lxc", "end"),
     ("lxc", "freeze"),
     ("qemu", "freeze"),
 )
@@ -243,7 +243,8 @@ DAEMON_TOO: tuple[tuple[str, Do], ...] = (
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     everything = bool(metafunc.config.getoption("--everything"))
     if "do" in metafunc.fixturenames:
-        chosen = [*DAEMON, *(DAEMON_TOO if everything else ())]
+        chosen = [pytest.param(*each) for each in DAEMON]
+        chosen += [pytest.param(*each, marks=pytest.mark.long) for each in DAEMON_TOO]
         metafunc.parametrize(("type", "do"), chosen, indirect=["type"], scope="module")
         metafunc.parametrize("everything", [everything], ids=[""])
     elif "type" in metafunc.fixturenames:

@@ -15,7 +15,8 @@ import libvirt
 import pytest
 import typer.main
 
-from virtkit.cli import main, words
+from virtkit.api.looking import GuestStatus
+from virtkit.cli import main, output, words
 from virtkit.cli.verbs import app
 from virtkit.errors import RequestError
 
@@ -383,3 +384,17 @@ def test_one_guest() -> None:
         with pytest.raises(RequestError) as caught:
             words.one_guest(nothing, "usage")
         assert caught.value.cure == "usage"
+
+
+def test_the_status_table_shows_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of fields have brackets, and a record of a stranger's may have anything."""
+    told = ("devices/filesystem[/mnt]",)
+    guest = GuestStatus(
+        "lab", "[red]web", "lxc", "shared", "local", "running", True, (), "us[/]er\x1b[31m", (), "",
+        told, "[/mnt] is missing",
+    )  # fmt: skip
+    output.status([guest], environments=True)
+    shown = capsys.readouterr().out
+    for each in ("[red]web", "us[/]er", *told, "[/mnt] is missing"):
+        assert each in shown
+    assert "\x1b" not in shown

@@ -139,12 +139,13 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
             each.model,
             *([", ".join(each.pending) or "-"] if "pending" in columns else []),
         ]
-        table.add_row(*([each.environment] if environments else []), *row)
+        cells = [*([each.environment] if environments else []), *row]
+        table.add_row(*(escape(_plain(cell)) for cell in cells))
         if each.why:
             told.append(each)
     out.print(table)
     for each in told:
-        out.print(f"{escape(each.name)}: {escape(each.why)}")
+        out.print(f"{escape(each.name)}: {escape(_plain(each.why))}")
 
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:

@@ -99,7 +99,8 @@ def validate(
         output.data({"environment": found.name, "valid": True, "guests": guests})
     else:
         count = len(found.guests)
-        output.out.print(f"{found.source}: valid, {count} guest{'' if count == 1 else 's'}")
+        said = f"{found.source}: valid, {count} guest{'' if count == 1 else 's'}"
+        output.out.print(said, markup=False)
 
 
 @app.command()
@@ -131,7 +132,7 @@ def init(
     if path.exists() and not force:
         raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
     path.write_text(api.starter())
-    output.out.print(f"wrote {path}; next: virtkit up")
+    output.out.print(f"wrote {path}; next: virtkit up", markup=False)
 
 
 # --- plan, up, down -------------------------------------------------------------------------
@@ -532,7 +533,7 @@ def doctor(
     else:
         for each in checks:
             mark = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]note[/]   "}
-            output.out.print(f"{mark[each.ok]} {each.name}: {each.what}")
+            output.out.print(f"{mark[each.ok]} {each.name}: {escape(each.what)}")
             if each.cure:
                 output.out.print(f"        cure: {each.cure}", markup=False)
     if any(each.ok is False and each.needed for each in checks):
