@@ -259,6 +259,8 @@ def _domain(domain: libvirt.virDomain) -> dict[str, Any]:
     assert element.text is not None
     said = json.loads(element.text)
     element.text = ""
+    for each in root.findall("./resource"):  # libvirt's own, once it started a container
+        root.remove(each)
     return {
         "xml": _text(root),
         "record": said | {key: bool(said[key]) for key in LIVES},
