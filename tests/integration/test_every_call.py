@@ -251,27 +251,47 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("type", TYPES, indirect=True, scope="module")
 
 
+def struck(stage: Stage, verb: str, fault: Fault, do: Do) -> Ended:
+    """A run during which that happens to libvirtd, which runs again afterwards."""
+    ended = stage.run(verb, "--json", fault=replace(fault, do=do, pid=libvirtd()))
+    if do == "end":
+        start_libvirtd()
+    assert len(ended.calls) >= fault.number, f"{fault} was not reached: {ended}"
+    errors = told(ended)
+    if do != "end":  # at the last call of all, an end is not noticed
+        assert bool(errors) == (do == "freeze"), str(ended)
+    return ended
+
+
+WORDS = {"end": "libvirtd killed", "freeze": "libvirtd frozen", "pause": "libvirtd paused"}
+
+
 def test_libvirtd(
-    stage: Stage,
-    type: str,
-    whole: Whole,
-    tally: Tally,
-    do: Do,
-    everything: bool,
+    stage: Stage, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
 ) -> None:
     """It is killed; stands still until virtkit has given up; or for a second, which is no harm."""
-    words = {"end": "libvirtd killed", "freeze": "libvirtd frozen", "pause": "libvirtd paused"}
-    with loop(tally, words[do], "up", type, whole.up) as figures:
+    with loop(tally, WORDS[do], "up", type, whole.up) as figures:
         for fault in daemon_points(type, whole.up, everything):
             stage.reset()
-            strike = replace(fault, do=do, pid=libvirtd())
-            ended = stage.run("up", "--json", fault=strike)
-            if do == "end":
-                start_libvirtd()
-            assert len(ended.calls) >= fault.number, f"{fault} was not reached: {ended}"
+            ended = struck(stage, "up", fault, do)
             figures.points += 1
-            errors = told(ended)
-            if do != "end":  # at the last call of all, an end is not noticed
-                assert bool(errors) == (do == "freeze"), str(ended)
             converges(stage, whole, str(ended))
+            figures.converged += 1
+
+
+def test_libvirtd_on_the_way_down(
+    stage: Stage, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
+) -> None:
+    """The next `down` leaves the kept disk and nothing else."""
+    with loop(tally, WORDS[do], "down", type, whole.down) as figures:
+        for fault in daemon_points(type, whole.down, everything):
+            stage.reset()
+            stage.up()
+            with stage.holding(but=not_kept) as kept:
+                ended = struck(stage, "down", fault, do)
+                figures.points += 1
+                stage.run("down")
+                assert stage.left() == kept == ["cut-a-data"], str(ended)
+            stage.run("down", "--volumes")
+            assert not stage.left(), str(ended)
             figures.converged += 1
