@@ -114,8 +114,9 @@ class Stage:
             domain = f"{self.lab.name}-a"
             assert until(lambda: "tiny: up" in printed(domain), 30, 0.05), printed(domain)
         if self.uri.startswith("lxc"):
-            asked = ("exec", self.lab.spec, "a", "--", "test", "-e", "/run/initctl")
-            assert until(lambda: self.runner.run(*asked).code == 0, 60, 0.2)
+            asked = ("exec", self.lab.spec, "a", "--", "systemctl", "is-system-running")
+            up = ("running\n", "degraded\n")
+            assert until(lambda: self.runner.run(*asked).out in up, 60, 0.2)
 
     def settle(self, fault: Fault) -> None:
         """Waits until a guest that a killed run had asked to stop has, if it heard that at all."""

@@ -107,7 +107,9 @@ def whole(stage: Stage, type: str) -> Whole:
     assert down.code == 0, str(down)
     stage.run("down", "--volumes")
     assert not stage.left()
-    return Whole(state, up.calls, down.calls)
+    # a plug is pulled only where a guest did not hear in time
+    heard = tuple(each for each in down.calls if type == "toy" or each != "virDomainDestroy")
+    return Whole(state, up.calls, heard)
 
 
 @contextmanager
