@@ -306,4 +306,4 @@ def start_libvirtd() -> None:
         ["libvirtd", "-d", "-p", PID], check=False, capture_output=True
     ).returncode:
         assert time.monotonic() < end, "libvirtd does not start again"
-        time.sleep(0.1)
+        time.sleep(0.1)  # nothing tells when the old one's pid file is free

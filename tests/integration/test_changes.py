@@ -46,8 +46,6 @@ main()
 """
 
 TYPES = ("qemu", "lxc")
-MIB = 1024**2
-GIB = 1024**3
 MORE = {"name": "more", "size": "32MiB", "mount": "/srv/more"}
 
 

@@ -315,7 +315,7 @@ def test_any_history_ends_well(stage: Stage, tally: Tally) -> None:
     Environment.stage = stage
     Environment.seen = seen = Histories()
     tally.append(seen)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(  # type: ignore[no-untyped-call] # hypothesis has no types for it
         Environment,
         settings=settings(
             max_examples=int(os.environ.get("VIRTKIT_TEST_HISTORIES", "20")),
