@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from integration.lab import Lab, domains, laboratory, networks, tiny_disk, until, virsh
+from integration.lab import POOL, Lab, domains, laboratory, networks, tiny_disk, until, virsh
 from lxml import etree
+
+from virtkit.host import Host
+from virtkit.record import KeptDisk, PoolRecord
 
 LOCKS = Path("/run/lock")
 SPEC = """
@@ -42,6 +45,17 @@ for number in range(count):
     xml = f"<network><name>{name}-{number}</name><ip address='10.9.9.1' prefix='24'/></network>"
     record = NetworkRecord(name, str(number), "", {}, "10.9.9.0/24", rendered=xml)
     host.networks.define(record)
+"""
+#: Reads the pool's record until it is told to stop; others need no lock for that.
+READS = """
+import select, sys
+from virtkit.host import Host
+storage = Host().storage
+reads = 0
+while not select.select([sys.stdin], [], [], 0)[0]:
+    assert storage.record().kept, "the record is never gone"
+    reads += 1
+print(reads)
 """
 
 
@@ -245,3 +259,30 @@ def test_two_environments_at_once(lab: Lab, tmp_path: Path) -> None:
             for run in [lab.starts("down"), other.starts("down")]:
                 ended(run)
             assert until(lambda: not lab.left() and not other.left(), 20)
+
+
+def test_the_pools_record_reads_while_others_write_it() -> None:
+    host = Host()
+    host.storage.ensure()
+    before = host.storage.record()
+    disk = KeptDisk("both", "a", "both-a-data", str(POOL / "both-a-data"))
+    new = PoolRecord(before.images, {disk.name: disk})
+    host.storage.write_record(new)
+    line = [sys.executable, "-c", READS]
+    readers = [
+        subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            host.storage.write_record(new)
+        for each in readers:
+            said, _ = each.communicate("stop\n", timeout=30)
+            assert each.returncode == 0
+            assert int(said) > 10
+    finally:
+        host.storage.write_record(before)
+        for each in readers:
+            each.kill()
+            each.wait()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,6 +30,8 @@ _FILES = {"dir", "fs", "netfs"}
 #: The pool's own record: names of exactly this form, and none longer than this (bytes).
 _RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
 _LARGEST_RECORD = 16 * 1024**2
+#: Seconds in which whoever makes a small volume, or opens one, has done so.
+_OPENED = 2.0
 
 
 class Storage:
@@ -133,7 +137,8 @@ class Storage:
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return frozenset()
-            return frozenset(pool.listVolumes())
+            # not listVolumes: it asks for their number first, and leaves out what came since
+            return frozenset(each.name() for each in pool.listAllVolumes())
 
     # --- volumes --------------------------------------------------------------------------
 
@@ -154,7 +159,7 @@ class Storage:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                     return False
                 raise
-            volume.delete(0)
+            _once_free(partial(volume.delete, 0))
             return True
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
@@ -171,7 +176,7 @@ class Storage:
         with told("grow", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
             if int(volume.info()[1]) < size:
-                volume.resize(size, 0)
+                _once_free(partial(volume.resize, size, 0))
 
     def damage(self, image: StoredImage) -> str:
         """What is wrong with an image's volumes, as far as their names and lengths tell."""
@@ -208,7 +213,7 @@ class Storage:
                 return piece
 
             with _filling(volume) as stream:
-                volume.upload(stream, 0, len(content), 0)
+                _once_free(partial(volume.upload, stream, 0, len(content), 0))
                 stream.sendAll(chunk, None)
 
     def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
@@ -223,7 +228,8 @@ class Storage:
             volume = self._existing().storageVolLookupByName(name)
             size = os.fstat(file.fileno()).st_size
             with _filling(volume) as stream:
-                volume.upload(stream, 0, size, libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM)
+                sparse = libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM
+                _once_free(partial(volume.upload, stream, 0, size, sparse))
                 _Sparse(file.fileno(), size, say).send(stream)
 
     def read(self, name: str, offset: int = 0, length: int = 0) -> bytes:
@@ -237,7 +243,12 @@ class Storage:
             if volume is None:
                 return b""
             stream = volume.connect().newStream(0)
-            volume.download(stream, offset, length, 0)
+            try:
+                _once_free(partial(volume.download, stream, offset, length, 0))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
+                    return b""  # deleted since it was found
+                raise
             pieces: list[bytes] = []
             stream.recvAll(lambda _stream, data, _opaque: pieces.append(data), None)
             stream.finish()
@@ -246,13 +257,21 @@ class Storage:
     # --- the pool's record ----------------------------------------------------------------
 
     def record(self) -> PoolRecord:
-        """What the pool's own small volume says; the newest that can be read."""
-        for name in reversed(_records(self.names())):
-            content = self.read(name, length=_LARGEST_RECORD)
-            found = record.read_pool(content.decode("utf-8", "replace"))
-            if found is not None:
-                return found
-        return PoolRecord()
+        """What the pool's own small volume says; the newest that can be read.
+
+        Others may write a newer one meanwhile: where the last is still empty and the one before
+        has gone, it is looked for again.
+        """
+        names = _records(self.names())
+        while True:
+            for name in reversed(names):
+                content = self.read(name, length=_LARGEST_RECORD)
+                found = record.read_pool(content.decode("utf-8", "replace"))
+                if found is not None:
+                    return found
+            before, names = names, _records(self.names())
+            if names == before:
+                return PoolRecord()
 
     def write_record(self, new: PoolRecord) -> None:
         """Writes a newer record, then removes the older ones: a crash leaves one that reads."""
@@ -266,7 +285,7 @@ class Storage:
             for each in old:
                 volume = self._find(each)
                 if volume is not None:
-                    volume.delete(0)
+                    _once_free(partial(volume.delete, 0))
 
 
 def pool_at(connections: Connections, folder: str) -> str | None:
@@ -287,6 +306,20 @@ def _length(volume: libvirt.virStorageVol) -> int | None:
         if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
             raise
         return None
+
+
+def _once_free(call: Callable[[], object]) -> None:
+    """Calls libvirt for a volume; it refuses in the moment in which another makes or opens it."""
+    end = time.monotonic() + _OPENED
+    while True:
+        try:
+            call()
+            return
+        except libvirt.libvirtError as error:
+            invalid = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
+            if not invalid or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 @contextmanager
