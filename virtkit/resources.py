@@ -302,7 +302,7 @@ class Guest:
         if self.spec.kernel is not None:
             paths = {each.role: each.key for each in self.volumes}
             return Boot(paths["kernel"], paths.get("initrd", ""), self.spec.kernel.cmdline or root)
-        if self.files.kernel and self.driver.root == "disk":
+        if self.files.kernel and "kernel" not in self.driver.lacks:
             return Boot(self.files.kernel, self.files.initrd, root)
         return None
 
