@@ -52,6 +52,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         cpus=4,
         kvm=KvmVerdict(**kvm) if kvm else None,
         subnets=frozenset(data.get("subnets", ())),
+        missing=frozenset(data.get("missing", ())),
         unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
     )
 

@@ -67,6 +67,7 @@ class HostFacts:
         kvm: the probe's verdict; None where nobody needed to know.
         subnets: IPv4 networks in use (routes and libvirt networks), as ``10.0.0.0/24``.
         unprepared: why containers can't have a user namespace here; None where they can.
+        missing: programs of guest types (``Driver.programs``) that are not on the host.
         ids: what users of the host have for namespaces of their own (/etc/subuid).
     """
 
@@ -78,4 +79,5 @@ class HostFacts:
     kvm: KvmVerdict | None = None
     subnets: frozenset[str] = frozenset()
     unprepared: Unprepared | None = None
+    missing: frozenset[str] = frozenset()
     ids: frozenset[range] = frozenset()

@@ -23,6 +23,8 @@ from virtkit.spec import model
 LAYER = "/.virtkit"
 #: Where libvirt's hook mounts the volumes of containers that have ids of their own, on the host.
 MOUNTS = "/run/virtkit/lxc"
+#: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
+EMPTY = "empty"
 #: The file system label of every built image's root.
 ROOT_LABEL = "virtkit-root"
 #: Where cloud-init and virtkit's own first boot look for a container's seed.
@@ -169,8 +171,8 @@ class Interface:
 class Volume:
     """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
 
-    ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host),
-    ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (``source`` is a
+    ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
+    from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (``source`` is a
     path of the caller's) or ``log`` (libvirt writes it; virtkit only removes it).
     """
 
@@ -179,7 +181,7 @@ class Volume:
     key: str
     size: int
     format: Literal["raw", "qcow2"]
-    content: Literal["backed", "ext4", "blank", "seed", "file", "log"]
+    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "log"]
     source: str = ""
     source_format: str = "raw"
     label: str = ""
@@ -307,7 +309,7 @@ class Guest:
         if self.spec.kernel is not None:
             paths = {each.role: each.key for each in self.volumes}
             return Boot(paths["kernel"], paths.get("initrd", ""), self.spec.kernel.cmdline or root)
-        if self.files.kernel and self.driver.root == "disk":
+        if self.files.kernel and "kernel" not in self.driver.lacks:
             return Boot(self.files.kernel, self.files.initrd, root)
         return None
 
@@ -339,7 +341,9 @@ class Guest:
     @property
     def filesystems(self) -> tuple[Filesystem, ...]:
         """A container's file systems: shared image, own layer, disks, seed. Its init lays them
-        over each other."""
+        over each other. One that has disks instead sees folders of the host, in an empty root."""
+        if self.driver.root == "disk":
+            return tuple(self._folders())
         targets = {"root": LAYER, "seed": SEED}
         return (
             self._filesystem(self.files.root, "/", True),
@@ -352,6 +356,12 @@ class Guest:
                 for each in self.volumes
             ),
         )
+
+    def _folders(self) -> Iterator[Filesystem]:
+        if self.driver.folders:
+            yield Filesystem("mount", f"{MOUNTS}/{self.uuid}/{EMPTY}", "/", False)
+        for each in self.driver.folders:
+            yield Filesystem("mount", each, each, True)
 
     def _filesystem(self, file: str, target: str, readonly: bool) -> Filesystem:
         """The hook goes by the folder's name, which is the volume's."""
@@ -414,11 +424,14 @@ def _volumes(guest: Guest) -> Iterable[Volume]:
 
     size = guest.spec.disk or guest.files.size
     if guest.driver.root == "disk":
-        backing = {"source": guest.files.root, "source_format": guest.files.format}
-        yield volume("root", "root", size=size, format="qcow2", content="backed", **backing)
-        yield volume("console", "console", size=0, format="raw", content="log")
+        image = {"source": guest.files.root, "source_format": guest.files.format}
+        form = guest.driver.root_format
+        content = "backed" if form == "qcow2" else "copied"
+        yield volume("root", "root", size=size, format=form, content=content, **image)
     else:
         yield volume("root", "root", size=size, format="raw", content="ext4", label="root")
+    if guest.driver.log == "file":
+        yield volume("console", "console", size=0, format="raw", content="log")
     yield volume("seed", "seed", size=0, format="raw", content="seed")
     if guest.spec.kernel is not None:
         for role, path in (

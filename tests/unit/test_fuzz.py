@@ -106,11 +106,18 @@ network = st.fixed_dictionaries(
     {"cidr": st.just("10.0.0.0/24")},
     optional={"domain": passing(text.domain_name, "lab.test", "a.b-c.d"), "dhcp": st.just(False)},
 ) | st.fixed_dictionaries({"existing": passing(text.foreign_name, "default", "A.b_c-d")})
+
+
+def _boots(word: str) -> bool:
+    """Whether a guest of the type may have a kernel of the user's."""
+    return "kernel" not in DRIVERS[word].lacks
+
+
 specs = st.builds(
     lambda name, network, guest, more, disks, base: {
         "name": name,
         "networks": {"front": network},
-        "guests": {base: {**guest, **(more if guest["type"] != "lxc" else {}), "disks": disks}},
+        "guests": {base: {**guest, **(more if _boots(guest["type"]) else {}), "disks": disks}},
     },
     labels,
     network,

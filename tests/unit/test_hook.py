@@ -43,6 +43,15 @@ def test_it_reads_what_virtkit_writes() -> None:
     ]
 
 
+def test_a_container_with_disks_has_an_empty_root_mounted() -> None:
+    guest = world.guest_of(SPEC.replace("lxc", "uml"), world.facts_of())
+    element = record.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
+    found = read(render.with_record(render.guest(guest), element))
+    assert found is not None
+    (root,) = hook.mounts(found)
+    assert (root.file, root.target, root.readonly) == ("", f"{FOLDER}/{hook.EMPTY}", False)
+
+
 STRANGER = """<domain type="lxc"><name>db</name><uuid>{uuid}</uuid>{more}
 <devices><filesystem type="mount"><source dir="{source}"/><target dir="/"/></filesystem></devices>
 </domain>"""

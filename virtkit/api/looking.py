@@ -12,9 +12,10 @@ from typing import Any
 
 from virtkit import plan as planning
 from virtkit import reach
+from virtkit.api.entering import execute
 from virtkit.api.world import host_of, observed_names, one, ordered, path_of
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.observed import ObservedGuest
 from virtkit.spec import Spec
@@ -162,11 +163,8 @@ def follow(spec: Spec, guest: str) -> Iterator[str]:
     driver = DRIVERS[there.record.type]
     if driver.log == "journal":
         line = ["journalctl", "--no-pager", "-b", "-n", "100", "-f"]
-        command = reach.attached(host, driver, there.domain, line)
-        if command is None:
-            raise RequestError(
-                f"the journal of {guest} can only be followed by root", cure="use sudo"
-            )
+        command = execute(spec, guest, line).command
+        assert command is not None
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as journal:
             assert journal.stdout is not None
             yield from (each.rstrip("\n") for each in journal.stdout)

@@ -311,6 +311,8 @@ class Making:
             size = source.stat().st_size
             storage.create(render.guest_volume(replace(volume, size=size)))
             storage.upload(volume.name, source)
+        elif volume.content == "copied":
+            storage.copy(render.guest_volume(volume), volume.source)
         else:
             storage.create(render.guest_volume(volume))
             if volume.content == "ext4":

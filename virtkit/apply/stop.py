@@ -40,7 +40,9 @@ def stop(
 
 def _asked(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bool:
     try:
-        if way == "poweroff":
+        if way == "mconsole":
+            inside.by_mconsole(host.connections, driver, name, "cad", timeout)
+        elif way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]
             inside.by_namespaces(host.connections, driver, name, command, _ASKING)
         else:

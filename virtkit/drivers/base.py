@@ -14,7 +14,7 @@ from virtkit.drivers.effects import COMMON, Effect, key
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before the plug is pulled.
-Stop = Literal["acpi", "initctl", "poweroff"]
+Stop = Literal["acpi", "initctl", "mconsole", "poweroff"]
 #: How a command gets into a guest, tried in this order.
 Exec = Literal["namespaces", "agent", "ssh"]
 
@@ -39,6 +39,7 @@ class Driver:
         template: the file under templates/ that renders its domain XML.
         root: ``disk`` (a block device of its own) or ``layer`` (a writable layer
             over the shared image).
+        root_format: of a ``disk``: ``qcow2`` leans on the image, ``raw`` is a copy of it.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, or the
             guest's own ``journal``.
@@ -60,6 +61,8 @@ class Driver:
         ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: what a built image's kernel (or init) is told, beside the root.
         capabilities: what a container that is not privileged keeps.
+        folders: of the host, which its container sees to read only, in a root that is empty.
+        programs: files on the host that it runs, and the Debian package that brings each.
         patience: factor on the default ready timeout.
         caveats: what its users should know, plainly.
         check: why a host can't run it; empty where it can.
@@ -71,6 +74,7 @@ class Driver:
     domain_type: str
     template: str
     root: Literal["disk", "layer"]
+    root_format: Literal["qcow2", "raw"] = "qcow2"
     seed: Literal["iso9660", "ext4"]
     log: Literal["file", "journal"]
     stop: tuple[Stop, ...]
@@ -89,6 +93,8 @@ class Driver:
     ports: int = 0
     boot_args: str = ""
     capabilities: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    programs: Mapping[str, str] = field(default_factory=dict)
     patience: float = 1.0
     caveats: tuple[str, ...] = ()
     check: Callable[[HostFacts], list[Reason]]
@@ -97,6 +103,19 @@ class Driver:
         """What a change of a reason's ``field`` costs a running guest."""
         down = self.effects.get(f"{key(field)}.less") if less else None
         return down or self.effects.get(key(field), "restart")
+
+
+def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Reason]]:
+    """A check that a driver's programs are on the host."""
+
+    def check(facts: HostFacts) -> list[Reason]:
+        return [
+            Reason(f"{path} is missing", f"apt-get install {package}")
+            for path, package in programs.items()
+            if path in facts.missing
+        ]
+
+    return check
 
 
 def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Reason]]:

@@ -49,7 +49,9 @@ READY = "/run/virtkit/hook"
 #: Where libvirt logs what becomes of a container, in a file for each.
 LOGS = "/var/log/libvirt/lxc"
 #: Goes up when virtkit writes domains that an older hook would not understand.
-INTERFACE = 1
+INTERFACE = 2
+#: A folder of this name has nothing in it: the root of a container that makes its own.
+EMPTY = "empty"
 RECORD = "./metadata/{urn:virtkit:1}guest"
 #: What virtkit gives containers; no id of the host's or of a user's is among them.
 FIRST_ID, LAST_ID, IDS = 0x78000000, 0x7FFFFFFF, 65536
@@ -84,7 +86,10 @@ class Refused(Exception):
 
 
 class Mount:
-    """One volume of a container: the file, the folder that it goes to, and how."""
+    """One volume of a container: the file, the folder that it goes to, and how.
+
+    Without a file it is an empty file system in memory.
+    """
 
     def __init__(self, file: str, target: str, readonly: bool) -> None:
         self.file = file
@@ -145,9 +150,9 @@ def mounts(container: Container) -> Iterator[Mount]:
     files = _listed(container.record, container.name)
     for path, readonly in container.volumes:
         above, name = os.path.split(path)
-        if above != container.folder or name not in files:
+        if above != container.folder or name not in {*files, EMPTY}:
             raise Refused(f"no volume in its record belongs to {path}")
-        yield Mount(files[name], path, readonly)
+        yield Mount(files.get(name, ""), path, readonly)
 
 
 def _listed(text: str, domain: str) -> dict[str, str]:
@@ -208,7 +213,10 @@ def prepare(container: Container) -> None:
     with user_namespace(container.ids) as namespace:
         for each in wanted:
             os.mkdir(each.target, 0o700)
-            _mount(each, namespace)
+            if each.file:
+                _mount(each, namespace)
+            else:
+                _mount_empty(each.target, container.ids)
 
 
 def clean(folder: str) -> None:
@@ -274,6 +282,30 @@ def _mount(mount: Mount, namespace: int) -> None:
         _call("mount_setattr", tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         target = mount.target.encode()
         _call("move_mount", tree, b"", -1, target, _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def _mount_empty(target: str, ids: int) -> None:
+    """Mounts an empty file system in memory that the container's root may write to; a small one,
+    since what it holds counts as libvirtd's."""
+    context = _call("fsopen", b"tmpfs", 1)
+    try:
+        options = {
+            "size": "64k",
+            "nr_inodes": "64",
+            "mode": "755",
+            "uid": f"{ids}",
+            "gid": f"{ids}",
+        }
+        for name, value in options.items():
+            _call("fsconfig", context, _FSCONFIG_SET_STRING, name.encode(), value.encode(), 0)
+        _call("fsconfig", context, _FSCONFIG_CREATE, None, None, 0)
+        tree = _call("fsmount", context, 1, _MOUNT_ATTR_NODEV)
+    finally:
+        os.close(context)
+    try:
+        _call("move_mount", tree, b"", -1, target.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
 
 
 def _loop_device(path: str, readonly: bool) -> int:

@@ -54,8 +54,15 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         cpus=cpus,
         subnets=frozenset(subnets),
         unprepared=prepared.unprepared(),
+        missing=frozenset(_missing()),
         ids=frozenset(prepared.subordinate_ids()),
     )
+
+
+def _missing() -> Iterable[str]:
+    """The programs of guest types that this machine hasn't got."""
+    programs = (each for driver in DRIVERS.values() for each in driver.programs)
+    return (each for each in programs if not Path(each).is_file())
 
 
 def _subnets(connections: Connections) -> Iterable[str]:

@@ -22,6 +22,7 @@ from virtkit.spec.model import DEFAULT_NETWORK
 _FIELDS = (
     ("currentMemory", "memory"),
     ("memory", "memory"),
+    ("memtune", "memory"),
     ("vcpu", "cpus"),
     ("cputune", "cpus"),
     ("os/boot", "kernel"),

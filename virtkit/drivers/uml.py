@@ -1,0 +1,66 @@
+"""A Linux kernel that runs as a program (kernel level, without a hypervisor): User-Mode Linux.
+
+libvirt has no driver for it any more. It is the init of a container of libvirt's LXC driver, whose
+disks and network cards it takes for its own.
+"""
+
+from dataclasses import replace
+
+from virtkit.drivers.base import Reason, connected, installed
+from virtkit.drivers.effects import COMMON
+from virtkit.drivers.lxc import LXC
+from virtkit.facts import HostFacts
+
+_PROGRAMS = {"/usr/bin/linux.uml": "user-mode-linux"}
+_NO_FIRMWARE = "the kernel is a program of the host's and starts without firmware"
+
+
+def check(facts: HostFacts) -> list[Reason]:
+    """The processor, libvirt's containers with ids of their own, and the kernel."""
+    if facts.arch != "x86_64":
+        return [
+            Reason(f"User-Mode Linux does not run on {facts.arch}", "use `type: qemu` or `lxc`")
+        ]
+    reasons = connected("lxc", "libvirt-daemon-driver-lxc")(facts)
+    reasons += installed(_PROGRAMS)(facts)
+    if facts.unprepared is not None:
+        reasons.append(Reason(facts.unprepared.why, facts.unprepared.cure))
+    return reasons
+
+
+UML = replace(
+    LXC,
+    word="uml",
+    model="kernel level, without a hypervisor (User-Mode Linux)",
+    template="uml.xml.j2",
+    root="disk",
+    root_format="raw",
+    stop=("mconsole",),
+    exec=("ssh",),
+    effects={
+        **COMMON,
+        "memory": "restart",
+        "networks": "restart",
+        "networks.mac": "restart",
+        "disks.mount": "live",
+    },
+    lacks={
+        "cpus": "User-Mode Linux has one processor",
+        "max": "User-Mode Linux can't grow while it runs",
+        "kernel": "the kernel is the host's program linux.uml",
+        "firmware": _NO_FIRMWARE,
+        "graphics": "User-Mode Linux has no display",
+        "privileged": "it has its own kernel; only containers have this",
+    },
+    confined={"userns": LXC.confined["userns"]},
+    disk_prefix="ubd",
+    boot_args="console=ttyS0",
+    # the kernel itself has net_raw alone, as its network cards are raw sockets; what starts it
+    # takes IPv6 off the container, and then gives the others up
+    capabilities=("net_raw", "net_admin", "setpcap"),
+    folders=("/usr", "/lib", "/lib64"),
+    programs=_PROGRAMS,
+    patience=2.0,
+    caveats=("a stop that asks the guest needs root: others pull its plug",),
+    check=check,
+)
