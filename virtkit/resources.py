@@ -169,7 +169,8 @@ class Interface:
 class Volume:
     """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
 
-    ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host),
+    ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), a ``copy``
+    of it,
     ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (``source`` is a
     path of the caller's) or ``log`` (libvirt writes it; virtkit only removes it).
     """
@@ -179,7 +180,7 @@ class Volume:
     key: str
     size: int
     format: Literal["raw", "qcow2"]
-    content: Literal["backed", "ext4", "blank", "seed", "file", "log"]
+    content: Literal["backed", "copy", "ext4", "blank", "seed", "file", "log"]
     source: str = ""
     source_format: str = "raw"
     label: str = ""
@@ -406,12 +407,16 @@ def _volumes(guest: Guest) -> Iterable[Volume]:
         return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
 
     size = guest.spec.disk or guest.files.size
-    if guest.driver.root == "disk":
-        backing = {"source": guest.files.root, "source_format": guest.files.format}
-        yield volume("root", "root", size=size, format="qcow2", content="backed", **backing)
-        yield volume("console", "console", size=0, format="raw", content="log")
-    else:
+    if guest.driver.root == "layer":
         yield volume("root", "root", size=size, format="raw", content="ext4", label="root")
+    else:
+        image = {"source": guest.files.root, "source_format": guest.files.format}
+        if guest.driver.overlay:
+            yield volume("root", "root", size=size, format="qcow2", content="backed", **image)
+        else:
+            yield volume("root", "root", size=size, format="raw", content="copy", **image)
+    if guest.driver.log == "file":
+        yield volume("console", "console", size=0, format="raw", content="log")
     yield volume("seed", "seed", size=0, format="raw", content="seed")
     if guest.spec.kernel is not None:
         for role, path in (

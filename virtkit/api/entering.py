@@ -43,7 +43,7 @@ def _login(spec: Spec, host: Host, there: ObservedGuest, hosts: Path) -> Login:
             why=", ".join(looked),
             cure="give it a network, or use `virtkit exec` or `virtkit console`",
         )
-    return reach.login(there.record, found[0], spec.folder, hosts)
+    return reach.login(host, there.record, found[0], spec.folder, hosts)
 
 
 def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
@@ -205,5 +205,5 @@ def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], 
         found = reach.addresses(host, there.record)[0] if known else []
         if name in names and found:
             records.append(there.record)
-            logins.append(reach.login(there.record, found[0], spec.folder, hosts))
+            logins.append(reach.login(host, there.record, found[0], spec.folder, hosts))
     return records, logins

@@ -9,7 +9,7 @@ import secrets
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from virtkit import compare, plan, reach, record, render, seed, template
 from virtkit.apply import contents, disks
@@ -293,6 +293,8 @@ class Making:
             size = source.stat().st_size
             storage.create(render.guest_volume(replace(volume, size=size)))
             storage.upload(volume.name, source)
+        elif volume.content == "copy":
+            storage.copy(render.guest_volume(volume), PurePosixPath(volume.source).name)
         else:
             storage.create(render.guest_volume(volume))
             if volume.content == "ext4":

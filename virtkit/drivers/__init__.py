@@ -4,9 +4,12 @@ from virtkit.drivers.base import Driver, Exec, Reason, Stop
 from virtkit.drivers.kvm import KVM
 from virtkit.drivers.lxc import LXC
 from virtkit.drivers.qemu import QEMU
+from virtkit.drivers.xen import XEN_HVM, XEN_PV, XEN_PVH
 
 #: One line per guest type. ``auto`` is none of them: it is a choice among them.
-DRIVERS: dict[str, Driver] = {driver.word: driver for driver in (KVM, QEMU, LXC)}
+DRIVERS: dict[str, Driver] = {
+    driver.word: driver for driver in (KVM, QEMU, LXC, XEN_PV, XEN_PVH, XEN_HVM)
+}
 
 #: What ``auto`` tries, in this order.
 AUTO = ("kvm", "qemu")

@@ -14,7 +14,7 @@ from virtkit.drivers.effects import COMMON, Effect, key
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before the plug is pulled.
-Stop = Literal["acpi", "initctl", "poweroff"]
+Stop = Literal["acpi", "initctl", "paravirt", "poweroff"]
 #: How a command gets into a guest, tried in this order.
 Exec = Literal["namespaces", "agent", "ssh"]
 
@@ -39,12 +39,15 @@ class Driver:
         template: the file under templates/ that renders its domain XML.
         root: ``disk`` (a block device of its own) or ``layer`` (a writable layer
             over the shared image).
+        overlay: a root disk leans on the image (qcow2); else it is a copy of it (raw).
+        remote: virtkit runs it on other hosts than its own, too.
         seed: the file system of the NoCloud seed.
-        log: where a guest's console output is kept: a ``file`` in the pool, or the
-            guest's own ``journal``.
+        log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
+            ``journal``, or ``xenconsoled``'s log on the host.
         stop: ways to ask a guest to stop.
         exec: ways to run a command in a guest.
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
+        one_start: its guests are started one at a time on a host.
         freezer: pausing it needs the cgroup freezer, version 1.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         effects: what a change of a field costs (drivers/effects.py).
@@ -72,10 +75,13 @@ class Driver:
     template: str
     root: Literal["disk", "layer"]
     seed: Literal["iso9660", "ext4"]
-    log: Literal["file", "journal"]
+    log: Literal["file", "journal", "xenconsoled"]
     stop: tuple[Stop, ...]
     exec: tuple[Exec, ...]
     restart: Literal["reset", "cycle"]
+    overlay: bool = True
+    remote: bool = False
+    one_start: bool = False
     freezer: bool = False
     undefine: tuple[str, ...] = ()
     effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)

@@ -17,7 +17,6 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
-from virtkit.host.lock import Lock
 from virtkit.host.names import strict
 from virtkit.record import PoolRecord, StoredImage
 
@@ -38,7 +37,7 @@ class Storage:
         self._name = strict(pool)
         self._refreshing = threading.Lock()
         #: Of whoever makes the pool or writes its record.
-        self.lock = Lock(f"pool-{pool}", f"pool {pool}")
+        self.lock = connections.lock(f"pool-{pool}", f"pool {pool}")
 
     @property
     def pool(self) -> str:
@@ -101,7 +100,7 @@ class Storage:
                     pool = self._connections.any().storagePoolDefineXML(
                         xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                     )
-                if not Path(folder).is_dir():
+                if self._connections.remote is not None or not Path(folder).is_dir():
                     pool.build(0)
             if not pool.autostart() and f"<path>{folder}</path>" in pool.XMLDesc(0):
                 pool.setAutostart(1)
@@ -141,6 +140,13 @@ class Storage:
         name = strict(render.parse(xml, "a volume").findtext("name"))
         with told("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
+
+    def copy(self, xml: str, source: str) -> None:
+        """Creates a volume from its XML, with another one's content."""
+        name = strict(render.parse(xml, "a volume").findtext("name"))
+        with told("create", f"volume {name}", where=self._connections.host):
+            pool = self._existing()
+            pool.createXMLFrom(xml, pool.storageVolLookupByName(strict(source)), 0)
 
     def delete(self, name: str) -> bool:
         """Deletes a volume; False where there is none."""
