@@ -30,7 +30,13 @@ from pathlib import Path
 
 import platformdirs
 
-from virtkit.images.build import mirrors
+from virtkit import images
+from virtkit.host import Host, Remote
+from virtkit.images import build
+from virtkit.resources import ImageRef, image_identity
+from virtkit.spec import CATALOGUE
+from virtkit.spec.model import DEFAULT_IMAGE
+from virtkit.voice import Voice
 
 HERE = Path(__file__).parent
 RELEASE = "bookworm"
@@ -41,7 +47,7 @@ PACKAGES = (
     *("iptables", "kmod", "libc-bin", "libvirt-clients", "libvirt-daemon"),
     *("libvirt-daemon-driver-xen", "linux-image-amd64", "mount", "openssh-server", "procps"),
     *("qemu-system-xen", "seabios", "sed", "tar", "util-linux", "xen-hypervisor-4.17-amd64"),
-    *("xen-utils-4.17", "xenstore-utils"),
+    *("xen-utils-4.17", "xenstore-utils", "xfsprogs"),
 )
 #: What goes into the tree beside its packages.
 PARTS = ("block", "compose", "init", "vif-bridge")
@@ -128,20 +134,25 @@ def start(folder: Path) -> XenHost:
     """A fresh host in ``folder``, from the snapshot; that is built where there is none."""
     image = built()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    host = XenHost(folder, _free_port())
-    host.stop()
-    _copy(image / "disk.qcow2", folder / "disk.qcow2")
-    for name in ("id", "id.pub"):
-        shutil.copy(image / name, folder / name)
-    key = " ".join((image / "hostkey.pub").read_text().split()[:2])
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{host.port} {key}\n")
-    (folder / "port").write_text(str(host.port))
+    XenHost(folder, 0).stop()
+    _run(["cp", "--reflink=auto", "--sparse=always", image / "disk.qcow2", folder / "disk.qcow2"])
+    shutil.copy(image / "id", folder / "id")
+    host = _known(image, folder)
     _boot(image, folder, host.port, "-loadvm", "ready")
     # its clock stood still since the snapshot
     answer = _until(lambda: host.ssh(f"date -s @{int(time.time())}", check=False), RETURN)
     if not answer:
         host.stop()
         raise RuntimeError("the Xen host came back from its snapshot and does not answer by ssh")
+    return host
+
+
+def _known(image: Path, folder: Path) -> XenHost:
+    """A host at a free port, with what one needs to log in to it."""
+    host = XenHost(folder, _free_port())
+    key = " ".join((image / "hostkey.pub").read_text().split()[:2])
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{host.port} {key}\n")
+    (folder / "port").write_text(str(host.port))
     return host
 
 
@@ -206,9 +217,11 @@ def built(say: bool = False) -> Path:
 
 
 def _key() -> str:
-    """What makes two builds alike: all that stands here, and the QEMU whose snapshot it is."""
+    """What makes two builds alike: all that stands here, the QEMU whose snapshot it is, and the
+    image in its pool."""
     texts = [(HERE / name).read_bytes() for name in (*PARTS, Path(__file__).name)]
     texts.append(_run(["qemu-system-x86_64", "--version"]).encode())
+    texts.append(images.prepare(_image(), Path(), Voice()).content.encode())
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:20]
 
 
@@ -222,21 +235,17 @@ def _build(part: Path, say: bool) -> None:
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "xenhost", "-f", part / name])
     told("unpacking dom0's packages")
     _compose(part)
-    told("making its disk")
-    raw = part / "disk.raw"
-    with raw.open("wb") as file:
-        file.truncate(int(DISK.rstrip("G")) * 1024**3)
-    _run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", raw])
-    _run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, part / "disk.qcow2"])
-    raw.unlink()
     told("booting it")
-    _boot(part, part, _free_port())
-    host = XenHost(part, 0)
+    _run(["qemu-img", "create", "-f", "qcow2", part / "disk.qcow2", DISK])
+    host = _known(part, part)
+    _boot(part, part, host.port)
     try:
         serial = part / "serial.log"
         ready = _until(lambda: "XENHOST READY" in serial.read_text(errors="replace"), BOOT, 0.5)
         if not ready:
             raise RuntimeError(f"no Xen host within {BOOT} s:\n{serial.read_text()[-2000:]}")
+        told("putting the image of the tests' guests into its pool")
+        _fill(part, host)
         told("saving the machine")
         _monitor(part, "savevm ready")
         _monitor(part, "quit")
@@ -269,11 +278,25 @@ def _compose(part: Path) -> None:
         line += ['--extract-hook=chroot "$1" /bin/dash /in/compose']
         for each in ("xen", "vmlinuz", "dom0.cpio"):
             line.append(f"--extract-hook=download /out/{each} {shlex.quote(str(part / each))}")
-        _run([*line, RELEASE, "/dev/null", *mirrors(RELEASE)], TMPDIR=name)
+        _run([*line, RELEASE, "/dev/null", *build._mirrors(RELEASE)], TMPDIR=name)
 
 
-def _copy(source: Path, target: Path) -> None:
-    _run(["cp", "--reflink=auto", "--sparse=always", source, target])
+def _fill(part: Path, xen: XenHost) -> None:
+    """Uploads the image that tests use; without ssh, which is slow on an emulated processor."""
+    port = _free_port()
+    _monitor(part, f"hostfwd_add net tcp:127.0.0.1:{port}-:16509")
+    remote = Remote("xen1", xen.address, xen.port, str(part / "id"), str(part / "known_hosts"))
+    host = Host("xen1", uris={"xen": f"xen+tcp://127.0.0.1:{port}/system"}, remote=remote)
+    host.storage.ensure()
+    ref = _image()
+    images.put(host, ref, images.prepare(ref, Path(), Voice()), Voice())
+    host.connections.any().close()
+    _monitor(part, f"hostfwd_remove net tcp:127.0.0.1:{port}")
+
+
+def _image() -> ImageRef:
+    entry = CATALOGUE[DEFAULT_IMAGE]
+    return ImageRef(DEFAULT_IMAGE, entry, image_identity(entry))
 
 
 def _run(line: Sequence[str | Path], **environment: str) -> str:

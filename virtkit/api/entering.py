@@ -54,7 +54,7 @@ def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
 def refused(spec: Spec, word: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key."""
     try:
-        _, _, there = one(spec, word)
+        host, _, there = one(spec, word)
         found = login(spec, word)
     except VirtkitError:  # it stopped, and took the connection with it
         return None
@@ -64,7 +64,7 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
         f"what answers at {found.address} is not guest {found.guest}",
         why=reach.OTHER_KEY,
         cure=reach.OTHER_KEY_CURE,
-        where=f"local guest/{found.guest}",
+        where=f"{host.name} guest/{found.guest}",
     )
 
 

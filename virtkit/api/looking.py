@@ -118,7 +118,7 @@ def _missing(spec: Spec, name: str) -> GuestStatus:
         name,
         guest.type,
         model,
-        "local",
+        spec.host,
         "missing",
         False,
         (),

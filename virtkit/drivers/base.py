@@ -57,7 +57,8 @@ class Driver:
             XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
             the first of the guest's ids. Empty where there is one way only, the hypervisor's.
         needs_built_image: only images with ``build:`` can be its root.
-        disk_bus: prefix and bus of its disks, empty where it has none.
+        disk_prefix: of its disks' names, empty where it has none.
+        disk_device: what the guest calls a disk, by its ``{name}`` or its ``{target}``.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
         ports: PCI Express ports, taken or free for devices that are plugged in.
@@ -89,6 +90,7 @@ class Driver:
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     disk_prefix: str = "vd"
+    disk_device: str = "/dev/disk/by-id/virtio-{name}"
     cpu_mode: str = ""
     cpu_model: str = ""
     tb_cache: int = 0

@@ -85,6 +85,10 @@ class Host:
             return xen.printed(self.remote, domain, offset)
         return self.storage.read(f"{domain}-console", offset)
 
+    def xen_checks(self) -> list[tuple[str, bool | None, str, str]]:
+        """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
+        return list(xen.checks(self.remote))
+
     def no_pause(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
         if driver.freezer and not Path("/sys/fs/cgroup/freezer").is_dir():

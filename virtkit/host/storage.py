@@ -81,7 +81,7 @@ class Storage:
         if kind not in _FILES:
             raise VirtkitError(
                 f"pool {self._name} is of type {kind}; virtkit needs a folder",
-                cure="name a pool of type dir: `hosts: {local: {pool: NAME}}`",
+                cure="name a pool of type dir: `hosts: {HOST: {pool: NAME}}`",
                 where=self._connections.host,
             )
         return Pool(self._name, path.rstrip("/"), kind, active=active)
@@ -146,7 +146,11 @@ class Storage:
         name = strict(render.parse(xml, "a volume").findtext("name"))
         with told("create", f"volume {name}", where=self._connections.host):
             pool = self._existing()
-            pool.createXMLFrom(xml, pool.storageVolLookupByName(strict(source)), 0)
+            original = pool.storageVolLookupByName(strict(source))
+            try:  # on XFS and btrfs a copy takes neither time nor room
+                pool.createXMLFrom(xml, original, libvirt.VIR_STORAGE_VOL_CREATE_REFLINK)
+            except libvirt.libvirtError:
+                pool.createXMLFrom(xml, original, 0)
 
     def delete(self, name: str) -> bool:
         """Deletes a volume; False where there is none."""

@@ -193,7 +193,7 @@ def _bootstrap(recipe: Recipe, work: Path, room: Path, rootless: bool, say: Voic
         f'--customize-hook=rm -rf "$1/{_WORKSHOP}"',
         recipe.release,
         str(work / "tree.tar"),
-        *mirrors(recipe.release),
+        *_mirrors(recipe.release),
     ]
     untold = list(_STAGES)
 
@@ -208,7 +208,7 @@ def _bootstrap(recipe: Recipe, work: Path, room: Path, rootless: bool, say: Voic
     _run(command, work, room, say, stage, failed=failed)
 
 
-def mirrors(release: str) -> list[str]:
+def _mirrors(release: str) -> list[str]:
     """This machine's own sources of a Debian release, as lines of a sources.list.
 
     Without any, mmdebstrap takes the distribution's own servers.
