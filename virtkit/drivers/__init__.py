@@ -8,7 +8,8 @@ from virtkit.drivers.xen import XEN_HVM, XEN_PV, XEN_PVH
 
 #: One line per guest type. ``auto`` is none of them: it is a choice among them.
 DRIVERS: dict[str, Driver] = {
-    driver.word: driver for driver in (KVM, QEMU, LXC, XEN_PV, XEN_PVH, XEN_HVM)
+    driver.word: driver
+    for driver in (KVM, QEMU, LXC, XEN_PV, XEN_PVH, XEN_HVM)  # in the order of doctor's words
 }
 
 #: What ``auto`` tries, in this order.
