@@ -151,13 +151,17 @@ class Documents:
             return ""
         source = device.find("source")
         path = source.get("file") or source.get("dir") or "" if source is not None else ""
-        disk = path.rpartition("/")[2].removeprefix(f"{self._guest.domain}-")
+        volume = path.rpartition("/")[2]
+        disk = volume.removeprefix(f"{self._guest.domain}-")
         if device.tag == "interface":
             return f"networks.{self._network(device)}"
         if device.tag == "filesystem":
             return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
-        name = device.findtext("serial") if device.tag == "disk" else None
-        return "" if name is None else "disk" if name == "root" else f"disks.{name}"
+        if device.tag != "disk":
+            return ""
+        # Xen's disks have no serial
+        name = device.findtext("serial") or (disk if disk != volume else "")
+        return "disk" if name == "root" else f"disks.{name}" if name else ""
 
     def _network(self, device: etree._Element) -> str:
         """The spec's name for the network that a card is on, or was."""
