@@ -162,7 +162,7 @@ def _boot(image: Path, folder: Path, port: int, *more: str) -> None:
     line += ["-nodefaults", "-no-user-config", "-display", "none"]
     line += ["-kernel", str(image / "xen"), "-append", XEN]
     line += ["-initrd", f"{image}/vmlinuz {LINUX},{image}/dom0.cpio"]
-    line += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22"]
+    line += ["-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"]
     line += ["-device", "virtio-net-pci,netdev=net,mac=52:54:00:12:34:57,romfile="]
     line += ["-drive", f"file={folder}/disk.qcow2,format=qcow2,if=virtio,cache=unsafe"]
     line += ["-chardev", f"file,id=serial,path={folder}/serial.log", "-serial", "chardev:serial"]
