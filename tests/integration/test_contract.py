@@ -62,7 +62,7 @@ GUESTS = """
     cloud_init:
       write_files: [{path: /etc/from-the-spec, content: "a secret\\n", permissions: "0600"}]
       runcmd: [[sh, -c, "id -un >/var/lib/ran"]]
-    ready: {command: test -s /var/lib/ran, timeout: 8m}
+    ready: {command: test -s /var/lib/ran, timeout: 15m}
 """
 
 

@@ -19,6 +19,9 @@ from virtkit.voice import Voice
 #: Starts in one console log that look like a loop.
 LOOP = 5
 
+#: Seconds between two looks; on another host each one is work for that host, too.
+PAUSE, PAUSE_FAR = 0.25, 2.0
+
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
 TIMEOUT = 300.0
 
@@ -46,7 +49,7 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
                 raise _not_ready(host, record, base, "")
             status = f"it is paused: {found.why}"
         say(status)
-        say.rest(0.25)
+        say.rest(PAUSE if host.remote is None else PAUSE_FAR)
 
 
 def is_ready(host: Host, record: GuestRecord, found: Sequence[str]) -> bool:
