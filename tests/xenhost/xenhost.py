@@ -278,7 +278,8 @@ def _compose(part: Path) -> None:
         line += ['--extract-hook=chroot "$1" /bin/dash /in/compose']
         for each in ("xen", "vmlinuz", "dom0.cpio"):
             line.append(f"--extract-hook=download /out/{each} {shlex.quote(str(part / each))}")
-        _run([*line, RELEASE, "/dev/null", *build._mirrors(RELEASE)], TMPDIR=name)
+        line += [RELEASE, "/dev/null", *build._mirrors(RELEASE)]
+        build._run(line, room, room, Voice(), failed="dom0's packages were not unpacked")
 
 
 def _fill(part: Path, xen: XenHost) -> None:
@@ -299,7 +300,7 @@ def _image() -> ImageRef:
     return ImageRef(DEFAULT_IMAGE, entry, image_identity(entry))
 
 
-def _run(line: Sequence[str | Path], **environment: str) -> str:
+def _run(line: Sequence[str | Path]) -> str:
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     done = subprocess.run(
         line,
@@ -307,7 +308,7 @@ def _run(line: Sequence[str | Path], **environment: str) -> str:
         text=True,
         check=False,
         stdin=subprocess.DEVNULL,
-        env=os.environ | {"PATH": path} | environment,
+        env=os.environ | {"PATH": path},
     )
     if done.returncode != 0:
         raise RuntimeError(f"{line[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
