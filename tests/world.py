@@ -38,15 +38,19 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
-    """A host that answers for ``connections`` (scheme to libvirt's words where it fails)."""
+    """A host that answers for ``connections`` (scheme to libvirt's words where it fails), with
+    ``machines`` (by scheme)."""
     data = data or {}
+    machines: dict[str, list[str]] = data.get("machines", {})
     answers = data.get("connections", {"qemu": "", "lxc": ""})
     kvm = data.get("kvm")
     return HostFacts(
         name="local",
         pool=Pool("default", FOLDER, exists=data.get("pool", True), active=data.get("pool", True)),
         connections={
-            scheme: Connection(f"{scheme}:///system", error, 9000000)
+            scheme: Connection(
+                f"{scheme}:///system", error, 9000000, machines=frozenset(machines.get(scheme, ()))
+            )
             for scheme, error in answers.items()
         },
         cpus=4,

@@ -11,13 +11,13 @@ from virtkit.reach import Login
 
 def variables(login: Login) -> dict[str, str]:
     """Ansible's connection variables for one guest."""
-    common = ("HostKeyAlias", "UserKnownHostsFile", "StrictHostKeyChecking")
+    common = ("HostKeyAlias", "UserKnownHostsFile", "StrictHostKeyChecking", "ProxyCommand")
     options = login.options()
     answer = {
         "ansible_host": login.address,
         "ansible_user": login.user,
         "ansible_ssh_common_args": " ".join(
-            f"-o {shlex.quote(f'{key}={options[key]}')}" for key in common
+            f"-o {shlex.quote(f'{key}={options[key]}')}" for key in common if key in options
         ),
         "ansible_python_interpreter": "auto_silent",
     }

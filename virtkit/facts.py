@@ -19,6 +19,7 @@ class Connection:
         libvirt: libvirt's version, as 9000000 for 9.0.0.
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
+        machines: the ``machine`` words that they list.
     """
 
     uri: str
@@ -26,6 +27,7 @@ class Connection:
     libvirt: int = 0
     hypervisor: int = 0
     domain_types: frozenset[str] = frozenset()
+    machines: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

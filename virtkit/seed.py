@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from virtkit import render
@@ -133,16 +134,19 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
     )
 
 
-def update(guest: Guest, authorized: Sequence[str], leaving: Sequence[str] = ()) -> str:
+def update(
+    guest: Guest, authorized: Sequence[str], leaving: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """The script that brings a running guest up to date with its seed; it holds no secret.
 
     Args:
-        leaving: names of disks that are about to be unplugged; one in use ends the script.
+        leaving: disks that are about to be unplugged, with their devices in the guest; one in
+            use ends the script.
     """
     return render.text(
         "seed/update.sh.j2",
         light=guest.light,
-        leaving=list(leaving),
+        leaving=dict(leaving),
         cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
         **_changing(guest, authorized),
     )

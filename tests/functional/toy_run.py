@@ -14,7 +14,7 @@ from pathlib import Path
 from virtkit import apply, plan, record, render
 from virtkit.drivers import DRIVERS
 from virtkit.facts import HostFacts
-from virtkit.host import SCHEMES, Host, schemas
+from virtkit.host import Host, schemas
 from virtkit.observed import Observed
 from virtkit.plan import Plan
 from virtkit.record import GuestRecord
@@ -65,7 +65,7 @@ def main() -> None:
     xml = render.with_record(body, element)
     schemas.check("domain", xml, "the toy")
     answer = {
-        "schemes": list(SCHEMES),
+        "schemes": list(HOST.schemes),
         "types": [*DRIVERS],
         "schema": json.dumps(json_schema()["$defs"]["GuestEntry"]["properties"]["type"]),
         "reasons": [each.why for each in DRIVERS["toy"].check(facts)],

@@ -12,6 +12,8 @@ import filelock
 import platformdirs
 import pytest
 from integration.stage import TALLY, Tally
+from xenhost import xenhost
+from xenhost.xenhost import XenHost
 
 HERE = Path(__file__).parent
 
@@ -46,6 +48,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TIMEOUT))
         if "VIRTKIT_TEST_SANDBOX" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="run tests/sandbox pytest tests/integration"))
+
+
+@pytest.fixture(scope="session")
+def xen(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[XenHost]:
+    """A fresh Xen host, for as long as the session."""
+    host = xenhost.start(tmp_path_factory.mktemp("xen"))
+    try:
+        yield host
+    finally:
+        host.stop()
 
 
 @pytest.fixture(scope="module", autouse=True)

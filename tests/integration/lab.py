@@ -156,6 +156,22 @@ class Lab:
         assert all(each["cure"] for each in found), found
         return [f"{each['what']}: {each['why']}" for each in found]
 
+    def virsh(self, *words: str, scheme: str = "qemu") -> str:
+        """What virsh answers on the guests' host."""
+        return virsh(*words, uri=f"{scheme}:///system")
+
+    def domains(self) -> set[str]:
+        """The names of all domains of the guests' host."""
+        return set(domains())
+
+    def printed(self, guest: str) -> list[str]:
+        """What a guest's console has in its log on the host."""
+        return printed(f"{self.name}-{guest}")
+
+    def mode(self, volume: str) -> int:
+        """The permissions of a volume's file."""
+        return (POOL / f"{self.name}-{volume}").stat().st_mode & 0o777
+
     def volumes(self) -> set[str]:
         """The pool's volumes with our name, without it."""
         return {each.removeprefix(f"{self.name}-") for each in _volumes(f"{self.name}-")}

@@ -14,6 +14,7 @@ import world
 
 from virtkit import reach, record
 from virtkit.errors import RequestError
+from virtkit.host import Host
 
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhhbXBsZQ me@example.org\n"
 
@@ -119,7 +120,7 @@ def test_known_hosts(home: Path) -> None:
 
 def test_login(home: Path) -> None:
     guest = world.guest_of("name: lab\nguests: {web: {user: admin}}\n")
-    found = reach.login(record.of_guest(guest, ""), "10.0.0.5", home)
+    found = reach.login(Host(), record.of_guest(guest, ""), "10.0.0.5", home)
     assert (found.alias, found.user, found.address) == ("lab-web", "admin", "10.0.0.5")
     assert [each.name for each in found.identities] == ["id_ed25519"]
     line = reach.as_root("admin", ["printf", "%s|", "a b", "$(id)"])

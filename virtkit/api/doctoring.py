@@ -45,7 +45,7 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what a spec claims to have there."""
     host = host_of(spec)
     checks = [_program(name) for name in _PROGRAMS]
-    checks += [_schemas(), *_device()]
+    checks += [_schemas(), *(_device() if host.remote is None else ())]
     try:
         facts = host.facts()
     except VirtkitError as error:
@@ -55,9 +55,10 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
         facts = host.with_kvm(facts, say)
     except VirtkitError as error:
         checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
-    checks += _libvirt(facts)
-    checks += _types(facts)
-    checks += _containers(facts)
+    checks += _libvirt(facts, host)
+    checks += _types(facts, host)
+    checks += _containers(facts, host)
+    checks += _xen(facts, host)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
     return checks
@@ -92,7 +93,7 @@ def _schemas() -> Check:
     )
 
 
-def _libvirt(facts: HostFacts) -> Iterable[Check]:
+def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
     for scheme, connection in facts.connections.items():
         version = ".".join(str(connection.libvirt // 1000**power % 1000) for power in (2, 1, 0))
         what = connection.error or f"{connection.uri} answers, libvirt {version}"
@@ -100,13 +101,18 @@ def _libvirt(facts: HostFacts) -> Iterable[Check]:
     pool = facts.pool
     state = "active" if pool.active else "inactive; up activates it"
     what = f"{pool.path}, {state}" if pool.exists else f"up will make it at {pool.path}"
-    free = shutil.disk_usage(pool.path).free // 1024**3 if Path(pool.path).is_dir() else None
+    here = host.remote is None and Path(pool.path).is_dir()
+    free = shutil.disk_usage(pool.path).free // 1024**3 if here else None
     room = f", {free} GiB free" if free is not None else ""
     yield Check(f"pool {pool.name}", None if not pool.exists else True, what + room)
 
 
-def _types(facts: HostFacts) -> Iterable[Check]:
+def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
     for driver in DRIVERS.values():
+        if driver.scheme not in host.schemes:
+            what = "virtkit runs it on its own machine only, so far"
+            yield Check(f"type {driver.word}", None, what)
+            continue
         reasons = driver.check(facts)
         if not reasons:
             yield Check(f"type {driver.word}", True, driver.model)
@@ -116,9 +122,11 @@ def _types(facts: HostFacts) -> Iterable[Check]:
             yield Check(f"type {driver.word}", None, caveat)
 
 
-def _containers(facts: HostFacts) -> Iterable[Check]:
+def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get ids of their own here."""
-    if not any("userns" in each.confined and not each.check(facts) for each in DRIVERS.values()):
+    if host.remote is not None or not any(
+        "userns" in each.confined and not each.check(facts) for each in DRIVERS.values()
+    ):
         return
     lacks = facts.unprepared
     if lacks is not None:
@@ -129,6 +137,15 @@ def _containers(facts: HostFacts) -> Iterable[Check]:
     if prepared.outdated():
         what = "libvirt's hook is another virtkit's; it serves"
         yield Check("containers", None, what, prepared.install_command())
+
+
+def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
+    """What Xen's own tools say of a host with Xen."""
+    connection = facts.connections.get("xen")
+    if connection is None or connection.error:
+        return
+    for name, ok, what, cure in host.xen_checks():
+        yield Check(f"xen {name}", ok, what, cure)
 
 
 def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:

@@ -43,7 +43,7 @@ def _login(spec: Spec, host: Host, there: ObservedGuest, hosts: Path) -> Login:
             why=", ".join(looked),
             cure="give it a network, or use `virtkit exec` or `virtkit console`",
         )
-    return reach.login(there.record, found[0], spec.folder, hosts)
+    return reach.login(host, there.record, found[0], spec.folder, hosts)
 
 
 def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
@@ -54,7 +54,7 @@ def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
 def refused(spec: Spec, word: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key."""
     try:
-        _, _, there = one(spec, word)
+        host, _, there = one(spec, word)
         found = login(spec, word)
     except VirtkitError:  # it stopped, and took the connection with it
         return None
@@ -64,7 +64,7 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
         f"what answers at {found.address} is not guest {found.guest}",
         why=reach.OTHER_KEY,
         cure=reach.OTHER_KEY_CURE,
-        where=f"local guest/{found.guest}",
+        where=f"{host.name} guest/{found.guest}",
     )
 
 
@@ -205,5 +205,5 @@ def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], 
         found = reach.addresses(host, there.record)[0] if known else []
         if name in names and found:
             records.append(there.record)
-            logins.append(reach.login(there.record, found[0], spec.folder, hosts))
+            logins.append(reach.login(host, there.record, found[0], spec.folder, hosts))
     return records, logins

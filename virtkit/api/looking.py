@@ -88,7 +88,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
     if there.state == "running":
         try:
             found, _ = reach.addresses(host, there.record)
-            ready = reach.is_ready(there.record, found)
+            ready = reach.is_ready(host, there.record, found)
         except VirtkitError:  # it went away while we looked
             found, ready = [], False
     if not ready and there.record.finished:  # else it may only be on its way up
@@ -119,7 +119,7 @@ def _missing(spec: Spec, name: str) -> GuestStatus:
         name,
         guest.type,
         model,
-        "local",
+        spec.host,
         "missing",
         False,
         (),
@@ -171,7 +171,7 @@ def follow(spec: Spec, guest: str) -> Iterator[str]:
         return
     offset, rest = 0, b""
     while True:
-        new = host.storage.read(f"{there.domain}-console", offset)
+        new = host.printed(driver, there.domain, offset)
         offset += len(new)
         *lines, rest = (rest + new).split(b"\n")
         yield from (each.decode("utf-8", "replace").rstrip("\r") for each in lines)

@@ -10,7 +10,7 @@ from virtkit import plan as planning
 from virtkit import reach
 from virtkit.apply import Event
 from virtkit.errors import RequestError
-from virtkit.host import Host, lock
+from virtkit.host import Host, Remote, lock
 from virtkit.observed import Observed, ObservedGuest
 from virtkit.spec import Spec
 
@@ -27,7 +27,17 @@ def quiet(_: Any) -> None:
 
 def host_of(spec: Spec | None) -> Host:
     """The host of a spec's guests, or this machine."""
-    return Host("local", spec.hosts["local"].pool) if spec else Host()
+    if spec is None:
+        return Host()
+    found = spec.hosts[spec.host]
+    if found.address is None:
+        return Host(spec.host, found.pool)
+    key, known_hosts = (
+        str(spec.folder / Path(each).expanduser()) if each else ""
+        for each in (found.ssh.key, found.ssh.known_hosts)
+    )
+    remote = Remote(spec.host, found.address, found.ssh.port or 0, key, known_hosts)
+    return Host(spec.host, found.pool, remote=remote)
 
 
 def path_of(spec: Spec) -> str:

@@ -353,11 +353,15 @@ class Making:
                 where=f"{self._host.name} guest/{self._guest.name}",
             )
 
-    def _leaving_disks(self) -> list[str]:
-        """The names of the disks that the running guest is no longer to have."""
-        targets = {f"devices/disk[{each.target}]": each.name for each in self.record.volumes}
-        names = (targets.get(each, "") for each in self.record.leaving)
-        return [each.removeprefix(f"{self._guest.domain}-") for each in names if each]
+    def _leaving_disks(self) -> dict[str, str]:
+        """The disks that the running guest is no longer to have, and what it calls them."""
+        answer = {}
+        for each in self.record.volumes:
+            if f"devices/disk[{each.target}]" in self.record.leaving:
+                name = each.name.removeprefix(f"{self._guest.domain}-")
+                device = self._guest.driver.disk_device
+                answer[name] = device.format(name=name, target=each.target)
+        return answer
 
     def start(self) -> None:
         try:

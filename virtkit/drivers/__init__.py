@@ -5,9 +5,13 @@ from virtkit.drivers.kvm import KVM
 from virtkit.drivers.lxc import LXC
 from virtkit.drivers.qemu import QEMU
 from virtkit.drivers.uml import UML
+from virtkit.drivers.xen import XEN_HVM, XEN_PV, XEN_PVH
 
 #: One line per guest type. ``auto`` is none of them: it is a choice among them.
-DRIVERS: dict[str, Driver] = {driver.word: driver for driver in (KVM, QEMU, LXC, UML)}
+DRIVERS: dict[str, Driver] = {
+    driver.word: driver
+    for driver in (KVM, QEMU, LXC, UML, XEN_PV, XEN_PVH, XEN_HVM)  # in the order of doctor's words
+}
 
 #: What ``auto`` tries, in this order.
 AUTO = ("kvm", "qemu")

@@ -14,7 +14,7 @@ from virtkit.drivers.effects import COMMON, Effect, key
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before the plug is pulled.
-Stop = Literal["acpi", "initctl", "mconsole", "poweroff"]
+Stop = Literal["acpi", "initctl", "mconsole", "paravirt", "poweroff"]
 #: How a command gets into a guest, tried in this order.
 Exec = Literal["namespaces", "agent", "ssh"]
 
@@ -40,12 +40,14 @@ class Driver:
         root: ``disk`` (a block device of its own) or ``layer`` (a writable layer
             over the shared image).
         root_format: of a ``disk``: ``qcow2`` leans on the image, ``raw`` is a copy of it.
+        remote: virtkit runs it on other hosts than its own, too.
         seed: the file system of the NoCloud seed.
-        log: where a guest's console output is kept: a ``file`` in the pool, or the
-            guest's own ``journal``.
+        log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
+            ``journal``, or ``xenconsoled``'s log on the host.
         stop: ways to ask a guest to stop.
         exec: ways to run a command in a guest.
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
+        one_start: its guests are started one at a time on a host.
         freezer: pausing it needs the cgroup freezer, version 1.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         effects: what a change of a field costs (drivers/effects.py).
@@ -55,7 +57,8 @@ class Driver:
             XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
             the first of the guest's ids. Empty where there is one way only, the hypervisor's.
         needs_built_image: only images with ``build:`` can be its root.
-        disk_bus: prefix and bus of its disks, empty where it has none.
+        disk_prefix: of its disks' names, empty where it has none.
+        disk_device: what the guest calls a disk, by its ``{name}`` or its ``{target}``.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
         ports: PCI Express ports, taken or free for devices that are plugged in.
@@ -76,10 +79,12 @@ class Driver:
     root: Literal["disk", "layer"]
     root_format: Literal["qcow2", "raw"] = "qcow2"
     seed: Literal["iso9660", "ext4"]
-    log: Literal["file", "journal"]
+    log: Literal["file", "journal", "xenconsoled"]
     stop: tuple[Stop, ...]
     exec: tuple[Exec, ...]
     restart: Literal["reset", "cycle"]
+    remote: bool = False
+    one_start: bool = False
     freezer: bool = False
     undefine: tuple[str, ...] = ()
     effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)
@@ -87,6 +92,7 @@ class Driver:
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     disk_prefix: str = "vd"
+    disk_device: str = "/dev/disk/by-id/virtio-{name}"
     cpu_mode: str = ""
     cpu_model: str = ""
     tb_cache: int = 0

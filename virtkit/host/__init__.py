@@ -5,28 +5,26 @@ The only room that imports libvirt. It must never decide what a guest should be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit.drivers import DRIVERS, Driver
+from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import claims, inside, lock, plugs, probe, read
+from virtkit.host import claims, inside, lock, plugs, probe, read, xen
 from virtkit.host.answers import Silent
 from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections
 from virtkit.host.domains import Domains, not_ours
 from virtkit.host.errors import DAMAGED, GONE, told
 from virtkit.host.inside import Lost, Ran, Unreachable
-from virtkit.host.lock import Lock
+from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
+from virtkit.host.remote import Remote
 from virtkit.host.storage import Storage, pool_at, rotations
 from virtkit.observed import Observed
 from virtkit.record import PoolRecord
-
-#: The URI schemes of all guest types.
-SCHEMES = tuple(dict.fromkeys(driver.scheme for driver in DRIVERS.values()))
 
 
 class Host:
@@ -35,32 +33,39 @@ class Host:
     Args:
         name: its name in the spec.
         pool: the storage pool for its volumes.
-        uris: libvirt URI by scheme, where it is not ``SCHEME:///system``.
+        uris: libvirt URI by scheme, where it is not the usual one.
+        remote: how another machine is reached; None for this one.
     """
 
     def __init__(
-        self, name: str = "local", pool: str = "default", uris: Mapping[str, str] | None = None
+        self,
+        name: str = "local",
+        pool: str = "default",
+        uris: Mapping[str, str] | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self.name = name
-        self.connections = Connections(name, uris)
+        self.remote = remote
+        self.connections = Connections(name, uris, remote)
+        self.schemes = self.connections.schemes
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)
         self.storage = Storage(self.connections, pool)
         #: Shared by who uses images of the pool, and had alone by who removes one.
-        self.images_lock = Lock("images", "the image store")
+        self.images_lock = self.connections.lock("images", "the image store")
 
-    def lock(self, environment: str) -> Lock:
+    def lock(self, environment: str) -> Lock | RemoteLock:
         """The lock of whoever changes an environment here."""
-        return Lock(f"env-{environment}", f"environment {environment}")
+        return self.connections.lock(f"env-{environment}", f"environment {environment}")
 
-    def facts(self, schemes: Iterable[str] = SCHEMES) -> HostFacts:
+    def facts(self) -> HostFacts:
         """What is known of this host; ``kvm`` is not probed yet.
 
         Raises:
             VirtkitError: no libvirt answers here at all.
         """
         self.connections.any()
-        return read.facts(self.connections, schemes, self.storage.describe())
+        return read.facts(self.connections, self.schemes, self.storage.describe())
 
     def with_kvm(self, facts: HostFacts, say: Callable[[str], None]) -> HostFacts:
         """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest."""
@@ -95,15 +100,25 @@ class Host:
         with told("read", "the host", where=self.name):
             return int(self.connections.any().getInfo()[2])
 
+    def printed(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
+        """What a guest's console has in its log, from ``offset`` on."""
+        if driver.log == "xenconsoled":
+            return xen.printed(self.remote, domain, offset)
+        return self.storage.read(f"{domain}-console", offset)
+
+    def xen_checks(self) -> list[tuple[str, bool | None, str, str]]:
+        """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
+        return list(xen.checks(self.remote))
+
     def no_pause(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
         if driver.freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
 
-    def paths(self, schemes: Iterable[str] = SCHEMES) -> frozenset[str]:
+    def paths(self) -> frozenset[str]:
         """All files that any domain names, strangers' too."""
-        return claims.paths(self.connections, schemes)
+        return claims.paths(self.connections, self.schemes)
 
     def start_network(self, environment: str, network: str) -> None:
         """Starts a network, and puts the cards of the guests that ran on without it back on it.
@@ -112,7 +127,7 @@ class Host:
             VirtkitError: it did not start, or a guest is not on it; then the others are.
         """
         active = self.networks.active(network)
-        cut_off = plugs.running(self.connections, SCHEMES, environment, network)
+        cut_off = plugs.running(self.connections, self.schemes, environment, network)
         self.networks.start(network)
         failed: list[VirtkitError] = []
         for each in [] if active else cut_off:
@@ -124,14 +139,14 @@ class Host:
             failed[0].cure += "; restarting the guest puts it back on the network, too"
             raise failed[0]
 
-    def observe(self, schemes: Iterable[str] = SCHEMES, *, pool: bool = True) -> Observed:
+    def observe(self, *, pool: bool = True) -> Observed:
         """All that stands in this host's libvirt.
 
         Args:
             pool: look into the pool too; without it a broken one is in nobody's way.
         """
         self.connections.any()
-        guests, domains, users = read.guests(self.connections, schemes)
+        guests, domains, users = read.guests(self.connections, self.schemes)
         networks, strangers = read.networks(self.connections, users)
         return Observed(
             host=self.name,
@@ -156,12 +171,12 @@ class Host:
 __all__ = [
     "DAMAGED",
     "GONE",
-    "SCHEMES",
     "Condition",
     "Host",
     "Lock",
     "Lost",
     "Ran",
+    "Remote",
     "Silent",
     "Storage",
     "Unreachable",

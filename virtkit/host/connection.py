@@ -19,6 +19,8 @@ import libvirt
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host.errors import STOPPED, told
+from virtkit.host.lock import Lock, RemoteLock
+from virtkit.host.remote import Remote
 
 libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each error on stderr
 
@@ -39,19 +41,39 @@ class Connections:
     Args:
         host: the host's name, for messages.
         uris: URI by scheme where it is not the usual one.
+        remote: how another machine is reached; None for this one.
     """
 
-    def __init__(self, host: str, uris: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, host: str, uris: Mapping[str, str] | None = None, remote: Remote | None = None
+    ) -> None:
         self.host = host
+        self.remote = remote
+        #: The URI schemes of all guest types that virtkit runs there.
+        drivers = [each for each in DRIVERS.values() if each.remote or remote is None]
+        self.schemes = tuple(dict.fromkeys(each.scheme for each in drivers))
         #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
         self.validating = threading.Lock()
         self._uris = dict(uris or {})
         self._threads = threading.local()
-        self._schemes: list[str] = []
+        self._opened: list[str] = []
         self._hangs: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
+        """The URI of a scheme; of a host that is reached by ssh, by our own ssh."""
+        if self.remote is not None and scheme not in self._uris:
+            return self.remote.uri(scheme)
         return self._uris.get(scheme, f"{scheme}:///system")
+
+    def shown(self, scheme: str) -> str:
+        """The URI that people know."""
+        if self.remote is not None and scheme not in self._uris:
+            return self.remote.shown(scheme)
+        return self.uri(scheme)
+
+    def lock(self, name: str, what: str) -> Lock | RemoteLock:
+        """A lock of the host, for all who change something there."""
+        return Lock(name, what) if self.remote is None else RemoteLock(self.remote, name, what)
 
     def get(self, scheme: str) -> libvirt.virConnect:
         """This thread's connection; another one where libvirt has ended it.
@@ -61,16 +83,18 @@ class Connections:
         """
         held: dict[str, libvirt.virConnect] = self._threads.__dict__
         if scheme not in held or not held[scheme].isAlive():
-            with told("open", self.uri(scheme), where=self.host):
+            with told("open", self.shown(scheme), where=self.host):
                 held[scheme] = self._open(self.uri(scheme))
-            if scheme not in self._schemes:
-                self._schemes.append(scheme)
+            if scheme not in self._opened:
+                self._opened.append(scheme)
         return held[scheme]
 
     def _open(self, uri: str) -> libvirt.virConnect:
         """A new connection; a daemon that hangs is waited for once, not by each thread and step."""
         if uri in self._hangs:
             raise self._hangs[uri]
+        if self.remote is not None:
+            self.remote.connect()
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
@@ -91,7 +115,7 @@ class Connections:
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""
         error: VirtkitError | None = None
-        for scheme in [*self._schemes, *(each.scheme for each in DRIVERS.values())]:
+        for scheme in [*self._opened, *self.schemes]:
             try:
                 return self.get(scheme)
             except VirtkitError as raised:

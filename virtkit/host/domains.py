@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
@@ -44,6 +46,7 @@ class Domains:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._starting = threading.Lock()
 
     def _domain(self, driver: Driver, name: str) -> libvirt.virDomain:
         with told("find", f"domain {name}", where=self._connections.host):
@@ -107,8 +110,7 @@ class Domains:
         with told("start", f"domain {name}", where=self._connections.host):
             state = state_of(domain)
             if state == "stopped":
-                _create(domain)
-                _limit(domain, driver)
+                self._create(driver, domain)
             elif state == "paused":
                 self._answered(driver, name, libvirt.virDomain.resume)
 
@@ -133,8 +135,12 @@ class Domains:
                 self._answered(driver, name, libvirt.virDomain.reset)
             else:
                 domain.destroy()
-                _create(domain)
-                _limit(domain, driver)
+                self._create(driver, domain)
+
+    def _create(self, driver: Driver, domain: libvirt.virDomain) -> None:
+        with self._starting if driver.one_start else nullcontext():
+            _create(domain)
+        _limit(domain, driver)
 
     def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
         """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing.
@@ -145,6 +151,7 @@ class Domains:
         flags = {
             "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
             "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
+            "paravirt": libvirt.VIR_DOMAIN_SHUTDOWN_PARAVIRT,
         }
         with told("stop", f"domain {name}", where=self._connections.host):
             self._answered(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)

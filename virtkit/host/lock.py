@@ -12,6 +12,7 @@ import os
 import pwd
 import shlex
 import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from virtkit.errors import RequestError
+from virtkit.host.remote import Remote
 
 #: Where locks lie: the first of these where all may make files and nobody may remove another's.
 #: All users see the same modes, so all choose the same.
@@ -122,6 +124,90 @@ class Lock:
             f"no folder for locks: none of {', '.join(map(str, FOLDERS))} is open to all users",
             cure=f"chmod 1777 {FOLDERS[0]}",
         )
+
+
+class RemoteLock:
+    """One lock of another machine: the file that ``Lock`` there would take, too.
+
+    A shell on the host has it, for as long as its standard input is open: that ends with us.
+    """
+
+    def __init__(self, remote: Remote, name: str, what: str) -> None:
+        self._remote = remote
+        self._name = f"virtkit-{quote(name, safe='')}.lock"
+        self._what = what
+
+    @contextmanager
+    def held(
+        self,
+        timeout: float = TIMEOUT,
+        waiting: Callable[[str], None] = lambda _: None,
+        *,
+        shared: bool = False,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> Iterator[None]:
+        """As ``Lock.held``."""
+        script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_REMOTE}"
+        pipe = subprocess.PIPE
+        line = self._remote.line(script)
+        with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe) as shell:
+            try:
+                self._wait(shell, timeout, waiting, rest)
+                yield
+            finally:
+                assert shell.stdin is not None
+                shell.stdin.close()
+                shell.terminate()  # one that waits still hears nothing of its input
+
+    def _wait(
+        self,
+        shell: subprocess.Popen[bytes],
+        timeout: float,
+        waiting: Callable[[str], None],
+        rest: Callable[[float], None],
+    ) -> None:
+        """Until the shell has the lock."""
+        assert shell.stdout is not None
+        os.set_blocking(shell.stdout.fileno(), False)
+        end, said = time.monotonic() + timeout, b""
+        told = False
+        while not said.endswith(b"held\n"):
+            if shell.poll() is not None:
+                assert shell.stderr is not None
+                raise self._remote.unreached(shell.stderr.read())
+            if time.monotonic() >= end:
+                raise RequestError(
+                    f"{self._what} is in use",
+                    why=f"after {timeout:.0f} s of waiting another run still holds it, on host "
+                    f"{self._remote.name}",
+                    cure="run again when that has ended, or wait longer with --lock-timeout",
+                )
+            if said.endswith(b"waiting\n") and not told:
+                waiting(
+                    f"{self._what}: waiting at most {timeout:.0f} s for another run, on host "
+                    f"{self._remote.name}"
+                )
+                told = True
+            said += shell.stdout.read() or b""
+            rest(_LOOK)
+
+
+#: What the shell of a RemoteLock does, with the same folders and care as a Lock.
+_REMOTE = f"""
+for folder in {shlex.join(map(str, FOLDERS))}; do
+    [ -d "$folder" ] && [ ! -L "$folder" ] && [ -k "$folder" ] && [ -w "$folder" ] && break
+done
+file=$folder/$file
+if [ ! -e "$file" ]; then (umask 0222; set -C; : >"$file") 2>/dev/null; fi
+if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is no plain file" >&2; exit 1; fi
+exec 9<"$file" || exit 1
+if ! flock -n "$kind" 9; then
+    echo waiting
+    flock "$kind" 9 || exit 1
+fi
+echo held
+exec cat >/dev/null
+"""
 
 
 def _for_all(folder: Path) -> bool:

@@ -12,7 +12,6 @@ from virtkit import compare, render
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
-from virtkit.host.lock import Lock
 from virtkit.host.names import strict
 from virtkit.observed import ObservedNetwork
 from virtkit.record import NetworkRecord, network_element, read_network
@@ -24,7 +23,7 @@ class Networks:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._defining = threading.Lock()  # saves this program's threads the lock's polling
-        self._lock = Lock("networks", "the list of networks")
+        self._lock = connections.lock("networks", "the list of networks")
 
     def _network(self, name: str) -> libvirt.virNetwork:
         with told("find", f"network {name}", where=self._connections.host):

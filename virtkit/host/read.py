@@ -24,14 +24,21 @@ from virtkit.observed import ObservedGuest, ObservedNetwork
 
 def connection(connections: Connections, scheme: str) -> Connection:
     """What one libvirt driver says of itself, or why it doesn't answer."""
-    uri = connections.uri(scheme)
+    uri = connections.shown(scheme)
     try:
         opened = connections.get(scheme)
         with told("read", uri, where=connections.host):
             root = render.parse(opened.getCapabilities(), "capabilities")
             types = {each.get("type", "") for each in root.iterfind("./guest/arch/domain")}
-            version = opened.getLibVersion()
-            return Connection(uri, "", version, opened.getVersion(), frozenset(types))
+            machines = {each.text or "" for each in root.iterfind("./guest/arch/machine")}
+            return Connection(
+                uri,
+                "",
+                opened.getLibVersion(),
+                opened.getVersion(),
+                frozenset(types),
+                frozenset(machines),
+            )
     except VirtkitError as error:
         return Connection(uri, error.why or error.what)
 
@@ -45,7 +52,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         with told("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
-            subnets = set(_subnets(connections)) | set(_routes())
+            subnets = set(_subnets(connections)) | set(_routes(connections))
     return HostFacts(
         name=connections.host,
         pool=pool,
@@ -53,9 +60,9 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         arch=arch,
         cpus=cpus,
         subnets=frozenset(subnets),
-        unprepared=prepared.unprepared(),
-        missing=frozenset(_missing()),
-        ids=frozenset(prepared.subordinate_ids()),
+        unprepared=None if connections.remote else prepared.unprepared(),
+        missing=frozenset(() if connections.remote else _missing()),
+        ids=frozenset() if connections.remote else frozenset(prepared.subordinate_ids()),
     )
 
 
@@ -84,12 +91,14 @@ def _unless_gone() -> Iterator[None]:
             raise
 
 
-def _routes() -> Iterable[str]:
-    """This machine's IPv4 routes; the default route is none."""
+def _routes(connections: Connections) -> Iterable[str]:
+    """The host's IPv4 routes; the default route is none."""
     table = Path("/proc/net/route")
-    if not table.exists():
-        return
-    for line in table.read_text().splitlines()[1:]:
+    if connections.remote is not None:
+        text = connections.remote.run(f"cat {table}").decode()
+    else:
+        text = table.read_text() if table.exists() else ""
+    for line in text.splitlines()[1:]:
         columns = line.split()
         address = bytes.fromhex(columns[1])[::-1]
         mask = bytes.fromhex(columns[7])[::-1]

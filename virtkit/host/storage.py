@@ -19,7 +19,6 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import told
-from virtkit.host.lock import Lock
 from virtkit.host.names import strict, strict_path
 from virtkit.record import PoolRecord, StoredImage
 
@@ -42,7 +41,7 @@ class Storage:
         self._name = strict(pool)
         self._refreshing = threading.Lock()
         #: Of whoever makes the pool or writes its record.
-        self.lock = Lock(f"pool-{pool}", f"pool {pool}")
+        self.lock = connections.lock(f"pool-{pool}", f"pool {pool}")
 
     @property
     def pool(self) -> str:
@@ -86,7 +85,7 @@ class Storage:
         if kind not in _FILES:
             raise VirtkitError(
                 f"pool {self._name} is of type {kind}; virtkit needs a folder",
-                cure="name a pool of type dir: `hosts: {local: {pool: NAME}}`",
+                cure="name a pool of type dir: `hosts: {HOST: {pool: NAME}}`",
                 where=self._connections.host,
             )
         return Pool(self._name, path.rstrip("/"), kind, active=active)
@@ -106,7 +105,7 @@ class Storage:
                     pool = self._connections.any().storagePoolDefineXML(
                         xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                     )
-                if not Path(folder).is_dir():
+                if self._connections.remote is not None or not Path(folder).is_dir():
                     pool.build(0)
             if usual and not pool.autostart():
                 pool.setAutostart(1)
@@ -151,16 +150,21 @@ class Storage:
     def copy(self, xml: str, source: str) -> None:
         """Creates a volume from its XML that begins with what the pool's file ``source`` holds.
 
-        libvirt itself reads each hole to its end; it copies where the caller may not read the file.
+        At once where the file system shares blocks (XFS, btrfs). Else libvirt reads each hole to
+        its end; so it copies only where the caller can't read the file.
         """
         name = strict(render.parse(xml, "a volume").findtext("name"))
-        if os.access(source, os.R_OK):
-            self.create(xml)
-            self.upload(name, Path(source))
-            return
         with told("copy", f"volume {source} to {name}", where=self._connections.host):
             pool = self._existing()
-            pool.createXMLFrom(xml, pool.storageVolLookupByName(PurePosixPath(source).name), 0)
+            original = pool.storageVolLookupByName(strict(PurePosixPath(source).name))
+            with suppress(libvirt.libvirtError):
+                pool.createXMLFrom(xml, original, libvirt.VIR_STORAGE_VOL_CREATE_REFLINK)
+                return
+            if self._connections.remote or not os.access(source, os.R_OK):
+                pool.createXMLFrom(xml, original, 0)
+                return
+        self.create(xml)
+        self.upload(name, Path(source))
 
     def delete(self, key: str) -> bool:
         """Deletes the volume with this key (its path), and no other of its name; False where no

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from virtkit import render
-from virtkit.host import Host, Lock
+from virtkit.host import Host
 from virtkit.images.local import LocalImage
 from virtkit.record import PoolRecord, StoredImage
 from virtkit.resources import ImageFiles, ImageRef
@@ -30,7 +30,7 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Voice) -> ImageFiles:
         bootable=not image.kernel,
     )
     length = Path(image.root).stat().st_size
-    one = Lock(f"image-{image.content}", f"image {ref.name} in the pool")
+    one = host.connections.lock(f"image-{image.content}", f"image {ref.name} in the pool")
     with one.held(waiting=say, rest=say.rest):
         known = host.storage.record().images.get(image.content)
         if known is None or not known.made or host.storage.damage(known):

@@ -70,7 +70,9 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
             found, looked = addresses(host, record)
             if not found:
                 raise Unreachable(f"no address ({', '.join(looked)})")
-            return connection.run(login(record, found[0], base), record.host_key, command, timeout)
+            return connection.run(
+                login(host, record, found[0], base), record.host_key, command, timeout
+            )
         except Unreachable as error:
             said.append(f"{way}: {error}")
     raise Unreachable("; ".join(said))
@@ -78,6 +80,8 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
 
 def log(host: Host, record: GuestRecord, base: Path) -> str:
     """What a guest printed so far: its console log, or a container's journal."""
+    if DRIVERS[record.type].log == "xenconsoled":
+        return host.printed(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
     if DRIVERS[record.type].log == "file":
         name = f"{record.domain}-console"
         host.storage.refresh()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from virtkit.host import Ran, Unreachable
+from virtkit.host import Host, Ran, Unreachable
 from virtkit.reach.logins import Login, as_root
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
     # a guest that isn't up yet is no news; what matters is raised
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     try:
-        with closing(socket.create_connection((login.address, 22), timeout=LOOK)) as stream:
+        with closing(_stream(login)) as stream:
             transport = paramiko.Transport(stream)
             try:
                 transport.get_security_options().key_types = ["ssh-ed25519"]
@@ -54,6 +54,27 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
         raise Unreachable(f"ssh at {login.address}: {error.strerror or error}") from error
     except (paramiko.SSHException, EOFError) as error:
         raise Unreachable(f"ssh at {login.address}: {error}") from error
+
+
+def _stream(login: Login) -> socket.socket | paramiko.ProxyCommand:
+    """A connection to a guest's ssh, through its host where that is the way."""
+    if not login.proxy:
+        return socket.create_connection((login.address, 22), timeout=LOOK)
+    import paramiko
+
+    line = login.proxy.replace("%h", login.address).replace("%p", "22")
+    return paramiko.ProxyCommand(line)
+
+
+def port_status(host: Host, address: str, port: int, timeout: float) -> str:
+    """Why a port of a guest takes no connection within ``timeout`` seconds; empty where it does."""
+    if host.remote is not None:
+        return host.remote.port_status(address, port, timeout + LOOK)
+    try:
+        with closing(socket.create_connection((address, port), timeout=timeout)):
+            return ""
+    except OSError as error:
+        return f"port {port} of {address}: {error.strerror or error}"
 
 
 def is_another(login: Login, host_key: str) -> bool:

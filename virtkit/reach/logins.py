@@ -16,7 +16,8 @@ from virtkit.record import GuestRecord
 
 @dataclass(frozen=True)
 class Login:
-    """All that ssh needs to get into a guest. ``alias`` names it in known_hosts."""
+    """All that ssh needs to get into a guest. ``alias`` names it in known_hosts; ``proxy`` is ssh's
+    ``ProxyCommand`` where the way is through the guest's host."""
 
     guest: str
     alias: str
@@ -24,6 +25,7 @@ class Login:
     user: str
     identities: tuple[Path, ...]
     known_hosts: Path
+    proxy: str = ""
 
     def options(self) -> dict[str, str]:
         """As options of ssh_config(5)."""
@@ -36,6 +38,8 @@ class Login:
         }
         if self.identities:
             answer["IdentityFile"] = _for_ssh(self.identities[0])
+        if self.proxy:
+            answer["ProxyCommand"] = self.proxy
         return answer
 
     def arguments(self) -> list[str]:
@@ -64,7 +68,9 @@ def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
     return host.domains.addresses(DRIVERS[record.type], record.domain)
 
 
-def login(record: GuestRecord, address: str, base: Path, known_hosts: Path | None = None) -> Login:
+def login(
+    host: Host, record: GuestRecord, address: str, base: Path, known_hosts: Path | None = None
+) -> Login:
     """How to log in to a guest. ``base`` is the spec's folder."""
     publics = key_files(record.environment, record.asked.get("ssh_keys"), base)
     privates = (path.with_suffix("") for path in publics if path.suffix == ".pub")
@@ -75,6 +81,7 @@ def login(record: GuestRecord, address: str, base: Path, known_hosts: Path | Non
         user=str(record.asked["user"]),
         identities=tuple(path for path in privates if path.is_file()),
         known_hosts=known_hosts or folder(record.environment) / "known_hosts",
+        proxy=host.remote.through() if host.remote else "",
     )
 
 

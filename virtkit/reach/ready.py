@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Unreachable
 from virtkit.reach.commands import log, run
-from virtkit.reach.connection import LOOK, OTHER_KEY, OTHER_KEY_CURE, lets_in
+from virtkit.reach.connection import LOOK, OTHER_KEY, OTHER_KEY_CURE, lets_in, port_status
 from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
 from virtkit.spec import shown
@@ -20,6 +18,9 @@ from virtkit.voice import Voice
 
 #: Starts in one console log that look like a loop.
 LOOP = 5
+
+#: Seconds between two looks; on another host each one is work for that host, too.
+PAUSE, PAUSE_FAR = 0.25, 2.0
 
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
 TIMEOUT = 300.0
@@ -48,10 +49,10 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
                 raise _not_ready(host, record, base, "")
             status = f"it is paused: {found.why}"
         say(status)
-        say.rest(0.25)
+        say.rest(PAUSE if host.remote is None else PAUSE_FAR)
 
 
-def is_ready(record: GuestRecord, found: Sequence[str]) -> bool:
+def is_ready(host: Host, record: GuestRecord, found: Sequence[str]) -> bool:
     """Whether a running guest with addresses ``found`` answers now; a quick look for ``status``."""
     ready = record.asked["ready"]
     kind = ready["kind"]
@@ -60,7 +61,7 @@ def is_ready(record: GuestRecord, found: Sequence[str]) -> bool:
     if kind == "address" or not found:
         return bool(found)
     port = int(ready.get("port") or 22)
-    return not _port(found[0], port, 1.0)
+    return not port_status(host, found[0], port, 1.0)
 
 
 def _look(host: Host, record: GuestRecord, base: Path) -> str:
@@ -75,10 +76,10 @@ def _look(host: Host, record: GuestRecord, base: Path) -> str:
     if not found:
         return f"no address yet ({', '.join(looked)})"
     if kind == "port":
-        return _port(found[0], ready["port"], LOOK)
+        return port_status(host, found[0], ready["port"], LOOK)
     if kind == "address":
         return ""
-    found_login = login(record, found[0], base)
+    found_login = login(host, record, found[0], base)
     try:
         let_in = lets_in(found_login, record.host_key)
     except Unreachable as error:
@@ -92,14 +93,6 @@ def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -
     except Unreachable as error:
         return f"no command can run in it yet: {error}"
     return "" if ran.code == 0 else f"`{command}` exits with {ran.code}"
-
-
-def _port(address: str, port: int, timeout: float) -> str:
-    try:
-        with closing(socket.create_connection((address, port), timeout=timeout)):
-            return ""
-    except OSError as error:
-        return f"port {port} of {address}: {error.strerror or error}"
 
 
 def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> VirtkitError:

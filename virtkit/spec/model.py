@@ -110,6 +110,7 @@ DiskName = Annotated[
     str, AfterValidator(text.disk_name), Field(json_schema_extra={"pattern": text.DISK_PATTERN})
 ]
 ForeignName = Annotated[str, AfterValidator(text.foreign_name)]
+SshAddress = Annotated[str, AfterValidator(text.ssh_address)]
 UserName = Annotated[str, AfterValidator(text.user_name)]
 GroupName = Annotated[str, AfterValidator(text.group_name)]
 Package = Annotated[str, AfterValidator(text.package_name)]
@@ -139,9 +140,23 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Host(Model):
-    """A machine with libvirt; so far only ``local``, this one."""
+class Ssh(Model):
+    """How ssh gets to a host, beyond what its own settings say."""
 
+    port: StrictInt | None = Field(default=None, ge=1, le=65535, description="Its port.")
+    key: HostPath | None = Field(
+        default=None, description="The private key, from the spec's folder."
+    )
+    known_hosts: HostPath | None = Field(
+        default=None, description="The file with the host's own key, from the spec's folder."
+    )
+
+
+class Host(Model):
+    """A machine with libvirt: ``local`` is this one, another one has an address."""
+
+    address: SshAddress | None = Field(default=None, description="As for ssh: `root@rack1`.")
+    ssh: Ssh = Field(default=Ssh(), description="How ssh gets there.")
     pool: ForeignName = Field(
         default="default", description="The libvirt storage pool for this host's volumes."
     )
@@ -583,7 +598,7 @@ class Spec(Model):
         images: by name; complete for the guests, so entries of the catalogue stand here too.
         networks: by name; complete for the guests, so ``default`` stands here where it is used.
         guests: by their final names, in the file's order.
-        hosts: by name; so far only ``local``, which is always there.
+        hosts: by name; so far one, ``local`` where there is no other.
     """
 
     name: str
@@ -593,6 +608,11 @@ class Spec(Model):
     networks: dict[str, Network]
     guests: dict[str, Guest]
     hosts: dict[str, Host]
+
+    @property
+    def host(self) -> str:
+        """The name of the guests' host."""
+        return next(iter(self.hosts))
 
     _positions: Positions = PrivateAttr(default_factory=Positions)
 

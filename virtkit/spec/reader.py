@@ -213,14 +213,23 @@ def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
 
 
 def _hosts(root: Node, faults: Faults) -> dict[str, Host]:
-    nodes = section(root, "hosts", faults)
-    for name, node in nodes.items():
-        if name != "local":
-            unknown = Wrong(f"there is no key {quote(name)} here", cure=meant(name, ["local"]))
-            faults.key(node, unknown)
-    local = nodes.get("local")
-    host = _model(local, Host, faults) if local is not None else Host()
-    return {"local": host or Host()}
+    """The hosts by name; ``local`` where the spec has none."""
+    hosts = _parts(root, "hosts", Host, faults)
+    for name, host in hosts.models.items():
+        if (name == "local") == (host.address is None):
+            continue
+        wrong = (
+            Wrong("local is this machine", cure="take out the address, or give the host a name")
+            if name == "local"
+            else Wrong(f"host {name} has no address", cure="add `address: USER@HOST`")
+        )
+        faults.key(hosts.nodes[name], wrong)
+    for node in list(hosts.nodes.values())[1:]:
+        several = Wrong(
+            "an environment has one host so far", cure="name one, and make a spec for each other"
+        )
+        faults.key(node, several)
+    return dict(hosts.models) or {"local": Host()}
 
 
 def _parts(root: Node, key: str, model: type[_Part], faults: Faults) -> Parts[_Part]:

@@ -14,19 +14,15 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _NULL = {"type": "null"}
 
 
-class _Hosts(Model):
-    """The machines with libvirt."""
-
-    local: Host = Field(default=Host(), description="This machine.")
-
-
 class _File(Model):
     """A virtkit spec: guests, networks and images of one environment."""
 
     name: Label | None = Field(
         default=None, description="The environment's name; left out, the file's or its folder's."
     )
-    hosts: _Hosts = Field(default=_Hosts(), description="Machines with libvirt.")
+    hosts: dict[str, Host] = Field(
+        default={}, description="The machine with libvirt; left out, this one (`local`)."
+    )
     images: dict[str, Image] = Field(default={}, description="What root disks start from.")
     networks: dict[str, Network] = Field(default={}, description="The environment's networks.")
     defaults: GuestEntry = Field(default=GuestEntry(), description="Keys of every guest.")

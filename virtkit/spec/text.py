@@ -313,6 +313,16 @@ def domain_name(text: str) -> str:
     return text
 
 
+def ssh_address(text: str) -> str:
+    """``USER@HOST`` or ``HOST``, as ssh takes it and never as one of its options."""
+    if re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.:_-]*", text) is None:
+        raise Wrong(
+            f"{quote(text)} is no address for ssh",
+            cure="say USER@HOST, such as root@rack1.example.org; a port goes into `ssh: {port: N}`",
+        )
+    return text
+
+
 def sha256(text: str) -> str:
     """A SHA-256 in hex, lower case."""
     digest = text.lower()

@@ -1,0 +1,154 @@
+"""Guests on a real Xen host that ssh reaches, from `up` to `down`. The contract is elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration.xen import XenLab, xen_laboratory
+from xenhost.xenhost import XenHost
+
+from virtkit.errors import RequestError
+from virtkit.host import Remote, RemoteLock
+
+SPEC = """
+networks:
+  front: {cidr: 10.95.0.0/24, domain: xen.test}
+  beside: {mode: bridge, bridge: xenbr0, cidr: 10.0.2.0/24, gateway: 10.0.2.2}
+defaults: {type: xen-pv, memory: 192MiB}
+guests:
+  hard: {type: xen-pvh, networks: [front]}
+  web:
+    max: {memory: 320MiB}
+    networks: [front, {name: beside, address: 10.0.2.77}]
+    disks: [{name: data, size: 64MiB, mount: /srv/data}]
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[XenLab]:
+    with xen_laboratory(tmp_path_factory.mktemp("xenlab"), "xenlab", SPEC, xen) as lab:
+        report = lab.json("up")
+        assert report["ok"], report
+        yield lab
+
+
+def remote(xen: XenHost) -> Remote:
+    at = xen.folder
+    return Remote("xen1", xen.address, xen.port, str(at / "id"), str(at / "known_hosts"))
+
+
+def test_doctor_finds_all_well(lab: XenLab) -> None:
+    checks = lab.virtkit("doctor", "--json").data["checks"]
+    well = {each["name"] for each in checks if each["ok"]}
+    assert {"type xen-pv", "type xen-pvh", "type xen-hvm", "xen toolstack", "xen pv"} <= well
+    assert {"xen hvm", "xen memory", "xen hotplug scripts", "xen console logs"} <= well
+    assert {"type lxc", "type qemu"} & well == set(), "not on a host that ssh reaches, so far"
+
+
+def test_it_is_paravirtualized(lab: XenLab) -> None:
+    assert lab.sh("web", "cat /sys/hypervisor/type /sys/hypervisor/guest_type") == "xen\nPV"
+    assert lab.status("web")["model"] == "paravirtualization"
+    assert lab.status("web")["host"] == "xen1"
+
+
+def test_so_is_one_whose_processor_the_machine_virtualizes(lab: XenLab) -> None:
+    assert lab.sh("hard", "cat /sys/hypervisor/guest_type") == "PVH"
+    assert lab.sh("hard", "getent ahostsv4 web.xen.test").startswith("10.95.0.")
+    assert lab.json("up")["steps"] == []
+    lab.virtkit("stop", "hard")
+    assert "Power down" in "\n".join(lab.printed("hard")[-3:])
+    assert lab.json("down", "hard")["ok"]
+    lab.write(lab.spec.read_text().replace("  hard: {type: xen-pvh, networks: [front]}\n", ""))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_so_is_a_whole_machine(xen: XenHost, tmp_path: Path) -> None:
+    spec = "guests: {full: {type: xen-hvm, memory: 256MiB, ready: {timeout: 25m}}}\n"
+    with xen_laboratory(tmp_path, "xenfull", spec, xen) as lab:
+        assert lab.json("up")["ok"]
+        assert lab.sh("full", "cat /sys/hypervisor/guest_type") == "HVM"
+        assert lab.json("up")["steps"] == []
+        assert lab.json("down")["ok"]
+        assert not lab.left()
+
+
+def test_it_is_beside_its_host(lab: XenLab) -> None:
+    assert "10.0.2.77" in lab.sh("web", "ip -4 -brief address")
+    assert "SSH-2.0" in lab.xen.ssh("nc -w 3 10.0.2.77 22 </dev/null", check=False)
+
+
+def test_it_lives_on_through_changes(lab: XenLab) -> None:
+    boot = lab.sh("web", "cat /proc/sys/kernel/random/boot_id")
+    lab.sh("web", "echo kept >/srv/data/file")
+    text = lab.spec.read_text()
+    text = text.replace("web:", "web:\n    memory: 256MiB")
+    text = text.replace("disks: [", "disks: [{name: more, size: 32MiB, mount: /srv/more}, ")
+    lab.write(text)
+    (change,) = lab.json("plan")["changes"]
+    assert change["effect"] == "live", change
+    assert lab.json("up")["ok"]
+    assert lab.sh("web", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert lab.sh("web", "cat /srv/data/file; findmnt -no SOURCE /srv/more") == "kept\n/dev/xvdd"
+    assert int(lab.sh("web", "sed -n 's/MemTotal: *//p' /proc/meminfo").split()[0]) > 210_000
+    lab.write(text.replace("{name: data, size: 64MiB, mount: /srv/data}", ""))
+    assert lab.json("up", "--yes")["ok"]
+    assert lab.sh("web", "ls /dev/xvd*") == "/dev/xvda\n/dev/xvdb\n/dev/xvdd"
+    assert lab.sh("web", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert lab.json("plan")["changes"] == []
+
+
+def test_a_lock_of_the_host_is_had_by_one(lab: XenLab) -> None:
+    one, other = (RemoteLock(remote(lab.xen), "test", "the test") for _ in range(2))
+    heard: list[str] = []
+    with one.held():
+        with pytest.raises(RequestError, match="the test is in use"), other.held(timeout=2):
+            pass
+        waiter = threading.Thread(target=lambda: _take(other, heard))
+        waiter.start()
+        with pytest.raises(RequestError), RemoteLock(remote(lab.xen), "test", "x").held(timeout=1):
+            pass
+        assert "taken" not in heard
+    waiter.join(30)
+    assert heard[-1] == "taken"
+    assert "on host xen1" in heard[0]
+
+
+def _take(lock: RemoteLock, heard: list[str]) -> None:
+    with lock.held(timeout=60, waiting=heard.append):
+        heard.append("taken")
+
+
+def test_a_lock_dies_with_its_holder(lab: XenLab) -> None:
+    lock = RemoteLock(remote(lab.xen), "dying", "the test")
+    with pytest.raises(ValueError, match="gone"), lock.held():
+        raise ValueError("gone")
+    with lock.held(timeout=10):
+        holds = remote(lab.xen).run("pidof flock cat || true")
+        assert holds.strip()
+
+
+def test_a_host_with_another_key_is_refused(lab: XenLab) -> None:
+    other = lab.folder / "other_hosts"
+    key = subprocess.run(
+        ["ssh-keygen", "-y", "-f", lab.xen.folder / "id"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    other.write_text(f"[127.0.0.1]:{lab.xen.port} {key.stdout}")
+    wrong = XenLab(lab.folder, "wrong", xen=lab.xen)
+    text = lab.xen.spec.replace(f"{lab.xen.folder}/known_hosts", str(other)) + SPEC
+    (error,) = wrong.write(text).json("plan", code=1)["errors"]
+    assert "host xen1 can't be reached" in error["what"]
+    assert "verification failed" in error["why"]
+
+
+def test_down_leaves_nothing(lab: XenLab) -> None:
+    assert lab.json("down", "--volumes")["ok"]
+    assert not lab.left()
+    assert lab.domains() == {"Domain-0"}

@@ -1,0 +1,111 @@
+"""What a look at a Xen host finds, from what its tools print, and how a host is reached."""
+
+from __future__ import annotations
+
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from virtkit.errors import VirtkitError
+from virtkit.host import Remote, xen
+
+WELL = """
+@info
+xen_version            : 4.17.7
+virt_caps              : pv hvm hap gnttab-v1
+free_memory            : 1250
+@dom0
+911360
+@console
+/usr/lib/xen-4.17/bin/xenconsoled --log=guest --log-dir=/var/log/xen/console
+@scripts
+@emulator
+/usr/lib/xen/bin/qemu-system-i386
+"""
+
+
+def checks(said: str) -> dict[str, tuple[bool | None, str, str]]:
+    return {name: (ok, what, cure) for name, ok, what, cure in xen.found(said)}
+
+
+def test_a_host_that_is_well_needs_no_cure() -> None:
+    found = checks(WELL)
+    assert {ok for ok, _, _ in found.values()} == {True}
+    assert {cure for _, _, cure in found.values()} == {""}
+    assert found["memory"][1] == "dom0 has 890 MiB, 1250 MiB are free for guests"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name", "words"),
+    [
+        ("pv hvm hap", "pv", "hvm", "VT-x"),
+        ("hvm hap", "hvm", "hap", ""),
+        ("911360", "300000", "memory", "dom0_mem"),
+        ("@scripts", "@scripts\nvif-bridge", "hotplug scripts", "xen-utils-common"),
+        (" --log=guest", "", "console logs", "XENCONSOLED_ARGS"),
+        ("/usr/lib/xen/bin/", "/usr/libexec/xen-", "emulator", "ln -s"),
+        ("/usr/lib/xen/bin/qemu-system-i386", "", "emulator", "qemu-system-xen"),
+    ],
+)
+def test_what_is_missing_has_its_cure(old: str, new: str, name: str, words: str) -> None:
+    assert old in WELL
+    ok, _, cure = checks(WELL.replace(old, new))[name]
+    assert not ok
+    assert words in cure
+
+
+def test_a_machine_without_xen_has_one_check() -> None:
+    ((name, (ok, what, cure)),) = checks("@info\nsh: 1: xl: not found\n@dom0\n1").items()
+    assert (name, ok) == ("toolstack", False)
+    assert "not found" in what
+    assert "xen-system-amd64" in cure
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    """A host on a port of this machine where nothing listens."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    return Remote("rack1", "root@127.0.0.1", port, "/keys/ops", "/keys/known hosts")
+
+
+def test_ssh_asks_nobody_and_checks_keys(remote: Remote) -> None:
+    text = remote.program().read_text()
+    for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "IdentityFile=/keys/ops"):
+        assert f"-o{option}" in text
+    assert "'-oUserKnownHostsFile=/keys/known hosts'" in text
+    assert stat.S_IMODE(remote.program().parent.stat().st_mode) == 0o700
+    plain = Remote("rack1", "rack1").program().read_text()
+    assert "KnownHosts" not in plain, "ssh's own settings count"
+
+
+def test_a_host_has_a_uri_for_people_and_one_for_libvirt(remote: Remote) -> None:
+    assert remote.shown("xen") == f"xen+ssh://root@127.0.0.1:{remote.port}/system"
+    assert remote.uri("xen").startswith("xen+unix:///system?socket=/")
+    assert Remote("rack1", "rack1").shown("xen") == "xen+ssh://rack1/system"
+
+
+def test_a_host_that_nobody_reaches_is_told(remote: Remote) -> None:
+    with pytest.raises(VirtkitError, match="host rack1 can't be reached") as caught:
+        remote.connect()
+    assert "refused" in caught.value.why
+    assert f"ssh -p {remote.port} root@127.0.0.1" in caught.value.cure
+
+
+def test_a_folder_that_is_open_to_others_is_refused(remote: Remote, tmp_path: Path) -> None:
+    (tmp_path / "virtkit").mkdir()
+    (tmp_path / "virtkit").chmod(0o755)
+    with pytest.raises(VirtkitError, match="open to others"):
+        remote.program()
+
+
+@pytest.mark.parametrize(
+    ("said", "cure"),
+    [(b"Host key verification failed.", "known_hosts"), (b"Permission denied", "ssh-add")],
+)
+def test_what_ssh_says_has_its_cure(remote: Remote, said: bytes, cure: str) -> None:
+    assert cure in remote.unreached(said).cure

@@ -1,0 +1,86 @@
+"""Xen through libvirt's libxl driver: paravirtualized (PV), PV on hardware (PVH), full (HVM)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from virtkit.drivers.base import Driver, Reason, connected
+from virtkit.drivers.effects import COMMON
+from virtkit.facts import HostFacts
+
+_OWN_KERNEL = "a virtual machine has its own kernel; only containers have this"
+_FIRMWARE = "virtkit has Xen load the kernel itself"
+_CONNECTED = connected("xen", "xen-system-amd64 libvirt-daemon-system libvirt-daemon-driver-xen")
+
+
+def _check(machine: str, what: str) -> Callable[[HostFacts], list[Reason]]:
+    """As for all of Xen, and its capabilities must have ``machine``."""
+
+    def check(facts: HostFacts) -> list[Reason]:
+        reasons = _CONNECTED(facts)
+        if reasons or machine in facts.connections["xen"].machines:
+            return reasons
+        return [
+            Reason(
+                f"this Xen runs no {what} guests",
+                "turn on hardware virtualization (VT-x or AMD-V) in the host's firmware, or use "
+                "`type: xen-pv`",
+            )
+        ]
+
+    return check
+
+
+XEN_PV = Driver(
+    word="xen-pv",
+    model="paravirtualization",
+    scheme="xen",
+    domain_type="xen",
+    template="xen-pv.xml.j2",
+    root="disk",
+    root_format="raw",  # qcow2 would take a QEMU in dom0 for each disk
+    remote=True,
+    seed="iso9660",
+    log="xenconsoled",
+    stop=("paravirt",),
+    exec=("ssh",),
+    restart="cycle",
+    undefine=("VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",),
+    # libxl plugs disks and cards, and can't resize a disk that is in use
+    effects={
+        **COMMON,
+        "cpus": "live",
+        "cpus.less": "restart",
+        "disks": "live",
+        "disks.mount": "live",
+    },
+    lacks={
+        "privileged": _OWN_KERNEL,
+        "firmware": _FIRMWARE,
+        "graphics": "virtkit gives Xen's guests a console and no display",
+    },
+    needs_built_image=True,  # nothing boots a disk's own boot loader
+    disk_prefix="xvd",
+    disk_device="/dev/{target}",
+    one_start=True,  # libxl gives each device's hotplug script ten seconds, on however busy a host
+    boot_args="console=hvc0",
+    patience=2.0,
+    caveats=("libvirt has no snapshots, statistics or guest agent for Xen",),
+    check=_check("xenpv", "paravirtualized"),
+)
+
+XEN_PVH = replace(
+    XEN_PV,
+    word="xen-pvh",
+    model="paravirtualization on hardware",
+    template="xen-pvh.xml.j2",
+    check=_check("xenpvh", "PVH"),
+)
+
+XEN_HVM = replace(
+    XEN_PV,
+    word="xen-hvm",
+    model="full virtualization on the Xen hypervisor",
+    template="xen-hvm.xml.j2",
+    patience=4.0,
+    check=_check("xenfv", "fully virtualized (HVM)"),
+)
