@@ -28,8 +28,8 @@ from virtkit.resources import (
 )
 from virtkit.spec import model
 
-#: Guest fields that say how the spec is written, not what the guest is.
-_NOT_ASKED = {"name", "base", "index"}
+#: Guest fields that say how the spec is written or where a guest is, not what it is.
+_NOT_ASKED = {"name", "base", "index", "host"}
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,25 @@ def test_order() -> None:
     assert report.ok
     assert done == ["a", "b", "c"]
     assert [each.object for each in report.results] == done
+
+
+def test_on_several_hosts() -> None:
+    done: list[str] = []
+
+    def on(host: str, object: str, name: str, **after: Any) -> Step:
+        return Step(object, name, host, lambda _: done.append(f"{host} {object} {name}"), **after)
+
+    steps = [
+        on("b", "guest/a", "start", after=(("pool", "ensure"),), after_all=(("guest/a", "stop"),)),
+        on("b", "pool", "ensure"),
+        on("a", "guest/a", "stop", after=(("pool", "ensure"), ("image/x", "make"))),
+        on("a", "pool", "ensure"),
+        Step("image/x", "make", "b", fails),
+    ]
+    report = run("lab", steps, parallel=4)
+    assert {each.host for each in report.results if each.outcome == "failed"} == {"b"}
+    assert sorted(done[:2]) == ["a pool ensure", "b pool ensure"]
+    assert done[2:] == ["a guest/a stop", "b guest/a start"], "b's image is nothing to a"
 
 
 @pytest.mark.parametrize("parallel", [1, 3])

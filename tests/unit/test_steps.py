@@ -34,7 +34,7 @@ def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
     hands = Hands(Host(), Options(spec="/lab.yaml", folder=Path("/"), **options))
     made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(found, hands)}
     direct = {
-        name: {" ".join(key) for key in each.after if " ".join(key) in made}
+        name: {" ".join(key) for key in (*each.after, *each.after_all) if " ".join(key) in made}
         for name, each in made.items()
     }
     whole: dict[str, set[str]] = {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from virtkit.api.world import Say, host_of, quiet
+from virtkit.api.world import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
@@ -43,14 +43,23 @@ class Check:
 
 def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what a spec claims to have there."""
-    host = host_of(spec)
+    hosts = hosts_of(spec)
     checks = [_program(name) for name in _PROGRAMS]
-    checks += [_schemas(), *(_device() if host.remote is None else ())]
+    checks += [_schemas(), *(_device() if any(each.remote is None for each in hosts) else ())]
+    for host in hosts:
+        found = _host(host, spec, say)
+        several = len(hosts) > 1
+        checks += [replace(e, name=f"{e.name} on {host.name}") if several else e for e in found]
+    return checks
+
+
+def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
+    """All checks of one host."""
+    checks: list[Check] = []
     try:
         facts = host.facts()
     except VirtkitError as error:
-        checks.append(Check("libvirt", False, error.why or error.what, error.cure, needed=True))
-        return checks
+        return [Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
     try:
         facts = host.with_kvm(facts, say)
     except VirtkitError as error:
@@ -153,7 +162,8 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
     guests, up = observed.guests_of(spec.name), f"virtkit up {spec.source}"
     for name, network in observed.networks_of(spec.name).items():
         known = {each.name for each in network.record.reservations}
-        for gone in sorted(known & {*spec.guests} - {*guests}):
+        mine = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
+        for gone in sorted((known & mine) - {*guests}):
             what = f"its domain is gone, and network {name} still knows it"
             yield Check(f"guest {gone}", False, what, up)
         if not network.active:

@@ -6,14 +6,23 @@ import difflib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from virtkit import ansible, reach, render
-from virtkit.api.world import host_of, known_hosts, must_run, observed_names, one, ordered
+from virtkit.api.world import (
+    Site,
+    found_of,
+    hosts_of,
+    known_hosts,
+    look,
+    must_run,
+    named,
+    one,
+    ordered,
+)
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Host, Ran
+from virtkit.host import Ran
 from virtkit.observed import ObservedGuest
 from virtkit.reach import Login
 from virtkit.record import GuestRecord
@@ -30,20 +39,21 @@ class Way:
 
 def login(spec: Spec, word: str) -> Login:
     """How to log in to a running guest by ssh."""
-    host, observed, there = one(spec, word)
+    site, there = one(spec, word)
     must_run(there)
-    return _login(spec, host, there, known_hosts(spec.name, observed))
+    return _login(spec, site, there)
 
 
-def _login(spec: Spec, host: Host, there: ObservedGuest, hosts: Path) -> Login:
-    found, looked = reach.addresses(host, there.record)
+def _login(spec: Spec, site: Site, there: ObservedGuest) -> Login:
+    found, looked = reach.addresses(site.host, there.record)
     if not found:
         raise VirtkitError(
             f"guest {there.record.guest} has no address that anybody knows",
             why=", ".join(looked),
             cure="give it a network, or use `virtkit exec` or `virtkit console`",
         )
-    return reach.login(host, there.record, found[0], spec.folder, hosts)
+    hosts = known_hosts(spec.name, site)
+    return reach.login(site.host, there.record, found[0], spec.folder, hosts)
 
 
 def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
@@ -54,7 +64,7 @@ def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
 def refused(spec: Spec, word: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key."""
     try:
-        host, _, there = one(spec, word)
+        site, there = one(spec, word)
         found = login(spec, word)
     except VirtkitError:  # it stopped, and took the connection with it
         return None
@@ -64,22 +74,22 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
         f"what answers at {found.address} is not guest {found.guest}",
         why=reach.OTHER_KEY,
         cure=reach.OTHER_KEY_CURE,
-        where=f"{host.name} guest/{found.guest}",
+        where=f"{site.host.name} guest/{found.guest}",
     )
 
 
 def execute(spec: Spec, word: str, command: Sequence[str]) -> Way:
     """Runs a command as root: through the hypervisor where it can, else by ssh and sudo."""
-    host, observed, there = one(spec, word)
+    site, there = one(spec, word)
     must_run(there)
-    driver = DRIVERS[there.record.type]
+    host, driver = site.host, DRIVERS[there.record.type]
     line = reach.attached(host, driver, there.domain, command)
     if line is not None:
         return Way(line)
     ran = reach.by_agent(host, driver, there.domain, command)
     if ran is not None:
         return Way(None, ran)
-    found = _login(spec, host, there, known_hosts(spec.name, observed))
+    found = _login(spec, site, there)
     return Way(reach.ssh_command(found, [shlex.join(reach.as_root(found.user, command))]))
 
 
@@ -114,9 +124,9 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
 
 def console(spec: Spec, word: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
-    host, _, there = one(spec, word)
+    site, there = one(spec, word)
     must_run(there)
-    uri = host.connections.uri(DRIVERS[there.record.type].scheme)
+    uri = site.host.connections.uri(DRIVERS[there.record.type].scheme)
     return ["virsh", "-q", "-c", uri, "console", there.domain]
 
 
@@ -135,9 +145,9 @@ def vnc(spec: Spec, word: str) -> Vnc:
     Raises:
         RequestError: it has none.
     """
-    host, _, there = one(spec, word)
+    site, there = one(spec, word)
     must_run(there)
-    xml = host.domains.secure_xml(DRIVERS[there.record.type], there.domain)
+    xml = site.host.domains.secure_xml(DRIVERS[there.record.type], there.domain)
     graphics = render.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
         raise RequestError(
@@ -193,17 +203,17 @@ def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
 
 
 def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:
-    host = host_of(spec)
-    observed = host.observe(pool=False)
-    mine = observed.guests_of(spec.name)
-    names = observed_names(spec, observed, guests) if guests else set(mine)
-    hosts = known_hosts(spec.name, observed)
+    sites = look(hosts_of(spec))
+    found = found_of(spec, sites)
+    names = named(spec, found, guests) if guests else set(found)
+    hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
     records, logins = [], []
-    for name in ordered(spec, mine):
-        there = mine[name]
-        known = there.state == "running" or any(there.record.addresses)
-        found = reach.addresses(host, there.record)[0] if known else []
-        if name in names and found:
-            records.append(there.record)
-            logins.append(reach.login(host, there.record, found[0], spec.folder, hosts))
+    for name in ordered(spec, names & found.keys()):
+        host, record = found[name].host, found[name].there.record
+        known = found[name].there.state == "running" or any(record.addresses)
+        addresses = reach.addresses(host, record)[0] if known else []
+        if addresses:
+            records.append(record)
+            login = reach.login(host, record, addresses[0], spec.folder, hosts[host.name])
+            logins.append(login)
     return records, logins

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +13,24 @@ from typing import Any
 from virtkit import plan as planning
 from virtkit import reach
 from virtkit.api.entering import execute
-from virtkit.api.world import host_of, observed_names, one, ordered, path_of
+from virtkit.api.world import (
+    Found,
+    Say,
+    Site,
+    found_of,
+    hosts_of,
+    look,
+    named,
+    one,
+    ordered,
+    path_of,
+    quiet,
+)
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.observed import ObservedGuest
-from virtkit.spec import Spec
+from virtkit.spec import LOCAL, Spec
 
 
 @dataclass(frozen=True)
@@ -63,22 +75,46 @@ class GuestStatus:
         }
 
 
-def status(spec: Spec | None = None, guests: Sequence[str] = ()) -> list[GuestStatus]:
-    """The guests of an environment, or all that virtkit owns on this machine."""
-    host = host_of(spec)
-    observed = host.observe(pool=False)
+def status(
+    spec: Spec | None = None, guests: Sequence[str] = (), *, say: Say = quiet
+) -> list[GuestStatus]:
+    """The guests of an environment, or all that virtkit owns on this machine.
+
+    Args:
+        say: told which of several hosts does not answer: its guests' state is unknown.
+
+    Raises:
+        VirtkitError: no host answers.
+    """
     if spec is None:
-        there = list(observed.guests.values())
-    else:
-        mine = observed.guests_of(spec.name)
-        only = observed_names(spec, observed, guests) if guests else {*spec.guests, *mine}
-        there = [mine[name] for name in ordered(spec, mine) if name in only]
+        (site,) = look(hosts_of(None))
+        return _statuses([Found(site.host, each) for each in site.observed.guests.values()])
+    sites, silent = _answering(hosts_of(spec), say)
+    found = found_of(spec, sites)
+    only = named(spec, found, guests) if guests else {*spec.guests, *found}
+    answer = _statuses([found[name] for name in ordered(spec, found) if name in only])
+    missing = [name for name in spec.guests if name in only and name not in found]
+    return answer + [_missing(spec, name, silent) for name in missing]
+
+
+def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[Site], set[str]]:
+    """What stands on the hosts that answer, and the names of the others."""
+    sites, silent, last = [], set(), None
+    for host in hosts:
+        try:
+            sites += look([host])
+        except VirtkitError as error:
+            say(f"host {host.name} does not answer: {error.why or error.what}")
+            silent.add(host.name)
+            last = error
+    if last is not None and not sites:
+        raise last
+    return sites, silent
+
+
+def _statuses(found: Sequence[Found]) -> list[GuestStatus]:
     with ThreadPoolExecutor(max_workers=16) as pool:
-        found = list(pool.map(lambda each: _status(host, each), there))
-    if spec is not None:
-        names = {each.name for each in found}
-        found += [_missing(spec, n) for n in spec.guests if n in only and n not in names]
-    return found
+        return list(pool.map(lambda each: _status(each.host, each.there), found))
 
 
 def _status(host: Host, there: ObservedGuest) -> GuestStatus:
@@ -111,56 +147,59 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
     )
 
 
-def _missing(spec: Spec, name: str) -> GuestStatus:
-    guest = spec.guests[name]
-    model = DRIVERS[guest.type].model if guest.type in DRIVERS else ""
+def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
+    """A guest that nobody has seen, on a host that may be one of the ``silent``."""
+    guest, host = spec.guests[name], spec.host_of(name)
     return GuestStatus(
-        spec.name,
-        name,
-        guest.type,
-        model,
-        spec.host,
-        "missing",
-        False,
-        (),
-        guest.user,
-        guest.groups,
-        path_of(spec),
+        environment=spec.name,
+        name=name,
+        type=guest.type,
+        model=DRIVERS[guest.type].model if guest.type in DRIVERS else "",
+        host=host or LOCAL,
+        state="unknown" if host in silent or (host is None and silent) else "missing",
+        ready=False,
+        addresses=(),
+        user=guest.user,
+        groups=guest.groups,
+        spec=path_of(spec),
     )
 
 
 def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     """What each guest printed so far, by its name."""
-    host = host_of(spec)
-    observed = host.observe(pool=False)
-    mine = observed.guests_of(spec.name)
-    names = observed_names(spec, observed, guests) if guests else set(mine)
-    pool = host.storage.describe()
-    if not pool.active and any(DRIVERS[mine[name].record.type].log == "file" for name in names):
+    found = found_of(spec, look(hosts_of(spec)))
+    names = named(spec, found, guests) if guests else set(found)
+    chosen = {name: found[name] for name in ordered(spec, names & found.keys())}
+    for each in chosen.values():
+        _check_pool(each)
+    return {
+        name: reach.log(each.host, each.there.record, spec.folder) for name, each in chosen.items()
+    }
+
+
+def _check_pool(found: Found) -> None:
+    if DRIVERS[found.there.record.type].log != "file":
+        return
+    pool = found.host.storage.describe()
+    if not pool.active:
         raise VirtkitError(
             f"pool {pool.name} is not active, and the guests' logs are in it",
             cure=f"virtkit up activates it, or: virsh pool-start {pool.name}",
-            where=host.name,
+            where=found.host.name,
         )
-    return {
-        name: reach.log(host, mine[name].record, spec.folder)
-        for name in ordered(spec, mine)
-        if name in names
-    }
 
 
 def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     """The guests whose logs ``guests`` name."""
-    observed = host_of(spec).observe(pool=False)
-    mine = observed.guests_of(spec.name)
-    names = observed_names(spec, observed, guests) if guests else set(mine)
-    return [name for name in ordered(spec, mine) if name in names]
+    found = found_of(spec, look(hosts_of(spec)))
+    names = named(spec, found, guests) if guests else set(found)
+    return ordered(spec, names & found.keys())
 
 
 def follow(spec: Spec, guest: str) -> Iterator[str]:
     """The lines that a guest printed and prints; ends when the guest does."""
-    host, _, there = one(spec, guest)
-    driver = DRIVERS[there.record.type]
+    site, there = one(spec, guest)
+    host, driver = site.host, DRIVERS[there.record.type]
     if driver.log == "journal":
         line = ["journalctl", "--no-pager", "-b", "-n", "100", "-f"]
         command = execute(spec, guest, line).command

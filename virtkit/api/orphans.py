@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from virtkit import images, reach
-from virtkit.api.world import host_of, path_of
+from virtkit.api.world import hosts_of, look, path_of
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.observed import Observed
@@ -46,18 +46,16 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
     Args:
         spec: one more spec that claims what is its; its pool is the one looked at.
     """
-    host = host_of(spec)
-    host.storage.refresh()
-    observed = host.observe()
     specs = _Specs(spec)
-    return [
-        *_objects(observed, specs, host),
-        *_kept(observed, specs, host),
-        *_images(observed),
-        *_volumes(observed, host),
-        *_folders(observed),
-        *_caches(observed),
-    ]
+    sites = look(hosts_of(spec), pool=True)
+    found: list[Orphan] = []
+    for each in sites:
+        found += _objects(each.observed, specs, each.host)
+        found += _kept(each.observed, specs, each.host)
+        found += _images(each.observed)
+        found += _volumes(each.observed, each.host)
+    observed = [each.observed for each in sites]
+    return [*found, *_folders(observed), *_caches(observed)]
 
 
 class _Specs:
@@ -170,9 +168,9 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         yield Orphan("volume", name, "", why, cure, sure=False)
 
 
-def _folders(observed: Observed) -> Iterable[Orphan]:
+def _folders(observed: Iterable[Observed]) -> Iterable[Orphan]:
     """Keys and known hosts of environments that have nothing here any more."""
-    environments = {each.record.environment for each in observed.guests.values()}
+    environments = {g.record.environment for each in observed for g in each.guests.values()}
     for path in reach.folders():
         if path.name not in environments:
             why = "keys and known hosts of an environment that has no guest here"
@@ -180,7 +178,8 @@ def _folders(observed: Observed) -> Iterable[Orphan]:
             yield Orphan("folder", str(path), path.name, why, cure)
 
 
-def _caches(observed: Observed) -> Iterable[Orphan]:
-    stored = {i for each in observed.pool.images.values() for i in each.identities}
+def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:
+    images_there = [image for each in observed for image in each.pool.images.values()]
+    stored = {identity for image in images_there for identity in image.identities}
     for path, why in images.leftovers(stored):
         yield Orphan("cache", str(path), "", why, f"rm -r {shlex.quote(str(path))}")

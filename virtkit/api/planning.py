@@ -9,7 +9,8 @@ from pathlib import Path
 
 from virtkit import images, reach, record, render, resources, template
 from virtkit import plan as differing
-from virtkit.api.world import Say, host_of, path_of, quiet
+from virtkit.api.world import Say, Site, hosts_of, look, path_of, quiet
+from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
@@ -17,7 +18,7 @@ from virtkit.plan import Change, Plan, Reason
 from virtkit.record import PoolRecord
 from virtkit.resolve import resolve
 from virtkit.resources import Confinement, Decided, DecidedGuest, Desired, Guest, ImageRef, Network
-from virtkit.spec import Spec
+from virtkit.spec import LOCAL, Spec, model
 
 
 def plan(
@@ -33,25 +34,121 @@ def plan(
         RequestError: something is in the way; nothing was touched.
         VirtkitError: libvirt does not answer.
     """
+    return plan_on(hosts_of(spec), spec, guests, restart=restart, say=say)
+
+
+def plan_on(
+    hosts: Sequence[Host],
+    spec: Spec,
+    guests: Sequence[str] = (),
+    *,
+    restart: bool = False,
+    say: Say = quiet,
+) -> Plan:
+    """The same, by connections to the spec's hosts that there are already."""
     only = _with_dependencies(spec, guests)
-    host = host_of(spec)
-    host.storage.refresh()  # files that came behind libvirt's back may have a name of ours
-    observed = host.observe()
-    pool = tuple(_pool(host, spec, observed, spec.guests if only is None else only))
-    damaged = _damaged(host, observed)
-    observed = replace(observed, pool=_without(observed.pool, damaged))
-    desired = _desired(spec, host, observed, only, say)
+    sites = look(hosts, pool=True)
+    places = placed(spec, sites)
+    _check_moves(spec, sites, places, only)
+    plans: list[Plan] = []
+    errors: list[RequestError] = []
+    for site in sites:
+        try:
+            plans.append(_part(spec, site, places, only, restart=restart, say=say))
+        except SpecErrors as many:
+            errors += many.errors
+        except RequestError as error:
+            errors.append(error)
+    if errors:
+        raise SpecErrors(errors) if len(errors) > 1 else errors[0]
+    return replace(differing.joined(plans), guests=tuple(guests))
+
+
+def _part(
+    spec: Spec,
+    site: Site,
+    places: Mapping[str, str],
+    only: Collection[str] | None,
+    *,
+    restart: bool,
+    say: Say,
+) -> Plan:
+    """What ``up`` would change on one host."""
+    host = site.host
+    mine = {name for name, place in places.items() if place == host.name}
+    part = spec.part(host.name, mine)
+    chosen = None if only is None else mine & set(only)
+    left = site.observed.guests_of(spec.name) or site.observed.networks_of(spec.name)
+    if not mine and not left:
+        return Plan(spec.name)
+    pool = tuple(_pool(host, part, site.observed, mine if chosen is None else chosen))
+    damaged = _damaged(host, site.observed)
+    observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
+    desired = _desired(part, host, observed, chosen, say)
     found = differing.diff(
         desired,
         observed,
         spec=path_of(spec),
-        only=only,
-        templates=_templates(desired, only),
+        only=chosen,
+        elsewhere={
+            n: p for n, p in places.items() if n not in mine and (only is None or n in only)
+        },
+        templates=_templates(desired, chosen),
         restart=restart,
     )
-    _check(found, spec)
-    mended = _mended(found, desired, damaged, only)
-    return replace(found, changes=(*pool, *mended, *found.changes), guests=tuple(guests))
+    _check(found, part)
+    mended = _mended(found, desired, damaged, chosen)
+    return replace(found, changes=(*pool, *mended, *found.changes))
+
+
+def placed(spec: Spec, sites: Sequence[Site]) -> dict[str, str]:
+    """The host of each guest: the spec's; else the one that has it already; else ``local``, or
+    the only other one whose libvirt knows its type where ``local`` doesn't."""
+    answer: dict[str, str] = {}
+    for name, guest in spec.guests.items():
+        host = spec.host_of(name)
+        if host is None:
+            having = (each for each in sites if _has(each.observed, spec, guest))
+            found = next(having, None)
+            host = found.host.name if found else _able(guest, sites)
+        answer[name] = host
+    return answer
+
+
+def _has(observed: Observed, spec: Spec, guest: model.Guest) -> bool:
+    """Whether a guest is there, and as the type that it is to be."""
+    there = observed.guests_of(spec.name).get(guest.name)
+    return there is not None and guest.type in ("auto", there.record.type)
+
+
+def _able(guest: model.Guest, sites: Sequence[Site]) -> str:
+    if guest.type == "auto":
+        return LOCAL
+    able = [each.host.name for each in sites if each.host.runs(DRIVERS[guest.type])]
+    return able[0] if len(able) == 1 else LOCAL
+
+
+def _check_moves(
+    spec: Spec, sites: Sequence[Site], places: Mapping[str, str], only: Collection[str] | None
+) -> None:
+    """Refuses to move guests to a host where their disks can't follow."""
+    errors = []
+    for site in sites:
+        for name, there in site.observed.guests_of(spec.name).items():
+            place = places.get(name, site.host.name)
+            disks = [each.name for each in there.record.volumes if each.role == "disk"]
+            if place != site.host.name and disks and (only is None or name in only):
+                errors.append(
+                    RequestError(
+                        f"guest {name} can't move from host {site.host.name} to {place}",
+                        why=f"{', '.join(disks)} would not follow",
+                        cure=f"say `host: {site.host.name}`; or take the disks out of the spec and "
+                        "run `virtkit up` before it moves",
+                        where=spec.where(("guests", name)),
+                    )
+                )
+    if errors:
+        raise SpecErrors(errors)
 
 
 def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> Iterable[Change]:
@@ -79,7 +176,7 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
                 why="guests don't move from pool to pool",
                 cure=f"say `pool: {other}` again; or remove what is there, `virtkit down`, and "
                 "then `virtkit up`",
-                where=spec.where(("hosts", "local", "pool")),
+                where=spec.where(("hosts", host.name, "pool")),
             )
         if folder != pool.path:
             raise RequestError(
@@ -126,13 +223,19 @@ def _mended(
 
 def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:
     """The libvirt XML that would be defined: networks, then guests."""
-    only = _with_dependencies(spec, guests) if guests else None
-    host = host_of(spec)
-    desired = _desired(spec, host, host.observe(), only, say)
-    chosen = [each for each in desired.guests if only is None or each.name in only]
-    used = {each.network for guest in chosen for each in guest.interfaces}
-    networks = [_xml(each, spec) for each in desired.networks if each.name in used]
-    return networks + [_xml(each, spec) for each in chosen]
+    only = _with_dependencies(spec, guests)
+    sites = look(hosts_of(spec), pool=True)
+    places = placed(spec, sites)
+    networks: list[str] = []
+    domains: list[str] = []
+    for site in sites:
+        part = spec.part(site.host.name, [n for n, p in places.items() if p == site.host.name])
+        desired = _desired(part, site.host, site.observed, only, say)
+        chosen = [each for each in desired.guests if only is None or each.name in only]
+        used = {each.network for guest in chosen for each in guest.interfaces}
+        networks += [_xml(each, spec) for each in desired.networks if each.name in used]
+        domains += [_xml(each, spec) for each in chosen]
+    return networks + domains
 
 
 def _select(spec: Spec, words: Sequence[str]) -> set[str]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Literal
 
 from virtkit import plan as planning
 from virtkit import reach
-from virtkit.api.planning import plan
+from virtkit.api.planning import plan_on
 from virtkit.api.world import (
     LOCK_TIMEOUT,
+    Found,
     Say,
+    Site,
     Tell,
-    host_of,
+    found_of,
+    hosts_of,
     known_hosts,
-    observed_names,
+    look,
+    named,
     path_of,
     quiet,
 )
@@ -27,9 +31,8 @@ from virtkit.apply import stop as stopping
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
-from virtkit.observed import Observed, ObservedGuest
 from virtkit.plan import Plan
-from virtkit.spec import Spec
+from virtkit.spec import LOCAL, Spec
 from virtkit.voice import Voice
 
 Verb = Literal["start", "stop", "restart", "pause", "resume"]
@@ -78,12 +81,9 @@ def apply(
         raise refused
     if not found.changes:
         return Report(spec.name)
-    host = host_of(spec)
-    with (
-        host.lock(spec.name).held(lock_timeout, say),
-        host.images_lock.held(lock_timeout, say, shared=True),
-    ):
-        now = plan(spec, found.guests, restart=restart)
+    hosts = hosts_of(spec)
+    with _locked(spec, hosts, lock_timeout, say, images=True):
+        now = plan_on(hosts, spec, found.guests, restart=restart)
         if not consent:
             _check_loss(now, found)
         if not now.changes:
@@ -94,12 +94,26 @@ def apply(
         options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
         report = engine.run(
             spec.name,
-            steps_of(now, Hands(host, options)),
-            parallel=parallel or usual_parallel(host),
+            steps_of(now, *(Hands(host, options) for host in hosts)),
+            parallel=parallel or usual_parallel(hosts),
             tell=tell,
         )
-        _remember(spec, host, report)
+        _remember(spec, hosts, report)
     return report
+
+
+@contextmanager
+def _locked(
+    spec: Spec, hosts: Iterable[Host], timeout: float, say: Say, *, images: bool = False
+) -> Iterator[None]:
+    """The environment's lock on each of its hosts, in an order that all runs have; and a share in
+    the image stores'."""
+    with ExitStack() as stack:
+        for host in sorted(hosts, key=lambda each: each.name):
+            stack.enter_context(host.lock(spec.name).held(timeout, say))
+            if images:
+                stack.enter_context(host.images_lock.held(timeout, say, shared=True))
+        yield
 
 
 def _check_loss(now: Plan, shown: Plan) -> None:
@@ -115,21 +129,22 @@ def _check_loss(now: Plan, shown: Plan) -> None:
         )
 
 
-def _remember(spec: Spec, host: Host, report: Report, *, removing: bool = False) -> None:
+def _remember(spec: Spec, hosts: Sequence[Host], report: Report, *, removing: bool = False) -> None:
     """Brings known_hosts up to date. What was done stays done where that fails."""
     try:
-        left = host.observe(pool=False)
-        if removing and not left.guests_of(spec.name):
+        sites = look(hosts)
+        if removing and not found_of(spec, sites):
             reach.forget(spec.name)
-        else:
-            known_hosts(spec.name, left)
+            return
+        for each in sites:
+            known_hosts(spec.name, each)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
         told = error if isinstance(error, VirtkitError) else of_system(what, error)
-        report.results.append(Result("known_hosts", host.name, "write", "failed", 0.0, told))
+        report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, told))
 
 
-def _with_pool(host: Host, environment: str) -> Observed:
+def _with_pool(host: Host, environment: str) -> Site:
     """What stands there, with the pool activated first: in an inactive one nothing is seen.
 
     So is the one in which the records say that the volumes are; where somebody undefined it, it
@@ -143,7 +158,7 @@ def _with_pool(host: Host, environment: str) -> Observed:
     for folder, storage in found.items():
         storage.ensure(*filter(None, [folder]))
         storage.refresh()
-    return host.observe()
+    return Site(host, host.observe())
 
 
 def down(
@@ -167,25 +182,28 @@ def down(
     Raises:
         RequestError: another run takes longer; nothing was touched.
     """
-    host = host_of(spec)
+    hosts = hosts_of(spec)
 
-    def going(observed: Observed) -> Plan:
-        only = observed_names(spec, observed, guests) if guests else None
-        return planning.down(observed, spec.name, only=only, volumes=volumes)
+    def going(sites: Sequence[Site]) -> Plan:
+        only = named(spec, found_of(spec, sites), guests) if guests else None
+        return planning.joined(
+            [planning.down(e.observed, spec.name, only=only, volumes=volumes) for e in sites]
+        )
 
-    nothing = host.storage.active() and not going(host.observe()).changes
+    active = all(host.storage.active() for host in hosts)
+    nothing = active and not going([Site(host, host.observe()) for host in hosts]).changes
     if nothing and not reach.known(spec.name):
         return Report(spec.name)
-    with host.lock(spec.name).held(lock_timeout, say):
-        found = going(_with_pool(host, spec.name))
+    with _locked(spec, hosts, lock_timeout, say):
+        found = going([_with_pool(host, spec.name) for host in hosts])
         options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
         report = engine.run(
             spec.name,
-            steps_of(found, Hands(host, options)),
-            parallel=parallel or usual_parallel(host),
+            steps_of(found, *(Hands(host, options) for host in hosts)),
+            parallel=parallel or usual_parallel(hosts),
             tell=tell,
         )
-        _remember(spec, host, report, removing=True)
+        _remember(spec, hosts, report, removing=True)
     return report
 
 
@@ -213,39 +231,38 @@ def change_state(
         RequestError: a guest does not exist, its host can't do this, or another run takes
             longer; nothing was touched.
     """
-    host = host_of(spec)
-    chosen = _chosen(host, spec, verb, guests)
-    something = any(each.state != _AIMS.get(verb) for each in chosen)
-    lock = host.lock(spec.name).held(lock_timeout, say) if something else nullcontext()
+    hosts = hosts_of(spec)
+    chosen = _chosen(hosts, spec, verb, guests)
+    something = any(each.there.state != _AIMS.get(verb) for each in chosen)
+    lock = _locked(spec, hosts, lock_timeout, say) if something else nullcontext()
     with lock:
         if something:
-            chosen = _chosen(host, spec, verb, guests)
-        steps = [s for each in chosen for s in _verb_steps(host, verb, each, timeout)]
+            chosen = _chosen(hosts, spec, verb, guests)
+        steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):
-            steps += [_ready_step(host, spec, each, verb) for each in chosen if wait]
-        return engine.run(spec.name, steps, parallel=usual_parallel(host), tell=tell)
+            steps += [_ready_step(spec, each, verb) for each in chosen if wait]
+        return engine.run(spec.name, steps, parallel=usual_parallel(hosts), tell=tell)
 
 
-def _chosen(host: Host, spec: Spec, verb: Verb, guests: Sequence[str]) -> list[ObservedGuest]:
+def _chosen(hosts: Sequence[Host], spec: Spec, verb: Verb, guests: Sequence[str]) -> list[Found]:
     """The guests that a verb is for, as they are now, where it can be done to them."""
-    observed = host.observe(pool=False)
-    mine = observed.guests_of(spec.name)
-    names = observed_names(spec, observed, guests) if guests else {*spec.guests, *mine}
-    missing = sorted(names - {*mine})
-    if missing and (guests or not mine):
+    found = found_of(spec, look(hosts))
+    names = named(spec, found, guests) if guests else {*spec.guests, *found}
+    missing = sorted(names - {*found})
+    if missing and (guests or not found):
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
         )
-    chosen = [mine[name] for name in names if name in mine]
+    chosen = [found[name] for name in names if name in found]
     if verb in ("pause", "resume"):
         _check_runs(chosen, verb)
     if verb == "pause":
-        _check_pause(host, chosen)
+        _check_pause(chosen)
     return chosen
 
 
-def _check_runs(chosen: Iterable[ObservedGuest], verb: Verb) -> None:
-    stopped = [each.record.guest for each in chosen if each.state == "stopped"]
+def _check_runs(chosen: Iterable[Found], verb: Verb) -> None:
+    stopped = [e.there.record.guest for e in chosen if e.there.state == "stopped"]
     if stopped:
         raise RequestError(
             f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
@@ -253,18 +270,20 @@ def _check_runs(chosen: Iterable[ObservedGuest], verb: Verb) -> None:
         )
 
 
-def _check_pause(host: Host, chosen: Iterable[ObservedGuest]) -> None:
+def _check_pause(chosen: Iterable[Found]) -> None:
     for each in chosen:
-        why = host.no_pause(DRIVERS[each.record.type])
+        record = each.there.record
+        why = each.host.no_pause(DRIVERS[record.type])
         if why:
             raise RequestError(
-                f"guest {each.record.guest} can't be paused on this host",
+                f"guest {record.guest} can't be paused on this host",
                 why=why,
                 cure="stop it instead: virtkit stop",
             )
 
 
-def _verb_steps(host: Host, verb: Verb, there: ObservedGuest, timeout: float) -> Iterable[Step]:
+def _verb_steps(found: Found, verb: Verb, timeout: float) -> Iterable[Step]:
+    host, there = found.host, found.there
     driver, name = DRIVERS[there.record.type], there.domain
     object = f"guest/{there.record.guest}"
     after = tuple((f"guest/{each}", "ready") for each in there.record.asked["after"])
@@ -284,10 +303,12 @@ def _verb_steps(host: Host, verb: Verb, there: ObservedGuest, timeout: float) ->
         "pause": lambda _: host.domains.pause(driver, name),
         "resume": lambda _: host.domains.resume(driver, name),
     }
-    yield Step(object, verb, host.name, runs[verb], after if verb == "start" else ())
+    after = after if verb == "start" else ()
+    yield Step(object, verb, host.name, runs[verb], after_all=after)
 
 
-def _ready_step(host: Host, spec: Spec, there: ObservedGuest, verb: Verb) -> Step:
+def _ready_step(spec: Spec, found: Found, verb: Verb) -> Step:
+    host, there = found.host, found.there
     object = f"guest/{there.record.guest}"
 
     def ready(say: Voice) -> None:

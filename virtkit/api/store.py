@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import images, record, resources
-from virtkit.api.world import LOCK_TIMEOUT, Say, host_of, quiet
+from virtkit.api.world import LOCK_TIMEOUT, Say, hosts_of, look, quiet
 from virtkit.errors import RequestError
 from virtkit.host import Host
 from virtkit.observed import Observed
@@ -27,14 +27,14 @@ class StoreEntry:
     size: int
     made: bool
     users: tuple[str, ...]
+    host: str
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def image_list(spec: Spec | None = None) -> list[StoreEntry]:
-    """The images in this machine's pool."""
-    observed = host_of(spec).observe()
+    """The images in this machine's pool, or in those of a spec's hosts."""
     return [
         StoreEntry(
             each.name,
@@ -42,9 +42,11 @@ def image_list(spec: Spec | None = None) -> list[StoreEntry]:
             each.files.format,
             each.files.size,
             each.made,
-            _image_users(observed, each.files.content),
+            _image_users(site.observed, each.files.content),
+            site.host.name,
         )
-        for each in observed.pool.images.values()
+        for site in look(hosts_of(spec), pool=True)
+        for each in site.observed.pool.images.values()
     ]
 
 
@@ -83,7 +85,7 @@ def image_remove(
     Raises:
         RequestError: there is none, a guest leans on it, or an ``up`` takes longer.
     """
-    host = host_of(spec)
+    host = hosts_of(spec)[0]
     _removable(host, name)
     with host.images_lock.held(lock_timeout, say):
         chosen = _removable(host, name)

@@ -1,8 +1,10 @@
-"""What every door function needs: the spec's host, what stands there, and guests by word."""
+"""What every door function needs: the spec's hosts, what stands there, and guests by word."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,68 @@ def quiet(_: Any) -> None:
     """Tells nobody."""
 
 
-def host_of(spec: Spec | None) -> Host:
-    """The host of a spec's guests, or this machine."""
-    if spec is None:
-        return Host()
-    found = spec.hosts[spec.host]
+@dataclass(frozen=True)
+class Site:
+    """A host of an environment, and what stands there."""
+
+    host: Host
+    observed: Observed
+
+
+@dataclass(frozen=True)
+class Found:
+    """A guest that exists, and its host."""
+
+    host: Host
+    there: ObservedGuest
+
+
+def hosts_of(spec: Spec | None) -> list[Host]:
+    """A spec's hosts, or this machine."""
+    return [_host(spec, name) for name in spec.hosts] if spec else [Host()]
+
+
+def _host(spec: Spec, name: str) -> Host:
+    found = spec.hosts[name]
     if found.address is None:
-        return Host(spec.host, found.pool)
+        return Host(name, found.pool)
     key, known_hosts = (
         str(spec.folder / Path(each).expanduser()) if each else ""
         for each in (found.ssh.key, found.ssh.known_hosts)
     )
-    remote = Remote(spec.host, found.address, found.ssh.port or 0, key, known_hosts)
-    return Host(spec.host, found.pool, remote=remote)
+    remote = Remote(name, found.address, found.ssh.port or 0, key, known_hosts)
+    return Host(name, found.pool, remote=remote)
+
+
+def look(hosts: Sequence[Host], *, pool: bool = False) -> list[Site]:
+    """What stands on each host.
+
+    Args:
+        pool: look into the pools, too.
+
+    Raises:
+        VirtkitError: one of them does not answer.
+    """
+
+    def one(host: Host) -> Site:
+        if pool:
+            host.storage.refresh()  # files that came behind libvirt's back may have our names
+        return Site(host, host.observe(pool=pool))
+
+    with ThreadPoolExecutor(max_workers=len(hosts)) as threads:
+        return list(threads.map(one, hosts))
+
+
+def found_of(spec: Spec, sites: Iterable[Site]) -> dict[str, Found]:
+    """The environment's guests that exist, by name. One that an interrupted run has left on two
+    hosts is the one where the spec wants it."""
+    answer: dict[str, Found] = {}
+    for site in sites:
+        for name, there in site.observed.guests_of(spec.name).items():
+            wanted = spec.guests[name].host if name in spec.guests else None
+            if name not in answer or wanted == site.host.name:
+                answer[name] = Found(site.host, there)
+    return answer
 
 
 def path_of(spec: Spec) -> str:
@@ -45,16 +96,17 @@ def path_of(spec: Spec) -> str:
     return spec.source if spec.source.startswith("<") else str(Path(spec.source).resolve())
 
 
-def parallel(host: Host) -> int:
+def parallel(hosts: Iterable[Host]) -> int:
     """How many steps run at once: starting guests is work for the CPUs (4 threads are 2.4 times
     as fast as one on two cores, 8 are 2.8 times)."""
-    return max(4, min(16, 2 * host.cpus()))
+    return sum(max(4, min(16, 2 * host.cpus())) for host in hosts)
 
 
-def known_hosts(environment: str, observed: Observed) -> Path:
-    """The environment's known_hosts, brought up to date."""
-    guests = observed.guests_of(environment).values()
-    return reach.write_known_hosts(environment, [each.record for each in guests])
+def known_hosts(environment: str, site: Site) -> Path:
+    """The environment's known_hosts for a host, brought up to date."""
+    guests = site.observed.guests_of(environment).values()
+    records = [each.record for each in guests]
+    return reach.write_known_hosts(environment, records, site.host.name)
 
 
 def ordered(spec: Spec, mine: Collection[str]) -> list[str]:
@@ -62,34 +114,35 @@ def ordered(spec: Spec, mine: Collection[str]) -> list[str]:
     return [n for n in spec.guests if n in mine] + sorted(n for n in mine if n not in spec.guests)
 
 
-def observed_names(spec: Spec, observed: Observed, words: Sequence[str]) -> set[str]:
+def named(spec: Spec, found: Mapping[str, Found], words: Sequence[str]) -> set[str]:
     """The guests that ``words`` name, those included that left the spec but are there."""
-    mine = observed.guests_of(spec.name)
-    groups = {name: each.record.asked.get("groups", ()) for name, each in mine.items()}
-    bases = {name: name for name in mine}
+    groups = {name: each.there.record.asked.get("groups", ()) for name, each in found.items()}
+    bases = {name: name for name in found}
     groups |= {name: guest.groups for name, guest in spec.guests.items()}
     bases |= {name: guest.base for name, guest in spec.guests.items()}
     return planning.select(words, groups, bases)
 
 
-def one(spec: Spec, word: str) -> tuple[Host, Observed, ObservedGuest]:
-    """The one guest that ``word`` names.
+def one(spec: Spec, word: str) -> tuple[Site, ObservedGuest]:
+    """The one guest that ``word`` names, and where it is: other hosts are left alone.
 
     Raises:
         RequestError: there is none, or it isn't made.
-        VirtkitError: it isn't running.
     """
-    host = host_of(spec)
-    observed = host.observe(pool=False)
-    names = observed_names(spec, observed, [word])
+    hosts = hosts_of(spec)
+    host = spec.host_of(word) if word in spec.guests else None
+    sites = look([each for each in hosts if host in (None, each.name)])
+    found = found_of(spec, sites)
+    names = named(spec, found, [word])
     if len(names) > 1:
         raise RequestError(
             f"{word} names {len(names)} guests: {', '.join(sorted(names))}", cure="name one of them"
         )
-    there = observed.guests_of(spec.name).get(names.pop())
-    if there is None:
+    name = names.pop()
+    if name not in found:
         raise RequestError(f"guest {word} does not exist yet", cure=f"make it: virtkit up {word}")
-    return host, observed, there
+    site = next(each for each in sites if each.host is found[name].host)
+    return site, found[name].there
 
 
 def must_run(there: ObservedGuest) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ from virtkit.voice import Voice
 
 #: An object and the name of one of its steps.
 Key = tuple[str, str]
+#: The same, on a host.
+Place = tuple[str, str, str]
 Say = Callable[[str], None]
 Outcome = Literal["done", "failed", "skipped"]
 
@@ -33,9 +35,10 @@ class Step:
 
     Attributes:
         run: does it; its argument takes lines of progress and tells when to stop.
-        after: steps that must be done before; unknown keys don't count.
+        after: steps of its host that must be done before; unknown keys don't count.
         waits: it only waits for others: it does not count against ``parallel``, and is left
             where it stands when the run is to end.
+        after_all: as ``after``, on whichever hosts they are.
     """
 
     object: str
@@ -44,10 +47,15 @@ class Step:
     run: Callable[[Voice], None]
     after: tuple[Key, ...] = ()
     waits: bool = False
+    after_all: tuple[Key, ...] = ()
 
     @property
     def key(self) -> Key:
         return self.object, self.name
+
+    @property
+    def place(self) -> Place:
+        return self.host, self.object, self.name
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Event:
 
     kind: Literal["planned", "started", "progress", "done", "failed", "skipped"]
     object: str
+    host: str
     step: str
     elapsed: float = 0.0
     message: str = ""
@@ -142,22 +151,18 @@ class _Run:
         tell: Callable[[Event], None],
     ) -> None:
         self.report = Report(environment)
-        self._steps = {step.key: step for step in steps}
+        self._steps = {step.place: step for step in steps}
+        self._after = {step.place: _before(step, self._steps) for step in steps}
         self._busy = threading.Semaphore(max(parallel, 1))
         self._telling = threading.Lock()
         self._tell = tell
-        self._failed: set[Key] = set()
+        self._failed: set[Place] = set()
         self._stop = threading.Event()
-        self._ended: SimpleQueue[tuple[Key, BaseException | None]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[Place, BaseException | None]] = SimpleQueue()
 
     def go(self) -> Report:
         began = time.monotonic()
-        graph = TopologicalSorter(
-            {
-                key: [each for each in step.after if each in self._steps]
-                for key, step in self._steps.items()
-            }
-        )
+        graph = TopologicalSorter(self._after)
         graph.prepare()
         # a thread each: what bounds the work is the semaphore, not the pool
         pool = ThreadPoolExecutor(max_workers=max(len(self._steps), 1))
@@ -174,16 +179,16 @@ class _Run:
         self.report.elapsed = time.monotonic() - began
         return self.report
 
-    def _drain(self, graph: TopologicalSorter[Key], pool: ThreadPoolExecutor) -> None:
+    def _drain(self, graph: TopologicalSorter[Place], pool: ThreadPoolExecutor) -> None:
         while graph.is_active():
-            for key in graph.get_ready():
-                pool.submit(self._one, self._steps[key])
+            for place in graph.get_ready():
+                pool.submit(self._one, self._steps[place])
             # not without end: Python may note a ctrl-c just before it blocks, and act on it after
             with suppress(Empty):
-                key, fault = self._ended.get(timeout=_WAKE)
+                place, fault = self._ended.get(timeout=_WAKE)
                 if fault is not None:  # ours, not the step's: it ends the run
                     raise fault
-                graph.done(key)
+                graph.done(place)
 
     def _one(self, step: Step) -> None:
         fault: BaseException | None = None
@@ -192,21 +197,21 @@ class _Run:
                 self._unless_blocked(step)
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             fault = error
-        self._ended.put((step.key, fault))
+        self._ended.put((step.place, fault))
 
     def _skip_the_rest(self) -> None:
         """What an interrupted run never came to."""
-        seen = {(each.object, each.step) for each in self.report.results}
+        seen = {(each.host, each.object, each.step) for each in self.report.results}
         for step in self._steps.values():
-            if step.key not in seen:
+            if step.place not in seen:
                 self._end(step, "skipped", 0.0, None, "interrupted")
 
     def _unless_blocked(self, step: Step) -> None:
-        blocker = next((each for each in step.after if each in self._failed), None)
+        blocker = next((each for each in self._after[step.place] if each in self._failed), None)
         if self._stop.is_set():
             self._end(step, "skipped", 0.0, None, "interrupted")
         elif blocker is not None:
-            self._end(step, "skipped", 0.0, None, f"{blocker[0]}: {blocker[1]} failed")
+            self._end(step, "skipped", 0.0, None, f"{blocker[1]}: {blocker[2]} failed")
         else:
             self._work(step)
 
@@ -235,7 +240,7 @@ class _Run:
         self, step: Step, outcome: Outcome, elapsed: float, error: VirtkitError | None, why: str
     ) -> None:
         if outcome != "done":
-            self._failed.add(step.key)
+            self._failed.add(step.place)
         self.report.results.append(
             Result(step.object, step.host, step.name, outcome, elapsed, error)
         )
@@ -243,4 +248,10 @@ class _Run:
 
     def _event(self, kind: Any, step: Step, elapsed: float = 0.0, message: str = "") -> None:
         with self._telling:
-            self._tell(Event(kind, step.object, step.name, elapsed, message))
+            self._tell(Event(kind, step.object, step.host, step.name, elapsed, message))
+
+
+def _before(step: Step, steps: Mapping[Place, Step]) -> list[Place]:
+    """The steps that one is after."""
+    own = [(step.host, *key) for key in step.after]
+    return [e for e in own if e in steps] + [e for e in steps if e[1:] in step.after_all]

@@ -25,14 +25,19 @@ from virtkit.resources import Guest, ImageRef, Network
 from virtkit.voice import Voice
 
 
-def steps_of(plan: Plan, hands: Hands) -> list[Step]:
-    """The steps of a plan."""
-    steps: list[Step] = []
+def steps_of(plan: Plan, *hands: Hands) -> list[Step]:
+    """The steps of a plan; ``hands`` has those of each host that it changes."""
     awaited = _awaited(plan)
-    for change in plan.changes:
+    return [step for each in hands for step in _on_host(plan, each, awaited)]
+
+
+def _on_host(plan: Plan, hands: Hands, awaited: set[str]) -> Iterable[Step]:
+    changes = [each for each in plan.changes if each.host == hands.host.name]
+    steps: list[Step] = []
+    for change in changes:
         kind = change.object.partition("/")[0]
         steps += _BY_KIND[kind](change, hands, awaited) if kind in _BY_KIND else ()
-    touched = any(change.object.startswith("pool/") for change in plan.changes)
+    touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
         steps.insert(0, Step("pool", "ensure", hands.host.name, lambda _: _pool(hands.host)))
     return steps
@@ -139,8 +144,10 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
     starts = not plugs or not _runs(change)
     waited = starts and (hands.options.wait or guest.name in awaited)
     if starts:
-        after = [image, *networks, *own("volumes", "plug"), *dependencies]
-        yield step("start", lambda _: work.start(), after)
+        after = [image, *networks, *own("volumes", "plug")]
+        # one that moves here from another host has stopped there
+        elsewhere = (*dependencies, *own("stop"))
+        yield step("start", lambda _: work.start(), after, after_all=elsewhere)
     if waited:
         yield step("ready", work.wait_ready, own("start"), waits=True)
     if work.follows:

@@ -14,7 +14,7 @@ from rich.table import Table
 from virtkit.api import GuestStatus, Plan, Report
 from virtkit.errors import VirtkitError
 from virtkit.plan import Change
-from virtkit.spec import format_size, shown
+from virtkit.spec import LOCAL, format_size, shown
 
 #: Where nobody looks, lines are as long as they are.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -54,6 +54,11 @@ def say(line: str) -> None:
     err.print(f"[dim]{escape(_plain(line))}[/]")
 
 
+def label(object: str, host: str) -> str:
+    """An object, and its host where that isn't this machine."""
+    return object if host == LOCAL else f"{object} on {host}"
+
+
 def plan(found: Plan) -> None:
     """A plan, a line per change and one per reason."""
     count = len(found.changes)
@@ -66,7 +71,8 @@ def plan(found: Plan) -> None:
             out.print(f"      [red]lost: {escape(change.lost)}[/]")
     for change in found.pending:
         cure = "virtkit up --restart" if change.effect == "restart" else "its next boot"
-        out.print(f"  [cyan]…[/] {change.object:24} pending  until {cure}")
+        name = label(change.object, change.host)
+        out.print(f"  [cyan]…[/] {name:24} pending  until {cure}")
         _reasons(change)
     for note in found.notes:
         out.print(f"  [dim]{escape(_plain(note))}[/]")
@@ -87,7 +93,8 @@ def _change(change: Change) -> str:
     style = _STYLES.get(change.action, "none")
     effect = "" if change.effect == "none" else f"  {change.effect}"
     sign = _SIGNS[change.action]
-    return f"  [{style}]{sign}[/] {change.object:24} {change.action}{effect}"
+    name = label(change.object, change.host)
+    return f"  [{style}]{sign}[/] {name:24} {change.action}{effect}"
 
 
 def _value(field: str, value: Any) -> str:
@@ -106,9 +113,9 @@ def report(found: Report, done: str) -> None:
     """How a run ended: its failures, what is left, then one line."""
     for each in found.results:
         if each.error is not None:
-            err.print(f"[bold red]failed:[/] {each.object} {each.step}")
+            err.print(f"[bold red]failed:[/] {label(each.object, each.host)} {each.step}")
             error(each.error, as_json=False)
-    skipped = sorted({each.object for each in found.results if each.outcome == "skipped"})
+    skipped = sorted({label(e.object, e.host) for e in found.results if e.outcome == "skipped"})
     if found.interrupted:
         for object, steps in found.left.items():
             err.print(f"[yellow]left:[/] {object}: {', '.join(steps)}")
@@ -124,6 +131,8 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = ["guest", "type", "state", "ready", "address", "user", "virtualization"]
     guests = list(guests)
+    if any(each.host != LOCAL for each in guests):
+        columns.insert(2, "host")
     if any(each.pending for each in guests):
         columns.append("pending")
     for column in [*(["environment"] if environments else []), *columns]:
@@ -132,6 +141,7 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
         row = [
             each.name,
             each.type,
+            *([each.host] if "host" in columns else []),
             each.state,
             "yes" if each.ready else "no",
             ", ".join(each.addresses) or "-",

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from virtkit.api import Event, Tell
+from virtkit.cli.output import label
 
 _MARKS = {"done": "[green]ok[/]", "failed": "[red]failed[/]", "skipped": "[yellow]skipped[/]"}
 
@@ -37,14 +38,15 @@ class _Lines:
     def tell(self, event: Event) -> None:
         if event.kind == "planned" or (event.kind == "started" and event.step != "ready"):
             return
+        name = label(event.object, event.host)
         text = f": {event.message}" if event.message else ""
         if event.kind == "progress":
             words = event.message.rstrip("0123456789 %MiB,of")  # a moving number is no news
-            if not words or self._said.get(event.object) == words:
+            if not words or self._said.get(name) == words:
                 return
-            self._said[event.object] = words
+            self._said[name] = words
         word = "" if event.kind in ("progress", "started") else f" {event.kind}"
-        line = f"{event.elapsed:7.1f} s  {event.object} {event.step}{word}{text}"
+        line = f"{event.elapsed:7.1f} s  {name} {event.step}{word}{text}"
         self._console.print(escape(line), soft_wrap=True)
 
 
@@ -58,26 +60,27 @@ class _Tree:
         self._since: dict[tuple[str, str], float] = {}
 
     def tell(self, event: Event) -> None:
-        steps = self._steps.setdefault(event.object, {})
+        name = label(event.object, event.host)
+        steps = self._steps.setdefault(name, {})
         if event.kind == "started":
-            self._since[event.object, event.step] = time.monotonic()
+            self._since[name, event.step] = time.monotonic()
         steps[event.step] = event
 
     def __rich__(self) -> Tree:
         elapsed = time.monotonic() - self._began
         tree = Tree(f"[bold]{escape(self._title)}[/] [dim]{elapsed:.0f} s[/]")
-        for object, steps in list(self._steps.items()):
-            tree.add(f"{escape(object):24} {self._line(object, list(steps.values()))}")
+        for name, steps in list(self._steps.items()):
+            tree.add(f"{escape(name):24} {self._line(name, list(steps.values()))}")
         return tree
 
-    def _line(self, object: str, steps: list[Event]) -> str:
+    def _line(self, name: str, steps: list[Event]) -> str:
         bad = next((each for each in steps if each.kind in ("failed", "skipped")), None)
         if bad is not None:
             return f"{bad.step} {_MARKS[bad.kind]} [dim]{escape(bad.message)}[/]"
         now = [each for each in steps if each.kind in ("started", "progress")]
         if now:
             event = now[-1]
-            since = time.monotonic() - self._since.get((object, event.step), time.monotonic())
+            since = time.monotonic() - self._since.get((name, event.step), time.monotonic())
             what = f": {event.message}" if event.message else ""
             return f"[cyan]{event.step}[/] [dim]{since:.0f} s{escape(what[:100])}[/]"
         if all(each.kind == "done" for each in steps):

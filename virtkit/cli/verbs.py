@@ -244,7 +244,7 @@ def status(spec: Words = None, file: File = None, json: Json = False, debug: Deb
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
     everything = not spec and file is None
     found, guests = (None, []) if everything else _spec(spec, file)
-    answer = api.status(found, guests)
+    answer = api.status(found, guests, say=output.say)
     if json:
         name = found.name if found else None
         output.data({"environment": name, "guests": [each.as_dict() for each in answer]})

@@ -41,6 +41,7 @@ COMMON: Mapping[str, Effect] = {
     "kernel": "restart",
     "template": "restart",
     "cloud_init": "recreate",
+    "host": "recreate",
     "image": "recreate",
     "privileged": "recreate",
     "type": "recreate",

@@ -95,6 +95,16 @@ class Host:
             where=self.name,
         )
 
+    def runs(self, driver: Driver) -> bool:
+        """Whether libvirt there knows a driver's guests."""
+        if driver.scheme not in self.schemes:
+            return False
+        try:
+            self.connections.get(driver.scheme)
+        except VirtkitError:
+            return False
+        return True
+
     def cpus(self) -> int:
         """Logical CPUs of the host."""
         with told("read", "the host", where=self.name):

@@ -7,7 +7,7 @@ from virtkit.drivers.effects import Effect
 from virtkit.plan.changes import Action, Change, Plan, Reason
 from virtkit.plan.documents import leaving, run_of, uses, waiting
 from virtkit.plan.select import select, with_after
-from virtkit.plan.whole import diff, down, needs_consent
+from virtkit.plan.whole import diff, down, joined, needs_consent
 from virtkit.record import Cause
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Reason",
     "diff",
     "down",
+    "joined",
     "leaving",
     "needs_consent",
     "run_of",

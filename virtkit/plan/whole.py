@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from virtkit import render
@@ -24,6 +24,7 @@ def diff(
     *,
     spec: str,
     only: Collection[str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
     templates: Mapping[str, str] | None = None,
     restart: bool = False,
 ) -> Plan:
@@ -32,13 +33,17 @@ def diff(
     Args:
         spec: the spec's path, to tell where a record's own is another.
         only: guests to look at; nothing is deleted then.
+        elsewhere: the hosts of guests that are to be on others; those that are here go.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
 
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
-    return _Difference(desired, observed, spec, only, templates or {}, restart).plan()
+    difference = _Difference(
+        desired, observed, spec, only, elsewhere or {}, templates or {}, restart
+    )
+    return difference.plan()
 
 
 class _Difference:
@@ -48,6 +53,7 @@ class _Difference:
         observed: Observed,
         spec: str,
         only: Collection[str] | None,
+        elsewhere: Mapping[str, str],
         templates: Mapping[str, str],
         restart: bool,
     ) -> None:
@@ -55,6 +61,7 @@ class _Difference:
         self._observed = observed
         self._spec = spec
         self._only = only
+        self._elsewhere = elsewhere
         self._templates = templates
         self._restart = restart
         self._errors: list[RequestError] = []
@@ -67,8 +74,7 @@ class _Difference:
         refused = self._desired.refused
         self._errors += [refused[each.name] for each in wanted if each.name in refused]
         guests = [change for each in wanted for change in self._guest(each)]
-        if self._only is None:
-            guests += self._left()
+        guests += self._left()
         networks = list(self._networks(wanted))
         if self._errors:
             raise SpecErrors(self._errors)
@@ -105,11 +111,12 @@ class _Difference:
             yield change
 
     def _left(self) -> Iterable[Change]:
-        """The guests that left the spec."""
+        """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
         for name, each in self._observed.guests_of(self._desired.environment).items():
-            if name not in names:
-                yield _gone(each, self._observed.host, self._spec)
+            host = self._elsewhere.get(name)
+            if host is not None or (self._only is None and name not in names):
+                yield _gone(each, self._observed.host, self._spec, host)
 
     # --- networks ---------------------------------------------------------------------------
 
@@ -144,6 +151,30 @@ class _Difference:
                     yield Change(f"network/{name}", self._observed.host, "delete", observed=old)
 
 
+def joined(plans: Sequence[Plan]) -> Plan:
+    """The plans of an environment's hosts as one. A guest that one host loses and another gets is
+    made anew there, and the plan says so."""
+    every = [change for each in plans for change in each.changes]
+    left = {each.object: each for each in every if each.action == "delete"}
+    return replace(
+        plans[0],
+        changes=tuple(_arrived(each, left.get(each.object)) for each in every),
+        pending=tuple(change for each in plans for change in each.pending),
+        notes=tuple(note for each in plans for note in each.notes),
+    )
+
+
+def _arrived(change: Change, left: Change | None) -> Change:
+    """What makes a guest, where it comes from another host."""
+    if change.action != "create" or left is None or not isinstance(left.observed, ObservedGuest):
+        return change
+    fields = [("host", left.host, change.host)]
+    if isinstance(change.desired, Guest):
+        fields.append(("type", left.observed.record.type, change.desired.driver.word))
+    reasons = tuple(Reason(*each, effect="recreate") for each in fields if each[1] != each[2])
+    return replace(change, effect="recreate", reasons=reasons)
+
+
 def down(
     observed: Observed, environment: str, *, only: Collection[str] | None, volumes: bool
 ) -> Plan:
@@ -176,8 +207,9 @@ def down(
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
 
 
-def _gone(there: ObservedGuest, host: str, spec: str) -> Change:
-    """A guest that left the spec."""
+def _gone(there: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
+    """A guest that left the spec, or the host for another one."""
+    left = Reason("host", host, to) if to else Reason("guest", there.record.guest, None)
     kept = [each.name for each in there.record.volumes if each.keep]
     disks = [e.name for e in there.record.volumes if e.role in ("root", "disk") and not e.keep]
     stays = f" ({', '.join(kept)} stays)" if kept else ""
@@ -185,7 +217,7 @@ def _gone(there: ObservedGuest, host: str, spec: str) -> Change:
         f"guest/{there.record.guest}",
         host,
         "delete",
-        reasons=(Reason("guest", there.record.guest, None), *moved(there, spec)),
+        reasons=(left, *moved(there, spec)),
         lost=f"{', '.join(disks)}{stays}",
         observed=there,
     )

@@ -35,8 +35,10 @@ def known(environment: str) -> bool:
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
     path = platformdirs.user_data_path("virtkit") / environment
-    for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", "known_hosts", ".lock"):
+    for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
+    for each in path.glob("known_hosts*"):
+        each.unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
 

@@ -12,6 +12,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.host import Host
 from virtkit.reach.keys import folder, key_files
 from virtkit.record import GuestRecord
+from virtkit.spec import LOCAL
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,23 @@ def login(
         address=address,
         user=str(record.asked["user"]),
         identities=tuple(path for path in privates if path.is_file()),
-        known_hosts=known_hosts or folder(record.environment) / "known_hosts",
+        known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         proxy=host.remote.through() if host.remote else "",
     )
 
 
-def write_known_hosts(environment: str, records: Iterable[GuestRecord]) -> Path:
-    """The environment's known_hosts, from the guests' records."""
-    path = folder(environment) / "known_hosts"
+def _known_hosts(environment: str, host: str) -> Path:
+    """A file for each host: whoever writes one has looked at that host, and not at the others."""
+    return folder(environment) / ("known_hosts" if host == LOCAL else f"known_hosts-{host}")
+
+
+def write_known_hosts(environment: str, records: Iterable[GuestRecord], host: str = LOCAL) -> Path:
+    """The known_hosts of an environment's guests on a host, from their records."""
+    path = _known_hosts(environment, host)
     lines = [f"{each.domain} {each.host_key}\n" for each in records if each.host_key]
     text = "".join(sorted(lines))
     if not path.is_file() or path.read_text() != text:
-        new = path.with_name(f"known_hosts.{os.getpid()}")
+        new = path.with_name(f"{path.name}.{os.getpid()}")
         new.write_text(text)
         new.replace(path)
     return path

@@ -14,6 +14,7 @@ from virtkit.spec.faults import Faults
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
+    LOCAL,
     Guest,
     GuestKeys,
     Link,
@@ -35,6 +36,7 @@ def check(reading: Reading, faults: Faults) -> None:
     _networks(reading, faults)
     for entry in reading.entries:
         _image(entry, reading, faults)
+        _host(entry, reading, faults)
         _driver(entry, reading, faults)
         _disks(entry, faults)
         _most(entry, faults)
@@ -66,6 +68,29 @@ def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
     if name not in known:
         wrong = Wrong(f"there is no image {quote(name)}", cure=meant(name, known))
         faults.at(entry.node, ("image",), wrong)
+
+
+def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
+    """A host that there is, and that virtkit runs the guest's type on as far as the spec tells."""
+    named, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
+    if named is not None and named not in hosts:
+        cure = f"add `{LOCAL}: {{}}` to `hosts:`" if named == LOCAL else meant(named, hosts)
+        wrong = Wrong(f"there is no host {quote(named)}", cure=cure)
+        faults.at(entry.node, ("host",), wrong)
+        return
+    host = named or (hosts[0] if len(hosts) == 1 else LOCAL)
+    word = entry.keys.type
+    if host == LOCAL or "type" in entry.wrong:
+        return
+    if not all(DRIVERS[each].remote for each in (AUTO if word == "auto" else (word,))):
+        able = ", ".join(word for word, driver in DRIVERS.items() if driver.remote)
+        listed = "" if LOCAL in hosts else f"add `{LOCAL}: {{}}` to `hosts:` and "
+        wrong = Wrong(
+            f"a guest of type {word} cannot be on host {quote(host)}",
+            why=f"on hosts that ssh reaches virtkit runs {able} so far (guest {quote(entry.base)})",
+            cure=f"{listed}say `host: {LOCAL}`, or one of these types",
+        )
+        faults.at(entry.node, ("host",) if named else ("type",), wrong)
 
 
 def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:

@@ -5,6 +5,7 @@ The same models read the file, give the JSON Schema and reach every later stage.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path as FilePath
 from types import MappingProxyType
@@ -43,6 +44,8 @@ DHCP_RANGE = "<range>"
 DEFAULT_IMAGE = "debian-12"
 #: The network of a guest that names none: nat, made where the spec does not describe it.
 DEFAULT_NETWORK = "default"
+#: The host that this machine is.
+LOCAL = "local"
 
 MOST_CPUS = 512
 MOST_GUESTS = 1000
@@ -519,6 +522,11 @@ class GuestKeys(Model):
         description="When it counts as ready.",
         json_schema_extra={"default": "ssh"},
     )
+    host: Label | None = Field(
+        default=None,
+        description="The host it is on; left out, the only one, else `local`, or the only one "
+        "that runs its type.",
+    )
     autostart: StrictBool = Field(default=False, description="Started with the host.")
     kernel: Kernel | None = Field(default=None, description="Direct boot of a kernel of your own.")
     firmware: Literal["bios", "uefi"] = Field(
@@ -598,7 +606,7 @@ class Spec(Model):
         images: by name; complete for the guests, so entries of the catalogue stand here too.
         networks: by name; complete for the guests, so ``default`` stands here where it is used.
         guests: by their final names, in the file's order.
-        hosts: by name; so far one, ``local`` where there is no other.
+        hosts: by name; ``local`` where there is no other, or a guest needs it.
     """
 
     name: str
@@ -611,8 +619,19 @@ class Spec(Model):
 
     @property
     def host(self) -> str:
-        """The name of the guests' host."""
-        return next(iter(self.hosts))
+        """The host, where there is one."""
+        (name,) = self.hosts
+        return name
+
+    def host_of(self, guest: str) -> str | None:
+        """The host of a guest as far as the spec alone says it."""
+        named = self.guests[guest].host
+        return named or (self.host if len(self.hosts) == 1 else None)
+
+    def part(self, host: str, guests: Collection[str]) -> Spec:
+        """What of it is on one host: the ``guests`` that are there."""
+        there = {name: guest for name, guest in self.guests.items() if name in guests}
+        return self.model_copy(update={"hosts": {host: self.hosts[host]}, "guests": there})
 
     _positions: Positions = PrivateAttr(default_factory=Positions)
 

@@ -22,6 +22,7 @@ from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     FROM_FILE,
+    LOCAL,
     Host,
     Image,
     Network,
@@ -139,14 +140,14 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
             faults.key(node, unknown)
     reading = Reading(
         name=_environment(root, faults, source, folder),
+        hosts=_hosts(root, faults),
         images=_parts(root, "images", Image, faults),
         networks=_parts(root, "networks", Network, faults),
         entries=read_entries(root, faults),
     )
-    hosts = _hosts(root, faults)
     check(reading, faults)
     faults.raise_all()
-    return _spec(reading, hosts, root, source, folder)
+    return _spec(reading, root, source, folder)
 
 
 def _root(text: str, faults: Faults) -> Node:
@@ -212,24 +213,19 @@ def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
     return ""
 
 
-def _hosts(root: Node, faults: Faults) -> dict[str, Host]:
-    """The hosts by name; ``local`` where the spec has none."""
+def _hosts(root: Node, faults: Faults) -> Parts[Host]:
+    """The hosts by name; others than ``local`` have an address."""
     hosts = _parts(root, "hosts", Host, faults)
     for name, host in hosts.models.items():
-        if (name == "local") == (host.address is None):
+        if (name == LOCAL) == (host.address is None):
             continue
         wrong = (
             Wrong("local is this machine", cure="take out the address, or give the host a name")
-            if name == "local"
+            if name == LOCAL
             else Wrong(f"host {name} has no address", cure="add `address: USER@HOST`")
         )
         faults.key(hosts.nodes[name], wrong)
-    for node in list(hosts.nodes.values())[1:]:
-        several = Wrong(
-            "an environment has one host so far", cure="name one, and make a spec for each other"
-        )
-        faults.key(node, several)
-    return dict(hosts.models) or {"local": Host()}
+    return hosts
 
 
 def _parts(root: Node, key: str, model: type[_Part], faults: Faults) -> Parts[_Part]:
@@ -254,9 +250,13 @@ def _model(node: Node, model: type[_Part], faults: Faults) -> _Part | None:
         return None
 
 
-def _spec(reading: Reading, hosts: dict[str, Host], root: Node, source: str, folder: Path) -> Spec:
-    images, networks = dict(reading.images.models), dict(reading.networks.models)
+def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
+    hosts, images = dict(reading.hosts.models), dict(reading.images.models)
+    networks = dict(reading.networks.models)
     guests = {guest.name: guest for entry in reading.entries for guest in entry.guests}
+    unsaid = any(guest.host is None for guest in guests.values())
+    if not hosts or (unsaid and len(hosts) > 1):
+        hosts.setdefault(LOCAL, Host())
     for guest in guests.values():
         if guest.image not in images:
             images[guest.image] = CATALOGUE[guest.image]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from virtkit.spec.document import Node
-from virtkit.spec.model import Guest, GuestEntry, Image, Network
+from virtkit.spec.model import Guest, GuestEntry, Host, Image, Network
 
 PartT = TypeVar("PartT")
 
@@ -56,6 +56,7 @@ class Reading:
     """All of a spec. ``name`` is empty where it is wrong."""
 
     name: str
+    hosts: Parts[Host]
     images: Parts[Image]
     networks: Parts[Network]
     entries: list[Entry]
