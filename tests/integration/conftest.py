@@ -50,9 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="run tests/sandbox pytest tests/integration"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def xen(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[XenHost]:
-    """A fresh Xen host, for as long as the session."""
+    """A fresh Xen host, for as long as the file."""
     host = xenhost.start(tmp_path_factory.mktemp("xen"))
     try:
         yield host

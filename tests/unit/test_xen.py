@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
+from virtkit import reach
 from virtkit.errors import VirtkitError
-from virtkit.host import Remote, xen
+from virtkit.host import Remote, Unreachable, xen
+from virtkit.reach.connection import lets_in
 
 WELL = """
 @info
@@ -109,3 +112,15 @@ def test_a_folder_that_is_open_to_others_is_refused(remote: Remote, tmp_path: Pa
 )
 def test_what_ssh_says_has_its_cure(remote: Remote, said: bytes, cure: str) -> None:
     assert cure in remote.unreached(said).cure
+
+
+def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:
+    """Where nobody listens yet, ssh through the host ends at once, again and again."""
+    login = reach.Login(
+        "web", "lab-web", "10.0.0.5", "me", (), tmp_path / "hosts", "sh -c 'exit 1'"
+    )
+    began, worked = time.monotonic(), time.process_time()
+    with pytest.raises(Unreachable, match="ssh at rack1"):
+        lets_in(login, "ssh-ed25519 AAAA")
+    assert time.monotonic() - began < 5
+    assert time.process_time() - worked < 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,13 +69,12 @@ def look(hosts: Sequence[Host], *, pool: bool = False) -> list[Site]:
         VirtkitError: one of them does not answer.
     """
 
-    def one(host: Host) -> Site:
+    sites = []
+    for host in hosts:
         if pool:
             host.storage.refresh()  # files that came behind libvirt's back may have our names
-        return Site(host, host.observe(pool=pool))
-
-    with ThreadPoolExecutor(max_workers=len(hosts)) as threads:
-        return list(threads.map(one, hosts))
+        sites.append(Site(host, host.observe(pool=pool)))
+    return sites
 
 
 def found_of(spec: Spec, sites: Iterable[Site]) -> dict[str, Found]:

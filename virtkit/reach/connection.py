@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import shlex
 import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
     # a guest that isn't up yet is no news; what matters is raised
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     try:
-        with closing(_stream(login)) as stream:
+        with _stream(login) as stream:
             transport = paramiko.Transport(stream)
             try:
                 transport.get_security_options().key_types = ["ssh-ed25519"]
@@ -56,14 +57,25 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
         raise Unreachable(f"ssh at {login.address}: {error}") from error
 
 
-def _stream(login: Login) -> socket.socket | paramiko.ProxyCommand:
+@contextmanager
+def _stream(login: Login) -> Iterator[socket.socket]:
     """A connection to a guest's ssh, through its host where that is the way."""
     if not login.proxy:
-        return socket.create_connection((login.address, 22), timeout=LOOK)
-    import paramiko
-
-    line = login.proxy.replace("%h", login.address).replace("%p", "22")
-    return paramiko.ProxyCommand(line)
+        with closing(socket.create_connection((login.address, 22), timeout=LOOK)) as direct:
+            yield direct
+        return
+    # not paramiko's own ProxyCommand: it turns round and round where the program has ended
+    line = shlex.split(login.proxy.replace("%h", login.address).replace("%p", "22"))
+    here, there = socket.socketpair()
+    with here:
+        with there:
+            end = there.fileno()
+            program = subprocess.Popen(line, stdin=end, stdout=end, stderr=subprocess.DEVNULL)
+        try:
+            yield here
+        finally:
+            program.kill()
+            program.wait()
 
 
 def port_status(host: Host, address: str, port: int, timeout: float) -> str:

@@ -1,0 +1,155 @@
+"""`examples/models.yaml`: one guest of each type from one image, on this machine and a Xen host."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from integration.lab import Lab, domains, until
+from integration.xen import XenLab
+from xenhost.xenhost import XenHost
+
+from virtkit.drivers import DRIVERS
+
+EXAMPLE = Path(__file__).parents[2] / "examples/models.yaml"
+#: What a guest's own system takes its machine for.
+INSIDE = {
+    "kvm": "kvm",
+    "qemu": "qemu",
+    "lxc": "lxc-libvirt",
+    "uml": "uml",
+    "xen-pv": "xen PV",
+    "xen-pvh": "xen PVH",
+    "xen-hvm": "xen HVM",
+}
+LOOK = "echo $(systemd-detect-virt; cat /sys/hypervisor/guest_type 2>/dev/null)"
+
+#: Each type, `kvm` where the machine has one that runs guests.
+EVERY = [pytest.param(e, marks=pytest.mark.needs_kvm if e == "kvm" else ()) for e in DRIVERS]
+
+pytestmark = pytest.mark.timeout(1500)  # the first test waits for all of them
+
+
+@dataclass
+class Models(XenLab):
+    """``types``: those that this machine and the Xen host run."""
+
+    types: tuple[str, ...] = ()
+
+
+@pytest.fixture(scope="module")
+def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    lab = Models(tmp_path_factory.mktemp("models"), "models", xen=xen)
+    lab.write(_here(EXAMPLE.read_text(), xen))
+    well = {each["name"] for each in lab.json("doctor", code=None)["checks"] if each["ok"]}
+    without = () if "type kvm on local" in well else ("kvm",)
+    lab.types = tuple(each for each in DRIVERS if each not in without)
+    try:
+        assert lab.json("up", *lab.types)["ok"]
+        yield lab
+    finally:
+        lab.virtkit("down", "--volumes", code=None)
+
+
+@pytest.fixture
+def guest(lab: Models, request: pytest.FixtureRequest) -> str:
+    """The guest of each type."""
+    if request.param not in lab.types:
+        pytest.skip("this machine has no KVM that runs guests: see virtkit doctor")
+    return str(request.param)
+
+
+def _here(text: str, xen: XenHost) -> str:
+    """The example with the Xen host that there is."""
+    place = xen.spec.partition("\n")[2]
+    return re.sub(r"  xen1: .*\n", lambda _: place, text)
+
+
+def test_every_type_is_in_it() -> None:
+    assert re.findall(r"^  (\S+): +\{type: (\S+)\}", EXAMPLE.read_text(), re.MULTILINE) == [
+        (word, word) for word in DRIVERS
+    ]
+
+
+def test_status_shows_type_and_model(lab: Models) -> None:
+    found = {each["name"]: each for each in lab.json("status", *lab.types)["guests"]}
+    table = lab.virtkit("status").out
+    assert list(found) == list(lab.types)
+    for word, each in found.items():
+        host = "xen1" if word.startswith("xen") else "local"
+        wanted = {"type": word, "host": host, "state": "running", "ready": True}
+        assert wanted.items() <= each.items()
+        assert each["model"] == DRIVERS[word].model
+        line = next(line for line in table.splitlines() if line.startswith(f"{word} "))
+        assert re.split(" {2,}", line)[1:5] == [word, host, "running", "yes"]
+        assert line.rstrip().endswith(DRIVERS[word].model)
+
+
+@pytest.mark.parametrize("guest", EVERY, indirect=True)
+def test_ssh_gets_in(lab: Models, guest: str) -> None:
+    assert lab.virtkit("ssh", guest, "--", LOOK).out.strip() == INSIDE[guest]
+
+
+@pytest.mark.parametrize("guest", EVERY, indirect=True)
+def test_the_console_asks_who_logs_in(lab: Models, guest: str) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        line = lab.line("console", guest)
+        os.execv(line[0], line)
+    said = b""
+
+    def prompt() -> bool:
+        nonlocal said
+        os.write(terminal, b"\r")
+        if select.select([terminal], [], [], 1)[0]:
+            with suppress(OSError):  # the other end has gone
+                said += os.read(terminal, 65536)
+        return b"login:" in said
+
+    def left() -> bool:
+        os.write(terminal, b"\x1d")
+        return os.waitpid(child, os.WNOHANG)[0] == child
+
+    try:
+        assert until(prompt, 60), said
+        assert until(left, 20), said
+    finally:
+        os.close(terminal)
+
+
+def test_again_changes_nothing(lab: Models) -> None:
+    assert lab.json("up", *lab.types)["steps"] == []
+
+
+@pytest.mark.parametrize("to", ["lxc", "qemu"])
+def test_one_word_moves_a_guest_to_another_hypervisor(lab: Models, to: str) -> None:
+    text = lab.spec.read_text()
+    was = "xen-pv" if to == "lxc" else "lxc"
+    lab.write(text.replace(f"xen-pv: {{type: {was}}}", f"xen-pv: {{type: {to}}}"))
+    (*_, made) = changes = lab.json("plan", "xen-pv")["changes"]
+    assert (made["effect"], made["host"]) == ("recreate", "local")
+    reasons = {each["field"]: (each["from"], each["to"]) for each in made["reasons"]}
+    assert reasons["type"] == (was, to)
+    if to == "lxc":
+        assert reasons["host"] == ("xen1", "local")
+        assert [each["action"] for each in changes if each["host"] == "xen1"] == ["delete"]
+    lab.virtkit("up", "xen-pv", code=2)  # its root disk would be lost
+    assert lab.json("up", "xen-pv", "--yes")["ok"]
+    found = lab.status("xen-pv")
+    assert (found["type"], found["host"], found["ready"]) == (to, "local", True)
+    assert "models-xen-pv" in domains()
+    assert "models-xen-pv" not in lab.domains()
+    assert lab.virtkit("ssh", "xen-pv", "--", LOOK).out.strip() == INSIDE[to]
+
+
+def test_down_leaves_nothing(lab: Models) -> None:
+    assert lab.json("down", "--volumes")["ok"]
+    assert lab.left() == []
+    assert Lab(lab.folder, "models").left() == []
