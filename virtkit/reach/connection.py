@@ -54,7 +54,7 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
     except OSError as error:
         raise Unreachable(f"ssh at {login.address}: {error.strerror or error}") from error
     except (paramiko.SSHException, EOFError) as error:
-        raise Unreachable(f"ssh at {login.address}: {error}") from error
+        raise Unreachable(f"ssh at {login.address}: {str(error) or 'it hung up'}") from error
 
 
 @contextmanager
