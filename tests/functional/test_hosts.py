@@ -12,7 +12,7 @@ import pytest
 import world
 from functional.conftest import NODE, POOL
 
-from virtkit import record, render
+from virtkit import reach, record, render
 from virtkit.api.planning import placed, plan_on
 from virtkit.api.world import found_of, look
 from virtkit.drivers import QEMU
@@ -87,6 +87,19 @@ def test_a_plan_of_all_hosts(hosts: list[Host]) -> None:
         ("far", "guest/gone", "delete", "none"),
     ]
     assert entries(plan_on(hosts, spec_of("{a: {type: qemu}}"), ["a"])) == entries(found)[:3]
+
+
+def test_a_host_that_left_the_spec_is_told(
+    hosts: list[Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (guest,) = world.desired_of("name: lab\nguests: {a: {}}\n").guests
+    made = replace(record.of_guest(guest, PATH), host_key="ssh-ed25519 AAAA")
+    for host in ("far", "gone"):
+        reach.write_known_hosts("lab", [made], host)
+    notes = plan_on(hosts, spec_of("{a: {type: qemu}}")).notes
+    told = "host gone left the spec and is not looked at: guests of lab were there"
+    assert [each for each in notes if "left the spec" in each] == [told]
 
 
 def test_a_guest_moves_with_consent(hosts: list[Host]) -> None:

@@ -118,6 +118,18 @@ def test_known_hosts(home: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["known_hosts"]
 
 
+def test_known_hosts_of_several_hosts(home: Path) -> None:
+    assert reach.hosts("lab") == set()
+    (guest,) = world.desired_of("name: lab\nguests: {web: {}}\n").guests
+    made = replace(record.of_guest(guest, ""), host_key="ssh-ed25519 AAAA")
+    paths = {reach.write_known_hosts("lab", [made], host) for host in ("local", "rack-1")}
+    reach.write_known_hosts("lab", [], "rack2")
+    assert len(paths) == 2
+    assert reach.hosts("lab") == {"local", "rack-1"}
+    reach.forget("lab")
+    assert not reach.known("lab")
+
+
 def test_login(home: Path) -> None:
     guest = world.guest_of("name: lab\nguests: {web: {user: admin}}\n")
     found = reach.login(Host(), record.of_guest(guest, ""), "10.0.0.5", home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -61,7 +62,14 @@ def plan_on(
             errors.append(error)
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
-    return replace(differing.joined(plans), guests=tuple(guests))
+    found = differing.joined(plans)
+    return replace(found, guests=tuple(guests), notes=(*found.notes, *_left_hosts(spec)))
+
+
+def _left_hosts(spec: Spec) -> Iterable[str]:
+    """What is not looked at."""
+    for name in sorted(reach.hosts(spec.name) - {*spec.hosts}):
+        yield f"host {name} left the spec and is not looked at: guests of {spec.name} were there"
 
 
 def _part(
@@ -104,13 +112,14 @@ def _part(
 def placed(spec: Spec, sites: Sequence[Site]) -> dict[str, str]:
     """The host of each guest: the spec's; else the one that has it already; else ``local``, or
     the only other one whose libvirt knows its type where ``local`` doesn't."""
+    able = functools.cache(lambda word: _able(word, sites))
     answer: dict[str, str] = {}
     for name, guest in spec.guests.items():
         host = spec.host_of(name)
         if host is None:
             having = (each for each in sites if _has(each.observed, spec, guest))
             found = next(having, None)
-            host = found.host.name if found else _able(guest, sites)
+            host = found.host.name if found else able(guest.type)
         answer[name] = host
     return answer
 
@@ -121,10 +130,11 @@ def _has(observed: Observed, spec: Spec, guest: model.Guest) -> bool:
     return there is not None and guest.type in ("auto", there.record.type)
 
 
-def _able(guest: model.Guest, sites: Sequence[Site]) -> str:
-    if guest.type == "auto":
+def _able(word: str, sites: Sequence[Site]) -> str:
+    """The host for new guests of a type."""
+    if word == "auto":
         return LOCAL
-    able = [each.host.name for each in sites if each.host.runs(DRIVERS[guest.type])]
+    able = [each.host.name for each in sites if each.host.runs(DRIVERS[word])]
     return able[0] if len(able) == 1 else LOCAL
 
 

@@ -234,7 +234,8 @@ def change_state(
     hosts = hosts_of(spec)
     chosen = _chosen(hosts, spec, verb, guests)
     something = any(each.there.state != _AIMS.get(verb) for each in chosen)
-    lock = _locked(spec, hosts, lock_timeout, say) if something else nullcontext()
+    touched = {each.host.name: each.host for each in chosen}.values()
+    lock = _locked(spec, touched, lock_timeout, say) if something else nullcontext()
     with lock:
         if something:
             chosen = _chosen(hosts, spec, verb, guests)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host
-from virtkit.reach.keys import folder, key_files
+from virtkit.reach.keys import folder, key_files, known
 from virtkit.record import GuestRecord
 from virtkit.spec import LOCAL
 
@@ -89,6 +89,14 @@ def login(
 def _known_hosts(environment: str, host: str) -> Path:
     """A file for each host: whoever writes one has looked at that host, and not at the others."""
     return folder(environment) / ("known_hosts" if host == LOCAL else f"known_hosts-{host}")
+
+
+def hosts(environment: str) -> set[str]:
+    """The hosts on which the caller has made guests of an environment."""
+    if not known(environment):
+        return set()
+    files = [each for each in folder(environment).glob("known_hosts*") if not each.suffix]
+    return {each.name.partition("-")[2] or LOCAL for each in files if each.stat().st_size}
 
 
 def write_known_hosts(environment: str, records: Iterable[GuestRecord], host: str = LOCAL) -> Path:
