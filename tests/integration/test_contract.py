@@ -1,7 +1,7 @@
 """What every guest type keeps: one contract, run on each of them. A new type is one more word.
 
 Two guests of each type come up once and are shared; the tests stand in the order of a guest's
-life and end with nothing left.
+life and end with nothing left. Each run of virtkit starts the program, as users do.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def spec() -> str:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with laboratory(tmp_path_factory.mktemp("contract"), "contract", spec()) as lab:
+        lab.program = True
         report = lab.json("up")
         assert report["ok"], report
         yield lab
