@@ -15,6 +15,8 @@ from integration.stage import TALLY, Tally
 
 HERE = Path(__file__).parent
 
+pytest.register_assert_rewrite("integration.every_call")
+
 # Emulated guests take their time; a test that needs another limit says so itself.
 TIMEOUT = 600
 
