@@ -118,11 +118,24 @@ class Runner:
     def __init__(self, server: subprocess.Popen[str]) -> None:
         self._server = server
 
-    def run(self, *words: str | Path, fault: Fault = NONE, timeout: float = 120) -> Ended:
+    def run(
+        self,
+        *words: str | Path,
+        fault: Fault = NONE,
+        timeout: float = 120,
+        settings: Mapping[str, str] | None = None,
+        stdin: str = "",
+    ) -> Ended:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        request = {"words": [str(each) for each in words], "fault": asdict(fault)}
-        self._server.stdin.write(json.dumps(request | {"timeout": timeout}) + "\n")
+        request = {
+            "words": [str(each) for each in words],
+            "fault": asdict(fault),
+            "timeout": timeout,
+            "settings": dict(settings or {}),
+            "stdin": stdin,
+        }
+        self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         answer = self._server.stdout.readline()
         assert answer, "the process that virtkit is forked from has ended"
@@ -154,7 +167,7 @@ def _serve(toy: str | None) -> None:
     for line in sys.stdin:
         asked = json.loads(line)
         fault = Fault(**asked["fault"])
-        files = [tempfile.TemporaryFile("a+", errors="replace") for _ in range(3)]
+        files = [tempfile.TemporaryFile("a+", errors="replace") for _ in range(4)]
         began = time.monotonic()
         pid = os.fork()
         if pid == 0:
@@ -163,14 +176,17 @@ def _serve(toy: str | None) -> None:
         if fault.do in ("freeze", "pause"):
             os.kill(fault.pid, signal.SIGCONT)
         elapsed = time.monotonic() - began
-        out, err, calls = (_whole(each) for each in files)
+        out, err, calls, _ = (_whole(each) for each in files)
         ended = {"line": " ".join(asked["words"]), "code": code, "out": out, "err": err}
         print(json.dumps(ended | {"calls": calls.split(), "elapsed": elapsed}), flush=True)
     else:
         sys.exit()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(files[0].fileno(), 1)
-    os.dup2(files[1].fileno(), 2)
+    os.environ.update(asked["settings"])
+    tempfile.tempdir = None  # it may be another one now
+    files[3].write(asked["stdin"])
+    files[3].seek(0)
+    for own, file in zip((1, 2, 0), (files[0], files[1], files[3]), strict=True):
+        os.dup2(file.fileno(), own)
     _become(asked["words"], fault, files[2].fileno())
 
 

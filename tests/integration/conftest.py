@@ -17,6 +17,8 @@ from xenhost.xenhost import XenHost
 
 HERE = Path(__file__).parent
 
+pytest.register_assert_rewrite("integration.every_call")
+
 # Emulated guests take their time; a test that needs another limit says so itself.
 TIMEOUT = 600
 

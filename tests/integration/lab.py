@@ -1,21 +1,31 @@
-"""A folder with a spec, the real command line run on it, and what libvirt then has."""
+"""A folder with a spec, the command line run on it, and what libvirt then has.
+
+virtkit runs in forks of a process that has imported it (faultpoints.py), as importing it is most of
+what a run costs. The contract test and `Lab.starts` start the program itself.
+"""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from faultpoints import Ended, Runner, runner
 
 VIRTKIT = Path(sys.executable).with_name("virtkit")
 POOL = Path("/var/lib/libvirt/images")
 URIS = ("qemu:///system", "lxc:///system")
+#: Seconds that a run may take; less than a test may.
+PATIENCE = 540
 
 Answer = TypeVar("Answer")
 
@@ -57,6 +67,16 @@ def virsh(*words: str | Path, uri: str = URIS[0]) -> str:
     return run("virsh", "-q", "-c", uri, *words).strip()
 
 
+_OPEN = ExitStack()
+atexit.register(_OPEN.close)
+
+
+@cache
+def forks() -> Runner:
+    """The process that all labs fork virtkit from; it ends with the tests."""
+    return _OPEN.enter_context(runner({}))
+
+
 @dataclass
 class Ran:
     """How a run of virtkit ended."""
@@ -89,11 +109,17 @@ class Ran:
 
 @dataclass
 class Lab:
-    """A spec in a folder of its own. ``settings`` are environment variables for virtkit."""
+    """A spec in a folder of its own.
+
+    Attributes:
+        settings: environment variables for virtkit.
+        program: each run starts the program, as users do, and is no fork.
+    """
 
     folder: Path
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    program: bool = False
 
     @property
     def spec(self) -> Path:
@@ -110,9 +136,25 @@ class Lab:
 
     def virtkit(self, verb: str, *words: str | Path, code: int | None = 0, stdin: str = "") -> Ran:
         """Runs ``virtkit VERB SPEC WORDS…``, which must exit with ``code`` (None: any)."""
+        done = (
+            self._program(verb, *words, stdin=stdin)
+            if self.program
+            else forks().run(
+                *self.line(verb, *words)[1:], settings=self.settings, stdin=stdin, timeout=PATIENCE
+            )
+        )
+        text = " ".join(["virtkit", verb, *map(str, words)])
+        assert done.code is not None, f"{done} hung"
+        ran = Ran(text, done.code, done.out, done.err, done.elapsed)
+        assert code is None or ran.code == code, str(ran)
+        assert "Traceback" not in ran.err, str(ran)
+        return ran
+
+    def _program(self, verb: str, *words: str | Path, stdin: str) -> Ended:
+        line = self.line(verb, *words)
         began = time.monotonic()
         done = subprocess.run(
-            self.line(verb, *words),
+            line,
             input=stdin,
             capture_output=True,
             text=True,
@@ -120,11 +162,7 @@ class Lab:
             env=os.environ | self.settings,
         )
         elapsed = time.monotonic() - began
-        text = " ".join(["virtkit", verb, *map(str, words)])
-        ran = Ran(text, done.returncode, done.stdout, done.stderr, elapsed)
-        assert code is None or ran.code == code, str(ran)
-        assert "Traceback" not in ran.err, str(ran)
-        return ran
+        return Ended(" ".join(line), done.returncode, done.stdout, done.stderr, (), elapsed)
 
     def starts(self, verb: str, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Starts virtkit and returns at once."""

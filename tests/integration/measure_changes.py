@@ -57,6 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "tiny.raw").write_bytes(tiny_disk())
         with editing(Path(folder), SPEC) as edits:
+            edits.lab.program = True  # what users wait for
             timed(edits)
 
 

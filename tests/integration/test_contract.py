@@ -3,7 +3,7 @@
 Types of Xen's are on the emulated Xen host, with an environment of its own; the rest is here.
 
 Two guests of each type come up once and are shared; the tests stand in the order of a guest's
-life and end with nothing left.
+life and end with nothing left. Each run of virtkit starts the program, as users do.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ def labs(
                         folder, "contract-xen", text, request.getfixturevalue("xen")
                     )
                 )
+                up[place].program = True
                 report = up[place].json("up")
                 assert report["ok"], report
             return up[place]

@@ -1,4 +1,4 @@
-"""`up` that is interrupted by its user, or by another `up`; killed: see test_every_call.py."""
+"""`up` that is interrupted by its user, or by another `up`; killed: see every_call.py."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Models(XenLab):
 
 @pytest.fixture(scope="module")
 def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    lab = Models(tmp_path_factory.mktemp("models"), "models", xen=xen)
+    lab = Models(tmp_path_factory.mktemp("models"), "models", program=True, xen=xen)
     lab.write(_here(EXAMPLE.read_text(), xen))
     well = {each["name"] for each in lab.json("doctor", code=None)["checks"] if each["ok"]}
     without = () if "type kvm on local" in well else ("kvm",)

@@ -60,6 +60,9 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         self._end.set()
         for each in self._threads:
             each.join()
@@ -86,12 +89,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Wat
         laboratory(folder, "secrets", SPEC, TMPDIR=str(temporary)) as lab,
         Watch(temporary) as watch,
     ):
+        lab.program = True  # whose arguments anybody sees
         ran = lab.virtkit("up", "--debug", code=None)
         assert ran.code == 0, str(ran)
         for verb in ("status", "plan", "inventory", "ssh-config", "logs", "doctor"):
             done = lab.virtkit(verb, "--debug", code=None)
             ran.out += done.out
             ran.err += done.err
+        watch.end()
         yield lab, watch, ran
 
 

@@ -17,8 +17,8 @@ import pytest
 from faultpoints import Ended, Fault
 from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from integration.every_call import staged
 from integration.stage import Histories, Stage, Tally
-from integration.test_every_call import staged
 from lxml import etree
 
 NAMES = strategies.sampled_from(["a", "b", "c"])

@@ -6,6 +6,9 @@ converge, and only what differs is brought up again. `qemu` and `lxc` are real g
 each call that changes something, and before the first, which are all states of the host that a
 kill can leave (see faultpoints.py).
 
+A file for each type has these tests. It says TYPE; UP, at which calls of `up` virtkit is killed;
+DAEMON, what happens to libvirtd; and of each whether CI leaves it out.
+
 In each world: the next `up` ends as an undisturbed one, `plan` is empty after it, no volume that a
 record called made is another one, and `down` leaves nothing.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,9 +47,14 @@ SPECS = {
 #: The pieces of an upload.
 SENDS = {"virStreamSend", "virStreamSendHole"}
 URIS = {"toy": "test+unix:///default", "qemu": "qemu:///system", "lxc": "lxc:///system"}
-TYPES = tuple(SPECS)
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+#: The calls of a run, by their number among those of the same function.
+PARTS: dict[str, Callable[[int], bool]] = {
+    "all": lambda _: True,
+    "first": lambda number: number == 1,
+    "rest": lambda number: number > 1,
+}
+#: Of every test here.
+MARKS = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @contextmanager
@@ -74,7 +82,7 @@ def staged(folder: Path, type: str) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def type(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    return str(request.module.TYPE)
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +159,12 @@ def killed(stage: Stage, verb: str, fault: Fault) -> Ended:
     return ended
 
 
-def test_up(stage: Stage, type: str, whole: Whole, tally: Tally) -> None:
+def test_up(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
     known: list[Any] = []
     with loop(tally, "killed", "up", type, whole.up) as figures:
         for fault in points(type, whole.up):
+            if not PARTS[part](fault.number):
+                continue
             stage.reset()
             ended = killed(stage, "up", fault)
             figures.points += 1
@@ -232,25 +242,17 @@ def daemon_points(type: str, calls: Sequence[str], everything: bool) -> Iterator
             yield fault
 
 
-#: Type of guest, and what happens to libvirtd. The test driver's world ends with the daemon.
-DAEMON: tuple[tuple[str, Do], ...] = (("qemu", "end"), ("lxc", "end"))
-DAEMON_TOO: tuple[tuple[str, Do], ...] = (
-    ("toy", "freeze"),
-    ("toy", "pause"),
-    ("lxc", "freeze"),
-    ("qemu", "freeze"),
-)
+def parameters(late: Mapping[str, bool]) -> list[Any]:
+    return [pytest.param(k, marks=[pytest.mark.long] if v else []) for k, v in late.items()]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    everything = bool(metafunc.config.getoption("--everything"))
+    if "part" in metafunc.fixturenames:
+        metafunc.parametrize("part", parameters(metafunc.module.UP), scope="module")
     if "do" in metafunc.fixturenames:
-        chosen = [pytest.param(*each) for each in DAEMON]
-        chosen += [pytest.param(*each, marks=pytest.mark.long) for each in DAEMON_TOO]
-        metafunc.parametrize(("type", "do"), chosen, indirect=["type"], scope="module")
+        metafunc.parametrize("do", parameters(metafunc.module.DAEMON), scope="module")
+        everything = bool(metafunc.config.getoption("--everything"))
         metafunc.parametrize("everything", [everything], ids=[""])
-    elif "type" in metafunc.fixturenames:
-        metafunc.parametrize("type", TYPES, indirect=True, scope="module")
 
 
 def struck(stage: Stage, verb: str, fault: Fault, do: Do) -> Ended:

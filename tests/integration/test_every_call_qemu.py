@@ -1,0 +1,12 @@
+"""`up` and `down` interrupted at every call, on an emulated virtual machine."""
+
+from __future__ import annotations
+
+from integration.every_call import *  # noqa: F403 - its tests
+from integration.every_call import MARKS, Do
+
+TYPE = "qemu"
+UP = {"all": False}
+DAEMON: dict[Do, bool] = {"end": False, "freeze": True}
+
+pytestmark = MARKS

@@ -1,0 +1,13 @@
+"""`up` and `down` interrupted at every call, on libvirt's test driver."""
+
+from __future__ import annotations
+
+from integration.every_call import *  # noqa: F403 - its tests
+from integration.every_call import MARKS, Do
+
+TYPE = "toy"
+UP = {"all": False}
+# not its end: the test driver's world ends with it
+DAEMON: dict[Do, bool] = {"freeze": True, "pause": True}
+
+pytestmark = MARKS
