@@ -17,6 +17,8 @@ from xenhost.xenhost import XenHost
 
 HERE = Path(__file__).parent
 
+pytest.register_assert_rewrite("integration.contract")
+
 # Emulated guests take their time; a test that needs another limit says so itself.
 TIMEOUT = 600
 
@@ -50,9 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="run tests/sandbox pytest tests/integration"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def xen(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[XenHost]:
-    """A fresh Xen host, for as long as the session."""
+    """A fresh Xen host for a file's tests: seconds, since it comes from a snapshot."""
     host = xenhost.start(tmp_path_factory.mktemp("xen"))
     try:
         yield host
