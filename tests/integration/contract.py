@@ -404,7 +404,8 @@ def test_stop_asks_and_start_boots_anew(lab: Lab, guest: str) -> None:
     found = lab.status(guest)
     assert (found["state"], found["ready"]) == ("stopped", False)
     if DRIVERS[guest].log != "journal":
-        assert "Power down" in "\n".join(lab.printed(guest)[-3:])
+        last = "\n".join(lab.printed(guest)[-3:])  # a kernel that Xen runs only halts
+        assert "Power down" in last or "System halted" in last
     assert f"{guest} is stopped" in lab.virtkit("exec", guest, "--", "true", code=2).err
     lab.virtkit("stop", guest)  # it is
     for verb in ("pause", "resume"):
