@@ -52,8 +52,9 @@ _READS = re.compile(
 MODULES = ("libvirtmod", "libvirtmod_qemu", "libvirtmod_lxc")
 
 #: ``kill``: virtkit itself, with -9. The others are done to the daemon whose pid is given:
-#: ``end`` (kill -9), ``freeze`` (stopped until the run has ended) and ``pause`` (for a second).
-Do = Literal["none", "kill", "end", "freeze", "pause"]
+#: ``end`` (kill -9), ``freeze`` (stopped until the run has ended) and ``pause`` (for a second); or
+#: a ``command`` is run.
+Do = Literal["none", "kill", "end", "freeze", "pause", "command"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Fault:
         changing: only calls that change something are numbered.
         name: only calls of this function are.
         pid: the daemon's.
+        command: a shell's.
     """
 
     do: Do = "none"
@@ -72,6 +74,7 @@ class Fault:
     changing: bool = False
     name: str = ""
     pid: int = 0
+    command: str = ""
 
 
 NONE = Fault()
@@ -287,6 +290,8 @@ class _Points:
             os.kill(os.getpid(), signal.SIGKILL)
         elif self._fault.do == "end":
             os.kill(pid, signal.SIGKILL)
+        elif self._fault.do == "command":
+            subprocess.run(["sh", "-c", self._fault.command], stdin=subprocess.DEVNULL, check=True)
         elif self._fault.do in ("freeze", "pause"):
             os.kill(pid, signal.SIGSTOP)
             if self._fault.do == "pause":

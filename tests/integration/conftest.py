@@ -17,7 +17,7 @@ from xenhost.xenhost import XenHost
 
 HERE = Path(__file__).parent
 
-pytest.register_assert_rewrite("integration.every_call")
+pytest.register_assert_rewrite("integration.contract", "integration.every_call")
 
 # Emulated guests take their time; a test that needs another limit says so itself.
 TIMEOUT = 600
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module")
 def xen(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[XenHost]:
-    """A fresh Xen host, for as long as the file."""
+    """A fresh Xen host for a file's tests: seconds, since it comes from a snapshot."""
     host = xenhost.start(tmp_path_factory.mktemp("xen"))
     try:
         yield host

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,20 @@ class Histories:
 
 Tally = list[Interrupted | Histories]
 TALLY = pytest.StashKey[Tally]()
+
+
+@contextmanager
+def loop(
+    tally: Tally, fault: str, verb: str, type: str, calls: Sequence[str]
+) -> Iterator[Interrupted]:
+    """A loop whose figures are shown."""
+    began = time.monotonic()
+    figures = Interrupted(fault, verb, type, len(calls))
+    tally.append(figures)
+    try:
+        yield figures
+    finally:
+        figures.seconds = time.monotonic() - began
 
 
 @dataclass
@@ -185,8 +199,12 @@ class Stage:
         names = sorted(each for each in pool.listVolumes() if "virtkit-record-" in each)
         for name in reversed(names):
             with suppress(ValueError, FileNotFoundError):
-                return json.loads((self.store / name).read_text())
+                return json.loads(self._read(name))
         return None
+
+    def _read(self, name: str) -> str:
+        """A volume's content."""
+        return (self.store / name).read_text()
 
     # --- what was made ----------------------------------------------------------------------
 
@@ -197,7 +215,7 @@ class Stage:
         A file that is held keeps its inode, so another one of the same name has another. Yields
         their names. ``but`` tells of those that may go.
         """
-        names = sorted({each for each in self._made() if not but(each)})
+        names = self._kept(but)
         held = {name: os.open(self.store / name, os.O_RDONLY) for name in names}
         try:
             yield names
@@ -207,6 +225,9 @@ class Stage:
         finally:
             for descriptor in held.values():
                 os.close(descriptor)
+
+    def _kept(self, but: Callable[[str], bool]) -> list[str]:
+        return sorted({each for each in self._made() if not but(each)})
 
     def _made(self) -> Iterator[str]:
         now = self.state()

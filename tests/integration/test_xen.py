@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.xen import XenLab, xen_laboratory
+from integration.xen import XenLab, remote, xen_laboratory
 from xenhost.xenhost import XenHost
 
 from virtkit.errors import RequestError
-from virtkit.host import Remote, RemoteLock
+from virtkit.host import RemoteLock
 
 SPEC = """
 networks:
@@ -34,11 +34,6 @@ def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[XenL
         report = lab.json("up")
         assert report["ok"], report
         yield lab
-
-
-def remote(xen: XenHost) -> Remote:
-    at = xen.folder
-    return Remote("xen1", xen.address, xen.port, str(at / "id"), str(at / "known_hosts"))
 
 
 def test_doctor_finds_all_well(lab: XenLab) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from integration.lab import POOL, Lab
 from xenhost.xenhost import XenHost
 
+from virtkit.host import Remote
+
 
 @dataclass
 class XenLab(Lab):
@@ -18,24 +20,28 @@ class XenLab(Lab):
 
     xen: XenHost = None  # type: ignore[assignment]  # it has no default, but others before it do
 
+    def there(self, command: str) -> str:
+        """What a shell command prints on the host, over the connection that virtkit keeps."""
+        way = remote(self.xen)
+        way.connect()
+        return way.run(command).decode(errors="replace")
+
     def virsh(self, *words: str, scheme: str = "xen") -> str:
-        return self.xen.ssh(
-            shlex.join(["virsh", "-q", "-c", f"{scheme}:///system", *words])
-        ).strip()
+        return self.there(shlex.join(["virsh", "-q", "-c", f"{scheme}:///system", *words])).strip()
 
     def domains(self) -> set[str]:
         return set(self.virsh("list", "--all", "--name").split())
 
     def printed(self, guest: str) -> list[str]:
         log = f"/var/log/xen/console/guest-{self.name}-{guest}.log"
-        return self.xen.ssh(f"cat {log}", check=False).splitlines()
+        return self.there(f"cat {log} 2>/dev/null || true").splitlines()
 
     def mode(self, volume: str) -> int:
-        return int(self.xen.ssh(f"stat -c %a {POOL}/{self.name}-{volume}"), 8)
+        return int(self.there(f"stat -c %a {POOL}/{self.name}-{volume}"), 8)
 
     def volumes(self) -> set[str]:
         prefix = f"{self.name}-"
-        names = self.xen.ssh(f"ls {POOL}").split()
+        names = self.there(f"ls {POOL}").split()
         return {each.removeprefix(prefix) for each in names if each.startswith(prefix)}
 
     def left(self) -> list[str]:
@@ -45,11 +51,17 @@ class XenLab(Lab):
         nets = self.virsh("net-list", "--all", "--name").split()
         found += [f"network {each}" for each in nets if each.startswith(prefix)]
         found += [f"volume {prefix}{each}" for each in self.volumes()]
-        loops = self.xen.ssh("losetup --list --noheadings --output BACK-FILE").split()
+        loops = self.there("losetup --list --noheadings --output BACK-FILE").split()
         found += [f"loop device of {each}" for each in loops if f"/{prefix}" in each]
         folders = "/var/lib/libvirt /etc/libvirt /run/libvirt/libxl"
-        files = self.xen.ssh(f"find {folders} -name '{prefix}*' -type f").split()
+        files = self.there(f"find {folders} -name '{prefix}*' -type f").split()
         return sorted([*found, *(f"file {each}" for each in files)])
+
+
+def remote(xen: XenHost) -> Remote:
+    """The way there that virtkit takes, from that spec."""
+    at = xen.folder
+    return Remote("xen1", xen.address, xen.port, str(at / "id"), str(at / "known_hosts"))
 
 
 @contextmanager

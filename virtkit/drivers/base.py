@@ -56,7 +56,8 @@ class Driver:
         confined: by the word of each way in which its guests are kept off the host, best first,
             XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
             the first of the guest's ids. Empty where there is one way only, the hypervisor's.
-        needs_built_image: only images with ``build:`` can be its root.
+        needs_built_image: only images with ``build:`` can be its root, but where it has a kernel of
+            its own.
         disk_prefix: of its disks' names, empty where it has none.
         disk_device: what the guest calls a disk, by its ``{name}`` or its ``{target}``.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.

@@ -20,6 +20,8 @@ from virtkit.host.errors import told
 
 #: The URI scheme and the name of a domain.
 Named = tuple[str, str]
+#: How drivers say that they change no card that is plugged in: LXC's, and Xen's.
+_NO_UPDATE = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 #: Seconds until libvirt knows a new container's init, on a busy host.
 _INIT = 10.0
 
@@ -79,9 +81,9 @@ def _again(domain: libvirt.virDomain, card: etree._Element, bridge: str) -> None
         domain.updateDeviceFlags(etree.tostring(by_name, encoding="unicode"), live)
         domain.updateDeviceFlags(wanted, live)
     except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+        if error.get_error_code() not in _NO_UPDATE:
             raise
-        domain.detachDeviceFlags(wanted, live)  # a container's card is out and in again
+        domain.detachDeviceFlags(wanted, live)  # so it is out and in again
         _attach(domain, wanted, live)
 
 

@@ -110,7 +110,8 @@ def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
                 cure=_cure(feature, asked),
             )
             faults.at(entry.node, path, wrong)
-        if driver.needs_built_image and image is not None and image.build is None:
+        boots = entry.keys.kernel is not None and "kernel" not in driver.lacks
+        if driver.needs_built_image and not boots and image is not None and image.build is None:
             wrong = Wrong(
                 f"a guest of type {word} needs an image that virtkit builds",
                 why=f"'{entry.keys.image}' is a disk image (guest {quote(entry.base)})",

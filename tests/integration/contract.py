@@ -1,0 +1,457 @@
+"""What every guest type keeps: one contract, run on each of them. A new type is one more word.
+
+Two guests of each type come up once and are shared; the tests stand in the order of a guest's
+life and end with nothing left. A file for each place has them all: it says PLACE, the name of the
+guests' host, TYPES, and what its `lab` is. Each run of virtkit starts the program, as users do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from integration.lab import Lab, run, until
+from lxml import etree
+
+from virtkit.drivers import DRIVERS
+from virtkit.host import Host
+
+HEAD = """
+networks:
+  front: {cidr: 10.94.0.0/24, ipv6: fd94::/64, domain: contract.test}
+  back: {mode: isolated, cidr: 10.94.2.0/24, dhcp: false}
+defaults: {memory: 256MiB}
+guests:
+"""
+# The guest NAME, and NAME-own with a cloud_init of the user's own.
+GUESTS = """
+  TYPE:
+    type: TYPE
+    cpus: 2
+    memory: 288MiB
+    disk: 5GiB
+    user: admin
+    groups: [TYPE-guests, all-of-them]
+    networks: [{name: front, address: 10.94.0.HOST, mac: "52:54:00:94:00:HOST"}, back]
+    disks:
+      - {name: data, size: 64MiB, mount: /srv/data, keep: true}
+      - {name: scratch, size: 32MiB, mount: /srv/scratch}
+      # - {name: blank, size: 16MiB}
+  TYPE-own:
+    type: TYPE
+    networks: [front]
+    disks: [{name: more, size: 32MiB, mount: /srv/more}]
+    cloud_init:
+      write_files: [{path: /etc/from-the-spec, content: "a secret\\n", permissions: "0600"}]
+      runcmd: [[sh, -c, "id -un >/var/lib/ran"]]
+    ready: {command: test -s /var/lib/ran, timeout: 15m}
+"""
+
+
+def spec(types: Sequence[str]) -> str:
+    text = HEAD
+    for name in types:
+        guests = GUESTS.replace("TYPE", name).replace("HOST", str(number(name)))
+        if "cpus" in DRIVERS[name].lacks:
+            guests = guests.replace("    cpus: 2\n", "")
+        if "disks.blank" not in DRIVERS[name].lacks:
+            guests = guests.replace("# -", "-")
+        text += guests
+    return text
+
+
+def number(type: str) -> int:
+    return 50 + list(DRIVERS).index(type)
+
+
+def address(guest: str) -> str:
+    return f"10.94.0.{number(guest)}"
+
+
+def upped(lab: Lab) -> Lab:
+    lab.program = True
+    report = lab.json("up")
+    assert report["ok"], report
+    return lab
+
+
+@pytest.fixture(scope="module")
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.module.PLACE)
+
+
+@pytest.fixture(scope="module")
+def types(request: pytest.FixtureRequest) -> Sequence[str]:
+    return tuple(request.module.TYPES)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for a guest runs for each type."""
+    if "guest" in metafunc.fixturenames:
+        metafunc.parametrize("guest", metafunc.module.TYPES)
+
+
+# --- up -------------------------------------------------------------------------------------
+
+
+def test_up_again_changes_nothing(lab: Lab, place: str) -> None:
+    every = [lab.virtkit("up", "--json") for _ in range(3)]
+    for again in every:
+        assert (again.data["ok"], again.data["steps"]) == (True, [])
+    quickest = min(again.elapsed for again in every)
+    assert quickest < (3 if place == "local" else 15)  # other tests have the processors, too
+    assert lab.json("plan")["changes"] == lab.json("plan")["pending"] == []
+    lab.virtkit("plan", "--exit-code")
+    assert "nothing to change" in lab.virtkit("up").out
+
+
+def test_status_tells_all(lab: Lab, place: str, guest: str) -> None:
+    found = lab.status(guest)
+    wanted = {
+        "name": guest,
+        "type": guest,
+        "host": place,
+        "state": "running",
+        "ready": True,
+        "user": "admin",
+        "groups": [f"{guest}-guests", "all-of-them"],
+    }
+    assert wanted.items() <= found.items()
+    assert found["addresses"][0] == address(guest)
+    chosen = lab.json("status", f"@{guest}-guests")["guests"]
+    assert [each["name"] for each in chosen] == [guest]
+    line = next(e for e in lab.virtkit("status").out.splitlines() if e.startswith(f"{guest} "))
+    assert re.split(" {2,}", line)[1:4] == [guest, "running", "yes"]
+
+
+def test_status_without_a_spec_tells_of_all_environments_here(
+    lab: Lab, place: str, types: Sequence[str], tmp_path: Path
+) -> None:
+    line = lab.line("status")[:2]
+    found = json.loads(run(*line, "--json", cwd=tmp_path))["guests"]
+    names = {each["name"] for each in found if each["environment"] == lab.name}
+    assert names >= set(types) if place == "local" else not names
+
+
+# --- what is inside --------------------------------------------------------------------------
+
+
+def test_it_has_the_size_that_was_asked_for(lab: Lab, guest: str) -> None:
+    memory, disk, cpus = lab.sh(
+        guest,
+        "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo;"
+        "df -B1 --output=size / | tail -1; nproc",
+    ).split()
+    assert 0.8 < int(memory) / 1024 / 288 <= 1
+    assert 0.9 < int(disk) / 1024**3 / 5 <= 1
+    if "kernel" not in DRIVERS[guest].lacks:  # libvirt gives a container all of the host's
+        assert cpus == "2"
+
+
+def test_it_has_its_name(lab: Lab, guest: str) -> None:
+    names = lab.sh(guest, "hostname; hostname -f; cat /etc/hostname").split()
+    assert names == [guest, f"{guest}.contract.test", guest]
+
+
+def test_it_has_its_addresses(lab: Lab, guest: str) -> None:
+    # the container's iproute2 knows its links by the same hardware addresses
+    links = json.loads(lab.sh(guest, "ip -json address"))
+    by_mac = {each["address"]: {a["local"] for a in each["addr_info"]} for each in links}
+    front = by_mac.pop(f"52:54:00:94:00:{number(guest)}")
+    assert {address(guest), f"fd94::5054:ff:fe94:{number(guest)}"} <= front
+    del by_mac["00:00:00:00:00:00"]
+    (back,) = by_mac.values()
+    assert any(each.startswith("10.94.2.") for each in back)
+
+
+def test_guests_resolve_each_other(lab: Lab, types: Sequence[str], guest: str) -> None:
+    others = [name for each in types for name in (each, f"{each}-own") if name != guest]
+    names = " ".join(f"{name}.contract.test" for name in others)
+    found = lab.sh(guest, f"for n in {names}; do getent ahostsv4 $n | sed 's/ .*//;q'; done")
+    status = {each["name"]: each["addresses"][0] for each in lab.json("status")["guests"]}
+    assert found.split() == [status[name] for name in others]
+    other = f"{guest}-own.contract.test"
+    assert lab.sh(guest, f"getent ahostsv6 {other}").startswith("fd94::5054:")
+
+
+def test_its_disks_are_mounted(lab: Lab, guest: str) -> None:
+    for place, mib in (("/srv/data", 64), ("/srv/scratch", 32)):
+        kind, size = lab.sh(guest, f"findmnt -nbo FSTYPE,SIZE '{place}'").split()
+        assert kind == "ext4"
+        assert 0.6 < int(size) / 1024**2 / mib <= 1
+    lab.sh(guest, "echo kept >'/srv/data/file'; echo gone >/srv/scratch/file; sync")
+
+
+def test_a_blank_disk_is_blank(lab: Lab, guest: str) -> None:
+    if "disks.blank" in DRIVERS[guest].lacks:
+        (lab.folder / "blank.yaml").write_text(
+            f"guests: {{a: {{type: {guest}, disks: [{{name: blank, size: 16MiB}}]}}}}"
+        )
+        (error,) = Lab(lab.folder, "blank").errors("up")
+        assert DRIVERS[guest].lacks["disks.blank"] in error
+        return
+    disks = json.loads(lab.sh(guest, "lsblk --json --bytes -o NAME,SERIAL,SIZE,FSTYPE"))
+    # only QEMU's disks have a serial inside; the others have the name that the XML says
+    scheme = DRIVERS[guest].scheme
+    xml = etree.fromstring(lab.virsh("dumpxml", f"{lab.name}-{guest}", scheme=scheme))
+    name = xml.xpath("string(devices/disk[contains(source/@file, '-blank')]/target/@dev)")
+    blank = next(e for e in disks["blockdevices"] if e["serial"] == "blank" or e["name"] == name)
+    assert (blank["size"], blank["fstype"]) == (16 * 1024**2, None)
+
+
+def test_cloud_init_is_the_users_own(lab: Lab, guest: str) -> None:
+    name = f"{guest}-own"
+    inside = lab.sh(name, "cat /etc/from-the-spec /var/lib/ran; hostname -f; findmnt -n /srv/more")
+    assert inside.split()[:5] == ["a", "secret", "root", f"{name}.contract.test", "/srv/more"]
+    assert lab.virtkit("ssh", f"{guest}-own", "--", "id", "-un").out == "virtkit\n"
+
+
+def test_no_secret_is_in_libvirts_sight(lab: Lab, guest: str) -> None:
+    for name in (guest, f"{guest}-own"):
+        xml = lab.virsh("dumpxml", f"{lab.name}-{name}", scheme=DRIVERS[guest].scheme)
+        assert "PRIVATE" not in xml
+        assert "a secret" not in xml
+        assert lab.mode(f"{name}-seed") & 0o077 == 0
+
+
+# --- into it ---------------------------------------------------------------------------------
+
+
+def test_exec_is_root_and_passes_all_on(lab: Lab, guest: str) -> None:
+    script = "id -un; printf '%s\\n' \"$@\"; echo oops >&2; exit 7"
+    words = ["sh", "-c", script, "sh", "two words", "$HOME 'x' \"y\"", "-h"]
+    ran = lab.virtkit("exec", guest, "--", *words, code=7)
+    assert ran.out.splitlines() == ["root", *words[4:]]
+    assert "oops" in ran.err
+    assert "oops" not in ran.out
+    lab.virtkit("exec", guest, "--", "no-such-program", code=127)
+
+
+def test_ssh_is_the_user_and_passes_all_on(lab: Lab, guest: str) -> None:
+    script = "id -un; printf '%s\\n' \"$@\"; cat; exit 7"
+    words = ["sh", "-c", script, "sh", "two words", "$HOME 'x' \"y\"", "-h"]
+    ran = lab.virtkit("ssh", guest, "--", *words, code=7, stdin="from here\n")
+    assert ran.out.splitlines() == ["admin", *words[4:], "from here"]
+    assert lab.virtkit("ssh", guest, "--", "sudo", "-n", "id", "-un").out == "root\n"
+
+
+def test_ssh_checks_the_host_key(lab: Lab, guest: str) -> None:
+    config = lab.folder / "ssh-config"
+    config.write_text(lab.virtkit("ssh-config").out)
+    line = ["ssh", "-F", config, f"{lab.name}-{guest}", "cat /etc/ssh/ssh_host_ed25519_key.pub"]
+    key = run(*line)
+    (known,) = set(re.findall("UserKnownHostsFile (.*)", config.read_text()))
+    assert key.split()[1] in Path(known).read_text()
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", lab.folder / f"other-{guest}")
+    other = (lab.folder / f"other-{guest}.pub").read_text()
+    wrong = lab.folder / "known_hosts"
+    wrong.write_text(f"{lab.name}-{guest} {other}")
+    text = re.sub("(UserKnownHostsFile).*", rf"\1 {wrong}", config.read_text())
+    config.write_text(text)
+    refused = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert refused.returncode == 255
+    assert "verification failed" in refused.stderr
+
+
+def test_cp_goes_both_ways(lab: Lab, guest: str, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    (folder / "below").mkdir(parents=True)
+    (folder / "below/bytes").write_bytes(os.urandom(300_000))
+    (folder / "run me").write_text("#!/bin/sh\necho ran\n")
+    (folder / "run me").chmod(0o755)
+    lab.virtkit("cp", folder, f"{guest}:/tmp/there")
+    assert lab.virtkit("ssh", guest, "--", "sh", "/tmp/there/run me").out == "ran\n"
+    lab.virtkit("cp", f"{guest}:/tmp/there", tmp_path / "back")
+    lab.virtkit("cp", f"{guest}:/tmp/there/run me", tmp_path / "file")
+    for name in ("below/bytes", "run me"):
+        assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
+    assert (tmp_path / "file").read_text() == (folder / "run me").read_text()
+    assert lab.virtkit("cp", f"{guest}:/tmp/missing", tmp_path, code=None).code != 0
+
+
+def test_logs_have_the_boot(lab: Lab, guest: str) -> None:
+    text = lab.virtkit("logs", guest).out
+    first = "systemd" if DRIVERS[guest].log == "journal" else "Linux version"
+    assert first in text
+    both = lab.json("logs", guest, f"{guest}-own")["logs"]
+    assert both.keys() == {guest, f"{guest}-own"}
+    assert all(both.values())
+
+
+def test_logs_follow(lab: Lab, guest: str) -> None:
+    prints = "logger MARK" if DRIVERS[guest].log == "journal" else "echo MARK >/dev/console"
+    following = lab.starts("logs", guest, "--follow")
+    said: list[str] = []
+
+    def read() -> None:
+        assert following.stdout is not None
+        said.extend(following.stdout)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+
+    def mark() -> bool:
+        lab.sh(guest, prints.replace("MARK", "followed-$((40 + 2))"))
+        return "followed-42" in "".join(said)
+
+    try:
+        assert until(mark, 15), said
+    finally:
+        following.kill()
+        reader.join(10)
+        following.communicate()
+
+
+def test_the_console_is_a_terminal(lab: Lab, guest: str) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        line = lab.line("console", guest)
+        os.execv(line[0], line)
+    said = b""
+
+    def typed(key: bytes) -> None:
+        nonlocal said
+        os.write(terminal, key)
+        if select.select([terminal], [], [], 1)[0]:
+            with suppress(OSError):  # the other end has gone
+                said += os.read(terminal, 65536)
+
+    def prompt() -> bool:
+        typed(b"\r")
+        return b"login:" in said
+
+    def left() -> bool:
+        typed(b"\x1d")
+        return os.waitpid(child, os.WNOHANG)[0] == child
+
+    try:
+        assert until(prompt, 30), said
+        assert until(left, 10), said
+    finally:
+        os.close(terminal)
+
+
+def test_inventory_and_groups(lab: Lab, types: Sequence[str], guest: str) -> None:
+    script = lab.virtkit("inventory", "--list").data
+    assert script[f"{guest}-guests"]["hosts"] == [guest]
+    assert set(types) == set(script["all-of-them"]["hosts"])
+    values = lab.virtkit("inventory", "--host", guest).data
+    assert (values["ansible_host"], values["ansible_user"]) == (address(guest), "admin")
+    assert values == script["_meta"]["hostvars"][guest]
+    assert f"[{guest}-guests]\n{guest}\n" in lab.virtkit("inventory").out
+
+
+# --- its states ------------------------------------------------------------------------------
+
+
+def test_some_guests_can_go_before_the_others(lab: Lab, types: Sequence[str]) -> None:
+    report = lab.json("down", "*-own")
+    assert report["ok"]
+    assert {name for name in lab.domains() if name.startswith(f"{lab.name}-")} == {
+        f"{lab.name}-{each}" for each in types
+    }
+    assert not [each for each in lab.volumes() if "-own-" in each]
+    first = types[0]
+    missing = lab.status(f"{first}-own")
+    assert (missing["state"], missing["ready"]) == ("missing", False)
+    assert lab.status(first)["ready"]
+
+
+def test_pause_and_resume(lab: Lab, guest: str) -> None:
+    why = Host().no_pause(DRIVERS[guest])
+    if why:
+        (error,) = lab.errors("pause", guest)
+        assert why in error
+        assert lab.status(guest)["state"] == "running"
+        return
+    lab.virtkit("pause", guest)
+    found = lab.status(guest)
+    assert (found["state"], found["ready"]) == ("paused", False)
+    lab.virtkit("exec", guest, "--", "true", code=2)
+    (change,) = lab.json("plan", guest)["changes"]
+    assert (change["object"], change["action"]) == (f"guest/{guest}", "start")
+    lab.virtkit("resume", guest)
+    assert lab.status(guest)["state"] == "running"
+    assert lab.sh(guest, "echo here") == "here"
+
+
+#: Writes a file when it is stopped as it should be, and only then.
+MARK = """
+touch /run/this-boot
+rm -f /srv/data/stopped-well
+systemd-run --quiet --unit=mark --property=RemainAfterExit=yes \
+    --property=RequiresMountsFor=/srv/data \
+    --property=ExecStop='/bin/sh -c "echo well >/srv/data/stopped-well; sync"' true
+"""
+LOOK = "cat /srv/data/stopped-well; test ! -e /run/this-boot"
+
+
+def test_stop_asks_and_start_boots_anew(lab: Lab, guest: str) -> None:
+    lab.sh(guest, MARK)
+    lab.virtkit("stop", guest)
+    found = lab.status(guest)
+    assert (found["state"], found["ready"]) == ("stopped", False)
+    if DRIVERS[guest].log != "journal":
+        last = "\n".join(lab.printed(guest)[-3:])  # a kernel that Xen runs only halts
+        assert "Power down" in last or "System halted" in last
+    assert f"{guest} is stopped" in lab.virtkit("exec", guest, "--", "true", code=2).err
+    lab.virtkit("stop", guest)  # it is
+    for verb in ("pause", "resume"):
+        assert f"nothing to {verb}" in lab.virtkit(verb, guest, code=2).err
+    lab.virtkit("start", guest, "--no-wait")
+    assert lab.status(guest)["state"] == "running"
+    lab.virtkit("start", guest)  # it is; and now it is waited for
+    assert lab.status(guest)["ready"]
+    assert lab.sh(guest, LOOK) == "well"
+
+
+def test_restart_asks_too_and_up_starts_what_fell(lab: Lab, guest: str) -> None:
+    lab.sh(guest, MARK)
+    lab.virtkit("restart", guest, "--no-wait")
+    assert lab.status(guest)["state"] == "running"
+    lab.virsh("destroy", f"{lab.name}-{guest}", scheme=DRIVERS[guest].scheme)
+    assert lab.status(guest)["state"] == "stopped"
+    (change,) = lab.json("plan", guest)["changes"]
+    assert (change["object"], change["action"]) == (f"guest/{guest}", "start")
+    assert change["reasons"] == [
+        {"field": "state", "from": "stopped", "to": "running", "cause": "drift", "effect": "live"}
+    ]
+    lab.virtkit("up", guest, "--no-wait")
+    assert lab.status(guest)["state"] == "running"
+    lab.virsh("destroy", f"{lab.name}-{guest}", scheme=DRIVERS[guest].scheme)
+
+
+# --- down ------------------------------------------------------------------------------------
+
+
+def test_a_kept_disk_outlives_its_guest(lab: Lab, types: Sequence[str]) -> None:
+    assert lab.json("down")["ok"]
+    kept = {f"{each}-data" for each in types}
+    assert lab.volumes() == kept
+    for line in lab.left():
+        assert any(f"{lab.name}-{each}" in line for each in kept), line
+    report: dict[str, Any] = lab.json("up", *types)
+    assert report["ok"]
+    for each in types:
+        said = lab.sh(each, "cat /srv/data/file /srv/data/stopped-well; ls /srv/scratch")
+        assert said == "kept\nwell\nlost+found"
+
+
+def test_down_leaves_nothing(lab: Lab) -> None:
+    began = time.monotonic()
+    assert lab.json("down", "--volumes")["ok"]
+    assert time.monotonic() - began < 90
+    assert not lab.left()
+    assert lab.json("down")["steps"] == []
+    assert {each["state"] for each in lab.json("status")["guests"]} == {"missing"}
