@@ -104,7 +104,7 @@ def test_its_lifecycle(lab: Lab, saying: Saying, request: pytest.FixtureRequest)
         pytest.skip("there is no /dev/kvm at all")
     saying(True)
 
-    # where KVM is broken and others have the processors, half a minute is not enough
+    # where KVM is broken and others have the processors, 20 s were not enough
     def ticks(more: int) -> bool:
         before = len(printed("kvm-a"))
         return until(lambda: len(printed("kvm-a")) >= before + more, 60)
