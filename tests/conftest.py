@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--everything",
         action="store_true",
-        help="interruptions of libvirtd at every call, not at the first of each function: an hour",
+        help="interruptions of libvirtd and on Xen at every call, not the first of a function",
     )
     parser.addoption("--long", action="store_true", help="also what takes many minutes")
     parser.addoption("--short", action="store_true", help="without it, in named files too")

@@ -15,6 +15,8 @@ from integration.xen_tiny import tiny_kernel
 from lxml import etree
 from xenhost.xenhost import XenHost
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+
 SPEC = """
 images: {tiny: {path: tiny.raw}}
 networks:

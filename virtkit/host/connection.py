@@ -57,6 +57,7 @@ class Connections:
         self._uris = dict(uris or {})
         self._threads = threading.local()
         self._opened: list[str] = []
+        self._locks: list[RemoteLock] = []
         self._hangs: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
@@ -73,16 +74,22 @@ class Connections:
 
     def lock(self, name: str, what: str) -> Lock | RemoteLock:
         """A lock of the host, for all who change something there."""
-        return Lock(name, what) if self.remote is None else RemoteLock(self.remote, name, what)
+        if self.remote is None:
+            return Lock(name, what)
+        self._locks.append(RemoteLock(self.remote, name, what))
+        return self._locks[-1]
 
     def get(self, scheme: str) -> libvirt.virConnect:
         """This thread's connection; another one where libvirt has ended it.
 
         Raises:
-            VirtkitError: libvirt does not answer there.
+            VirtkitError: libvirt does not answer there, or the way to its host was cut and a lock
+                went with it.
         """
         held: dict[str, libvirt.virConnect] = self._threads.__dict__
         if scheme not in held or not held[scheme].isAlive():
+            for each in self._locks:
+                each.check()
             with told("open", self.shown(scheme), where=self.host):
                 held[scheme] = self._open(self.uri(scheme))
             if scheme not in self._opened:

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from virtkit.errors import RequestError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.host.remote import Remote
 
 #: Where locks lie: the first of these where all may make files and nobody may remove another's.
@@ -136,6 +136,21 @@ class RemoteLock:
         self._remote = remote
         self._name = f"virtkit-{quote(name, safe='')}.lock"
         self._what = what
+        self._shell: subprocess.Popen[bytes] | None = None
+
+    def check(self) -> None:
+        """A lock that one has is lost with the connection, and its holder can't go on as if not.
+
+        Raises:
+            VirtkitError: so it is.
+        """
+        if self._shell is not None and self._shell.poll() is not None:
+            raise VirtkitError(
+                f"{self._what} is not locked any more on host {self._remote.name}",
+                why="the connection to the host was cut, and another run may be at it by now",
+                cure="run again: it goes on from here",
+                where=self._remote.name,
+            )
 
     @contextmanager
     def held(
@@ -153,8 +168,10 @@ class RemoteLock:
         with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe) as shell:
             try:
                 self._wait(shell, timeout, waiting, rest)
+                self._shell = shell
                 yield
             finally:
+                self._shell = None
                 assert shell.stdin is not None
                 shell.stdin.close()
                 shell.terminate()  # one that waits still hears nothing of its input
