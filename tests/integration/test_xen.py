@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from integration.xen import XenLab, remote, xen_laboratory
@@ -20,7 +19,6 @@ networks:
   beside: {mode: bridge, bridge: xenbr0, cidr: 10.0.2.0/24, gateway: 10.0.2.2}
 defaults: {type: xen-pv, memory: 192MiB}
 guests:
-  hard: {type: xen-pvh, networks: [front]}
   web:
     max: {memory: 320MiB}
     networks: [front, {name: beside, address: 10.0.2.77}]
@@ -48,28 +46,6 @@ def test_it_is_paravirtualized(lab: XenLab) -> None:
     assert lab.sh("web", "cat /sys/hypervisor/type /sys/hypervisor/guest_type") == "xen\nPV"
     assert lab.status("web")["model"] == "paravirtualization"
     assert lab.status("web")["host"] == "xen1"
-
-
-def test_so_is_one_whose_processor_the_machine_virtualizes(lab: XenLab) -> None:
-    assert lab.sh("hard", "cat /sys/hypervisor/guest_type") == "PVH"
-    assert lab.sh("hard", "getent ahostsv4 web.xen.test").startswith("10.95.0.")
-    assert lab.json("up")["steps"] == []
-    lab.virtkit("stop", "hard")
-    assert "Power down" in "\n".join(lab.printed("hard")[-3:])
-    assert lab.json("down", "hard")["ok"]
-    lab.write(lab.spec.read_text().replace("  hard: {type: xen-pvh, networks: [front]}\n", ""))
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_so_is_a_whole_machine(xen: XenHost, tmp_path: Path) -> None:
-    spec = "guests: {full: {type: xen-hvm, memory: 256MiB, ready: {timeout: 25m}}}\n"
-    with xen_laboratory(tmp_path, "xenfull", spec, xen) as lab:
-        assert lab.json("up")["ok"]
-        assert lab.sh("full", "cat /sys/hypervisor/guest_type") == "HVM"
-        assert lab.json("up")["steps"] == []
-        assert lab.json("down")["ok"]
-        assert not lab.left()
 
 
 def test_it_is_beside_its_host(lab: XenLab) -> None:

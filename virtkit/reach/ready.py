@@ -39,7 +39,11 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
     driver = DRIVERS[record.type]
     timeout = record.asked["ready"].get("timeout") or TIMEOUT * driver.patience
     end = time.monotonic() + timeout
-    while status := _look(host, record, base):
+    while True:
+        looked = time.monotonic()
+        status = _look(host, record, base)
+        if not status:
+            return
         state = host.domains.state(driver, record.domain)
         if state == "stopped" or time.monotonic() >= end:
             raise _not_ready(host, record, base, f"after {timeout:.0f} s: {status}")
@@ -49,7 +53,8 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
                 raise _not_ready(host, record, base, "")
             status = f"it is paused: {found.why}"
         say(status)
-        say.rest(PAUSE if host.remote is None else PAUSE_FAR)
+        # a host that takes its time to answer is asked less often
+        say.rest(max(PAUSE if host.remote is None else PAUSE_FAR, time.monotonic() - looked))
 
 
 def is_ready(host: Host, record: GuestRecord, found: Sequence[str]) -> bool:
