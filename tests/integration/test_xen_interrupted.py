@@ -40,7 +40,7 @@ guests:
 KEPT = ["cut-a-data"]
 SENDS = {"virStreamSend", "virStreamSendHole"}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @dataclass
