@@ -133,8 +133,9 @@ def test_one_word_moves_a_guest_to_another_hypervisor(lab: Models, to: str) -> N
     text = lab.spec.read_text()
     was = "xen-pv" if to == "lxc" else "lxc"
     lab.write(text.replace(f"xen-pv: {{type: {was}}}", f"xen-pv: {{type: {to}}}"))
-    (*_, made) = changes = lab.json("plan", "xen-pv")["changes"]
-    assert (made["effect"], made["host"]) == ("recreate", "local")
+    changes = lab.json("plan", "xen-pv")["changes"]
+    (made,) = (e for e in changes if (e["object"], e["host"]) == ("guest/xen-pv", "local"))
+    assert made["effect"] == "recreate"
     reasons = {each["field"]: (each["from"], each["to"]) for each in made["reasons"]}
     assert reasons["type"] == (was, to)
     if to == "lxc":
