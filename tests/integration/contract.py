@@ -136,7 +136,8 @@ def test_status_tells_all(lab: Lab, place: str, guest: str) -> None:
     chosen = lab.json("status", f"@{guest}-guests")["guests"]
     assert [each["name"] for each in chosen] == [guest]
     line = next(e for e in lab.virtkit("status").out.splitlines() if e.startswith(f"{guest} "))
-    assert re.split(" {2,}", line)[1:4] == [guest, "running", "yes"]
+    host = [] if place == "local" else [place]
+    assert re.split(" {2,}", line)[1 : 4 + len(host)] == [guest, *host, "running", "yes"]
 
 
 def test_status_without_a_spec_tells_of_all_environments_here(
