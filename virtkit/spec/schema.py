@@ -21,7 +21,7 @@ class _File(Model):
         default=None, description="The environment's name; left out, the file's or its folder's."
     )
     hosts: dict[str, Host] = Field(
-        default={}, description="The machine with libvirt; left out, this one (`local`)."
+        default={}, description="The machines with libvirt; left out, this one (`local`)."
     )
     images: dict[str, Image] = Field(default={}, description="What root disks start from.")
     networks: dict[str, Network] = Field(default={}, description="The environment's networks.")
