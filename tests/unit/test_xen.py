@@ -119,7 +119,7 @@ def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     login = reach.Login("web", "lab-web", "rack1", "me", (), hosts, "sh -c 'exit 1'")
     began, worked = time.monotonic(), time.process_time()
-    with pytest.raises(Unreachable, match="ssh at rack1: it hung up"):
+    with pytest.raises(Unreachable, match="ssh at rack1"):
         lets_in(login, "ssh-ed25519 AAAA")
     assert time.monotonic() - began < 5
     assert time.process_time() - worked < 2
