@@ -13,7 +13,8 @@ import world
 from functional.conftest import NODE, POOL
 
 from virtkit import reach, record, render
-from virtkit.api.planning import placed, plan_on
+from virtkit.api.placing import placed
+from virtkit.api.planning import plan_on
 from virtkit.api.world import found_of, look
 from virtkit.drivers import QEMU
 from virtkit.errors import RequestError

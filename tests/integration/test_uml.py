@@ -160,7 +160,7 @@ def test_its_memory_is_the_guests_and_its_own_is_beside_it(lab: Lab) -> None:
 import os, time
 for _ in range(100):
     if os.fork() == 0:
-        time.sleep(20)
+        time.sleep(20)  # a hundred processes at once, for as long as the test takes to look at them
         os._exit(0)
 free = next(l for l in open("/proc/meminfo") if l.startswith("MemAvailable")).split()[1]
 held = bytearray(int(free) * 900)

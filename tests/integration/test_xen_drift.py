@@ -67,6 +67,7 @@ def document(lab: XenLab, guest: str, *flags: str) -> etree._Element:
 def cards(lab: XenLab, guest: str) -> dict[str, str]:
     """The cards' hardware addresses, by network."""
     found = document(lab, guest).findall("devices/interface")
+    # libvirt gives each card a source and a hardware address
     return {e.find("source").get("network"): e.find("mac").get("address") for e in found}  # type: ignore[union-attr]
 
 
@@ -89,6 +90,7 @@ def text(path: str, value: str) -> Callable[[etree._Element], None]:
 
 
 def added(xml: str) -> Callable[[etree._Element], None]:
+    # libvirt gives each domain its devices
     return lambda root: root.find("devices").append(etree.fromstring(xml))  # type: ignore[union-attr]
 
 

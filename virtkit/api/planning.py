@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +9,8 @@ from pathlib import Path
 
 from virtkit import images, reach, record, render, resources, template
 from virtkit import plan as differing
+from virtkit.api.placing import check_moves, left_hosts, placed
 from virtkit.api.world import Say, Site, hosts_of, look, path_of, quiet
-from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
@@ -19,7 +18,7 @@ from virtkit.plan import Change, Plan, Reason
 from virtkit.record import PoolRecord
 from virtkit.resolve import resolve
 from virtkit.resources import Confinement, Decided, DecidedGuest, Desired, Guest, ImageRef, Network
-from virtkit.spec import LOCAL, Spec, model
+from virtkit.spec import Spec
 
 
 def plan(
@@ -50,7 +49,7 @@ def plan_on(
     only = _with_dependencies(spec, guests)
     sites = look(hosts, pool=True)
     places = placed(spec, sites)
-    _check_moves(spec, sites, places, only)
+    check_moves(spec, sites, places, only)
     plans: list[Plan] = []
     errors: list[RequestError] = []
     for site in sites:
@@ -63,13 +62,7 @@ def plan_on(
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
     found = differing.joined(plans)
-    return replace(found, guests=tuple(guests), notes=(*found.notes, *_left_hosts(spec)))
-
-
-def _left_hosts(spec: Spec) -> Iterable[str]:
-    """What is not looked at."""
-    for name in sorted(reach.hosts(spec.name) - {*spec.hosts}):
-        yield f"host {name} left the spec and is not looked at: guests of {spec.name} were there"
+    return replace(found, guests=tuple(guests), notes=(*found.notes, *left_hosts(spec)))
 
 
 def _part(
@@ -107,58 +100,6 @@ def _part(
     _check(found, part)
     mended = _mended(found, desired, damaged, chosen)
     return replace(found, changes=(*pool, *mended, *found.changes))
-
-
-def placed(spec: Spec, sites: Sequence[Site]) -> dict[str, str]:
-    """The host of each guest: the spec's; else the one that has it already; else ``local``, or
-    the only other one whose libvirt knows its type where ``local`` doesn't."""
-    able = functools.cache(lambda word: _able(word, sites))
-    answer: dict[str, str] = {}
-    for name, guest in spec.guests.items():
-        host = spec.host_of(name)
-        if host is None:
-            having = (each for each in sites if _has(each.observed, spec, guest))
-            found = next(having, None)
-            host = found.host.name if found else able(guest.type)
-        answer[name] = host
-    return answer
-
-
-def _has(observed: Observed, spec: Spec, guest: model.Guest) -> bool:
-    """Whether a guest is there, and as the type that it is to be."""
-    there = observed.guests_of(spec.name).get(guest.name)
-    return there is not None and guest.type in ("auto", there.record.type)
-
-
-def _able(word: str, sites: Sequence[Site]) -> str:
-    """The host for new guests of a type."""
-    if word == "auto":
-        return LOCAL
-    able = [each.host.name for each in sites if each.host.runs(DRIVERS[word])]
-    return able[0] if len(able) == 1 else LOCAL
-
-
-def _check_moves(
-    spec: Spec, sites: Sequence[Site], places: Mapping[str, str], only: Collection[str] | None
-) -> None:
-    """Refuses to move guests to a host where their disks can't follow."""
-    errors = []
-    for site in sites:
-        for name, there in site.observed.guests_of(spec.name).items():
-            place = places.get(name, site.host.name)
-            disks = [each.name for each in there.record.volumes if each.role == "disk"]
-            if place != site.host.name and disks and (only is None or name in only):
-                errors.append(
-                    RequestError(
-                        f"guest {name} can't move from host {site.host.name} to {place}",
-                        why=f"{', '.join(disks)} would not follow",
-                        cure=f"say `host: {site.host.name}`; or take the disks out of the spec and "
-                        "run `virtkit up` before it moves",
-                        where=spec.where(("guests", name)),
-                    )
-                )
-    if errors:
-        raise SpecErrors(errors)
 
 
 def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> Iterable[Change]:

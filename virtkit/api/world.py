@@ -68,7 +68,6 @@ def look(hosts: Sequence[Host], *, pool: bool = False) -> list[Site]:
     Raises:
         VirtkitError: one of them does not answer.
     """
-
     sites = []
     for host in hosts:
         if pool:
