@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.lab import Lab, run, until
+from integration.lab import Lab, run, terminal, until
 from lxml import etree
 
 from virtkit.drivers import DRIVERS
@@ -319,32 +316,7 @@ def test_logs_follow(lab: Lab, guest: str) -> None:
 
 
 def test_the_console_is_a_terminal(lab: Lab, guest: str) -> None:
-    child, terminal = pty.fork()
-    if child == 0:
-        line = lab.line("console", guest)
-        os.execv(line[0], line)
-    said = b""
-
-    def typed(key: bytes) -> None:
-        nonlocal said
-        os.write(terminal, key)
-        if select.select([terminal], [], [], 1)[0]:
-            with suppress(OSError):  # the other end has gone
-                said += os.read(terminal, 65536)
-
-    def prompt() -> bool:
-        typed(b"\r")
-        return b"login:" in said
-
-    def left() -> bool:
-        typed(b"\x1d")
-        return os.waitpid(child, os.WNOHANG)[0] == child
-
-    try:
-        assert until(prompt, 30), said
-        assert until(left, 10), said
-    finally:
-        os.close(terminal)
+    terminal(lab, guest)
 
 
 def test_inventory_and_groups(lab: Lab, types: Sequence[str], guest: str) -> None:

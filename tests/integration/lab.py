@@ -9,6 +9,8 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 import time
@@ -219,6 +221,36 @@ class Lab:
         # the kernel lets go of a loop device some time after the last mount has gone
         until(lambda: not _loops(f"{self.name}-"), 10)
         return sorted(_left(f"{self.name}-", self.name))
+
+
+def terminal(lab: Lab, guest: str) -> None:
+    """Types at a guest's console until it asks who logs in, and leaves it."""
+    child, end = pty.fork()
+    if child == 0:
+        line = lab.line("console", guest)
+        os.execv(line[0], line)
+    said = b""
+
+    def typed(key: bytes) -> None:
+        nonlocal said
+        os.write(end, key)
+        if select.select([end], [], [], 1)[0]:
+            with suppress(OSError):  # the other end has gone
+                said += os.read(end, 65536)
+
+    def prompt() -> bool:
+        typed(b"\r")
+        return b"login:" in said
+
+    def left() -> bool:
+        typed(b"\x1d")
+        return os.waitpid(child, os.WNOHANG)[0] == child
+
+    try:
+        assert until(prompt, 60), said
+        assert until(left, 20), said
+    finally:
+        os.close(end)
 
 
 def printed(domain: str) -> list[str]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from integration.lab import Lab, domains, until
+from integration.lab import Lab, domains, terminal
 from integration.xen import XenLab
 from xenhost.xenhost import XenHost
 
@@ -99,29 +95,7 @@ def test_ssh_gets_in(lab: Models, guest: str) -> None:
 
 @pytest.mark.parametrize("guest", EVERY, indirect=True)
 def test_the_console_asks_who_logs_in(lab: Models, guest: str) -> None:
-    child, terminal = pty.fork()
-    if child == 0:
-        line = lab.line("console", guest)
-        os.execv(line[0], line)
-    said = b""
-
-    def prompt() -> bool:
-        nonlocal said
-        os.write(terminal, b"\r")
-        if select.select([terminal], [], [], 1)[0]:
-            with suppress(OSError):  # the other end has gone
-                said += os.read(terminal, 65536)
-        return b"login:" in said
-
-    def left() -> bool:
-        os.write(terminal, b"\x1d")
-        return os.waitpid(child, os.WNOHANG)[0] == child
-
-    try:
-        assert until(prompt, 60), said
-        assert until(left, 20), said
-    finally:
-        os.close(terminal)
+    terminal(lab, guest)
 
 
 def test_again_changes_nothing(lab: Models) -> None:
