@@ -20,7 +20,7 @@ from virtkit.voice import Voice
 LOOP = 5
 
 #: Seconds between two looks; on another host each one is work for that host, too.
-PAUSE, PAUSE_FAR = 0.25, 2.0
+PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
 
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
 TIMEOUT = 300.0
@@ -53,8 +53,12 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
                 raise _not_ready(host, record, base, "")
             status = f"it is paused: {found.why}"
         say(status)
-        # a host that takes its time to answer is asked less often
-        say.rest(max(PAUSE if host.remote is None else PAUSE_FAR, time.monotonic() - looked))
+        say.rest(_pause(host, time.monotonic() - looked))
+
+
+def _pause(host: Host, look: float) -> float:
+    """Looks are work for guest and host: where they are slow, they get a quarter of the time."""
+    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
 
 
 def is_ready(host: Host, record: GuestRecord, found: Sequence[str]) -> bool:
