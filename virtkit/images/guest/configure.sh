@@ -33,6 +33,11 @@ systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@fuse.service modprobe@loop.service \
     dev-hugepages.mount dev-mqueue.mount proc-sys-fs-binfmt_misc.automount \
     sys-fs-fuse-connections.mount sys-kernel-debug.mount sys-kernel-tracing.mount
+# Generators of units for what no guest of ours has: each is a program to start, at every boot and reload.
+mkdir -p /etc/systemd/system-generators
+for name in gpt-auto hibernate-resume integritysetup run system-update veritysetup; do
+    ln -s /dev/null "/etc/systemd/system-generators/systemd-$name-generator"
+done
 # Nothing early needs host names, and sshd would wait for it: seconds under emulation.
 systemctl disable systemd-resolved.service
 sed -e '/^Before=/d' -e '/^DefaultDependencies=no/d' -e 's/^WantedBy=.*/WantedBy=multi-user.target/' \
@@ -58,7 +63,7 @@ done | while read -r word path _; do
     cp "$path" "$tree/modules/$name"
     echo "$name" >>"$tree/modules/order"
 done
-(cd "$tree" && find . | busybox cpio -o -H newc -R 0:0) >/boot/initrd
+(cd "$tree" && find . | busybox cpio -o -H newc -R 0:0 | gzip -9n) >/boot/initrd
 rm -rf "$tree"
 mv "/boot/vmlinuz-$kernel" /boot/vmlinuz
 rm -f /vmlinuz* /initrd.img*
