@@ -53,8 +53,9 @@ PACKAGES = (
 PARTS = ("block", "compose", "init", "vif-bridge")
 
 MEMORY, DOM0_MEMORY, DISK = 2560, 1024, "24G"
-#: The processor has what Xen needs for PVH and HVM guests, emulated too.
-MACHINE = ["-machine", "pc,usb=off", "-cpu", "qemu64,+svm,+npt", "-smp", "2", "-m", str(MEMORY)]
+#: The processor has what Xen needs for PVH and HVM guests, emulated too. One, since Xen's wait for
+#: each other by spinning, and here threads of QEMU have to take turns.
+MACHINE = ["-machine", "pc,usb=off", "-cpu", "qemu64,+svm,+npt", "-smp", "1", "-m", str(MEMORY)]
 #: Nobody attacks this host from its guests: without defences against that they run a sixth faster.
 XEN = (
     "console=com1 com1=115200,8n1 bootscrub=0 dom0_max_vcpus=1 spec-ctrl=no,bti-thunk=jmp "
