@@ -27,6 +27,17 @@ INSIDE = {
 }
 LOOK = "echo $(systemd-detect-virt; cat /sys/hypervisor/guest_type 2>/dev/null)"
 
+#: The bridge that the Xen host has itself, and what a running guest there gets.
+NETWORK = """
+networks:
+  beside: {mode: bridge, bridge: xenbr0, cidr: 10.0.2.0/24, gateway: 10.0.2.2}
+"""
+DISK = "disks: [{name: more, size: 32MiB, mount: /srv/more}]"
+CHANGED = (
+    "xen-pv: {type: xen-pv, memory: 224MiB, "
+    f"networks: [front, {{name: beside, address: 10.0.2.77}}], {DISK}}}"
+)
+
 #: Each type, `kvm` where the machine has one that runs guests.
 EVERY = [pytest.param(e, marks=pytest.mark.needs_kvm if e == "kvm" else ()) for e in DRIVERS]
 
@@ -42,7 +53,7 @@ class Models(XenLab):
 
 @pytest.fixture(scope="module")
 def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    lab = Models(tmp_path_factory.mktemp("models"), "models", program=True, xen=xen)
+    lab = Models(tmp_path_factory.mktemp("models"), "models", xen=xen)
     lab.write(_here(EXAMPLE.read_text(), xen))
     well = {each["name"] for each in lab.json("doctor", code=None)["checks"] if each["ok"]}
     without = () if "type kvm on local" in well else ("kvm",)
@@ -100,6 +111,35 @@ def test_the_console_asks_who_logs_in(lab: Models, guest: str) -> None:
 
 def test_again_changes_nothing(lab: Models) -> None:
     assert lab.json("up", *lab.types)["steps"] == []
+
+
+def test_a_guest_of_xens_changes_while_it_runs(lab: Models) -> None:
+    boot = lab.sh("xen-pv", "cat /proc/sys/kernel/random/boot_id")
+    text = lab.spec.read_text()
+    lab.write(text.replace("\nnetworks:\n", NETWORK).replace("xen-pv: {type: xen-pv}", CHANGED))
+    (change,) = lab.json("plan", "xen-pv")["changes"]
+    fields = {"memory", "networks.beside", "disks.more"}
+    assert {each["field"]: each["effect"] for each in change["reasons"]} == dict.fromkeys(
+        fields, "live"
+    )
+    assert lab.json("up", "xen-pv")["ok"]
+    assert lab.json("plan", "xen-pv")["changes"] == lab.json("plan", "xen-pv")["pending"] == []
+    assert lab.sh("xen-pv", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert "10.0.2.77" in lab.sh("xen-pv", "ip -4 -brief address")
+    assert "SSH-2.0" in lab.xen.ssh("nc -w 3 10.0.2.77 22 </dev/null", check=False)
+    memory = "sed -n 's/MemTotal: *//p' /proc/meminfo"
+    less = int(lab.sh("xen-pv", f"echo kept >/srv/more/file; {memory}").split()[0])
+    lab.write(text.replace("xen-pv: {type: xen-pv}", f"xen-pv: {{type: xen-pv, {DISK}}}"))
+    assert lab.json("up", "xen-pv")["ok"]
+    kept, more, *_ = lab.sh("xen-pv", f"cat /srv/more/file; {memory}").split()
+    assert (kept, int(more) - less) == ("kept", 32 * 1024)
+    assert "10.0.2.77" not in lab.sh("xen-pv", "ip -4 -brief address")
+    lab.write(text)
+    lab.virtkit("up", "xen-pv", code=2)  # the disk would be lost
+    assert lab.json("up", "xen-pv", "--yes")["ok"]
+    assert lab.sh("xen-pv", "ls /dev/xvd*") == "/dev/xvda\n/dev/xvdb"
+    assert lab.sh("xen-pv", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert lab.json("plan", "xen-pv")["changes"] == []
 
 
 @pytest.mark.parametrize("to", ["lxc", "qemu"])
