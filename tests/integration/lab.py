@@ -1,7 +1,7 @@
 """A folder with a spec, the command line run on it, and what libvirt then has.
 
 virtkit runs in forks of a process that has imported it (faultpoints.py), as importing it is most of
-what a run costs. The contract test and `Lab.starts` start the program itself.
+what a run costs. `Lab.program` and `Lab.starts` start the program itself.
 """
 
 from __future__ import annotations
