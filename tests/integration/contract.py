@@ -32,8 +32,8 @@ networks:
 defaults: {memory: 256MiB}
 guests:
 """
-# The guest NAME, and NAME-own with a cloud_init of the user's own. One processor each: two that are
-# emulated wait for each other, and where their threads take turns that is most of what they do.
+# The guest NAME, and NAME-own with a cloud_init of the user's own. One processor each, since where
+# they are emulated all of them take turns on the machine's few; test_live_changes.py has two.
 GUESTS = """
   TYPE:
     type: TYPE

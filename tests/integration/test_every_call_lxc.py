@@ -6,7 +6,7 @@ from integration.every_call import *  # noqa: F403 - its tests
 from integration.every_call import MARKS, Do
 
 TYPE = "lxc"
-# as of qemu's; what a libvirtd that ends leaves is seen there
+# each costs seconds: all calls are the test driver's, and the ends of libvirtd are qemu's
 UP = {"first": False, "rest": True}
 DAEMON: dict[Do, bool] = {"end": True, "freeze": True}
 

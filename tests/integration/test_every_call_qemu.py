@@ -6,7 +6,7 @@ from integration.every_call import *  # noqa: F403 - its tests
 from integration.every_call import MARKS, Do
 
 TYPE = "qemu"
-# all of them on libvirt's test driver; here each costs seconds
+# each costs seconds: all calls are the test driver's
 UP = {"first": False, "rest": True}
 DAEMON: dict[Do, bool] = {"end": False, "freeze": True}
 

@@ -19,7 +19,7 @@ from virtkit.voice import Voice
 #: Starts in one console log that look like a loop.
 LOOP = 5
 
-#: Seconds between two looks; on another host each one is work for that host, too.
+#: Seconds between two looks: on this host, on another (each is work for that host, too), at most.
 PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
 
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
@@ -53,7 +53,8 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
                 raise _not_ready(host, record, base, "")
             status = f"it is paused: {found.why}"
         say(status)
-        say.rest(_pause(host, time.monotonic() - looked))
+        now = time.monotonic()
+        say.rest(min(_pause(host, now - looked), max(end - now, 0)))  # the last look is at the end
 
 
 def _pause(host: Host, look: float) -> float:
