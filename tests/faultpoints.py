@@ -216,12 +216,15 @@ def _prepare(toy: str | None) -> None:
         _play(Path(toy))
     import virtkit.cli.output
     import virtkit.cli.verbs
+    from virtkit import render
     from virtkit.errors import RequestError
     from virtkit.host import schemas
 
     for kind in ("domain", "network"):
         with suppress(RequestError):
             schemas.check(kind, f"<{kind}/>", "nothing")
+    for each in render._environment().list_templates():
+        render._environment().get_template(each)
 
 
 def _become(words: list[str], fault: Fault, log: int) -> None:

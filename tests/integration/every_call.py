@@ -283,6 +283,7 @@ def test_libvirtd(
             figures.converged += 1
 
 
+@pytest.mark.long  # what a `down` leaves is what kills of virtkit leave
 def test_libvirtd_on_the_way_down(
     stage: Stage, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
 ) -> None:

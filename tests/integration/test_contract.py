@@ -9,7 +9,7 @@ from integration.contract import *  # noqa: F403 - its tests
 from integration.contract import Lab, spec, upped
 from integration.lab import laboratory
 
-PLACE, TYPES = "local", ("qemu", "lxc", "uml")
+PLACE, TYPES = "local", ("qemu", "lxc")
 
 pytestmark = pytest.mark.timeout(1200)  # the first test waits for all guests
 

@@ -113,6 +113,7 @@ def test_again_changes_nothing(lab: Models) -> None:
     assert lab.json("up", *lab.types)["steps"] == []
 
 
+@pytest.mark.long  # two minutes beside others
 def test_a_guest_of_xens_changes_while_it_runs(lab: Models) -> None:
     boot = lab.sh("xen-pv", "cat /proc/sys/kernel/random/boot_id")
     text = lab.spec.read_text()

@@ -69,9 +69,10 @@ class Watch:
 
     def _argv(self) -> None:
         while not self._end.wait(0.01):
-            for process in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):
-                    self.lines.add(process.read_bytes())
+            for process in os.scandir("/proc"):
+                if process.name.isdecimal():
+                    with suppress(OSError):
+                        self.lines.add(Path(process, "cmdline").read_bytes())
 
     def _files(self) -> None:
         while not self._end.wait(0.05):
