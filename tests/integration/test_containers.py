@@ -21,6 +21,7 @@ from integration.lab import POOL, Lab, laboratory, run, until, virsh
 
 from virtkit import record, render
 from virtkit.addresses import IDS
+from virtkit.host import prepared
 from virtkit.record import GuestRecord
 
 URI = "lxc:///system"
@@ -127,6 +128,22 @@ def test_each_is_confined_as_its_host_could_when_it_was_made(lab: Lab) -> None:
         assert (count == IDS) is bool(one.ids)
     (told,) = [e for e in doctor(lab) if e["name"] == "containers"]
     assert told["ok"] is True
+
+
+def test_doctor_tells_how_many_containers_the_kernel_allows(lab: Lab) -> None:
+    most = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    inside = Path(f"/proc/{init_of('a')}/ns/pid").readlink()
+    held = 0
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended
+            if (each / "ns/pid").readlink() == inside:
+                held += [str(one.readlink()) for one in (each / "fd").iterdir()].count(
+                    "anon_inode:inotify"
+                )
+    assert 5 < held <= prepared.INOTIFY_EACH
+    told = [each["what"] for each in doctor(lab) if each["name"] == "inotify"]
+    assert len(told) == (most < prepared.INOTIFY_ENOUGH)
+    assert all(f" is {most}," in each for each in told)
 
 
 def test_a_host_that_was_prepared_later_changes_nothing(lab: Lab) -> None:

@@ -67,6 +67,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _libvirt(facts, host)
     checks += _types(facts, host)
     checks += _containers(facts, host)
+    checks += _inotify(facts, host)
     checks += _xen(facts, host)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
@@ -131,11 +132,16 @@ def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
             yield Check(f"type {driver.word}", None, caveat)
 
 
+def _contains(facts: HostFacts, host: Host) -> bool:
+    """Whether a type runs here that libvirt has containers for."""
+    return host.remote is None and any(
+        "userns" in each.confined and not each.check(facts) for each in DRIVERS.values()
+    )
+
+
 def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get ids of their own here."""
-    if host.remote is not None or not any(
-        "userns" in each.confined and not each.check(facts) for each in DRIVERS.values()
-    ):
+    if not _contains(facts, host):
         return
     lacks = facts.unprepared
     if lacks is not None:
@@ -146,6 +152,22 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     if prepared.outdated():
         what = "libvirt's hook is another virtkit's; it serves"
         yield Check("containers", None, what, prepared.install_command())
+
+
+def _inotify(facts: HostFacts, host: Host) -> Iterable[Check]:
+    """How many containers the kernel lets systemd start in."""
+    if not _contains(facts, host):
+        return
+    most = prepared.inotify_instances()
+    if most < prepared.INOTIFY_ENOUGH:
+        setting = "fs.inotify.max_user_instances"
+        yield Check(
+            "inotify",
+            None,
+            f"{setting} is {most}, and a container's systemd takes {prepared.INOTIFY_EACH}: "
+            f"after {most // prepared.INOTIFY_EACH} containers the next ones do not get ready",
+            f"echo {setting}=1024 >/etc/sysctl.d/90-virtkit.conf && sysctl --system",
+        )
 
 
 def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:

@@ -19,6 +19,10 @@ INSTALLED = tuple(Path("/etc/libvirt/hooks", each, "virtkit") for each in ("lxc.
 #: With it overlays lie on file systems whose ids are mapped.
 KERNEL = (5, 19)
 
+#: What systemd and its daemons in a container take of inotify instances, and how many a host should
+#: allow: the kernel counts those of all containers as root's (inotify(7), user_namespaces(7)).
+INOTIFY_EACH, INOTIFY_ENOUGH = 12, 512
+
 _RESTART = "systemctl restart libvirtd"
 
 
@@ -70,6 +74,11 @@ def install_command() -> str:
     """What prepares this machine, for root's shell."""
     installs = (f"install -D -m 755 {SHIPPED} {each}" for each in INSTALLED)
     return " && ".join([*installs, _RESTART])
+
+
+def inotify_instances() -> int:
+    """How many inotify instances a user of this machine may have."""
+    return int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
 
 
 def subordinate_ids() -> Iterable[range]:
