@@ -2,7 +2,7 @@
 
 Two guests of each type come up once and are shared; the tests stand in the order of a guest's
 life and end with nothing left. A file for each place has them all: it says PLACE, the name of the
-guests' host, TYPES, and what its `lab` is.
+guests' host, TYPES, and what its `lab` is where that host is another machine.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.lab import Lab, run, terminal, until
+from integration.lab import Lab, laboratory, run, terminal, until
 from lxml import etree
 
 from virtkit.drivers import DRIVERS
@@ -79,6 +79,15 @@ def upped(lab: Lab) -> Lab:
     report = lab.json("up")
     assert report["ok"], report
     return lab
+
+
+@pytest.fixture(scope="module")
+def lab(
+    types: Sequence[str], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    name = request.path.stem.removeprefix("test_").replace("_", "-")
+    with laboratory(tmp_path_factory.mktemp(name), name, spec(types)) as lab:
+        yield upped(lab)
 
 
 @pytest.fixture(scope="module")

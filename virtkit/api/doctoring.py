@@ -160,13 +160,13 @@ def _inotify(facts: HostFacts, host: Host) -> Iterable[Check]:
         return
     most = prepared.inotify_instances()
     if most < prepared.INOTIFY_ENOUGH:
-        setting = "fs.inotify.max_user_instances"
+        setting, file = "fs.inotify.max_user_instances", "/etc/sysctl.d/90-virtkit.conf"
         yield Check(
             "inotify",
             None,
             f"{setting} is {most}, and a container's systemd takes {prepared.INOTIFY_EACH}: "
             f"after {most // prepared.INOTIFY_EACH} containers the next ones do not get ready",
-            f"echo {setting}=1024 >/etc/sysctl.d/90-virtkit.conf && sysctl --system",
+            f"echo {setting}=1024 >{file} && sysctl -p {file}",
         )
 
 

@@ -20,7 +20,7 @@ INSTALLED = tuple(Path("/etc/libvirt/hooks", each, "virtkit") for each in ("lxc.
 KERNEL = (5, 19)
 
 #: What systemd and its daemons in a container take of inotify instances, and how many a host should
-#: allow: the kernel counts those of all containers as root's (inotify(7), user_namespaces(7)).
+#: allow (inotify(7)). Seen: the kernel counts those of all containers as root's.
 INOTIFY_EACH, INOTIFY_ENOUGH = 12, 512
 
 _RESTART = "systemctl restart libvirtd"

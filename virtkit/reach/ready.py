@@ -124,8 +124,8 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> Virt
     tail = "\n".join(f"  | {line[:160]}" for line in last)
     why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
     cure = (
-        f"see `virtkit logs` and `virtkit console` for {record.guest}; a longer "
-        "`ready: {timeout: …}` helps where it is only slow"
+        f"see `virtkit logs` and `virtkit console` for {record.guest}, `virtkit doctor` for what "
+        "its host lacks; a longer `ready: {timeout: …}` helps where it is only slow"
     )
     return VirtkitError(
         f"guest {record.guest} is not ready",
