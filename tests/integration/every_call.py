@@ -6,8 +6,8 @@ converge, and only what differs is brought up again. `qemu` and `lxc` are real g
 each call that changes something, and before the first, which are all states of the host that a
 kill can leave (see faultpoints.py).
 
-A file for each type has these tests. It says TYPE; UP, at which calls of `up` virtkit is killed;
-DAEMON, what happens to libvirtd; and of each whether CI leaves it out.
+A file for each type has these tests. It says TYPE; UP and DOWN, at which of their calls virtkit is
+killed; DAEMON, what happens to libvirtd; and of each whether CI leaves it out.
 
 In each world: the next `up` ends as an undisturbed one, `plan` is empty after it, no volume that a
 record called made is another one, and `down` leaves nothing.
@@ -47,11 +47,13 @@ SPECS = {
 #: The pieces of an upload.
 SENDS = {"virStreamSend", "virStreamSendHole"}
 URIS = {"toy": "test+unix:///default", "qemu": "qemu:///system", "lxc": "lxc:///system"}
-#: The calls of a run, by their number among those of the same function.
-PARTS: dict[str, Callable[[int], bool]] = {
+#: The calls of a run: all, the first of each function, those that change something.
+PARTS: dict[str, Callable[[Fault], bool]] = {
     "all": lambda _: True,
-    "first": lambda number: number == 1,
-    "rest": lambda number: number > 1,
+    "first": lambda fault: fault.number == 1,
+    "rest": lambda fault: fault.number > 1,
+    "changing": lambda fault: changes(fault.name),
+    "reading": lambda fault: not changes(fault.name),
 }
 #: Of every test here.
 MARKS = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -163,7 +165,7 @@ def test_up(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> N
     known: list[Any] = []
     with loop(tally, "killed", "up", type, whole.up) as figures:
         for fault in points(type, whole.up):
-            if not PARTS[part](fault.number):
+            if not PARTS[part](fault):
                 continue
             stage.reset()
             ended = killed(stage, "up", fault)
@@ -185,7 +187,7 @@ def converges(stage: Stage, whole: Whole, what: str) -> None:
     assert not stage.left(), what
 
 
-def test_down(stage: Stage, type: str, whole: Whole, tally: Tally) -> None:
+def test_down(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
     """The kept disk is the same one through it all."""
     stage.reset()
     stage.up()
@@ -196,6 +198,8 @@ def test_down(stage: Stage, type: str, whole: Whole, tally: Tally) -> None:
     ):
         assert kept == ["cut-a-data"]
         for fault in points(type, whole.down):
+            if not PARTS[part](fault):
+                continue
             ended = killed(stage, "down", fault)
             stage.settle(fault)
             figures.points += 1
@@ -248,7 +252,9 @@ def parameters(late: Mapping[str, bool]) -> list[Any]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "part" in metafunc.fixturenames:
-        metafunc.parametrize("part", parameters(metafunc.module.UP), scope="module")
+        module = metafunc.module
+        late = module.DOWN if metafunc.function is test_down else module.UP
+        metafunc.parametrize("part", parameters(late), scope="module")
     if "do" in metafunc.fixturenames:
         metafunc.parametrize("do", parameters(metafunc.module.DAEMON), scope="module")
         everything = bool(metafunc.config.getoption("--everything"))

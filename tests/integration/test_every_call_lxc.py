@@ -7,8 +7,8 @@ from integration.every_call import *  # noqa: F403 - its tests
 from integration.every_call import MARKS, Do
 
 TYPE = "lxc"
-UP = {"all": False}
+UP = DOWN = {"all": False}
 DAEMON: dict[Do, bool] = {"end": False, "freeze": False}
 
-# in CI all calls are the test driver's, and the real driver's are qemu's
+# in CI these are the test driver's, and the real driver's are qemu's
 pytestmark = [*MARKS, pytest.mark.long]

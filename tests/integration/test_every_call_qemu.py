@@ -6,8 +6,9 @@ from integration.every_call import *  # noqa: F403 - its tests
 from integration.every_call import MARKS, Do
 
 TYPE = "qemu"
-# each costs seconds: all calls are the test driver's
+# each costs seconds: all that change something are the test driver's
 UP = {"first": False, "rest": True}
+DOWN = {"all": False}
 DAEMON: dict[Do, bool] = {"end": False, "freeze": True}
 
 pytestmark = MARKS

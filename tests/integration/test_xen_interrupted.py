@@ -1,6 +1,6 @@
 """`up` and `down` of a guest on a Xen host, interrupted at calls into libvirt, and then run again.
 
-As test_every_call.py, over ssh: virtkit killed after each call that changes something, and before
+As every_call.py, over ssh: virtkit killed after each call that changes something, and before
 the first; the connection to the host cut; its libvirtd killed. Without --everything only at the
 first call of each function. The guest is a page of code that hears when it is asked to stop. Its
 network is the host's bridge: libvirt's own, interrupted there, takes an emulated host ten seconds.
