@@ -44,7 +44,7 @@ def _asked(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> 
             inside.by_mconsole(host.connections, driver, name, "cad", timeout)
         elif way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]
-            inside.by_namespaces(host.connections, driver, name, command, _ASKING)
+            return inside.by_namespaces(host.connections, driver, name, command, _ASKING).code == 0
         else:
             host.domains.ask_to_stop(driver, name, way, timeout)
     except Silent:
