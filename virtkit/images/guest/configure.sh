@@ -20,6 +20,8 @@ echo 'LANG=C.UTF-8' >/etc/default/locale
 echo 'Made by virtkit. Log in with a key: virtkit ssh, or virtkit exec.
 \n \l
 ' >/etc/issue
+# What tells the kernel's name at each login: five programs for every `virtkit exec` by ssh.
+rm -rf /etc/update-motd.d
 
 # --- The guest boots the kernel and initrd that lie beside its image.
 echo 'update_initramfs=no' >/etc/initramfs-tools/update-initramfs.conf
