@@ -21,7 +21,7 @@ from virtkit.facts import HostFacts
 from virtkit.resources import Guest
 
 #: Seconds of processor time, and of any time, that a template may take.
-_SECONDS, _PATIENCE = 10, 60.0
+_SECONDS, _PATIENCE = 5, 60.0
 #: Bytes of memory for the whole process, most of it Python's own.
 _MEMORY = 512 * 1024**2
 #: Bytes of a template, and of the XML that it makes: libvirt takes no longer text.

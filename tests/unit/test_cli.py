@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,11 @@ def write(text: str, name: str = "virtkit.yaml") -> str:
 
 def test_all_verbs_are_there() -> None:
     assert set(CONTRACT) <= set(VERBS)
+
+
+def test_version(virtkit: Run) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert virtkit("--version") == Answer(0, f"virtkit {project['version']}\n", "")
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "image", ""])

@@ -78,6 +78,24 @@ def _spec(given: list[str] | None, file: str | None) -> tuple[api.Spec, list[str
     return api.read(path), rest
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        output.out.print(f"virtkit {version('virtkit')}", markup=False, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _virtkit(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass  # its help is the program's own
+
+
 def _only_spec(given: list[str] | None, file: str | None) -> api.Spec:
     spec, rest = _spec(given, file)
     if rest:
