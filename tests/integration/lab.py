@@ -212,6 +212,14 @@ class Lab:
         """The permissions of a volume's file."""
         return (POOL / f"{self.name}-{volume}").stat().st_mode & 0o777
 
+    def read(self, volume: str, path: str) -> str:
+        """What a file holds on a volume's file system, whose guest is off; nothing without one."""
+        image = self.folder / f"{volume}.raw"
+        run("qemu-img", "convert", "-O", "raw", POOL / f"{self.name}-{volume}", image)
+        text = run("debugfs", "-R", f"cat /{path}", image).strip()
+        image.unlink()
+        return text
+
     def volumes(self) -> set[str]:
         """The pool's volumes with our name, without it."""
         return {each.removeprefix(f"{self.name}-") for each in _volumes(f"{self.name}-")}

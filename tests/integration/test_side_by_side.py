@@ -1,4 +1,4 @@
-"""Two virtual machines and five containers on two networks come up side by side, and Ansible
+"""A virtual machine and five containers on two networks come up side by side, and Ansible
 reaches them all with what `virtkit inventory` prints."""
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ guests:
       runcmd: [systemd-run --unit=serve python3 -m http.server 8000]
     ready: {port: 8000}
   app: {type: lxc, count: 3, networks: [front, back], after: [db], groups: [apps]}
-  vm: {type: qemu, count: 2, groups: [machines], ready: {port: 22}}
-  last: {type: lxc, after: [app, vm-1], ready: {port: 22}}
+  vm: {type: qemu, groups: [machines], ready: {port: 22}}
+  last: {type: lxc, after: [app, vm], ready: {port: 22}}
 """
 APPS = ["app-1", "app-2", "app-3"]
-GUESTS = ["db", *APPS, "vm-1", "vm-2", "last"]
+GUESTS = ["db", *APPS, "vm", "last"]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_they_come_up_side_by_side(up: Ran) -> None:
 
 def test_what_is_after_others_waits_for_them(up: Ran) -> None:
     order = up.steps
-    for guest, before in (("app-2", "db"), ("last", "app-3"), ("last", "vm-1")):
+    for guest, before in (("app-2", "db"), ("last", "app-3"), ("last", "vm")):
         assert order.index((f"guest/{before}", "ready")) < order.index((f"guest/{guest}", "start"))
 
 

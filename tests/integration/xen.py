@@ -39,6 +39,9 @@ class XenLab(Lab):
     def mode(self, volume: str) -> int:
         return int(self.there(f"stat -c %a {POOL}/{self.name}-{volume}"), 8)
 
+    def read(self, volume: str, path: str) -> str:
+        return self.there(f"debugfs -R 'cat /{path}' {POOL}/{self.name}-{volume}").strip()
+
     def volumes(self) -> set[str]:
         prefix = f"{self.name}-"
         names = self.there(f"ls {POOL}").split()
