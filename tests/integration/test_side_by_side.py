@@ -61,9 +61,9 @@ def test_they_come_up_side_by_side(up: Ran) -> None:
         elif line.endswith(" ready done"):
             running -= 1
         most = max(most, running)
-    assert most >= 4, up.err
-    waited = sum(each["elapsed"] for each in up.data["steps"] if each["step"] == "ready")
-    assert waited > 1.5 * up.data["elapsed"]
+    assert most >= 4, up.err  # the virtual machine and the containers that are after the first
+    ready = [each for each, step in up.steps if step == "ready"]
+    assert ready[-2:] == ["guest/vm", "guest/last"]
 
 
 def test_what_is_after_others_waits_for_them(up: Ran) -> None:

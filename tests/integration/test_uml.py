@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,21 @@ def kernels() -> list[int]:
             if Path(f"/proc/{each}/cmdline").read_bytes().startswith(b"/tmp/again\0"):
                 found.append(int(each))
     return found
+
+
+def alive() -> bool:
+    return virsh("domstate", "program-u", uri=URI) == "running"
+
+
+@contextmanager
+def console() -> Iterator[Callable[[], str]]:
+    """What the kernel says meanwhile: the end of it."""
+    terminal = virsh("ttyconsole", "program-u", uri=URI)
+    with tempfile.TemporaryFile() as said, subprocess.Popen(["cat", terminal], stdout=said) as cat:
+        try:
+            yield lambda: os.pread(said.fileno(), 1 << 20, 0).decode("utf-8", "replace")[-8000:]
+        finally:
+            cat.kill()
 
 
 def processes() -> list[int]:
@@ -188,13 +204,33 @@ print(len(held) > 100 * 2**20)
     print(f"memory: {most // 2**20} MiB at most")
 
 
-def test_a_reboot_from_inside_is_its_own(lab: Lab) -> None:
+@contextmanager
+def boots_again(lab: Lab) -> Iterator[None]:
+    """What is done in it has the guest boot again, in the same container."""
     before, first = controller(), kernels()
-    lab.virtkit("exec", "u", "--", "sh", "-c", "touch /run/this-boot; reboot", code=None)
-    assert until(lambda: kernels() not in (first, []), 60, 0.2)  # none that kept what was open
+    lab.sh("u", "touch /run/this-boot")
+    with console() as said:
+        yield
+        # none that kept what was open
+        assert until(lambda: alive() and kernels() not in (first, []), 60, 0.2), said()
     assert until(lambda: lab.virtkit("exec", "u", "true", code=None).code == 0, 120, 2)
     assert lab.sh("u", "test -e /run/this-boot || echo new") == "new"
     assert controller() == before
+
+
+def test_a_reboot_from_inside_is_its_own(lab: Lab) -> None:
+    with boots_again(lab):
+        lab.virtkit("exec", "u", "reboot", code=None)
+
+
+def test_a_panic_in_a_reboot_does_not_end_it_but_another_does(lab: Lab) -> None:
+    panic = "systemd-run --no-block sh -c 'sleep 1; %s echo c >/proc/sysrq-trigger'"
+    with boots_again(lab):
+        lab.sh("u", panic % "echo reboot: Restarting system >/dev/kmsg;")
+    lab.sh("u", panic % "")
+    assert until(lambda: not alive(), 60)
+    assert lab.status("u")["why"] == "it ended by itself"
+    assert lab.json("up")["ok"]
 
 
 def test_changes_wait_for_a_restart(lab: Lab) -> None:

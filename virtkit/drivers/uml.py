@@ -1,7 +1,7 @@
 """A Linux kernel that runs as a program (kernel level, without a hypervisor): User-Mode Linux.
 
 libvirt has no driver for it any more. It runs in a container of libvirt's LXC driver, whose disks
-and network cards it takes for its own; the container's init is a shell that starts it.
+and network cards it takes for its own; the container's init (templates/uml_init.py) starts it.
 """
 
 from dataclasses import replace
