@@ -90,6 +90,7 @@ def clear() -> None:
 
 def main(room: str, *words: str) -> None:
     """Returns when the guest is off."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # to a first process: nothing
     NAME.write_text(f"#!/usr/bin/sh\nexit {REBOOT}\n")
     NAME.chmod(0o755)
     # a description of its own, as the kernel sets its input's to its liking
