@@ -18,7 +18,7 @@ from integration.lab import Lab, laboratory, until, virsh
 
 from virtkit import record, render
 from virtkit.addresses import IDS
-from virtkit.host import enter
+from virtkit.host import enter, mconsole
 
 URI = "lxc:///system"
 PROBE = Path(__file__).with_name("ways_out.py").read_text()
@@ -104,6 +104,13 @@ def in_the_container(*command: str) -> subprocess.CompletedProcess[str]:
     """What somebody can do who took the guest's kernel over."""
     line = [sys.executable, "-I", enter.__file__, URI, "program-u", *command]
     return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def panic() -> bool:
+    """Has the kernel panic, where it listens yet; whether its container has ended then."""
+    program = Path(mconsole.__file__).read_text()
+    in_the_container("/usr/bin/python3", "-IS", "-c", program, "sysrq c", "5")
+    return until(lambda: not alive(), 1)
 
 
 # --- on the host ------------------------------------------------------------------------------
@@ -205,32 +212,20 @@ print(len(held) > 100 * 2**20)
 
 
 @contextmanager
-def boots_again(lab: Lab) -> Iterator[None]:
-    """What is done in it has the guest boot again, in the same container."""
+def another_kernel() -> Iterator[None]:
+    """What is done in it starts a new process for the kernel, in the same container."""
     before, first = controller(), kernels()
-    lab.sh("u", "touch /run/this-boot")
     with console() as said:
         yield
-        # none that kept what was open
         assert until(lambda: alive() and kernels() not in (first, []), 60, 0.2), said()
-    assert until(lambda: lab.virtkit("exec", "u", "true", code=None).code == 0, 120, 2)
-    assert lab.sh("u", "test -e /run/this-boot || echo new") == "new"
     assert controller() == before
 
 
 def test_a_reboot_from_inside_is_its_own(lab: Lab) -> None:
-    with boots_again(lab):
-        lab.virtkit("exec", "u", "reboot", code=None)
-
-
-def test_a_panic_in_a_reboot_does_not_end_it_but_another_does(lab: Lab) -> None:
-    panic = "systemd-run --no-block sh -c 'sleep 1; %s echo c >/proc/sysrq-trigger'"
-    with boots_again(lab):
-        lab.sh("u", panic % "echo reboot: Restarting system >/dev/kmsg;")
-    lab.sh("u", panic % "")
-    assert until(lambda: not alive(), 60)
-    assert lab.status("u")["why"] == "it ended by itself"
-    assert lab.json("up")["ok"]
+    with another_kernel():
+        lab.virtkit("exec", "u", "--", "sh", "-c", "touch /run/this-boot; reboot", code=None)
+    assert until(lambda: lab.virtkit("exec", "u", "true", code=None).code == 0, 120, 2)
+    assert lab.sh("u", "test -e /run/this-boot || echo new") == "new"
 
 
 def test_changes_wait_for_a_restart(lab: Lab) -> None:
@@ -251,8 +246,17 @@ def test_changes_wait_for_a_restart(lab: Lab) -> None:
     assert lab.sh("u", "cat /srv/data/file; ls /sys/class/net | grep -c vec") == "kept\n2"
 
 
+def test_a_panic_in_a_reboot_does_not_end_it_but_another_does(lab: Lab) -> None:
+    with another_kernel():
+        lab.sh("u", "echo reboot: Restarting system >/dev/kmsg")
+        panic()
+    assert until(panic, 60)  # once the new kernel listens
+    assert lab.status("u")["why"] == "it ended by itself"
+
+
 def test_a_kernel_that_hangs_is_stopped_in_time(lab: Lab) -> None:
-    (kernel,) = kernels()
+    lab.virtkit("start", "u", "--no-wait")
+    (kernel,) = until(kernels, 10)
     os.kill(kernel, signal.SIGSTOP)
     began = time.monotonic()
     lab.virtkit("stop", "u", "--timeout", "5")
