@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 pytest.register_assert_rewrite("integration.contract", "integration.every_call")
 
 # Emulated guests take their time; a test that needs another limit says so itself.
-TIMEOUT = 600
+TIMEOUT = 960
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ VIRTKIT = Path(sys.executable).with_name("virtkit")
 POOL = Path("/var/lib/libvirt/images")
 URIS = ("qemu:///system", "lxc:///system")
 #: Seconds that a run may take; less than a test may.
-PATIENCE = 540
+PATIENCE = 900
 
 Answer = TypeVar("Answer")
 
