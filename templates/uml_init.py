@@ -15,7 +15,7 @@ from pathlib import Path
 
 #: Rebooting, the kernel executes the name that it was started by, keeps what is open, and may hang
 #: by the signals of that. So the name is a script's, which says by its exit code what was asked.
-NAME, REBOOT = Path("/tmp/again"), 3  # noqa: S108 - the container's own
+NAME, REBOOT = Path("/tmp/again"), 3
 #: What the kernel prints before it does so: it may panic in between, by a signal that comes late.
 REBOOTS = b"reboot: Restarting system"
 #: Bytes of its last words among which that is looked for: a panic's come behind it.
@@ -84,7 +84,7 @@ def clear() -> None:
     with suppress(ChildProcessError):
         while True:
             os.wait()
-    for each in Path("/tmp/guest").glob("*"):  # noqa: S108
+    for each in Path("/tmp/guest").glob("*"):
         each.unlink()
 
 

@@ -188,6 +188,12 @@ def test_a_console_that_nobody_reads_holds_nothing_up(lab: Lab) -> None:
     assert lab.sh("u", line) == "0"
 
 
+def test_ctrl_c_before_the_kernel_has_its_terminal_means_nothing(lab: Lab) -> None:
+    del lab
+    os.kill(init(), signal.SIGINT)
+    assert not until(lambda: not alive(), 1)
+
+
 def test_its_memory_is_the_guests_and_its_own_is_beside_it(lab: Lab) -> None:
     hog = """
 import os, time
