@@ -335,7 +335,7 @@ def test_logs_follow(lab: Lab, guest: str) -> None:
         return "followed-42" in "".join(said)
 
     try:
-        assert until(mark, 15), said
+        assert until(mark, 60), said
     finally:
         following.kill()
         reader.join(10)

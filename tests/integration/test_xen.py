@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from integration.lab import until
 from integration.xen import XenLab, remote, xen_laboratory
 from xenhost.xenhost import XenHost
 
@@ -42,10 +43,11 @@ def test_a_lock_of_the_host_is_had_by_one(lab: XenLab) -> None:
         waiter.start()
         with pytest.raises(RequestError), RemoteLock(remote(lab.xen), "test", "x").held(timeout=1):
             pass
+        assert until(lambda: heard, 60)  # the way there takes its time
+        assert "on host xen1" in heard[0]
         assert "taken" not in heard
-    waiter.join(30)
+    waiter.join(60)
     assert heard[-1] == "taken"
-    assert "on host xen1" in heard[0]
 
 
 def _take(lock: RemoteLock, heard: list[str]) -> None:
