@@ -251,6 +251,7 @@ def test_no_secret_is_in_libvirts_sight(lab: Lab, guest: str) -> None:
         xml = lab.virsh("dumpxml", f"{lab.name}-{name}", scheme=DRIVERS[guest].scheme)
         assert "PRIVATE" not in xml
         assert "a secret" not in xml
+        assert "a secret" not in lab.virtkit("logs", name).out
         assert lab.mode(f"{name}-seed") & 0o077 == 0
 
 
