@@ -75,9 +75,11 @@ def guest(lab: Models, request: pytest.FixtureRequest) -> str:
 
 def _here(text: str, xen: XenHost) -> str:
     """The example with the Xen host that there is. It has one processor, which is emulated: three
-    guests that boot on it together need three times what they need one after the other."""
+    guests that boot on it together need three times what they need one after the other. A guest
+    that never is ready is told, with its console's last lines, before the test's own time is up."""
     place = xen.spec.partition("\n")[2]
     text = re.sub(r"  xen1: .*\n", lambda _: place, text)
+    text = text.replace("defaults: {", "defaults: {ready: {timeout: 10m}, ")
     for guest, before in (("xen-pvh", "xen-pv"), ("xen-hvm", "xen-pvh")):
         text = text.replace(f"{{type: {guest}}}", f"{{type: {guest}, after: [{before}]}}")
     return text
