@@ -16,18 +16,28 @@ record called made is another one, and `down` leaves nothing.
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from faultpoints import Do, Ended, Fault, changes, runner
 from integration.lab import Lab, tiny_disk
-from integration.stage import Interrupted, Stage, Tally, libvirtd, start_libvirtd
+from integration.stage import (
+    Stage,
+    Tally,
+    Whole,
+    converges,
+    killed,
+    libvirtd,
+    loop,
+    not_kept,
+    start_libvirtd,
+    told,
+)
 
 SPEC = """
 name: cut
@@ -93,15 +103,6 @@ def stage(type: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage
         yield stage
 
 
-@dataclass(frozen=True)
-class Whole:
-    """Runs that nobody interrupted: the state that `up` ends in, and the calls of both."""
-
-    state: Any
-    up: tuple[str, ...]
-    down: tuple[str, ...]
-
-
 @pytest.fixture(scope="module")
 def whole(stage: Stage, type: str) -> Whole:
     stage.up()  # what is made once only, as keys for ssh, is not of every run
@@ -122,20 +123,6 @@ def whole(stage: Stage, type: str) -> Whole:
     return Whole(state, up.calls, heard)
 
 
-@contextmanager
-def loop(
-    tally: Tally, fault: str, verb: str, type: str, calls: Sequence[str]
-) -> Iterator[Interrupted]:
-    """A loop whose figures are shown."""
-    began = time.monotonic()
-    figures = Interrupted(fault, verb, type, len(calls))
-    tally.append(figures)
-    try:
-        yield figures
-    finally:
-        figures.seconds = time.monotonic() - began
-
-
 def points(type: str, calls: Sequence[str]) -> Iterator[Fault]:
     """Where virtkit is killed: at the k-th call of a function, for all calls of a whole run.
 
@@ -154,13 +141,6 @@ def points(type: str, calls: Sequence[str]) -> Iterator[Fault]:
         yield Fault("kill", count[name], side, changing=not toy, name=name)
 
 
-def killed(stage: Stage, verb: str, fault: Fault) -> Ended:
-    """A run that was killed there."""
-    ended = stage.run(verb, fault=fault)
-    assert ended.killed, f"{fault} was not reached: {ended}"
-    return ended
-
-
 def test_up(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
     known: list[Any] = []
     with loop(tally, "killed", "up", type, whole.up) as figures:
@@ -175,16 +155,6 @@ def test_up(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> N
                 converges(stage, whole, str(ended))
                 known += [found] if type == "toy" else []
             figures.converged += 1
-
-
-def converges(stage: Stage, whole: Whole, what: str) -> None:
-    """Brings the rest up, and takes all of it down."""
-    with stage.holding():
-        stage.run("up")
-        assert stage.state() == whole.state, what
-        assert not stage.planned(), what
-    stage.run("down", "--volumes")
-    assert not stage.left(), what
 
 
 def test_down(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
@@ -219,23 +189,7 @@ def test_down(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) ->
     assert not stage.left()
 
 
-def not_kept(name: str) -> bool:
-    return not name.endswith("-data")
-
-
 # --- libvirtd -------------------------------------------------------------------------------
-
-
-def told(ended: Ended) -> Any:
-    """A run that libvirt left alone ends by itself, with a report that names cures."""
-    assert ended.code in (0, 1), str(ended)
-    assert "Traceback" not in ended.err, str(ended)
-    answer = ended.data
-    errors = [step["error"] for step in answer.get("steps", ()) if step["error"]]
-    errors += answer.get("errors", ())
-    assert bool(errors) == bool(ended.code), str(ended)
-    assert all(each["cure"] and "virtkit itself" not in each["what"] for each in errors), str(ended)
-    return errors
 
 
 def daemon_points(type: str, calls: Sequence[str], everything: bool) -> Iterator[Fault]:

@@ -69,6 +69,13 @@ def virsh(*words: str | Path, uri: str = URIS[0]) -> str:
     return run("virsh", "-q", "-c", uri, *words).strip()
 
 
+def obey(cure: str) -> None:
+    """Runs the command that a cure names, as its reader would."""
+    path = f"{VIRTKIT.parent}:{os.environ['PATH']}"
+    line = cure.partition(" (")[0]
+    subprocess.run(["sh", "-c", line], check=True, cwd="/", env=os.environ | {"PATH": path})
+
+
 _OPEN = ExitStack()
 atexit.register(_OPEN.close)
 

@@ -274,6 +274,54 @@ class Stage:
         (self.store / name).unlink(missing_ok=True)
 
 
+# --- runs -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Runs that nobody interrupted: the state that `up` ends in, and the calls of both."""
+
+    state: Any
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+
+
+def killed(stage: Stage, verb: str, fault: Fault) -> Ended:
+    """A run that was killed there."""
+    ended = stage.run(verb, fault=fault)
+    assert ended.killed, f"{fault} was not reached: {ended}"
+    return ended
+
+
+def converges(stage: Stage, whole: Whole, what: str) -> None:
+    """Brings the rest up, and takes all of it down."""
+    with stage.holding():
+        stage.run("up")
+        assert stage.state() == whole.state, what
+        assert not stage.planned(), what
+    stage.run("down", "--volumes")
+    assert not stage.left(), what
+
+
+def not_kept(name: str) -> bool:
+    return not name.endswith("-data")
+
+
+def told(ended: Ended) -> list[dict[str, Any]]:
+    """The errors of a run that nobody ended: it ended by itself, with a report that has cures."""
+    assert ended.code in (0, 1), str(ended)
+    assert "Traceback" not in ended.err, str(ended)
+    answer = ended.data
+    errors = [step["error"] for step in answer.get("steps", ()) if step["error"]]
+    errors += answer.get("errors", ())
+    assert bool(errors) == bool(ended.code), str(ended)
+    assert all(each["cure"] and "virtkit itself" not in each["what"] for each in errors), str(ended)
+    return errors
+
+
+# --- what libvirt has -----------------------------------------------------------------------
+
+
 def _domain(domain: libvirt.virDomain) -> dict[str, Any]:
     root = etree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     element = root.find(f"./metadata/{RECORD}guest")

@@ -1,14 +1,18 @@
-"""A real Xen host that ssh reaches, without guests: what doctor says of it, its locks, its key."""
+"""A real Xen host that ssh reaches: what doctor says of it, its locks, its key, its images."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from integration.lab import until
+from integration.lab import POOL, VIRTKIT, obey, run, tiny_disk, until
 from integration.xen import XenLab, remote, xen_laboratory
+from integration.xen_tiny import tiny_kernel
 from xenhost.xenhost import XenHost
 
 from virtkit.errors import RequestError
@@ -16,6 +20,12 @@ from virtkit.host import RemoteLock
 
 SPEC = """
 guests: {web: {type: xen-pv}}
+"""
+LOST = """
+images: {lone: {path: lone.raw}}
+networks: {front: {mode: bridge, bridge: xenbr0, cidr: 10.0.2.0/24, gateway: 10.0.2.2}}
+defaults: {image: lone, type: xen-pv, memory: 16MiB, ready: none, networks: [front]}
+guests: {a: {kernel: {path: tiny.elf}}}
 """
 
 
@@ -78,3 +88,45 @@ def test_a_host_with_another_key_is_refused(lab: XenLab) -> None:
     (error,) = wrong.write(text).json("plan", code=1)["errors"]
     assert "host xen1 can't be reached" in error["what"]
     assert "verification failed" in error["why"]
+
+
+def test_what_is_left_on_a_host_is_told_with_what_removes_it(lab: XenLab) -> None:
+    lost = XenLab(lab.folder, "lost", xen=lab.xen).write(lab.xen.spec + LOST)
+    (lab.folder / "lone.raw").write_bytes(tiny_disk(b"lone"))
+    (lab.folder / "tiny.elf").write_bytes(tiny_kernel())
+    assert lost.json("up")["ok"]
+    lost.spec.unlink()
+    obey("""echo '{"name": "lost"}' | virtkit down -f -""")  # looks here only, and keeps the keys
+    unsure = {each["environment"]: each["why"] for each in left() if not each["sure"]}
+    assert "it had some on xen1, where nobody looked" in unsure["lost"]
+    lab.virsh("vol-create-as", "default", "gone-vm-root", "1MiB", "--format", "raw")
+    found = {each["kind"]: each for each in left(lab.spec) if each["host"] == "xen1"}
+    assert {kind: each["sure"] for kind, each in found.items()} == {
+        "guest": False,  # its spec may lie on the machine that made it
+        "image": True,
+        "volume": False,
+    }
+    assert f"virsh -c xen+ssh://{lab.xen.address}:{lab.xen.port}/system" in found["volume"]["cure"]
+    obey(found["guest"]["cure"])
+    assert lost.left() == []
+    assert "lost" not in {each["environment"] for each in left()}
+
+
+def test_an_image_is_removed_from_a_specs_hosts(lab: XenLab) -> None:
+    listed = {each["name"]: each for each in lab.json("image list")["images"]}
+    assert set(listed) == {"debian-12", "lone"}
+    assert all((each["host"], each["users"]) == ("xen1", []) for each in listed.values())
+    assert "lone on xen1" in lab.virtkit("image list").out
+    assert "no image 'loan'" in lab.errors("image rm", "loan")[0]
+    (found,) = (each for each in left(lab.spec) if each["why"].startswith("image lone "))
+    obey(found["cure"])
+    assert [each["name"] for each in lab.json("image list")["images"]] == ["debian-12"]
+    assert found["name"] not in lab.there(f"ls {POOL}").split()
+
+
+def left(*spec: Path) -> list[dict[str, Any]]:
+    """What `doctor` calls left over."""
+    found: list[dict[str, Any]] = json.loads(run(VIRTKIT, "doctor", "--orphans", "--json", *spec))[
+        "orphans"
+    ]
+    return found

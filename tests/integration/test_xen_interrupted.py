@@ -14,13 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import libvirt
 import pytest
 from faultpoints import Ended, Fault, runner
 from integration.lab import POOL, Lab, tiny_disk, until
-from integration.stage import Stage, Tally, loop
+from integration.stage import Stage, Tally, Whole, converges, killed, loop, not_kept, told
 from integration.xen import remote
 from integration.xen_tiny import tiny_kernel
 from xenhost.xenhost import XenHost
@@ -97,15 +96,6 @@ def stage(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Xe
         yield XenStage(lab, "xen:///system", forks, way=remote(xen))
 
 
-@dataclass(frozen=True)
-class Whole:
-    """Runs that nobody interrupted: the state that `up` ends in, and the calls of both."""
-
-    state: Any
-    up: tuple[str, ...]
-    down: tuple[str, ...]
-
-
 @pytest.fixture(scope="module")
 def whole(stage: XenStage) -> Whole:
     stage.reset()
@@ -139,22 +129,6 @@ def points(calls: Sequence[str], everything: bool) -> Iterator[Fault]:
         if all(each in SENDS for each in around) or (count[name] > 1 and not everything):
             continue
         yield Fault("kill", count[name], "after", changing=True, name=name)
-
-
-def killed(stage: XenStage, verb: str, fault: Fault) -> Ended:
-    ended = stage.run(verb, fault=fault)
-    assert ended.killed, f"{fault} was not reached: {ended}"
-    return ended
-
-
-def converges(stage: XenStage, whole: Whole, what: str) -> None:
-    """Brings the rest up, and takes all of it down."""
-    with stage.holding():
-        stage.run("up")
-        assert stage.state() == whole.state, what
-        assert not stage.planned(), what
-    stage.run("down", "--volumes")
-    assert not stage.left(), what
 
 
 def test_up(stage: XenStage, whole: Whole, tally: Tally, everything: bool) -> None:
@@ -192,10 +166,6 @@ def test_down(stage: XenStage, whole: Whole, tally: Tally, everything: bool) -> 
     assert not stage.left()
 
 
-def not_kept(name: str) -> bool:
-    return not name.endswith("-data")
-
-
 # --- the way there, and libvirtd ------------------------------------------------------------
 
 
@@ -216,17 +186,6 @@ FAULTS: dict[str, tuple[Callable[[Remote], str], str]] = {
 }
 
 
-def told(ended: Ended) -> None:
-    """A run that could not go on ends by itself, with errors that have a cure."""
-    assert ended.code == 1, str(ended)
-    assert "Traceback" not in ended.err, str(ended)
-    answer = ended.data
-    errors = [step["error"] for step in answer.get("steps", ()) if step["error"]]
-    errors += answer.get("errors", ())
-    assert errors, str(ended)
-    assert all(each["cure"] and "virtkit itself" not in each["what"] for each in errors), str(ended)
-
-
 def struck(stage: XenStage, verb: str, calls: Sequence[str], fault: str) -> Ended:
     """A run to which that happened in the middle."""
     does, mended = FAULTS[fault]
@@ -234,7 +193,7 @@ def struck(stage: XenStage, verb: str, calls: Sequence[str], fault: str) -> Ende
     at = Fault("command", number, "after", changing=True, command=does(stage.way))
     ended = stage.run(verb, "--json", fault=at)
     stage.way.run(mended)
-    told(ended)
+    assert told(ended), str(ended)
     return ended
 
 

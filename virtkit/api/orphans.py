@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from virtkit import images, reach
-from virtkit.api.world import hosts_of, look, path_of
+from virtkit.api.world import Site, hosts_of, look, path_of
+from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.observed import Observed
-from virtkit.spec import Spec, format_size, load
+from virtkit.spec import LOCAL, Spec, format_size, load
 
 #: Volumes that virtkit names itself: ``ENVIRONMENT-GUEST-ROLE``, and an image's three.
 _LIKE_OURS = re.compile(
@@ -27,7 +29,7 @@ _LIKE_OURS = re.compile(
 @dataclass(frozen=True)
 class Orphan:
     """One thing without a spec. ``sure`` is False where it may be somebody's; ``cure`` removes
-    it, once its reader made sure."""
+    it, once its reader made sure; ``host`` is the host that it is on."""
 
     kind: Literal["guest", "network", "disk", "image", "volume", "folder", "cache"]
     name: str
@@ -35,27 +37,30 @@ class Orphan:
     why: str
     cure: str
     sure: bool = True
+    host: str = LOCAL
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def orphans(spec: Spec | None = None) -> list[Orphan]:
-    """All that is left over on this machine.
+    """All that is left over on this machine, or on a spec's hosts.
 
     Args:
-        spec: one more spec that claims what is its; its pool is the one looked at.
+        spec: one more spec that claims what is its; its hosts and pools are those looked at.
     """
     specs = _Specs(spec)
     sites = look(hosts_of(spec), pool=True)
     found: list[Orphan] = []
     for each in sites:
-        found += _objects(each.observed, specs, each.host)
-        found += _kept(each.observed, specs, each.host)
-        found += _images(each.observed)
-        found += _volumes(each.observed, each.host)
-    observed = [each.observed for each in sites]
-    return [*found, *_folders(observed), *_caches(observed)]
+        there = [
+            *_objects(each.observed, specs, each.host),
+            *_kept(each.observed, specs, each.host),
+            *_images(each.observed, spec),
+            *_volumes(each.observed, each.host),
+        ]
+        found += (replace(orphan, host=each.host.name) for orphan in there)
+    return [*found, *_folders(sites, spec), *_caches(each.observed for each in sites)]
 
 
 class _Specs:
@@ -98,31 +103,62 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         record = guest.record
         found, sure = specs.of(record.spec, record.environment)
         if isinstance(found, str):
-            cure = _down(record.environment, host)
-            yield Orphan("guest", guest.domain, record.environment, found, cure, sure)
+            yield _lost("guest", guest.domain, record.environment, (found, sure), observed, host)
         elif record.guest not in found.guests:
             why = f"its spec {found.source} names it no more"
-            cure = f"virtkit down -f {shlex.quote(path_of(found))} {record.guest}"
+            cure = f"virtkit down {_file(found)} {record.guest}"
             yield Orphan("guest", guest.domain, record.environment, why, cure)
     for network in observed.networks.values():
         asked = network.record
         found, sure = specs.of(asked.spec, asked.environment)
         if isinstance(found, str):
-            cure = _down(asked.environment, host)
-            yield Orphan("network", network.name, asked.environment, found, cure, sure)
+            yield _lost("network", network.name, asked.environment, (found, sure), observed, host)
         elif asked.network not in found.networks:
             why = f"its spec {found.source} names it no more"
-            cure = f"virtkit up -f {shlex.quote(path_of(found))}"
+            cure = f"virtkit up {_file(found)}"
             yield Orphan("network", network.name, asked.environment, why, cure)
 
 
+def _lost(
+    kind: Literal["guest", "network"],
+    name: str,
+    environment: str,
+    found: tuple[str, bool],
+    observed: Observed,
+    host: Host,
+) -> Orphan:
+    """What has no spec on this machine; on a host that others reach, too, theirs may have one."""
+    why, sure = found
+    drivers = (DRIVERS[each.record.type] for each in observed.guests_of(environment).values())
+    if host.remote is not None or any(each.remote for each in drivers):
+        why, sure = f"{why}; another machine, from which it was made, may have it", False
+    return Orphan(kind, name, environment, why, _down(environment, host), sure)
+
+
 def _down(environment: str, host: Host, *, volumes: bool = False) -> str:
-    """The command that takes an environment down without its spec."""
-    spec = f"name: {environment}"
-    if host.storage.pool != "default":
-        spec += f"\\nhosts: {{local: {{pool: {host.storage.pool}}}}}"
+    """The command that takes what an environment has on a host down, without its spec."""
+    asked: dict[str, Any] = {"name": environment}
+    if place := _place(host):
+        asked["hosts"] = {host.name: place}
     more = " --volumes" if volumes else ""
-    return f"printf '{spec}\\n' | virtkit down -f -{more}"
+    return f"echo {shlex.quote(json.dumps(asked, ensure_ascii=False))} | virtkit down -f -{more}"
+
+
+def _file(spec: Spec) -> str:
+    """The words that name a spec."""
+    path = path_of(spec)
+    return f"-f {'-' if path.startswith('<') else shlex.quote(path)}"
+
+
+def _place(host: Host) -> dict[str, Any]:
+    """What a spec must say of a host."""
+    said: dict[str, Any] = {}
+    if host.remote is not None:
+        ssh = {key: getattr(host.remote, key) for key in ("port", "key", "known_hosts")}
+        said = {"address": host.remote.address, "ssh": {k: v for k, v in ssh.items() if v}}
+    if host.storage.pool != "default":
+        said["pool"] = host.storage.pool
+    return said
 
 
 def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
@@ -137,7 +173,8 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
             yield Orphan("disk", disk.name, disk.environment, why, cure)
 
 
-def _images(observed: Observed) -> Iterable[Orphan]:
+def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
+    words = f"{_file(spec)} " if spec is not None else ""
     used = {each.record.image.content for each in observed.guests.values() if each.record.image}
     for content, image in observed.pool.images.items():
         if content not in used:
@@ -146,7 +183,7 @@ def _images(observed: Observed) -> Iterable[Orphan]:
             if not image.made:
                 why = f"image {image.name}: its upload did not end, and no guest leans on it"
             name = Path(image.files.root).name
-            yield Orphan("image", name, "", why, f"virtkit image rm {content[:12]}")
+            yield Orphan("image", name, "", why, f"virtkit image rm {words}{content[:12]}")
 
 
 def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
@@ -163,19 +200,32 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
     names = {Path(each).name for each in used}
     for name in sorted(set(like) - listed - names):
         why = "it is named like virtkit's, but no record lists it: it may be left over"
-        pool = host.storage.pool
-        cure = f"virsh vol-delete {name} --pool {pool} (first: virsh vol-info {name} --pool {pool})"
+        virsh, pool = _virsh(host), host.storage.pool
+        cure = f"{virsh} vol-delete {name} --pool {pool}"
+        cure += f" (first: {virsh} vol-info {name} --pool {pool})"
         yield Orphan("volume", name, "", why, cure, sure=False)
 
 
-def _folders(observed: Iterable[Observed]) -> Iterable[Orphan]:
+def _virsh(host: Host) -> str:
+    """virsh on a host: with its usual URI on this machine."""
+    if host.remote is None:
+        return "virsh"
+    return f"virsh -c {shlex.quote(host.connections.shown(host.schemes[0]))}"
+
+
+def _folders(sites: Sequence[Site], spec: Spec | None) -> Iterable[Orphan]:
     """Keys and known hosts of environments that have nothing here any more."""
-    environments = {g.record.environment for each in observed for g in each.guests.values()}
+    environments = {e.record.environment for s in sites for e in s.observed.guests.values()}
     for path in reach.folders():
-        if path.name not in environments:
-            why = "keys and known hosts of an environment that has no guest here"
-            cure = f"rm -r {shlex.quote(str(path))}"
-            yield Orphan("folder", str(path), path.name, why, cure)
+        if path.name in environments:
+            continue
+        looked_at = {*spec.hosts} if spec is not None and spec.name == path.name else {LOCAL}
+        others = ", ".join(sorted(reach.hosts(path.name) - looked_at))
+        why = "keys and known hosts of an environment that has no guest here"
+        if others:
+            why += f"; it had some on {others}, where nobody looked"
+        cure = f"rm -r {shlex.quote(str(path))}"
+        yield Orphan("folder", str(path), path.name, why, cure, sure=not others)
 
 
 def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:

@@ -130,10 +130,12 @@ def _check_loss(now: Plan, shown: Plan) -> None:
 
 
 def _remember(spec: Spec, hosts: Sequence[Host], report: Report, *, removing: bool = False) -> None:
-    """Brings known_hosts up to date. What was done stays done where that fails."""
+    """Brings known_hosts up to date, and forgets the keys of an environment that is gone, but where
+    it has guests on a host that left the spec. What was done stays done where that fails."""
     try:
         sites = look(hosts)
-        if removing and not found_of(spec, sites):
+        elsewhere = reach.hosts(spec.name) - {each.name for each in hosts}
+        if removing and not found_of(spec, sites) and not elsewhere:
             reach.forget(spec.name)
             return
         for each in sites:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from virtkit import images, record, resources
+from virtkit import images, resources
 from virtkit.api.world import LOCK_TIMEOUT, Say, hosts_of, look, quiet
 from virtkit.errors import RequestError
 from virtkit.host import Host
@@ -35,6 +37,10 @@ class StoreEntry:
 
 def image_list(spec: Spec | None = None) -> list[StoreEntry]:
     """The images in this machine's pool, or in those of a spec's hosts."""
+    return _entries(hosts_of(spec))
+
+
+def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
     return [
         StoreEntry(
             each.name,
@@ -45,7 +51,7 @@ def image_list(spec: Spec | None = None) -> list[StoreEntry]:
             _image_users(site.observed, each.files.content),
             site.host.name,
         )
-        for site in look(hosts_of(spec), pool=True)
+        for site in look(hosts, pool=True)
         for each in site.observed.pool.images.values()
     ]
 
@@ -74,49 +80,56 @@ def image_remove(
     lock_timeout: float = LOCK_TIMEOUT,
     say: Say = quiet,
 ) -> list[StoreEntry]:
-    """Removes an image, by name or content hash, from the pool and from the cache.
+    """Removes an image, by name or content hash, from this machine's pool or those of a spec's
+    hosts, and from the cache. On a host where guests lean on it, it stays.
 
     It waits until no ``up`` runs that could take the image for a new guest.
 
     Args:
         lock_timeout: seconds to wait.
-        say: told for whom.
+        say: told for whom, and where the image stays.
 
     Raises:
-        RequestError: there is none, a guest leans on it, or an ``up`` takes longer.
+        RequestError: there is none, guests lean on it everywhere, or an ``up`` takes longer.
     """
-    host = hosts_of(spec)[0]
-    _removable(host, name)
-    with host.images_lock.held(lock_timeout, say):
-        chosen = _removable(host, name)
-        contents = {each.files.content for each in chosen}
-        gone = [entry for entry in image_list(spec) if entry.content in contents]
-        for each in chosen:
-            images.drop(host, each.files.content)
-            for identity in each.identities:
+    hosts = sorted(hosts_of(spec), key=lambda each: each.name)  # all runs lock in this order
+    _removable(_entries(hosts), name)
+    with ExitStack() as locks:
+        for host in hosts:
+            locks.enter_context(host.images_lock.held(lock_timeout, say))
+        entries = _entries(hosts)
+        gone = _removable(entries, name)
+        for each in gone:
+            host = next(host for host in hosts if host.name == each.host)
+            for identity in images.drop(host, each.content):
                 images.forget(identity)
+    for each in entries:
+        if each.users and _names(name, each):
+            say(f"it stays on host {each.host}: {_leaning(each)}")
     return gone
 
 
-def _removable(host: Host, name: str) -> list[record.StoredImage]:
-    """The images that ``name`` names; none of them is in use."""
-    observed = host.observe()
-    chosen = [
-        each
-        for each in observed.pool.images.values()
-        if each.name == name or (len(name) >= 6 and each.files.content.startswith(name))
-    ]
-    if not chosen:
+def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
+    """The images that ``name`` names and no guest leans on."""
+    named = [each for each in entries if _names(name, each)]
+    if not named:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
-    for each in chosen:
-        users = _image_users(observed, each.files.content)
-        if users:
-            raise RequestError(
-                f"image {each.name} is in use",
-                why=f"{', '.join(users)} lean on it",
-                cure="take these guests down first",
-            )
-    return chosen
+    free = [each for each in named if not each.users]
+    if not free:
+        raise RequestError(
+            f"image {named[0].name} is in use",
+            why="; ".join(map(_leaning, named)),
+            cure="take these guests down first",
+        )
+    return free
+
+
+def _names(word: str, entry: StoreEntry) -> bool:
+    return word == entry.name or (len(word) >= 6 and entry.content.startswith(word))
+
+
+def _leaning(entry: StoreEntry) -> str:
+    return f"{', '.join(entry.users)} lean on it"
 
 
 def _image_users(observed: Observed, content: str) -> tuple[str, ...]:

@@ -564,7 +564,8 @@ def _orphans(found: list[api.Orphan], json: bool) -> None:
         return
     for each in found:
         mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
-        output.out.print(f"{mark} {each.kind} {escape(each.name)}: {escape(each.why)}")
+        name = output.label(each.name, each.host)
+        output.out.print(f"{mark} {each.kind} {escape(name)}: {escape(each.why)}")
         output.out.print(f"        to remove it: {each.cure}", markup=False)
     if not found:
         output.out.print("nothing is left over")
@@ -577,33 +578,46 @@ def _orphans(found: list[api.Orphan], json: bool) -> None:
 def image_list(
     spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
-    """List the images in this machine's pool, and who leans on them."""
+    """List the images in this machine's pool, or on a spec's hosts, and who leans on them."""
     found = _only_spec(spec, file) if spec or file else None
     entries = api.image_list(found)
     if json:
         output.data({"images": [each.as_dict() for each in entries]})
     else:
         rows = [
-            [e.name, e.content[:12], e.format, api.format_size(e.size), ", ".join(e.users) or "-"]
+            [
+                output.label(e.name, e.host),
+                e.content[:12],
+                e.format,
+                api.format_size(e.size),
+                ", ".join(e.users) or "-",
+            ]
             for e in entries
         ]
         output.table(["image", "content", "format", "size", "used by"], rows)
 
 
-def _image_make(given: list[str] | None, file: str | None, json: bool) -> None:
+def _image(given: list[str] | None, file: str | None, verb: str) -> tuple[api.Spec | None, str]:
+    """The spec, where one is named, and the image."""
     rest = given or []
     found = None
     if file is not None or (rest and words.is_spec(rest[0])):
         found, rest = _spec(rest, file)
     if len(rest) != 1:
-        raise RequestError("no image is named", cure="virtkit image build [SPEC] IMAGE")
-    made = api.image_make(found, rest[0], _changing)
+        what = "more than one image is named" if rest else "no image is named"
+        raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")
+    return found, rest[0]
+
+
+def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool) -> None:
+    found, name = _image(given, file, verb)
+    made = api.image_make(found, name, _changing)
     if json:
         output.data(
-            {"name": rest[0], "content": made.content, "format": made.format, "size": made.size}
+            {"name": name, "content": made.content, "format": made.format, "size": made.size}
         )
     else:
-        output.out.print(f"{rest[0]}: {made.content[:12]}, {api.format_size(made.size)}")
+        output.out.print(f"{name}: {made.content[:12]}, {api.format_size(made.size)}")
 
 
 def _changing(line: str) -> None:
@@ -622,7 +636,7 @@ def image_build(
     spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
     """Build an image into the cache; up puts it into the pool."""
-    _image_make(spec, file, json)
+    _image_make(spec, file, "build", json)
 
 
 @image_app.command("pull")
@@ -630,19 +644,22 @@ def image_pull(
     spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
     """Download and verify an image into the cache; up puts it into the pool."""
-    _image_make(spec, file, json)
+    _image_make(spec, file, "pull", json)
 
 
 @image_app.command("rm")
 def image_rm(
-    name: Annotated[str, typer.Argument(metavar="IMAGE", help="A name or content hash.")],
+    spec: ImageWords = None,
+    file: File = None,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove an image that no guest leans on."""
-    gone = api.image_remove(name, lock_timeout=lock_timeout, say=output.say)
+    """Remove an image, by name or content hash, where no guest leans on it."""
+    found, name = _image(spec, file, "rm")
+    gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
     if json:
         output.data({"removed": [each.as_dict() for each in gone]})
     else:
-        output.out.print(f"removed {', '.join(each.content[:12] for each in gone)}")
+        removed = (output.label(each.content[:12], each.host) for each in gone)
+        output.out.print(f"removed {', '.join(removed)}")

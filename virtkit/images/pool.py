@@ -45,8 +45,12 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Voice) -> ImageFiles:
     return files
 
 
-def drop(host: Host, content: str) -> None:
-    """Removes an image's volumes and its line in the pool's record."""
+def drop(host: Host, content: str) -> tuple[str, ...]:
+    """Removes an image's volumes and its line in the pool's record.
+
+    Returns:
+        the identities of the entries that it was had by.
+    """
     with host.storage.lock.held():
         pool = host.storage.record()
         image = pool.images[content]
@@ -55,6 +59,7 @@ def drop(host: Host, content: str) -> None:
                 host.storage.delete(key)
         left = {each: image for each, image in pool.images.items() if each != content}
         host.storage.write_record(PoolRecord(left, pool.kept))
+        return image.identities
 
 
 def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bool) -> None:
