@@ -129,7 +129,7 @@ def _names(word: str, entry: StoreEntry) -> bool:
 
 
 def _leaning(entry: StoreEntry) -> str:
-    return f"{', '.join(entry.users)} lean on it"
+    return f"{', '.join(entry.users)} lean{'s' if len(entry.users) == 1 else ''} on it"
 
 
 def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
