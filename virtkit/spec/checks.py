@@ -132,9 +132,11 @@ def _lacking(keys: GuestKeys, driver: Driver) -> Iterator[tuple[Path, str]]:
 
 
 def _cure(feature: str, asked: str) -> str:
-    able = [word for word, driver in DRIVERS.items() if feature not in driver.lacks]
     if feature == "disks.blank":
         return "give it `mount:`"
+    able = [word for word, driver in DRIVERS.items() if feature not in driver.lacks]
+    if set(AUTO) <= set(able):  # which runs everywhere
+        able = ["auto"]
     return f"take {asked} out" + (f", or say `type: {able[0]}`" if able else "")
 
 
