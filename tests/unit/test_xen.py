@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import stat
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,10 +83,38 @@ def test_ssh_asks_nobody_and_checks_keys(remote: Remote) -> None:
     text = remote.program().read_text()
     for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "IdentityFile=/keys/ops"):
         assert f"-o{option}" in text
-    assert "'-oUserKnownHostsFile=/keys/known hosts'" in text
     assert stat.S_IMODE(remote.program().parent.stat().st_mode) == 0o700
     plain = Remote("rack1", "rack1").program().read_text()
     assert "KnownHosts" not in plain, "ssh's own settings count"
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "100%d", "it's", 'a "b"', "#1"])
+def test_ssh_takes_paths_as_they_are(remote: Remote, name: str) -> None:
+    odd = replace(remote, key=f"/keys/{name}", known_hosts=f"/hosts/{name}")
+    for line in ([odd.program()], _in_proxy(odd)):
+        found = _run(*line, "-G", "rack1").replace("%%", "%").splitlines()
+        assert f"identityfile /keys/{name}" in found
+        assert f"userknownhostsfile /hosts/{name}" in found
+        assert f"port {remote.port}" in found
+
+
+def _run(*line: str | Path) -> str:
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+
+
+def _in_proxy(remote: Remote) -> list[str]:
+    """The command that ssh runs for a ProxyCommand, without where it goes."""
+    shown = _run("ssh", "-F", "/dev/null", "-G", f"-oProxyCommand={remote.through()}", "guest")
+    (command,) = (e for e in shown.splitlines() if e.startswith("proxycommand "))
+    words = shlex.split(command.removeprefix("proxycommand ").replace("%%", "%"))
+    assert (words[:3], words[-1]) == (["ssh", "-W", "[%h]:%p"], remote.address)
+    return ["ssh", *words[3:-1]]
+
+
+def test_the_way_through_a_host_outlives_its_shared_connection(remote: Remote) -> None:
+    way = remote.through()
+    assert "ControlMaster=no" in way, "else ssh ends where the folder of its socket is gone"
+    assert str(remote.program()) not in way
 
 
 def test_a_host_has_a_uri_for_people_and_one_for_libvirt(remote: Remote) -> None:

@@ -21,7 +21,7 @@ from virtkit.host.errors import DAMAGED, GONE, told
 from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
-from virtkit.host.remote import Remote
+from virtkit.host.remote import Remote, for_ssh
 from virtkit.host.storage import Storage, pool_at, rotations
 from virtkit.observed import Observed
 from virtkit.record import PoolRecord
@@ -190,6 +190,7 @@ __all__ = [
     "Silent",
     "Storage",
     "Unreachable",
+    "for_ssh",
     "inside",
     "lock",
     "not_ours",

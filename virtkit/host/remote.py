@@ -15,7 +15,7 @@ import shlex
 import stat
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -62,8 +62,15 @@ class Remote:
         return [str(self.program()), self.address, "--", command]
 
     def through(self) -> str:
-        """ssh's ``ProxyCommand`` that gets from here through the host to where it goes."""
-        return f"{shlex.quote(str(self.program()))} -W [%h]:%p {shlex.quote(self.address)}"
+        """ssh's ``ProxyCommand`` that gets from here through the host to where it goes.
+
+        It goes into files that outlive the shared connection, and the folder that this is in: so
+        it takes that connection where there is one, and else makes its own.
+        """
+        path = str(self._path("ssh"))
+        options = self._own() | {"ControlMaster": "no", "ControlPath": for_ssh(path)}
+        words = (each.replace("%", "%%") for each in [*_arguments(options), self.address])
+        return f"ssh -W [%h]:%p {shlex.join(words)}"
 
     def port_status(self, address: str, port: int, timeout: float) -> str:
         """Why a port that the host can reach takes no connection; empty where it does."""
@@ -150,23 +157,30 @@ class Remote:
         return path
 
     def _options(self) -> Sequence[str]:
+        shared = {
+            "ControlMaster": "auto",
+            "ControlPath": for_ssh(str(self._path("ssh"))),
+            "ControlPersist": str(_KEPT),
+            "StreamLocalBindUnlink": "yes",
+        }
+        return _arguments(self._own() | shared)
+
+    def _own(self) -> dict[str, str]:
+        """ssh's options for a connection to this host."""
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": str(_CONNECT),
             "ServerAliveInterval": "15",
-            "ControlMaster": "auto",
-            "ControlPath": str(self._path("ssh")),
-            "ControlPersist": str(_KEPT),
-            "StreamLocalBindUnlink": "yes",
             "LogLevel": "ERROR",
         }
         if self.port:
             options["Port"] = str(self.port)
         if self.key:
-            options |= {"IdentityFile": self.key, "IdentitiesOnly": "yes"}
+            options |= {"IdentityFile": for_ssh(self.key), "IdentitiesOnly": "yes"}
         if self.known_hosts:
-            options |= {"UserKnownHostsFile": self.known_hosts, "StrictHostKeyChecking": "yes"}
-        return [f"-o{key}={value}" for key, value in options.items()]
+            options["UserKnownHostsFile"] = for_ssh(self.known_hosts)
+            options["StrictHostKeyChecking"] = "yes"
+        return options
 
     def _path(self, what: str) -> Path:
         """A file of this host's connection; short, as sockets' paths end at 108 characters."""
@@ -185,3 +199,15 @@ class Remote:
                 cure=f"see whose it is (ls -ld {path}) and remove it",
             )
         return path
+
+
+def _arguments(options: Mapping[str, str]) -> list[str]:
+    return [f"-o{key}={value}" for key, value in options.items()]
+
+
+def for_ssh(path: str) -> str:
+    """A path as ssh_config(5) takes it: quoted where need be, with no tokens in it."""
+    text = path.replace("%", "%%")
+    if not any(char in text for char in " \t\"'\\#"):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

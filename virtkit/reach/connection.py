@@ -4,6 +4,7 @@ run a command where the hypervisor has no way of its own."""
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import socket
 import subprocess
@@ -65,7 +66,8 @@ def _stream(login: Login) -> Iterator[socket.socket]:
             yield direct
         return
     # not paramiko's own ProxyCommand: it turns round and round where the program has ended
-    line = shlex.split(login.proxy.replace("%h", login.address).replace("%p", "22"))
+    tokens = {"h": login.address, "p": "22", "%": "%"}
+    line = shlex.split(re.sub("%([hp%])", lambda found: tokens[found[1]], login.proxy))
     here, there = socket.socketpair()
     with here:
         with there:

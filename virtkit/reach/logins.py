@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virtkit.drivers import DRIVERS
-from virtkit.host import Host
+from virtkit.host import Host, for_ssh
 from virtkit.reach.keys import folder, key_files, known
 from virtkit.record import GuestRecord
 from virtkit.spec import LOCAL
@@ -34,11 +34,11 @@ class Login:
             "HostName": self.address,
             "User": self.user,
             "HostKeyAlias": self.alias,
-            "UserKnownHostsFile": _for_ssh(self.known_hosts),
+            "UserKnownHostsFile": for_ssh(str(self.known_hosts)),
             "StrictHostKeyChecking": "yes",
         }
         if self.identities:
-            answer["IdentityFile"] = _for_ssh(self.identities[0])
+            answer["IdentityFile"] = for_ssh(str(self.identities[0]))
         if self.proxy:
             answer["ProxyCommand"] = self.proxy
         return answer
@@ -47,14 +47,6 @@ class Login:
         """As arguments of ssh and scp; the caller's own configuration stays out of it."""
         pairs = [f"-o{key}={value}" for key, value in self.options().items() if key != "HostName"]
         return ["-F", "/dev/null", *pairs, "-oLogLevel=ERROR"]
-
-
-def _for_ssh(path: Path) -> str:
-    """A path as ssh_config(5) takes it: quoted where need be, with no tokens in it."""
-    text = str(path).replace("%", "%%")
-    if not any(char in text for char in " \t\"'\\#"):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
