@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from integration.lab import POOL, VIRTKIT, obey, run, tiny_disk, until
@@ -88,6 +89,15 @@ def test_a_host_with_another_key_is_refused(lab: XenLab) -> None:
     (error,) = wrong.write(text).json("plan", code=1)["errors"]
     assert "host xen1 can't be reached" in error["what"]
     assert "verification failed" in error["why"]
+
+
+def test_a_way_whose_socket_is_gone_is_made_anew(lab: XenLab) -> None:
+    way = remote(lab.xen)
+    way.connect()
+    socket = Path(unquote(way.uri("xen").partition("=")[2]))
+    socket.unlink()  # as what clears /tmp does; ssh does not notice
+    assert lab.status("web")["state"] == "missing"
+    assert socket.is_socket()
 
 
 def test_what_is_left_on_a_host_is_told_with_what_removes_it(lab: XenLab) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import socket
 import stat
 import subprocess
 import threading
@@ -111,11 +112,23 @@ class Remote:
             VirtkitError: ssh does not get there.
         """
         with _connecting:
+            if self._open():
+                return
             if self._ssh("-O", "check").returncode != 0 and self._ssh("--", "true").returncode != 0:
                 raise self.unreached(self._path("log").read_bytes())
             way = f"{self._path('libvirt')}:{_SOCKET}"
+            self._ssh("-O", "cancel", "-L", way)  # else ssh believes in one whose socket is gone
             if self._ssh("-O", "forward", "-L", way).returncode != 0:
                 raise self.unreached(self._path("log").read_bytes())
+
+    def _open(self) -> bool:
+        """Whether the way to libvirt is there: only a living connection listens at its end."""
+        with socket.socket(socket.AF_UNIX) as end:
+            try:
+                end.connect(str(self._path("libvirt")))
+            except OSError:
+                return False
+        return True
 
     def _ssh(self, *words: str) -> subprocess.CompletedProcess[bytes]:
         """Runs ssh; what it says goes to a file, since the connection that it may leave in the
