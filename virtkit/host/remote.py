@@ -146,7 +146,8 @@ class Remote:
     def unreached(self, said: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
         why = said.decode("utf-8", "replace").strip() or "ssh ended without a word"
-        cure = f"try it by hand: ssh {f'-p {self.port} ' if self.port else ''}{self.address}"
+        line = f"ssh {f'-p {self.port} ' if self.port else ''}{self.address}"
+        cure = f"try it by hand: {line}; a host that is gone for good is taken out of `hosts:`"
         if "Host key verification failed" in why:
             cure = (
                 "see that the key is the host's own, then log in once by hand, or name a file that "
