@@ -131,6 +131,13 @@ class NetworkRecord:
     rendered: str = ""
     rewritten: tuple[str, ...] = ()
 
+    def is_of(self, other: NetworkRecord | None) -> bool:
+        """Whether ``other`` is this network's record too."""
+        return other is not None and (other.environment, other.network) == (
+            self.environment,
+            self.network,
+        )
+
 
 @dataclass(frozen=True)
 class StoredImage:

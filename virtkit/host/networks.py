@@ -78,11 +78,7 @@ class Networks:
         name, record = there.name, there.record
         network = self._network(name)
         with told("delete", f"network {name}", where=self._connections.host):
-            found = read_network(inactive(network))
-            if found is None or (found.environment, found.network) != (
-                record.environment,
-                record.network,
-            ):
+            if not record.is_of(read_network(inactive(network))):
                 raise VirtkitError(
                     f"network {name} is not environment {record.environment}'s as this run knew it",
                     why="its record is gone or another one; nothing was deleted",
