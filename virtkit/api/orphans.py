@@ -16,6 +16,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.observed import Observed
+from virtkit.record import GuestRecord, NetworkRecord
 from virtkit.spec import LOCAL, Spec, format_size, load
 
 #: Volumes that virtkit names itself: ``ENVIRONMENT-GUEST-ROLE``, and an image's three.
@@ -99,40 +100,35 @@ def _spec(path: str) -> tuple[Spec | str, bool]:
 
 def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Guests and networks whose spec is gone or names them no more."""
-    for guest in observed.guests.values():
-        record = guest.record
+    for kind, name, own, record in _recorded(observed):
         found, sure = specs.of(record.spec, record.environment)
         if isinstance(found, str):
-            yield _lost("guest", guest.domain, record.environment, (found, sure), observed, host)
-        elif record.guest not in found.guests:
+            why, cure = found, _down(record.environment, host)
+            if _reached_by_others(host, observed, record.environment):
+                why, sure = f"{why}; another machine, from which it was made, may have it", False
+        elif own not in (found.guests if kind == "guest" else found.networks):
             why = f"its spec {found.source} names it no more"
-            cure = f"virtkit down {_file(found)} {record.guest}"
-            yield Orphan("guest", guest.domain, record.environment, why, cure)
-    for network in observed.networks.values():
-        asked = network.record
-        found, sure = specs.of(asked.spec, asked.environment)
-        if isinstance(found, str):
-            yield _lost("network", network.name, asked.environment, (found, sure), observed, host)
-        elif asked.network not in found.networks:
-            why = f"its spec {found.source} names it no more"
-            cure = f"virtkit up {_file(found)}"
-            yield Orphan("network", network.name, asked.environment, why, cure)
+            verb, last = ("down", f" {own}") if kind == "guest" else ("up", "")
+            cure = f"virtkit {verb} {_file(found)}{last}"
+        else:
+            continue
+        yield Orphan(kind, name, record.environment, why, cure, sure)
 
 
-def _lost(
-    kind: Literal["guest", "network"],
-    name: str,
-    environment: str,
-    found: tuple[str, bool],
+def _recorded(
     observed: Observed,
-    host: Host,
-) -> Orphan:
-    """What has no spec on this machine; on a host that others reach, too, theirs may have one."""
-    why, sure = found
+) -> Iterable[tuple[Literal["guest", "network"], str, str, GuestRecord | NetworkRecord]]:
+    """What has a record: its kind, its name in libvirt and in the spec, and the record."""
+    for guest in observed.guests.values():
+        yield "guest", guest.domain, guest.record.guest, guest.record
+    for network in observed.networks.values():
+        yield "network", network.name, network.record.network, network.record
+
+
+def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool:
+    """Whether an environment there may have been made from another machine than this one."""
     drivers = (DRIVERS[each.record.type] for each in observed.guests_of(environment).values())
-    if host.remote is not None or any(each.remote for each in drivers):
-        why, sure = f"{why}; another machine, from which it was made, may have it", False
-    return Orphan(kind, name, environment, why, _down(environment, host), sure)
+    return host.remote is not None or any(each.remote for each in drivers)
 
 
 def _down(environment: str, host: Host, *, volumes: bool = False) -> str:
