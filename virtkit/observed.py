@@ -20,7 +20,7 @@ class ObservedGuest:
 
     Attributes:
         inactive: libvirt's XML of the next boot; ``live`` that of the running guest, else empty.
-        superseded: schemes that still have a domain of this guest from before its type changed.
+        superseded: types of which the guest still has a domain from before its type changed.
     """
 
     record: GuestRecord

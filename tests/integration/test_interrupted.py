@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from faultpoints import Fault, runner
-from integration.lab import POOL, Lab, domains, laboratory, networks, tiny_disk, virsh
+from integration.lab import POOL, URIS, Lab, domains, laboratory, networks, tiny_disk, virsh
 from lxml import etree
 
 SPEC = """
@@ -92,3 +93,17 @@ def test_down_goes_on_after_a_kill(lab: Lab) -> None:
     assert lab.volumes() == {"a-data"}
     assert lab.json("down", "--volumes")["ok"]
     assert not lab.left()
+
+
+def test_down_takes_both_domains_of_a_change_of_type_that_was_killed(tmp_path: Path) -> None:
+    """The new one stands, the old one still does, and its libvirt has several types of ours."""
+    text = "defaults: {memory: 128MiB, ready: none}\nguests: {a: {type: TYPE}}\n"
+    with laboratory(tmp_path, "types", text.replace("TYPE", "lxc")) as lab:
+        lab.virtkit("up")
+        lab.write(text.replace("TYPE", "qemu"))
+        with runner(lab.settings) as forks:
+            fault = Fault("kill", 1, name="virDomainUndefine")
+            assert forks.run("up", lab.spec, "--yes", fault=fault).killed
+        assert all("types-a" in virsh("list", "--all", "--name", uri=uri) for uri in URIS)
+        assert lab.json("down")["ok"]
+        assert not lab.left()

@@ -141,9 +141,9 @@ class Making:
         """Removes the domain of a type that the guest had before, now that the new one stands."""
         if self._there is None:
             return
-        for scheme in {self._there.scheme, *self._there.superseded} - {self._guest.driver.scheme}:
-            driver = next(each for each in DRIVERS.values() if each.scheme == scheme)
-            self._host.domains.undefine(driver, self._there.record)
+        for other in {self._there.record.type, *self._there.superseded}:
+            if DRIVERS[other].scheme != self._guest.driver.scheme:
+                self._host.domains.undefine(DRIVERS[other], self._there.record)
 
     def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
         """A new guest's volumes have no record yet: whatever has their names is another's."""

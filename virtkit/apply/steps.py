@@ -224,9 +224,8 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
         disks.unkeep(storage, [each.name for each in gone if each.keep])
 
     def undefine(_say: Say) -> None:
-        for other in DRIVERS.values():  # what a change of type left, when it was interrupted
-            if other.scheme in there.superseded:
-                host.domains.undefine(other, there.record)
+        for other in there.superseded:  # what a change of type left, when it was interrupted
+            host.domains.undefine(DRIVERS[other], there.record)
         host.domains.undefine(driver, there.record)
 
     yield Step(change.object, "stop", change.host, stopped)

@@ -135,7 +135,7 @@ def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
     if other is None:
         return one
     new, old = (other, one) if one.record.finished else (one, other)
-    return replace(new, superseded=(old.scheme,))
+    return replace(new, superseded=(old.record.type,))
 
 
 def _guest(
