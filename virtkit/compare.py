@@ -71,14 +71,31 @@ def merged(
 ) -> etree._Element:
     """libvirt's own XML with our changes: what others added stays.
 
+    Where the guest becomes another kind of machine only their metadata does: devices, and what
+    libvirt itself added, were for the old one.
+
     Args:
         before: what we rendered last time; what of it we no longer want is taken out.
     """
+    if _another_machine(wanted, found):
+        answer = copy.deepcopy(wanted)
+        for each in found.findall("metadata"):
+            answer.insert(2, copy.deepcopy(each))  # after name and uuid
+        return answer
     answer = copy.deepcopy(found)
     if before is not None:
         _take_out(before, wanted, answer)
     _put_in(wanted, answer)
     return answer
+
+
+def _another_machine(wanted: etree._Element, found: etree._Element) -> bool:
+    mine, theirs = wanted.find("./os/type"), found.find("./os/type")
+    if mine is None or theirs is None:
+        return False
+    machine = mine.get("machine")
+    kept = machine is None or _same("machine", machine, theirs.get("machine"))
+    return _text(mine) != _text(theirs) or not kept
 
 
 def at(root: etree._Element, path: str) -> etree._Element | None:

@@ -91,6 +91,20 @@ def test_a_host_with_another_key_is_refused(lab: XenLab) -> None:
     assert "verification failed" in error["why"]
 
 
+def test_each_of_xens_types_becomes_another(lab: XenLab) -> None:
+    """What libvirt adds for the one machine, a mouse on Xen's bus, the other does not take."""
+    kinds = XenLab(lab.folder, "kinds", xen=lab.xen)
+    for type in ("xen-pv", "xen-hvm", "xen-pvh", "xen-pv"):
+        guest = f"{{type: {type}, memory: 128MiB, ready: none, networks: []}}"
+        kinds.write(f"{lab.xen.spec}guests: {{a: {guest}}}\n")
+        assert kinds.json("up", "--yes")["ok"]
+        found = kinds.status("a")
+        assert (found["type"], found["state"]) == (type, "running")
+        assert kinds.json("plan")["changes"] == []
+    assert kinds.json("down")["ok"]
+    assert kinds.left() == []
+
+
 def test_a_way_whose_socket_is_gone_is_made_anew(lab: XenLab) -> None:
     way = remote(lab.xen)
     way.connect()

@@ -301,6 +301,21 @@ def test_merged_without_a_before_takes_nothing_out() -> None:
     assert [each.get("dev") for each in after.iter("target")] == ["vda", "vdb", "vdc"]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('<type machine="q35">', '<type machine="pc">'), (">hvm</type>", ">xenpvh</type>")],
+)
+def test_merged_for_another_machine_has_none_of_the_old_ones_devices(old: str, new: str) -> None:
+    assert old in NEW
+    wanted = tree(NEW.replace(old, new))
+    after = merged(tree(OLD), wanted, tree(LIBVIRTS))
+    assert after.findtext("./metadata/{urn:x}app") == "theirs"
+    metadata = after.find("metadata")
+    assert metadata is not None
+    after.remove(metadata)
+    assert etree.tostring(after) == etree.tostring(wanted)
+
+
 def test_merged_of_nothing_new_is_what_was_there() -> None:
     after = merged(tree(OLD), tree(OLD), tree(LIBVIRTS))
     assert etree.tostring(after) == etree.tostring(tree(LIBVIRTS))
