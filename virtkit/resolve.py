@@ -66,6 +66,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 targets=decided.guests[name].targets if name in decided.guests else {},
                 confinement=_kept(guest, driver, decided) or anew,
                 anew=anew,
+                host_cpus=facts.cpus,
                 places={
                     key: spec.where(("guests", name, *filter(None, [key])))
                     for key in ("", "template", "devices")

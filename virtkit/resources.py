@@ -256,6 +256,8 @@ class Guest:
     confinement: Confinement = Confinement()
     #: The confinement that it has once its root is made anew.
     anew: Confinement = Confinement()
+    #: Its host's CPUs; 0 where unknown.
+    host_cpus: int = 0
     #: Where its ``template``, its ``devices`` and (``""``) itself stand, as an error's ``where``.
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -283,6 +285,11 @@ class Guest:
     def cpu_quota(self) -> int:
         """Microseconds of processor time in each ``cpu_period``: a container's ``cpus``."""
         return self.spec.cpus * self.cpu_period
+
+    def live_cpus(self, most: int) -> int:
+        """How many CPUs it may have while it runs, of the ``most`` that it was started with."""
+        limit = self.host_cpus if self.driver.host_cpus else 0
+        return min(most, limit or most)
 
     @property
     def fqdn(self) -> str:

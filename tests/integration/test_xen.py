@@ -105,6 +105,22 @@ def test_each_of_xens_types_becomes_another(lab: XenLab) -> None:
     assert kinds.left() == []
 
 
+def test_more_cpus_than_the_host_has_wait_for_a_restart(lab: XenLab) -> None:
+    many = XenLab(lab.folder, "many", xen=lab.xen)
+    guest = "{type: xen-pv, memory: 128MiB, ready: none, networks: [], max: {cpus: 2}}"
+    many.write(f"{lab.xen.spec}guests: {{a: {guest}}}\n")
+    assert many.json("up")["ok"]
+    many.write(many.spec.read_text().replace("max:", "cpus: 2, max:"))
+    assert many.json("up")["ok"]
+    found = many.json("plan")
+    assert found["changes"] == []
+    assert [each["field"] for each in found["pending"][0]["reasons"]] == ["cpus"]
+    assert many.json("restart", "--timeout", "0")["ok"]  # it is too young to hear a question
+    assert many.virsh("vcpucount", "many-a", "--live", "--active") == "2"
+    assert many.json("plan")["pending"] == []
+    assert many.json("down")["ok"]
+
+
 def test_a_way_whose_socket_is_gone_is_made_anew(lab: XenLab) -> None:
     way = remote(lab.xen)
     way.connect()

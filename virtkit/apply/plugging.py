@@ -96,7 +96,7 @@ class Plugging:
         if self._live_field("cpus") and vcpu is not None:
             most = int(vcpu.text or 1)
             count = int(vcpu.get("current") or most)
-            if count < spec.cpus <= most:
+            if count < spec.cpus <= self._guest.live_cpus(most):
                 say("cpus")
                 domains.set_cpus(self._driver, self._guest.domain, spec.cpus)
 

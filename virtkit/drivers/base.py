@@ -48,6 +48,7 @@ class Driver:
         exec: ways to run a command in a guest.
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
         one_start: its guests are started one at a time on a host.
+        host_cpus: a running guest gets no CPU more than its host has; one that starts may.
         freezer: pausing it needs the cgroup freezer, version 1.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         effects: what a change of a field costs (drivers/effects.py).
@@ -86,6 +87,7 @@ class Driver:
     restart: Literal["reset", "cycle"]
     remote: bool = False
     one_start: bool = False
+    host_cpus: bool = False
     freezer: bool = False
     undefine: tuple[str, ...] = ()
     effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)

@@ -61,6 +61,7 @@ XEN_PV = Driver(
     needs_built_image=True,  # nothing boots a disk's own boot loader
     disk_prefix="xvd",
     disk_device="/dev/{target}",
+    host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     one_start=True,  # libxl gives each device's hotplug script ten seconds, on however busy a host
     boot_args="console=hvc0",
     patience=2.0,

@@ -95,7 +95,8 @@ class Documents:
         place = {"cpus": "vcpu", "memory": "memory"}.get(field)
         if place is None or self._live is None:
             return False
-        return int(compare.value(self._live, place) or 0) < after
+        most = int(compare.value(self._live, place) or 0)
+        return (self._guest.live_cpus(most) if field == "cpus" else most) < after
 
     @functools.cached_property
     def _now(self) -> list[Difference]:
