@@ -91,7 +91,7 @@ def test_ssh_asks_nobody_and_checks_keys(remote: Remote) -> None:
 @pytest.mark.parametrize("name", ["plain", "a b", "100%d", "it's", 'a "b"', "#1"])
 def test_ssh_takes_paths_as_they_are(remote: Remote, name: str) -> None:
     odd = replace(remote, key=f"/keys/{name}", known_hosts=f"/hosts/{name}")
-    for line in ([odd.program()], _in_proxy(odd)):
+    for line in ([odd.program()], _in_proxy(odd.through(lasting=True))):
         found = _run(*line, "-G", "rack1").replace("%%", "%").splitlines()
         assert f"identityfile /keys/{name}" in found
         assert f"userknownhostsfile /hosts/{name}" in found
@@ -102,19 +102,20 @@ def _run(*line: str | Path) -> str:
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
 
-def _in_proxy(remote: Remote) -> list[str]:
+def _in_proxy(proxy: str) -> list[str]:
     """The command that ssh runs for a ProxyCommand, without where it goes."""
-    shown = _run("ssh", "-F", "/dev/null", "-G", f"-oProxyCommand={remote.through()}", "guest")
+    shown = _run("ssh", "-F", "/dev/null", "-G", f"-oProxyCommand={proxy}", "guest")
     (command,) = (e for e in shown.splitlines() if e.startswith("proxycommand "))
-    words = shlex.split(command.removeprefix("proxycommand ").replace("%%", "%"))
-    assert (words[:3], words[-1]) == (["ssh", "-W", "[%h]:%p"], remote.address)
-    return ["ssh", *words[3:-1]]
+    *line, way, to, address = shlex.split(command.removeprefix("proxycommand "))
+    assert (way, to, address) == ("-W", "[%h]:%p", "root@127.0.0.1")
+    return [each.replace("%%", "%") for each in line]
 
 
-def test_the_way_through_a_host_outlives_its_shared_connection(remote: Remote) -> None:
-    way = remote.through()
-    assert "ControlMaster=no" in way, "else ssh ends where the folder of its socket is gone"
-    assert str(remote.program()) not in way
+def test_a_lasting_way_through_a_host_needs_nothing_that_a_reboot_takes(remote: Remote) -> None:
+    assert _in_proxy(remote.through()) == [str(remote.program())]
+    lasting = _in_proxy(remote.through(lasting=True))
+    assert lasting[0] == "ssh"
+    assert not any(str(remote.program().parent) in each for each in lasting)
 
 
 def test_a_host_has_a_uri_for_people_and_one_for_libvirt(remote: Remote) -> None:

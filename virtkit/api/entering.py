@@ -203,6 +203,7 @@ def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
 
 
 def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:
+    """How other programs log in to the guests that have an address."""
     sites = look(hosts_of(spec))
     found = found_of(spec, sites)
     names = named(spec, found, guests) if guests else set(found)
@@ -214,6 +215,6 @@ def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], 
         addresses = reach.addresses(host, record)[0] if known else []
         if addresses:
             records.append(record)
-            login = reach.login(host, record, addresses[0], spec.folder, hosts[host.name])
-            logins.append(login)
+            base, keys = spec.folder, hosts[host.name]
+            logins.append(reach.login(host, record, addresses[0], base, keys, lasting=True))
     return records, logins

@@ -62,16 +62,16 @@ class Remote:
         """The command line that runs a shell command on the host."""
         return [str(self.program()), self.address, "--", command]
 
-    def through(self) -> str:
+    def through(self, *, lasting: bool = False) -> str:
         """ssh's ``ProxyCommand`` that gets from here through the host to where it goes.
 
-        It goes into files that outlive the shared connection, and the folder that this is in: so
-        it takes that connection where there is one, and else makes its own.
+        Args:
+            lasting: it goes into a file, and so knows nothing of the shared connection: the folder
+                of that goes with a reboot, and whose it is then, nobody looks at.
         """
-        path = str(self._path("ssh"))
-        options = self._own() | {"ControlMaster": "no", "ControlPath": for_ssh(path)}
-        words = (each.replace("%", "%%") for each in [*_arguments(options), self.address])
-        return f"ssh -W [%h]:%p {shlex.join(words)}"
+        words = ["ssh", *_arguments(self._own())] if lasting else [str(self.program())]
+        *line, address = (shlex.quote(each.replace("%", "%%")) for each in [*words, self.address])
+        return " ".join([*line, "-W", "[%h]:%p", address])
 
     def port_status(self, address: str, port: int, timeout: float) -> str:
         """Why a port that the host can reach takes no connection; empty where it does."""

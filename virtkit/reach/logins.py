@@ -62,9 +62,20 @@ def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
 
 
 def login(
-    host: Host, record: GuestRecord, address: str, base: Path, known_hosts: Path | None = None
+    host: Host,
+    record: GuestRecord,
+    address: str,
+    base: Path,
+    known_hosts: Path | None = None,
+    *,
+    lasting: bool = False,
 ) -> Login:
-    """How to log in to a guest. ``base`` is the spec's folder."""
+    """How to log in to a guest.
+
+    Args:
+        base: the spec's folder.
+        lasting: others will go by it, later.
+    """
     publics = key_files(record.environment, record.asked.get("ssh_keys"), base)
     privates = (path.with_suffix("") for path in publics if path.suffix == ".pub")
     return Login(
@@ -74,7 +85,7 @@ def login(
         user=str(record.asked["user"]),
         identities=tuple(path for path in privates if path.is_file()),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
-        proxy=host.remote.through() if host.remote else "",
+        proxy=host.remote.through(lasting=lasting) if host.remote else "",
     )
 
 
