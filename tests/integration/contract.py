@@ -287,7 +287,7 @@ def test_ssh_checks_the_host_key(lab: Lab, guest: str) -> None:
     other = (lab.folder / f"other-{guest}.pub").read_text()
     wrong = lab.folder / "known_hosts"
     wrong.write_text(f"{lab.name}-{guest} {other}")
-    text = re.sub("(UserKnownHostsFile).*", rf"\1 {wrong}", config.read_text())
+    text = re.sub("(  UserKnownHostsFile) .*", rf"\1 {wrong}", config.read_text())
     config.write_text(text)
     refused = subprocess.run(line, capture_output=True, text=True, check=False)
     assert refused.returncode == 255
