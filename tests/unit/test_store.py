@@ -22,6 +22,13 @@ def test_it_goes_where_nobody_leans_on_it() -> None:
     assert _removable([used, free, other], "mine") == [other]
 
 
+def test_an_older_one_of_the_name_stays_with_the_one_in_use() -> None:
+    older = entry("local", content="abcdef0123")
+    with pytest.raises(RequestError, match="debian-12 is in use"):
+        _removable([older, entry("local", "lab-a")], "debian-12")
+    assert _removable([older, entry("local", "lab-a")], "abcdef") == [older]
+
+
 def test_in_use_everywhere_it_stays() -> None:
     with pytest.raises(RequestError, match="debian-12 is in use") as caught:
         _removable([entry("local", "lab-a", "lab-b"), entry("xen1", "lab-c")], "debian-12")

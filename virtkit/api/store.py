@@ -110,15 +110,16 @@ def image_remove(
 
 
 def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
-    """The images that ``name`` names and no guest leans on."""
+    """The images that ``name`` names, of hosts where no guest leans on any of them."""
     named = [each for each in entries if _names(name, each)]
     if not named:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
-    free = [each for each in named if not each.users]
+    used = [each for each in named if each.users]
+    free = [each for each in named if each.host not in {other.host for other in used}]
     if not free:
         raise RequestError(
-            f"image {named[0].name} is in use",
-            why="; ".join(map(_leaning, named)),
+            f"image {used[0].name} is in use",
+            why="; ".join(map(_leaning, used)),
             cure="take these guests down first",
         )
     return free
