@@ -16,7 +16,20 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from virtkit import api
-from virtkit.cli import output, progress, words
+from virtkit.cli import output, progress, store, words
+from virtkit.cli.arguments import (
+    Debug,
+    File,
+    Json,
+    LockTimeout,
+    OneGuest,
+    Parallel,
+    SpecOnly,
+    Timeout,
+    Words,
+    only_spec,
+    spec_of,
+)
 from virtkit.errors import RequestError
 
 
@@ -43,39 +56,10 @@ app = typer.Typer(
     "is a name, a glob or @GROUP. Exit codes: 0 done, 1 failed on the way, 2 wrong request "
     "(nothing was touched), 3 plan --exit-code found changes, 130 interrupted.",
 )
-image_app = typer.Typer(no_args_is_help=True, help="The image store.")
-app.add_typer(image_app, name="image")
+app.add_typer(store.app, name="image")
 
-Words = Annotated[
-    list[str] | None, typer.Argument(metavar="SPEC|GUEST", help="The spec, then guests.")
-]
-OneGuest = Annotated[list[str] | None, typer.Argument(metavar="SPEC|GUEST|COMMAND")]
-SpecOnly = Annotated[list[str] | None, typer.Argument(metavar="SPEC")]
-File = Annotated[str | None, typer.Option("-f", "--file", metavar="SPEC", help="The spec.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Parallel = Annotated[
-    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps at a time.")
-]
-Timeout = Annotated[
-    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until the plug is pulled.")
-]
-LockTimeout = Annotated[
-    float,
-    typer.Option(
-        "--lock-timeout",
-        min=0,
-        metavar="SECONDS",
-        help="Wait that long for another run on this environment; then exit with 2.",
-    ),
-]
 #: For verbs whose last words are a command of the guest's.
 _COMMAND = {"allow_interspersed_args": False}
-
-
-def _spec(given: list[str] | None, file: str | None) -> tuple[api.Spec, list[str]]:
-    path, rest = words.split(given or [], file)
-    return api.read(path), rest
 
 
 def _tell_version(wanted: bool) -> None:
@@ -96,13 +80,6 @@ def _virtkit(
     pass  # its help is the program's own
 
 
-def _only_spec(given: list[str] | None, file: str | None) -> api.Spec:
-    spec, rest = _spec(given, file)
-    if rest:
-        raise RequestError(f"{rest[0]!r} is one word too many", cure="this verb takes SPEC only")
-    return spec
-
-
 # --- the spec -------------------------------------------------------------------------------
 
 
@@ -111,7 +88,7 @@ def validate(
     spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
     """Read and check the spec; touches nothing."""
-    found = _only_spec(spec, file)
+    found = only_spec(spec, file)
     if json:
         guests = {name: each.asked for name, each in found.guests.items()}
         output.data({"environment": found.name, "valid": True, "guests": guests})
@@ -124,7 +101,7 @@ def validate(
 @app.command()
 def render(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
     """Print the libvirt XML that would be defined."""
-    found, guests = _spec(spec, file)
+    found, guests = spec_of(spec, file)
     documents = api.render_xml(found, guests, say=output.say)
     if json:
         output.data({"environment": found.name, "documents": documents})
@@ -167,7 +144,7 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Show what up would change, and how disruptive each change is."""
-    found, guests = _spec(spec, file)
+    found, guests = spec_of(spec, file)
     made = api.plan(found, guests, say=output.say)
     if json:
         output.data(made.as_dict())
@@ -196,7 +173,7 @@ def up(
     debug: Debug = False,
 ) -> None:
     """Make it so: create, change, start, and wait until ready."""
-    found, guests = _spec(spec, file)
+    found, guests = spec_of(spec, file)
     made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
         output.plan(made)
@@ -232,7 +209,7 @@ def down(
     debug: Debug = False,
 ) -> None:
     """Remove the guests and all that is theirs; kept disks and images stay."""
-    found, guests = _spec(spec, file)
+    found, guests = spec_of(spec, file)
     with progress.shown(output.err, f"{found.name}: down") as tell:
         report = api.down(
             found,
@@ -261,7 +238,7 @@ def _reported(report: api.Report, done: str, json: bool) -> None:
 def status(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
     everything = not spec and file is None
-    found, guests = (None, []) if everything else _spec(spec, file)
+    found, guests = (None, []) if everything else spec_of(spec, file)
     answer = api.status(found, guests, say=output.say)
     if json:
         name = found.name if found else None
@@ -280,7 +257,7 @@ def _change_state(
     timeout: float = api.STOP_TIMEOUT,
     wait: bool = True,
 ) -> None:
-    found, guests = _spec(given, file)
+    found, guests = spec_of(given, file)
     with progress.shown(output.err, f"{found.name}: {verb}") as tell:
         report = api.change_state(
             found,
@@ -368,7 +345,7 @@ def resume(
 @app.command(context_settings=_COMMAND)
 def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
-    found, rest = _spec(spec, file)
+    found, rest = spec_of(spec, file)
     guest, command = words.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
     code = _run(api.ssh(found, guest, command))
     problem = api.refused(found, guest) if code == 255 else None
@@ -380,7 +357,7 @@ def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
 @app.command("exec", context_settings=_COMMAND)
 def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
     """Run a command as root in a guest, through its hypervisor where it can, else by ssh."""
-    found, rest = _spec(spec, file)
+    found, rest = spec_of(spec, file)
     usage = "virtkit exec SPEC GUEST -- COMMAND"
     guest, command = words.one_guest(rest, usage)
     if not command:
@@ -403,7 +380,7 @@ def console(
     debug: Debug = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
-    found, rest = _spec(spec, file)
+    found, rest = spec_of(spec, file)
     guest, _ = words.one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
         _become(api.console(found, guest))
@@ -426,7 +403,7 @@ def logs(
     debug: Debug = False,
 ) -> None:
     """Show what guests printed so far: consoles, and containers' journals."""
-    found, guests = _spec(spec, file)
+    found, guests = spec_of(spec, file)
     if follow:
         _follow(found, guests)
         return
@@ -461,7 +438,7 @@ def cp(
     debug: Debug = False,
 ) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    found, rest = _spec(source, file)
+    found, rest = spec_of(source, file)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
     _become(api.copy(found, rest[0], rest[1]))
@@ -508,7 +485,7 @@ def inventory(
     debug: Debug = False,
 ) -> None:
     """Print an Ansible inventory: a file for ansible -i as it is."""
-    found = api.inventory(_only_spec(spec, file))
+    found = api.inventory(only_spec(spec, file))
     if host is not None:
         output.data(found.variables(host))
     elif everything or json:
@@ -522,7 +499,7 @@ def ssh_config(
     spec: Words = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
     """Print a block for ~/.ssh/config, for ssh, editors and rsync."""
-    found, guests = _spec(spec, file)
+    found, guests = spec_of(spec, file)
     text = api.ssh_config(found, guests)
     if json:
         output.data({"environment": found.name, "ssh_config": text})
@@ -541,7 +518,7 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Say what this machine can run, what is missing, and the command that mends it."""
-    found = _only_spec(spec, file) if spec or file else None
+    found = only_spec(spec, file) if spec or file else None
     if orphans:
         _orphans(api.orphans(found), json)
         return
@@ -569,97 +546,3 @@ def _orphans(found: list[api.Orphan], json: bool) -> None:
         output.out.print(f"        to remove it: {each.cure}", markup=False)
     if not found:
         output.out.print("nothing is left over")
-
-
-# --- images ---------------------------------------------------------------------------------
-
-
-@image_app.command("list")
-def image_list(
-    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
-    """List the images in this machine's pool, or on a spec's hosts, and who leans on them."""
-    found = _only_spec(spec, file) if spec or file else None
-    entries = api.image_list(found)
-    if json:
-        output.data({"images": [each.as_dict() for each in entries]})
-    else:
-        rows = [
-            [
-                output.label(e.name, e.host),
-                e.content[:12],
-                e.format,
-                api.format_size(e.size),
-                ", ".join(e.users) or "-",
-            ]
-            for e in entries
-        ]
-        output.table(["image", "content", "format", "size", "used by"], rows)
-
-
-def _image(given: list[str] | None, file: str | None, verb: str) -> tuple[api.Spec | None, str]:
-    """The spec, where one is named, and the image."""
-    rest = given or []
-    found = None
-    if file is not None or (rest and words.is_spec(rest[0])):
-        found, rest = _spec(rest, file)
-    if len(rest) != 1:
-        what = "more than one image is named" if rest else "no image is named"
-        raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")
-    return found, rest[0]
-
-
-def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool) -> None:
-    found, name = _image(given, file, verb)
-    made = api.image_make(found, name, _changing)
-    if json:
-        output.data(
-            {"name": name, "content": made.content, "format": made.format, "size": made.size}
-        )
-    else:
-        output.out.print(f"{name}: {made.content[:12]}, {api.format_size(made.size)}")
-
-
-def _changing(line: str) -> None:
-    """Progress of one thing: rewritten in place on a terminal."""
-    if output.err.is_terminal:
-        output.err.print(f"\r\x1b[2K{line}", end="", markup=False)
-    elif not line.endswith("%"):
-        output.say(line)
-
-
-ImageWords = Annotated[list[str] | None, typer.Argument(metavar="SPEC|IMAGE")]
-
-
-@image_app.command("build")
-def image_build(
-    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
-    """Build an image into the cache; up puts it into the pool."""
-    _image_make(spec, file, "build", json)
-
-
-@image_app.command("pull")
-def image_pull(
-    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
-    """Download and verify an image into the cache; up puts it into the pool."""
-    _image_make(spec, file, "pull", json)
-
-
-@image_app.command("rm")
-def image_rm(
-    spec: ImageWords = None,
-    file: File = None,
-    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Remove an image, by name or content hash, where no guest leans on it."""
-    found, name = _image(spec, file, "rm")
-    gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
-    if json:
-        output.data({"removed": [each.as_dict() for each in gone]})
-    else:
-        removed = (output.label(each.content[:12], each.host) for each in gone)
-        output.out.print(f"removed {', '.join(removed)}")
