@@ -135,6 +135,8 @@ def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
     now = replace(now, live=old.live, record=replace(now.record, leaving=left))
     fields = [each.field for each in Documents(new, now, render.guest(new)).now()]
     assert fields == ["disks.data", "networks.back"]
+    kept = replace(now, inactive=old.live)
+    assert Documents(new, kept, render.guest(new)).now() == [], "a restart would not take it away"
 
 
 def test_beyond() -> None:

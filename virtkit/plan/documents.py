@@ -102,16 +102,19 @@ class Documents:
     def _now(self) -> list[Difference]:
         if self._live is None:
             return []
-        left = (compare.at(self._live, path) for path in self._record.leaving)
         return [
             *(d for d in self._differences(self._wanted, self._live) if not self._harmless(d)),
             *self._removed(self._live),
-            *(
-                Difference(path, None, "yes")
-                for path, element in zip(self._record.leaving, left, strict=True)
-                if element is not None and compare.at(self._wanted, path) is None
-            ),
+            *(Difference(e, None, "yes") for e in self._record.leaving if self._stays(e)),
         ]
+
+    def _stays(self, path: str) -> bool:
+        """Whether the running guest still has what was to leave, and its next boot has not: libvirt
+        may have something of its own there, for another machine."""
+        now, after = self._live, (self._wanted, self._inactive)
+        return (now is not None and compare.at(now, path) is not None) and not any(
+            compare.at(each, path) is not None for each in after if each is not None
+        )
 
     def _harmless(self, each: Difference) -> bool:
         """A guest that has all its memory still (its balloon isn't there yet, or has no driver),
