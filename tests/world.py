@@ -25,6 +25,8 @@ FOLDER = "/pool"
 GIB = 1024**3
 #: libvirt's id of each running guest.
 RUN = "7"
+#: A real public key without a comment; nobody has its private half.
+PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID6tkuCKY5iC97Jvb4vHZ6SQ/WnE4jsyQT9hJCnjIsK1"
 KEYS = Keys(
     authorized=["ssh-ed25519 AAAAcaller caller@example.org"],
     host_private="-----BEGIN KEY-----\nAAAAhost\n-----END KEY-----\n",

@@ -11,17 +11,18 @@ from virtkit.reach import Login
 
 def variables(login: Login) -> dict[str, str]:
     """Ansible's connection variables for one guest."""
-    common = ("HostKeyAlias", "UserKnownHostsFile", "StrictHostKeyChecking", "ProxyCommand")
-    options = login.options()
+    own = ("HostName", "User")  # Ansible has words of its own for these
     answer = {
         "ansible_host": login.address,
         "ansible_user": login.user,
         "ansible_ssh_common_args": " ".join(
-            f"-o {shlex.quote(f'{key}={options[key]}')}" for key in common if key in options
+            f"-o {shlex.quote(f'{key}={value}')}"
+            for key, value in login.options()
+            if key not in own
         ),
         "ansible_python_interpreter": "auto_silent",
     }
-    if login.identities:
+    if login.identities:  # for plugins that don't go by ssh's own options
         answer["ansible_ssh_private_key_file"] = str(login.identities[0])
     return answer
 

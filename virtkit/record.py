@@ -60,6 +60,8 @@ class GuestRecord:
         staged: fields whose change waits for the next boot, and the cause of each;
             ``staged_in``: libvirt's id of the running guest, another one after each start.
         leaving: places in ``rendered`` of before that the running guest may still have.
+        keys: the public keys that it lets in: those that it was given, and while they change both
+            the old and the new ones. None where an older virtkit made it, and nobody knows.
         instance: cloud-init's instance-id, new for each life of the guest.
         booted: it was finished once in this life, so it has its host key and its user.
     """
@@ -74,6 +76,7 @@ class GuestRecord:
     links: tuple[LinkRecord, ...] = ()
     volumes: tuple[VolumeRecord, ...] = ()
     host_key: str = ""
+    keys: tuple[str, ...] | None = None
     instance: str = ""
     fqdn: str = ""
     rendered: str = ""
@@ -292,6 +295,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
                 "links": tuple(LinkRecord(**_known(LinkRecord, each)) for each in data["links"]),
                 "rewritten": tuple(data["rewritten"]),
                 "leaving": tuple(data["leaving"]),
+                "keys": None if data.get("keys") is None else tuple(data["keys"]),
             }
         )
     except (KeyError, TypeError, AttributeError):

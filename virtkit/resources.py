@@ -258,6 +258,8 @@ class Guest:
     anew: Confinement = Confinement()
     #: Its host's CPUs; 0 where unknown.
     host_cpus: int = 0
+    #: The public keys that it is to let in; None: those that it was made with.
+    keys: tuple[str, ...] | None = None
     #: Where its ``template``, its ``devices`` and (``""``) itself stand, as an error's ``where``.
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
 

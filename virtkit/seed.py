@@ -125,6 +125,7 @@ def _ethernet(interface: Interface) -> dict[str, Any]:
 def _light(guest: Guest, keys: Keys, instance: str) -> str:
     return render.text(
         "seed/virtkit.sh.j2",
+        former=(),
         instance_id=instance,
         hostname=guest.name,
         fqdn=guest.fqdn,
@@ -135,11 +136,15 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
 
 
 def update(
-    guest: Guest, authorized: Sequence[str], leaving: Mapping[str, str] = MappingProxyType({})
+    guest: Guest,
+    authorized: Sequence[str],
+    leaving: Mapping[str, str] = MappingProxyType({}),
+    former: Sequence[str] = (),
 ) -> str:
     """The script that brings a running guest up to date with its seed; it holds no secret.
 
     Args:
+        former: the keys, in base64, that it was given and is no longer to let in.
         leaving: disks that are about to be unplugged, with their devices in the guest; one in
             use ends the script.
     """
@@ -147,6 +152,7 @@ def update(
         "seed/update.sh.j2",
         light=guest.light,
         leaving=dict(leaving),
+        former=former,
         cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
         **_changing(guest, authorized),
     )

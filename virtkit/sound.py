@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from virtkit import addresses
+from virtkit import addresses, public_keys
 from virtkit.drivers import DRIVERS
 from virtkit.spec import text
 
@@ -38,6 +38,7 @@ def guest(record: GuestRecord) -> bool:
         and record.confinement in ("", *DRIVERS[record.type].confined)
         and (not record.ids or addresses.is_first_id(record.ids))
         and _KEY.fullmatch(record.host_key) is not None
+        and all(map(public_keys.recorded, record.keys or ()))
         and all(map(_is_address, record.addresses))
         and _asked(record.asked)
         and (record.image is None or _image(record.image))

@@ -275,7 +275,7 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
 
 # --- what a guest's first boot reads ------------------------------------------------------------
 
-key_lines = (st.sampled_from(EVIL) | any_text).map(lambda each: f"ssh-rsa AA {each}")
+key_lines = (st.sampled_from(EVIL) | any_text).map(lambda each: f"{world.PUBLIC} {each}")
 
 
 @thorough
@@ -363,7 +363,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
     if desired is None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "keys.pub").write_text("\n".join(["ssh-ed25519 AAAA one", *lines]))
+        (Path(folder) / "keys.pub").write_text("\n".join([world.PUBLIC, *lines]))
         spec = (
             spec_of(data)
             .guests[desired.guests[0].name]
@@ -454,13 +454,14 @@ def test_inventory_and_ssh_config(folder: str, user: str, name: str, groups: lis
     assert [each for each in rest if each] == [
         line for group in sorted(set(groups)) for line in (f"[{group}]", name)
     ]
-    block = "\n".join([f"Host {one.alias}", *(f"  {k} {v}" for k, v in one.options().items())])
+    block = "\n".join([f"Host {one.alias}", *(f"  {k} {v}" for k, v in one.options())])
     found = options_of(block, one.alias)
     assert found["user"] == user
     assert found["hostname"] == "10.0.0.5"
     assert found["hostkeyalias"] == one.alias
     assert found["stricthostkeychecking"] == "true"
     assert found["userknownhostsfile"].strip('"') == str(one.known_hosts)
+    assert found["identitiesonly"] == "yes"
     assert "proxycommand" not in found
     line = ["ssh", "-G", *reach.ssh_command(one, [])[1:]]
     told = subprocess.run(line, capture_output=True, text=True, check=True).stdout

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import stat
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +15,12 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import reach, record
+from virtkit import public_keys, reach, record
 from virtkit.errors import RequestError
 from virtkit.host import Host
+from virtkit.reach.keys import agent_blobs
 
-PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFhhbXBsZQ me@example.org\n"
+PUBLIC = f"{world.PUBLIC} me@example.org\n"
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +136,7 @@ def test_known_hosts_of_several_hosts(home: Path) -> None:
 
 def test_login(home: Path) -> None:
     guest = world.guest_of("name: lab\nguests: {web: {user: admin}}\n")
+    reach.authorized_keys(guest)
     found = reach.login(Host(), record.of_guest(guest, ""), "10.0.0.5", home)
     assert (found.alias, found.user, found.address) == ("lab-web", "admin", "10.0.0.5")
     assert [each.name for each in found.identities] == ["id_ed25519"]
@@ -140,3 +145,106 @@ def test_login(home: Path) -> None:
     done = subprocess.run(line[3:], capture_output=True, text=True, check=True)
     assert done.stdout == "a b|$(id)|", "its words stay as they are"
     assert reach.as_root("root", ["id"]) == ["id"]
+
+
+# --- what is offered --------------------------------------------------------------------------
+
+
+def made(folder: Path, name: str, *, passphrase: str = "") -> str:
+    """A new key pair in a folder; its public line."""
+    folder.mkdir(exist_ok=True)
+    line = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name]
+    subprocess.run([*line, "-f", folder / name], check=True)
+    return (folder / f"{name}.pub").read_text().strip()
+
+
+@pytest.fixture
+def agent(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """A real agent; what adds a key to it."""
+    socket = home / "agent"
+    program = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+    while not socket.exists():
+        time.sleep(0.01)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+    agent_blobs.cache_clear()
+
+    def add(path: Path) -> None:
+        subprocess.run(["ssh-add", "-q", path], check=True)
+        agent_blobs.cache_clear()
+
+    yield add
+    program.terminate()
+    program.wait()
+    agent_blobs.cache_clear()
+
+
+def test_who_makes_a_key_later_still_gets_in(home: Path) -> None:
+    guest = world.guest_of("name: lab\nguests: {web: {}}\n")
+    keys = public_keys.records(reach.authorized_keys(guest))  # nobody has one: it is made
+    made(home / ".ssh", "id_ed25519")
+    (offered,) = reach.offered("lab", keys, None, home)
+    assert offered == home / "data/virtkit/lab/id_ed25519"
+
+
+def test_a_guest_of_before_is_offered_both(home: Path) -> None:
+    """Its record does not say which key it was given."""
+    reach.key_files("lab", None, home)
+    made(home / ".ssh", "id_ed25519")
+    names = [each.parent.name for each in reach.offered("lab", None, None, home)]
+    assert names == [".ssh", "lab"]
+    made(home, "asked")
+    assert reach.offered("lab", None, ["asked.pub"], home) == (home / "asked",)
+
+
+def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
+    lines = [made(home / ".ssh", name) for name in ("id_ed25519", "id_rsa", "work", "lab")]
+    keys = public_keys.records([lines[2], lines[1]])
+    found = reach.offered("lab", keys, None, home)
+    assert found == (home / ".ssh/work", home / ".ssh/id_rsa")
+    login = reach.login(
+        Host(),
+        replace(record.of_guest(world.guest_of("name: lab\nguests: {web: {}}\n"), ""), keys=keys),
+        "10.0.0.5",
+        home,
+    )
+    told = subprocess.run(
+        ["ssh", "-G", *reach.ssh_command(login, [])[1:]], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert "identitiesonly yes" in told
+    assert [e.split()[1] for e in told if e.startswith("identityfile ")] == [*map(str, found)]
+    assert "preferredauthentications publickey" in told
+
+
+def test_others_keys_are_not_here(home: Path) -> None:
+    made(home / ".ssh", "id_ed25519")
+    assert reach.offered("lab", (f"{world.PUBLIC} bob@home",), None, home) == ()
+    assert reach.offered("lab", (), None, home) == ()
+
+
+def test_a_key_that_only_the_agent_has(home: Path, agent: Callable[[Path], None]) -> None:
+    line = made(home / "stick", "mine")
+    for number in range(7):
+        made(home / "stick", f"other{number}")
+        agent(home / "stick" / f"other{number}")
+    agent(home / "stick" / "mine")
+    (offered,) = reach.offered("lab", public_keys.records([line]), None, home)
+    assert offered.read_text().strip() == line
+    assert offered.parent == home / "data/virtkit/lab"
+    reach.forget("lab")
+    assert not offered.parent.exists()
+
+
+def test_a_silent_agent_costs_no_key_in_a_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(home / "agent"))
+        silent.listen()
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
+        agent_blobs.cache_clear()
+        line = made(home / ".ssh", "id_ed25519")
+        began = time.monotonic()
+        keys = public_keys.records([line, world.PUBLIC])
+        assert reach.offered("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
+        assert time.monotonic() - began < 5
+        assert reach.offered("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
+        assert time.monotonic() - began < 5.5, "it is asked once"
+    agent_blobs.cache_clear()

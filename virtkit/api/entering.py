@@ -22,7 +22,7 @@ from virtkit.api.world import (
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Ran
+from virtkit.host import Ran, Unreachable
 from virtkit.observed import ObservedGuest
 from virtkit.reach import Login
 from virtkit.record import GuestRecord
@@ -62,19 +62,29 @@ def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
 
 
 def refused(spec: Spec, word: str) -> VirtkitError | None:
-    """Why ssh did not let the caller in, where its own words don't help: another's host key."""
+    """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
+    guest that lets in others' keys."""
     try:
         site, there = one(spec, word)
         found = login(spec, word)
-    except VirtkitError:  # it stopped, and took the connection with it
-        return None
-    if not reach.is_another(found, there.record.host_key):
+        where = f"{site.host.name} guest/{found.guest}"
+        if reach.is_another(found, there.record.host_key):
+            return VirtkitError(
+                f"what answers at {found.address} is not guest {found.guest}",
+                why=reach.OTHER_KEY,
+                cure=reach.OTHER_KEY_CURE,
+                where=where,
+            )
+        if reach.lets_in(found, there.record.host_key) and found.identities:
+            return None  # the connection was lost, or the key has a passphrase
+    except (VirtkitError, Unreachable):  # it stopped, and took the connection with it
         return None
     return VirtkitError(
-        f"what answers at {found.address} is not guest {found.guest}",
-        why=reach.OTHER_KEY,
-        cure=reach.OTHER_KEY_CURE,
-        where=f"{site.host.name} guest/{found.guest}",
+        f"guest {found.guest} does not let you in",
+        why=reach.refusal(found),
+        cure="whoever made it adds your key to its `ssh_keys:` and runs `virtkit up`; a key with a "
+        "passphrase is used where the agent has it (ssh-add)",
+        where=where,
     )
 
 
@@ -197,7 +207,7 @@ def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
     _, logins = _logins(spec, guests)
     blocks = []
     for each in logins:
-        options = (f"  {key} {value}" for key, value in each.options().items())
+        options = (f"  {key} {value}" for key, value in each.options())
         blocks.append("\n".join([f"Host {each.alias}", *options]))
     return "\n\n".join(blocks) + "\n"
 

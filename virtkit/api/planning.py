@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import images, reach, record, render, resources, template
+from virtkit import images, public_keys, reach, record, render, resources, template
 from virtkit import plan as differing
 from virtkit.api.placing import check_moves, left_hosts, placed
-from virtkit.api.world import Say, Site, hosts_of, look, path_of, quiet
+from virtkit.api.world import Say, Site, found_of, hosts_of, look, path_of, quiet
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
@@ -62,7 +62,25 @@ def plan_on(
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
     found = differing.joined(plans)
-    return replace(found, guests=tuple(guests), notes=(*found.notes, *left_hosts(spec)))
+    notes = (*found.notes, *_others_keys(spec, sites, found, only), *left_hosts(spec))
+    return replace(found, guests=tuple(guests), notes=notes)
+
+
+def _others_keys(
+    spec: Spec, sites: Iterable[Site], found: Plan, only: Collection[str] | None
+) -> Iterable[str]:
+    """The guests that let in others' keys, and none that the caller has here."""
+    anew = {each.name for each in found.changes if each.action in ("create", "replace", "delete")}
+    for name, each in found_of(spec, sites).items():
+        known = each.there.record.keys
+        if not known or name in anew or (only is not None and name not in only):
+            continue
+        asked = spec.guests[name].ssh_keys if name in spec.guests else None
+        if not reach.offered(spec.name, known, asked, spec.folder):
+            yield (
+                f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
+                "keys here: ssh asks for another"
+            )
 
 
 def _part(
@@ -216,7 +234,30 @@ def _desired(
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
-    return with_kernels(resolve(spec, facts, kept), observed, only)
+    return with_keys(with_kernels(resolve(spec, facts, kept), observed, only), only)
+
+
+def with_keys(desired: Desired, only: Collection[str] | None) -> Desired:
+    """The guests with what is in the files that their ``ssh_keys`` name now: another key may have
+    the old one's name."""
+    return replace(
+        desired,
+        guests=tuple(
+            replace(each, keys=_keys(each))
+            if each.spec.ssh_keys is not None and (only is None or each.name in only)
+            else each
+            for each in desired.guests
+        ),
+    )
+
+
+def _keys(guest: Guest) -> tuple[str, ...] | None:
+    """The keys that the spec names; None where they can't be read: whether they are needed, others
+    tell."""
+    try:
+        return public_keys.records(reach.authorized_keys(guest))
+    except RequestError:
+        return None
 
 
 def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | None) -> Desired:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import compare, plan, reach, record, render, seed, template
+from virtkit import compare, plan, public_keys, reach, record, render, seed, template
 from virtkit.apply import contents, disks
 from virtkit.apply.engine import Say
 from virtkit.apply.hands import GRACE, Hands
@@ -30,6 +30,8 @@ from virtkit.voice import Voice
 _IN_SEED = {"ssh_keys", "networks", "disks"}
 #: Fields that the guest's own system has to follow.
 _INSIDE = {*_IN_SEED, "cpus", "disk"}
+#: Those that cloud-init sets right at a guest's first boot only.
+_FIRST_BOOT = {"ssh_keys", "disks"}
 #: Seconds that a guest gets to follow.
 _FOLLOW = 120.0
 
@@ -57,14 +59,20 @@ class Making:
         self.record = self._old or record.of_guest(self._guest, hands.options.spec)
         self._wanted = self.record.rendered
         self._plugging = Plugging(self._host, self._guest)
+        #: The keys that it is to let in; None where nobody knows which it has and has to keep.
+        self._keys: tuple[str, ...] | None = None
 
     @property
     def follows(self) -> bool:
-        """Whether the running guest's own system has something to do."""
-        if not self.running or self.restarts or self._old is None:
+        """Whether the guest's own system has something to do once it runs."""
+        if self._old is None or self.fresh:
             return False
         unfinished = not self._old.finished and self._guest.spec.ready.kind != "none"
-        return unfinished or bool(self._fields & _INSIDE)
+        if self.running and not self.restarts:
+            return unfinished or bool(self._fields & _INSIDE)
+        # what boots anew has it from its seed, but where cloud-init reads that
+        late = self._old.booted and not self._guest.light
+        return late and (unfinished or bool(self._fields & _FIRST_BOOT))
 
     # --- the definition ---------------------------------------------------------------------
 
@@ -99,12 +107,17 @@ class Making:
     def _new_record(self, kept: Mapping[str, KeptDisk]) -> GuestRecord:
         fresh = record.of_guest(self._guest, self._hands.options.spec, self._wanted)
         volumes = tuple(self._volume(each, kept) for each in fresh.volumes)
-        answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)))
+        self._keys = self._new_keys()
+        answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._keys)
         if self._old is None or self.fresh:
             return answer
         live = self._host.domains.live(self._guest.driver, self._guest.domain)
+        known = self._known_keys()
+        both = known is not None and answer.keys is not None
         return replace(
             answer,
+            # until it has followed, the guest may let in either
+            keys=public_keys.joined(known or (), answer.keys or ()) if both else None,
             host_key=self._old.host_key,
             instance=self._old.instance,
             booted=self._old.booted,
@@ -220,7 +233,7 @@ class Making:
             for each in self.record.volumes
             if each.name in volumes and each.state != "made"
         ]
-        keys = self._keys(any(each.content == "seed" for each in wanted))
+        keys = self._seed_keys(any(each.content == "seed" for each in wanted))
         doomed = [each for each in self.record.volumes if each.state == "doomed"]
         held = [each for each in doomed if each.name not in volumes and self._in_use(each)]
         doomed = [each for each in doomed if each not in held]
@@ -268,7 +281,39 @@ class Making:
                     cure="give it its size in the spec, or remove it: virtkit down --volumes",
                 )
 
-    def _keys(self, wanted: bool) -> seed.Keys | None:
+    def _new_keys(self) -> tuple[str, ...] | None:
+        """The keys that the guest is to let in: those of its spec, or those that it was made with.
+
+        None where an older virtkit made it, and its seed does not say which these are.
+        """
+        spec = self._guest.spec.ssh_keys
+        if spec is not None or self.fresh or self._old is None or "ssh_keys" in self._fields:
+            return public_keys.records(reach.authorized_keys(self._guest))
+        known = self._known_keys()
+        if known is not None and not self._old.finished:
+            # a run that was to give it the caller's own ones was interrupted
+            own = public_keys.records(reach.own_keys(self._guest.environment))
+            if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(known)):
+                return own
+        return known
+
+    def _known_keys(self) -> tuple[str, ...] | None:
+        """The keys that the guest lets in now, by its record, else by its seed."""
+        if self._old is None or self._old.keys is not None:
+            return self._old.keys if self._old else None
+        held = self._held()
+        return public_keys.records(held.authorized) if held else None
+
+    def _authorized(self, held: seed.Keys | None) -> Sequence[str]:
+        """The lines of authorized_keys; those that ``held`` has may say more than the keys."""
+        if self._keys is None:
+            return held.authorized if held else reach.authorized_keys(self._guest)
+        if held and public_keys.same(public_keys.records(held.authorized), self._keys):
+            return held.authorized
+        given = self._guest.spec.ssh_keys is not None
+        return reach.authorized_keys(self._guest) if given else self._keys
+
+    def _seed_keys(self, wanted: bool) -> seed.Keys | None:
         """Who may log in, and the host key, for a seed that is about to be made.
 
         A guest that lives on keeps its instance and its host key.
@@ -276,11 +321,9 @@ class Making:
         if not wanted:
             return None
         held = None if self.fresh else self._held()
+        authorized = self._authorized(held)
         if held is not None:
-            given = self._guest.spec.ssh_keys is not None
-            authorized = reach.authorized_keys(self._guest) if given else held.authorized
             return replace(held, authorized=authorized)
-        authorized = reach.authorized_keys(self._guest)
         if self._old is not None and self._old.booted and not self.fresh:
             return seed.Keys(authorized, "", self._old.host_key)
         private, public = reach.new_host_key()
@@ -334,9 +377,10 @@ class Making:
 
     def follow(self, _say: Say) -> None:
         """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""
-        held = self._held()
-        authorized = held.authorized if held else reach.authorized_keys(self._guest)
-        script = seed.update(self._guest, authorized, self._leaving_disks())
+        authorized = self._authorized(self._held())
+        still = set(public_keys.blobs(authorized))
+        former = [e for e in public_keys.blobs(self.record.keys or ()) if e not in still]
+        script = seed.update(self._guest, authorized, self._leaving_disks(), former)
         folder = Path(self._guest.source_folder)
         try:
             ran = reach.run(self._host, self.record, folder, ["sh", "-c", script], _FOLLOW)
@@ -348,10 +392,21 @@ class Making:
             raise VirtkitError(
                 f"guest {self._guest.name} did not follow the change",
                 why=why,
-                cure="see `virtkit logs`; end what holds the disk or the card in the guest, then "
-                "run again",
+                cure=self._follow_cure(),
                 where=f"{self._host.name} guest/{self._guest.name}",
             )
+
+    def _follow_cure(self) -> str:
+        """What helps a guest whose system did not follow."""
+        keys = self._keys is not None and not public_keys.same(self._keys, self.record.keys or ())
+        if keys and self._guest.light:
+            return (
+                "`virtkit restart` gives it the new keys, which its seed has; or run again where a "
+                "key that it lets in can be used"
+            )
+        return (
+            "see `virtkit logs`; end what holds the disk or the card in the guest, then run again"
+        )
 
     def _leaving_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""
@@ -372,11 +427,15 @@ class Making:
             raise
 
     def wait_ready(self, say: Voice) -> None:
-        reach.wait_ready(self._host, self.record, Path(self._guest.source_folder), say)
+        folder, known = Path(self._guest.source_folder), self.record.keys or ()
+        late = self.follows and self._keys is not None and not public_keys.same(self._keys, known)
+        reach.wait_ready(self._host, self.record, folder, say, keys_follow=late)
 
     def finish(self) -> None:
         """Says in the record that all is done, and what still waits for a restart."""
         new = replace(self.record, finished=True, booted=True)
+        if self._keys is not None:
+            new = replace(new, keys=self._keys)
         if not self.running or self.restarts:
             new = replace(new, staged={}, staged_in="", leaving=())
         if new != self.record:

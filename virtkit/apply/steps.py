@@ -142,7 +142,7 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
             yield step("plug", work.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
     starts = not plugs or not _runs(change)
-    waited = starts and (hands.options.wait or guest.name in awaited)
+    waited = starts and (hands.options.wait or guest.name in awaited or work.follows)
     if starts:
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -347,8 +347,13 @@ def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
     found, rest = spec_of(spec, file)
     guest, command = words.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
-    code = _run(api.ssh(found, guest, command))
-    problem = api.refused(found, guest) if code == 255 else None
+    _enter(found, guest, api.ssh(found, guest, command))
+
+
+def _enter(spec: api.Spec, guest: str, command: list[str]) -> NoReturn:
+    """Runs ssh with our streams, and tells why a guest did not let the caller in."""
+    code = _run(command)
+    problem = api.refused(spec, guest) if code == 255 else None
     if problem is not None:
         output.error(problem, as_json=False)
     raise typer.Exit(code)
@@ -363,6 +368,8 @@ def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> N
     if not command:
         raise RequestError("no command is given", cure=usage)
     way = api.execute(found, guest, command)
+    if way.command is not None and way.command[0] == "ssh":
+        _enter(found, guest, way.command)
     if way.command is not None:
         _become(way.command)
     if way.ran is not None:

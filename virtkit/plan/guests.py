@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from virtkit import public_keys
 from virtkit.drivers import effects
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
@@ -117,6 +118,17 @@ class _Comparison:
         if record.image_identity != guest.image.identity:
             after = guest.asked.get("image") or guest.image.name
             yield Reason("image", record.asked.get("image"), after, effect="recreate")
+        if record.asked.get("ssh_keys") == guest.asked.get("ssh_keys"):
+            yield from self._keys()
+
+    def _keys(self) -> Iterable[Reason]:
+        """Keys that were changed under the same names, or that the guest did not follow yet."""
+        known, wanted = self._there.record.keys, self._guest.keys
+        if known is None or wanted is None or public_keys.same(known, wanted):
+            return
+        before, after = (public_keys.names(each) for each in (known, wanted))
+        cause: Cause = "spec" if self._there.record.finished else "unfinished"
+        yield Reason("ssh_keys", before, after, cause, self._effect("ssh_keys", before, after))
 
     def _takes_disk(self, name: str, old: Any, new: Any) -> None:
         """Tells of a disk that leaves the spec; one that is kept stays in the pool."""

@@ -1,8 +1,17 @@
 """How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
 
 from virtkit.reach.commands import attached, by_agent, log, run
-from virtkit.reach.connection import OTHER_KEY, OTHER_KEY_CURE, is_another
-from virtkit.reach.keys import authorized_keys, folders, forget, key_files, known, new_host_key
+from virtkit.reach.connection import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
+from virtkit.reach.keys import (
+    authorized_keys,
+    folders,
+    forget,
+    key_files,
+    known,
+    new_host_key,
+    offered,
+    own_keys,
+)
 from virtkit.reach.logins import (
     Login,
     addresses,
@@ -31,9 +40,13 @@ __all__ = [
     "is_ready",
     "key_files",
     "known",
+    "lets_in",
     "log",
     "login",
     "new_host_key",
+    "offered",
+    "own_keys",
+    "refusal",
     "run",
     "scp_command",
     "ssh_command",

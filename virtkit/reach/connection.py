@@ -4,15 +4,19 @@ run a command where the hypervisor has no way of its own."""
 from __future__ import annotations
 
 import logging
+import queue
 import re
 import shlex
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from virtkit import public_keys
 from virtkit.host import Host, Ran, Unreachable
+from virtkit.reach.keys import agent_blobs
 from virtkit.reach.logins import Login, as_root
 
 if TYPE_CHECKING:
@@ -103,12 +107,22 @@ def is_another(login: Login, host_key: str) -> bool:
 def lets_in(login: Login, host_key: str) -> bool:
     """Logs in once with the keys at hand; False where none of them is let in.
 
-    Where the caller's key can't be used here (a passphrase, no agent), the right host key
-    must do: whoever has it read the seed.
+    Where the caller has none of the guest's keys, or can't use it here (a passphrase, no agent),
+    the right host key must do: whoever has it read the seed.
     """
     with connected(login, host_key) as transport:
-        keys = list(_usable(login))
+        keys = _usable(login)
         return not keys or _authenticated(transport, login, keys)
+
+
+def answers(login: Login, host_key: str) -> bool:
+    """Whether ssh answers with the guest's own host key, whoever it lets in.
+
+    Raises:
+        Unreachable: nothing answers, or something with another key does.
+    """
+    with connected(login, host_key):
+        return True
 
 
 def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> Ran:
@@ -118,8 +132,9 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
         Unreachable: the guest lets us not in, or the command takes longer than ``timeout``.
     """
     with connected(login, host_key) as transport:
-        if not _authenticated(transport, login, list(_usable(login))):
-            raise Unreachable(f"ssh does not let {login.user} in")
+        keys = _usable(login)
+        if not _authenticated(transport, login, keys):
+            raise Unreachable(refusal(login) if keys or login.keys else f"no key for {login.user}")
         with closing(transport.open_session(timeout=LOOK)) as channel:
             channel.settimeout(timeout)
             channel.exec_command(shlex.join(as_root(login.user, command)))
@@ -127,11 +142,20 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
             return Ran(channel.recv_exit_status(), out, err)
 
 
+def refusal(login: Login) -> str:
+    """What to say where ssh doesn't let the caller in."""
+    if not login.keys:
+        return f"ssh does not let {login.user} in"
+    whose = ", ".join(public_keys.names(login.keys))
+    return f"ssh lets {login.user} in with a key that is not here or was refused: {whose}"
+
+
 def _authenticated(
     transport: paramiko.Transport, login: Login, keys: Sequence[paramiko.PKey]
 ) -> bool:
     import paramiko
 
+    transport.auth_timeout = LOOK
     for key in keys:
         try:
             transport.auth_publickey(login.user, key)
@@ -143,12 +167,38 @@ def _authenticated(
     return False
 
 
-def _usable(login: Login) -> Iterator[paramiko.PKey]:
+def _usable(login: Login) -> list[paramiko.PKey]:
+    """The caller's keys that the guest was given, as far as they can be used without a word from
+    the caller: files first, then what the agent holds."""
     import paramiko
 
+    wanted = None if login.keys is None else set(public_keys.blobs(login.keys))
+    found: dict[str, paramiko.PKey] = {}
     for path in login.identities:
         try:
-            yield paramiko.PKey.from_path(path)
+            key = paramiko.PKey.from_path(path)
         except (paramiko.SSHException, OSError, ValueError, TypeError):
-            continue  # it has a passphrase: the agent may know it
-    yield from paramiko.Agent().get_keys()
+            continue  # it has a passphrase, or is of a kind that paramiko doesn't know
+        if wanted is None or key.get_base64() in wanted:
+            found[key.get_base64()] = key
+    held = agent_blobs() if wanted is None else agent_blobs() & wanted
+    if held - found.keys():
+        for key in _agent_keys():
+            if key.get_base64() in held:
+                found.setdefault(key.get_base64(), key)
+    return list(found.values())
+
+
+def _agent_keys() -> list[paramiko.PKey]:
+    """The agent's keys but those that want a touch for each use; none where it is silent."""
+    import paramiko
+
+    answer: queue.SimpleQueue[list[paramiko.PKey]] = queue.SimpleQueue()
+    threading.Thread(
+        target=lambda: answer.put(list(paramiko.Agent().get_keys())), daemon=True
+    ).start()
+    try:
+        keys = answer.get(timeout=LOOK)
+    except queue.Empty:
+        return []
+    return [each for each in keys if not each.get_name().startswith("sk-")]

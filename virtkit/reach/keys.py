@@ -1,17 +1,27 @@
-"""Who may log in to a guest, and the keys that virtkit makes. Private halves stay here, 0600."""
+"""Whose keys open a guest: who may log in, what is offered, and the keys that virtkit makes.
+
+A guest's record says which keys it was given, and only these are offered to it: from files first,
+then from the agent. Private halves stay with the caller, 0600.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
 
+from virtkit import public_keys
 from virtkit.errors import RequestError
 from virtkit.resources import Guest
 
 #: The caller's own keys that ssh itself looks for, best first.
 _OWN = ("id_ed25519", "id_ecdsa", "id_rsa")
+#: Seconds that an agent has to say which keys it holds.
+_AGENT = 3.0
 
 
 def folder(environment: str) -> Path:
@@ -37,7 +47,7 @@ def forget(environment: str) -> None:
     path = platformdirs.user_data_path("virtkit") / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
-    for each in path.glob("known_hosts*"):
+    for each in (*path.glob("known_hosts*"), *path.glob("offered-*.pub")):
         each.unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
@@ -57,8 +67,18 @@ def key_files(environment: str, asked: Sequence[str] | None, base: Path) -> list
         for path in paths:
             _public_keys(path)
         return paths
-    own = [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
-    return [path for path in own if path.is_file()] or [_made_key(environment)]
+    return [path for path in _usual() if path.is_file()] or [_made_key(environment)]
+
+
+def own_keys(environment: str) -> list[str]:
+    """The same where nothing is asked for, and without making a key: the lines."""
+    own = [line for path in _usual() for line in _lines(path)]
+    return own or _lines(_made_path(environment))
+
+
+def _usual() -> list[Path]:
+    """Where the caller's own public keys are looked for."""
+    return [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
 
 
 def _home(path: str) -> Path:
@@ -69,12 +89,17 @@ def _home(path: str) -> Path:
 
 
 def authorized_keys(guest: Guest) -> list[str]:
-    """The lines for the guest's authorized_keys."""
+    """The lines for a new guest's authorized_keys."""
     files = key_files(guest.environment, guest.spec.ssh_keys, Path(guest.source_folder))
     return [line for path in files for line in _public_keys(path)]
 
 
 def _public_keys(path: Path) -> list[str]:
+    """The lines of a file that holds public keys and nothing else but comments.
+
+    Raises:
+        RequestError: it can't be read, or holds something else.
+    """
     try:
         lines = path.read_text().splitlines()
     except (OSError, ValueError) as error:
@@ -82,16 +107,131 @@ def _public_keys(path: Path) -> list[str]:
             f"the ssh key {path} can't be read", why=str(error), cure="correct `ssh_keys:`"
         ) from error
     keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
-    if not keys or any("PRIVATE" in key or " " not in key for key in keys):
+    if not keys or not all(map(public_keys.parse, keys)):
         raise RequestError(
             f"{path} holds no public ssh key", cure="name the file that ends in .pub"
         )
     return keys
 
 
+# --- what is offered --------------------------------------------------------------------------
+
+
+def offered(
+    environment: str, keys: Sequence[str] | None, asked: Sequence[str] | None, base: Path
+) -> tuple[Path, ...]:
+    """What ssh is to take for its ``IdentityFile``, best first.
+
+    A private key of the caller's where it is in a file; where only the agent holds it, a file with
+    its public half.
+
+    Args:
+        keys: what the guest was given, as its record says; None where an older virtkit made it.
+        asked: the spec's ``ssh_keys``, relative to ``base``.
+    """
+    here = _public_files(environment, asked, base)
+    wanted = keys if keys is not None else _guessed(environment, asked, base)
+    private: list[Path] = []
+    elsewhere: list[tuple[str, str]] = []
+    for line in wanted:
+        for blob in public_keys.blobs([line]):
+            file = here[blob].with_suffix("") if blob in here else None
+            if file is not None and os.access(file, os.R_OK):
+                private.append(file)
+            else:
+                elsewhere.append((blob, line))
+    held = agent_blobs() if elsewhere else frozenset()
+    return (
+        *private,
+        *(
+            here.get(blob) or _public_file(environment, line)
+            for blob, line in elsewhere
+            if blob in held
+        ),
+    )
+
+
+def _public_files(environment: str, asked: Sequence[str] | None, base: Path) -> dict[str, Path]:
+    """The files that end in .pub and may have a private half beside, by the key in them."""
+    named = [base / _home(each) for each in asked or () if each.endswith(".pub")]
+    found: dict[str, Path] = {}
+    for path in (*named, *_own_files(), _made_path(environment)):
+        for blob in public_keys.blobs(_lines(path)):
+            found.setdefault(blob, path)
+    return found
+
+
+def _own_files() -> list[Path]:
+    """The caller's public keys; those that ssh itself looks for come first."""
+    usual = [f"{name}.pub" for name in _OWN]
+    try:
+        found = [each for each in (Path.home() / ".ssh").iterdir() if each.suffix == ".pub"]
+    except OSError:
+        return []
+    return sorted(found, key=lambda e: (e.name not in usual, e.name))
+
+
+def _guessed(environment: str, asked: Sequence[str] | None, base: Path) -> list[str]:
+    """What a guest may have been given whose record does not say it: what the spec names, else the
+    caller's own keys, and the one that virtkit made."""
+    usual = [*_usual(), _made_path(environment)]
+    files = usual if asked is None else [base / _home(each) for each in asked]
+    return [line for path in files for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file; none of one that can't be read."""
+    try:
+        return path.read_text().splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+@functools.cache
+def agent_blobs() -> frozenset[str]:
+    """The keys that the caller's agent holds; none where it doesn't answer soon."""
+    if not os.environ.get("SSH_AUTH_SOCK"):
+        return frozenset()
+    try:
+        done = subprocess.run(
+            ["ssh-add", "-L"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_AGENT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return frozenset()
+    return frozenset(public_keys.blobs(done.stdout.splitlines()))
+
+
+def _public_file(environment: str, line: str) -> Path:
+    """A file with a public key that is in no other file here: ssh asks for one, to find the key in
+    the agent."""
+    key = public_keys.parse(line)
+    assert key is not None
+    name = key.fingerprint.removeprefix("SHA256:").replace("/", "_").replace("+", "-")
+    path = folder(environment) / f"offered-{name[:16]}.pub"
+    if not path.is_file():
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(f"{key}\n")
+        new.replace(path)
+    return path
+
+
+# --- keys that virtkit makes ------------------------------------------------------------------
+
+
+def _made_path(environment: str) -> Path:
+    """The public half of the environment's own key, where one was made."""
+    return platformdirs.user_data_path("virtkit") / environment / "id_ed25519.pub"
+
+
 def _made_key(environment: str) -> Path:
-    """The public half of the environment's own key; made where there is none."""
-    public = folder(environment) / "id_ed25519.pub"
+    """The same; made where there is none."""
+    public = folder(environment) / _made_path(environment).name
     if not public.is_file():
         import filelock
 

@@ -10,15 +10,21 @@ from pathlib import Path
 
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host, for_ssh
-from virtkit.reach.keys import folder, key_files, known
+from virtkit.reach.keys import folder, known, offered
 from virtkit.record import GuestRecord
 from virtkit.spec import LOCAL
 
 
 @dataclass(frozen=True)
 class Login:
-    """All that ssh needs to get into a guest. ``alias`` names it in known_hosts; ``proxy`` is ssh's
-    ``ProxyCommand`` where the way is through the guest's host."""
+    """All that ssh needs to get into a guest.
+
+    Attributes:
+        alias: names it in known_hosts.
+        identities: files of the caller's keys that it lets in (``keys.offered``).
+        keys: all that it lets in, as its record says; None where an older virtkit made it.
+        proxy: ssh's ``ProxyCommand`` where the way is through the guest's host.
+    """
 
     guest: str
     alias: str
@@ -26,26 +32,28 @@ class Login:
     user: str
     identities: tuple[Path, ...]
     known_hosts: Path
+    keys: tuple[str, ...] | None = None
     proxy: str = ""
 
-    def options(self) -> dict[str, str]:
-        """As options of ssh_config(5)."""
-        answer = {
-            "HostName": self.address,
-            "User": self.user,
-            "HostKeyAlias": self.alias,
-            "UserKnownHostsFile": for_ssh(str(self.known_hosts)),
-            "StrictHostKeyChecking": "yes",
-        }
-        if self.identities:
-            answer["IdentityFile"] = for_ssh(str(self.identities[0]))
-        if self.proxy:
-            answer["ProxyCommand"] = self.proxy
+    def options(self) -> list[tuple[str, str]]:
+        """As options of ssh_config(5); nothing of the caller's own settings is to change them."""
+        answer = [
+            ("HostName", self.address),
+            ("User", self.user),
+            ("HostKeyAlias", self.alias),
+            ("UserKnownHostsFile", for_ssh(str(self.known_hosts))),
+            ("StrictHostKeyChecking", "yes"),
+            ("PreferredAuthentications", "publickey"),  # nobody has a password
+        ]
+        if self.identities:  # else whatever else ssh finds may be let in: a certificate
+            answer.append(("IdentitiesOnly", "yes"))
+        answer += [("IdentityFile", for_ssh(str(each))) for each in self.identities]
+        answer.append(("ProxyCommand", self.proxy) if self.proxy else ("ProxyJump", "none"))
         return answer
 
     def arguments(self) -> list[str]:
         """As arguments of ssh and scp; the caller's own configuration stays out of it."""
-        pairs = [f"-o{key}={value}" for key, value in self.options().items() if key != "HostName"]
+        pairs = [f"-o{key}={value}" for key, value in self.options() if key != "HostName"]
         return ["-F", "/dev/null", *pairs, "-oLogLevel=ERROR"]
 
 
@@ -76,15 +84,14 @@ def login(
         base: the spec's folder.
         lasting: others will go by it, later.
     """
-    publics = key_files(record.environment, record.asked.get("ssh_keys"), base)
-    privates = (path.with_suffix("") for path in publics if path.suffix == ".pub")
     return Login(
         guest=record.guest,
         alias=record.domain,
         address=address,
         user=str(record.asked["user"]),
-        identities=tuple(path for path in privates if path.is_file()),
+        identities=offered(record.environment, record.keys, record.asked.get("ssh_keys"), base),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
+        keys=record.keys,
         proxy=host.remote.through(lasting=lasting) if host.remote else "",
     )
 

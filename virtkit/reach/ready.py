@@ -10,7 +10,15 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Unreachable
 from virtkit.reach.commands import log, run
-from virtkit.reach.connection import LOOK, OTHER_KEY, OTHER_KEY_CURE, lets_in, port_status
+from virtkit.reach.connection import (
+    LOOK,
+    OTHER_KEY,
+    OTHER_KEY_CURE,
+    answers,
+    lets_in,
+    port_status,
+    refusal,
+)
 from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
 from virtkit.spec import shown
@@ -26,12 +34,15 @@ PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
 TIMEOUT = 300.0
 
 
-def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
+def wait_ready(
+    host: Host, record: GuestRecord, base: Path, say: Voice, *, keys_follow: bool = False
+) -> None:
     """Waits until the guest is ready in the way that its spec asks for.
 
     Args:
         base: the spec's folder, for the ssh keys that it names.
         say: told what the guest still lacks, at each look.
+        keys_follow: which keys it lets in is set right later, so ssh has to answer only.
 
     Raises:
         VirtkitError: it isn't within its time, or it stopped.
@@ -41,7 +52,7 @@ def wait_ready(host: Host, record: GuestRecord, base: Path, say: Voice) -> None:
     end = time.monotonic() + timeout
     while True:
         looked = time.monotonic()
-        status = _look(host, record, base)
+        status = _look(host, record, base, keys_follow)
         if not status:
             return
         state = host.domains.state(driver, record.domain)
@@ -74,7 +85,7 @@ def is_ready(host: Host, record: GuestRecord, found: Sequence[str]) -> bool:
     return not port_status(host, found[0], port, 1.0)
 
 
-def _look(host: Host, record: GuestRecord, base: Path) -> str:
+def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> str:
     """What a guest still lacks to be ready; empty when it is."""
     ready = record.asked["ready"]
     kind = ready["kind"]
@@ -91,10 +102,10 @@ def _look(host: Host, record: GuestRecord, base: Path) -> str:
         return ""
     found_login = login(host, record, found[0], base)
     try:
-        let_in = lets_in(found_login, record.host_key)
+        let_in = (answers if keys_follow else lets_in)(found_login, record.host_key)
     except Unreachable as error:
         return shown(str(error))
-    return "" if let_in else f"ssh does not let {found_login.user} in yet"
+    return "" if let_in else shown(refusal(found_login))
 
 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> str:

@@ -1,0 +1,191 @@
+"""Whose keys open a guest: keys that come later, other users, exchanged keys, agents.
+
+A user here is a home folder: keys are the caller's. The guest is a container; what decides is
+the same on all types.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faultpoints import Fault, runner
+from integration.lab import Lab, laboratory, run, until
+
+SPEC = """
+name: whose
+defaults: {type: lxc, memory: 128MiB}
+guests:
+  one: {KEYS}
+"""
+DENIED = "does not let you in"
+
+
+def new_key(path: Path, *, passphrase: str = "") -> Path:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", path.name, "-f", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whose")
+
+
+def user(folder: Path, name: str) -> Lab:
+    """The same spec in the hands of a user with this home folder."""
+    home = folder / name
+    home.mkdir(exist_ok=True)
+    return Lab(folder, "whose", {"HOME": str(home), "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]})
+
+
+@pytest.fixture(scope="module")
+def alice(folder: Path) -> Iterator[Lab]:
+    """She has no key when the guest is made."""
+    lab = user(folder, "alice")
+    with laboratory(folder, "whose", SPEC.replace("KEYS", ""), **lab.settings) as lab:
+        lab.virtkit("up")
+        yield lab
+
+
+def enters(lab: Lab, key: Path | None = None) -> bool:
+    """Whether a key opens the guest, or else whatever virtkit finds, by ssh and nothing else."""
+    if key is None:
+        return lab.virtkit("ssh", "one", "--", "true", code=None).code == 0
+    config = lab.folder / "config"
+    lines = lab.virtkit("ssh-config").out.splitlines()
+    config.write_text("\n".join(each for each in lines if "IdentityFile" not in each))
+    line = ["ssh", "-F", config, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-i", key]
+    line += [f"{lab.name}-one", "true"]
+    return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+
+def test_who_makes_a_key_later_is_not_locked_out(alice: Lab) -> None:
+    new_key(alice.folder / "alice/.ssh/id_ed25519")
+    assert enters(alice)
+    assert alice.json("plan")["changes"] == []
+    assert alice.json("plan")["notes"] == []
+
+
+def test_another_user_is_told_whose_guest_it_is(alice: Lab) -> None:
+    bob = user(alice.folder, "bob")
+    new_key(alice.folder / "bob/.ssh/id_ed25519")
+    plan = bob.json("plan")
+    assert plan["changes"] == []
+    (note,) = plan["notes"]
+    assert "guest/one lets in virtkit whose (SHA256:" in note
+    ran = bob.virtkit("ssh", "one", "--", "true", code=255)
+    assert DENIED in ran.err
+    assert "virtkit whose (SHA256:" in ran.err
+    assert "password:" not in ran.err, "nobody is asked for one"
+    began = bob.virtkit("restart")
+    assert began.elapsed < 60, "it is ready, whoever it lets in"
+    assert bob.json("up")["ok"]
+
+
+def test_a_spec_that_names_a_key_opens_a_running_guest(alice: Lab) -> None:
+    """And what an ordinary user's ssh has to do, root's namespaces do here."""
+    new_key(alice.folder / "k")
+    alice.write(SPEC.replace("KEYS", "ssh_keys: [k.pub]"))
+    assert alice.json("up")["ok"]
+    assert enters(alice)
+    assert enters(alice, alice.folder / "k")
+    assert not enters(alice, alice.folder / "alice/.local/share/virtkit/whose/id_ed25519")
+
+
+def test_exchanged_under_the_same_name(alice: Lab) -> None:
+    old = alice.folder / "old"
+    for end in ("", ".pub"):
+        (alice.folder / f"k{end}").rename(f"{old}{end}")
+    new_key(alice.folder / "k")
+    (change,) = alice.json("plan")["changes"]
+    (reason,) = change["reasons"]
+    assert (reason["field"], reason["cause"], reason["effect"]) == ("ssh_keys", "spec", "live")
+    assert reason["from"][0].startswith("k (SHA256:")
+    assert alice.json("up")["ok"]
+    assert enters(alice)
+    assert not enters(alice, old)
+    assert alice.json("plan")["changes"] == []
+
+
+def test_the_public_key_belongs_to_another_private_one(alice: Lab) -> None:
+    """A key that can't be used here is no failure of the guest's."""
+    other = new_key(alice.folder / "other")
+    (alice.folder / "k").write_bytes(other.read_bytes())
+    assert alice.virtkit("restart").elapsed < 60
+    alice.virtkit("ssh", "one", "--", "true", code=255)
+
+
+def test_a_passphrase_and_an_agent_with_seven_others(alice: Lab) -> None:
+    for end in ("", ".pub"):
+        (alice.folder / f"k{end}").unlink()
+    new_key(alice.folder / "k", passphrase="secret")
+    socket = alice.folder / "agent"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            assert until(socket.exists, 10)
+            agents = os.environ | {"SSH_AUTH_SOCK": str(socket)}
+            for number in range(7):
+                key = new_key(alice.folder / f"others/{number}")
+                run("ssh-add", "-q", key, env=agents)
+            held = Lab(alice.folder, "whose", alice.settings | {"SSH_AUTH_SOCK": str(socket)})
+            assert held.json("up")["ok"], "nobody can use the key here, and the guest is well"
+            assert held.json("plan")["changes"] == []
+            ask = alice.folder / "ask"
+            ask.write_text("#!/bin/sh\necho secret\n")
+            ask.chmod(0o755)
+            words = {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+            run("ssh-add", "-q", alice.folder / "k", env=agents | words)
+            assert enters(held)
+            (alice.folder / "k").unlink()
+            assert enters(held), "the agent's, by its public half"
+            assert held.virtkit("restart").elapsed < 60
+        finally:
+            agent.terminate()
+
+
+def test_it_converges_wherever_it_is_cut_off(alice: Lab) -> None:
+    """`up` is killed after each call of a change of keys that changes something; the next one
+    always ends it."""
+    keys = [new_key(alice.folder / f"cut{number}") for number in range(2)]
+    specs = [SPEC.replace("KEYS", f"ssh_keys: [{each.name}.pub]") for each in keys]
+    alice.write(specs[0])
+    alice.virtkit("up")
+    with runner(alice.settings) as forks:
+        alice.write(specs[1])
+        count = Fault(changing=True)
+        calls = forks.run("up", alice.spec, "--parallel", "1", fault=count).calls
+        assert len(calls) > 5
+        for number, name in enumerate(calls):
+            new, old = keys[number % 2], keys[1 - number % 2]
+            alice.write(specs[number % 2])
+            fault = Fault("kill", number + 1, side="after", changing=True)
+            ended = forks.run("up", alice.spec, "--parallel", "1", fault=fault)
+            assert ended.killed, str(ended)
+            done = forks.run("up", alice.spec, "--json", timeout=60)
+            assert done.code == 0, f"{name}: {done}"
+            assert enters(alice, new), name
+            assert not enters(alice, old), name
+            assert alice.json("plan")["changes"] == []
+
+
+def test_cloud_init_follows_though_it_minds_its_first_boot_only(tmp_path: Path) -> None:
+    """Keys change while the guest is off, or goes off for them."""
+    text = SPEC.replace("whose", "later").replace(
+        "{KEYS}", "{ssh_keys: [KEYS], cloud_init: {timezone: Etc/UTC}}"
+    )
+    one, other = (new_key(tmp_path / name) for name in ("one", "other"))
+    with laboratory(tmp_path, "later", text.replace("KEYS", "one.pub")) as lab:
+        lab.virtkit("up")
+        lab.virtkit("stop")
+        lab.write(text.replace("KEYS", "other.pub")).virtkit("up")
+        assert enters(lab, other)
+        assert not enters(lab, one)
+        more = "memory: 192MiB, max: {memory: 256MiB}, ssh_keys: [one.pub]"
+        lab.write(text.replace("ssh_keys: [KEYS]", more)).virtkit("up", "--restart")
+        assert enters(lab, one)
+        assert not enters(lab, other)
+        assert lab.json("plan")["changes"] == []
