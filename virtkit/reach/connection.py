@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from virtkit import programs
 from virtkit.host import Host, Ran, Unreachable
 from virtkit.reach.logins import Login, as_root
 
@@ -72,7 +73,13 @@ def _stream(login: Login) -> Iterator[socket.socket]:
     with here:
         with there:
             end = there.fileno()
-            program = subprocess.Popen(line, stdin=end, stdout=end, stderr=subprocess.DEVNULL)
+            program = subprocess.Popen(
+                programs.leashed(line),
+                stdin=end,
+                stdout=end,
+                stderr=subprocess.DEVNULL,
+                env=programs.environment(),
+            )
         try:
             yield here
         finally:
