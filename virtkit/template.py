@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import render
+from virtkit import programs, render
 from virtkit.drivers import Reason
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
@@ -40,11 +40,12 @@ def rendered(guest: Guest) -> str:
     request = pickle.dumps((_plain(guest), _text(guest, where)))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "virtkit.template"],
+            programs.leashed([sys.executable, "-P", "-m", "virtkit.template"]),
             input=request,
             capture_output=True,
             timeout=_PATIENCE,
             check=False,
+            env=programs.environment(),
         )
     except subprocess.TimeoutExpired as error:
         raise _too_much(guest, where) from error

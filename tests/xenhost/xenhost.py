@@ -31,8 +31,9 @@ from pathlib import Path
 import platformdirs
 
 from virtkit import images
+from virtkit.errors import VirtkitError
 from virtkit.host import Host, Remote
-from virtkit.images import build
+from virtkit.images import build, failures, leash
 from virtkit.resources import ImageRef, image_identity
 from virtkit.spec import CATALOGUE
 from virtkit.spec.model import DEFAULT_IMAGE
@@ -264,7 +265,7 @@ def _compose(part: Path) -> None:
     """dom0's initramfs, kernel and hypervisor, of packages that are unpacked and not configured."""
     with tempfile.TemporaryDirectory(prefix="virtkit-xenhost-") as name:
         room = Path(name)
-        room.chmod(0o711)  # mmdebstrap's user namespace has to pass through
+        room.chmod(0o711)  # the ids of the user namespace have to pass through
         files = {"id.pub": part / "id.pub", "hostkey": part / "hostkey"}
         files |= {each: HERE / each for each in PARTS}
         archive = room / "in.tar"
@@ -275,15 +276,20 @@ def _compose(part: Path) -> None:
                 info.size, info.mode = len(data), 0o755
                 tar.addfile(info, io.BytesIO(data))
         excluded = ("doc", "locale", "man", "i18n", "info", "zoneinfo", "perl", "perl5")
-        line = ["mmdebstrap", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}"]
+        line = ["mmdebstrap", "--mode=root"]
         line += ["--variant=extract", "--format=null", f"--include={','.join(PACKAGES)}"]
         line += [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in excluded]
         line += [f"--extract-hook=tar-in {shlex.quote(str(archive))} /"]
         line += ['--extract-hook=chroot "$1" /bin/dash /in/compose']
         for each in ("xen", "vmlinuz", "dom0.cpio"):
             line.append(f"--extract-hook=download /out/{each} {shlex.quote(str(part / each))}")
-        line += [RELEASE, "/dev/null", *build._mirrors(RELEASE)]
-        build._run(line, room, room, Voice(), failed="dom0's packages were not unpacked")
+        line += [RELEASE, "/dev/null", *build.mirrors(RELEASE)]
+
+        def failed(lines: Sequence[str]) -> VirtkitError:
+            what = "dom0's packages were not unpacked"
+            return failures.failure(what, lines, folder=room)
+
+        leash.run(line, root="own", work=room, failed=failed, say=Voice())
 
 
 def _fill(part: Path, xen: XenHost) -> None:

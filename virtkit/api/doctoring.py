@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from virtkit import images, programs
 from virtkit.api.world import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -16,15 +17,6 @@ from virtkit.facts import HostFacts
 from virtkit.host import Host, prepared, schemas
 from virtkit.observed import Observed
 from virtkit.spec import Spec
-
-#: Programs that virtkit runs, what for, and the Debian package that brings each.
-_PROGRAMS = {
-    "qemu-img": ("looks at images", "qemu-utils"),
-    "mke2fs": ("formats disks and seeds of containers", "e2fsprogs"),
-    "mmdebstrap": ("builds images", "mmdebstrap"),
-    "ssh": ("virtkit ssh, cp", "openssh-client"),
-    "virsh": ("virtkit console", "libvirt-clients"),
-}
 
 
 @dataclass(frozen=True)
@@ -44,8 +36,12 @@ class Check:
 def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what a spec claims to have there."""
     hosts = hosts_of(spec)
-    checks = [_program(name) for name in _PROGRAMS]
-    checks += [_schemas(), *(_device() if any(each.remote is None for each in hosts) else ())]
+    checks = [_program(name) for name in programs.PROGRAMS]
+    checks += [
+        _builds(),
+        _schemas(),
+        *(_device() if any(each.remote is None for each in hosts) else ()),
+    ]
     for host in hosts:
         found = _host(host, spec, say)
         several = len(hosts) > 1
@@ -75,9 +71,18 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
 
 
 def _program(name: str) -> Check:
-    purpose, package = _PROGRAMS[name]
-    found = shutil.which(name, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-    return Check(name, bool(found), purpose, "" if found else f"apt-get install {package}")
+    program, found = programs.PROGRAMS[name], programs.find(name)
+    cure = "" if found else f"apt-get install {program.package}"
+    return Check(name, found is not None, program.purpose, cure)
+
+
+def _builds() -> Check:
+    """Whether an image can be built here, as a build itself looks."""
+    try:
+        images.check_builds()
+    except VirtkitError as error:
+        return Check("image builds", False, f"{error.what}: {error.why}", error.cure)
+    return Check("image builds", True, "what images are built with works, and there is room")
 
 
 def _device() -> Iterable[Check]:

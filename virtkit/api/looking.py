@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from virtkit import plan as planning
-from virtkit import reach
+from virtkit import programs, reach
 from virtkit.api.entering import execute
 from virtkit.api.world import (
     Found,
@@ -204,7 +204,12 @@ def follow(spec: Spec, guest: str) -> Iterator[str]:
         line = ["journalctl", "--no-pager", "-b", "-n", "100", "-f"]
         command = execute(spec, guest, line).command
         assert command is not None
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as journal:
+        with subprocess.Popen(
+            programs.leashed(command, "TERM"),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=programs.environment(),
+        ) as journal:
             assert journal.stdout is not None
             yield from (each.rstrip("\n") for each in journal.stdout)
         return

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import images, public_keys, reach, record, render, resources, template
+from virtkit import images, programs, public_keys, reach, record, render, resources, template
 from virtkit import plan as differing
 from virtkit.api.placing import check_moves, left_hosts, placed
 from virtkit.api.world import Say, Site, found_of, hosts_of, look, path_of, quiet
@@ -364,7 +364,8 @@ def _check(found: Plan, spec: Spec) -> None:
     """Looks at all that a plan needs before anything is touched.
 
     Raises:
-        SpecErrors: files are missing or wrong, or XML that libvirt's schema does not allow.
+        SpecErrors: files or programs are missing or wrong, an image can't be built on this
+            machine, or XML that libvirt's schema does not allow.
     """
     errors: list[RequestError] = []
     for change in found.changes:
@@ -373,9 +374,9 @@ def _check(found: Plan, spec: Spec) -> None:
         try:
             if isinstance(change.desired, Guest):
                 _check_files(change.desired)
-            if isinstance(change.desired, ImageRef) and change.desired.entry.path is not None:
-                path = Path(change.desired.entry.path).expanduser()
-                images.probe(spec.folder / path)
+                _check_programs(change.desired)
+            if isinstance(change.desired, ImageRef):
+                images.check(change.desired, spec.folder)
             elif isinstance(change.desired, (Guest, Network)):
                 _xml(change.desired, spec)
         except SpecErrors as many:
@@ -384,6 +385,14 @@ def _check(found: Plan, spec: Spec) -> None:
             errors.append(error)
     if errors:
         raise SpecErrors(errors)
+
+
+def _check_programs(guest: Guest) -> None:
+    """What makes and reads the guest's volumes."""
+    if guest.driver.seed == "ext4":
+        programs.require("mke2fs", "debugfs")
+    if any(each.content == "ext4" for each in guest.volumes):
+        programs.require("mke2fs")
 
 
 def _check_files(guest: Guest) -> None:

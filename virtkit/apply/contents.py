@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,9 @@ from pathlib import Path
 
 import pycdlib
 
+from virtkit import programs
 from virtkit.errors import RequestError, VirtkitError
+from virtkit.voice import Voice
 
 #: A seed in ext4 has room to spare: 1 MiB holds any user-data that cloud-init takes.
 _SEED_SIZE = 1024 * 1024
@@ -40,7 +41,7 @@ def iso9660(files: Mapping[str, str]) -> bytes:
     return answer.getvalue()
 
 
-def ext4_seed(files: Mapping[str, str]) -> bytes:
+def ext4_seed(files: Mapping[str, str], say: Voice | None = None) -> bytes:
     """A NoCloud seed for containers: not every host's kernel can mount an ISO."""
     with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:  # 0700
         tree = Path(folder, "tree")
@@ -50,7 +51,7 @@ def ext4_seed(files: Mapping[str, str]) -> bytes:
             file.touch(mode=0o600)  # it keeps its mode in the guest
             file.write_text(text)
         image = Path(folder, "seed")
-        _mke2fs(image, _SEED_SIZE, "cidata", "-O", "^has_journal", "-d", str(tree))
+        _mke2fs(image, _SEED_SIZE, "cidata", "-O", "^has_journal", "-d", str(tree), say=say)
         return image.read_bytes()
 
 
@@ -73,15 +74,19 @@ def read_iso9660(data: bytes) -> dict[str, str]:
 
 
 def read_ext4_seed(data: bytes) -> dict[str, str]:
-    """The files of a seed that ``ext4_seed`` made; none in one whose upload was cut off."""
+    """The files of a seed that ``ext4_seed`` made; none in one whose upload was cut off.
+
+    Raises:
+        RequestError: there is no debugfs to read it with.
+    """
     with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:  # 0700
         image = Path(folder, "seed")
         image.write_bytes(data)
         tree = Path(folder, "tree")
         tree.mkdir()
-        subprocess.run(
-            ["debugfs", "-R", f"rdump / {tree}", str(image)], capture_output=True, check=False
-        )
+        # debugfs splits its request at blanks
+        quoted = str(tree).replace('"', '""')
+        programs.run("debugfs", "-R", f'rdump / "{quoted}"', str(image))
         files = [each for each in tree.iterdir() if each.is_file()]
         try:
             return {each.name: each.read_text() for each in files}
@@ -90,7 +95,7 @@ def read_ext4_seed(data: bytes) -> dict[str, str]:
 
 
 @contextmanager
-def ext4(size: int, label: str) -> Iterator[Path]:
+def ext4(size: int, label: str, say: Voice | None = None) -> Iterator[Path]:
     """An empty ext4 file system of ``size`` bytes in a sparse file that goes again."""
     with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:
         image = Path(folder, "disk")
@@ -98,19 +103,15 @@ def ext4(size: int, label: str) -> Iterator[Path]:
         if size < _SMALLEST_WITH_JOURNAL:
             journal = ("-O", "^has_journal")
         options = ("-E", "lazy_itable_init=1,root_owner=0:0", "-m", "0", *journal)
-        _mke2fs(image, size, label, *options)
+        _mke2fs(image, size, label, *options, say=say)
         yield image
 
 
-def _mke2fs(image: Path, size: int, label: str, *options: str) -> None:
+def _mke2fs(image: Path, size: int, label: str, *options: str, say: Voice | None) -> None:
     with image.open("wb") as file:
         file.truncate(size)
-    line = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", label[:16], *options, str(image)]
-    try:
-        # in a group of its own, which the terminal's ctrl-c does not reach
-        done = subprocess.run(line, capture_output=True, text=True, check=False, process_group=0)
-    except FileNotFoundError as error:
-        raise VirtkitError("mke2fs is missing", cure="apt-get install e2fsprogs") from error
+    words = ("-q", "-F", "-t", "ext4", "-L", label[:16], *options, str(image))
+    done = programs.run("mke2fs", *words, say=say)
     if done.returncode != 0:
         raise VirtkitError(
             f"a file system of {size} bytes can't be made",

@@ -60,9 +60,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened to a step. ``elapsed`` in seconds since the step began."""
+    """Something happened to a step. ``elapsed`` in seconds since the step began.
 
-    kind: Literal["planned", "started", "progress", "done", "failed", "skipped"]
+    An ``interrupted`` one is of the run itself: it heard that it should end.
+    """
+
+    kind: Literal["planned", "started", "progress", "done", "failed", "skipped", "interrupted"]
     object: str
     host: str
     step: str
@@ -157,6 +160,7 @@ class _Run:
         self._telling = threading.Lock()
         self._tell = tell
         self._failed: set[Place] = set()
+        self._under_way: set[Place] = set()
         self._stop = threading.Event()
         self._ended: SimpleQueue[tuple[Place, BaseException | None]] = SimpleQueue()
 
@@ -172,12 +176,22 @@ class _Run:
             self._drain(graph, pool)
         except KeyboardInterrupt:
             self.report.interrupted = True
+            self._stop.set()
+            self._tell_heard(time.monotonic() - began)
         finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
         self._skip_the_rest()
         self.report.elapsed = time.monotonic() - began
         return self.report
+
+    def _tell_heard(self, elapsed: float) -> None:
+        """Says that it was heard, and which steps are awaited."""
+        awaited = [f"{place[1]} {place[2]}" for place in sorted(self._under_way)]
+        if awaited:
+            text = f"ending {', '.join(awaited)}; once more ends at once"
+            with self._telling:
+                self._tell(Event("interrupted", "", "", "", elapsed, text))
 
     def _drain(self, graph: TopologicalSorter[Place], pool: ThreadPoolExecutor) -> None:
         while graph.is_active():
@@ -221,6 +235,7 @@ class _Run:
             lambda line: self._event("progress", step, time.monotonic() - began, line), self._stop
         )
         self._event("started", step)
+        self._under_way.add(step.place)
         try:
             if step.waits:
                 say.patiently(lambda: step.run(say))
@@ -235,6 +250,8 @@ class _Run:
             self._end(step, "failed", time.monotonic() - began, told, told.what)
         else:
             self._end(step, "done", time.monotonic() - began, None, "")
+        finally:
+            self._under_way.discard(step.place)
 
     def _end(
         self, step: Step, outcome: Outcome, elapsed: float, error: VirtkitError | None, why: str

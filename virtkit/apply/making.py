@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from virtkit import compare, plan, public_keys, reach, record, render, seed, template
@@ -225,7 +226,7 @@ class Making:
                 # kept is only what was made
                 yield replace(old, state="doomed", keep=old.keep and old.state != "wanted")
 
-    def make_volumes(self, say: Say) -> None:
+    def make_volumes(self, say: Voice) -> None:
         """Makes every volume that isn't made, and then says so in the record."""
         volumes = {each.name: each for each in self._guest.volumes}
         wanted = [
@@ -246,7 +247,7 @@ class Making:
         for volume in wanted:
             say(volume.name)
             if volume.content != "log":
-                self._make(volume, keys)
+                self._make(volume, keys, say)
         self._check_kept(volumes)
         left = tuple(each for each in self.record.volumes if each.name in volumes)
         self.record = replace(self.record, volumes=left).with_state("made")
@@ -339,13 +340,16 @@ class Making:
         files = readers[self._guest.driver.seed](data) if data and self.record.instance else {}
         return seed.held(files)
 
-    def _make(self, volume: Volume, keys: seed.Keys | None) -> None:
+    def _make(self, volume: Volume, keys: seed.Keys | None, say: Voice) -> None:
         storage = self._host.storage
         storage.delete(volume.key)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":
             assert keys is not None
             files = seed.documents(self._guest, keys, self.record.instance)
-            builders = {"iso9660": contents.iso9660, "ext4": contents.ext4_seed}
+            builders: Mapping[str, Callable[[Mapping[str, str]], bytes]] = {
+                "iso9660": contents.iso9660,
+                "ext4": partial(contents.ext4_seed, say=say),
+            }
             data = builders[self._guest.driver.seed](files)
             storage.create(render.guest_volume(replace(volume, size=len(data))))
             storage.write(volume.name, data)
@@ -359,7 +363,7 @@ class Making:
         else:
             storage.create(render.guest_volume(volume))
             if volume.content == "ext4":
-                with contents.ext4(volume.size, volume.label) as image:
+                with contents.ext4(volume.size, volume.label, say) as image:
                     storage.upload(volume.name, image)
 
     # --- the running guest ------------------------------------------------------------------

@@ -38,6 +38,9 @@ class _Lines:
     def tell(self, event: Event) -> None:
         if event.kind == "planned" or (event.kind == "started" and event.step != "ready"):
             return
+        if event.kind == "interrupted":
+            self._console.print(escape(f"interrupted: {event.message}"), soft_wrap=True)
+            return
         name = label(event.object, event.host)
         text = f": {event.message}" if event.message else ""
         if event.kind == "progress":
@@ -55,11 +58,15 @@ class _Tree:
 
     def __init__(self, title: str) -> None:
         self._title = title
+        self._heard = ""
         self._began = time.monotonic()
         self._steps: dict[str, dict[str, Event]] = {}
         self._since: dict[tuple[str, str], float] = {}
 
     def tell(self, event: Event) -> None:
+        if event.kind == "interrupted":
+            self._heard = f"interrupted: {event.message}"
+            return
         name = label(event.object, event.host)
         steps = self._steps.setdefault(name, {})
         if event.kind == "started":
@@ -71,6 +78,8 @@ class _Tree:
         tree = Tree(f"[bold]{escape(self._title)}[/] [dim]{elapsed:.0f} s[/]")
         for name, steps in list(self._steps.items()):
             tree.add(f"{escape(name):24} {self._line(name, list(steps.values()))}")
+        if self._heard:
+            tree.add(f"[yellow]{escape(self._heard)}[/]")
         return tree
 
     def _line(self, name: str, steps: list[Event]) -> str:

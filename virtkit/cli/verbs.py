@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from virtkit import api
+from virtkit import api, programs
 from virtkit.cli import output, progress, store, words
 from virtkit.cli.arguments import (
     Debug,
@@ -454,10 +454,8 @@ def cp(
 def _run(command: list[str]) -> int:
     """Runs a program with our streams; its exit code. What we are told to do, it does."""
     sys.stdout.flush()
-    try:
-        program = subprocess.Popen(command)
-    except FileNotFoundError:
-        raise _missing(command[0]) from None
+    line = programs.leashed(programs.line(*command), "HUP")  # as if its terminal had gone
+    program = subprocess.Popen(line, env=programs.environment())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells it, too
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: program.send_signal(number))
@@ -465,18 +463,11 @@ def _run(command: list[str]) -> int:
     return 128 - code if code < 0 else code
 
 
-def _missing(program: str) -> RequestError:
-    package = {"virsh": "libvirt-clients"}.get(program, "openssh-client")
-    return RequestError(f"{program} is missing on this machine", cure=f"apt-get install {package}")
-
-
 def _become(command: list[str]) -> None:
     """Runs a program in our place, with our streams and its exit code."""
+    line = programs.line(*command)
     sys.stdout.flush()
-    try:
-        os.execvp(command[0], command)
-    except FileNotFoundError:
-        raise _missing(command[0]) from None
+    os.execve(line[0], line, programs.environment())
 
 
 # --- for other programs ----------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import libvirt
 import libvirt_qemu
 
+from virtkit import programs
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
 
@@ -62,7 +63,12 @@ def by_namespaces(
     line = [*entering(connections, driver, name), *command]
     try:
         done = subprocess.run(
-            line, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False
+            programs.leashed(line),
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+            env=programs.environment(),
         )
     except subprocess.TimeoutExpired as error:
         raise Unreachable(f"no answer within {timeout:.0f} s") from error

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from virtkit import programs
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host.remote import Remote
 
@@ -165,7 +166,9 @@ class RemoteLock:
         script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_REMOTE}"
         pipe = subprocess.PIPE
         line = self._remote.line(script)
-        with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe) as shell:
+        with subprocess.Popen(
+            line, stdin=pipe, stdout=pipe, stderr=pipe, env=programs.environment()
+        ) as shell:
             try:
                 self._wait(shell, timeout, waiting, rest)
                 self._shell = shell

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from virtkit import programs
 from virtkit.errors import VirtkitError
 
 #: Seconds that a connection is kept for the next run; it lives on with nobody to close it.
@@ -78,7 +79,12 @@ class Remote:
         line = [str(self.program()), "-W", f"[{address}]:{port}", self.address]
         try:
             done = subprocess.run(
-                line, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+                line,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                env=programs.environment(),
             )
         except subprocess.TimeoutExpired:  # connected, and nobody hangs up
             return ""
@@ -93,7 +99,13 @@ class Remote:
         Raises:
             VirtkitError: the host was not reached, or the command failed.
         """
-        done = subprocess.run(self.line(command), input=data, capture_output=True, check=False)
+        done = subprocess.run(
+            self.line(command),
+            input=data,
+            capture_output=True,
+            check=False,
+            env=programs.environment(),
+        )
         if done.returncode == 255:  # ssh's own
             raise self.unreached(done.stderr)
         if done.returncode != 0:
@@ -141,6 +153,7 @@ class Remote:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 check=False,
+                env=programs.environment(),
             )
 
     def unreached(self, said: bytes) -> VirtkitError:
@@ -160,7 +173,12 @@ class Remote:
         )
 
     def program(self) -> Path:
-        """A program that is ssh with all of this host's options: what libvirt, ssh and scp take."""
+        """A program that is ssh with all of this host's options: what libvirt, ssh and scp take.
+
+        Raises:
+            RequestError: there is no ssh on this machine.
+        """
+        programs.require("ssh")
         path = self._path("run")
         text = f'#!/bin/sh\nexec {shlex.join(["ssh", *self._options()])} "$@"\n'
         if not path.is_file() or path.read_text() != text:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from virtkit import programs
 from virtkit.host.names import strict
 from virtkit.host.remote import Remote
 
@@ -47,11 +47,9 @@ def printed(remote: Remote | None, domain: str, offset: int) -> bytes:
 
 def checks(remote: Remote | None) -> Iterator[tuple[str, bool | None, str, str]]:
     """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
-    if remote is not None:
-        said = remote.run(_LOOK)
-    else:
-        said = subprocess.run(["sh", "-c", _LOOK], capture_output=True, check=False).stdout
-    return found(said.decode("utf-8", "replace"))
+    if remote is None:
+        return found(programs.run("sh", "-c", _LOOK).stdout)
+    return found(remote.run(_LOOK).decode("utf-8", "replace"))
 
 
 def found(said: str) -> Iterator[tuple[str, bool | None, str, str]]:

@@ -3,7 +3,25 @@
 It must never make an image twice, and never trust one that it did not verify.
 """
 
-from virtkit.images.local import LocalImage, forget, leftovers, prepare, probe
+from virtkit.images.local import (
+    LocalImage,
+    check,
+    check_builds,
+    forget,
+    leftovers,
+    prepare,
+    probe,
+)
 from virtkit.images.pool import drop, put
 
-__all__ = ["LocalImage", "drop", "forget", "leftovers", "prepare", "probe", "put"]
+__all__ = [
+    "LocalImage",
+    "check",
+    "check_builds",
+    "drop",
+    "forget",
+    "leftovers",
+    "prepare",
+    "probe",
+    "put",
+]

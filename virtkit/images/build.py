@@ -1,27 +1,30 @@
 """Builds a guest image of a distribution's packages: root file system, kernel and initrd.
 
-It writes into the folder it is given and nowhere else, and knows neither libvirt nor the image
-store.
+It writes into the folder it is given and one for temporary files, and knows neither libvirt nor the
+image store.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
-import shutil
-import subprocess
+import shlex
 import tarfile
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from grp import getgrgid
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from pwd import getpwuid
 
+from virtkit import programs
 from virtkit.errors import RequestError, VirtkitError
+from virtkit.images import failures, leash, room, userns
 from virtkit.voice import Voice
 
 ROOT = "root.img"
@@ -98,8 +101,76 @@ class Recipe:
 
 
 def fingerprint() -> str:
-    """What makes two builds of one recipe alike on our side: this module and the guest's files."""
-    return hashlib.sha256(Path(__file__).read_bytes() + _guest_files()).hexdigest()
+    """What makes two builds of one recipe alike on our side: all of ours that goes into an image,
+    and no more, since who changes this has everybody's images built anew."""
+    ours = [os.uname().machine, _options(()), _hooks("GUEST"), _pack_script()]
+    return hashlib.sha256(json.dumps(ours).encode() + _guest_files()).hexdigest()
+
+
+def check(recipe: Recipe, into: Path) -> None:
+    """Looks whether a build can work here, in a second and before anything is done.
+
+    Args:
+        into: a folder that is there, on the disk that the image is built on.
+
+    Raises:
+        RequestError: it can't; the error says what mends it.
+    """
+    if recipe.distribution != "debian":
+        raise RequestError(
+            f"no way is known to build an image of {recipe.distribution!r}",
+            cure="use distribution: debian, or a url or path image",
+        )
+    check_machine(into)
+
+
+def check_machine(into: Path) -> None:
+    """The same, whatever the recipe."""
+    machine = os.uname().machine
+    if machine not in KERNELS:
+        raise RequestError(
+            f"no kernel is known for images on {machine}",
+            cure=f"build on one of {', '.join(sorted(KERNELS))}, or use a url image",
+        )
+    programs.require(*_tools(), purpose="to build an image")
+    _check_namespaces()
+    room.check_work(into)
+    with room.made(into):
+        pass
+
+
+def _tools() -> Sequence[str]:
+    """The programs that a build starts."""
+    tools = ("mmdebstrap", "apt-get", "mke2fs", "tar", "setpriv", "unshare")
+    return tools if os.geteuid() == 0 else (*tools, "newuidmap", "newgidmap")
+
+
+def _check_namespaces() -> None:
+    user = _user()
+    lacking = userns.lacking_ids(user) if user.uid else None
+    if lacking is not None:
+        raise lacking
+    done = programs.run(*leash.namespaces("own"), "true")
+    if done.returncode != 0:
+        raise userns.refusal(" ".join(done.stderr.split())[-300:], user)
+
+
+def _user() -> userns.User:
+    uid = os.geteuid()
+    try:
+        known = getpwuid(uid)
+    except KeyError:
+        return userns.User(str(uid), uid)
+    if known.pw_gid == os.getegid():
+        return userns.User(known.pw_name, uid)
+    return userns.User(known.pw_name, uid, _group_name(known.pw_gid))
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def build(recipe: Recipe, into: Path, *, say: Voice) -> None:
@@ -107,119 +178,126 @@ def build(recipe: Recipe, into: Path, *, say: Voice) -> None:
 
     ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a
     partition table. As root it works as root; as another user in a user namespace, for which the
-    user needs ids in /etc/subuid and /etc/subgid.
+    user needs ids in /etc/subuid and /etc/subgid. However it ends, nothing that it started is left.
 
     Args:
         recipe: what to build.
-        into: an empty folder; needs about three times the size of the installed packages, for a
-            user other than root a part of that in the system's folder for temporary files.
+        into: an empty folder.
         say: gets a short line for each stage.
 
     Raises:
-        RequestError: the distribution is not one that virtkit builds.
-        VirtkitError: a tool is missing, or a package could not be had or installed.
+        RequestError: it can't work here, and was not begun.
+        VirtkitError: a package could not be had or installed, or a folder is full.
     """
-    if recipe.distribution != "debian":
-        raise RequestError(
-            f"no way is known to build an image of {recipe.distribution!r}",
-            cure="use distribution: debian, or a url or path image",
-        )
-    rootless = os.geteuid() != 0
-    _require_tools(rootless)
-    with (
-        tempfile.TemporaryDirectory(prefix=".build-", dir=into) as name,
-        _room(Path(name), rootless) as room,
-    ):
-        work = Path(name)
-        _bootstrap(recipe, work, room, rootless, say)
+    say("looking whether it can be built here")
+    check(recipe, into)
+    room.sweep()
+    with _work(into) as work:
+        with room.made(work) as folder:
+            _bootstrap(recipe, work, folder, say)
         say("making the file system")
-        _pack(recipe, work, rootless, say)
+        _pack(recipe, work, say)
         for result in (ROOT, KERNEL, INITRD):
             (work / result).rename(into / result)
 
 
 @contextmanager
-def _room(work: Path, rootless: bool) -> Iterator[Path]:
-    """A folder in which mmdebstrap can make its tree.
-
-    In a user namespace the tree belongs to ids that may not pass through a home folder of mode
-    0700, so there it is one in the system's folder for temporary files.
-    """
-    if not rootless:
+def _work(into: Path) -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix=".build-", dir=into))
+    try:
         yield work
-        return
-    # After a kill, files of the namespace's ids are left that this user may not remove.
-    with tempfile.TemporaryDirectory(prefix="virtkit-build-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
+    finally:
+        leash.remove(work)
 
 
-def _require_tools(rootless: bool) -> None:
-    """Refuse at once what would fail minutes later for want of a tool."""
-    wanted = [("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("setpriv", "util-linux")]
-    if rootless:
-        wanted += [("newuidmap", "uidmap"), ("unshare", "util-linux")]
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    missing = [(tool, package) for tool, package in wanted if not shutil.which(tool, path=path)]
-    if missing:
-        tools = ", ".join(tool for tool, _ in missing)
-        packages = " ".join(dict.fromkeys(package for _, package in missing))
-        raise VirtkitError(
-            f"building an image needs {tools}",
-            cure=f"apt-get install {packages}",
-            why="not found in PATH",
-        )
-
-
-def _bootstrap(recipe: Recipe, work: Path, room: Path, rootless: bool, say: Voice) -> None:
-    """Have mmdebstrap install and configure the system in ``room``, and make ``work/tree.tar``."""
-    machine = os.uname().machine
-    if machine not in KERNELS:
-        raise VirtkitError(
-            f"no kernel is known for images on {machine}",
-            cure=f"build on one of {', '.join(sorted(KERNELS))}, or use a url image",
-        )
-    (work / "guest.tar").write_bytes(_guest_files())
-    packages = [KERNELS[machine], *PACKAGES, *recipe.packages]
-    command = [
-        "mmdebstrap",
-        f"--mode={'unshare' if rootless else 'root'}",
+def _options(packages: Sequence[str]) -> list[str]:
+    """mmdebstrap's options that decide what is in an image; ``packages`` are the recipe's."""
+    every = [KERNELS.get(os.uname().machine, ""), *PACKAGES, *packages]
+    return [
         "--variant=minbase",
-        "--format=tar",
-        f"--include={','.join(packages)}",
+        f"--include={','.join(every)}",
         *(f"--dpkgopt={option}" for option in EXCLUDED),
-        f"--customize-hook=tar-in {work / 'guest.tar'} /",
+    ]
+
+
+def _hooks(archive: str) -> list[str]:
+    """What is done to the installed system; ``archive`` has our files for it."""
+    # mmdebstrap splits what begins with tar-in as a shell does, and lets a shell run the rest
+    return [
+        f"--customize-hook=tar-in {shlex.quote(archive)} /",
         f'--customize-hook=chroot "$1" sh /{_WORKSHOP}/configure.sh /{_WORKSHOP}',
         f'--customize-hook=rm -rf "$1/{_WORKSHOP}"',
-        recipe.release,
-        str(work / "tree.tar"),
-        *_mirrors(recipe.release),
     ]
-    untold = list(_STAGES)
 
-    def stage(line: str) -> None:
-        for at, (beginning, words) in enumerate(untold):
+
+def _bootstrap(recipe: Recipe, work: Path, folder: Path, say: Voice) -> None:
+    """Have mmdebstrap install and configure the system in ``folder``: ``work/tree.tar``."""
+    with _archive(folder) as archive:
+        command = [
+            *programs.line("mmdebstrap", "--mode=root", "--format=tar"),
+            *_options(recipe.packages),
+            *_hooks(str(archive)),
+            recipe.release,
+            "-",
+            *mirrors(recipe.release, say),
+        ]
+        stages = _Stages(say)
+
+        def failed(lines: Sequence[str]) -> VirtkitError:
+            what = f"the packages of {recipe.distribution} {recipe.release} were not installed"
+            return failures.failure(what, lines, folder=work if stages.packing else folder)
+
+        leash.run(
+            command,
+            root="subordinate",
+            work=folder,
+            failed=failed,
+            say=say,
+            tell=stages,
+            room=folder,
+            output=work / "tree.tar",
+        )
+
+
+@contextmanager
+def _archive(folder: Path) -> Iterator[Path]:
+    """Our files for the image, where the root of its namespaces can read them."""
+    # not in ``folder`` itself, which is not the caller's
+    with tempfile.NamedTemporaryFile(dir=folder.parent, prefix="guest-", suffix=".tar") as file:
+        file.write(_guest_files())
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        yield Path(file.name)
+
+
+class _Stages:
+    """Tells the stages of a build as mmdebstrap comes to them."""
+
+    def __init__(self, say: Voice) -> None:
+        self._say = say
+        self._untold = list(_STAGES)
+
+    @property
+    def packing(self) -> bool:
+        """Whether it has come to the last: what it writes then is the archive."""
+        return not self._untold
+
+    def __call__(self, line: str) -> None:
+        for at, (beginning, words) in enumerate(self._untold):
             if line.startswith(f"I: {beginning}"):
-                del untold[: at + 1]
-                say(words)
+                del self._untold[: at + 1]
+                self._say(words)
                 return
 
-    failed = f"the packages of {recipe.distribution} {recipe.release} were not installed"
-    _run(command, work, room, say, stage, failed=failed)
 
-
-def _mirrors(release: str) -> list[str]:
+def mirrors(release: str, say: Voice | None = None) -> list[str]:
     """This machine's own sources of a Debian release, as lines of a sources.list.
 
     Without any, mmdebstrap takes the distribution's own servers.
     """
     wanted = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    found = subprocess.run(
-        ["apt-get", "indextargets", "--format", wanted, "Created-By: Packages", "Origin: Debian"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("--format", wanted, "Created-By: Packages", "Origin: Debian")
+    found = programs.run("apt-get", "indextargets", *words, say=say)
     suites = (release, f"{release}-updates", f"{release}-security")
     lines = []
     for line in found.stdout.splitlines():
@@ -230,14 +308,18 @@ def _mirrors(release: str) -> list[str]:
     return sorted(set(lines)) if any(f" {release} " in line for line in lines) else []
 
 
-def _pack(recipe: Recipe, work: Path, rootless: bool, say: Voice) -> None:
+def _pack(recipe: Recipe, work: Path, say: Voice) -> None:
     """Make root.img, vmlinuz and initrd of ``work/tree.tar``."""
-    script = work / "pack.sh"
-    script.write_text((files("virtkit.images") / "guest" / "pack.sh").read_text())
-    command = ["sh", str(script), "tree.tar", str(recipe.size)]
-    if rootless:
-        command = ["unshare", "--map-root-user", "--map-auto", "--", *command]
-    _run(command, work, work, say, failed="the file system was not made")
+
+    def failed(lines: Sequence[str]) -> VirtkitError:
+        return failures.failure("the file system was not made", lines, folder=work)
+
+    command = programs.line("sh", "-c", _pack_script(), "pack.sh", "tree.tar", str(recipe.size))
+    leash.run(command, root="own", work=work, failed=failed, say=say)
+
+
+def _pack_script() -> str:
+    return (files("virtkit.images") / "guest" / "pack.sh").read_text()
 
 
 def _guest_files() -> bytes:
@@ -268,87 +350,3 @@ def _add(tar: tarfile.TarFile, path: str, entry: Traversable, *, executable: boo
     info.size = len(content)
     info.mode = 0o755 if executable else 0o644
     tar.addfile(info, io.BytesIO(content))
-
-
-def _run(
-    command: Sequence[str],
-    work: Path,
-    room: Path,
-    say: Voice,
-    tell: Callable[[str], None] = lambda _: None,
-    *,
-    failed: str,
-) -> None:
-    """Run a command in ``work`` and hand each line it prints to ``tell``; ``room`` is its TMPDIR.
-
-    Raises:
-        VirtkitError: ``failed``, with the last lines printed as the why.
-    """
-    environment = {
-        **os.environ,
-        "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin",
-        "TMPDIR": str(room),
-        "LC_ALL": "C.UTF-8",
-    }
-    last: deque[str] = deque(maxlen=12)
-    with _stopped_at_end(
-        subprocess.Popen(
-            [*_leash(), *command],
-            cwd=work,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,  # the terminal's ctrl-c reaches us alone, and we end it
-        )
-    ) as process:
-        assert process.stdout is not None
-        with say.ending(lambda: _end(process)):
-            for line in process.stdout:
-                last.append(line.rstrip())
-                tell(line)
-    say.look()  # it was ended, and did not fail
-    if process.returncode != 0:
-        raise VirtkitError(
-            failed,
-            cure="check that `apt-get update` works here and that the packages exist, run it again",
-            why="\n".join(last),
-        )
-
-
-def _leash() -> list[str]:
-    """What a command is started with so that no kill of this process leaves it running.
-
-    As root mmdebstrap mounts proc and sys into its tree. In a mount and a process namespace these
-    end with it; otherwise they could be left in the tree that somebody then removes, host's files
-    and all. In a user namespace it makes its own.
-    """
-    if os.geteuid() != 0:
-        return ["setpriv", "--pdeathsig", "TERM", "--"]
-    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    # In a chroot / is no mount point, and there is nothing to make private.
-    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode != 0:
-        unshare += ["--propagation", "unchanged"]
-    return ["setpriv", "--pdeathsig", "KILL", "--", *unshare, "--"]
-
-
-@contextmanager
-def _stopped_at_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """Wait for the process at the end; on an error or interrupt, stop it and all it started."""
-    with process:
-        try:
-            yield process
-        except BaseException:
-            _end(process)
-            assert process.stdout is not None
-            process.stdout.read()  # ends when the last of them has gone
-            raise
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    if os.geteuid() == 0:
-        process.kill()  # unshare holds TERM back; its namespaces go with it
-    else:
-        process.terminate()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import Any
 import filelock
 import platformdirs
 
-from virtkit.errors import RequestError, VirtkitError
-from virtkit.images import build, download
+from virtkit import programs
+from virtkit.errors import RequestError
+from virtkit.images import build, download, leash
 from virtkit.resources import ImageRef
+from virtkit.spec import Build
 from virtkit.voice import Voice
 
 #: What qemu-img check exits with where an image only takes more room than it needs.
@@ -49,15 +50,28 @@ def folder() -> Path:
 
 
 def cached(identity: str) -> LocalImage | None:
-    """The image of an entry, where it was made before and is complete."""
+    """The image of an entry, where it was made before and is complete.
+
+    The cache may have been moved or copied since: only the files' names count. Older versions
+    wrote whole paths.
+    """
+    own = folder() / identity
     try:
-        data = json.loads((folder() / identity / "image.json").read_text())
-        image = LocalImage(**data)
+        image = _in(own, LocalImage(**json.loads((own / "image.json").read_text())))
         files = [Path(each) for each in (image.root, image.kernel, image.initrd) if each]
         whole = image.length in (0, files[0].stat().st_size)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, IndexError):
         return None
-    return image if whole and all(each.exists() for each in files) else None
+    return image if whole and all(each.is_file() for each in files) else None
+
+
+def _in(own: Path, image: LocalImage) -> LocalImage:
+    """The image with its files in a folder."""
+    root, kernel, initrd = (
+        str(own / Path(each).name) if each else ""
+        for each in (image.root, image.kernel, image.initrd)
+    )
+    return replace(image, root=root, kernel=kernel, initrd=initrd)
 
 
 def forget(identity: str) -> None:
@@ -98,11 +112,47 @@ def prepare(ref: ImageRef, base: Path, say: Voice) -> LocalImage:
     if ref.entry.path is not None:
         return _given(base / Path(ref.entry.path).expanduser(), say)
     with _locked(ref.identity, say):
-        found = cached(ref.identity)
-        builder = build.fingerprint() if ref.entry.build is not None else ""
-        if found is not None and found.builder == builder:
-            return found
-        return _make(ref, builder, say)
+        found = _usable(ref)
+        return found if found is not None else _make(ref, _builder(ref), say)
+
+
+def check(ref: ImageRef, base: Path) -> None:
+    """Looks, in a second, whether ``prepare`` can work here.
+
+    Raises:
+        RequestError: a ``path`` is no disk image; or what it needs on this machine is missing.
+    """
+    if ref.entry.path is not None:
+        probe(base / Path(ref.entry.path).expanduser())
+    elif _usable(ref) is None:
+        programs.require("qemu-img")
+        if ref.entry.build is not None:
+            folder().mkdir(parents=True, exist_ok=True)
+            build.check(_recipe(ref.entry.build), folder())
+
+
+def check_builds() -> None:
+    """Looks whether this machine can build images.
+
+    Raises:
+        RequestError: it can't; the error says what mends it.
+    """
+    folder().mkdir(parents=True, exist_ok=True)
+    build.check_machine(folder())
+
+
+def _usable(ref: ImageRef) -> LocalImage | None:
+    """The image in the cache, where it need not be made again."""
+    found = cached(ref.identity)
+    return found if found is not None and found.builder == _builder(ref) else None
+
+
+def _builder(ref: ImageRef) -> str:
+    return build.fingerprint() if ref.entry.build is not None else ""
+
+
+def _recipe(wanted: Build) -> build.Recipe:
+    return build.Recipe(wanted.distribution, wanted.release, wanted.packages, wanted.size)
 
 
 def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
@@ -110,17 +160,10 @@ def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
     part = final.with_name(f"{final.name}.part")
     entry = ref.entry
     if entry.build is not None:
-        shutil.rmtree(part, ignore_errors=True)
+        leash.remove(part)
         part.mkdir(parents=True)
-        wanted = entry.build
-        recipe = build.Recipe(wanted.distribution, wanted.release, wanted.packages, wanted.size)
-        try:
-            build.build(recipe, part, say=say)
-        except VirtkitError as error:
-            if "No space left" in error.why:
-                error.cure = f"free some space where {part} is (df -h), then run again"
-            raise
-        files = {"root": "root.img", "kernel": "vmlinuz", "initrd": "initrd"}
+        build.build(_recipe(entry.build), part, say=say)
+        files = {"root": build.ROOT, "kernel": build.KERNEL, "initrd": build.INITRD}
     else:
         assert entry.url is not None
         part.mkdir(parents=True, exist_ok=True)
@@ -129,23 +172,23 @@ def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
         download.fetch(entry.url, part / "root.img", wanted_digest.lower(), say)
         files = {"root": "root.img"}
     say("computing its digest")
-    format, size = probe(part / "root.img")
+    format, size = probe(part / "root.img", say)
     image = LocalImage(
         content=_content([part / name for name in files.values()], say),
         format=format,
         size=size,
         builder=builder,
         length=(part / "root.img").stat().st_size,
-        **{role: str(final / name) for role, name in files.items()},
+        **files,
     )
     (part / "image.json").write_text(json.dumps(asdict(image)))
     shutil.rmtree(final, ignore_errors=True)
     part.rename(final)
-    return image
+    return _in(final, image)
 
 
 def _given(path: Path, say: Voice) -> LocalImage:
-    format, size = probe(path)
+    format, size = probe(path, say)
     say("computing its digest")
     return LocalImage(_content([path], say), str(path), format, size)
 
@@ -156,14 +199,14 @@ def _content(paths: list[Path], say: Voice) -> str:
     return sha256("".join(digests).encode()).hexdigest()
 
 
-def probe(path: Path) -> tuple[str, int]:
+def probe(path: Path, say: Voice | None = None) -> tuple[str, int]:
     """Format and virtual size (bytes) of a disk image.
 
     Raises:
-        RequestError: it is no qcow2 or raw image, or it leans on other files.
-        VirtkitError: qemu-img is missing.
+        RequestError: it is no qcow2 or raw image, or it leans on other files; or qemu-img is
+            missing.
     """
-    info = _info(path)
+    info = _info(path, say)
     format = info.get("format")
     data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
     for key, leans in (("backing file", info.get("backing-filename")), ("data file", data_file)):
@@ -188,14 +231,13 @@ def probe(path: Path) -> tuple[str, int]:
     if not size:
         raise RequestError(f"image {path} is a disk of 0 bytes", cure="get it again, or another")
     if format == "qcow2":
-        _check_whole(path)
+        _check_whole(path, say)
     return str(format), size
 
 
-def _check_whole(path: Path) -> None:
+def _check_whole(path: Path, say: Voice | None) -> None:
     """qemu-img looks at the tables only, so it takes no longer for a large image."""
-    line = ["qemu-img", "check", "-U", "-f", "qcow2", str(path)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    done = programs.run("qemu-img", "check", "-U", "-f", "qcow2", str(path), say=say)
     if done.returncode not in (0, _LEAKS):
         said = (done.stderr + done.stdout).strip().splitlines()
         raise RequestError(
@@ -203,18 +245,10 @@ def _check_whole(path: Path) -> None:
         )
 
 
-def _info(path: Path) -> dict[str, Any]:
+def _info(path: Path, say: Voice | None) -> dict[str, Any]:
     if not path.is_file():
         raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
-    try:
-        done = subprocess.run(
-            ["qemu-img", "info", "-U", "--output=json", str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise VirtkitError("qemu-img is missing", cure="apt-get install qemu-utils") from error
+    done = programs.run("qemu-img", "info", "-U", "--output=json", str(path), say=say)
     if done.returncode != 0:
         raise RequestError(
             f"{path} is not a disk image that qemu-img can read",

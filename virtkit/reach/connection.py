@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from virtkit import public_keys
+from virtkit import programs, public_keys
 from virtkit.host import Host, Ran, Unreachable
 from virtkit.reach.keys import agent_blobs
 from virtkit.reach.logins import Login, as_root
@@ -76,7 +76,13 @@ def _stream(login: Login) -> Iterator[socket.socket]:
     with here:
         with there:
             end = there.fileno()
-            program = subprocess.Popen(line, stdin=end, stdout=end, stderr=subprocess.DEVNULL)
+            program = subprocess.Popen(
+                programs.leashed(line),
+                stdin=end,
+                stdout=end,
+                stderr=subprocess.DEVNULL,
+                env=programs.environment(),
+            )
         try:
             yield here
         finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from virtkit import public_keys
+from virtkit import programs, public_keys
 from virtkit.errors import RequestError
 from virtkit.resources import Guest
 
@@ -194,7 +194,7 @@ def agent_blobs() -> frozenset[str]:
         return frozenset()
     try:
         done = subprocess.run(
-            ["ssh-add", "-L"],
+            programs.line("ssh-add", "-L"),
             capture_output=True,
             text=True,
             errors="replace",
@@ -202,7 +202,7 @@ def agent_blobs() -> frozenset[str]:
             timeout=_AGENT,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (RequestError, OSError, subprocess.TimeoutExpired):
         return frozenset()
     return frozenset(public_keys.blobs(done.stdout.splitlines()))
 

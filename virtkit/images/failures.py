@@ -1,0 +1,93 @@
+"""What a build that failed is told with: of hundreds of lines those that matter, and the cure that
+follows from them.
+
+Pure: it knows the lines, and where the build wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from virtkit.errors import VirtkitError
+
+#: Lines that are told, and signs of each.
+_LINES, _SIGNS = 8, 240
+#: Lines that mostly say why, among the last.
+_TELLING = re.compile(
+    r"^(E:|W:|Err:|dpkg\b|mke2fs|tar:|error|\S+: error)|No space left|not permitted"
+)
+
+_UNKNOWN = re.compile(
+    r"Unable to locate package (\S+)"
+    r"|Package '?([^\s']+)'? has no installation candidate"
+    r"|Couldn't find any package by (?:glob|regex) '([^']+)'"
+)
+_NO_RELEASE = re.compile(r"does not have a Release file|404\s+Not Found")
+_UNSIGNED = re.compile(r"NO_PUBKEY|is not signed|public key is not available|EXPKEYSIG")
+_UNREACHED = re.compile(
+    r"Could not resolve|Temporary failure|Could not connect|Unable to connect|Connection refused"
+    r"|Connection timed out|Failed to fetch|Network is unreachable|Some index files failed"
+)
+_FULL = re.compile(r"No space left on device|don't have enough free space|Disk quota exceeded")
+_TOO_SMALL = re.compile(r"Could not allocate (?:block|inode)|is too small|no space left in")
+_CLASH = re.compile(r"unmet dependencies|held broken packages|Conflicts:|Breaks:")
+
+
+def failure(what: str, lines: Sequence[str], *, folder: Path) -> VirtkitError:
+    """The error for a build that failed.
+
+    Args:
+        what: what was not done.
+        lines: what its programs printed, the last of it.
+        folder: where it wrote when it failed.
+    """
+    return VirtkitError(what, why="\n".join(_why(lines)), cure=_cure("\n".join(lines), folder))
+
+
+def _cure(said: str, folder: Path) -> str:
+    unknown = [next(filter(None, found)) for found in _UNKNOWN.findall(said)]
+    if _FULL.search(said):
+        return f"{folder} is full (df -h {folder}): free some space there, then run again"
+    if _TOO_SMALL.search(said):
+        return "give the image a larger `size:` in the spec, then run again"
+    if unknown:
+        names = ", ".join(dict.fromkeys(unknown))
+        return (
+            f"correct `packages:` of the image in the spec: the release has no {names} (see "
+            f"apt-cache policy {' '.join(dict.fromkeys(unknown))} on that release)"
+        )
+    if _UNSIGNED.search(said):
+        return "see that the archive's key is here: apt-get install debian-archive-keyring"
+    if _NO_RELEASE.search(said):
+        return (
+            "correct the image's `release:`, or this machine's sources in /etc/apt: they have no "
+            "such release"
+        )
+    if _UNREACHED.search(said):
+        return (
+            "see that `apt-get update` works on this machine (as root): the packages come from "
+            "the sources in /etc/apt, by its proxy and network"
+        )
+    if _CLASH.search(said):
+        return "take out of `packages:` what can't be installed beside the rest, then run again"
+    return (
+        "see what the lines above say; where they name no cause, see that `apt-get update` works "
+        "here (as root), then run again"
+    )
+
+
+def _why(lines: Sequence[str]) -> list[str]:
+    """The last lines that tell something, each of them short."""
+    words = [each.strip() for each in lines if each.strip()]
+    telling = [each for each in words if _TELLING.search(each)][-_LINES:]
+    return [_short(each) for each in telling or words[-_LINES:]]
+
+
+def _short(line: str) -> str:
+    """A line with its middle left out where it is long: what matters is at both ends."""
+    if len(line) <= _SIGNS:
+        return line
+    half = _SIGNS // 2
+    return f"{line[:half]} … {line[-half:]}"

@@ -1,0 +1,128 @@
+"""Why a user can't have the namespaces that an image is built in, and what mends it.
+
+Reads the system's files; it must never change one.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtkit.errors import RequestError
+
+#: Ids that a system's packages own files by.
+ENOUGH = 65536
+#: useradd gives users ranges from here on (SUB_UID_MIN), and none is given from _LAST on.
+_FIRST, _LAST = 100_000, 600_100_000
+
+_WHAT = "an image can't be built by this user"
+
+
+@dataclass(frozen=True)
+class User:
+    """Who wants namespaces. ``group`` is the login group's name, empty where that is current."""
+
+    name: str
+    uid: int
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class _Range:
+    owner: str
+    start: int
+    count: int
+
+
+def lacking_ids(user: User, root: Path = Path("/")) -> RequestError | None:
+    """The error for a user who has no ids of their own to build with."""
+    short = []
+    for name in ("subuid", "subgid"):
+        own = next((e for e in _ranges(root / "etc" / name) if _is_of(e, user)), None)
+        if own is None:
+            short.append(f"/etc/{name} has no line for {user.name}")
+        elif own.count < ENOUGH:
+            short.append(f"/etc/{name} gives {user.name} {own.count} ids, {ENOUGH} are needed")
+    if not short:
+        return None
+    return RequestError(_WHAT, why="; ".join(short), cure=_giving(user, root))
+
+
+def _giving(user: User, root: Path) -> str:
+    """The command that gives a user ids that nobody has."""
+    every = [each for name in ("subuid", "subgid") for each in _ranges(root / "etc" / name)]
+    start = _FIRST
+    for each in sorted(every, key=lambda e: e.start):
+        if not _is_of(each, user) and each.start < _LAST:
+            start = max(start, each.start + each.count)
+    span, name = f"{start}-{start + ENOUGH - 1}", shlex.quote(user.name)
+    if any(_is_of(each, user) for each in every):  # the first line counts, so it has to go
+        files = "/etc/subuid /etc/subgid"
+        line = f"{user.name}:{start}:{ENOUGH}"
+        return f"as root: sed -i {shlex.quote(f's/^{user.name}:.*/{line}/')} {files}"
+    if _is_local(user, root):
+        return f"as root: usermod --add-subuids {span} --add-subgids {span} {name}"
+    line = shlex.quote(f"{user.name}:{start}:{ENOUGH}")
+    return f"as root: echo {line} | tee -a /etc/subuid /etc/subgid"
+
+
+def refusal(said: str, user: User, root: Path = Path("/")) -> RequestError:
+    """The error for a user whom this machine gave no namespaces; ``said`` are unshare's words."""
+    if user.group:
+        return RequestError(
+            _WHAT,
+            why="in this shell the user's group is another one than their own, as after "
+            "`sg` or `newgrp`, and then newuidmap refuses",
+            cure=f"log in anew, or run it as: sg {shlex.quote(user.group)} -c 'virtkit …'",
+        )
+    settings = root / "proc/sys"
+    for path, bad, good in (
+        ("kernel/unprivileged_userns_clone", "0", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("user/max_user_namespaces", "0", "65536"),
+    ):
+        if _read(settings / path).strip() == bad:
+            name = path.replace("/", ".")
+            file = "/etc/sysctl.d/90-virtkit-userns.conf"
+            return RequestError(
+                _WHAT,
+                why=f"{name} is {bad}: only root may make user namespaces; {said}",
+                cure=f"as root: echo {name}={good} >{file} && sysctl -p {file}; or build as root",
+            )
+    if "uid_map" in said or "gid_map" in said:
+        cure = "as root: apt-get install --reinstall uidmap (newuidmap must be setuid root)"
+        return RequestError(_WHAT, why=said, cure=cure)
+    return RequestError(
+        _WHAT,
+        why=said,
+        cure="see that `unshare --user --map-root-user --map-auto true` works: a container or a "
+        "service may forbid it (seccomp, NoNewPrivileges); or build as root",
+    )
+
+
+def _is_of(range: _Range, user: User) -> bool:
+    return range.owner in (user.name, str(user.uid))
+
+
+def _is_local(user: User, root: Path) -> bool:
+    """Whether usermod knows the user: it doesn't know those of a directory service."""
+    lines = _read(root / "etc/passwd").splitlines()
+    return any(line.startswith(f"{user.name}:") for line in lines)
+
+
+def _ranges(path: Path) -> Iterator[_Range]:
+    """The lines of subuid(5)."""
+    for line in _read(path).splitlines():
+        owner, _, rest = line.partition(":")
+        start, _, count = rest.partition(":")
+        if start.isdecimal() and count.isdecimal():
+            yield _Range(owner, int(start), int(count))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
