@@ -1,42 +1,25 @@
 """A real Xen host for tests and for trying things out: dom0 of Debian 12 on an emulated machine.
 
-Built once of packages from the machine's own sources, booted once under QEMU's emulation and kept
-as a snapshot of the whole machine; each start is a copy of that, which answers seconds later.
-Nothing of it is seen outside of this machine: its one port, ssh, listens on loopback.
-
-usage: xenhost.py build | start FOLDER | stop FOLDER
+usage: python -m xenhost.xenhost build | start FOLDER | stop FOLDER     (in tests/)
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import io
-import json
-import os
 import shlex
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import platformdirs
+import machine
+from machine import BOOT, Machine, Tell
 
 from virtkit import images
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Remote
 from virtkit.images import build, failures, leash
-from virtkit.resources import ImageRef, image_identity
-from virtkit.spec import CATALOGUE
-from virtkit.spec.model import DEFAULT_IMAGE
 from virtkit.voice import Voice
 
 HERE = Path(__file__).parent
@@ -65,16 +48,10 @@ XEN = (
     f"sched_ratelimit_us=50000 dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M"
 )
 LINUX = "console=hvc0 quiet audit=0 apparmor=0 mitigations=off cryptomgr.notests=1"
-#: Seconds that the first boot, and the way back from a snapshot, may take on a busy machine.
-BOOT, RETURN = 600, 120
 
 
-@dataclass(frozen=True)
-class XenHost:
-    """A host that runs. ``folder`` has all of it: its disk, its key, its process's id."""
-
-    folder: Path
-    port: int
+class XenHost(Machine):
+    """A Xen host that runs."""
 
     @property
     def address(self) -> str:
@@ -91,171 +68,51 @@ class XenHost:
             f"    ssh: {{port: {self.port}, key: {at}/id, known_hosts: {at}/known_hosts}}\n"
         )
 
-    def ssh(self, command: str, *, check: bool = True) -> str:
-        """What a shell command prints on it."""
-        options = {
-            "UserKnownHostsFile": self.folder / "known_hosts",
-            "StrictHostKeyChecking": "yes",
-            "BatchMode": "yes",
-            "ConnectTimeout": 10,
-            "LogLevel": "ERROR",
-        }
-        line = ["ssh", "-F", "/dev/null", "-i", str(self.folder / "id"), "-p", str(self.port)]
-        line += [f"-o{key}={value}" for key, value in options.items()]
-        done = subprocess.run(
-            [*line, self.address, command], capture_output=True, text=True, check=False
-        )
-        if check and done.returncode != 0:
-            raise RuntimeError(f"{command!r} on the Xen host: {done.stderr.strip()}")
-        return done.stdout
-
-    def stop(self) -> None:
-        """Ends the machine that the folder's pid file names, and removes its disk."""
-        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            pid = int((self.folder / "qemu.pid").read_text())
-            if str(self.folder) in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(pid, signal.SIGKILL)
-                _until(lambda: not Path(f"/proc/{pid}").exists(), 10)
-        for name in ("disk.qcow2", "qemu.pid", "monitor", "serial.log", "port"):
-            (self.folder / name).unlink(missing_ok=True)
-
-
-# --- running --------------------------------------------------------------------------------
-
-
-def running(folder: Path) -> XenHost | None:
-    """The host that was started in a folder, where it still runs."""
-    try:
-        pid = int((folder / "qemu.pid").read_text())
-        port = int((folder / "port").read_text())
-        if str(folder) in Path(f"/proc/{pid}/cmdline").read_text():
-            return XenHost(folder, port)
-    except (OSError, ValueError):
-        pass
-    return None
-
 
 def start(folder: Path) -> XenHost:
     """A fresh host in ``folder``, from the snapshot; that is built where there is none."""
-    image = built()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    XenHost(folder, 0).stop()
-    _run(["cp", "--reflink=auto", "--sparse=always", image / "disk.qcow2", folder / "disk.qcow2"])
-    shutil.copy(image / "id", folder / "id")
-    host = _known(image, folder)
-    _boot(image, folder, host.port, "-loadvm", "ready")
-    # its clock stood still since the snapshot
-    answer = _until(lambda: host.ssh(f"date -s @{int(time.time())}", check=False), RETURN)
-    if not answer:
-        host.stop()
-        raise RuntimeError("the Xen host came back from its snapshot and does not answer by ssh")
-    return host
+    started = machine.from_snapshot(built(), folder, _arguments)
+    return XenHost(started.folder, started.port)
 
 
-def _known(image: Path, folder: Path) -> XenHost:
-    """A host at a free port, with what one needs to log in to it."""
-    host = XenHost(folder, _free_port())
-    key = " ".join((image / "hostkey.pub").read_text().split()[:2])
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{host.port} {key}\n")
-    (folder / "port").write_text(str(host.port))
-    return host
-
-
-def _boot(image: Path, folder: Path, port: int, *more: str) -> None:
-    """Starts the machine in the background; the same devices each time, else no snapshot fits."""
-    line = ["qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", *MACHINE]
-    line += ["-nodefaults", "-no-user-config", "-display", "none"]
-    line += ["-kernel", str(image / "xen"), "-append", XEN]
-    line += ["-initrd", f"{image}/vmlinuz {LINUX},{image}/dom0.cpio"]
-    line += ["-netdev", f"user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{port}-:22"]
-    line += ["-device", "virtio-net-pci,netdev=net,mac=52:54:00:12:34:57,romfile="]
-    line += ["-drive", f"file={folder}/disk.qcow2,format=qcow2,if=virtio,cache=unsafe"]
-    line += ["-chardev", f"file,id=serial,path={folder}/serial.log", "-serial", "chardev:serial"]
-    line += ["-qmp", f"unix:{folder}/monitor,server=on,wait=off"]
-    line += ["-pidfile", str(folder / "qemu.pid"), "-daemonize", *more]
-    _run(line)
-
-
-def _monitor(folder: Path, command: str) -> str:
-    """What QEMU's monitor answers to a command of its human language."""
-    with socket.socket(socket.AF_UNIX) as stream:
-        stream.connect(str(folder / "monitor"))
-        with stream.makefile("rw") as lines:
-            lines.readline()
-            requests = (
-                {"execute": "qmp_capabilities"},
-                {"execute": "human-monitor-command", "arguments": {"command-line": command}},
-            )
-            for request in requests:
-                lines.write(json.dumps(request))
-                lines.flush()
-                while "return" not in (answer := json.loads(lines.readline())):
-                    if "error" in answer:
-                        raise RuntimeError(f"{command}: {answer['error']['desc']}")
-    return str(answer["return"])
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def _arguments(image: Path, folder: Path) -> list[str]:
+    """QEMU's arguments for a machine in ``folder``."""
+    return [
+        *("-accel", "tcg,thread=multi,tb-size=512", *MACHINE),
+        *("-kernel", str(image / "xen"), "-append", XEN),
+        *("-initrd", f"{image}/vmlinuz {LINUX},{image}/dom0.cpio"),
+        *("-drive", f"file={folder}/disk.qcow2,format=qcow2,if=virtio,cache=unsafe"),
+    ]
 
 
 # --- building -------------------------------------------------------------------------------
 
 
-def built(say: bool = False) -> Path:
+def built(*, say: bool = False) -> Path:
     """The folder with the host's snapshot; made where there is none for these scripts and QEMU."""
-    base = platformdirs.user_cache_path("virtkit-tests", ensure_exists=True) / "xenhost"
-    base.mkdir(exist_ok=True)
-    with _locked(base / "lock"):
-        final = base / _key()
-        if not (final / "disk.qcow2").exists():
-            for old in base.iterdir():
-                if old.is_dir():
-                    shutil.rmtree(old)
-            part = base / "part"
-            part.mkdir(mode=0o700)
-            _build(part, say)
-            part.rename(final)
-        return final
+    key = machine.key_of(*(HERE / name for name in (*PARTS, Path(__file__).name)))
+    return machine.built("xenhost", key, _build, say=say)
 
 
-def _key() -> str:
-    """What makes two builds alike: all that stands here, the QEMU whose snapshot it is, and the
-    image in its pool."""
-    texts = [(HERE / name).read_bytes() for name in (*PARTS, Path(__file__).name)]
-    texts.append(_run(["qemu-system-x86_64", "--version"]).encode())
-    texts.append(images.prepare(_image(), Path(), Voice()).content.encode())
-    return hashlib.sha256(b"\0".join(texts)).hexdigest()[:20]
-
-
-def _build(part: Path, say: bool) -> None:
-    def told(what: str) -> None:
-        if say:
-            print(f"{time.monotonic() - began:6.1f} s  {what}", flush=True)
-
-    began = time.monotonic()
-    for name in ("id", "hostkey"):
-        _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "xenhost", "-f", part / name])
-    told("unpacking dom0's packages")
-    _compose(part)
-    told("booting it")
-    _run(["qemu-img", "create", "-f", "qcow2", part / "disk.qcow2", DISK])
-    host = _known(part, part)
-    _boot(part, part, host.port)
+def _build(into: Path, tell: Tell) -> None:
+    tell("unpacking dom0's packages")
+    _compose(into)
+    tell("booting it")
+    machine.run(["qemu-img", "create", "-f", "qcow2", into / "disk.qcow2", DISK])
+    prepared = machine.prepared(into, into)
+    host = XenHost(prepared.folder, prepared.port)
+    host.boot(_arguments(into, into))
     try:
-        serial = part / "serial.log"
-        ready = _until(lambda: "XENHOST READY" in serial.read_text(errors="replace"), BOOT, 0.5)
+        serial = into / "serial.log"
+        ready = machine.until(
+            lambda: "XENHOST READY" in serial.read_text(errors="replace"), BOOT, 0.5
+        )
         if not ready:
             raise RuntimeError(f"no Xen host within {BOOT} s:\n{serial.read_text()[-2000:]}")
-        told("putting the image of the tests' guests into its pool")
-        _fill(part, host)
-        told("saving the machine")
-        _monitor(part, "savevm ready")
-        _monitor(part, "quit")
-        _until(lambda: not (part / "qemu.pid").exists(), 30)
-        told("done")
+        tell("putting the image of the tests' guests into its pool")
+        _fill(into, host)
+        tell("saving the machine")
+        host.save()
     except BaseException:
         host.stop()
         raise
@@ -294,50 +151,15 @@ def _compose(part: Path) -> None:
 
 def _fill(part: Path, xen: XenHost) -> None:
     """Uploads the image that tests use; without ssh, which is slow on an emulated processor."""
-    port = _free_port()
-    _monitor(part, f"hostfwd_add net tcp:127.0.0.1:{port}-:16509")
+    port = machine.free_port()
+    xen.monitor(f"hostfwd_add net tcp:127.0.0.1:{port}-:16509")
     remote = Remote("xen1", xen.address, xen.port, str(part / "id"), str(part / "known_hosts"))
     host = Host("xen1", uris={"xen": f"xen+tcp://127.0.0.1:{port}/system"}, remote=remote)
     host.storage.ensure()
-    ref = _image()
-    images.put(host, ref, images.prepare(ref, Path(), Voice()), Voice())
+    ref, local = machine.tests_image()
+    images.put(host, ref, local, Voice())
     host.connections.any().close()
-    _monitor(part, f"hostfwd_remove net tcp:127.0.0.1:{port}")
-
-
-def _image() -> ImageRef:
-    entry = CATALOGUE[DEFAULT_IMAGE]
-    return ImageRef(DEFAULT_IMAGE, entry, image_identity(entry))
-
-
-def _run(line: Sequence[str | Path]) -> str:
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    done = subprocess.run(
-        line,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=os.environ | {"PATH": path},
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{line[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
-    return done.stdout
-
-
-def _until(what: object, timeout: float, pause: float = 0.2) -> object:
-    end = time.monotonic() + timeout
-    assert callable(what)
-    while not (answer := what()) and time.monotonic() < end:
-        time.sleep(pause)
-    return answer
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    xen.monitor(f"hostfwd_remove net tcp:127.0.0.1:{port}")
 
 
 def main(words: list[str]) -> None:
@@ -346,10 +168,11 @@ def main(words: list[str]) -> None:
             print(built(say=True))
         case ["start", folder]:
             at = Path(folder).absolute()
-            print((running(at) or start(at)).spec, end="")
+            there = machine.running(at)
+            print((XenHost(at, there.port) if there else start(at)).spec, end="")
         case ["stop", folder]:
             at = Path(folder).absolute()
-            XenHost(at, 0).stop()
+            Machine(at, 0).stop()
         case _:
             sys.exit(__doc__)
 
