@@ -54,7 +54,7 @@ class Lack:
 
 def as_root(command: str) -> str:
     """A command for root's shell as the caller can type it."""
-    return command if os.geuid() == 0 else f"sudo sh -c {shlex.quote(command)}"
+    return command if os.geteuid() == 0 else f"sudo sh -c {shlex.quote(command)}"
 
 
 def lacks(root: Path = _ROOT) -> list[Lack]:
