@@ -167,8 +167,13 @@ def _shutdown(root: Path) -> Iterator[Lack]:
     why = "containers are killed when the host shuts down or reboots, not asked to end"
     gets = f"containers that are asked to end when the host shuts down (URIS in {path})"
     if uris in (None, ["default"]):
-        lines = "# virtkit: the last line counts", 'URIS="default lxc:///system"'
-        command = rf"printf '\n%s\n' {' '.join(map(shlex.quote, lines))} >>{shlex.quote(str(path))}"
+        lines = (
+            "",
+            "# virtkit: of these lines the last one counts",
+            'URIS="default lxc:///system"',
+        )
+        words = " ".join(map(shlex.quote, lines))
+        command = rf"printf '%s\n' {words} >>{shlex.quote(str(path))}"
         yield Lack("libvirt-guests", gets, why, command)
     else:
         yield Lack("libvirt-guests", gets, why, "", f"add lxc:///system to URIS in {path}")
