@@ -33,10 +33,12 @@ cd "$1"
 #: `as USER COMMAND…`: by a fresh login of an ordinary user, who has no sudo. The checkout and the
 #: folder are where users get to them.
 USERS = r"""
+mount -t tmpfs -o mode=755 srv /srv
+cp -r "$1" /srv
 mount --bind "$2" /mnt
 closed= folder=$2
 while [ -n "$folder" ]; do
-    case $(stat -c %A "$folder") in *x) ;; *) closed=$folder ;; esac
+    case $(stat -c %A "$folder") in *[xt]) ;; *) closed=$folder ;; esac
     folder=${folder%/*}
 done
 if [ -n "$closed" ]; then
@@ -44,8 +46,6 @@ if [ -n "$closed" ]; then
     mkdir -p "$2"
     mount --bind /mnt "$2"
 fi
-mount -t tmpfs -o mode=755 srv /srv
-cp -r "$1" /srv
 cd "/srv/${1##*/}"
 as() {
     user=$1
