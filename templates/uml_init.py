@@ -8,6 +8,8 @@ import os
 import re
 import selectors
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -88,9 +90,19 @@ def clear() -> None:
         each.unlink()
 
 
+def turn_off(kernel: str = "/tmp/guest/mconsole") -> None:
+    """Presses the key that means off to the guest, by the kernel's console for its host."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as console:
+        console.setblocking(False)
+        request = struct.pack("=III512s", 0xCAFEBABE, 2, 3, b"cad")
+        console.sendto(request, kernel)
+
+
 def main(room: str, *words: str) -> None:
     """Returns when the guest is off."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # to a first process: nothing
+    # libvirt asks a container so to end, as it does for a host that shuts down
+    signal.signal(signal.SIGTERM, lambda *_: turn_off())
     NAME.write_text(f"#!/usr/bin/sh\nexit {REBOOT}\n")
     NAME.chmod(0o755)
     # a description of its own, as the kernel sets its input's to its liking

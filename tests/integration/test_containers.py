@@ -21,7 +21,7 @@ from integration.lab import POOL, Lab, laboratory, run, until, virsh
 
 from virtkit import record, render
 from virtkit.addresses import IDS
-from virtkit.host import prepared
+from virtkit.host import preparation
 from virtkit.record import GuestRecord
 
 URI = "lxc:///system"
@@ -140,9 +140,9 @@ def test_doctor_tells_how_many_containers_the_kernel_allows(lab: Lab) -> None:
                 held += [str(one.readlink()) for one in (each / "fd").iterdir()].count(
                     "anon_inode:inotify"
                 )
-    assert 5 < held <= prepared.INOTIFY_EACH
+    assert 5 < held <= preparation.INOTIFY_EACH
     told = [each["what"] for each in doctor(lab) if each["name"] == "inotify"]
-    assert len(told) == (most < prepared.INOTIFY_ENOUGH)
+    assert len(told) == (most < preparation.INOTIFY_ENOUGH)
     assert all(f" is {most}," in each for each in told)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import socket
 import struct
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from virtkit.host import mconsole
 
+INIT = Path(__file__).parents[2] / "templates/uml_init.py"
 HEAD = struct.Struct("=III")
 
 
@@ -46,6 +48,13 @@ def test_the_request_is_what_the_kernel_reads(kernel: socket.socket) -> None:
     assert HEAD.unpack_from(request) == (0xCAFEBABE, 2, 3)
     assert request[12:].rstrip(b"\0") == b"cad"
     assert found == (0, "OK")
+
+
+def test_the_containers_first_process_asks_the_same(kernel: socket.socket, tmp_path: Path) -> None:
+    turn_off = runpy.run_path(str(INIT))["turn_off"]
+    turn_off(kernel.getsockname())
+    assert kernel.recv(4096) == asked(kernel, 0, "OK")[0]
+    turn_off(str(tmp_path / "nobody"))  # before the kernel listens, nothing happens
 
 
 def test_its_refusal_is_told(kernel: socket.socket) -> None:

@@ -21,7 +21,7 @@ SOURCE = Path(probe.__file__).with_name("kvm-probe.S")
 def test_the_bytes_are_the_source_assembled(tmp_path: Path) -> None:
     commands = next(line for line in SOURCE.read_text().splitlines() if "as -o" in line)
     for command in commands.lstrip("# ").split("&&"):
-        line = command.replace("kvm-probe.S", str(SOURCE)).split()
+        line = [str(SOURCE) if each == SOURCE.name else each for each in command.split()]
         subprocess.run(line, cwd=tmp_path, check=True)
     sector = (tmp_path / "probe.bin").read_bytes()
     assert len(sector) == 512

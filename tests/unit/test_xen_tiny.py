@@ -18,7 +18,7 @@ SOURCE = Path(xen_tiny.__file__).with_name("tiny-xen.S")
 def test_the_bytes_are_the_source_assembled(tmp_path: Path) -> None:
     commands = next(line for line in SOURCE.read_text().splitlines() if "as -o" in line)
     for command in commands.lstrip("# ").split("&&"):
-        line = command.replace("tiny-xen.S", str(SOURCE)).split()
+        line = [str(SOURCE) if each == SOURCE.name else each for each in command.split()]
         subprocess.run(line, cwd=tmp_path, check=True)
     code = (tmp_path / "tiny.bin").read_bytes()
     assert xen_tiny.tiny_kernel()[0x1000:] == code

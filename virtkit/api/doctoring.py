@@ -14,7 +14,7 @@ from virtkit.api.world import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import Host, prepared, schemas
+from virtkit.host import Host, preparation, prepared, schemas
 from virtkit.observed import Observed
 from virtkit.spec import Spec
 
@@ -63,7 +63,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _libvirt(facts, host)
     checks += _types(facts, host)
     checks += _containers(facts, host)
-    checks += _inotify(facts, host)
+    checks += _preparation(facts, host)
     checks += _xen(facts, host)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
@@ -155,24 +155,15 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
         return
     yield Check("containers", True, "each in a user namespace with ids of its own")
     if prepared.outdated():
-        what = "libvirt's hook is another virtkit's; it serves"
+        what = "libvirt's hook was installed by another version of virtkit; it works with this one"
         yield Check("containers", None, what, prepared.install_command())
 
 
-def _inotify(facts: HostFacts, host: Host) -> Iterable[Check]:
-    """How many containers the kernel lets systemd start in."""
-    if not _contains(facts, host):
-        return
-    most = prepared.inotify_instances()
-    if most < prepared.INOTIFY_ENOUGH:
-        setting, file = "fs.inotify.max_user_instances", "/etc/sysctl.d/90-virtkit.conf"
-        yield Check(
-            "inotify",
-            None,
-            f"{setting} is {most}, and a container's systemd takes {prepared.INOTIFY_EACH}: "
-            f"after {most // prepared.INOTIFY_EACH} containers the next ones do not get ready",
-            f"echo {setting}=1024 >{file} && sysctl -p {file}",
-        )
+def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
+    """What else a prepared host has, and this one lacks."""
+    if _contains(facts, host):
+        for each in preparation.settings():
+            yield Check(each.name, None, each.why, each.cure)
 
 
 def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
