@@ -38,34 +38,38 @@ class _Range:
 
 def lacking_ids(user: User, root: Path = Path("/")) -> RequestError | None:
     """The error for a user who has no ids of their own to build with."""
-    short = []
+    short, none = [], []
     for name in ("subuid", "subgid"):
+        # unshare takes the first line
         own = next((e for e in _ranges(root / "etc" / name) if _is_of(e, user)), None)
         if own is None:
-            short.append(f"/etc/{name} has no line for {user.name}")
+            none.append(name)
         elif own.count < ENOUGH:
             short.append(f"/etc/{name} gives {user.name} {own.count} ids, {ENOUGH} are needed")
-    if not short:
+    if not short and not none:
         return None
-    return RequestError(_WHAT, why="; ".join(short), cure=_giving(user, root))
-
-
-def _giving(user: User, root: Path) -> str:
-    """The command that gives a user ids that nobody has."""
-    every = [each for name in ("subuid", "subgid") for each in _ranges(root / "etc" / name)]
-    start = _FIRST
-    for each in sorted(every, key=lambda e: e.start):
-        if not _is_of(each, user) and each.start < _LAST:
-            start = max(start, each.start + each.count)
-    span, name = f"{start}-{start + ENOUGH - 1}", shlex.quote(user.name)
-    if any(_is_of(each, user) for each in every):  # the first line counts, so it has to go
-        files = "/etc/subuid /etc/subgid"
-        line = f"{user.name}:{start}:{ENOUGH}"
-        return f"as root: sed -i {shlex.quote(f's/^{user.name}:.*/{line}/')} {files}"
-    if _is_local(user, root):
-        return f"as root: usermod --add-subuids {span} --add-subgids {span} {name}"
+    why = [*(f"/etc/{name} has no line for {user.name}" for name in none), *short]
+    start, name = _free(user, root), shlex.quote(user.name)
     line = shlex.quote(f"{user.name}:{start}:{ENOUGH}")
-    return f"as root: echo {line} | tee -a /etc/subuid /etc/subgid"
+    if short:
+        cure = f"as root, write {line} into /etc/subuid and /etc/subgid, in place of what they have"
+    elif _is_local(user, root):
+        words = (f"--add-{each}s {start}-{start + ENOUGH - 1}" for each in none)
+        cure = f"as root: usermod {' '.join(words)} {name}"
+    else:
+        files = " ".join(f"/etc/{each}" for each in none)
+        cure = f"as root: echo {line} | tee -a {files}"
+    return RequestError(_WHAT, why="; ".join(why), cure=cure)
+
+
+def _free(user: User, root: Path) -> int:
+    """The beginning of a range of ids that nobody has."""
+    start = _FIRST
+    every = [each for name in ("subuid", "subgid") for each in _ranges(root / "etc" / name)]
+    for each in every:
+        if each.start < _LAST:
+            start = max(start, each.start + each.count)
+    return start
 
 
 def refusal(said: str, user: User, root: Path = Path("/")) -> RequestError:

@@ -1,0 +1,177 @@
+"""Programs of the host: found in one way, told of in one way, and ended together with us."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import virtkit
+from virtkit import programs
+from virtkit.apply import contents
+from virtkit.errors import Interrupted, RequestError
+from virtkit.voice import Voice
+
+#: What a user of Debian has: no folder of the administrator's programs.
+DEBIAN = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+#: Programs of another machine's or of its own that are started otherwise.
+APART = {"host/hook.py", "host/enter.py", "host/mconsole.py"}
+ROOT = Path(virtkit.__file__).parent
+
+needs_e2fsprogs = pytest.mark.skipif(
+    not programs.find("mke2fs"), reason="needs mke2fs: apt-get install e2fsprogs"
+)
+
+
+@needs_e2fsprogs
+@pytest.mark.parametrize("path", [DEBIAN, "", "/nonexistent"])
+def test_what_makes_volumes_needs_no_path(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", path)
+    with contents.ext4(64 * 1024**2, "data") as image:
+        assert image.stat().st_size == 64 * 1024**2
+    seed = contents.ext4_seed({"user-data": "a: 1\n"})
+    assert contents.read_ext4_seed(seed) == {"user-data": "a: 1\n"}
+
+
+@needs_e2fsprogs
+def test_a_folder_for_temporary_files_with_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / 'it\'s a "folder" of $mine'
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    seed = contents.ext4_seed({"user-data": "a: 1\n"})
+    assert contents.read_ext4_seed(seed) == {"user-data": "a: 1\n"}
+
+
+def test_the_caller_s_own_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "mke2fs"
+    own.write_text("#!/bin/sh\necho mine\n")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{DEBIAN}")
+    assert programs.find("mke2fs") == str(own)
+    assert programs.run("mke2fs").stdout == "mine\n"
+    # and what it starts itself is found as well
+    assert programs.run("sh", "-c", "command -v mke2fs; echo $PATH").stdout.split() == [
+        str(own),
+        programs.search_path(),
+    ]
+
+
+def test_what_is_missing_is_told_with_its_package() -> None:
+    """No debugfs on the machine: nothing says then that a guest has no seed."""
+    script = (
+        "from virtkit import programs; from virtkit.apply import contents\n"
+        "from virtkit.errors import RequestError\n"
+        "try: print(contents.read_ext4_seed(b'x'))\n"
+        "except RequestError as error: print(error.what); print(error.cure)\n"
+    )
+    found = programs.find("debugfs") or "/usr/sbin/debugfs"
+    hidden = 'mount --bind /dev/null "$1" && shift && exec "$@"'
+    line = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+    line += ["sh", "-c", hidden, "sh", found, sys.executable, "-c", script]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [
+        "debugfs is missing on this machine",
+        "apt-get install e2fsprogs",
+    ], done.stderr
+
+
+def test_several_that_are_missing() -> None:
+    with pytest.raises(RequestError) as caught:
+        programs.require("sh", "no-such-program", "no-other")
+    assert caught.value.what == "no-such-program, no-other are missing on this machine"
+    assert caught.value.cure
+
+
+# --- all of them ------------------------------------------------------------------------------
+
+
+def calls() -> Iterator[tuple[str, ast.Call]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        if name not in APART and not name.startswith("images/guest/"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call):
+                    yield f"{name}:{node.lineno}", node
+
+
+def test_nothing_is_started_past_the_search_path() -> None:
+    """Whatever starts a program gives it the environment in which all are found."""
+    starting = {"Popen", "run", "call", "check_output", "check_call"}
+    found = []
+    for place, call in calls():
+        text = ast.unparse(call.func)
+        if text in {f"subprocess.{each}" for each in starting}:
+            given = {each.arg: ast.unparse(each.value) for each in call.keywords}
+            assert given.get("env", "").startswith(("programs.environment(", "environment(")), place
+            found.append(place)
+        elif text.startswith(("os.exec", "os.spawn", "os.posix_spawn", "os.popen")):
+            assert text == "os.execve", place
+            assert ast.unparse(call.args[2]) == "programs.environment()", place
+            found.append(place)
+        assert text != "shutil.which" or place.startswith("programs.py"), place
+    assert len(found) > 8
+
+
+def test_doctor_knows_all_that_is_started_by_name() -> None:
+    """One table: what a build, a disk or a login needs is what doctor looks for."""
+    always = {"sh", "rm", "true", "chown"}  # coreutils and the shell
+    names = set()
+    for _, call in calls():
+        if ast.unparse(call.func) in {"programs.run", "programs.line", "programs.require"}:
+            words = [each.value for each in call.args if isinstance(each, ast.Constant)]
+            words = words if ast.unparse(call.func) == "programs.require" else words[:1]
+            names |= {each for each in words if isinstance(each, str) and not each.startswith("-")}
+    assert {"mke2fs", "debugfs", "qemu-img", "unshare", "mmdebstrap"} <= names
+    assert names - always <= programs.PROGRAMS.keys()
+
+
+# --- how they end -----------------------------------------------------------------------------
+
+
+def running(mark: str) -> bool:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().split(b"\0")[1:2] == [mark.encode()]:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def until(what: object, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    assert callable(what)
+    while not what() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(what())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_they_end_with_us(number: signal.Signals) -> None:
+    mark = f"4711.{os.getpid()}"
+    script = f"from virtkit import programs; programs.run('sleep', '{mark}')"
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as process:
+        assert until(lambda: running(mark), 20)
+        process.send_signal(number)
+        process.wait(10)
+    assert until(lambda: not running(mark), 2)
+
+
+def test_they_end_where_the_work_should_end() -> None:
+    mark, stop = f"4712.{os.getpid()}", threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        programs.run("sleep", mark, say=Voice(stop=stop))
+    assert time.monotonic() - began < 5
+    assert not running(mark)
