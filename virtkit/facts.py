@@ -32,10 +32,16 @@ class Connection:
 
 @dataclass(frozen=True)
 class KvmVerdict:
-    """What the probe guest said of KVM on a host. ``why`` is one sentence for people."""
+    """What the probe guest said of KVM on a host.
+
+    Attributes:
+        why: one sentence for people.
+        passing: it may come out otherwise the next time: a time-out, a libvirt in trouble.
+    """
 
     works: bool
     why: str
+    passing: bool = False
 
 
 @dataclass(frozen=True)

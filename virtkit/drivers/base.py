@@ -21,10 +21,12 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a host can't run a driver's guests, and what mends it."""
+    """Why a host can't run a driver's guests, and what mends it; ``passing``: perhaps it can the
+    next time that somebody looks."""
 
     why: str
     cure: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,12 +67,19 @@ class Host:
         self.connections.any()
         return read.facts(self.connections, self.schemes, self.storage.describe())
 
-    def with_kvm(self, facts: HostFacts, say: Callable[[str], None]) -> HostFacts:
-        """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest."""
+    def with_kvm(
+        self, facts: HostFacts, say: Callable[[str], None], *, anew: bool = False
+    ) -> HostFacts:
+        """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest.
+
+        Args:
+            anew: start one whatever is known.
+        """
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        return replace(facts, kvm=probe.verdict(self.connections, facts.pool.path, say))
+        kvm = probe.verdict(self.connections, facts.pool.path, say, anew=anew)
+        return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
         """The pool with this folder: the spec's, unless that is another one by now.
