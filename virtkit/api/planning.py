@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,8 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
             raise RequestError(
                 f"pool {pool.name} is gone",
                 why=f"the guests of {spec.name} have their volumes in {folder}",
-                cure=f"virsh pool-define-as {pool.name} dir --target {folder}",
+                cure=f"{host.connections.virsh()} pool-define-as {pool.name} dir --target "
+                + shlex.quote(folder),
                 where=host.name,
             )
     if pool.exists and not pool.active:

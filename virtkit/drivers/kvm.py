@@ -6,7 +6,6 @@ from virtkit.drivers.base import Reason
 from virtkit.drivers.qemu import QEMU
 from virtkit.facts import HostFacts
 
-
 _TURN_ON = (
     "use `type: qemu` (or `auto`), or turn on hardware virtualization: VT-x or AMD-V in the "
     "firmware, or nested virtualization where this machine is a guest"

@@ -5,6 +5,7 @@ The only room that imports libvirt. It must never decide what a guest should be.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from virtkit.facts import HostFacts
 from virtkit.host import claims, inside, lock, plugs, probe, read, xen
 from virtkit.host.answers import Silent
 from virtkit.host.condition import Condition
-from virtkit.host.connection import Connections
+from virtkit.host.connection import Connections, close_all
 from virtkit.host.domains import Domains, not_ours
-from virtkit.host.errors import DAMAGED, GONE, told
+from virtkit.host.errors import DAMAGED, GONE, Unanswered, told
 from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
@@ -98,7 +99,8 @@ class Host:
         raise VirtkitError(
             f"no pool has the folder {folder}",
             why=f"volumes of guests are listed there, and pool {own.name} is {own.path}",
-            cure=f"virsh pool-define-as NAME dir --target {folder}, then run again",
+            cure=f"{self.connections.virsh()} pool-define-as NAME dir --target "
+            f"{shlex.quote(folder)}, then run again",
             where=self.name,
         )
 
@@ -196,7 +198,9 @@ __all__ = [
     "Remote",
     "Silent",
     "Storage",
+    "Unanswered",
     "Unreachable",
+    "close_all",
     "for_ssh",
     "inside",
     "lock",

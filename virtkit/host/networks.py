@@ -79,10 +79,11 @@ class Networks:
         network = self._network(name)
         with told("delete", f"network {name}", where=self._connections.host):
             if not record.is_of(read_network(inactive(network))):
+                virsh = self._connections.virsh()
                 raise VirtkitError(
                     f"network {name} is not environment {record.environment}'s as this run knew it",
                     why="its record is gone or another one; nothing was deleted",
-                    cure=f"see virsh net-dumpxml {name}, then run again: it looks anew",
+                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks anew",
                     where=f"{self._connections.host} network/{record.network}",
                 )
             if network.isActive():

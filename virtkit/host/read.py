@@ -15,7 +15,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Connection, HostFacts, Pool
 from virtkit.host import prepared
-from virtkit.host.connection import Connections
+from virtkit.host.connection import NO_DRIVER, Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import told
 from virtkit.host.networks import inactive
@@ -33,14 +33,14 @@ def connection(connections: Connections, scheme: str) -> Connection:
             machines = {each.text or "" for each in root.iterfind("./guest/arch/machine")}
             return Connection(
                 uri,
-                "",
-                opened.getLibVersion(),
-                opened.getVersion(),
-                frozenset(types),
-                frozenset(machines),
+                libvirt=opened.getLibVersion(),
+                hypervisor=opened.getVersion(),
+                domain_types=frozenset(types),
+                machines=frozenset(machines),
             )
     except VirtkitError as error:
-        return Connection(uri, error.why or error.what)
+        cure = "" if error.cure == NO_DRIVER else error.cure
+        return Connection(uri, error.why or error.what, cure, connections.restart(scheme))
 
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
