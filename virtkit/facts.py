@@ -16,22 +16,22 @@ class Connection:
     Attributes:
         uri: the URI that was opened.
         error: libvirt's words where opening failed, else empty.
-        cure: what mends that; empty where libvirt just has no driver for it.
-        restart: the command that starts the host's daemon again.
         libvirt: libvirt's version, as 9000000 for 9.0.0.
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
         machines: the ``machine`` words that they list.
+        cure: what mends the error; empty where libvirt just has no driver for the scheme.
+        restart: the command that starts the host's daemon again.
     """
 
     uri: str
     error: str = ""
-    cure: str = ""
-    restart: str = ""
     libvirt: int = 0
     hypervisor: int = 0
     domain_types: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
+    cure: str = ""
+    restart: str = ""
 
 
 @dataclass(frozen=True)

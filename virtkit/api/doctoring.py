@@ -72,6 +72,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _containers(facts, host)
     checks += _inotify(facts, host)
     checks += _xen(facts, host)
+    checks += _unserved(host)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
     return checks
@@ -180,6 +181,13 @@ def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
         return
     for name, ok, what, cure in host.xen_checks():
         yield Check(f"xen {name}", ok, what, cure)
+
+
+def _unserved(host: Host) -> Iterable[Check]:
+    """Networks of anybody's whose dnsmasq has ended."""
+    names, cure = host.unserved()
+    for name in sorted(names):
+        yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
 
 
 def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:

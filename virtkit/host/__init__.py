@@ -13,7 +13,7 @@ from pathlib import Path
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import claims, inside, lock, plugs, probe, read, xen
+from virtkit.host import claims, inside, lock, networks, plugs, probe, read, xen
 from virtkit.host.answers import Silent
 from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections, close_all
@@ -138,6 +138,12 @@ class Host:
     def paths(self) -> frozenset[str]:
         """All files that any domain names, strangers' too."""
         return claims.paths(self.connections, self.schemes)
+
+    def unserved(self) -> tuple[frozenset[str], str]:
+        """The host's active networks without DHCP and DNS, as far as can be seen from here, and
+        what brings it back."""
+        names = networks.unserved() if self.remote is None else frozenset()
+        return names, self.connections.restart("network")
 
     def start_network(self, environment: str, network: str) -> None:
         """Starts a network, and puts the cards of the guests that ran on without it back on it.

@@ -40,7 +40,8 @@ def connection(connections: Connections, scheme: str) -> Connection:
             )
     except VirtkitError as error:
         cure = "" if error.cure == NO_DRIVER else error.cure
-        return Connection(uri, error.why or error.what, cure, connections.restart(scheme))
+        why, restart = error.why or error.what, connections.restart(scheme)
+        return Connection(uri, why, cure=cure, restart=restart)
 
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
