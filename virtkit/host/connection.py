@@ -23,7 +23,7 @@ import libvirt
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import access, daemon
-from virtkit.host.errors import Unanswered, cure, stopped
+from virtkit.host.errors import NoDriver, Unanswered, cure, lost, stopped
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.remote import Remote
 
@@ -36,8 +36,6 @@ KEEPALIVE, MISSED = 5, 5
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
 OPENING = 30.0
 
-#: The cure where libvirt has no driver of a scheme.
-NO_DRIVER = "see `virtkit doctor`: it names the packages that are missing"
 
 _loop = threading.Lock()
 _looping = False
@@ -132,7 +130,7 @@ class Connections:
         if closed is not None:
             raise closed
         if usual and scheme == "xen" and self.remote is None and not xen_here():
-            raise self._failed(scheme, "no Xen runs on this machine", NO_DRIVER)
+            raise self._no_driver(scheme, "no Xen runs on this machine")
         if self.remote is not None:
             try:
                 self.remote.connect()
@@ -159,28 +157,37 @@ class Connections:
     def _refused(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""
         code, message = error.get_error_code(), error.get_error_message() or str(error)
+        if access.refused(code, message):
+            told = self._failed(scheme, message, cure("open", code, message))
+            # all of a machine's daemons ask for the same group
+            self._closed[self.uri(scheme) if scheme in self._uris else ""] = told
+            return told
+        if lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
+            return self._failed(scheme, message, f"{self.restart(scheme)}; then run again")
+        lacking = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
-            self._closed[self.uri(scheme)] = self._failed(scheme, message, NO_DRIVER)
-            return self._closed[self.uri(scheme)]
-        if not access.refused(code, message):
-            return self._failed(scheme, message, self._unreached(scheme))
-        told = self._failed(scheme, message, self._unreached(scheme, cure("open", code, message)))
-        usual = scheme not in self._uris
-        self._closed["" if usual else self.uri(scheme)] = told  # all daemons ask for the same group
-        return told
+            self._closed[self.uri(scheme)] = lacking
+        return lacking
 
-    def _unreached(self, scheme: str, own: str = "") -> str:
-        """The cure for a daemon that isn't there, or its own for this machine."""
-        if self.remote is None:
-            return own or f"{self.restart(scheme)}; then run again"
-        return (
+    def _failed(self, scheme: str, why: str, own: str) -> VirtkitError:
+        """The error for a daemon that doesn't answer; ``own``: the cure on this machine."""
+        there = self.remote and (
             f"log in there and see what virsh says: ssh {shlex.quote(self.remote.address)} virsh "
             f"-c {scheme}:///system uri; where it says the same, start its daemon or let the user "
             "into the group libvirt (sudo usermod -aG libvirt USER), and run again after a minute"
         )
+        what = f"open {self.shown(scheme)} failed"
+        return Unanswered(what, why=why, cure=there or own, where=self.host)
 
-    def _failed(self, scheme: str, why: str, cure: str) -> VirtkitError:
-        return Unanswered(f"open {self.shown(scheme)} failed", why=why, cure=cure, where=self.host)
+    def _no_driver(self, scheme: str, why: str) -> VirtkitError:
+        package = f"libvirt-daemon-driver-{scheme}"
+        return NoDriver(
+            f"open {self.shown(scheme)} failed",
+            why=why,
+            cure=f"install libvirt's driver for it (sudo apt-get install {package}), then "
+            f"{self.restart(scheme)}",
+            where=self.host,
+        )
 
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""

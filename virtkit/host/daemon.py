@@ -74,9 +74,9 @@ def _rank(root: Path, name: str) -> int:
     """How likely a daemon is the one in use: it is enabled, or at least not masked."""
     if _masked(root, f"{name}.service"):
         return 2
-    wanted = (root / each for each in _UNITS[:2])
-    enabled = any(any(folder.glob(f"*.wants/{unit}")) for folder in wanted for unit in _units(name))
-    return 0 if enabled else 1
+    wanted = [each for folder in _UNITS[:2] for each in (root / folder).glob("*.wants")]
+    links = (folder / unit for folder in wanted for unit in _units(name))
+    return 0 if any(each.is_symlink() for each in links) else 1
 
 
 def _units(name: str) -> Iterator[str]:

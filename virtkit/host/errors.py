@@ -107,6 +107,10 @@ class Unanswered(VirtkitError):
     knows."""
 
 
+class NoDriver(Unanswered):
+    """libvirt is there, and has no driver for a URI."""
+
+
 def stopped(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
     place = f" on host {where}" if where not in ("", "local") else ""

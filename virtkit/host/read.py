@@ -15,9 +15,9 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Connection, HostFacts, Pool
 from virtkit.host import prepared
-from virtkit.host.connection import NO_DRIVER, Connections
+from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
-from virtkit.host.errors import told
+from virtkit.host.errors import NoDriver, told
 from virtkit.host.networks import inactive
 from virtkit.observed import ObservedGuest, ObservedNetwork
 
@@ -39,7 +39,8 @@ def connection(connections: Connections, scheme: str) -> Connection:
                 machines=frozenset(machines),
             )
     except VirtkitError as error:
-        cure = "" if error.cure == NO_DRIVER else error.cure
+        lacking = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
+        cure = "" if lacking else error.cure
         why, restart = error.why or error.what, connections.restart(scheme)
         return Connection(uri, why, cure=cure, restart=restart)
 
