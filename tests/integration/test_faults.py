@@ -445,6 +445,25 @@ guests:
         lab.virtkit("down")
 
 
+def test_a_guest_that_its_disk_paused_is_stopped_and_that_is_told(lab: Lab) -> None:
+    """It can't be asked: it would only pause again."""
+    lab.write(
+        "name: fault\nimages: {fill: {path: fill.raw}}\n"
+        "guests: {fill: {type: qemu, memory: 32MiB, image: fill, disk: 8MiB, networks: [], "
+        "ready: none}}\n"
+    )
+    with small_pool(3072):
+        lab.virtkit("up")
+        assert until(lambda: lab.status("fill")["state"] == "paused", 60)
+        ran = lab.virtkit("stop", "fill", "--json")
+        (step,) = ran.data["steps"]
+        assert "no space left" in step["note"]
+        assert "forced off" in step["note"]
+        assert ran.elapsed < SOON
+        assert lab.status("fill")["state"] == "stopped"
+        lab.virtkit("down")
+
+
 def process(domain: str) -> int:
     """The pid of a running guest's QEMU."""
     return int(Path(f"/run/libvirt/qemu/{domain}.pid").read_text())

@@ -83,7 +83,7 @@ def apply(
         return Report(spec.name)
     hosts = hosts_of(spec)
     with _locked(spec, hosts, lock_timeout, say, images=True):
-        now = plan_on(hosts, spec, found.guests, restart=restart)
+        now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
         if not consent:
             _check_loss(now, found)
         if not now.changes:

@@ -46,7 +46,7 @@ def _why_not(host: Host, driver: Driver, name: str, timeout: float, say: Voice) 
     if timeout <= 0 or state == "stopped":
         return ""
     if state == "paused":
-        why = _resumed(host, driver, name, say)
+        why = _resumed(host, driver, name, min(timeout, _ASKING), say)
         if why:
             return why
     share = timeout / max(len(driver.stop), 1)
@@ -57,14 +57,14 @@ def _why_not(host: Host, driver: Driver, name: str, timeout: float, say: Voice) 
     return ""
 
 
-def _resumed(host: Host, driver: Driver, name: str, say: Voice) -> str:
+def _resumed(host: Host, driver: Driver, name: str, timeout: float, say: Voice) -> str:
     """Lets a paused guest go on; why it can't, where it can't."""
     found = host.domains.condition(driver, name)
     if found.cure:  # its disk, its kernel: it would hear nothing
         return f"it could not be asked: {found.why}"
     say("it was paused: it goes on, to be asked")
     try:
-        host.domains.resume(driver, name)
+        host.domains.resume(driver, name, timeout)
     except Silent:
         raise
     except VirtkitError as error:

@@ -123,12 +123,12 @@ class Domains:
             if state_of(domain) == "running":
                 self._answered(driver, name, libvirt.virDomain.suspend)
 
-    def resume(self, driver: Driver, name: str) -> None:
+    def resume(self, driver: Driver, name: str, timeout: float = PATIENCE) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with told("resume", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "paused":
-                self._answered(driver, name, _go_on)
+                self._answered(driver, name, _go_on, timeout)
 
     def reset(self, driver: Driver, name: str) -> None:
         """Presses the reset button; a container is destroyed and started."""
