@@ -20,6 +20,8 @@ class Connection:
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
         machines: the ``machine`` words that they list.
+        cure: what mends the error; empty where libvirt just has no driver for the scheme.
+        restart: the command that starts the host's daemon again.
     """
 
     uri: str
@@ -28,14 +30,22 @@ class Connection:
     hypervisor: int = 0
     domain_types: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
+    cure: str = ""
+    restart: str = ""
 
 
 @dataclass(frozen=True)
 class KvmVerdict:
-    """What the probe guest said of KVM on a host. ``why`` is one sentence for people."""
+    """What the probe guest said of KVM on a host.
+
+    Attributes:
+        why: one sentence for people.
+        passing: it may come out otherwise the next time: a time-out, a libvirt in trouble.
+    """
 
     works: bool
     why: str
+    passing: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from virtkit import addresses, drivers
-from virtkit.drivers import Driver
+from virtkit.drivers import Driver, Reason
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.resources import (
@@ -104,21 +104,27 @@ def _driver(
         words = (made.type,)
     else:
         words = drivers.AUTO
-    passed_over: list[str] = []
+    passed_over: list[Reason] = []
     for word in words:
         driver = drivers.DRIVERS[word]
         reasons = driver.check(facts)
         if not reasons:
-            why = f"auto: {'; '.join(passed_over) or 'KVM runs guests here'}"
+            why = f"auto: {'; '.join(map(_told, passed_over)) or 'KVM runs guests here'}"
             return driver, why if guest.type == "auto" else "", None
-        passed_over += [reason.why for reason in reasons]
+        passed_over += reasons
     error = RequestError(
         f"guest {guest.name}: this host can't run `type: {guest.type}`",
-        why="; ".join(dict.fromkeys(passed_over)),
+        why="; ".join(dict.fromkeys(each.why for each in passed_over)),
         cure=reasons[0].cure,
         where=spec.where(("guests", guest.name, "type")),
     )
     return driver, "", error
+
+
+def _told(reason: Reason) -> str:
+    """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
+    again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
+    return reason.why + (again if reason.passing else "")
 
 
 def _confinement(

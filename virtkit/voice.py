@@ -32,9 +32,17 @@ class Voice:
     ) -> None:
         self._tell = tell
         self._stop = stop or threading.Event()
+        #: What the report says of the work, beside its outcome.
+        self.notes: list[str] = []
 
     def __call__(self, line: str) -> None:
         self.look()
+        self._tell(line)
+
+    def note(self, line: str) -> None:
+        """Tells a line that the report is to have, too: something was done that nobody asked for.
+        It never interrupts."""
+        self.notes.append(line)
         self._tell(line)
 
     def look(self) -> None:

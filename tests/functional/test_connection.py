@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
+import libvirt
 import pytest
 
-from virtkit.errors import VirtkitError
-from virtkit.host import Host, connection
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.host import Host, connection, daemon
 
 
 def test_a_daemon_that_takes_connections_and_says_nothing(
@@ -27,4 +31,81 @@ def test_a_daemon_that_takes_connections_and_says_nothing(
                 host.connections.get("qemu")
         assert time.monotonic() - began < 1.4, "it is waited for once in a run"
     assert "said nothing" in caught.value.why
-    assert "libvirtd runs" in caught.value.cure
+    assert "libvirt's daemon runs" in caught.value.cure
+    assert caught.value.exit_code == 2, "nothing was touched"
+
+
+def refusing(path: Path) -> dict[str, str | int]:
+    """What somebody gets who may not write to the daemon's socket; asked three times."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+            host = Host("local", "default", {"qemu": f"qemu+unix:///system?socket={path}"})
+            errors = []
+            for _ in range(3):
+                try:
+                    host.connections.get("qemu")
+                except VirtkitError as error:
+                    errors.append(error)
+            assert errors[1].__cause__ is errors[0].__cause__, "it is asked once"
+            os.write(writer, json.dumps(errors[0].as_dict()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as answer:
+        return json.loads(answer.read())
+
+
+def test_a_socket_that_does_not_let_the_caller_in() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as closed:
+        Path(folder).chmod(0o755)
+        path = Path(folder, "sock")
+        closed.bind(str(path))
+        closed.listen()
+        path.chmod(0o000)
+        found = refusing(path)
+    assert "Permission denied" in str(found["why"])
+    assert "usermod -aG libvirt" in str(found["cure"])
+    assert "namei" not in str(found["cure"])
+    assert found["code"] == 2
+
+
+def test_nothing_listens(tmp_path: Path) -> None:
+    host = Host("local", "default", {"qemu": f"qemu+unix:///system?socket={tmp_path}/none"})
+    with pytest.raises(RequestError, match="open qemu") as caught:
+        host.connections.get("qemu")
+    assert daemon.restart("qemu") in caught.value.cure
+
+
+def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:
+    """libvirt notes each vain question in the host's log."""
+    assert not connection.xen_here(tmp_path)
+    (tmp_path / "sys/hypervisor").mkdir(parents=True)
+    (tmp_path / "sys/hypervisor/type").write_text("xen\n")
+    assert connection.xen_here(tmp_path)
+    (tmp_path / "sys/hypervisor/type").write_text("kvm\n")
+    assert not connection.xen_here(tmp_path)
+    (tmp_path / "proc/xen").mkdir(parents=True)
+    assert connection.xen_here(tmp_path)
+
+
+@pytest.mark.skipif(connection.xen_here(), reason="Xen runs here")
+def test_no_xen_runs_here() -> None:
+    with pytest.raises(VirtkitError) as caught:
+        Host().connections.get("xen")
+    assert caught.value.why == "no Xen runs on this machine"
+
+
+def test_connections_are_closed_in_the_end() -> None:
+    host = Host("local", "default", {"qemu": "test:///default"})
+    opened = host.connections.get("qemu")
+    assert opened.isAlive()
+    connection.close_all()
+    with pytest.raises(libvirt.libvirtError):
+        opened.isAlive()

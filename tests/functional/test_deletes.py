@@ -92,7 +92,8 @@ def test_down_where_no_pool_has_the_volumes(host: Host) -> None:
     host.storage = Storage(host.connections, "other")
     with pytest.raises(VirtkitError, match="no pool has the folder /pool") as caught:
         run_down(host, ["volumes"])
-    assert "virsh pool-define-as NAME dir --target /pool" in caught.value.cure
+    uri = host.connections.uri(host.schemes[0])
+    assert f"virsh -c {uri} pool-define-as NAME dir --target /pool" in caught.value.cure
     assert host.storage.names() == MADE
     assert "lab-web" in host.observe().guests, "its record still tells what there is to remove"
 

@@ -417,7 +417,7 @@ def test_a_guest_that_stops_instead_of_getting_ready(lab: Lab) -> None:
         out, _ = up.communicate(timeout=30)
     assert up.returncode == 1
     assert "it is stopped" in out
-    assert "pulled the plug" in out
+    assert "forced it off" in out
 
 
 def test_the_pool_gets_full_while_a_guest_writes(lab: Lab) -> None:
@@ -442,6 +442,25 @@ guests:
         free()
         converges(lab)
         assert looked_at(lab) == {"b": "running", "fill": "running"}
+        lab.virtkit("down")
+
+
+def test_a_guest_that_its_disk_paused_is_stopped_and_that_is_told(lab: Lab) -> None:
+    """It can't be asked: it would only pause again."""
+    lab.write(
+        "name: fault\nimages: {fill: {path: fill.raw}}\n"
+        "guests: {fill: {type: qemu, memory: 32MiB, image: fill, disk: 8MiB, networks: [], "
+        "ready: none}}\n"
+    )
+    with small_pool(3072):
+        lab.virtkit("up")
+        assert until(lambda: lab.status("fill")["state"] == "paused", 60)
+        ran = lab.virtkit("stop", "fill", "--json")
+        (step,) = ran.data["steps"]
+        assert "no space left" in step["note"]
+        assert "forced off" in step["note"]
+        assert ran.elapsed < SOON
+        assert lab.status("fill")["state"] == "stopped"
         lab.virtkit("down")
 
 

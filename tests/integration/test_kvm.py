@@ -59,9 +59,9 @@ def saying(lab: Lab, works: bool) -> Saying:
     cache = lab.folder / "cache/virtkit/kvm.json"
 
     def say(verdict: bool) -> None:
-        known = json.loads(cache.read_text())
-        why = "KVM is announced but hangs here" if known["works"] else known["why"]
-        cache.write_text(json.dumps(known | {"works": verdict, "why": why}))
+        key = json.loads(cache.read_text())["key"]
+        why = "KVM is announced but hangs here"
+        cache.write_text(json.dumps({"key": key, "works": verdict, "why": why}))
 
     return say
 
@@ -81,8 +81,33 @@ def test_it_is_refused_before_anything_is_made(lab: Lab, saying: Saying) -> None
     assert "type: qemu" in error["cure"]
     assert error["where"] == f"{lab.spec}:7:11 guests.a.type"
     assert (lab.left(), domains(), networks(), virsh("pool-list", "--all", "--name")) == before
-    told = checks(lab)["type kvm"]
-    assert (told["ok"], told["cure"]) == (False, error["cure"])
+
+
+def test_doctor_looks_anew(lab: Lab, saying: Saying, works: bool) -> None:
+    """Whatever is kept; and what it finds is what the next plan goes by."""
+    saying(not works)
+    ran = lab.virtkit("doctor", code=None)
+    assert "looking whether KVM runs guests here" in ran.err
+    assert "kvm probe: just now: " in ran.out
+    assert bool(json.loads(lab.virtkit("plan", "--json", code=None).out).get("errors")) != works
+
+
+def test_a_verdict_that_passes_says_so(lab: Lab, saying: Saying, tmp_path: Path) -> None:
+    """A guest that `auto` makes meanwhile stays emulated: its user is told how to look again."""
+    saying(False)
+    cache = lab.folder / "cache/virtkit/kvm.json"
+    passing = json.loads(cache.read_text()) | {"until": time.time() + 100, "hold": 120}
+    cache.write_text(json.dumps(passing))
+    (error,) = lab.json("up", code=2)["errors"]
+    assert "virtkit doctor looks again" in error["cure"]
+    (tmp_path / "tiny.raw").write_bytes(tiny_disk())
+    (tmp_path / "plain.xml.j2").write_text(PLAIN)
+    other = Lab(tmp_path, "kvm", lab.settings).write(SPEC.replace("type: kvm", "type: auto"))
+    (note,) = [each for each in other.json("plan")["notes"] if "auto" in each]
+    assert "`virtkit doctor` looks again" in note
+    assert "stays emulated" in note
+    cache.write_text(json.dumps(passing | {"until": time.time() - 1}))
+    assert "looking whether KVM runs guests here" in other.virtkit("plan").err
 
 
 def test_auto_passes_over_it_and_says_why(lab: Lab, saying: Saying, tmp_path: Path) -> None:

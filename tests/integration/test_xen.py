@@ -86,7 +86,7 @@ def test_a_host_with_another_key_is_refused(lab: XenLab) -> None:
     other.write_text(f"[127.0.0.1]:{lab.xen.port} {key.stdout}")
     wrong = XenLab(lab.folder, "wrong", xen=lab.xen)
     text = lab.xen.spec.replace(f"{lab.xen.folder}/known_hosts", str(other)) + SPEC
-    (error,) = wrong.write(text).json("plan", code=1)["errors"]
+    (error,) = wrong.write(text).json("plan", code=2)["errors"]
     assert "host xen1 can't be reached" in error["what"]
     assert "verification failed" in error["why"]
 

@@ -44,7 +44,7 @@ def test_silence() -> None:
 def test_every_fault_has_a_cure() -> None:
     """What is nobody's wish needs one; a pause or a shutdown does not."""
     wished = {each.why for each in _OF.values() if not each.cure}
-    assert wished == {"somebody paused it", "it ended by itself", "somebody pulled the plug"}
+    assert wished == {"somebody paused it", "it ended by itself", "somebody forced it off"}
 
 
 def test_conditions() -> None:
@@ -54,7 +54,7 @@ def test_conditions() -> None:
     assert condition(find, "local").why == "somebody paused it"
     domain.resume()
     domain.destroy()
-    assert condition(find, "local").why == "somebody pulled the plug"
+    assert condition(find, "local").why == "somebody forced it off"
 
 
 @pytest.mark.parametrize(

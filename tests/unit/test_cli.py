@@ -282,7 +282,7 @@ def test_words_that_name_no_image(word: str, virtkit: Run, tmp_path: Path) -> No
 def test_no_libvirt(line: str, virtkit: Run) -> None:
     write("guests: {web: {}}\n")
     answer = virtkit(*line.split())
-    assert answer.code == 1
+    assert answer.code == 2, "nothing was touched"
     assert "Traceback" not in answer.err
     assert "nobody is there" in answer.err + answer.out
     assert "cure: " in answer.err + answer.out
@@ -300,7 +300,7 @@ def test_what_guests_say_moves_no_terminal(
     write("guests: {web: {}}\n")
     monkeypatch.setattr(libvirt, "open", unreachable)
     answer = virtkit("status", "virtkit.yaml")
-    assert answer.code == 1
+    assert answer.code == 2
     assert "before " in answer.err
     assert all(each.isprintable() for each in answer.err.split("\n"))
     assert (

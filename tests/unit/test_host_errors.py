@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import libvirt
 import pytest
 
 from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
-from virtkit.host.errors import cure, told
+from virtkit.host import access
+from virtkit.host.errors import Unanswered, cure, told, unreadable
 
 
 def test_an_unknown_pair_keeps_libvirts_text() -> None:
@@ -28,8 +31,9 @@ def test_a_connection_that_is_gone(code: int) -> None:
     with pytest.raises(VirtkitError) as caught, told("start", "domain lab-web"):
         raise gone
     assert caught.value.why == "libvirt stopped answering: client socket is closed"
-    assert "libvirtd runs" in caught.value.cure
-    assert "goes on from here" in caught.value.cure
+    assert isinstance(caught.value, Unanswered)
+    assert "libvirt's daemon runs" in caught.value.cure
+    assert "run again: it goes on" in caught.value.cure
 
 
 def test_what_is_not_libvirts_passes() -> None:
@@ -40,8 +44,13 @@ def test_what_is_not_libvirts_passes() -> None:
 @pytest.mark.parametrize(
     ("operation", "code", "message", "words"),
     [
-        ("open", libvirt.VIR_ERR_AUTH_FAILED, "", "usermod -aG libvirt"),
-        ("open", libvirt.VIR_ERR_SYSTEM_ERROR, "", "start libvirt"),
+        ("open", libvirt.VIR_ERR_SYSTEM_ERROR, "", "libvirt's daemon runs"),
+        ("read", 0, "cannot open directory '/p': Permission denied", "pool's folder"),
+        ("create", 38, "cannot create file '/nfs/a': Permission denied", "no_root_squash"),
+        ("start", 38, "can't mount /run/virtkit/lxc/x: No such file or directory", "hook"),
+        ("plug", 0, "Could not open '/p/b': Permission denied", "libvirt-qemu"),
+        ("start", 0, "-blockdev {}: Could not open '/p/a': No such file or directory", "mounted"),
+        ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST, "", "virsh -c qemu:///system vol-delete"),
         ("connect", 0, "Network is already in use by interface virbr0", "`cidr:`"),
         ("upload", 0, "cannot write: No space left on device", "free some space"),
         ("define", 0, "cannot write '/etc/libvirt/qemu/a.xml.new': No space left", "half made"),
@@ -61,6 +70,32 @@ def test_what_is_not_libvirts_passes() -> None:
 )
 def test_cures(operation: str, code: int, message: str, words: str) -> None:
     assert words in cure(operation, code, message)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        libvirt.VIR_ERR_AUTH_FAILED,
+        libvirt.VIR_ERR_AUTH_CANCELLED,
+        libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+    ],
+)
+def test_the_daemon_lets_nobody_in(code: int) -> None:
+    """The operation decides first: the same words about a disk mean a disk."""
+    assert "libvirt" in cure("open", code, "no polkit agent available")
+    assert "namei" not in cure("open", code, "Permission denied")
+    socket = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied"
+    assert cure("open", libvirt.VIR_ERR_SYSTEM_ERROR, socket) == access.cure()
+
+
+def test_apparmor_is_named_where_it_is(tmp_path: Path) -> None:
+    enabled = tmp_path / "enabled"
+    assert "AppArmor" not in unreadable("Permission denied", enabled)
+    enabled.write_text("N\n")
+    assert "AppArmor" not in unreadable("Permission denied", enabled)
+    assert "journalctl -k -g apparmor=" in unreadable("denied by apparmor=", enabled)
+    enabled.write_text("Y\n")
+    assert "local/abstractions/libvirt-qemu" in unreadable("Permission denied", enabled)
 
 
 def test_errors_stand_for_themselves_or_for_many() -> None:

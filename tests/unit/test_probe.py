@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import libvirt
 import pytest
 from lxml import etree
 
+from virtkit.facts import KvmVerdict
 from virtkit.host import probe, schemas
 
 SOURCE = Path(probe.__file__).with_name("kvm-probe.S")
@@ -38,6 +40,7 @@ def test_the_disk() -> None:
 
 NOT_HERE = "KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host"
 QEMU_SAID = "internal error: process exited while connecting to monitor: failed to initialize kvm"
+NO_DISK = "process exited while connecting to monitor: Could not open '/p': Permission denied"
 BUSY = "Timed out during operation: cannot acquire state change lock"
 
 
@@ -52,14 +55,15 @@ def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
     [
         (libvirt.VIR_ERR_INVALID_ARG, NOT_HERE, True),
         (libvirt.VIR_ERR_INTERNAL_ERROR, QEMU_SAID, True),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, NO_DISK, False),
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, BUSY, False),
         (libvirt.VIR_ERR_SYSTEM_ERROR, "Cannot allocate memory", False),
         (libvirt.VIR_ERR_INTERNAL_ERROR, "unable to create a thread", False),
     ],
 )
 def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
-    found, kept = probe._refused("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
-    assert (found.works, kept) == (False, lasting)
+    found = probe._refused("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
+    assert (found.works, found.passing) == (False, not lasting)
     assert message in found.why
 
 
@@ -68,6 +72,56 @@ def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
     with pytest.raises(libvirt.libvirtError) as caught:
         probe._refused("no KVM", gone)
     assert caught.value is gone
+
+
+def test_only_its_own_power_off_is_its_end() -> None:
+    works = probe.judged(libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
+    assert (works.works, works.passing) == (True, False)
+    for end in (
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED,
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED,
+        libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
+    ):
+        found = probe.judged(end)
+        assert (found.works, found.passing) == (False, True)
+
+
+def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
+    hangs = probe.unfinished(9.0, used=8.9, most=8.6)
+    assert "hangs" in hangs.why
+    busy = probe.unfinished(30.0, used=2.0, most=8.6)
+    assert "too busy to tell" in busy.why
+    assert hangs.passing
+    assert busy.passing, "neither is kept until the next boot"
+
+
+def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
+    """What KVM answered: for the boot. A time-out: for minutes, longer each time, not for good."""
+    path = tmp_path / "kvm.json"
+
+    def kept(found: KvmVerdict, before: probe.Kept | None, now: float) -> probe.Kept:
+        new = probe.Kept.after("boot", before, found, now)
+        path.write_text(json.dumps(new.as_dict()))
+        again = probe.Kept.read(path, "boot")
+        assert again == new
+        return new
+
+    works = kept(KvmVerdict(True, "it runs"), None, 1000)
+    assert works.holds(10**12)
+    assert probe.Kept.read(path, "another boot") is None
+    late = KvmVerdict(False, "too late", passing=True)
+    known, holds = works, []
+    for _ in range(6):
+        known = kept(late, known, 1000)
+        holds.append(known.hold)
+        assert known.holds(1000 + known.hold - 1)
+        assert not known.holds(1000 + known.hold + 1)
+        assert not known.holds(500), "the clock was put back"
+    assert holds[0] == probe.HOLD
+    assert holds == sorted(holds)
+    assert holds[-1] == probe.LONGEST
+    path.write_text("[]")
+    assert probe.Kept.read(path, "boot") is None
 
 
 def test_the_guest() -> None:

@@ -24,7 +24,7 @@ from virtkit.api.planning import plan, render_xml
 from virtkit.api.reading import read, schema, starter
 from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down
 from virtkit.api.store import StoreEntry, image_list, image_make, image_remove
-from virtkit.api.world import LOCK_TIMEOUT, Say, Tell
+from virtkit.api.world import LOCK_TIMEOUT, Say, Tell, close
 from virtkit.apply import Event, Report
 from virtkit.plan import Plan
 from virtkit.spec import Spec, format_size
@@ -48,6 +48,7 @@ __all__ = [
     "Way",
     "apply",
     "change_state",
+    "close",
     "console",
     "copy",
     "doctor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -57,14 +58,17 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     except VirtkitError as error:
         return [Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
     try:
-        facts = host.with_kvm(facts, say)
+        facts = host.with_kvm(facts, say, anew=True)
     except VirtkitError as error:
         checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
+    if facts.kvm is not None:
+        checks.append(Check("kvm probe", facts.kvm.works or None, f"just now: {facts.kvm.why}"))
     checks += _libvirt(facts, host)
     checks += _types(facts, host)
     checks += _containers(facts, host)
     checks += _preparation(facts, host)
     checks += _xen(facts, host)
+    checks += _unserved(host)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
     return checks
@@ -175,9 +179,17 @@ def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
         yield Check(f"xen {name}", ok, what, cure)
 
 
+def _unserved(host: Host) -> Iterable[Check]:
+    """Networks of anybody's whose dnsmasq has ended."""
+    names, cure = host.unserved()
+    for name in sorted(names):
+        yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
+
+
 def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
-    guests, up = observed.guests_of(spec.name), f"virtkit up {spec.source}"
+    path = _path(spec)
+    guests, up = observed.guests_of(spec.name), f"virtkit up {path}"
     for name, network in observed.networks_of(spec.name).items():
         known = {each.name for each in network.record.reservations}
         mine = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
@@ -191,13 +203,14 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
             link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
         }
         for gone in sorted(made - {*observed.networks, *observed.strangers}):
-            cure = f"{up}, then virtkit restart {spec.source} {name}"
+            cure = f"{up}, then virtkit restart {path} {name}"
             yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 
 
 def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
+    path = _path(spec)
     for name, guest in observed.guests_of(spec.name).items():
         content = guest.record.image.content if guest.record.image else ""
         image = observed.pool.images.get(content)
@@ -207,16 +220,21 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
                 f"guest {name}",
                 False,
                 f"its image is damaged: {damage}",
-                "virtkit up makes it again",
+                f"virtkit up {path} makes it again",
             )
         for volume in guest.record.volumes:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
                 what = f"its volume {volume.name} is gone"
-                cure = f"virtkit down {spec.source} {name}, then up"
+                cure = f"virtkit down {path} {name}, then virtkit up {path}"
                 yield Check(f"guest {name}", False, what, cure)
     for disk in observed.pool.kept.values():
         if disk.environment == spec.name and disk.name not in observed.volumes:
             what = f"it was kept for guest {disk.guest} and is gone"
-            cure = f"virtkit down --volumes {spec.source}, then up"
+            cure = f"virtkit down --volumes {path}, then virtkit up {path}"
             yield Check(f"disk {disk.name}", False, what, cure)
+
+
+def _path(spec: Spec) -> str:
+    """The spec in a command for a shell."""
+    return "SPEC" if spec.source.startswith("<") else shlex.quote(spec.source)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from virtkit import plan as planning
 from virtkit import programs, reach
@@ -28,9 +29,14 @@ from virtkit.api.world import (
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import Host
+from virtkit.host import Host, Unanswered
 from virtkit.observed import ObservedGuest
 from virtkit.spec import LOCAL, Spec
+
+Answer = TypeVar("Answer")
+
+#: Seconds that a daemon of libvirt's gets to come back.
+_RETURN = 60.0
 
 
 @dataclass(frozen=True)
@@ -182,9 +188,10 @@ def _check_pool(found: Found) -> None:
         return
     pool = found.host.storage.describe()
     if not pool.active:
+        virsh = found.host.connections.virsh()
         raise VirtkitError(
             f"pool {pool.name} is not active, and the guests' logs are in it",
-            cure=f"virtkit up activates it, or: virsh pool-start {pool.name}",
+            cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
             where=found.host.name,
         )
 
@@ -196,8 +203,15 @@ def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     return ordered(spec, names & found.keys())
 
 
-def follow(spec: Spec, guest: str) -> Iterator[str]:
-    """The lines that a guest printed and prints; ends when the guest does."""
+def follow(spec: Spec, guest: str, *, say: Say = quiet) -> Iterator[str]:
+    """The lines that a guest printed and prints; ends when the guest does.
+
+    Args:
+        say: told where libvirt has to be waited for.
+
+    Raises:
+        VirtkitError: the lines end before the guest does.
+    """
     site, there = one(spec, guest)
     host, driver = site.host, DRIVERS[there.record.type]
     if driver.log == "journal":
@@ -212,14 +226,51 @@ def follow(spec: Spec, guest: str) -> Iterator[str]:
         ) as journal:
             assert journal.stdout is not None
             yield from (each.rstrip("\n") for each in journal.stdout)
+        if journal.returncode and not _patiently(partial(_ended, host, there), say):
+            raise VirtkitError(
+                f"the journal of guest {guest} can't be followed any more",
+                why=f"{line[0]} in it ended with {journal.returncode}",
+                cure="see what the guest does (`virtkit status`), then follow it again",
+                where=f"{host.name} guest/{guest}",
+            )
         return
     offset, rest = 0, b""
     while True:
-        new = host.printed(driver, there.domain, offset)
+        new, ended = _patiently(partial(_printed, host, there, offset), say)
         offset += len(new)
         *lines, rest = (rest + new).split(b"\n")
         yield from (each.decode("utf-8", "replace").rstrip("\r") for each in lines)
+        if ended:
+            return
         if not new:
-            if host.domains.state(driver, there.domain) == "stopped":
-                return
             time.sleep(0.5)
+
+
+def _ended(host: Host, there: ObservedGuest) -> bool:
+    return host.domains.ended(DRIVERS[there.record.type], there.domain)
+
+
+def _printed(host: Host, there: ObservedGuest, offset: int) -> tuple[bytes, bool]:
+    """What a guest printed from ``offset`` on, and whether that is all that will come."""
+    driver = DRIVERS[there.record.type]
+    new = host.printed(driver, there.domain, offset)
+    return new, not new and host.domains.ended(driver, there.domain)
+
+
+def _patiently(look: Callable[[], Answer], say: Say) -> Answer:
+    """What ``look`` finds; a libvirt that starts anew meanwhile is waited for.
+
+    Raises:
+        VirtkitError: it did not come back.
+    """
+    end: float | None = None
+    while True:
+        try:
+            return look()
+        except Unanswered as error:
+            if end is None:
+                say(f"{error.why or error.what}: waiting at most {_RETURN:.0f} s for it")
+                end = time.monotonic() + _RETURN
+            elif time.monotonic() >= end:
+                raise
+        time.sleep(1.0)

@@ -196,17 +196,10 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
     names = {Path(each).name for each in used}
     for name in sorted(set(like) - listed - names):
         why = "it is named like virtkit's, but no record lists it: it may be left over"
-        virsh, pool = _virsh(host), host.storage.pool
+        virsh, pool = host.connections.virsh(), host.storage.pool
         cure = f"{virsh} vol-delete {name} --pool {pool}"
         cure += f" (first: {virsh} vol-info {name} --pool {pool})"
         yield Orphan("volume", name, "", why, cure, sure=False)
-
-
-def _virsh(host: Host) -> str:
-    """virsh on a host: with its usual URI on this machine."""
-    if host.remote is None:
-        return "virsh"
-    return f"virsh -c {shlex.quote(host.connections.shown(host.schemes[0]))}"
 
 
 def _folders(sites: Sequence[Site], spec: Spec | None) -> Iterable[Orphan]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,18 @@ def _part(
     )
     _check(found, part)
     mended = _mended(found, desired, damaged, chosen)
-    return replace(found, changes=(*pool, *mended, *found.changes))
+    notes = (*found.notes, *_unserved(host, part, site.observed))
+    return replace(found, changes=(*pool, *mended, *found.changes), notes=notes)
+
+
+def _unserved(host: Host, spec: Spec, observed: Observed) -> Iterable[str]:
+    """The environment's networks that give no addresses, though they are active."""
+    names, cure = host.unserved()
+    existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
+    made = {n: each.name for n, each in observed.networks_of(spec.name).items()}
+    for name, network in {**existing, **made}.items():
+        if network in names:
+            yield f"network/{name}: its dnsmasq (DHCP and DNS) has ended; cure: {cure}"
 
 
 def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> Iterable[Change]:
@@ -151,7 +163,8 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
             raise RequestError(
                 f"pool {pool.name} is gone",
                 why=f"the guests of {spec.name} have their volumes in {folder}",
-                cure=f"virsh pool-define-as {pool.name} dir --target {folder}",
+                cure=f"{host.connections.virsh()} pool-define-as {pool.name} dir --target "
+                + shlex.quote(folder),
                 where=host.name,
             )
     if pool.exists and not pool.active:

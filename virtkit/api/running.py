@@ -83,7 +83,7 @@ def apply(
         return Report(spec.name)
     hosts = hosts_of(spec)
     with _locked(spec, hosts, lock_timeout, say, images=True):
-        now = plan_on(hosts, spec, found.guests, restart=restart)
+        now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
         if not consent:
             _check_loss(now, found)
         if not now.changes:
@@ -223,8 +223,8 @@ def change_state(
     """Starts, stops, restarts, pauses or resumes guests that exist.
 
     Args:
-        timeout: seconds that a guest gets to shut down before the plug is pulled, or before
-            its reset button is pressed.
+        timeout: seconds that a guest gets to shut down before it is forced off, or before its
+            reset button is pressed.
         wait: wait until started guests are ready.
         lock_timeout: seconds to wait for another run on the environment.
         say: told for whom.
@@ -295,8 +295,8 @@ def _verb_steps(found: Found, verb: Verb, timeout: float) -> Iterable[Step]:
     reset = not planning.waiting(there)
 
     def restart(say: Voice) -> None:
-        running = host.domains.state(driver, name) == "running"
-        if not running or stopping(host, driver, name, timeout, say, reset=reset) or not reset:
+        off = host.domains.state(driver, name) == "stopped"
+        if off or stopping(host, driver, name, timeout, say, reset=reset) or not reset:
             host.domains.start(driver, name)
 
     runs: dict[Verb, Callable[[Voice], Any]] = {

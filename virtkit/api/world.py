@@ -11,7 +11,7 @@ from virtkit import plan as planning
 from virtkit import reach
 from virtkit.apply import Event
 from virtkit.errors import RequestError
-from virtkit.host import Host, Remote, lock
+from virtkit.host import Host, Remote, close_all, lock
 from virtkit.observed import Observed, ObservedGuest
 from virtkit.spec import Spec
 
@@ -24,6 +24,11 @@ Say = Callable[[str], None]
 
 def quiet(_: Any) -> None:
     """Tells nobody."""
+
+
+def close() -> None:
+    """Ends all connections of this process: the last thing that a program does with them."""
+    close_all()
 
 
 @dataclass(frozen=True)

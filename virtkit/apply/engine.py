@@ -75,7 +75,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Result:
-    """How a step ended."""
+    """How a step ended. ``note``: what it did that nobody asked for."""
 
     object: str
     host: str
@@ -83,6 +83,7 @@ class Result:
     outcome: Outcome
     elapsed: float
     error: VirtkitError | None = None
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -92,6 +93,7 @@ class Result:
             "outcome": self.outcome,
             "elapsed": round(self.elapsed, 3),
             "error": self.error.as_dict() if self.error else None,
+            **({"note": self.note} if self.note else {}),
         }
 
 
@@ -249,17 +251,24 @@ class _Run:
             told = of_system(f"{step.object}: {step.name} failed", refusal, where=step.host)
             self._end(step, "failed", time.monotonic() - began, told, told.what)
         else:
-            self._end(step, "done", time.monotonic() - began, None, "")
+            note = "; ".join(say.notes)
+            self._end(step, "done", time.monotonic() - began, None, "", note)
         finally:
             self._under_way.discard(step.place)
 
     def _end(
-        self, step: Step, outcome: Outcome, elapsed: float, error: VirtkitError | None, why: str
+        self,
+        step: Step,
+        outcome: Outcome,
+        elapsed: float,
+        error: VirtkitError | None,
+        why: str,
+        note: str = "",
     ) -> None:
         if outcome != "done":
             self._failed.add(step.place)
         self.report.results.append(
-            Result(step.object, step.host, step.name, outcome, elapsed, error)
+            Result(step.object, step.host, step.name, outcome, elapsed, error, note)
         )
         self._event(outcome, step, elapsed, why)
 

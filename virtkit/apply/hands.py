@@ -8,7 +8,7 @@ from pathlib import Path
 from virtkit.host import Host
 from virtkit.resources import ImageFiles
 
-#: Seconds that a guest with disks that stay gets to shut down before the plug is pulled.
+#: Seconds that a guest with disks that stay gets to shut down before it is forced off.
 GRACE = 60.0
 
 

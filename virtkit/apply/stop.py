@@ -1,4 +1,4 @@
-"""Stops a guest: asks it in the ways that its driver names, then pulls the plug."""
+"""Stops a guest: asks it in the ways that its driver names, then forces it off."""
 
 from __future__ import annotations
 
@@ -16,26 +16,60 @@ def stop(
 ) -> bool:
     """Whether the guest stopped by itself within ``timeout`` seconds.
 
-    One that did not is stopped the hard way, or starts over where ``reset`` asks for that; one
-    that can't be reset is stopped, and the answer is that it stopped.
+    A paused one goes on, so that it can be asked. One that did not stop is forced off, or starts
+    over where ``reset`` asks for that; one that can't be reset is forced off, and the answer is
+    that it stopped. What is done to a guest that was to be asked is told, never silent.
     Each way gets its share of the time: libvirt's success only says that it was asked.
-    Interrupted, it pulls no plug.
+    Interrupted, it forces nothing.
     """
-    ways = driver.stop if timeout > 0 and host.domains.state(driver, name) == "running" else ()
-    share = timeout / max(len(ways), 1)
     try:
-        for way in ways:
-            asked = _asked(host, driver, name, way, min(share, _ASKING))
-            if asked and host.domains.wait_stopped(driver, name, share, say.rest):
-                return True
-        if reset:
+        why = _why_not(host, driver, name, timeout, say)
+        if not why and reset and host.domains.state(driver, name) == "running":
+            if timeout > 0:
+                say.note(f"it did not shut down in {timeout:.0f} s: its reset button was pressed")
             host.domains.reset(driver, name)
             return False
-    except Silent:  # nothing but the plug reaches a hypervisor process that is stopped
-        host.domains.destroy(driver, name)
-        return reset
+    except Silent as silent:  # nothing but force reaches a hypervisor process that is stopped
+        why = silent.why
+    forced = host.domains.state(driver, name) != "stopped"
+    if not why and not forced:
+        return True
+    if forced and timeout > 0:
+        say.note(f"{why or f'it did not shut down in {timeout:.0f} s'}: it was forced off")
     host.domains.destroy(driver, name)
-    return False
+    return reset
+
+
+def _why_not(host: Host, driver: Driver, name: str, timeout: float, say: Voice) -> str:
+    """Asks the guest to stop; why it could not be asked, empty where it was, or was not to be."""
+    state = host.domains.state(driver, name)
+    if timeout <= 0 or state == "stopped":
+        return ""
+    if state == "paused":
+        why = _resumed(host, driver, name, min(timeout, _ASKING), say)
+        if why:
+            return why
+    share = timeout / max(len(driver.stop), 1)
+    for way in driver.stop:
+        asked = _asked(host, driver, name, way, min(share, _ASKING))
+        if asked and host.domains.wait_stopped(driver, name, share, say.rest):
+            break
+    return ""
+
+
+def _resumed(host: Host, driver: Driver, name: str, timeout: float, say: Voice) -> str:
+    """Lets a paused guest go on; why it can't, where it can't."""
+    found = host.domains.condition(driver, name)
+    if found.cure:  # its disk, its kernel: it would hear nothing
+        return f"it could not be asked: {found.why}"
+    say("it was paused: it goes on, to be asked")
+    try:
+        host.domains.resume(driver, name, timeout)
+    except Silent:
+        raise
+    except VirtkitError as error:
+        return f"it was paused and could not be resumed ({error.why or error.what})"
+    return ""
 
 
 def _asked(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bool:
@@ -49,6 +83,6 @@ def _asked(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> 
             host.domains.ask_to_stop(driver, name, way, timeout)
     except Silent:
         raise
-    except (VirtkitError, Unreachable):  # this way is closed; the next one, or the plug
+    except (VirtkitError, Unreachable):  # this way is closed; the next one, or force
         return False
     return True

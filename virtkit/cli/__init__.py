@@ -21,7 +21,15 @@ def main() -> None:
             code = signals.INTERRUPTED
         if code == signals.INTERRUPTED and interrupted.is_set():
             _leave()
+        _close()
     sys.exit(code)
+
+
+def _close() -> None:
+    """Ends the connections to libvirt, where there can be any."""
+    from virtkit import api
+
+    api.close()
 
 
 def _leave() -> NoReturn:

@@ -22,7 +22,7 @@ Parallel = Annotated[
     int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps at a time.")
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until the plug is pulled.")
+    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until a guest is forced off.")
 ]
 LockTimeout = Annotated[
     float,

@@ -115,6 +115,9 @@ def report(found: Report, done: str) -> None:
         if each.error is not None:
             err.print(f"[bold red]failed:[/] {label(each.object, each.host)} {each.step}")
             error(each.error, as_json=False)
+        if each.note:
+            where = label(each.object, each.host)
+            err.print(f"[yellow]note:[/] {escape(_plain(f'{where} {each.step}: {each.note}'))}")
     skipped = sorted({label(e.object, e.host) for e in found.results if e.outcome == "skipped"})
     if found.interrupted:
         for object, steps in found.left.items():

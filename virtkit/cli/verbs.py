@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from virtkit.cli.arguments import (
     only_spec,
     spec_of,
 )
-from virtkit.errors import RequestError
+from virtkit.errors import RequestError, VirtkitError
 
 
 class _Verbs(TyperGroup):
@@ -297,7 +298,7 @@ def stop(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Ask guests to shut down; pull the plug after the timeout."""
+    """Ask guests to shut down; force them off after the timeout."""
     _change_state("stop", "stopped", spec, file, json, lock_timeout, timeout)
 
 
@@ -426,16 +427,30 @@ def logs(
 def _follow(spec: api.Spec, guests: list[str]) -> None:
     names = list(api.log_names(spec, guests))
 
-    def show(name: str) -> None:
-        for line in api.follow(spec, name):
-            sys.stdout.write(f"{name} | {line}\n" if len(names) > 1 else f"{line}\n")
-            sys.stdout.flush()
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
-    threads = [threading.Thread(target=show, args=[name], daemon=True) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def show(name: str) -> None:
+        try:
+            for line in api.follow(spec, name, say=output.say):
+                sys.stdout.write(f"{name} | {line}\n" if len(names) > 1 else f"{line}\n")
+                sys.stdout.flush()
+        except Exception as error:  # noqa: BLE001 - the main thread tells it
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    for name in names:
+        threading.Thread(target=show, args=[name], daemon=True).start()
+    failed = False
+    for _ in names:
+        error = ended.get()
+        if isinstance(error, VirtkitError):  # the other guests are followed on
+            output.error(error, as_json=False)
+            failed = True
+        elif error is not None:
+            raise error
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -467,6 +482,7 @@ def _become(command: list[str]) -> None:
     """Runs a program in our place, with our streams and its exit code."""
     line = programs.line(*command)
     sys.stdout.flush()
+    api.close()
     os.execve(line[0], line, programs.environment())
 
 
@@ -530,7 +546,7 @@ def doctor(
             if each.cure:
                 output.out.print(f"        cure: {each.cure}", markup=False)
     if any(each.ok is False and each.needed for each in checks):
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 def _orphans(found: list[api.Orphan], json: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 from virtkit.drivers.effects import COMMON, Effect, key
 from virtkit.facts import HostFacts
 
-#: How a guest is asked to stop, tried in this order before the plug is pulled.
+#: How a guest is asked to stop, tried in this order before it is forced off.
 Stop = Literal["acpi", "initctl", "mconsole", "paravirt", "poweroff"]
 #: How a command gets into a guest, tried in this order.
 Exec = Literal["namespaces", "agent", "ssh"]
@@ -21,10 +21,12 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a host can't run a driver's guests, and what mends it."""
+    """Why a host can't run a driver's guests, and what mends it; ``passing``: perhaps it can the
+    next time that somebody looks."""
 
     why: str
     cure: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +137,10 @@ def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Reason]]:
         if connection is not None and not connection.error:
             return []
         why = connection.error if connection else f"{scheme}:/// was not asked"
-        return [
-            Reason(
-                f"libvirt's {scheme} driver does not answer: {why}",
-                f"apt-get install {package}, and see that libvirtd runs",
-            )
-        ]
+        cure = connection.cure if connection else ""
+        if not cure:
+            restart = f", then {connection.restart}" if connection and connection.restart else ""
+            cure = f"sudo apt-get install {package}{restart}"
+        return [Reason(f"libvirt's {scheme} driver does not answer: {why}", cure)]
 
     return check

@@ -6,18 +6,22 @@ from virtkit.drivers.base import Reason
 from virtkit.drivers.qemu import QEMU
 from virtkit.facts import HostFacts
 
+_TURN_ON = (
+    "use `type: qemu` (or `auto`), or turn on hardware virtualization: VT-x or AMD-V in the "
+    "firmware, or nested virtualization where this machine is a guest"
+)
+_LOOK_AGAIN = (
+    "virtkit doctor looks again: do that when the host is less busy; where it says the same, use "
+    "`type: qemu` (or `auto`)"
+)
+
 
 def check(facts: HostFacts) -> list[Reason]:
     """As for emulation, and the probe guest must have run under KVM."""
     reasons = QEMU.check(facts)
     if not reasons and facts.kvm is not None and not facts.kvm.works:
-        reasons.append(
-            Reason(
-                facts.kvm.why,
-                "use `type: qemu` (or `auto`), or turn on hardware virtualization: VT-x or "
-                "AMD-V in the firmware, or nested virtualization where this machine is a guest",
-            )
-        )
+        cure = _LOOK_AGAIN if facts.kvm.passing else _TURN_ON
+        reasons.append(Reason(facts.kvm.why, cure, facts.kvm.passing))
     return reasons
 
 

@@ -5,6 +5,7 @@ The only room that imports libvirt. It must never decide what a guest should be.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,12 @@ from pathlib import Path
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import claims, inside, lock, plugs, probe, read, xen
+from virtkit.host import claims, inside, lock, networks, plugs, probe, read, xen
 from virtkit.host.answers import Silent
 from virtkit.host.condition import Condition
-from virtkit.host.connection import Connections
+from virtkit.host.connection import Connections, close_all
 from virtkit.host.domains import Domains, not_ours
-from virtkit.host.errors import DAMAGED, GONE, told
+from virtkit.host.errors import DAMAGED, GONE, Unanswered, told
 from virtkit.host.inside import Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
@@ -67,12 +68,19 @@ class Host:
         self.connections.any()
         return read.facts(self.connections, self.schemes, self.storage.describe())
 
-    def with_kvm(self, facts: HostFacts, say: Callable[[str], None]) -> HostFacts:
-        """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest."""
+    def with_kvm(
+        self, facts: HostFacts, say: Callable[[str], None], *, anew: bool = False
+    ) -> HostFacts:
+        """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest.
+
+        Args:
+            anew: start one whatever is known.
+        """
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        return replace(facts, kvm=probe.verdict(self.connections, facts.pool.path, say))
+        kvm = probe.verdict(self.connections, facts.pool.path, say, anew=anew)
+        return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
         """The pool with this folder: the spec's, unless that is another one by now.
@@ -91,7 +99,8 @@ class Host:
         raise VirtkitError(
             f"no pool has the folder {folder}",
             why=f"volumes of guests are listed there, and pool {own.name} is {own.path}",
-            cure=f"virsh pool-define-as NAME dir --target {folder}, then run again",
+            cure=f"{self.connections.virsh()} pool-define-as NAME dir --target "
+            f"{shlex.quote(folder)}, then run again",
             where=self.name,
         )
 
@@ -129,6 +138,12 @@ class Host:
     def paths(self) -> frozenset[str]:
         """All files that any domain names, strangers' too."""
         return claims.paths(self.connections, self.schemes)
+
+    def unserved(self) -> tuple[frozenset[str], str]:
+        """The host's active networks without DHCP and DNS, as far as can be seen from here, and
+        what brings it back."""
+        names = networks.unserved() if self.remote is None else frozenset()
+        return names, self.connections.restart("network")
 
     def start_network(self, environment: str, network: str) -> None:
         """Starts a network, and puts the cards of the guests that ran on without it back on it.
@@ -189,7 +204,9 @@ __all__ = [
     "Remote",
     "Silent",
     "Storage",
+    "Unanswered",
     "Unreachable",
+    "close_all",
     "for_ssh",
     "inside",
     "lock",

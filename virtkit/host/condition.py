@@ -21,7 +21,7 @@ class Condition:
     cure: str = ""
 
 
-_LOGS = "see its log on the host, /var/log/libvirt/"
+_LOGS = "see its log on the host (as root, below /var/log/libvirt/)"
 _UP = "virtkit up starts it again"
 _OF: Mapping[tuple[int, int], Condition] = {
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): Condition("somebody paused it"),
@@ -42,7 +42,7 @@ _OF: Mapping[tuple[int, int], Condition] = {
         "it ended by itself"  # a container also where it was killed: libvirt sees no difference
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): Condition(
-        "somebody pulled the plug"
+        "somebody forced it off"
     ),
 }
 _DISK_ERRORS = {

@@ -11,14 +11,19 @@ has an end of its own.
 from __future__ import annotations
 
 import queue
+import shlex
 import threading
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import libvirt
 
 from virtkit.drivers import DRIVERS
-from virtkit.errors import VirtkitError
-from virtkit.host.errors import STOPPED, told
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.host import access, daemon
+from virtkit.host.errors import NoDriver, Unanswered, cure, lost, stopped
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.remote import Remote
 
@@ -31,8 +36,11 @@ KEEPALIVE, MISSED = 5, 5
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
 OPENING = 30.0
 
+
 _loop = threading.Lock()
 _looping = False
+#: All that this process opened and that nobody has closed.
+_every: weakref.WeakSet[libvirt.virConnect] = weakref.WeakSet()
 
 
 class Connections:
@@ -58,7 +66,8 @@ class Connections:
         self._threads = threading.local()
         self._opened: list[str] = []
         self._locks: list[RemoteLock] = []
-        self._hangs: dict[str, VirtkitError] = {}
+        #: What is not asked twice in a run: who hangs, lets nobody in, or isn't there at all.
+        self._closed: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
         """The URI of a scheme; of a host that is reached by ssh, by our own ssh."""
@@ -72,6 +81,15 @@ class Connections:
             return self.remote.shown(scheme)
         return self.uri(scheme)
 
+    def virsh(self, scheme: str = "") -> str:
+        """How a cure calls virsh: alone it asks qemu:///session where its user isn't root."""
+        return f"virsh -c {shlex.quote(self.shown(scheme or self.schemes[0]))}"
+
+    def restart(self, part: str = "qemu") -> str:
+        """The command that starts the host's daemon again."""
+        command = daemon.restart(part)
+        return command if self.remote is None else f"on host {self.host}: {command}"
+
     def lock(self, name: str, what: str) -> Lock | RemoteLock:
         """A lock of the host, for all who change something there."""
         if self.remote is None:
@@ -83,41 +101,93 @@ class Connections:
         """This thread's connection; another one where libvirt has ended it.
 
         Raises:
-            VirtkitError: libvirt does not answer there, or the way to its host was cut and a lock
+            RequestError: libvirt does not answer there, and nothing was asked of it before.
+            VirtkitError: it does not answer any more, or the way to its host was cut and a lock
                 went with it.
         """
         held: dict[str, libvirt.virConnect] = self._threads.__dict__
         if scheme not in held or not held[scheme].isAlive():
             for each in self._locks:
                 each.check()
-            with told("open", self.shown(scheme), where=self.host):
-                held[scheme] = self._open(self.uri(scheme))
+            try:
+                held[scheme] = self._open(scheme)
+            except VirtkitError as error:
+                if self._opened:
+                    raise
+                raise RequestError(
+                    error.what, cure=error.cure, why=error.why, where=error.where
+                ) from error
             if scheme not in self._opened:
                 self._opened.append(scheme)
         return held[scheme]
 
-    def _open(self, uri: str) -> libvirt.virConnect:
-        """A new connection; a daemon that hangs is waited for once, not by each thread and step."""
-        if uri in self._hangs:
-            raise self._hangs[uri]
+    def _open(self, scheme: str) -> libvirt.virConnect:
+        """A new connection; a daemon that hangs is waited for once, and one that lets nobody in is
+        asked once, not by each thread and step."""
+        uri = self.uri(scheme)
+        usual = scheme not in self._uris
+        closed = self._closed.get(uri) or (self._closed.get("") if usual else None)
+        if closed is not None:
+            raise closed
+        if usual and scheme == "xen" and self.remote is None and not xen_here():
+            raise self._no_driver(scheme, "no Xen runs on this machine")
         if self.remote is not None:
-            self.remote.connect()
+            try:
+                self.remote.connect()
+            except VirtkitError as error:
+                raise Unanswered(
+                    error.what, cure=error.cure, why=error.why, where=error.where
+                ) from error
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
         try:
             opened = answer.get(timeout=OPENING)
         except queue.Empty:
-            self._hangs[uri] = VirtkitError(
-                f"open {uri} failed",
-                why=f"libvirt's daemon takes connections and said nothing for {OPENING:.0f} s",
-                cure=STOPPED,
-                where=self.host,
-            )
-            raise self._hangs[uri] from None
+            why = f"libvirt's daemon takes connections and said nothing for {OPENING:.0f} s"
+            self._closed[uri] = self._failed(scheme, why, stopped(self.host))
+            raise self._closed[uri] from None
+        if isinstance(opened, libvirt.libvirtError):
+            raise self._refused(scheme, opened) from opened
         if isinstance(opened, Exception):
             raise opened
+        _every.add(opened)
         return opened
+
+    def _refused(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
+        """libvirt's own answer, where it opened no connection."""
+        code, message = error.get_error_code(), error.get_error_message() or str(error)
+        if access.refused(code, message):
+            told = self._failed(scheme, message, cure("open", code, message))
+            # all of a machine's daemons ask for the same group
+            self._closed[self.uri(scheme) if scheme in self._uris else ""] = told
+            return told
+        if lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
+            return self._failed(scheme, message, f"{self.restart(scheme)}; then run again")
+        lacking = self._no_driver(scheme, message)
+        if code == libvirt.VIR_ERR_NO_CONNECT:
+            self._closed[self.uri(scheme)] = lacking
+        return lacking
+
+    def _failed(self, scheme: str, why: str, own: str) -> VirtkitError:
+        """The error for a daemon that doesn't answer; ``own``: the cure on this machine."""
+        there = self.remote and (
+            f"log in there and see what virsh says: ssh {shlex.quote(self.remote.address)} virsh "
+            f"-c {scheme}:///system uri; where it says the same, start its daemon or let the user "
+            "into the group libvirt (sudo usermod -aG libvirt USER), and run again after a minute"
+        )
+        what = f"open {self.shown(scheme)} failed"
+        return Unanswered(what, why=why, cure=there or own, where=self.host)
+
+    def _no_driver(self, scheme: str, why: str) -> VirtkitError:
+        package = f"libvirt-daemon-driver-{scheme}"
+        return NoDriver(
+            f"open {self.shown(scheme)} failed",
+            why=why,
+            cure=f"install libvirt's driver for it (sudo apt-get install {package}), then "
+            f"{self.restart(scheme)}",
+            where=self.host,
+        )
 
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""
@@ -129,6 +199,32 @@ class Connections:
                 error = error or raised
         assert error is not None
         raise error
+
+
+def xen_here(root: Path = Path("/")) -> bool:
+    """Whether this machine's kernel runs on Xen: libvirt logs a warning for each vain question."""
+    kind = root / "sys/hypervisor/type"
+    known = kind.is_file() and kind.read_text().strip() == "xen"
+    return known or (root / "proc/xen").is_dir()
+
+
+def close_all(timeout: float = 1.0) -> None:
+    """Closes what this process opened, so that no daemon takes it for cut off and logs that.
+
+    One that does not answer is left behind after ``timeout`` seconds.
+    """
+    opened = list(_every)
+    _every.clear()
+
+    def close() -> None:
+        for each in opened:
+            with suppress(libvirt.libvirtError):
+                each.close()
+
+    closing = threading.Thread(target=close, daemon=True)
+    if opened:
+        closing.start()
+        closing.join(timeout)
 
 
 def _connect(uri: str, answer: queue.SimpleQueue[libvirt.virConnect | Exception]) -> None:

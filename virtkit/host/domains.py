@@ -115,7 +115,7 @@ class Domains:
             if state == "stopped":
                 self._create(driver, domain)
             elif state == "paused":
-                self._answered(driver, name, libvirt.virDomain.resume)
+                self._answered(driver, name, _go_on)
 
     def pause(self, driver: Driver, name: str) -> None:
         domain = self._domain(driver, name)
@@ -123,12 +123,12 @@ class Domains:
             if state_of(domain) == "running":
                 self._answered(driver, name, libvirt.virDomain.suspend)
 
-    def resume(self, driver: Driver, name: str) -> None:
+    def resume(self, driver: Driver, name: str, timeout: float = PATIENCE) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with told("resume", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "paused":
-                self._answered(driver, name, libvirt.virDomain.resume)
+                self._answered(driver, name, _go_on, timeout)
 
     def reset(self, driver: Driver, name: str) -> None:
         """Presses the reset button; a container is destroyed and started."""
@@ -160,7 +160,7 @@ class Domains:
             self._answered(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)
 
     def destroy(self, driver: Driver, name: str) -> None:
-        """Pulls the plug, where there is one to pull."""
+        """Forces a domain off, where it is on."""
         domain = self._domain(driver, name)
         with told("stop", f"domain {name}", where=self._connections.host):
             try:
@@ -174,6 +174,17 @@ class Domains:
         domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
             return state_of(domain)
+
+    def ended(self, driver: Driver, name: str) -> bool:
+        """Whether a domain is stopped, or gone."""
+        with told("read", f"domain {name}", where=self._connections.host):
+            try:
+                domain = self._connections.get(driver.scheme).lookupByName(strict(name))
+                return state_of(domain) == "stopped"
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return True
+                raise
 
     def condition(self, driver: Driver, name: str) -> Condition:
         """Why it is in its state, where libvirt knows."""
@@ -296,13 +307,22 @@ class Domains:
 
 def not_ours(record: GuestRecord, host: str) -> VirtkitError:
     """The error for a domain that was ours when a run began."""
+    uri = f"{DRIVERS[record.type].scheme}:///system"
     return VirtkitError(
         f"domain {record.domain} is not guest {record.guest} of environment {record.environment} "
         "as this run knew it",
         why="its record is gone or another one; nothing was deleted",
-        cure=f"see virsh dumpxml {record.domain}, then run again: it looks anew",
+        cure=f"see virsh -c {uri} dumpxml {record.domain}, then run again: it looks anew",
         where=f"{host} guest/{record.guest}",
     )
+
+
+def _go_on(domain: libvirt.virDomain) -> None:
+    """Lets a paused domain go on; one whose own system suspended it is woken."""
+    if domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
+        domain.pMWakeup(0)
+    else:
+        domain.resume()
 
 
 def _create(domain: libvirt.virDomain) -> None:

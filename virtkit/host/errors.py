@@ -1,36 +1,24 @@
-"""libvirt's errors in virtkit's words, by operation, code and driver together.
+"""libvirt's errors in virtkit's words: by operation first, then by what libvirt says, then by code.
 
-The code alone is too coarse: 38 is a missing socket, a bad ssh host and a missing disk.
+The code alone is too coarse: 38 is a missing socket, a bad ssh host and a missing disk. So are the
+words alone: "Permission denied" is said of the socket, of a disk and of a pool's folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import libvirt
 
 from virtkit.errors import VirtkitError
+from virtkit.host import access, daemon
 
-#: (operation, libvirt's code) to the cure. Operations are the first word of ``what``.
-_CURES: dict[tuple[str, int], str] = {
-    ("open", libvirt.VIR_ERR_SYSTEM_ERROR): (
-        "start libvirt (systemctl start libvirtd) and see `virtkit doctor`"
-    ),
-    ("open", libvirt.VIR_ERR_AUTH_FAILED): (
-        "join the group libvirt (usermod -aG libvirt $USER) and log in again"
-    ),
-    ("start", libvirt.VIR_ERR_NO_DOMAIN): "run `virtkit up` again: the domain is gone",
-    ("start", libvirt.VIR_ERR_OPERATION_TIMEOUT): (
-        "see what else keeps this host busy, then run again"
-    ),
-    ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST): (
-        "remove the volume if nobody needs it (virsh vol-delete), then run again"
-    ),
-}
-_GENERAL = "see `virtkit doctor` and libvirt's log, then run again: it goes on from here"
-#: Where the daemon ended or hangs; what it did of the last call, nobody knows.
-STOPPED = "see that libvirtd runs (`virtkit doctor`), then run again: it goes on from here"
+_GENERAL = (
+    "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
+    "'virt*'), then run again: it goes on from here"
+)
 
 #: Disks and images that can't be used.
 DAMAGED = (
@@ -41,20 +29,25 @@ GONE = (
     "a file is gone that the guest needs: see that the pool's folder is mounted. An image comes "
     "back with `virtkit up`; for a guest's own disk: virtkit down SPEC GUEST, then up"
 )
+_ROOT_DENIED = (
+    "libvirt's daemon, which is root, may not do this there: see whose folder that is (namei -l "
+    "PATH); on NFS root has no rights unless it is exported with no_root_squash"
+)
 
-#: What libvirt says, to the cure: where its code is the same for everything.
-_SAID = {
+#: What libvirt says in any operation, to the cure.
+_SAID: Mapping[str, str] = {
     "/run/virtkit/lxc": (
         "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
         "to prepare this host again"
     ),
     "/sys/fs/cgroup/unified": (
-        "libvirt's LXC driver fails where both versions of cgroups are mounted: start libvirtd "
-        "in a mount namespace without /sys/fs/cgroup/unified (scripts/libvirt does)"
+        "libvirt's LXC driver fails where both versions of cgroups are mounted: boot the host with "
+        "systemd.unified_cgroup_hierarchy=1, or start the daemon in a mount namespace without "
+        "/sys/fs/cgroup/unified (scripts/libvirt does)"
     ),
     "already in use by": "free the subnet, or give the network another `cidr:`",
     "accept_ra": (
-        "let the host keep its IPv6 routes while it forwards: sysctl "
+        "let the host keep its IPv6 routes while it forwards: sudo sysctl "
         "net.ipv6.conf.INTERFACE.accept_ra=2, or leave out `ipv6:`"
     ),
     "No space left": (
@@ -62,23 +55,14 @@ _SAID = {
         "half made is made anew"
     ),
     "Read-only file system": (
-        "make it writable again (the host's kernel log says why it isn't; mount -o remount,rw), "
-        "then run again"
+        "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
+        "remount,rw), then run again"
     ),
     "cannot open directory": (
         "mount or make the pool's folder again, then run again: `up` and `down` activate the pool"
     ),
     "is not active": "`virtkit up` activates it: run that, then this again",
-    "Permission denied": (
-        "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"
-    ),
-    "Is another process using": "another guest or program writes to this disk: stop that one first",
-    "Could not open backing file": DAMAGED,
-    "Image is corrupt": DAMAGED,
-    "is not in qcow2 format": DAMAGED,
-    "-blockdev": DAMAGED,  # QEMU's own words follow it
-    "Cannot access": GONE,
-    "Unable to open file": GONE,
+    "Permission denied": _ROOT_DENIED,
     "Failed to terminate process": (
         "its process hangs in the host's kernel: see the kernel log and the disks, then run again"
     ),
@@ -88,11 +72,75 @@ _SAID = {
     ),
 }
 
+#: Operations that hand files to a hypervisor, and what it or libvirt says then.
+_HANDING = ("start", "reset", "plug", "grow")
+_HANDED: Mapping[str, str] = {
+    "Permission denied": "",  # see `unreadable`
+    "Is another process using": "another guest or program writes to this disk: stop that one first",
+    "Could not open backing file": DAMAGED,
+    "Image is corrupt": DAMAGED,
+    "is not in qcow2 format": DAMAGED,
+    "No such file or directory": GONE,
+    "Cannot access": GONE,
+    "Unable to open file": GONE,
+    "-blockdev": DAMAGED,  # QEMU's own words follow it
+}
+
+#: (operation, libvirt's code) to the cure, where the words say nothing.
+_CURES: Mapping[tuple[str, int], str] = {
+    ("start", libvirt.VIR_ERR_NO_DOMAIN): "run `virtkit up` again: the domain is gone",
+    ("start", libvirt.VIR_ERR_OPERATION_TIMEOUT): (
+        "see what else keeps this host busy, then run again"
+    ),
+    ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST): (
+        "remove the volume if nobody needs it (virsh -c qemu:///system vol-delete VOLUME --pool "
+        "POOL), then run again"
+    ),
+}
+
+#: Says Y where the kernel confines programs by AppArmor's profiles.
+_APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+
+
+class Unanswered(VirtkitError):
+    """libvirt's daemon ended, hangs, or can't be reached; what it did of the last call, nobody
+    knows."""
+
+
+class NoDriver(Unanswered):
+    """libvirt is there, and has no driver for a URI."""
+
+
+def stopped(where: str = "") -> str:
+    """The cure where the daemon of a host ended or hangs."""
+    place = f" on host {where}" if where not in ("", "local") else ""
+    return f"see that libvirt's daemon runs{place}: {daemon.restart()}; then run again: it goes on"
+
 
 def cure(operation: str, code: int, message: str = "") -> str:
     """What to do where libvirt answered ``operation`` with error ``code`` and ``message``."""
-    said = next((cure for words, cure in _SAID.items() if words in message), None)
+    if operation == "open":
+        return access.cure() if access.refused(code, message) else stopped()
+    table = {**_SAID, **_HANDED} if operation in _HANDING else _SAID
+    said = next((cure for words, cure in table.items() if words in message), None)
+    if said == "":
+        return unreadable(message)
     return said or _CURES.get((operation, code), _GENERAL)
+
+
+def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
+    """The cure where a hypervisor may not open a file: by its owner, or by AppArmor's profile."""
+    told = (
+        "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"
+    )
+    active = apparmor.is_file() and apparmor.read_text().strip() == "Y"
+    if active or "apparmor" in message.lower():
+        told += (
+            ". Where that is so already, AppArmor denies it: sudo journalctl -k -g apparmor= tells "
+            "what, and a line for it in /etc/apparmor.d/local/abstractions/libvirt-qemu (as "
+            '"/data/vms/** rwk,") allows it'
+        )
+    return told
 
 
 def lost(error: libvirt.libvirtError) -> bool:
@@ -115,11 +163,11 @@ def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
         yield
     except libvirt.libvirtError as error:
         message = error.get_error_message() or str(error)
-        if operation != "open" and lost(error):
-            raise VirtkitError(
+        if lost(error):
+            raise Unanswered(
                 f"{operation} {what} failed",
                 why=f"libvirt stopped answering: {message}",
-                cure=STOPPED,
+                cure=stopped(where),
                 where=where,
             ) from error
         raise VirtkitError(

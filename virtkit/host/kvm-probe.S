@@ -1,5 +1,5 @@
-# A boot sector that does what a broken KVM fails at: it enters long mode with paging, computes
-# for a while, and then switches the machine off through ACPI. Only a guest whose virtual CPU
+# A boot sector that does what a broken KVM fails at: it enters long mode with paging, counts to
+# probe.py's COUNT, and then switches the machine off through ACPI. Only a guest whose virtual CPU
 # really runs gets to the end in time. tests/unit/test_probe.py assembles it and compares.
 #
 #   as -o probe.o kvm-probe.S && ld -N -Ttext 0x7c00 --oformat binary -o probe.bin probe.o
@@ -42,7 +42,7 @@ _start: cli
 long:   movl    $16, %eax
         movl    %eax, %ds
         movl    %eax, %ss
-        movq    $20000000, %rcx
+        movq    $100000000, %rcx
 work:   decq    %rcx
         jnz     work
         movw    $0x604, %dx             # PM1a control, where SeaBIOS puts it

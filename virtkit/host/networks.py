@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import libvirt
 from lxml import etree
@@ -79,10 +80,11 @@ class Networks:
         network = self._network(name)
         with told("delete", f"network {name}", where=self._connections.host):
             if not record.is_of(read_network(inactive(network))):
+                virsh = self._connections.virsh()
                 raise VirtkitError(
                     f"network {name} is not environment {record.environment}'s as this run knew it",
                     why="its record is gone or another one; nothing was deleted",
-                    cure=f"see virsh net-dumpxml {name}, then run again: it looks anew",
+                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks anew",
                     where=f"{self._connections.host} network/{record.network}",
                 )
             if network.isActive():
@@ -133,6 +135,31 @@ class Networks:
         for each in hosts:
             if _canonical(each) not in there:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, each)
+
+
+def unserved(
+    folder: Path = Path("/run/libvirt/network"), processes: Path = Path("/proc")
+) -> frozenset[str]:
+    """The active networks of this machine whose dnsmasq has ended: libvirt does not look after it.
+
+    Goes by the files that libvirt leaves for all to read; where there are none, nothing is known.
+    """
+    found = []
+    for path in folder.glob("*.pid"):
+        try:
+            active = path.with_suffix(".xml").exists()
+            if active and not _is_dnsmasq(processes / path.read_text().strip() / "comm"):
+                found.append(path.stem)
+        except OSError:  # it is not for us, or has just gone
+            continue
+    return frozenset(found)
+
+
+def _is_dnsmasq(comm: Path) -> bool:
+    try:
+        return comm.read_text().strip() == "dnsmasq"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def inactive(network: libvirt.virNetwork) -> etree._Element:

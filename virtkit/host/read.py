@@ -17,7 +17,7 @@ from virtkit.facts import Connection, HostFacts, Pool
 from virtkit.host import prepared
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
-from virtkit.host.errors import told
+from virtkit.host.errors import NoDriver, told
 from virtkit.host.networks import inactive
 from virtkit.observed import ObservedGuest, ObservedNetwork
 
@@ -33,14 +33,16 @@ def connection(connections: Connections, scheme: str) -> Connection:
             machines = {each.text or "" for each in root.iterfind("./guest/arch/machine")}
             return Connection(
                 uri,
-                "",
-                opened.getLibVersion(),
-                opened.getVersion(),
-                frozenset(types),
-                frozenset(machines),
+                libvirt=opened.getLibVersion(),
+                hypervisor=opened.getVersion(),
+                domain_types=frozenset(types),
+                machines=frozenset(machines),
             )
     except VirtkitError as error:
-        return Connection(uri, error.why or error.what)
+        lacking = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
+        cure = "" if lacking else error.cure
+        why, restart = error.why or error.what, connections.restart(scheme)
+        return Connection(uri, why, cure=cure, restart=restart)
 
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:

@@ -149,6 +149,8 @@ class Documents:
     def _device(self, path: str) -> str:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
         place = "/".join(compare.steps(path)[:2])
+        if "backingStore" in compare.steps(path):
+            return ""  # what a disk leans on, and not what is on it
         every = (self._wanted, self._before, self._live)
         found = [compare.at(each, place) for each in every if each is not None]
         device = next((each for each in found if each is not None), None)

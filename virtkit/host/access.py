@@ -1,0 +1,71 @@
+"""Who may ask libvirt's daemon, and what lets the caller in where it says no."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import stat
+from pathlib import Path
+
+import libvirt
+
+#: Where the daemon listens, and the group that it lets in by default.
+_SOCKET, _GROUP = Path("/run/libvirt/libvirt-sock"), "libvirt"
+#: What libvirt answers where it, or polkit for it, doesn't let somebody in.
+_REFUSED = (
+    libvirt.VIR_ERR_AUTH_FAILED,
+    libvirt.VIR_ERR_AUTH_CANCELLED,
+    libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+    libvirt.VIR_ERR_ACCESS_DENIED,
+)
+
+
+def refused(code: int, message: str) -> bool:
+    """Whether libvirt is there, and the caller is not let in."""
+    socket = code == libvirt.VIR_ERR_SYSTEM_ERROR and "Permission denied" in message
+    return code in _REFUSED or socket
+
+
+def cure() -> str:
+    """What lets the caller of this process in, on this machine."""
+    uid = os.getuid()
+    group = _group()
+    try:
+        user, own = pwd.getpwuid(uid).pw_name, pwd.getpwuid(uid).pw_gid
+        number = grp.getgrnam(group).gr_gid
+        listed = number in os.getgrouplist(user, own)
+    except KeyError:  # no such user, or no such group
+        return words(str(uid), group, session=False, listed=False)
+    session = number in {os.getegid(), *os.getgroups()}
+    return words(user, group, session=session, listed=listed)
+
+
+def words(user: str, group: str, *, session: bool, listed: bool) -> str:
+    """What a user has to do to get in.
+
+    Args:
+        session: their session is in the group already.
+        listed: the user database says that they are in it.
+    """
+    at_once = f"at once, here: sg {group} -c 'virtkit …'"
+    if session:
+        return (
+            f"your session is in the group {group}, so it is not the group that is missing: see "
+            "what /etc/libvirt/libvirtd.conf says of auth_unix_rw and unix_sock_group, and that "
+            "polkit runs (systemctl status polkit)"
+        )
+    if listed:
+        return f"log in again: this session began before you were in the group {group}; {at_once}"
+    return f"sudo usermod -aG {group} {shlex.quote(user)}, then log in again; {at_once}"
+
+
+def _group() -> str:
+    """The group that may write to the daemon's socket; libvirt's own where polkit decides."""
+    try:
+        found = _SOCKET.stat()
+        closed = not found.st_mode & stat.S_IWOTH and found.st_mode & stat.S_IWGRP
+        return grp.getgrgid(found.st_gid).gr_name if closed and found.st_gid else _GROUP
+    except (OSError, KeyError):
+        return _GROUP
