@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import socket
 import struct
-import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
-from integration.lab import Lab, laboratory, run, until, virsh
+from integration.lab import Lab, laboratory, until, virsh
 
 URI = "lxc:///system"
 HOOK = Path("/etc/libvirt/hooks/lxc.d/as-udev")
@@ -26,7 +25,8 @@ AS_UDEV = r"""#!/bin/sh
 number=10
 for mac in $(sed -n "s/.*<mac address='\([0-9a-f:]*\)'.*/\1/p"); do
     for card in /sys/class/net/*; do
-        [ "$(cat "$card/address")" != "$mac" ] || ip link set "${card##*/}" address "02:aa:bb:cc:dd:$number"
+        [ "$(cat "$card/address")" != "$mac" ] ||
+            ip link set "${card##*/}" address "02:aa:bb:cc:dd:$number"
     done
     number=$((number + 1))
 done
@@ -71,11 +71,11 @@ def as_udev_of_plugged(lab: Lab) -> Iterator[list[str]]:
     def look() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             while not ended.is_set():
-                for card in (each for each in os.listdir("/sys/class/net") if "vnet" in each):
+                for card in Path("/sys/class/net").glob("vnet*"):
                     with suppress(OSError):
-                        mac = Path(f"/sys/class/net/{card}/address").read_text().strip()
+                        mac = (card / "address").read_text().strip()
                         if mac.startswith("52:54:00:") and mac not in known:
-                            request = struct.pack("16sH6s8x", card.encode(), 1, other)
+                            request = struct.pack("16sH6s8x", card.name.encode(), 1, other)
                             fcntl.ioctl(control, 0x8924, request)  # SIOCSIFHWADDR
                             changed.append(mac)
 
@@ -124,7 +124,6 @@ def test_udev_sets_other_addresses_than_libvirt(lab: Lab, guest: str) -> None:
 
 def test_a_card_that_is_plugged_in(lab: Lab) -> None:
     """The guest's system is told which addresses its cards have, and sets them."""
-    changed: list[str] = []
     for _ in range(20):
         lab.write(SPEC.replace("a: {}", "a: {networks: [front]}"))
         assert lab.json("up", "a")["ok"]
@@ -135,6 +134,33 @@ def test_a_card_that_is_plugged_in(lab: Lab) -> None:
         assert sorted(inside(lab, "a")) == sorted(wanted(lab, "a"))
         if changed:
             break
-    assert changed
+    else:
+        pytest.fail("libvirt was faster at each of its plugs")
     assert all(until(partial(answers, each), 30) for each in lab.status("a")["addresses"])
     assert lab.json("plan", "a")["changes"] == []
+
+
+def test_a_guest_that_does_not_answer_any_more(lab: Lab) -> None:
+    """It is no change, and told by plan and up, each time; the others are not."""
+    lab.write(SPEC)
+    assert lab.json("up", "a", "free")["ok"]
+    assert lab.json("plan", "a", "free")["notes"] == []
+    lab.sh("a", "systemctl stop ssh.socket ssh.service || systemctl stop ssh.service")
+    found = lab.json("plan", "a", "free")
+    assert found["changes"] == found["pending"] == []
+    (note,) = found["notes"]
+    assert note.startswith("guest/a runs and is not ready: port 22 of ")
+    assert "Connection refused" in note
+    began = time.monotonic()
+    said = lab.virtkit("up", "a", "free")
+    assert "roads: nothing to change" in said.out
+    assert "guest/a runs and is not ready" in said.out
+    assert time.monotonic() - began < 5
+    assert lab.json("up", "a", "free")["notes"] == [note]
+    assert lab.json("plan", "free")["notes"] == []
+    lab.virtkit("plan", "a", "--exit-code")  # nothing changes: 0
+    lab.sh("a", "ip link set eth0 down")
+    (note,) = lab.json("plan", "a")["notes"]
+    assert "no answer within 1 s" in note or "No route to host" in note
+    assert lab.json("restart", "a")["ok"]
+    assert lab.json("plan", "a", "free")["notes"] == []

@@ -13,7 +13,7 @@ from virtkit.reach.logins import (
     ssh_command,
     write_known_hosts,
 )
-from virtkit.reach.ready import is_ready, wait_ready
+from virtkit.reach.ready import lacking, wait_ready
 
 __all__ = [
     "OTHER_KEY",
@@ -28,9 +28,9 @@ __all__ = [
     "forget",
     "hosts",
     "is_another",
-    "is_ready",
     "key_files",
     "known",
+    "lacking",
     "log",
     "login",
     "new_host_key",

@@ -22,6 +22,9 @@ LOOP = 5
 #: Seconds between two looks: on this host, on another (each is work for that host, too), at most.
 PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
 
+#: Seconds for a quick look at a port; one that answers takes milliseconds.
+QUICK = 1.0
+
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
 TIMEOUT = 300.0
 
@@ -62,16 +65,20 @@ def _pause(host: Host, look: float) -> float:
     return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
 
 
-def is_ready(host: Host, record: GuestRecord, found: Sequence[str]) -> bool:
-    """Whether a running guest with addresses ``found`` answers now; a quick look for ``status``."""
+def lacking(host: Host, record: GuestRecord, found: Sequence[str]) -> str:
+    """What a running guest with addresses ``found`` lacks to be ready now; empty where nothing.
+
+    A quick look at a port: no command runs in the guest, and nobody logs in.
+    """
     ready = record.asked["ready"]
     kind = ready["kind"]
     if kind in ("none", "command"):
-        return record.finished
-    if kind == "address" or not found:
-        return bool(found)
-    port = int(ready.get("port") or 22)
-    return not port_status(host, found[0], port, 1.0)
+        return "" if record.finished else "it was never ready"
+    if not found:
+        return "it has no address"
+    if kind == "address":
+        return ""
+    return port_status(host, found[0], int(ready.get("port") or 22), QUICK)
 
 
 def _look(host: Host, record: GuestRecord, base: Path) -> str:
