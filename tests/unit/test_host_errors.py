@@ -43,6 +43,13 @@ def test_what_is_not_libvirts_passes() -> None:
         ("open", libvirt.VIR_ERR_AUTH_FAILED, "", "usermod -aG libvirt"),
         ("open", libvirt.VIR_ERR_SYSTEM_ERROR, "", "start libvirt"),
         ("connect", 0, "Network is already in use by interface virbr0", "`cidr:`"),
+        (
+            "connect",
+            1,
+            "iptables: No chain/target/match by that name.",
+            "systemctl restart libvirtd",
+        ),
+        ("connect", 1, "iptables v1.8.11: Chain 'LIBVIRT_INP' does not exist", "restart libvirtd"),
         ("upload", 0, "cannot write: No space left on device", "free some space"),
         ("define", 0, "cannot write '/etc/libvirt/qemu/a.xml.new': No space left", "half made"),
         ("start", 0, "Unable to open file: /p/a-console: Read-only file system", "writable"),

@@ -41,6 +41,11 @@ GONE = (
     "a file is gone that the guest needs: see that the pool's folder is mounted. An image comes "
     "back with `virtkit up`; for a guest's own disk: virtkit down SPEC GUEST, then up"
 )
+#: Where another program took libvirt's firewall rules away.
+RULES = (
+    "systemctl restart libvirtd (libvirt's firewall rules are gone, as after a reload of nftables; "
+    "a restart puts them back, a reload does not, and guests go on running); then run again"
+)
 
 #: What libvirt says, to the cure: where its code is the same for everything.
 _SAID = {
@@ -52,6 +57,8 @@ _SAID = {
         "libvirt's LXC driver fails where both versions of cgroups are mounted: start libvirtd "
         "in a mount namespace without /sys/fs/cgroup/unified (scripts/libvirt does)"
     ),
+    "No chain/target/match by that name": RULES,
+    "Chain 'LIBVIRT_": RULES,
     "already in use by": "free the subnet, or give the network another `cidr:`",
     "accept_ra": (
         "let the host keep its IPv6 routes while it forwards: sysctl "
