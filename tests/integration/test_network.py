@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import re
+import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from integration.lab import Lab, laboratory, until, virsh
+from integration.lab import Lab, laboratory, obey, run, until, virsh
 
 URI = "lxc:///system"
 HOOK = Path("/etc/libvirt/hooks/lxc.d/as-udev")
@@ -37,6 +42,7 @@ networks: {front: {}, back: {mode: isolated}}
 defaults: {type: lxc, memory: 192MiB, networks: [front, back]}
 guests:
   a: {}
+  b: {ready: {timeout: 8s}}
   free: {privileged: true}
   u: {type: uml, memory: 288MiB}
 """
@@ -164,3 +170,137 @@ def test_a_guest_that_does_not_answer_any_more(lab: Lab) -> None:
     assert "no answer within 1 s" in note or "No route to host" in note
     assert lab.json("restart", "a")["ok"]
     assert lab.json("plan", "a", "free")["notes"] == []
+
+
+# --- the host's firewall -----------------------------------------------------------------------
+
+#: As people write it: ssh gets in, nothing goes through.
+FIREWALL = """
+table inet filter {
+    chain input {
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        iifname "lo" accept
+        tcp dport 22 accept
+    }
+    chain forward { type filter hook forward priority 0; policy drop; }
+}
+"""
+
+
+@contextmanager
+def firewall() -> Iterator[None]:
+    """A host whose owner wrote a firewall, and did not think of guests."""
+    run("nft", "-f", "-", input=FIREWALL)
+    try:
+        yield
+    finally:
+        run("nft", "delete", "table", "inet", "filter")
+
+
+def doctor(lab: Lab, *about: str) -> list[dict[str, Any]]:
+    found = lab.virtkit("doctor", "--json", code=None).data["checks"]
+    return [each for each in found if each["name"] in about]
+
+
+def restart_libvirtd() -> None:
+    os.kill(int(Path("/run/libvirt/libvirtd.pid").read_text()), signal.SIGTERM)
+    # as long as the old one's threads end, its pid file is locked
+    line = ["libvirtd", "-d", "-p", "/run/libvirt/libvirtd.pid"]
+    assert until(lambda: subprocess.run(line, check=False).returncode == 0, 30)
+    assert until(
+        lambda: subprocess.run(["virsh", "-q", "-c", URI, "uri"], check=False).returncode == 0, 30
+    )
+
+
+def test_a_reload_of_nftables_takes_libvirts_rules_away(lab: Lab) -> None:
+    """What Debian's own /etc/nftables.conf begins with."""
+    lab.write(SPEC)
+    assert lab.json("up", "a")["ok"]
+    lab.sh("a", "touch /run/this-boot")
+    assert [each["ok"] for each in doctor(lab, "firewall")] == [True]
+    run("nft", "flush", "ruleset")
+    told = doctor(lab, "firewall", "network roads-front", "network roads-back")
+    assert [each["ok"] for each in told] == [False, False]
+    assert all(each["cure"] == "systemctl restart libvirtd" for each in told)
+    lab.write(
+        SPEC.replace("back: {", "more: {}, back: {").replace("a: {}", "a: {networks: [more]}")
+    )
+    (failed,) = [e for e in lab.json("up", "a", code=1)["steps"] if e["outcome"] == "failed"]
+    assert failed["error"]["cure"].startswith("systemctl restart libvirtd (")
+    restart_libvirtd()
+    assert [each["ok"] for each in doctor(lab, "firewall")] == [True]
+    assert lab.json("up", "a")["ok"]
+    assert lab.sh("a", "ls /run/this-boot") == "/run/this-boot"
+    assert [each["ok"] for each in doctor(lab, "firewall")] == [True]
+    lab.write(SPEC)
+    assert lab.json("up", "a")["ok"]
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_firewall_that_drops(lab: Lab, made_before: bool) -> None:
+    """DHCP does not get through: a guest gets no address, whether it had one before or not."""
+    lab.write(SPEC)
+    assert made_before == ("roads-b" in lab.domains())
+    with firewall():
+        lab.virtkit("stop", "b", code=None)
+        (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
+        why, cure = failed["error"]["why"], failed["error"]["cure"]
+        assert re.search(r"network roads-(front|back) gave it no address", why)
+        assert "most likely a firewall of the host's drops them (inet filter, input)" in why
+        assert cure.startswith("let virbr")
+        told = doctor(lab, "firewall")
+        assert {each["ok"] for each in told} == {None}
+        lost = [each["what"].rpartition(": ")[2] for each in told]
+        assert [each.split()[3] for each in lost if "outside" in each] == ["reach"]
+        assert len(lost) == 3  # nothing of `back` goes outside
+        for each in told:
+            obey(each["cure"].partition(";")[0])
+        assert [each["ok"] for each in doctor(lab, "firewall")] == [None, True]  # as Docker's
+        # one that was ready once is not waited for again: a note tells of it
+        assert lab.json("restart" if made_before else "up", "b")["ok"]
+    assert lab.json("plan", "b")["notes"] == []
+
+
+def test_a_dhcp_server_that_ended(lab: Lab) -> None:
+    """A restart of libvirtd mends that, and no firewall is to blame."""
+    lab.write(SPEC)
+    assert lab.json("up", "b")["ok"]
+    lab.virtkit("stop", "b")
+    for each in ("front", "back"):
+        os.kill(int(Path(f"/run/libvirt/network/roads-{each}.pid").read_text()), signal.SIGKILL)
+    (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
+    assert "(dnsmasq) has ended" in failed["error"]["why"]
+    assert failed["error"]["cure"].startswith("systemctl restart libvirtd (")
+    restart_libvirtd()
+    assert lab.json("restart", "b")["ok"]
+
+
+def test_dockers_forward_policy_is_named(lab: Lab) -> None:
+    """libvirt's own rules in the same table come first: guests work."""
+    lab.write(SPEC)
+    assert lab.json("up", "a")["ok"]
+    run("iptables", "-P", "FORWARD", "DROP")
+    try:
+        told = doctor(lab, "firewall")
+        assert [each["ok"] for each in told] == [None, True]
+        assert "chain FORWARD of table ip filter" in told[0]["what"]
+    finally:
+        run("iptables", "-P", "FORWARD", "ACCEPT")
+
+
+def test_a_card_with_another_address(lab: Lab) -> None:
+    """As of a container whose image is of before: what its cards send tells."""
+    lab.write(SPEC)
+    assert lab.json("up", "a")["ok"]
+    lab.sh(  # the bridge forgets the old address where it sees the card go down: not at once
+        "a",
+        "systemctl stop systemd-networkd.socket systemd-networkd; ip addr flush eth0; "
+        "ip link set eth0 down; ip link set eth0 address 02:aa:bb:cc:dd:30; sleep 2; "
+        "ip link set eth0 up; sleep 2; ping -c1 -W1 -I eth0 ff02::1 || :",
+    )
+    (note,) = lab.json("plan", "a")["notes"]
+    (front, _) = wanted(lab, "a")
+    assert f"on roads-front sends as 02:aa:bb:cc:dd:30, not as {front}" in note
+    assert lab.json("restart", "a")["ok"]
+    assert lab.json("plan", "a")["notes"] == []

@@ -13,7 +13,7 @@ from virtkit.api.world import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import Host, prepared, schemas
+from virtkit.host import Host, firewall, prepared, schemas
 from virtkit.observed import Observed
 from virtkit.spec import Spec
 
@@ -68,6 +68,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _types(facts, host)
     checks += _containers(facts, host)
     checks += _inotify(facts, host)
+    checks += _firewall(host)
     checks += _xen(facts, host)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
@@ -168,6 +169,54 @@ def _inotify(facts: HostFacts, host: Host) -> Iterable[Check]:
             f"after {most // prepared.INOTIFY_EACH} containers the next ones do not get ready",
             f"echo {setting}=1024 >{file} && sysctl -p {file}",
         )
+
+
+def _firewall(host: Host) -> Iterable[Check]:
+    """Whether libvirt's rules for its networks are there, and what others' may drop."""
+    bridges = host.bridges()
+    if not bridges:
+        return
+    rules = host.rules()
+    if rules is None:
+        what = "only root may look at its rules, so nobody knows whether libvirt's are there"
+        yield Check("firewall", None, what, "run `virtkit doctor` as root")
+        return
+    gone = [each for each in bridges if not rules.serves(each.name)]
+    for each in gone:
+        what = (
+            f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
+            "its guests reach nothing outside, and no other network starts"
+        )
+        yield Check(f"network {each.network}", False, what, "systemctl restart libvirtd")
+    yield from _drops(host, rules, bridges)
+    if not gone and not any(rules.dropping(each) for each in bridges):
+        yield Check("firewall", True, "libvirt's rules for its networks are there")
+
+
+def _drops(
+    host: Host, rules: firewall.Rules, bridges: Iterable[firewall.Bridge]
+) -> Iterable[Check]:
+    """The chains that drop by policy. What their other rules accept, only their owner knows."""
+    told = set()
+    for bridge in bridges:
+        for drop in rules.dropping(bridge):
+            lost = (
+                "its guests may get no address, and no answer from DNS"
+                if drop.hook == "input"
+                else "its guests may reach nothing outside"
+            )
+            what = f"chain {drop.chain} of table {drop.table} drops what no rule accepts, and none "
+            cure = firewall.opening(bridge.name, [drop], host.remote)
+            yield Check("firewall", None, f"{what}names {bridge.name}: {lost}", cure)
+            told.add(drop)
+    for drop in sorted(rules.drops - told, key=str):
+        if drop.hook == "forward":
+            what = (
+                f"chain {drop.chain} of table {drop.table} drops what no rule accepts, as Docker "
+                "has it. libvirt's networks have rules there; a bridge of your own (`mode: "
+                "bridge`) has none, and needs one where net.bridge.bridge-nf-call-iptables is 1"
+            )
+            yield Check("firewall", None, what)
 
 
 def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:

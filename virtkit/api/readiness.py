@@ -58,7 +58,10 @@ def _note(found: Found) -> Iterator[str]:
         why = reach.lacking(host, there.record, addresses)
         if not why:
             return
-        why = host.domains.condition(DRIVERS[there.record.type], there.domain).why or why
+        driver = DRIVERS[there.record.type]
+        known = host.domains.condition(driver, there.domain).why
+        told = known or host.unheard(driver, there.domain).why
+        why = f"{why}; {told}" if told else why
     except VirtkitError as error:
         why = error.why or error.what
     where = "" if host.name == LOCAL else f" on {host.name}"

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import Host, Unreachable
+from virtkit.host import Condition, Host, Unreachable
 from virtkit.reach.commands import log, run
 from virtkit.reach.connection import LOOK, OTHER_KEY, OTHER_KEY_CURE, lets_in, port_status
 from virtkit.reach.logins import addresses, login
 from virtkit.record import GuestRecord
 from virtkit.spec import shown
 from virtkit.voice import Voice
+
+#: Kinds of readiness that go by the guest's address.
+_BY_ADDRESS = ("ssh", "address", "port")
 
 #: Starts in one console log that look like a loop.
 LOOP = 5
@@ -118,8 +121,10 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> Virt
     state = host.domains.state(driver, record.domain)
     found = host.domains.condition(driver, record.domain)
     why = [status if state == "running" else f"it is {state}"]
-    if found.why:
-        why.append(found.why)
+    cards = Condition()
+    if state == "running" and not found.cure and record.asked["ready"]["kind"] in _BY_ADDRESS:
+        cards = host.unheard(driver, record.domain)
+    why += [each.why for each in (found, cards) if each.why]
     try:
         text = log(host, record, base)
     except VirtkitError as unread:  # the pool may be what is broken
@@ -137,7 +142,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> Virt
     return VirtkitError(
         f"guest {record.guest} is not ready",
         why="\n".join(why),
-        cure=OTHER_KEY_CURE if OTHER_KEY in status else found.cure or cure,
+        cure=OTHER_KEY_CURE if OTHER_KEY in status else found.cure or cards.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
 
