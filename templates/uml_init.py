@@ -2,6 +2,7 @@
 
 It starts the kernel, for each of the guest's boots anew, with the container's disks, network cards
 and memory but ``MIB`` of it, and carries what the kernel prints to the container's console.
+VIRTKIT_MACS are libvirt's addresses of the cards, with commas.
 """
 
 import os
@@ -24,15 +25,29 @@ REBOOTS = b"reboot: Restarting system"
 LAST = 32768
 
 
-def devices(given: list[str]) -> list[str]:
+def devices(given: list[str], macs: list[str]) -> list[str]:
     """The kernel's words for what the container has, but for disks whose words are given."""
     disks = [each.name for each in sorted(Path("/dev").glob("ubd?"))]
-    cards = sorted(each.name for each in Path("/sys/class/net").glob("eth*"))
+    cards = sorted(Path("/sys/class/net").glob("eth*"), key=lambda each: int(each.name[3:]))
+    found = {each.name: (each / "address").read_text().strip() for each in cards}
     return [f"{each}=/dev/{each}" for each in disks if f"{each}r=/dev/{each}" not in given] + [
-        f"vec{each[3:]}:transport=raw,ifname={each},depth=128,gro=1,"
-        f"mac={Path('/sys/class/net', each, 'address').read_text().strip()}"
-        for each in cards
+        f"vec{name[3:]}:transport=raw,ifname={name},depth=128,gro=1,mac={mac}"
+        for name, mac in addresses(found, macs).items()
     ]
+
+
+def addresses(found: dict[str, str], macs: list[str]) -> dict[str, str]:
+    """The guest's addresses of the cards ``found``: libvirt's.
+
+    The host's udev may have set another one before the card came into the container; then it is
+    the first of ``macs`` that no card has. The kernel's raw socket takes what comes for it all the
+    same: the card itself needs no change.
+    """
+    free = [each for each in macs if each not in found.values()]
+    own = (*macs, "52:54:00:")  # what libvirt makes up begins so
+    return {
+        name: mac if mac.startswith(own) or not free else free.pop(0) for name, mac in found.items()
+    }
 
 
 def memory(room: int) -> int:
@@ -107,7 +122,8 @@ def main(room: str, *words: str) -> None:
     NAME.chmod(0o755)
     # a description of its own, as the kernel sets its input's to its liking
     console = os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    line = [f"mem={memory(int(room))}M", *devices(list(words)), *words]
+    macs = re.findall("[0-9a-f:]+", os.environ.get("VIRTKIT_MACS", ""))
+    line = [f"mem={memory(int(room))}M", *devices(list(words), macs), *words]
     while boot(line, console):
         clear()
 

@@ -26,6 +26,7 @@ _IDENTITIES = {
     "interface": ("mac/@address",),
     "filesystem": ("target/@dir",),
     "channel": ("target/@name",),
+    "initenv": ("@name",),
     "graphics": ("@type",),
     "input": ("@type",),
     "sound": ("@model",),

@@ -36,5 +36,6 @@ def test_the_files_for_the_image_carry_their_own_modes() -> None:
         members = {member.name: member for member in archive.getmembers()}
     assert members["usr/lib/virtkit/init"].mode == 0o755
     assert members["usr/lib/virtkit/seed"].mode == 0o755
+    assert members["usr/lib/virtkit/cards"].mode == 0o755
     assert members["usr/lib/systemd/system/virtkit-seed.service"].mode == 0o644
     assert {member.uid for member in members.values()} == {0}

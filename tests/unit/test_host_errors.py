@@ -52,6 +52,13 @@ def test_what_is_not_libvirts_passes() -> None:
         ("start", 0, "-blockdev {}: Could not open '/p/a': No such file or directory", "mounted"),
         ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST, "", "virsh -c qemu:///system vol-delete"),
         ("connect", 0, "Network is already in use by interface virbr0", "`cidr:`"),
+        (
+            "connect",
+            1,
+            "iptables: No chain/target/match by that name.",
+            "systemctl restart libvirtd",
+        ),
+        ("connect", 1, "iptables v1.8.11: Chain 'LIBVIRT_INP' does not exist", "restart libvirtd"),
         ("upload", 0, "cannot write: No space left on device", "free some space"),
         ("define", 0, "cannot write '/etc/libvirt/qemu/a.xml.new': No space left", "half made"),
         ("start", 0, "Unable to open file: /p/a-console: Read-only file system", "writable"),

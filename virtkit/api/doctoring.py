@@ -15,7 +15,7 @@ from virtkit.api.world import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import Host, preparation, prepared, schemas
+from virtkit.host import Host, firewall, preparation, prepared, schemas
 from virtkit.observed import Observed
 from virtkit.spec import Spec
 
@@ -67,6 +67,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _types(facts, host)
     checks += _containers(facts, host)
     checks += _preparation(facts, host)
+    checks += _firewall(host)
     checks += _xen(facts, host)
     checks += _unserved(host)
     if spec is not None:
@@ -168,6 +169,54 @@ def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
     if _contains(facts, host):
         for each in preparation.settings():
             yield Check(each.name, None, each.why, each.cure)
+
+
+def _firewall(host: Host) -> Iterable[Check]:
+    """Whether libvirt's rules for its networks are there, and what others' may drop."""
+    bridges = host.bridges()
+    if not bridges:
+        return
+    rules = host.rules()
+    if rules is None:
+        what = "only root may look at its rules, so nobody knows whether libvirt's are there"
+        yield Check("firewall", None, what, "run `virtkit doctor` as root")
+        return
+    gone = [each for each in bridges if not rules.serves(each.name)]
+    for each in gone:
+        what = (
+            f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
+            "its guests reach nothing outside, and no other network starts"
+        )
+        yield Check(f"network {each.network}", False, what, "systemctl restart libvirtd")
+    yield from _drops(host, rules, bridges)
+    if not gone and not any(rules.dropping(each) for each in bridges):
+        yield Check("firewall", True, "libvirt's rules for its networks are there")
+
+
+def _drops(
+    host: Host, rules: firewall.Rules, bridges: Iterable[firewall.Bridge]
+) -> Iterable[Check]:
+    """The chains that drop by policy. What their other rules accept, only their owner knows."""
+    told = set()
+    for bridge in bridges:
+        for drop in rules.dropping(bridge):
+            lost = (
+                "its guests may get no address, and no answer from DNS"
+                if drop.hook == "input"
+                else "its guests may reach nothing outside"
+            )
+            what = f"chain {drop.chain} of table {drop.table} drops what no rule accepts, and none "
+            cure = firewall.opening(bridge.name, [drop], host.remote)
+            yield Check("firewall", None, f"{what}names {bridge.name}: {lost}", cure)
+            told.add(drop)
+    for drop in sorted(rules.drops - told, key=str):
+        if drop.hook == "forward":
+            what = (
+                f"chain {drop.chain} of table {drop.table} drops what no rule accepts, as Docker "
+                "has it. libvirt's networks have rules there; a bridge of your own (`mode: "
+                "bridge`) has none, and needs one where net.bridge.bridge-nf-call-iptables is 1"
+            )
+            yield Check("firewall", None, what)
 
 
 def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:

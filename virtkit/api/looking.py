@@ -130,7 +130,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
     if there.state == "running":
         try:
             found, _ = reach.addresses(host, there.record)
-            ready = reach.is_ready(host, there.record, found)
+            ready = not reach.lacking(host, there.record, found)
         except VirtkitError:  # it went away while we looked
             found, ready = [], False
     if not ready and there.record.finished:  # else it may only be on its way up

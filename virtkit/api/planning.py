@@ -11,6 +11,7 @@ from pathlib import Path
 from virtkit import images, programs, public_keys, reach, record, render, resources, template
 from virtkit import plan as differing
 from virtkit.api.placing import check_moves, left_hosts, placed
+from virtkit.api.readiness import unready
 from virtkit.api.world import Say, Site, found_of, hosts_of, look, path_of, quiet
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
@@ -27,6 +28,8 @@ def plan(
 ) -> Plan:
     """What ``up`` would change. With ``guests`` only these and what they are ``after``.
 
+    A guest that was ready once and is not now is no change: a note tells of it.
+
     Args:
         restart: what waits for a restart becomes a change.
         say: told when something takes longer, as the probe of KVM.
@@ -35,7 +38,10 @@ def plan(
         RequestError: something is in the way; nothing was touched.
         VirtkitError: libvirt does not answer.
     """
-    return plan_on(hosts_of(spec), spec, guests, restart=restart, say=say)
+    sites = look(hosts_of(spec), pool=True)
+    found = _planned(sites, spec, guests, restart=restart, say=say)
+    told = unready(spec, sites, found, _with_dependencies(spec, guests), restart=restart)
+    return replace(found, notes=(*found.notes, *told))
 
 
 def plan_on(
@@ -46,9 +52,15 @@ def plan_on(
     restart: bool = False,
     say: Say = quiet,
 ) -> Plan:
-    """The same, by connections to the spec's hosts that there are already."""
+    """The same, by connections to the spec's hosts that there are already; nobody is asked whether
+    the guests are ready."""
+    return _planned(look(hosts, pool=True), spec, guests, restart=restart, say=say)
+
+
+def _planned(
+    sites: Sequence[Site], spec: Spec, guests: Sequence[str], *, restart: bool, say: Say
+) -> Plan:
     only = _with_dependencies(spec, guests)
-    sites = look(hosts, pool=True)
     places = placed(spec, sites)
     check_moves(spec, sites, places, only)
     plans: list[Plan] = []

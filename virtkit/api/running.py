@@ -80,7 +80,7 @@ def apply(
     if refused is not None and not (consent or confirmed):
         raise refused
     if not found.changes:
-        return Report(spec.name)
+        return Report(spec.name, notes=found.notes)
     hosts = hosts_of(spec)
     with _locked(spec, hosts, lock_timeout, say, images=True):
         now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
@@ -89,7 +89,7 @@ def apply(
         if not now.changes:
             say("nothing to change any more: another run did it")
             return Report(spec.name)
-        if now.as_dict() != found.as_dict():
+        if _entries(now) != _entries(found):
             say("another run changed something meanwhile: the plan is made anew")
         options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
         report = engine.run(
@@ -99,7 +99,13 @@ def apply(
             tell=tell,
         )
         _remember(spec, hosts, report)
+    report.notes = found.notes
     return report
+
+
+def _entries(found: Plan) -> dict[str, Any]:
+    """A plan without its notes: whether guests answer is another thing at each look."""
+    return {**found.as_dict(), "notes": []}
 
 
 @contextmanager

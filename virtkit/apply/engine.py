@@ -99,12 +99,13 @@ class Result:
 
 @dataclass
 class Report:
-    """How a run ended. ``elapsed`` in seconds."""
+    """How a run ended. ``elapsed`` in seconds; ``notes`` are those of its plan."""
 
     environment: str
     results: list[Result] = field(default_factory=list)
     elapsed: float = 0.0
     interrupted: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -127,6 +128,7 @@ class Report:
             "elapsed": round(self.elapsed, 3),
             "interrupted": self.interrupted,
             "steps": [each.as_dict() for each in self.results],
+            "notes": list(self.notes),
         }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import claims, inside, lock, networks, plugs, probe, read, xen
+from virtkit.host import claims, firewall, inside, links, lock, networks, plugs, probe, read, xen
 from virtkit.host.answers import Silent
 from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections, close_all
@@ -145,6 +145,19 @@ class Host:
         names = networks.unserved() if self.remote is None else frozenset()
         return names, self.connections.restart("network")
 
+    def unheard(self, driver: Driver, domain: str) -> Condition:
+        """Why a running guest that does not answer has no address, as its cards tell."""
+        live = self.domains.live(driver, domain)
+        return links.unheard(self.connections, live) if live else Condition()
+
+    def rules(self) -> firewall.Rules | None:
+        """The host's firewall; None where nobody may look."""
+        return firewall.rules(self.remote)
+
+    def bridges(self) -> list[firewall.Bridge]:
+        """The bridges of the active networks for which libvirt makes firewall rules."""
+        return links.bridges(self.connections)
+
     def start_network(self, environment: str, network: str) -> None:
         """Starts a network, and puts the cards of the guests that ran on without it back on it.
 
@@ -207,6 +220,7 @@ __all__ = [
     "Unanswered",
     "Unreachable",
     "close_all",
+    "firewall",
     "for_ssh",
     "inside",
     "lock",

@@ -33,6 +33,11 @@ _ROOT_DENIED = (
     "libvirt's daemon, which is root, may not do this there: see whose folder that is (namei -l "
     "PATH); on NFS root has no rights unless it is exported with no_root_squash"
 )
+#: Where another program took libvirt's firewall rules away.
+RULES = (
+    "systemctl restart libvirtd (libvirt's firewall rules are gone, as after a reload of nftables; "
+    "a restart puts them back, a reload does not, and guests go on running); then run again"
+)
 
 #: What libvirt says in any operation, to the cure.
 _SAID: Mapping[str, str] = {
@@ -45,6 +50,8 @@ _SAID: Mapping[str, str] = {
         "systemd.unified_cgroup_hierarchy=1, or start the daemon in a mount namespace without "
         "/sys/fs/cgroup/unified (scripts/libvirt does)"
     ),
+    "No chain/target/match by that name": RULES,
+    "Chain 'LIBVIRT_": RULES,
     "already in use by": "free the subnet, or give the network another `cidr:`",
     "accept_ra": (
         "let the host keep its IPv6 routes while it forwards: sudo sysctl "

@@ -31,6 +31,7 @@ _FIELDS = (
     ("os/cmdline", "kernel"),
     ("os/@firmware", "firmware"),
     ("os/firmware", "firmware"),
+    ("os/initenv[virtkit_macs]", "networks"),
     ("os/loader", "firmware"),
     ("devices/graphics", "graphics"),
     ("devices/video", "graphics"),

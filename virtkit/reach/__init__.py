@@ -22,7 +22,7 @@ from virtkit.reach.logins import (
     ssh_command,
     write_known_hosts,
 )
-from virtkit.reach.ready import is_ready, wait_ready
+from virtkit.reach.ready import lacking, wait_ready
 
 __all__ = [
     "OTHER_KEY",
@@ -37,9 +37,9 @@ __all__ = [
     "forget",
     "hosts",
     "is_another",
-    "is_ready",
     "key_files",
     "known",
+    "lacking",
     "lets_in",
     "log",
     "login",

@@ -97,6 +97,8 @@ def port_status(host: Host, address: str, port: int, timeout: float) -> str:
     try:
         with closing(socket.create_connection((address, port), timeout=timeout)):
             return ""
+    except TimeoutError:
+        return f"port {port} of {address}: no answer within {timeout:g} s"
     except OSError as error:
         return f"port {port} of {address}: {error.strerror or error}"
 

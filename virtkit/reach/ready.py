@@ -8,7 +8,7 @@ from pathlib import Path
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import Host, Unreachable
+from virtkit.host import Condition, Host, Unreachable
 from virtkit.reach.commands import log, run
 from virtkit.reach.connection import (
     LOOK,
@@ -24,11 +24,17 @@ from virtkit.record import GuestRecord
 from virtkit.spec import shown
 from virtkit.voice import Voice
 
+#: Kinds of readiness that go by the guest's address.
+_BY_ADDRESS = ("ssh", "address", "port")
+
 #: Starts in one console log that look like a loop.
 LOOP = 5
 
 #: Seconds between two looks: on this host, on another (each is work for that host, too), at most.
 PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
+
+#: Seconds for a quick look at a port; one that answers takes milliseconds.
+QUICK = 1.0
 
 #: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
 TIMEOUT = 300.0
@@ -73,16 +79,20 @@ def _pause(host: Host, look: float) -> float:
     return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
 
 
-def is_ready(host: Host, record: GuestRecord, found: Sequence[str]) -> bool:
-    """Whether a running guest with addresses ``found`` answers now; a quick look for ``status``."""
+def lacking(host: Host, record: GuestRecord, found: Sequence[str]) -> str:
+    """What a running guest with addresses ``found`` lacks to be ready now; empty where nothing.
+
+    A quick look at a port: no command runs in the guest, and nobody logs in.
+    """
     ready = record.asked["ready"]
     kind = ready["kind"]
     if kind in ("none", "command"):
-        return record.finished
-    if kind == "address" or not found:
-        return bool(found)
-    port = int(ready.get("port") or 22)
-    return not port_status(host, found[0], port, 1.0)
+        return "" if record.finished else "it was never ready"
+    if not found:
+        return "it has no address"
+    if kind == "address":
+        return ""
+    return port_status(host, found[0], int(ready.get("port") or 22), QUICK)
 
 
 def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> str:
@@ -122,8 +132,10 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> Virt
     state = host.domains.state(driver, record.domain)
     found = host.domains.condition(driver, record.domain)
     why = [status if state == "running" else f"it is {state}"]
-    if found.why:
-        why.append(found.why)
+    cards = Condition()
+    if state == "running" and not found.cure and record.asked["ready"]["kind"] in _BY_ADDRESS:
+        cards = host.unheard(driver, record.domain)
+    why += [each.why for each in (found, cards) if each.why]
     try:
         text = log(host, record, base)
     except VirtkitError as unread:  # the pool may be what is broken
@@ -141,7 +153,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> Virt
     return VirtkitError(
         f"guest {record.guest} is not ready",
         why="\n".join(why),
-        cure=OTHER_KEY_CURE if OTHER_KEY in status else found.cure or cure,
+        cure=OTHER_KEY_CURE if OTHER_KEY in status else found.cure or cards.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
 

@@ -1,0 +1,34 @@
+"""What the first process of a User-Mode Linux guest tells the kernel of its cards."""
+
+from __future__ import annotations
+
+import runpy
+
+import pytest
+
+from virtkit import render
+
+ADDRESSES = runpy.run_path(str(render.folder() / "uml_init.py"))["addresses"]
+A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "06:00:00:00:00:0c"
+UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
+
+
+@pytest.mark.parametrize(
+    ("found", "macs", "right"),
+    [
+        ([A, B], [A, B], [A, B]),
+        ([B, A], [A, B], [B, A]),  # libvirt has them in another order than the spec
+        ([A, UDEVS], [A, B], [A, B]),
+        ([UDEVS, OTHER], [A, C], [A, C]),
+        ([UDEVS, C], [A, C], [A, C]),
+        (["52:54:00:77:77:77", UDEVS], [A], ["52:54:00:77:77:77", A]),  # one of `devices`
+        ([A, UDEVS], [A], [A, UDEVS]),
+        ([UDEVS], [], [UDEVS]),
+        ([], [A], []),
+    ],
+)
+def test_each_card_has_libvirts_address(
+    found: list[str], macs: list[str], right: list[str]
+) -> None:
+    cards = {f"eth{number}": mac for number, mac in enumerate(found)}
+    assert list(ADDRESSES(cards, macs).values()) == right

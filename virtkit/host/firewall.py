@@ -1,0 +1,223 @@
+"""The host's firewall, as far as libvirt's networks need it. Only root may look at its rules.
+
+It must never change one: what the host lets through is its owner's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from virtkit.errors import VirtkitError
+from virtkit.host.remote import Remote
+
+#: Where programs of root's are.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+#: libvirt's own chains (its iptables backend) and table (its nftables backend).
+_CHAINS, _TABLE = "LIBVIRT_", "libvirt_network"
+#: Chains of iptables and their hooks.
+_HOOKS = {"INPUT": "input", "FORWARD": "forward"}
+_UFW = Path("/etc/ufw/ufw.conf")
+_FIREWALLD = Path("/run/firewalld")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A chain that drops what none of its rules accepts. ``table`` with its family: ``inet x``."""
+
+    table: str
+    chain: str
+    hook: str
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """The bridge of an active network for which libvirt makes rules.
+
+    Attributes:
+        forwards: its guests have a way out of the host (nat, routed).
+    """
+
+    network: str
+    name: str
+    forwards: bool
+
+
+@dataclass
+class Rules:
+    """What a host's rules are about.
+
+    Attributes:
+        libvirts: the words of libvirt's own rules, names of bridges among them.
+        drops: the chains on the way to this host, or through it, that drop by policy.
+        words: the words of all rules of a table.
+    """
+
+    libvirts: set[str] = field(default_factory=set)
+    drops: set[Drop] = field(default_factory=set)
+    words: dict[str, set[str]] = field(default_factory=dict)
+
+    def serves(self, bridge: str) -> bool:
+        """Whether libvirt's own rules for a bridge are there."""
+        return bridge in self.libvirts
+
+    def dropping(self, bridge: Bridge) -> list[Drop]:
+        """The chains that may drop what comes from a bridge: their table has no rule about it."""
+        found = (
+            each
+            for each in self.drops
+            if (bridge.forwards or each.hook == "input")
+            and not _about(bridge.name, self.words.get(each.table, ()))
+        )
+        return sorted(found, key=lambda each: (each.hook != "input", each.table, each.chain))
+
+    def add(self, table: str, chain: str, words: Iterable[str]) -> None:
+        """One more rule."""
+        found = set(words)
+        self.words.setdefault(table, set()).update(found)
+        if chain.startswith(_CHAINS) or table.endswith(f" {_TABLE}"):
+            self.libvirts |= found
+
+
+def _about(bridge: str, words: Iterable[str]) -> bool:
+    """Whether one of the words of rules is a bridge's name, or a pattern (``virbr*``) for it."""
+    return any(
+        word == bridge or (word.endswith(("*", "+")) and fnmatch(bridge, f"{word[:-1]}*"))
+        for word in words
+    )
+
+
+def rules(remote: Remote | None) -> Rules | None:
+    """A host's rules; None where nobody may look."""
+    if remote is None and os.geteuid() != 0:
+        return None
+    nft = output(remote, ["nft", "-j", "list", "ruleset"])
+    iptables = output(remote, ["iptables-save"])
+    if nft is None and iptables is None:
+        return None
+    answer = Rules()
+    of_nft(nft or "", answer)
+    of_iptables(iptables or "", answer)
+    return answer
+
+
+def of_nft(text: str, rules: Rules) -> None:
+    """Adds what ``nft -j list ruleset`` said."""
+    entries: list[Mapping[str, Any]] = json.loads(text)["nftables"] if text else []
+    for entry in entries:
+        for kind, each in entry.items():
+            table = f"{each.get('family')} {each.get('table')}"
+            if kind == "rule":
+                rules.add(table, each["chain"], _strings(each.get("expr")))
+            elif kind in ("set", "map"):  # names of bridges may stand in one
+                rules.add(table, "", _strings(each.get("elem")))
+            elif kind == "chain":
+                drops = each.get("hook") in _HOOKS.values() and each.get("policy") == "drop"
+                rules.drops |= {Drop(table, each["name"], each["hook"])} if drops else set()
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+
+
+def of_iptables(text: str, rules: Rules) -> None:
+    """Adds what ``iptables-save`` said; its tables are nftables' of the same names, or older."""
+    table = ""
+    for line in text.splitlines():
+        words = line.split()
+        if line.startswith("*"):
+            table = f"ip {line[1:]}"
+        elif line.startswith(":") and words[1] == "DROP" and words[0][1:] in _HOOKS:
+            rules.drops.add(Drop(table, words[0][1:], _HOOKS[words[0][1:]]))
+        elif line.startswith("-A "):
+            rules.add(table, words[1], words[2:])
+
+
+def output(remote: Remote | None, line: list[str]) -> str | None:
+    """What a program of the host's prints; None where it is not there, or fails."""
+    if remote is not None:
+        try:
+            return remote.run(f"PATH=$PATH:{PATH}; {' '.join(line)}").decode("utf-8", "replace")
+        except VirtkitError:
+            return None
+    program = shutil.which(line[0], path=PATH)
+    if program is None:
+        return None
+    done = subprocess.run(
+        [program, *line[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return done.stdout if done.returncode == 0 else None
+
+
+# --- what lets a network through --------------------------------------------------------------
+
+
+def opening(bridge: str, drops: Iterable[Drop] | None, remote: Remote | None = None) -> str:
+    """The commands, for root's shell, that let a libvirt network through the host's firewall.
+
+    Args:
+        drops: the chains that drop; None where nobody could look which.
+    """
+    if remote is None and _ufw():
+        return (
+            f"ufw allow in on {bridge} to any port 67 proto udp && ufw allow in on {bridge} to any "
+            f"port 53 && ufw route allow in on {bridge} && ufw route allow out on {bridge}"
+        )
+    if remote is None and _FIREWALLD.is_dir():
+        return (
+            f"firewall-cmd --permanent --zone=libvirt --add-interface={bridge} && "
+            "firewall-cmd --reload"
+        )
+    chains = list(drops or (Drop("inet filter", hook, hook) for hook in _HOOKS.values()))
+    line = " && ".join(command for each in chains for command in _accepting(each, bridge))
+    if drops is None:
+        line += " (with the names of your own table and chains: nft list ruleset)"
+    return f"{line}; and the same where your firewall has its rules from (/etc/nftables.conf)"
+
+
+def _accepting(drop: Drop, bridge: str) -> Iterator[str]:
+    """The rules before all others of a chain that DHCP and DNS, or guests' traffic, needs."""
+    if drop.table == "ip filter":
+        start = f"iptables -I {drop.chain}"
+        if drop.hook == "input":
+            yield f"{start} -i {bridge} -p udp -m multiport --dports 53,67 -j ACCEPT"
+            yield f"{start} -i {bridge} -p tcp --dport 53 -j ACCEPT"
+        else:
+            yield f"{start} -i {bridge} -j ACCEPT"
+            yield f"{start} -o {bridge} -j ACCEPT"
+        return
+    start = f"nft insert rule {drop.table} {drop.chain}"
+    if drop.hook == "input":
+        yield f"{start} iifname {bridge} udp dport '{{ 53, 67 }}' accept"
+        yield f"{start} iifname {bridge} tcp dport 53 accept"
+    else:
+        yield f"{start} iifname {bridge} accept"
+        yield f"{start} oifname {bridge} accept"
+
+
+def _ufw() -> bool:
+    try:
+        return re.search(r"^\s*ENABLED=[\"']?yes", _UFW.read_text(), re.M) is not None
+    except OSError:
+        return False
