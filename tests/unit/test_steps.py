@@ -114,7 +114,9 @@ def test_what_needs_a_restart_waits_unless_asked() -> None:
 
 @pytest.mark.parametrize("volumes", [False, True])
 def test_down_runs_backwards_and_undefines_last(volumes: bool) -> None:
-    found = steps(plan.down(UP, "lab", only=None, volumes=volumes), volumes=volumes)
+    found = steps(
+        plan.down(UP, "lab", spec="/lab.yaml", only=None, volumes=volumes), volumes=volumes
+    )
     for name in ("db", "web"):
         assert found[f"guest/{name} volumes"] >= {f"guest/{name} stop"}
         assert found[f"guest/{name} undefine"] >= {f"guest/{name} volumes"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from virtkit import images, reach, record, render, resources, template
 from virtkit import plan as differing
 from virtkit.api.placing import check_moves, left_hosts, placed
-from virtkit.api.world import Say, Site, hosts_of, look, path_of, quiet
+from virtkit.api.world import Say, Site, as_named, at_work, hosts_of, look, path_of, quiet
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
@@ -34,7 +34,9 @@ def plan(
         RequestError: something is in the way; nothing was touched.
         VirtkitError: libvirt does not answer.
     """
-    return plan_on(hosts_of(spec), spec, guests, restart=restart, say=say)
+    hosts = hosts_of(spec)
+    found = plan_on(hosts, spec, guests, restart=restart, say=say)
+    return replace(found, notes=(*found.notes, *at_work(spec.name, hosts)))
 
 
 def plan_on(
@@ -47,7 +49,7 @@ def plan_on(
 ) -> Plan:
     """The same, by connections to the spec's hosts that there are already."""
     only = _with_dependencies(spec, guests)
-    sites = look(hosts, pool=True)
+    sites = [as_named(each, path_of(spec)) for each in look(hosts, pool=True)]
     places = placed(spec, sites)
     check_moves(spec, sites, places, only)
     plans: list[Plan] = []
