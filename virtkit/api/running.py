@@ -121,13 +121,13 @@ def _locked(
 
 
 def _others(spec: Spec, before: Sequence[str], now: Plan) -> str:
-    """Who changed the environment before us, as far as it is known; and from which spec, where
-    that is another than ours."""
+    """Who changed the environment before us, as far as it is known: for whom we waited, and which
+    other specs its guests were made from."""
     records = (each.observed.record for each in now.changes if each.observed is not None)
     paths = sorted({each.spec for each in records} - {path_of(spec)})
-    who = " and ".join(before) or "another run"
-    made = f", with guests made from {', '.join(paths)}," if paths else ""
-    return f"{who}{made}"
+    known = [f"this one waited for {each}" for each in before]
+    known += [f"it has guests made from {each}" for each in paths]
+    return f"another run ({'; '.join(known)})" if known else "another run"
 
 
 def _changes(found: Plan) -> list[Any]:

@@ -86,7 +86,7 @@ class _Difference:
             notes=(
                 *_choices(guests),
                 *_kept_sizes(guests),
-                *_from_elsewhere(guests, self._spec),
+                *_from_elsewhere([*networks, *guests], self._spec),
                 *self._notes,
             ),
             desired=self._desired,
@@ -272,13 +272,13 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
         yield f"{', '.join(objects)}: {note}"
 
 
-def _from_elsewhere(guests: Iterable[Change], spec: str) -> Iterable[str]:
-    """The guests that change and were made from another spec: it may be somebody else's."""
+def _from_elsewhere(changes: Iterable[Change], spec: str) -> Iterable[str]:
+    """What changes and was made from another spec: it may be somebody else's."""
     made: dict[str, list[str]] = {}
-    for each in guests:
+    for each in changes:
         there = each.observed
         told = any(reason.field == "spec" for reason in each.reasons)
-        if isinstance(there, ObservedGuest) and there.record.spec != spec and not told:
+        if there is not None and there.record.spec != spec and not told:
             made.setdefault(there.record.spec, []).append(each.object)
     for path, objects in made.items():
         yield f"{', '.join(objects)}: made from {path}, not from {spec}"
