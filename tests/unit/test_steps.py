@@ -81,6 +81,29 @@ def test_started_guests_are_not_defined_again() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("state", "names"),
+    [
+        ("stopped", {"define", "volumes", "start", "ready", "finish"}),
+        (
+            "paused",
+            {"define", "unplug", "volumes", "plug", "start", "ready", "follow", "finish"},
+        ),
+    ],
+)
+def test_a_start_of_an_unfinished_guest_leaves_nothing_out(state: str, names: set[str]) -> None:
+    change = {"guests": {"web": {"state": state, "finished": False}}}
+    found = diff(world.up(DESIRED, "/lab.yaml", change))
+    assert [each.action for each in found.changes] == ["start"]
+    assert set(steps(found)) == {"pool ensure", *(f"guest/web {each}" for each in names)}
+
+
+def test_a_paused_guest_is_restarted_where_that_is_asked() -> None:
+    there = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"}}})
+    found = steps(diff(there, SPEC.replace("after: [db]", "memory: 2GiB")), restart=True)
+    assert {"guest/web define", "guest/web stop", "guest/web start"} <= set(found)
+
+
 def test_replaced() -> None:
     other = SPEC.replace("after: [db]", "user: admin")
     found = steps(diff(UP, other))

@@ -79,8 +79,13 @@ class _Comparison:
         answer = Compared(errors=self._errors)
         if not self._there.record.finished:
             reasons += self._unfinished()
+        staged = {
+            each.field: each.cause
+            for each in [*reasons, *pending]
+            if each.effect in ("next-boot", "restart") and each.cause != "unfinished"
+        }
         if self._only_starts(reasons):
-            answer.change = replace(base, action="start", reasons=tuple(reasons))
+            answer.change = replace(base, action="start", reasons=tuple(reasons), staged=staged)
         elif reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
@@ -90,11 +95,7 @@ class _Comparison:
                 effect=effect,
                 reasons=tuple(reasons),
                 lost=lost,
-                staged={
-                    each.field: each.cause
-                    for each in [*reasons, *pending]
-                    if each.effect in ("next-boot", "restart") and each.cause != "unfinished"
-                },
+                staged=staged,
             )
         elif self._there.state != "running":
             reason = Reason("state", self._there.state, "running", "drift", "live")
