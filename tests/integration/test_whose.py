@@ -145,6 +145,8 @@ def test_verbs_without_a_guest_leave_others_guests_alone(ann: Lab, bob: Lab) -> 
     ann.virtkit("stop", "b", "--timeout", "0")
     assert virsh("domstate", "duo-b") == "shut off"
     assert "guest b was made from another spec" in ann.virtkit("status").err
+    # nor do playbooks get there
+    assert set(ann.json("inventory")["_meta"]["hostvars"]) == {"a"}
 
 
 def test_up_names_both_specs(ann: Lab, bob: Lab) -> None:

@@ -98,9 +98,12 @@ def test_a_start_of_an_unfinished_guest_leaves_nothing_out(state: str, names: se
     assert set(steps(found)) == {"pool ensure", *(f"guest/web {each}" for each in names)}
 
 
-def test_a_paused_guest_is_restarted_where_that_is_asked() -> None:
-    there = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"}}})
-    found = steps(diff(there, SPEC.replace("after: [db]", "memory: 2GiB")), restart=True)
+def test_what_waits_restarts_a_paused_guest_too() -> None:
+    """Where --restart asks for it: resuming would not bring it, and the record said it did."""
+    staged = {"record": {"staged": {"cpus": "spec"}}, "live_edits": {">1</vcpu>": ">2</vcpu>"}}
+    there = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"} | staged}})
+    desired = world.desired_of(SPEC, found=world.decided(world.spec_of(SPEC), there))
+    found = steps(plan.diff(desired, there, spec="/lab.yaml", restart=True), restart=True)
     assert {"guest/web define", "guest/web stop", "guest/web start"} <= set(found)
 
 

@@ -18,6 +18,7 @@ from virtkit.api.world import (
     as_named,
     found_of,
     hosts_of,
+    is_own,
     known_hosts,
     look,
     named,
@@ -320,7 +321,7 @@ def _chosen(
     """
     sites = [as_named(each, path_of(spec)) for each in look(hosts)]
     every = found_of(spec, sites)
-    found = {n: e for n, e in every.items() if n in guests or _is_own(spec, e)}
+    found = {n: e for n, e in every.items() if n in guests or is_own(spec, e)}
     names = named(spec, found, guests) if guests else {*spec.guests, *found}
     if not guests:
         for name in sorted({*every} - {*found}):
@@ -337,12 +338,6 @@ def _chosen(
     if verb == "pause":
         _check_pause(chosen)
     return chosen
-
-
-def _is_own(spec: Spec, found: Found) -> bool:
-    """Whether a guest is the spec's: named there, or made from it before it left it."""
-    record = found.there.record
-    return record.guest in spec.guests or record.spec == path_of(spec)
 
 
 def _check_runs(chosen: Iterable[Found], verb: Verb) -> None:

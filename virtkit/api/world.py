@@ -88,6 +88,13 @@ def found_of(spec: Spec, sites: Iterable[Site]) -> dict[str, Found]:
     return answer
 
 
+def is_own(spec: Spec, found: Found) -> bool:
+    """Whether a guest of the environment is the spec's: named there, or made from it before it left
+    it. Another spec may have given its environment the same name."""
+    record = found.there.record
+    return record.guest in spec.guests or record.spec == path_of(spec)
+
+
 def path_of(spec: Spec) -> str:
     """The spec's absolute path, as records keep it."""
     return spec.source if spec.source.startswith("<") else str(Path(spec.source).resolve())
