@@ -100,7 +100,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             text to text in the XML; ``template``: what a guest was rendered with; ``record``),
             ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains``
             (name to schemes), ``networks``, ``volumes``, and ``users`` (domain names by network);
-            ``kept``: ``ENVIRONMENT/GUEST/VOLUME``.
+            ``kept``: ``ENVIRONMENT/GUEST/VOLUME``, or with ``/`` and a path the spec's.
     """
     change = change or {}
     without = set(change.get("without", ()))
@@ -117,7 +117,9 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         users = [g.domain for g in there.values() if each.name in _names(g)]
         xml = render.network(each)
         networks[each.libvirt_name] = ObservedNetwork(
-            record=record.of_network(each, spec, xml),
+            record=record.of_network(
+                each, change.get("networks", {}).get(each.name, {}).get("spec", spec), xml
+            ),
             name=each.libvirt_name,
             uuid=each.uuid,
             users=tuple(sorted([*users, *change.get("users", {}).get(each.libvirt_name, ())])),
@@ -125,7 +127,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         )
     strangers = change.get("domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
-    kept = {each.split("/")[2]: _kept(each) for each in change.get("kept", ())}
+    kept = {each.split("/", 3)[2]: _kept(each) for each in change.get("kept", ())}
     return Observed(
         host="local",
         guests=observed_guests,
@@ -155,6 +157,7 @@ def _names(guest: Guest) -> set[str]:
 
 def _network(xml: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     own = {"active": True, "autostart": True, **fields}
+    own.pop("spec", None)
     own["inactive"] = edited(xml, own.pop("edits", {}))
     live = edited(xml, own.pop("live_edits", {}))
     return {**own, "live": live if own["active"] else ""}
@@ -200,8 +203,8 @@ def edited(xml: str, edits: Mapping[str, str]) -> str:
 
 
 def _kept(words: str) -> KeptDisk:
-    environment, guest, name = words.split("/")
-    return KeptDisk(environment, guest, name, f"{FOLDER}/{name}")
+    environment, guest, name, *spec = words.split("/", 3)
+    return KeptDisk(environment, guest, name, f"{FOLDER}/{name}", *(f"/{each}" for each in spec))
 
 
 __all__ = [

@@ -158,12 +158,16 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class KeptDisk:
-    """A disk that outlived its guest (``keep: true``)."""
+    """A disk that outlived its guest (``keep: true``).
+
+    ``spec`` is the path that its guest was made from; empty where an older virtkit did not say.
+    """
 
     environment: str
     guest: str
     name: str
     key: str
+    spec: str = ""
 
     def is_of(self, environment: str, guest: str, key: str) -> bool:
         """Whether it is the volume with this key, of this guest."""

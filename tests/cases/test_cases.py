@@ -77,7 +77,10 @@ class Case:
         only = self.request.get("only")
         if self.request.get("down"):
             volumes = bool(self.request.get("volumes"))
-            return plan.down(observed, self.spec.name, only=only, volumes=volumes)
+            names = self.spec.guests.keys()
+            return plan.down(
+                observed, self.spec.name, spec=SPEC, names=names, only=only, volumes=volumes
+            )
         desired = self.desired(observed)
         return plan.diff(
             desired,

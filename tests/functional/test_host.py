@@ -175,7 +175,7 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     found = host_with(POOL, domain).observe()
     assert found.guests == {}
     assert found.domains == {("qemu", WEB.domain)}
-    assert planning.down(found, "lab", only=None, volumes=True).changes == ()
+    assert planning.down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
     with pytest.raises(RequestError, match="is not this environment's"):
         planning.diff(DESIRED, found, spec="/lab.yaml")
 

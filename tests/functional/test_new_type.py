@@ -119,7 +119,10 @@ def test_apply_goes_as_far_as_the_test_driver_can(seen: dict[str, Any]) -> None:
 def test_what_was_left_half_made_is_unfinished(seen: dict[str, Any]) -> None:
     (change,) = seen["after"]
     assert (change["object"], change["action"]) == ("guest/web", "update")
-    assert [each["cause"] for each in change["reasons"]] == ["unfinished"]
+    assert {each["cause"] for each in change["reasons"]} == {"unfinished"}
+    fields = [each["field"] for each in change["reasons"]]
+    assert (fields[0], fields[-1]) == ("state", "finished")
+    assert "volume lab-web-root" in fields
 
 
 def test_a_second_run_completes_it(seen: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def main() -> None:
     answer["finished"] = of_web().finished
     answer["state"] = HOST.observe().guests["lab-web"].state
     answer["second"] = planned(spec, facts).as_dict()["changes"]
-    down = plan.down(HOST.observe(), "lab", only=None, volumes=False)
+    down = plan.down(HOST.observe(), "lab", spec=spec.source, only=None, volumes=False)
     answer["down"] = carry_out(down)
     left = HOST.observe()
     answer["left"] = [*left.guests, *left.networks, *left.volumes]

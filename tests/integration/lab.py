@@ -326,4 +326,4 @@ def laboratory(folder: Path, name: str, spec: str, **settings: str) -> Iterator[
     try:
         yield lab
     finally:
-        lab.virtkit("down", "--volumes", code=None)
+        lab.virtkit("down", "--volumes", "--yes", code=None)

@@ -392,6 +392,24 @@ def test_one_guest() -> None:
         assert caught.value.cure == "usage"
 
 
+def test_the_status_of_several_specs_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    def guest(name: str, spec: str, owner: str) -> GuestStatus:
+        return GuestStatus(
+            "duo", name, "lxc", "shared", "local", "running", True, ("10.0.0.1",), "virtkit", (),
+            spec, owner=owner,
+        )  # fmt: skip
+
+    guests = [guest("a", "/a/duo.yaml", "alice"), guest("b-with-a-long-name", "<stdin>", "")]
+    output.status(guests, environments=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[0], lines[3], lines[4]] == ["duo: /a/duo.yaml (alice)", "", "duo: <stdin>"]
+    assert lines[2].index("lxc") == lines[6].index("lxc"), "columns go on"
+    output.status(guests, environments=False)
+    assert "duo" not in capsys.readouterr().out
+    output.status([], environments=True)
+    assert capsys.readouterr().out.startswith("guest")
+
+
 def test_the_status_table_shows_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     """Names of fields have brackets, and a record of a stranger's may have anything."""
     told = ("devices/filesystem[/mnt]",)

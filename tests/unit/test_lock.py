@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 import signal
 import stat
 import subprocess
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -89,6 +92,49 @@ def test_who_has_it_is_told(lab: Lock, folder: Path) -> None:
     assert "--lock-timeout" in error.value.cure
     assert len(said) == 1
     assert who in said[0]
+
+
+def test_whoever_looks_takes_nothing(lab: Lock, folder: Path) -> None:
+    assert lab.holder() == ""
+    assert list(folder.iterdir()) == []
+    with holder(folder) as other:
+        assert f"process {other.pid} of " in lab.holder()
+        assert sys.executable in lab.holder()
+    other.wait()
+    assert lab.holder() == ""
+    with lab.held() as before:
+        assert before == ""
+
+
+def test_whom_one_waited_for_is_known_afterwards(lab: Lock, folder: Path) -> None:
+    with holder(folder) as other:
+        assert other.stdin is not None
+        threading.Timer(0.3, other.stdin.close).start()
+        with lab.held(20) as before:
+            assert f"process {other.pid} of " in before
+
+
+def test_a_shell_sees_the_holder_as_we_do() -> None:
+    """What is run on other machines, run on this one."""
+    name = f"whose test-{os.getpid()}"
+    look = f"file={shlex.quote(f'virtkit-{quote(name)}.lock')}\n{lock.LOOK}"
+
+    def seen() -> str:
+        done = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    one = Lock(name, "it")
+    assert seen() == ""
+    with one.held():
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        assert seen() == f"process {os.getpid()} of {user}\n"
+        waiter = subprocess.Popen(["flock", str(one._path()), "true"])
+        time.sleep(0.3)
+        assert f"process {os.getpid()} of" in seen()
+        assert one.holder().startswith(seen().strip())
+    waiter.wait()
+    assert seen() == ""
+    one._path().unlink()
 
 
 def test_it_dies_with_its_holder(lab: Lock, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import world
@@ -192,35 +193,89 @@ def test_only_deletes_nothing() -> None:
 
 
 def test_down_takes_what_left_the_spec_too() -> None:
-    found = plan.down(UP, "lab", only=None, volumes=False)
+    found = plan.down(UP, "lab", spec="/lab.yaml", only=None, volumes=False)
     assert actions(found) == {
         "guest/web": "delete",
         "guest/db": "delete",
         "network/front": "delete",
     }
-    assert plan.down(UP, "other", only=None, volumes=True).changes == ()
+    assert plan.down(UP, "other", spec="/lab.yaml", only=None, volumes=True).changes == ()
 
 
 def test_a_network_goes_with_its_last_guest() -> None:
-    assert actions(plan.down(UP, "lab", only={"web"}, volumes=False)) == {"guest/web": "delete"}
+    assert actions(plan.down(UP, "lab", spec="/lab.yaml", only={"web"}, volumes=False)) == {
+        "guest/web": "delete"
+    }
     without = world.up(DESIRED, "", {"without": ["guest/db"]})
-    assert "network/front" in actions(plan.down(without, "lab", only={"web"}, volumes=False))
+    assert "network/front" in actions(
+        plan.down(without, "lab", spec="/lab.yaml", only={"web"}, volumes=False)
+    )
 
 
 def test_a_strangers_guest_holds_a_network() -> None:
     held = world.up(DESIRED, "", {"users": {"lab-front": ["somebody"]}})
-    found = plan.down(held, "lab", only=None, volumes=False)
+    found = plan.down(held, "lab", spec="/lab.yaml", only=None, volumes=False)
     assert "network/front" not in actions(found)
-    assert found.notes == ("network/front stays: somebody of others use it",)
+    assert found.notes == ("network/front stays: somebody (not made by virtkit) uses it",)
 
 
 def test_kept_disks() -> None:
     kept = world.up(world.desired_of("name: lab\n"), "", {"kept": ["lab/db/lab-db-data", "x/y/z"]})
-    assert plan.down(kept, "lab", only=None, volumes=False).changes == ()
-    assert actions(plan.down(kept, "lab", only=None, volumes=True)) == {
+    assert plan.down(kept, "lab", spec="/lab.yaml", only=None, volumes=False).changes == ()
+    assert actions(plan.down(kept, "lab", spec="/lab.yaml", only=None, volumes=True)) == {
         "disk/lab-db-data": "delete"
     }
-    assert plan.down(kept, "lab", only={"web"}, volumes=True).changes == ()
+    assert plan.down(kept, "lab", spec="/lab.yaml", only={"web"}, volumes=True).changes == ()
+
+
+def test_what_another_spec_made_needs_consent_to_go() -> None:
+    path = "/home/bob/lab's.yaml"
+    both = world.up(DESIRED, "/lab.yaml", {"guests": {"db": {"spec": path}}})
+    assert plan.needs_consent_to_go(down(both, "/lab.yaml", only={"web"}), "/lab.yaml") is None
+    refused = plan.needs_consent_to_go(down(both, "/lab.yaml"), "/lab.yaml")
+    assert refused is not None
+    assert refused.exit_code == 2
+    assert refused.why == (
+        "lost would be: guest/db: lab-db-root (lab-db-data stays) "
+        f"(made from {path}, not from /lab.yaml)"
+    )
+    assert "run again with --yes" in refused.cure
+    assert refused.cure.endswith("to remove only what is this spec's: virtkit down /lab.yaml web")
+    # nothing of it is this spec's; with the kept disks
+    moved = plan.needs_consent_to_go(down(UP, "/new.yaml", volumes=True), "/new.yaml", volumes=True)
+    assert moved is not None
+    assert "lab-db-data (made from /lab.yaml, not from /new.yaml)" in moved.why
+    assert "only" not in moved.cure
+    # and the other way round
+    theirs = plan.needs_consent_to_go(down(both, path, volumes=True), path, volumes=True)
+    assert theirs is not None
+    assert theirs.cure.endswith("""virtkit down '/home/bob/lab'"'"'s.yaml' db --volumes""")
+
+
+def down(observed: Observed, spec: str, **options: Any) -> Plan:
+    return plan.down(observed, "lab", spec=spec, **{"only": None, "volumes": False} | options)
+
+
+def test_commands() -> None:
+    assert plan.command("down", "/a b/lab.yaml", "x") == "virtkit down '/a b/lab.yaml' x"
+    assert plan.command("down", "<stdin>", "x") == "virtkit down - x"
+    assert plan.command("up", "/lab.txt") == "virtkit up -f /lab.txt"
+
+
+def test_consent_names_both_specs() -> None:
+    empty = world.desired_of("name: lab\n")
+    refused = plan.needs_consent(plan.diff(empty, UP, spec="/mine.yaml"))
+    assert refused is not None
+    assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
+    assert "where /lab.yaml is not this spec at an earlier place" in refused.cure
+
+
+def test_a_guest_without_a_disk_asks_too() -> None:
+    guest = UP.guests["lab-web"]
+    bare = replace(guest, record=replace(guest.record, volumes=()))
+    there = replace(UP, guests={guest.domain: bare}, networks={})
+    found = plan.diff(world.desired_of("name: lab\n"), there, spec="/lab.yaml")
+    assert [each.lost for each in found.asks] == ["the guest itself"]
 
 
 def test_as_dict() -> None:

@@ -489,6 +489,13 @@ def test_unfinished_is_told_beside_other_changes() -> None:
     assert causes(found.changes) == {"groups": ("spec", "none"), "finished": ("unfinished", "live")}
 
 
+def test_what_waits_is_not_forgotten_by_a_start() -> None:
+    record = {"staged": {"kernel": "spec"}}
+    observed = there(keys_of("qemu"), {"finished": False, "state": "paused", "record": record})
+    change = of_web(planned(keys_of("qemu"), observed))
+    assert (change.action, change.staged) == ("start", {"kernel": "spec"})
+
+
 def test_the_worst_effect_is_the_changes() -> None:
     more = keys_of("qemu", groups=["a"], memory="2GiB", cpus=1)
     change = of_web(planned(more, there(keys_of("qemu"))))

@@ -81,6 +81,32 @@ def test_started_guests_are_not_defined_again() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("state", "names"),
+    [
+        ("stopped", {"define", "volumes", "start", "ready", "finish"}),
+        (
+            "paused",
+            {"define", "unplug", "volumes", "plug", "start", "ready", "follow", "finish"},
+        ),
+    ],
+)
+def test_a_start_of_an_unfinished_guest_leaves_nothing_out(state: str, names: set[str]) -> None:
+    change = {"guests": {"web": {"state": state, "finished": False}}}
+    found = diff(world.up(DESIRED, "/lab.yaml", change))
+    assert [each.action for each in found.changes] == ["start"]
+    assert set(steps(found)) == {"pool ensure", *(f"guest/web {each}" for each in names)}
+
+
+def test_what_waits_restarts_a_paused_guest_too() -> None:
+    """Where --restart asks for it: resuming would not bring it, and the record said it did."""
+    staged = {"record": {"staged": {"cpus": "spec"}}, "live_edits": {">1</vcpu>": ">2</vcpu>"}}
+    there = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"} | staged}})
+    desired = world.desired_of(SPEC, found=world.decided(world.spec_of(SPEC), there))
+    found = steps(plan.diff(desired, there, spec="/lab.yaml", restart=True), restart=True)
+    assert {"guest/web define", "guest/web stop", "guest/web start"} <= set(found)
+
+
 def test_replaced() -> None:
     other = SPEC.replace("after: [db]", "user: admin")
     found = steps(diff(UP, other))
@@ -114,7 +140,9 @@ def test_what_needs_a_restart_waits_unless_asked() -> None:
 
 @pytest.mark.parametrize("volumes", [False, True])
 def test_down_runs_backwards_and_undefines_last(volumes: bool) -> None:
-    found = steps(plan.down(UP, "lab", only=None, volumes=volumes), volumes=volumes)
+    found = steps(
+        plan.down(UP, "lab", spec="/lab.yaml", only=None, volumes=volumes), volumes=volumes
+    )
     for name in ("db", "web"):
         assert found[f"guest/{name} volumes"] >= {f"guest/{name} stop"}
         assert found[f"guest/{name} undefine"] >= {f"guest/{name} volumes"}

@@ -22,7 +22,7 @@ from virtkit.api.looking import GuestStatus, follow, log_names, logs, status
 from virtkit.api.orphans import Orphan, orphans
 from virtkit.api.planning import plan, render_xml
 from virtkit.api.reading import read, schema, starter
-from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down
+from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down, down_plan
 from virtkit.api.store import StoreEntry, image_list, image_make, image_remove
 from virtkit.api.world import LOCK_TIMEOUT, Say, Tell, close
 from virtkit.apply import Event, Report
@@ -53,6 +53,7 @@ __all__ = [
     "copy",
     "doctor",
     "down",
+    "down_plan",
     "execute",
     "follow",
     "format_size",

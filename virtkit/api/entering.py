@@ -11,14 +11,17 @@ from typing import Any
 from virtkit import ansible, reach, render
 from virtkit.api.world import (
     Site,
+    as_named,
     found_of,
     hosts_of,
+    is_own,
     known_hosts,
     look,
     must_run,
     named,
     one,
     ordered,
+    path_of,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
@@ -213,10 +216,12 @@ def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
 
 
 def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:
-    """How other programs log in to the guests that have an address."""
-    sites = look(hosts_of(spec))
+    """How other programs log in to the guests that have an address; without ``guests`` to those
+    that are the spec's."""
+    sites = [as_named(each, path_of(spec)) for each in look(hosts_of(spec))]
     found = found_of(spec, sites)
-    names = named(spec, found, guests) if guests else set(found)
+    own = {name for name, each in found.items() if is_own(spec, each)}
+    names = named(spec, found, guests) if guests else own
     hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
     records, logins = [], []
     for name in ordered(spec, names & found.keys()):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from virtkit import plan as planning
@@ -18,6 +19,8 @@ from virtkit.api.world import (
     Found,
     Say,
     Site,
+    as_named,
+    at_work,
     found_of,
     hosts_of,
     look,
@@ -45,6 +48,8 @@ class GuestStatus:
 
     Attributes:
         model: its kind of virtualization in the article's words.
+        spec: the path of the spec that it was made from; ``owner``: the user whose file that is,
+            empty where there is none here.
         pending: fields whose change waits until it is restarted.
         why: how it got into its state, where libvirt knows and it isn't as it should be.
     """
@@ -62,6 +67,7 @@ class GuestStatus:
     spec: str
     pending: tuple[str, ...] = ()
     why: str = ""
+    owner: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -78,6 +84,7 @@ class GuestStatus:
             "spec": self.spec,
             "pending": list(self.pending),
             "why": self.why,
+            "owner": self.owner,
         }
 
 
@@ -87,20 +94,37 @@ def status(
     """The guests of an environment, or all that virtkit owns on this machine.
 
     Args:
-        say: told which of several hosts does not answer: its guests' state is unknown.
+        say: told which of several hosts does not answer: its guests' state is unknown; which guests
+            were made from another spec; and who is changing the environment now.
 
     Raises:
         VirtkitError: no host answers.
     """
     if spec is None:
-        (site,) = look(hosts_of(None))
-        return _statuses([Found(site.host, each) for each in site.observed.guests.values()])
+        return _all_statuses(say)
     sites, silent = _answering(hosts_of(spec), say)
-    found = found_of(spec, sites)
+    path = path_of(spec)
+    found = found_of(spec, [as_named(each, path) for each in sites])
+    for name, each in found.items():
+        if each.there.record.spec != path:
+            say(f"guest {name} was made from another spec: {each.there.record.spec}")
+    for line in at_work(spec.name, [each.host for each in sites]):
+        say(line)
     only = named(spec, found, guests) if guests else {*spec.guests, *found}
     answer = _statuses([found[name] for name in ordered(spec, found) if name in only])
     missing = [name for name in spec.guests if name in only and name not in found]
     return answer + [_missing(spec, name, silent) for name in missing]
+
+
+def _all_statuses(say: Say) -> list[GuestStatus]:
+    """All guests of this machine, by environment and by the spec that they were made from."""
+    (site,) = look(hosts_of(None))
+    there = site.observed.guests.values()
+    for environment in sorted({each.record.environment for each in there}):
+        for line in at_work(environment, [site.host]):
+            say(line)
+    found = _statuses([Found(site.host, each) for each in there])
+    return sorted(found, key=lambda each: (each.environment, each.spec, each.name))
 
 
 def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[Site], set[str]]:
@@ -150,24 +174,38 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
         spec=there.record.spec,
         pending=planning.waiting(there),
         why=why,
+        owner=_owner(there.record.spec),
     )
+
+
+def _owner(path: str) -> str:
+    """The user whose file a spec is; empty where there is none to be seen from here."""
+    try:
+        return Path(path).owner() if path.startswith("/") else ""
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
     """A guest that nobody has seen, on a host that may be one of the ``silent``."""
     guest, host = spec.guests[name], spec.host_of(name)
+    unknown = host in silent or (host is None and bool(silent))
+    if host is None and unknown:
+        had = reach.host_of(spec.name, f"{spec.name}-{name}")
+        host = had if had in silent else " or ".join(sorted(silent))
     return GuestStatus(
         environment=spec.name,
         name=name,
         type=guest.type,
         model=DRIVERS[guest.type].model if guest.type in DRIVERS else "",
         host=host or LOCAL,
-        state="unknown" if host in silent or (host is None and silent) else "missing",
+        state="unknown" if unknown else "missing",
         ready=False,
         addresses=(),
         user=guest.user,
         groups=guest.groups,
         spec=path_of(spec),
+        owner=_owner(path_of(spec)),
     )
 
 

@@ -65,16 +65,26 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
 
 
 class _Specs:
-    """The specs that records name, each read once."""
+    """The specs that records name, each read once, and the one that was given."""
 
     def __init__(self, given: Spec | None) -> None:
-        self.given = given
+        self._given = given
         self._read: dict[str, tuple[Spec | str, bool]] = {}
 
+    def claims(self, environment: str, *, guest: str = "", network: str = "") -> bool:
+        """Whether the given one names what another spec may name, too."""
+        given = self._given
+        return (
+            given is not None
+            and given.name == environment
+            and (guest in given.guests or network in given.networks)
+        )
+
     def of(self, path: str, environment: str) -> tuple[Spec | str, bool]:
-        """The spec of an environment, or why there is none; and whether that is sure."""
-        if self.given is not None and self.given.name == environment:
-            return self.given, True
+        """The spec that something was made from, or why there is none; and whether that is sure."""
+        given = self._given
+        if given is not None and (path_of(given), given.name) == (path, environment):
+            return given, True
         if path not in self._read:
             self._read[path] = _spec(path)
         found, sure = self._read[path]
@@ -99,30 +109,50 @@ def _spec(path: str) -> tuple[Spec | str, bool]:
 
 
 def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
-    """Guests and networks whose spec is gone or names them no more."""
-    for kind, name, own, record in _recorded(observed):
-        found, sure = specs.of(record.spec, record.environment)
-        if isinstance(found, str):
-            why, cure = found, _down(record.environment, host)
-            if _reached_by_others(host, observed, record.environment):
-                why, sure = f"{why}; another machine, from which it was made, may have it", False
-        elif own not in (found.guests if kind == "guest" else found.networks):
-            why = f"its spec {found.source} names it no more"
-            verb, last = ("down", f" {own}") if kind == "guest" else ("up", "")
-            cure = f"virtkit {verb} {_file(found)}{last}"
-        else:
-            continue
-        yield Orphan(kind, name, record.environment, why, cure, sure)
-
-
-def _recorded(
-    observed: Observed,
-) -> Iterable[tuple[Literal["guest", "network"], str, str, GuestRecord | NetworkRecord]]:
-    """What has a record: its kind, its name in libvirt and in the spec, and the record."""
+    """Guests and networks whose spec is gone or names them no more; a network that a guest of
+    another spec uses is none."""
+    living: dict[str, set[str]] = {}
     for guest in observed.guests.values():
-        yield "guest", guest.domain, guest.record.guest, guest.record
+        environment, own = guest.record.environment, guest.record.guest
+        why, sure = _unwanted(guest.record, specs, host, observed)
+        if not why or specs.claims(environment, guest=own):
+            living.setdefault(environment, set()).add(guest.domain)
+            continue
+        found, _ = specs.of(guest.record.spec, environment)
+        gone = isinstance(found, str)
+        cure = _down(environment, host, own) if gone else _command("down", guest.record.spec, own)
+        yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
-        yield "network", network.name, network.record.network, network.record
+        environment = network.record.environment
+        why, sure = _unwanted(network.record, specs, host, observed)
+        claimed = specs.claims(environment, network=network.record.network)
+        if not why or claimed or {*network.users} & living.get(environment, set()):
+            continue
+        found, _ = specs.of(network.record.spec, environment)
+        if not isinstance(found, str):
+            cure = _command("up", network.record.spec)
+        elif environment in living:
+            virsh = host.connections.virsh()
+            cure = f"{virsh} net-destroy {network.name}; {virsh} net-undefine {network.name}"
+        else:
+            cure = _down(environment, host)
+        yield Orphan("network", network.name, environment, why, cure, sure)
+
+
+def _unwanted(
+    record: GuestRecord | NetworkRecord, specs: _Specs, host: Host, observed: Observed
+) -> tuple[str, bool]:
+    """Why no spec wants an object, empty where one does; and whether that is sure."""
+    found, sure = specs.of(record.spec, record.environment)
+    if isinstance(found, str):
+        if _reached_by_others(host, observed, record.environment):
+            return f"{found}; another machine, from which it was made, may have it", False
+        return found, sure
+    if isinstance(record, GuestRecord):
+        named = record.guest in found.guests
+    else:
+        named = record.network in found.networks
+    return "" if named else f"its spec {found.source} names it no more", sure
 
 
 def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool:
@@ -131,18 +161,30 @@ def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool
     return host.remote is not None or any(each.remote for each in drivers)
 
 
-def _down(environment: str, host: Host, *, volumes: bool = False) -> str:
-    """The command that takes what an environment has on a host down, without its spec."""
+def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:
+    """The command that takes what an environment has on a host down, without its spec.
+
+    Args:
+        guest: it alone; nothing of another spec's goes with it.
+        volumes: its kept disks, too.
+    """
     asked: dict[str, Any] = {"name": environment}
     if place := _place(host):
         asked["hosts"] = {host.name: place}
-    more = " --volumes" if volumes else ""
-    return f"echo {shlex.quote(json.dumps(asked, ensure_ascii=False))} | virtkit down -f -{more}"
+    if volumes:  # a guest that is gone can be told by its name only where the spec has that
+        asked["guests"] = {guest: {}}
+    words = [*(["--volumes"] if volumes else []), *([guest] if guest else [])]
+    said = shlex.quote(json.dumps(asked, ensure_ascii=False))
+    return " ".join([f"echo {said} | virtkit down -f - --yes", *words])
 
 
-def _file(spec: Spec) -> str:
+def _command(verb: str, path: str, *words: str) -> str:
+    """The command that does something to a spec by its path."""
+    return " ".join([f"virtkit {verb} {_file(path)}", *words])
+
+
+def _file(path: str) -> str:
     """The words that name a spec."""
-    path = path_of(spec)
     return f"-f {'-' if path.startswith('<') else shlex.quote(path)}"
 
 
@@ -158,19 +200,22 @@ def _place(host: Host) -> dict[str, Any]:
 
 
 def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
-    """Kept disks of environments without a guest; a spec that is given may ask for them."""
+    """Kept disks of environments without a guest; a spec that is given may ask for them, as may the
+    one that they were made from."""
     for disk in observed.pool.kept.values():
-        given = specs.given
-        if given is not None and given.name == disk.environment and disk.guest in given.guests:
+        if specs.claims(disk.environment, guest=disk.guest):
+            continue
+        found, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
+        if isinstance(found, Spec) and disk.guest in found.guests:
             continue
         if not observed.guests_of(disk.environment):
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
-            cure = _down(disk.environment, host, volumes=True)
+            cure = _down(disk.environment, host, disk.guest, volumes=True)
             yield Orphan("disk", disk.name, disk.environment, why, cure)
 
 
 def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
-    words = f"{_file(spec)} " if spec is not None else ""
+    words = f"{_file(path_of(spec))} " if spec is not None else ""
     used = {each.record.image.content for each in observed.guests.values() if each.record.image}
     for content, image in observed.pool.images.items():
         if content not in used:

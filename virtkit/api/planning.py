@@ -12,7 +12,17 @@ from virtkit import images, programs, public_keys, reach, record, render, resour
 from virtkit import plan as differing
 from virtkit.api.placing import check_moves, left_hosts, placed
 from virtkit.api.readiness import unready
-from virtkit.api.world import Say, Site, found_of, hosts_of, look, path_of, quiet
+from virtkit.api.world import (
+    Say,
+    Site,
+    as_named,
+    at_work,
+    found_of,
+    hosts_of,
+    look,
+    path_of,
+    quiet,
+)
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
@@ -38,10 +48,11 @@ def plan(
         RequestError: something is in the way; nothing was touched.
         VirtkitError: libvirt does not answer.
     """
-    sites = look(hosts_of(spec), pool=True)
+    hosts = hosts_of(spec)
+    sites = look(hosts, pool=True)
     found = _planned(sites, spec, guests, restart=restart, say=say)
     told = unready(spec, sites, found, _with_dependencies(spec, guests), restart=restart)
-    return replace(found, notes=(*found.notes, *told))
+    return replace(found, notes=(*found.notes, *told, *at_work(spec.name, hosts)))
 
 
 def plan_on(
@@ -61,6 +72,7 @@ def _planned(
     sites: Sequence[Site], spec: Spec, guests: Sequence[str], *, restart: bool, say: Say
 ) -> Plan:
     only = _with_dependencies(spec, guests)
+    sites = [as_named(each, path_of(spec)) for each in sites]
     places = placed(spec, sites)
     check_moves(spec, sites, places, only)
     plans: list[Plan] = []

@@ -15,8 +15,10 @@ from virtkit.api.world import (
     Say,
     Site,
     Tell,
+    as_named,
     found_of,
     hosts_of,
+    is_own,
     known_hosts,
     look,
     named,
@@ -82,15 +84,17 @@ def apply(
     if not found.changes:
         return Report(spec.name, notes=found.notes)
     hosts = hosts_of(spec)
-    with _locked(spec, hosts, lock_timeout, say, images=True):
+    with _locked(spec, hosts, lock_timeout, say, images=True) as before:
         now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
+        others = _others(spec, before, now)
         if not consent:
-            _check_loss(now, found)
+            _check_loss(now, found, f"environment {spec.name}: {others}")
         if not now.changes:
-            say("nothing to change any more: another run did it")
+            say(f"environment {spec.name}: nothing to change any more: {others} did it")
             return Report(spec.name)
-        if _entries(now) != _entries(found):
-            say("another run changed something meanwhile: the plan is made anew")
+        if _changes(now) != _changes(found):
+            what = f"{others} changed something meanwhile: the plan is made anew"
+            say(f"environment {spec.name}: {what}")
         options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
         report = engine.run(
             spec.name,
@@ -103,34 +107,48 @@ def apply(
     return report
 
 
-def _entries(found: Plan) -> dict[str, Any]:
-    """A plan without its notes: whether guests answer is another thing at each look."""
-    return {**found.as_dict(), "notes": []}
-
-
 @contextmanager
 def _locked(
     spec: Spec, hosts: Iterable[Host], timeout: float, say: Say, *, images: bool = False
-) -> Iterator[None]:
+) -> Iterator[list[str]]:
     """The environment's lock on each of its hosts, in an order that all runs have; and a share in
-    the image stores'."""
+    the image stores'. Yields the runs on the environment that it waited for."""
+    before = []
     with ExitStack() as stack:
         for host in sorted(hosts, key=lambda each: each.name):
-            stack.enter_context(host.lock(spec.name).held(timeout, say))
+            before.append(stack.enter_context(host.lock(spec.name).held(timeout, say)))
             if images:
                 stack.enter_context(host.images_lock.held(timeout, say, shared=True))
-        yield
+        yield list(filter(None, before))
 
 
-def _check_loss(now: Plan, shown: Plan) -> None:
-    """Refuses a plan that loses what the one that was shown does not."""
+def _others(spec: Spec, before: Sequence[str], now: Plan) -> str:
+    """Who changed the environment before us, as far as it is known: for whom we waited, and which
+    other specs its guests were made from."""
+    records = (each.observed.record for each in now.changes if each.observed is not None)
+    paths = sorted({each.spec for each in records} - {path_of(spec)})
+    known = [f"this one waited for {each}" for each in before]
+    known += [f"it has guests made from {each}" for each in paths]
+    return f"another run ({'; '.join(known)})" if known else "another run"
+
+
+def _changes(found: Plan) -> list[Any]:
+    """What a plan does, without its notes."""
+    return [each.as_dict() for each in (*found.changes, *found.pending)]
+
+
+def _check_loss(now: Plan, shown: Plan, others: str) -> None:
+    """Refuses a plan that loses what the one that was shown does not.
+
+    Args:
+        others: the environment, and who changed something since.
+    """
     known = {(each.object, each.lost) for each in shown.asks}
     new = [each for each in now.asks if (each.object, each.lost) not in known]
     if new:
-        losses = "; ".join(f"{each.object}: {each.lost}" for each in new)
         raise RequestError(
-            "another run changed something meanwhile, and now this would lose more than was shown",
-            why=f"lost would be: {losses}",
+            f"{others} changed something meanwhile, and now this would lose more than was shown",
+            why=f"lost would be: {'; '.join(each.loss for each in new)}",
             cure="look again at `virtkit plan`, then run again with --yes",
         )
 
@@ -169,11 +187,42 @@ def _with_pool(host: Host, environment: str) -> Site:
     return Site(host, host.observe())
 
 
+def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) -> Plan:
+    """What ``down`` would remove, as far as it is seen before anything is touched: in a pool that
+    is not active nobody sees kept disks."""
+    return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
+
+
+def _seen(hosts: Iterable[Host]) -> list[Site]:
+    """What stands on hosts, without a touch."""
+    return [Site(each, each.observe(pool=each.storage.active())) for each in hosts]
+
+
+def _going(spec: Spec, sites: Sequence[Site], guests: Sequence[str], *, volumes: bool) -> Plan:
+    only = named(spec, found_of(spec, sites), guests) if guests else None
+    path = path_of(spec)
+    return planning.joined(
+        [
+            planning.down(
+                as_named(each, path).observed,
+                spec.name,
+                spec=path,
+                names=spec.guests.keys(),
+                only=only,
+                volumes=volumes,
+            )
+            for each in sites
+        ]
+    )
+
+
 def down(
     spec: Spec,
     guests: Sequence[str] = (),
     *,
     volumes: bool = False,
+    consent: bool = False,
+    confirmed: Plan | None = None,
     parallel: int | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
     tell: Tell = quiet,
@@ -184,26 +233,36 @@ def down(
     Kept disks stay unless ``volumes``; images and the pool stay.
 
     Args:
+        consent: remove what was made from another spec, too.
+        confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom.
+        say: told for whom, and what stays.
 
     Raises:
-        RequestError: another run takes longer; nothing was touched.
+        RequestError: something was made from another spec and nobody agreed, or another run takes
+            longer; nothing was touched.
     """
     hosts = hosts_of(spec)
-
-    def going(sites: Sequence[Site]) -> Plan:
-        only = named(spec, found_of(spec, sites), guests) if guests else None
-        return planning.joined(
-            [planning.down(e.observed, spec.name, only=only, volumes=volumes) for e in sites]
-        )
-
     active = all(host.storage.active() for host in hosts)
-    nothing = active and not going([Site(host, host.observe()) for host in hosts]).changes
-    if nothing and not reach.known(spec.name):
+    seen = _going(spec, _seen(hosts), guests, volumes=volumes)
+    if active and not seen.changes and not reach.known(spec.name):
         return Report(spec.name)
-    with _locked(spec, hosts, lock_timeout, say):
-        found = going([_with_pool(host, spec.name) for host in hosts])
+
+    def check(found: Plan) -> None:
+        refused = planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+        if refused is not None and not consent and confirmed is None:
+            raise refused
+
+    check(seen)
+    with _locked(spec, hosts, lock_timeout, say) as before:
+        sites = [_with_pool(host, spec.name) for host in hosts]
+        found = _going(spec, sites, guests, volumes=volumes)
+        check(found)
+        if confirmed is not None and not consent:
+            who = _others(spec, before, found)
+            _check_loss(found, confirmed, f"environment {spec.name}: {who}")
+        for note in found.notes:
+            say(note)
         options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
         report = engine.run(
             spec.name,
@@ -240,7 +299,7 @@ def change_state(
             longer; nothing was touched.
     """
     hosts = hosts_of(spec)
-    chosen = _chosen(hosts, spec, verb, guests)
+    chosen = _chosen(hosts, spec, verb, guests, say)
     something = any(each.there.state != _AIMS.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
     lock = _locked(spec, touched, lock_timeout, say) if something else nullcontext()
@@ -253,10 +312,22 @@ def change_state(
         return engine.run(spec.name, steps, parallel=usual_parallel(hosts), tell=tell)
 
 
-def _chosen(hosts: Sequence[Host], spec: Spec, verb: Verb, guests: Sequence[str]) -> list[Found]:
-    """The guests that a verb is for, as they are now, where it can be done to them."""
-    found = found_of(spec, look(hosts))
+def _chosen(
+    hosts: Sequence[Host], spec: Spec, verb: Verb, guests: Sequence[str], say: Say = quiet
+) -> list[Found]:
+    """The guests that a verb is for, as they are now, where it can be done to them.
+
+    Those that this spec does not name and that were made from another one are left alone, unless
+    they are called by their own name.
+    """
+    sites = [as_named(each, path_of(spec)) for each in look(hosts)]
+    every = found_of(spec, sites)
+    found = {n: e for n, e in every.items() if n in guests or is_own(spec, e)}
     names = named(spec, found, guests) if guests else {*spec.guests, *found}
+    if not guests:
+        for name in sorted({*every} - {*found}):
+            made = every[name].there.record.spec
+            say(f"guest {name} is left alone: it was made from {made}; to {verb} it, name it")
     missing = sorted(names - {*found})
     if missing and (guests or not found):
         raise RequestError(

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import images, resources
+from virtkit import plan as planning
 from virtkit.api.world import LOCK_TIMEOUT, Say, hosts_of, look, quiet
 from virtkit.errors import RequestError
 from virtkit.host import Host
-from virtkit.observed import Observed
+from virtkit.observed import Observed, ObservedGuest
 from virtkit.resources import ImageRef
 from virtkit.spec import CATALOGUE, Spec
 from virtkit.voice import Voice
@@ -21,7 +22,8 @@ from virtkit.voice import Voice
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """An image in the store. ``users``: guests that lean on it; ``size`` in bytes."""
+    """An image in the store. ``users``: guests that lean on it; ``size`` in bytes; ``downs``: the
+    commands that take them down, each for those of one spec."""
 
     name: str
     content: str
@@ -30,6 +32,7 @@ class StoreEntry:
     made: bool
     users: tuple[str, ...]
     host: str
+    downs: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,6 +53,7 @@ def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
             each.made,
             _image_users(site.observed, each.files.content),
             site.host.name,
+            _downs(site.observed, each.files.content),
         )
         for site in look(hosts, pool=True)
         for each in site.observed.pool.images.values()
@@ -120,7 +124,8 @@ def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
         raise RequestError(
             f"image {used[0].name} is in use",
             why="; ".join(map(_leaning, used)),
-            cure="take these guests down first",
+            cure="take these guests down first, or have it done by whoever made them: "
+            + "; ".join(dict.fromkeys(each for entry in used for each in entry.downs)),
         )
     return free
 
@@ -134,10 +139,18 @@ def _leaning(entry: StoreEntry) -> str:
 
 
 def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
-    return tuple(
-        sorted(
-            each.domain
-            for each in observed.guests.values()
-            if each.record.image is not None and each.record.image.content == content
-        )
-    )
+    return tuple(sorted(each.domain for each in _leaners(observed, content)))
+
+
+def _downs(observed: Observed, content: str) -> tuple[str, ...]:
+    """What takes the guests down that lean on an image, by the specs that they were made from."""
+    guests: dict[str, list[str]] = {}
+    for each in _leaners(observed, content):
+        guests.setdefault(each.record.spec, []).append(each.record.guest)
+    return tuple(planning.command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
+
+
+def _leaners(observed: Observed, content: str) -> list[ObservedGuest]:
+    """The guests that lean on an image."""
+    images = ((each, each.record.image) for each in observed.guests.values())
+    return [each for each, image in images if image is not None and image.content == content]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,65 @@ def found_of(spec: Spec, sites: Iterable[Site]) -> dict[str, Found]:
     return answer
 
 
+def is_own(spec: Spec, found: Found) -> bool:
+    """Whether a guest of the environment is the spec's: named there, or made from it before it left
+    it. Another spec may have given its environment the same name."""
+    record = found.there.record
+    return record.guest in spec.guests or record.spec == path_of(spec)
+
+
 def path_of(spec: Spec) -> str:
     """The spec's absolute path, as records keep it."""
     return spec.source if spec.source.startswith("<") else str(Path(spec.source).resolve())
+
+
+def as_named(site: Site, path: str) -> Site:
+    """The same, where records that have the spec's file by another path (a symlink, a mount) have
+    it by this one.
+
+    Args:
+        path: the spec's, as ``path_of`` has it.
+    """
+    there = site.observed
+    paths = {each.record.spec for each in there.guests.values()}
+    paths |= {each.record.spec for each in there.networks.values()}
+    paths |= {each.spec for each in there.pool.kept.values()}
+    same = {each for each in paths - {path} if _one_file(each, path)}
+    if not same:
+        return site
+
+    def named(owned: Any) -> Any:
+        return replace(owned, spec=path) if owned.spec in same else owned
+
+    return Site(
+        site.host,
+        replace(
+            there,
+            guests={k: replace(e, record=named(e.record)) for k, e in there.guests.items()},
+            networks={k: replace(e, record=named(e.record)) for k, e in there.networks.items()},
+            pool=replace(there.pool, kept={k: named(e) for k, e in there.pool.kept.items()}),
+        ),
+    )
+
+
+def _one_file(one: str, other: str) -> bool:
+    try:
+        return one.startswith("/") and Path(one).samefile(other)
+    except (OSError, ValueError):  # there is none, or none for us to see
+        return False
+
+
+def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
+    """The runs that are changing an environment now, as far as they can be seen."""
+    answer = []
+    for host in hosts:
+        if holder := host.lock(environment).holder():
+            place = f" on host {host.name}" if host.remote else ""
+            answer.append(
+                f"a run is at work on environment {environment}{place}: {holder}; what is "
+                "unfinished may be its"
+            )
+    return answer
 
 
 def parallel(hosts: Iterable[Host]) -> int:

@@ -29,7 +29,7 @@ def keep(storage: Storage, owner: GuestRecord) -> None:
         kept = dict(pool.kept)
         for each in owner.volumes:
             if each.keep and each.state != "wanted":
-                entry = KeptDisk(owner.environment, owner.guest, each.name, each.key)
+                entry = KeptDisk(owner.environment, owner.guest, each.name, each.key, owner.spec)
                 kept[each.name] = entry
             elif not each.keep:
                 kept.pop(each.name, None)

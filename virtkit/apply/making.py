@@ -52,6 +52,8 @@ class Making:
         self._staged = dict(change.staged)
         self._fields = {each.field.partition(".")[0] for each in change.reasons}
         self.fresh = change.action in ("create", "replace")
+        #: A start of an unfinished guest sees that nothing else is left of the interrupted run.
+        self.starts_only = change.action == "start" and not (self._old and not self._old.finished)
         self.running = self._there is not None and self._there.state != "stopped" and not self.fresh
         # a guest that did not let go of a device is restarted where somebody asks for that
         stuck = self._old is not None and bool(self._old.leaving) and not self._old.finished

@@ -127,10 +127,10 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
         for name in ("start", "update")
     ]
     image = (f"image/{guest.image.name}", "make")
-    plugs = work.running and not work.restarts and change.action == "update"
+    plugs = work.running and not work.restarts and not work.starts_only
     if change.action == "replace":
         yield step("stop", work.stop, [])
-    if change.action != "start":
+    if not work.starts_only:
         stopped = own("stop") if change.action == "replace" else []
         yield step("define", work.define, [("pool", "ensure"), image, *networks, *stopped])
         if work.restarts:

@@ -129,36 +129,59 @@ def report(found: Report, done: str) -> None:
 
 
 def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
-    """The status table, and why guests are not as they should be."""
-    told: list[GuestStatus] = []
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ["guest", "type", "state", "ready", "address", "user", "virtualization"]
+    """The status table, and why guests are not as they should be.
+
+    Args:
+        environments: a table for each spec that guests were made from, below whose it is.
+    """
     guests = list(guests)
+    columns = ["guest", "type", "state", "ready", "address", "user", "virtualization"]
     if any(each.host != LOCAL for each in guests):
         columns.insert(2, "host")
     if any(each.pending for each in guests):
         columns.append("pending")
-    for column in [*(["environment"] if environments else []), *columns]:
-        table.add_column(column, no_wrap=column != "virtualization")
-    for each in guests:
-        row = [
-            each.name,
-            each.type,
-            *([each.host] if "host" in columns else []),
-            each.state,
-            "yes" if each.ready else "no",
-            ", ".join(each.addresses) or "-",
-            each.user,
-            each.model,
-            *([", ".join(each.pending) or "-"] if "pending" in columns else []),
-        ]
-        cells = [*([each.environment] if environments else []), *row]
-        table.add_row(*(escape(_plain(cell)) for cell in cells))
-        if each.why:
-            told.append(each)
-    out.print(table)
-    for each in told:
-        out.print(f"{escape(each.name)}: {escape(_plain(each.why))}")
+    rows = [_row(each, columns) for each in guests]
+    # tables below each other are one to the eye
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    groups: dict[str, list[int]] = {}
+    for number, each in enumerate(guests):
+        groups.setdefault(_made_from(each) if environments else "", []).append(number)
+    for title, members in (groups or {"": []}).items():
+        if title:
+            out.print(f"[bold]{escape(_plain(title))}[/]")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column, width in zip(columns, widths, strict=True):
+            wraps = column == "virtualization"
+            table.add_column(column, no_wrap=not wraps, min_width=None if wraps else width)
+        for number in members:
+            table.add_row(*map(escape, rows[number]))
+        out.print(table)
+        for each in (guests[number] for number in members):
+            if each.why:
+                out.print(f"{escape(each.name)}: {escape(_plain(each.why))}")
+        if title and title != list(groups)[-1]:
+            out.print()
+
+
+def _row(guest: GuestStatus, columns: Iterable[str]) -> list[str]:
+    cells = {
+        "guest": guest.name,
+        "type": guest.type,
+        "host": guest.host,
+        "state": guest.state,
+        "ready": "yes" if guest.ready else "no",
+        "address": ", ".join(guest.addresses) or "-",
+        "user": guest.user,
+        "virtualization": guest.model,
+        "pending": ", ".join(guest.pending) or "-",
+    }
+    return [_plain(cells[column]) for column in columns]
+
+
+def _made_from(guest: GuestStatus) -> str:
+    """A guest's environment and spec, and the user whose file that is."""
+    owner = f" ({guest.owner})" if guest.owner else ""
+    return f"{guest.environment}: {guest.spec}{owner}"
 
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:

@@ -178,9 +178,7 @@ def up(
     made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
         output.plan(made)
-    confirmed = False
-    if made.asks and not yes and not json and sys.stdin.isatty() and sys.stderr.isatty():
-        confirmed = typer.confirm("Do it?", err=True)
+    confirmed = bool(made.asks) and not yes and not json and _agreed()
     if not made.changes and not json:
         return
     with progress.shown(output.err, f"{made.environment}: up") as tell:
@@ -199,11 +197,23 @@ def up(
     _reported(report, "up", json)
 
 
+def _agreed() -> bool:
+    """Whether somebody at a terminal agrees to the plan that was shown."""
+    return _at_terminal() and typer.confirm("Do it?", err=True)
+
+
+def _at_terminal() -> bool:
+    return sys.stderr.isatty() and sys.stdin.isatty()
+
+
 @app.command()
 def down(
     spec: Words = None,
     file: File = None,
     volumes: Annotated[bool, typer.Option("--volumes", help="Remove kept disks too.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove what was made from another spec, too.")
+    ] = False,
     parallel: Parallel = None,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
@@ -211,11 +221,19 @@ def down(
 ) -> None:
     """Remove the guests and all that is theirs; kept disks and images stay."""
     found, guests = spec_of(spec, file)
+    confirmed = None
+    if not yes and not json and _at_terminal():
+        going = api.down_plan(found, guests, volumes=volumes)
+        if going.asks:
+            output.plan(going)
+            confirmed = going if _agreed() else None
     with progress.shown(output.err, f"{found.name}: down") as tell:
         report = api.down(
             found,
             guests,
             volumes=volumes,
+            consent=yes,
+            confirmed=confirmed,
             parallel=parallel,
             lock_timeout=lock_timeout,
             tell=tell,

@@ -72,8 +72,8 @@ class Lock:
         *,
         shared: bool = False,
         rest: Callable[[float], None] = time.sleep,
-    ) -> Iterator[None]:
-        """Has the lock while the block runs.
+    ) -> Iterator[str]:
+        """Has the lock while the block runs; yields whom one had to wait for, empty if nobody.
 
         Args:
             timeout: seconds to wait for it.
@@ -84,11 +84,19 @@ class Lock:
         Raises:
             RequestError: others still have it when the time is up, or it can't be had at all.
         """
-        descriptor = self._taken(timeout, waiting, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, rest)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        descriptor, before = self._taken(timeout, waiting, kind, rest)
         try:
-            yield
+            yield before
         finally:
             os.close(descriptor)
+
+    def holder(self) -> str:
+        """Who has the lock, as far as it can be seen from here; empty where nobody is seen."""
+        try:
+            return str(_holder(self._path()) or "")
+        except RequestError:  # nobody can have it
+            return ""
 
     def _taken(
         self,
@@ -96,14 +104,15 @@ class Lock:
         waiting: Callable[[str], None],
         kind: int,
         rest: Callable[[float], None],
-    ) -> int:
+    ) -> tuple[int, str]:
+        """A descriptor that has the lock, and whom one waited for."""
         path = self._path()
         end = time.monotonic() + timeout
-        told = False
+        told = ""
         while (descriptor := _tried(path, kind, self._what)) is None:
             late = time.monotonic() >= end
             if late or not told:
-                holder = _holder(path) or "somebody whose process can't be seen from here"
+                holder = str(_holder(path) or "somebody whose process can't be seen from here")
             if late:
                 raise RequestError(
                     f"{self._what} is in use",
@@ -113,9 +122,9 @@ class Lock:
                 )
             if not told:
                 waiting(f"{self._what}: waiting at most {timeout:.0f} s for {holder}")
-                told = True
+                told = holder
             rest(_LOOK)
-        return descriptor
+        return descriptor, told
 
     def _path(self) -> Path:
         for folder in FOLDERS if self._folder is None else (self._folder,):
@@ -161,7 +170,7 @@ class RemoteLock:
         *,
         shared: bool = False,
         rest: Callable[[float], None] = time.sleep,
-    ) -> Iterator[None]:
+    ) -> Iterator[str]:
         """As ``Lock.held``."""
         script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_REMOTE}"
         pipe = subprocess.PIPE
@@ -170,14 +179,22 @@ class RemoteLock:
             line, stdin=pipe, stdout=pipe, stderr=pipe, env=programs.environment()
         ) as shell:
             try:
-                self._wait(shell, timeout, waiting, rest)
+                waited = self._wait(shell, timeout, waiting, rest)
                 self._shell = shell
-                yield
+                yield f"another run, on host {self._remote.name}" if waited else ""
             finally:
                 self._shell = None
                 assert shell.stdin is not None
                 shell.stdin.close()
                 shell.terminate()  # one that waits still hears nothing of its input
+
+    def holder(self) -> str:
+        """As ``Lock.holder``."""
+        line = self._remote.line(f"file={shlex.quote(self._name)}\n{LOOK}")
+        done = subprocess.run(
+            line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
 
     def _wait(
         self,
@@ -185,8 +202,8 @@ class RemoteLock:
         timeout: float,
         waiting: Callable[[str], None],
         rest: Callable[[float], None],
-    ) -> None:
-        """Until the shell has the lock."""
+    ) -> bool:
+        """Until the shell has the lock; whether others had it before."""
         assert shell.stdout is not None
         os.set_blocking(shell.stdout.fileno(), False)
         end, said = time.monotonic() + timeout, b""
@@ -210,14 +227,17 @@ class RemoteLock:
                 told = True
             said += shell.stdout.read() or b""
             rest(_LOOK)
+        return b"waiting\n" in said
 
 
-#: What the shell of a RemoteLock does, with the same folders and care as a Lock.
-_REMOTE = f"""
+_FOLDER = f"""
 for folder in {shlex.join(map(str, FOLDERS))}; do
     [ -d "$folder" ] && [ ! -L "$folder" ] && [ -k "$folder" ] && [ -w "$folder" ] && break
 done
 file=$folder/$file
+"""
+#: What the shell of a RemoteLock does, with the same folders and care as a Lock.
+_REMOTE = f"""{_FOLDER}
 if [ ! -e "$file" ]; then (umask 0222; set -C; : >"$file") 2>/dev/null; fi
 if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is no plain file" >&2; exit 1; fi
 exec 9<"$file" || exit 1
@@ -227,6 +247,17 @@ if ! flock -n "$kind" 9; then
 fi
 echo held
 exec cat >/dev/null
+"""
+#: Who has a lock there; it takes none. What stat(1) calls a device has its parts as in stat(2).
+LOOK = f"""{_FOLDER}
+[ -f "$file" ] && [ ! -L "$file" ] || exit 0
+set -- $(stat -c '%d %i' "$file")
+id=$(printf '%02x:%02x:%d' $(($1 >> 8 & 4095)) $(($1 & 255 | $1 >> 12 & 1048320)) "$2")
+while read -r _ kind _ _ pid place _; do
+    [ "$kind $place" = "FLOCK $id" ] || continue
+    echo "process $pid of $(stat -c %U "/proc/$pid")"
+    exit
+done </proc/locks
 """
 
 

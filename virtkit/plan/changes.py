@@ -63,6 +63,13 @@ class Change:
     def name(self) -> str:
         return self.object.partition("/")[2]
 
+    @property
+    def loss(self) -> str:
+        """What is lost of which object, and from which spec that was made if not from this one."""
+        moves = (each for each in self.reasons if each.field == "spec")
+        paths = (f" (made from {e.before or 'an unknown spec'}, not from {e.after})" for e in moves)
+        return f"{self.object}: {self.lost}{next(paths, '')}"
+
     def as_dict(self) -> dict[str, Any]:
         """The entry as it stands in the JSON output."""
         return {
@@ -73,6 +80,11 @@ class Change:
             "reasons": [reason.as_dict() for reason in self.reasons],
             **({"lost": self.lost} if self.lost else {}),
         }
+
+
+def moved(there: ObservedGuest | ObservedNetwork, spec: str) -> tuple[Reason, ...]:
+    """The spec's path, where it is another one than the object was made from."""
+    return (Reason("spec", there.record.spec, spec),) if there.record.spec != spec else ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from virtkit.drivers import effects
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.observed import Observed, ObservedGuest
-from virtkit.plan.changes import Change, Reason
+from virtkit.plan.changes import Change, Reason, moved
 from virtkit.plan.documents import Documents, Place, uses, waiting_in
 from virtkit.plan.wishes import wishes
 from virtkit.record import Cause
@@ -79,8 +79,15 @@ class _Comparison:
         pending = self._waiting(reasons)
         answer = Compared(errors=self._errors)
         if not self._there.record.finished:
-            reasons.append(Reason("finished", False, True, "unfinished", "live"))
-        if reasons:
+            reasons += self._unfinished()
+        staged = {
+            each.field: each.cause
+            for each in [*reasons, *pending]
+            if each.effect in ("next-boot", "restart") and each.cause != "unfinished"
+        }
+        if self._only_starts(reasons):
+            answer.change = replace(base, action="start", reasons=tuple(reasons), staged=staged)
+        elif reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
             reasons += moved(self._there, self._spec) if lost else ()
@@ -89,11 +96,7 @@ class _Comparison:
                 effect=effect,
                 reasons=tuple(reasons),
                 lost=lost,
-                staged={
-                    each.field: each.cause
-                    for each in [*reasons, *pending]
-                    if each.effect in ("next-boot", "restart")
-                },
+                staged=staged,
             )
         elif self._there.state != "running":
             reason = Reason("state", self._there.state, "running", "drift", "live")
@@ -102,6 +105,22 @@ class _Comparison:
             effect = worst(each.effect for each in pending)
             answer.pending = replace(base, effect=effect, reasons=tuple(pending))
         return answer
+
+    def _unfinished(self) -> Iterable[Reason]:
+        """What an interrupted run left to do."""
+        state = self._there.state
+        effect: Effect = "next-boot" if state == "stopped" else "live"
+        if state != "running":
+            yield Reason("state", state, "running", "unfinished", "live")
+        for each in self._there.record.volumes:
+            if each.state == "wanted" and each.role != "console":
+                yield Reason(f"volume {each.name}", "missing", "made", "unfinished", effect)
+        yield Reason("finished", False, True, "unfinished", "live")
+
+    def _only_starts(self, reasons: Sequence[Reason]) -> bool:
+        """Whether nothing is left to do for an unfinished guest but to start it."""
+        done = {each.field for each in reasons} == {"state", "finished"}
+        return done and all(each.cause == "unfinished" for each in reasons)
 
     # --- the spec ---------------------------------------------------------------------------
 
@@ -166,14 +185,15 @@ class _Comparison:
         disks_lost = dict.fromkeys([*(f"disk {each}" for each in doomed), *self._lost])
         lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
         reasons = (*wished, *moved(self._there, self._spec))
-        # an interrupted run may have left nothing that could hold data
+        if not self._made:  # an interrupted run may have left nothing that could hold data
+            lost = f"guest {name} itself" if moved(self._there, self._spec) else ""
         return replace(
             base,
             desired=self._guest.made_anew(),
             action="replace",
             effect="recreate",
             reasons=reasons,
-            lost=lost if self._made else "",
+            lost=lost,
         )
 
     # --- volumes ----------------------------------------------------------------------------
@@ -284,11 +304,6 @@ class _Comparison:
         staged = waiting_in(self._there)
         names = [field, *(name for name in staged if _explained(field, {name}))]
         return next((staged[name] for name in names if name in staged), "drift")
-
-
-def moved(there: ObservedGuest, spec: str) -> tuple[Reason, ...]:
-    """The spec's path, where it is another one than the guest was made from."""
-    return (Reason("spec", there.record.spec, spec),) if there.record.spec != spec else ()
 
 
 def _field(volume: Volume) -> str:

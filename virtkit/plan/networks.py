@@ -9,8 +9,9 @@ from virtkit import compare, render
 from virtkit.compare import Difference
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
-from virtkit.observed import ObservedNetwork
-from virtkit.plan.changes import Change, Reason
+from virtkit.observed import Observed, ObservedNetwork
+from virtkit.plan.changes import Change, Reason, moved
+from virtkit.plan.whose import command, mine, whose
 from virtkit.record import Cause
 from virtkit.resources import Network
 
@@ -27,8 +28,13 @@ class ComparedNetwork:
     notes: list[str] = field(default_factory=list)
 
 
-def compared_network(network: Network, there: ObservedNetwork | None) -> ComparedNetwork:
+def compared_network(
+    network: Network, there: ObservedNetwork | None, observed: Observed, *, spec: str
+) -> ComparedNetwork:
     """The change that makes ``there`` into ``network``.
+
+    Args:
+        spec: the spec's path.
 
     Raises:
         RequestError: what differs can't change while guests hold the network.
@@ -43,20 +49,38 @@ def compared_network(network: Network, there: ObservedNetwork | None) -> Compare
         if there.record.asked.get(name) != network.asked.get(name)
     ]
     if wished and there.users:
-        raise _held(network, there, wished)
+        raise _held(network, there, wished, observed, spec)
     if wished:
-        return ComparedNetwork(
-            replace(base, action="replace", effect="recreate", reasons=tuple(wished))
-        )
+        change = replace(base, action="replace", effect="recreate")
+        other = moved(there, spec)
+        lost = f"the network as another spec has it: {there.name}" if other else ""
+        return ComparedNetwork(replace(change, reasons=(*wished, *other), lost=lost))
     return _drifted(base, network, there)
 
 
-def _held(network: Network, there: ObservedNetwork, wished: Sequence[Reason]) -> RequestError:
+def _held(
+    network: Network,
+    there: ObservedNetwork,
+    wished: Sequence[Reason],
+    observed: Observed,
+    spec: str,
+) -> RequestError:
+    own, moved_here = mine(there.users, observed, network.environment, spec)
+    told = whose(there.users, observed, network.environment, spec)
+    if len(own) == len(told):
+        cure = f"take these guests down first ({command('down', spec, *own)}), then up again"
+    else:
+        cure = (
+            "give your network another name; or have these guests taken down by whoever made them"
+        )
+    if moved_here:
+        line = command("down", spec, *own, *moved_here, "--yes")
+        cure += f"; where that was this spec at an earlier place: {line}"
     return RequestError(
         f"network {network.name}: {', '.join(each.field for each in wished)} can't change "
         "while guests hold it",
-        why=f"{', '.join(there.users)} would lose their link",
-        cure="take these guests down first (virtkit down SPEC GUEST…), then up again",
+        why=f"{', '.join(told)} would lose their link",
+        cure=cure,
         where=f"{network.host} network/{network.name}",
     )
 

@@ -1,4 +1,4 @@
-"""A whole environment: desired against observed, and what removes it."""
+"""A whole environment: desired against observed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from virtkit import render
 from virtkit.drivers.effects import key
-from virtkit.errors import RequestError, SpecErrors, VirtkitError
-from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
-from virtkit.plan.changes import Change, Plan, Reason
-from virtkit.plan.guests import compared, moved
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.observed import Observed, ObservedGuest
+from virtkit.plan.changes import Change, Plan, Reason, moved
+from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network
+from virtkit.plan.removal import lost_with, strangers
 from virtkit.resources import Desired, Guest
 
 #: The fields that say how large a guest's disks are.
@@ -82,7 +83,12 @@ class _Difference:
             environment=self._desired.environment,
             changes=(*_images(guests), *networks, *guests),
             pending=tuple(self._pending),
-            notes=(*_choices(guests), *_kept_sizes(guests), *self._notes),
+            notes=(
+                *_choices(guests),
+                *_kept_sizes(guests),
+                *_from_elsewhere([*networks, *guests], self._spec),
+                *self._notes,
+            ),
             desired=self._desired,
         )
 
@@ -104,7 +110,8 @@ class _Difference:
         change, waiting = found.change, found.pending
         if waiting is not None and self._restart and waiting.effect == "restart":
             reasons = (*(change.reasons if change else ()), *waiting.reasons)
-            change, waiting = replace(change or waiting, effect="restart", reasons=reasons), None
+            change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
+            waiting = None
         if waiting is not None:
             self._pending.append(waiting)
         if change is not None:
@@ -134,7 +141,7 @@ class _Difference:
                 self._errors.append(_taken(what, "it is another's", where))
                 continue
             try:
-                found = compared_network(network, there)
+                found = compared_network(network, there, self._observed, spec=self._spec)
             except RequestError as error:
                 self._errors.append(error)
                 continue
@@ -145,10 +152,18 @@ class _Difference:
         if self._only is None:
             names = {network.name for network in self._desired.networks}
             for name, old in mine.items():
-                if name not in names and not _strangers(
+                if name not in names and not strangers(
                     old, self._observed, self._desired.environment
                 ):
-                    yield Change(f"network/{name}", self._observed.host, "delete", observed=old)
+                    other = moved(old, self._spec)
+                    yield Change(
+                        f"network/{name}",
+                        self._observed.host,
+                        "delete",
+                        reasons=other,
+                        lost=f"network {old.name}" if other else "",
+                        observed=old,
+                    )
 
 
 def joined(plans: Sequence[Plan]) -> Plan:
@@ -175,50 +190,15 @@ def _arrived(change: Change, left: Change | None) -> Change:
     return replace(change, effect="recreate", reasons=reasons)
 
 
-def down(
-    observed: Observed, environment: str, *, only: Collection[str] | None, volumes: bool
-) -> Plan:
-    """What removes an environment, or the guests ``only`` of it.
-
-    A network goes with its last guest; kept disks stay unless ``volumes``.
-    """
-    mine = observed.guests_of(environment)
-    going = [each for name, each in mine.items() if only is None or name in only]
-    changes = [
-        Change(f"guest/{each.record.guest}", observed.host, "delete", "none", observed=each)
-        for each in going
-    ]
-    if volumes:
-        changes += [
-            Change(f"disk/{kept.name}", observed.host, "delete", lost=f"disk {kept.name}")
-            for kept in observed.pool.kept.values()
-            if kept.environment == environment and (only is None or kept.guest in only)
-            if not any(kept.name == v.name for g in mine.values() for v in g.record.volumes)
-        ]
-    domains = {each.domain for each in going}
-    notes = []
-    for name, network in observed.networks_of(environment).items():
-        holders = [user for user in network.users if user not in domains]
-        strangers = _strangers(network, observed, environment)
-        if strangers:
-            notes.append(f"network/{name} stays: {', '.join(strangers)} of others use it")
-        elif not holders:
-            changes.append(Change(f"network/{name}", observed.host, "delete", observed=network))
-    return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
-
-
 def _gone(there: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
     left = Reason("host", host, to) if to else Reason("guest", there.record.guest, None)
-    kept = [each.name for each in there.record.volumes if each.keep]
-    disks = [e.name for e in there.record.volumes if e.role in ("root", "disk") and not e.keep]
-    stays = f" ({', '.join(kept)} stays)" if kept else ""
     return Change(
         f"guest/{there.record.guest}",
         host,
         "delete",
         reasons=(left, *moved(there, spec)),
-        lost=f"{', '.join(disks)}{stays}",
+        lost=lost_with(there),
         observed=there,
     )
 
@@ -273,19 +253,35 @@ def _images(guests: Iterable[Change]) -> Iterable[Change]:
 
 def _choices(guests: Iterable[Change]) -> Iterable[str]:
     """Which type ``auto`` took for guests that are new, how those that are made are confined,
-    and why."""
+    and why: each once, for all guests that it is about."""
+    about: dict[str, list[str]] = {}
     for each in guests:
         if not isinstance(each.desired, Guest):
             continue
         if each.action == "create" and each.desired.why:
-            yield f"{each.object}: {each.desired.why}"
+            about.setdefault(each.desired.why, []).append(each.object)
         confinement = each.desired.confinement
         made = each.action in ("create", "replace")
         if made and confinement.mode == "hardened" and confinement.why:
-            yield (
-                f"{each.object}: {confinement.mode}, not unprivileged: {confinement.why} "
+            note = (
+                f"{confinement.mode}, not unprivileged: {confinement.why} "
                 "(`virtkit doctor` says how to mend it)"
             )
+            about.setdefault(note, []).append(each.object)
+    for note, objects in about.items():
+        yield f"{', '.join(objects)}: {note}"
+
+
+def _from_elsewhere(changes: Iterable[Change], spec: str) -> Iterable[str]:
+    """What changes and was made from another spec: it may be somebody else's."""
+    made: dict[str, list[str]] = {}
+    for each in changes:
+        there = each.observed
+        told = any(reason.field == "spec" for reason in each.reasons)
+        if there is not None and there.record.spec != spec and not told:
+            made.setdefault(there.record.spec, []).append(each.object)
+    for path, objects in made.items():
+        yield f"{', '.join(objects)}: made from {path}, not from {spec}"
 
 
 def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
@@ -301,21 +297,3 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
                 f"libvirt's hook would give it at a start: {guest.anew.why} "
                 "(`virtkit doctor` says how to mend it)"
             )
-
-
-def _strangers(network: ObservedNetwork, observed: Observed, environment: str) -> list[str]:
-    """The domains on a network that are not this environment's."""
-    ours = {each.domain for each in observed.guests_of(environment).values()}
-    return [user for user in network.users if user not in ours]
-
-
-def needs_consent(plan: Plan) -> VirtkitError | None:
-    """The error for a plan that loses something and that nobody agreed to."""
-    if not plan.asks:
-        return None
-    losses = "; ".join(f"{change.object}: {change.lost}" for change in plan.asks)
-    return RequestError(
-        "this would delete or recreate what holds data, and nobody agreed",
-        why=f"lost would be: {losses}",
-        cure="look at `virtkit plan`, then run again with --yes",
-    )

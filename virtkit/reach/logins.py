@@ -109,6 +109,17 @@ def hosts(environment: str) -> set[str]:
     return {each.name.partition("-")[2] or LOCAL for each in files if each.stat().st_size}
 
 
+def host_of(environment: str, domain: str) -> str:
+    """The host on which the caller has last seen a guest; empty where nobody knows."""
+    if not known(environment):
+        return ""
+    for host in hosts(environment):
+        lines = _known_hosts(environment, host).read_text().splitlines()
+        if any(line.startswith(f"{domain} ") for line in lines):
+            return host
+    return ""
+
+
 def write_known_hosts(environment: str, records: Iterable[GuestRecord], host: str = LOCAL) -> Path:
     """The known_hosts of an environment's guests on a host, from their records."""
     path = _known_hosts(environment, host)

@@ -1,0 +1,158 @@
+"""What removes an environment, and what may only go once somebody agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from virtkit.errors import RequestError
+from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
+from virtkit.plan.changes import Change, Plan, Reason, moved
+from virtkit.plan.whose import command, whose
+
+
+def down(
+    observed: Observed,
+    environment: str,
+    *,
+    spec: str,
+    names: Collection[str] = (),
+    only: Collection[str] | None,
+    volumes: bool,
+) -> Plan:
+    """What removes an environment, or the guests ``only`` of it.
+
+    A network goes with its last guest; kept disks stay unless ``volumes``. What was made from
+    another spec is told as lost, so that it needs consent.
+
+    Args:
+        spec: the spec's path.
+        names: the guests that it names.
+    """
+    mine = observed.guests_of(environment)
+    going = [each for name, each in mine.items() if only is None or name in only]
+    changes = [_guest(each, observed.host, spec, volumes=volumes) for each in going]
+    if volumes:
+        changes += _disks(observed, environment, spec, names, only)
+    domains = {each.domain for each in going}
+    notes = []
+    for name, network in observed.networks_of(environment).items():
+        others = strangers(network, observed, environment)
+        if others:
+            told = ", ".join(whose(others, observed, environment, spec))
+            notes.append(f"network/{name} stays: {told} use{'s' if len(others) == 1 else ''} it")
+        elif not {*network.users} - domains:
+            changes += _network(network, observed.host, spec, only)
+    return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
+
+
+def _guest(there: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Change:
+    other = moved(there, spec)
+    lost = lost_with(there, volumes=volumes) if other else ""
+    name = f"guest/{there.record.guest}"
+    return Change(name, host, "delete", reasons=other, lost=lost, observed=there)
+
+
+def _disks(
+    observed: Observed,
+    environment: str,
+    spec: str,
+    names: Collection[str],
+    only: Collection[str] | None,
+) -> Iterable[Change]:
+    """Kept disks whose guests are gone. Where no record says from which spec, they are this one's
+    if it names the guest."""
+    listed = {v.name for g in observed.guests_of(environment).values() for v in g.record.volumes}
+    for disk in observed.pool.kept.values():
+        if disk.environment != environment or disk.name in listed:
+            continue
+        if only is not None and disk.guest not in only:
+            continue
+        own = disk.spec == spec or (not disk.spec and disk.guest in names)
+        yield Change(
+            f"disk/{disk.name}",
+            observed.host,
+            "delete",
+            reasons=() if own else (Reason("spec", disk.spec or None, spec),),
+            lost="" if own else f"disk {disk.name}",
+        )
+
+
+def _network(
+    there: ObservedNetwork, host: str, spec: str, only: Collection[str] | None
+) -> Iterable[Change]:
+    """A network that no guest is left on. With its guests it goes as they do; one of another spec
+    that never had any here needs consent of its own, and ``only`` some guests are not about it."""
+    other = moved(there, spec) if not there.users else ()
+    if not other or only is None:
+        name, lost = there.record.network, f"network {there.name}" if other else ""
+        yield Change(f"network/{name}", host, "delete", reasons=other, lost=lost, observed=there)
+
+
+def strangers(network: ObservedNetwork, observed: Observed, environment: str) -> list[str]:
+    """The domains on a network that are not this environment's."""
+    ours = {each.domain for each in observed.guests_of(environment).values()}
+    return [user for user in network.users if user not in ours]
+
+
+def lost_with(there: ObservedGuest, *, volumes: bool = False) -> str:
+    """What is gone with a guest.
+
+    Args:
+        volumes: so are its kept disks.
+    """
+    disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
+    kept = [each.name for each in disks if each.keep and not volumes]
+    gone = [each.name for each in disks if each.name not in kept]
+    stays = f" ({', '.join(kept)} stay{'s' if len(kept) == 1 else ''})" if kept else ""
+    return f"{', '.join(gone) or 'the guest itself'}{stays}"
+
+
+def needs_consent(plan: Plan) -> RequestError | None:
+    """The error for a plan that loses something and that nobody agreed to."""
+    if not plan.asks:
+        return None
+    losses = "; ".join(change.loss for change in plan.asks)
+    return RequestError(
+        "this would delete or recreate what holds data, and nobody agreed",
+        why=f"lost would be: {losses}",
+        cure="look at `virtkit plan`, then run again with --yes" + _else_rename(plan),
+    )
+
+
+def _else_rename(plan: Plan) -> str:
+    paths = sorted({str(path) for each in plan.asks for path in _elsewhere(each) if path})
+    if not paths:
+        return ""
+    return (
+        f"; where {', '.join(paths)} is not this spec at an earlier place, but another, "
+        "give this one another `name:`"
+    )
+
+
+def _elsewhere(change: Change) -> Iterable[str | None]:
+    """The path of the spec that an object was made from, where that is another."""
+    return (each.before for each in change.reasons if each.field == "spec")
+
+
+def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> RequestError | None:
+    """The error for a removal of what was made from another spec, that nobody agreed to.
+
+    Args:
+        spec: the path of the spec at hand.
+        volumes: kept disks were to go, too.
+    """
+    if not plan.asks:
+        return None
+    own = [e.name for e in plan.changes if e.object.startswith("guest/") and not e.lost]
+    cure = (
+        "where that is this spec at an earlier place, or may go all the same: run again with --yes"
+    )
+    if own:
+        words = (*own, *(["--volumes"] if volumes else []))
+        cure += f"; to remove only what is this spec's: {command('down', spec, *words)}"
+    return RequestError(
+        f"this would remove what of environment {plan.environment} was made from another spec, "
+        "and nobody agreed",
+        why=f"lost would be: {'; '.join(change.loss for change in plan.asks)}",
+        cure=cure,
+    )
