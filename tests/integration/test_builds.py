@@ -128,6 +128,7 @@ def test_a_real_mmdebstrap(plain: Machine, number: signal.Signals) -> None:
         ends(process, number, plain)
     stale = left(plain)
     assert bool(stale) == (number == signal.SIGKILL)
+    assert {each.name for each in rooms(plain)} <= set(stale)
     # the next one builds beside nothing, and takes away what the killed one had to leave
     with stalled(plain) as process:
         assert not set(stale) & set(left(plain))
@@ -146,6 +147,29 @@ def test_the_file_system(plain: Machine, number: signal.Signals) -> None:
     done = build(plain)
     assert done.returncode == 0, done.stderr
     assert left(plain) == []
+
+
+def test_what_a_kill_left_can_be_removed(plain: Machine) -> None:
+    """By the command that `doctor --orphans` names, for it has files of other ids."""
+    program(plain, "mmdebstrap", MMDEBSTRAP)
+    program(plain, "mke2fs", "#!/bin/sh\nsleep 4713\n")
+    with building(plain, **own(plain)) as process:
+        assert until(lambda: any("sleep 4713" in each for each in processes().values()), 30)
+        ends(process, signal.SIGKILL, plain)
+    with stalled(plain) as process:
+        ends(process, signal.SIGKILL, plain)
+    assert rooms(plain)
+    script = "from virtkit import images\nfor path, why in images.leftovers([]): "
+    script += "print(images.removal(path))"
+    told = plain.run(plain.python, "-P", "-c", script).stdout.splitlines()
+    assert len(told) == 2
+    for line in told:
+        assert plain.run("sh", "-c", line).returncode == 0
+    assert left(plain) == []
+
+
+def rooms(plain: Machine) -> list[Path]:
+    return list((plain.folder / "var").glob("virtkit-build-*"))
 
 
 def build(
@@ -268,20 +292,20 @@ def test_no_room(plain: Machine, options: str, why: str) -> None:
 def test_the_room_is_where_there_is_one(plain: Machine) -> None:
     """The caller's own folder where it will do, else /var/tmp, else /tmp."""
 
-    def rooms(**settings: str) -> list[str]:
+    def chosen(**settings: str) -> list[str]:
         with stalled(plain, **settings) as process:
             found = plain.run("find", "/tmp", "/var/tmp", "-name", "virtkit-build-*", user=False)
             ends(process, signal.SIGTERM, plain)
         return [str(Path(each).parent) for each in found.stdout.split()]
 
     plain.root(f"mkdir -m 755 /tmp/own /tmp/closed; chown {USER} /tmp/own /tmp/closed")
-    assert rooms() == ["/var/tmp"]
-    assert rooms(TMPDIR="/tmp/own") == ["/tmp/own"]
+    assert chosen() == ["/var/tmp"]
+    assert chosen(TMPDIR="/tmp/own") == ["/tmp/own"]
     # as libpam-tmpdir has it: the ids of a namespace can't pass
     plain.root("chmod 700 /tmp/closed")
-    assert rooms(TMPDIR="/tmp/closed") == ["/var/tmp"]
+    assert chosen(TMPDIR="/tmp/closed") == ["/var/tmp"]
     plain.root("mount -t tmpfs -o noexec t /var/tmp")
-    assert rooms() == ["/tmp"]
+    assert chosen() == ["/tmp"]
 
 
 def test_no_room_in_the_cache(plain: Machine) -> None:

@@ -231,15 +231,14 @@ def programs() -> list[str]:
     return [line for line in run("ps", "-eo", "args").splitlines() if line == "sleep 4711.25"]
 
 
-@pytest.mark.parametrize("verb", ["up", "image build"])
-@BOTH
-def test_while_an_image_is_built(tmp_path: Path, verb: str, number: signal.Signals) -> None:
+@contextmanager
+def built(tmp_path: Path, verb: str) -> Iterator[tuple[Lab, subprocess.Popen[str]]]:
+    """A run of virtkit that builds an image, and whose mmdebstrap runs."""
     program = tmp_path / "bin/mmdebstrap"
     program.parent.mkdir()
     program.write_text(MMDEBSTRAP)
     program.chmod(0o755)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+    (tmp_path / "tmp").mkdir()
     spec = """
 images: {own: {build: {distribution: debian, release: bookworm, packages: [hello]}}}
 guests: {a: {image: own, type: qemu, networks: []}}
@@ -247,21 +246,46 @@ guests: {a: {image: own, type: qemu, networks: []}}
     settings = {
         "PATH": f"{program.parent}:{os.environ['PATH']}",
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "TMPDIR": str(temporary),
+        "TMPDIR": str(tmp_path / "tmp"),
     }
-    with laboratory(tmp_path, "builds", spec, **settings) as lab:
-        with lab.starts(verb, *(["own"] if " " in verb else [])) as building:
-            assert until(programs, 30)
-            assert "virtkit-test-tree" not in Path("/proc/mounts").read_text()
-            _, err = interrupted(building, number, within=3.0)
+    with (
+        laboratory(tmp_path, "builds", spec, **settings) as lab,
+        lab.starts(verb, *(["own"] if " " in verb else [])) as building,
+    ):
+        assert until(programs, 30)
+        assert "virtkit-test-tree" not in Path("/proc/mounts").read_text()
+        yield lab, building
+
+
+@pytest.mark.parametrize("verb", ["up", "image build"])
+@BOTH
+def test_while_an_image_is_built(tmp_path: Path, verb: str, number: signal.Signals) -> None:
+    with built(tmp_path, verb) as (_, building):
+        _, err = interrupted(building, number, within=3.0)
+        heard = "ending image/own make" if verb == "up" else "ending the build"
+        assert f"interrupted: {heard}; once more ends" in err
         assert programs() == []
         images = tmp_path / "cache/virtkit/images"
-        assert [p.name for p in images.rglob("*") if p.name.startswith(".build")] == []
-        assert list(temporary.iterdir()) == []
+        assert [p.name for p in images.rglob("*") if "build-" in p.name] == []
+        assert list((tmp_path / "tmp").iterdir()) == []
         if verb == "up":
             assert "left: image/own: make\n" in err
             assert "failed" not in err
             assert "left: guest/a: define, volumes, start, finish\n" in err.replace(" ready,", "")
+
+
+def test_a_kill_while_an_image_is_built(tmp_path: Path) -> None:
+    """Nobody is there to end the programs, and they end; the next run builds beside nothing."""
+    with built(tmp_path, "up") as (lab, building):
+        building.kill()
+        assert until(lambda: programs() == [], 3)
+        building.communicate()
+        assert "virtkit-test-tree" not in Path("/proc/mounts").read_text()
+        with lab.starts("up") as again:
+            assert until(programs, 30)
+            assert len(programs()) == 1
+            interrupted(again, within=3.0)
+        assert programs() == []
 
 
 def test_while_an_image_is_uploaded(lab: Lab) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from virtkit.errors import RequestError, VirtkitError
+import virtkit
+from virtkit.errors import RequestError
 from virtkit.images import build
 from virtkit.voice import Voice
 
@@ -21,14 +25,55 @@ def test_an_unknown_distribution_is_refused_and_nothing_written(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_tool_is_named_with_its_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def changed(folder: Path, path: str, old: str, new: str) -> str:
+    """The fingerprint of virtkit with one of its files changed."""
+    package = folder / "virtkit"
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(
+        Path(virtkit.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    text = (package / path).read_text()
+    assert old in text
+    (package / path).write_text(text.replace(old, new, 1))
+    script = f"import sys; sys.path.insert(0, {str(folder)!r}); "
+    script += "from virtkit.images import build; print(build.__file__, build.fingerprint())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    file, answer = done.stdout.split()
+    assert file == str(package / "images/build.py")
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("images/build.py", '"less",', '"most",'),
+        ("images/build.py", "--variant=minbase", "--variant=apt"),
+        ("images/build.py", "path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*"),
+        ("images/guest/configure.sh", "apt-daily.timer", ""),
+        ("images/guest/pack.sh", "virtkit-root", "root"),
+        ("images/guest/initrd-init", "\n", "\n:\n"),
+    ],
+)
+def test_what_goes_into_an_image_makes_another_one(
+    tmp_path: Path, path: str, old: str, new: str
 ) -> None:
-    monkeypatch.setattr("shutil.which", lambda tool, path: None)
-    recipe = build.Recipe(distribution="debian", release="bookworm", packages=(), size=1 << 30)
-    with pytest.raises(VirtkitError, match="mmdebstrap") as error:
-        build.build(recipe, tmp_path, say=Voice())
-    assert error.value.cure.startswith("apt-get install mmdebstrap")
+    assert changed(tmp_path, path, old, new) != build.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("images/build.py", "no way is known", "nobody knows"),
+        ("images/build.py", '"reading the package lists"', '"reading lists"'),
+        ("images/failures.py", "is full", "has no room"),
+        ("images/leash.py", '"--kill-child"', '"--kill-child=KILL"'),
+    ],
+)
+def test_what_does_not_makes_none(tmp_path: Path, path: str, old: str, new: str) -> None:
+    """Who mends an error's text has nobody's images built anew."""
+    assert changed(tmp_path, path, old, new) == build.fingerprint()
 
 
 def test_the_files_for_the_image_carry_their_own_modes() -> None:

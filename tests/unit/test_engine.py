@@ -229,11 +229,17 @@ def test_interrupted() -> None:
         step("next", "do", "work", run=lambda _: finished.append("next")),
     ]
     began = time.monotonic()
-    report = run("lab", steps, parallel=4)
+    events: list[Event] = []
+    report = run("lab", steps, parallel=4, tell=events.append)
     assert time.monotonic() - began < LONG / 2
     assert report.interrupted
     assert not report.ok
     assert finished == ["work"]
+    (heard,) = [each for each in events if each.kind == "interrupted"]
+    assert heard.message.endswith("work do; once more ends at once")
+    assert events.index(heard) < next(
+        at for at, each in enumerate(events) if (each.object, each.kind) == ("work", "done")
+    )
     found = outcomes(report)
     assert (found["work"], found["wait"]) == ("done", "skipped")
     assert found["next"] == "skipped"

@@ -266,4 +266,4 @@ def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:
     images_there = [image for each in observed for image in each.pool.images.values()]
     stored = {identity for image in images_there for identity in image.identities}
     for path, why in images.leftovers(stored):
-        yield Orphan("cache", str(path), "", why, f"rm -r {shlex.quote(str(path))}")
+        yield Orphan("cache", str(path), "", why, images.removal(path))

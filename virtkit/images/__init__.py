@@ -3,6 +3,7 @@
 It must never make an image twice, and never trust one that it did not verify.
 """
 
+from virtkit.images.leash import removal
 from virtkit.images.local import (
     LocalImage,
     check,
@@ -24,4 +25,5 @@ __all__ = [
     "prepare",
     "probe",
     "put",
+    "removal",
 ]

@@ -9,6 +9,7 @@ left, and no mount.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -146,6 +147,14 @@ def _end(process: subprocess.Popen[str]) -> None:
             os.kill(int(each), signal.SIGKILL)
     if not children:  # not there yet, or a kernel that doesn't tell
         process.kill()
+
+
+def removal(folder: Path) -> str:
+    """The shell command that removes a folder in which builds were, for the caller to type."""
+    words = ["rm", "-rf", str(folder)]
+    if os.geteuid() != 0:  # files of subordinate ids are in it
+        words = ["unshare", "--map-root-user", "--map-auto", *words]
+    return shlex.join(words)
 
 
 def remove(folder: Path) -> None:

@@ -17,7 +17,7 @@ import platformdirs
 
 from virtkit import programs
 from virtkit.errors import RequestError
-from virtkit.images import build, download, leash
+from virtkit.images import build, download, leash, room
 from virtkit.resources import ImageRef
 from virtkit.spec import Build
 from virtkit.voice import Voice
@@ -81,8 +81,10 @@ def forget(identity: str) -> None:
 
 
 def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
-    """Folders in the cache that nobody works in and no image of ``identities`` came from, and
-    what they are."""
+    """Folders that nobody works in and no image of ``identities`` came from, and what they are: in
+    the cache, and where images are built."""
+    for path in room.stale():
+        yield path, "what an interrupted build left"
     if not folder().is_dir():
         return
     for path in sorted(each for each in folder().iterdir() if each.is_dir()):

@@ -75,9 +75,16 @@ def check_work(work: Path) -> None:
 
 
 def sweep() -> None:
-    """Removes what builds left that were killed: nobody holds the lock of such a folder."""
+    """Removes what the caller's builds left that were killed."""
+    for folder in stale():
+        leash.remove(folder)
+
+
+def stale() -> Iterator[Path]:
+    """What the caller's builds left that were killed: nobody else has the lock of such a folder,
+    and we have it meanwhile."""
     for base in _temporary():
-        for folder in base.glob(f"{_PREFIX}*"):
+        for folder in sorted(base.glob(f"{_PREFIX}*")):
             try:
                 lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             except OSError:
@@ -85,9 +92,9 @@ def sweep() -> None:
             try:
                 if os.fstat(lock).st_uid == os.geteuid():
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    leash.remove(folder)
+                    yield folder
             except BlockingIOError:
-                pass
+                continue
             finally:
                 os.close(lock)
 
