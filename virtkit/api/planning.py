@@ -37,10 +37,11 @@ def plan(
         RequestError: something is in the way; nothing was touched.
         VirtkitError: libvirt does not answer.
     """
+    only = _with_dependencies(spec, guests)
     sites = look(hosts_of(spec), pool=True)
-    found = _planned(sites, spec, guests, restart=restart, say=say)
-    told = unready(spec, sites, found, _with_dependencies(spec, guests), restart=restart)
-    return replace(found, notes=(*found.notes, *told))
+    found = _planned(sites, spec, only, restart=restart, say=say)
+    told = unready(spec, sites, found, only, restart=restart)
+    return replace(found, guests=tuple(guests), notes=(*found.notes, *told))
 
 
 def plan_on(
@@ -53,13 +54,14 @@ def plan_on(
 ) -> Plan:
     """The same, by connections to the spec's hosts that there are already; nobody is asked whether
     the guests are ready."""
-    return _planned(look(hosts, pool=True), spec, guests, restart=restart, say=say)
+    only = _with_dependencies(spec, guests)
+    found = _planned(look(hosts, pool=True), spec, only, restart=restart, say=say)
+    return replace(found, guests=tuple(guests))
 
 
 def _planned(
-    sites: Sequence[Site], spec: Spec, guests: Sequence[str], *, restart: bool, say: Say
+    sites: Sequence[Site], spec: Spec, only: Collection[str] | None, *, restart: bool, say: Say
 ) -> Plan:
-    only = _with_dependencies(spec, guests)
     places = placed(spec, sites)
     check_moves(spec, sites, places, only)
     plans: list[Plan] = []
@@ -74,7 +76,7 @@ def _planned(
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
     found = differing.joined(plans)
-    return replace(found, guests=tuple(guests), notes=(*found.notes, *left_hosts(spec)))
+    return replace(found, notes=(*found.notes, *left_hosts(spec)))
 
 
 def _part(
