@@ -80,6 +80,7 @@ class HostFacts:
         subnets: IPv4 networks in use (routes and libvirt networks), as ``10.0.0.0/24``.
         unprepared: why containers can't have a user namespace here; None where they can.
         missing: programs of guest types (``Driver.programs``) that are not on the host.
+        unfit: those that are and can't run on its processor, and why.
         ids: what users of the host have for namespaces of their own (/etc/subuid).
     """
 
@@ -92,4 +93,5 @@ class HostFacts:
     subnets: frozenset[str] = frozenset()
     unprepared: Unprepared | None = None
     missing: frozenset[str] = frozenset()
+    unfit: Mapping[str, str] = field(default_factory=dict)
     ids: frozenset[range] = frozenset()

@@ -17,7 +17,6 @@ from virtkit.api.world import (
     Site,
     as_named,
     at_work,
-    found_of,
     hosts_of,
     look,
     path_of,
@@ -48,11 +47,13 @@ def plan(
         RequestError: something is in the way; nothing was touched.
         VirtkitError: libvirt does not answer.
     """
+    only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
     sites = look(hosts, pool=True)
-    found = _planned(sites, spec, guests, restart=restart, say=say)
-    told = unready(spec, sites, found, _with_dependencies(spec, guests), restart=restart)
-    return replace(found, notes=(*found.notes, *told, *at_work(spec.name, hosts)))
+    found = _planned(sites, spec, only, restart=restart, say=say)
+    told = unready(spec, sites, found, only, restart=restart)
+    notes = (*found.notes, *told, *at_work(spec.name, hosts))
+    return replace(found, guests=tuple(guests), notes=notes)
 
 
 def plan_on(
@@ -65,13 +66,14 @@ def plan_on(
 ) -> Plan:
     """The same, by connections to the spec's hosts that there are already; nobody is asked whether
     the guests are ready."""
-    return _planned(look(hosts, pool=True), spec, guests, restart=restart, say=say)
+    only = _with_dependencies(spec, guests)
+    found = _planned(look(hosts, pool=True), spec, only, restart=restart, say=say)
+    return replace(found, guests=tuple(guests))
 
 
 def _planned(
-    sites: Sequence[Site], spec: Spec, guests: Sequence[str], *, restart: bool, say: Say
+    sites: Sequence[Site], spec: Spec, only: Collection[str] | None, *, restart: bool, say: Say
 ) -> Plan:
-    only = _with_dependencies(spec, guests)
     sites = [as_named(each, path_of(spec)) for each in sites]
     places = placed(spec, sites)
     check_moves(spec, sites, places, only)
@@ -88,24 +90,7 @@ def _planned(
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
     found = differing.joined(plans)
     notes = (*found.notes, *_others_keys(spec, sites, found, only), *left_hosts(spec))
-    return replace(found, guests=tuple(guests), notes=notes)
-
-
-def _others_keys(
-    spec: Spec, sites: Iterable[Site], found: Plan, only: Collection[str] | None
-) -> Iterable[str]:
-    """The guests that let in others' keys, and none that the caller has here."""
-    anew = {each.name for each in found.changes if each.action in ("create", "replace", "delete")}
-    for name, each in found_of(spec, sites).items():
-        known = each.there.record.keys
-        if not known or name in anew or (only is not None and name not in only):
-            continue
-        asked = spec.guests[name].ssh_keys if name in spec.guests else None
-        if not reach.offered(spec.name, known, asked, spec.folder):
-            yield (
-                f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
-                "keys here: ssh asks for another"
-            )
+    return replace(found, notes=notes)
 
 
 def _part(

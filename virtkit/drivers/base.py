@@ -117,14 +117,21 @@ class Driver:
 
 
 def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Reason]]:
-    """A check that a driver's programs are on the host."""
+    """A check that a driver's programs are on the host, and run on its processor."""
 
     def check(facts: HostFacts) -> list[Reason]:
-        return [
+        missing = [
             Reason(f"{path} is missing", f"apt-get install {package}")
             for path, package in programs.items()
             if path in facts.missing
         ]
+        cure = "use another type (`qemu`, `kvm`, `lxc`), another machine, or a newer {}"
+        unfit = [
+            Reason(facts.unfit[path], cure.format(package))
+            for path, package in programs.items()
+            if path in facts.unfit
+        ]
+        return missing + unfit
 
     return check
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from virtkit import programs
 from virtkit.errors import VirtkitError
 from virtkit.host.remote import Remote
 
-#: Where programs of root's are.
+#: Where programs of root's are on other hosts.
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: libvirt's own chains (its iptables backend) and table (its nftables backend).
 _CHAINS, _TABLE = "LIBVIRT_", "libvirt_network"
@@ -155,18 +154,9 @@ def output(remote: Remote | None, line: list[str]) -> str | None:
             return remote.run(f"PATH=$PATH:{PATH}; {' '.join(line)}").decode("utf-8", "replace")
         except VirtkitError:
             return None
-    program = shutil.which(line[0], path=PATH)
-    if program is None:
+    if programs.find(line[0]) is None:
         return None
-    done = subprocess.run(
-        [program, *line[1:]],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    done = programs.run(*line)
     return done.stdout if done.returncode == 0 else None
 
 

@@ -14,7 +14,7 @@ from virtkit import record, render
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Connection, HostFacts, Pool
-from virtkit.host import prepared
+from virtkit.host import prepared, uml
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import NoDriver, told
@@ -64,6 +64,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         subnets=frozenset(subnets),
         unprepared=None if connections.remote else prepared.unprepared(),
         missing=frozenset(() if connections.remote else _missing()),
+        unfit={} if connections.remote else uml.unfit(),
         ids=frozenset() if connections.remote else frozenset(prepared.subordinate_ids()),
     )
 

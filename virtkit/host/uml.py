@@ -1,0 +1,43 @@
+"""Whether User-Mode Linux runs on this machine's processor.
+
+Before Linux 6.13 it has room for the registers of AVX-512 and no more. Where the host's processor
+has AMX, whose tiles take 8 KiB, its first process ends in "ptrace set fp regs failed, errno = 14".
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from virtkit import programs
+
+#: The program, and the first version with room for all registers that a processor has.
+PROGRAM = "/usr/bin/linux.uml"
+_ROOM_SINCE = (6, 13)
+_FLAG = "amx_tile"
+
+
+def unfit(cpuinfo: Path = Path("/proc/cpuinfo"), program: str = PROGRAM) -> dict[str, str]:
+    """The program and why it can't run here; nothing where it can, or isn't there."""
+    if not Path(program).is_file() or not _has_tiles(cpuinfo):
+        return {}
+    version = _version(program)
+    if version >= _ROOM_SINCE:
+        return {}
+    said = ".".join(map(str, version)) or "this one"
+    return {
+        program: (
+            f"User-Mode Linux {said} does not run on processors with AMX ({_FLAG}), as this "
+            "machine's"
+        )
+    }
+
+
+def _has_tiles(cpuinfo: Path) -> bool:
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.M)
+    return found is not None and _FLAG in found[1].split()
+
+
+def _version(program: str) -> tuple[int, ...]:
+    said = programs.run(program, "--version").stdout
+    return tuple(int(each) for each in re.findall(r"\d+", said)[:2])
