@@ -1,4 +1,4 @@
-"""What all tests share: `--regen`, and the rule that CI skips nothing but what needs a KVM."""
+"""What all tests share: `--regen`, and that CI skips nothing but what needs a processor."""
 
 from __future__ import annotations
 
@@ -64,9 +64,10 @@ def _fail_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI only a test marked `needs_kvm` may be skipped."""
+    """In CI only a test may be skipped that needs a processor which this machine hasn't got."""
     report = yield
-    expected = hasattr(report, "wasxfail") or item.get_closest_marker("needs_kvm")
+    needs = any(item.get_closest_marker(each) for each in ("needs_kvm", "needs_uml"))
+    expected = hasattr(report, "wasxfail") or needs
     if IN_CI and report.skipped and not expected:
         _fail_skipped(report)
     return report

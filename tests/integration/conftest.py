@@ -15,6 +15,8 @@ from integration.stage import TALLY, Tally
 from xenhost import xenhost
 from xenhost.xenhost import XenHost
 
+from virtkit.host import uml
+
 HERE = Path(__file__).parent
 
 pytest.register_assert_rewrite("integration.contract", "integration.every_call")
@@ -46,6 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE not in item.path.parents:
             continue
+        if item.get_closest_marker("needs_uml") and (why := "; ".join(uml.unfit().values())):
+            item.add_marker(pytest.mark.skip(reason=why))
         if not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
         if "VIRTKIT_TEST_SANDBOX" not in os.environ:

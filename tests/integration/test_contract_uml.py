@@ -8,4 +8,4 @@ from integration.contract import *  # noqa: F403 - its tests and their lab
 PLACE, TYPES = "local", ("uml",)
 
 # in CI test_uml.py and test_models.py have such guests
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.long]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.long, pytest.mark.needs_uml]

@@ -38,8 +38,9 @@ CHANGED = (
     f"networks: [front, {{name: beside, address: 10.0.2.77}}], {DISK}}}"
 )
 
-#: Each type, `kvm` where the machine has one that runs guests.
-EVERY = [pytest.param(e, marks=pytest.mark.needs_kvm if e == "kvm" else ()) for e in DRIVERS]
+#: Each type; `kvm` and `uml` where the machine's processor runs them.
+NEEDS = {"kvm": pytest.mark.needs_kvm, "uml": pytest.mark.needs_uml}
+EVERY = [pytest.param(each, marks=NEEDS.get(each, ())) for each in DRIVERS]
 
 pytestmark = pytest.mark.timeout(1500)  # the first test waits for all of them
 
@@ -56,7 +57,7 @@ def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mode
     lab = Models(tmp_path_factory.mktemp("models"), "models", xen=xen)
     lab.write(_here(EXAMPLE.read_text(), xen))
     well = {each["name"] for each in lab.json("doctor", code=None)["checks"] if each["ok"]}
-    without = () if "type kvm on local" in well else ("kvm",)
+    without = {each for each in NEEDS if f"type {each} on local" not in well}
     lab.types = tuple(each for each in DRIVERS if each not in without)
     try:
         assert lab.json("up", *lab.types)["ok"]
@@ -69,7 +70,7 @@ def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mode
 def guest(lab: Models, request: pytest.FixtureRequest) -> str:
     """The guest of each type."""
     if request.param not in lab.types:
-        pytest.skip("this machine has no KVM that runs guests: see virtkit doctor")
+        pytest.skip(f"this machine's processor runs no {request.param} guests: see virtkit doctor")
     return str(request.param)
 
 

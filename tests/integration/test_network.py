@@ -115,7 +115,7 @@ def answers(address: str) -> bool:
 # --- MAC addresses -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guest", ["a", "free", "u"])
+@pytest.mark.parametrize("guest", ["a", "free", pytest.param("u", marks=pytest.mark.needs_uml)])
 def test_udev_sets_other_addresses_than_libvirt(lab: Lab, guest: str) -> None:
     """Its first process sets libvirt's again: so it gets its IP addresses, and is ready."""
     with as_udev():

@@ -41,6 +41,8 @@ AFTER = (
 )
 NET_RAW = 1 << 13
 
+pytestmark = pytest.mark.needs_uml
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:

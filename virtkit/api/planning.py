@@ -17,6 +17,7 @@ from virtkit.api.world import (
     Site,
     as_named,
     at_work,
+    found_of,
     hosts_of,
     look,
     path_of,
@@ -91,6 +92,23 @@ def _planned(
     found = differing.joined(plans)
     notes = (*found.notes, *_others_keys(spec, sites, found, only), *left_hosts(spec))
     return replace(found, notes=notes)
+
+
+def _others_keys(
+    spec: Spec, sites: Iterable[Site], found: Plan, only: Collection[str] | None
+) -> Iterable[str]:
+    """The guests that let in others' keys, and none that the caller has here."""
+    anew = {each.name for each in found.changes if each.action in ("create", "replace", "delete")}
+    for name, each in found_of(spec, sites).items():
+        known = each.there.record.keys
+        if not known or name in anew or (only is not None and name not in only):
+            continue
+        asked = spec.guests[name].ssh_keys if name in spec.guests else None
+        if not reach.offered(spec.name, known, asked, spec.folder):
+            yield (
+                f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
+                "keys here: ssh asks for another"
+            )
 
 
 def _part(
