@@ -1,0 +1,171 @@
+"""From a Debian host as it is installed to guests, and the day after: as its users do it.
+
+    .venv/bin/python -m pytest tests/realhost/test_journey.py     (an hour; RELEASE=trixie)
+
+Not in the sandbox, and not in CI: the emulated host asks the machine's own sources for packages.
+The tests are in order, each begins with what the last one left; docs/reliability.md has what was
+seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from realhost import realhost
+from realhost.realhost import RealHost
+
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
+
+RELEASE = os.environ.get("RELEASE", realhost.RELEASES[0])
+SPEC = "~/virtkit/examples/hello.yaml"
+#: A service whose orderly end leaves a mark.
+SERVICE = """
+cat >/etc/systemd/system/mark.service <<'END'
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/usr/bin/touch /var/ended
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable --now mark.service
+"""
+OTHER = "name: other\nguests: {o: {type: lxc, memory: 192MiB}}\n"
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
+    started = realhost.start(tmp_path_factory.mktemp("realhost"), RELEASE, "bare")
+    try:
+        started.give()
+        yield started
+    finally:
+        started.stop()
+
+
+def told(host: RealHost, command: str, user: str = "alice", code: int = 0) -> str:
+    """What a login shell's command says, on both streams; it must exit with ``code``."""
+    done = host.run(f"bash -lc {shlex.quote(command)} 2>&1", user)
+    text = done.stdout.decode(errors="replace")
+    print(f"{user}$ {command}\n{text}")
+    assert done.returncode == code, text
+    return text
+
+
+def data(host: RealHost, words: str, user: str = "alice") -> Any:
+    """The JSON that virtkit answers."""
+    done = host.run(f"bash -lc 'virtkit {words} --json'", user)
+    return json.loads(done.stdout)
+
+
+def kinds(host: RealHost) -> dict[str, tuple[str, bool]]:
+    guests = data(host, f"status {SPEC}")["guests"]
+    return {each["name"]: (each["type"], each["ready"]) for each in guests}
+
+
+BOTH = {"vm": ("kvm", True), "box": ("lxc", True)}
+
+
+def test_the_first_command(host: RealHost) -> None:
+    began = time.monotonic()
+    text = told(host, "virtkit/scripts/up")
+    print(f"took {time.monotonic() - began:.0f} s")
+    assert "new in the group libvirt" in text
+    assert "virtkit ssh" in text
+    # a new login has the group, and finds virtkit
+    assert kinds(host) == BOTH
+    assert data(host, f"plan {SPEC}")["changes"] == []
+
+
+def test_again(host: RealHost) -> None:
+    began = time.monotonic()
+    assert "nothing to change" in told(host, "cd /; ~/virtkit/scripts/up")
+    print(f"took {time.monotonic() - began:.0f} s")
+
+
+def test_doctor_finds_nothing_missing(host: RealHost) -> None:
+    checks = data(host, "doctor")["checks"]
+    bad = [
+        each for each in checks if each["ok"] is False and not each["name"].startswith("type xen")
+    ]
+    assert [each for each in bad if not each["name"].startswith("libvirt xen")] == []
+    names = {each["name"] for each in checks}
+    assert not {"udev", "libvirt-guests", "inotify"} & names, "scripts/up prepared this host"
+
+
+def test_a_reboot_ends_containers_in_order(host: RealHost) -> None:
+    told(host, f"virtkit ssh {SPEC} box -- 'sudo sh -s' <<'SCRIPT'\n{SERVICE}\nSCRIPT")
+    host.reboot()
+    assert {each["state"] for each in data(host, f"status {SPEC}")["guests"]} == {"stopped"}
+    told(host, f"virtkit up {SPEC}")
+    told(host, f"virtkit ssh {SPEC} box -- test -e /var/ended")
+    assert kinds(host) == BOTH
+    assert data(host, f"plan {SPEC}")["changes"] == []
+
+
+def test_a_reload_of_nftables(host: RealHost) -> None:
+    told(host, "sudo systemctl reload nftables")
+    told(host, f"cat >~/other.yaml <<'END'\n{OTHER}\nEND")
+    text = told(host, "virtkit up ~/other.yaml", code=1)
+    assert "systemctl restart libvirtd" in text
+    assert "rules" in told(host, "sudo ~/.local/bin/virtkit doctor | grep -A1 rules")
+    told(host, "sudo systemctl restart libvirtd")
+    told(host, "virtkit up ~/other.yaml")
+    told(host, "virtkit ssh ~/other.yaml o -- getent hosts o")
+    told(host, "virtkit down ~/other.yaml")
+    assert kinds(host) == BOTH
+
+
+def test_an_own_key_that_comes_later(host: RealHost) -> None:
+    told(host, "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
+    for guest in BOTH:
+        told(host, f"virtkit ssh {SPEC} {guest} -- true")
+    assert data(host, f"plan {SPEC}")["changes"] == []
+    keys = "s|^guests:|defaults: {ssh_keys: [~/.ssh/id_ed25519.pub]}\\nguests:|"
+    told(host, f"sed '{keys}' {SPEC} >~/virtkit/examples/keys.yaml")
+    changes = data(host, "plan ~/virtkit/examples/keys.yaml")["changes"]
+    assert {each["effect"] for each in changes} == {"live"}
+    told(host, "virtkit up ~/virtkit/examples/keys.yaml")
+    told(host, "mv ~/.local/share/virtkit/hello/id_ed25519 ~/old")
+    for guest in BOTH:
+        told(host, f"virtkit ssh ~/virtkit/examples/keys.yaml {guest} -- true")
+
+
+def test_another_user(host: RealHost) -> None:
+    host.ssh("usermod -aG libvirt bob; chmod 755 /home/alice")
+    virtkit = "/home/alice/virtkit/.venv/bin/virtkit"
+    told(host, "sed /ssh_keys/d /home/alice/virtkit/examples/keys.yaml >~/hello.yaml", "bob")
+    began = time.monotonic()
+    text = told(host, f"{virtkit} up ~/hello.yaml --yes", "bob")
+    assert time.monotonic() - began < 600, "it is ready, whoever it lets in"
+    assert "lets in" in text
+    assert "does not let you in" in told(
+        host, f"{virtkit} ssh ~/hello.yaml box -- true", "bob", 255
+    )
+    text = told(host, f"{virtkit} down ~/hello.yaml", "bob", 2)
+    assert "/home/alice/virtkit/examples" in text
+    assert "--yes" in text
+
+
+def test_a_user_outside_of_the_group(host: RealHost) -> None:
+    host.ssh("gpasswd -d bob libvirt")
+    began = time.monotonic()
+    text = told(host, "/home/alice/virtkit/.venv/bin/virtkit plan ~/hello.yaml", "bob", 2)
+    assert "usermod -aG libvirt" in text
+    assert time.monotonic() - began < 60
+
+
+def test_down_leaves_nothing(host: RealHost) -> None:
+    told(host, "virtkit down ~/virtkit/examples/keys.yaml --yes")
+    for scheme in ("qemu", "lxc"):
+        assert host.ssh(f"virsh -q -c {scheme}:///system list --all --name").split() == []
+    assert "hello-default" not in host.ssh("virsh -q -c qemu:///system net-list --all --name")
+    left = host.ssh("ls /var/lib/libvirt/images").split()
+    assert [each for each in left if each.startswith("hello")] == []
