@@ -23,10 +23,14 @@ _MORE = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
 
 @dataclass(frozen=True)
 class Program:
-    """What a program does for virtkit, and the Debian package that brings it."""
+    """What a program does for virtkit, and the Debian package that brings it.
+
+    ``users``: only a user other than root needs it.
+    """
 
     purpose: str
     package: str
+    users: bool = False
 
 
 #: All that virtkit starts by name: doctor looks for them, and errors name their packages.
@@ -36,8 +40,8 @@ PROGRAMS = {
     "debugfs": Program("reads seeds of containers", "e2fsprogs"),
     "mmdebstrap": Program("builds images", "mmdebstrap"),
     "apt-get": Program("tells where packages of images come from", "apt"),
-    "newuidmap": Program("builds images for a user other than root", "uidmap"),
-    "newgidmap": Program("builds images for a user other than root", "uidmap"),
+    "newuidmap": Program("builds images for a user other than root", "uidmap", users=True),
+    "newgidmap": Program("builds images for a user other than root", "uidmap", users=True),
     "unshare": Program("keeps a build of an image to itself", "util-linux"),
     "setpriv": Program("ends programs together with virtkit", "util-linux"),
     "tar": Program("packs images", "tar"),

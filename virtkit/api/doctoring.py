@@ -37,7 +37,8 @@ class Check:
 def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what a spec claims to have there."""
     hosts = hosts_of(spec)
-    checks = [_program(name) for name in programs.PROGRAMS]
+    known = programs.PROGRAMS.items()
+    checks = [_program(name) for name, each in known if os.geteuid() != 0 or not each.users]
     checks += [
         _builds(),
         _schemas(),

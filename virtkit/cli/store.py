@@ -51,7 +51,11 @@ def _image(given: list[str] | None, file: str | None, verb: str) -> tuple[api.Sp
 
 def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool) -> None:
     found, name = _image(given, file, verb)
-    made = api.image_make(found, name, _changing)
+    try:
+        made = api.image_make(found, name, _changing)
+    finally:
+        if output.err.is_terminal:  # what is printed next gets a line of its own
+            output.err.print()
     if json:
         output.data(
             {"name": name, "content": made.content, "format": made.format, "size": made.size}
