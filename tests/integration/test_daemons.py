@@ -76,7 +76,7 @@ def test_the_domain_says_what_its_root_leans_on(up: Lab) -> None:
     up.virtkit("plan", "--exit-code")
 
 
-def test_a_guest_of_0_1_0_is_given_it_at_its_next_boot(lab: Lab, tmp_path: Path) -> None:
+def test_a_guest_of_0_1_0_gets_it_with_its_next_definition(lab: Lab, tmp_path: Path) -> None:
     """One that was defined without; and nothing restarts for it."""
     old = tmp_path / "old.xml.j2"
     text = (Path(__file__).parents[2] / "templates" / "qemu.xml.j2").read_text()

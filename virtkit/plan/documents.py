@@ -6,6 +6,7 @@ A difference is named by the guest's field where there is one, else by its place
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,10 @@ _FIELDS = (
     ("devices/graphics", "graphics"),
     ("devices/video", "graphics"),
 )
+
+#: What older versions did not render. A guest of theirs gets it when it is defined for another
+#: reason; it lacks nothing until then, so no plan tells of it.
+_LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]")
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Documents:
         if not every:
             return []
         drifted = {each.path for each in self._differences(self._before, self._inactive)}
+        every = [each for each in every if each.path in drifted or not _comes_later(each)]
         live = {each.path: each for each in self._now}
         return [
             Place(
@@ -119,8 +125,10 @@ class Documents:
 
     def _harmless(self, each: Difference) -> bool:
         """A guest that has all its memory still (its balloon isn't there yet, or has no driver),
-        or could grow further than it has to."""
+        could grow further than it has to, or was started by an older version."""
         assert self._live is not None
+        if _comes_later(each):
+            return True
         if each.path == "memory" and self._guest.spec.max.memory is None:
             return int(each.found or 0) > int(each.wanted or 0)
         return each.path == "currentMemory" and each.found == compare.value(self._live, "memory")
@@ -180,6 +188,11 @@ class Documents:
         source = device.find("source")
         there = source.get("network", source.get("bridge", "")) if source is not None else ""
         return known.get(address) or there.removeprefix(f"{self._guest.environment}-")
+
+
+def _comes_later(difference: Difference) -> bool:
+    """Whether a difference is only that an older version did not render something yet."""
+    return difference.found is None and _LATER.fullmatch(difference.path) is not None
 
 
 def _parsed(xml: str) -> etree._Element | None:
