@@ -9,7 +9,7 @@ import pytest
 
 from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
-from virtkit.host import access
+from virtkit.host import access, daemon
 from virtkit.host.errors import Unanswered, cure, told, unreadable
 
 
@@ -56,9 +56,14 @@ def test_what_is_not_libvirts_passes() -> None:
             "connect",
             1,
             "iptables: No chain/target/match by that name.",
-            "systemctl restart libvirtd",
+            daemon.restart("network"),
         ),
-        ("connect", 1, "iptables v1.8.11: Chain 'LIBVIRT_INP' does not exist", "restart libvirtd"),
+        (
+            "connect",
+            1,
+            "iptables v1.8.11: Chain 'LIBVIRT_INP' does not exist",
+            daemon.restart("network"),
+        ),
         ("upload", 0, "cannot write: No space left on device", "free some space"),
         ("define", 0, "cannot write '/etc/libvirt/qemu/a.xml.new': No space left", "half made"),
         ("start", 0, "Unable to open file: /p/a-console: Read-only file system", "writable"),

@@ -188,7 +188,8 @@ def _firewall(host: Host) -> Iterable[Check]:
             f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
             "its guests reach nothing outside, and no other network starts"
         )
-        yield Check(f"network {each.network}", False, what, "systemctl restart libvirtd")
+        cure = host.connections.restart("network")
+        yield Check(f"network {each.network}", False, what, cure)
     yield from _drops(host, rules, bridges)
     if not gone and not any(rules.dropping(each) for each in bridges):
         yield Check("firewall", True, "libvirt's rules for its networks are there")

@@ -33,9 +33,11 @@ _ROOT_DENIED = (
     "libvirt's daemon, which is root, may not do this there: see whose folder that is (namei -l "
     "PATH); on NFS root has no rights unless it is exported with no_root_squash"
 )
+#: Stands for the command that restarts the daemon which this machine has.
+_RESTART = "RESTART"
 #: Where another program took libvirt's firewall rules away.
 RULES = (
-    "systemctl restart libvirtd (libvirt's firewall rules are gone, as after a reload of nftables; "
+    f"{_RESTART} (libvirt's firewall rules are gone, as after a reload of nftables; "
     "a restart puts them back, a reload does not, and guests go on running); then run again"
 )
 
@@ -132,7 +134,8 @@ def cure(operation: str, code: int, message: str = "") -> str:
     said = next((cure for words, cure in table.items() if words in message), None)
     if said == "":
         return unreadable(message)
-    return said or _CURES.get((operation, code), _GENERAL)
+    found = said or _CURES.get((operation, code), _GENERAL)
+    return found.replace(_RESTART, daemon.restart("network")) if _RESTART in found else found
 
 
 def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:

@@ -117,7 +117,8 @@ def _no_lease(connections: Connections, card: _Card) -> Condition:
     if connections.remote is None and _ended(card.network):
         return Condition(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
-            "systemctl restart libvirtd (it starts the server again, and guests go on running)",
+            f"{connections.restart('network')} (it starts the server again, and guests go on "
+            "running)",
         )
     what = f"{why}: its card is up, and its DHCP requests get no answer"
     rules = firewall.rules(connections.remote)
