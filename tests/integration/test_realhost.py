@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from realhost import realhost
+from realhost.person import left
 from realhost.realhost import RealHost
 
 pytestmark = pytest.mark.timeout(1800)
@@ -56,8 +57,4 @@ def test_the_same_again_takes_seconds(host: RealHost) -> None:
 
 def test_down_leaves_nothing(host: RealHost) -> None:
     assert virtkit(host, "down")["ok"]
-    for scheme in ("qemu", "lxc"):
-        assert host.ssh(f"virsh -q -c {scheme}:///system list --all --name").split() == []
-    assert "hello-default" not in host.ssh("virsh -q -c qemu:///system net-list --all --name")
-    left = host.ssh("ls /var/lib/libvirt/images").split()
-    assert [each for each in left if each.startswith("hello")] == []
+    assert left(host, "hello") == []

@@ -9,21 +9,18 @@ seen.
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from realhost import realhost
+from realhost.person import SPEC, data, kinds, left, told
 from realhost.realhost import RealHost
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
 
 RELEASE = os.environ.get("RELEASE", realhost.RELEASES[0])
-SPEC = "~/virtkit/examples/hello.yaml"
 #: A service whose orderly end leaves a mark.
 SERVICE = """
 cat >/etc/systemd/system/mark.service <<'END'
@@ -48,26 +45,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
         yield started
     finally:
         started.stop()
-
-
-def told(host: RealHost, command: str, user: str = "alice", code: int = 0) -> str:
-    """What a login shell's command says, on both streams; it must exit with ``code``."""
-    done = host.run(f"bash -lc {shlex.quote(command)} 2>&1", user)
-    text = done.stdout.decode(errors="replace")
-    print(f"{user}$ {command}\n{text}")
-    assert done.returncode == code, text
-    return text
-
-
-def data(host: RealHost, words: str, user: str = "alice") -> Any:
-    """The JSON that virtkit answers."""
-    done = host.run(f"bash -lc 'virtkit {words} --json'", user)
-    return json.loads(done.stdout)
-
-
-def kinds(host: RealHost) -> dict[str, tuple[str, bool]]:
-    guests = data(host, f"status {SPEC}")["guests"]
-    return {each["name"]: (each["type"], each["ready"]) for each in guests}
 
 
 BOTH = {"vm": ("kvm", True), "box": ("lxc", True)}
@@ -164,8 +141,4 @@ def test_a_user_outside_of_the_group(host: RealHost) -> None:
 
 def test_down_leaves_nothing(host: RealHost) -> None:
     told(host, "virtkit down ~/virtkit/examples/keys.yaml --yes")
-    for scheme in ("qemu", "lxc"):
-        assert host.ssh(f"virsh -q -c {scheme}:///system list --all --name").split() == []
-    assert "hello-default" not in host.ssh("virsh -q -c qemu:///system net-list --all --name")
-    left = host.ssh("ls /var/lib/libvirt/images").split()
-    assert [each for each in left if each.startswith("hello")] == []
+    assert left(host, "hello") == []

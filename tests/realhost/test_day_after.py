@@ -1,0 +1,166 @@
+"""The days after on a plain Debian host: daemons that restart under a run, changes of running
+guests, a disk that fills up, other firewalls, a pool elsewhere.
+
+    .venv/bin/python -m pytest tests/realhost/test_day_after.py     (RELEASE=trixie)
+
+Not in the sandbox, and not in CI: see test_journey.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+from realhost import realhost
+from realhost.person import data, left, told
+from realhost.realhost import RealHost
+
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
+
+RELEASE = os.environ.get("RELEASE", realhost.RELEASES[0])
+SPEC = """
+name: day
+networks: {front: {}, back: {mode: isolated}}
+defaults: {memory: 384MiB, networks: [front]}
+guests:
+  vm: {type: kvm}
+  box: {type: lxc, memory: 192MiB}
+"""
+MORE = SPEC.replace("[front]", "[front, back]").replace(
+    "{type: kvm}", "{type: kvm, disks: [{name: data, size: 64MiB, mount: /srv/data}]}"
+)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
+    started = realhost.start(tmp_path_factory.mktemp("realhost"), RELEASE)
+    try:
+        started.give()
+        told(started, "virtkit/scripts/up")
+        told(started, "virtkit down ~/virtkit/examples/hello.yaml")
+        yield started
+    finally:
+        started.stop()
+
+
+def write(host: RealHost, text: str, name: str = "day.yaml") -> None:
+    assert host.run(f"cat >{name}", "alice", stdin=text.encode()).returncode == 0
+
+
+@pytest.mark.parametrize("after", [1, 4, 9, 16, 30])
+def test_libvirtd_restarts_under_a_run(host: RealHost, after: int) -> None:
+    """Whatever comes of that run, the next one ends it."""
+    write(host, SPEC)
+    told(host, "virtkit down day.yaml")
+    running = "virtkit up day.yaml >~/first 2>&1; echo $? >~/code"
+    told(host, f"(setsid bash -c '{running}' &) ; sleep {after}; sudo systemctl restart libvirtd")
+    told(host, "while ! [ -e ~/code ]; do sleep 1; done; cat ~/first; rm ~/code")
+    assert "Traceback" not in told(host, "cat ~/first")
+    told(host, "virtkit up day.yaml")
+    assert all(each["ready"] for each in data(host, "status day.yaml")["guests"])
+    assert data(host, "plan day.yaml")["changes"] == []
+
+
+def test_disks_and_cards_come_and_go(host: RealHost) -> None:
+    boot = told(host, "virtkit ssh day.yaml vm -- cat /proc/sys/kernel/random/boot_id")
+    write(host, MORE)
+    told(host, "virtkit up day.yaml")
+    told(host, "virtkit ssh day.yaml vm -- 'findmnt /srv/data && ip -br addr && echo x | "
+         "sudo tee /srv/data/x'")  # fmt: skip
+    assert data(host, "plan day.yaml")["changes"] == []
+    write(host, SPEC)
+    told(host, "virtkit up day.yaml --yes")
+    assert "/srv/data" not in told(host, "virtkit ssh day.yaml vm -- cat /proc/mounts")
+    again = told(host, "virtkit ssh day.yaml vm -- cat /proc/sys/kernel/random/boot_id")
+    assert again == boot
+    assert data(host, "plan day.yaml")["changes"] == data(host, "plan day.yaml")["pending"] == []
+    assert "DENIED" not in host.ssh("journalctl -k -b --no-pager -g apparmor= || true")
+
+
+def test_a_disk_that_fills_up(host: RealHost) -> None:
+    """QEMU pauses the guest; with room again `up` lets it go on."""
+    told(host, "sudo fallocate -l $(($(df --output=avail -B1 / | tail -1) - 60000000)) /fill")
+    host.run("bash -lc 'timeout 120 virtkit ssh day.yaml vm -- dd if=/dev/urandom of=/big bs=1M "
+             "count=300 oflag=direct'", "alice")  # fmt: skip
+    text = told(host, "virtkit status day.yaml")
+    told(host, "sudo rm /fill")
+    assert "paused" in text
+    assert "no space left" in text
+    told(host, "virtkit up day.yaml")
+    told(host, "virtkit ssh day.yaml vm -- sudo rm -f /big")
+    told(host, "virtkit down day.yaml")
+    assert left(host, "day") == []
+
+
+def test_a_firewall_that_drops(host: RealHost) -> None:
+    """As people write it: ssh gets in, nothing goes through."""
+    rules = """
+table inet mine {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iif lo accept
+        tcp dport 22 accept
+    }
+    chain forward { type filter hook forward priority filter; policy drop; }
+}
+"""
+    assert (
+        host.run("cat >/root/mine.nft && nft -f /root/mine.nft", stdin=rules.encode()).returncode
+        == 0
+    )
+    box = "name: walled\nguests: {b: {type: lxc, memory: 192MiB, ready: {timeout: 40s}}}\n"
+    write(host, box, "walled.yaml")
+    text = told(host, "virtkit up walled.yaml", code=1)
+    assert "gave it no address" in text
+    assert "67" in text
+    host.ssh("nft delete table inet mine")
+    told(host, "virtkit restart walled.yaml")
+    told(host, "virtkit down walled.yaml")
+
+
+def test_a_pool_elsewhere_under_apparmor(host: RealHost) -> None:
+    told(host, "sudo mkdir -p /data/vms && virsh -c qemu:///system pool-define-as big dir --target "
+         "/data/vms && virsh -c qemu:///system pool-start big")  # fmt: skip
+    text = SPEC.replace("name: day", "name: big\nhosts: {local: {pool: big}}")
+    write(host, text, "big.yaml")
+    told(host, "virtkit up big.yaml")
+    assert all(each["ready"] for each in data(host, "status big.yaml")["guests"])
+    assert data(host, "plan big.yaml")["changes"] == []
+    told(host, "virtkit down big.yaml")
+
+
+def test_firewalld(host: RealHost) -> None:
+    """libvirt has a zone of its own there."""
+    told(host, "sudo apt-get -q update && sudo DEBIAN_FRONTEND=noninteractive apt-get -q -y "
+         "install --no-install-recommends firewalld")  # fmt: skip
+    told(host, "sudo systemctl restart libvirtd")
+    box = "name: fire\nguests: {b: {type: lxc, memory: 192MiB}}\n"
+    write(host, box, "fire.yaml")
+    told(host, "virtkit up fire.yaml")
+    told(host, "virtkit down fire.yaml; sudo systemctl stop firewalld; "
+         "sudo systemctl restart libvirtd")  # fmt: skip
+
+
+def test_socket_restarted_under_the_daemon(host: RealHost) -> None:
+    """systemd refuses it and removes the socket; the cure that is printed mends it."""
+    host.ssh("systemctl restart libvirtd.socket", check=False)
+    time.sleep(1)
+    done = host.run("bash -lc 'virtkit status 2>&1'", "alice")
+    text = done.stdout.decode()
+    if done.returncode != 0:
+        assert "sudo systemctl restart libvirtd" in text
+        told(host, "sudo systemctl restart libvirtd")
+    told(host, "virtkit status")
+
+
+def test_a_masked_daemon(host: RealHost) -> None:
+    sockets = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
+    host.ssh(f"systemctl stop {sockets} libvirtd; systemctl mask libvirtd.service {sockets}")
+    text = told(host, "virtkit status", code=2)
+    line = text.partition("cure: ")[2].partition("\n")[0]
+    assert "unmask" in line
+    told(host, line[line.index("sudo ") :].partition(";")[0])
+    told(host, "virtkit status")
