@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from integration.lab import until
-from integration.machine import PATH, UID, USER, Machine, machine, processes
+from integration.ordinary_user import PATH, UID, USER, Machine, machine, processes
 
 from virtkit import programs
 
