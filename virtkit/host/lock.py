@@ -191,10 +191,7 @@ class RemoteLock:
     def holder(self) -> str:
         """As ``Lock.holder``."""
         line = self._remote.line(f"file={shlex.quote(self._name)}\n{LOOK}")
-        done = subprocess.run(
-            line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip()
+        return programs.run(*line).stdout.strip()
 
     def _wait(
         self,
