@@ -199,6 +199,7 @@ def agent_blobs() -> frozenset[str]:
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
+            env=programs.environment(),
             timeout=_AGENT,
             check=False,
         )
