@@ -561,3 +561,43 @@ def test_whatever_is_asked_a_second_plan_has_nothing(
         assert changed == []
     after = planned(new, there(new))
     assert (after.changes, after.pending, after.asks) == ((), (), ())
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+OTHER = world.PUBLIC.replace("ID6t", "ID7t")
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "finished", "cause"),
+    [
+        (None, [OTHER], True, None),  # an older version's record doesn't say
+        ([world.PUBLIC], None, True, None),  # the spec names none: those that it was made with
+        ([f"{world.PUBLIC} me"], [f"{world.PUBLIC} another comment"], True, None),
+        ([world.PUBLIC], [OTHER], True, "spec"),
+        ([world.PUBLIC, OTHER], [OTHER], False, "unfinished"),  # it may let in the old one still
+        ([world.PUBLIC], [], True, "spec"),
+    ],
+)
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_keys_that_a_guest_lets_in(
+    known: list[str] | None,
+    wanted: list[str] | None,
+    finished: bool,
+    cause: str | None,
+    state: States,
+) -> None:
+    keys = keys_of("lxc", ssh_keys=["me.pub"] if wanted is not None else None)
+    record = {"keys": known and tuple(known)}
+    observed = there(keys, {"state": state, "finished": finished, "record": record})
+    desired = world.desired_of(text(keys), found=world.decided(world.spec_of(text(keys)), observed))
+    guests = tuple(replace(each, keys=wanted and tuple(wanted)) for each in desired.guests)
+    if wanted == []:
+        guests = tuple(replace(each, keys=()) for each in guests)
+    found = plan.diff(replace(desired, guests=guests), observed, spec=SPEC)
+    reasons = {each.field: each for change in found.changes for each in change.reasons}
+    assert ("ssh_keys" in reasons) == (cause is not None)
+    if cause is not None:
+        assert reasons["ssh_keys"].cause == cause
+        assert reasons["ssh_keys"].effect == ("live" if state == "running" else "next-boot")
+        assert all("SHA256:" in each for each in reasons["ssh_keys"].before)
