@@ -25,7 +25,7 @@ libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each 
 PID = Path("/run/libvirt/libvirtd.pid")
 RECORD = "{urn:virtkit:1}"
 #: What a record says that is new in each life of a guest, or of its process.
-LIVES = ("host_key", "instance", "staged_in")
+LIVES = ("host_key", "instance", "keys", "staged_in")
 #: What is new each time that libvirt looks.
 FRESH = ("timestamps", "allocation", "physical")
 

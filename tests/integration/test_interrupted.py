@@ -52,7 +52,7 @@ def records() -> dict[str, Any]:
     for name in ("halt-a", "halt-b"):
         root = etree.fromstring(virsh("dumpxml", "--inactive", name))
         (element,) = root.iterfind("./metadata/{urn:virtkit:1}guest")
-        answer[name] = json.loads(element.text or "") | {"host_key": ""}
+        answer[name] = json.loads(element.text or "") | {"host_key": "", "keys": ()}
     return answer
 
 
