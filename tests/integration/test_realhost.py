@@ -5,7 +5,6 @@ works. The host is emulated (tests/realhost); what else happens on one is tests/
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,12 +46,10 @@ def test_the_first_command(host: RealHost) -> None:
     assert virtkit(host, "plan")["changes"] == []
 
 
-def test_the_same_again_takes_seconds(host: RealHost) -> None:
-    began = time.monotonic()
+def test_the_same_again_changes_nothing(host: RealHost) -> None:
     done = host.run("cd / && ~/virtkit/scripts/up ~/virtkit/examples/hello.yaml", "alice")
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert b"nothing to change" in done.stdout
-    assert time.monotonic() - began < 120, "seconds, but for the emulation"
 
 
 def test_down_leaves_nothing(host: RealHost) -> None:
