@@ -33,8 +33,8 @@ _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: "paused",
 }
 
-#: How often a container's start is tried.
-_ATTEMPTS = 20
+#: How often a container's start, or its end, is tried; seconds between two tries to end it.
+_ATTEMPTS, _AGAIN = 20, 0.25
 #: A socket's state in /proc/net/unix; one that listens has another.
 _CONNECTED = "03"
 
@@ -137,7 +137,7 @@ class Domains:
             if driver.restart == "reset":
                 self._answered(driver, name, libvirt.virDomain.reset)
             else:
-                domain.destroy()
+                _destroy(domain)
                 self._create(driver, domain)
 
     def _create(self, driver: Driver, domain: libvirt.virDomain) -> None:
@@ -163,12 +163,7 @@ class Domains:
         """Forces a domain off, where it is on."""
         domain = self._domain(driver, name)
         with told("stop", f"domain {name}", where=self._connections.host):
-            try:
-                if domain.isActive():
-                    domain.destroy()
-            except libvirt.libvirtError as error:  # it stopped by itself in between
-                if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
-                    raise
+            _destroy(domain)
 
     def state(self, driver: Driver, name: str) -> GuestState:
         domain = self._domain(driver, name)
@@ -323,6 +318,26 @@ def _go_on(domain: libvirt.virDomain) -> None:
         domain.pMWakeup(0)
     else:
         domain.resume()
+
+
+def _destroy(domain: libvirt.virDomain) -> None:
+    """Forces a domain off, where it is on.
+
+    With cgroup v2 libvirt kills a container's processes group by group, and gives up where a group
+    goes while it looks into it: then it is asked again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            if domain.isActive():
+                domain.destroy()
+            return
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+                return  # it stopped by itself in between
+            gone = "/sys/fs/cgroup/" in (error.get_error_message() or "")
+            if not gone or attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(_AGAIN)
 
 
 def _create(domain: libvirt.virDomain) -> None:
