@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from realhost import realhost
-from realhost.person import left
+from realhost.person import SPEC, left, make_spec
 from realhost.realhost import RealHost
 
 pytestmark = pytest.mark.timeout(1800)
@@ -23,6 +23,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[Real
     started = realhost.start(tmp_path_factory.mktemp("realhost"))
     try:
         started.give()
+        make_spec(started)
         yield started
     finally:
         started.stop()
@@ -30,11 +31,11 @@ def host(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[Real
 
 def virtkit(host: RealHost, words: str) -> Any:
     """The JSON that virtkit answers to alice."""
-    return json.loads(host.ssh(VIRTKIT.format(f"{words} --json examples/hello.yaml"), "alice"))
+    return json.loads(host.ssh(VIRTKIT.format(f"{words} --json {SPEC}"), "alice"))
 
 
 def test_the_first_command(host: RealHost) -> None:
-    done = host.run("virtkit/scripts/up", "alice")
+    done = host.run(f"virtkit/scripts/up {SPEC}", "alice")
     said = (done.stdout + done.stderr).decode(errors="replace")
     assert done.returncode == 0, said
     assert "new in the group libvirt" in said
@@ -47,7 +48,7 @@ def test_the_first_command(host: RealHost) -> None:
 
 
 def test_the_same_again_changes_nothing(host: RealHost) -> None:
-    done = host.run("cd / && ~/virtkit/scripts/up ~/virtkit/examples/hello.yaml", "alice")
+    done = host.run(f"cd / && ~/virtkit/scripts/up {SPEC}", "alice")
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert b"nothing to change" in done.stdout
 

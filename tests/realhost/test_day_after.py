@@ -14,21 +14,21 @@ from collections.abc import Iterator
 
 import pytest
 from realhost import realhost
-from realhost.person import data, left, told
+from realhost.person import SPEC, data, left, make_spec, told
 from realhost.realhost import RealHost
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
 
 RELEASE = os.environ.get("RELEASE", realhost.RELEASES[0])
-SPEC = """
+DAY = """
 name: day
 networks: {front: {}, back: {mode: isolated}}
-defaults: {memory: 384MiB, networks: [front]}
+defaults: {memory: 384MiB, networks: [front], ready: {timeout: 1h}}
 guests:
   vm: {type: kvm}
   box: {type: lxc, memory: 192MiB}
 """
-MORE = SPEC.replace("[front]", "[front, back]").replace(
+MORE = DAY.replace("[front]", "[front, back]").replace(
     "{type: kvm}", "{type: kvm, disks: [{name: data, size: 64MiB, mount: /srv/data}]}"
 )
 
@@ -38,8 +38,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
     started = realhost.start(tmp_path_factory.mktemp("realhost"), RELEASE)
     try:
         started.give()
-        told(started, "virtkit/scripts/up")
-        told(started, "virtkit down ~/virtkit/examples/hello.yaml")
+        make_spec(started)
+        told(started, f"virtkit/scripts/up {SPEC}")
+        told(started, f"virtkit down {SPEC}")
         yield started
     finally:
         started.stop()
@@ -52,7 +53,7 @@ def write(host: RealHost, text: str, name: str = "day.yaml") -> None:
 @pytest.mark.parametrize("after", [1, 4, 9, 16, 30])
 def test_libvirtd_restarts_under_a_run(host: RealHost, after: int) -> None:
     """Whatever comes of that run, the next one ends it."""
-    write(host, SPEC)
+    write(host, DAY)
     told(host, "virtkit down day.yaml")
     running = "virtkit up day.yaml >~/first 2>&1; echo $? >~/code"
     told(host, f"(setsid bash -c '{running}' &) ; sleep {after}; sudo systemctl restart libvirtd")
@@ -70,7 +71,7 @@ def test_disks_and_cards_come_and_go(host: RealHost) -> None:
     told(host, "virtkit ssh day.yaml vm -- 'findmnt /srv/data && ip -br addr && echo x | "
          "sudo tee /srv/data/x'")  # fmt: skip
     assert data(host, "plan day.yaml")["changes"] == []
-    write(host, SPEC)
+    write(host, DAY)
     told(host, "virtkit up day.yaml --yes")
     assert "/srv/data" not in told(host, "virtkit ssh day.yaml vm -- cat /proc/mounts")
     again = told(host, "virtkit ssh day.yaml vm -- cat /proc/sys/kernel/random/boot_id")
@@ -124,7 +125,7 @@ table inet mine {
 def test_a_pool_elsewhere_under_apparmor(host: RealHost) -> None:
     told(host, "sudo mkdir -p /data/vms && virsh -c qemu:///system pool-define-as big dir --target "
          "/data/vms && virsh -c qemu:///system pool-start big")  # fmt: skip
-    text = SPEC.replace("name: day", "name: big\nhosts: {local: {pool: big}}")
+    text = DAY.replace("name: day", "name: big\nhosts: {local: {pool: big}}")
     write(host, text, "big.yaml")
     told(host, "virtkit up big.yaml")
     assert all(each["ready"] for each in data(host, "status big.yaml")["guests"])
