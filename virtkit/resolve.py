@@ -92,7 +92,7 @@ def asked(spec: model.Spec, guest: model.Guest, recorded: object = None) -> dict
     answer: dict[str, Any] = guest.model_dump(mode="json", exclude=_NOT_ASKED)
     if guest.cloud_init:
         salt = addresses.identity(spec.name, "guest", guest.name)
-        first = digest(salt, guest.core_cloud_init)
+        first = digest(salt, guest.core_cloud_init or guest.cloud_init)
         now = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
         answer["cloud_init"] = first if recorded == first else now
     return answer

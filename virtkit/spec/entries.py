@@ -170,7 +170,8 @@ def _count_out(
     keys = {name: getattr(entry.keys, name) for name in GuestEntry.model_fields}
     del keys["count"], keys["profiles"]
     cloud = entry.node.entries.get(CLOUD)
-    keys["core_cloud_init"] = cloud.plain(core=True) if cloud and keys[CLOUD] else {}
+    core = cloud.plain(core=True) if cloud and keys[CLOUD] else {}
+    keys["core_cloud_init"] = core if core != keys[CLOUD] else {}
     given = set(entry.keys.model_fields_set) - {"count", "profiles"} | {"name", "base", "index"}
     cards = _cards(entry, faults)
     for step, name in enumerate(entry.names):

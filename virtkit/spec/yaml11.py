@@ -6,6 +6,7 @@ Pure. Dates stay text: a seed is JSON, which has none.
 from __future__ import annotations
 
 import re
+from math import isfinite
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE, _FALSE = frozenset({"yes", "true", "on"}), frozenset({"no", "false", "off"})
@@ -41,7 +42,10 @@ def resolve(text: str) -> str | int | float | bool | None:
             raise ValueError("is a number of too many digits")
         return _int(digits)
     if _FLOAT.fullmatch(text):
-        return _sexagesimal(digits, float) if ":" in digits else float(digits)
+        number = _sexagesimal(digits, float) if ":" in digits else float(digits)
+        if not isfinite(number):
+            raise ValueError("is a number without end")
+        return number
     return text
 
 
