@@ -96,7 +96,16 @@ def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
             "ed25519_public": keys.host_public,
         }
     laid = {"users", "user"} if "user" in own else {"users"}
-    return merge(own, {key: value for key, value in spec.items() if key not in laid})
+    found = merge(own, {key: value for key, value in spec.items() if key not in laid})
+    files = found.get("write_files")
+    return found | ({"write_files": [*map(_with_mode, files)]} if isinstance(files, list) else {})
+
+
+def _with_mode(file: Any) -> Any:
+    """A file to write with its mode as text: the number is as good for cloud-init, and its schema
+    refuses it."""
+    mode = file.get("permissions") if isinstance(file, Mapping) else None
+    return {**file, "permissions": f"0{mode:o}"} if type(mode) is int and mode >= 0 else file
 
 
 def _login(guest: Guest, keys: Keys) -> dict[str, Any]:
