@@ -164,18 +164,17 @@ def test_it_comes_up_without_an_error_and_nothing_changes_after(lab: Lab, guest:
 
 def test_every_seed_passes_cloud_inits_schema(lab: Lab) -> None:
     """All that the cases expect, and what these guests have; with the image's cloud-init."""
-    cases = {
-        f"{each.parents[1].name}/{each.name}": each.read_bytes()
-        for each in CASES.glob("*/expected/*.user-data")
-    }
-    assert len(cases) > 10
-    for name, data in cases.items():
-        text = base64.b64encode(data).decode()
-        told = lab.sh("web", f"echo {text} | base64 -d >/tmp/x; {SCHEMA.format('/tmp/x')}")
-        assert told.endswith("valid"), (name, told)
+    cases = {each.read_bytes() for each in CASES.glob("*/expected/*.user-data")}
+    assert len(cases) > 5
+    script = "".join(
+        f"echo {base64.b64encode(data).decode()} | base64 -d >/tmp/x; {SCHEMA.format('/tmp/x')}\n"
+        for data in cases
+    )
+    told = lab.sh("web", script).splitlines()
+    assert [told.count("valid"), told.count("refused")] == [len(cases), 0], told
     for guest in GUESTS:
-        told = lab.sh(guest, SCHEMA.format("/var/lib/cloud/instance/user-data.txt"))
-        assert told.endswith("valid"), (guest, told)
+        said = lab.sh(guest, SCHEMA.format("/var/lib/cloud/instance/user-data.txt"))
+        assert said.endswith("valid"), (guest, said)
 
 
 def test_users_groups_files_and_commands(lab: Lab) -> None:
