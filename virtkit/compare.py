@@ -121,6 +121,18 @@ def value(root: etree._Element, path: str) -> str | None:
     return _shown(found) if found is not None else None
 
 
+def target_of(root: etree._Element, key: str) -> str:
+    """What a domain calls the disk whose source is the volume ``key``; empty where none is."""
+    name = key.rpartition("/")[2]
+    for disk in root.iterfind("./devices/disk"):
+        source = disk.find("source")
+        if source is not None and (
+            key in (source.get("file"), source.get("dev")) or source.get("volume") == name
+        ):
+            return _identity(disk)
+    return ""
+
+
 # --- the match ------------------------------------------------------------------------------
 
 

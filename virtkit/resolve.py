@@ -47,6 +47,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
+        made = decided.guests.get(name)
         anew = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
@@ -62,8 +63,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
                     for index in range(len(guest.links))
                 ),
-                asked=asked(spec, guest),
-                targets=decided.guests[name].targets if name in decided.guests else {},
+                asked=asked(spec, guest, made.cloud_init if made else None),
+                targets=made.targets if made else {},
                 confinement=_kept(guest, driver, decided) or anew,
                 anew=anew,
                 host_cpus=facts.cpus,
@@ -81,12 +82,19 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     )
 
 
-def asked(spec: model.Spec, guest: model.Guest) -> dict[str, Any]:
-    """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only."""
+def asked(spec: model.Spec, guest: model.Guest, recorded: object = None) -> dict[str, Any]:
+    """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only.
+
+    Args:
+        recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long
+            as its digest still holds for what the spec says, that is kept, and nothing changed.
+    """
     answer: dict[str, Any] = guest.model_dump(mode="json", exclude=_NOT_ASKED)
     if guest.cloud_init:
         salt = addresses.identity(spec.name, "guest", guest.name)
-        answer["cloud_init"] = digest(salt, guest.cloud_init)
+        first = digest(salt, guest.core_cloud_init or guest.cloud_init)
+        now = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
+        answer["cloud_init"] = first if recorded == first else now
     return answer
 
 

@@ -25,6 +25,9 @@ LAYER = "/.virtkit"
 MOUNTS = "/run/virtkit/lxc"
 #: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
 EMPTY = "empty"
+#: The volumes that are block devices, in the order in which a new guest's get their names: others
+#: expect the first disk to be the second device, so the seed is last.
+_BLOCKS = ("root", "disk", "seed")
 #: The file system label of every built image's root.
 ROOT_LABEL = "virtkit-root"
 #: Where cloud-init and virtkit's own first boot look for a container's seed.
@@ -328,18 +331,24 @@ class Guest:
 
     @property
     def disks(self) -> tuple[DiskTarget, ...]:
-        """The guest's block devices: root, seed, then the spec's disks."""
-        blocks = [each for each in self.volumes if each.role in ("root", "seed", "disk")]
-        free = (each for each in self._targets() if each not in self.targets.values())
-        return tuple(
+        """The guest's block devices: new ones are the root, the spec's disks, then the seed."""
+        blocks = sorted(
+            (each for each in self.volumes if each.role in _BLOCKS),
+            key=lambda each: _BLOCKS.index(each.role),
+        )
+        # another type's devices have other names
+        kept = {k: v for k, v in self.targets.items() if v.startswith(self.driver.disk_prefix)}
+        free = (each for each in self._targets() if each not in kept.values())
+        disks = (
             DiskTarget(
                 each.label if each.role == "disk" else each.role,
-                self.targets.get(each.name) or next(free),
+                kept.get(each.name) or next(free),
                 each,
                 each.role == "seed",
             )
             for each in blocks
         )
+        return tuple(sorted(disks, key=lambda each: (len(each.target), each.target)))
 
     def _targets(self) -> Iterator[str]:
         for letters in itertools.chain(
@@ -395,7 +404,7 @@ class Guest:
 @dataclass(frozen=True)
 class DecidedGuest:
     """What was decided when a guest was made, from its record: addresses by MAC, device names
-    by volume."""
+    by volume. ``cloud_init``: the digest of what was asked."""
 
     type: str
     image: ImageFiles | None
@@ -403,6 +412,7 @@ class DecidedGuest:
     addresses: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, str] = field(default_factory=dict)
     confinement: Confinement = Confinement()
+    cloud_init: object = None
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from virtkit import render
 from virtkit.resources import Guest, Interface
+
+#: How cloud-config calls the user that a system has by default.
+_DEFAULT = "default"
+#: What cloud-init takes for yes where it expects a truth value.
+_TRUE = frozenset({"true", "1", "on", "yes"})
+#: The seed's file with the keys that virtkit itself gave, where the login has others too.
+_KEYS = "authorized_keys"
 
 
 @dataclass(frozen=True)
@@ -45,45 +52,139 @@ def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
     }
     if guest.light:
         answer["virtkit.sh"] = _light(guest, keys, instance)
+    login, _ = users(_login(guest, keys), guest.spec.cloud_init)
+    if login["ssh_authorized_keys"] != list(keys.authorized):
+        answer[_KEYS] = "".join(f"{each.strip()}\n" for each in keys.authorized)
     return answer
 
 
 def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
     """virtkit's own user-data with the spec's ``cloud_init`` merged in.
 
-    Lists are appended to virtkit's own, other keys win over them.
+    Lists are appended to virtkit's own, other keys win over them. The login is cloud-init's default
+    user, and what the spec says of a user of its name is laid over it.
     """
+    spec = guest.spec.cloud_init
+    login, others = users(_login(guest, keys), spec)
     own: dict[str, Any] = {
         "hostname": guest.name,
         "fqdn": guest.fqdn,
         "manage_etc_hosts": True,
-        "users": [
-            {
-                "name": guest.spec.user,
-                "shell": "/bin/bash",
-                "lock_passwd": True,
-                "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                "ssh_authorized_keys": list(keys.authorized),
-            }
-        ],
+        "users": [login, *others],
         "ssh_pwauth": False,
         # a card that the guest got in its life, too
         "updates": {"network": {"when": ["boot"]}},
         # a container's layer has its size from the start
         "resize_rootfs": guest.driver.root == "disk",
-        "mounts": [
-            [f"LABEL={each['label']}", each["path"], "ext4", "defaults,nofail,x-virtkit", "0", "2"]
-            for each in _mounts(guest)
-        ],
     }
+    if _default(login, spec):
+        own["user"] = login
+    if login["name"] == "root":
+        own["disable_root"] = False
+    if {"password", "chpasswd"} & spec.keys():
+        # a password that has expired lets no key in either
+        own["chpasswd"] = {"expire": False}
+    if mounts := _mounts(guest):
+        options = "defaults,nofail,x-virtkit"
+        own["mounts"] = [
+            [f"LABEL={each['label']}", each["path"], "ext4", options, "0", "2"] for each in mounts
+        ]
     if keys.host_private:
         own["ssh_deletekeys"] = True
-        own["ssh_genkeytypes"] = []
         own["ssh_keys"] = {
             "ed25519_private": keys.host_private,
             "ed25519_public": keys.host_public,
         }
-    return merge(own, guest.spec.cloud_init)
+    laid = {"users", "user"} if "user" in own else {"users"}
+    found = merge(own, {key: value for key, value in spec.items() if key not in laid})
+    files = found.get("write_files")
+    return found | ({"write_files": [*map(_with_mode, files)]} if isinstance(files, list) else {})
+
+
+def _with_mode(file: Any) -> Any:
+    """A file to write with its mode as text: the number is as good for cloud-init, and its schema
+    refuses it."""
+    mode = file.get("permissions") if isinstance(file, Mapping) else None
+    return {**file, "permissions": f"0{mode:o}"} if type(mode) is int and mode >= 0 else file
+
+
+def _login(guest: Guest, keys: Keys) -> dict[str, Any]:
+    """The user that virtkit goes by, alike on both kinds of first boot.
+
+    All that an image's own default user has is said here, else the login would have that.
+    """
+    return {
+        "name": guest.spec.user,
+        "gecos": "virtkit",
+        "groups": ["adm"],
+        "shell": "/bin/bash",
+        "lock_passwd": True,
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "ssh_authorized_keys": list(keys.authorized),
+    }
+
+
+def _default(login: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    """Whether the login is cloud-init's default user: the spec names no other one."""
+    chosen = spec.get("user")
+    name = chosen.get("name") if isinstance(chosen, Mapping) else chosen
+    return name in (None, _DEFAULT, login["name"])
+
+
+def users(
+    login: Mapping[str, Any], spec: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str | Mapping[str, Any]]]:
+    """The login with all that ``spec`` says of it laid over it, and the other users.
+
+    All forms that cloud-init takes ``user`` and ``users`` in.
+    """
+    own = dict(login)
+    others: list[str | Mapping[str, Any]] = []
+    names = {login["name"]} | ({_DEFAULT} if _default(login, spec) else set())
+    chosen = spec.get("user")
+    first = [chosen] if isinstance(chosen, Mapping) and _default(login, spec) else []
+    for each in (*first, *_listed(spec.get("users", []))):
+        if isinstance(each, str):
+            others += [each] if each not in names else []
+        elif "snapuser" in each or str(each.get("name", _DEFAULT)) not in names:
+            others.append(each)
+        else:
+            own = _laid_over(own, each)
+    return own, others
+
+
+def _laid_over(login: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``users`` entry over the login; its keys come to those that virtkit goes by."""
+    over = {key.replace("-", "_"): value for key, value in entry.items()}
+    given = over.pop("ssh_authorized_keys", None) or []
+    given = [given] if isinstance(given, str) else list(_values(given))
+    known = login["ssh_authorized_keys"]
+    over["ssh_authorized_keys"] = [each for each in given if each not in known]
+    return merge(login, over) | {"name": login["name"]}
+
+
+def _values(given: Any) -> Any:
+    return given.values() if isinstance(given, Mapping) else given
+
+
+def _listed(given: Any) -> Iterator[str | Mapping[str, Any]]:
+    """The entries of ``users``, which cloud-init also takes as a map and as names with commas."""
+    if isinstance(given, str):
+        yield from (name for each in given.split(",") if (name := each.strip()))
+    elif isinstance(given, Mapping):
+        for name, value in given.items():
+            if isinstance(value, Mapping):
+                yield {**value, "name": name}
+            elif value is True or str(value).lower() in _TRUE:
+                yield name
+    else:
+        for each in given:
+            yield from [each] if isinstance(each, Mapping) else _flat(each)
+
+
+def _flat(given: str | Sequence[str]) -> Iterator[str]:
+    for each in [given] if isinstance(given, str) else given:
+        yield from (name for part in each.split(",") if (name := part.strip()))
 
 
 def merge(own: Mapping[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +289,8 @@ def held(files: Mapping[str, str]) -> Keys | None:
     try:
         data = json.loads(files["user-data"].partition("\n")[2])
         own = data["ssh_keys"]
-        authorized = data["users"][0]["ssh_authorized_keys"]
+        every = data["users"][0]["ssh_authorized_keys"]
+        authorized = files[_KEYS].splitlines() if _KEYS in files else every
         return Keys(list(authorized), own["ed25519_private"], own["ed25519_public"])
     except (KeyError, IndexError, TypeError, ValueError):
         return None

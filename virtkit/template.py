@@ -86,8 +86,8 @@ def _too_much(guest: Guest, where: str) -> RequestError:
 def _plain(guest: Guest) -> Guest:
     """The guest as data that may stand in libvirt: no code of its driver's, and of its
     ``cloud_init`` only that there is one."""
-    hidden = {"cloud_init": {"hidden": True}} if guest.spec.cloud_init else {}
-    spec = guest.spec.model_copy(update=hidden)
+    hidden = {"hidden": True} if guest.spec.cloud_init else {}
+    spec = guest.spec.model_copy(update={"cloud_init": hidden, "core_cloud_init": {}})
     return replace(guest, spec=spec, driver=replace(guest.driver, check=_unasked))
 
 

@@ -165,13 +165,13 @@ def test_the_ways_out_are_closed(lab: Lab, nested: str) -> None:
 
 
 def test_it_sees_programs_and_its_disks(lab: Lab) -> None:
-    script = "echo /*; echo /dev/ubd*; touch /usr/x; (: >/dev/ubdb); cat /proc/1/root/etc/shadow"
+    script = "echo /*; echo /dev/ubd*; touch /usr/x; (: >/dev/ubdc); cat /proc/1/root/etc/shadow"
     done = in_the_container("/usr/bin/sh", "-c", script)
     root, disks = done.stdout.splitlines()
     assert root.replace("/run ", "") == "/dev /lib /lib64 /proc /sys /tmp /usr"  # ways_out.py's
     assert disks == "/dev/ubda /dev/ubdb /dev/ubdc"
     assert "'/usr/x': Read-only file system" in done.stderr
-    assert "/dev/ubdb: Operation not permitted" in done.stderr
+    assert "/dev/ubdc: Operation not permitted" in done.stderr
     assert "shadow: No such file" in done.stderr
     assert lab.sh("u", "test -s /var/lib/cloud/seed/nocloud/meta-data && echo whole") == "whole"
 

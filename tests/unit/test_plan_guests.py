@@ -12,12 +12,12 @@ import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtkit import plan, render
+from virtkit import addresses, plan, render
 from virtkit.drivers.effects import ORDER, Effect
 from virtkit.errors import SpecErrors
 from virtkit.observed import GuestState, Observed
 from virtkit.plan import Change, Plan
-from virtkit.resources import LAYER
+from virtkit.resources import LAYER, Decided, DecidedGuest, digest
 
 SPEC = "/lab.yaml"
 DATA = {"name": "data", "size": "1GiB", "mount": "/srv/data"}
@@ -30,6 +30,9 @@ BASE: dict[str, Any] = {
     "disks": [DATA],
     "disk": "4GiB",
 }
+XEN = world.facts_of(
+    {"connections": {"qemu": "", "lxc": "", "xen": ""}, "machines": {"xen": ["xenpv"]}}
+)
 States = Literal["running", "paused", "stopped"]
 
 
@@ -324,7 +327,53 @@ def test_the_others_keep_their_names_in_the_guest() -> None:
     observed = there(keys_of("qemu"))
     change = of_web(planned(keys_of("qemu", disks=[{"name": "a", "size": "1GiB"}, DATA]), observed))
     targets = {each.name: each.target for each in change.desired.disks}  # type: ignore[union-attr]
-    assert targets == {"root": "vda", "seed": "vdb", "a": "vdd", "data": "vdc"}
+    assert targets == {"root": "vda", "data": "vdb", "seed": "vdc", "a": "vdd"}
+
+
+def test_the_seed_comes_last_and_stays_where_it_once_was() -> None:
+    """0.1.0 gave it the second name; a guest that another type is made of gets that type's."""
+    for type, names in (("qemu", "vda vdb vdc vdd"), ("xen-pv", "xvda xvdb xvdc xvdd")):
+        keys = keys_of(type, max=None, disks=[DATA, MORE])
+        (guest,) = world.desired_of(text(keys), XEN).guests
+        order = ["root", "data", "more", "seed"]
+        assert [each.name for each in guest.disks] == order
+        assert " ".join(each.target for each in guest.disks) == names
+        old = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
+        kept = {each.target: each.name for each in replace(guest, targets=old).disks}
+        if type == "qemu":
+            order = ["root", "seed", "data", "more"]
+        assert list(kept.items()) == list(zip(names.split(), order, strict=True))
+
+
+def test_a_guest_of_the_first_version_has_no_change() -> None:
+    """Its seed is its second disk, and it read plain words of cloud_init by YAML 1.2."""
+    disks, users = "[{name: data, size: 1GiB}]", "[{name: eve, sudo: no}]"
+    keys = f"type: qemu, disks: {disks}, cloud_init: {{users: {users}}}"
+    now = f"name: lab\nguests:\n  web: {{{keys}}}\n"
+    salt = addresses.identity("lab", "guest", "web")
+    first = digest(salt, {"users": [{"name": "eve", "sudo": "no"}]})
+    targets = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
+    made = DecidedGuest("qemu", None, "", targets=targets, cloud_init=first)
+    before = world.desired_of(now, found=Decided(guests={"web": made}))
+    observed = world.up(before, SPEC)
+    record = observed.guests["lab-web"].record
+    assert record.asked["cloud_init"] == first
+    assert {each.name: each.target for each in record.volumes if each.target} == targets
+    for spec, fields in ((now, {}), (now.replace("no}", "yes}"), {"cloud_init": "recreate"})):
+        found = world.decided(world.spec_of(spec), observed)
+        diff = plan.diff(world.desired_of(spec, found=found), observed, spec=SPEC)
+        assert {r.field: r.effect for each in diff.changes for r in each.reasons} == fields
+
+
+@pytest.mark.parametrize(("before", "after"), [("no", '"no"'), ('"no"', "no"), ("on", "off")])
+def test_words_that_mean_something_else_now_are_a_change(before: str, after: str) -> None:
+    now = "name: lab\nguests: {web: {type: lxc, cloud_init: {ssh_pwauth: WORD}}}\n"
+    observed = world.up(world.desired_of(now.replace("WORD", before)), SPEC)
+    for word, changes in ((before, 0), (after, 1)):
+        spec = now.replace("WORD", word)
+        found = world.decided(world.spec_of(spec), observed)
+        desired = world.desired_of(spec, found=found)
+        assert len(plan.diff(desired, observed, spec=SPEC).changes) == changes
 
 
 def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
@@ -348,7 +397,7 @@ def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
 
 HALF = {'<currentMemory unit="b">1073741824<': '<currentMemory unit="KiB">524288<'}
 CRASH = {"<on_crash>destroy<": "<on_crash>preserve<"}
-UNPLUGGED = {'<target dev="vdc"': '<target dev="vdx"'}
+UNPLUGGED = {'<target dev="vdb"': '<target dev="vdx"'}
 
 
 def drift(type: str, **edits: Any) -> Plan:
@@ -519,10 +568,12 @@ def test_without_a_network_nobody_waits_for_it() -> None:
 
 
 def test_leaving_is_what_the_running_guest_still_has() -> None:
-    old = there(keys_of("qemu")).guests["lab-web"]
-    wanted = there(keys_of("qemu", disks=[], networks=[])).guests["lab-web"].inactive
+    observed = there(keys_of("qemu"))
+    old = observed.guests["lab-web"]
+    new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
+    wanted = render.guest(world.with_image(new))  # type: ignore[arg-type]
     mac = old.record.links[0].mac
-    expected = ("devices/disk[vdc]", f"devices/interface[{mac}]")
+    expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
     assert plan.leaving(old.record, wanted, old.live) == expected
     assert plan.leaving(old.record, wanted, "") == (), "it doesn't run"
     later = replace(old.record, rendered=wanted, leaving=expected)

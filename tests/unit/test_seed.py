@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import world
 import yaml
 from hypothesis import given
@@ -66,6 +67,77 @@ def test_the_spec_adds_to_lists_and_wins_elsewhere() -> None:
     assert found["ssh_keys"]["ed25519_private"] == world.KEYS.host_private
 
 
+KEY = "ssh-ed25519 AAAAmine me@example.org"
+FORMS: list[dict[str, Any]] = [
+    {"users": [{"name": "admin", "shell": "/bin/zsh", "ssh_authorized_keys": [KEY]}]},
+    {"users": [{"name": "admin", "shell": "/bin/zsh", "ssh-authorized-keys": KEY}]},
+    {"users": [{"name": "default", "shell": "/bin/zsh", "ssh_authorized_keys": {"a": KEY}}]},
+    {"users": {"admin": {"shell": "/bin/zsh", "ssh_authorized_keys": [KEY]}}},
+    {"user": {"shell": "/bin/zsh", "ssh_authorized_keys": [KEY]}},
+    {
+        "user": {"name": "admin", "shell": "/bin/zsh"},
+        "users": ["default", {"name": "admin", "ssh_authorized_keys": [KEY]}],
+    },
+]
+
+
+@pytest.mark.parametrize("cloud", FORMS)
+def test_what_is_said_of_the_login_is_laid_over_it(cloud: dict[str, Any]) -> None:
+    guest = guest_of(user="admin", cloud_init=cloud)
+    found = user_data(guest)
+    (login,) = found["users"]
+    assert (login["name"], login["shell"], login["lock_passwd"]) == ("admin", "/bin/zsh", True)
+    assert login["ssh_authorized_keys"] == [*world.KEYS.authorized, KEY]
+    assert found["user"] == login, "cloud-init's default user, who gets its password and keys"
+    files = seed.documents(guest, world.KEYS, "one")
+    assert seed.held(files) == world.KEYS, "the spec's keys are not virtkit's"
+
+
+OTHERS: list[tuple[object, list[object]]] = [
+    ([{"name": "eve"}], [{"name": "eve"}]),
+    (["default", "eve"], ["eve"]),
+    ("admin, eve,bob", ["eve", "bob"]),
+    ([["eve", "admin"], "bob,default"], ["eve", "bob"]),
+    (
+        {"eve": {"uid": 7}, "bob": True, "tom": False, "default": True},
+        [{"name": "eve", "uid": 7}, "bob"],
+    ),
+    ([{"snapuser": "eve@example.org"}], [{"snapuser": "eve@example.org"}]),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize(("users", "others"), OTHERS)
+def test_other_users_come_beside_the_login(users: object, others: list[object]) -> None:
+    found = user_data(guest_of(user="admin", cloud_init={"users": users, "packages": ["x"]}))
+    assert found["users"] == [found["user"], *others]
+    assert found["user"]["ssh_authorized_keys"] == list(world.KEYS.authorized)
+
+
+@pytest.mark.parametrize("user", ["eve", {"name": "eve"}])
+def test_another_default_user_stays_that(user: object) -> None:
+    found = user_data(guest_of(user="admin", cloud_init={"user": user, "users": ["default"]}))
+    assert found["user"] == user
+    assert [each if isinstance(each, str) else each["name"] for each in found["users"]] == [
+        "admin",
+        "default",
+    ]
+
+
+def test_a_password_does_not_expire_unless_that_is_said() -> None:
+    """One that has expired lets nobody in by key, and so not virtkit."""
+    found = user_data(guest_of(cloud_init={"password": "x"}))
+    assert (found["password"], found["chpasswd"]) == ("x", {"expire": False})
+    cloud = {"chpasswd": {"expire": True, "list": ["virtkit:x"]}}
+    assert user_data(guest_of(cloud_init=cloud))["chpasswd"] == cloud["chpasswd"]
+    assert "chpasswd" not in user_data(guest_of(cloud_init={"packages": ["x"]}))
+
+
+def test_root_as_the_login_is_let_in() -> None:
+    assert user_data(guest_of(user="root"))["disable_root"] is False
+    assert "disable_root" not in user_data(guest_of(user="admin"))
+
+
 @given(st.text())
 def test_text_reaches_cloud_init_as_it_is(text: str) -> None:
     guest = guest_of(cloud_init={"write_files": [{"path": "/x", "content": "y"}]})
@@ -102,7 +174,7 @@ def test_mounts() -> None:
         ["LABEL=data", "/srv/data"],
         ["LABEL=more", "/srv/more"],
     ]
-    assert user_data(container)["mounts"] == [], "libvirt mounts a container's"
+    assert "mounts" not in user_data(container), "libvirt mounts a container's"
     script = seed.documents(container, world.KEYS, "one")["virtkit.sh"]
     assert ">>/etc/fstab" not in script
     assert "resize2fs" not in script

@@ -343,6 +343,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 addresses={link.mac: link.address for link in each.record.links if link.address},
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
+                cloud_init=each.record.asked.get("cloud_init"),
             )
             for name, each in observed.guests_of(spec.name).items()
         },

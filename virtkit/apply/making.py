@@ -417,11 +417,15 @@ class Making:
     def _leaving_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""
         answer = {}
+        xml = self._host.domains.live(self._guest.driver, self._guest.domain)
+        live = render.parse(xml, "a domain") if xml else None
         for each in self.record.volumes:
-            if f"devices/disk[{each.target}]" in self.record.leaving:
+            # a template may call it otherwise
+            target = compare.target_of(live, each.key) if live is not None else each.target
+            if f"devices/disk[{target}]" in self.record.leaving:
                 name = each.name.removeprefix(f"{self._guest.domain}-")
                 device = self._guest.driver.disk_device
-                answer[name] = device.format(name=name, target=each.target)
+                answer[name] = device.format(name=name, target=target)
         return answer
 
     def start(self) -> None:

@@ -108,9 +108,7 @@ class Plugging:
             small = sizes.get(disk.volume.name, disk.volume.size) < disk.volume.size
             if small and self._live_field(field):
                 say(disk.volume.name)
-                self._host.domains.grow_disk(
-                    self._driver, self._guest.domain, disk.target, disk.volume.size
-                )
+                self._host.domains.grow_disk(self._driver, self._guest.domain, disk.volume)
 
     def _can(self, device: etree._Element) -> bool:
         return self._live_field({"disk": "disks.NAME", "interface": "networks.NAME"}[device.tag])

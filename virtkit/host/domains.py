@@ -24,6 +24,7 @@ from virtkit.host.errors import told
 from virtkit.host.names import strict
 from virtkit.observed import GuestState
 from virtkit.record import NAMESPACE, GuestRecord, guest_element, read_guest
+from virtkit.resources import Volume
 
 _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -229,11 +230,11 @@ class Domains:
         with told("set the CPUs of", f"domain {name}", where=self._connections.host):
             domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
-    def grow_disk(self, driver: Driver, name: str, target: str, size: int) -> None:
-        """Grows a disk of a running domain, and its volume, to ``size`` bytes."""
-        domain = self._domain(driver, name)
-        with told("grow", f"disk {target} of domain {name}", where=self._connections.host):
-            domain.blockResize(target, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+    def grow_disk(self, driver: Driver, name: str, volume: Volume) -> None:
+        """Grows a volume that a running domain has as a disk, whatever a template calls that."""
+        domain, flags = self._domain(driver, name), libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        with told("grow", f"disk {volume.name} of domain {name}", where=self._connections.host):
+            domain.blockResize(volume.key, volume.size, flags)
 
     # --- the end --------------------------------------------------------------------------
 

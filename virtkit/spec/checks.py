@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
-from virtkit.spec.document import Node, Path
+from virtkit.spec.document import CLOUD, Node, Path, kind_of
 from virtkit.spec.faults import Faults
 from virtkit.spec.model import (
     CATALOGUE,
@@ -39,6 +39,7 @@ def check(reading: Reading, faults: Faults) -> None:
         _host(entry, reading, faults)
         _driver(entry, reading, faults)
         _disks(entry, faults)
+        _users(entry, faults)
         _most(entry, faults)
         _links(entry, reading, faults)
     _addresses(reading, faults)
@@ -60,6 +61,26 @@ def _networks(reading: Reading, faults: Faults) -> None:
                 cure="give each a cidr of its own",
             )
             faults.at(nodes[second], ("cidr",), wrong)
+
+
+def _users(entry: Entry, faults: Faults) -> None:
+    """Users in forms that cloud-init fails at, before it has made the login."""
+    cloud = entry.keys.cloud_init
+    users = cloud.get("users", [])
+    cure = "write a list of names and maps: [{name: eve, sudo: false}]"
+    if not isinstance(users, (str, list, dict)):
+        wrong = Wrong(f"`users` is {kind_of(users)}, which makes no user", cure=cure)
+        faults.at(entry.node, (CLOUD, "users"), wrong)
+    elif isinstance(users, list):
+        for index, each in enumerate(users):
+            names = each if isinstance(each, list) else [each]
+            if not isinstance(each, dict) and not all(isinstance(name, str) for name in names):
+                wrong = Wrong(f"{kind_of(each)} is no user", cure=cure)
+                faults.at(entry.node, (CLOUD, "users", index), wrong)
+    if not isinstance(cloud.get("user", ""), (str, dict)):
+        found = kind_of(cloud["user"])
+        wrong = Wrong(f"`user` is {found}, which is no user", cure="say `user: eve`")
+        faults.at(entry.node, (CLOUD, "user"), wrong)
 
 
 def _image(entry: Entry, reading: Reading, faults: Faults) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from virtkit.errors import RequestError, SpecErrors
+from virtkit.spec import yaml11
 from virtkit.spec.wrong import Wrong, quote, shown
 
 #: Keys and list indices from the top of the document down.
@@ -50,6 +51,8 @@ _FLOAT = re.compile(
     r"|\.(?:nan|NaN|NAN)",
     re.ASCII,
 )
+#: The key below which plain words are cloud-init's, and so YAML 1.1's.
+CLOUD = "cloud_init"
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
 
 
@@ -95,12 +98,14 @@ class Node:
         path: where it stands in the document, by keys.
         mark: where the value itself starts in the file.
         key: where the key (or list entry) it belongs to starts.
+        core: a plain word's value by YAML 1.2, where it is not that one.
     """
 
     value: Scalar | list[Node] | dict[str, Node]
     path: Path
     mark: Mark
     key: Mark
+    core: tuple[Scalar] | None = None
 
     @property
     def place(self) -> Mark:
@@ -117,13 +122,13 @@ class Node:
         """The items of a list; none for anything else."""
         return self.value if isinstance(self.value, list) else []
 
-    def plain(self) -> Any:
-        """The value as plain Python data."""
+    def plain(self, *, core: bool = False) -> Any:
+        """The value as plain Python data; ``core``: by YAML 1.2 wherever it stands."""
         if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
+            return {key: node.plain(core=core) for key, node in self.value.items()}
         if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
-        return self.value
+            return [node.plain(core=core) for node in self.value]
+        return self.core[0] if core and self.core else self.value
 
     def find(self, path: Path) -> tuple[Node, Path]:
         """The deepest node on ``path`` from here, and what of the path is left."""
@@ -299,7 +304,9 @@ class _Builder:
                 cure="leave the tag out; quotes make a value text",
             )
         elif raw.kind == "scalar":
-            node.value = self._scalar(raw, path)
+            cloud = _in_cloud(path)
+            node.value = self._scalar(raw, path, yaml11.resolve if cloud else resolve)
+            node.core = _core(raw) if cloud else None
         elif raw.kind == "list":
             node.value = [
                 self.build(item, (*path, index), item.mark, depth + 1)
@@ -359,7 +366,7 @@ class _Builder:
             return None
         return raw.text
 
-    def _scalar(self, raw: _Raw, path: Path) -> Scalar:
+    def _scalar(self, raw: _Raw, path: Path, read: Callable[[str], Scalar]) -> Scalar:
         text = raw.text
         bad = _control_character(text)
         if bad:
@@ -368,7 +375,7 @@ class _Builder:
         if not raw.plain:
             return text
         try:
-            return resolve(text)
+            return read(text)
         except ValueError as error:
             self._report(
                 raw.mark, path, f"{quote(text)} {error}", cure="put it in quotes if it is text"
@@ -404,6 +411,20 @@ def resolve(text: str) -> Scalar:
             raise ValueError("is a number without end")
         return number
     return text
+
+
+def _in_cloud(path: Path) -> bool:
+    """Whether ``path`` leads below a guest's, a profile's or the defaults' ``cloud_init``."""
+    depth = 1 if path[:1] == ("defaults",) else 2
+    return path[depth : depth + 1] == (CLOUD,) and path[0] in ("defaults", "profiles", "guests")
+
+
+def _core(raw: _Raw) -> tuple[Scalar] | None:
+    """A plain word's value by YAML 1.2; None where there is none."""
+    try:
+        return (resolve(raw.text),) if raw.plain else None
+    except ValueError:
+        return None
 
 
 def _not_text(text: str) -> str:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from pydantic import ValidationError
 
-from virtkit.spec.document import Node, kind_of
+from virtkit.spec.document import CLOUD, Node, kind_of
 from virtkit.spec.faults import Faults
 from virtkit.spec.merge import merged, profile_order, without_nulls
 from virtkit.spec.model import FROM_FILE, MOST_GUESTS, Guest, GuestEntry, Link, Ready
@@ -169,6 +169,9 @@ def _count_out(
 ) -> Iterable[Guest]:
     keys = {name: getattr(entry.keys, name) for name in GuestEntry.model_fields}
     del keys["count"], keys["profiles"]
+    cloud = entry.node.entries.get(CLOUD)
+    core = cloud.plain(core=True) if cloud and keys[CLOUD] else {}
+    keys["core_cloud_init"] = core if core != keys[CLOUD] else {}
     given = set(entry.keys.model_fields_set) - {"count", "profiles"} | {"name", "base", "index"}
     cards = _cards(entry, faults)
     for step, name in enumerate(entry.names):

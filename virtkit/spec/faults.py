@@ -5,13 +5,14 @@ Translates pydantic's errors; none of its own terms reach a user.
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.spec.document import Flaw, Mark, Node, Path, error_at, kind_of
+from virtkit.spec.document import CLOUD, Flaw, Mark, Node, Path, error_at, kind_of
 from virtkit.spec.model import DHCP_RANGE, Build, Dhcp, Disk, Kernel, Link, Most, Ready
 from virtkit.spec.wrong import QUOTED, Wrong, meant, quote
 
@@ -127,6 +128,8 @@ def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseMod
         return Wrong(f"the key '{last}' is missing", cure=f"add `{last}:`")
     if kind == "literal_error":
         return _one_of(node, context)
+    if last == CLOUD and kind == "dict_type" and isinstance(node.value, str):
+        return _no_file(node.value)
     if kind in _EXPECTED:
         return _expected(kind, node)
     return _out_of_range(kind, node, context)
@@ -160,6 +163,20 @@ def _expected(kind: str, node: Node) -> Wrong:
         "a map of keys": "write `key: value` lines below the key",
     }
     return Wrong(what, cure=cures[wanted])
+
+
+def _no_file(text: str) -> Wrong:
+    """What is wrong with a file's name or text where ``cloud_init``'s keys are to stand."""
+    what = f"expected cloud-config's keys, found {kind_of(text)}"
+    if "\n" in text or text.startswith("#"):
+        return Wrong(what, cure=f"take the `|` behind `{CLOUD}:` out; the lines below it can stay")
+    shown = shlex.quote(text) if len(text) <= QUOTED else "FILE"
+    return Wrong(
+        what,
+        why="a spec holds the keys themselves",
+        cure=f"write the file's lines below `{CLOUD}:`, as this prints them: "
+        f"sed 's/^/        /' {shown}",
+    )
 
 
 def _one_of(node: Node, context: dict[str, Any]) -> Wrong:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from virtkit.spec.document import Node
-
-#: The key whose lists are passed on untouched.
-_FREE = "cloud_init"
+from virtkit.spec.document import CLOUD, Node
 
 
 def without_nulls(node: Node) -> Node:
@@ -25,7 +22,7 @@ def without_nulls(node: Node) -> Node:
 def _clean(node: Node, *, in_lists: bool) -> Node:
     if isinstance(node.value, dict):
         entries = {
-            key: _clean(below, in_lists=in_lists and key != _FREE)
+            key: _clean(below, in_lists=in_lists and key != CLOUD)
             for key, below in node.value.items()
             if below.value is not None
         }

@@ -569,11 +569,14 @@ class Guest(GuestKeys):
         name: its name in the environment, ``web-1``.
         base: its key under ``guests``, ``web``.
         index: its number from 1 where the entry has a ``count``, else None.
+        core_cloud_init: its ``cloud_init`` with plain words by YAML 1.2, as 0.1.0 read them, where
+            that differs: what that version recorded is compared with it.
     """
 
     name: str
     base: str
     index: int | None = None
+    core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     @property
     def links(self) -> tuple[Link, ...]:
