@@ -24,6 +24,7 @@ from virtkit.api.world import (
     quiet,
 )
 from virtkit.errors import RequestError, SpecErrors
+from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
 from virtkit.plan import Change, Plan, Reason
@@ -131,7 +132,7 @@ def _part(
     pool = tuple(_pool(host, part, site.observed, mine if chosen is None else chosen))
     damaged = _damaged(host, site.observed)
     observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
-    desired = _desired(part, host, observed, chosen, say)
+    facts, desired = _desired(part, host, observed, chosen, say)
     found = differing.diff(
         desired,
         observed,
@@ -142,8 +143,9 @@ def _part(
         },
         templates=_templates(desired, chosen),
         restart=restart,
+        facts=facts,
     )
-    _check(found, part)
+    _check(found, part, host)
     mended = _mended(found, desired, damaged, chosen)
     notes = (*found.notes, *_unserved(host, part, site.observed))
     return replace(found, changes=(*pool, *mended, *found.changes), notes=notes)
@@ -239,7 +241,7 @@ def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> l
     domains: list[str] = []
     for site in sites:
         part = spec.part(site.host.name, [n for n, p in places.items() if p == site.host.name])
-        desired = _desired(part, site.host, site.observed, only, say)
+        _, desired = _desired(part, site.host, site.observed, only, say)
         chosen = [each for each in desired.guests if only is None or each.name in only]
         used = {each.network for guest in chosen for each in guest.interfaces}
         networks += [_xml(each, spec) for each in desired.networks if each.name in used]
@@ -265,7 +267,8 @@ def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
 
 def _desired(
     spec: Spec, host: Host, observed: Observed, only: Collection[str] | None, say: Say
-) -> Desired:
+) -> tuple[HostFacts, Desired]:
+    """What is known of a host, and what the spec asks of it."""
     facts = host.facts()
     kept = decided(spec, observed)
     looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
@@ -274,7 +277,8 @@ def _desired(
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
-    return with_keys(with_kernels(resolve(spec, facts, kept), observed, only), only)
+    desired = with_kernels(resolve(spec, facts, kept), observed, only)
+    return facts, with_keys(desired, only)
 
 
 def with_keys(desired: Desired, only: Collection[str] | None) -> Desired:
@@ -343,6 +347,8 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 addresses={link.mac: link.address for link in each.record.links if link.address},
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
+                uuid=each.uuid,
+                macs=each.record.given_macs,
             )
             for name, each in observed.guests_of(spec.name).items()
         },
@@ -400,12 +406,12 @@ def _file(guest: Guest, path: str) -> Path:
     return found
 
 
-def _check(found: Plan, spec: Spec) -> None:
+def _check(found: Plan, spec: Spec, host: Host) -> None:
     """Looks at all that a plan needs before anything is touched.
 
     Raises:
         SpecErrors: files or programs are missing or wrong, an image can't be built on this
-            machine, or XML that libvirt's schema does not allow.
+            machine, or XML that libvirt's schema, or libvirt itself, does not allow.
     """
     errors: list[RequestError] = []
     for change in found.changes:
@@ -417,14 +423,21 @@ def _check(found: Plan, spec: Spec) -> None:
                 _check_programs(change.desired)
             if isinstance(change.desired, ImageRef):
                 images.check(change.desired, spec.folder)
-            elif isinstance(change.desired, (Guest, Network)):
+            elif isinstance(change.desired, Network):
                 _xml(change.desired, spec)
+            elif isinstance(change.desired, Guest):
+                host.domains.check(change.desired.driver, _xml(change.desired, spec), _at(change))
         except SpecErrors as many:
             errors += many.errors
         except RequestError as error:
             errors.append(error)
     if errors:
         raise SpecErrors(errors)
+
+
+def _at(change: Change) -> str:
+    """The object of a change, as an error's ``where``."""
+    return f"{change.host} {change.object}"
 
 
 def _check_programs(guest: Guest) -> None:

@@ -1,0 +1,183 @@
+"""What a spec names on a host, against what the host has: subnets, bridges, libvirt's networks.
+
+Only what is to be made or started is looked at: what runs goes on, whatever became of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from ipaddress import ip_network
+
+from virtkit.drivers.effects import key
+from virtkit.errors import RequestError
+from virtkit.facts import Claim, HostFacts
+from virtkit.observed import ObservedGuest, ObservedNetwork
+from virtkit.plan.changes import Change
+from virtkit.plan.whose import command
+from virtkit.resources import Desired, Guest, Interface, Network
+from virtkit.spec import meant
+
+#: What guests can be plugged into, of the kernel's kinds of links.
+_BRIDGES = ("bridge", "openvswitch")
+#: Who is in a network with no longer a prefix does not need all of it.
+_WIDE = 9
+
+
+def errors(
+    changes: Iterable[Change], desired: Desired, facts: HostFacts, spec: str
+) -> list[RequestError]:
+    """What stops ``changes`` on the host that ``facts`` describe.
+
+    Args:
+        spec: the spec's path.
+    """
+    found: list[RequestError] = []
+    for change in changes:
+        if isinstance(change.desired, Network) and _starts(change):
+            found += _subnets(change.desired, desired, facts, spec)
+        elif isinstance(change.desired, Guest) and _plugs(change):
+            found += _links(change.desired, desired, facts)
+    # several guests may name one bridge
+    return list({(each.what, each.where): each for each in found}.values())
+
+
+def _starts(change: Change) -> bool:
+    """Whether a network starts that was not active."""
+    there = change.observed
+    off = isinstance(there, ObservedNetwork) and not there.active
+    return change.action in ("create", "replace") or off
+
+
+def _plugs(change: Change) -> bool:
+    """Whether a guest starts, or gets other cards."""
+    there = change.observed
+    off = isinstance(there, ObservedGuest) and there.state == "stopped"
+    cards = any(key(each.field).partition(".")[0] == "networks" for each in change.reasons)
+    return change.action in ("create", "replace") or off or cards or change.effect == "restart"
+
+
+# --- subnets --------------------------------------------------------------------------------
+
+
+def _subnets(
+    network: Network, desired: Desired, facts: HostFacts, spec: str
+) -> Iterator[RequestError]:
+    for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
+        held = [each for each in facts.claims if subnet and _in_use(subnet, each, network)]
+        if held:
+            yield RequestError(
+                f"network {network.name}: {subnet} is in use on host {network.host}",
+                why="; ".join(dict.fromkeys(map(_told, held))),
+                cure=_cure(network, name, held, facts, spec),
+                where=desired.places.get((network.name, name), _where(network)),
+            )
+
+
+def _in_use(subnet: str, claim: Claim, network: Network) -> bool:
+    """Whether who has the claim would lose something of it to a network of ours.
+
+    A route to more than the subnet is no claim: a spec may take a part of what a VPN reaches. Nor
+    is a network of libvirt's that is not active, or a network that is the same one.
+    """
+    own, other = ip_network(subnet), ip_network(claim.subnet)
+    if own.version != other.version or not own.overlaps(other) or claim.kind == "inactive":
+        return False
+    if claim.kind == "network":
+        return claim.holder != network.libvirt_name
+    part = other.prefixlen >= own.prefixlen
+    return part or (claim.kind == "connected" and other.prefixlen > _WIDE)
+
+
+def _told(claim: Claim) -> str:
+    if claim.kind == "network":
+        return f"libvirt's network {claim.holder} has {claim.subnet}"
+    if claim.kind == "address":
+        return f"{claim.subnet} is an address of the host's own ({claim.holder})"
+    return f"the host has a route to {claim.subnet} ({claim.holder})"
+
+
+def _cure(network: Network, name: str, held: Sequence[Claim], facts: HostFacts, spec: str) -> str:
+    free = f"say another `{name}:`"
+    if name == "cidr":
+        free += ", or leave it out and get one that is free"
+    others = [each.holder for each in held if each.kind == "network"]
+    if not others:
+        return f"{free}; see who has it: ip route show table all"
+    if all(each.startswith(f"{network.environment}-") for each in others):
+        return f"{free}; or take down what has it first: {command('down', spec)}"
+    return f"{free}; or stop the other network: {_virsh(facts)} net-destroy {others[0]}"
+
+
+# --- what guests are plugged into -----------------------------------------------------------
+
+
+def _links(guest: Guest, desired: Desired, facts: HostFacts) -> Iterator[RequestError]:
+    made = {each.libvirt_name for each in desired.networks}
+    for each in guest.interfaces:
+        if each.kind == "bridge":
+            yield from _bridge(each, guest, desired, facts)
+        elif each.source not in made:
+            yield from _existing(each, guest, desired, facts)
+
+
+def _bridge(
+    card: Interface, guest: Guest, desired: Desired, facts: HostFacts
+) -> Iterator[RequestError]:
+    name, links = card.source, facts.links
+    if links is None or links.get(name) in _BRIDGES:
+        return
+    bridges = [each for each, kind in links.items() if kind in _BRIDGES]
+    new = "br0" if name in links else name
+    ways = [f"correct `bridge:` ({meant(name, bridges)})"] if bridges else []
+    if new not in links:
+        ways.append(
+            f"make one on the host, as root: ip link add {new} type bridge && ip link set {new} up "
+            "(in /etc/network/interfaces with `bridge_ports` for good, and for the host's own "
+            "network)"
+        )
+    yield RequestError(
+        f"network {card.network}: "
+        + (f"{name} is no bridge" if name in links else f"there is no bridge {name}")
+        + f" on host {guest.host}",
+        why=f"it is a {links[name] or 'network card'}, and guests are plugged into bridges"
+        if name in links
+        else "",
+        cure="; or ".join([*ways, "use `mode: nat`"]),
+        where=desired.places.get((card.network, "bridge"), _where(guest)),
+    )
+
+
+def _existing(
+    card: Interface, guest: Guest, desired: Desired, facts: HostFacts
+) -> Iterator[RequestError]:
+    active = facts.networks.get(card.source)
+    if active:
+        return
+    where = desired.places.get((card.network, "existing"), _where(guest))
+    virsh, name = _virsh(facts), card.source
+    if active is None:
+        known = (
+            f"correct `existing:` ({meant(name, facts.networks)}), or " if facts.networks else ""
+        )
+        yield RequestError(
+            f"network {card.network}: libvirt has no network {name} on host {guest.host}",
+            cure=f"{known}take `existing:` out: virtkit then makes a network of its own",
+            where=where,
+        )
+    else:
+        yield RequestError(
+            f"network {card.network}: libvirt's network {name} is not active on host {guest.host}",
+            why="a network that was there already is never changed by virtkit, nor started",
+            cure=f"{virsh} net-start {name} && {virsh} net-autostart {name}",
+            where=where,
+        )
+
+
+def _virsh(facts: HostFacts) -> str:
+    uris = [each.uri for each in facts.connections.values() if not each.error]
+    return f"virsh -c {uris[0] if uris else 'qemu:///system'}"
+
+
+def _where(wanted: Guest | Network) -> str:
+    kind = "guest" if isinstance(wanted, Guest) else "network"
+    return f"{wanted.host} {kind}/{wanted.name}"
