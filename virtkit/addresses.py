@@ -96,11 +96,11 @@ def free_subnet(
     """
     fixed = [IPv4Network(each) for each in used]
     known = [IPv4Network(each) for each in routes]
-    found = _free_of(name, [*fixed, *known]) or _free_of(
-        name, [*fixed, *(each for each in known if not _is_wide(each))]
-    )
-    if found:
-        return found
+    # the more a route is to, the less it tells
+    for most in (-1, *sorted({each.prefixlen for each in known if _is_wide(each)})):
+        claims = [each for each in known if each.prefixlen > most or not _is_wide(each)]
+        if found := _free_of(name, [*fixed, *claims]):
+            return found
     network = name.rpartition("/")[2]
     inside = _free_of(name, [*fixed, *(each for each in known if each.prefixlen >= _OURS)])
     raise RequestError(

@@ -5,16 +5,18 @@ Only what is to be made or started is looked at: what runs goes on, whatever bec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_network
 
+from virtkit import render
 from virtkit.drivers.effects import key
 from virtkit.errors import RequestError
 from virtkit.facts import Claim, HostFacts
 from virtkit.observed import ObservedGuest, ObservedNetwork
 from virtkit.plan.changes import Change
 from virtkit.plan.whose import command
-from virtkit.resources import Desired, Guest, Interface, Network
+from virtkit.resources import Desired, Guest, Network
 from virtkit.spec import meant
 
 #: What guests can be plugged into, of the kernel's kinds of links.
@@ -24,19 +26,26 @@ _WIDE = 9
 
 
 def errors(
-    changes: Iterable[Change], desired: Desired, facts: HostFacts, spec: str
+    changes: Iterable[Change],
+    desired: Desired,
+    facts: HostFacts,
+    *,
+    spec: str,
+    templates: Mapping[str, str],
 ) -> list[RequestError]:
     """What stops ``changes`` on the host that ``facts`` describe.
 
     Args:
         spec: the spec's path.
+        templates: the texts of users' own templates, by guest.
     """
     found: list[RequestError] = []
     for change in changes:
-        if isinstance(change.desired, Network) and _starts(change):
-            found += _subnets(change.desired, desired, facts, spec)
-        elif isinstance(change.desired, Guest) and _plugs(change):
-            found += _links(change.desired, desired, facts)
+        wanted = change.desired
+        if isinstance(wanted, Network) and _starts(change):
+            found += _subnets(wanted, desired, facts, spec)
+        elif isinstance(wanted, Guest) and _plugs(change):
+            found += _sources(wanted, templates.get(wanted.name, ""), desired, facts)
     # several guests may name one bridge
     return list({(each.what, each.where): each for each in found}.values())
 
@@ -69,7 +78,7 @@ def _subnets(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
                 why="; ".join(dict.fromkeys(map(_told, held))),
                 cure=_cure(network, name, held, facts, spec),
-                where=desired.places.get((network.name, name), _where(network)),
+                where=desired.places.get((network.name, name), ""),
             )
 
 
@@ -111,24 +120,63 @@ def _cure(network: Network, name: str, held: Sequence[Claim], facts: HostFacts, 
 # --- what guests are plugged into -----------------------------------------------------------
 
 
-def _links(guest: Guest, desired: Desired, facts: HostFacts) -> Iterator[RequestError]:
-    made = {each.libvirt_name for each in desired.networks}
-    for each in guest.interfaces:
-        if each.kind == "bridge":
-            yield from _bridge(each, guest, desired, facts)
-        elif each.source not in made:
-            yield from _existing(each, guest, desired, facts)
+@dataclass(frozen=True)
+class _Plug:
+    """What a card is plugged into. ``network``: its name in the spec; empty where it is in raw
+    XML."""
+
+    kind: str
+    source: str
+    network: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of the spec's network, or the attribute in raw XML, that names it."""
+        return "bridge" if self.kind == "bridge" else "existing" if self.network else "network"
+
+    @property
+    def words(self) -> str:
+        return f"`{self.key}:`" if self.network else f"<source {self.key}='…'>"
 
 
-def _bridge(
-    card: Interface, guest: Guest, desired: Desired, facts: HostFacts
+def _sources(
+    guest: Guest, template: str, desired: Desired, facts: HostFacts
 ) -> Iterator[RequestError]:
-    name, links = card.source, facts.links
+    made = {each.libvirt_name for each in desired.networks}
+    for each in dict.fromkeys(_all_plugs(guest, template)):
+        where = desired.places.get((each.network, each.key)) or guest.where("devices", "template")
+        if each.kind == "bridge":
+            yield from _bridge(each, guest, where, facts)
+        elif each.source not in made:
+            yield from _existing(each, guest, where, facts)
+
+
+def _all_plugs(guest: Guest, template: str) -> Iterator[_Plug]:
+    """What a guest's cards are plugged into, those in raw XML too."""
+    known: dict[tuple[str, str], str] = {
+        (each.kind, each.source): each.network for each in guest.interfaces
+    }
+    if not template:
+        yield from (_Plug(*each, network) for each, network in known.items())
+    for xml in (template, *guest.spec.devices):
+        try:
+            root = render.parse(xml, "raw XML") if xml else None
+        except RequestError:  # others tell
+            continue
+        for card in () if root is None else root.iter("interface"):
+            kind, source = card.get("type", ""), card.find("source")
+            name = "" if source is None else source.get(kind, "")
+            if kind in ("bridge", "network") and name:
+                yield _Plug(kind, name, known.get((kind, name), ""))
+
+
+def _bridge(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
+    name, links = plug.source, facts.links
     if links is None or links.get(name) in _BRIDGES:
         return
     bridges = [each for each, kind in links.items() if kind in _BRIDGES]
     new = "br0" if name in links else name
-    ways = [f"correct `bridge:` ({meant(name, bridges)})"] if bridges else []
+    ways = [f"correct {plug.words} ({meant(name, bridges)})"] if bridges else []
     if new not in links:
         ways.append(
             f"make one on the host, as root: ip link add {new} type bridge && ip link set {new} up "
@@ -136,48 +184,43 @@ def _bridge(
             "network)"
         )
     yield RequestError(
-        f"network {card.network}: "
+        f"{_named(plug, guest)}: "
         + (f"{name} is no bridge" if name in links else f"there is no bridge {name}")
         + f" on host {guest.host}",
         why=f"it is a {links[name] or 'network card'}, and guests are plugged into bridges"
         if name in links
         else "",
         cure="; or ".join([*ways, "use `mode: nat`"]),
-        where=desired.places.get((card.network, "bridge"), _where(guest)),
+        where=where,
     )
 
 
-def _existing(
-    card: Interface, guest: Guest, desired: Desired, facts: HostFacts
-) -> Iterator[RequestError]:
-    active = facts.networks.get(card.source)
+def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
+    name, active = plug.source, facts.networks.get(plug.source)
     if active:
         return
-    where = desired.places.get((card.network, "existing"), _where(guest))
-    virsh, name = _virsh(facts), card.source
+    virsh = _virsh(facts)
     if active is None:
-        known = (
-            f"correct `existing:` ({meant(name, facts.networks)}), or " if facts.networks else ""
-        )
+        known = f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
+        ways = [known, f"take {plug.words} out: virtkit then makes a network of its own"]
         yield RequestError(
-            f"network {card.network}: libvirt has no network {name} on host {guest.host}",
-            cure=f"{known}take `existing:` out: virtkit then makes a network of its own",
+            f"{_named(plug, guest)}: libvirt has no network {name} on host {guest.host}",
+            cure="; or ".join(filter(None, ways)),
             where=where,
         )
     else:
         yield RequestError(
-            f"network {card.network}: libvirt's network {name} is not active on host {guest.host}",
-            why="a network that was there already is never changed by virtkit, nor started",
+            f"{_named(plug, guest)}: libvirt's network {name} is not active on host {guest.host}",
+            why="virtkit never changes a network that was there already, nor starts it",
             cure=f"{virsh} net-start {name} && {virsh} net-autostart {name}",
             where=where,
         )
 
 
+def _named(plug: _Plug, guest: Guest) -> str:
+    return f"network {plug.network}" if plug.network else f"guest {guest.name}"
+
+
 def _virsh(facts: HostFacts) -> str:
     uris = [each.uri for each in facts.connections.values() if not each.error]
     return f"virsh -c {uris[0] if uris else 'qemu:///system'}"
-
-
-def _where(wanted: Guest | Network) -> str:
-    kind = "guest" if isinstance(wanted, Guest) else "network"
-    return f"{wanted.host} {kind}/{wanted.name}"

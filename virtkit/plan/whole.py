@@ -85,7 +85,11 @@ class _Difference:
         networks = list(self._networks(wanted))
         if self._facts is not None:
             self._errors += around.errors(
-                [*networks, *guests], self._desired, self._facts, self._spec
+                [*networks, *guests],
+                self._desired,
+                self._facts,
+                spec=self._spec,
+                templates=self._templates,
             )
         if self._errors:
             raise SpecErrors(self._errors)
