@@ -190,7 +190,7 @@ def _bridge(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator
         why=f"it is a {links[name] or 'network card'}, and guests are plugged into bridges"
         if name in links
         else "",
-        cure="; or ".join([*ways, "use `mode: nat`"]),
+        cure="; or ".join([*ways, "use `mode: nat`" if plug.network else "take this card out"]),
         where=where,
     )
 
@@ -202,7 +202,8 @@ def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterat
     virsh = _virsh(facts)
     if active is None:
         known = f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
-        ways = [known, f"take {plug.words} out: virtkit then makes a network of its own"]
+        own = f"take {plug.words} out: virtkit then makes a network of its own"
+        ways = [known, own if plug.network else "take this card out of the raw XML"]
         yield RequestError(
             f"{_named(plug, guest)}: libvirt has no network {name} on host {guest.host}",
             cure="; or ".join(filter(None, ways)),

@@ -15,6 +15,7 @@ from virtkit.plan.changes import Change, Plan, Reason, moved
 from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network
 from virtkit.plan.removal import lost_with, strangers
+from virtkit.plan.twice import twice
 from virtkit.resources import Desired, Guest
 
 #: The fields that say how large a guest's disks are.
@@ -82,6 +83,7 @@ class _Difference:
         self._errors += [refused[each.name] for each in wanted if each.name in refused]
         guests = [change for each in wanted for change in self._guest(each)]
         guests += self._left()
+        self._errors += twice(every, self._templates)
         networks = list(self._networks(wanted))
         if self._facts is not None:
             self._errors += around.errors(
