@@ -187,3 +187,28 @@ def test_what_fails_on_the_way_says_whose_it_is(lab: Lab) -> None:
     ran = lab.virtkit("up", code=1)
     assert "local guest/web" in ran.err
     lab.virtkit("down")
+
+
+def test_a_pool_that_can_not_be_made_or_activated(lab: Lab) -> None:
+    assert lab.json("up")["ok"]
+    lab.virtkit("down", "--volumes")
+    ours = spec("cidr: 10.81.1.0/24").replace("images:", "hosts: {local: {pool: mine}}\nimages:")
+    lab.write(ours)
+    cure = refused(lab, "no pool mine", "pool default has /var/lib/libvirt/images")
+    folder = lab.folder / "mine"
+    folder.mkdir(mode=0o711)
+    obey(cure.partition("sudo mkdir -p /srv/mine && ")[2].replace("/srv/mine", str(folder)))
+    try:
+        for each in (lab.folder, *lab.folder.parents[:2]):
+            each.chmod(0o755)
+        assert lab.json("up")["ok"]
+        lab.virtkit("down", "--volumes")
+        virsh("pool-destroy", "mine")
+        folder.rename(lab.folder / "away")
+        refused(lab, "pool mine is not active", f"its folder {folder} is gone")
+        (lab.folder / "away").rename(folder)
+        assert lab.json("up")["ok"], "where it can be activated, up does that"
+        lab.virtkit("down", "--volumes")
+    finally:
+        virsh("pool-destroy", "mine")
+        virsh("pool-undefine", "mine")

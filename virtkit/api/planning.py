@@ -24,7 +24,7 @@ from virtkit.api.world import (
     quiet,
 )
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.facts import HostFacts
+from virtkit.facts import HostFacts, Pool
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
 from virtkit.plan import Change, Plan, Reason
@@ -186,7 +186,7 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
                 why="guests don't move from pool to pool",
                 cure=f"say `pool: {other}` again; or remove what is there, `virtkit down`, and "
                 "then `virtkit up`",
-                where=spec.where(("hosts", host.name, "pool")),
+                where=_where_pool(host, spec),
             )
         if folder != pool.path:
             raise RequestError(
@@ -196,10 +196,37 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
                 + shlex.quote(folder),
                 where=host.name,
             )
+    if not folders:
+        _check_pool(host, pool, spec)
     if pool.exists and not pool.active:
+        if host.lacks_folder(pool.path):
+            raise RequestError(
+                f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
+                cure=f"mount it again, or make it (sudo mkdir {shlex.quote(pool.path)})",
+                where=_where_pool(host, spec),
+            )
         yield replace(change, reasons=(Reason("active", False, True, "drift"),))
     elif not pool.exists and folders:
         yield replace(change, action="create", reasons=(Reason("pool", None, pool.path, "drift"),))
+
+
+def _check_pool(host: Host, pool: Pool, spec: Spec) -> None:
+    """Looks whether a pool that nobody has yet can be made."""
+    other = "" if pool.exists else host.pool_at(pool.path)
+    if other:
+        virsh = host.connections.virsh()
+        raise RequestError(
+            f"there is no pool {pool.name}, and virtkit can't make it: pool {other} has "
+            f"{pool.path}",
+            cure=f"say `pool: {other}`; or make one with a folder of its own: sudo mkdir -p "
+            f"/srv/{pool.name} && {virsh} pool-define-as {pool.name} dir --target "
+            f"/srv/{pool.name} && {virsh} pool-autostart {pool.name}",
+            where=_where_pool(host, spec),
+        )
+
+
+def _where_pool(host: Host, spec: Spec) -> str:
+    return spec.where(("hosts", host.name, "pool"))
 
 
 def _damaged(host: Host, observed: Observed) -> dict[str, str]:

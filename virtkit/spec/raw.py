@@ -36,7 +36,7 @@ def soles(xml: str) -> Iterator[Sole]:
     devices = root.iterfind("devices/*") if root.tag == "domain" else [root]
     for each in devices:
         if isinstance(each.tag, str):
-            yield from _of_device(each)
+            yield from (sole for sole in _of_device(each) if sole.value)
 
 
 def shared(one: str, other: str, sole: Sole) -> Wrong:
