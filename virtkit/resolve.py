@@ -184,12 +184,17 @@ def _used(spec: model.Spec) -> dict[str, model.Network]:
 
 
 def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
-    """A guest's UUID: as its domain has it. A new one's is not the same on two hosts, since guests
-    make their machine-id, and DHCP's client id, of it."""
+    """A guest's UUID: as its domain has it, else derived.
+
+    Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
+    make their machine-id, and with it DHCP's client id, of it.
+    """
     made = decided.guests.get(name)
     if made is not None and made.uuid:
         return made.uuid
-    return addresses.identity(spec.name, "guest", name, *filter(None, [facts.identity]))
+    shares = any(not spec.networks[each.name].made for each in spec.guests[name].links)
+    host = [facts.identity] if shares and facts.identity else []
+    return addresses.identity(spec.name, "guest", name, *host)
 
 
 def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:

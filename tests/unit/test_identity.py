@@ -32,15 +32,15 @@ def macs(desired: Desired) -> dict[tuple[str, str], str]:
     return {(g.name, each.network): each.mac for g in desired.guests for each in g.interfaces}
 
 
-def uuids(desired: Desired) -> set[str]:
-    return {each.uuid for each in desired.guests}
+def uuids(desired: Desired) -> dict[str, str]:
+    return {each.name: each.uuid for each in desired.guests}
 
 
 def test_two_hosts_share_no_address_on_a_shared_network() -> None:
     one, other = (world.desired_of(SPEC, host(each)) for each in ("one", "two"))
     same = {link for link, mac in macs(one).items() if macs(other)[link] == mac}
     assert same == {("web", "front"), ("plain", "default")}, "networks that are the host's own"
-    assert not uuids(one) & uuids(other)
+    assert {n for n, uuid in uuids(one).items() if uuids(other)[n] == uuid} == {"plain"}
     assert macs(one) == macs(world.desired_of(SPEC, host("one"))), "and the same the next time"
 
 
