@@ -13,7 +13,7 @@ from typing import Any
 
 from virtkit import record, render
 from virtkit.api.planning import decided
-from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool, Unprepared
+from virtkit.facts import Claim, Connection, HostFacts, KvmVerdict, Pool, Unprepared
 from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.record import KeptDisk, PoolRecord, StoredImage
 from virtkit.resolve import resolve
@@ -41,7 +41,8 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's words where it fails), with
-    ``machines`` (by scheme)."""
+    ``machines`` (by scheme), ``subnets`` that routes lead to, and ``claims`` (SUBNET KIND HOLDER).
+    """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
     answers = data.get("connections", {"qemu": "", "lxc": ""})
@@ -57,10 +58,20 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         },
         cpus=4,
         kvm=KvmVerdict(**kvm) if kvm else None,
-        subnets=frozenset(data.get("subnets", ())),
+        claims=(
+            *(Claim(each, "eth0") for each in data.get("subnets", ())),
+            *(_claim(*each.split()) for each in data.get("claims", ())),
+        ),
+        networks=data.get("networks", {}),
+        links=data.get("links"),
+        identity=data.get("identity", ""),
         missing=frozenset(data.get("missing", ())),
         unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
     )
+
+
+def _claim(subnet: str, kind: Any, holder: str) -> Claim:
+    return Claim(subnet, holder, kind)
 
 
 WITH_KVM = facts_of({"kvm": {"works": True, "why": "KVM runs guests here"}})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import TypeVar
 
@@ -20,6 +20,15 @@ Link = TypeVar("Link")
 FIRST_ID = 0x78000000
 LAST_ID = 0x7FFFFFFF
 IDS = 65536
+
+#: Where subnets are taken from, one after the other.
+PRIVATE = tuple(
+    IPv4Network(each) for each in ("10.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8")
+)
+#: The prefix length of those that are taken.
+_OURS = 24
+#: A route with no longer a prefix covers nearly everything.
+_WIDE = 9
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:virtkit:1")
 
@@ -66,23 +75,60 @@ def slaac(prefix: str, hardware: str) -> str:
     return str(IPv6Network(prefix)[int.from_bytes(suffix, "big")])
 
 
-def _candidates(name: str) -> Iterator[IPv4Network]:
-    """All /24 of 10.64.0.0/10, in an order of their own for each name."""
+def _candidates(name: str, within: IPv4Network) -> Iterator[IPv4Network]:
+    """All /24 of a network, in an order of their own for each name."""
+    count = 2 ** (_OURS - within.prefixlen)
     start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-    for step in range(64 * 256):
-        second, third = divmod((start + step) % (64 * 256), 256)
-        yield IPv4Network((f"10.{64 + second}.{third}.0", 24))
+    for step in range(count):
+        yield IPv4Network((int(within[0]) + (start + step) % count * 256, _OURS))
 
 
-def free_subnet(name: str, used: Collection[str]) -> str:
-    """A /24 for the network ``name`` that overlaps none of ``used``."""
-    occupied = [IPv4Network(each) for each in used]
-    for candidate in _candidates(name):
-        if not any(candidate.overlaps(each) for each in occupied):
-            return str(candidate)
+def free_subnet(
+    name: str, used: Collection[str], routes: Collection[str] = (), where: str = ""
+) -> str:
+    """A /24 for the network ``name`` that overlaps none of ``used``.
+
+    Args:
+        name: ``ENVIRONMENT/NETWORK``.
+        routes: as ``used``; but one that covers nearly everything, as a VPN's, is no claim to a
+            /24 where nothing else is free.
+        where: of an error.
+    """
+    fixed = [IPv4Network(each) for each in used]
+    known = [IPv4Network(each) for each in routes]
+    # the more a route is to, the less it tells
+    for most in (-1, *sorted({each.prefixlen for each in known if _is_wide(each)})):
+        claims = [each for each in known if each.prefixlen > most or not _is_wide(each)]
+        if found := _free_of(name, [*fixed, *claims]):
+            return found
+    network = name.rpartition("/")[2]
+    inside = _free_of(name, [*fixed, *(each for each in known if each.prefixlen >= _OURS)])
     raise RequestError(
-        f"no free /24 for network {name}", cure="give the network a `cidr:` that is free"
+        f"no free /{_OURS} for the network {network}",
+        why="the host's routes and libvirt's networks have all of 10.0.0.0/8, 172.16.0.0/12 and "
+        "192.168.0.0/16 (ip route show table all; virsh -c qemu:///system net-list --all)",
+        cure=f"say which part of a route the guests may have, since this host reaches nobody else "
+        f"there: `networks: {{{network}: {{cidr: {inside}}}}}`"
+        if inside
+        else "remove routes or networks that nobody needs",
+        where=where,
     )
+
+
+def _free_of(name: str, claims: Iterable[IPv4Network]) -> str:
+    """The first candidate that meets none of the ``claims``; empty where there is none."""
+    taken = [(int(each[0]), int(each[-1])) for each in set(claims)]
+    for within in PRIVATE:
+        for candidate in _candidates(name, within):
+            first, last = int(candidate[0]), int(candidate[-1])
+            if not any(first <= end and start <= last for start, end in taken):
+                return str(candidate)
+    return ""
+
+
+def _is_wide(route: IPv4Network) -> bool:
+    """Whether a route is to so much that it tells nothing of a /24 in there."""
+    return route.prefixlen <= _WIDE or any(each.subnet_of(route) for each in PRIVATE)
 
 
 def dynamic_range(cidr: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Connection:
         machines: the ``machine`` words that they list.
         cure: what mends the error; empty where libvirt just has no driver for the scheme.
         restart: the command that starts the host's daemon again.
+        host: the host's UUID, as libvirt knows it.
     """
 
     uri: str
@@ -32,6 +34,7 @@ class Connection:
     machines: frozenset[str] = frozenset()
     cure: str = ""
     restart: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,22 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """An IPv4 or IPv6 network that is somebody's on a host.
+
+    Attributes:
+        subnet: as ``10.0.0.0/24``.
+        holder: the device that it is reached by, or the libvirt network's name.
+        kind: a ``route``; one to a network that the host is ``connected`` to; an ``address`` of its
+            own; a libvirt ``network``, or one that is ``inactive``.
+    """
+
+    subnet: str
+    holder: str = ""
+    kind: Literal["route", "connected", "address", "network", "inactive"] = "route"
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """One host. ``connections`` is keyed by URI scheme (``qemu``, ``lxc``).
 
@@ -77,7 +96,11 @@ class HostFacts:
         cpus: logical CPUs; 0 where unknown.
         pool: the pool that virtkit uses here.
         kvm: the probe's verdict; None where nobody needed to know.
-        subnets: IPv4 networks in use (routes and libvirt networks), as ``10.0.0.0/24``.
+        claims: networks in use: routes, whatever their table, and libvirt's networks.
+        networks: libvirt's networks, ours too, and whether each is active.
+        links: the host's devices to what they are (``bridge``, ``openvswitch``, or empty); None
+            where nobody could look.
+        identity: what tells this host from others; empty where nothing does.
         unprepared: why containers can't have a user namespace here; None where they can.
         missing: programs of guest types (``Driver.programs``) that are not on the host.
         unfit: those that are and can't run on its processor, and why.
@@ -90,7 +113,10 @@ class HostFacts:
     arch: str = "x86_64"
     cpus: int = 0
     kvm: KvmVerdict | None = None
-    subnets: frozenset[str] = frozenset()
+    claims: tuple[Claim, ...] = ()
+    networks: Mapping[str, bool] = field(default_factory=dict)
+    links: Mapping[str, str] | None = None
+    identity: str = ""
     unprepared: Unprepared | None = None
     missing: frozenset[str] = frozenset()
     unfit: Mapping[str, str] = field(default_factory=dict)

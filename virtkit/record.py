@@ -15,6 +15,7 @@ from lxml import etree
 
 from virtkit import sound
 from virtkit.resources import Guest, ImageFiles, Network, Reservation, Volume
+from virtkit.spec import DEFAULT_NETWORK
 
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
@@ -104,6 +105,20 @@ class GuestRecord:
         """The addresses that its cards were given, IPv4 first."""
         given = [each.address for each in self.links] + [each.address6 for each in self.links]
         return [each for each in given if each]
+
+    @property
+    def given_macs(self) -> dict[tuple[str, int], str]:
+        """The MACs that the spec did not say, by the network's name in it and which card on it."""
+        asked = self.asked.get("networks")
+        entries = asked if isinstance(asked, list) else [{"name": DEFAULT_NETWORK}]
+        if len(entries) != len(self.links) or not all(isinstance(e, dict) for e in entries):
+            return {}
+        names = [each.get("name") for each in entries]
+        return {
+            (str(name), names[:at].count(name)): self.links[at].mac
+            for at, name in enumerate(names)
+            if not entries[at].get("mac") and sound.is_mac(self.links[at].mac)
+        }
 
     def is_of(self, other: GuestRecord | None) -> bool:
         """Whether ``other`` is this guest's record too, and lists all the volumes of this one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Collection, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ _REACHING = {
     "script": "host-paths",
     "downscript": "host-paths",
     "shmem": "host-paths",
+    "secret": "host-paths",  # libvirt's own, of the host
 }
 #: Devices of the host without a path: by (tag, attribute), the values.
 _HOSTDEVS = {
@@ -64,6 +66,8 @@ _PATH_KEYS = {"file", "path", "dir", "socket", "evdev"}
 #: Texts and attributes that may hold a slash and name nothing of the host.
 _FREE_TEXTS = {"cmdline", "init", "initarg", "initdir", "initenv", "entry", "serial"}
 _FREE_TEXTS |= {"title", "description"}
+#: What names something on another machine, in the source of a network disk.
+_OF_SERVER = {"name", "query"}
 _FREE_KEYS = {("target", "dir"), ("entry", "name"), ("clock", "timezone")}
 
 
@@ -297,6 +301,8 @@ def reaches(
         for key, value in _attributes(element):
             if value in _HOSTDEVS.get((name.localname, key), ()):
                 found.setdefault("hostdev", f"<{name.localname} {key}='{value}'>")
+        if network := _of_network(element):
+            found.setdefault("host-paths", network)
         allowed = {*known, *_HARMLESS, *(image if _only_read(element) else ())}
         for path in _paths(element):
             if path not in allowed:
@@ -336,12 +342,54 @@ def _paths(element: etree._Element) -> Iterable[str]:
     if tag not in _FREE_TEXTS and text and ("/" in text or tag in _PATH_TEXTS):
         yield text
     for key, value in _attributes(element):
+        if key in _OF_SERVER and _protocol(element):
+            continue
         device = (tag, key) == ("source", "dev") and not card
         names = "/" in value or key in _PATH_KEYS or device
         if names and (tag, key) not in _FREE_KEYS:
             yield value
     if tag == "source" and element.get("pool"):
         yield f"{element.get('pool')}:{element.get('volume')}"
+
+
+def _protocol(element: etree._Element) -> str:
+    """The protocol of a network disk's source; empty for all else."""
+    parent = element.getparent()
+    if etree.QName(element).localname != "source" or parent is None:
+        return ""
+    if etree.QName(parent).localname not in ("disk", "backingStore"):
+        return ""
+    return dict(_attributes(element)).get("protocol", "")
+
+
+def _of_network(element: etree._Element) -> str:
+    """What of the host's own a network disk reaches; empty where it goes to other machines.
+
+    It is the host that connects. What a name resolves to is not looked at.
+    """
+    protocol = _protocol(element)
+    if not protocol:
+        return ""
+    said = f"<source protocol='{protocol}'>"
+    children = element.iterchildren(etree.Element)
+    hosts = [dict(_attributes(e)) for e in children if etree.QName(e).localname == "host"]
+    if not hosts:
+        return f"{said} without <host>, so that the host's own configuration says where"
+    if protocol == "ssh":
+        return f"{said}, which goes by the host's own keys"
+    own = [name for each in hosts if _is_own(name := each.get("name", ""))]
+    return f"{said} of {own[0] or 'the host'} itself" if own else ""
+
+
+def _is_own(name: str) -> bool:
+    """Whether a server's name is the host's own, or only it can reach it."""
+    plain = name.strip("[]").rstrip(".").lower()
+    try:
+        address = ip_address(plain)
+    except ValueError:
+        return not plain or "localhost" in plain.split(".") or plain.startswith(("ip6-", "0x"))
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified or mapped.is_link_local
 
 
 def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:

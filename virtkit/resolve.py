@@ -39,7 +39,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         RequestError: a subnet is full or none is free.
     """
     chosen = {name: _driver(spec, guest, facts, decided) for name, guest in spec.guests.items()}
-    macs = _macs(spec)
+    macs = _macs(spec, facts, decided)
     used = _used(spec)
     subnets = _subnets(spec, used, facts, decided)
     placed = _placed(spec, used, subnets, macs, decided)
@@ -68,6 +68,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 confinement=_kept(guest, driver, decided) or anew,
                 anew=anew,
                 host_cpus=facts.cpus,
+                identity=_identity(spec, name, facts, decided),
                 places={
                     key: spec.where(("guests", name, *filter(None, [key])))
                     for key in ("", "template", "devices")
@@ -79,6 +80,11 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
         guests=tuple(guests),
         refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
+        places={
+            (name, key): spec.where(("networks", name, key))
+            for name in used
+            for key in ("cidr", "ipv6", "existing", "bridge")
+        },
     )
 
 
@@ -185,8 +191,26 @@ def _used(spec: model.Spec) -> dict[str, model.Network]:
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
 
 
-def _macs(spec: model.Spec) -> dict[tuple[str, int], str]:
-    """The MAC of every link, by guest and index; another link that goes leaves it as it is."""
+def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
+    """A guest's UUID: as its domain has it, else derived.
+
+    Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
+    make their machine-id, and with it DHCP's client id, of it.
+    """
+    made = decided.guests.get(name)
+    if made is not None and made.uuid:
+        return made.uuid
+    shares = any(not spec.networks[each.name].made for each in spec.guests[name].links)
+    host = [facts.identity] if shares and facts.identity else []
+    return addresses.identity(spec.name, "guest", name, *host)
+
+
+def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:
+    """The MAC of every link, by guest and index; another link that goes leaves it as it is.
+
+    A guest that exists keeps those that it was given. A new one's depends on its host where other
+    hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
+    """
     answer: dict[tuple[str, int], str] = {}
     every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.links)]
     for name, index, link in every:
@@ -196,8 +220,14 @@ def _macs(spec: model.Spec) -> dict[tuple[str, int], str]:
         if not link.mac:
             before = spec.guests[name].links[:index]
             which = str(sum(each.name == link.name for each in before))
+            made = decided.guests.get(name)
+            kept = made.macs.get((link.name, int(which))) if made else None
+            if kept is not None and kept not in answer.values():
+                answer[name, index] = kept
+                continue
+            host = [] if spec.networks[link.name].made else [facts.identity]
             answer[name, index] = addresses.mac(
-                spec.name, name, link.name, which, taken=set(answer.values())
+                spec.name, name, link.name, which, *filter(None, host), taken={*answer.values()}
             )
     return answer
 
@@ -211,8 +241,15 @@ def _subnets(
         if not network.made or name in answer:
             continue
         kept = decided.networks.get(name)
-        occupied = {*facts.subnets, *answer.values()}
-        answer[name] = kept or addresses.free_subnet(f"{spec.name}/{name}", occupied)
+        claims = [each for each in facts.claims if ":" not in each.subnet]
+        routes = [each.subnet for each in claims if each.kind == "route"]
+        others = [each.subnet for each in claims if each.kind != "route"]
+        answer[name] = kept or addresses.free_subnet(
+            f"{spec.name}/{name}",
+            [*others, *answer.values()],
+            routes,
+            where=spec.where(("networks", name)),
+        )
     return answer
 
 

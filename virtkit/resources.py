@@ -259,6 +259,8 @@ class Guest:
     confinement: Confinement = Confinement()
     #: The confinement that it has once its root is made anew.
     anew: Confinement = Confinement()
+    #: Its UUID; where nothing else was decided, that of its names.
+    identity: str = ""
     #: Its host's CPUs; 0 where unknown.
     host_cpus: int = 0
     #: The public keys that it is to let in; None: those that it was made with.
@@ -284,7 +286,7 @@ class Guest:
 
     @property
     def uuid(self) -> str:
-        return addresses.identity(self.environment, "guest", self.name)
+        return self.identity or addresses.identity(self.environment, "guest", self.name)
 
     @property
     def cpu_quota(self) -> int:
@@ -404,7 +406,8 @@ class Guest:
 @dataclass(frozen=True)
 class DecidedGuest:
     """What was decided when a guest was made, from its record: addresses by MAC, device names
-    by volume. ``cloud_init``: the digest of what was asked."""
+    by volume, MACs that it was given by the network's name and which card on it.
+    ``cloud_init``: the digest of what was asked."""
 
     type: str
     image: ImageFiles | None
@@ -413,6 +416,8 @@ class DecidedGuest:
     targets: Mapping[str, str] = field(default_factory=dict)
     confinement: Confinement = Confinement()
     cloud_init: object = None
+    uuid: str = ""
+    macs: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -428,12 +433,14 @@ class Decided:
 
 @dataclass(frozen=True)
 class Desired:
-    """All objects of an environment. ``refused``: guests that this host can't run, and why."""
+    """All objects of an environment. ``refused``: guests that this host can't run, and why;
+    ``places``: where in the spec a network and one of its keys stand, as an error's ``where``."""
 
     environment: str
     networks: tuple[Network, ...]
     guests: tuple[Guest, ...]
     refused: Mapping[str, RequestError]
+    places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
 
 
 def _volumes(guest: Guest) -> Iterable[Volume]:

@@ -100,6 +100,11 @@ def fits(value: object, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+def is_mac(address: str) -> bool:
+    """Whether a network card can have it."""
+    return _passes(text.mac_address, address)
+
+
 def _asked(asked: Mapping[str, Any]) -> bool:
     """What virtkit rests on, of what was asked; the rest is only compared."""
     ready, keys = asked.get("ready"), asked.get("ssh_keys")

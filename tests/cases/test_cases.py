@@ -89,6 +89,7 @@ class Case:
             only=only,
             templates=self.rendered(desired),
             restart=bool(self.request.get("restart")),
+            facts=self.facts,
         )
 
     def documents(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ from virtkit import plan as planning
 from virtkit import record, render
 from virtkit.drivers import DRIVERS, QEMU
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.facts import Pool
+from virtkit.facts import Claim, Pool
 from virtkit.host import Host
 from virtkit.record import NetworkRecord
 from virtkit.resources import Network
@@ -63,7 +63,9 @@ def test_facts(host_with: MakeHost) -> None:
     facts = host.facts()
     assert facts.pool == Pool("default", "/pool")
     assert facts.cpus == host.cpus() == 6
-    assert "192.168.7.0/24" in facts.subnets
+    assert Claim("192.168.7.0/24", "n", "network") in facts.claims
+    assert facts.networks["n"] is True
+    assert facts.identity
     qemu, lxc = facts.connections["qemu"], facts.connections["lxc"]
     assert not qemu.error
     assert qemu.libvirt >= 9_000_000

@@ -81,9 +81,52 @@ def test_free_subnet(name: str, used: list[str]) -> None:
     assert not other.overlaps(found)
 
 
+def test_free_subnet_takes_the_next_range() -> None:
+    for used, within in (
+        ([], "10.64.0.0/10"),
+        (["10.0.0.0/8"], "172.16.0.0/12"),
+        (["10.0.0.0/8", "172.16.0.0/12"], "192.168.0.0/16"),
+        (["10.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"], "10.0.0.0/8"),
+    ):
+        for found in (
+            addresses.free_subnet("lab/front", used),
+            addresses.free_subnet("lab/front", [], used),
+        ):
+            assert IPv4Network(found).subnet_of(IPv4Network(within))
+    for routes in (
+        ["0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8"],
+        ["10.0.0.0/9", "10.128.0.0/9", "160.0.0.0/3", "192.0.0.0/7"],
+    ):
+        found = addresses.free_subnet("lab/front", [], routes)
+        assert IPv4Network(found).subnet_of(IPv4Network("172.16.0.0/12")), "the widest tells least"
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        ["0.0.0.0/1", "128.0.0.0/1"],
+        ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
+    ],
+)
+def test_routes_to_nearly_everything_are_no_claim(routes: list[str]) -> None:
+    free = addresses.free_subnet("lab/front", [])
+    assert addresses.free_subnet("lab/front", [], routes) == free
+    # but what is narrower in there is one
+    assert addresses.free_subnet("lab/front", [], [*routes, free]) != free
+    assert addresses.free_subnet("lab/front", [free], routes) != free
+
+
 def test_free_subnet_says_when_there_is_none() -> None:
-    with pytest.raises(RequestError, match="no free"):
-        addresses.free_subnet("lab/front", ["10.0.0.0/8"])
+    every = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
+    with pytest.raises(RequestError, match="no free") as caught:
+        addresses.free_subnet("lab/front", every, where="lab.yaml:2:3")
+    assert caught.value.where == "lab.yaml:2:3"
+    halves = [str(half) for each in every for half in IPv4Network(each).subnets(prefixlen_diff=2)]
+    with pytest.raises(RequestError, match="no free") as caught:
+        addresses.free_subnet("lab/front", ["10.64.0.0/10"], halves)
+    said = re.search(r"networks: {front: {cidr: ([0-9.]+/24)}}", caught.value.cure)
+    assert said is not None
+    assert not IPv4Network(said[1]).overlaps(IPv4Network("10.64.0.0/10"))
 
 
 @given(subnets)

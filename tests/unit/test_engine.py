@@ -54,6 +54,25 @@ def test_this_machines_own_refusal_fails_one_step() -> None:
     assert error.why.startswith("on this machine, ")
     assert "No space left" in error.why
     assert "free some space" in error.cure
+    assert error.where == "local a"
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("", "local guest/web"),
+        ("local", "local guest/web"),
+        ("local network/front", "local network/front"),
+        ("lab.yaml:3:7 guests.web", "lab.yaml:3:7 guests.web"),
+    ],
+)
+def test_what_failed_says_whose_it_is(where: str, told: str) -> None:
+    def fails_there(_say: Say) -> None:
+        raise VirtkitError("define domain lab-web failed", cure="mend it", where=where)
+
+    report = run("lab", [step("guest/web", "define", run=fails_there)], parallel=1)
+    (error,) = [each.error for each in report.results if each.error]
+    assert error.where == told
 
 
 def test_order() -> None:

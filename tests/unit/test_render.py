@@ -227,6 +227,58 @@ def test_reaches_nothing(xml: str) -> None:
     assert render.reaches(root, {"/pool/lab-web-root"}, {"/pool/image"}) == {}
 
 
+NETWORK_DISK = (
+    "<domain><devices><disk type='network'>{more}<source {words}>{hosts}</source></disk></devices>"
+    "</domain>"
+)
+MON = "<host name='mon.example.org' port='6789'/>"
+
+
+@pytest.mark.parametrize(
+    ("words", "hosts"),
+    [
+        ("protocol='rbd' name='pool/image'", MON),
+        ("protocol='rbd' name='pool/image@snap'", f"{MON}<host name='2001:db8::7'/>"),
+        ("protocol='iscsi' name='iqn.2013-07.com.example:target/2'", MON),
+        ("protocol='https' name='iso/debian.iso' query='a=/b'", MON),
+        ("protocol='nbd' name='export'", "<host name='192.0.2.7' port='10809'/>"),
+    ],
+)
+def test_a_disk_on_another_machine_is_no_path_of_the_host(words: str, hosts: str) -> None:
+    xml = NETWORK_DISK.format(words=words, hosts=hosts, more="")
+    assert render.reaches(etree.fromstring(xml), ()) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "hosts", "more", "told"),
+    [
+        ("protocol='rbd' name='p/i'", "", "", "without <host>"),
+        ("protocol='rbd' name='p/i'", MON, "<auth><secret usage='x'/></auth>", "<secret>"),
+        ("protocol='nbd' name='x'", "<host name='localhost'/>", "", "localhost itself"),
+        ("protocol='nbd' name='x'", "<host name='db.localhost.'/>", "", "localhost. itself"),
+        ("protocol='nbd' name='x'", f"{MON}<host name='127.0.0.9'/>", "", "127.0.0.9 itself"),
+        ("protocol='nbd' name='x'", "<host name='[::1]'/>", "", "itself"),
+        ("protocol='nbd' name='x'", "<host name='::ffff:127.0.0.1'/>", "", "itself"),
+        ("protocol='nbd' name='x'", "<host name='0.0.0.0'/>", "", "itself"),
+        ("protocol='nbd' name='x'", "<host port='10809'/>", "", "the host itself"),
+        ("protocol='http' name='latest'", "<host name='169.254.169.254'/>", "", "itself"),
+        ("protocol='nbd'", "<host transport='unix' socket='/run/x'/>", "", "the host itself"),
+        ("protocol='ssh' name='x'", MON, "", "the host's own keys"),
+        ("protocol='rbd' name='p/i'", f"{MON}<config file='/etc/ceph.conf'/>", "", "ceph.conf"),
+        ("xmlns:x='urn:x' x:protocol='nbd' name='x'", "<x:host x:name='::1'/>", "", "itself"),
+    ],
+)
+def test_a_network_disk_that_reaches_the_host(words: str, hosts: str, more: str, told: str) -> None:
+    root = etree.fromstring(NETWORK_DISK.format(words=words, hosts=hosts, more=more))
+    assert told in render.reaches(root, ())["host-paths"]
+
+
+@pytest.mark.parametrize("parent", ["filesystem", "interface", "serial"])
+def test_a_protocol_hides_no_path_elsewhere(parent: str) -> None:
+    xml = f"<domain><{parent}><source protocol='rbd' name='/etc'/></{parent}></domain>"
+    assert render.reaches(etree.fromstring(xml), ()) == {"host-paths": "/etc"}
+
+
 def test_a_card_on_a_card_of_the_host_needs_one_word() -> None:
     card = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
     root = etree.fromstring(f"<domain><devices>{card}</devices></domain>")

@@ -24,6 +24,7 @@ from virtkit.api.world import (
     quiet,
 )
 from virtkit.errors import RequestError, SpecErrors
+from virtkit.facts import HostFacts, Pool
 from virtkit.host import Host, schemas
 from virtkit.observed import Observed
 from virtkit.plan import Change, Plan, Reason
@@ -131,7 +132,7 @@ def _part(
     pool = tuple(_pool(host, part, site.observed, mine if chosen is None else chosen))
     damaged = _damaged(host, site.observed)
     observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
-    desired = _desired(part, host, observed, chosen, say)
+    facts, desired = _desired(part, host, observed, chosen, say)
     found = differing.diff(
         desired,
         observed,
@@ -142,8 +143,9 @@ def _part(
         },
         templates=_templates(desired, chosen),
         restart=restart,
+        facts=facts,
     )
-    _check(found, part)
+    _check(found, part, host)
     mended = _mended(found, desired, damaged, chosen)
     notes = (*found.notes, *_unserved(host, part, site.observed))
     return replace(found, changes=(*pool, *mended, *found.changes), notes=notes)
@@ -184,7 +186,7 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
                 why="guests don't move from pool to pool",
                 cure=f"say `pool: {other}` again; or remove what is there, `virtkit down`, and "
                 "then `virtkit up`",
-                where=spec.where(("hosts", host.name, "pool")),
+                where=_where_pool(host, spec),
             )
         if folder != pool.path:
             raise RequestError(
@@ -194,10 +196,37 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
                 + shlex.quote(folder),
                 where=host.name,
             )
+    if not folders:
+        _check_pool(host, pool, spec)
     if pool.exists and not pool.active:
+        if host.lacks_folder(pool.path):
+            raise RequestError(
+                f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
+                cure=f"mount it again, or make it (sudo mkdir {shlex.quote(pool.path)})",
+                where=_where_pool(host, spec),
+            )
         yield replace(change, reasons=(Reason("active", False, True, "drift"),))
     elif not pool.exists and folders:
         yield replace(change, action="create", reasons=(Reason("pool", None, pool.path, "drift"),))
+
+
+def _check_pool(host: Host, pool: Pool, spec: Spec) -> None:
+    """Looks whether a pool that nobody has yet can be made."""
+    other = "" if pool.exists else host.pool_at(pool.path)
+    if other:
+        virsh = host.connections.virsh()
+        raise RequestError(
+            f"there is no pool {pool.name}, and virtkit can't make it: pool {other} has "
+            f"{pool.path}",
+            cure=f"say `pool: {other}`; or make one with a folder of its own: sudo mkdir -p "
+            f"/srv/{pool.name} && {virsh} pool-define-as {pool.name} dir --target "
+            f"/srv/{pool.name} && {virsh} pool-autostart {pool.name}",
+            where=_where_pool(host, spec),
+        )
+
+
+def _where_pool(host: Host, spec: Spec) -> str:
+    return spec.where(("hosts", host.name, "pool"))
 
 
 def _damaged(host: Host, observed: Observed) -> dict[str, str]:
@@ -239,7 +268,7 @@ def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> l
     domains: list[str] = []
     for site in sites:
         part = spec.part(site.host.name, [n for n, p in places.items() if p == site.host.name])
-        desired = _desired(part, site.host, site.observed, only, say)
+        _, desired = _desired(part, site.host, site.observed, only, say)
         chosen = [each for each in desired.guests if only is None or each.name in only]
         used = {each.network for guest in chosen for each in guest.interfaces}
         networks += [_xml(each, spec) for each in desired.networks if each.name in used]
@@ -265,7 +294,8 @@ def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
 
 def _desired(
     spec: Spec, host: Host, observed: Observed, only: Collection[str] | None, say: Say
-) -> Desired:
+) -> tuple[HostFacts, Desired]:
+    """What is known of a host, and what the spec asks of it."""
     facts = host.facts()
     kept = decided(spec, observed)
     looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
@@ -274,7 +304,8 @@ def _desired(
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
-    return with_keys(with_kernels(resolve(spec, facts, kept), observed, only), only)
+    desired = with_kernels(resolve(spec, facts, kept), observed, only)
+    return facts, with_keys(desired, only)
 
 
 def with_keys(desired: Desired, only: Collection[str] | None) -> Desired:
@@ -344,6 +375,8 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
                 cloud_init=each.record.asked.get("cloud_init"),
+                uuid=each.uuid,
+                macs=each.record.given_macs,
             )
             for name, each in observed.guests_of(spec.name).items()
         },
@@ -401,12 +434,12 @@ def _file(guest: Guest, path: str) -> Path:
     return found
 
 
-def _check(found: Plan, spec: Spec) -> None:
+def _check(found: Plan, spec: Spec, host: Host) -> None:
     """Looks at all that a plan needs before anything is touched.
 
     Raises:
         SpecErrors: files or programs are missing or wrong, an image can't be built on this
-            machine, or XML that libvirt's schema does not allow.
+            machine, or XML that libvirt's schema, or libvirt itself, does not allow.
     """
     errors: list[RequestError] = []
     for change in found.changes:
@@ -418,14 +451,21 @@ def _check(found: Plan, spec: Spec) -> None:
                 _check_programs(change.desired)
             if isinstance(change.desired, ImageRef):
                 images.check(change.desired, spec.folder)
-            elif isinstance(change.desired, (Guest, Network)):
+            elif isinstance(change.desired, Network):
                 _xml(change.desired, spec)
+            elif isinstance(change.desired, Guest):
+                host.domains.check(change.desired.driver, _xml(change.desired, spec), _at(change))
         except SpecErrors as many:
             errors += many.errors
         except RequestError as error:
             errors.append(error)
     if errors:
         raise SpecErrors(errors)
+
+
+def _at(change: Change) -> str:
+    """The object of a change, as an error's ``where``."""
+    return f"{change.host} {change.object}"
 
 
 def _check_programs(guest: Guest) -> None:

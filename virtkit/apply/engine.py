@@ -248,9 +248,13 @@ class _Run:
         except Interrupted as error:  # nothing is wrong with it
             self._end(step, "skipped", time.monotonic() - began, None, error.what)
         except VirtkitError as error:
+            if error.where in ("", step.host):  # libvirt's own, which knows the host only
+                error.where = f"{step.host} {step.object}"
             self._end(step, "failed", time.monotonic() - began, error, error.what)
         except OSError as refusal:  # a full disk here fails this step, and no other
-            told = of_system(f"{step.object}: {step.name} failed", refusal, where=step.host)
+            told = of_system(
+                f"{step.object}: {step.name} failed", refusal, where=f"{step.host} {step.object}"
+            )
             self._end(step, "failed", time.monotonic() - began, told, told.what)
         else:
             note = "; ".join(say.notes)

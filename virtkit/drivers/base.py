@@ -53,6 +53,8 @@ class Driver:
         host_cpus: a running guest gets no CPU more than its host has; one that starts may.
         freezer: pausing it needs the cgroup freezer, version 1.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
+        native: the hypervisor's own form, into which libvirt turns domain XML without defining it,
+            and says what it would refuse; empty where libvirt has none.
         effects: what a change of a field costs (drivers/effects.py).
         lacks: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
@@ -92,6 +94,7 @@ class Driver:
     host_cpus: bool = False
     freezer: bool = False
     undefine: tuple[str, ...] = ()
+    native: str = ""
     effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)
     lacks: Mapping[str, str] = field(default_factory=dict)
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -21,6 +21,7 @@ QEMU = Driver(
         "VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA",
         "VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA",
     ),
+    native="qemu-argv",
     effects={
         **COMMON,
         "cpus": "live",

@@ -104,6 +104,23 @@ class Host:
             where=self.name,
         )
 
+    def pool_at(self, folder: str) -> str:
+        """The name of the pool with this folder; empty where none has it."""
+        return pool_at(self.connections, folder) or ""
+
+    def lacks_folder(self, path: str) -> bool:
+        """Whether a folder is not there, as far as can be seen from here."""
+        if self.remote is not None:
+            try:
+                self.remote.run(f"test -d {shlex.quote(path)}")
+            except VirtkitError:
+                return True
+            return False
+        try:
+            return not Path(path).is_dir()
+        except OSError:  # nobody but root may look
+            return False
+
     def runs(self, driver: Driver) -> bool:
         """Whether libvirt there knows a driver's guests."""
         if driver.scheme not in self.schemes:

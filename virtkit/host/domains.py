@@ -16,7 +16,7 @@ import libvirt
 
 from virtkit import render
 from virtkit.drivers import DRIVERS, Driver, Stop
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.host.answers import PATIENCE, answered
 from virtkit.host.condition import Condition, condition
 from virtkit.host.connection import Connections
@@ -36,6 +36,13 @@ _STATES: Mapping[int, GuestState] = {
 
 #: How often a container's start, or its end, is tried; seconds between two tries to end it.
 _ATTEMPTS, _AGAIN = 20, 0.25
+#: What libvirt says of XML that it will not have.
+_REFUSALS = (
+    libvirt.VIR_ERR_XML_ERROR,
+    libvirt.VIR_ERR_XML_DETAIL,
+    libvirt.VIR_ERR_XML_INVALID_SCHEMA,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+)
 #: A socket's state in /proc/net/unix; one that listens has another.
 _CONNECTED = "03"
 
@@ -73,6 +80,31 @@ class Domains:
             with self._connections.validating:
                 domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(autostart))
+
+    def check(self, driver: Driver, xml: str, where: str) -> None:
+        """Looks whether libvirt would define a domain; it reads the XML and makes nothing.
+
+        Only what libvirt says of the XML itself counts: a volume, a secret or a device that is not
+        there may be there once the domain starts.
+
+        Raises:
+            RequestError: it would not.
+        """
+        if not driver.native:
+            return
+        connection = self._connections.get(driver.scheme)
+        try:
+            connection.domainXMLToNative(driver.native, xml, 0)
+        except libvirt.libvirtError as error:
+            if refused(error):
+                name = render.parse(xml, "a domain").findtext("name")
+                raise RequestError(
+                    f"domain {name}: libvirt refuses this XML",
+                    why=error.get_error_message() or str(error),
+                    cure="look at it with `virtkit render`; mend `devices`, `template` or the "
+                    "value named",
+                    where=where,
+                ) from error
 
     def definition(self, driver: Driver, name: str) -> str:
         """The domain's XML of the next boot with its secrets; empty where there is none."""
@@ -299,6 +331,15 @@ class Domains:
         domain = self._domain(driver, name)
         with told("read", f"domain {name}", where=self._connections.host):
             return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+
+
+def refused(error: libvirt.libvirtError) -> bool:
+    """Whether libvirt finds a domain's XML wrong, whatever is on the host."""
+    code, part = error.get_error_code(), error.get_error_domain()
+    return code in _REFUSALS or (
+        # its parser and validator have no code of their own for some; drivers use this for all
+        code == libvirt.VIR_ERR_INTERNAL_ERROR and part == libvirt.VIR_FROM_DOMAIN
+    )
 
 
 def not_ours(record: GuestRecord, host: str) -> VirtkitError:

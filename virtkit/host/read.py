@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network
+from dataclasses import dataclass, replace
+from ipaddress import ip_interface
 from pathlib import Path
+from typing import Literal
 
 import libvirt
+from lxml import etree
 
 from virtkit import record, render
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import Connection, HostFacts, Pool
-from virtkit.host import prepared, uml
+from virtkit.facts import Claim, Connection, HostFacts, Pool
+from virtkit.host import prepared, uml, ways
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import NoDriver, told
@@ -37,6 +39,7 @@ def connection(connections: Connections, scheme: str) -> Connection:
                 hypervisor=opened.getVersion(),
                 domain_types=frozenset(types),
                 machines=frozenset(machines),
+                host=root.findtext("./host/uuid", ""),
             )
     except VirtkitError as error:
         lacking = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
@@ -49,19 +52,25 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
     """What is known of a host before planning, but for the KVM probe."""
     answers = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
-    subnets: set[str] = set()
+    nets: list[_Net] = []
+    found = ways.Ways()
     if any(not each.error for each in answers.values()):
         with told("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
-            subnets = set(_subnets(connections)) | set(_routes(connections))
+            nets = list(_nets(connections))
+            found = ways.look(connections.remote)
+    host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,
         pool=pool,
         connections=answers,
         arch=arch,
         cpus=cpus,
-        subnets=frozenset(subnets),
+        claims=tuple(dict.fromkeys(_claims(nets, found.claims))),
+        networks={each.name: each.active for each in nets},
+        links=found.links,
+        identity="/".join(each for each in (host, found.machine) if each),
         unprepared=None if connections.remote else prepared.unprepared(),
         missing=frozenset(() if connections.remote else _missing()),
         unfit={} if connections.remote else uml.unfit(),
@@ -75,13 +84,45 @@ def _missing() -> Iterable[str]:
     return (each for each in programs if not Path(each).is_file())
 
 
-def _subnets(connections: Connections) -> Iterable[str]:
+@dataclass(frozen=True)
+class _Net:
+    """A libvirt network: its name, its bridge on the host, and its subnets."""
+
+    name: str
+    bridge: str
+    active: bool
+    subnets: tuple[str, ...]
+
+
+def _nets(connections: Connections) -> Iterator[_Net]:
     for network in connections.any().listAllNetworks():
         with _unless_gone():
-            for ip in render.parse(network.XMLDesc(0), "a network").iterfind("ip"):
-                if ip.get("family", "ipv4") == "ipv4" and ip.get("address"):
-                    suffix = ip.get("prefix") or ip.get("netmask") or "24"
-                    yield str(IPv4Interface(f"{ip.get('address')}/{suffix}").network)
+            root = render.parse(network.XMLDesc(0), "a network")
+            bridge = root.find("bridge")
+            name = "" if bridge is None else bridge.get("name", "")
+            subnets = tuple(each for ip in root.iterfind("ip") for each in _subnet(ip))
+            yield _Net(network.name(), name, bool(network.isActive()), subnets)
+
+
+def _subnet(ip: etree._Element) -> Iterator[str]:
+    """The network of an ``<ip>``; libvirt fills in what it was not told."""
+    address, usual = ip.get("address"), "64" if ip.get("family") == "ipv6" else "24"
+    if address:
+        suffix = ip.get("prefix") or ip.get("netmask") or usual
+        yield str(ip_interface(f"{address}/{suffix}").network)
+
+
+def _claims(nets: Iterable[_Net], routes: Iterable[Claim]) -> Iterator[Claim]:
+    """Who has which subnet: what leads to a libvirt network's bridge is that network's."""
+    bridges: dict[str, str] = {}
+    for net in nets:
+        if net.active and net.bridge:
+            bridges[net.bridge] = net.name
+        kind: Literal["network", "inactive"] = "network" if net.active else "inactive"
+        yield from (Claim(each, net.name, kind) for each in net.subnets)
+    for each in routes:
+        name = bridges.get(each.holder)
+        yield Claim(each.subnet, name, "network") if name else each
 
 
 @contextmanager
@@ -92,22 +133,6 @@ def _unless_gone() -> Iterator[None]:
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
             raise
-
-
-def _routes(connections: Connections) -> Iterable[str]:
-    """The host's IPv4 routes; the default route is none."""
-    table = Path("/proc/net/route")
-    if connections.remote is not None:
-        text = connections.remote.run(f"cat {table}").decode()
-    else:
-        text = table.read_text() if table.exists() else ""
-    for line in text.splitlines()[1:]:
-        columns = line.split()
-        address = bytes.fromhex(columns[1])[::-1]
-        mask = bytes.fromhex(columns[7])[::-1]
-        if any(mask):
-            prefix = bin(int.from_bytes(mask, "big")).count("1")
-            yield str(IPv4Network((address, prefix), strict=False))
 
 
 def guests(

@@ -8,11 +8,14 @@ from dataclasses import replace
 from virtkit import render
 from virtkit.drivers.effects import key
 from virtkit.errors import RequestError, SpecErrors
+from virtkit.facts import HostFacts
 from virtkit.observed import Observed, ObservedGuest
+from virtkit.plan import around
 from virtkit.plan.changes import Change, Plan, Reason, moved
 from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network
 from virtkit.plan.removal import lost_with, strangers
+from virtkit.plan.twice import twice
 from virtkit.resources import Desired, Guest
 
 #: The fields that say how large a guest's disks are.
@@ -28,6 +31,7 @@ def diff(
     elsewhere: Mapping[str, str] | None = None,
     templates: Mapping[str, str] | None = None,
     restart: bool = False,
+    facts: HostFacts | None = None,
 ) -> Plan:
     """What makes ``observed`` into ``desired``.
 
@@ -37,12 +41,13 @@ def diff(
         elsewhere: the hosts of guests that are to be on others; those that are here go.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
+        facts: the host, to see whether it has what the spec names there.
 
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
     difference = _Difference(
-        desired, observed, spec, only, elsewhere or {}, templates or {}, restart
+        desired, observed, spec, only, elsewhere or {}, templates or {}, restart, facts
     )
     return difference.plan()
 
@@ -57,6 +62,7 @@ class _Difference:
         elsewhere: Mapping[str, str],
         templates: Mapping[str, str],
         restart: bool,
+        facts: HostFacts | None,
     ) -> None:
         self._desired = desired
         self._observed = observed
@@ -65,6 +71,7 @@ class _Difference:
         self._elsewhere = elsewhere
         self._templates = templates
         self._restart = restart
+        self._facts = facts
         self._errors: list[RequestError] = []
         self._pending: list[Change] = []
         self._notes: list[str] = []
@@ -76,7 +83,16 @@ class _Difference:
         self._errors += [refused[each.name] for each in wanted if each.name in refused]
         guests = [change for each in wanted for change in self._guest(each)]
         guests += self._left()
+        self._errors += twice(every, self._templates)
         networks = list(self._networks(wanted))
+        if self._facts is not None:
+            self._errors += around.errors(
+                [*networks, *guests],
+                self._desired,
+                self._facts,
+                spec=self._spec,
+                templates=self._templates,
+            )
         if self._errors:
             raise SpecErrors(self._errors)
         return Plan(

@@ -20,7 +20,7 @@ from virtkit.spec.model import (
 from virtkit.spec.reader import load, read_text
 from virtkit.spec.schema import json_schema
 from virtkit.spec.sizes import format_duration, format_size, parse_duration, parse_size
-from virtkit.spec.wrong import shown
+from virtkit.spec.wrong import meant, shown
 
 __all__ = [
     "CATALOGUE",
@@ -42,6 +42,7 @@ __all__ = [
     "format_size",
     "json_schema",
     "load",
+    "meant",
     "parse_duration",
     "parse_size",
     "read_text",

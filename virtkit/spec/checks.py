@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
+from virtkit.spec import raw
 from virtkit.spec.document import CLOUD, Node, Path, kind_of
 from virtkit.spec.faults import Faults
 from virtkit.spec.model import (
@@ -44,6 +45,7 @@ def check(reading: Reading, faults: Faults) -> None:
         _links(entry, reading, faults)
     _addresses(reading, faults)
     _macs(reading, faults)
+    _raw(reading, faults)
     _cycles(reading, faults)
     _long_names(reading, faults)
     _volumes(reading, faults)
@@ -282,6 +284,24 @@ def _macs(reading: Reading, faults: Faults) -> None:
                 cure="give each a MAC address of its own, or leave it out",
             )
             faults.at(entry.node, (*path, "mac"), wrong)
+
+
+def _raw(reading: Reading, faults: Faults) -> None:
+    """What raw XML gives to two guests of one host, and one alone can have."""
+    owners: dict[tuple[str, str, str], str] = {}
+    told: set[tuple[str, int, str]] = set()
+    for _, guest, _, link in _cards(reading):
+        if link.mac is not None:
+            owners["MAC address", link.mac, guest.host or ""] = guest.name
+    for entry, guest in reading.guests():
+        for index, xml in enumerate(guest.devices):
+            for sole in raw.soles(xml):
+                place = (sole.kind, sole.value, guest.host or "")
+                if place in owners and (entry.base, index, sole.kind) not in told:
+                    told.add((entry.base, index, sole.kind))
+                    wrong = raw.shared(owners[place], guest.name, sole)
+                    faults.at(entry.node, ("devices", index), wrong)
+                owners.setdefault(place, guest.name)
 
 
 def _cycles(reading: Reading, faults: Faults) -> None:

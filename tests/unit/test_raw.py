@@ -1,0 +1,59 @@
+"""What in raw XML one guest alone may have; whatever the XML is, reading it is no error."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtkit.spec import raw
+
+HOSTDEV = "<hostdev type='pci'><source><address {}/></source></hostdev>"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "domain='0x0000' bus='0x0a' slot='0x00' function='0x0'",
+        "bus='10' slot='0'",
+        "type='pci' slot='0x0' bus='0xA'",
+    ],
+)
+def test_one_device_is_one_however_it_is_written(address: str) -> None:
+    assert [each.value for each in raw.soles(HOSTDEV.format(address))] == ["0000:0a:00.0"]
+
+
+@pytest.mark.parametrize(
+    ("xml", "found"),
+    [
+        ("<interface type='network'><mac address='52:54:00:AA:00:01'/></interface>", 1),
+        ("<interface type='bridge'><target dev='vnet3'/></interface>", 0),
+        ("<disk type='file'><source file='/a'/></disk>", 1),
+        ("<disk type='file'><source file='/a'/><readonly/></disk>", 0),
+        ("<disk type='file' device='cdrom'><source file='/a'/></disk>", 0),
+        ("<disk type='volume'><source pool='p' volume='v'/></disk>", 1),
+        ("<graphics type='vnc' port='-1'/>", 0),
+        ("<graphics type='spice' port='5901' autoport='no'/>", 1),
+        ("<serial type='pty'><source path='/dev/pts/3'/></serial>", 0),
+        ("<serial type='unix'><source mode='connect' path='/run/x'/></serial>", 0),
+        ("<serial type='dev'><source path='/dev/ttyS0'/></serial>", 1),
+        ("<watchdog model='i6300esb'/>", 0),
+        ("<filesystem type='mount'><source dir='/srv'/><target dir='x'/></filesystem>", 0),
+    ],
+)
+def test_what_is_for_one_guest(xml: str, found: int) -> None:
+    assert len(list(raw.soles(xml))) == found
+    domain = f"<domain><name>a</name><devices><!-- x -->{xml}</devices></domain>"
+    assert list(raw.soles(domain)) == list(raw.soles(xml))
+
+
+@given(st.text(max_size=60))
+def test_any_text(text: str) -> None:
+    assert list(raw.soles(text)) == []
+    assert list(raw.soles(f"<disk>{text}")) == []
+
+
+@pytest.mark.parametrize("tag", ["interface", "disk", "hostdev", "graphics", "tpm", "vsock"])
+def test_empty_elements(tag: str) -> None:
+    for xml in (f"<{tag}/>", f"<{tag}><source/></{tag}>", f"<{tag} type='hostdev'><mac/></{tag}>"):
+        assert list(raw.soles(xml)) == []
