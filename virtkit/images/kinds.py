@@ -35,6 +35,13 @@ def head_of(path: Path) -> bytes:
         ) from error
 
 
+def is_no_disk(path: Path) -> bool:
+    """Whether a file surely begins with something else than a disk; not so of a short one."""
+    head = head_of(path)
+    kind = magic.recognise(head)
+    return len(head) == magic.HEAD and kind is not None and kind.group != "disk"
+
+
 def check_disk(path: Path) -> None:
     """Looks at a file that is to be a disk.
 

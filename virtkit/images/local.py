@@ -19,6 +19,7 @@ import platformdirs
 from virtkit import programs
 from virtkit.errors import RequestError
 from virtkit.images import build, download, kinds, leash, room
+from virtkit.images.checksums import Digest
 from virtkit.resources import ImageRef
 from virtkit.spec import Build
 from virtkit.voice import Voice
@@ -170,9 +171,12 @@ def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
     else:
         assert entry.url is not None
         part.mkdir(parents=True, exist_ok=True)
-        look_up = partial(download.digest_in, entry.checksums or "", entry.url)
-        wanted_digest = entry.sha256 or say.patiently(look_up)
-        download.fetch(entry.url, part / "root.img", wanted_digest.lower(), say)
+        if entry.sha256 is not None:
+            wanted = Digest("sha256", entry.sha256.lower())
+        else:
+            look_up = partial(download.digest_in, entry.checksums or "", entry.url)
+            wanted = say.patiently(look_up)
+        download.fetch(entry.url, part / "root.img", wanted, say)
         files = {"root": "root.img"}
     say("computing its digest")
     format, size = probe(part / "root.img", say)

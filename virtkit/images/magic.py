@@ -73,7 +73,8 @@ _PROGRAM = Kind("program", "a program", "program")
 _HTML = Kind("html", "a web page", "document")
 _LFS = Kind("git-lfs", "a pointer of Git LFS", "document", command="git lfs pull")
 _TEXT = Kind("text", "text", "document")
-_LZ4 = Kind("lz4", "packed by lz4", "packed", ".lz4", *["lz4 -d {file} {out}"] * 2, package="lz4")
+_TO_LZ4 = "lz4 -d {file} {out}"
+_LZ4 = Kind("lz4", "packed by lz4", "packed", ".lz4", _TO_LZ4, _TO_LZ4, "lz4")
 _LZMA = Kind(
     "lzma",
     "packed by lzma",
