@@ -117,7 +117,9 @@ def _of_lines(text: str, uri: str, suite: str) -> Mapping[str, str]:
 
 
 def _is_in(uri: str, uris: str) -> bool:
-    return uri.rstrip("/") in (each.rstrip("/") for each in uris.split())
+    """Whether a mirror is one of several. apt may write the login in another way than its file."""
+    plain = without_user(uri).rstrip("/")
+    return plain in (without_user(each).rstrip("/") for each in uris.split())
 
 
 def settings(say: Voice | None = None) -> list[str]:
