@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,12 +27,13 @@ PROXY_AUTH = "Proxy-Authorization"
 @dataclass
 class Mirror:
     """A repository on loopback. ``header`` is where it wants the login; ``refuses`` it, whatever it
-    is."""
+    is, and ``takes`` seconds for each answer."""
 
     folder: Path
     port: int = 0
     header: str = "Authorization"
     refuses: bool = False
+    takes: float = 0.0
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -96,6 +98,7 @@ def served(repository: Path) -> Iterator[Mirror]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             given = self.headers[state.header]
+            time.sleep(state.takes)
             state.asked.append(f"{self.path} {given}")
             path = repository / self.path.rpartition("/debian/")[2]
             proxied = self.path.startswith("http://")
