@@ -249,6 +249,7 @@ def test_checksums_that_are_not_there(server: Server) -> None:
         (b"<!doctype html>" + b"Log in. " * 200_000, "is a web page"),
         (b"<html>404</html>", "is a web page"),
     ],
+    ids=["xz", "gzip", "a long page", "a short page"],
 )
 def test_what_is_no_disk_is_told_by_its_first_bytes(
     server: Server, content: bytes, what: str, tmp_path: Path

@@ -254,7 +254,7 @@ KERNEL = BOOT_SECTOR[:514] + b"HdrS" + bytes(4096)
         b"MZ" + KERNEL[2:],
         at(0, b"\x7fELF\x02"),
         at(56, b"ARM\x64"),
-        gzip.compress(at(56, b"ARM\x64")),
+        gzip.compress(at(56, b"ARM\x64"), mtime=0),
         b"one".ljust(65536, b"\0"),
     ],
 )
@@ -268,7 +268,7 @@ def test_kernels(content: bytes, tmp_path: Path) -> None:
     "content",
     [
         newc(),
-        gzip.compress(newc()),
+        gzip.compress(newc(), mtime=0),
         lzma.compress(newc()),
         lzma.compress(newc(), lzma.FORMAT_ALONE),
         bz2.compress(newc()),
@@ -287,7 +287,7 @@ def test_initrds(content: bytes, tmp_path: Path) -> None:
     ("role", "content", "what"),
     [
         ("kernel", newc(), "an initrd"),
-        ("kernel", gzip.compress(newc()), "an initrd"),
+        ("kernel", gzip.compress(newc(), mtime=0), "an initrd"),
         ("initrd", KERNEL, "a Linux kernel"),
         ("initrd", b"", "an empty file"),
         ("kernel", b"", "an empty file"),

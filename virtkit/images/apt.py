@@ -63,15 +63,16 @@ def sources(release: str, say: Voice | None = None) -> list[Source]:
     words = ("--format", wanted, "Created-By: Packages", "Origin: Debian")
     found = programs.run("apt-get", "indextargets", *words, say=say)
     suites = (release, f"{release}-updates", f"{release}-security")
-    answer = set()
+    answer: dict[str, Source] = {}
     for line in found.stdout.splitlines():
         uri, suite, component, entry = [*line.split(maxsplit=3), ""][:4]
         if suite in suites and component == "main" and uri.startswith(("http://", "https://")):
             fields = _fields(Path(entry.rpartition(":")[0]), uri, suite)
-            answer.add(Source(uri, suite, component, fields))
+            source = Source(uri, suite, component, fields)
+            answer.setdefault(source.line, source)  # apt wants each once
     # Without the release itself the rest is of no use.
-    any_of_it = any(each.suite == release for each in answer)
-    return sorted(answer, key=lambda each: each.line) if any_of_it else []
+    any_of_it = any(each.suite == release for each in answer.values())
+    return [answer[line] for line in sorted(answer)] if any_of_it else []
 
 
 def _fields(path: Path, uri: str, suite: str) -> tuple[tuple[str, str], ...]:

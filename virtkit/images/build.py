@@ -241,7 +241,7 @@ def _bootstrap(recipe: Recipe, work: Path, folder: Path, say: Voice) -> None:
             *_hooks(str(archive)),
             recipe.release,
             "-",
-            *dict.fromkeys(each.line for each in own),
+            *(each.line for each in own),
         ]
         stages = _Stages(say)
 
@@ -298,7 +298,7 @@ def mirrors(release: str, say: Voice | None = None) -> list[str]:
 
     Without any, mmdebstrap takes the distribution's own servers.
     """
-    return list(dict.fromkeys(each.line for each in apt.sources(release, say)))
+    return [each.line for each in apt.sources(release, say)]
 
 
 def _pack(recipe: Recipe, work: Path, say: Voice) -> None:
