@@ -20,7 +20,7 @@ PROGRAMS = ("apt-get", "gpg", "dpkg-deb", "mmdebstrap", "unshare")
 USER, PASSWORD = "us+er", "s3cr:t@%pass"
 IN_URL = "us%2Ber:s3cr%3at%40%25pass"
 SENT = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-MARKS = (PASSWORD, "s3cr", SENT)
+MARKS = (PASSWORD, "s3cr:t", "s3cr%3", SENT)
 PROXY_AUTH = "Proxy-Authorization"
 
 

@@ -119,7 +119,7 @@ def _started(
         subprocess.Popen(
             programs.leashed([*namespaces(root), *line]),
             cwd=work,
-            env={**environment(), "TMPDIR": str(room)},
+            env=environment(TMPDIR=str(room)),
             stdin=subprocess.PIPE,
             stdout=answer,
             stderr=subprocess.PIPE,
@@ -138,10 +138,10 @@ def _started(
             raise
 
 
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     """What a build gets of the caller's environment: where programs are, and proxies that need no
     login. Packages' scripts see it, and may write it into an image."""
-    own = {"PATH": programs.search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8"}
+    own = {"PATH": programs.search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8", **more}
     for name in _PROXIES:
         value = os.environ.get(name)
         if value and not holds_login(value):
