@@ -40,6 +40,7 @@ PROGRAMS = {
     "debugfs": Program("reads seeds of containers", "e2fsprogs"),
     "mmdebstrap": Program("builds images", "mmdebstrap"),
     "apt-get": Program("tells where packages of images come from", "apt"),
+    "apt-config": Program("tells how packages of images are had", "apt"),
     "newuidmap": Program("builds images for a user other than root", "uidmap", users=True),
     "newgidmap": Program("builds images for a user other than root", "uidmap", users=True),
     "unshare": Program("keeps a build of an image to itself", "util-linux"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mirror as mirrors
 import pytest
 from integration.lab import until
 from integration.ordinary_user import PATH, UID, USER, Machine, machine, processes
@@ -335,3 +336,69 @@ def test_doctor_says_the_same(plain: Machine) -> None:
     done = plain.run(*plain.virtkit("doctor", "--json"))
     checks = {each["name"]: each for each in json.loads(done.stdout)["checks"]}
     assert checks["image builds"]["ok"] is True
+
+
+#: What a build does with packages that need no dpkg; prints what the image keeps of its sources.
+EXTRACTS = """
+import os, sys, tarfile
+from pathlib import Path
+from virtkit.errors import VirtkitError
+from virtkit.images import apt, failures, leash, room
+from virtkit.voice import Voice
+work = Path(sys.argv[1])
+own = apt.sources("bookworm")
+def failed(lines):
+    return failures.failure("not built", lines, folder=work)
+with room.made(work) as tree:
+    line = ["mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "--include=tiny"]
+    line += [*apt.hooks(tree.parent / "apt", own), "bookworm", "-", *(each.line for each in own)]
+    try:
+        leash.run(line, root="subordinate", work=tree, failed=failed, say=Voice(), room=tree,
+            output=work / "tree.tar")
+    except VirtkitError as error:
+        sys.exit(str(error.as_dict()))
+    owner = (tree.parent / "apt").stat()
+    print(owner.st_uid != os.geteuid(), oct(owner.st_mode & 0o777))
+with tarfile.open(work / "tree.tar") as tar:
+    print(tar.extractfile("./usr/share/tiny/file").read().decode())
+    print(tar.extractfile("./etc/apt/sources.list").read().decode())
+"""
+
+
+@pytest.mark.skipif(not all(map(shutil.which, mirrors.PROGRAMS)), reason="needs apt and gpg")
+def test_a_mirror_with_a_login_works_for_a_user(plain: Machine) -> None:
+    """Who may read the login: the build's root is another id, and has it by a file of its own."""
+    place = plain.folder / "mirror"
+    place.mkdir()
+    mirrors.make(place)
+    with mirrors.served(place) as mirror:
+        machine = f"http://{mirror.host}"
+        login = f"machine {machine} login {mirrors.USER} password {mirrors.PASSWORD}"
+        key = place / "key.gpg"
+        plain.root(
+            f"mkdir -p {place}/lists/partial {place}/cache/archives/partial {place}/auth\n"
+            f"echo 'deb [signed-by={key}] {machine}/debian bookworm main' >{place}/a.list\n"
+            f"echo '{login}' >{place}/auth/a.conf\n"
+            f"chown {USER} {place}/auth/a.conf {place}/lists {place}/cache; "
+            f"chown {USER} {place}/lists/partial {place}/cache/archives/partial\n"
+            f"chmod 400 {place}/auth/a.conf; rm -r {place}/gnupg\n"
+            f"printf 'Dir::Etc::%s;\\n' 'SourceList \"{place}/a.list\"' "
+            f"'SourceParts \"/dev/null\"' 'netrcparts \"{place}/auth\"' >{place}/apt.conf\n"
+            f"printf 'Dir::%s;\\n' 'State::Lists \"{place}/lists\"' 'Cache \"{place}/cache\"' "
+            f">>{place}/apt.conf"
+        )
+        settings = {"APT_CONFIG": f"{place}/apt.conf"}
+        update = plain.run("apt-get", "update", "--error-on=any", **settings)
+        assert update.returncode == 0, update.stderr
+        work = plain.home / "work"
+        plain.run("mkdir", str(work))
+        done = plain.run(plain.python, "-P", "-c", EXTRACTS, work, **settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "True 0o700",
+        "it was installed",
+        f"deb {machine}/debian/ bookworm main",
+        "",
+    ]
+    assert mirrors.PASSWORD not in done.stdout + done.stderr
+    assert left(plain) == []

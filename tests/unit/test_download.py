@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.images import download, local
+from virtkit.images.checksums import Digest
 from virtkit.resources import ImageRef, image_identity
 from virtkit.spec import Image
 from virtkit.voice import Voice
 
 CONTENT = bytes(range(256)) * 12 * 1024  # 3 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+WANTED = Digest("sha256", DIGEST)
+
+
+#: Seconds that a server waits for the other side to hang up.
+STALL = 10.0
 
 
 @dataclass
@@ -34,7 +44,9 @@ class Server:
     resumes: bool = True
     break_after: list[int] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     claims: int | None = None
+    stalls_after: int | None = None
     sleeps: float = 0.0
 
     @property
@@ -51,6 +63,7 @@ def server() -> Iterator[Server]:
             content = state.files.get(self.path)
             wanted = self.headers["Range"]
             state.ranges.append(wanted)
+            state.paths.append(self.path)
             if state.refuse:
                 self.send_error(state.refuse.pop(0))
             elif content is None:
@@ -70,7 +83,13 @@ def server() -> Iterator[Server]:
             self.send_header("Content-Length", str(state.claims or len(content)))
             self.end_headers()
             whole = state.break_after.pop(0) if state.break_after else len(content)
-            self.wfile.write(content[:whole])
+            if state.stalls_after is not None:
+                self.wfile.write(content[: state.stalls_after])
+                self.wfile.flush()
+                closed, _, _ = select.select([self.connection], [], [], STALL)
+                assert closed, "it hung up"
+            with suppress(ConnectionError):
+                self.wfile.write(content[:whole])
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:
@@ -96,7 +115,7 @@ quiet = Voice()
 
 def test_whole(server: Server, tmp_path: Path) -> None:
     said: list[str] = []
-    download.fetch(server.disk, tmp_path / "a", DIGEST, Voice(said.append))
+    download.fetch(server.disk, tmp_path / "a", WANTED, Voice(said.append))
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.ranges == [None]
     assert said[-1] == "3 of 3 MiB, 100 %"
@@ -104,27 +123,27 @@ def test_whole(server: Server, tmp_path: Path) -> None:
 
 def test_resumed(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(CONTENT[:1000])
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.ranges == ["bytes=1000-"]
 
 
 def test_there_already(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(CONTENT)
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_a_server_that_can_not_resume(server: Server, tmp_path: Path) -> None:
     server.resumes = False
     (tmp_path / "a").write_bytes(b"x" * 1000)
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_broken_off(server: Server, tmp_path: Path) -> None:
     server.break_after = [2_000_000]
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert len(server.ranges) == 2
     assert server.ranges[1] is not None
@@ -133,13 +152,13 @@ def test_broken_off(server: Server, tmp_path: Path) -> None:
 
 def test_a_server_in_trouble(server: Server, tmp_path: Path) -> None:
     server.refuse = [503]
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert len(server.ranges) == 2
 
 
 def test_gives_up_at_once_where_there_is_nothing(server: Server, tmp_path: Path) -> None:
     with pytest.raises(VirtkitError) as caught:
-        download.fetch(f"{server.url}/other", tmp_path / "a", DIGEST, quiet)
+        download.fetch(f"{server.url}/other", tmp_path / "a", WANTED, quiet)
     assert "404" in caught.value.why
     assert len(server.ranges) == 1
 
@@ -150,7 +169,7 @@ def test_gives_up_in_the_end(
     monkeypatch.setattr(download, "RETRIES", 1)
     server.break_after = [100, 100]
     with pytest.raises(VirtkitError) as caught:
-        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+        download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "200 of" in caught.value.why
     assert (tmp_path / "a").stat().st_size == 200, "the next run goes on from there"
 
@@ -158,14 +177,14 @@ def test_gives_up_in_the_end(
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "RETRIES", 0)
     with pytest.raises(VirtkitError) as caught:
-        download.fetch("http://127.0.0.1:1/disk.img", tmp_path / "a", DIGEST, quiet)
+        download.fetch("http://127.0.0.1:1/disk.img", tmp_path / "a", WANTED, quiet)
     assert "refused" in caught.value.why
 
 
 def test_a_part_of_another_file(server: Server, tmp_path: Path) -> None:
     """What was there is not taken for the beginning of this one."""
     (tmp_path / "a").write_bytes(b"x" * 1000)
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.ranges == ["bytes=1000-", None]
 
@@ -173,16 +192,16 @@ def test_a_part_of_another_file(server: Server, tmp_path: Path) -> None:
 def test_a_server_that_claims_too_little(server: Server, tmp_path: Path) -> None:
     server.claims = 1000
     with pytest.raises(VirtkitError) as caught:
-        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+        download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "its 1000 bytes" in caught.value.why
     server.claims = None
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_a_server_that_claims_too_much(server: Server, tmp_path: Path) -> None:
     server.claims = len(CONTENT) + 1000
-    download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
@@ -193,7 +212,7 @@ def test_a_server_that_falls_silent(
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     server.sleeps = 1.0
     with pytest.raises(VirtkitError) as caught:
-        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+        download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "timed out" in caught.value.why
 
 
@@ -201,7 +220,7 @@ def test_no_space_left_here(server: Server, tmp_path: Path) -> None:
     """The server is not to blame, and not asked again."""
     (tmp_path / "a").symlink_to("/dev/full")
     with pytest.raises(VirtkitError) as caught:
-        download.fetch(server.disk, tmp_path / "a", DIGEST, quiet)
+        download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "No space left" in caught.value.why
     assert "free some space" in caught.value.cure
     assert len(server.ranges) == 1
@@ -209,25 +228,77 @@ def test_no_space_left_here(server: Server, tmp_path: Path) -> None:
 
 def test_another_content(server: Server, tmp_path: Path) -> None:
     with pytest.raises(VirtkitError) as caught:
-        download.fetch(server.disk, tmp_path / "a", "0" * 64, quiet)
+        download.fetch(server.disk, tmp_path / "a", Digest("sha256", "0" * 64), quiet)
     assert DIGEST in caught.value.why
     assert not (tmp_path / "a").exists(), "nothing is kept of it"
 
 
-@pytest.mark.parametrize(
-    "line", [f"{DIGEST}  disk.img", f"{DIGEST} *disk.img", f"{DIGEST.upper()}  ./disk.img"]
-)
-def test_checksums(server: Server, line: str) -> None:
-    server.files["/SUMS"] = f"{'1' * 64}  other.img\n{line}\n# comment\n".encode()
-    assert download.digest_in(f"{server.url}/SUMS", f"{server.disk}?x=1") == DIGEST
-
-
-def test_checksums_without_a_line(server: Server) -> None:
-    server.files["/SUMS"] = b"1 disk.img.sig\n"
-    with pytest.raises(VirtkitError, match="no line for disk"):
-        download.digest_in(f"{server.url}/SUMS", server.disk)
+def test_checksums_that_are_not_there(server: Server) -> None:
     with pytest.raises(VirtkitError, match="can't be downloaded"):
         download.digest_in(f"{server.url}/none", server.disk)
+
+
+# --- what is no disk -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (lzma.compress(os.urandom(3 * 1024 * 1024)), "is packed by xz"),
+        (gzip.compress(os.urandom(3 * 1024 * 1024)), "is packed by gzip"),
+        (b"<!doctype html>" + b"Log in. " * 200_000, "is a web page"),
+        (b"<html>404</html>", "is a web page"),
+    ],
+    ids=["xz", "gzip", "a long page", "a short page"],
+)
+def test_what_is_no_disk_is_told_by_its_first_bytes(
+    server: Server, content: bytes, what: str, tmp_path: Path
+) -> None:
+    """The rest is not waited for, and nothing of it is kept."""
+    server.files["/disk.img"] = content
+    server.stalls_after = min(len(content), 1024 * 1024)
+    started = time.monotonic()
+    with pytest.raises(RequestError) as caught:
+        download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
+    assert time.monotonic() - started < STALL
+    assert what in caught.value.what
+    assert caught.value.cure
+    assert not (tmp_path / "a").exists()
+    assert len(server.ranges) == 1, "it is not asked for again"
+
+
+def test_how_a_packed_disk_is_unpacked(server: Server, tmp_path: Path) -> None:
+    server.files["/d.qcow2.xz"] = lzma.compress(bytes(1024 * 1024))
+    url = f"{server.url}/d.qcow2.xz"
+    with pytest.raises(RequestError) as caught:
+        download.fetch(url, tmp_path / "a", WANTED, quiet)
+    assert f"wget -O d.qcow2.xz {url}" in caught.value.cure
+    assert "xz -dk d.qcow2.xz; then name d.qcow2" in caught.value.cure
+
+
+def test_a_part_of_what_is_no_disk_is_not_gone_on_with(server: Server, tmp_path: Path) -> None:
+    """As an older version may have left it."""
+    (tmp_path / "a").write_bytes(lzma.compress(os.urandom(100_000)))
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert server.ranges == [None]
+
+
+def test_a_download_that_breaks_off_at_once_is_not_judged(server: Server, tmp_path: Path) -> None:
+    server.files["/disk.img"] = content = b"text at first".ljust(1000) + CONTENT
+    server.break_after = [100]
+    wanted = Digest("sha512", hashlib.sha512(content).hexdigest())
+    download.fetch(server.disk, tmp_path / "a", wanted, quiet)
+    assert (tmp_path / "a").read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha384", "sha512"])
+def test_each_kind_of_digest_is_verified(kind: str, server: Server, tmp_path: Path) -> None:
+    wanted = Digest(kind, hashlib.new(kind, CONTENT).hexdigest())
+    download.fetch(server.disk, tmp_path / "a", wanted, quiet)
+    with pytest.raises(VirtkitError, match="not what the spec says") as caught:
+        download.fetch(server.disk, tmp_path / "b", Digest(kind, "0" * 64), quiet)
+    assert f"the {kind} of its" in caught.value.why
 
 
 # --- prepare --------------------------------------------------------------------------------
@@ -259,6 +330,34 @@ def test_prepared_with_checksums(server: Server, tmp_path: Path) -> None:
     server.files["/SUMS"] = f"{DIGEST}  disk.img\n".encode()
     found = local.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
     assert Path(found.root).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"SHA512 (disk.img) = {hashlib.sha512(CONTENT).hexdigest()}",
+        f"{hashlib.sha512(CONTENT).hexdigest()}  disk.img",
+        f"{hashlib.sha384(CONTENT).hexdigest()}",
+    ],
+)
+def test_prepared_with_other_digests(server: Server, line: str, tmp_path: Path) -> None:
+    server.files["/SUMS"] = f"{line}\n".encode()
+    found = local.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
+    assert Path(found.root).read_bytes() == CONTENT
+    server.files["/SUMS"] = line.replace("a", "b").encode()
+    other = ref_of(url=f"{server.disk}?other", checksums=f"{server.url}/SUMS")
+    server.files["/disk.img?other"] = CONTENT
+    with pytest.raises(VirtkitError, match="not what the spec says"):
+        local.prepare(other, tmp_path, quiet)
+
+
+def test_checksums_that_do_not_fit_are_told_before_the_download(
+    server: Server, tmp_path: Path
+) -> None:
+    server.files["/SUMS"] = f"{DIGEST}  other.img\n".encode()
+    with pytest.raises(VirtkitError, match="has no line for disk"):
+        local.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
+    assert server.paths == ["/SUMS"]
 
 
 def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from virtkit import images, reach
+from virtkit import images, reach, scratch
 from virtkit.api.world import Site, hosts_of, look, path_of
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
@@ -265,5 +265,8 @@ def _folders(sites: Sequence[Site], spec: Spec | None) -> Iterable[Orphan]:
 def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:
     images_there = [image for each in observed for image in each.pool.images.values()]
     stored = {identity for image in images_there for identity in image.identities}
+    for path in scratch.left():
+        cure = f"rm -r {shlex.quote(str(path))}"
+        yield Orphan("cache", str(path), "", "what an interrupted run left", cure)
     for path, why in images.leftovers(stored):
         yield Orphan("cache", str(path), "", why, images.removal(path))

@@ -479,6 +479,7 @@ def _check_programs(guest: Guest) -> None:
 def _check_files(guest: Guest) -> None:
     if guest.spec.ssh_keys is not None:
         reach.key_files(guest.environment, guest.spec.ssh_keys, Path(guest.source_folder))
-    for path in (guest.spec.kernel.path, guest.spec.kernel.initrd) if guest.spec.kernel else ():
-        if path:
-            _file(guest, path)
+    if guest.spec.kernel is not None:
+        images.check_boot(_file(guest, guest.spec.kernel.path), "kernel")
+        if guest.spec.kernel.initrd:
+            images.check_boot(_file(guest, guest.spec.kernel.initrd), "initrd")

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Literal
 
 from virtkit import plan as planning
-from virtkit import reach
+from virtkit import reach, scratch
 from virtkit.api.planning import plan_on
 from virtkit.api.world import (
     LOCK_TIMEOUT,
@@ -83,6 +83,7 @@ def apply(
         raise refused
     if not found.changes:
         return Report(spec.name, notes=found.notes)
+    scratch.sweep()
     hosts = hosts_of(spec)
     with _locked(spec, hosts, lock_timeout, say, images=True) as before:
         now = plan_on(hosts, spec, found.guests, restart=restart, say=say)

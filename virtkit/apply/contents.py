@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pycdlib
 
-from virtkit import programs
+from virtkit import programs, scratch
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.voice import Voice
 
@@ -43,14 +42,14 @@ def iso9660(files: Mapping[str, str]) -> bytes:
 
 def ext4_seed(files: Mapping[str, str], say: Voice | None = None) -> bytes:
     """A NoCloud seed for containers: not every host's kernel can mount an ISO."""
-    with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:  # 0700
-        tree = Path(folder, "tree")
+    with scratch.folder() as folder:
+        tree = folder / "tree"
         tree.mkdir()
         for name, text in files.items():
             file = Path(tree, name)
             file.touch(mode=0o600)  # it keeps its mode in the guest
             file.write_text(text)
-        image = Path(folder, "seed")
+        image = folder / "seed"
         _mke2fs(image, _SEED_SIZE, "cidata", "-O", "^has_journal", "-d", str(tree), say=say)
         return image.read_bytes()
 
@@ -79,10 +78,10 @@ def read_ext4_seed(data: bytes) -> dict[str, str]:
     Raises:
         RequestError: there is no debugfs to read it with.
     """
-    with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:  # 0700
-        image = Path(folder, "seed")
+    with scratch.folder() as folder:
+        image = folder / "seed"
         image.write_bytes(data)
-        tree = Path(folder, "tree")
+        tree = folder / "tree"
         tree.mkdir()
         # debugfs splits its request at blanks
         quoted = str(tree).replace('"', '""')
@@ -97,8 +96,8 @@ def read_ext4_seed(data: bytes) -> dict[str, str]:
 @contextmanager
 def ext4(size: int, label: str, say: Voice | None = None) -> Iterator[Path]:
     """An empty ext4 file system of ``size`` bytes in a sparse file that goes again."""
-    with tempfile.TemporaryDirectory(prefix="virtkit-") as folder:
-        image = Path(folder, "disk")
+    with scratch.folder() as folder:
+        image = folder / "disk"
         journal: tuple[str, ...] = ("-J", "size=4") if size < 8 * 1024**3 else ()
         if size < _SMALLEST_WITH_JOURNAL:
             journal = ("-O", "^has_journal")

@@ -3,6 +3,7 @@
 It must never make an image twice, and never trust one that it did not verify.
 """
 
+from virtkit.images.kinds import check_boot
 from virtkit.images.leash import removal
 from virtkit.images.local import (
     LocalImage,
@@ -18,6 +19,7 @@ from virtkit.images.pool import drop, put
 __all__ = [
     "LocalImage",
     "check",
+    "check_boot",
     "check_builds",
     "drop",
     "forget",

@@ -24,7 +24,7 @@ from pwd import getpwuid
 
 from virtkit import programs
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.images import failures, leash, room, userns
+from virtkit.images import apt, failures, leash, room, userns
 from virtkit.voice import Voice
 
 ROOT = "root.img"
@@ -141,7 +141,7 @@ def check_machine(into: Path) -> None:
 
 def _tools() -> Sequence[str]:
     """The programs that a build starts."""
-    tools = ("mmdebstrap", "apt-get", "mke2fs", "tar", "setpriv", "unshare")
+    tools = ("mmdebstrap", "apt-get", "apt-config", "mke2fs", "tar", "setpriv", "unshare")
     return tools if os.geteuid() == 0 else (*tools, "newuidmap", "newgidmap")
 
 
@@ -232,14 +232,16 @@ def _hooks(archive: str) -> list[str]:
 
 def _bootstrap(recipe: Recipe, work: Path, folder: Path, say: Voice) -> None:
     """Have mmdebstrap install and configure the system in ``folder``: ``work/tree.tar``."""
+    own = apt.sources(recipe.release, say)
     with _archive(folder) as archive:
         command = [
             *programs.line("mmdebstrap", "--mode=root", "--format=tar"),
             *_options(recipe.packages),
+            *apt.hooks(folder.parent / "apt", own, say),
             *_hooks(str(archive)),
             recipe.release,
             "-",
-            *mirrors(recipe.release, say),
+            *(each.line for each in own),
         ]
         stages = _Stages(say)
 
@@ -291,21 +293,12 @@ class _Stages:
 
 
 def mirrors(release: str, say: Voice | None = None) -> list[str]:
-    """This machine's own sources of a Debian release, as lines of a sources.list.
+    """This machine's own sources of a Debian release, as lines of a sources.list without logins
+    and keyrings: what an image gets.
 
     Without any, mmdebstrap takes the distribution's own servers.
     """
-    wanted = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    words = ("--format", wanted, "Created-By: Packages", "Origin: Debian")
-    found = programs.run("apt-get", "indextargets", *words, say=say)
-    suites = (release, f"{release}-updates", f"{release}-security")
-    lines = []
-    for line in found.stdout.splitlines():
-        uri, suite, component = line.split()
-        if suite in suites and component == "main" and uri.startswith(("http://", "https://")):
-            lines.append(f"deb {uri} {suite} {component}")
-    # Without the release itself the rest is of no use.
-    return sorted(set(lines)) if any(f" {release} " in line for line in lines) else []
+    return [each.line for each in apt.sources(release, say)]
 
 
 def _pack(recipe: Recipe, work: Path, say: Voice) -> None:

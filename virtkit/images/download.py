@@ -8,41 +8,47 @@ import http.client
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from virtkit.errors import VirtkitError, of_system
+from virtkit.errors import RequestError, VirtkitError, of_system
+from virtkit.images import kinds, magic
+from virtkit.images.checksums import Digest, find
 from virtkit.voice import Voice
 
 #: Attempts after the first one, and seconds without a byte until one is given up.
 RETRIES = 4
 TIMEOUT = 30.0
 _CHUNK = 1024 * 1024
+#: Bytes of a checksums file that are read: distributions' have some kilobytes.
+_MOST_SUMS = 16 * 1024 * 1024
 #: What this machine says where it can't write; asking the server again is no use.
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
-def fetch(url: str, target: Path, sha256: str, say: Voice) -> None:
+def fetch(url: str, target: Path, wanted: Digest, say: Voice) -> None:
     """Downloads ``url`` to ``target``; a part of it that is there already is not fetched again.
 
     Raises:
-        VirtkitError: the server doesn't answer, or the content is not what ``sha256`` says
-            (the file is removed then).
+        RequestError: its first bytes are no disk's; the rest is not downloaded.
+        VirtkitError: the server doesn't answer, or the content is not what ``wanted`` says. The
+            file is removed then, as it is where it is no disk.
     """
     begun = target.exists()
+    if begun and kinds.is_no_disk(target):  # an older version downloaded anything
+        target.unlink()
     _whole(url, target, say)
-    found = say.patiently(lambda: digest(target))
-    if found != sha256 and begun:  # the part that was there may be of another file
+    found = say.patiently(lambda: digest(target, wanted.kind))
+    if found != wanted.value and begun:  # the part that was there may be of another file
         target.unlink()
         _whole(url, target, say)
-        found = say.patiently(lambda: digest(target))
-    if found != sha256:
+        found = say.patiently(lambda: digest(target, wanted.kind))
+    if found != wanted.value:
         length = target.stat().st_size
         target.unlink()
         raise VirtkitError(
             f"the download of {url} is not what the spec says",
-            why=f"the sha256 of its {length} bytes is {found}, not {sha256}",
-            cure="run again in case it was cut off on its way; else correct `sha256:`, or find "
-            "out who changed the file; nothing was kept",
+            why=f"the {wanted.kind} of its {length} bytes is {found}, not {wanted.value}",
+            cure="run again in case it was cut off on its way; else correct `sha256:` or "
+            "`checksums:`, or find out who changed the file; nothing was kept",
         )
 
 
@@ -52,6 +58,9 @@ def _whole(url: str, target: Path, say: Voice) -> None:
         try:
             _continue(url, target, say)
             return
+        except RequestError:  # no disk
+            target.unlink()
+            raise
         except urllib.error.HTTPError as error:
             if error.code < 500 or attempt == RETRIES:
                 raise _failed(url, f"the server answered {error.code} {error.reason}") from error
@@ -63,28 +72,24 @@ def _whole(url: str, target: Path, say: Voice) -> None:
         say.rest(2**attempt / 4)
 
 
-def digest_in(checksums: str, url: str) -> str:
-    """The digest of ``url``'s file in the SHA256SUMS file at ``checksums``."""
-    name = Path(urlsplit(url).path).name
+def digest_in(checksums: str, url: str) -> Digest:
+    """The digest of ``url``'s file in the checksums file at ``checksums``.
+
+    Raises:
+        VirtkitError: it can't be had, or has none that fits.
+    """
     try:
         with urllib.request.urlopen(checksums, timeout=TIMEOUT) as answer:  # noqa: S310 - the model allows http, https, file
-            text: str = answer.read(_CHUNK).decode("utf-8", "replace")
+            text: str = answer.read(_MOST_SUMS).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise _failed(checksums, str(error)) from error
-    for line in text.splitlines():
-        columns = line.split()
-        if len(columns) == 2 and columns[1].lstrip("*").removeprefix("./") == name:
-            return columns[0].lower()
-    raise VirtkitError(
-        f"{checksums} has no line for {name}",
-        cure="correct `checksums:` or `url:`, or give `sha256:`",
-    )
+    return find(text, checksums, url)
 
 
-def digest(path: Path) -> str:
-    """A file's SHA-256."""
+def digest(path: Path, kind: str = "sha256") -> str:
+    """A file's digest."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _continue(url: str, target: Path, say: Voice) -> None:
@@ -105,6 +110,8 @@ def _continue(url: str, target: Path, say: Voice) -> None:
         total = have + int(left) if left else 0
         with target.open("ab" if resumed else "wb") as file:
             while chunk := say.patiently(lambda: answer.read(_CHUNK)):
+                if not have and len(chunk) >= min(magic.HEAD, total):
+                    kinds.check_download(chunk[: magic.HEAD], url)
                 file.write(chunk)
                 have += len(chunk)
                 say(_so_far(have, total))

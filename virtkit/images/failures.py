@@ -30,6 +30,9 @@ _UNREACHED = re.compile(
     r"Could not resolve|Temporary failure|Could not connect|Unable to connect|Connection refused"
     r"|Connection timed out|Failed to fetch|Network is unreachable|Some index files failed"
 )
+_LOGIN = re.compile(r"\b(?:401\s+Unauthorized|407\s+\w|403\s+Forbidden)")
+#: A user, with or without a password, in an URL.
+_USER = re.compile(r"(?<=://)[^/\s]*@")
 _FULL = re.compile(r"No space left on device|don't have enough free space|Disk quota exceeded")
 _TOO_SMALL = re.compile(r"Could not allocate (?:block|inode)|is too small|no space left in")
 _CLASH = re.compile(r"unmet dependencies|held broken packages|Conflicts:|Breaks:")
@@ -43,7 +46,13 @@ def failure(what: str, lines: Sequence[str], *, folder: Path) -> VirtkitError:
         lines: what its programs printed, the last of it.
         folder: where it wrote when it failed.
     """
+    lines = [without_user(each) for each in lines]
     return VirtkitError(what, why="\n".join(_why(lines)), cure=_cure("\n".join(lines), folder))
+
+
+def without_user(text: str) -> str:
+    """A text with no user and no password in the URLs that are in it."""
+    return _USER.sub("", text)
 
 
 def _cure(said: str, folder: Path) -> str:
@@ -57,6 +66,12 @@ def _cure(said: str, folder: Path) -> str:
         return (
             f"correct `packages:` of the image in the spec: the release has no {names} (see "
             f"apt-cache policy {' '.join(dict.fromkeys(unknown))} on that release)"
+        )
+    if _LOGIN.search(said):
+        return (
+            "see that `apt-get update` works on this machine (as root): the mirror or proxy takes "
+            "no login that it was given; a user other than root must be able to read it, too "
+            "(see namei -l /etc/apt/auth.conf.d), or build as root"
         )
     if _UNSIGNED.search(said):
         return "see that the archive's key is here: apt-get install debian-archive-keyring"

@@ -34,6 +34,8 @@ Root = Literal["own", "subordinate"]
 _BOUND = "virtkit: bound"
 _START = f'echo "{_BOUND}" >&2; read -r _ && exec "$@" </dev/null'
 
+#: Variables that programs go by to reach servers.
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 #: Lines that a failed command is told with are taken from as many.
 _KEPT = 400
 #: Seconds that a namespace gets to end in, once it was killed.
@@ -117,7 +119,7 @@ def _started(
         subprocess.Popen(
             programs.leashed([*namespaces(root), *line]),
             cwd=work,
-            env=programs.environment(TMPDIR=str(room), LC_ALL="C.UTF-8"),
+            env=environment(TMPDIR=str(room)),
             stdin=subprocess.PIPE,
             stdout=answer,
             stderr=subprocess.PIPE,
@@ -134,6 +136,22 @@ def _started(
                 process.wait(_ENDING)
             process.kill()
             raise
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a build gets of the caller's environment: where programs are, and proxies that need no
+    login. Packages' scripts see it, and may write it into an image."""
+    own = {"PATH": programs.search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8", **more}
+    for name in _PROXIES:
+        value = os.environ.get(name)
+        if value and not holds_login(value):
+            own[name] = value
+    return own
+
+
+def holds_login(proxy: str) -> bool:
+    """Whether a proxy's address has a user or a password in it."""
+    return "@" in proxy
 
 
 def _end(process: subprocess.Popen[str]) -> None:

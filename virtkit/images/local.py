@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ import platformdirs
 
 from virtkit import programs
 from virtkit.errors import RequestError
-from virtkit.images import build, download, leash, room
+from virtkit.images import build, download, kinds, leash, room
+from virtkit.images.checksums import Digest
 from virtkit.resources import ImageRef
 from virtkit.spec import Build
 from virtkit.voice import Voice
@@ -169,9 +171,12 @@ def _make(ref: ImageRef, builder: str, say: Voice) -> LocalImage:
     else:
         assert entry.url is not None
         part.mkdir(parents=True, exist_ok=True)
-        look_up = partial(download.digest_in, entry.checksums or "", entry.url)
-        wanted_digest = entry.sha256 or say.patiently(look_up)
-        download.fetch(entry.url, part / "root.img", wanted_digest.lower(), say)
+        if entry.sha256 is not None:
+            wanted = Digest("sha256", entry.sha256.lower())
+        else:
+            look_up = partial(download.digest_in, entry.checksums or "", entry.url)
+            wanted = say.patiently(look_up)
+        download.fetch(entry.url, part / "root.img", wanted, say)
         files = {"root": "root.img"}
     say("computing its digest")
     format, size = probe(part / "root.img", say)
@@ -205,10 +210,13 @@ def probe(path: Path, say: Voice | None = None) -> tuple[str, int]:
     """Format and virtual size (bytes) of a disk image.
 
     Raises:
-        RequestError: it is no qcow2 or raw image, or it leans on other files; or qemu-img is
-            missing.
+        RequestError: it is no qcow2 or raw image, whatever its name says, or it leans on other
+            files; or qemu-img is missing.
     """
-    info = _info(path, say)
+    if not path.is_file():
+        raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
+    kinds.check_disk(path)
+    info, quoted = _info(path, say), shlex.quote(str(path))
     format = info.get("format")
     data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
     for key, leans in (("backing file", info.get("backing-filename")), ("data file", data_file)):
@@ -216,12 +224,12 @@ def probe(path: Path, say: Voice | None = None) -> tuple[str, int]:
             raise RequestError(
                 f"image {path} has a {key}: {leans}",
                 why="what it leans on could change, or be any file of the host",
-                cure=f"make it whole: qemu-img convert -O qcow2 {path} whole.qcow2",
+                cure=f"make it whole: qemu-img convert -O qcow2 {quoted} whole.qcow2",
             )
     if format not in ("qcow2", "raw"):
         raise RequestError(
             f"image {path} is of format {format}",
-            cure=f"convert it: qemu-img convert -O qcow2 {path} disk.qcow2",
+            cure=f"convert it: qemu-img convert -O qcow2 {quoted} {quoted}.qcow2",
         )
     if format == "raw" and path.suffix == ".qcow2":
         raise RequestError(
@@ -248,8 +256,6 @@ def _check_whole(path: Path, say: Voice | None) -> None:
 
 
 def _info(path: Path, say: Voice | None) -> dict[str, Any]:
-    if not path.is_file():
-        raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
     done = programs.run("qemu-img", "info", "-U", "--output=json", str(path), say=say)
     if done.returncode != 0:
         raise RequestError(

@@ -6,15 +6,13 @@ on a disk everywhere, and only then /tmp, which on Debian 13 is memory that a bu
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from virtkit import programs
+from virtkit import programs, scratch
 from virtkit.errors import RequestError
 from virtkit.images import leash
 
@@ -81,22 +79,8 @@ def sweep() -> None:
 
 
 def stale() -> Iterator[Path]:
-    """What the caller's builds left that were killed: nobody else has the lock of such a folder,
-    and we have it meanwhile."""
-    for base in _temporary():
-        for folder in sorted(base.glob(f"{_PREFIX}*")):
-            try:
-                lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            except OSError:
-                continue
-            try:
-                if os.fstat(lock).st_uid == os.geteuid():
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    yield folder
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(lock)
+    """What the caller's builds left that were killed."""
+    yield from scratch.unlocked(_temporary(), _PREFIX)
 
 
 def _temporary() -> list[Path]:
@@ -130,19 +114,9 @@ def _unfit(base: Path, work: Path) -> str:
 def _folder(base: Path) -> Iterator[Path]:
     """A folder for the tree, in one of ours below ``base`` that is locked for as long as it is
     used."""
-    while True:
-        outer = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        lock = os.open(outer, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if outer.exists():  # nobody took it for a leftover just before
-            break
-        os.close(lock)
-    try:
+    with scratch.locked(base, _PREFIX, leash.remove) as outer:
         outer.chmod(0o711)
         yield _tree(outer)
-    finally:
-        leash.remove(outer)
-        os.close(lock)
 
 
 def _tree(outer: Path) -> Path:

@@ -181,7 +181,8 @@ class Image(Model):
     url: Url | None = Field(default=None, description="Fetch it: http, https or file.")
     sha256: Sha256 | None = Field(default=None, description="The digest of what `url` gives.")
     checksums: Url | None = Field(
-        default=None, description="The URL of a SHA256SUMS file that has the digest."
+        default=None,
+        description="The URL of a file with its digest: SHA256SUMS, SHA512SUMS, FILE.sha256, …",
     )
     path: HostPath | None = Field(
         default=None, description="A qcow2 or raw file, from the spec's folder."

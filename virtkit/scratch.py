@@ -1,0 +1,77 @@
+"""Folders for temporary files that go again in any case: what a killed run left, the next removes.
+
+Each is locked for as long as it is used, and the lock dies with its holder. Nothing may be removed
+that is another user's, or that somebody has the lock of.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = "virtkit-work-"
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder of the caller's alone."""
+    sweep()
+    with locked(Path(tempfile.gettempdir()), _PREFIX) as made:
+        yield made
+
+
+def sweep() -> None:
+    """Removes what the caller's killed runs left."""
+    for each in left():
+        _remove(each)
+
+
+def left() -> Iterator[Path]:
+    """What the caller's killed runs left."""
+    yield from unlocked([Path(tempfile.gettempdir())], _PREFIX)
+
+
+@contextmanager
+def locked(base: Path, prefix: str, remove: Callable[[Path], object] = _remove) -> Iterator[Path]:
+    """A new folder in ``base``, of mode 0700, whose lock we have until it was removed."""
+    while True:
+        made = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+        # another run may take it for a leftover until we have its lock
+        with suppress(FileNotFoundError):
+            lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if made.exists():
+                break
+            os.close(lock)
+    try:
+        yield made
+    finally:
+        remove(made)
+        os.close(lock)
+
+
+def unlocked(bases: Iterable[Path], prefix: str) -> Iterator[Path]:
+    """The caller's folders of that name that nobody has the lock of; we have it meanwhile."""
+    for base in bases:
+        for each in sorted(base.glob(f"{prefix}*")):
+            try:
+                lock = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                if os.fstat(lock).st_uid == os.geteuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    yield each
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(lock)
