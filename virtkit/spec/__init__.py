@@ -20,6 +20,7 @@ from virtkit.spec.model import (
 from virtkit.spec.reader import load, read_text
 from virtkit.spec.schema import json_schema
 from virtkit.spec.sizes import format_duration, format_size, parse_duration, parse_size
+from virtkit.spec.text import mount_point
 from virtkit.spec.wrong import shown
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "format_size",
     "json_schema",
     "load",
+    "mount_point",
     "parse_duration",
     "parse_size",
     "read_text",
