@@ -17,9 +17,7 @@ HOOK = Path("/etc/libvirt/hooks/lxc.d/virtkit")
 MODES = ("userns", "privileged", "hardened")
 
 
-RAM = (
-    "<filesystem type='ram'><source usage='2' units='MiB'/><target dir='/mnt/ram'/></filesystem>"
-)
+RAM = "<filesystem type='ram'><source usage='2' units='MiB'/><target dir='/mnt/ram'/></filesystem>"
 
 
 def folder(source: Path, target: str, inner: str = "") -> str:
