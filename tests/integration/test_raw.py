@@ -54,7 +54,6 @@ def shared(there: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ed
         folder(there / "plain", "/media"),
         folder(there / "open", "/srv/open") + folder(there / "deep", "/not/there/yet"),
         folder(there / "fixed", "/mnt/fixed", "<readonly/>"),
-        folder(there / "plain" / "file", "/etc/lab/one-file"),
         RAM,
     ]
     guest: dict[str, Any] = {
@@ -83,7 +82,6 @@ def shared(there: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ed
 def test_a_raw_folder_is_in_the_container(shared: Edits, there: Path, mode: str) -> None:
     sh = shared.lab.sh
     assert sh(mode, "cat /media/file /mnt/fixed/file /not/there/yet/file") == "plainfixeddeep"
-    assert sh(mode, "cat /etc/lab/one-file") == "plain"
     assert sh(mode, f"echo {mode} >/srv/open/{mode}; cat /srv/open/file") == "open"
     assert (there / "open" / mode).read_text() == f"{mode}\n"
     assert sh(mode, "touch /mnt/fixed/new 2>&1 || echo refused").endswith("refused")

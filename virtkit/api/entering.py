@@ -6,6 +6,7 @@ import difflib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from virtkit import ansible, reach, render
@@ -171,9 +172,10 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
     name, colon, path = text.partition(":")
     if not colon or "/" in name:
         return "", text
-    near = difflib.get_close_matches(name, list(spec.guests), n=1)
-    if name not in spec.guests and not near:
-        return "", text
+    if name not in spec.guests:
+        near = difflib.get_close_matches(name, list(spec.guests), n=1)
+        if not near or Path(text).exists():
+            return "", text
     return name, path
 
 
@@ -247,14 +249,23 @@ def inventory(spec: Spec) -> Inventory:
     return Inventory(tuple(logins), groups)
 
 
+#: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
+_ON_TOP = """\
+# Guests of {environment}, by `virtkit ssh-config`. Keep this in a file of its own, and write at the
+# top of ~/.ssh/config, above every Host and Match:
+#   Include {file}
+"""
+
+
 def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
-    """A block for ``~/.ssh/config``: ``ssh ENVIRONMENT-GUEST`` then works as it is."""
+    """What a file that ``~/.ssh/config`` includes says: ``ssh ENVIRONMENT-GUEST`` then works as it
+    is."""
     _, logins = _logins(spec, guests)
-    blocks = []
+    blocks = [_ON_TOP.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
     for each in logins:
         options = (f"  {key} {value}" for key, value in each.options())
         blocks.append("\n".join([f"Host {each.alias}", *options]))
-    return "\n\n".join(blocks) + "\n"
+    return "\n".join(f"{each}\n" for each in blocks).replace("\n\n\n", "\n\n")
 
 
 def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:

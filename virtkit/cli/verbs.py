@@ -547,7 +547,9 @@ def inventory(
 def ssh_config(
     spec: Words = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
-    """Print a block for ~/.ssh/config, for ssh, editors and rsync."""
+    """Print a file for ssh, editors and rsync, to be included at the top of ~/.ssh/config:
+
+    virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
     found, guests = spec_of(spec, file)
     text = api.ssh_config(found, guests)
     if json:

@@ -147,7 +147,10 @@ def scp_command(login: Login, source: str, target: str) -> list[str]:
     there = f"[{login.address}]" if ":" in login.address else login.address
 
     def side(path: str) -> str:
-        return f"{there}{path}" if path.startswith(":") else path
+        if path.startswith(":"):
+            return f"{there}{path}"
+        # what has a colon before a slash is a host to scp
+        return path if path.startswith(("/", "./", "../")) else f"./{path}"
 
     return ["scp", "-r", "-p", *login.arguments(), "--", side(source), side(target)]
 

@@ -21,7 +21,7 @@ from virtkit.spec.reader import load, read_text
 from virtkit.spec.schema import json_schema
 from virtkit.spec.sizes import format_duration, format_size, parse_duration, parse_size
 from virtkit.spec.text import mount_point
-from virtkit.spec.wrong import shown
+from virtkit.spec.wrong import meant, shown
 
 __all__ = [
     "CATALOGUE",
@@ -43,6 +43,7 @@ __all__ = [
     "format_size",
     "json_schema",
     "load",
+    "meant",
     "mount_point",
     "parse_duration",
     "parse_size",
