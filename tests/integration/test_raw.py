@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from integration.edits import Edits, document, editing, why
-from integration.lab import tiny_disk, virsh
+from integration.lab import laboratory, tiny_disk, virsh
 
 pytestmark = pytest.mark.long
 
@@ -115,6 +116,26 @@ def test_the_plan_says_whose_the_files_are(shared: Edits, there: Path) -> None:
     shared.guest("userns", devices=devices)
     shared.up("--restart")
     assert shared.lab.sh("userns", "ls /mnt/more") == "", "the folder is gone again"
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("none", "under `devices` is there"), ("plain/file", "this is a file"), ("", "is mounted in")],
+)
+def test_a_folder_that_can_not_be_had(there: Path, tmp_path: Path, name: str, cure: str) -> None:
+    source = there / name if name else Path("/var")  # in here, libvirt's own folders are mounted
+    guest = {
+        "type": "lxc",
+        "memory": "128MiB",
+        "networks": [],
+        "allow": ["host-paths"],
+        "devices": [folder(source, "/mnt/it")],
+    }
+    spec = json.dumps({"name": "unhad", "guests": {"a": guest}})
+    with laboratory(tmp_path, "unhad", spec) as lab:
+        steps = lab.json("up", code=1)["steps"]
+        (error,) = [each["error"] for each in steps if each["error"] and each["step"] == "start"]
+        assert cure in error["cure"]
 
 
 # --- quantities ----------------------------------------------------------------------------------

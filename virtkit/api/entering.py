@@ -209,7 +209,7 @@ def vnc(spec: Spec, word: str) -> Vnc:
     if graphics is None:
         raise RequestError(
             f"guest {there.record.guest} has no VNC display",
-            cure="give it `graphics: vnc` and recreate it",
+            cure="give it `graphics: vnc`, then virtkit up --restart",
         )
     return Vnc(
         graphics.get("listen", "127.0.0.1"),

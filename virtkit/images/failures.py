@@ -59,7 +59,7 @@ def _cure(said: str, folder: Path) -> str:
             f"apt-cache policy {' '.join(dict.fromkeys(unknown))} on that release)"
         )
     if _UNSIGNED.search(said):
-        return "see that the archive's key is here: apt-get install debian-archive-keyring"
+        return "see that the archive's key is here: sudo apt-get install debian-archive-keyring"
     if _NO_RELEASE.search(said):
         return (
             "correct the image's `release:`, or this machine's sources in /etc/apt: they have no "

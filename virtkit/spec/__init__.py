@@ -19,7 +19,13 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.reader import load, read_text
 from virtkit.spec.schema import json_schema
-from virtkit.spec.sizes import format_duration, format_size, parse_duration, parse_size
+from virtkit.spec.sizes import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    writable_size,
+)
 from virtkit.spec.text import mount_point
 from virtkit.spec.wrong import meant, shown
 
@@ -49,4 +55,5 @@ __all__ = [
     "parse_size",
     "read_text",
     "shown",
+    "writable_size",
 ]
