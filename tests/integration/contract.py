@@ -330,6 +330,11 @@ def test_cp_goes_both_ways(lab: Lab, guest: str, tmp_path: Path) -> None:
     for name in ("below/bytes", "run me"):
         assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
     assert (tmp_path / "file").read_text() == (folder / "run me").read_text()
+    line = lab.line("cp", "log-12:30.txt", f"{guest}:/tmp/")
+    (tmp_path / "log-12:30.txt").write_text("a colon")
+    run(*line, cwd=tmp_path)
+    run(*lab.line("cp", f"{guest}:/tmp/log-12:30.txt", "-back:1"), cwd=tmp_path)
+    assert (tmp_path / "-back:1").read_text() == "a colon"
     assert lab.virtkit("cp", f"{guest}:/tmp/missing", tmp_path, code=None).code != 0
 
 

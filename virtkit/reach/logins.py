@@ -149,8 +149,9 @@ def scp_command(login: Login, source: str, target: str) -> list[str]:
     def side(path: str) -> str:
         if path.startswith(":"):
             return f"{there}{path}"
-        # what has a colon before a slash is a host to scp
-        return path if path.startswith(("/", "./", "../")) else f"./{path}"
+        # to scp what has a colon before a slash is on a host, and what begins with - an option
+        odd = ":" in path.partition("/")[0] or path.startswith("-")
+        return f"./{path}" if odd else path
 
     return ["scp", "-r", "-p", *login.arguments(), "--", side(source), side(target)]
 
