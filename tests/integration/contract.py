@@ -333,8 +333,8 @@ def test_cp_goes_both_ways(lab: Lab, guest: str, tmp_path: Path) -> None:
     line = lab.line("cp", "log-12:30.txt", f"{guest}:/tmp/")
     (tmp_path / "log-12:30.txt").write_text("a colon")
     run(*line, cwd=tmp_path)
-    run(*lab.line("cp", f"{guest}:/tmp/log-12:30.txt", "-back:1"), cwd=tmp_path)
-    assert (tmp_path / "-back:1").read_text() == "a colon"
+    run(*lab.line("cp", f"{guest}:/tmp/log-12:30.txt", "back:1"), cwd=tmp_path)
+    assert (tmp_path / "back:1").read_text() == "a colon"
     assert lab.virtkit("cp", f"{guest}:/tmp/missing", tmp_path, code=None).code != 0
 
 

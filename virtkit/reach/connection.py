@@ -75,9 +75,8 @@ _WORDS = (
 def _in_words(error: Exception) -> str:
     """What broke a connection, for somebody who doesn't know the library."""
     text = str(error)
-    return next((words for pattern, words in _WORDS if re.search(pattern, text)), text) or (
-        "it hung up"
-    )
+    other = "what answers there does not keep to ssh's protocol" if text else "it hung up"
+    return next((words for pattern, words in _WORDS if re.search(pattern, text)), other)
 
 
 @contextmanager
