@@ -54,7 +54,9 @@ def at_terminal(columns: int, code: str, settings: Mapping[str, str]) -> str:
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {"TERM": "xterm", **settings}
-    kept = {key: value for key, value in os.environ.items() if "COLOR" not in key}
+    kept = {
+        key: value for key, value in os.environ.items() if "COLOR" not in key and key != "COLUMNS"
+    }
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=there,
