@@ -11,13 +11,50 @@ import copy
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lxml import etree
 
-#: Bytes in libvirt's units of size.
-_UNITS = {"b": 1, "bytes": 1, "": 1024, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2}
-_UNITS |= {"g": 1024**3, "gib": 1024**3, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
-#: Elements whose text is a size in KiB where no unit is given.
+#: A text that may be missing.
+Written = TypeVar("Written", str, str | None)
+
+#: libvirt's units of size.
+_UNIT = re.compile(r"(?:(b)(?:ytes?)?|([kmgtpe])(i?b)?)", re.IGNORECASE)
+_KIB, _MIB = 1024, 1024**2
+#: Quantities with a unit: an element's text (``""``) or one of its attributes, by its tag or by its
+#: parent's and its own; and the bytes of the unit that libvirt takes where none is given. It rounds
+#: up to whole ones of these.
+_QUANTITIES = {
+    ("memory", ""): _KIB,
+    ("currentMemory", ""): _KIB,
+    ("maxMemory", ""): _KIB,
+    ("hard_limit", ""): _KIB,
+    ("soft_limit", ""): _KIB,
+    ("swap_hard_limit", ""): _KIB,
+    ("min_guarantee", ""): _KIB,
+    ("target/size", ""): _KIB,  # a memory device's
+    ("label/size", ""): _KIB,
+    ("block", ""): _KIB,
+    ("requested", ""): _KIB,
+    ("current", ""): _KIB,
+    ("pagesize", ""): _KIB,
+    ("alignsize", ""): _KIB,
+    ("pcihole64", ""): _KIB,
+    ("tb-cache", ""): _KIB,
+    ("tseg", ""): _MIB,
+    ("shmem/size", ""): 1,
+    ("max_size", ""): 1,
+    ("space_hard_limit", ""): 1,
+    ("space_soft_limit", ""): 1,
+    ("numa/cell", "memory"): _KIB,
+    ("page", "size"): _KIB,
+    ("cachetune/cache", "size"): _KIB,
+    ("cache/size", "value"): _KIB,
+    ("cache/line", "value"): _KIB,
+    ("interconnects/bandwidth", "value"): _KIB,
+    ("filesystem/source", "usage"): _KIB,
+}
+#: Elements whose text is told in bytes.
 _SIZES = {"memory", "currentMemory"}
 #: What tells one element from others of its tag: a path below it, or an attribute of its own; the
 #: first that is there.
@@ -94,8 +131,7 @@ def _another_machine(wanted: etree._Element, found: etree._Element) -> bool:
     mine, theirs = wanted.find("./os/type"), found.find("./os/type")
     if mine is None or theirs is None:
         return False
-    machine = mine.get("machine")
-    kept = machine is None or _same("machine", machine, theirs.get("machine"))
+    kept = "machine" not in mine.attrib or _same(mine, theirs, "machine")
     return _text(mine) != _text(theirs) or not kept
 
 
@@ -141,8 +177,9 @@ def _missing(wanted: etree._Element, found: etree._Element, path: str) -> Iterat
         yield Difference(path, _shown(wanted), _shown(found))
     for key, value in _attributes(wanted):
         other = _attribute(found, key)
-        if not _same(key, value, other):
-            yield Difference(f"{path}/@{key}", value, other)
+        if not _same(wanted, found, key):
+            shown = (_with_unit(wanted, key, value), _with_unit(found, key, other))
+            yield Difference(f"{path}/@{key}", *shown)
     for mine, theirs in _pairs(wanted, found):
         below = f"{path}/{_name(mine)}".lstrip("/")
         if theirs is None:
@@ -155,8 +192,8 @@ def _left_over(
     before: etree._Element, wanted: etree._Element, found: etree._Element, path: str
 ) -> Iterator[Difference]:
     for key, value in _attributes(before):
-        if key not in wanted.attrib and _same(key, value, found.get(key)):
-            yield Difference(f"{path}/@{key}", None, value)
+        if key not in wanted.attrib and key in found.attrib and _same(before, found, key):
+            yield Difference(f"{path}/@{key}", None, _with_unit(before, key, value))
     still = dict(_pairs(before, wanted))
     for old, theirs in _pairs(before, found):
         new = still[old]
@@ -171,9 +208,11 @@ def _left_over(
 
 
 def _take_out(before: etree._Element, wanted: etree._Element, found: etree._Element) -> None:
-    for key, value in _attributes(before):
-        if key not in wanted.attrib and _same(key, value, found.get(key)):
+    for key, _ in _attributes(before):
+        if key not in wanted.attrib and key in found.attrib and _same(before, found, key):
             del found.attrib[key]
+            if (unit := _unit_of(found, key)) is not None:
+                found.attrib.pop(unit, "")
     still = dict(_pairs(before, wanted))
     for old, theirs in list(_pairs(before, found)):
         new = still[old]
@@ -186,16 +225,27 @@ def _take_out(before: etree._Element, wanted: etree._Element, found: etree._Elem
 def _put_in(wanted: etree._Element, found: etree._Element) -> None:
     if _text(wanted) and _value(wanted) != _value(found):
         found.text = wanted.text
-        if wanted.get("unit"):
-            found.set("unit", wanted.get("unit", ""))
+        _put_unit(wanted, found, "")
     for key, value in _attributes(wanted):
-        if not _same(key, value, _attribute(found, key)):
+        if not _same(wanted, found, key):
             found.set(key, value)
+            _put_unit(wanted, found, key)
     for mine, theirs in list(_pairs(wanted, found)):
         if theirs is None:
             found.append(copy.deepcopy(mine))
         else:
             _put_in(mine, theirs)
+
+
+def _put_unit(wanted: etree._Element, found: etree._Element, key: str) -> None:
+    """A number goes in with its unit; where we give none, libvirt's own is meant."""
+    unit = _unit_of(wanted, key) or _unit_of(found, key)
+    if unit is None:
+        return
+    if unit in wanted.attrib:
+        found.set(unit, wanted.get(unit, ""))
+    else:
+        found.attrib.pop(unit, "")
 
 
 # --- what is meant by the same ----------------------------------------------------------------
@@ -259,23 +309,68 @@ def _text(element: etree._Element) -> str:
 
 
 def _value(element: etree._Element) -> str:
-    """An element's text; sizes in KiB, as libvirt rounds them."""
-    text = _text(element)
-    if text.isdigit() and (element.get("unit") or element.tag in _SIZES):
-        factor = _UNITS.get(element.get("unit", "").lower())
-        return str(-(-int(text) * factor // 1024)) if factor else text
-    return text
+    """An element's text; of a size what libvirt makes of it."""
+    return _amount(element, "", _text(element))
 
 
 def _shown(element: etree._Element) -> str:
     """An element's value for people: sizes in bytes; without one, what tells it from others."""
-    if element.tag in _SIZES and _value(element).isdigit():
-        return str(int(_value(element)) * 1024)
-    return _text(element) or _identity(element) or "yes"
+    text = _text(element)
+    if element.tag in _SIZES and (size := _bytes(element, "", text)) is not None:
+        return str(size)
+    return _with_unit(element, "", text) or _identity(element) or "yes"
+
+
+def _with_unit(element: etree._Element, key: str, value: Written) -> Written:
+    unit = _unit_of(element, key)
+    return f"{value} {element.get(unit)}" if value and unit and element.get(unit) else value
+
+
+def _unit_of(element: etree._Element, key: str) -> str | None:
+    """The attribute with the unit of an element's text (``""``) or of an attribute's number."""
+    if key == "usage" and element.tag == "source":
+        return "units"
+    text = not key and "unit" in element.attrib and _text(element).isdigit()
+    return "unit" if text or _default_unit(element, key) is not None else None
+
+
+def _default_unit(element: etree._Element, key: str) -> int | None:
+    """The bytes of the unit that libvirt takes for a quantity; None where it is none of these."""
+    parent = element.getparent()
+    above = f"{parent.tag}/{element.tag}" if parent is not None else ""
+    return _QUANTITIES.get((above, key)) or _QUANTITIES.get((str(element.tag), key))
+
+
+def _bytes(element: etree._Element, key: str, text: str) -> int | None:
+    """The bytes of a quantity, as libvirt rounds it; None where it is none."""
+    name, default = _unit_of(element, key), _default_unit(element, key)
+    unit = element.get(name) if name else None
+    factor = _factor(unit) if unit else default
+    if name is None or factor is None or not (text.isascii() and text.isdigit()):
+        return None
+    whole = min(default or 1, _KIB)
+    return -(-int(text) * factor // whole) * whole
+
+
+def _factor(unit: str) -> int | None:
+    """The bytes of a unit: KiB and K are binary, KB is decimal; None for what is no size."""
+    found = _UNIT.fullmatch(unit)
+    if found is None or found[1]:
+        return 1 if found else None
+    decimal = (found[3] or "").lower() == "b"
+    return int((1000 if decimal else 1024) ** ("kmgtpe".index(found[2].lower()) + 1))
+
+
+def _amount(element: etree._Element, key: str, text: str) -> str:
+    """A text or an attribute's value, to compare."""
+    size = _bytes(element, key, text)
+    return f"{size} bytes" if size is not None else _with_unit(element, key, text)
 
 
 def _attributes(element: etree._Element) -> list[tuple[str, str]]:
-    return [(str(key), str(value)) for key, value in element.attrib.items() if key != "unit"]
+    """The attributes but the units of numbers, which go with these."""
+    units = {_unit_of(element, key) for key in ("", *map(str, element.attrib))}
+    return [(str(key), str(value)) for key, value in element.attrib.items() if key not in units]
 
 
 def _attribute(element: etree._Element, key: str) -> str | None:
@@ -288,10 +383,18 @@ def _attribute(element: etree._Element, key: str) -> str | None:
     return value
 
 
-def _same(key: str, value: str, other: str | None) -> bool:
-    """Whether libvirt's ``other`` means our ``value`` of an attribute."""
+def _same(wanted: etree._Element, found: etree._Element, key: str) -> bool:
+    """Whether libvirt means with an attribute what we mean with it."""
+    value, other = wanted.get(key, ""), _attribute(found, key)
     if other is None:
         return False
-    if key == "machine":  # libvirt pins an alias to the version of the day
-        return value == other or bool(re.fullmatch(rf"(pc-)?{re.escape(value)}-[0-9.]+", other))
+    if key == "machine":
+        return _same_machine(value, other)
+    if _unit_of(wanted, key) is not None:
+        return _amount(wanted, key, value) == _amount(found, key, other)
     return value == other or (key == "address" and value.lower() == other.lower())
+
+
+def _same_machine(value: str, other: str) -> bool:
+    """libvirt pins an alias to the version of the day."""
+    return value == other or bool(re.fullmatch(rf"(pc-)?{re.escape(value)}-[0-9.]+", other))

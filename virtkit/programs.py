@@ -84,7 +84,7 @@ def require(*names: str, purpose: str = "") -> None:
     raise RequestError(
         f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing on this machine",
         why=f"not found in {search_path()}; what for: {', '.join(purposes) or 'to be run'}",
-        cure=f"apt-get install {' '.join(packages)}" if known else f"install {missing[0]}",
+        cure=f"sudo apt-get install {' '.join(packages)}" if known else f"install {missing[0]}",
     )
 
 

@@ -17,6 +17,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lxml import etree
 
+from virtkit import folders
 from virtkit.errors import RequestError
 from virtkit.facts import Pool
 from virtkit.resources import Guest, Network, Volume
@@ -159,9 +160,9 @@ def guest(one: Guest, own_xml: str = "") -> str:
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
-    for index, raw in enumerate(one.spec.devices):
-        place = one.where("devices")
-        devices.append(_parse(raw, f"device {index + 1} of guest {one.name}", place))
+    given = raw_devices(one)
+    folders.refuse(one, given, one.where("devices"))
+    devices.extend(given)
     where = one.where("template", "devices")
     _check_secrets(one, root, where)
     known = {each.key for each in one.volumes}
@@ -169,7 +170,32 @@ def guest(one: Guest, own_xml: str = "") -> str:
     shared = {one.files.root, one.files.kernel, one.files.initrd}
     shared |= {each.source for each in one.filesystems if each.readonly}
     _refuse(one, reaches(root, known, shared), where)
+    folders.lay(one, root, where)
     return written(root)
+
+
+def raw_devices(one: Guest) -> list[etree._Element]:
+    """The elements under the spec's ``devices:``; an entry may have several.
+
+    Raises:
+        RequestError: an entry is no XML.
+    """
+    answer: list[etree._Element] = []
+    for index, raw in enumerate(one.spec.devices):
+        what, where = f"device {index + 1} of guest {one.name}", one.where("devices")
+        try:
+            answer.append(_parse(raw, what, where))
+            continue
+        except RequestError as error:
+            try:
+                several = _parse(f"<devices>{raw}</devices>", what, where)
+            except RequestError:
+                raise error from None  # with the lines and columns of the entry
+            loose = [several.text, *(each.tail for each in several)]
+            if not len(several) or any((each or "").strip() for each in loose):
+                raise
+            answer += several
+    return answer
 
 
 def _check_confined(one: Guest, root: etree._Element, where: str) -> None:

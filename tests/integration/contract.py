@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -268,6 +269,28 @@ def test_exec_is_root_and_passes_all_on(lab: Lab, guest: str) -> None:
     lab.virtkit("exec", guest, "--", "no-such-program", code=127)
 
 
+def test_exec_reads_standard_input(lab: Lab, guest: str) -> None:
+    """Whatever the way: little, much, binary, slow, none; and it waits for no silent pipe's end."""
+    line = lab.line("exec", guest, "--")
+    for data in (b"x", os.urandom(1000) + b"\0\r\n\x04", os.urandom(3 * 1024 * 1024)):
+        found = subprocess.run([*line, "cat"], input=data, capture_output=True, check=False)
+        assert (found.returncode, found.stdout == data) == (0, True), found.stderr
+    slow = subprocess.run(
+        ["sh", "-c", '(printf a; sleep 2; printf b) | "$@"', "sh", *line, "cat"],
+        capture_output=True,
+        check=False,
+    )
+    assert (slow.returncode, slow.stdout) == (0, b"ab"), slow.stderr
+    with subprocess.Popen([*line, "echo", "ran"], stdin=PIPE, stdout=PIPE) as silent:
+        assert silent.stdout is not None
+        assert silent.stdout.read() == b"ran\n"
+        assert silent.wait(60) == 0
+
+
+def test_exec_tells_of_a_signal(lab: Lab, guest: str) -> None:
+    lab.virtkit("exec", guest, "--", "sh", "-c", "kill -9 $$", code=137)
+
+
 def test_ssh_is_the_user_and_passes_all_on(lab: Lab, guest: str) -> None:
     script = "id -un; printf '%s\\n' \"$@\"; cat; exit 7"
     words = ["sh", "-c", script, "sh", "two words", "$HOME 'x' \"y\"", "-h"]
@@ -307,6 +330,11 @@ def test_cp_goes_both_ways(lab: Lab, guest: str, tmp_path: Path) -> None:
     for name in ("below/bytes", "run me"):
         assert (tmp_path / "back" / name).read_bytes() == (folder / name).read_bytes()
     assert (tmp_path / "file").read_text() == (folder / "run me").read_text()
+    line = lab.line("cp", "log-12:30.txt", f"{guest}:/tmp/")
+    (tmp_path / "log-12:30.txt").write_text("a colon")
+    run(*line, cwd=tmp_path)
+    run(*lab.line("cp", f"{guest}:/tmp/log-12:30.txt", "back:1"), cwd=tmp_path)
+    assert (tmp_path / "back:1").read_text() == "a colon"
     assert lab.virtkit("cp", f"{guest}:/tmp/missing", tmp_path, code=None).code != 0
 
 

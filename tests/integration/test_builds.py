@@ -322,7 +322,7 @@ def test_a_missing_program(plain: Machine) -> None:
         plain.root(f"mount --bind /dev/null {path}")
         error = look(plain)
         assert error["what"] == f"{name} is missing on this machine"
-        assert error["cure"] == f"apt-get install {package}"
+        assert error["cure"] == f"sudo apt-get install {package}"
         plain.root(f"umount {path}")
 
 

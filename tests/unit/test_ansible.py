@@ -116,7 +116,14 @@ def test_ssh_command() -> None:
 
 def test_scp_command() -> None:
     six = login(address="fd00::5")
-    assert scp_command(six, "-file", ":/tmp/x")[-3:] == ["--", "-file", "[fd00::5]:/tmp/x"]
+    assert scp_command(six, "-file", ":/tmp/x")[-3:] == ["--", "./-file", "[fd00::5]:/tmp/x"]
+    assert scp_command(login(), "log-12:30.txt", ":/tmp/")[-2:] == [
+        "./log-12:30.txt",
+        "10.20.0.10:/tmp/",
+    ]
+    assert scp_command(login(), ":/tmp/a:b", "12:30")[-2:] == ["10.20.0.10:/tmp/a:b", "./12:30"]
+    for plain in ("/a:b", "a/b:c", "../x", "x y"):
+        assert scp_command(login(), plain, ":/tmp/")[-2] == plain
     assert scp_command(login(), ":/tmp/x", ".")[-2:] == ["10.20.0.10:/tmp/x", "."]
 
 

@@ -38,6 +38,27 @@ def domain(inner: str, devices: str = "") -> str:
         ('<memory unit="GiB">1</memory>', '<memory unit="KiB">1048576</memory>'),
         ('<memory unit="b">1000001</memory>', '<memory unit="KiB">977</memory>'),
         ("<tb-cache unit='MiB'>128</tb-cache>", "<tb-cache unit='KiB'>131072</tb-cache>"),
+        ("<tseg>48</tseg>", "<tseg unit='KiB'>49152</tseg>"),
+        (
+            "<numa><cell memory='256' unit='MiB'/></numa>",
+            "<numa><cell memory='262144' unit='KiB'/></numa>",
+        ),
+        ("<numa><cell memory='9'/></numa>", "<numa><cell memory='9' unit='KiB'/></numa>"),
+        ("<page size='1' unit='G'/>", "<page size='1048576' unit='KiB'/>"),
+        ("<hard_limit>1024</hard_limit>", "<hard_limit unit='MiB'>1</hard_limit>"),
+        (
+            "<shmem name='a'><size>4194304</size></shmem>",
+            "<shmem name='a'><size unit='M'>4</size></shmem>",
+        ),
+        (
+            "<memory><target><size>1000</size></target></memory>",
+            "<memory><target><size unit='kB'>1024</size></target></memory>",
+        ),
+        (
+            "<filesystem><source usage='1' units='GiB'/></filesystem>",
+            "<filesystem><source usage='1048576' units='KiB'/></filesystem>",
+        ),
+        ("<lease expiry='2' unit='hours'/>", "<lease expiry='2' unit='hours'/>"),
         ('<vcpu current="2">2</vcpu>', "<vcpu>2</vcpu>"),
         ('<vcpu current="2">2</vcpu>', '<vcpu placement="static" cpuset="0">2</vcpu>'),
         ('<type machine="q35">hvm</type>', '<type machine="pc-q35-8.2">hvm</type>'),
@@ -69,6 +90,22 @@ def test_what_libvirt_writes_otherwise_is_the_same(wanted: str, found: str) -> N
             '<os><type machine="pc-i440fx-8.2">hvm</type></os>',
             Difference("os/type/@machine", "q35", "pc-i440fx-8.2"),
         ),
+        (
+            "<numa><cell memory='256' unit='MiB'/></numa>",
+            "<numa><cell memory='256' unit='KiB'/></numa>",
+            Difference("numa/cell/@memory", "256 MiB", "256 KiB"),
+        ),
+        (
+            "<hard_limit unit='MiB'>256</hard_limit>",
+            "<hard_limit>256</hard_limit>",
+            Difference("hard_limit", "256 MiB", "256"),
+        ),
+        (
+            "<space_hard_limit unit='b'>256</space_hard_limit>",
+            "<space_hard_limit unit='b'>300</space_hard_limit>",
+            Difference("space_hard_limit", "256 b", "300 b"),
+        ),
+        ("<lease unit='hours'/>", "<lease/>", Difference("lease/@unit", "hours", None)),
         ('<os firmware="efi"/>', "<os/>", Difference("os/@firmware", "efi", None)),
         ("<on_crash>destroy</on_crash>", "", Difference("on_crash", "destroy", None)),
         ("<features><acpi/></features>", "<features/>", Difference("features/acpi", "yes", None)),
@@ -319,6 +356,53 @@ def test_merged_for_another_machine_has_none_of_the_old_ones_devices(old: str, n
 def test_merged_of_nothing_new_is_what_was_there() -> None:
     after = merged(tree(OLD), tree(OLD), tree(LIBVIRTS))
     assert etree.tostring(after) == etree.tostring(tree(LIBVIRTS))
+
+
+UNITS = {"": 1024, "b": 1, "bytes": 1, "K": 1024, "KiB": 1024, "KB": 1000, "kb": 1000}
+UNITS |= {"m": 1024**2, "MiB": 1024**2, "MB": 10**6, "GiB": 1024**3, "t": 1024**4, "PiB": 1024**5}
+PLACES = {
+    "memory": "<memory{0}>{1}</memory>",
+    "currentMemory": "<currentMemory{0}>{1}</currentMemory>",
+    "maxMemory": "<maxMemory slots='4'{0}>{1}</maxMemory>",
+    "memtune/hard_limit": "<memtune><hard_limit{0}>{1}</hard_limit></memtune>",
+    "cpu/numa/cell": "<cpu><numa><cell id='0' memory='{1}'{0}/></numa></cpu>",
+    "page": "<page size='{1}'{0}/>",
+    "cachetune/cache": "<cachetune><cache id='0' size='{1}'{0}/></cachetune>",
+    "devices/memory/target/size": "<devices><memory><target><size{0}>{1}</size></target></memory>"
+    "</devices>",
+    "devices/filesystem/source": "<devices><filesystem><source usage='{1}'{0}/></filesystem>"
+    "</devices>",
+}
+
+
+@given(
+    place=st.sampled_from(sorted(PLACES)),
+    mine=st.tuples(st.integers(1, 10**6), st.sampled_from(sorted(UNITS))),
+    theirs=st.tuples(st.integers(1, 10**6), st.sampled_from(sorted(UNITS))),
+)
+def test_a_quantity_is_put_in_with_its_unit(
+    place: str, mine: tuple[int, str], theirs: tuple[int, str]
+) -> None:
+    """Whatever stood there, the merge has the bytes that we want, as libvirt rounds them."""
+    key = "units" if "usage" in PLACES[place] else "unit"
+
+    def written(number: int, unit: str) -> etree._Element:
+        text = PLACES[place].format(f" {key}='{unit}'" if unit else "", number)
+        return tree(f"<domain>{text}</domain>")
+
+    def kib(root: etree._Element) -> int:
+        element = root.find(f"./{place}")
+        assert element is not None
+        numbers = [element.text, *(element.get(each) for each in ("memory", "size", "usage"))]
+        number = next(int(each) for each in numbers if each)
+        return -(-number * UNITS[element.get(key, "")] // 1024)
+
+    wanted, found = written(*mine), written(*theirs)
+    before = kib(found)
+    for old in (None, found, wanted):
+        assert kib(merged(old, wanted, found)) == kib(wanted)
+    assert bool(differences(wanted, found)) == (before != kib(wanted))
+    assert differences(wanted, merged(None, wanted, found)) == []
 
 
 # --- whatever they are ----------------------------------------------------------------------

@@ -144,7 +144,12 @@ def test_login(home: Path) -> None:
     assert line[:3] == ["sudo", "-n", "--"]
     done = subprocess.run(line[3:], capture_output=True, text=True, check=True)
     assert done.stdout == "a b|$(id)|", "its words stay as they are"
-    assert reach.as_root("root", ["id"]) == ["id"]
+    codes = {"true": 0, "exit 7": 7, "kill -9 $$": 137, "kill -INT $$": 130}
+    for script, code in codes.items():
+        line = reach.as_root("root", ["sh", "-c", script])
+        assert subprocess.run(line, check=False, capture_output=True).returncode == code
+    line = reach.as_root("root", ["no-such-program"])
+    assert subprocess.run(line, check=False, capture_output=True).returncode == 127
 
 
 # --- what is offered --------------------------------------------------------------------------

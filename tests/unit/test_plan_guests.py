@@ -235,7 +235,7 @@ def test_no_disk_shrinks(type: str, state: str) -> None:
     ]
     for each in caught.value.errors:
         assert each.exit_code == 2
-        assert "bytes or more" in each.cure
+        assert "iB or more" in each.cure
 
 
 def test_a_disk_that_somebody_made_larger_stays() -> None:

@@ -81,7 +81,7 @@ def test_what_is_missing_is_told_with_its_package() -> None:
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         "debugfs is missing on this machine",
-        "apt-get install e2fsprogs",
+        "sudo apt-get install e2fsprogs",
     ], done.stderr
 
 

@@ -78,7 +78,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
 
 def _program(name: str) -> Check:
     program, found = programs.PROGRAMS[name], programs.find(name)
-    cure = "" if found else f"apt-get install {program.package}"
+    cure = "" if found else f"sudo apt-get install {program.package}"
     return Check(name, found is not None, program.purpose, cure)
 
 
@@ -110,7 +110,7 @@ def _schemas() -> Check:
         "schemas",
         there,
         f"libvirt's schemas in {schemas.FOLDER}, to check XML before anything is touched",
-        "" if there else "apt-get install libvirt0",
+        "" if there else "sudo apt-get install libvirt0",
     )
 
 

@@ -6,10 +6,12 @@ import difflib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from virtkit import ansible, reach, render
 from virtkit.api.world import (
+    Say,
     Site,
     as_named,
     found_of,
@@ -25,11 +27,11 @@ from virtkit.api.world import (
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Ran, Unreachable
+from virtkit.host import AGENT_INPUT, Ran, Unreachable
 from virtkit.observed import ObservedGuest
 from virtkit.reach import Login
 from virtkit.record import GuestRecord
-from virtkit.spec import Spec
+from virtkit.spec import Spec, format_size
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,60 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
     )
 
 
-def execute(spec: Spec, word: str, command: Sequence[str]) -> Way:
-    """Runs a command as root: through the hypervisor where it can, else by ssh and sudo."""
+class Input(Protocol):
+    """What a command is to read. Each answers None where there is more than ``limit`` bytes."""
+
+    def soon(self, limit: int) -> bytes | None:
+        """All of it, where its end is near."""
+
+    def whole(self, limit: int, say: Say) -> bytes | None:
+        """All of it, once it has ended."""
+
+
+def execute(
+    spec: Spec,
+    word: str,
+    command: Sequence[str],
+    given: Input | None = None,
+    say: Say = lambda _: None,
+) -> Way:
+    """Runs a command as root: through the hypervisor where it can, else by ssh and sudo.
+
+    A guest agent takes its input in one piece, so it gets what is short and at its end; all else
+    goes by ssh. Input is never dropped.
+    """
     site, there = one(spec, word)
     must_run(there)
     host, driver = site.host, DRIVERS[there.record.type]
     line = reach.attached(host, driver, there.domain, command)
     if line is not None:
         return Way(line)
-    ran = reach.by_agent(host, driver, there.domain, command)
-    if ran is not None:
-        return Way(None, ran)
-    found = _login(spec, site, there)
+    agent = reach.takes_agent(driver)
+    text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
+    try:
+        found = _login(spec, site, there) if text is None else None
+    except VirtkitError:
+        if given is None or not agent:
+            raise
+        found, text = None, given.whole(AGENT_INPUT, say)
+        if text is None:
+            raise _too_much(there) from None
+    if agent and text is not None:
+        ran = reach.by_agent(host, driver, there.domain, command, text)
+        if ran is not None:
+            return Way(None, ran)
+    found = found or _login(spec, site, there)
     return Way(reach.ssh_command(found, [shlex.join(reach.as_root(found.user, command))]))
+
+
+def _too_much(there: ObservedGuest) -> RequestError:
+    return RequestError(
+        f"guest {there.record.guest} can't be given that much on standard input",
+        why=f"the guest agent takes {format_size(AGENT_INPUT)} at most, and ssh has no address to "
+        "go to",
+        cure="give it a network, or a disk with the data",
+        where=f"guest/{there.record.guest}",
+    )
 
 
 def copy(spec: Spec, source: str, target: str) -> list[str]:
@@ -129,9 +172,10 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
     name, colon, path = text.partition(":")
     if not colon or "/" in name:
         return "", text
-    near = difflib.get_close_matches(name, list(spec.guests), n=1)
-    if name not in spec.guests and not near:
-        return "", text
+    if name not in spec.guests:
+        near = difflib.get_close_matches(name, list(spec.guests), n=1)
+        if not near or Path(text).exists():
+            return "", text
     return name, path
 
 
@@ -165,7 +209,7 @@ def vnc(spec: Spec, word: str) -> Vnc:
     if graphics is None:
         raise RequestError(
             f"guest {there.record.guest} has no VNC display",
-            cure="give it `graphics: vnc` and recreate it",
+            cure="give it `graphics: vnc`, then virtkit up --restart",
         )
     return Vnc(
         graphics.get("listen", "127.0.0.1"),
@@ -205,14 +249,23 @@ def inventory(spec: Spec) -> Inventory:
     return Inventory(tuple(logins), groups)
 
 
+#: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
+_ON_TOP = """\
+# Guests of {environment}, by `virtkit ssh-config`. Keep this in a file of its own, and write at the
+# top of ~/.ssh/config, above every Host and Match:
+#   Include {file}
+"""
+
+
 def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
-    """A block for ``~/.ssh/config``: ``ssh ENVIRONMENT-GUEST`` then works as it is."""
+    """What a file that ``~/.ssh/config`` includes says: ``ssh ENVIRONMENT-GUEST`` then works as it
+    is."""
     _, logins = _logins(spec, guests)
-    blocks = []
+    blocks = [_ON_TOP.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
     for each in logins:
         options = (f"  {key} {value}" for key, value in each.options())
         blocks.append("\n".join([f"Host {each.alias}", *options]))
-    return "\n\n".join(blocks) + "\n"
+    return "\n".join(f"{each}\n" for each in blocks).replace("\n\n\n", "\n\n")
 
 
 def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:

@@ -258,6 +258,7 @@ def follow(spec: Spec, guest: str, *, say: Say = quiet) -> Iterator[str]:
         assert command is not None
         with subprocess.Popen(
             programs.leashed(command, "TERM"),
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
             env=programs.environment(),

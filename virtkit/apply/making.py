@@ -25,6 +25,7 @@ from virtkit.observed import ObservedGuest
 from virtkit.plan import Change
 from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
 from virtkit.resources import Guest, Volume
+from virtkit.spec import writable_size
 from virtkit.voice import Voice
 
 #: Fields that stand in the seed, so that it is written anew for the next boot.
@@ -189,7 +190,7 @@ class Making:
             raise VirtkitError(
                 f"guest {self._guest.name}: its root disk is smaller than its image",
                 why=f"disk: {root.size} bytes, image {self._guest.image.name}: {image} bytes",
-                cure="leave out `disk:`, or give at least the image's size",
+                cure=f"leave out `disk:`, or say {writable_size(image)} or more",
             )
 
     # --- volumes ----------------------------------------------------------------------------
@@ -281,7 +282,8 @@ class Making:
                 raise VirtkitError(
                     f"kept disk {name} is larger than the spec says, and is never shrunk",
                     why=f"it has {size} bytes, the spec says {volumes[name].size}",
-                    cure="give it its size in the spec, or remove it: virtkit down --volumes",
+                    cure=f"say `size: {writable_size(size)}`; or remove it, with what is on it: "
+                    f"virtkit down --volumes SPEC {self._guest.name}",
                 )
 
     def _new_keys(self) -> tuple[str, ...] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from virtkit.drivers import Driver, Stop
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Silent, Unreachable, inside
@@ -9,6 +11,8 @@ from virtkit.voice import Voice
 
 #: Seconds that asking itself may take; libvirt waits for a stopped process without end.
 _ASKING = 10.0
+#: Seconds after which a guest is asked again: one that still boots hears nothing.
+_AGAIN = 5.0
 
 
 def stop(
@@ -51,10 +55,23 @@ def _why_not(host: Host, driver: Driver, name: str, timeout: float, say: Voice) 
             return why
     share = timeout / max(len(driver.stop), 1)
     for way in driver.stop:
-        asked = _asked(host, driver, name, way, min(share, _ASKING))
-        if asked and host.domains.wait_stopped(driver, name, share, say.rest):
+        if _asked(host, driver, name, way, min(share, _ASKING)) and _stopped(
+            host, driver, name, way, share, say
+        ):
             break
     return ""
+
+
+def _stopped(host: Host, driver: Driver, name: str, way: Stop, share: float, say: Voice) -> bool:
+    """Whether a guest that was asked stops within ``share`` seconds. It is asked again and again:
+    it may not have been able to hear it yet."""
+    end = time.monotonic() + share
+    while (left := end - time.monotonic()) > 0:
+        if host.domains.wait_stopped(driver, name, min(left, _AGAIN), say.rest):
+            return True
+        if left > _AGAIN:
+            _asked(host, driver, name, way, min(left, _ASKING))
+    return False
 
 
 def _resumed(host: Host, driver: Driver, name: str, timeout: float, say: Voice) -> str:

@@ -13,6 +13,7 @@ from virtkit.errors import RequestError, VirtkitError, of_system
 
 def main() -> None:
     """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
+    _open_streams()
     with signals.heard() as interrupted:
         try:
             code = _run()
@@ -23,6 +24,20 @@ def main() -> None:
             _leave()
         _close()
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Standard streams that the caller closed lead nowhere. Else what is opened next, as libvirt's
+    socket, gets their numbers, and is written to."""
+    for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - until the end
 
 
 def _close() -> None:
@@ -50,6 +65,7 @@ def _run() -> int:
 
     try:
         code = app(prog_name="virtkit", standalone_mode=False)
+        sys.stdout.flush()  # what can't be written is found here, and not at the very end
         return code if isinstance(code, int) else 0
     except VirtkitError as problem:
         if "--debug" in _own_arguments():
@@ -59,12 +75,13 @@ def _run() -> int:
     except Abort as abort:  # ctrl-c, or the end of the input, at a question
         raise KeyboardInterrupt from abort
     except BrokenPipeError:  # whoever read our answer has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
         told = of_system("virtkit can't go on", refusal)
+        _drop_output()
         output.error(told, as_json="--json" in _own_arguments())
         return told.exit_code
     except Exception as fault:
@@ -74,6 +91,14 @@ def _run() -> int:
             raise
         output.error(_own_fault(fault), as_json="--json" in _own_arguments())
         return 1
+
+
+def _drop_output() -> None:
+    """What is still to be written to standard output goes nowhere, where nobody takes it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _wrong_usage(fault: Any) -> int:

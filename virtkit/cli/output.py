@@ -25,6 +25,11 @@ _STYLES = {"create": "green", "update": "yellow", "replace": "red", "delete": "r
 _SIZES = {"memory", "disk", "size"}
 
 
+def moves(console: Console) -> bool:
+    """Whether what was printed there can be printed over."""
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
 def data(document: Mapping[str, Any] | list[Any]) -> None:
     """One JSON document."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -185,10 +190,13 @@ def _made_from(guest: GuestStatus) -> str:
 
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:
-    """A plain table."""
+    """A plain table. On a narrow terminal the last column is wrapped, and nothing is cut."""
+    cells = [list(row) for row in rows]
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column)
-    for row in rows:
-        made.add_row(*(escape(cell) for cell in row))
+    for number, column in enumerate(columns):
+        last = number == len(columns) - 1
+        width = max(len(each) for each in (column, *(row[number] for row in cells)))
+        made.add_column(column, no_wrap=not last, min_width=None if last else width)
+    for row in cells:
+        made.add_row(*map(escape, row))
     out.print(made)

@@ -12,15 +12,19 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from virtkit.api import Event, Tell
+from virtkit.cli import output
 from virtkit.cli.output import label
 
 _MARKS = {"done": "[green]ok[/]", "failed": "[red]failed[/]", "skipped": "[yellow]skipped[/]"}
 
+#: Columns that a tree needs to tell anything; lines are wrapped, and a tree's cut.
+_WIDE = 60
+
 
 @contextmanager
 def shown(console: Console, title: str) -> Iterator[Tell]:
-    """What to tell a run's events to."""
-    if console.is_terminal:
+    """What to tell a run's events to. Forced colours make no terminal of a pipe."""
+    if output.moves(console) and console.width >= _WIDE:
         tree = _Tree(title)
         with Live(tree, console=console, refresh_per_second=8, transient=False):
             yield tree.tell

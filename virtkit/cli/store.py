@@ -54,7 +54,7 @@ def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool
     try:
         made = api.image_make(found, name, _changing)
     finally:
-        if output.err.is_terminal:  # what is printed next gets a line of its own
+        if output.moves(output.err):  # what is printed next gets a line of its own
             output.err.print()
     if json:
         output.data(
@@ -66,7 +66,8 @@ def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool
 
 def _changing(line: str) -> None:
     """Progress of one thing: rewritten in place on a terminal."""
-    if output.err.is_terminal:
+    if output.moves(output.err):
+        line = line[: output.err.width - 1]  # what wraps can't be printed over
         output.err.print(f"\r\x1b[2K{line}", end="", markup=False)
     elif not line.endswith("%"):
         output.say(line)

@@ -31,6 +31,7 @@ from virtkit.cli.arguments import (
     only_spec,
     spec_of,
 )
+from virtkit.cli.given import Given
 from virtkit.errors import RequestError, VirtkitError
 
 
@@ -369,31 +370,42 @@ def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
     _enter(found, guest, api.ssh(found, guest, command))
 
 
-def _enter(spec: api.Spec, guest: str, command: list[str]) -> NoReturn:
+def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None = None) -> NoReturn:
     """Runs ssh with our streams, and tells why a guest did not let the caller in."""
-    code = _run(command)
+    code = _run(command, given)
     problem = api.refused(spec, guest) if code == 255 else None
     if problem is not None:
         output.error(problem, as_json=False)
+        if given is not None and given.silent:
+            output.say("ssh was tried as standard input is open; with `</dev/null` other ways are")
     raise typer.Exit(code)
 
 
 @app.command("exec", context_settings=_COMMAND)
 def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
-    """Run a command as root in a guest, through its hypervisor where it can, else by ssh."""
+    """Run a command as root in a guest, through its hypervisor where it can, else by ssh. It reads
+    standard input where that is no terminal."""
     found, rest = spec_of(spec, file)
     usage = "virtkit exec SPEC GUEST -- COMMAND"
     guest, command = words.one_guest(rest, usage)
     if not command:
         raise RequestError("no command is given", cure=usage)
-    way = api.execute(found, guest, command)
+    given = Given()
+    way = api.execute(found, guest, command, given, output.say)
     if way.command is not None and way.command[0] == "ssh":
-        _enter(found, guest, way.command)
+        _enter(found, guest, way.command, given)
     if way.command is not None:
         _become(way.command)
     if way.ran is not None:
         sys.stdout.buffer.write(way.ran.out)
         sys.stderr.buffer.write(way.ran.err)
+        if way.ran.cut:
+            raise VirtkitError(
+                "the command printed more than this",
+                why=f"the guest agent keeps the first {api.format_size(len(way.ran.out))}; the "
+                f"command's exit code is {way.ran.code}",
+                cure="use `virtkit ssh`, or print into a file there and fetch it: virtkit cp",
+            )
         raise typer.Exit(way.ran.code)
 
 
@@ -484,11 +496,16 @@ def cp(
     _become(api.copy(found, rest[0], rest[1]))
 
 
-def _run(command: list[str]) -> int:
+def _run(command: list[str], given: Given | None = None) -> int:
     """Runs a program with our streams; its exit code. What we are told to do, it does."""
     sys.stdout.flush()
     line = programs.leashed(programs.line(*command), "HUP")  # as if its terminal had gone
-    program = subprocess.Popen(line, env=programs.environment())
+    begun = given is not None and bool(given.begun)
+    program = subprocess.Popen(
+        line, env=programs.environment(), stdin=subprocess.PIPE if begun else None
+    )
+    if given is not None and begun:
+        given.go_on(program)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells it, too
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: program.send_signal(number))
@@ -530,7 +547,9 @@ def inventory(
 def ssh_config(
     spec: Words = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
-    """Print a block for ~/.ssh/config, for ssh, editors and rsync."""
+    """Print a file for ssh, editors and rsync, to be included at the top of ~/.ssh/config:
+
+    virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
     found, guests = spec_of(spec, file)
     text = api.ssh_config(found, guests)
     if json:

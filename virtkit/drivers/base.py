@@ -124,7 +124,7 @@ def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Reason]
 
     def check(facts: HostFacts) -> list[Reason]:
         missing = [
-            Reason(f"{path} is missing", f"apt-get install {package}")
+            Reason(f"{path} is missing", f"sudo apt-get install {package}")
             for path, package in programs.items()
             if path in facts.missing
         ]

@@ -61,6 +61,6 @@ UML = replace(
     folders=("/usr", "/lib", "/lib64"),
     programs=_PROGRAMS,
     patience=2.0,
-    caveats=("a stop that asks the guest needs root: others pull its plug",),
+    caveats=("a stop that asks the guest needs root: others force it off",),
     check=check,
 )

@@ -19,7 +19,7 @@ from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections, close_all
 from virtkit.host.domains import Domains, not_ours
 from virtkit.host.errors import DAMAGED, GONE, Unanswered, told
-from virtkit.host.inside import Lost, Ran, Unreachable
+from virtkit.host.inside import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.remote import Remote, for_ssh
@@ -224,6 +224,7 @@ class Host:
 
 
 __all__ = [
+    "AGENT_INPUT",
     "DAMAGED",
     "GONE",
     "Condition",

@@ -137,7 +137,8 @@ def main(uri: str, name: str, command: list[str]) -> int:
     child = os.fork()
     if child == 0:
         _become(command, bounding, own_user)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return 128 - code if code < 0 else code
 
 
 if __name__ == "__main__":

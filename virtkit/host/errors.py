@@ -47,6 +47,17 @@ _SAID: Mapping[str, str] = {
         "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
         "to prepare this host again"
     ),
+    "Failed to create bind target": (
+        "a container's <filesystem> takes a folder of the host, and this is a file: name its folder"
+    ),
+    "Failed to bind mount directory": (
+        "something else is mounted in that folder of the host (findmnt -R FOLDER), and a container "
+        "with ids of its own can't have it then: name folders in which nothing is"
+    ),
+    "Failed to access '": (
+        "see that the folder of the host under `devices` is there, and that all users may pass to "
+        "it (namei -l PATH): a container with ids of its own has no more rights than they"
+    ),
     "/sys/fs/cgroup/unified": (
         "libvirt's LXC driver fails where both versions of cgroups are mounted: boot the host with "
         "systemd.unified_cgroup_hierarchy=1, or start the daemon in a mount namespace without "

@@ -26,13 +26,19 @@ _ENTERING = 10.0
 _GARBLED = (ValueError, TypeError, LookupError, AttributeError)
 
 
+#: Bytes of input that the guest agent is given at most: they go in one message, and libvirt takes
+#: 4 MiB of it, in base64.
+AGENT_INPUT = 1024 * 1024
+
+
 @dataclass(frozen=True)
 class Ran:
-    """What a command answered. ``code`` is its exit code."""
+    """What a command answered. ``code`` is its exit code; ``cut``: it printed more than this."""
 
     code: int
     out: bytes
     err: bytes
+    cut: bool = False
 
 
 class Unreachable(Exception):
@@ -94,9 +100,14 @@ def by_mconsole(
 
 
 def by_agent(
-    connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
+    connections: Connections,
+    driver: Driver,
+    name: str,
+    command: Sequence[str],
+    timeout: float,
+    given: bytes = b"",
 ) -> Ran:
-    """Runs a command through the QEMU guest agent, as root.
+    """Runs a command through the QEMU guest agent, as root, with ``given`` on its input.
 
     Raises:
         Unreachable: no agent answers.
@@ -107,6 +118,7 @@ def by_agent(
         "path": "/bin/sh",
         "arg": ["-c", 'exec "$@"', "sh", *command],
         "capture-output": True,
+        **({"input-data": base64.b64encode(given).decode()} if given else {}),
     }
     try:
         domain = connections.get(driver.scheme).lookupByName(name)
@@ -123,11 +135,12 @@ def by_agent(
             time.sleep(0.1)
         code = int(status.get("exitcode", 128 + status.get("signal", 0)))
         out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
+        cut = bool(status.get("out-truncated") or status.get("err-truncated"))
     except libvirt.libvirtError as error:
         raise Lost(error.get_error_message() or str(error)) from error
     except _GARBLED as error:
         raise Lost(f"the guest agent answers with {error!r}") from error
-    return Ran(code, out, err)
+    return Ran(code, out, err, cut)
 
 
 def _agent(domain: libvirt.virDomain, execute: str, arguments: dict[str, object]) -> dict[str, Any]:

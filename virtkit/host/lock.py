@@ -132,7 +132,7 @@ class Lock:
                 return folder / f"virtkit-{quote(self._name, safe='')}.lock"
         raise RequestError(
             f"no folder for locks: none of {', '.join(map(str, FOLDERS))} is open to all users",
-            cure=f"chmod 1777 {FOLDERS[0]}",
+            cure=f"sudo chmod 1777 {FOLDERS[0]}",
         )
 
 

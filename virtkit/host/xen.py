@@ -64,7 +64,7 @@ def found(said: str) -> Iterator[tuple[str, bool | None, str, str]]:
     info = dict(each.split(":", 1) for each in parts.get("info", ()) if ":" in each)
     info = {key.strip(): value.strip() for key, value in info.items()}
     if "xen_version" not in info:
-        cure = "boot the machine into Xen (apt-get install xen-system-amd64, reboot); be root on it"
+        cure = "boot the machine into Xen (`sudo apt-get install xen-system-amd64`); be root on it"
         yield "toolstack", False, " ".join(parts.get("info", ["xl says nothing"]))[:200], cure
         return
     yield "toolstack", True, f"Xen {info['xen_version']}, xl answers", ""
@@ -80,7 +80,7 @@ def found(said: str) -> Iterator[tuple[str, bool | None, str, str]]:
         "hotplug scripts",
         not missing,
         what,
-        "apt-get install --reinstall xen-utils-common" if missing else "",
+        "sudo apt-get install --reinstall xen-utils-common" if missing else "",
     )
     logged = any("--log=guest" in each or "--log=all" in each for each in parts.get("console", ()))
     yield (
@@ -111,4 +111,4 @@ def _emulator(paths: list[str]) -> Iterator[tuple[str, bool | None, str, str]]:
         cure = f"mkdir -p {Path(_EMULATOR).parent} && ln -s {_DEBIANS} {_EMULATOR}"
         yield "emulator", False, f"{_EMULATOR} is missing, for xen-hvm", cure
     else:
-        yield "emulator", None, "none: xen-hvm needs one", "apt-get install qemu-system-xen"
+        yield "emulator", None, "none: xen-hvm needs one", "sudo apt-get install qemu-system-xen"

@@ -74,7 +74,7 @@ def _cure(said: str, folder: Path) -> str:
             "(see namei -l /etc/apt/auth.conf.d), or build as root"
         )
     if _UNSIGNED.search(said):
-        return "see that the archive's key is here: apt-get install debian-archive-keyring"
+        return "see that the archive's key is here: sudo apt-get install debian-archive-keyring"
     if _NO_RELEASE.search(said):
         return (
             "correct the image's `release:`, or this machine's sources in /etc/apt: they have no "

@@ -152,7 +152,10 @@ class Documents:
             return "max"
         return self._device(path) or next(
             (field for start, field in _FIELDS if path == start or path.startswith(f"{start}/")),
-            next((f for start, f in _FIELDS if path.startswith(f"{start}[")), path),
+            next(
+                (f for start, f in _FIELDS if path.startswith(f"{start}[")),
+                path.replace(f"[{LAYER}/mounts/", "[/"),  # a folder of the spec's (folders.py)
+            ),
         )
 
     def _device(self, path: str) -> str:
@@ -171,10 +174,10 @@ class Documents:
         path = source.get("file") or source.get("dir") or "" if source is not None else ""
         name = path.rpartition("/")[2]
         disk = name.removeprefix(f"{self._guest.domain}-")
+        if device.tag not in ("disk", "filesystem") or disk == name:
+            return ""
         if device.tag == "filesystem":
             return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
-        if device.tag != "disk" or disk == name:
-            return ""
         return "disk" if disk == "root" else f"disks.{disk}"
 
     def _network(self, device: etree._Element) -> str:

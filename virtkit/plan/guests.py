@@ -16,6 +16,7 @@ from virtkit.plan.documents import Documents, Place, uses, waiting_in
 from virtkit.plan.wishes import wishes
 from virtkit.record import Cause
 from virtkit.resources import Guest, Volume
+from virtkit.spec import writable_size
 
 #: Fields that leave no trace in a domain's XML (drivers/effects.py).
 _TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address", "kernel"}
@@ -233,8 +234,8 @@ class _Comparison:
                 RequestError(
                     f"guest {self._guest.name}: {name} can't shrink",
                     why=f"{volume.name} has {now} bytes, the spec says {volume.size}",
-                    cure=f"say {now} bytes or more; for a smaller disk, make one of another name "
-                    "and copy what you need",
+                    cure=f"say {writable_size(now)} or more; for a smaller disk, make one of "
+                    "another name and copy what you need",
                     where=f"{self._guest.host} guest/{self._guest.name}",
                 )
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from virtkit import render
+from virtkit import folders, render
 from virtkit.drivers.effects import key
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
@@ -269,7 +269,7 @@ def _images(guests: Iterable[Change]) -> Iterable[Change]:
 
 def _choices(guests: Iterable[Change]) -> Iterable[str]:
     """Which type ``auto`` took for guests that are new, how those that are made are confined,
-    and why: each once, for all guests that it is about."""
+    and why, and what they make of folders: each once, for all guests that it is about."""
     about: dict[str, list[str]] = {}
     for each in guests:
         if not isinstance(each.desired, Guest):
@@ -278,6 +278,8 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
             about.setdefault(each.desired.why, []).append(each.object)
         confinement = each.desired.confinement
         made = each.action in ("create", "replace")
+        if said := _of_folders(each):
+            about.setdefault(said, []).append(each.object)
         if made and confinement.mode == "hardened" and confinement.why:
             note = (
                 f"{confinement.mode}, not unprivileged: {confinement.why} "
@@ -286,6 +288,16 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
             about.setdefault(note, []).append(each.object)
     for note, objects in about.items():
         yield f"{', '.join(objects)}: {note}"
+
+
+def _of_folders(change: Change) -> str:
+    """What to know of the host's folders that a guest is given by this change."""
+    guest = change.desired
+    fields = {reason.field for reason in change.reasons}
+    given = change.action in ("create", "replace") or "devices" in fields
+    if not isinstance(guest, Guest) or not given:
+        return ""
+    return folders.note(guest, render.raw_devices(guest))
 
 
 def _from_elsewhere(changes: Iterable[Change], spec: str) -> Iterable[str]:

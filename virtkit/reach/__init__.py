@@ -1,6 +1,6 @@
 """How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
 
-from virtkit.reach.commands import attached, by_agent, log, run
+from virtkit.reach.commands import attached, by_agent, log, run, takes_agent
 from virtkit.reach.connection import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
 from virtkit.reach.keys import (
     authorized_keys,
@@ -52,6 +52,7 @@ __all__ = [
     "run",
     "scp_command",
     "ssh_command",
+    "takes_agent",
     "wait_ready",
     "write_known_hosts",
 ]

@@ -26,16 +26,22 @@ def attached(host: Host, driver: Driver, domain: str, command: Sequence[str]) ->
     return None
 
 
-def by_agent(host: Host, driver: Driver, domain: str, command: Sequence[str]) -> Ran | None:
-    """What ``command`` answered through the guest agent; None where none answers.
+def takes_agent(driver: Driver) -> bool:
+    """Whether commands can go through a guest agent."""
+    return "agent" in driver.exec
+
+
+def by_agent(
+    host: Host, driver: Driver, domain: str, command: Sequence[str], given: bytes = b""
+) -> Ran | None:
+    """What ``command`` answered through the guest agent, with ``given`` on its input; None where
+    no agent answers.
 
     Raises:
         VirtkitError: the command began, and its end is not known.
     """
-    if "agent" not in driver.exec:
-        return None
     try:
-        return inside.by_agent(host.connections, driver, domain, command, float("inf"))
+        return inside.by_agent(host.connections, driver, domain, command, float("inf"), given)
     except Lost as error:
         raise VirtkitError(
             f"the command's end in {domain} is not known",

@@ -59,7 +59,24 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
     except OSError as error:
         raise Unreachable(f"ssh at {login.address}: {error.strerror or error}") from error
     except (paramiko.SSHException, EOFError) as error:
-        raise Unreachable(f"ssh at {login.address}: {str(error) or 'it hung up'}") from error
+        raise Unreachable(f"ssh at {login.address}: {_in_words(error)}") from error
+
+
+#: What paramiko says, and what it means of a guest.
+_WORDS = (
+    (r"banner\[Errno", "it hung up at once, as one that still boots does"),
+    ("banner|protocol version", "what answers does not speak ssh yet"),
+    ("[Ii]ncompatible", "it has no host key of the kind that virtkit gave the guest (ed25519)"),
+    ("[Tt]imeout|[Tt]imed out|[Nn]o existing session", "it did not answer in time"),
+    ("[Nn]egotiation|not active|EOF", "it hung up before it let anybody log in"),
+)
+
+
+def _in_words(error: Exception) -> str:
+    """What broke a connection, for somebody who doesn't know the library."""
+    text = str(error)
+    other = "what answers there does not keep to ssh's protocol" if text else "it hung up"
+    return next((words for pattern, words in _WORDS if re.search(pattern, text)), other)
 
 
 @contextmanager

@@ -147,14 +147,20 @@ def scp_command(login: Login, source: str, target: str) -> list[str]:
     there = f"[{login.address}]" if ":" in login.address else login.address
 
     def side(path: str) -> str:
-        return f"{there}{path}" if path.startswith(":") else path
+        if path.startswith(":"):
+            return f"{there}{path}"
+        # to scp what has a colon before a slash is on a host, and what begins with - an option
+        odd = ":" in path.partition("/")[0] or path.startswith("-")
+        return f"./{path}" if odd else path
 
     return ["scp", "-r", "-p", *login.arguments(), "--", side(source), side(target)]
 
 
 def as_root(user: str, command: Sequence[str]) -> list[str]:
-    """``command`` as root, for one who logs in as ``user``."""
-    if user == "root":
-        return list(command)
-    # sudo's own exit code for a missing program is 1; a shell's is 127
-    return ["sudo", "-n", "--", "sh", "-c", 'exec "$@"', "sh", *command]
+    """``command`` as root, for one who logs in as ``user``.
+
+    By a shell that stays: its exit code tells of a missing program (127; sudo's own is 1), and of
+    a signal (128 and its number; ssh's own, 255, would say that the guest was not reached).
+    """
+    line = ["sh", "-c", '"$@"; exit $?', "sh", *command]
+    return line if user == "root" else ["sudo", "-n", "--", *line]

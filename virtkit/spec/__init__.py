@@ -19,7 +19,14 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.reader import load, read_text
 from virtkit.spec.schema import json_schema
-from virtkit.spec.sizes import format_duration, format_size, parse_duration, parse_size
+from virtkit.spec.sizes import (
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    writable_size,
+)
+from virtkit.spec.text import mount_point
 from virtkit.spec.wrong import meant, shown
 
 __all__ = [
@@ -43,8 +50,10 @@ __all__ = [
     "json_schema",
     "load",
     "meant",
+    "mount_point",
     "parse_duration",
     "parse_size",
     "read_text",
     "shown",
+    "writable_size",
 ]

@@ -78,6 +78,11 @@ def format_size(size: int) -> str:
     return f"{size} bytes"
 
 
+def writable_size(size: int) -> str:
+    """The smallest size that a spec can say which is no less than ``size`` bytes."""
+    return format_size(-(-size // _BYTES["K"]) * _BYTES["K"])
+
+
 def parse_duration(value: object) -> float:
     """Seconds of a duration such as ``90s``, ``5m``, ``1h`` or ``500ms``.
 

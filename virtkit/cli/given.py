@@ -1,0 +1,76 @@
+"""Standard input for a command in a guest: what is read of it here, what goes on to a program."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+#: Seconds in which an input that is to be short begins, and goes on.
+_SOON = 0.3
+#: Seconds of waiting for an input's end that are not told.
+_PATIENCE = 2.0
+_PIECE = 65536
+
+
+class Given:
+    """What stands on standard input. A terminal's and a closed one's is never read.
+
+    Attributes:
+        begun: what was read of it so far.
+        silent: nothing was read of it, and its end neither.
+    """
+
+    def __init__(self) -> None:
+        self.begun = b""
+        self._ended = sys.stdin is None or sys.stdin.closed or sys.stdin.isatty()
+        self._source = 0 if self._ended else sys.stdin.fileno()
+
+    @property
+    def silent(self) -> bool:
+        return not self.begun and not self._ended
+
+    def soon(self, limit: int) -> bytes | None:
+        """All of it, where its end is near and it has no more than ``limit`` bytes."""
+        while not self._ended and len(self.begun) <= limit:
+            if not self._ready(_SOON):
+                return None
+            self._read()
+        return self.begun if len(self.begun) <= limit else None
+
+    def whole(self, limit: int, say: Callable[[str], None]) -> bytes | None:
+        """All of it, once it has ended; None where it has more than ``limit`` bytes."""
+        told = time.monotonic() + _PATIENCE
+        while not self._ended and len(self.begun) <= limit:
+            if self._ready(_SOON):
+                self._read()
+            elif time.monotonic() > told:
+                told = float("inf")
+                say("waiting for the end of standard input; `</dev/null` gives the command none")
+        return self.begun if len(self.begun) <= limit else None
+
+    def go_on(self, program: subprocess.Popen[bytes]) -> None:
+        """Gives a program, in the background, what was read and all that comes."""
+        threading.Thread(target=self._copy, args=[program], daemon=True).start()
+
+    def _copy(self, program: subprocess.Popen[bytes]) -> None:
+        assert program.stdin is not None
+        with suppress(OSError), program.stdin as target:  # it ends when it likes
+            target.write(self.begun)
+            target.flush()
+            while not self._ended and (piece := os.read(self._source, _PIECE)):
+                target.write(piece)
+                target.flush()
+
+    def _ready(self, seconds: float) -> bool:
+        return bool(select.select([self._source], [], [], seconds)[0])
+
+    def _read(self) -> None:
+        piece = os.read(self._source, _PIECE)
+        self.begun += piece
+        self._ended = not piece
