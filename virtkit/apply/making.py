@@ -155,7 +155,9 @@ class Making:
         answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._keys)
         if self._old is None or self.fresh:
             return answer
-        live = self._host.domains.live(self._guest.driver, self._guest.domain)
+        live = ""
+        if self.running:
+            live = self._host.domains.live(self._guest.driver, self._guest.domain)
         known = self._known_keys()
         both = known is not None and answer.keys is not None
         return replace(
@@ -183,6 +185,8 @@ class Making:
 
     def _is_ours(self, xml: str) -> bool:
         """Whether a domain that is there carries this guest's record."""
+        if not xml:
+            return False
         known = replace(self.record, volumes=())
         return known.is_of(record.read_guest(render.parse(xml, "a domain")))
 
