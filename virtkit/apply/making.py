@@ -138,7 +138,12 @@ class Making:
             return
         held, instance = self._in_seed()
         if held is not None and instance:
-            self._old = replace(self._old, host_key=held.host_public, instance=instance)
+            self._old = replace(
+                self._old,
+                host_key=held.host_public,
+                instance=instance,
+                keys=public_keys.records(held.authorized),
+            )
             return
         volumes = tuple(
             replace(each, state="wanted") if each.name in unsure else each

@@ -18,7 +18,7 @@ from virtkit import record, render
 from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import passing_over, told
 from virtkit.host.names import strict, strict_path
 from virtkit.record import PoolRecord, StoredImage
 
@@ -318,9 +318,10 @@ def pool_at(connections: Connections, folder: str) -> str | None:
     """The name of the pool that keeps its volumes in ``folder``."""
     with told("read", "the pools", where=connections.host):
         for pool in connections.any().listAllStoragePools():
-            root = render.parse(pool.XMLDesc(0), "a pool")
-            if (root.findtext("./target/path") or "").rstrip("/") == folder:
-                return str(pool.name())
+            with passing_over():
+                root = render.parse(pool.XMLDesc(0), "a pool")
+                if (root.findtext("./target/path") or "").rstrip("/") == folder:
+                    return str(pool.name())
     return None
 
 
