@@ -115,7 +115,8 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     for each in desired.networks:
         if f"network/{each.name}" in without:
             continue
-        users = [g.domain for g in there.values() if each.name in _names(g)]
+        lost = change.get("lost", ())
+        users = [n.domain for n in there.values() if each.name in _names(n) and n.name not in lost]
         xml = render.network(each)
         networks[each.libvirt_name] = ObservedNetwork(
             record=record.of_network(
@@ -126,7 +127,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             users=tuple(sorted([*users, *change.get("users", {}).get(each.libvirt_name, ())])),
             **_network(xml, change.get("networks", {}).get(each.name, {})),
         )
-    lost = {
+    without_domain = {
         domain: replace(each, state="stopped", inactive="", live="", lost=True)
         for domain, each in observed_guests.items()
         if each.record.guest in change.get("lost", ())
@@ -137,7 +138,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     kept = {each.split("/", 3)[2]: _kept(each) for each in change.get("kept", ())}
     return Observed(
         host="local",
-        guests={d: each for d, each in observed_guests.items() if d not in lost},
+        guests={d: each for d, each in observed_guests.items() if d not in without_domain},
         networks=networks,
         domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
         strangers=frozenset(change.get("strangers", ())),
@@ -149,7 +150,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             if volume.role in ("root", "disk")
         },
         pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept, listed),
-        lost=lost,
+        lost=without_domain,
     )
 
 

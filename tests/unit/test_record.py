@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import world
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree

@@ -112,7 +112,8 @@ class _Difference:
         change, waiting = found.change, found.pending
         if there.lost:
             change = _again(guest, there, change)
-            self._notes.append(_told_again(there))
+            if change.action == "create":
+                self._notes.append(_told_again(there, self._observed))
         if waiting is not None and self._restart and waiting.effect == "restart":
             reasons = (*(change.reasons if change else ()), *waiting.reasons)
             change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
@@ -229,13 +230,13 @@ def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
     )
 
 
-def _told_again(there: ObservedGuest) -> str:
+def _told_again(there: ObservedGuest, observed: Observed) -> str:
     disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
-    taken = [each.name for each in disks if each.state == "made"]
+    taken = [each.name for each in disks if each.name in observed.volumes]
     name = f"guest/{there.record.guest}"
     if not taken:
         return f"{name}: somebody removed its domain and its disks: it is made anew"
-    anew = [each.name for each in disks if each.state != "made"]
+    anew = [each.name for each in disks if each.name not in taken]
     rest = f"; {', '.join(anew)} is made anew" if anew else ""
     return (
         f"{name}: somebody undefined it: it is defined again over its disks "
