@@ -132,7 +132,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         for domain, each in observed_guests.items()
         if each.record.guest in change.get("lost", ())
     }
-    listed = {domain: each.record.listed() for domain, each in observed_guests.items()}
+    listed = {domain: each.record.listed() for domain, each in without_domain.items()}
     strangers = change.get("domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
     kept = {each.split("/", 3)[2]: _kept(each) for each in change.get("kept", ())}
