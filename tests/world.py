@@ -111,6 +111,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             text to text in the XML; ``template``: what a guest was rendered with; ``record``),
             ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains``
             (name to schemes), ``networks``, ``volumes``, and ``users`` (domain names by network);
+            ``lost``: guests that the pool's record lists and that have no domain;
             ``kept``: ``ENVIRONMENT/GUEST/VOLUME``, or with ``/`` and a path the spec's.
     """
     change = change or {}
@@ -125,7 +126,8 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     for each in desired.networks:
         if f"network/{each.name}" in without:
             continue
-        users = [g.domain for g in there.values() if each.name in _names(g)]
+        lost = change.get("lost", ())
+        users = [n.domain for n in there.values() if each.name in _names(n) and n.name not in lost]
         xml = render.network(each)
         networks[each.libvirt_name] = ObservedNetwork(
             record=record.of_network(
@@ -136,12 +138,18 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             users=tuple(sorted([*users, *change.get("users", {}).get(each.libvirt_name, ())])),
             **_network(xml, change.get("networks", {}).get(each.name, {})),
         )
+    without_domain = {
+        domain: replace(each, state="stopped", inactive="", live="", lost=True)
+        for domain, each in observed_guests.items()
+        if each.record.guest in change.get("lost", ())
+    }
+    listed = {domain: each.record.listed() for domain, each in without_domain.items()}
     strangers = change.get("domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
     kept = {each.split("/", 3)[2]: _kept(each) for each in change.get("kept", ())}
     return Observed(
         host="local",
-        guests=observed_guests,
+        guests={d: each for d, each in observed_guests.items() if d not in without_domain},
         networks=networks,
         domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
         strangers=frozenset(change.get("strangers", ())),
@@ -152,7 +160,8 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             for volume in each.volumes
             if volume.role in ("root", "disk")
         },
-        pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept),
+        pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept, listed),
+        lost=without_domain,
     )
 
 

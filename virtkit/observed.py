@@ -21,6 +21,9 @@ class ObservedGuest:
     Attributes:
         inactive: libvirt's XML of the next boot; ``live`` that of the running guest, else empty.
         superseded: types of which the guest still has a domain from before its type changed.
+        persistent: False where somebody undefined it while it runs: its end is the domain's.
+        bare: somebody's definition for the next boot left its record out; the running guest has it.
+        lost: it has no domain; ``record`` is what the pool's own says.
     """
 
     record: GuestRecord
@@ -32,6 +35,9 @@ class ObservedGuest:
     inactive: str = ""
     live: str = ""
     superseded: tuple[str, ...] = ()
+    persistent: bool = True
+    bare: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,9 @@ class Observed:
         strangers: names of all networks without our record.
         volumes: names of all volumes in the pool; unknown unless it is ``active``.
         sizes: bytes of our guests' disks that are made, by volume name.
+        lost: guests that the pool's record lists and that have no domain, by the domain's name.
+        held: those of them that are left alone: a stranger's domain has their name or volumes. By
+            the domain's name, the stranger's.
     """
 
     host: str
@@ -74,6 +83,21 @@ class Observed:
     active: bool = True
     sizes: Mapping[str, int] = field(default_factory=dict)
     pool: PoolRecord = field(default_factory=PoolRecord)
+    lost: Mapping[str, ObservedGuest] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
+
+    def lost_of(self, environment: str) -> dict[str, ObservedGuest]:
+        """The environment's guests without a domain, by the guest's name in the spec."""
+        return {
+            each.record.guest: each
+            for each in self.lost.values()
+            if each.record.environment == environment
+        }
+
+    def records(self) -> list[GuestRecord]:
+        """All guests that something here is of: with a domain, or listed by the pool."""
+        known = {domain: each.record for domain, each in self.guests.items()}
+        return list({**self.pool.guests, **known}.values())
 
     def guests_of(self, environment: str) -> dict[str, ObservedGuest]:
         """The environment's guests, by the guest's name in the spec."""

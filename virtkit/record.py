@@ -128,6 +128,10 @@ class GuestRecord:
             and {each.key for each in self.volumes} <= {each.key for each in other.volumes}
         )
 
+    def listed(self) -> GuestRecord:
+        """What the pool's record says of the guest: what it takes to define it again."""
+        return replace(self, rendered="", rewritten=(), staged={}, staged_in="", leaving=())
+
     def with_state(self, state: State, *roles_not: str) -> GuestRecord:
         """The same record with all volumes but those of ``roles_not`` in ``state``."""
         volumes = tuple(
@@ -191,10 +195,17 @@ class KeptDisk:
 
 @dataclass(frozen=True)
 class PoolRecord:
-    """What stands in the pool's own small volume. Keyed by content hash and by volume name."""
+    """What stands in the pool's own small volume. Keyed by content hash, by volume name and by
+    domain.
+
+    ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
+    not hang on a domain, which anybody can undefine. While a guest's domain carries its record,
+    that one counts.
+    """
 
     images: Mapping[str, StoredImage] = field(default_factory=dict)
     kept: Mapping[str, KeptDisk] = field(default_factory=dict)
+    guests: Mapping[str, GuestRecord] = field(default_factory=dict)
 
     def by_identity(self) -> dict[str, ImageFiles]:
         """The newest complete image of every entry."""
@@ -291,18 +302,30 @@ def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
     element = document.find(f"./metadata/{{{NAMESPACE}}}{tag}")
     if element is None or not element.text:
         return None
+    data = _json(element.text)
+    return data if isinstance(data, dict) else None
+
+
+def _json(text: str) -> Any:
+    """JSON whose texts can be written again; None where it is none. An escaped half of a pair of
+    surrogates is JSON, and no text."""
     try:
-        data = json.loads(element.text)
+        data = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
-    return data if isinstance(data, dict) else None
+    return data
 
 
 def read_guest(document: etree._Element) -> GuestRecord | None:
     """The record in a domain's XML."""
     data = find(document, "guest")
-    if data is None:
-        return None
+    return None if data is None else _guest(data)
+
+
+def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
+    """The record in its JSON; None where it is none that virtkit could have written."""
     try:
         if not isinstance(data["asked"], dict):
             return None
@@ -312,8 +335,8 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
                 "volumes": tuple(VolumeRecord(**_known(VolumeRecord, v)) for v in data["volumes"]),
                 "links": tuple(LinkRecord(**_known(LinkRecord, each)) for each in data["links"]),
-                "rewritten": tuple(data["rewritten"]),
-                "leaving": tuple(data["leaving"]),
+                "rewritten": tuple(data.get("rewritten", ())),
+                "leaving": tuple(data.get("leaving", ())),
                 "keys": None if data.get("keys") is None else tuple(data["keys"]),
             }
         )
@@ -343,13 +366,23 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
 
 def pool_text(record: PoolRecord) -> str:
     """The text of the pool's own small volume."""
-    return json.dumps({"virtkit": 1, **asdict(record)}, sort_keys=True)
+    data = asdict(replace(record, guests={}))
+    data["guests"] = {domain: _listed(each) for domain, each in record.guests.items()}
+    return json.dumps({"virtkit": 1, **data}, sort_keys=True, separators=(",", ":"))
+
+
+def _listed(guest: GuestRecord) -> dict[str, Any]:
+    """A guest in the pool's record: without what that leaves out."""
+    data = asdict(guest.listed())
+    for key in ("rendered", "rewritten", "staged", "staged_in", "leaving"):
+        del data[key]
+    return data
 
 
 def read_pool(text: str) -> PoolRecord | None:
     """The record in a pool's small volume; None where it can't be read (half written)."""
     try:
-        data = json.loads(text)
+        data = _json(text)
         images = {
             content: StoredImage(
                 **{
@@ -361,10 +394,13 @@ def read_pool(text: str) -> PoolRecord | None:
             for content, each in data["images"].items()
         }
         kept = {name: KeptDisk(**_known(KeptDisk, each)) for name, each in data["kept"].items()}
+        guests = {domain: _guest(each) for domain, each in data.get("guests", {}).items()}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
+    # one guest of another version's is no reason to lose sight of all that the pool has
+    sane = {d: each for d, each in guests.items() if each is not None and each.domain == d}
     found = PoolRecord(images, kept)
-    return found if sound.pool(found) else None
+    return replace(found, guests=sane) if sound.pool(found) else None
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:

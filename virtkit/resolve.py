@@ -178,7 +178,7 @@ def _image(spec: model.Spec, guest: model.Guest, decided: Decided) -> ImageRef:
     identity = image_identity(entry)
     made = decided.guests.get(guest.name)
     if made is not None and made.image_identity == identity:
-        return ImageRef(name, entry, identity, made.image)
+        return ImageRef(name, entry, identity, made.image or decided.images.get(identity))
     return ImageRef(name, entry, identity, decided.images.get(identity))
 
 

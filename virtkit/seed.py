@@ -296,6 +296,12 @@ def held(files: Mapping[str, str]) -> Keys | None:
         return None
 
 
+def instance(files: Mapping[str, str]) -> str:
+    """The instance-id in the files of a seed that ``documents`` made; empty where there is none."""
+    found = re.search(r"^instance-id: (\S+)$", files.get("meta-data", ""), re.MULTILINE)
+    return found[1] if found else ""
+
+
 def _mounts(guest: Guest) -> list[dict[str, str]]:
     """The disks that the guest itself mounts; libvirt mounts a container's."""
     if guest.driver.root != "disk":

@@ -7,6 +7,7 @@ nobody ever acts on a record with a wrong type, a name that is none or another o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import types
 import typing
@@ -92,7 +93,7 @@ def fits(value: object, kind: Any) -> bool:
             fits(key, inside[0]) and fits(each, inside[1]) for key, each in value.items()
         )
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         names = [each.name for each in dataclasses.fields(kind)]
         return isinstance(value, kind) and all(fits(getattr(value, n), hints[n]) for n in names)
     if kind is int:
@@ -103,6 +104,11 @@ def fits(value: object, kind: Any) -> bool:
 def is_mac(address: str) -> bool:
     """Whether a network card can have it."""
     return _passes(text.mac_address, address)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _asked(asked: Mapping[str, Any]) -> bool:

@@ -1,8 +1,8 @@
 """Run by test_new_type.py in a copy of virtkit that has the toy type: plan, apply, plan again.
 
-libvirt's test driver keeps its world for one process (test:///default) and has no streams: no
-image and no seed can be uploaded. The image is told as made; the seed's upload fails, which
-leaves a guest as an interrupted run does.
+libvirt's test driver keeps its world for one process (test:///default) and has no streams. The
+pool's record gets some (tests/faultpoints.py), no image and no seed. The image is told as made; the
+seed's upload fails, which leaves a guest as an interrupted run does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
+
+import faultpoints
+import libvirt
 
 from virtkit import apply, plan, record, render
 from virtkit.drivers import DRIVERS
@@ -25,6 +29,21 @@ from virtkit.spec import Spec, json_schema, load
 HOST = Host(
     "local", "default-pool", {"test": "test:///default", "qemu": "test:///no", "lxc": "test:///no"}
 )
+
+
+def give_streams(folder: Path) -> None:
+    """Streams for the pool's record, and for nothing else."""
+    folder.mkdir()
+    real, streams = libvirt.libvirtmod.virStorageVolUpload, faultpoints._Streams(folder)
+    for name in (each for each in dir(streams) if each.startswith("vir")):
+        setattr(libvirt.libvirtmod, name, getattr(streams, name))
+
+    def upload(volume: Any, stream: Any, *rest: Any) -> int:
+        ours = libvirt.libvirtmod.virStorageVolGetName(volume).startswith("virtkit-record-")
+        return int((streams.virStorageVolUpload if ours else real)(volume, stream, *rest))
+
+    libvirt.libvirtmod.virStorageVolUpload = upload
+    libvirt.libvirtmod.virStreamAbort = lambda _stream: 0
 
 
 def decided(spec: Spec, observed: Observed) -> Decided:
@@ -47,7 +66,9 @@ def planned(spec: Spec, facts: HostFacts) -> Plan:
 
 def carry_out(found: Plan) -> list[str]:
     options = apply.Options(spec="lab.yaml", folder=Path.cwd(), wait=False)
-    report = apply.run("lab", apply.steps_of(found, apply.Hands(HOST, options)), parallel=2)
+    hands = apply.Hands(HOST, options)
+    report = apply.run("lab", apply.steps_of(found, hands), parallel=2)
+    hands.ledger.end("lab", [each.record for each in HOST.observe().guests.values()])
     return [f"{each.object} {each.step} {each.outcome}" for each in report.results]
 
 
@@ -56,6 +77,7 @@ def of_web() -> GuestRecord:
 
 
 def main() -> None:
+    give_streams(Path.cwd() / "streams")
     spec = load("lab.yaml")
     facts = HOST.facts()
     first = planned(spec, facts)
@@ -88,7 +110,8 @@ def main() -> None:
     down = plan.down(HOST.observe(), "lab", spec=spec.source, only=None, volumes=False)
     answer["down"] = carry_out(down)
     left = HOST.observe()
-    answer["left"] = [*left.guests, *left.networks, *left.volumes]
+    answer["left"] = [*left.guests, *left.networks, *left.pool.guests]
+    answer["left"] += [each for each in left.volumes if not each.startswith("virtkit-record-")]
     json.dump(answer, sys.stdout)
 
 

@@ -157,6 +157,28 @@ def test_up(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> N
             figures.converged += 1
 
 
+def test_undefined(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
+    """Somebody undefines what the killed run left, and its volumes are still the guest's."""
+    known: list[Any] = []
+    with loop(tally, "killed, undefined", "up", type, whole.up) as figures:
+        for fault in points(type, whole.up):
+            if not PARTS[part](fault) or not changes(fault.name):
+                continue
+            stage.reset()
+            ended = killed(stage, "up", fault)
+            stage.undefine()
+            figures.points += 1
+            found = stage.state()
+            if found not in known:
+                stage.run("up")
+                assert stage.state() == whole.state, str(ended)
+                assert not stage.planned(), str(ended)
+                stage.run("down", "--volumes")
+                assert not stage.left(), str(ended)
+                known += [found] if type == "toy" else []
+            figures.converged += 1
+
+
 def test_down(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
     """The kept disk is the same one through it all."""
     stage.reset()

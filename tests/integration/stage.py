@@ -199,8 +199,22 @@ class Stage:
         names = sorted(each for each in pool.listVolumes() if "virtkit-record-" in each)
         for name in reversed(names):
             with suppress(ValueError, FileNotFoundError):
-                return json.loads(self._read(name))
+                found = json.loads(self._read(name))
+                mine = f"{self.lab.name}-"
+                found["guests"] = {
+                    domain: each | {key: bool(each[key]) for key in LIVES if key in each}
+                    for domain, each in found["guests"].items()
+                    if domain.startswith(mine)
+                }
+                return found
         return None
+
+    def undefine(self) -> None:
+        """As somebody does who wants to begin anew, and leaves the volumes."""
+        for domain in self._domains(self.open()):
+            if domain.isActive():
+                domain.destroy()
+            domain.undefine()
 
     def _read(self, name: str) -> str:
         """A volume's content."""

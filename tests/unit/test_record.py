@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import world
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
@@ -310,3 +312,61 @@ def test_only_whole_images_count() -> None:
     half = StoredImage("b", ("three",), ImageFiles("b", "/b", "raw", 1))
     found = PoolRecord({"a": whole, "b": half}).by_identity()
     assert found == {"one": whole.files, "two": whole.files}
+
+
+def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
+    """What only the running domain needs is left out; one that can't be acted on hides no other."""
+    guest = world.guest_of("name: lab\nguests: {web: {disks: [{name: data, size: 1GiB}]}}\n")
+    whole = replace(
+        record.of_guest(guest, "/lab.yaml", "<domain/>").with_state("made"),
+        staged={"cpus": "spec"},
+        finished=True,
+    )
+    text = record.pool_text(PoolRecord({}, {}, {whole.domain: whole}))
+    found = record.read_pool(text)
+    assert found is not None
+    assert found.guests == {"lab-web": whole.listed()}
+    assert whole.listed() == replace(whole, rendered="", staged={})
+    data = json.loads(text)
+    other = data["guests"]["lab-web"]
+    data["guests"] |= {"lab-no": other, "lab-odd": other | {"guest": "odd", "type": "newer"}}
+    again = record.read_pool(json.dumps(data))
+    assert again is not None
+    assert again.guests == found.guests
+    del data["guests"]
+    old = record.read_pool(json.dumps(data))
+    assert old is not None
+    assert old.guests == {}, "0.1.0 lists none"
+
+
+def test_a_thousand_guests_fit_into_a_pools_record() -> None:
+    disks = "[{name: a, size: 1GiB}, {name: b, size: 1GiB}]"
+    guest = world.guest_of(f"name: lab\nguests: {{web: {{disks: {disks}}}}}\n")
+    one = record.of_guest(guest, "/lab.yaml", "<domain/>" * 500)
+    many = {}
+    for number in range(1000):
+        name = f"web{number}"
+        volumes = tuple(
+            replace(
+                each,
+                name=each.name.replace("-web-", f"-{name}-"),
+                key=each.key.replace("-web-", f"-{name}-"),
+            )
+            for each in one.volumes
+        )
+        many[f"lab-{name}"] = replace(one, guest=name, volumes=volumes)
+    text = record.pool_text(PoolRecord({}, {}, many))
+    assert len(text) < 4 * 1024**2, "one answer of libvirt's; the limit of a record is more"
+    found = record.read_pool(text)
+    assert found is not None
+    assert len(found.guests) == 1000
+
+
+def test_a_text_that_cannot_be_written_is_no_record() -> None:
+    guest = world.guest_of("name: lab\nguests: {web: {}}\n")
+    element = record.guest_element(record.of_guest(guest, "/lab.yaml"))
+    root = etree.fromstring(f"<domain><metadata>{element}</metadata></domain>")
+    assert record.read_guest(root) is not None
+    odd = element.replace("/lab.yaml", "\\ud800")
+    root = etree.fromstring(f"<domain><metadata>{odd}</metadata></domain>")
+    assert record.read_guest(root) is None

@@ -95,7 +95,11 @@ def test_a_start_of_an_unfinished_guest_leaves_nothing_out(state: str, names: se
     change = {"guests": {"web": {"state": state, "finished": False}}}
     found = diff(world.up(DESIRED, "/lab.yaml", change))
     assert [each.action for each in found.changes] == ["start"]
-    assert set(steps(found)) == {"pool ensure", *(f"guest/web {each}" for each in names)}
+    assert set(steps(found)) == {
+        "pool ensure",
+        "pool record",
+        *(f"guest/web {each}" for each in names),
+    }
 
 
 def test_what_waits_restarts_a_paused_guest_too() -> None:

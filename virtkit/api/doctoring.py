@@ -241,10 +241,14 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
     """What the environment's records list and is gone."""
     path = _path(spec)
     guests, up = observed.guests_of(spec.name), f"virtkit up {path}"
+    lost = observed.lost_of(spec.name)
+    for name in sorted(lost):
+        what = "its domain is gone, and its volumes are there: it is defined again over its disks"
+        yield Check(f"guest {name}", False, what, up)
     for name, network in observed.networks_of(spec.name).items():
         known = {each.name for each in network.record.reservations}
         mine = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
-        for gone in sorted((known & mine) - {*guests}):
+        for gone in sorted((known & mine) - {*guests, *lost}):
             what = f"its domain is gone, and network {name} still knows it"
             yield Check(f"guest {gone}", False, what, up)
         if not network.active:
@@ -263,6 +267,11 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
 def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
     path = _path(spec)
     for name, guest in observed.guests_of(spec.name).items():
+        if guest.domain not in observed.pool.guests:
+            what = "an older virtkit made it: the pool's record does not list it yet, so without "
+            what += "its domain nobody would know whose its volumes are"
+            cure = f"the next `virtkit up {path}` that changes anything lists it"
+            yield Check(f"guest {name}", None, what, cure)
         content = guest.record.image.content if guest.record.image else ""
         image = observed.pool.images.get(content)
         damage = host.storage.damage(image) if image is not None and image.made else ""

@@ -112,7 +112,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Guests and networks whose spec is gone or names them no more; a network that a guest of
     another spec uses is none."""
     living: dict[str, set[str]] = {}
-    for guest in observed.guests.values():
+    for guest in (*observed.guests.values(), *observed.lost.values()):
         environment, own = guest.record.environment, guest.record.guest
         why, sure = _unwanted(guest.record, specs, host, observed)
         if not why or specs.claims(environment, guest=own):
@@ -120,6 +120,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
             continue
         found, _ = specs.of(guest.record.spec, environment)
         gone = isinstance(found, str)
+        why += "; it has no domain any more, and its volumes are left" if guest.lost else ""
         cure = _down(environment, host, own) if gone else _command("down", guest.record.spec, own)
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
@@ -208,7 +209,8 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         found, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
         if isinstance(found, Spec) and disk.guest in found.guests:
             continue
-        if not observed.guests_of(disk.environment):
+        there = {each.environment for each in observed.records()}
+        if disk.environment not in there:
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
             cure = _down(disk.environment, host, disk.guest, volumes=True)
             yield Orphan("disk", disk.name, disk.environment, why, cure)
@@ -216,9 +218,10 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
 
 def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
     words = f"{_file(path_of(spec))} " if spec is not None else ""
-    used = {each.record.image.content for each in observed.guests.values() if each.record.image}
+    used = {each.image.content for each in observed.records() if each.image}
+    unknown = {each.image_identity for each in observed.records() if not each.image}
     for content, image in observed.pool.images.items():
-        if content not in used:
+        if content not in used and not unknown & {*image.identities}:
             size = format_size(image.files.size)
             why = f"image {image.name} ({size}): no guest leans on it"
             if not image.made:
@@ -229,7 +232,7 @@ def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
 
 def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
     """Volumes with names as virtkit gives them, that no record lists and no domain names."""
-    listed = {v.name for each in observed.guests.values() for v in each.record.volumes}
+    listed = {volume.name for each in observed.records() for volume in each.volumes}
     listed |= {each for name in listed for each in rotations(observed.volumes, name)}
     listed |= set(observed.pool.kept)
     for image in observed.pool.images.values():
@@ -249,7 +252,7 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
 
 def _folders(sites: Sequence[Site], spec: Spec | None) -> Iterable[Orphan]:
     """Keys and known hosts of environments that have nothing here any more."""
-    environments = {e.record.environment for s in sites for e in s.observed.guests.values()}
+    environments = {each.environment for site in sites for each in site.observed.records()}
     for path in reach.folders():
         if path.name in environments:
             continue

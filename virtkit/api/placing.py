@@ -30,7 +30,7 @@ def placed(spec: Spec, sites: Sequence[Site]) -> dict[str, str]:
 
 def _has(observed: Observed, spec: Spec, guest: model.Guest) -> bool:
     """Whether a guest is there, and as the type that it is to be."""
-    there = observed.guests_of(spec.name).get(guest.name)
+    there = (observed.lost_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
     return there is not None and guest.type in ("auto", there.record.type)
 
 
@@ -48,7 +48,8 @@ def check_moves(
     """Refuses to move guests to a host where their disks can't follow."""
     errors = []
     for site in sites:
-        for name, there in site.observed.guests_of(spec.name).items():
+        every = site.observed.lost_of(spec.name) | site.observed.guests_of(spec.name)
+        for name, there in every.items():
             place = places.get(name, site.host.name)
             disks = [each.name for each in there.record.volumes if each.role == "disk"]
             if place != site.host.name and disks and (only is None or name in only):

@@ -126,7 +126,8 @@ def _part(
     mine = {name for name, place in places.items() if place == host.name}
     part = spec.part(host.name, mine)
     chosen = None if only is None else mine & set(only)
-    left = site.observed.guests_of(spec.name) or site.observed.networks_of(spec.name)
+    there = site.observed
+    left = there.guests_of(spec.name) or there.networks_of(spec.name) or there.lost_of(spec.name)
     if not mine and not left:
         return Plan(spec.name)
     pool = tuple(_pool(host, part, site.observed, mine if chosen is None else chosen))
@@ -242,7 +243,7 @@ def _without(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
         content: replace(each, made=each.made and content not in damaged)
         for content, each in pool.images.items()
     }
-    return PoolRecord(images, pool.kept)
+    return replace(pool, images=images)
 
 
 def _mended(
@@ -378,7 +379,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 uuid=each.uuid,
                 macs=each.record.given_macs,
             )
-            for name, each in observed.guests_of(spec.name).items()
+            for name, each in (observed.lost_of(spec.name) | observed.guests_of(spec.name)).items()
         },
         networks={name: each.record.cidr for name, each in observed.networks_of(spec.name).items()},
         images={
@@ -386,7 +387,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
             for identity, files in observed.pool.by_identity().items()
             if identity not in _by_path(spec)
         },
-        ids=frozenset(each.record.ids for each in observed.guests.values() if each.record.ids),
+        ids=frozenset(each.ids for each in observed.records() if each.ids),
     )
 
 

@@ -97,13 +97,14 @@ def apply(
             what = f"{others} changed something meanwhile: the plan is made anew"
             say(f"environment {spec.name}: {what}")
         options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
+        hands = [Hands(host, options) for host in hosts]
         report = engine.run(
             spec.name,
-            steps_of(now, *(Hands(host, options) for host in hosts)),
+            steps_of(now, *hands),
             parallel=parallel or usual_parallel(hosts),
             tell=tell,
         )
-        _remember(spec, hosts, report)
+        _remember(spec, hands, report)
     report.notes = found.notes
     return report
 
@@ -154,13 +155,17 @@ def _check_loss(now: Plan, shown: Plan, others: str) -> None:
         )
 
 
-def _remember(spec: Spec, hosts: Sequence[Host], report: Report, *, removing: bool = False) -> None:
-    """Brings known_hosts up to date, and forgets the keys of an environment that is gone, but where
-    it has guests on a host that left the spec. What was done stays done where that fails."""
+def _remember(
+    spec: Spec, hands: Sequence[Hands], report: Report, *, removing: bool = False
+) -> None:
+    """Brings the pools' records and known_hosts up to date, and forgets the keys of an environment
+    that is gone, but where it has guests on a host that left the spec. What was done stays done
+    where that fails."""
     try:
-        sites = look(hosts)
-        elsewhere = reach.hosts(spec.name) - {each.name for each in hosts}
-        if removing and not found_of(spec, sites) and not elsewhere:
+        sites = look([each.host for each in hands])
+        left = _list(spec, hands, sites, report)
+        elsewhere = reach.hosts(spec.name) - {each.host.name for each in hands}
+        if removing and not left and not found_of(spec, sites) and not elsewhere:
             reach.forget(spec.name)
             return
         for each in sites:
@@ -169,6 +174,20 @@ def _remember(spec: Spec, hosts: Sequence[Host], report: Report, *, removing: bo
         what = f"the host keys of {spec.name} were not written to known_hosts"
         told = error if isinstance(error, VirtkitError) else of_system(what, error)
         report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, told))
+
+
+def _list(spec: Spec, hands: Sequence[Hands], sites: Sequence[Site], report: Report) -> bool:
+    """Writes into the pools' records what the guests' own say; whether guests are listed there that
+    have no domain, as far as it is known."""
+    left = False
+    for each, site in zip(hands, sites, strict=True):
+        try:
+            there = site.observed.guests_of(spec.name).values()
+            left |= each.ledger.end(spec.name, [guest.record for guest in there])
+        except VirtkitError as error:
+            report.results.append(Result("pool", site.host.name, "record", "failed", 0.0, error))
+            left = True
+    return left
 
 
 def _with_pool(host: Host, environment: str) -> Site:
@@ -200,7 +219,7 @@ def _seen(hosts: Iterable[Host]) -> list[Site]:
 
 
 def _going(spec: Spec, sites: Sequence[Site], guests: Sequence[str], *, volumes: bool) -> Plan:
-    only = named(spec, found_of(spec, sites), guests) if guests else None
+    only = named(spec, found_of(spec, sites, lost=True), guests) if guests else None
     path = path_of(spec)
     return planning.joined(
         [
@@ -265,13 +284,14 @@ def down(
         for note in found.notes:
             say(note)
         options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
+        hands = [Hands(host, options) for host in hosts]
         report = engine.run(
             spec.name,
-            steps_of(found, *(Hands(host, options) for host in hosts)),
+            steps_of(found, *hands),
             parallel=parallel or usual_parallel(hosts),
             tell=tell,
         )
-        _remember(spec, hosts, report, removing=True)
+        _remember(spec, hands, report, removing=True)
     return report
 
 

@@ -14,7 +14,8 @@ from virtkit import plan as planning
 from virtkit.api.world import LOCK_TIMEOUT, Say, hosts_of, look, quiet
 from virtkit.errors import RequestError
 from virtkit.host import Host
-from virtkit.observed import Observed, ObservedGuest
+from virtkit.observed import Observed
+from virtkit.record import GuestRecord
 from virtkit.resources import ImageRef
 from virtkit.spec import CATALOGUE, Spec
 from virtkit.voice import Voice
@@ -146,11 +147,17 @@ def _downs(observed: Observed, content: str) -> tuple[str, ...]:
     """What takes the guests down that lean on an image, by the specs that they were made from."""
     guests: dict[str, list[str]] = {}
     for each in _leaners(observed, content):
-        guests.setdefault(each.record.spec, []).append(each.record.guest)
+        guests.setdefault(each.spec, []).append(each.guest)
     return tuple(planning.command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
 
 
-def _leaners(observed: Observed, content: str) -> list[ObservedGuest]:
-    """The guests that lean on an image."""
-    images = ((each, each.record.image) for each in observed.guests.values())
-    return [each for each, image in images if image is not None and image.content == content]
+def _leaners(observed: Observed, content: str) -> list[GuestRecord]:
+    """The guests that lean on an image, those without a domain too. Of one whose run was
+    interrupted before it knew its image, only the entry that it was made from is known."""
+    image = observed.pool.images.get(content)
+    identities = image.identities if image is not None else ()
+    return [
+        each
+        for each in observed.records()
+        if (each.image.content == content if each.image else each.image_identity in identities)
+    ]

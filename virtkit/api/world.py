@@ -81,12 +81,17 @@ def look(hosts: Sequence[Host], *, pool: bool = False) -> list[Site]:
     return sites
 
 
-def found_of(spec: Spec, sites: Iterable[Site]) -> dict[str, Found]:
+def found_of(spec: Spec, sites: Iterable[Site], *, lost: bool = False) -> dict[str, Found]:
     """The environment's guests that exist, by name. One that an interrupted run has left on two
-    hosts is the one where the spec wants it."""
+    hosts is the one where the spec wants it.
+
+    Args:
+        lost: those that have volumes and no domain, too.
+    """
     answer: dict[str, Found] = {}
     for site in sites:
-        for name, there in site.observed.guests_of(spec.name).items():
+        without = site.observed.lost_of(spec.name) if lost else {}
+        for name, there in (without | site.observed.guests_of(spec.name)).items():
             wanted = spec.guests[name].host if name in spec.guests else None
             if name not in answer or wanted == site.host.name:
                 answer[name] = Found(site.host, there)
@@ -116,6 +121,7 @@ def as_named(site: Site, path: str) -> Site:
     paths = {each.record.spec for each in there.guests.values()}
     paths |= {each.record.spec for each in there.networks.values()}
     paths |= {each.spec for each in there.pool.kept.values()}
+    paths |= {each.spec for each in there.pool.guests.values()}
     same = {each for each in paths - {path} if _one_file(each, path)}
     if not same:
         return site
@@ -129,7 +135,12 @@ def as_named(site: Site, path: str) -> Site:
             there,
             guests={k: replace(e, record=named(e.record)) for k, e in there.guests.items()},
             networks={k: replace(e, record=named(e.record)) for k, e in there.networks.items()},
-            pool=replace(there.pool, kept={k: named(e) for k, e in there.pool.kept.items()}),
+            lost={k: replace(e, record=named(e.record)) for k, e in there.lost.items()},
+            pool=replace(
+                there.pool,
+                kept={k: named(e) for k, e in there.pool.kept.items()},
+                guests={k: named(e) for k, e in there.pool.guests.items()},
+            ),
         ),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from virtkit.apply.ledger import Ledger
 from virtkit.host import Host
 from virtkit.resources import ImageFiles
 
@@ -37,3 +38,7 @@ class Hands:
     host: Host
     options: Options
     image_files: dict[str, ImageFiles] = field(default_factory=dict)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.host)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,11 @@ class Making:
         self._causes = {each.field: each.cause for each in change.reasons}
         self._staged = dict(change.staged)
         self._fields = {each.field.partition(".")[0] for each in change.reasons}
-        self.fresh = change.action in ("create", "replace")
+        roots = [e for e in (self._old.volumes if self._old else ()) if e.role == "root"]
+        #: All but its disks is made anew: it is none that lost its domain and has its root still.
+        self.fresh = change.action == "replace" or (
+            change.action == "create" and not any(each.state == "made" for each in roots)
+        )
         #: A start of an unfinished guest sees that nothing else is left of the interrupted run.
         self.starts_only = change.action == "start" and not (self._old and not self._old.finished)
         self.running = self._there is not None and self._there.state != "stopped" and not self.fresh
@@ -94,12 +98,15 @@ class Making:
             self._plugging = Plugging(self._host, self._guest)
         guest, domains = self._guest, self._host.domains
         self._check_size()
-        kept = self._host.storage.record().kept
+        self._settle()
+        kept = self._hands.ledger.kept
         self._check_free(kept)
         self._wanted = render.guest(guest, template.rendered(guest))
         self.record = self._new_record(kept)
         found = domains.definition(guest.driver, guest.domain)
-        if found and not self._is_ours(found):
+        if found and not (
+            self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
+        ):
             raise not_ours(self.record, self._host.name)
         xml = render.with_record(self._merged(found), record.guest_element(self.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
@@ -108,14 +115,55 @@ class Making:
         self._forget_other_types()
         self._note_rewritten()
 
+    def listed(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord | None:
+        """What the pool's record is to say of the guest before a volume of it is made: all that it
+        has and will have. None where somebody else has one of their names.
+
+        Args:
+            names: of all volumes in the pool.
+        """
+        fresh = record.of_guest(self._guest, self._hands.options.spec)
+        if self._old is None and self._taken(kept, names):
+            return None
+        volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
+        return replace(self._old or fresh, volumes=(*volumes, *self._left_over(fresh)))
+
+    def _settle(self) -> None:
+        """What the last run did for a guest that has no domain by now, where it was interrupted and
+        the pool's record does not know: its seed tells, which is made last."""
+        if self._there is None or not self._there.lost or self._old is None or self.fresh:
+            return
+        listed = self._hands.ledger.before(self._guest.domain)
+        unsure = {e.name for e in listed.volumes if e.state != "made"} if listed else set()
+        if not unsure and self._old.instance:
+            return
+        held, instance = self._in_seed()
+        if held is not None and instance:
+            self._old = replace(
+                self._old,
+                host_key=held.host_public,
+                instance=instance,
+                keys=public_keys.records(held.authorized),
+            )
+            return
+        volumes = tuple(
+            replace(each, state="wanted") if each.name in unsure else each
+            for each in self._old.volumes
+        )
+        self._old = replace(self._old, volumes=volumes)
+        self.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
+
     def _new_record(self, kept: Mapping[str, KeptDisk]) -> GuestRecord:
         fresh = record.of_guest(self._guest, self._hands.options.spec, self._wanted)
-        volumes = tuple(self._volume(each, kept) for each in fresh.volumes)
+        names = self._host.storage.names() if kept or self._old else ()
+        volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
         self._keys = self._new_keys()
         answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._keys)
         if self._old is None or self.fresh:
             return answer
-        live = self._host.domains.live(self._guest.driver, self._guest.domain)
+        live = ""
+        if self.running:
+            live = self._host.domains.live(self._guest.driver, self._guest.domain)
         known = self._known_keys()
         both = known is not None and answer.keys is not None
         return replace(
@@ -143,6 +191,8 @@ class Making:
 
     def _is_ours(self, xml: str) -> bool:
         """Whether a domain that is there carries this guest's record."""
+        if not xml:
+            return False
         known = replace(self.record, volumes=())
         return known.is_of(record.read_guest(render.parse(xml, "a domain")))
 
@@ -162,15 +212,18 @@ class Making:
             if DRIVERS[other].scheme != self._guest.driver.scheme:
                 self._host.domains.undefine(DRIVERS[other], self._there.record)
 
-    def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
-        """A new guest's volumes have no record yet: whatever has their names is another's."""
-        names = self._host.storage.names() if self._old is None else frozenset()
-        taken = [
+    def _taken(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
+        """The names of a new guest's volumes that others have."""
+        return [
             each.name
             for each in self._guest.volumes
             if each.name in names and not self._kept(each.key, kept.get(each.name))
         ]
-        if taken:
+
+    def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
+        """A new guest has no volumes yet: whatever has their names is another's."""
+        names = self._host.storage.names() if self._old is None else frozenset()
+        if taken := self._taken(kept, names):
             raise VirtkitError(
                 f"guest {self._guest.name}: volume {', '.join(taken)} exists already",
                 why="no record of virtkit's lists it",
@@ -195,15 +248,17 @@ class Making:
 
     # --- volumes ----------------------------------------------------------------------------
 
-    def _volume(self, new: VolumeRecord, kept: Mapping[str, KeptDisk]) -> VolumeRecord:
+    def _volume(
+        self, new: VolumeRecord, kept: Mapping[str, KeptDisk], names: Collection[str]
+    ) -> VolumeRecord:
         """A volume's record, with what is already known of it."""
-        if self._kept(new.key, kept.get(new.name)) and new.name in self._host.storage.names():
+        if self._kept(new.key, kept.get(new.name)) and new.name in names:
             return replace(new, state="made")
         for old in self._old.volumes if self._old else ():
             if old.name == new.name:
                 if self._anew(new):
                     return replace(new, state="doomed")
-                missing = old.state == "made" and self._missing(new)
+                missing = old.state == "made" and self._missing(new, names)
                 return replace(new, state="wanted" if missing else old.state)
         return new
 
@@ -214,12 +269,10 @@ class Making:
         fields = {"seed": _IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
         return bool(self._fields & fields.get(volume.role, set()))
 
-    def _missing(self, volume: VolumeRecord) -> bool:
+    def _missing(self, volume: VolumeRecord, names: Collection[str]) -> bool:
         """Whether the plan says (and somebody agreed) that a disk is gone and is made anew."""
         disk = volume.name.removeprefix(f"{self._guest.domain}-")
-        return self._causes.get(f"disks.{disk}") == "drift" and (
-            volume.name not in self._host.storage.names()
-        )
+        return self._causes.get(f"disks.{disk}") == "drift" and volume.name not in names
 
     def _left_over(self, new: GuestRecord) -> Iterable[VolumeRecord]:
         """Volumes of the old guest that the new one has no use for."""
@@ -237,11 +290,11 @@ class Making:
             for each in self.record.volumes
             if each.name in volumes and each.state != "made"
         ]
+        wanted.sort(key=lambda each: each.content == "seed")  # it is the sign that all are made
         keys = self._seed_keys(any(each.content == "seed" for each in wanted))
         doomed = [each for each in self.record.volumes if each.state == "doomed"]
         held = [each for each in doomed if each.name not in volumes and self._in_use(each)]
         doomed = [each for each in doomed if each not in held]
-        disks.keep(self._host.storage, self.record)
         if wanted or doomed:
             self._host.domains.check_record(self.record)
         for each in doomed:
@@ -256,7 +309,6 @@ class Making:
         self.record = replace(self.record, volumes=left).with_state("made")
         self.record = replace(self.record, volumes=(*self.record.volumes, *held))
         self._host.domains.write_record(self.record)
-        disks.keep(self._host.storage, self.record)
         self._grow(say)
 
     def _in_use(self, volume: VolumeRecord) -> bool:
@@ -338,11 +390,15 @@ class Making:
 
     def _held(self) -> seed.Keys | None:
         """The keys in the seed that the guest has; None where it can't be read."""
+        return self._in_seed()[0] if self.record.instance else None
+
+    def _in_seed(self) -> tuple[seed.Keys | None, str]:
+        """The keys and the instance in the guest's seed; nothing where it can't be read."""
         volume = self._guest.volume("seed")
         data = self._host.storage.read(volume.name) if volume else b""
         readers = {"iso9660": contents.read_iso9660, "ext4": contents.read_ext4_seed}
-        files = readers[self._guest.driver.seed](data) if data and self.record.instance else {}
-        return seed.held(files)
+        files = readers[self._guest.driver.seed](data) if data else {}
+        return seed.held(files), seed.instance(files)
 
     def _make(self, volume: Volume, keys: seed.Keys | None, say: Voice) -> None:
         storage = self._host.storage

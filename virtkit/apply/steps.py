@@ -40,6 +40,10 @@ def _on_host(plan: Plan, hands: Hands, awaited: set[str]) -> Iterable[Step]:
     touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
         steps.insert(0, Step("pool", "ensure", hands.host.name, lambda _: _pool(hands.host)))
+    if hands.ledger.needed:
+        ledger = hands.ledger
+        after = (("pool", "ensure"),)
+        steps.insert(1, Step("pool", "record", hands.host.name, lambda _: ledger.begin(), after))
     return steps
 
 
@@ -132,7 +136,9 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
         yield step("stop", work.stop, [])
     if not work.starts_only:
         stopped = own("stop") if change.action == "replace" else []
-        yield step("define", work.define, [("pool", "ensure"), image, *networks, *stopped])
+        hands.ledger.comes(work.listed)
+        pool = [("pool", "ensure"), ("pool", "record")]
+        yield step("define", work.define, [*pool, image, *networks, *stopped])
         if work.restarts:
             yield step("stop", work.stop, own("define"))
         if plugs:
@@ -165,7 +171,7 @@ def _runs(change: Change) -> bool:
 def _in_record_only(change: Change) -> bool:
     """Whether nothing differs but what the record holds, or libvirt's flag for autostart."""
     return all(
-        each.field == "autostart" or (each.effect == "none" and each.cause == "spec")
+        each.field in ("autostart", "listed") or (each.effect == "none" and each.cause == "spec")
         for each in change.reasons
     )
 
@@ -183,7 +189,6 @@ def _touched(change: Change, hands: Hands) -> Iterable[Step]:
         domains = hands.host.domains
         domains.set_autostart(guest.driver, guest.domain, guest.spec.autostart)
         domains.write_record(new)
-        disks.keep(hands.host.storage, new)
 
     yield Step(change.object, "update", change.host, update)
     if there.state != "running":
@@ -192,7 +197,7 @@ def _touched(change: Change, hands: Hands) -> Iterable[Step]:
 
 
 def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
-    host, driver = hands.host, DRIVERS[there.record.type]
+    host, driver, ledger = hands.host, DRIVERS[there.record.type], hands.ledger
     volumes_too = hands.options.volumes
     # one that was never made is no disk of anybody's yet
     kept = [
@@ -207,29 +212,32 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
     def volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
         folder = there.record.folder
-        storage = host.storage_at(folder) if folder else host.storage
+        storage = ledger.storage_of(there.record)
         if folder and not storage.active():
             storage.ensure(folder)
         storage.refresh()
-        host.domains.check_record(there.record)
-        # first of all the record says what is going, so that an `up` after a kill makes it again
-        left = (
-            each if each in kept else replace(each, state="wanted") for each in there.record.volumes
-        )
-        host.domains.write_record(replace(there.record, volumes=tuple(left), finished=False))
-        disks.keep(storage, there.record)
+        if host.domains.definition(driver, there.domain):
+            host.domains.check_record(there.record)
+            # first of all the record says what is going, so that an `up` after a kill makes it
+            left = (e if e in kept else replace(e, state="wanted") for e in there.record.volumes)
+            host.domains.write_record(replace(there.record, volumes=tuple(left), finished=False))
+        else:
+            ledger.check(there.record)
         gone = [each for each in there.record.volumes if each not in kept]
         for each in gone:
             disks.delete(storage, each)
-        disks.unkeep(storage, [each.name for each in gone if each.keep])
+        ledger.deleted(each.name for each in gone if each.keep)
 
     def undefine(_say: Say) -> None:
         for other in there.superseded:  # what a change of type left, when it was interrupted
             host.domains.undefine(DRIVERS[other], there.record)
         host.domains.undefine(driver, there.record)
+        ledger.gone(there.record)
 
+    ledger.leaves(there.record)
+    after = ((change.object, "stop"), ("pool", "record"))
     yield Step(change.object, "stop", change.host, stopped)
-    yield Step(change.object, "volumes", change.host, volumes, ((change.object, "stop"),))
+    yield Step(change.object, "volumes", change.host, volumes, after)
     yield Step(change.object, "undefine", change.host, undefine, ((change.object, "volumes"),))
 
 
@@ -237,7 +245,10 @@ def _disk(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
     """A kept disk that ``down --volumes`` removes."""
 
     def delete(_say: Say) -> None:
-        disks.delete_kept(hands.host.storage, change.name)
+        disk = hands.ledger.kept.get(change.name)
+        if disk is not None:
+            hands.host.storage.delete(disk.key)
+            hands.ledger.deleted([disk.name])
 
     yield Step(change.object, "delete", change.host, delete)
 

@@ -201,25 +201,30 @@ class Host:
             pool: look into the pool too; without it a broken one is in nobody's way.
         """
         self.connections.any()
-        guests, domains, users = read.guests(self.connections, self.schemes)
-        networks, strangers = read.networks(self.connections, users)
+        seen = read.guests(self.connections, self.schemes)
+        networks, strangers = read.networks(self.connections, seen.users)
+        listed = self.storage.record() if pool else PoolRecord()
+        volumes = self.storage.names() if pool else frozenset()
+        lost, held = read.lost(seen, listed.guests, volumes)
         return Observed(
             host=self.name,
-            guests=guests,
+            guests=seen.ours,
             networks=networks,
-            domains=domains,
+            domains=frozenset(seen.strangers),
             strangers=strangers,
-            volumes=self.storage.names() if pool else frozenset(),
+            volumes=volumes,
             active=pool and self.storage.active(),
             sizes=self.storage.sizes(
                 volume.name
-                for guest in guests.values()
+                for guest in (*seen.ours.values(), *lost.values())
                 for volume in guest.record.volumes
                 if volume.state == "made" and volume.role in ("root", "disk")
             )
             if pool
             else {},
-            pool=self.storage.record() if pool else PoolRecord(),
+            pool=listed,
+            lost=lost,
+            held=held,
         )
 
 

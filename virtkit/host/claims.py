@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import libvirt
+from lxml import etree
 
 from virtkit import render
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import passing_over, told
 
 
 def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
@@ -23,17 +24,13 @@ def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
         with told("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains():
                 for flags in (libvirt.VIR_DOMAIN_XML_INACTIVE, 0):
-                    found.update(_named(domain, flags))
+                    with passing_over():
+                        found.update(named(render.parse(domain.XMLDesc(flags), "a domain")))
     return frozenset(found)
 
 
-def _named(domain: libvirt.virDomain, flags: int) -> Iterator[str]:
-    try:
-        root = render.parse(domain.XMLDesc(flags), "a domain")
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:  # gone since it was listed
-            return
-        raise
+def named(root: etree._Element) -> Iterator[str]:
+    """The paths in a domain's XML, and volumes of pools by name."""
     for element in root.iter("*"):
         values = [element.text or "", *map(str, element.attrib.values())]
         yield from (each.strip() for each in values if each.strip().startswith("/"))

@@ -43,6 +43,8 @@ _REFUSALS = (
     libvirt.VIR_ERR_XML_INVALID_SCHEMA,
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
 )
+#: What libvirt says of a domain that has just stopped; one without a definition is gone then.
+_ENDED = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
 #: A socket's state in /proc/net/unix; one that listens has another.
 _CONNECTED = "03"
 
@@ -128,7 +130,7 @@ class Domains:
         """Replaces our element in a domain's metadata, live and for the next boot."""
         domain = self._domain(DRIVERS[record.type], record.domain)
         with told("record", f"domain {record.domain}", where=self._connections.host):
-            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
             if domain.isActive():
                 flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
@@ -194,25 +196,26 @@ class Domains:
 
     def destroy(self, driver: Driver, name: str) -> None:
         """Forces a domain off, where it is on."""
+        if self.ended(driver, name):
+            return
         domain = self._domain(driver, name)
         with told("stop", f"domain {name}", where=self._connections.host):
             _destroy(domain)
 
     def state(self, driver: Driver, name: str) -> GuestState:
-        domain = self._domain(driver, name)
+        """A domain's state; one that is gone is stopped: who undefines a running one lets libvirt
+        forget it at its end."""
         with told("read", f"domain {name}", where=self._connections.host):
-            return state_of(domain)
+            try:
+                return state_of(self._connections.get(driver.scheme).lookupByName(strict(name)))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return "stopped"
+                raise
 
     def ended(self, driver: Driver, name: str) -> bool:
         """Whether a domain is stopped, or gone."""
-        with told("read", f"domain {name}", where=self._connections.host):
-            try:
-                domain = self._connections.get(driver.scheme).lookupByName(strict(name))
-                return state_of(domain) == "stopped"
-            except libvirt.libvirtError as error:
-                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                    return True
-                raise
+        return self.state(driver, name) == "stopped"
 
     def condition(self, driver: Driver, name: str) -> Condition:
         """Why it is in its state, where libvirt knows."""
@@ -228,12 +231,10 @@ class Domains:
     ) -> bool:
         """Whether the domain stopped within ``timeout`` seconds; ``rest`` may raise to give up."""
         end = time.monotonic() + timeout
-        domain = self._domain(driver, name)
-        with told("read", f"domain {name}", where=self._connections.host):
-            while domain.isActive():
-                if time.monotonic() >= end:
-                    return False
-                rest(0.2)
+        while not self.ended(driver, name):
+            if time.monotonic() >= end:
+                return False
+            rest(0.2)
         return True
 
     # --- changes of a running domain ------------------------------------------------------
@@ -282,15 +283,19 @@ class Domains:
 
     def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
         with told("read", f"domain {domain.name()}", where=self._connections.host):
-            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        return read_guest(render.parse(xml, "a domain"))
+            # as it is defined; where somebody's definition left the record out, as it runs
+            xmls = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), domain.XMLDesc(0)]
+        return next(filter(None, (read_guest(render.parse(e, "a domain")) for e in xmls)), None)
 
     def undefine(self, driver: Driver, record: GuestRecord) -> None:
-        """Removes a guest's definition with all that libvirt keeps beside it (NVRAM, memory).
+        """Removes a guest's definition with all that libvirt keeps beside it (NVRAM, memory), where
+        it has one.
 
         Raises:
             VirtkitError: the domain is no longer this guest.
         """
+        if not self.definition(driver, record.domain):
+            return
         domain = self._domain(driver, record.domain)
         if not replace(record, volumes=()).is_of(self._record(domain)):
             raise not_ours(record, self._connections.host)
@@ -374,7 +379,7 @@ def _destroy(domain: libvirt.virDomain) -> None:
                 domain.destroy()
             return
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+            if error.get_error_code() in _ENDED:
                 return  # it stopped by itself in between
             gone = "/sys/fs/cgroup/" in (error.get_error_message() or "")
             if not gone or attempt == _ATTEMPTS - 1:

@@ -173,6 +173,21 @@ def lost(error: libvirt.libvirtError) -> bool:
 
 
 @contextmanager
+def passing_over() -> Iterator[None]:
+    """Passes over one of others' objects that can't be read: it has gone since it was listed, or
+    libvirt can't say it, or what it says is nothing that we can read. It must never hide that
+    libvirt itself stopped answering.
+    """
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        if lost(error):
+            raise
+    except (VirtkitError, ValueError):  # ValueError: a text that is none, an address that is none
+        return
+
+
+@contextmanager
 def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
     """Turns libvirt's error in the block into a VirtkitError.
 

@@ -21,7 +21,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import firewall
 from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import passing_over, told
 from virtkit.host.firewall import Bridge
 
 #: Where libvirt keeps the process ids of its networks' dnsmasq.
@@ -155,9 +155,10 @@ def bridges(connections: Connections) -> list[Bridge]:
     with told("read", "the networks", where=connections.host):
         found = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
         for network in found:
-            root = render.parse(network.XMLDesc(0), "a network")
-            forward, bridge = root.find("forward"), root.find("bridge")
-            mode = forward.get("mode", "nat") if forward is not None else ""
-            if mode in ("nat", "route", "") and bridge is not None:
-                answer.append(Bridge(network.name(), bridge.get("name", ""), bool(mode)))
+            with passing_over():
+                root = render.parse(network.XMLDesc(0), "a network")
+                forward, bridge = root.find("forward"), root.find("bridge")
+                mode = forward.get("mode", "nat") if forward is not None else ""
+                if mode in ("nat", "route", "") and bridge is not None:
+                    answer.append(Bridge(network.name(), bridge.get("name", ""), bool(mode)))
     return answer

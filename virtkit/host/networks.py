@@ -150,14 +150,14 @@ def unserved(
             active = path.with_suffix(".xml").exists()
             if active and not _is_dnsmasq(processes / path.read_text().strip() / "comm"):
                 found.append(path.stem)
-        except OSError:  # it is not for us, or has just gone
+        except (OSError, ValueError):  # it is not for us, or has just gone
             continue
     return frozenset(found)
 
 
 def _is_dnsmasq(comm: Path) -> bool:
     try:
-        return comm.read_text().strip() == "dnsmasq"
+        return comm.read_bytes().strip() == b"dnsmasq"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -16,7 +16,7 @@ from virtkit import record, render
 from virtkit.errors import VirtkitError
 from virtkit.host.answers import answered
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import passing_over, told
 
 #: The URI scheme and the name of a domain.
 Named = tuple[str, str]
@@ -38,13 +38,12 @@ def running(
             continue
         with told("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-                root = render.parse(domain.XMLDesc(), "a domain")
-                ours = record.read_guest(root)
-                if ours is not None and (ours.environment, ours.domain) == (
-                    environment,
-                    domain.name(),
-                ):
-                    found += [(scheme, domain.name())] if _cards(root, network) else []
+                with passing_over():
+                    root = render.parse(domain.XMLDesc(), "a domain")
+                    ours = record.read_guest(root)
+                    named = (environment, domain.name())
+                    if ours is not None and (ours.environment, ours.domain) == named:
+                        found += [(scheme, domain.name())] if _cards(root, network) else []
     return found
 
 

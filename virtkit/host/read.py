@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import libvirt
@@ -16,12 +15,13 @@ from virtkit import record, render
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Claim, Connection, HostFacts, Pool
-from virtkit.host import prepared, uml, ways
+from virtkit.host import claims, prepared, uml, ways
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
-from virtkit.host.errors import NoDriver, told
+from virtkit.host.errors import NoDriver, passing_over, told
 from virtkit.host.networks import inactive
 from virtkit.observed import ObservedGuest, ObservedNetwork
+from virtkit.record import GuestRecord, State, VolumeRecord
 
 
 def connection(connections: Connections, scheme: str) -> Connection:
@@ -96,7 +96,7 @@ class _Net:
 
 def _nets(connections: Connections) -> Iterator[_Net]:
     for network in connections.any().listAllNetworks():
-        with _unless_gone():
+        with passing_over():
             root = render.parse(network.XMLDesc(0), "a network")
             bridge = root.find("bridge")
             name = "" if bridge is None else bridge.get("name", "")
@@ -125,23 +125,28 @@ def _claims(nets: Iterable[_Net], routes: Iterable[Claim]) -> Iterator[Claim]:
         yield Claim(each.subnet, name, "network") if name else each
 
 
-@contextmanager
-def _unless_gone() -> Iterator[None]:
-    """Passes over a network that somebody removed since it was listed."""
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
-            raise
+@dataclass
+class Domains:
+    """The domains of a host.
+
+    Attributes:
+        answered: the schemes of the drivers that told theirs.
+        ours: our guests by domain name.
+        strangers: the others: the scheme of their driver, and the name.
+        users: who uses a network, by its name.
+        claims: the last parts of paths and the volumes in strangers' XML, and whose.
+    """
+
+    answered: set[str] = field(default_factory=set)
+    ours: dict[str, ObservedGuest] = field(default_factory=dict)
+    strangers: set[tuple[str, str]] = field(default_factory=set)
+    users: dict[str, set[str]] = field(default_factory=dict)
+    claims: dict[str, str] = field(default_factory=dict)
 
 
-def guests(
-    connections: Connections, schemes: Iterable[str]
-) -> tuple[dict[str, ObservedGuest], frozenset[tuple[str, str]], dict[str, set[str]]]:
-    """Our guests by domain name, strangers' (scheme, name), and who uses a network."""
-    ours: dict[str, ObservedGuest] = {}
-    strangers: set[tuple[str, str]] = set()
-    users: dict[str, set[str]] = {}
+def guests(connections: Connections, schemes: Iterable[str]) -> Domains:
+    """All domains, ours and strangers'; one that can't be read is a stranger's."""
+    answer = Domains()
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
@@ -149,12 +154,15 @@ def guests(
             continue
         with told("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains():
-                found = _guest(domain, scheme, users)
+                found: ObservedGuest | None = None
+                with passing_over():
+                    found = _guest(domain, scheme, answer)
                 if found is None:
-                    strangers.add((scheme, domain.name()))
+                    answer.strangers.add((scheme, domain.name()))
                 else:
-                    ours[found.domain] = _newer(found, ours.get(found.domain))
-    return ours, frozenset(strangers), users
+                    answer.ours[found.domain] = _newer(found, answer.ours.get(found.domain))
+            answer.answered.add(scheme)
+    return answer
 
 
 def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
@@ -166,35 +174,83 @@ def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
     return replace(new, superseded=(old.record.type,))
 
 
-def _guest(
-    domain: libvirt.virDomain, scheme: str, users: dict[str, set[str]]
-) -> ObservedGuest | None:
-    try:
-        inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
-        state = state_of(domain)
-        live = domain.XMLDesc(0) if state != "stopped" else ""
-        root = render.parse(inactive, "a domain")
-        for tree in [root, render.parse(live, "a domain")] if live else [root]:
-            for source in tree.iterfind("./devices/interface/source[@network]"):
-                users.setdefault(source.get("network", ""), set()).add(domain.name())
-        found = record.read_guest(root)
-        # a copy of ours is no guest of ours, nor is one that another hypervisor has
-        if found is None or found.domain != domain.name() or _scheme(found) != scheme:
-            return None
-        return ObservedGuest(
-            record=found,
-            domain=domain.name(),
-            uuid=domain.UUIDString(),
-            scheme=scheme,
-            state=state,
-            autostart=bool(domain.autostart()),
-            inactive=inactive,
-            live=live,
+def _guest(domain: libvirt.virDomain, scheme: str, seen: Domains) -> ObservedGuest | None:
+    inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    state = state_of(domain)
+    live = domain.XMLDesc(0) if state != "stopped" else ""
+    trees = [render.parse(each, "a domain") for each in (inactive, live) if each]
+    for tree in trees:
+        for source in tree.iterfind("./devices/interface/source[@network]"):
+            seen.users.setdefault(source.get("network", ""), set()).add(domain.name())
+    records = [record.read_guest(tree) for tree in trees]
+    found = next(filter(None, records), None)
+    # a copy of ours is no guest of ours, nor is one that another hypervisor has
+    if found is None or found.domain != domain.name() or _scheme(found) != scheme:
+        for name in (each for tree in trees for each in claims.named(tree)):
+            seen.claims[PurePosixPath(name).name] = domain.name()
+        return None
+    return ObservedGuest(
+        record=found,
+        domain=domain.name(),
+        uuid=domain.UUIDString(),
+        scheme=scheme,
+        state=state,
+        autostart=bool(domain.autostart()),
+        inactive=inactive,
+        live=live,
+        persistent=bool(domain.isPersistent()),
+        bare=records[0] is None,
+    )
+
+
+def lost(
+    seen: Domains, listed: Mapping[str, GuestRecord], volumes: Collection[str]
+) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
+    """The guests that the pool's record lists and that have no domain; and the strangers' domains
+    for which some of them are left alone.
+
+    Of a driver that did not answer nobody knows whether it has their domains.
+
+    Args:
+        listed: the guests in the pool's record.
+        volumes: the names of the volumes that there are.
+    """
+    answer: dict[str, ObservedGuest] = {}
+    held: dict[str, str] = {}
+    taken = {name for _, name in seen.strangers}
+    for domain, found in listed.items():
+        if domain in seen.ours or _scheme(found) not in seen.answered:
+            continue
+        claimed = (seen.claims.get(each.name) for each in found.volumes)
+        stranger = domain if domain in taken else next(filter(None, claimed), None)
+        if stranger is not None:
+            held[domain] = stranger
+            continue
+        answer[domain] = ObservedGuest(
+            record=_as_it_stands(found, volumes),
+            domain=domain,
+            uuid="",
+            scheme=_scheme(found),
+            state="stopped",
+            autostart=bool(found.asked.get("autostart")),
+            lost=True,
         )
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:  # gone since it was listed
-            return None
-        raise
+    return answer, held
+
+
+def _as_it_stands(found: GuestRecord, volumes: Collection[str]) -> GuestRecord:
+    """A guest of the pool's record, with its volumes as they are: an interrupted run may have left
+    them otherwise. What may hold data is made, whatever was last written of it."""
+    root = any(each.role == "root" and each.name in volumes for each in found.volumes)
+
+    def state(each: VolumeRecord) -> State:
+        if each.name in volumes:
+            data = each.role == "root" or (each.role == "disk" and each.state == "wanted")
+            return "made" if data else each.state
+        # a disk that is gone from a guest that lives on is told, and asks for consent
+        return each.state if root and each.role == "disk" else "wanted"
+
+    return replace(found, volumes=tuple(replace(e, state=state(e)) for e in found.volumes))
 
 
 def _scheme(found: record.GuestRecord) -> str:
@@ -209,12 +265,12 @@ def networks(
     strangers: set[str] = set()
     with told("read", "the networks", where=connections.host):
         for network in connections.any().listAllNetworks():
-            with _unless_gone():
-                name = network.name()
+            name = network.name()
+            strangers.add(name)
+            with passing_over():
                 definition = inactive(network)
                 found = record.read_network(definition)
                 if found is None or f"{found.environment}-{found.network}" != name:
-                    strangers.add(name)
                     continue
                 active = bool(network.isActive())
                 ours[name] = ObservedNetwork(
@@ -227,4 +283,5 @@ def networks(
                     inactive=render.written(definition),
                     live=network.XMLDesc(0) if active else "",
                 )
+                strangers.remove(name)
     return ours, frozenset(strangers)

@@ -18,7 +18,7 @@ from virtkit import record, render
 from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import passing_over, told
 from virtkit.host.names import strict, strict_path
 from virtkit.record import PoolRecord, StoredImage
 
@@ -28,7 +28,7 @@ FOLDER = "/var/lib/libvirt/images"
 _FILES = {"dir", "fs", "netfs"}
 #: The pool's own record: names of exactly this form, and none longer than this (bytes).
 _RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
-_LARGEST_RECORD = 16 * 1024**2
+_LARGEST_RECORD = 64 * 1024**2
 #: Seconds in which whoever makes a small volume, or opens one, has done so.
 _OPENED = 2.0
 
@@ -137,7 +137,7 @@ class Storage:
             if pool is None or not pool.isActive():
                 return frozenset()
             # not listVolumes: it asks for their number first, and leaves out what came since
-            return frozenset(each.name() for each in pool.listAllVolumes())
+            return frozenset(_named(pool))
 
     # --- volumes --------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Storage:
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return {}
-            found = {each.name(): each for each in pool.listAllVolumes()}
+            found = _named(pool)
             return {name: int(found[name].info()[1]) for name in names if name in found}
 
     def grow(self, name: str, size: int) -> None:
@@ -296,6 +296,14 @@ class Storage:
         old = _records(self.names())
         number = _number(old[-1]) + 1 if old else 1
         content = record.pool_text(new).encode()
+        if len(content) > _LARGEST_RECORD:  # it could not be read again
+            raise VirtkitError(
+                f"the record of pool {self._name} would be larger than {_LARGEST_RECORD} bytes",
+                why=f"it lists {len(new.guests)} guests",
+                cure="make `devices` of the guests shorter, or give some of the environments "
+                "another pool: `hosts: {HOST: {pool: NAME}}`",
+                where=self._connections.host,
+            )
         name = f"virtkit-record-{number:06d}.json"
         self.create(render.volume(name, len(content), "raw"))
         self.write(name, content)
@@ -310,10 +318,21 @@ def pool_at(connections: Connections, folder: str) -> str | None:
     """The name of the pool that keeps its volumes in ``folder``."""
     with told("read", "the pools", where=connections.host):
         for pool in connections.any().listAllStoragePools():
-            root = render.parse(pool.XMLDesc(0), "a pool")
-            if (root.findtext("./target/path") or "").rstrip("/") == folder:
-                return str(pool.name())
+            with passing_over():
+                root = render.parse(pool.XMLDesc(0), "a pool")
+                if (root.findtext("./target/path") or "").rstrip("/") == folder:
+                    return str(pool.name())
     return None
+
+
+def _named(pool: libvirt.virStoragePool) -> dict[str, libvirt.virStorageVol]:
+    """A pool's volumes by name. Others' files have any names: one that is no text is none of ours,
+    and libvirt's binding can't say it."""
+    answer = {}
+    for volume in pool.listAllVolumes():
+        with suppress(UnicodeDecodeError):
+            answer[volume.name()] = volume
+    return answer
 
 
 def _length(volume: libvirt.virStorageVol) -> int | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from virtkit import render
 from virtkit.host import Host
 from virtkit.images.local import LocalImage
-from virtkit.record import PoolRecord, StoredImage
+from virtkit.record import StoredImage
 from virtkit.resources import ImageFiles, ImageRef
 from virtkit.voice import Voice
 
@@ -58,7 +59,7 @@ def drop(host: Host, content: str) -> tuple[str, ...]:
             if key:
                 host.storage.delete(key)
         left = {each: image for each, image in pool.images.items() if each != content}
-        host.storage.write_record(PoolRecord(left, pool.kept))
+        host.storage.write_record(replace(pool, images=left))
         return image.identities
 
 
@@ -69,7 +70,8 @@ def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bo
         known = pool.images.get(files.content)
         identities = tuple({*(known.identities if known else ()), ref.identity})
         image = StoredImage(ref.name, identities, files, made=made, bytes=length)
-        host.storage.write_record(PoolRecord({**pool.images, files.content: image}, pool.kept))
+        images = {**pool.images, files.content: image}
+        host.storage.write_record(replace(pool, images=images))
 
 
 def _upload(host: Host, key: str, source: Path, say: Voice) -> None:

@@ -99,13 +99,22 @@ class _Comparison:
                 lost=lost,
                 staged=staged,
             )
-        elif self._there.state != "running":
+        elif self._there.state != "running" and not self._there.lost:
             reason = Reason("state", self._there.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
+        elif self._unlisted():
+            reason = Reason("listed", False, True, "unfinished", "none")
+            answer.change = replace(base, reasons=(reason,))
         if pending:
             effect = worst(each.effect for each in pending)
             answer.pending = replace(base, effect=effect, reasons=tuple(pending))
         return answer
+
+    def _unlisted(self) -> bool:
+        """Whether an interrupted run did not come to write the guest, as it is, into the pool's
+        record. One that an older virtkit made is listed by the next run that changes anything."""
+        listed = self._observed.pool.guests.get(self._there.domain)
+        return listed is not None and not self._there.lost and listed != self._there.record.listed()
 
     def _unfinished(self) -> Iterable[Reason]:
         """What an interrupted run left to do."""
@@ -247,6 +256,10 @@ class _Comparison:
     def _drift(self, wished: Sequence[Reason]) -> Iterable[Reason]:
         """What somebody changed in libvirt, or a newer virtkit renders otherwise."""
         there, guest = self._there, self._guest
+        if there.bare:
+            yield Reason("record", None, "written", "drift", "none")
+        if not there.persistent:
+            yield Reason("domain", "transient", "persistent", "drift", "none")
         asked = there.record.asked.get("autostart")
         if there.autostart != guest.spec.autostart == asked and there.record.finished:
             yield Reason("autostart", there.autostart, guest.spec.autostart, "drift", "live")

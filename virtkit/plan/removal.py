@@ -28,13 +28,13 @@ def down(
         spec: the spec's path.
         names: the guests that it names.
     """
-    mine = observed.guests_of(environment)
+    mine = observed.lost_of(environment) | observed.guests_of(environment)
     going = [each for name, each in mine.items() if only is None or name in only]
     changes = [_guest(each, observed.host, spec, volumes=volumes) for each in going]
     if volumes:
         changes += _disks(observed, environment, spec, names, only)
     domains = {each.domain for each in going}
-    notes = []
+    notes = list(_held(observed, environment, only))
     for name, network in observed.networks_of(environment).items():
         others = strangers(network, observed, environment)
         if others:
@@ -43,6 +43,17 @@ def down(
         elif not {*network.users} - domains:
             changes += _network(network, observed.host, spec, only)
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
+
+
+def _held(observed: Observed, environment: str, only: Collection[str] | None) -> Iterable[str]:
+    """Guests of which only volumes are left, and these are in a stranger's domain."""
+    for domain, holder in observed.held.items():
+        listed = observed.pool.guests[domain]
+        if listed.environment == environment and (only is None or listed.guest in only):
+            yield (
+                f"guest/{listed.guest} stays: domain {holder} carries no record of virtkit's, and "
+                "has its name or its volumes; once that is undefined, `down` removes them"
+            )
 
 
 def _guest(there: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Change:
@@ -61,7 +72,7 @@ def _disks(
 ) -> Iterable[Change]:
     """Kept disks whose guests are gone. Where no record says from which spec, they are this one's
     if it names the guest."""
-    listed = {v.name for g in observed.guests_of(environment).values() for v in g.record.volumes}
+    listed = {volume.name for each in observed.records() for volume in each.volumes}
     for disk in observed.pool.kept.values():
         if disk.environment != environment or disk.name in listed:
             continue

@@ -111,7 +111,9 @@ class _Difference:
     # --- guests -----------------------------------------------------------------------------
 
     def _guest(self, guest: Guest) -> Iterable[Change]:
-        there = self._observed.guests_of(self._desired.environment).get(guest.name)
+        environment = self._desired.environment
+        lost = self._observed.lost_of(environment).get(guest.name)
+        there = self._observed.guests_of(environment).get(guest.name) or lost
         self._errors += _in_the_way(guest, self._observed)
         if there is None:
             yield Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
@@ -124,6 +126,10 @@ class _Difference:
         found = compared(guest, there, self._observed, spec=self._spec, wanted=xml)
         self._errors += found.errors
         change, waiting = found.change, found.pending
+        if there.lost:
+            change = _again(guest, there, change)
+            if change.action == "create":
+                self._notes.append(_told_again(there, self._observed))
         if waiting is not None and self._restart and waiting.effect == "restart":
             reasons = (*(change.reasons if change else ()), *waiting.reasons)
             change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
@@ -136,7 +142,9 @@ class _Difference:
     def _left(self) -> Iterable[Change]:
         """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
-        for name, each in self._observed.guests_of(self._desired.environment).items():
+        environment = self._desired.environment
+        there = self._observed.lost_of(environment) | self._observed.guests_of(environment)
+        for name, each in there.items():
             host = self._elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
                 yield _gone(each, self._observed.host, self._spec, host)
@@ -219,6 +227,39 @@ def _gone(there: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
     )
 
 
+def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
+    """What defines a guest without a domain again, over those of its volumes that there are.
+
+    Args:
+        change: what else differs, as if it had its domain; of its state and of what an interrupted
+            run left there is nothing to say.
+    """
+    new = change or Change(f"guest/{guest.name}", guest.host, "create")
+    reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
+    return replace(
+        new,
+        action="replace" if new.action == "replace" else "create",
+        effect="recreate" if new.action == "replace" else "none",
+        reasons=(Reason("domain", None, there.domain, "drift"), *reasons),
+        desired=new.desired or guest,
+        observed=there,
+    )
+
+
+def _told_again(there: ObservedGuest, observed: Observed) -> str:
+    disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
+    taken = [each.name for each in disks if each.name in observed.volumes]
+    name = f"guest/{there.record.guest}"
+    if not taken:
+        return f"{name}: somebody removed its domain and its disks: it is made anew"
+    anew = [each.name for each in disks if each.name not in taken]
+    rest = f"; {', '.join(anew)} is made anew" if anew else ""
+    return (
+        f"{name}: somebody undefined it: it is defined again over its disks "
+        f"({', '.join(taken)}){rest}"
+    )
+
+
 def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
     where = f"{guest.host} guest/{guest.name}"
@@ -232,9 +273,26 @@ def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
             f"it is guest {there.record.guest} of environment {there.record.environment}",
             where,
         )
-    if (guest.driver.scheme, guest.domain) in observed.domains:
+    if (guest.driver.scheme, guest.domain) in observed.domains and (
+        guest.domain not in observed.held
+    ):
         yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's", where)
-    known = {each.name for each in there.record.volumes} if there else set()
+    holder = observed.held.get(guest.domain)
+    listed = observed.pool.guests.get(guest.domain)
+    if (
+        holder is not None
+        and listed is not None
+        and ((listed.environment, listed.guest) == (guest.environment, guest.name))
+    ):
+        yield _held(guest, holder, where)
+        return
+    records = [each for each in (there.record if there else None, listed) if each is not None]
+    known = {
+        each.name
+        for one in records
+        if (one.environment, one.guest) == (guest.environment, guest.name)
+        for each in one.volumes
+    }
     for volume in guest.volumes:
         kept = observed.pool.kept.get(volume.name)
         ours = (
@@ -245,6 +303,26 @@ def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
         if volume.name in observed.volumes and volume.name not in known and not ours:
             why = f"no record of guest {guest.name} lists it"
             yield _taken(f"volume {volume.name}", why, where)
+
+
+def _held(guest: Guest, holder: str, where: str) -> RequestError:
+    """A guest of ours without a domain, whose name or volumes a stranger's domain has."""
+    virsh = f"virsh -c {guest.driver.scheme}:///system"
+    if holder == guest.domain:
+        why = f"it carries no record of virtkit's, and the pool's lists guest {guest.name}"
+        how = "somebody defined it without its <metadata>"
+        cure = f"take the definition away, which leaves its disks: {virsh} undefine {holder}"
+    else:
+        why = f"it has the volumes of guest {guest.name}, which has no domain of its own"
+        how = "somebody renamed it, or made another one"
+        cure = f"rename it back: {virsh} domrename {holder} {guest.domain}; or undefine it"
+    return RequestError(
+        f"domain {holder} exists and is not this environment's",
+        why=f"{why}: {how}",
+        cure=f"{cure} (where it runs, shut it down first); then `virtkit up` defines the guest "
+        "again over its disks",
+        where=where,
+    )
 
 
 def _taken(what: str, why: str, where: str) -> RequestError:
