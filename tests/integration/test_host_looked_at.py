@@ -128,8 +128,8 @@ def test_a_bridge_that_is_not_there(lab: Lab) -> None:
         lab.virtkit("down")
         lab.write(spec("cidr: 10.86.1.0/24"))
         assert lab.json("up")["ok"]
-        assert virsh("domiflist", "looked-web").split()[-1] != mac, "of the host's own there only"
-        assert virsh("domuuid", "looked-web") == uuid
+        assert virsh("domiflist", "looked-web").split()[-1] != mac
+        assert virsh("domuuid", "looked-web") != uuid
     finally:
         lab.virtkit("down")
         ip("link del brmade")
