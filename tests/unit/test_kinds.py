@@ -19,6 +19,7 @@ import world
 
 from virtkit.api import planning
 from virtkit.errors import RequestError
+from virtkit.host import Host
 from virtkit.images import check_boot, local, magic, probe
 from virtkit.observed import Observed
 from virtkit.plan import diff
@@ -306,7 +307,7 @@ def test_what_is_no_kernel_or_initrd(role: str, content: bytes, what: str, tmp_p
     spec = world.spec_of(f"guests: {{a: {text}}}\nname: lab\n", str(tmp_path))
     desired = resolve(spec, world.WITH_KVM, Decided())
     with pytest.raises(RequestError) as caught:
-        planning._check(diff(desired, Observed("local"), spec="/lab.yaml"), spec)
+        planning._check(diff(desired, Observed("local"), spec="/lab.yaml"), spec, Host())
     (error,) = [each for each in caught.value.every() if role in each.what]
     assert what in error.what
     assert error.exit_code == 2
