@@ -99,14 +99,17 @@ class Storage:
         with self.lock.held(), told("activate", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             usual = pool is None or f"<path>{FOLDER}</path>" in pool.XMLDesc(0)
+            new = pool is None
             if pool is None:
                 xml = render.pool(Pool(self._name, folder))
                 with self._connections.validating:
                     pool = self._connections.any().storagePoolDefineXML(
                         xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                     )
-                if self._connections.remote is not None or not Path(folder).is_dir():
-                    pool.build(0)
+            path = Path(folder if new else FOLDER)
+            missing = not path.is_dir() if self._connections.remote is None else new
+            if usual and missing and not pool.isActive():
+                pool.build(0)
             if usual and not pool.autostart():
                 pool.setAutostart(1)
             if not pool.isActive():

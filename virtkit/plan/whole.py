@@ -273,6 +273,7 @@ def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
             f"it is guest {there.record.guest} of environment {there.record.environment}",
             where,
         )
+        return  # its volumes are that guest's, too
     if (guest.driver.scheme, guest.domain) in observed.domains and (
         guest.domain not in observed.held
     ):
