@@ -235,6 +235,7 @@ def test_a_reload_of_nftables_takes_libvirts_rules_away(lab: Lab) -> None:
     assert lab.json("up", "a")["ok"]
     assert lab.sh("a", "ls /run/this-boot") == "/run/this-boot"
     assert [each["ok"] for each in doctor(lab, "firewall")] == [True]
+    lab.virtkit("down", "a")  # and its network; the next tests are about the others
     lab.write(SPEC)
     assert lab.json("up", "a")["ok"]
 
