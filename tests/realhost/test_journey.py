@@ -116,6 +116,8 @@ def test_an_own_key_that_comes_later(host: RealHost) -> None:
 
 
 def test_another_user(host: RealHost) -> None:
+    """On the same spec, in a place of his own; it names no keys, so her own ones are the default."""
+    told(host, f"virtkit up {SPEC}")
     host.ssh("usermod -aG libvirt bob; chmod 755 /home/alice")
     virtkit = "/home/alice/virtkit/.venv/bin/virtkit"
     told(host, "cp /home/alice/mine.yaml ~/hello.yaml", "bob")
@@ -140,5 +142,5 @@ def test_a_user_outside_of_the_group(host: RealHost) -> None:
 
 
 def test_down_leaves_nothing(host: RealHost) -> None:
-    told(host, "virtkit down ~/keys.yaml --yes")
+    told(host, f"virtkit down {SPEC} --yes")
     assert left(host, "hello") == []
