@@ -116,7 +116,7 @@ def test_an_own_key_that_comes_later(host: RealHost) -> None:
 
 
 def test_another_user(host: RealHost) -> None:
-    """On the same spec, in a place of his own; it names no keys, so her own ones are the default."""
+    """By the same spec in a place of his own. It names no keys, so hers are the default."""
     told(host, f"virtkit up {SPEC}")
     host.ssh("usermod -aG libvirt bob; chmod 755 /home/alice")
     virtkit = "/home/alice/virtkit/.venv/bin/virtkit"
