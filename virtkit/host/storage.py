@@ -189,8 +189,12 @@ class Storage:
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return {}
-            found = _named(pool)
-            return {name: int(found[name].info()[1]) for name in names if name in found}
+            found, answer = _named(pool), {}
+            for name in names:
+                size = _size(found[name]) if name in found else None
+                if size is not None:
+                    answer[name] = size
+            return answer
 
     def grow(self, name: str, size: int) -> None:
         """Gives a volume that no running guest has ``size`` bytes; it is never shrunk."""
@@ -336,6 +340,16 @@ def _named(pool: libvirt.virStoragePool) -> dict[str, libvirt.virStorageVol]:
         with suppress(UnicodeDecodeError):
             answer[volume.name()] = volume
     return answer
+
+
+def _size(volume: libvirt.virStorageVol) -> int | None:
+    """A volume's size in bytes; None where another run has deleted it since it was listed."""
+    try:
+        return int(volume.info()[1])
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+            raise
+        return None
 
 
 def _length(volume: libvirt.virStorageVol) -> int | None:
