@@ -69,7 +69,9 @@ def _image(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
         local = images.prepare(ref, hands.options.folder, say)
         hands.image_files[ref.identity] = images.put(hands.host, ref, local, say)
 
-    yield Step(change.object, "make", change.host, make, (("pool", "ensure"),))
+    # both write the pool's record: in turn, a run's calls are the same each time
+    after = (("pool", "ensure"), ("pool", "record"))
+    yield Step(change.object, "make", change.host, make, after)
 
 
 def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
