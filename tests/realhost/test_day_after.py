@@ -32,6 +32,12 @@ MORE = DAY.replace("[front]", "[front, back]").replace(
     "{type: kvm}", "{type: kvm, disks: [{name: data, size: 64MiB, mount: /srv/data}]}"
 )
 
+GONE = """
+name: gone
+defaults: {memory: 256MiB, ready: {timeout: 1h}}
+guests: {a: {type: TYPE, disks: [{name: data, size: 32MiB, mount: /srv/data}]}}
+"""
+
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
@@ -93,6 +99,27 @@ def test_a_disk_that_fills_up(host: RealHost) -> None:
     told(host, "virtkit ssh day.yaml vm -- sudo rm -f /big")
     told(host, "virtkit down day.yaml")
     assert left(host, "day") == []
+
+
+@pytest.mark.parametrize("kind", ["kvm", "lxc", "uml"])
+def test_somebody_undefines_a_guest(host: RealHost, kind: str) -> None:
+    """The next run defines it again over its disks, which keep what was on them."""
+    scheme = "qemu" if kind == "kvm" else "lxc"
+    write(host, GONE.replace("TYPE", kind), "gone.yaml")
+    told(host, "virtkit up gone.yaml")
+    script = "'echo mine | sudo tee /srv/data/x /var/x >/dev/null; sync'"
+    told(host, f"virtkit ssh gone.yaml a -- {script}")
+    told(host, f"virsh -c {scheme}:///system destroy gone-a")
+    told(host, f"virsh -c {scheme}:///system undefine gone-a")
+    before = host.ssh("cd /var/lib/libvirt/images && stat -c '%i %n' gone-*")
+    (change,) = data(host, "plan gone.yaml")["changes"]
+    assert (change["object"], change["action"]) == ("guest/a", "create")
+    told(host, "virtkit up gone.yaml")
+    assert told(host, "virtkit ssh gone.yaml a -- cat /srv/data/x /var/x") == "mine\nmine\n"
+    assert host.ssh("cd /var/lib/libvirt/images && stat -c '%i %n' gone-*") == before
+    assert data(host, "plan gone.yaml")["changes"] == []
+    told(host, "virtkit down gone.yaml")
+    assert left(host, "gone") == []
 
 
 def test_a_firewall_that_drops(host: RealHost) -> None:
