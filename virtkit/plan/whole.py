@@ -16,6 +16,7 @@ from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.plan.twice import twice
+from virtkit.record import Cause
 from virtkit.resources import Desired, Guest
 
 #: The fields that say how large a guest's disks are.
@@ -129,7 +130,7 @@ class _Difference:
         if there.lost:
             change = _again(guest, there, change)
             if change.action == "create":
-                self._notes.append(_told_again(there, self._observed))
+                self._notes += filter(None, [_told_again(there, self._observed)])
         if waiting is not None and self._restart and waiting.effect == "restart":
             reasons = (*(change.reasons if change else ()), *waiting.reasons)
             change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
@@ -235,21 +236,31 @@ def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
             run left there is nothing to say.
     """
     new = change or Change(f"guest/{guest.name}", guest.host, "create")
+    cause: Cause = "drift" if _was_there(there) else "unfinished"
     reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
     return replace(
         new,
         action="replace" if new.action == "replace" else "create",
         effect="recreate" if new.action == "replace" else "none",
-        reasons=(Reason("domain", None, there.domain, "drift"), *reasons),
+        reasons=(Reason("domain", None, there.domain, cause), *reasons),
         desired=new.desired or guest,
         observed=there,
     )
 
 
+def _was_there(there: ObservedGuest) -> bool:
+    """Whether a guest without a domain ever had one, as far as its record knows: a run that ends
+    before it defines a guest has listed its volumes already."""
+    return there.record.finished or any(each.state == "made" for each in there.record.volumes)
+
+
 def _told_again(there: ObservedGuest, observed: Observed) -> str:
+    """What became of a guest that has no domain; nothing where it never had one."""
     disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
     taken = [each.name for each in disks if each.name in observed.volumes]
     name = f"guest/{there.record.guest}"
+    if not taken and not _was_there(there):
+        return ""
     if not taken:
         return f"{name}: somebody removed its domain and its disks: it is made anew"
     anew = [each.name for each in disks if each.name not in taken]
