@@ -13,7 +13,7 @@ import libvirt
 import pytest
 
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Host, connection, daemon
+from virtkit.host import Host, connection, preparation
 
 
 def test_a_daemon_that_takes_connections_and_says_nothing(
@@ -80,7 +80,7 @@ def test_nothing_listens(tmp_path: Path) -> None:
     host = Host("local", "default", {"qemu": f"qemu+unix:///system?socket={tmp_path}/none"})
     with pytest.raises(RequestError, match="open qemu") as caught:
         host.connections.get("qemu")
-    assert daemon.restart("qemu") in caught.value.cure
+    assert preparation.restart("qemu") in caught.value.cure
 
 
 def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:

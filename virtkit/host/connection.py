@@ -22,8 +22,8 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import access, daemon
-from virtkit.host.errors import NoDriver, Unanswered, cure, lost, stopped
+from virtkit.host import access
+from virtkit.host.errors import NoDriver, Unanswered, cure, lost, restart, stopped
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.remote import Remote
 
@@ -87,8 +87,7 @@ class Connections:
 
     def restart(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
-        command = daemon.restart(part)
-        return command if self.remote is None else f"on host {self.host}: {command}"
+        return restart(part, self.host if self.remote is not None else "")
 
     def lock(self, name: str, what: str) -> Lock | RemoteLock:
         """A lock of the host, for all who change something there."""
