@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +104,16 @@ def test_what_lets_a_network_through(drops: list[Drop] | None, words: list[str])
     assert all(each in said for each in words), said
     line = said.partition(";")[0].partition(" (")[0]
     assert subprocess.run(["sh", "-n", "-c", line], check=False).returncode == 0
+
+
+def test_where_firewalld_runs_its_own_command_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no file that says so: its unit does, to all users."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = tmp_path / "systemctl"
+    for code, told in ((3, False), (0, True)):
+        program.write_text(f'#!/bin/sh\n[ "$*" = "is-active firewalld" ] && exit {code}\nexit 4\n')
+        program.chmod(0o755)
+        said = opening("virbr0", None)
+        assert said.startswith("firewall-cmd --permanent --zone=libvirt --change-interface") is told

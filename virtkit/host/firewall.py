@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -25,7 +26,6 @@ _CHAINS, _TABLE = "LIBVIRT_", "libvirt_network"
 #: Chains of iptables and their hooks.
 _HOOKS = {"INPUT": "input", "FORWARD": "forward"}
 _UFW = Path("/etc/ufw/ufw.conf")
-_FIREWALLD = Path("/run/firewalld")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def output(remote: Remote | None, line: list[str]) -> str | None:
     """What a program of the host's prints; None where it is not there, or fails."""
     if remote is not None:
         try:
-            return remote.run(f"PATH=$PATH:{PATH}; {' '.join(line)}").decode("utf-8", "replace")
+            return remote.run(f"PATH=$PATH:{PATH}; {shlex.join(line)}").decode("utf-8", "replace")
         except VirtkitError:
             return None
     if programs.find(line[0]) is None:
@@ -174,9 +174,9 @@ def opening(bridge: str, drops: Iterable[Drop] | None, remote: Remote | None = N
             f"ufw allow in on {bridge} to any port 67 proto udp && ufw allow in on {bridge} to any "
             f"port 53 && ufw route allow in on {bridge} && ufw route allow out on {bridge}"
         )
-    if remote is None and _FIREWALLD.is_dir():
+    if remote is None and output(None, ["systemctl", "is-active", "firewalld"]) is not None:
         return (
-            f"firewall-cmd --permanent --zone=libvirt --add-interface={bridge} && "
+            f"firewall-cmd --permanent --zone=libvirt --change-interface={bridge} && "
             "firewall-cmd --reload"
         )
     chains = list(drops or (Drop("inet filter", hook, hook) for hook in _HOOKS.values()))
