@@ -12,8 +12,10 @@ from pathlib import Path
 import libvirt
 import pytest
 
+from virtkit.drivers import XEN_PV
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Host, connection, preparation
+from virtkit.facts import HostFacts, Pool
+from virtkit.host import Host, connection, preparation, read
 
 
 def test_a_daemon_that_takes_connections_and_says_nothing(
@@ -97,9 +99,23 @@ def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(connection.xen_here(), reason="Xen runs here")
 def test_no_xen_runs_here() -> None:
+    connections = Host().connections
+    found = read.connection(connections, "xen")
     with pytest.raises(VirtkitError) as caught:
-        Host().connections.get("xen")
+        connections.get("xen")
     assert caught.value.why == "no Xen runs on this machine"
+    assert caught.value.cure.endswith("then reboot"), "a driver of libvirt's is not what lacks"
+    (reason,) = XEN_PV.check(HostFacts("local", Pool("a", "/a"), {"xen": found}))
+    assert reason.cure == caught.value.cure
+
+
+def test_a_uri_that_was_given_leads_elsewhere() -> None:
+    """Neither this machine's groups nor its daemon are what is to be mended."""
+    uri = "qemu+tcp://127.0.0.1:1/system"
+    with pytest.raises(RequestError, match="open qemu") as caught:
+        Host("rack", "default", {"qemu": uri}).connections.get("qemu")
+    assert f"virsh -c {uri} uri" in caught.value.cure
+    assert "systemctl" not in caught.value.cure
 
 
 def test_connections_are_closed_in_the_end() -> None:
