@@ -183,17 +183,15 @@ class Connections:
 
     def _failed(self, scheme: str, why: str, own: str) -> VirtkitError:
         """The error for a daemon that doesn't answer; ``own``: the cure on this machine."""
-        there = (
-            scheme not in self._uris
-            and self.remote
-            and (
-                f"log in there and see what virsh says: ssh {shlex.quote(self.remote.address)} virsh "
-                f"-c {scheme}:///system uri; where it says the same, start its daemon or let the user "
-                "into the group libvirt (sudo usermod -aG libvirt USER), and run again after a minute"
+        if self.remote is not None and scheme not in self._uris:
+            own = (
+                f"log in there and see what virsh says: ssh {shlex.quote(self.remote.address)} "
+                f"virsh -c {scheme}:///system uri; where it says the same, start its daemon or let "
+                "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
+                "after a minute"
             )
-        )
         what = f"open {self.shown(scheme)} failed"
-        return Unanswered(what, why=why, cure=there or own, where=self.host)
+        return Unanswered(what, why=why, cure=own, where=self.host)
 
     def _no_driver(self, scheme: str, why: str) -> VirtkitError:
         package = f"libvirt-daemon-driver-{scheme}"
