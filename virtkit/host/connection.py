@@ -185,7 +185,7 @@ class Connections:
         """The error for a daemon that doesn't answer; ``own``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
             own = (
-                f"log in there and see what virsh says: ssh {shlex.quote(self.remote.address)} "
+                f"log in there and see what virsh says: {self.remote.by_hand} "
                 f"virsh -c {scheme}:///system uri; where it says the same, start its daemon or let "
                 "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
                 "after a minute"
