@@ -46,7 +46,7 @@ def command(script: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
         yield process, int(process.stdout.readline())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_the_command_ends_with_what_entered(number: signal.Signals) -> None:
     """Else each look at a guest that takes too long leaves a process in it."""
     with command("echo $$; exec sleep 60") as (process, pid):

@@ -143,11 +143,12 @@ def main(uri: str, name: str, command: list[str]) -> int:
 
 
 def _run(command: list[str], bounding: int, own_user: bool) -> int:
-    """The command's exit code. It hears a TERM of ours, and ctrl-c from the terminal itself."""
+    """The command's exit code. What we are told to do, it does; ctrl-c the terminal tells it."""
     child = os.fork()
     if child == 0:
         _become(command, bounding, own_user)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(child, number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return 128 - code if code < 0 else code
