@@ -172,7 +172,7 @@ class Domains:
             if driver.restart == "reset":
                 self._answered(driver, name, libvirt.virDomain.reset)
             else:
-                _destroy(domain)
+                force_off(domain)
                 self._create(driver, domain)
 
     def _create(self, driver: Driver, domain: libvirt.virDomain) -> None:
@@ -200,7 +200,7 @@ class Domains:
             return
         domain = self._domain(driver, name)
         with told("stop", f"domain {name}", where=self._connections.host):
-            _destroy(domain)
+            force_off(domain)
 
     def state(self, driver: Driver, name: str) -> GuestState:
         """A domain's state; one that is gone is stopped: who undefines a running one lets libvirt
@@ -367,7 +367,7 @@ def _go_on(domain: libvirt.virDomain) -> None:
         domain.resume()
 
 
-def _destroy(domain: libvirt.virDomain) -> None:
+def force_off(domain: libvirt.virDomain) -> None:
     """Forces a domain off, where it is on.
 
     With cgroup v2 libvirt kills a container's processes group by group, and gives up where a group

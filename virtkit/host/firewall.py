@@ -19,8 +19,6 @@ from virtkit import programs
 from virtkit.errors import VirtkitError
 from virtkit.host.remote import Remote
 
-#: Where programs of root's are on other hosts.
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: libvirt's own chains (its iptables backend) and table (its nftables backend).
 _CHAINS, _TABLE = "LIBVIRT_", "libvirt_network"
 #: Chains of iptables and their hooks.
@@ -151,9 +149,10 @@ def output(remote: Remote | None, line: list[str]) -> str | None:
     """What a program of the host's prints; None where it is not there, or fails."""
     if remote is not None:
         try:
-            return remote.run(f"PATH=$PATH:{PATH}; {shlex.join(line)}").decode("utf-8", "replace")
+            said = remote.run(f"PATH=$PATH:{programs.SYSTEM}; {shlex.join(line)}")
         except VirtkitError:
             return None
+        return said.decode("utf-8", "replace")
     if programs.find(line[0]) is None:
         return None
     done = programs.run(*line)

@@ -25,6 +25,7 @@ import platformdirs
 from virtkit import render
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host.connection import Connections
+from virtkit.host.domains import force_off
 from virtkit.host.errors import lost, told
 from virtkit.host.storage import pool_at
 
@@ -236,8 +237,7 @@ def _run(
         try:
             return _watched(domain, ends, most, say)
         finally:
-            if _active(domain):
-                domain.destroy()
+            force_off(domain)
 
 
 def counting() -> float:
@@ -320,15 +320,6 @@ def _cpu(domain: libvirt.virDomain) -> float:
             libvirt.VIR_ERR_OPERATION_INVALID,
         ):
             return 0.0
-        raise
-
-
-def _active(domain: libvirt.virDomain) -> bool:
-    try:
-        return bool(domain.isActive())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return False
         raise
 
 

@@ -21,7 +21,7 @@ _LITTLE = 512
 
 #: Prints what `checks` reads, a line each; sections begin with @.
 _LOOK = f"""
-PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin
+PATH=$PATH:{programs.SYSTEM}
 echo @info; xl info 2>&1
 echo @dom0; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo
 echo @console; tr '\\0' ' ' </proc/"$(pidof xenconsoled || echo self)"/cmdline
