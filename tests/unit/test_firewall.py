@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,15 @@ def test_chains_that_drop() -> None:
     found = nft(*DROPPING, rule("ip libvirt_network", "guest_output", "iifname", "virbr0"))
     assert [each.hook for each in found.dropping(NAT)] == ["input", "forward"]
     assert [each.hook for each in found.dropping(ISOLATED)] == ["input"]
+
+
+def test_what_drops_ipv6_is_nothing_to_a_network_without_it() -> None:
+    """As ufw and Docker have it; libvirt makes rules there for networks with IPv6 only."""
+    drop = Drop("ip6 filter", "INPUT", "input")
+    found = nft(chain("ip6 filter", "INPUT", "input", "drop"))
+    assert found.dropping(NAT) == []
+    assert found.dropping(replace(NAT, ipv6=True)) == [drop]
+    assert "'{ 53, 67, 547 }'" in opening("virbr0", [drop], Remote("rack", "root@rack"))
 
 
 @pytest.mark.parametrize("value", ["virbr0", "virbr*", {"set": ["eth1", "virbr0"]}])

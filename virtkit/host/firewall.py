@@ -41,11 +41,13 @@ class Bridge:
 
     Attributes:
         forwards: its guests have a way out of the host (nat, routed).
+        ipv6: it has an IPv6 subnet.
     """
 
     network: str
     name: str
     forwards: bool
+    ipv6: bool = False
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Rules:
             each
             for each in self.drops
             if (bridge.forwards or each.hook == "input")
+            and (bridge.ipv6 or not each.table.startswith("ip6 "))
             and not _about(bridge.name, self.words.get(each.table, ()))
         )
         return sorted(found, key=lambda each: (each.hook != "input", each.table, each.chain))
@@ -198,7 +201,7 @@ def _accepting(drop: Drop, bridge: str) -> Iterator[str]:
         return
     start = f"nft insert rule {drop.table} {drop.chain}"
     if drop.hook == "input":
-        yield f"{start} iifname {bridge} udp dport '{{ 53, 67 }}' accept"
+        yield f"{start} iifname {bridge} udp dport '{{ 53, 67, 547 }}' accept"
         yield f"{start} iifname {bridge} tcp dport 53 accept"
     else:
         yield f"{start} iifname {bridge} accept"

@@ -145,5 +145,6 @@ def bridges(connections: Connections) -> list[Bridge]:
                 forward, bridge = root.find("forward"), root.find("bridge")
                 mode = forward.get("mode", "nat") if forward is not None else ""
                 if mode in ("nat", "route", "") and bridge is not None:
-                    answer.append(Bridge(network.name(), bridge.get("name", ""), bool(mode)))
+                    name, ipv6 = bridge.get("name", ""), root.find("ip[@family='ipv6']") is not None
+                    answer.append(Bridge(network.name(), name, bool(mode), ipv6))
     return answer
