@@ -31,7 +31,7 @@ Senders = Callable[..., None]
 
 @pytest.fixture
 def senders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Senders:
-    """Has the program `bridge` tell who sent through the card; a port's own address is permanent."""
+    """Has the program `bridge` tell who sent through the card; a port's own is permanent."""
     program = tmp_path / "bin/bridge"
     program.parent.mkdir()
     monkeypatch.setenv("PATH", str(program.parent))

@@ -43,6 +43,15 @@ RULES = (
 
 #: What libvirt says in any operation, to the cure.
 _SAID: Mapping[str, str] = {
+    "Cannot check QEMU binary": (
+        "that program is gone from the host: install its package again (on Debian qemu-system-x86 "
+        "or qemu-system-arm), then run again"
+    ),
+    "KVM kernel module": (
+        "the host's KVM is gone or closed (ls -l /dev/kvm): sudo modprobe kvm_intel or kvm_amd "
+        "brings it back, and it has to be root's and of the group kvm, with mode 0660; else the "
+        "guest can run as `type: qemu`"
+    ),
     "/run/virtkit/lxc": (
         "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
         "to prepare this host again"
