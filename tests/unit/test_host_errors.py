@@ -12,7 +12,7 @@ from virtkit.errors import SpecErrors, VirtkitError
 from virtkit.host import access, preparation
 from virtkit.host.connection import Connections
 from virtkit.host.domains import not_ours
-from virtkit.host.errors import Unanswered, cure, stopped, told, unreadable
+from virtkit.host.errors import Unanswered, cure, passing_over, stopped, told, unreadable
 from virtkit.host.remote import Remote
 from virtkit.record import GuestRecord
 
@@ -43,6 +43,13 @@ def test_a_connection_that_is_gone(code: int) -> None:
 def test_what_is_not_libvirts_passes() -> None:
     with pytest.raises(ZeroDivisionError), told("start", "x"):
         raise ZeroDivisionError
+
+
+def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
+    with passing_over():
+        raise VirtkitError("a domain can't be read", cure="none")
+    with pytest.raises(Unanswered), passing_over():
+        raise Unanswered("libvirt stopped answering", cure="restart it")
 
 
 @pytest.mark.parametrize(

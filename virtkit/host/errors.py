@@ -197,6 +197,8 @@ def passing_over() -> Iterator[None]:
     except libvirt.libvirtError as error:
         if lost(error):
             raise
+    except Unanswered:
+        raise
     except (VirtkitError, ValueError):  # ValueError: a text that is none, an address that is none
         return
 
