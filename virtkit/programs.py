@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from virtkit.errors import RequestError
 from virtkit.voice import Voice
 
-#: Searched after the caller's own PATH.
-_MORE = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
+#: Searched after the caller's own PATH, here and on other hosts.
+SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ PROGRAMS = {
 def search_path() -> str:
     """The caller's PATH, then the system's folders that it lacks."""
     own = os.environ.get("PATH") or os.defpath
-    return os.pathsep.join(dict.fromkeys([*own.split(os.pathsep), *_MORE]))
+    return os.pathsep.join(dict.fromkeys(f"{own}:{SYSTEM}".split(os.pathsep)))
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-#: ``KIND BASE64 COMMENT`` at the end of a line; before it options may stand, with quoted spaces.
-_LINE = re.compile(
-    r"(?:^|(?<=\s))(?P<kind>[a-z][a-z0-9@.-]*)\s+(?P<blob>[A-Za-z0-9+/]{16,}=*)(?:\s+(?P<comment>.*))?$",
-    re.ASCII,
+#: ``KIND BASE64``, as words of a line; before it options may stand, and their quoted commands may
+#: have words that look like it.
+_KEY = re.compile(
+    r"(?<!\S)(?P<kind>[a-z][a-z0-9@.-]*)\s+(?P<blob>[A-Za-z0-9+/]{16,}=*)(?!\S)", re.ASCII
 )
 #: Bytes that a key's line in a record may have: the largest RSA key has fewer.
 _LONGEST = 4096
@@ -52,10 +52,10 @@ class PublicKey:
 
 def parse(line: str) -> PublicKey | None:
     """The key in a line of a .pub file or of authorized_keys; None where there is none."""
-    for found in _LINE.finditer(line.strip()):
+    for found in _KEY.finditer(line):
         kind, blob = found["kind"], found["blob"]
         if _kind(blob) == kind:
-            comment = "".join(each for each in found["comment"] or "" if each.isprintable())
+            comment = "".join(each for each in line[found.end() :] if each.isprintable())
             return PublicKey(kind, blob, comment.strip())
     return None
 

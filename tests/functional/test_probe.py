@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from virtkit.host import Host, probe
+from virtkit.host import Host, Remote, probe
 
 
 def test_what_says_nothing_of_kvm_is_not_remembered_for_long(
@@ -30,3 +31,38 @@ def test_what_says_nothing_of_kvm_is_not_remembered_for_long(
     cache.write_text(json.dumps(known | {"until": time.time() - 1}))
     probe.verdict(host.connections, "/pool", told.append)
     assert len(told) == 3
+
+
+def test_each_host_has_its_own_and_its_own_boots(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, as far as ssh tells: its boot is the one that counts."""
+    boot, ssh = tmp_path / "boot", tmp_path / "bin/ssh"
+    boot.write_text("first\n")
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\ncase "$*" in *boot_id*) cat {boot} ;; esac\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    other = Host("rack", "default", {"qemu": "test:///default"}, Remote("rack", "root@rack"))
+    told: list[str] = []
+    for _ in range(2):
+        for each in (host, other):
+            probe.verdict(each.connections, "/pool", told.append)
+    assert len(told) == 2, "each is asked once"
+    boot.write_text("second\n")
+    probe.verdict(other.connections, "/pool", told.append)
+    probe.verdict(host.connections, "/pool", told.append)
+    assert len(told) == 3
+
+
+def test_what_can_not_be_kept_is_no_error(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    told: list[str] = []
+    for _ in range(2):
+        assert not probe.verdict(host.connections, "/pool", told.append).works
+    assert len(told) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import libvirt
 import pytest
 
@@ -31,8 +33,10 @@ def test_who_is_refused(code: int, message: str, expected: bool) -> None:
     assert refused(code, message) is expected
 
 
-def test_what_they_have_to_do() -> None:
-    new = words("alice", "libvirt", session=False, listed=False)
+def test_what_they_have_to_do(tmp_path: Path) -> None:
+    passwd = tmp_path / "passwd"
+    passwd.write_text("alice:x:1000:1000::/home/alice:/bin/sh\no b:x:1001:1001::/:/bin/sh\n")
+    new = words("alice", "libvirt", session=False, listed=False, passwd=passwd)
     assert new.startswith("sudo usermod -aG libvirt alice, then log in again")
     assert "sg libvirt -c" in new
     older = words("alice", "libvirt", session=False, listed=True)
@@ -42,4 +46,7 @@ def test_what_they_have_to_do() -> None:
     there = words("alice", "libvirt", session=True, listed=True)
     assert "usermod" not in there
     assert "polkit" in there
-    assert "usermod -aG kvm 'o b'" in words("o b", "kvm", session=False, listed=False)
+    odd = words("o b", "kvm", session=False, listed=False, passwd=passwd)
+    assert "usermod -aG kvm 'o b'" in odd
+    ldap = words("ali", "libvirt", session=False, listed=False, passwd=passwd)
+    assert ldap.startswith("sudo gpasswd -a ali libvirt, then"), "usermod does not know them"

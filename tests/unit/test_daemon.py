@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host.daemon import restart
+from virtkit.host.preparation import daemon, restart, restart_command
 
 UNITS = "lib/systemd/system"
 ETC = "etc/systemd/system"
@@ -67,6 +67,9 @@ def test_a_masked_one(root: Path) -> None:
     assert restart("qemu", root) == (
         "sudo systemctl unmask libvirtd.service libvirtd.socket && sudo systemctl restart libvirtd"
     )
+    assert restart_command(root) == (
+        "systemctl unmask libvirtd.service libvirtd.socket && systemctl restart libvirtd"
+    ), "root's shell needs the same"
 
 
 def test_the_one_that_is_not_masked_is_the_one_in_use(root: Path) -> None:
@@ -83,14 +86,36 @@ def test_masked_until_the_next_boot_and_by_an_empty_file(root: Path) -> None:
     assert restart("qemu", root).startswith(command)
 
 
+@pytest.mark.parametrize(
+    ("installed", "enabled", "name"),
+    [
+        (["libvirtd"], [], "libvirtd"),
+        (["virtlxcd"], [], "virtlxcd"),
+        (["libvirtd", "virtlxcd"], [], "virtlxcd"),
+        (["libvirtd", "virtlxcd"], ["libvirtd.socket"], "libvirtd"),
+        (["libvirtd", "virtlxcd"], ["libvirtd.socket", "virtlxcd.socket"], "libvirtd"),
+    ],
+)
+def test_all_who_ask_get_the_same_daemon(
+    root: Path, installed: list[str], enabled: list[str], name: str
+) -> None:
+    install(root, *installed)
+    for unit in enabled:
+        enable(root, unit)
+    assert daemon("lxc", root) == name
+    assert restart("lxc", root) == f"sudo systemctl restart {name}"
+    assert restart_command(root) == f"systemctl restart {name}"
+
+
 def test_without_systemd(root: Path, tmp_path: Path) -> None:
     install(root, "libvirtd")
     (root / "run/systemd/system").rmdir()
-    assert restart("qemu", root, tmp_path / "none") == "sudo virtlogd -d; sudo libvirtd -d"
+    assert restart("qemu", root, tmp_path / "none") == "sudo virtlogd -d && sudo libvirtd -d"
     script = tmp_path / "a checkout" / "libvirt"
     script.parent.mkdir()
     script.write_text("#!/bin/sh\n")
-    assert restart("qemu", root, script) == f"'{script}' stop; '{script}'"
+    assert restart("qemu", root, script) == f"'{script}' restart"
+    assert restart_command(root, script) == f"'{script}' restart"
     (root / "etc/init.d").mkdir()
     (root / "etc/init.d/libvirtd").write_text("#!/bin/sh\n")
     (root / "etc/init.d/libvirtd").chmod(stat.S_IRWXU)

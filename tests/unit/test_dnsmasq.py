@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from virtkit.host.networks import unserved
 
@@ -34,3 +39,30 @@ def test_whose_dnsmasq_has_ended(tmp_path: Path) -> None:
         assert unserved(run) == {"well", "taken", "dead"}
         another.kill()
     assert unserved(tmp_path / "none") == frozenset()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount /proc and to be two users")
+def test_what_proc_hides_has_not_ended(tmp_path: Path) -> None:
+    """Users of a host whose /proc is mounted with hidepid don't see the processes of others."""
+    program = tmp_path / "dnsmasq"
+    shutil.copy("/bin/sleep", program)
+    script = (
+        "import os, sys; from pathlib import Path; from virtkit.host import networks\n"
+        "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "assert not Path('/proc', sys.argv[2]).exists()\n"
+        "print(*networks.unserved(Path(sys.argv[1])))"
+    )
+    hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+    with (
+        tempfile.TemporaryDirectory(dir="/tmp") as run,
+        subprocess.Popen([program, "60"]) as serves,
+    ):
+        Path(run).chmod(0o755)
+        for name, pid in (("well", serves.pid), ("dead", 2**22 + 1)):
+            Path(run, f"{name}.pid").write_text(f"{pid}\n")
+            Path(run, f"{name}.xml").write_text("")
+        line = ["unshare", "--mount", "sh", "-c", hidden, "sh"]
+        line += [sys.executable, "-c", script, run, str(serves.pid)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        serves.kill()
+    assert done.stdout == "dead\n", done.stderr

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +81,15 @@ def test_chains_that_drop() -> None:
     assert [each.hook for each in found.dropping(ISOLATED)] == ["input"]
 
 
+def test_what_drops_ipv6_is_nothing_to_a_network_without_it() -> None:
+    """As ufw and Docker have it; libvirt makes rules there for networks with IPv6 only."""
+    drop = Drop("ip6 filter", "INPUT", "input")
+    found = nft(chain("ip6 filter", "INPUT", "input", "drop"))
+    assert found.dropping(NAT) == []
+    assert found.dropping(replace(NAT, ipv6=True)) == [drop]
+    assert "'{ 53, 67, 547 }'" in opening("virbr0", [drop], Remote("rack", "root@rack"))
+
+
 @pytest.mark.parametrize("value", ["virbr0", "virbr*", {"set": ["eth1", "virbr0"]}])
 def test_a_table_with_a_rule_about_the_bridge(value: object) -> None:
     """Whether it is the right one, only its owner knows."""
@@ -103,3 +114,16 @@ def test_what_lets_a_network_through(drops: list[Drop] | None, words: list[str])
     assert all(each in said for each in words), said
     line = said.partition(";")[0].partition(" (")[0]
     assert subprocess.run(["sh", "-n", "-c", line], check=False).returncode == 0
+
+
+def test_where_firewalld_runs_its_own_command_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no file that says so: its unit does, to all users."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = tmp_path / "systemctl"
+    for code, told in ((3, False), (0, True)):
+        program.write_text(f'#!/bin/sh\n[ "$*" = "is-active firewalld" ] && exit {code}\nexit 4\n')
+        program.chmod(0o755)
+        said = opening("virbr0", None)
+        assert said.startswith("firewall-cmd --permanent --zone=libvirt --change-interface") is told

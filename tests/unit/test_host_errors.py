@@ -9,8 +9,12 @@ import pytest
 
 from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
-from virtkit.host import access, daemon
-from virtkit.host.errors import Unanswered, cure, told, unreadable
+from virtkit.host import access, preparation
+from virtkit.host.connection import Connections
+from virtkit.host.domains import not_ours
+from virtkit.host.errors import Unanswered, cure, passing_over, stopped, told, unreadable
+from virtkit.host.remote import Remote
+from virtkit.record import GuestRecord
 
 
 def test_an_unknown_pair_keeps_libvirts_text() -> None:
@@ -41,11 +45,18 @@ def test_what_is_not_libvirts_passes() -> None:
         raise ZeroDivisionError
 
 
+def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
+    with passing_over():
+        raise VirtkitError("a domain can't be read", cure="none")
+    with pytest.raises(Unanswered), passing_over():
+        raise Unanswered("libvirt stopped answering", cure="restart it")
+
+
 @pytest.mark.parametrize(
     ("operation", "code", "message", "words"),
     [
         ("open", libvirt.VIR_ERR_SYSTEM_ERROR, "", "libvirt's daemon runs"),
-        ("read", 0, "cannot open directory '/p': Permission denied", "pool's folder"),
+        ("read", 0, "cannot open directory '/p': Permission denied", "no_root_squash"),
         ("create", 38, "cannot create file '/nfs/a': Permission denied", "no_root_squash"),
         ("start", 38, "can't mount /run/virtkit/lxc/x: No such file or directory", "hook"),
         ("plug", 0, "Could not open '/p/b': Permission denied", "libvirt-qemu"),
@@ -56,13 +67,13 @@ def test_what_is_not_libvirts_passes() -> None:
             "connect",
             1,
             "iptables: No chain/target/match by that name.",
-            daemon.restart("network"),
+            preparation.restart("network"),
         ),
         (
             "connect",
             1,
             "iptables v1.8.11: Chain 'LIBVIRT_INP' does not exist",
-            daemon.restart("network"),
+            preparation.restart("network"),
         ),
         ("upload", 0, "cannot write: No space left on device", "free some space"),
         ("define", 0, "cannot write '/etc/libvirt/qemu/a.xml.new': No space left", "half made"),
@@ -75,6 +86,9 @@ def test_what_is_not_libvirts_passes() -> None:
         ("start", 0, "-blockdev {}: Is another process using the image [/p/a]?", "stop that"),
         ("start", 38, "Cannot access storage file '/p/a-root': No such file", "mounted"),
         ("stop", 0, "Failed to terminate process 1 with SIGKILL", "kernel log"),
+        ("start", 38, "Cannot check QEMU binary /usr/bin/q: No such file or directory", "package"),
+        ("start", 1, "Could not access KVM kernel module: No such file or directory", "modprobe"),
+        ("start", 1, "Could not access KVM kernel module: Permission denied", "group kvm"),
         ("record", 68, "cannot acquire state change lock (held by x)", "stop --timeout 0"),
         ("start", 0, "can't create /sys/fs/cgroup/unified/x", "mount namespace"),
         ("nothing", 12345, "", "doctor"),
@@ -82,6 +96,17 @@ def test_what_is_not_libvirts_passes() -> None:
 )
 def test_cures(operation: str, code: int, message: str, words: str) -> None:
     assert words in cure(operation, code, message)
+
+
+def test_a_command_is_for_the_host_that_the_error_is_of() -> None:
+    gone = "iptables: No chain/target/match by that name."
+    restart = preparation.restart("network")
+    assert cure("connect", 1, gone, "rack").startswith(f"on host rack: {restart} (")
+    assert cure("connect", 1, gone, "local").startswith(f"{restart} (")
+    assert f"on host rack: {preparation.restart()};" in stopped("rack")
+    there = Connections("rack", remote=Remote("rack", "root@rack"))
+    record = GuestRecord("lab", "web", "xen-pv", "/specs/lab.yaml", {}, "", None)
+    assert "virsh -c xen+ssh://root@rack/system dumpxml lab-web" in not_ours(record, there).cure
 
 
 @pytest.mark.parametrize(

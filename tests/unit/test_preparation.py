@@ -27,8 +27,8 @@ def host(tmp_path: Path) -> Path:
         (root / name).mkdir(parents=True)
     for name, text in {
         "run/udev/control": "",
-        "usr/lib/systemd/system/libvirtd.service": "",
-        "usr/lib/systemd/system/libvirt-guests.service": "",
+        "usr/lib/systemd/system/libvirtd.service": "[Unit]\n",
+        "usr/lib/systemd/system/libvirt-guests.service": "[Unit]\n",
         "etc/default/libvirt-guests": DEBIANS,
         "proc/sys/fs/inotify/max_user_instances": "128\n",
     }.items():
@@ -171,37 +171,11 @@ def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path, tmp_path: P
     assert found.why == "libvirt's hook was installed by another version of virtkit"
 
 
-@pytest.mark.parametrize(
-    ("units", "wanted", "daemon"),
-    [
-        (["libvirtd.service"], [], "libvirtd"),
-        (["virtlxcd.service"], [], "virtlxcd"),
-        (["libvirtd.service", "virtlxcd.service"], [], "virtlxcd"),
-        (
-            ["libvirtd.service", "virtlxcd.service"],
-            ["sockets.target.wants/libvirtd.socket"],
-            "libvirtd",
-        ),
-        ([], [], "libvirtd"),
-    ],
-)
-def test_the_daemon_that_is_there(
-    host: Path, units: list[str], wanted: list[str], daemon: str
-) -> None:
-    folder = host / "usr/lib/systemd/system"
-    for each in folder.iterdir():
-        each.unlink()
-    for name in units:
-        write(folder / name, "")
-    for name in wanted:
-        write(host / "etc/systemd/system" / name, "")
-    assert preparation.restart_command(host) == f"systemctl restart {daemon}"
-
-
 def test_without_systemd_the_checkout_restarts_libvirtd(host: Path) -> None:
     (host / "run/systemd/system").rmdir()
+    write(host / "usr/sbin/libvirtd", "")
     script, verb = shlex.split(preparation.restart_command(host))
-    assert (Path(script).is_file(), verb) == (True, "start")
+    assert (Path(script).is_file(), verb) == (True, "restart")
 
 
 def test_its_interface_is_the_hooks() -> None:

@@ -164,7 +164,7 @@ def test_they_end_with_us(number: signal.Signals) -> None:
         assert until(lambda: running(mark), 20)
         process.send_signal(number)
         process.wait(10)
-    assert until(lambda: not running(mark), 2)
+    assert until(lambda: not running(mark), 20)
 
 
 def test_they_end_where_the_work_should_end() -> None:

@@ -34,6 +34,8 @@ def test_named_as_ssh_keygen_names_them(kind: str, tmp_path: Path) -> None:
     [
         f'from="10.0.0.0/8,a b",command="echo ssh-rsa AAAA" {world.PUBLIC} me here',
         f"restrict {world.PUBLIC}",
+        f'command="/bin/serve path averylongargument1 x" {world.PUBLIC}',
+        f'command="scp backupsofthewholehost backupsofthewholehost" {world.PUBLIC} me',
         f"  {world.PUBLIC}\tme  ",
     ],
 )

@@ -51,7 +51,7 @@ def test_a_host_that_is_well_needs_no_cure() -> None:
         ("911360", "300000", "memory", "dom0_mem"),
         ("@scripts", "@scripts\nvif-bridge", "hotplug scripts", "xen-utils-common"),
         (" --log=guest", "", "console logs", "XENCONSOLED_ARGS"),
-        ("/usr/lib/xen/bin/", "/usr/libexec/xen-", "emulator", "ln -s"),
+        ("/usr/lib/xen/bin/", "/usr/libexec/xen-", "emulator", "as root: mkdir"),
         ("/usr/lib/xen/bin/qemu-system-i386", "", "emulator", "qemu-system-xen"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_host_that_nobody_reaches_is_told(remote: Remote) -> None:
     with pytest.raises(VirtkitError, match="host rack1 can't be reached") as caught:
         remote.connect()
     assert "refused" in caught.value.why
-    assert f"ssh -p {remote.port} root@127.0.0.1" in caught.value.cure
+    assert f"ssh -p {remote.port} -i /keys/ops root@127.0.0.1" in caught.value.cure
 
 
 def test_a_folder_that_is_open_to_others_is_refused(remote: Remote, tmp_path: Path) -> None:
@@ -155,3 +155,10 @@ def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:
         lets_in(login, "ssh-ed25519 AAAA")
     assert time.monotonic() - began < 5
     assert time.process_time() - worked < 2
+
+
+def test_by_hand_one_gets_there_by_the_same_key() -> None:
+    host = Remote("rack", "ops@rack", 2222, "/home/me/my keys/ops")
+    line = "ssh -p 2222 -i '/home/me/my keys/ops' ops@rack"
+    assert line in host.unreached(b"Connection refused").cure
+    assert Remote("rack", "ops@rack").by_hand == "ssh ops@rack"

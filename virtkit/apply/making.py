@@ -107,7 +107,7 @@ class Making:
         if found and not (
             self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
-            raise not_ours(self.record, self._host.name)
+            raise not_ours(self.record, self._host.connections)
         xml = render.with_record(self._merged(found), record.guest_element(self.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self.running:

@@ -42,12 +42,15 @@ def cure() -> str:
     return words(user, group, session=session, listed=listed)
 
 
-def words(user: str, group: str, *, session: bool, listed: bool) -> str:
+def words(
+    user: str, group: str, *, session: bool, listed: bool, passwd: Path = Path("/etc/passwd")
+) -> str:
     """What a user has to do to get in.
 
     Args:
         session: their session is in the group already.
         listed: the user database says that they are in it.
+        passwd: this machine's own users.
     """
     at_once = f"at once, here: sg {group} -c 'virtkit …'"
     if session:
@@ -58,7 +61,18 @@ def words(user: str, group: str, *, session: bool, listed: bool) -> str:
         )
     if listed:
         return f"log in again: this session began before you were in the group {group}; {at_once}"
-    return f"sudo usermod -aG {group} {shlex.quote(user)}, then log in again; {at_once}"
+    name = shlex.quote(user)
+    # usermod knows none but the users of /etc/passwd; those of LDAP may be in a group here, too
+    adding = f"usermod -aG {group} {name}" if _is_in(user, passwd) else f"gpasswd -a {name} {group}"
+    return f"sudo {adding}, then log in again; {at_once}"
+
+
+def _is_in(user: str, passwd: Path) -> bool:
+    try:
+        lines = passwd.read_bytes().splitlines()
+    except OSError:
+        return True
+    return any(each.startswith(f"{user}:".encode()) for each in lines)
 
 
 def _group() -> str:

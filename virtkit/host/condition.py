@@ -21,7 +21,7 @@ class Condition:
     cure: str = ""
 
 
-_LOGS = "see its log on the host (as root, below /var/log/libvirt/)"
+_LOGS = "its log on the host (as root, below /var/log/libvirt/)"
 _UP = "virtkit up starts it again"
 _OF: Mapping[tuple[int, int], Condition] = {
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): Condition("somebody paused it"),
@@ -36,7 +36,7 @@ _OF: Mapping[tuple[int, int], Condition] = {
         f"see the host's kernel log (out of memory?) and {_LOGS}; {_UP}",
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): Condition(
-        "its hypervisor could not go on with it", f"{_LOGS}; {_UP}"
+        "its hypervisor could not go on with it", f"see {_LOGS}; {_UP}"
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): Condition(
         "it ended by itself"  # a container also where it was killed: libvirt sees no difference

@@ -17,13 +17,14 @@ import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import access, daemon
-from virtkit.host.errors import NoDriver, Unanswered, cure, lost, stopped
+from virtkit.host import access
+from virtkit.host.errors import NoDriver, Unanswered, cure, lost, restart, stopped
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.remote import Remote
 
@@ -87,8 +88,7 @@ class Connections:
 
     def restart(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
-        command = daemon.restart(part)
-        return command if self.remote is None else f"on host {self.host}: {command}"
+        return restart(part, self.host if self.remote is not None else "")
 
     def lock(self, name: str, what: str) -> Lock | RemoteLock:
         """A lock of the host, for all who change something there."""
@@ -130,7 +130,13 @@ class Connections:
         if closed is not None:
             raise closed
         if usual and scheme == "xen" and self.remote is None and not xen_here():
-            raise self._no_driver(scheme, "no Xen runs on this machine")
+            raise Unanswered(
+                f"open {uri} failed",
+                why="no Xen runs on this machine",
+                cure="boot it into Xen: sudo apt-get install xen-system-amd64 "
+                "libvirt-daemon-driver-xen, then reboot",
+                where=self.host,
+            )
         if self.remote is not None:
             try:
                 self.remote.connect()
@@ -157,6 +163,12 @@ class Connections:
     def _refused(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""
         code, message = error.get_error_code(), error.get_error_message() or str(error)
+        if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
+            own = (
+                f"see what virsh says: {self.virsh(scheme)} uri; where it says the same, mend what "
+                f"it names, or `uris: {{{scheme}: …}}` of host {self.host}"
+            )
+            return self._failed(scheme, message, own)
         if access.refused(code, message):
             told = self._failed(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
@@ -171,13 +183,15 @@ class Connections:
 
     def _failed(self, scheme: str, why: str, own: str) -> VirtkitError:
         """The error for a daemon that doesn't answer; ``own``: the cure on this machine."""
-        there = self.remote and (
-            f"log in there and see what virsh says: ssh {shlex.quote(self.remote.address)} virsh "
-            f"-c {scheme}:///system uri; where it says the same, start its daemon or let the user "
-            "into the group libvirt (sudo usermod -aG libvirt USER), and run again after a minute"
-        )
+        if self.remote is not None and scheme not in self._uris:
+            own = (
+                f"log in there and see what virsh says: {self.remote.by_hand} "
+                f"virsh -c {scheme}:///system uri; where it says the same, start its daemon or let "
+                "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
+                "after a minute"
+            )
         what = f"open {self.shown(scheme)} failed"
-        return Unanswered(what, why=why, cure=there or own, where=self.host)
+        return Unanswered(what, why=why, cure=own, where=self.host)
 
     def _no_driver(self, scheme: str, why: str) -> VirtkitError:
         package = f"libvirt-daemon-driver-{scheme}"

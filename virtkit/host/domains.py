@@ -172,7 +172,7 @@ class Domains:
             if driver.restart == "reset":
                 self._answered(driver, name, libvirt.virDomain.reset)
             else:
-                _destroy(domain)
+                force_off(domain)
                 self._create(driver, domain)
 
     def _create(self, driver: Driver, domain: libvirt.virDomain) -> None:
@@ -200,7 +200,7 @@ class Domains:
             return
         domain = self._domain(driver, name)
         with told("stop", f"domain {name}", where=self._connections.host):
-            _destroy(domain)
+            force_off(domain)
 
     def state(self, driver: Driver, name: str) -> GuestState:
         """A domain's state; one that is gone is stopped: who undefines a running one lets libvirt
@@ -279,7 +279,7 @@ class Domains:
         """
         domain = self._domain(DRIVERS[record.type], record.domain)
         if not record.is_of(self._record(domain)):
-            raise not_ours(record, self._connections.host)
+            raise not_ours(record, self._connections)
 
     def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
         with told("read", f"domain {domain.name()}", where=self._connections.host):
@@ -298,7 +298,7 @@ class Domains:
             return
         domain = self._domain(driver, record.domain)
         if not replace(record, volumes=()).is_of(self._record(domain)):
-            raise not_ours(record, self._connections.host)
+            raise not_ours(record, self._connections)
         with told("delete", f"domain {record.domain}", where=self._connections.host):
             flags = 0
             for flag in driver.undefine:
@@ -347,15 +347,15 @@ def refused(error: libvirt.libvirtError) -> bool:
     )
 
 
-def not_ours(record: GuestRecord, host: str) -> VirtkitError:
+def not_ours(record: GuestRecord, connections: Connections) -> VirtkitError:
     """The error for a domain that was ours when a run began."""
-    uri = f"{DRIVERS[record.type].scheme}:///system"
+    virsh = connections.virsh(DRIVERS[record.type].scheme)
     return VirtkitError(
         f"domain {record.domain} is not guest {record.guest} of environment {record.environment} "
         "as this run knew it",
         why="its record is gone or another one; nothing was deleted",
-        cure=f"see virsh -c {uri} dumpxml {record.domain}, then run again: it looks anew",
-        where=f"{host} guest/{record.guest}",
+        cure=f"see {virsh} dumpxml {record.domain}, then run again: it looks anew",
+        where=f"{connections.host} guest/{record.guest}",
     )
 
 
@@ -367,7 +367,7 @@ def _go_on(domain: libvirt.virDomain) -> None:
         domain.resume()
 
 
-def _destroy(domain: libvirt.virDomain) -> None:
+def force_off(domain: libvirt.virDomain) -> None:
     """Forces a domain off, where it is on.
 
     With cgroup v2 libvirt kills a container's processes group by group, and gives up where a group

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ _KINDS = {  # setns(2); user last: after it nothing else may be entered
     "cgroup": 0x02000000,
     "user": 0x10000000,
 }
-_PR_CAPBSET_DROP = 24
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -106,6 +107,8 @@ def _become(command: list[str], bounding: int, own_user: bool) -> None:
     for capability in range(64):
         if not bounding >> capability & 1:
             _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    # it ends with us, even by a kill; only now, since a change of ids takes this back
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.chdir("/")
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -134,9 +137,19 @@ def main(uri: str, name: str, command: list[str]) -> int:
     except (libvirt.libvirtError, OSError, IndexError) as error:
         sys.stderr.write(f"error: {name} was not entered: {error}\n")
         return 255
+    except KeyboardInterrupt:
+        return 130
+    return _run(command, bounding, own_user)
+
+
+def _run(command: list[str], bounding: int, own_user: bool) -> int:
+    """The command's exit code. What we are told to do, it does; ctrl-c the terminal tells it."""
     child = os.fork()
     if child == 0:
         _become(command, bounding, own_user)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return 128 - code if code < 0 else code
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import libvirt
 
 from virtkit.errors import VirtkitError
-from virtkit.host import access, daemon
+from virtkit.host import access, preparation
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
@@ -43,6 +43,15 @@ RULES = (
 
 #: What libvirt says in any operation, to the cure.
 _SAID: Mapping[str, str] = {
+    "Cannot check QEMU binary": (
+        "that program is gone from the host: install its package again (on Debian qemu-system-x86 "
+        "or qemu-system-arm), then run again"
+    ),
+    "KVM kernel module": (
+        "the host's KVM is gone or closed (ls -l /dev/kvm): sudo modprobe kvm_intel or kvm_amd "
+        "brings it back, and it has to be root's and of the group kvm, with mode 0660; else the "
+        "guest can run as `type: qemu`"
+    ),
     "/run/virtkit/lxc": (
         "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
         "to prepare this host again"
@@ -78,11 +87,11 @@ _SAID: Mapping[str, str] = {
         "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
         "remount,rw), then run again"
     ),
+    "Permission denied": _ROOT_DENIED,
     "cannot open directory": (
         "mount or make the pool's folder again, then run again: `up` and `down` activate the pool"
     ),
     "is not active": "`virtkit up` activates it: run that, then this again",
-    "Permission denied": _ROOT_DENIED,
     "Failed to terminate process": (
         "its process hangs in the host's kernel: see the kernel log and the disks, then run again"
     ),
@@ -113,8 +122,8 @@ _CURES: Mapping[tuple[str, int], str] = {
         "see what else keeps this host busy, then run again"
     ),
     ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST): (
-        "remove the volume if nobody needs it (virsh -c qemu:///system vol-delete VOLUME --pool "
-        "POOL), then run again"
+        "remove the volume if nobody needs it (on its host: virsh -c qemu:///system vol-delete "
+        "VOLUME --pool POOL), then run again"
     ),
 }
 
@@ -133,11 +142,16 @@ class NoDriver(Unanswered):
 
 def stopped(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
-    place = f" on host {where}" if where not in ("", "local") else ""
-    return f"see that libvirt's daemon runs{place}: {daemon.restart()}; then run again: it goes on"
+    return f"see that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
 
 
-def cure(operation: str, code: int, message: str = "") -> str:
+def restart(part: str, where: str = "") -> str:
+    """The command that starts a host's daemon again; ``part`` as for `preparation.restart`."""
+    command = preparation.restart(part)
+    return command if where in ("", "local") else f"on host {where}: {command}"
+
+
+def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     """What to do where libvirt answered ``operation`` with error ``code`` and ``message``."""
     if operation == "open":
         return access.cure() if access.refused(code, message) else stopped()
@@ -146,7 +160,7 @@ def cure(operation: str, code: int, message: str = "") -> str:
     if said == "":
         return unreadable(message)
     found = said or _CURES.get((operation, code), _GENERAL)
-    return found.replace(_RESTART, daemon.restart("network")) if _RESTART in found else found
+    return found.replace(_RESTART, restart("network", where)) if _RESTART in found else found
 
 
 def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
@@ -183,6 +197,8 @@ def passing_over() -> Iterator[None]:
     except libvirt.libvirtError as error:
         if lost(error):
             raise
+    except Unanswered:
+        raise
     except (VirtkitError, ValueError):  # ValueError: a text that is none, an address that is none
         return
 
@@ -194,6 +210,7 @@ def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
     Args:
         operation: one word (open, define, start, stop, create, upload, delete, read …).
         what: the object, as ``domain lab-web``.
+        where: the host's name.
     """
     try:
         yield
@@ -209,6 +226,6 @@ def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
         raise VirtkitError(
             f"{operation} {what} failed",
             why=message,
-            cure=cure(operation, error.get_error_code() or 0, message),
+            cure=cure(operation, error.get_error_code() or 0, message, where),
             where=where,
         ) from error

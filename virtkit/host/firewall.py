@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -18,14 +19,11 @@ from virtkit import programs
 from virtkit.errors import VirtkitError
 from virtkit.host.remote import Remote
 
-#: Where programs of root's are on other hosts.
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 #: libvirt's own chains (its iptables backend) and table (its nftables backend).
 _CHAINS, _TABLE = "LIBVIRT_", "libvirt_network"
 #: Chains of iptables and their hooks.
 _HOOKS = {"INPUT": "input", "FORWARD": "forward"}
 _UFW = Path("/etc/ufw/ufw.conf")
-_FIREWALLD = Path("/run/firewalld")
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,13 @@ class Bridge:
 
     Attributes:
         forwards: its guests have a way out of the host (nat, routed).
+        ipv6: it has an IPv6 subnet.
     """
 
     network: str
     name: str
     forwards: bool
+    ipv6: bool = False
 
 
 @dataclass
@@ -74,6 +74,7 @@ class Rules:
             each
             for each in self.drops
             if (bridge.forwards or each.hook == "input")
+            and (bridge.ipv6 or not each.table.startswith("ip6 "))
             and not _about(bridge.name, self.words.get(each.table, ()))
         )
         return sorted(found, key=lambda each: (each.hook != "input", each.table, each.chain))
@@ -151,9 +152,10 @@ def output(remote: Remote | None, line: list[str]) -> str | None:
     """What a program of the host's prints; None where it is not there, or fails."""
     if remote is not None:
         try:
-            return remote.run(f"PATH=$PATH:{PATH}; {' '.join(line)}").decode("utf-8", "replace")
+            said = remote.run(f"PATH=$PATH:{programs.SYSTEM}; {shlex.join(line)}")
         except VirtkitError:
             return None
+        return said.decode("utf-8", "replace")
     if programs.find(line[0]) is None:
         return None
     done = programs.run(*line)
@@ -174,9 +176,9 @@ def opening(bridge: str, drops: Iterable[Drop] | None, remote: Remote | None = N
             f"ufw allow in on {bridge} to any port 67 proto udp && ufw allow in on {bridge} to any "
             f"port 53 && ufw route allow in on {bridge} && ufw route allow out on {bridge}"
         )
-    if remote is None and _FIREWALLD.is_dir():
+    if remote is None and output(None, ["systemctl", "is-active", "firewalld"]) is not None:
         return (
-            f"firewall-cmd --permanent --zone=libvirt --add-interface={bridge} && "
+            f"firewall-cmd --permanent --zone=libvirt --change-interface={bridge} && "
             "firewall-cmd --reload"
         )
     chains = list(drops or (Drop("inet filter", hook, hook) for hook in _HOOKS.values()))
@@ -199,7 +201,7 @@ def _accepting(drop: Drop, bridge: str) -> Iterator[str]:
         return
     start = f"nft insert rule {drop.table} {drop.chain}"
     if drop.hook == "input":
-        yield f"{start} iifname {bridge} udp dport '{{ 53, 67 }}' accept"
+        yield f"{start} iifname {bridge} udp dport '{{ 53, 67, 547 }}' accept"
         yield f"{start} iifname {bridge} tcp dport 53 accept"
     else:
         yield f"{start} iifname {bridge} accept"

@@ -7,10 +7,8 @@ host's kernel which of them answered.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -18,14 +16,12 @@ from lxml import etree
 
 from virtkit import render
 from virtkit.errors import VirtkitError
-from virtkit.host import firewall
+from virtkit.host import firewall, networks
 from virtkit.host.condition import Condition
 from virtkit.host.connection import Connections
 from virtkit.host.errors import passing_over, told
 from virtkit.host.firewall import Bridge
 
-#: Where libvirt keeps the process ids of its networks' dnsmasq.
-_PIDS = Path("/run/libvirt/network")
 #: States of a neighbour that was asked and did not answer (ip-neighbour(8)).
 _SILENT = {"INCOMPLETE", "FAILED"}
 
@@ -114,7 +110,7 @@ def _without_lease(connections: Connections, card: _Card) -> bool:
 def _no_lease(connections: Connections, card: _Card) -> Condition:
     """A guest that is up, on a network that gives it no address."""
     why = f"network {card.network} gave it no address"
-    if connections.remote is None and _ended(card.network):
+    if connections.remote is None and card.network in networks.unserved():
         return Condition(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
             f"{connections.restart('network')} (it starts the server again, and guests go on "
@@ -138,17 +134,6 @@ def _no_lease(connections: Connections, card: _Card) -> Condition:
     )
 
 
-def _ended(network: str) -> bool:
-    """Whether a network's dnsmasq has a process id, and no process."""
-    try:
-        os.kill(int((_PIDS / f"{network}.pid").read_text()), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError):
-        pass  # it is somebody else's, and there
-    return False
-
-
 def bridges(connections: Connections) -> list[Bridge]:
     """The bridges of the active networks for which libvirt makes firewall rules."""
     answer = []
@@ -160,5 +145,6 @@ def bridges(connections: Connections) -> list[Bridge]:
                 forward, bridge = root.find("forward"), root.find("bridge")
                 mode = forward.get("mode", "nat") if forward is not None else ""
                 if mode in ("nat", "route", "") and bridge is not None:
-                    answer.append(Bridge(network.name(), bridge.get("name", ""), bool(mode)))
+                    name, ipv6 = bridge.get("name", ""), root.find("ip[@family='ipv6']") is not None
+                    answer.append(Bridge(network.name(), name, bool(mode), ipv6))
     return answer

@@ -1,7 +1,8 @@
-"""What a prepared host has, and for what it lacks, the command that gives it.
+"""What a prepared host has, for what it lacks the command that gives it, and which daemon of
+libvirt's the host has.
 
-The one list of it: scripts/libvirt runs these commands, `virtkit doctor` prints them. It only
-reads, and never needs root.
+The one list of it: scripts/libvirt runs these commands, `virtkit doctor` and cures print them. It
+only reads, and never needs root; it must never ask or start anything.
 
 It is also a program, which runs before virtkit is installed and so imports nothing of it: `lacks`
 prints a line of four fields, with tabs between, for each thing that this host lacks; `daemon`
@@ -28,8 +29,26 @@ HOOK, LINK = _HERE / "hook.py", _HERE / "80-virtkit.link"
 INOTIFY_EACH, INOTIFY_ENOUGH, INOTIFY_GIVEN = 12, 512, 1024
 
 _ROOT = Path("/")
-_SCRIPT = Path("scripts", "libvirt")
-_UNITS = ("etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system")
+#: What starts libvirt in a checkout of virtkit, where no init system does it.
+_SCRIPT = _HERE.parent.parent / "scripts" / "libvirt"
+#: libvirt's daemon for all; where each driver has its own, that of a URI's scheme, and of
+#: networks, which drivers share.
+_ALL = "libvirtd"
+_OWN = {
+    "qemu": "virtqemud",
+    "lxc": "virtlxcd",
+    "xen": "virtxend",
+    "network": "virtnetworkd",
+}
+#: Where units are; what is in one hides what is in the next.
+_UNITS = (
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
+_KINDS = (".service", ".socket", "-ro.socket", "-admin.socket")
+_PROGRAMS = ("usr/sbin", "usr/local/sbin", "usr/bin", "usr/local/bin")
 
 
 @dataclass(frozen=True)
@@ -111,30 +130,91 @@ def hook_command(root: Path = _ROOT) -> str:
     return " && ".join(_install(HOOK, each, "755") for each in installed(root))
 
 
-def restart_command(root: Path = _ROOT) -> str:
-    """What restarts libvirt's daemon for containers; guests go on running."""
-    script = _HERE.parent.parent / _SCRIPT
-    if not _systemd(root) and script.is_file():
-        return f"{shlex.quote(str(script))} start"
-    return f"systemctl restart {daemon(root)}"
+def restart_command(root: Path = _ROOT, script: Path = _SCRIPT) -> str:
+    """What restarts libvirt's daemon for containers, for root's shell; guests go on running."""
+    return " && ".join(_restarting("lxc", root, script))
 
 
-def daemon(root: Path = _ROOT) -> str:
-    """libvirt's daemon for containers.
+# --- libvirt's daemon -------------------------------------------------------------------------
+
+
+def restart(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> str:
+    """The command that starts libvirt's daemon again, for a user with sudo.
+
+    Not the start of its socket: one that was restarted under a running daemon is gone until the
+    daemon itself starts again. Guests run on meanwhile.
+
+    Args:
+        part: a URI's scheme, or ``network``.
+        root: the machine's files.
+        script: starts libvirt by hand; it asks for root's rights itself.
+    """
+    commands = _restarting(part, root, script)
+    own = shlex.quote(str(script))
+    return " && ".join(e if e.startswith(own) else f"sudo {e}" for e in commands)
+
+
+def daemon(part: str = "lxc", root: Path = _ROOT) -> str:
+    """The daemon that serves a part of libvirt.
 
     A host may have one for all, libvirtd, or one for each driver, as Fedora has: not tried there.
-    Where both are installed, libvirtd counts when it is enabled.
+    Where both are installed, libvirtd counts when it is enabled, or the other one is masked.
     """
-    if not _unit(root, "virtlxcd.service"):
-        return "libvirtd"
-    wanted = (
-        root / "etc/systemd/system" / each
-        for each in (
-            "sockets.target.wants/libvirtd.socket",
-            "multi-user.target.wants/libvirtd.service",
-        )
-    )
-    return "libvirtd" if any(os.path.lexists(each) for each in wanted) else "virtlxcd"
+    own = _OWN[part]
+    all_in_use = _usable(root, _ALL) and _enabled(root, _ALL)
+    if _usable(root, own) and not all_in_use:
+        return own
+    return own if _present(root, own) and not _present(root, _ALL) else _ALL
+
+
+def _restarting(part: str, root: Path, script: Path) -> list[str]:
+    """The commands, each for root, that start a daemon again."""
+    name = daemon(part, root)
+    if _systemd(root) and _unit(root, f"{name}.service") is not None:
+        masked = [each for each in _units(name) if _masked(root, each)]
+        unmask = [f"systemctl unmask {' '.join(masked)}"] if masked else []
+        return [*unmask, f"systemctl restart {name}"]
+    if (root / "etc/init.d" / name).exists():
+        return [f"service {name} restart"]
+    if not any((root / each / name).exists() for each in _PROGRAMS):
+        return ["apt-get install libvirt-daemon-system"]
+    if script.is_file():
+        return [f"{shlex.quote(str(script))} restart"]
+    return ["virtlogd -d", f"{name} -d"]
+
+
+def _present(root: Path, name: str) -> bool:
+    """Whether a daemon is installed, as far as its unit or its program tells."""
+    programs = any((root / each / name).exists() for each in _PROGRAMS)
+    return programs or _unit(root, f"{name}.service") is not None
+
+
+def _usable(root: Path, name: str) -> bool:
+    return _present(root, name) and not _masked(root, f"{name}.service")
+
+
+def _enabled(root: Path, name: str) -> bool:
+    wanted = (each for folder in _UNITS[:2] for each in (root / folder).glob("*.wants"))
+    return any(os.path.lexists(folder / unit) for folder in wanted for unit in _units(name))
+
+
+def _units(name: str) -> Iterator[str]:
+    return (f"{name}{kind}" for kind in _KINDS)
+
+
+def _unit(root: Path, unit: str) -> Path | None:
+    """The file of a unit; of a masked one the link to nowhere."""
+    paths = (root / folder / unit for folder in _UNITS)
+    return next((each for each in paths if os.path.lexists(each)), None)
+
+
+def _masked(root: Path, unit: str) -> bool:
+    found = _unit(root, unit)
+    if found is None:
+        return False
+    if found.is_symlink():
+        return str(found.readlink()) == "/dev/null"
+    return found.is_file() and found.stat().st_size == 0  # systemd takes an empty file for it, too
 
 
 # --- settings ---------------------------------------------------------------------------------
@@ -159,7 +239,7 @@ def _link(root: Path) -> Iterator[Lack]:
 def _shutdown(root: Path) -> Iterator[Lack]:
     """Debian's libvirt-guests.service asks libvirt's default URI only, that of virtual machines."""
     path = root / "etc/default/libvirt-guests"
-    if not _systemd(root) or not _unit(root, "libvirt-guests.service"):
+    if not _systemd(root) or _unit(root, "libvirt-guests.service") is None:
         return
     uris = _uris(path)
     if uris is not None and any(each.startswith("lxc:") for each in uris):
@@ -234,10 +314,6 @@ def _differs(path: Path, shipped: Path, *, unseen: bool = False) -> bool:
 
 def _systemd(root: Path) -> bool:
     return (root / "run/systemd/system").is_dir()
-
-
-def _unit(root: Path, name: str) -> bool:
-    return any(os.path.lexists(root / each / name) for each in _UNITS)
 
 
 def main(*words: str) -> None:

@@ -8,13 +8,14 @@ work of its own.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import queue
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,9 @@ import platformdirs
 from virtkit import render
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host.connection import Connections
+from virtkit.host.domains import force_off
 from virtkit.host.errors import lost, told
+from virtkit.host.storage import pool_at
 
 #: Seconds from the guest's start to its power-off, on however busy a host.
 TIMEOUT = 30.0
@@ -47,6 +50,8 @@ SECTOR = bytes.fromhex(
     "fb66ba040666b8002066eff4ebfd0f1f00000000000000000000000000009a200000000000009200001700987c"
 )
 _MIB = 1024 * 1024
+#: Names a boot of a host.
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: What libvirt answers where a host has no KVM; and, in its words, that QEMU itself gave up.
 _NO_KVM = (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 _QEMU_ENDED = ("process exited", "closed the monitor")
@@ -76,16 +81,16 @@ def verdict(
     Raises:
         VirtkitError: the probe could not be run.
     """
-    cache = platformdirs.user_cache_path("virtkit") / "kvm.json"
-    key = _key(connections)
+    cache, key = _cache(connections), _key(connections)
     known = Kept.read(cache, key)
     if known is not None and not anew and known.holds(time.time()):
         return known.verdict
     say("looking whether KVM runs guests here")
     found = probe(connections, folder, say)
     kept = Kept.after(key, None if anew else known, found, time.time())
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    cache.write_text(json.dumps(kept.as_dict()))
+    with suppress(OSError):  # what can't be kept is looked for again
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps(kept.as_dict()))
     return found
 
 
@@ -134,11 +139,20 @@ class Kept:
         return own | ({"until": self.until, "hold": self.hold} if self.verdict.passing else {})
 
 
+def _cache(connections: Connections) -> Path:
+    """The file for a host's verdict: each has its own, since a run may look at several."""
+    host = "" if connections.remote is None else connections.shown("qemu")
+    name = f"kvm-{hashlib.sha256(host.encode()).hexdigest()[:16]}.json" if host else "kvm.json"
+    return platformdirs.user_cache_path("virtkit") / name
+
+
 def _key(connections: Connections) -> str:
-    """This boot of this host with this libvirt."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    opened = connections.get("qemu")
-    return f"{boot} {connections.uri('qemu')} {opened.getLibVersion()} {opened.getVersion()}"
+    """This boot of the host with this libvirt."""
+    opened, remote = connections.get("qemu"), connections.remote
+    boot = _BOOT.read_text() if remote is None else remote.run(f"cat {_BOOT}").decode()
+    return (
+        f"{boot.strip()} {connections.uri('qemu')} {opened.getLibVersion()} {opened.getVersion()}"
+    )
 
 
 def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> KvmVerdict:
@@ -151,7 +165,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         except libvirt.libvirtError as error:
             return _refused("no KVM on this host", error)
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
-    with told("probe", "KVM", where=connections.host), _pool(opened, name, folder) as pool:
+    with told("probe", "KVM", where=connections.host), _pool(connections, name, folder) as pool:
         volume = pool.createXML(render.volume(name, _MIB, "raw"))
         try:
             _fill(opened, volume)
@@ -161,15 +175,15 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
 
 
 @contextmanager
-def _pool(opened: libvirt.virConnect, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
+def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
     """The pool at ``folder``, or a passing one where nobody has made it yet.
 
     An inactive one is active for as long as the probe takes.
     """
-    for pool in opened.listAllStoragePools():
-        path = render.parse(pool.XMLDesc(), "a pool").findtext("./target/path") or ""
-        if path.rstrip("/") != folder:
-            continue
+    opened = connections.get("qemu")
+    there = pool_at(connections, folder)
+    if there is not None:
+        pool = opened.storagePoolLookupByName(there)
         was_active = bool(pool.isActive())
         if not was_active:
             pool.create(0)
@@ -223,8 +237,7 @@ def _run(
         try:
             return _watched(domain, ends, most, say)
         finally:
-            if _active(domain):
-                domain.destroy()
+            force_off(domain)
 
 
 def counting() -> float:
@@ -307,15 +320,6 @@ def _cpu(domain: libvirt.virDomain) -> float:
             libvirt.VIR_ERR_OPERATION_INVALID,
         ):
             return 0.0
-        raise
-
-
-def _active(domain: libvirt.virDomain) -> bool:
-    try:
-        return bool(domain.isActive())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return False
         raise
 
 

@@ -59,6 +59,13 @@ class Remote:
         place = f"{self.address}:{self.port}" if self.port else self.address
         return f"{scheme}+ssh://{place}/system"
 
+    @property
+    def by_hand(self) -> str:
+        """The command by which a person gets there as we do."""
+        port = ["-p", str(self.port)] if self.port else []
+        key = ["-i", self.key] if self.key else []
+        return shlex.join(["ssh", *port, *key, self.address])
+
     def line(self, command: str) -> list[str]:
         """The command line that runs a shell command on the host."""
         return [str(self.program()), self.address, "--", command]
@@ -112,7 +119,7 @@ class Remote:
             raise VirtkitError(
                 f"a command on host {self.name} failed: {command}",
                 why=done.stderr.decode("utf-8", "replace").strip(),
-                cure=f"see what it says by hand: ssh {self.address}",
+                cure=f"see what it says by hand: {self.by_hand}",
                 where=self.name,
             )
         return done.stdout
@@ -159,8 +166,9 @@ class Remote:
     def unreached(self, said: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
         why = said.decode("utf-8", "replace").strip() or "ssh ended without a word"
-        line = f"ssh {f'-p {self.port} ' if self.port else ''}{self.address}"
-        cure = f"try it by hand: {line}; a host that is gone for good is taken out of `hosts:`"
+        cure = (
+            f"try it by hand: {self.by_hand}; a host that is gone for good is taken out of `hosts:`"
+        )
         if "Host key verification failed" in why:
             cure = (
                 "see that the key is the host's own, then log in once by hand, or name a file that "
@@ -228,7 +236,7 @@ class Remote:
         if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
             raise VirtkitError(
                 f"{path} is open to others, and connections to hosts are kept there",
-                cure=f"see whose it is (ls -ld {path}) and remove it",
+                cure=f"see whose it is (ls -ld {shlex.quote(str(path))}) and remove it",
             )
         return path
 

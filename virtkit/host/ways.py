@@ -13,11 +13,10 @@ from typing import Any
 
 from virtkit import programs
 from virtkit.facts import Claim
-from virtkit.host.firewall import PATH
 from virtkit.host.remote import Remote
 
 #: One process, or one command on another host: a line for each question, then a file of many.
-_ASK = f"""PATH=$PATH:{PATH}
+_ASK = f"""PATH=$PATH:{programs.SYSTEM}
 for what in "route show table all" rule "-6 rule" "-d link"; do
 printf '%s\\n' "$(ip -j $what 2>/dev/null)"; done
 printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"

@@ -21,7 +21,7 @@ _LITTLE = 512
 
 #: Prints what `checks` reads, a line each; sections begin with @.
 _LOOK = f"""
-PATH=$PATH:/usr/sbin:/sbin:/usr/local/sbin
+PATH=$PATH:{programs.SYSTEM}
 echo @info; xl info 2>&1
 echo @dom0; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo
 echo @console; tr '\\0' ' ' </proc/"$(pidof xenconsoled || echo self)"/cmdline
@@ -108,7 +108,7 @@ def _emulator(paths: list[str]) -> Iterator[tuple[str, bool | None, str, str]]:
     if _EMULATOR in paths:
         yield "emulator", True, f"{_EMULATOR}, for xen-hvm", ""
     elif _DEBIANS in paths:
-        cure = f"mkdir -p {Path(_EMULATOR).parent} && ln -s {_DEBIANS} {_EMULATOR}"
+        cure = f"as root: mkdir -p {Path(_EMULATOR).parent} && ln -s {_DEBIANS} {_EMULATOR}"
         yield "emulator", False, f"{_EMULATOR} is missing, for xen-hvm", cure
     else:
         yield "emulator", None, "none: xen-hvm needs one", "sudo apt-get install qemu-system-xen"
