@@ -170,7 +170,7 @@ def _values(given: Any) -> Any:
 def _listed(given: Any) -> Iterator[str | Mapping[str, Any]]:
     """The entries of ``users``, which cloud-init also takes as a map and as names with commas."""
     if isinstance(given, str):
-        yield from (name for each in given.split(",") if (name := each.strip()))
+        yield from _flat(given)
     elif isinstance(given, Mapping):
         for name, value in given.items():
             if isinstance(value, Mapping):
