@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from socket import inet_aton, inet_ntoa
 from typing import Any
 
 import jinja2
@@ -69,6 +71,8 @@ _FREE_TEXTS = {"cmdline", "init", "initarg", "initdir", "initenv", "entry", "ser
 _FREE_TEXTS |= {"title", "description"}
 #: What names something on another machine, in the source of a network disk.
 _OF_SERVER = {"name", "query"}
+#: Parts of names that lead to the host itself; where there is no name, it does, too.
+_OWN_NAMES = {"", "localhost", "localhost4", "localhost6"}
 _FREE_KEYS = {("target", "dir"), ("entry", "name"), ("clock", "timezone")}
 
 
@@ -410,10 +414,12 @@ def _of_network(element: etree._Element) -> str:
 def _is_own(name: str) -> bool:
     """Whether a server's name is the host's own, or only it can reach it."""
     plain = name.strip("[]").rstrip(".").lower()
+    with suppress(OSError):
+        plain = inet_ntoa(inet_aton(plain))  # 127.1 and 2130706433 are addresses, too
     try:
         address = ip_address(plain)
     except ValueError:
-        return not plain or "localhost" in plain.split(".") or plain.startswith(("ip6-", "0x"))
+        return plain.startswith("ip6-") or not _OWN_NAMES.isdisjoint(plain.split("."))
     mapped = getattr(address, "ipv4_mapped", None) or address
     return mapped.is_loopback or mapped.is_unspecified or mapped.is_link_local
 
