@@ -270,7 +270,7 @@ def cidr(text: str) -> str:
     ):
         raise Wrong(
             f"the network {quote(text)} has no prefix length from /{low} to /{high}",
-            cure=f"say {network.network_address}/24",
+            cure=f"say {IPv4Network(f'{network.network_address}/24', strict=False)}",
         )
     if str(network) != text:
         raise Wrong(f"{quote(text)} is an address in a network", cure=f"say {network}")
@@ -293,7 +293,7 @@ def ipv6_cidr(text: str) -> str:
         raise Wrong(
             f"the network {quote(text)} is not a /64",
             why="guests make their own IPv6 addresses, which needs 64 bits",
-            cure=f"say {network.network_address}/64",
+            cure=f"say {IPv6Network(f'{network.network_address}/64', strict=False)}",
         )
     if IPv6Address(text.partition("/")[0]) != network.network_address:
         raise Wrong(f"{quote(text)} is an address in a network", cure=f"say {network}")
