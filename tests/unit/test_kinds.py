@@ -156,6 +156,7 @@ def test_a_zip_archive(tmp_path: Path) -> None:
         (at(0, b"!<arch>\ndebian-binary"), "a Debian package", "name the disk"),
         (at(0, b"\xed\xab\xee\xdb\x03"), "an RPM", "name the disk"),
         (at(0, b"7z\xbc\xaf\x27\x1c"), "a 7z archive", "7z x"),
+        (at(0, b"\x3a\xff\x26\xed\x01"), "a sparse image", "disk.raw"),
         (
             at(0, b"MZ".ljust(60, b"\0") + b"\x80\0\0\0" + bytes(64) + b"PE\0\0"),
             "a program",
