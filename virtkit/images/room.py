@@ -92,7 +92,7 @@ def _temporary() -> list[Path]:
 
 def _is_folder(path: Path) -> bool:
     """Whether the caller finds a folder there; Path.is_dir raises where they may not look."""
-    return os.path.isdir(path)  # noqa: PTH112
+    return os.path.isdir(path)
 
 
 def _bases(work: Path) -> list[Path]:
