@@ -330,7 +330,8 @@ def sha256(text: str) -> str:
         raise Wrong(
             f"{quote(text)} is not a SHA-256",
             why=f"it has 64 hex digits, here are {len(text)} characters",
-            cure="take the line for this file from the publisher's SHA256SUMS",
+            cure="take this file's digest alone from the publisher's SHA256SUMS; the URL of a file "
+            "with digests, of SHA-512 too, goes into `checksums:`",
         )
     return digest
 
