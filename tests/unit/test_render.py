@@ -263,6 +263,7 @@ def test_a_disk_on_another_machine_is_no_path_of_the_host(words: str, hosts: str
         ("protocol='nbd' name='x'", "<host name='127.1'/>", "", "127.1 itself"),
         ("protocol='nbd' name='x'", "<host name='2130706433'/>", "", "itself"),
         ("protocol='nbd' name='x'", "<host name='0x7f.1'/>", "", "itself"),
+        ("protocol='nbd' name='x'", "<host name='0177.0.0.1'/>", "", "itself"),
         ("protocol='nbd' name='x'", "<host name='0'/>", "", "itself"),
         ("protocol='nbd' name='x'", "<host name='localhost6'/>", "", "itself"),
         ("protocol='nbd' name='x'", "<host port='10809'/>", "", "the host itself"),

@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from virtkit import programs, scratch
@@ -91,8 +91,10 @@ def _temporary() -> list[Path]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether the caller finds a folder there; Path.is_dir raises where they may not look."""
-    return os.path.isdir(path)
+    """Whether the caller finds a folder there."""
+    with suppress(PermissionError):  # they may not look
+        return path.is_dir()
+    return False
 
 
 def _bases(work: Path) -> list[Path]:
