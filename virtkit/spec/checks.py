@@ -5,7 +5,7 @@ Pure. Each check reports what it finds and leaves alone what is wrong already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -82,14 +82,24 @@ def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
     elif not isinstance(user, str):
         wrong = Wrong(f"`user` is {kind_of(user)}, which is no user", cure="say `user: eve`")
         yield ("user",), wrong
-    listed = enumerate(users) if isinstance(users, list) else ()
-    for place, each in users.items() if isinstance(users, dict) else listed:
-        names = each if isinstance(each, list) and isinstance(users, list) else [each]
-        plain = (str,) if isinstance(users, list) else (str, bool, int, float)
+    rows: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(users, (list, dict)):
+        rows = users.items() if isinstance(users, dict) else enumerate(users)
+    for place, each in rows:
         if isinstance(each, dict):
             yield from _no_user(("users", place), each)
-        elif not all(isinstance(name, plain) for name in names):
+        elif not (_is_switch(each) if isinstance(users, dict) else _is_names(each)):
             yield ("users", place), Wrong(f"{kind_of(each)} is no user", cure=cure)
+
+
+def _is_switch(value: object) -> bool:
+    """Whether it says of a name in a map if there is such a user."""
+    return isinstance(value, (str, bool, int, float))
+
+
+def _is_names(value: object) -> bool:
+    """Whether it is a name in a list of users, or names."""
+    return all(isinstance(each, str) for each in (value if isinstance(value, list) else [value]))
 
 
 def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
