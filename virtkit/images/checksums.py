@@ -130,7 +130,7 @@ def _nearest(entries: Sequence[_Entry], checksums: str, url: str) -> list[_Entry
     """Of several files of one name the one that the URL leads to, by its path from the checksums
     file; else those whose folders are the URL's, too."""
     from_here = _path(checksums).parent
-    exact = [each for each in entries if from_here / each.name.removeprefix("./") == _path(url)]
+    exact = [each for each in entries if from_here / each.name == _path(url)]
     if exact:
         return exact
     own = _path(url).parts[::-1]
