@@ -203,6 +203,12 @@ def test_the_script_is_shell_whatever_stands_in_it() -> None:
         assert "<<VIRTKIT" not in script
 
 
+def test_a_key_of_cloud_init_stays_where_ssh_keys_had_it_too() -> None:
+    cloud = {"users": [{"name": "admin", "ssh_authorized_keys": [KEY]}]}
+    script = seed.update(guest_of(user="admin", cloud_init=cloud), [], {}, ["AAAAmine", "AAAAold"])
+    assert "grep -vF -e AAAAold " in script
+
+
 @pytest.mark.parametrize("there", ["", "ssh-ed25519 AAAAhand me\n"])
 def test_a_run_that_was_cut_off_leaves_no_key_behind(there: str, tmp_path: Path) -> None:
     name = pwd.getpwuid(os.geteuid()).pw_name
