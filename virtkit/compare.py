@@ -38,6 +38,7 @@ _QUANTITIES = {
     ("requested", ""): _KIB,
     ("current", ""): _KIB,
     ("pagesize", ""): _KIB,
+    ("maxpagesize", ""): _KIB,
     ("alignsize", ""): _KIB,
     ("pcihole64", ""): _KIB,
     ("tb-cache", ""): _KIB,

@@ -7,9 +7,11 @@ the host must have been allowed by the spec. It must never decide anything about
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Collection, Iterable
-from ipaddress import ip_address
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,10 @@ _FREE_TEXTS = {"cmdline", "init", "initarg", "initdir", "initenv", "entry", "ser
 _FREE_TEXTS |= {"title", "description"}
 #: What names something on another machine, in the source of a network disk.
 _OF_SERVER = {"name", "query"}
+#: Parts of names that lead to the host itself; where there is no name, it does, too.
+_OWN_NAMES = {"", "localhost", "localhost4", "localhost6"}
+#: A number in an address that inet_aton(3) takes for an octal one.
+_OCTAL = re.compile("0[0-7]+", re.ASCII)
 _FREE_KEYS = {("target", "dir"), ("entry", "name"), ("clock", "timezone")}
 
 
@@ -411,11 +417,23 @@ def _is_own(name: str) -> bool:
     """Whether a server's name is the host's own, or only it can reach it."""
     plain = name.strip("[]").rstrip(".").lower()
     try:
-        address = ip_address(plain)
+        address = _address(plain)
     except ValueError:
-        return not plain or "localhost" in plain.split(".") or plain.startswith(("ip6-", "0x"))
+        return plain.startswith("ip6-") or not _OWN_NAMES.isdisjoint(plain.split("."))
     mapped = getattr(address, "ipv4_mapped", None) or address
     return mapped.is_loopback or mapped.is_unspecified or mapped.is_link_local
+
+
+def _address(name: str) -> IPv4Address | IPv6Address:
+    """An address as programs read it: for inet_aton(3) 127.1, 0x7f.1 and 2130706433 are one, too.
+
+    Raises:
+        ValueError: it is none.
+    """
+    with suppress(ValueError):
+        return ip_address(name)
+    *first, last = (int(each, 8 if _OCTAL.fullmatch(each) else 0) for each in name.split("."))
+    return IPv4Address(last + sum(number << 24 - 8 * at for at, number in enumerate(first)))
 
 
 def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:

@@ -170,7 +170,7 @@ def _values(given: Any) -> Any:
 def _listed(given: Any) -> Iterator[str | Mapping[str, Any]]:
     """The entries of ``users``, which cloud-init also takes as a map and as names with commas."""
     if isinstance(given, str):
-        yield from (name for each in given.split(",") if (name := each.strip()))
+        yield from _flat(given)
     elif isinstance(given, Mapping):
         for name, value in given.items():
             if isinstance(value, Mapping):
@@ -245,15 +245,18 @@ def update(
     """The script that brings a running guest up to date with its seed; it holds no secret.
 
     Args:
-        former: the keys, in base64, that it was given and is no longer to let in.
+        former: the keys, in base64, that it was given and is no longer to let in; those that its
+            ``cloud_init`` gives the login stay all the same.
         leaving: disks that are about to be unplugged, with their devices in the guest; one in
             use ends the script.
     """
+    login, _ = users(_login(guest, Keys(authorized, "", "")), guest.spec.cloud_init)
+    given = " ".join(login["ssh_authorized_keys"])
     return render.text(
         "seed/update.sh.j2",
         light=guest.light,
         leaving=dict(leaving),
-        former=former,
+        former=[each for each in former if each not in given],
         cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
         **_changing(guest, authorized),
     )

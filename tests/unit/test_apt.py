@@ -196,6 +196,20 @@ def test_a_login_in_auth_conf(mirror: Mirror, caller: Caller, file: str, place: 
     assert files["./etc/apt/sources.list"].decode().split() == " ".join(lines).split()
 
 
+def test_a_source_that_apt_does_not_use_says_nothing(mirror: Mirror, caller: Caller) -> None:
+    what = f"URIs: http://{mirror.host}/debian\nSuites: bookworm\nComponents: main\n"
+    key = mirror.folder / "key.gpg"
+    caller.write(
+        "sources/a.sources",
+        f"Types: deb\nEnabled: False\nSigned-By: /old.gpg\n{what}\n"
+        f"Types: deb\nSigned-By: {key}\n{what}",
+    )
+    caller.write("auth.conf", f"machine http://{mirror.host} login {USER} password {PASSWORD}\n")
+    caller.update()
+    (source,) = apt.sources("bookworm")
+    assert source.fields == (("Signed-By", str(key)),)
+
+
 @pytest.mark.parametrize("where", ["conf", "environment", "auth"])
 def test_a_login_for_a_proxy(
     mirror: Mirror, caller: Caller, where: str, place: Path, monkeypatch: pytest.MonkeyPatch

@@ -108,6 +108,23 @@ def test_files_for_one_file(sums: str, text: str) -> None:
     assert find(text, sums, URL) == Digest("sha256", S256)
 
 
+@pytest.mark.parametrize(
+    ("sums", "value"),
+    [
+        ("https://example.org/images/SHA384SUMS", S384),
+        (f"{URL}.sha384", S384),
+        ("https://example.org/images/SHA512SUMS", S512),
+    ],
+)
+def test_files_that_are_called_by_their_kind(sums: str, value: str) -> None:
+    assert find(f"{value}  {NAME}\n", sums, URL).value == value
+
+
+def test_an_image_that_is_called_as_another_kind() -> None:
+    url = "https://example.org/blake2.img"
+    assert find(f"{S256}  blake2.img\n", f"{url}.sha256", url) == Digest("sha256", S256)
+
+
 def test_a_name_with_signs() -> None:
     text = f"{OTHER}  a b.img\n{S256}  a+(b) c.img\nSHA512 (a+(b) c.img) = {S512}\n"
     url = "https://example.org/a%2B(b)%20c.img?x=1#y"
@@ -122,6 +139,12 @@ def test_several_of_one_name() -> None:
     assert "2 sha256 digests" in error.what
     assert "arm64/disk.qcow2" in error.why
     assert find(f"{S256}  {NAME}\n" * 2, SUMS, URL).value == S256, "twice the same"
+
+
+def test_a_path_is_from_the_checksums_file() -> None:
+    text = f"{S256}  {NAME}\n{OTHER}  images/{NAME}\n"
+    assert find(text, SUMS, URL).value == S256
+    assert find(text, "https://example.org/SHA256SUMS", URL).value == OTHER
 
 
 @pytest.mark.parametrize("value", [MD5, SHA1])
@@ -144,11 +167,14 @@ def test_kinds_that_can_be_forged(value: str, form: str) -> None:
         (SUMS, f"# BLAKE2B HASH\n{B2}  {NAME}"),
         ("https://example.org/B2SUMS", f"{B2}  {NAME}"),
         (f"{URL}.blake2b", B2),
+        (f"{URL}.b3sum", S256),
+        ("https://example.org/SHA512-256SUMS", f"{S256}  {NAME}"),
+        ("https://example.org/SHA3-384SUMS", f"{S384}  {NAME}"),
         (SUMS, f"{S256[:-8]}  {NAME}"),
     ],
 )
 def test_kinds_that_only_look_like_others(sums: str, text: str) -> None:
-    assert "does not compute" in refused(text, sums).why
+    assert "it has another kind only: virtkit does not compute" in refused(text, sums).why
 
 
 @pytest.mark.parametrize(

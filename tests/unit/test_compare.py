@@ -366,6 +366,7 @@ PLACES = {
     "maxMemory": "<maxMemory slots='4'{0}>{1}</maxMemory>",
     "memtune/hard_limit": "<memtune><hard_limit{0}>{1}</hard_limit></memtune>",
     "cpu/numa/cell": "<cpu><numa><cell id='0' memory='{1}'{0}/></numa></cpu>",
+    "features/hpt/maxpagesize": "<features><hpt><maxpagesize{0}>{1}</maxpagesize></hpt></features>",
     "page": "<page size='{1}'{0}/>",
     "cachetune/cache": "<cachetune><cache id='0' size='{1}'{0}/></cachetune>",
     "devices/memory/target/size": "<devices><memory><target><size{0}>{1}</size></target></memory>"

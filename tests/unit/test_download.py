@@ -45,7 +45,7 @@ class Server:
     break_after: list[int] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    claims: int | None = None
+    claims: int | str | None = None
     stalls_after: int | None = None
     sleeps: float = 0.0
 
@@ -195,6 +195,12 @@ def test_a_server_that_claims_too_little(server: Server, tmp_path: Path) -> None
         download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "its 1000 bytes" in caught.value.why
     server.claims = None
+    download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
+    assert (tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_a_server_that_claims_nonsense(server: Server, tmp_path: Path) -> None:
+    server.claims = "3 MiB"
     download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 

@@ -29,6 +29,13 @@ NO_RELEASE = """\
 E: The repository 'http://deb.debian.org/debian bokworm Release' does not have a Release file.
 E: apt-get update --error-on=any -oAPT::Status-Fd=<$fd> -oDpkg::Use-Pty=false failed
 """
+GONE = """\
+Err:9 http://deb.debian.org/debian bookworm/main amd64 less amd64 590-2.1
+  404  Not Found [IP: 192.0.2.1 80]
+E: Failed to fetch http://deb.debian.org/debian/pool/main/l/less/less_590-2.1_amd64.deb  404  \
+Not Found [IP: 192.0.2.1 80]
+E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?
+"""
 FULL = """\
 tar: ./usr/share/doc/libc6/changelog.gz: Cannot write: No space left on device
 tar: Exiting with failure status due to previous errors
@@ -52,6 +59,7 @@ mke2fs: Could not allocate block in ext2 filesystem while populating file system
         (UNKNOWN, "correct `packages:` of the image in the spec: the release has no no-such-thing"),
         (UNREACHED, "see that `apt-get update` works on this machine"),
         (NO_RELEASE, "correct the image's `release:`"),
+        (GONE, "run again: the mirror was changed meanwhile"),
         (FULL, f"{ROOM} is full"),
         (FULL_LISTS, f"{ROOM} is full"),
         (FULL_ARCHIVE, f"{ROOM} is full"),
@@ -64,6 +72,12 @@ def test_the_cure_follows_the_cause(said: str, cure: str) -> None:
     error = failure("it was not built", said.splitlines(), folder=ROOM)
     assert error.cure.startswith(cure)
     assert error.exit_code == 1
+
+
+def test_a_folder_with_a_space_is_quoted() -> None:
+    folder = Path("/home/ann/my cache")
+    cure = failure("it was not built", FULL.splitlines(), folder=folder).cure
+    assert "(df -h '/home/ann/my cache')" in cure
 
 
 def test_both_unknown_packages_are_named() -> None:

@@ -47,6 +47,13 @@ def test_what_is_for_one_guest(xml: str, found: int) -> None:
     assert list(raw.soles(domain)) == list(raw.soles(xml))
 
 
+def test_an_entry_may_have_several_elements() -> None:
+    xml = "<interface type='network'><mac address='52:54:00:aa:00:01'/></interface>"
+    (mac,) = raw.soles(f" {xml} <!-- x --> <watchdog model='i6300esb'/>\n")
+    assert (mac.kind, mac.value) == ("MAC address", "52:54:00:aa:00:01")
+    assert len(list(raw.soles(xml * 2))) == 2
+
+
 @given(st.text(max_size=60))
 def test_any_text(text: str) -> None:
     assert list(raw.soles(text)) == []

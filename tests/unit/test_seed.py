@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shlex
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtkit import seed
+from virtkit import render, seed
 from virtkit.resources import Guest
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=10)
@@ -198,6 +201,30 @@ def test_the_script_is_shell_whatever_stands_in_it() -> None:
         lines = script.splitlines()
         assert keys.authorized[0] in lines, "inside a here-document that expands nothing"
         assert "<<VIRTKIT" not in script
+
+
+def test_a_key_of_cloud_init_stays_where_ssh_keys_had_it_too() -> None:
+    cloud = {"users": [{"name": "admin", "ssh_authorized_keys": [KEY]}]}
+    script = seed.update(guest_of(user="admin", cloud_init=cloud), [], {}, ["AAAAmine", "AAAAold"])
+    assert "grep -vF -e AAAAold " in script
+
+
+@pytest.mark.parametrize("there", ["", "ssh-ed25519 AAAAhand me\n"])
+def test_a_run_that_was_cut_off_leaves_no_key_behind(there: str, tmp_path: Path) -> None:
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    (tmp_path / "passwd").write_text(f"{name}:x:0:0::{tmp_path}:/bin/sh\n")
+    keys = tmp_path / ".ssh" / "authorized_keys"
+    keys.parent.mkdir()
+    keys.with_name("authorized_keys.virtkit").write_text("ssh-ed25519 AAAAold a\n")
+    if there:
+        keys.write_text(f"{there}ssh-ed25519 AAAAformer b\n")
+    wanted = ["ssh-ed25519 AAAAnew c"]
+    script = render.text("seed/keys.sh.j2", former=["AAAAformer"], authorized_keys=wanted)
+    script = script.replace("/etc/passwd", str(tmp_path / "passwd"))
+    subprocess.run(["sh", "-euc", f"user={name}\n{script}"], check=True)
+    marked = f"# virtkit: begin\n{wanted[0]}\n# virtkit: end\n"
+    assert keys.read_text() == f"{there}{marked}"
+    assert keys.stat().st_mode & 0o777 == 0o600
 
 
 def test_no_network() -> None:

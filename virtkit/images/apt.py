@@ -28,6 +28,8 @@ _TRANSPORT = re.compile(
 #: Fields of a source that are virtkit's to say, or of no use to a build.
 _OURS = {"types", "uris", "suites", "components", "enabled", "architectures", "arch", "languages"}
 _OURS |= {"lang", "targets", "target", "pdiffs"}
+#: What apt takes for no.
+_NO = {"no", "false", "without", "off", "disable", "0"}
 #: Environment variables with a proxy's address that apt goes by.
 _PROXIES = {"http_proxy": "Acquire::http::Proxy", "https_proxy": "Acquire::https::Proxy"}
 #: One-line sources: `deb [options] URI suite components`.
@@ -98,7 +100,8 @@ def _of_stanzas(text: str, uri: str, suite: str) -> Mapping[str, str]:
                 name, _, value = line.partition(":")
                 fields[name] = value.strip()
         low = {each.lower(): value for each, value in fields.items()}
-        if _is_in(uri, low.get("uris", "")) and suite in low.get("suites", "").split():
+        used = "deb" in low.get("types", "").split() and low.get("enabled", "").lower() not in _NO
+        if used and _is_in(uri, low.get("uris", "")) and suite in low.get("suites", "").split():
             return {each: value for each, value in fields.items() if each.lower() not in _OURS}
     return {}
 

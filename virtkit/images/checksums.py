@@ -28,8 +28,10 @@ _GNU = re.compile(r"\\?([0-9A-Fa-f]{32,})[ \t]+\*?(\S.*)")
 _BARE = re.compile(r"[0-9A-Fa-f]{32,}")
 #: ``# SHA512 HASH``: Gentoo and Flatcar say so of the lines that follow.
 _HEADING = re.compile(r"#\s*([A-Za-z][\w-]*) HASH\b")
-#: Names of checksums files whose digests are as long as another kind's.
-_OTHERS = re.compile(r"blake|b2sum|sha3", re.IGNORECASE)
+#: Kinds that are none of these, though their digests may be as long.
+_OTHER = "other"
+#: Names of checksums files with such digests.
+_OTHERS = re.compile(r"blake|b[23]sum|sha-?3(?!84)|sha-?512[-_]256|\bsm3", re.IGNORECASE)
 #: Names that an error tells.
 _TOLD = 5
 
@@ -60,8 +62,10 @@ def find(text: str, checksums: str, url: str) -> Digest:
     Raises:
         VirtkitError: none fits; the error tells what was looked for and what is there.
     """
-    name, found = _name(url), list(_entries(text, _name(checksums)))
-    own = _nearest([each for each in found if PurePosixPath(each.name).name == name], url)
+    name = _name(url)
+    found = list(_entries(text, _name(checksums).removeprefix(name)))
+    named = [each for each in found if PurePosixPath(each.name).name == name]
+    own = _nearest(named, checksums, url)
     own = own or _single(found, _name(checksums), name)
     for kind in KINDS:
         values = {each.digest.value for each in own if each.digest.kind == kind}
@@ -77,13 +81,21 @@ def find(text: str, checksums: str, url: str) -> Digest:
     raise _none_fits(text, own or found, checksums, name, own=bool(own))
 
 
+def _path(url: str) -> PurePosixPath:
+    return PurePosixPath(unquote(urlsplit(url).path))
+
+
 def _name(url: str) -> str:
-    return PurePosixPath(unquote(urlsplit(url).path)).name
+    return _path(url).name
 
 
-def _entries(text: str, file: str) -> Iterator[_Entry]:
-    """The lines that have a digest. A signature around them is not looked at."""
-    heading, signature = "other" if _OTHERS.search(file) else "", False
+def _entries(text: str, called: str) -> Iterator[_Entry]:
+    """The lines that have a digest. A signature around them is not looked at.
+
+    Args:
+        called: what in the checksums file's name may tell the kind.
+    """
+    heading, signature = _OTHER if _OTHERS.search(called) else "", False
     for line in text.removeprefix("\ufeff").splitlines():
         line = line.strip().removeprefix("- ")  # so a signed text has lines that begin with -
         if line.startswith("-----BEGIN PGP SIGNATURE"):
@@ -103,20 +115,25 @@ def _entries(text: str, file: str) -> Iterator[_Entry]:
 
 
 def _entry(kind: str, value: str, name: str) -> _Entry:
-    by_length = _BY_LENGTH.get(len(value), "other")
+    by_length = _BY_LENGTH.get(len(value), _OTHER)
     fits = not kind or kind == by_length
-    return _Entry(Digest(by_length if fits else "other", value.lower()), name.strip())
+    return _Entry(Digest(by_length if fits else _OTHER, value.lower()), name.strip())
 
 
 def _kind(tag: str) -> str:
     """hashlib's name of a kind: SHA256, SHA-256 and SHA2-256 are one."""
     plain = re.sub(r"^sha2?-", "sha", tag.lower())
-    return plain if plain in _BY_LENGTH.values() else "other"
+    return plain if plain in _BY_LENGTH.values() else _OTHER
 
 
-def _nearest(entries: Sequence[_Entry], url: str) -> list[_Entry]:
-    """Of several files of one name, those whose folders are the URL's, too."""
-    own = PurePosixPath(unquote(urlsplit(url).path)).parts[::-1]
+def _nearest(entries: Sequence[_Entry], checksums: str, url: str) -> list[_Entry]:
+    """Of several files of one name the one that the URL leads to, by its path from the checksums
+    file; else those whose folders are the URL's, too."""
+    from_here = _path(checksums).parent
+    exact = [each for each in entries if from_here / each.name == _path(url)]
+    if exact:
+        return exact
+    own = _path(url).parts[::-1]
 
     def alike(entry: _Entry) -> int:
         parts = PurePosixPath(entry.name).parts[::-1]
@@ -141,7 +158,8 @@ def _single(entries: Sequence[_Entry], file: str, name: str) -> list[_Entry]:
 def _none_fits(
     text: str, entries: Sequence[_Entry], checksums: str, name: str, *, own: bool
 ) -> VirtkitError:
-    kinds = " and ".join(sorted({each.digest.kind for each in entries}))
+    every = {each.digest.kind for each in entries}
+    kinds = " and ".join(each if each != _OTHER else "another kind" for each in sorted(every))
     if own:
         forged = all(each.digest.kind in _FORGED for each in entries)
         return VirtkitError(

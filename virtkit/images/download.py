@@ -106,8 +106,8 @@ def _continue(url: str, target: Path, say: Voice) -> None:
     with answer:
         resumed = getattr(answer, "status", None) == 206
         have = have if resumed else 0
-        left = answer.headers.get("Content-Length")
-        total = have + int(left) if left else 0
+        left = answer.headers.get("Content-Length", "")
+        total = have + int(left) if left.isdecimal() else 0
         with target.open("ab" if resumed else "wb") as file:
             while chunk := say.patiently(lambda: answer.read(_CHUNK)):
                 if not have and len(chunk) >= min(magic.HEAD, total):

@@ -7,6 +7,7 @@ Pure: it knows the lines, and where the build wrote.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ _UNKNOWN = re.compile(
     r"|Package '?([^\s']+)'? has no installation candidate"
     r"|Couldn't find any package by (?:glob|regex) '([^']+)'"
 )
+#: A package, and not a list of them, that the mirror no longer has.
+_GONE = re.compile(r"\.deb\s+404\s+Not Found")
 _NO_RELEASE = re.compile(r"does not have a Release file|404\s+Not Found")
 _UNSIGNED = re.compile(r"NO_PUBKEY|is not signed|public key is not available|EXPKEYSIG")
 _UNREACHED = re.compile(
@@ -58,7 +61,8 @@ def without_user(text: str) -> str:
 def _cure(said: str, folder: Path) -> str:
     unknown = [next(filter(None, found)) for found in _UNKNOWN.findall(said)]
     if _FULL.search(said):
-        return f"{folder} is full (df -h {folder}): free some space there, then run again"
+        look = f"df -h {shlex.quote(str(folder))}"
+        return f"{folder} is full ({look}): free some space there, then run again"
     if _TOO_SMALL.search(said):
         return "give the image a larger `size:` in the spec, then run again"
     if unknown:
@@ -75,6 +79,11 @@ def _cure(said: str, folder: Path) -> str:
         )
     if _UNSIGNED.search(said):
         return "see that the archive's key is here: sudo apt-get install debian-archive-keyring"
+    if _GONE.search(said):
+        return (
+            "run again: the mirror was changed meanwhile; where it stays so, name another one in "
+            "this machine's sources in /etc/apt, or see that its proxy keeps no old lists"
+        )
     if _NO_RELEASE.search(said):
         return (
             "correct the image's `release:`, or this machine's sources in /etc/apt: they have no "

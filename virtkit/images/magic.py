@@ -38,6 +38,7 @@ class Kind:
         command: unpacks or converts a file of that name, with ``{file}`` and ``{out}``.
         bare: the same for a file of any other name; empty where the name does not matter.
         package: Debian's, that brings the command; empty where every Debian has it.
+        becomes: what the name of a converted disk ends with.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Kind:
     command: str = ""
     bare: str = ""
     package: str = ""
+    becomes: str = ".qcow2"
 
 
 def _packed(name: str, suffix: str, command: str, package: str = "") -> Kind:
@@ -124,6 +126,7 @@ MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
             "foreign",
             command="simg2img {file} {out}",
             package="android-sdk-libsparse-utils",
+            becomes=".raw",
         ),
     ),
     (32769, b"CD001", _ISO),
@@ -194,9 +197,9 @@ def command(path: str, kind: Kind, inside: Kind | None) -> tuple[str, str]:
     elif kind.group == "packed":
         line, out = kind.bare, f"{path}.unpacked"
     else:
-        line, out = kind.command, str(name.with_suffix(".qcow2"))
+        line, out = kind.command, str(name.with_suffix(kind.becomes))
     if out == path:
-        out = f"{path}.qcow2"
+        out = f"{path}{kind.becomes}"
     return line.format(file=shlex.quote(path), out=shlex.quote(out)), out
 
 

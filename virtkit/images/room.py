@@ -7,9 +7,10 @@ on a disk everywhere, and only then /tmp, which on Debian 13 is memory that a bu
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from virtkit import programs, scratch
@@ -67,8 +68,8 @@ def check_work(work: Path) -> None:
         raise RequestError(
             f"there is no room for an image in {work}",
             why=f"{_mib(free)} are free there, and a build takes {_mib(WORK)}",
-            cure=f"free some space there (df -h {work}), or name another folder for the cache: "
-            "XDG_CACHE_HOME=/FOLDER virtkit …",
+            cure=f"free some space there (df -h {shlex.quote(str(work))}), or name another folder "
+            "for the cache: XDG_CACHE_HOME=/FOLDER virtkit …",
         )
 
 
@@ -80,7 +81,7 @@ def sweep() -> None:
 
 def stale() -> Iterator[Path]:
     """What the caller's builds left that were killed."""
-    yield from scratch.unlocked(_temporary(), _PREFIX)
+    yield from scratch.unlocked(filter(_is_folder, _temporary()), _PREFIX)
 
 
 def _temporary() -> list[Path]:
@@ -89,13 +90,20 @@ def _temporary() -> list[Path]:
     return list(dict.fromkeys(paths))
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether the caller finds a folder there."""
+    with suppress(PermissionError):  # they may not look
+        return path.is_dir()
+    return False
+
+
 def _bases(work: Path) -> list[Path]:
     return [work, *_temporary()] if os.geteuid() == 0 else _temporary()
 
 
 def _unfit(base: Path, work: Path) -> str:
     """Why a folder can't be the one, as far as can be told by a look at it."""
-    if not base.is_dir():
+    if not _is_folder(base):
         return "there is no such folder"
     if not os.access(base, os.W_OK | os.X_OK):
         return "it may not be written to"

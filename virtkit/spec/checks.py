@@ -5,8 +5,9 @@ Pure. Each check reports what it finds and leaves alone what is wrong already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
+from typing import Any
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec import raw
@@ -67,22 +68,55 @@ def _networks(reading: Reading, faults: Faults) -> None:
 
 def _users(entry: Entry, faults: Faults) -> None:
     """Users in forms that cloud-init fails at, before it has made the login."""
-    cloud = entry.keys.cloud_init
-    users = cloud.get("users", [])
+    for path, wrong in _no_users(entry.keys.cloud_init):
+        faults.at(entry.node, (CLOUD, *path), wrong)
+
+
+def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
+    users, user = cloud.get("users", []), cloud.get("user", "")
     cure = "write a list of names and maps: [{name: eve, sudo: false}]"
     if not isinstance(users, (str, list, dict)):
-        wrong = Wrong(f"`users` is {kind_of(users)}, which makes no user", cure=cure)
-        faults.at(entry.node, (CLOUD, "users"), wrong)
-    elif isinstance(users, list):
-        for index, each in enumerate(users):
-            names = each if isinstance(each, list) else [each]
-            if not isinstance(each, dict) and not all(isinstance(name, str) for name in names):
-                wrong = Wrong(f"{kind_of(each)} is no user", cure=cure)
-                faults.at(entry.node, (CLOUD, "users", index), wrong)
-    if not isinstance(cloud.get("user", ""), (str, dict)):
-        found = kind_of(cloud["user"])
-        wrong = Wrong(f"`user` is {found}, which is no user", cure="say `user: eve`")
-        faults.at(entry.node, (CLOUD, "user"), wrong)
+        yield ("users",), Wrong(f"`users` is {kind_of(users)}, which makes no user", cure=cure)
+    if isinstance(user, dict):
+        yield from _no_user(("user",), user)
+    elif not isinstance(user, str):
+        wrong = Wrong(f"`user` is {kind_of(user)}, which is no user", cure="say `user: eve`")
+        yield ("user",), wrong
+    rows: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(users, (list, dict)):
+        rows = users.items() if isinstance(users, dict) else enumerate(users)
+    for place, each in rows:
+        if isinstance(each, dict):
+            yield from _no_user(("users", place), each)
+        elif not (_is_switch(each) if isinstance(users, dict) else _is_names(each)):
+            yield ("users", place), Wrong(f"{kind_of(each)} is no user", cure=cure)
+
+
+def _is_switch(value: object) -> bool:
+    """Whether it says of a name in a map if there is such a user."""
+    return isinstance(value, (str, bool, int, float))
+
+
+def _is_names(value: object) -> bool:
+    """Whether it is a name in a list of users, or names."""
+    return all(isinstance(each, str) for each in (value if isinstance(value, list) else [value]))
+
+
+def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
+    """What of a user's map is looked at here: whose it is, and whom it lets in."""
+    name = user.get("name", "")
+    if not isinstance(name, str):
+        wrong = Wrong(f"a user's name is {kind_of(name)}", cure="write a name, in quotes")
+        yield (*path, "name"), wrong
+    for key in ("ssh_authorized_keys", "ssh-authorized-keys"):
+        given = user.get(key) or []
+        keys = given.values() if isinstance(given, dict) else given
+        if isinstance(given, str) or (
+            isinstance(given, (list, dict)) and all(isinstance(each, str) for each in keys)
+        ):
+            continue
+        wrong = Wrong(f"`{key}` is no list of ssh keys", cure="write [ssh-ed25519 AAAA… me@here]")
+        yield (*path, key), wrong
 
 
 def _image(entry: Entry, reading: Reading, faults: Faults) -> None:

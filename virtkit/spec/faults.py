@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.spec.document import CLOUD, Flaw, Mark, Node, Path, error_at, kind_of
-from virtkit.spec.model import DHCP_RANGE, Build, Dhcp, Disk, Kernel, Link, Most, Ready
+from virtkit.spec.model import DHCP_RANGE, Build, Dhcp, Disk, Kernel, Link, Most, Ready, Ssh
 from virtkit.spec.wrong import QUOTED, Wrong, meant, quote
 
 #: The model of the maps below a key, wherever that key stands.
@@ -25,6 +25,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "ready": Ready,
     "kernel": Kernel,
     "max": Most,
+    "ssh": Ssh,
 }
 
 

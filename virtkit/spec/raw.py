@@ -27,16 +27,26 @@ class Sole(NamedTuple):
 
 
 def soles(xml: str) -> Iterator[Sole]:
-    """What in an element, or a whole domain, is for one guest alone."""
+    """What in some elements, or a whole domain, is for one guest alone."""
+    for each in _devices(xml):
+        yield from (sole for sole in _of_device(each) if sole.value)
+
+
+def _devices(xml: str) -> Iterator[etree._Element]:
+    """The devices of a domain, or of an entry under ``devices``, which may have several."""
+    root = _parsed(xml.strip())
+    if root is None:
+        root = _parsed(f"<domain><devices>{xml}</devices></domain>")
+    if root is not None:
+        yield from root.iterfind("devices/*") if root.tag == "domain" else [root]
+
+
+def _parsed(xml: str) -> etree._Element | None:
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
-        root = etree.fromstring(xml.strip().encode(), parser)
+        return etree.fromstring(xml.encode(), parser)
     except etree.XMLSyntaxError:
-        return
-    devices = root.iterfind("devices/*") if root.tag == "domain" else [root]
-    for each in devices:
-        if isinstance(each.tag, str):
-            yield from (sole for sole in _of_device(each) if sole.value)
+        return None
 
 
 def shared(one: str, other: str, sole: Sole) -> Wrong:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import unicodedata
 from pathlib import Path
@@ -84,7 +85,7 @@ def _read(path: Path, source: str) -> bytes:
         raise RequestError(
             f"the spec {quote(source)} cannot be read",
             why=why or type(error).__name__,
-            cure="see that it is a file that you may read: ls -l",
+            cure=f"see that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
             where=source,
         ) from error
 

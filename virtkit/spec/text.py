@@ -270,7 +270,7 @@ def cidr(text: str) -> str:
     ):
         raise Wrong(
             f"the network {quote(text)} has no prefix length from /{low} to /{high}",
-            cure=f"say {network.network_address}/24",
+            cure=f"say {IPv4Network(f'{network.network_address}/24', strict=False)}",
         )
     if str(network) != text:
         raise Wrong(f"{quote(text)} is an address in a network", cure=f"say {network}")
@@ -293,7 +293,7 @@ def ipv6_cidr(text: str) -> str:
         raise Wrong(
             f"the network {quote(text)} is not a /64",
             why="guests make their own IPv6 addresses, which needs 64 bits",
-            cure=f"say {network.network_address}/64",
+            cure=f"say {IPv6Network(f'{network.network_address}/64', strict=False)}",
         )
     if IPv6Address(text.partition("/")[0]) != network.network_address:
         raise Wrong(f"{quote(text)} is an address in a network", cure=f"say {network}")
@@ -330,7 +330,8 @@ def sha256(text: str) -> str:
         raise Wrong(
             f"{quote(text)} is not a SHA-256",
             why=f"it has 64 hex digits, here are {len(text)} characters",
-            cure="take the line for this file from the publisher's SHA256SUMS",
+            cure="take this file's digest alone from the publisher's SHA256SUMS; the URL of a file "
+            "with digests, of SHA-512 too, goes into `checksums:`",
         )
     return digest
 

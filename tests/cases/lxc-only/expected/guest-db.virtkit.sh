@@ -81,7 +81,8 @@ if [ ! -d "$home/.ssh" ]; then
 fi
 (
     umask 077
-    [ ! -e "$keys" ] || sed '/^# virtkit: begin$/,/^# virtkit: end$/d' "$keys" >"$keys.virtkit"
+    # from an empty file: an interrupted run may have left keys in it that are no longer to be let in
+    if [ -e "$keys" ]; then sed '/^# virtkit: begin$/,/^# virtkit: end$/d' "$keys"; fi >"$keys.virtkit"
     cat >>"$keys.virtkit" <<'VIRTKIT'
 # virtkit: begin
 ssh-ed25519 AAAAcaller caller@example.org
