@@ -200,12 +200,14 @@ class PoolRecord:
 
     ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
     not hang on a domain, which anybody can undefine. While a guest's domain carries its record,
-    that one counts.
+    that one counts. ``unread`` are those that this version can't act on, as JSON: they are written
+    again as they are.
     """
 
     images: Mapping[str, StoredImage] = field(default_factory=dict)
     kept: Mapping[str, KeptDisk] = field(default_factory=dict)
     guests: Mapping[str, GuestRecord] = field(default_factory=dict)
+    unread: Mapping[str, Any] = field(default_factory=dict)
 
     def by_identity(self) -> dict[str, ImageFiles]:
         """The newest complete image of every entry."""
@@ -366,8 +368,10 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
 
 def pool_text(record: PoolRecord) -> str:
     """The text of the pool's own small volume."""
-    data = asdict(replace(record, guests={}))
-    data["guests"] = {domain: _listed(each) for domain, each in record.guests.items()}
+    data = asdict(replace(record, guests={}, unread={}))
+    del data["unread"]
+    guests = {domain: _listed(each) for domain, each in record.guests.items()}
+    data["guests"] = {**record.unread, **guests}
     return json.dumps({"virtkit": 1, **data}, sort_keys=True, separators=(",", ":"))
 
 
@@ -394,13 +398,15 @@ def read_pool(text: str) -> PoolRecord | None:
             for content, each in data["images"].items()
         }
         kept = {name: KeptDisk(**_known(KeptDisk, each)) for name, each in data["kept"].items()}
-        guests = {domain: _guest(each) for domain, each in data.get("guests", {}).items()}
+        listed = dict(data.get("guests", {}))
+        guests = {domain: _guest(each) for domain, each in listed.items()}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
     # one guest of another version's is no reason to lose sight of all that the pool has
     sane = {d: each for d, each in guests.items() if each is not None and each.domain == d}
+    unread = {domain: each for domain, each in listed.items() if domain not in sane}
     found = PoolRecord(images, kept)
-    return replace(found, guests=sane) if sound.pool(found) else None
+    return replace(found, guests=sane, unread=unread) if sound.pool(found) else None
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -333,6 +333,7 @@ def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
     again = record.read_pool(json.dumps(data))
     assert again is not None
     assert again.guests == found.guests
+    assert json.loads(record.pool_text(again)) == data, "a newer version's stays as it is"
     del data["guests"]
     old = record.read_pool(json.dumps(data))
     assert old is not None

@@ -23,7 +23,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import DAMAGED, GONE, Unreachable, not_ours
 from virtkit.observed import ObservedGuest
 from virtkit.plan import Change
-from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
+from virtkit.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 from virtkit.resources import Guest, Volume
 from virtkit.spec import writable_size
 from virtkit.voice import Voice
@@ -100,9 +100,10 @@ class Making:
         self._check_size()
         self._settle()
         kept = self._hands.ledger.kept
-        self._check_free(kept)
+        names = self._host.storage.names()
+        self._check_free(kept, names)
         self._wanted = render.guest(guest, template.rendered(guest))
-        self.record = self._new_record(kept)
+        self.record = self._new_record(kept, names)
         found = domains.definition(guest.driver, guest.domain)
         if found and not (
             self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
@@ -115,17 +116,18 @@ class Making:
         self._forget_other_types()
         self._note_rewritten()
 
-    def listed(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord | None:
+    def listed(self, pool: PoolRecord, names: Collection[str]) -> GuestRecord | None:
         """What the pool's record is to say of the guest before a volume of it is made: all that it
-        has and will have. None where somebody else has one of their names.
+        has and will have. None where somebody else has its name, or that of one of its volumes.
 
         Args:
+            pool: the record, as it stands.
             names: of all volumes in the pool.
         """
         fresh = record.of_guest(self._guest, self._hands.options.spec)
-        if self._old is None and self._taken(kept, names):
+        if self._namesake(pool.guests.get(fresh.domain)) or self._taken(pool.kept, names):
             return None
-        volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
+        volumes = tuple(self._volume(each, pool.kept, names) for each in fresh.volumes)
         return replace(self._old or fresh, volumes=(*volumes, *self._left_over(fresh)))
 
     def _settle(self) -> None:
@@ -153,9 +155,8 @@ class Making:
         self._old = replace(self._old, volumes=volumes)
         self.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
 
-    def _new_record(self, kept: Mapping[str, KeptDisk]) -> GuestRecord:
+    def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
         fresh = record.of_guest(self._guest, self._hands.options.spec, self._wanted)
-        names = self._host.storage.names() if kept or self._old else ()
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
         self._keys = self._new_keys()
         answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._keys)
@@ -213,20 +214,36 @@ class Making:
                 self._host.domains.undefine(DRIVERS[other], self._there.record)
 
     def _taken(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
-        """The names of a new guest's volumes that others have."""
+        """The names of the guest's new volumes that others have."""
+        own = {each.name for each in self._old.volumes} if self._old else set()
         return [
             each.name
             for each in self._guest.volumes
-            if each.name in names and not self._kept(each.key, kept.get(each.name))
+            if each.name in names
+            and each.name not in own
+            and not self._kept(each.key, kept.get(each.name))
         ]
 
-    def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
-        """A new guest has no volumes yet: whatever has their names is another's."""
-        names = self._host.storage.names() if self._old is None else frozenset()
+    def _namesake(self, listed: GuestRecord | None) -> bool:
+        """Whether it is another guest that has this one's name in libvirt: environment a-b, guest
+        c against environment a, guest b-c."""
+        return listed is not None and listed.environment != self._guest.environment
+
+    def _check_free(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> None:
+        """Looks whether somebody took a name since the plan was made: a volume that is listed as
+        wanted is deleted, should there be one."""
+        other = self._hands.ledger.before(self._guest.domain)
+        if other is not None and self._namesake(other):
+            raise VirtkitError(
+                f"guest {self._guest.name}: domain {other.domain} is not this environment's",
+                why=f"it is guest {other.guest} of environment {other.environment}",
+                cure="give one of the environments another name; then run again",
+                where=f"{self._host.name} guest/{self._guest.name}",
+            )
         if taken := self._taken(kept, names):
             raise VirtkitError(
                 f"guest {self._guest.name}: volume {', '.join(taken)} exists already",
-                why="no record of virtkit's lists it",
+                why="no record of this guest lists it",
                 cure="rename or remove it, or give the guest another name; then run again",
                 where=f"{self._host.name} guest/{self._guest.name}",
             )
