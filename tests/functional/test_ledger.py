@@ -63,8 +63,8 @@ def undefine(host: Host) -> None:
 def test_a_guest_whose_name_in_libvirt_another_run_took_is_not_listed(host: Host) -> None:
     """Two environments at once, a-b with guest c and a with guest b-c: both see nothing there."""
     runs = [
-        work(host, create("name: %s\nguests: {%s: {type: qemu, networks: []}}\n" % names))
-        for names in (("a-b", "c"), ("a", "b-c"))
+        work(host, create(f"name: {lab}\nguests: {{{guest}: {{type: qemu, networks: []}}}}\n"))
+        for lab, guest in (("a-b", "c"), ("a", "b-c"))
     ]
     for _, steps in runs:
         steps["pool record"].run(Voice())

@@ -10,7 +10,6 @@ from virtkit import record, render
 from virtkit.host import Host
 from virtkit.record import KeptDisk, PoolRecord
 
-
 pytestmark = pytest.mark.usefixtures("streams")
 
 
