@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.plan.twice import twice
+from virtkit.plan.whose import command
+from virtkit.record import Cause, GuestRecord
 from virtkit.resources import Desired, Guest
 
 #: The fields that say how large a guest's disks are.
@@ -90,6 +93,7 @@ class _Difference:
                 [*networks, *guests],
                 self._desired,
                 self._facts,
+                self._observed,
                 spec=self._spec,
                 templates=self._templates,
             )
@@ -114,7 +118,7 @@ class _Difference:
         environment = self._desired.environment
         lost = self._observed.lost_of(environment).get(guest.name)
         there = self._observed.guests_of(environment).get(guest.name) or lost
-        self._errors += _in_the_way(guest, self._observed)
+        self._errors += _in_the_way(guest, self._observed, self._facts)
         if there is None:
             yield Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             return
@@ -128,7 +132,7 @@ class _Difference:
         change, waiting = found.change, found.pending
         if there.lost:
             change = _again(guest, there, change)
-            if change.action == "create":
+            if change.action == "create" and not _never_made(there):
                 self._notes.append(_told_again(there, self._observed))
         if waiting is not None and self._restart and waiting.effect == "restart":
             reasons = (*(change.reasons if change else ()), *waiting.reasons)
@@ -217,14 +221,26 @@ def _arrived(change: Change, left: Change | None) -> Change:
 def _gone(there: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
     left = Reason("host", host, to) if to else Reason("guest", there.record.guest, None)
+    other = moved(there, spec)
     return Change(
         f"guest/{there.record.guest}",
         host,
         "delete",
-        reasons=(left, *moved(there, spec)),
-        lost=lost_with(there),
+        reasons=(left, *other),
+        lost=lost_with(there) if other or not _nothing_left(there) else "",
         observed=there,
     )
+
+
+def _nothing_left(there: ObservedGuest) -> bool:
+    """Whether a guest without a domain has no volume either."""
+    return there.lost and not any(each.state == "made" for each in there.record.volumes)
+
+
+def _never_made(there: ObservedGuest) -> bool:
+    """Whether a run listed a guest, and was interrupted or failed before anything of it was
+    made."""
+    return _nothing_left(there) and not (there.record.finished or there.record.booted)
 
 
 def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
@@ -236,11 +252,12 @@ def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
     """
     new = change or Change(f"guest/{guest.name}", guest.host, "create")
     reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
+    cause: Cause = "unfinished" if _never_made(there) else "drift"
     return replace(
         new,
         action="replace" if new.action == "replace" else "create",
         effect="recreate" if new.action == "replace" else "none",
-        reasons=(Reason("domain", None, there.domain, "drift"), *reasons),
+        reasons=(Reason("domain", None, there.domain, cause), *reasons),
         desired=new.desired or guest,
         observed=there,
     )
@@ -251,7 +268,7 @@ def _told_again(there: ObservedGuest, observed: Observed) -> str:
     taken = [each.name for each in disks if each.name in observed.volumes]
     name = f"guest/{there.record.guest}"
     if not taken:
-        return f"{name}: somebody removed its domain and its disks: it is made anew"
+        return f"{name}: its domain and its disks are gone: it is made anew"
     anew = [each.name for each in disks if each.name not in taken]
     rest = f"; {', '.join(anew)} is made anew" if anew else ""
     return (
@@ -260,40 +277,30 @@ def _told_again(there: ObservedGuest, observed: Observed) -> str:
     )
 
 
-def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
+def _in_the_way(
+    guest: Guest, observed: Observed, facts: HostFacts | None
+) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
     where = f"{guest.host} guest/{guest.name}"
-    there = observed.guests.get(guest.domain)
-    if there is not None and (there.record.environment, there.record.guest) != (
-        guest.environment,
-        guest.name,
-    ):
-        yield _taken(
-            f"domain {guest.domain}",
-            f"it is guest {there.record.guest} of environment {there.record.environment}",
-            where,
-        )
+    there, listed = observed.guests.get(guest.domain), observed.pool.guests.get(guest.domain)
+    mine = [
+        each
+        for each in (there.record if there else None, listed)
+        if each is not None and (each.environment, each.guest) == (guest.environment, guest.name)
+    ]
+    owner = there.record if there else listed
+    if owner is not None and owner not in mine:
+        yield _anothers(owner, where, lost=there is None)
         return  # its volumes are that guest's, too
-    if (guest.driver.scheme, guest.domain) in observed.domains and (
-        guest.domain not in observed.held
-    ):
-        yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's", where)
     holder = observed.held.get(guest.domain)
-    listed = observed.pool.guests.get(guest.domain)
-    if (
-        holder is not None
-        and listed is not None
-        and ((listed.environment, listed.guest) == (guest.environment, guest.name))
-    ):
-        yield _held(guest, holder, where)
+    if holder is not None:
+        schemes = (scheme for scheme, name in observed.domains if name == holder)
+        scheme = next(schemes, guest.driver.scheme)
+        yield _held(guest, holder, where, around.virsh(facts, scheme))
         return
-    records = [each for each in (there.record if there else None, listed) if each is not None]
-    known = {
-        each.name
-        for one in records
-        if (one.environment, one.guest) == (guest.environment, guest.name)
-        for each in one.volumes
-    }
+    if (guest.driver.scheme, guest.domain) in observed.domains:
+        yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's", where)
+    known = {each.name for one in mine for each in one.volumes}
     for volume in guest.volumes:
         kept = observed.pool.kept.get(volume.name)
         ours = (
@@ -306,17 +313,36 @@ def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
             yield _taken(f"volume {volume.name}", why, where)
 
 
-def _held(guest: Guest, holder: str, where: str) -> RequestError:
-    """A guest of ours without a domain, whose name or volumes a stranger's domain has."""
-    virsh = f"virsh -c {guest.driver.scheme}:///system"
+def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
+    """A guest of another environment has the name in libvirt: environment a-b, guest c has that of
+    environment a, guest b-c."""
+    what, why = f"domain {owner.domain}", f"guest {owner.guest} of environment {owner.environment}"
+    if not lost:
+        return _taken(what, f"it is {why}", where)
+    return RequestError(
+        f"{what} is not this environment's",
+        why=f"the pool's record lists it as {why}; somebody undefined it",
+        cure=f"remove what is left of it: {command('down', owner.spec, owner.guest)}; or give the "
+        "environment or the guest another name",
+        where=where,
+    )
+
+
+def _held(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
+    """A guest of ours without a domain, whose name or volumes a stranger's domain has.
+
+    Args:
+        virsh: the command that asks the driver of that domain.
+    """
+    name = shlex.quote(holder)
+    cure = f"take that definition away, which leaves the disks: {virsh} undefine {name}"
     if holder == guest.domain:
         why = f"it carries no record of virtkit's, and the pool's lists guest {guest.name}"
         how = "somebody defined it without its <metadata>"
-        cure = f"take the definition away, which leaves its disks: {virsh} undefine {holder}"
     else:
         why = f"it has the volumes of guest {guest.name}, which has no domain of its own"
         how = "somebody renamed it, or made another one"
-        cure = f"rename it back: {virsh} domrename {holder} {guest.domain}; or undefine it"
+        cure += f"; or rename it back: {virsh} domrename {name} {guest.domain}"
     return RequestError(
         f"domain {holder} exists and is not this environment's",
         why=f"{why}: {how}",
