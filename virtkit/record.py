@@ -132,12 +132,9 @@ class GuestRecord:
         """What the pool's record says of the guest: what it takes to define it again."""
         return replace(self, rendered="", rewritten=(), staged={}, staged_in="", leaving=())
 
-    def with_state(self, state: State, *roles_not: str) -> GuestRecord:
-        """The same record with all volumes but those of ``roles_not`` in ``state``."""
-        volumes = tuple(
-            each if each.role in roles_not else replace(each, state=state) for each in self.volumes
-        )
-        return replace(self, volumes=volumes)
+    def with_state(self, state: State) -> GuestRecord:
+        """The same record with all volumes in ``state``."""
+        return replace(self, volumes=tuple(replace(each, state=state) for each in self.volumes))
 
 
 @dataclass(frozen=True)

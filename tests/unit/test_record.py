@@ -181,8 +181,7 @@ def test_attributes_tell_people_what_it_is() -> None:
 
 
 def test_states() -> None:
-    made = EXAMPLE.with_state("made", "disk")
-    assert [each.state for each in made.volumes] == ["made", "wanted"]
+    assert [each.state for each in EXAMPLE.with_state("made").volumes] == ["made", "made"]
     assert EXAMPLE.domain == "lab-web"
 
 

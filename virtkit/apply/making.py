@@ -352,7 +352,7 @@ class Making:
                     f"kept disk {name} is larger than the spec says, and is never shrunk",
                     why=f"it has {size} bytes, the spec says {volumes[name].size}",
                     cure=f"say `size: {writable_size(size)}`; or remove it, with what is on it: "
-                    f"virtkit down --volumes SPEC {self._guest.name}",
+                    + self._down("--volumes"),
                 )
 
     def _new_keys(self) -> tuple[str, ...] | None:
@@ -445,7 +445,7 @@ class Making:
 
     # --- the running guest ------------------------------------------------------------------
 
-    def unplug(self, say: Say) -> None:
+    def unplug(self, say: Voice) -> None:
         """Takes from the running guest what it is no longer to have; it unmounts disks first,
         and for that it must not be paused."""
         self._host.domains.resume(self._guest.driver, self._guest.domain)
@@ -480,11 +480,10 @@ class Making:
     def _follow_cure(self) -> str:
         """What helps a guest whose system did not follow."""
         keys = self._keys is not None and not public_keys.same(self._keys, self.record.keys or ())
-        if keys and self._guest.light:
-            return (
-                "`virtkit restart` gives it the new keys, which its seed has; or run again where a "
-                "key that it lets in can be used"
-            )
+        if keys:
+            again = "run again where a key that it lets in can be used"
+            restart = "`virtkit restart` gives it the new keys, which its seed has; or "
+            return restart + again if self._guest.light else again
         return (
             "see `virtkit logs`; end what holds the disk or the card in the guest, then run again"
         )
@@ -508,8 +507,12 @@ class Making:
             self._host.domains.start(self._guest.driver, self._guest.domain)
         except VirtkitError as error:
             if error.cure in (DAMAGED, GONE):
-                error.cure = _image_cure(self._guest.image.name, self._guest.name)
+                error.cure = _image_cure(self._guest.image.name, self._down())
             raise
+
+    def _down(self, *options: str) -> str:
+        """The command that removes the guest."""
+        return plan.command("down", self._hands.options.spec, self._guest.name, *options)
 
     def wait_ready(self, say: Voice) -> None:
         folder, known = Path(self._guest.source_folder), self.record.keys or ()
@@ -537,10 +540,10 @@ def _with_password(xml: str) -> str:
     return render.written(root)
 
 
-def _image_cure(image: str, guest: str) -> str:
+def _image_cure(image: str, down: str) -> str:
     return (
         f"see that the pool's folder is mounted. `virtkit up` makes image {image} again where it "
-        "is gone or its length is wrong; where it is damaged otherwise: virtkit down SPEC "
-        f"{guest} (and who else leans on it), virtkit image rm {image}, virtkit up. Where a disk "
-        f"of the guest's own is gone or damaged: virtkit down SPEC {guest}, virtkit up"
+        f"is gone or its length is wrong; where it is damaged otherwise: {down} (and whatever else "
+        f"uses it), virtkit image rm {image}, virtkit up. Where a disk of the guest's own is gone "
+        f"or damaged: {down}, virtkit up"
     )
