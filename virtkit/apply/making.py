@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from virtkit import compare, plan, public_keys, reach, record, render, seed, template
-from virtkit.apply import contents, disks
+from virtkit.apply import disks
 from virtkit.apply.engine import Say
 from virtkit.apply.hands import GRACE, Hands
 from virtkit.apply.plugging import Plugging
@@ -411,10 +410,7 @@ class Making:
 
     def _in_seed(self) -> tuple[seed.Keys | None, str]:
         """The keys and the instance in the guest's seed; nothing where it can't be read."""
-        volume = self._guest.volume("seed")
-        data = self._host.storage.read(volume.name) if volume else b""
-        readers = {"iso9660": contents.read_iso9660, "ext4": contents.read_ext4_seed}
-        files = readers[self._guest.driver.seed](data) if data else {}
+        files = disks.seed_files(self._host.storage, self._guest)
         return seed.held(files), seed.instance(files)
 
     def _make(self, volume: Volume, keys: seed.Keys | None, say: Voice) -> None:
@@ -423,25 +419,9 @@ class Making:
         if volume.content == "seed":
             assert keys is not None
             files = seed.documents(self._guest, keys, self.record.instance)
-            builders: Mapping[str, Callable[[Mapping[str, str]], bytes]] = {
-                "iso9660": contents.iso9660,
-                "ext4": partial(contents.ext4_seed, say=say),
-            }
-            data = builders[self._guest.driver.seed](files)
-            storage.create(render.guest_volume(replace(volume, size=len(data))))
-            storage.write(volume.name, data)
-        elif volume.content == "file":
-            source = contents.given(Path(volume.source))
-            size = source.stat().st_size
-            storage.create(render.guest_volume(replace(volume, size=size)))
-            storage.upload(volume.name, source)
-        elif volume.content == "copied":
-            storage.copy(render.guest_volume(volume), volume.source)
+            disks.make_seed(storage, volume, self._guest.driver.seed, files, say)
         else:
-            storage.create(render.guest_volume(volume))
-            if volume.content == "ext4":
-                with contents.ext4(volume.size, volume.label, say) as image:
-                    storage.upload(volume.name, image)
+            disks.make(storage, volume, say)
 
     # --- the running guest ------------------------------------------------------------------
 
