@@ -13,7 +13,10 @@ from virtkit.host import Host
 from virtkit.voice import Voice
 
 POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
-WEB = "<domain type='test'><name>lab-web</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+WEB = (
+    "<domain type='test'><name>lab-web</name><memory>1024</memory><os><type>hvm</type></os>"
+    "</domain>"
+)
 DEAF = replace(QEMU, word="deaf", stop=("acpi", "initctl"))
 
 
