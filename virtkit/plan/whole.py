@@ -19,7 +19,7 @@ from virtkit.plan.removal import lost_with, strangers
 from virtkit.plan.twice import twice
 from virtkit.plan.whose import command
 from virtkit.record import Cause, GuestRecord
-from virtkit.resources import Desired, Guest
+from virtkit.resources import Desired, Guest, Volume
 
 #: The fields that say how large a guest's disks are.
 _SIZES = {"disk", "disks.size"}
@@ -118,7 +118,7 @@ class _Difference:
         environment = self._desired.environment
         lost = self._observed.lost_of(environment).get(guest.name)
         there = self._observed.guests_of(environment).get(guest.name) or lost
-        self._errors += _in_the_way(guest, self._observed, self._facts)
+        self._errors += _in_the_way(guest, self._observed, self._facts, self._spec)
         if there is None:
             yield Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             return
@@ -278,7 +278,7 @@ def _told_again(there: ObservedGuest, observed: Observed) -> str:
 
 
 def _in_the_way(
-    guest: Guest, observed: Observed, facts: HostFacts | None
+    guest: Guest, observed: Observed, facts: HostFacts | None, spec: str
 ) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
     where = f"{guest.host} guest/{guest.name}"
@@ -302,15 +302,14 @@ def _in_the_way(
         yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's", where)
     known = {each.name for one in mine for each in one.volumes}
     for volume in guest.volumes:
+        if volume.name not in observed.volumes or volume.name in known:
+            continue
         kept = observed.pool.kept.get(volume.name)
-        ours = (
-            kept is not None
-            and volume.keep
-            and kept.is_of(guest.environment, guest.name, volume.key)
-        )
-        if volume.name in observed.volumes and volume.name not in known and not ours:
+        if kept is None or not kept.is_of(guest.environment, guest.name, volume.key):
             why = f"no record of guest {guest.name} lists it"
             yield _taken(f"volume {volume.name}", why, where)
+        elif not volume.keep:
+            yield _outlived(guest, volume, where, spec)
 
 
 def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
@@ -324,6 +323,17 @@ def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
         why=f"the pool's record lists it as {why}; somebody undefined it",
         cure=f"remove what is left of it: {command('down', owner.spec, owner.guest)}; or give the "
         "environment or the guest another name",
+        where=where,
+    )
+
+
+def _outlived(guest: Guest, volume: Volume, where: str, spec: str) -> RequestError:
+    """A disk that was kept when its guest went, and that the spec no longer keeps."""
+    return RequestError(
+        f"disk {volume.name} is there from an earlier guest {guest.name}, which was to keep it",
+        why="without `keep: true` it would go with the guest, and what is on it with it",
+        cure="say `keep: true` for it, and it is taken again; or remove it, with what is on it: "
+        + command("down", spec, guest.name, "--volumes"),
         where=where,
     )
 
