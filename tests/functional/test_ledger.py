@@ -109,8 +109,8 @@ def test_a_domain_that_goes_during_down_costs_one_more_run(host: Host) -> None:
 
 
 def test_what_a_newer_version_listed_is_written_again(host: Host) -> None:
-    newer = {"environment": "lab", "guest": "new", "type": "newer"}
-    host.storage.write_record(record.PoolRecord(unread={"lab-new": newer}))
+    newer = {"guests": {"lab-new": {"guest": "new", "type": "newer"}}, "images": {"c": {"a": 1}}}
+    host.storage.write_record(record.PoolRecord(unread=newer))
     made(host, LAB % "")
     hands, steps = work(host, down(host))
     for step in ("pool record", "guest/web volumes"):
@@ -118,4 +118,4 @@ def test_what_a_newer_version_listed_is_written_again(host: Host) -> None:
     undefine(host)
     steps["guest/web undefine"].run(Voice())
     hands.ledger.end("lab", [])
-    assert host.storage.record() == record.PoolRecord(unread={"lab-new": newer})
+    assert host.storage.record() == record.PoolRecord(unread=newer)

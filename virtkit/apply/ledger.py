@@ -156,7 +156,6 @@ class Ledger:
         return replace(
             pool,
             guests={d: e for d, e in pool.guests.items() if d not in self._gone},
-            unread={d: e for d, e in pool.unread.items() if d not in self._gone},
             kept={n: e for n, e in pool.kept.items() if n not in self._deleted},
         )
 
@@ -167,8 +166,7 @@ def _listing(pool: PoolRecord, records: Iterable[GuestRecord]) -> PoolRecord:
     for each in records:
         guests[each.domain] = each.listed()
         _note_kept(kept, each)
-    unread = {d: e for d, e in pool.unread.items() if d not in guests}
-    return replace(pool, guests=guests, kept=kept, unread=unread)
+    return replace(pool, guests=guests, kept=kept)
 
 
 def _note_kept(kept: dict[str, KeptDisk], owner: GuestRecord) -> None:
