@@ -21,7 +21,6 @@ Entry = TypeVar("Entry")
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
 LIMIT = 256 * 1024
-
 #: How much deeper in calls JSON is written than it is read, at most.
 _DEEPER = 200
 
