@@ -6,10 +6,10 @@ Pure: text in, data out and back. It must never hold a secret; every local user 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lxml import etree
 
@@ -17,9 +17,12 @@ from virtkit import sound
 from virtkit.resources import Guest, ImageFiles, Network, Reservation, Volume
 from virtkit.spec import DEFAULT_NETWORK
 
+Entry = TypeVar("Entry")
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
 LIMIT = 256 * 1024
+#: How much deeper in calls JSON is written than it is read, at most.
+_DEEPER = 200
 
 #: ``wanted``: may be made (again); ``made``: never touched but by delete; ``doomed``: on its
 #: way out, to be deleted and made anew.
@@ -132,12 +135,9 @@ class GuestRecord:
         """What the pool's record says of the guest: what it takes to define it again."""
         return replace(self, rendered="", rewritten=(), staged={}, staged_in="", leaving=())
 
-    def with_state(self, state: State, *roles_not: str) -> GuestRecord:
-        """The same record with all volumes but those of ``roles_not`` in ``state``."""
-        volumes = tuple(
-            each if each.role in roles_not else replace(each, state=state) for each in self.volumes
-        )
-        return replace(self, volumes=volumes)
+    def with_state(self, state: State) -> GuestRecord:
+        """The same record with all volumes in ``state``."""
+        return replace(self, volumes=tuple(replace(each, state=state) for each in self.volumes))
 
 
 @dataclass(frozen=True)
@@ -200,12 +200,14 @@ class PoolRecord:
 
     ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
     not hang on a domain, which anybody can undefine. While a guest's domain carries its record,
-    that one counts.
+    that one counts. ``unread`` is what this version can't act on, as JSON by part and key: it is
+    written again as it is.
     """
 
     images: Mapping[str, StoredImage] = field(default_factory=dict)
     kept: Mapping[str, KeptDisk] = field(default_factory=dict)
     guests: Mapping[str, GuestRecord] = field(default_factory=dict)
+    unread: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def by_identity(self) -> dict[str, ImageFiles]:
         """The newest complete image of every entry."""
@@ -366,9 +368,11 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
 
 def pool_text(record: PoolRecord) -> str:
     """The text of the pool's own small volume."""
-    data = asdict(replace(record, guests={}))
+    data = asdict(replace(record, guests={}, unread={}))
+    del data["unread"]
     data["guests"] = {domain: _listed(each) for domain, each in record.guests.items()}
-    return json.dumps({"virtkit": 1, **data}, sort_keys=True, separators=(",", ":"))
+    both = {part: {**record.unread.get(part, {}), **entries} for part, entries in data.items()}
+    return json.dumps({"virtkit": 1, **both}, sort_keys=True, separators=(",", ":"))
 
 
 def _listed(guest: GuestRecord) -> dict[str, Any]:
@@ -381,26 +385,59 @@ def _listed(guest: GuestRecord) -> dict[str, Any]:
 
 def read_pool(text: str) -> PoolRecord | None:
     """The record in a pool's small volume; None where it can't be read (half written)."""
-    try:
-        data = _json(text)
-        images = {
-            content: StoredImage(
-                **{
-                    **_known(StoredImage, each),
-                    "identities": tuple(each["identities"]),
-                    "files": ImageFiles(**_known(ImageFiles, each["files"])),
-                }
-            )
-            for content, each in data["images"].items()
-        }
-        kept = {name: KeptDisk(**_known(KeptDisk, each)) for name, each in data["kept"].items()}
-        guests = {domain: _guest(each) for domain, each in data.get("guests", {}).items()}
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    data = _json(text)
+    if not isinstance(data, dict):
         return None
-    # one guest of another version's is no reason to lose sight of all that the pool has
-    sane = {d: each for d, each in guests.items() if each is not None and each.domain == d}
-    found = PoolRecord(images, kept)
-    return replace(found, guests=sane) if sound.pool(found) else None
+    # 0.1.0 listed no guests
+    parts: dict[str, Any] = {"guests": {}, **data}
+    if not all(isinstance(parts.get(part), dict) for part in ("images", "kept", "guests")):
+        return None
+    images = _sane(parts["images"], _stored, sound.stored)
+    kept = _sane(parts["kept"], lambda each: KeptDisk(**_known(KeptDisk, each)), sound.kept)
+    guests = _sane(parts["guests"], _guest, lambda domain, each: each.domain == domain)
+    unread = {
+        part: {k: each for k, each in parts[part].items() if k not in sane and _writable(each)}
+        for part, sane in (("images", images), ("kept", kept), ("guests", guests))
+    }
+    return PoolRecord(images, kept, guests, {part: each for part, each in unread.items() if each})
+
+
+def _writable(entry: object) -> bool:
+    """Whether JSON that was read can be written, wherever: Python bounds how deep it may go."""
+    for _ in range(_DEEPER):
+        entry = [entry]
+    try:
+        json.dumps(entry)
+    except RecursionError:
+        return False
+    return True
+
+
+def _sane(
+    entries: Mapping[str, Any],
+    read: Callable[[Mapping[str, Any]], Entry | None],
+    check: Callable[[str, Entry], bool],
+) -> dict[str, Entry]:
+    """The entries that can be acted on; one that can't hides no other."""
+    answer = {}
+    for key, each in entries.items():
+        try:
+            found = read(each)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if found is not None and check(key, found):
+            answer[key] = found
+    return answer
+
+
+def _stored(data: Mapping[str, Any]) -> StoredImage:
+    return StoredImage(
+        **{
+            **_known(StoredImage, data),
+            "identities": tuple(data["identities"]),
+            "files": ImageFiles(**_known(ImageFiles, data["files"])),
+        }
+    )
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:

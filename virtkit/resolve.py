@@ -80,11 +80,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
         guests=tuple(guests),
         refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
-        places={
-            (name, key): spec.where(("networks", name, key))
-            for name in used
-            for key in ("cidr", "ipv6", "existing", "bridge")
-        },
+        places=_places(spec, used),
     )
 
 
@@ -189,6 +185,15 @@ def _used(spec: model.Spec) -> dict[str, model.Network]:
     """The networks that guests use, by name."""
     names = [link.name for guest in spec.guests.values() for link in guest.links]
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
+
+
+def _places(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Where in the spec networks say what the host must have, or must not."""
+    return {
+        (name, key): spec.where(("networks", name, key))
+        for name in used
+        for key in ("cidr", "ipv6", "existing", "bridge")
+    }
 
 
 def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:

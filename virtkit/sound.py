@@ -21,7 +21,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.spec import text
 
 if TYPE_CHECKING:
-    from virtkit.record import GuestRecord, NetworkRecord, PoolRecord
+    from virtkit.record import GuestRecord, KeptDisk, NetworkRecord, StoredImage
     from virtkit.resources import ImageFiles
 
 _VOLUME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
@@ -59,21 +59,24 @@ def network(record: NetworkRecord) -> bool:
     )
 
 
-def pool(record: PoolRecord) -> bool:
-    """Whether a pool's record can be acted on."""
+def stored(content: str, image: StoredImage) -> bool:
+    """Whether an image in a pool's record can be acted on."""
     return (
-        fits(record, type(record))
-        and all(
-            content == each.files.content and text.is_label(each.name) and _image(each.files)
-            for content, each in record.images.items()
-        )
-        and all(
-            name == each.name
-            and text.is_label(each.environment)
-            and text.is_label(each.guest)
-            and _volume(name, each.key, f"{each.environment}-{each.guest}")
-            for name, each in record.kept.items()
-        )
+        fits(image, type(image))
+        and content == image.files.content
+        and text.is_label(image.name)
+        and _image(image.files)
+    )
+
+
+def kept(name: str, disk: KeptDisk) -> bool:
+    """Whether a kept disk in a pool's record can be acted on."""
+    return (
+        fits(disk, type(disk))
+        and name == disk.name
+        and text.is_label(disk.environment)
+        and text.is_label(disk.guest)
+        and _volume(name, disk.key, f"{disk.environment}-{disk.guest}")
     )
 
 

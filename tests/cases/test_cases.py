@@ -11,6 +11,7 @@ expected/      what comes out, to be reviewed; `pytest --regen` writes it
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ import yaml
 from lxml import etree
 
 from virtkit import plan, record, render, seed
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import schemas
 from virtkit.observed import Observed
-from virtkit.plan import Plan
+from virtkit.plan import Change, Plan
 from virtkit.resolve import resolve
 from virtkit.resources import Decided, Desired, Guest, Network
 
@@ -96,22 +97,39 @@ class Case:
         """What the case comes to, by file name."""
         try:
             found = self.plan(self.observed)
+            changed = self.all_changed(found)
         except RequestError as error:  # exit code 2: nothing was touched
             return {"errors.txt": "\n".join(printed(each) for each in error.every())}
-        answer = {"plan.json": json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"}
+        plan = {"plan.json": json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"}
+        return dict(ChainMap(plan, *changed))
+
+    def all_changed(self, found: Plan) -> list[dict[str, str]]:
+        """What all changes define; where some can't be defined, all the errors."""
+        answer, errors = [], []
         for change in found.changes:
-            if change.action not in ("create", "update", "replace"):
-                continue
-            name = change.object.replace("/", "-")
-            if isinstance(change.desired, Network):
-                answer[f"{name}.xml"] = network_xml(change.desired)
-            elif isinstance(change.desired, Guest):
-                guest = world.with_image(change.desired)
-                own = self.text(guest.spec.template) if guest.spec.template else ""
-                answer[f"{name}.xml"] = guest_xml(guest, own)
-                if guest.name in self.request.get("seed", ()):
-                    for file, text in seed.documents(guest, world.KEYS, "one-life").items():
-                        answer[f"{name}.{file}"] = text
+            try:
+                answer.append(self.changed(change))
+            except RequestError as error:
+                errors += error.every()
+        if errors:
+            raise SpecErrors(errors)
+        return answer
+
+    def changed(self, change: Change) -> dict[str, str]:
+        """What one change defines, by file name."""
+        if change.action not in ("create", "update", "replace"):
+            return {}
+        name = change.object.replace("/", "-")
+        if isinstance(change.desired, Network):
+            return {f"{name}.xml": network_xml(change.desired)}
+        if not isinstance(change.desired, Guest):
+            return {}
+        guest = world.with_image(change.desired)
+        own = self.text(guest.spec.template) if guest.spec.template else ""
+        answer = {f"{name}.xml": guest_xml(guest, own)}
+        if guest.name in self.request.get("seed", ()):
+            for file, text in seed.documents(guest, world.KEYS, "one-life").items():
+                answer[f"{name}.{file}"] = text
         return answer
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import libvirt
 import pytest
+from faultpoints import missing
 
 from virtkit.host import Host
 
@@ -38,3 +40,11 @@ def host_with(tmp_path: Path) -> MakeHost:
 def host(host_with: MakeHost) -> Host:
     """One with a pool and nothing else."""
     return host_with(POOL)
+
+
+@pytest.fixture
+def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the test driver's volumes content."""
+    (tmp_path / "volumes").mkdir()
+    for name, function in missing(tmp_path / "volumes"):
+        monkeypatch.setattr(libvirt.libvirtmod, name, function)

@@ -4,22 +4,13 @@ whose volumes get content from tests/faultpoints.py.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import libvirt
 import pytest
-from faultpoints import missing
 
 from virtkit import record, render
 from virtkit.host import Host
 from virtkit.record import KeptDisk, PoolRecord
 
-
-@pytest.fixture(autouse=True)
-def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "volumes").mkdir()
-    for name, function in missing(tmp_path / "volumes"):
-        monkeypatch.setattr(libvirt.libvirtmod, name, function)
+pytestmark = pytest.mark.usefixtures("streams")
 
 
 def record_of(disk: str) -> PoolRecord:

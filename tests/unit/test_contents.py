@@ -83,6 +83,19 @@ def test_ext4_seed(tmp_path: Path) -> None:
 
 
 @needs_ext4
+def test_a_link_in_a_seed_leads_to_no_file_here(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the caller's")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "user-data").symlink_to(secret)
+    (tree / "meta-data").write_bytes(b"a: 1\r\n")
+    image = tmp_path / "seed"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "1M"], check=True)
+    assert contents.read_ext4_seed(image.read_bytes()) == {"meta-data": "a: 1\r\n"}
+
+
+@needs_ext4
 def test_ext4(tmp_path: Path) -> None:
     with contents.ext4(64 * 1024 * 1024, "data") as image:
         assert image.stat().st_size == 64 * 1024 * 1024

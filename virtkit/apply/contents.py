@@ -48,7 +48,7 @@ def ext4_seed(files: Mapping[str, str], say: Voice | None = None) -> bytes:
         for name, text in files.items():
             file = Path(tree, name)
             file.touch(mode=0o600)  # it keeps its mode in the guest
-            file.write_text(text)
+            file.write_bytes(text.encode())
         image = folder / "seed"
         _mke2fs(image, _SEED_SIZE, "cidata", "-O", "^has_journal", "-d", str(tree), say=say)
         return image.read_bytes()
@@ -86,9 +86,10 @@ def read_ext4_seed(data: bytes) -> dict[str, str]:
         # debugfs splits its request at blanks
         quoted = str(tree).replace('"', '""')
         programs.run("debugfs", "-R", f'rdump / "{quoted}"', str(image))
-        files = [each for each in tree.iterdir() if each.is_file()]
+        # a privileged container can write to its seed, and a link there may name any file here
+        files = [each for each in tree.iterdir() if each.is_file() and not each.is_symlink()]
         try:
-            return {each.name: each.read_text() for each in files}
+            return {each.name: each.read_bytes().decode() for each in files}
         except ValueError:  # cut off
             return {}
 

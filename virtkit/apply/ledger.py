@@ -7,16 +7,17 @@ made, and until its last one is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Storage
 from virtkit.record import GuestRecord, KeptDisk, PoolRecord
+from virtkit.voice import Voice
 
-#: What is to be listed of a guest; None where its volumes' names are taken. It gets the kept disks
-#: and the names of all volumes.
-Coming = Callable[[Mapping[str, KeptDisk], Collection[str]], GuestRecord | None]
+#: What is to be listed of a guest; None where somebody else has its name, or that of one of its
+#: volumes. It gets the pool's record and the names of all volumes.
+Coming = Callable[[PoolRecord, Collection[str]], GuestRecord | None]
 
 
 class Ledger:
@@ -27,8 +28,8 @@ class Ledger:
         self._coming: list[Coming] = []
         self._leaving: list[GuestRecord] = []
         self._storages: dict[str, Storage] = {}
-        self._known: PoolRecord | None = None
-        self._before: PoolRecord | None = None
+        #: The records of pools, by their names, as the last run left them.
+        self._before: dict[str, PoolRecord] = {}
         self._gone: set[str] = set()
         self._deleted: set[str] = set()
 
@@ -55,60 +56,31 @@ class Ledger:
             self._storages[folder] = found
         return self._storages[folder]
 
-    # --- what is known of the spec's pool ---------------------------------------------------
+    # --- what the last run left -------------------------------------------------------------
 
-    def _pool(self) -> PoolRecord:
-        if self._known is None:
-            self._known = self._host.storage.record()
-        return self._known
+    def _known(self, storage: Storage) -> PoolRecord:
+        if storage.pool not in self._before:
+            self._before[storage.pool] = storage.record()
+        return self._before[storage.pool]
 
     @property
     def kept(self) -> Mapping[str, KeptDisk]:
         """The kept disks of the spec's pool, as the run began."""
-        return self._pool().kept
+        return self._known(self._host.storage).kept
 
     def before(self, domain: str) -> GuestRecord | None:
         """A guest in the record of the spec's pool, as the last run left it."""
-        return (self._before or self._pool()).guests.get(domain)
-
-    # --- the two writes ---------------------------------------------------------------------
-
-    def begin(self) -> None:
-        """Lists what is about to be made, and what is about to go."""
-        own = self._host.storage
-        leaving: dict[str, tuple[Storage, list[GuestRecord]]] = {}
-        for each in self._leaving:
-            storage = self.storage_of(each)
-            leaving.setdefault(storage.pool, (storage, []))[1].append(each)
-        if self._coming:
-            leaving.setdefault(own.pool, (own, []))
-        for storage, records in leaving.values():
-            if not storage.active():
-                storage.ensure(*filter(None, [next((e.folder for e in records), "")]))
-            with storage.lock.held():
-                before = storage.record()
-                guests, kept = dict(before.guests), dict(before.kept)
-                if storage is own:
-                    names = storage.names() if self._coming else frozenset()
-                    coming = (each(before.kept, names) for each in self._coming)
-                    records = [*records, *filter(None, coming)]
-                for each in records:
-                    guests[each.domain] = each.listed()
-                    _note_kept(kept, each)
-                after = replace(before, guests=guests, kept=kept)
-                _write(storage, before, after)
-            if storage is own:
-                self._before, self._known = before, after
+        return self._known(self._host.storage).guests.get(domain)
 
     def check(self, record: GuestRecord) -> None:
-        """Looks whether the pool's record lists a guest that has no domain, with all its volumes.
+        """Looks whether the last run left a guest that has no domain in the pool's record, with
+        all its volumes.
 
         Raises:
-            VirtkitError: it does not.
+            VirtkitError: it did not.
         """
         storage = self.storage_of(record)
-        pool = self._pool() if storage is self._host.storage else storage.record()
-        if not record.is_of(pool.guests.get(record.domain)):
+        if not record.is_of(self._known(storage).guests.get(record.domain)):
             raise VirtkitError(
                 f"guest {record.guest} of environment {record.environment} is not what this run "
                 "knew",
@@ -117,6 +89,35 @@ class Ledger:
                 cure="run again: it looks anew",
                 where=f"{self._host.name} guest/{record.guest}",
             )
+
+    # --- the two writes ---------------------------------------------------------------------
+
+    def begin(self, say: Voice) -> None:
+        """Lists what is about to be made, and what is about to go."""
+        for storage, leaving in self._pools():
+            if not storage.active():
+                storage.ensure(*filter(None, [next((e.folder for e in leaving), "")]))
+            with storage.lock.held(waiting=say, rest=say.rest):
+                before = storage.record()
+                coming = self._arrivals(before) if storage is self._host.storage else ()
+                _write(storage, before, _listing(before, [*leaving, *coming]))
+                self._before[storage.pool] = before
+
+    def _pools(self) -> Iterable[tuple[Storage, list[GuestRecord]]]:
+        """The pools that the run changes, and the guests that leave each."""
+        answer: dict[str, tuple[Storage, list[GuestRecord]]] = {}
+        for each in self._leaving:
+            storage = self.storage_of(each)
+            answer.setdefault(storage.pool, (storage, []))[1].append(each)
+        if self._coming:
+            own = self._host.storage
+            answer.setdefault(own.pool, (own, []))
+        return answer.values()
+
+    def _arrivals(self, before: PoolRecord) -> Iterator[GuestRecord]:
+        """What is to be listed of the guests that come."""
+        names = self._host.storage.names() if self._coming else frozenset()
+        yield from filter(None, (each(before, names) for each in self._coming))
 
     def gone(self, record: GuestRecord) -> None:
         """A guest of which nothing is left but kept disks."""
@@ -133,33 +134,43 @@ class Ledger:
         Args:
             records: of the environment's domains on this host.
         """
-        own = self._host.storage
-        mine: dict[str, list[GuestRecord]] = {own.pool: []}
-        storages = {own.pool: own} | {each.pool: each for each in self._storages.values()}
+        mine: dict[str, list[GuestRecord]] = {}
         for each in records:
-            if each.folder:
-                mine.setdefault(self.storage_of(each).pool, []).append(each)
-        storages |= {each.pool: each for each in self._storages.values()}
+            mine.setdefault(self.storage_of(each).pool, []).append(each)
+        storages = {each.pool: each for each in (self._host.storage, *self._storages.values())}
         left = False
         for name, storage in storages.items():
             if not storage.active():
                 continue
+            there = mine.get(name, [])
             with storage.lock.held():
                 before = storage.record()
-                guests = {d: e for d, e in before.guests.items() if d not in self._gone}
-                kept = {n: e for n, e in before.kept.items() if n not in self._deleted}
-                for each in mine.get(name, ()):
-                    guests[each.domain] = each.listed()
-                    _note_kept(kept, each)
-                _write(storage, before, replace(before, guests=guests, kept=kept))
-            there = {each.domain for each in mine.get(name, ())}
-            left |= any(e.environment == environment and d not in there for d, e in guests.items())
+                after = _listing(self._without_gone(before), there)
+                _write(storage, before, after)
+            domains = {each.domain for each in there}
+            listed = after.guests.items()
+            left |= any(e.environment == environment and d not in domains for d, e in listed)
         return left
+
+    def _without_gone(self, pool: PoolRecord) -> PoolRecord:
+        return replace(
+            pool,
+            guests={d: e for d, e in pool.guests.items() if d not in self._gone},
+            kept={n: e for n, e in pool.kept.items() if n not in self._deleted},
+        )
+
+
+def _listing(pool: PoolRecord, records: Iterable[GuestRecord]) -> PoolRecord:
+    """A pool's record that lists these guests and their kept disks, which outlive them, too."""
+    guests, kept = dict(pool.guests), dict(pool.kept)
+    for each in records:
+        guests[each.domain] = each.listed()
+        _note_kept(kept, each)
+    return replace(pool, guests=guests, kept=kept)
 
 
 def _note_kept(kept: dict[str, KeptDisk], owner: GuestRecord) -> None:
-    """Notes a guest's kept disks, so that they outlive it; those that are no longer to be kept are
-    forgotten."""
+    """Notes a guest's kept disks; those that are no longer to be kept are forgotten."""
     for each in owner.volumes:
         if each.role != "disk":
             continue

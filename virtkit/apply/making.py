@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from virtkit import compare, plan, public_keys, reach, record, render, seed, template
-from virtkit.apply import contents, disks
+from virtkit.apply import disks
 from virtkit.apply.engine import Say
 from virtkit.apply.hands import GRACE, Hands
 from virtkit.apply.plugging import Plugging
@@ -23,7 +22,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import DAMAGED, GONE, Unreachable, not_ours
 from virtkit.observed import ObservedGuest
 from virtkit.plan import Change
-from virtkit.record import GuestRecord, KeptDisk, VolumeRecord
+from virtkit.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 from virtkit.resources import Guest, Volume
 from virtkit.spec import writable_size
 from virtkit.voice import Voice
@@ -100,9 +99,10 @@ class Making:
         self._check_size()
         self._settle()
         kept = self._hands.ledger.kept
-        self._check_free(kept)
+        names = self._host.storage.names()
+        self._check_free(kept, names)
         self._wanted = render.guest(guest, template.rendered(guest))
-        self.record = self._new_record(kept)
+        self.record = self._new_record(kept, names)
         found = domains.definition(guest.driver, guest.domain)
         if found and not (
             self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
@@ -115,17 +115,18 @@ class Making:
         self._forget_other_types()
         self._note_rewritten()
 
-    def listed(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord | None:
+    def listed(self, pool: PoolRecord, names: Collection[str]) -> GuestRecord | None:
         """What the pool's record is to say of the guest before a volume of it is made: all that it
-        has and will have. None where somebody else has one of their names.
+        has and will have. None where somebody else has its name, or that of one of its volumes.
 
         Args:
+            pool: the record, as it stands.
             names: of all volumes in the pool.
         """
         fresh = record.of_guest(self._guest, self._hands.options.spec)
-        if self._old is None and self._taken(kept, names):
+        if self._namesake(pool.guests.get(fresh.domain)) or self._taken(pool.kept, names):
             return None
-        volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
+        volumes = tuple(self._volume(each, pool.kept, names) for each in fresh.volumes)
         return replace(self._old or fresh, volumes=(*volumes, *self._left_over(fresh)))
 
     def _settle(self) -> None:
@@ -153,9 +154,8 @@ class Making:
         self._old = replace(self._old, volumes=volumes)
         self.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
 
-    def _new_record(self, kept: Mapping[str, KeptDisk]) -> GuestRecord:
+    def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
         fresh = record.of_guest(self._guest, self._hands.options.spec, self._wanted)
-        names = self._host.storage.names() if kept or self._old else ()
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
         self._keys = self._new_keys()
         answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._keys)
@@ -213,20 +213,36 @@ class Making:
                 self._host.domains.undefine(DRIVERS[other], self._there.record)
 
     def _taken(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
-        """The names of a new guest's volumes that others have."""
+        """The names of the guest's new volumes that others have."""
+        own = {each.name for each in self._old.volumes} if self._old else set()
         return [
             each.name
             for each in self._guest.volumes
-            if each.name in names and not self._kept(each.key, kept.get(each.name))
+            if each.name in names
+            and each.name not in own
+            and not self._kept(each.key, kept.get(each.name))
         ]
 
-    def _check_free(self, kept: Mapping[str, KeptDisk]) -> None:
-        """A new guest has no volumes yet: whatever has their names is another's."""
-        names = self._host.storage.names() if self._old is None else frozenset()
+    def _namesake(self, listed: GuestRecord | None) -> bool:
+        """Whether it is another guest that has this one's name in libvirt: environment a-b, guest
+        c against environment a, guest b-c."""
+        return listed is not None and listed.environment != self._guest.environment
+
+    def _check_free(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> None:
+        """Looks whether somebody took a name since the plan was made: a volume that is listed as
+        wanted is deleted, should there be one."""
+        other = self._hands.ledger.before(self._guest.domain)
+        if other is not None and self._namesake(other):
+            raise VirtkitError(
+                f"guest {self._guest.name}: domain {other.domain} is not this environment's",
+                why=f"it is guest {other.guest} of environment {other.environment}",
+                cure="give one of the environments another name; then run again",
+                where=f"{self._host.name} guest/{self._guest.name}",
+            )
         if taken := self._taken(kept, names):
             raise VirtkitError(
                 f"guest {self._guest.name}: volume {', '.join(taken)} exists already",
-                why="no record of virtkit's lists it",
+                why="no record of this guest lists it",
                 cure="rename or remove it, or give the guest another name; then run again",
                 where=f"{self._host.name} guest/{self._guest.name}",
             )
@@ -335,7 +351,7 @@ class Making:
                     f"kept disk {name} is larger than the spec says, and is never shrunk",
                     why=f"it has {size} bytes, the spec says {volumes[name].size}",
                     cure=f"say `size: {writable_size(size)}`; or remove it, with what is on it: "
-                    f"virtkit down --volumes SPEC {self._guest.name}",
+                    + self._down("--volumes"),
                 )
 
     def _new_keys(self) -> tuple[str, ...] | None:
@@ -394,10 +410,7 @@ class Making:
 
     def _in_seed(self) -> tuple[seed.Keys | None, str]:
         """The keys and the instance in the guest's seed; nothing where it can't be read."""
-        volume = self._guest.volume("seed")
-        data = self._host.storage.read(volume.name) if volume else b""
-        readers = {"iso9660": contents.read_iso9660, "ext4": contents.read_ext4_seed}
-        files = readers[self._guest.driver.seed](data) if data else {}
+        files = disks.seed_files(self._host.storage, self._guest)
         return seed.held(files), seed.instance(files)
 
     def _make(self, volume: Volume, keys: seed.Keys | None, say: Voice) -> None:
@@ -406,29 +419,13 @@ class Making:
         if volume.content == "seed":
             assert keys is not None
             files = seed.documents(self._guest, keys, self.record.instance)
-            builders: Mapping[str, Callable[[Mapping[str, str]], bytes]] = {
-                "iso9660": contents.iso9660,
-                "ext4": partial(contents.ext4_seed, say=say),
-            }
-            data = builders[self._guest.driver.seed](files)
-            storage.create(render.guest_volume(replace(volume, size=len(data))))
-            storage.write(volume.name, data)
-        elif volume.content == "file":
-            source = contents.given(Path(volume.source))
-            size = source.stat().st_size
-            storage.create(render.guest_volume(replace(volume, size=size)))
-            storage.upload(volume.name, source)
-        elif volume.content == "copied":
-            storage.copy(render.guest_volume(volume), volume.source)
+            disks.make_seed(storage, volume, self._guest.driver.seed, files, say)
         else:
-            storage.create(render.guest_volume(volume))
-            if volume.content == "ext4":
-                with contents.ext4(volume.size, volume.label, say) as image:
-                    storage.upload(volume.name, image)
+            disks.make(storage, volume, say)
 
     # --- the running guest ------------------------------------------------------------------
 
-    def unplug(self, say: Say) -> None:
+    def unplug(self, say: Voice) -> None:
         """Takes from the running guest what it is no longer to have; it unmounts disks first,
         and for that it must not be paused."""
         self._host.domains.resume(self._guest.driver, self._guest.domain)
@@ -463,11 +460,10 @@ class Making:
     def _follow_cure(self) -> str:
         """What helps a guest whose system did not follow."""
         keys = self._keys is not None and not public_keys.same(self._keys, self.record.keys or ())
-        if keys and self._guest.light:
-            return (
-                "`virtkit restart` gives it the new keys, which its seed has; or run again where a "
-                "key that it lets in can be used"
-            )
+        if keys:
+            again = "run again where a key that it lets in can be used"
+            restart = "`virtkit restart` gives it the new keys, which its seed has; or "
+            return restart + again if self._guest.light else again
         return (
             "see `virtkit logs`; end what holds the disk or the card in the guest, then run again"
         )
@@ -491,8 +487,12 @@ class Making:
             self._host.domains.start(self._guest.driver, self._guest.domain)
         except VirtkitError as error:
             if error.cure in (DAMAGED, GONE):
-                error.cure = _image_cure(self._guest.image.name, self._guest.name)
+                error.cure = _image_cure(self._guest.image.name, self._down())
             raise
+
+    def _down(self, *options: str) -> str:
+        """The command that removes the guest."""
+        return plan.command("down", self._hands.options.spec, self._guest.name, *options)
 
     def wait_ready(self, say: Voice) -> None:
         folder, known = Path(self._guest.source_folder), self.record.keys or ()
@@ -520,10 +520,10 @@ def _with_password(xml: str) -> str:
     return render.written(root)
 
 
-def _image_cure(image: str, guest: str) -> str:
+def _image_cure(image: str, down: str) -> str:
     return (
         f"see that the pool's folder is mounted. `virtkit up` makes image {image} again where it "
-        "is gone or its length is wrong; where it is damaged otherwise: virtkit down SPEC "
-        f"{guest} (and who else leans on it), virtkit image rm {image}, virtkit up. Where a disk "
-        f"of the guest's own is gone or damaged: virtkit down SPEC {guest}, virtkit up"
+        f"is gone or its length is wrong; where it is damaged otherwise: {down} (and whatever else "
+        f"uses it), virtkit image rm {image}, virtkit up. Where a disk of the guest's own is gone "
+        f"or damaged: {down}, virtkit up"
     )

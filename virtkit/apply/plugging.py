@@ -16,6 +16,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.record import GuestRecord
 from virtkit.resources import Guest
+from virtkit.voice import Voice
 
 #: Devices that can come and go.
 _DEVICES = ("disk", "interface")
@@ -38,7 +39,7 @@ class Plugging:
         xml = self._host.domains.live(self._driver, self._guest.domain)
         return render.parse(xml, "a domain") if xml else None
 
-    def unplug(self, record: GuestRecord, say: Say) -> None:
+    def unplug(self, record: GuestRecord, say: Voice) -> None:
         """Takes away the devices that ``record`` says are leaving."""
         if (live := self._live()) is None:
             return
@@ -48,9 +49,9 @@ class Plugging:
             if device is not None and self._can(device):
                 say(path)
                 self._host.domains.unplug(self._driver, self._guest.domain, _text(device))
-        self._wait_gone(paths)
+        self._wait_gone(paths, say)
 
-    def _wait_gone(self, paths: list[str]) -> None:
+    def _wait_gone(self, paths: list[str], say: Voice) -> None:
         end = time.monotonic() + _LET_GO
         while (live := self._live()) is not None:
             left = [
@@ -68,7 +69,7 @@ class Plugging:
                     "guest: virtkit up --restart",
                     where=f"{self._host.name} guest/{self._guest.name}",
                 )
-            time.sleep(0.3)
+            say.rest(0.3)
 
     def plug(self, wanted: str, say: Say) -> None:
         """Gives the running guest what ``wanted``, its XML, has more of."""

@@ -41,9 +41,8 @@ def _on_host(plan: Plan, hands: Hands, awaited: set[str]) -> Iterable[Step]:
     if touched or any(step.name in ("make", "define") for step in steps):
         steps.insert(0, Step("pool", "ensure", hands.host.name, lambda _: _pool(hands.host)))
     if hands.ledger.needed:
-        ledger = hands.ledger
         after = (("pool", "ensure"),)
-        steps.insert(1, Step("pool", "record", hands.host.name, lambda _: ledger.begin(), after))
+        steps.insert(1, Step("pool", "record", hands.host.name, hands.ledger.begin, after))
     return steps
 
 

@@ -28,24 +28,23 @@ def stop(
     """
     try:
         why = _why_not(host, driver, name, timeout, say)
-        if not why and reset and host.domains.state(driver, name) == "running":
+        if reset and host.domains.state(driver, name) == "running":
             if timeout > 0:
-                say.note(f"it did not shut down in {timeout:.0f} s: its reset button was pressed")
+                say.note(f"{why}: its reset button was pressed")
             host.domains.reset(driver, name)
             return False
     except Silent as silent:  # nothing but force reaches a hypervisor process that is stopped
         why = silent.why
-    forced = host.domains.state(driver, name) != "stopped"
-    if not why and not forced:
+    if host.domains.state(driver, name) == "stopped":
         return True
-    if forced and timeout > 0:
-        say.note(f"{why or f'it did not shut down in {timeout:.0f} s'}: it was forced off")
+    if timeout > 0:
+        say.note(f"{why}: it was forced off")
     host.domains.destroy(driver, name)
     return reset
 
 
 def _why_not(host: Host, driver: Driver, name: str, timeout: float, say: Voice) -> str:
-    """Asks the guest to stop; why it could not be asked, empty where it was, or was not to be."""
+    """Asks the guest to stop; why it did not; empty where it did, or was not to be asked."""
     state = host.domains.state(driver, name)
     if timeout <= 0 or state == "stopped":
         return ""
@@ -54,12 +53,13 @@ def _why_not(host: Host, driver: Driver, name: str, timeout: float, say: Voice) 
         if why:
             return why
     share = timeout / max(len(driver.stop), 1)
+    why = "it could not be asked to shut down"
     for way in driver.stop:
-        if _asked(host, driver, name, way, min(share, _ASKING)) and _stopped(
-            host, driver, name, way, share, say
-        ):
-            break
-    return ""
+        if _asked(host, driver, name, way, min(share, _ASKING)):
+            if _stopped(host, driver, name, way, share, say):
+                return ""
+            why = f"it did not shut down in {timeout:.0f} s"
+    return why
 
 
 def _stopped(host: Host, driver: Driver, name: str, way: Stop, share: float, say: Voice) -> bool:

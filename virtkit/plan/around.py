@@ -5,6 +5,7 @@ Only what is to be made or started is looked at: what runs goes on, whatever bec
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -13,11 +14,11 @@ from virtkit import render
 from virtkit.drivers.effects import key
 from virtkit.errors import RequestError
 from virtkit.facts import Claim, HostFacts
-from virtkit.observed import ObservedGuest, ObservedNetwork
+from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.plan.changes import Change
 from virtkit.plan.whose import command
 from virtkit.resources import Desired, Guest, Network
-from virtkit.spec import meant
+from virtkit.spec import LOCAL, meant
 
 #: What guests can be plugged into, of the kernel's kinds of links.
 _BRIDGES = ("bridge", "openvswitch")
@@ -29,6 +30,7 @@ def errors(
     changes: Iterable[Change],
     desired: Desired,
     facts: HostFacts,
+    observed: Observed,
     *,
     spec: str,
     templates: Mapping[str, str],
@@ -43,7 +45,7 @@ def errors(
     for change in changes:
         wanted = change.desired
         if isinstance(wanted, Network) and _starts(change):
-            found += _subnets(wanted, desired, facts, spec)
+            found += _subnets(wanted, desired, facts, observed, spec)
         elif isinstance(wanted, Guest) and _plugs(change):
             found += _sources(wanted, templates.get(wanted.name, ""), desired, facts)
     # several guests may name one bridge
@@ -69,7 +71,7 @@ def _plugs(change: Change) -> bool:
 
 
 def _subnets(
-    network: Network, desired: Desired, facts: HostFacts, spec: str
+    network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec: str
 ) -> Iterator[RequestError]:
     for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
         held = [each for each in facts.claims if subnet and _in_use(subnet, each, network)]
@@ -77,7 +79,7 @@ def _subnets(
             yield RequestError(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
                 why="; ".join(dict.fromkeys(map(_told, held))),
-                cure=_cure(network, name, held, facts, spec),
+                cure=_cure(name, held, facts, observed, (network.environment, spec)),
                 where=desired.places.get((network.name, name), ""),
             )
 
@@ -105,16 +107,36 @@ def _told(claim: Claim) -> str:
     return f"the host has a route to {claim.subnet} ({claim.holder})"
 
 
-def _cure(network: Network, name: str, held: Sequence[Claim], facts: HostFacts, spec: str) -> str:
+def _cure(
+    name: str,
+    held: Sequence[Claim],
+    facts: HostFacts,
+    observed: Observed,
+    ours: tuple[str, str],
+) -> str:
+    """What frees a subnet.
+
+    Args:
+        name: the key of the spec that has it.
+        ours: the environment, and the spec's path.
+    """
     free = f"say another `{name}:`"
     if name == "cidr":
         free += ", or leave it out and get one that is free"
-    others = [each.holder for each in held if each.kind == "network"]
+    others = dict.fromkeys(each.holder for each in held if each.kind == "network")
     if not others:
-        return f"{free}; see who has it: ip route show table all"
-    if all(each.startswith(f"{network.environment}-") for each in others):
-        return f"{free}; or take down what has it first: {command('down', spec)}"
-    return f"{free}; or stop the other network: {_virsh(facts)} net-destroy {others[0]}"
+        family = "-6 " if name == "ipv6" else ""
+        place = "" if facts.name == LOCAL else f", on host {facts.name}"
+        return f"{free}; see who has it{place}: ip {family}route show table all"
+    made = {n: observed.networks[n].record for n in others if n in observed.networks}
+    if not {*others} - {*made}:
+        owners = [(each.environment, each.spec) for each in made.values()]
+        if all(each == ours for each in owners):
+            return f"{free}; or take down what has it first: {command('down', ours[1])}"
+        told = dict.fromkeys(f"{owner} (made from {path})" for owner, path in owners)
+        return f"{free}; or have environment {', '.join(told)} taken down"
+    stops = (f"{virsh(facts)} net-destroy {shlex.quote(each)}" for each in others)
+    return f"{free}; or stop the other network: {' && '.join(stops)}"
 
 
 # --- what guests are plugged into -----------------------------------------------------------
@@ -178,8 +200,10 @@ def _bridge(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator
     new = "br0" if name in links else name
     ways = [f"correct {plug.words} ({meant(name, bridges)})"] if bridges else []
     if new not in links:
+        word = shlex.quote(new)
         ways.append(
-            f"make one on the host, as root: ip link add {new} type bridge && ip link set {new} up "
+            f"make one on the host, as root: ip link add {word} type bridge && "
+            f"ip link set {word} up "
             "(in /etc/network/interfaces with `bridge_ports` for good, and for the host's own "
             "network)"
         )
@@ -199,7 +223,6 @@ def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterat
     name, active = plug.source, facts.networks.get(plug.source)
     if active:
         return
-    virsh = _virsh(facts)
     if active is None:
         known = f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
         own = f"take {plug.words} out: virtkit then makes a network of its own"
@@ -210,10 +233,11 @@ def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterat
             where=where,
         )
     else:
+        call, word = virsh(facts), shlex.quote(name)
         yield RequestError(
             f"{_named(plug, guest)}: libvirt's network {name} is not active on host {guest.host}",
             why="virtkit never changes a network that was there already, nor starts it",
-            cure=f"{virsh} net-start {name} && {virsh} net-autostart {name}",
+            cure=f"{call} net-start {word} && {call} net-autostart {word}",
             where=where,
         )
 
@@ -222,6 +246,14 @@ def _named(plug: _Plug, guest: Guest) -> str:
     return f"network {plug.network}" if plug.network else f"guest {guest.name}"
 
 
-def _virsh(facts: HostFacts) -> str:
-    uris = [each.uri for each in facts.connections.values() if not each.error]
-    return f"virsh -c {uris[0] if uris else 'qemu:///system'}"
+def virsh(facts: HostFacts | None, scheme: str = "") -> str:
+    """How a cure calls virsh.
+
+    Args:
+        scheme: of the driver that is to be asked; left out, any that answers.
+    """
+    known = facts.connections if facts else {}
+    uris = [known[scheme].uri] if scheme in known else []
+    uris += [each.uri for each in known.values() if not each.error]
+    uris.append(f"{scheme or 'qemu'}:///system")
+    return f"virsh -c {shlex.quote(uris[0])}"

@@ -15,6 +15,7 @@ from virtkit.plan.changes import Change, Plan, Reason, moved
 from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network
 from virtkit.plan.removal import lost_with, strangers
+from virtkit.plan.taken import in_the_way, not_ours
 from virtkit.plan.twice import twice
 from virtkit.record import Cause
 from virtkit.resources import Desired, Guest
@@ -91,6 +92,7 @@ class _Difference:
                 [*networks, *guests],
                 self._desired,
                 self._facts,
+                self._observed,
                 spec=self._spec,
                 templates=self._templates,
             )
@@ -115,7 +117,7 @@ class _Difference:
         environment = self._desired.environment
         lost = self._observed.lost_of(environment).get(guest.name)
         there = self._observed.guests_of(environment).get(guest.name) or lost
-        self._errors += _in_the_way(guest, self._observed)
+        self._errors += in_the_way(guest, self._observed, self._facts, self._spec)
         if there is None:
             yield Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             return
@@ -129,8 +131,8 @@ class _Difference:
         change, waiting = found.change, found.pending
         if there.lost:
             change = _again(guest, there, change)
-            if change.action == "create":
-                self._notes += filter(None, [_told_again(there, self._observed)])
+            if change.action == "create" and not _never_made(there):
+                self._notes.append(_told_again(there, self._observed))
         if waiting is not None and self._restart and waiting.effect == "restart":
             reasons = (*(change.reasons if change else ()), *waiting.reasons)
             change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
@@ -163,7 +165,7 @@ class _Difference:
             if there is None and network.libvirt_name in taken:
                 where = f"{network.host} network/{network.name}"
                 what = f"network {network.libvirt_name}"
-                self._errors.append(_taken(what, "it is another's", where))
+                self._errors.append(not_ours(what, "it is another's", where))
                 continue
             try:
                 found = compared_network(network, there, self._observed, spec=self._spec)
@@ -218,14 +220,26 @@ def _arrived(change: Change, left: Change | None) -> Change:
 def _gone(there: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
     left = Reason("host", host, to) if to else Reason("guest", there.record.guest, None)
+    other = moved(there, spec)
     return Change(
         f"guest/{there.record.guest}",
         host,
         "delete",
-        reasons=(left, *moved(there, spec)),
-        lost=lost_with(there),
+        reasons=(left, *other),
+        lost=lost_with(there) if other or not _nothing_left(there) else "",
         observed=there,
     )
+
+
+def _nothing_left(there: ObservedGuest) -> bool:
+    """Whether a guest without a domain has no volume either."""
+    return there.lost and not any(each.state == "made" for each in there.record.volumes)
+
+
+def _never_made(there: ObservedGuest) -> bool:
+    """Whether a run listed a guest, and was interrupted or failed before anything of it was
+    made."""
+    return _nothing_left(there) and not (there.record.finished or there.record.booted)
 
 
 def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
@@ -236,8 +250,8 @@ def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
             run left there is nothing to say.
     """
     new = change or Change(f"guest/{guest.name}", guest.host, "create")
-    cause: Cause = "drift" if _was_there(there) else "unfinished"
     reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
+    cause: Cause = "unfinished" if _never_made(there) else "drift"
     return replace(
         new,
         action="replace" if new.action == "replace" else "create",
@@ -248,101 +262,17 @@ def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
     )
 
 
-def _was_there(there: ObservedGuest) -> bool:
-    """Whether a guest without a domain ever had one, as far as its record knows: a run that ends
-    before it defines a guest has listed its volumes already."""
-    return there.record.finished or any(each.state == "made" for each in there.record.volumes)
-
-
 def _told_again(there: ObservedGuest, observed: Observed) -> str:
-    """What became of a guest that has no domain; nothing where it never had one."""
     disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
     taken = [each.name for each in disks if each.name in observed.volumes]
     name = f"guest/{there.record.guest}"
-    if not taken and not _was_there(there):
-        return ""
     if not taken:
-        return f"{name}: somebody removed its domain and its disks: it is made anew"
+        return f"{name}: its domain and its disks are gone: it is made anew"
     anew = [each.name for each in disks if each.name not in taken]
     rest = f"; {', '.join(anew)} is made anew" if anew else ""
     return (
         f"{name}: somebody undefined it: it is defined again over its disks "
         f"({', '.join(taken)}){rest}"
-    )
-
-
-def _in_the_way(guest: Guest, observed: Observed) -> Iterable[RequestError]:
-    """What of others has a name that the guest needs."""
-    where = f"{guest.host} guest/{guest.name}"
-    there = observed.guests.get(guest.domain)
-    if there is not None and (there.record.environment, there.record.guest) != (
-        guest.environment,
-        guest.name,
-    ):
-        yield _taken(
-            f"domain {guest.domain}",
-            f"it is guest {there.record.guest} of environment {there.record.environment}",
-            where,
-        )
-        return  # its volumes are that guest's, too
-    if (guest.driver.scheme, guest.domain) in observed.domains and (
-        guest.domain not in observed.held
-    ):
-        yield _taken(f"domain {guest.domain}", "it carries no record of virtkit's", where)
-    holder = observed.held.get(guest.domain)
-    listed = observed.pool.guests.get(guest.domain)
-    if (
-        holder is not None
-        and listed is not None
-        and ((listed.environment, listed.guest) == (guest.environment, guest.name))
-    ):
-        yield _held(guest, holder, where)
-        return
-    records = [each for each in (there.record if there else None, listed) if each is not None]
-    known = {
-        each.name
-        for one in records
-        if (one.environment, one.guest) == (guest.environment, guest.name)
-        for each in one.volumes
-    }
-    for volume in guest.volumes:
-        kept = observed.pool.kept.get(volume.name)
-        ours = (
-            kept is not None
-            and volume.keep
-            and kept.is_of(guest.environment, guest.name, volume.key)
-        )
-        if volume.name in observed.volumes and volume.name not in known and not ours:
-            why = f"no record of guest {guest.name} lists it"
-            yield _taken(f"volume {volume.name}", why, where)
-
-
-def _held(guest: Guest, holder: str, where: str) -> RequestError:
-    """A guest of ours without a domain, whose name or volumes a stranger's domain has."""
-    virsh = f"virsh -c {guest.driver.scheme}:///system"
-    if holder == guest.domain:
-        why = f"it carries no record of virtkit's, and the pool's lists guest {guest.name}"
-        how = "somebody defined it without its <metadata>"
-        cure = f"take the definition away, which leaves its disks: {virsh} undefine {holder}"
-    else:
-        why = f"it has the volumes of guest {guest.name}, which has no domain of its own"
-        how = "somebody renamed it, or made another one"
-        cure = f"rename it back: {virsh} domrename {holder} {guest.domain}; or undefine it"
-    return RequestError(
-        f"domain {holder} exists and is not this environment's",
-        why=f"{why}: {how}",
-        cure=f"{cure} (where it runs, shut it down first); then `virtkit up` defines the guest "
-        "again over its disks",
-        where=where,
-    )
-
-
-def _taken(what: str, why: str, where: str) -> RequestError:
-    return RequestError(
-        f"{what} exists and is not this environment's",
-        why=why,
-        cure="rename or remove it, or give the environment or the guest another name",
-        where=where,
     )
 
 

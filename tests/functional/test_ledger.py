@@ -1,0 +1,121 @@
+"""What a run writes into the pool's record, against libvirt's test driver: whatever others do
+meanwhile, no volume is lost from sight, and none of theirs is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import world
+
+from virtkit import plan, record, render
+from virtkit.apply import Hands, Options, Step, steps_of
+from virtkit.drivers import QEMU
+from virtkit.errors import VirtkitError
+from virtkit.host import Host
+from virtkit.plan import Change, Plan
+from virtkit.voice import Voice
+
+pytestmark = pytest.mark.usefixtures("streams")
+
+SPEC = "/lab.yaml"
+LAB = "name: lab\nguests: {web: {type: qemu, networks: [], disks: [%s]}}\n"
+DATA = "{name: data, size: 1GiB}"
+
+
+def work(host: Host, found: Plan) -> tuple[Hands, Mapping[str, Step]]:
+    hands = Hands(host, Options(spec=SPEC, folder=Path("/")))
+    steps = steps_of(found, hands)
+    return hands, {f"{each.object} {each.name}": each for each in steps}
+
+
+def create(text: str) -> Plan:
+    """The plan for a guest that nobody saw anything of."""
+    guest = world.guest_of(text)
+    change = Change(f"guest/{guest.name}", "local", "create", desired=guest)
+    return Plan(guest.environment, (change,))
+
+
+def made(host: Host, text: str) -> None:
+    """The guest of ``text``, as 0.1.0 brought it up, which listed none in the pool's record."""
+    guest = world.guest_of(text)
+    for volume in guest.volumes:
+        host.storage.create(render.guest_volume(volume))
+    body = render.guest(guest)
+    new = replace(record.of_guest(guest, SPEC, body).with_state("made"), finished=True)
+    host.domains.define(
+        QEMU, render.with_record(body, record.guest_element(new)), autostart=guest.spec.autostart
+    )
+
+
+def down(host: Host) -> Plan:
+    return plan.down(host.observe(), "lab", spec=SPEC, only=None, volumes=False)
+
+
+def undefine(host: Host) -> None:
+    """As somebody with virsh; also for ours, whose flags the test driver does not know."""
+    host.connections.get("qemu").lookupByName("lab-web").undefine()
+
+
+def test_a_guest_whose_name_in_libvirt_another_run_took_is_not_listed(host: Host) -> None:
+    """Two environments at once, a-b with guest c and a with guest b-c: both see nothing there."""
+    runs = [
+        work(host, create(f"name: {lab}\nguests: {{{guest}: {{type: qemu, networks: []}}}}\n"))
+        for lab, guest in (("a-b", "c"), ("a", "b-c"))
+    ]
+    for _, steps in runs:
+        steps["pool record"].run(Voice())
+    assert host.storage.record().guests["a-b-c"].environment == "a-b"
+    with pytest.raises(VirtkitError, match="domain a-b-c is not this environment's"):
+        runs[1][1]["guest/b-c define"].run(Voice())
+    assert host.observe().guests == {}
+
+
+def test_a_strangers_volume_that_came_since_the_plan_stays(host: Host) -> None:
+    made(host, LAB % "")
+    desired = world.desired_of(
+        LAB % DATA, found=world.decided(world.spec_of(LAB % DATA), host.observe())
+    )
+    _, steps = work(host, plan.diff(desired, host.observe(), spec=SPEC))
+    stranger = world.guest_of(LAB % DATA).volumes[-1]
+    assert stranger.name == "lab-web-data"
+    host.storage.create(render.guest_volume(stranger))
+    steps["pool record"].run(Voice())
+    with pytest.raises(VirtkitError, match="volume lab-web-data exists already"):
+        steps["guest/web define"].run(Voice())
+    (listed,) = host.observe().records()
+    assert "lab-web-data" not in {each.name for each in listed.volumes}
+    assert "lab-web-data" in host.storage.names()
+
+
+def test_a_domain_that_goes_during_down_costs_one_more_run(host: Host) -> None:
+    made(host, LAB % DATA)
+    before = host.storage.names()
+    _, steps = work(host, down(host))
+    steps["pool record"].run(Voice())
+    undefine(host)
+    with pytest.raises(VirtkitError, match="is not what this run knew"):
+        steps["guest/web volumes"].run(Voice())
+    assert before <= host.storage.names(), "nothing was deleted"
+    hands, steps = work(host, down(host))
+    for step in ("pool record", "guest/web volumes", "guest/web undefine"):
+        steps[step].run(Voice())
+    assert not hands.ledger.end("lab", [])
+    assert host.storage.record().guests == {}
+    assert not before & host.storage.names()
+
+
+def test_what_a_newer_version_listed_is_written_again(host: Host) -> None:
+    newer = {"guests": {"lab-new": {"guest": "new", "type": "newer"}}, "images": {"c": {"a": 1}}}
+    host.storage.write_record(record.PoolRecord(unread=newer))
+    made(host, LAB % "")
+    hands, steps = work(host, down(host))
+    for step in ("pool record", "guest/web volumes"):
+        steps[step].run(Voice())
+    undefine(host)
+    steps["guest/web undefine"].run(Voice())
+    hands.ledger.end("lab", [])
+    assert host.storage.record() == record.PoolRecord(unread=newer)
