@@ -505,10 +505,14 @@ def _run(command: list[str], given: Given | None = None) -> int:
     )
     if given is not None and begun:
         given.go_on(program)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells it, too
+    own = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    }  # the terminal tells it, too
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: program.send_signal(number))
+        own[number] = signal.signal(number, lambda number, _: program.send_signal(number))
     code = program.wait()
+    for number, handler in own.items():
+        signal.signal(number, handler)
     return 128 - code if code < 0 else code
 
 
