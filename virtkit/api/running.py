@@ -266,6 +266,8 @@ def down(
     active = all(host.storage.active() for host in hosts)
     seen = _going(spec, _seen(hosts), guests, volumes=volumes)
     if active and not seen.changes and not reach.known(spec.name):
+        for note in seen.notes:
+            say(note)
         return Report(spec.name)
 
     def check(found: Plan) -> None:

@@ -67,18 +67,22 @@ def key_files(environment: str, asked: Sequence[str] | None, base: Path) -> list
         for path in paths:
             _public_keys(path)
         return paths
-    return [path for path in _usual() if _are_public(_lines(path))] or [_made_key(environment)]
+    return _own() or [_made_key(environment)]
 
 
 def own_keys(environment: str) -> list[str]:
     """The same where nothing is asked for, and without making a key: the lines."""
-    own = [line for path in _usual() for line in _lines(path)]
-    return own or _lines(_made_path(environment))
+    return [line for path in _own() or [_made_path(environment)] for line in _lines(path)]
 
 
 def _usual() -> list[Path]:
     """Where the caller's own public keys are looked for."""
     return [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
+
+
+def _own() -> list[Path]:
+    """Those of them that hold public keys; nobody named them, so what else is there is no fault."""
+    return [path for path in _usual() if _are_public(_lines(path))]
 
 
 def _home(path: str) -> Path:
