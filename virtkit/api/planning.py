@@ -204,7 +204,7 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
         if host.lacks_folder(pool.path) and (folders or pool.path != POOL_FOLDER):
             raise RequestError(
                 f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
-                cure=f"mount it again, or make it (sudo mkdir {shlex.quote(pool.path)})",
+                cure=f"mount it again, or make it (sudo mkdir -p {shlex.quote(pool.path)})",
                 where=_where_pool(host, spec),
             )
         yield replace(change, reasons=(Reason("active", False, True, "drift"),))
