@@ -105,6 +105,24 @@ def test_ssh_reads_what_we_meant(folder: str) -> None:
     assert f"{folder}/known_hosts" in told.stdout
 
 
+def test_the_callers_settings_for_all_hosts_change_nothing(tmp_path: Path) -> None:
+    """Ansible, and whoever has our lines on top of ~/.ssh/config, read those settings, too."""
+    own = "Host *\n  Port 2222\n  User me\n  ProxyCommand false\n  HostKeyAlias other\n"
+    one = login()
+    lines = "".join(f"  {key} {value}\n" for key, value in one.options())
+    (tmp_path / "config").write_text(f"Host lab-web\n{lines}\n{own}")
+    (tmp_path / "own").write_text(own)
+    common = shlex.split(ansible.variables(one)["ansible_ssh_common_args"])
+    for line in (
+        ["-F", tmp_path / "config", "lab-web"],
+        ["-F", tmp_path / "own", *common, "-oUser=admin", "10.20.0.10"],
+    ):
+        done = subprocess.run(["ssh", "-G", *line], capture_output=True, text=True, check=True)
+        told = done.stdout.splitlines()
+        assert {"hostname 10.20.0.10", "port 22", "user admin", "hostkeyalias lab-web"} <= {*told}
+        assert not any(each.startswith("proxycommand ") for each in told)
+
+
 def test_ssh_command() -> None:
     assert ssh_command(login(), [])[-1] == "10.20.0.10"
     words = ["printf", "%s\n", "a b", "$(id)"]

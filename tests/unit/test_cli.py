@@ -16,8 +16,8 @@ import libvirt
 import pytest
 import typer.main
 
-from virtkit.api.looking import GuestStatus
-from virtkit.cli import main, output, words
+from virtkit.api import Check, Event, GuestStatus, Orphan
+from virtkit.cli import main, output, progress, words
 from virtkit.cli.verbs import app
 from virtkit.errors import RequestError
 
@@ -422,3 +422,20 @@ def test_the_status_table_shows_what_it_is_given(capsys: pytest.CaptureFixture[s
     for each in ("[red]web", "us[/]er", *told, "[/mnt] is missing"):
         assert each in shown
     assert "\x1b" not in shown
+
+
+def test_what_is_left_over_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A volume's name is a file's, and a stranger may have given it."""
+    odd = "lab-web-\x1b[2J[red]"
+    output.orphans([Orphan("volume", odd, "", f"{odd} is listed nowhere", f"virsh '{odd}'")])
+    output.checks([Check(odd, False, odd, odd)])
+    told = capsys.readouterr().out
+    assert told.count("lab-web-\\x1b[2J[red]") == 6
+    assert all(each.isprintable() for each in told.split("\n"))
+
+
+def test_progress_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a guest's agent or a command in it said comes along."""
+    with progress.shown(output.err, "lab: up") as tell:
+        tell(Event("progress", "guest/web", "local", "ready", 1.0, "it said \x1b[2J[red]"))
+    assert "it said \\x1b[2J[red]" in capsys.readouterr().err

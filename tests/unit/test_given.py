@@ -22,6 +22,13 @@ whole = None if soon is not None else given.whole(int(sys.argv[1]), said.append)
 told = [None if each is None else each.decode() for each in (soon, whole)]
 print(json.dumps([*told, given.begun.decode(), given.silent, said]))
 """
+DRIPS = """
+import json
+from virtkit.cli.given import Given
+given = Given()
+assert given.soon(10**9) is None
+print(json.dumps(given.begun.decode()))
+"""
 COPY = """
 import subprocess, sys
 from virtkit.cli.given import Given
@@ -105,3 +112,16 @@ def test_all_of_it_goes_on_to_a_program() -> None:
     done = subprocess.run(line, input=data, capture_output=True, check=True)
     right = subprocess.run(["sha256sum"], input=data, capture_output=True, check=True)
     assert done.stdout == right.stdout
+
+
+def test_an_input_that_drips_is_not_short() -> None:
+    """Each piece comes soon, and the end does not: it goes by a way that needs none."""
+    with subprocess.Popen(
+        ["sh", "-c", "while echo x; do :; done"], stdout=subprocess.PIPE
+    ) as drips:
+        line = [sys.executable, "-c", DRIPS]
+        done = subprocess.run(line, stdin=drips.stdout, capture_output=True, check=True, timeout=60)
+        assert drips.stdout is not None
+        drips.stdout.close()
+    begun = json.loads(done.stdout)
+    assert begun.startswith("x\n"), "what was read goes on to a program"

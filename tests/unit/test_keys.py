@@ -77,6 +77,16 @@ def test_the_callers_own_come_first(home: Path) -> None:
     assert not (home / "data").exists()
 
 
+@pytest.mark.parametrize("content", ["", "no key\n", f"{PUBLIC}no key\n"])
+def test_an_own_file_that_holds_no_key_is_passed_over(content: str, home: Path) -> None:
+    """Nobody named it, so nothing is to be corrected in a spec."""
+    (home / ".ssh").mkdir()
+    (home / ".ssh" / "id_ed25519.pub").write_text(content)
+    guest = world.guest_of("name: lab\nguests: {web: {}}\n")
+    (line,) = reach.authorized_keys(guest)
+    assert line.endswith(" virtkit lab")
+
+
 def test_those_asked_for(home: Path) -> None:
     (home / "a.pub").write_text(f"# a comment\n\n{PUBLIC}")
     (home / "b.pub").write_text(PUBLIC)
@@ -220,6 +230,24 @@ def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
     assert "preferredauthentications publickey" in told
 
 
+@pytest.mark.parametrize("beside", [None, "folder"])
+def test_a_copy_of_a_public_key_hides_no_private_one(beside: str | None, home: Path) -> None:
+    line = made(home / ".ssh", "work")
+    (home / "keys").mkdir()
+    (home / "keys/alice.pub").write_text(f"# Alice's\n{line}\n")
+    if beside:
+        (home / "keys/alice").mkdir()
+    found = reach.offered("lab", public_keys.records([line]), ["keys/alice.pub"], home)
+    assert found == (home / ".ssh/work",)
+
+
+def test_a_key_in_a_comment_is_not_the_file_s(home: Path) -> None:
+    old, new = made(home / ".ssh", "id_rsa"), made(home / ".ssh", "id_ed25519")
+    (home / ".ssh/id_ed25519.pub").write_text(f"{new}\n# {old}\n")
+    found = reach.offered("lab", public_keys.records([old]), None, home)
+    assert found == (home / ".ssh/id_rsa",)
+
+
 def test_others_keys_are_not_here(home: Path) -> None:
     made(home / ".ssh", "id_ed25519")
     assert reach.offered("lab", (f"{world.PUBLIC} bob@home",), None, home) == ()
@@ -235,6 +263,7 @@ def test_a_key_that_only_the_agent_has(home: Path, agent: Callable[[Path], None]
     (offered,) = reach.offered("lab", public_keys.records([line]), None, home)
     assert offered.read_text().strip() == line
     assert offered.parent == home / "data/virtkit/lab"
+    offered.with_suffix(".4711").touch()  # a run was killed as it wrote it
     reach.forget("lab")
     assert not offered.parent.exists()
 

@@ -83,6 +83,18 @@ def test_groups_are_compared_whole() -> None:
     assert shell("in_group of root nogroup").returncode == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sudo sets PATH for others")
+def test_root_by_su_finds_what_root_needs() -> None:
+    """Debian's su keeps the PATH of the user, and dpkg refuses to work without ldconfig."""
+    text = "as_root printenv PATH; printenv PATH; as_root false || echo failed"
+    inner, outer, failed = shell(text, PATH="/usr/bin:/bin").stdout.splitlines()
+    assert inner.split(":")[-2:] == ["/usr/sbin", "/sbin"]
+    assert outer == "/usr/bin:/bin", "what is not root's work shows what a user would see"
+    assert failed == "failed"
+    done = shell("as_root ldconfig --version", PATH="/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+
+
 STEPS = """
 work() {
     echo 'Get:1 a mirror'
@@ -193,6 +205,26 @@ def test_the_link_of_another_checkout_follows(checkout: Path, tmp_path: Path, go
     done = shell(LINK, folder, checkout=checkout, PATH=f"{folder}:{os.environ['PATH']}")
     assert done.stdout == "virtkit\n"
     assert (folder / "virtkit").readlink() == checkout / ".venv/bin/virtkit"
+
+
+@pytest.mark.parametrize("part", ["", ".venv"])
+def test_a_checkout_of_somebody_else(checkout: Path, part: str) -> None:
+    """It says so, and nothing of a package that is missing."""
+    (checkout / "pyproject.toml").touch()
+    if not part:
+        shutil.rmtree(checkout / ".venv")
+    place = checkout / part if part else checkout
+    place.chmod(0o555)
+    # root without its power over files
+    powerless = ["setpriv", "--bounding-set", "-all"] if os.geteuid() == 0 else []
+    line = [*powerless, "sh", "-euc", '. "$0"\ninstall_virtkit', checkout / "scripts/setup"]
+    done = subprocess.run(line, capture_output=True, text=True)
+    place.chmod(0o755)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: virtkit can't be installed: {place} is not yours to write to\n"
+        f"cure: run this as {place.owner()}, or in a checkout of your own\n"
+    )
 
 
 @pytest.mark.slow

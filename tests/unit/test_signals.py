@@ -47,6 +47,19 @@ def started(body: str, *words: str) -> subprocess.Popen[str]:
 
 
 @BOTH
+def test_it_is_heard_again_after_a_program_that_heard_it(number: signal.Signals) -> None:
+    """`virtkit ssh` leaves ctrl-c to ssh, and then may look for seconds why that was refused."""
+    ran = "from virtkit.cli import verbs; verbs._run(['true']); print('ran', flush=True)"
+    process = started(f"{ran}; time.sleep(60)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ran\n"
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=5)
+    assert out == "heard\nthrough\n"
+    assert process.returncode == 7
+
+
+@BOTH
 def test_the_first_is_heard(number: signal.Signals) -> None:
     process = started("time.sleep(60)")
     process.send_signal(number)

@@ -18,7 +18,8 @@ from virtkit.api.entering import (
     ssh_config,
     vnc,
 )
-from virtkit.api.looking import GuestStatus, follow, log_names, logs, status
+from virtkit.api.following import follow
+from virtkit.api.looking import GuestStatus, log_names, logs, status
 from virtkit.api.orphans import Orphan, orphans
 from virtkit.api.planning import plan, render_xml
 from virtkit.api.reading import read, schema, starter

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from virtkit import images, programs
+from virtkit import plan as planning
 from virtkit.api.world import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -122,9 +123,10 @@ def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
     pool = facts.pool
     state = "active" if pool.active else "inactive; up activates it"
     what = f"{pool.path}, {state}" if pool.exists else f"up will make it at {pool.path}"
-    here = host.remote is None and Path(pool.path).is_dir()
-    free = shutil.disk_usage(pool.path).free // 1024**3 if here else None
-    room = f", {free} GiB free" if free is not None else ""
+    room = ""
+    if host.remote is None:
+        with suppress(OSError):  # there is none yet, or none that we may look into
+            room = f", {shutil.disk_usage(pool.path).free // 1024**3} GiB free"
     yield Check(f"pool {pool.name}", None if not pool.exists else True, what + room)
 
 
@@ -239,8 +241,7 @@ def _unserved(host: Host) -> Iterable[Check]:
 
 def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
-    path = _path(spec)
-    guests, up = observed.guests_of(spec.name), f"virtkit up {path}"
+    guests, up = observed.guests_of(spec.name), planning.command("up", spec.source)
     lost = observed.lost_of(spec.name)
     for name in sorted(lost):
         what = "its domain is gone, and its volumes are there: it is defined again over its disks"
@@ -258,19 +259,19 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
             link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
         }
         for gone in sorted(made - {*observed.networks, *observed.strangers}):
-            cure = f"{up}, then virtkit restart {path} {name}"
+            cure = f"{up}, then {planning.command('restart', spec.source, name)}"
             yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 
 
 def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
-    path = _path(spec)
+    up = planning.command("up", spec.source)
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
             what = "an older virtkit made it: the pool's record does not list it yet, so without "
             what += "its domain nobody would know whose its volumes are"
-            cure = f"the next `virtkit up {path}` that changes anything lists it"
+            cure = f"the next `{up}` that changes anything lists it"
             yield Check(f"guest {name}", None, what, cure)
         content = guest.record.image.content if guest.record.image else ""
         image = observed.pool.images.get(content)
@@ -280,21 +281,16 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
                 f"guest {name}",
                 False,
                 f"its image is damaged: {damage}",
-                f"virtkit up {path} makes it again",
+                f"{up} makes it again",
             )
         for volume in guest.record.volumes:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
                 what = f"its volume {volume.name} is gone"
-                cure = f"virtkit down {path} {name}, then virtkit up {path}"
+                cure = f"{planning.command('down', spec.source, name)}, then {up}"
                 yield Check(f"guest {name}", False, what, cure)
     for disk in observed.pool.kept.values():
         if disk.environment == spec.name and disk.name not in observed.volumes:
             what = f"it was kept for guest {disk.guest} and is gone"
-            cure = f"virtkit down --volumes {path}, then virtkit up {path}"
+            cure = f"{planning.command('down', spec.source, '--volumes')}, then {up}"
             yield Check(f"disk {disk.name}", False, what, cure)
-
-
-def _path(spec: Spec) -> str:
-    """The spec in a command for a shell."""
-    return "SPEC" if spec.source.startswith("<") else shlex.quote(spec.source)

@@ -52,13 +52,28 @@ def login(spec: Spec, word: str) -> Login:
 def _login(spec: Spec, site: Site, there: ObservedGuest) -> Login:
     found, looked = reach.addresses(site.host, there.record)
     if not found:
-        raise VirtkitError(
-            f"guest {there.record.guest} has no address that anybody knows",
-            why=", ".join(looked),
-            cure="give it a network, or use `virtkit exec` or `virtkit console`",
-        )
+        raise _no_address(there.record, site.host.name, looked)
     hosts = known_hosts(spec.name, site)
     return reach.login(site.host, there.record, found[0], spec.folder, hosts)
+
+
+def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
+    """The error for a guest that ssh can't go to.
+
+    Args:
+        looked: where an address was looked for.
+    """
+    if record.links:
+        first = "where it still boots, try again in a minute; else see `virtkit logs`"
+    else:
+        first = "give it a network"
+    return VirtkitError(
+        f"guest {record.guest} has no address that anybody knows",
+        why=", ".join(looked),
+        cure=f"{first}; `virtkit console` needs no address, nor does `virtkit exec` where it goes "
+        "by the hypervisor",
+        where=f"{host} guest/{record.guest}",
+    )
 
 
 def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
@@ -71,7 +86,8 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
     guest that lets in others' keys."""
     try:
         site, there = one(spec, word)
-        found = login(spec, word)
+        must_run(there)
+        found = _login(spec, site, there)
         where = f"{site.host.name} guest/{found.guest}"
         if reach.is_another(found, there.record.host_key):
             return VirtkitError(
@@ -250,22 +266,21 @@ def inventory(spec: Spec) -> Inventory:
 
 
 #: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
-_ON_TOP = """\
+_HEAD = """\
 # Guests of {environment}, by `virtkit ssh-config`. Keep this in a file of its own, and write at the
 # top of ~/.ssh/config, above every Host and Match:
-#   Include {file}
-"""
+#   Include {file}"""
 
 
 def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
     """What a file that ``~/.ssh/config`` includes says: ``ssh ENVIRONMENT-GUEST`` then works as it
     is."""
     _, logins = _logins(spec, guests)
-    blocks = [_ON_TOP.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
+    blocks = [_HEAD.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
     for each in logins:
         options = (f"  {key} {value}" for key, value in each.options())
         blocks.append("\n".join([f"Host {each.alias}", *options]))
-    return "\n".join(f"{each}\n" for each in blocks).replace("\n\n\n", "\n\n")
+    return "\n\n".join(blocks) + "\n"
 
 
 def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:

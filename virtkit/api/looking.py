@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from virtkit import plan as planning
-from virtkit import programs, reach
-from virtkit.api.entering import execute
+from virtkit import reach
 from virtkit.api.world import (
     Found,
     Say,
@@ -25,21 +21,15 @@ from virtkit.api.world import (
     hosts_of,
     look,
     named,
-    one,
     ordered,
     path_of,
     quiet,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import Host, Unanswered
+from virtkit.host import Host
 from virtkit.observed import ObservedGuest
 from virtkit.spec import LOCAL, Spec
-
-Answer = TypeVar("Answer")
-
-#: Seconds that a daemon of libvirt's gets to come back.
-_RETURN = 60.0
 
 
 @dataclass(frozen=True)
@@ -215,13 +205,14 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     names = named(spec, found, guests) if guests else set(found)
     chosen = {name: found[name] for name in ordered(spec, names & found.keys())}
     for each in chosen.values():
-        _check_pool(each)
+        check_log(each)
     return {
         name: reach.log(each.host, each.there.record, spec.folder) for name, each in chosen.items()
     }
 
 
-def _check_pool(found: Found) -> None:
+def check_log(found: Found) -> None:
+    """Refuses to look for a log in a pool in which nothing is seen."""
     if DRIVERS[found.there.record.type].log != "file":
         return
     pool = found.host.storage.describe()
@@ -239,77 +230,3 @@ def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     found = found_of(spec, look(hosts_of(spec)))
     names = named(spec, found, guests) if guests else set(found)
     return ordered(spec, names & found.keys())
-
-
-def follow(spec: Spec, guest: str, *, say: Say = quiet) -> Iterator[str]:
-    """The lines that a guest printed and prints; ends when the guest does.
-
-    Args:
-        say: told where libvirt has to be waited for.
-
-    Raises:
-        VirtkitError: the lines end before the guest does.
-    """
-    site, there = one(spec, guest)
-    host, driver = site.host, DRIVERS[there.record.type]
-    if driver.log == "journal":
-        line = ["journalctl", "--no-pager", "-b", "-n", "100", "-f"]
-        command = execute(spec, guest, line).command
-        assert command is not None
-        with subprocess.Popen(
-            programs.leashed(command, "TERM"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=programs.environment(),
-        ) as journal:
-            assert journal.stdout is not None
-            yield from (each.rstrip("\n") for each in journal.stdout)
-        if journal.returncode and not _patiently(partial(_ended, host, there), say):
-            raise VirtkitError(
-                f"the journal of guest {guest} can't be followed any more",
-                why=f"{line[0]} in it ended with {journal.returncode}",
-                cure="see what the guest does (`virtkit status`), then follow it again",
-                where=f"{host.name} guest/{guest}",
-            )
-        return
-    offset, rest = 0, b""
-    while True:
-        new, ended = _patiently(partial(_printed, host, there, offset), say)
-        offset += len(new)
-        *lines, rest = (rest + new).split(b"\n")
-        yield from (each.decode("utf-8", "replace").rstrip("\r") for each in lines)
-        if ended:
-            return
-        if not new:
-            time.sleep(0.5)
-
-
-def _ended(host: Host, there: ObservedGuest) -> bool:
-    return host.domains.ended(DRIVERS[there.record.type], there.domain)
-
-
-def _printed(host: Host, there: ObservedGuest, offset: int) -> tuple[bytes, bool]:
-    """What a guest printed from ``offset`` on, and whether that is all that will come."""
-    driver = DRIVERS[there.record.type]
-    new = host.printed(driver, there.domain, offset)
-    return new, not new and host.domains.ended(driver, there.domain)
-
-
-def _patiently(look: Callable[[], Answer], say: Say) -> Answer:
-    """What ``look`` finds; a libvirt that starts anew meanwhile is waited for.
-
-    Raises:
-        VirtkitError: it did not come back.
-    """
-    end: float | None = None
-    while True:
-        try:
-            return look()
-        except Unanswered as error:
-            if end is None:
-                say(f"{error.why or error.what}: waiting at most {_RETURN:.0f} s for it")
-                end = time.monotonic() + _RETURN
-            elif time.monotonic() >= end:
-                raise
-        time.sleep(1.0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from virtkit import images, reach, scratch
+from virtkit import plan as planning
 from virtkit.api.world import Site, hosts_of, look, path_of
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
@@ -121,7 +122,8 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         found, _ = specs.of(guest.record.spec, environment)
         gone = isinstance(found, str)
         why += "; it has no domain any more, and its volumes are left" if guest.lost else ""
-        cure = _down(environment, host, own) if gone else _command("down", guest.record.spec, own)
+        spec = guest.record.spec
+        cure = _down(environment, host, own) if gone else planning.command("down", spec, own)
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
         environment = network.record.environment
@@ -131,7 +133,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
             continue
         found, _ = specs.of(network.record.spec, environment)
         if not isinstance(found, str):
-            cure = _command("up", network.record.spec)
+            cure = planning.command("up", network.record.spec)
         elif environment in living:
             virsh = host.connections.virsh()
             cure = f"{virsh} net-destroy {network.name}; {virsh} net-undefine {network.name}"
@@ -179,16 +181,6 @@ def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = Fals
     return " ".join([f"echo {said} | virtkit down -f - --yes", *words])
 
 
-def _command(verb: str, path: str, *words: str) -> str:
-    """The command that does something to a spec by its path."""
-    return " ".join([f"virtkit {verb} {_file(path)}", *words])
-
-
-def _file(path: str) -> str:
-    """The words that name a spec."""
-    return f"-f {'-' if path.startswith('<') else shlex.quote(path)}"
-
-
 def _place(host: Host) -> dict[str, Any]:
     """What a spec must say of a host."""
     said: dict[str, Any] = {}
@@ -217,7 +209,6 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
 
 
 def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
-    words = f"{_file(path_of(spec))} " if spec is not None else ""
     used = {each.image.content for each in observed.records() if each.image}
     unknown = {each.image_identity for each in observed.records() if not each.image}
     for content, image in observed.pool.images.items():
@@ -227,7 +218,11 @@ def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
             if not image.made:
                 why = f"image {image.name}: its upload did not end, and no guest leans on it"
             name = Path(image.files.root).name
-            yield Orphan("image", name, "", why, f"virtkit image rm {words}{content[:12]}")
+            short = content[:12]
+            cure = f"virtkit image rm {short}"
+            if spec is not None:
+                cure = planning.command("image rm", path_of(spec), short)
+            yield Orphan("image", name, "", why, cure)
 
 
 def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
@@ -244,9 +239,9 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
     names = {Path(each).name for each in used}
     for name in sorted(set(like) - listed - names):
         why = "it is named like virtkit's, but no record lists it: it may be left over"
-        virsh, pool = host.connections.virsh(), host.storage.pool
-        cure = f"{virsh} vol-delete {name} --pool {pool}"
-        cure += f" (first: {virsh} vol-info {name} --pool {pool})"
+        volume = f"{shlex.quote(name)} --pool {host.storage.pool}"
+        virsh = host.connections.virsh()
+        cure = f"{virsh} vol-delete {volume} (first: {virsh} vol-info {volume})"
         yield Orphan("volume", name, "", why, cure, sure=False)
 
 

@@ -99,10 +99,10 @@ def _others_keys(
     spec: Spec, sites: Iterable[Site], found: Plan, only: Collection[str] | None
 ) -> Iterable[str]:
     """The guests that let in others' keys, and none that the caller has here."""
-    anew = {each.name for each in found.changes if each.action in ("create", "replace", "delete")}
+    anew = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
     for name, each in found_of(spec, sites).items():
         known = each.there.record.keys
-        if not known or name in anew or (only is not None and name not in only):
+        if not known or f"guest/{name}" in anew or (only is not None and name not in only):
             continue
         asked = spec.guests[name].ssh_keys if name in spec.guests else None
         if not reach.offered(spec.name, known, asked, spec.folder):
@@ -204,7 +204,7 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
         if host.lacks_folder(pool.path) and (folders or pool.path != POOL_FOLDER):
             raise RequestError(
                 f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
-                cure=f"mount it again, or make it (sudo mkdir {shlex.quote(pool.path)})",
+                cure=f"mount it again, or make it (sudo mkdir -p {shlex.quote(pool.path)})",
                 where=_where_pool(host, spec),
             )
         yield replace(change, reasons=(Reason("active", False, True, "drift"),))

@@ -97,14 +97,7 @@ def apply(
             what = f"{others} changed something meanwhile: the plan is made anew"
             say(f"environment {spec.name}: {what}")
         options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
-        hands = [Hands(host, options) for host in hosts]
-        report = engine.run(
-            spec.name,
-            steps_of(now, *hands),
-            parallel=parallel or usual_parallel(hosts),
-            tell=tell,
-        )
-        _remember(spec, hands, report)
+        report = _carried_out(spec, now, hosts, options, parallel, tell)
     report.notes = found.notes
     return report
 
@@ -151,8 +144,26 @@ def _check_loss(now: Plan, shown: Plan, others: str) -> None:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
             why=f"lost would be: {'; '.join(each.loss for each in new)}",
-            cure="look again at `virtkit plan`, then run again with --yes",
+            cure="run again: it shows what would be lost by now, and asks",
         )
+
+
+def _carried_out(
+    spec: Spec,
+    found: Plan,
+    hosts: Sequence[Host],
+    options: Options,
+    parallel: int | None,
+    tell: Tell,
+    *,
+    removing: bool = False,
+) -> Report:
+    """The report of a plan that was carried out, by who has the environment's lock."""
+    hands = [Hands(host, options) for host in hosts]
+    steps = steps_of(found, *hands)
+    report = engine.run(spec.name, steps, parallel=parallel or usual_parallel(hosts), tell=tell)
+    _remember(spec, hands, report, removing=removing)
+    return report
 
 
 def _remember(
@@ -266,6 +277,8 @@ def down(
     active = all(host.storage.active() for host in hosts)
     seen = _going(spec, _seen(hosts), guests, volumes=volumes)
     if active and not seen.changes and not reach.known(spec.name):
+        for note in seen.notes:
+            say(note)
         return Report(spec.name)
 
     def check(found: Plan) -> None:
@@ -284,15 +297,7 @@ def down(
         for note in found.notes:
             say(note)
         options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-        hands = [Hands(host, options) for host in hosts]
-        report = engine.run(
-            spec.name,
-            steps_of(found, *hands),
-            parallel=parallel or usual_parallel(hosts),
-            tell=tell,
-        )
-        _remember(spec, hands, report, removing=True)
-    return report
+        return _carried_out(spec, found, hosts, options, parallel, tell, removing=True)
 
 
 def change_state(

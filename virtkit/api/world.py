@@ -218,5 +218,5 @@ def must_run(there: ObservedGuest) -> None:
     if there.state != "running":
         raise RequestError(
             f"guest {there.record.guest} is {there.state}",
-            cure=f"virtkit {'resume' if there.state == 'paused' else 'start'} it first",
+            cure=f"first: virtkit {'resume' if there.state == 'paused' else 'start'}",
         )

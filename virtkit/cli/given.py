@@ -13,7 +13,7 @@ from contextlib import suppress
 
 #: Seconds in which an input that is to be short begins, and goes on.
 _SOON = 0.3
-#: Seconds of waiting for an input's end that are not told.
+#: Seconds of waiting for an input's end at most: for a near one, and without telling it.
 _PATIENCE = 2.0
 _PIECE = 65536
 
@@ -37,8 +37,9 @@ class Given:
 
     def soon(self, limit: int) -> bytes | None:
         """All of it, where its end is near and it has no more than ``limit`` bytes."""
+        end = time.monotonic() + _PATIENCE
         while not self._ended and len(self.begun) <= limit:
-            if not self._ready(_SOON):
+            if time.monotonic() > end or not self._ready(_SOON):
                 return None
             self._read()
         return self.begun if len(self.begun) <= limit else None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from virtkit.api import GuestStatus, Plan, Report
+from virtkit.api import Check, GuestStatus, Orphan, Plan, Report
 from virtkit.errors import VirtkitError
 from virtkit.plan import Change
 from virtkit.spec import LOCAL, format_size, shown
@@ -42,21 +42,21 @@ def error(problem: VirtkitError, *, as_json: bool) -> None:
         data({"error": every[0], "errors": every})
         return
     for each in every:
-        err.print(f"[bold red]error:[/] {escape(_plain(str(each['what'])))}")
+        err.print(f"[bold red]error:[/] {escape(plain(str(each['what'])))}")
         for word in ("where", "why", "cure"):
             if each[word]:
-                text = _plain(str(each[word])).replace("\n", "\n  ")
+                text = plain(str(each[word])).replace("\n", "\n  ")
                 err.print(f"  [bold]{word}:[/] {escape(text)}")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text without what a terminal acts on: guests and libvirt have a say in it."""
     return "\n".join(shown(line) for line in text.split("\n"))
 
 
 def say(line: str) -> None:
     """A line of progress."""
-    err.print(f"[dim]{escape(_plain(line))}[/]")
+    err.print(f"[dim]{escape(plain(line))}[/]")
 
 
 def label(object: str, host: str) -> str:
@@ -80,7 +80,7 @@ def plan(found: Plan) -> None:
         out.print(f"  [cyan]…[/] {name:24} pending  until {cure}")
         _reasons(change)
     for note in found.notes:
-        out.print(f"  [dim]{escape(_plain(note))}[/]")
+        out.print(f"  [dim]{escape(plain(note))}[/]")
 
 
 def _reasons(change: Change) -> None:
@@ -90,7 +90,7 @@ def _reasons(change: Change) -> None:
         if reason.effect not in ("none", change.effect):
             words.append(reason.effect)
         why = f" ({', '.join(words)})" if words else ""
-        said = _plain(f"{reason.field}: {before} -> {after}")
+        said = plain(f"{reason.field}: {before} -> {after}")
         out.print(f"      {escape(said)}{why}")
 
 
@@ -122,7 +122,7 @@ def report(found: Report, done: str) -> None:
             error(each.error, as_json=False)
         if each.note:
             where = label(each.object, each.host)
-            err.print(f"[yellow]note:[/] {escape(_plain(f'{where} {each.step}: {each.note}'))}")
+            err.print(f"[yellow]note:[/] {escape(plain(f'{where} {each.step}: {each.note}'))}")
     skipped = sorted({label(e.object, e.host) for e in found.results if e.outcome == "skipped"})
     if found.interrupted:
         for object, steps in found.left.items():
@@ -153,7 +153,7 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
         groups.setdefault(_made_from(each) if environments else "", []).append(number)
     for title, members in (groups or {"": []}).items():
         if title:
-            out.print(f"[bold]{escape(_plain(title))}[/]")
+            out.print(f"[bold]{escape(plain(title))}[/]")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column, width in zip(columns, widths, strict=True):
             wraps = column == "virtualization"
@@ -163,7 +163,7 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
         out.print(table)
         for each in (guests[number] for number in members):
             if each.why:
-                out.print(f"{escape(each.name)}: {escape(_plain(each.why))}")
+                out.print(f"{escape(each.name)}: {escape(plain(each.why))}")
         if title and title != list(groups)[-1]:
             out.print()
 
@@ -180,13 +180,35 @@ def _row(guest: GuestStatus, columns: Iterable[str]) -> list[str]:
         "virtualization": guest.model,
         "pending": ", ".join(guest.pending) or "-",
     }
-    return [_plain(cells[column]) for column in columns]
+    return [plain(cells[column]) for column in columns]
 
 
 def _made_from(guest: GuestStatus) -> str:
     """A guest's environment and spec, and the user whose file that is."""
     owner = f" ({guest.owner})" if guest.owner else ""
     return f"{guest.environment}: {guest.spec}{owner}"
+
+
+_CHECKED = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]note[/]   "}
+
+
+def checks(found: Iterable[Check]) -> None:
+    """What was looked at, and the command that mends it."""
+    for each in found:
+        out.print(f"{_CHECKED[each.ok]} {escape(plain(f'{each.name}: {each.what}'))}")
+        if each.cure:
+            out.print(f"        cure: {plain(each.cure)}", markup=False)
+
+
+def orphans(found: Sequence[Orphan]) -> None:
+    """What is left over, and the command that removes it."""
+    for each in found:
+        mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
+        said = f"{each.kind} {label(each.name, each.host)}: {each.why}"
+        out.print(f"{mark} {escape(plain(said))}")
+        out.print(f"        to remove it: {plain(each.cure)}", markup=False)
+    if not found:
+        out.print("nothing is left over")
 
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:

@@ -54,7 +54,7 @@ class _Lines:
             self._said[name] = words
         word = "" if event.kind in ("progress", "started") else f" {event.kind}"
         line = f"{event.elapsed:7.1f} s  {name} {event.step}{word}{text}"
-        self._console.print(escape(line), soft_wrap=True)
+        self._console.print(escape(output.plain(line)), soft_wrap=True)
 
 
 class _Tree:
@@ -89,13 +89,13 @@ class _Tree:
     def _line(self, name: str, steps: list[Event]) -> str:
         bad = next((each for each in steps if each.kind in ("failed", "skipped")), None)
         if bad is not None:
-            return f"{bad.step} {_MARKS[bad.kind]} [dim]{escape(bad.message)}[/]"
+            return f"{bad.step} {_MARKS[bad.kind]} [dim]{escape(output.plain(bad.message))}[/]"
         now = [each for each in steps if each.kind in ("started", "progress")]
         if now:
             event = now[-1]
             since = time.monotonic() - self._since.get((name, event.step), time.monotonic())
             what = f": {event.message}" if event.message else ""
-            return f"[cyan]{event.step}[/] [dim]{since:.0f} s{escape(what[:100])}[/]"
+            return f"[cyan]{event.step}[/] [dim]{since:.0f} s{escape(output.plain(what[:100]))}[/]"
         if all(each.kind == "done" for each in steps):
             return f"{_MARKS['done']} [dim]{sum(each.elapsed for each in steps):.1f} s[/]"
         return "[dim]waiting[/]"

@@ -66,6 +66,7 @@ def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool
 
 def _changing(line: str) -> None:
     """Progress of one thing: rewritten in place on a terminal."""
+    line = output.plain(line)  # a package or a mirror has a say in it
     if output.moves(output.err):
         line = line[: output.err.width - 1]  # what wraps can't be printed over
         output.err.print(f"\r\x1b[2K{line}", end="", markup=False)

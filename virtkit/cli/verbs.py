@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from virtkit import api, programs
@@ -506,10 +505,14 @@ def _run(command: list[str], given: Given | None = None) -> int:
     )
     if given is not None and begun:
         given.go_on(program)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells it, too
+    own = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    }  # the terminal tells it, too
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: program.send_signal(number))
+        own[number] = signal.signal(number, lambda number, _: program.send_signal(number))
     code = program.wait()
+    for number, handler in own.items():
+        signal.signal(number, handler)
     return 128 - code if code < 0 else code
 
 
@@ -571,29 +574,16 @@ def doctor(
     """Say what this machine can run, what is missing, and the command that mends it."""
     found = only_spec(spec, file) if spec or file else None
     if orphans:
-        _orphans(api.orphans(found), json)
+        left = api.orphans(found)
+        if json:
+            output.data({"orphans": [each.as_dict() for each in left]})
+        else:
+            output.orphans(left)
         return
     checks = api.doctor(found, say=output.say)
     if json:
         output.data({"checks": [each.as_dict() for each in checks]})
     else:
-        for each in checks:
-            mark = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]note[/]   "}
-            output.out.print(f"{mark[each.ok]} {each.name}: {escape(each.what)}")
-            if each.cure:
-                output.out.print(f"        cure: {each.cure}", markup=False)
+        output.checks(checks)
     if any(each.ok is False and each.needed for each in checks):
         raise typer.Exit(2)
-
-
-def _orphans(found: list[api.Orphan], json: bool) -> None:
-    if json:
-        output.data({"orphans": [each.as_dict() for each in found]})
-        return
-    for each in found:
-        mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
-        name = output.label(each.name, each.host)
-        output.out.print(f"{mark} {each.kind} {escape(name)}: {escape(each.why)}")
-        output.out.print(f"        to remove it: {each.cure}", markup=False)
-    if not found:
-        output.out.print("nothing is left over")

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from virtkit import programs, public_keys
@@ -56,6 +57,8 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
                 yield transport
             finally:
                 transport.close()
+    except TimeoutError as error:  # paramiko's has no words
+        raise Unreachable(f"ssh at {login.address}: it did not answer in time") from error
     except OSError as error:
         raise Unreachable(f"ssh at {login.address}: {error.strerror or error}") from error
     except (paramiko.SSHException, EOFError) as error:
@@ -195,15 +198,9 @@ def _authenticated(
 def _usable(login: Login) -> list[paramiko.PKey]:
     """The caller's keys that the guest was given, as far as they can be used without a word from
     the caller: files first, then what the agent holds."""
-    import paramiko
-
     wanted = None if login.keys is None else set(public_keys.blobs(login.keys))
     found: dict[str, paramiko.PKey] = {}
-    for path in login.identities:
-        try:
-            key = paramiko.PKey.from_path(path)
-        except (paramiko.SSHException, OSError, ValueError, TypeError):
-            continue  # it has a passphrase, or is of a kind that paramiko doesn't know
+    for key in filter(None, map(_private_key, login.identities)):
         if wanted is None or key.get_base64() in wanted:
             found[key.get_base64()] = key
     held = agent_blobs() if wanted is None else agent_blobs() & wanted
@@ -212,6 +209,20 @@ def _usable(login: Login) -> list[paramiko.PKey]:
             if key.get_base64() in held:
                 found.setdefault(key.get_base64(), key)
     return list(found.values())
+
+
+def _private_key(path: Path) -> paramiko.PKey | None:
+    """The key in a file; None where it has a passphrase, or is of a kind that paramiko can't use.
+
+    Not by PKey.from_path: that offers a certificate beside the key in the key's place, and the
+    guest knows the key alone.
+    """
+    import paramiko
+
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        with suppress(paramiko.SSHException, OSError, ValueError):
+            return kind.from_private_key_file(str(path))
+    return None
 
 
 def _agent_keys() -> list[paramiko.PKey]:

@@ -47,7 +47,7 @@ def forget(environment: str) -> None:
     path = platformdirs.user_data_path("virtkit") / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
-    for each in (*path.glob("known_hosts*"), *path.glob("offered-*.pub")):
+    for each in (*path.glob("known_hosts*"), *path.glob("offered-*")):
         each.unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
@@ -67,18 +67,22 @@ def key_files(environment: str, asked: Sequence[str] | None, base: Path) -> list
         for path in paths:
             _public_keys(path)
         return paths
-    return [path for path in _usual() if path.is_file()] or [_made_key(environment)]
+    return _own() or [_made_key(environment)]
 
 
 def own_keys(environment: str) -> list[str]:
     """The same where nothing is asked for, and without making a key: the lines."""
-    own = [line for path in _usual() for line in _lines(path)]
-    return own or _lines(_made_path(environment))
+    return [line for path in _own() or [_made_path(environment)] for line in _lines(path)]
 
 
 def _usual() -> list[Path]:
     """Where the caller's own public keys are looked for."""
     return [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
+
+
+def _own() -> list[Path]:
+    """Those of them that hold public keys; nobody named them, so what else is there is no fault."""
+    return [path for path in _usual() if _are_public(_lines(path))]
 
 
 def _home(path: str) -> Path:
@@ -101,17 +105,35 @@ def _public_keys(path: Path) -> list[str]:
         RequestError: it can't be read, or holds something else.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = _read(path)
     except (OSError, ValueError) as error:
         raise RequestError(
             f"the ssh key {path} can't be read", why=str(error), cure="correct `ssh_keys:`"
         ) from error
-    keys = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
-    if not keys or not all(map(public_keys.parse, keys)):
+    if not _are_public(lines):
         raise RequestError(
             f"{path} holds no public ssh key", cure="name the file that ends in .pub"
         )
-    return keys
+    return lines
+
+
+def _are_public(lines: Sequence[str]) -> bool:
+    """Whether lines are public keys, and nothing else."""
+    return bool(lines) and all(map(public_keys.parse, lines))
+
+
+def _read(path: Path) -> list[str]:
+    """The lines of a file that are neither empty nor comments."""
+    lines = map(str.strip, path.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _lines(path: Path) -> list[str]:
+    """The same; none of a file that can't be read."""
+    try:
+        return _read(path)
+    except (OSError, ValueError):
+        return []
 
 
 # --- what is offered --------------------------------------------------------------------------
@@ -135,9 +157,8 @@ def offered(
     elsewhere: list[tuple[str, str]] = []
     for line in wanted:
         for blob in public_keys.blobs([line]):
-            file = here[blob].with_suffix("") if blob in here else None
-            if file is not None and os.access(file, os.R_OK):
-                private.append(file)
+            if blob in here and _has_private(here[blob]):
+                private.append(here[blob].with_suffix(""))
             else:
                 elsewhere.append((blob, line))
     held = agent_blobs() if elsewhere else frozenset()
@@ -152,13 +173,21 @@ def offered(
 
 
 def _public_files(environment: str, asked: Sequence[str] | None, base: Path) -> dict[str, Path]:
-    """The files that end in .pub and may have a private half beside, by the key in them."""
+    """The files that end in .pub, by the key in them. Of several with one key, that with a private
+    half beside it: a spec's folder often has a copy of the public half only."""
     named = [base / _home(each) for each in asked or () if each.endswith(".pub")]
+    every = [*named, *_own_files(), _made_path(environment)]
     found: dict[str, Path] = {}
-    for path in (*named, *_own_files(), _made_path(environment)):
+    for path in sorted(every, key=lambda each: not _has_private(each)):
         for blob in public_keys.blobs(_lines(path)):
             found.setdefault(blob, path)
     return found
+
+
+def _has_private(public: Path) -> bool:
+    """Whether the private half is beside a public key, and can be read."""
+    private = public.with_suffix("")
+    return os.access(private, os.R_OK) and private.is_file()
 
 
 def _own_files() -> list[Path]:
@@ -177,14 +206,6 @@ def _guessed(environment: str, asked: Sequence[str] | None, base: Path) -> list[
     usual = [*_usual(), _made_path(environment)]
     files = usual if asked is None else [base / _home(each) for each in asked]
     return [line for path in files for line in _lines(path)]
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a file; none of one that can't be read."""
-    try:
-        return path.read_text().splitlines()
-    except (OSError, ValueError):
-        return []
 
 
 @functools.cache

@@ -39,6 +39,7 @@ class Login:
         """As options of ssh_config(5); nothing of the caller's own settings is to change them."""
         answer = [
             ("HostName", self.address),
+            ("Port", "22"),
             ("User", self.user),
             ("HostKeyAlias", self.alias),
             ("UserKnownHostsFile", for_ssh(str(self.known_hosts))),

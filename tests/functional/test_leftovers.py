@@ -1,0 +1,41 @@
+"""What doctor says of a host, and the commands that it tells. Against libvirt's test driver."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import world
+
+from virtkit import record, render
+from virtkit.api import doctoring
+from virtkit.api.orphans import _volumes
+from virtkit.host import Host
+
+MakeHost = Callable[..., Host]
+POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target>{}</pool>"
+VOLUME = "<volume type='file'><name>{}</name><capacity>1024</capacity></volume>"
+WEB = world.with_image(world.guest_of("name: lab\nguests: {web: {type: qemu}}\n"))
+BODY = render.guest(WEB)
+RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
+DOMAIN = render.with_record(BODY, record.guest_element(RECORD))
+
+
+@pytest.mark.parametrize("name", ["lab-web-x; touch x", "lab-web-it's", "lab-web-$(id)"])
+def test_a_strangers_name_is_one_word_of_a_command(name: str, host_with: MakeHost) -> None:
+    """Whoever may make volumes gives them any name, and somebody pastes the command."""
+    host = host_with(POOL.format("default", "/pool", VOLUME.format(name)), DOMAIN)
+    (found,) = _volumes(host.observe(), host)
+    delete, _, look = found.cure.removesuffix(")").partition(" (first: ")
+    for command, verb in ((delete, "vol-delete"), (look, "vol-info")):
+        assert shlex.split(command)[-4:] == [verb, name, "--pool", "default"]
+
+
+def test_a_pool_that_the_caller_may_not_look_into(host_with: MakeHost) -> None:
+    """Such as one in the home of another. Here its path is one that no system call takes."""
+    path = "/" + "x" * 300
+    host = host_with(POOL.format("default", path, ""))
+    told = [each for each in doctoring._libvirt(host.facts(), host) if each.name == "pool default"]
+    assert [(each.ok, each.what) for each in told] == [(True, f"{path}, active")]
