@@ -150,9 +150,9 @@ def _key(connections: Connections) -> str:
     """This boot of the host with this libvirt."""
     opened, remote = connections.get("qemu"), connections.remote
     boot = _BOOT.read_text() if remote is None else remote.run(f"cat {_BOOT}").decode()
-    return (
-        f"{boot.strip()} {connections.uri('qemu')} {opened.getLibVersion()} {opened.getVersion()}"
-    )
+    with told("read", "libvirt's version", where=connections.host):
+        versions = f"{opened.getLibVersion()} {opened.getVersion()}"
+    return f"{boot.strip()} {connections.uri('qemu')} {versions}"
 
 
 def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> KvmVerdict:
