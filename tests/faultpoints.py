@@ -26,6 +26,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -51,10 +52,10 @@ _READS = re.compile(
 )
 MODULES = ("libvirtmod", "libvirtmod_qemu", "libvirtmod_lxc")
 
-#: ``kill``: virtkit itself, with -9. The others are done to the daemon whose pid is given:
-#: ``end`` (kill -9), ``freeze`` (stopped until the run has ended) and ``pause`` (for a second); or
-#: a ``command`` is run.
-Do = Literal["none", "kill", "end", "freeze", "pause", "command"]
+#: ``kill``: virtkit itself, with -9. ``cut``: its connections to libvirt, which is for it as an end
+#: of the daemon is. The others are done to the daemon whose pid is given: ``end`` (kill -9),
+#: ``freeze`` (stopped until the run has ended) and ``pause`` (for a second); or a ``command`` is run.
+Do = Literal["none", "kill", "cut", "end", "freeze", "pause", "command"]
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,8 @@ class _Points:
         pid = self._fault.pid
         if self._fault.do == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self._fault.do == "cut":
+            _cut()
         elif self._fault.do == "end":
             os.kill(pid, signal.SIGKILL)
         elif self._fault.do == "command":
@@ -300,6 +303,14 @@ class _Points:
             os.kill(pid, signal.SIGSTOP)
             if self._fault.do == "pause":
                 subprocess.Popen(["sh", "-c", f"sleep 1; kill -CONT {pid}"])
+
+
+def _cut() -> None:
+    """Shuts down this process's connections to libvirt's daemons."""
+    for each in os.listdir("/proc/self/fd"):
+        with suppress(OSError), socket.socket(fileno=os.dup(int(each))) as held:
+            if "libvirt" in str(held.getpeername()):
+                held.shutdown(socket.SHUT_RDWR)
 
 
 def _modules() -> Iterator[Any]:
