@@ -7,7 +7,7 @@ from pathlib import Path
 
 from integration.lab import laboratory, printed, tiny_disk, until
 
-#: Before the tiny machine: jumps over its code, waits for some 15 s by the BIOS's clock, forgets the
+#: Before the tiny machine: jumps over its code, waits some 15 s by the BIOS's clock, forgets the
 #: power button, and goes on. Until then its power button is not heard, as a system's that boots.
 #: Long enough for a busy machine's first question to come too early.
 #:      jmp 0x100

@@ -6,6 +6,7 @@ Pure. XML that can't be read holds nothing; whoever renders it tells what is wro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from lxml import etree
@@ -26,17 +27,21 @@ class Sole(NamedTuple):
     element: str
 
 
-def soles(xml: str) -> Iterator[Sole]:
-    """What in an element, or a whole domain, is for one guest alone."""
+def elements(xml: str) -> list[etree._Element]:
+    """The devices of a whole domain, or of an entry of ``devices``, which may have several."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    try:
-        root = etree.fromstring(xml.strip().encode(), parser)
-    except etree.XMLSyntaxError:
-        return
-    devices = root.iterfind("devices/*") if root.tag == "domain" else [root]
-    for each in devices:
-        if isinstance(each.tag, str):
-            yield from (sole for sole in _of_device(each) if sole.value)
+    for text in (xml.strip(), f"<domain><devices>{xml}</devices></domain>"):
+        with suppress(etree.XMLSyntaxError):
+            root = etree.fromstring(text.encode(), parser)
+            found = root.iterfind("devices/*") if root.tag == "domain" else [root]
+            return [each for each in found if isinstance(each.tag, str)]
+    return []
+
+
+def soles(xml: str) -> Iterator[Sole]:
+    """What in an entry of ``devices``, or a whole domain, is for one guest alone."""
+    for each in elements(xml):
+        yield from (sole for sole in _of_device(each) if sole.value)
 
 
 def shared(one: str, other: str, sole: Sole) -> Wrong:
