@@ -70,6 +70,18 @@ def test_who_makes_a_key_later_is_not_locked_out(alice: Lab) -> None:
     assert alice.json("plan")["notes"] == []
 
 
+def test_ssh_config_is_included_above_the_callers_own(alice: Lab) -> None:
+    """Where its own first lines say, so that nothing of the caller's comes first."""
+    text = alice.virtkit("ssh-config").out
+    (include,) = [each.lstrip("# ") for each in text.splitlines() if "  Include " in each]
+    assert include == "Include ~/.ssh/virtkit-whose"
+    block, own = alice.folder / "virtkit-whose", alice.folder / "own"
+    block.write_text(text)
+    rest = "Host *\n  User nobody\n  ProxyJump bastion.invalid\n  IdentityFile /dev/null\n"
+    own.write_text(f"{include.replace('~/.ssh', str(alice.folder))}\n{rest}")
+    assert run("ssh", "-F", own, "whose-one", "id -un").strip() == "virtkit"
+
+
 def test_another_user_is_told_whose_guest_it_is(alice: Lab) -> None:
     bob = user(alice.folder, "bob")
     new_key(alice.folder / "bob/.ssh/id_ed25519")
@@ -94,6 +106,19 @@ def test_a_spec_that_names_a_key_opens_a_running_guest(alice: Lab) -> None:
     assert enters(alice)
     assert enters(alice, alice.folder / "k")
     assert not enters(alice, alice.folder / "alice/.local/share/virtkit/whose/id_ed25519")
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_keys_of_any_kind_that_ssh_takes(alice: Lab, kind: str) -> None:
+    """It is ready by the key that opens it, and by no other."""
+    before = alice.spec.read_text()
+    run("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", alice.folder / kind)
+    alice.write(SPEC.replace("KEYS", f"ssh_keys: [{kind}.pub]"))
+    assert alice.json("up")["ok"]
+    assert enters(alice)
+    assert alice.virtkit("restart").elapsed < 60
+    alice.write(before)
+    assert alice.json("up")["ok"]
 
 
 def test_exchanged_under_the_same_name(alice: Lab) -> None:
