@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.lab import Lab, laboratory, obey, run, until, virsh
+from integration.lab import Lab, laboratory, obey, restart_libvirtd, run, until, virsh
 
 from virtkit.host import daemon
 
@@ -203,16 +202,6 @@ def firewall() -> Iterator[None]:
 def doctor(lab: Lab, *about: str) -> list[dict[str, Any]]:
     found = lab.virtkit("doctor", "--json", code=None).data["checks"]
     return [each for each in found if each["name"] in about]
-
-
-def restart_libvirtd() -> None:
-    os.kill(int(Path("/run/libvirt/libvirtd.pid").read_text()), signal.SIGTERM)
-    # as long as the old one's threads end, its pid file is locked
-    line = ["libvirtd", "-d", "-p", "/run/libvirt/libvirtd.pid"]
-    assert until(lambda: subprocess.run(line, check=False).returncode == 0, 30)
-    assert until(
-        lambda: subprocess.run(["virsh", "-q", "-c", URI, "uri"], check=False).returncode == 0, 30
-    )
 
 
 def test_a_reload_of_nftables_takes_libvirts_rules_away(lab: Lab) -> None:
