@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faultpoints import Fault, runner
 from integration.lab import Lab, laboratory, obey, restart_libvirtd, run, until, virsh
 
 from virtkit.host import daemon
@@ -143,6 +144,23 @@ def test_a_card_that_is_plugged_in(lab: Lab) -> None:
             break
     else:
         pytest.fail("libvirt was faster at each of its plugs")
+    assert all(until(partial(answers, each), 30) for each in lab.status("a")["addresses"])
+    assert lab.json("plan", "a")["changes"] == []
+
+
+@pytest.mark.parametrize("last", ["virDomainDefineXMLFlags", "virDomainAttachDeviceFlags"])
+def test_a_card_that_comes_though_up_is_killed(lab: Lab, last: str) -> None:
+    """The guest's system still follows: the next `up` ends what the killed one began."""
+    lab.write(SPEC.replace("a: {}", "a: {networks: [front]}"))
+    assert lab.json("up", "a")["ok"]
+    assert len(inside(lab, "a")) == 1
+    lab.write(SPEC)
+    with runner(lab.settings) as forks:
+        fault = Fault("kill", 1, name=last, side="after")
+        assert forks.run("up", lab.spec, "a", "--parallel", "1", fault=fault).killed
+    assert lab.json("up", "a")["ok"]
+    assert sorted(inside(lab, "a")) == sorted(wanted(lab, "a"))
+    assert len(lab.status("a")["addresses"]) == 2
     assert all(until(partial(answers, each), 30) for each in lab.status("a")["addresses"])
     assert lab.json("plan", "a")["changes"] == []
 
