@@ -167,6 +167,13 @@ def test_an_ordinary_user_changes_keys_of_a_running_guest(alice: Lab) -> None:
             (plain.home / ".local/share/virtkit/whose-ops/id_ed25519").unlink()
             assert does("ssh", "one", "--", look, keys=keys).stdout == before, "no restart"
             assert "nothing to change" in does("plan", keys=keys).stdout
+            assert does("exec", "one", "--", "id", "-u", keys=keys).stdout == "0\n"
+            key.unlink()
+            for verb in ("ssh", "exec"):  # as whoever has none of its keys
+                done = plain.run(*plain.virtkit(verb, spec, "one", "--", "id", "-u"))
+                assert done.returncode not in (0, 124), done
+                assert "ops@" in done.stderr, "it says whose key it lets in"
+                assert "password:" not in done.stderr
         finally:
             does("down")
 
