@@ -53,8 +53,8 @@ _READS = re.compile(
 MODULES = ("libvirtmod", "libvirtmod_qemu", "libvirtmod_lxc")
 
 #: ``kill``: virtkit itself, with -9. ``cut``: its connections to libvirt, which is for it as an end
-#: of the daemon is. The others are done to the daemon whose pid is given: ``end`` (kill -9),
-#: ``freeze`` (stopped until the run has ended) and ``pause`` (for a second); or a ``command`` is run.
+#: of the daemon is. ``command``: a shell's is run. The others are done to the daemon whose pid is
+#: given: ``end`` (kill -9), ``freeze`` (stopped until the run has ended) and ``pause`` (a second).
 Do = Literal["none", "kill", "cut", "end", "freeze", "pause", "command"]
 
 
@@ -307,8 +307,8 @@ class _Points:
 
 def _cut() -> None:
     """Shuts down this process's connections to libvirt's daemons."""
-    for each in os.listdir("/proc/self/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(each))) as held:
+    for each in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError), socket.socket(fileno=os.dup(int(each.name))) as held:
             if "libvirt" in str(held.getpeername()):
                 held.shutdown(socket.SHUT_RDWR)
 

@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +68,18 @@ def run(*line: str | Path, **options: Any) -> str:
 def virsh(*words: str | Path, uri: str = URIS[0]) -> str:
     """What virsh answers."""
     return run("virsh", "-q", "-c", uri, *words).strip()
+
+
+def restart_libvirtd() -> None:
+    """Guests run on meanwhile."""
+    os.kill(int(Path("/run/libvirt/libvirtd.pid").read_text()), signal.SIGTERM)
+    # as long as the old one's threads end, its pid file is locked
+    line = ["libvirtd", "-d", "-p", "/run/libvirt/libvirtd.pid"]
+    assert until(lambda: subprocess.run(line, check=False).returncode == 0, 30)
+    assert until(
+        lambda: subprocess.run(["virsh", "-q", "-c", URIS[0], "uri"], check=False).returncode == 0,
+        30,
+    )
 
 
 def obey(cure: str) -> None:

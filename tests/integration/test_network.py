@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.lab import Lab, laboratory, obey, run, until, virsh
+from faultpoints import Fault, runner
+from integration.lab import Lab, laboratory, obey, restart_libvirtd, run, until, virsh
 
 from virtkit.host import preparation
 
@@ -148,6 +148,23 @@ def test_a_card_that_is_plugged_in(lab: Lab) -> None:
     assert lab.json("plan", "a")["changes"] == []
 
 
+@pytest.mark.parametrize("last", ["virDomainDefineXMLFlags", "virDomainAttachDeviceFlags"])
+def test_a_card_that_comes_though_up_is_killed(lab: Lab, last: str) -> None:
+    """The guest's system still follows: the next `up` ends what the killed one began."""
+    lab.write(SPEC.replace("a: {}", "a: {networks: [front]}"))
+    assert lab.json("up", "a")["ok"]
+    assert len(inside(lab, "a")) == 1
+    lab.write(SPEC)
+    with runner(lab.settings) as forks:
+        fault = Fault("kill", 1, name=last, side="after")
+        assert forks.run("up", lab.spec, "a", "--parallel", "1", fault=fault).killed
+    assert lab.json("up", "a")["ok"]
+    assert sorted(inside(lab, "a")) == sorted(wanted(lab, "a"))
+    assert len(lab.status("a")["addresses"]) == 2
+    assert all(until(partial(answers, each), 30) for each in lab.status("a")["addresses"])
+    assert lab.json("plan", "a")["changes"] == []
+
+
 def test_a_guest_that_does_not_answer_any_more(lab: Lab) -> None:
     """It is no change, and told by plan and up, each time; the others are not."""
     lab.write(SPEC)
@@ -203,16 +220,6 @@ def firewall() -> Iterator[None]:
 def doctor(lab: Lab, *about: str) -> list[dict[str, Any]]:
     found = lab.virtkit("doctor", "--json", code=None).data["checks"]
     return [each for each in found if each["name"] in about]
-
-
-def restart_libvirtd() -> None:
-    os.kill(int(Path("/run/libvirt/libvirtd.pid").read_text()), signal.SIGTERM)
-    # as long as the old one's threads end, its pid file is locked
-    line = ["libvirtd", "-d", "-p", "/run/libvirt/libvirtd.pid"]
-    assert until(lambda: subprocess.run(line, check=False).returncode == 0, 30)
-    assert until(
-        lambda: subprocess.run(["virsh", "-q", "-c", URI, "uri"], check=False).returncode == 0, 30
-    )
 
 
 def test_a_reload_of_nftables_takes_libvirts_rules_away(lab: Lab) -> None:

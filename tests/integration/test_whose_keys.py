@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from faultpoints import Fault, runner
-from integration.lab import Lab, laboratory, run, until
+from integration.lab import Lab, laboratory, restart_libvirtd, run, until
+from integration.ordinary_user import Machine, machine
 
 SPEC = """
 name: whose
@@ -70,6 +72,18 @@ def test_who_makes_a_key_later_is_not_locked_out(alice: Lab) -> None:
     assert alice.json("plan")["notes"] == []
 
 
+def test_ssh_config_is_included_above_the_callers_own(alice: Lab) -> None:
+    """Where its own first lines say, so that nothing of the caller's comes first."""
+    text = alice.virtkit("ssh-config").out
+    (include,) = [each.lstrip("# ") for each in text.splitlines() if "  Include " in each]
+    assert include == "Include ~/.ssh/virtkit-whose"
+    block, own = alice.folder / "virtkit-whose", alice.folder / "own"
+    block.write_text(text)
+    rest = "Host *\n  User nobody\n  ProxyJump bastion.invalid\n  IdentityFile /dev/null\n"
+    own.write_text(f"{include.replace('~/.ssh', str(alice.folder))}\n{rest}")
+    assert run("ssh", "-F", own, "whose-one", "id -un").strip() == "virtkit"
+
+
 def test_another_user_is_told_whose_guest_it_is(alice: Lab) -> None:
     bob = user(alice.folder, "bob")
     new_key(alice.folder / "bob/.ssh/id_ed25519")
@@ -94,6 +108,74 @@ def test_a_spec_that_names_a_key_opens_a_running_guest(alice: Lab) -> None:
     assert enters(alice)
     assert enters(alice, alice.folder / "k")
     assert not enters(alice, alice.folder / "alice/.local/share/virtkit/whose/id_ed25519")
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
+def test_keys_of_any_kind_that_ssh_takes(alice: Lab, kind: str) -> None:
+    """It is ready by the key that opens it, and by no other."""
+    before = alice.spec.read_text()
+    run("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", alice.folder / kind)
+    alice.write(SPEC.replace("KEYS", f"ssh_keys: [{kind}.pub]"))
+    assert alice.json("up")["ok"]
+    assert enters(alice)
+    assert alice.virtkit("restart").elapsed < 60
+    alice.write(before)
+    assert alice.json("up")["ok"]
+
+
+@contextmanager
+def known(plain: Machine) -> Iterator[None]:
+    """A libvirtd that knows a machine's user, and lets all users in: no polkit tells them apart."""
+    path = Path("/etc/libvirt/libvirtd.conf")
+    before = path.read_text() if path.exists() else ""
+    path.write_text(f'{before}\nauth_unix_rw = "none"\n')
+    for name in ("passwd", "group"):
+        run("mount", "--bind", plain.folder / "etc" / name, f"/etc/{name}")
+    restart_libvirtd()
+    try:
+        yield
+    finally:
+        run("umount", "/etc/passwd", "/etc/group")
+        path.write_text(before)
+        restart_libvirtd()
+
+
+def test_an_ordinary_user_changes_keys_of_a_running_guest(alice: Lab) -> None:
+    """By ssh and the key that the guest lets in until then: namespaces are root's."""
+    assert alice.domains(), "its image is in the pool"
+    with machine() as plain, known(plain):
+        spec = plain.folder / "ops.yaml"
+
+        def does(*words: str, keys: str = "") -> subprocess.CompletedProcess[str]:
+            text = SPEC.replace("whose", "whose-ops").replace("KEYS", keys)
+            spec.write_text(text)
+            spec.chmod(0o644)
+            verb, *rest = words
+            done = plain.run(*plain.virtkit(verb, spec, *rest))
+            assert done.returncode == 0, (words, done.stdout, done.stderr)
+            return done
+
+        key = plain.home / "new"
+        look = "cut -d' ' -f22 /proc/1/stat"  # when its first process began
+        try:
+            does("up")
+            made = plain.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+            assert made.returncode == 0, made
+            keys = f"ssh_keys: [{key}.pub]"
+            before = does("ssh", "one", "--", look).stdout
+            does("up", keys=keys)
+            (plain.home / ".local/share/virtkit/whose-ops/id_ed25519").unlink()
+            assert does("ssh", "one", "--", look, keys=keys).stdout == before, "no restart"
+            assert "nothing to change" in does("plan", keys=keys).stdout
+            assert does("exec", "one", "--", "id", "-u", keys=keys).stdout == "0\n"
+            key.unlink()
+            for verb in ("ssh", "exec"):  # as whoever has none of its keys
+                done = plain.run(*plain.virtkit(verb, spec, "one", "--", "id", "-u"))
+                assert done.returncode not in (0, 124), done
+                assert "ops@" in done.stderr, "it says whose key it lets in"
+                assert "password:" not in done.stderr
+        finally:
+            does("down")
 
 
 def test_exchanged_under_the_same_name(alice: Lab) -> None:

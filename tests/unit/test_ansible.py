@@ -123,6 +123,55 @@ def test_the_callers_settings_for_all_hosts_change_nothing(tmp_path: Path) -> No
         assert not any(each.startswith("proxycommand ") for each in told)
 
 
+#: As people have it in ~/.ssh/config; ssh takes of each option what it reads first.
+OWN = """
+Host 10.* *.corp lab-*
+  ProxyJump bastion.example.org
+  User corp
+  IdentityFile ~/.ssh/corp
+  IdentitiesOnly no
+  PreferredAuthentications password,keyboard-interactive
+Host *
+  StrictHostKeyChecking no
+  UserKnownHostsFile /dev/null
+"""
+
+
+@pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")
+def test_settings_of_the_callers_change_nothing(tmp_path: Path) -> None:
+    """By virtkit itself, by Ansible, and by what `ssh-config` says above the caller's own."""
+    one = login()
+    own = tmp_path / "config"
+    own.write_text(OWN)
+    block = tmp_path / "block"
+    block.write_text("\n".join([f"Host {one.alias}", *(f"  {k} {v}" for k, v in one.options())]))
+    both = tmp_path / "both"
+    both.write_text(f"Include {block}\n{OWN}")
+    ansible_args = shlex.split(ansible.variables(one)["ansible_ssh_common_args"])
+    virtkits = ssh_command(one, [])[1:-1]
+    assert virtkits[:2] == ["-F", "/dev/null"]
+    for line in (
+        [*virtkits, one.address],
+        ["-F", own, *virtkits[2:], one.address],
+        ["-F", own, *ansible_args, "-l", one.user, one.address],
+        ["-F", both, one.alias],
+    ):
+        told = subprocess.run(
+            ["ssh", "-G", *line], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        assert [each for each in told if each.startswith(("proxyjump", "proxyc"))] == []
+        assert {
+            "user admin",
+            "hostname 10.20.0.10",
+            "hostkeyalias lab-web",
+            "identitiesonly yes",
+            "preferredauthentications publickey",
+            "stricthostkeychecking true",
+            "userknownhostsfile /keys/known_hosts",
+        } <= {*told}
+        assert told.index("identityfile /keys/id_ed25519") >= 0
+
+
 def test_ssh_command() -> None:
     assert ssh_command(login(), [])[-1] == "10.20.0.10"
     words = ["printf", "%s\n", "a b", "$(id)"]

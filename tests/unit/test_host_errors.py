@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 import libvirt
 import pytest
 
+import virtkit
 from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
 from virtkit.host import access, preparation
@@ -133,6 +136,19 @@ def test_apparmor_is_named_where_it_is(tmp_path: Path) -> None:
     assert "journalctl -k -g apparmor=" in unreadable("denied by apparmor=", enabled)
     enabled.write_text("Y\n")
     assert "local/abstractions/libvirt-qemu" in unreadable("Permission denied", enabled)
+
+
+def test_no_text_has_a_bare_virsh() -> None:
+    """It asks qemu:///session where its user isn't root, and finds nothing there."""
+    texts = [
+        (path.name, node.value)
+        for path in sorted(Path(virtkit.__file__).parent.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    commands = "start|edit|define|undefine|destroy|console|list|domrename|[a-z]+-[a-z-]+|dumpxml"
+    assert [each for each in texts if re.search(rf"virsh ({commands})\b", each[1])] == []
+    assert [each for each in texts if "virsh -c " in each[1]], "there are some to look at"
 
 
 def test_errors_stand_for_themselves_or_for_many() -> None:

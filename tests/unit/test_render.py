@@ -345,6 +345,25 @@ def test_devices_need_leave() -> None:
     assert etree.fromstring(allowed).find("./devices/hostdev") is not None
 
 
+@pytest.mark.parametrize("space", ["", "\n  ", " <!-- and --> "])
+def test_an_entry_may_have_several_devices(space: str) -> None:
+    """In order, and each needs its own leave."""
+    entry = space.join(["", "<sound model='ich9'/>", "<hub type='usb'/>", "<hub type='usb'/>", ""])
+    root = etree.fromstring(guest_xml(guest_of(type="qemu", devices=[entry, "<watchdog/>"])))
+    assert [each.tag for each in root.find("devices")][-4:] == ["sound", "hub", "hub", "watchdog"]
+    with pytest.raises(RequestError, match="reaches the host") as caught:
+        guest_xml(guest_of(type="qemu", devices=[f"{entry}<hostdev type='usb'/>"]))
+    assert "allow: [hostdev]" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    "entry", ["<sound/> text", "<sound/><sound>", "<!-- only words -->", "<!--"]
+)
+def test_what_stands_beside_a_device_is_told(entry: str) -> None:
+    with pytest.raises(RequestError, match="device 2 of guest web is not well-formed"):
+        guest_xml(guest_of(type="qemu", devices=["<hub type='usb'/>", entry]))
+
+
 def test_a_device_can_not_leave_its_place() -> None:
     """It is parsed by itself, so it can't close <devices> and go on with an <os> of its own."""
     guest = guest_of(type="qemu")

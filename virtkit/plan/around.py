@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from virtkit import render
 from virtkit.drivers.effects import key
 from virtkit.errors import RequestError
 from virtkit.facts import Claim, HostFacts
@@ -18,7 +17,7 @@ from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
 from virtkit.plan.changes import Change
 from virtkit.plan.whose import command
 from virtkit.resources import Desired, Guest, Network
-from virtkit.spec import LOCAL, meant
+from virtkit.spec import LOCAL, meant, raw
 
 #: What guests can be plugged into, of the kernel's kinds of links.
 _BRIDGES = ("bridge", "openvswitch")
@@ -181,11 +180,7 @@ def _all_plugs(guest: Guest, template: str) -> Iterator[_Plug]:
     if not template:
         yield from (_Plug(*each, network) for each, network in known.items())
     for xml in (template, *guest.spec.devices):
-        try:
-            root = render.parse(xml, "raw XML") if xml else None
-        except RequestError:  # others tell
-            continue
-        for card in () if root is None else root.iter("interface"):
+        for card in (card for each in raw.elements(xml) for card in each.iter("interface")):
             kind, source = card.get("type", ""), card.find("source")
             name = "" if source is None else source.get(kind, "")
             if kind in ("bridge", "network") and name:

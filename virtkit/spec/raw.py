@@ -6,6 +6,7 @@ Pure. XML that can't be read holds nothing; whoever renders it tells what is wro
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from lxml import etree
@@ -26,27 +27,21 @@ class Sole(NamedTuple):
     element: str
 
 
-def soles(xml: str) -> Iterator[Sole]:
-    """What in some elements, or a whole domain, is for one guest alone."""
-    for each in _devices(xml):
-        yield from (sole for sole in _of_device(each) if sole.value)
-
-
-def _devices(xml: str) -> Iterator[etree._Element]:
-    """The devices of a domain, or of an entry under ``devices``, which may have several."""
-    root = _parsed(xml.strip())
-    if root is None:
-        root = _parsed(f"<domain><devices>{xml}</devices></domain>")
-    if root is not None:
-        yield from root.iterfind("devices/*") if root.tag == "domain" else [root]
-
-
-def _parsed(xml: str) -> etree._Element | None:
+def elements(xml: str) -> list[etree._Element]:
+    """The devices of a whole domain, or of an entry of ``devices``, which may have several."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
-    try:
-        return etree.fromstring(xml.encode(), parser)
-    except etree.XMLSyntaxError:
-        return None
+    for text in (xml.strip(), f"<domain><devices>{xml}</devices></domain>"):
+        with suppress(etree.XMLSyntaxError):
+            root = etree.fromstring(text.encode(), parser)
+            found = root.iterfind("devices/*") if root.tag == "domain" else [root]
+            return [each for each in found if isinstance(each.tag, str)]
+    return []
+
+
+def soles(xml: str) -> Iterator[Sole]:
+    """What in an entry of ``devices``, or a whole domain, is for one guest alone."""
+    for each in elements(xml):
+        yield from (sole for sole in _of_device(each) if sole.value)
 
 
 def shared(one: str, other: str, sole: Sole) -> Wrong:
