@@ -71,6 +71,8 @@ def test_libvirtd_restarts_under_a_run(host: RealHost, after: int) -> None:
 
 
 def test_disks_and_cards_come_and_go(host: RealHost) -> None:
+    write(host, DAY)
+    told(host, "virtkit up day.yaml")
     boot = told(host, "virtkit ssh day.yaml vm -- cat /proc/sys/kernel/random/boot_id")
     write(host, MORE)
     told(host, "virtkit up day.yaml")
