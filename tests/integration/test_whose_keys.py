@@ -100,6 +100,27 @@ def test_another_user_is_told_whose_guest_it_is(alice: Lab) -> None:
     assert bob.json("up")["ok"]
 
 
+def test_another_users_home_is_not_the_one_that_the_spec_means(alice: Lab) -> None:
+    """bob's key has the name of hers. The spec's file is hers, as it is when she says sudo."""
+    before = alice.spec.read_text()
+    alice.write(SPEC.replace("KEYS", "ssh_keys: [~/.ssh/id_ed25519.pub]"))
+    assert alice.json("up")["ok"]
+    bob = user(alice.folder, "bob")
+    assert [each["object"] for each in bob.json("plan")["changes"]] == ["guest/one"]
+    os.chown(alice.spec, 1000, 1000)
+    try:
+        assert bob.json("plan")["changes"] == []
+        bob.write(alice.spec.read_text().replace("128MiB", "136MiB"))
+        assert {each["field"] for each in bob.json("plan")["changes"][0]["reasons"]} == {"memory"}
+        assert bob.json("up")["ok"]
+        assert enters(alice, alice.folder / "alice/.ssh/id_ed25519")
+        assert not enters(bob, bob.folder / "bob/.ssh/id_ed25519")
+    finally:
+        os.chown(alice.spec, 0, 0)
+    alice.write(before)
+    assert alice.json("up")["ok"]
+
+
 def test_a_spec_that_names_a_key_opens_a_running_guest(alice: Lab) -> None:
     """And what an ordinary user's ssh has to do, root's namespaces do here."""
     new_key(alice.folder / "k")

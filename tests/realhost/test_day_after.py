@@ -91,8 +91,8 @@ def test_disks_and_cards_come_and_go(host: RealHost) -> None:
 def test_a_disk_that_fills_up(host: RealHost) -> None:
     """QEMU pauses the guest; with room again `up` lets it go on."""
     told(host, "sudo fallocate -l $(($(df --output=avail -B1 / | tail -1) - 60000000)) /fill")
-    host.run("bash -lc 'timeout 120 virtkit ssh day.yaml vm -- sudo dd if=/dev/urandom of=/big bs=1M "
-             "count=300 oflag=direct'", "alice")  # fmt: skip
+    host.run("bash -lc 'timeout 120 virtkit ssh day.yaml vm -- sudo dd if=/dev/urandom "
+             "of=/big bs=1M count=300 oflag=direct'", "alice")  # fmt: skip
     text = told(host, "virtkit status day.yaml")
     told(host, "sudo rm /fill")
     assert "paused" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -307,16 +308,21 @@ def _desired(
     ):
         facts = host.with_kvm(facts, say)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
-    return facts, with_keys(desired, only)
+    return facts, with_keys(desired, only, shared=_is_anothers(path_of(spec)))
 
 
-def with_keys(desired: Desired, only: Collection[str] | None) -> Desired:
+def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:
     """The guests with what is in the files that their ``ssh_keys`` name now: another key may have
-    the old one's name."""
+    the old one's name.
+
+    Args:
+        shared: the spec's file is another user's, as it is under sudo. Then the caller's home is
+            not the one that its owner meant, and a guest keeps the keys that it has from there.
+    """
     return replace(
         desired,
         guests=tuple(
-            replace(each, keys=_keys(each))
+            replace(each, keys=_keys(each, shared))
             if each.spec.ssh_keys is not None and (only is None or each.name in only)
             else each
             for each in desired.guests
@@ -324,9 +330,18 @@ def with_keys(desired: Desired, only: Collection[str] | None) -> Desired:
     )
 
 
-def _keys(guest: Guest) -> tuple[str, ...] | None:
-    """The keys that the spec names; None where they can't be read: whether they are needed, others
-    tell."""
+def _is_anothers(path: str) -> bool:
+    try:
+        return path.startswith("/") and Path(path).stat().st_uid != os.geteuid()
+    except OSError:  # it is gone meanwhile
+        return False
+
+
+def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
+    """The keys that the spec names; None where they can't be read, or where nobody knows whose they
+    are: whether they are needed, others tell."""
+    if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
+        return None
     try:
         return public_keys.records(reach.authorized_keys(guest))
     except RequestError:

@@ -359,11 +359,12 @@ class Making:
 
         None where an older virtkit made it, and its seed does not say which these are.
         """
-        spec = self._guest.spec.ssh_keys
-        if spec is not None or self.fresh or self._old is None or "ssh_keys" in self._fields:
+        if self.fresh or self._old is None or "ssh_keys" in self._fields:
             return public_keys.records(reach.authorized_keys(self._guest))
+        if self._guest.keys is not None:
+            return self._guest.keys
         known = self._known_keys()
-        if known is not None and not self._old.finished:
+        if known is not None and not self._old.finished and self._guest.spec.ssh_keys is None:
             # a run that was to give it the caller's own ones was interrupted
             own = public_keys.records(reach.own_keys(self._guest.environment))
             if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(known)):
@@ -383,7 +384,8 @@ class Making:
             return held.authorized if held else reach.authorized_keys(self._guest)
         if held and public_keys.same(public_keys.records(held.authorized), self._keys):
             return held.authorized
-        given = self._guest.spec.ssh_keys is not None
+        named = self._guest.spec.ssh_keys is not None
+        given = named and (self.fresh or self._old is None or self._guest.keys is not None)
         return reach.authorized_keys(self._guest) if given else self._keys
 
     def _seed_keys(self, wanted: bool) -> seed.Keys | None:
