@@ -225,8 +225,10 @@ def moved(path: Path) -> Iterator[None]:
     """A folder that is not there for a while, as one that isn't mounted."""
     away = path.with_name(f"{path.name}.away")
     path.rename(away)
-    yield
-    away.rename(path)
+    try:
+        yield
+    finally:
+        away.rename(path)
 
 
 @contextmanager
@@ -294,12 +296,20 @@ def test_the_pools_folder_is_not_there(lab: Lab) -> None:
     lab.virtkit("up")
     with moved(POOL):
         assert set(looked_at(lab).values()) == {"running"}
-        for verb in ("up", "down"):
-            found = lab.json(verb, code=1)
-            (error,) = found.get("errors") or [e["error"] for e in found["steps"] if e["error"]]
-            assert "pool default" in error["what"]
-            assert "cannot open directory" in error["why"]
-            assert "mount" in error["cure"]
+        (error,) = lab.json("up", code=2)["errors"]
+        assert "pool default" in error["what"]
+        assert f"{POOL} is gone" in error["what"]
+        assert "mount" in error["cure"]
+        found = lab.json("down", code=1)
+        (error,) = found.get("errors") or [e["error"] for e in found["steps"] if e["error"]]
+        assert "pool default" in error["what"]
+        assert "cannot open directory" in error["why"]
+        assert "mount" in error["cure"]
+        lab.write(SPEC.replace("name: fault", "name: other"))
+        (error,) = lab.json("up", code=2)["errors"]
+        assert f"{POOL} is gone" in error["what"]
+        lab.write(SPEC)
+        assert not POOL.exists(), "nobody makes it, and hides what will be mounted there"
         assert set(domains()) == {"fault-a", "fault-b", "fault-c"}
         lab.virtkit("stop", "b")
         fails(lab, "b", verb="start", b="start domain fault-b|No such file|mounted")
@@ -521,7 +531,7 @@ def test_a_download_that_fails(lab: Lab) -> None:
         if now[0] == "refused":
             request.send_error(403)
             return
-        body = b"x" * len(content) if now[0] == "another" else content[start:]
+        body = tiny_disk(b"new" * 100000) if now[0] == "another" else content[start:]
         request.send_response(206 if start and body is not content else 200)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()

@@ -297,3 +297,25 @@ def test_killed_before_the_list_was_brought_up_to_date(lab: Lab) -> None:
     settled(lab)
     assert inodes(lab, "b-root") == same
     assert listed(lab) == {"undone-a", "undone-b"}
+
+
+# --- the folder -----------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_not_mounted_is_not_made_anew(lab: Lab) -> None:
+    """Else `down` finds nothing in it, and forgets what is on the disk."""
+    lab.virtkit("up")
+    away = POOL.with_name("images.away")
+    POOL.rename(away)
+    try:
+        subprocess.run(["virsh", "pool-refresh", "default"], capture_output=True, check=False)
+        for verb in ("plan", "up"):
+            (error,) = lab.json(verb, code=2)["errors"]
+            assert f"{POOL} is gone" in error["what"]
+        lab.virtkit("down", code=1)
+        assert not POOL.exists()
+        assert (away / "undone-a-root").exists()
+    finally:
+        away.rename(POOL)
+    lab.virtkit("down", "--volumes")
+    assert not lab.left()

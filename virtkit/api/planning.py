@@ -26,7 +26,7 @@ from virtkit.api.world import (
 )
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts, Pool
-from virtkit.host import POOL_FOLDER, Host, schemas
+from virtkit.host import Host, schemas
 from virtkit.observed import Observed
 from virtkit.plan import Change, Plan, Reason
 from virtkit.record import PoolRecord
@@ -201,8 +201,7 @@ def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> 
     if not folders:
         _check_pool(host, pool, spec)
     if pool.exists and not pool.active:
-        # at libvirt's usual place nothing is lost: a run may have been interrupted as it made it
-        if host.lacks_folder(pool.path) and (folders or pool.path != POOL_FOLDER):
+        if host.lacks_folder(pool.path) and (folders or not host.storage.unfinished()):
             raise RequestError(
                 f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
                 cure=f"mount it again, or make it (sudo mkdir -p {shlex.quote(pool.path)})",

@@ -213,7 +213,7 @@ def _with_pool(host: Host, environment: str) -> Site:
     if host.storage not in found.values() and host.storage.describe().exists:
         found[""] = host.storage
     for folder, storage in found.items():
-        storage.ensure(*filter(None, [folder]))
+        storage.ensure(folder)
         storage.refresh()
     return Site(host, host.observe())
 

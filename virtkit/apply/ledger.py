@@ -96,7 +96,7 @@ class Ledger:
         """Lists what is about to be made, and what is about to go."""
         for storage, leaving in self._pools():
             if not storage.active():
-                storage.ensure(*filter(None, [next((e.folder for e in leaving), "")]))
+                storage.ensure(next((each.folder for each in leaving), ""))
             with storage.lock.held(waiting=say, rest=say.rest):
                 before = storage.record()
                 coming = self._arrivals(before) if storage is self._host.storage else ()

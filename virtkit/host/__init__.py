@@ -23,7 +23,6 @@ from virtkit.host.inside import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.remote import Remote, for_ssh
-from virtkit.host.storage import FOLDER as POOL_FOLDER
 from virtkit.host.storage import Storage, pool_at, rotations
 from virtkit.observed import Observed
 from virtkit.record import PoolRecord
@@ -233,7 +232,6 @@ __all__ = [
     "AGENT_INPUT",
     "DAMAGED",
     "GONE",
-    "POOL_FOLDER",
     "Condition",
     "Host",
     "Lock",

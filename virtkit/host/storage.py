@@ -90,30 +90,37 @@ class Storage:
             )
         return Pool(self._name, path.rstrip("/"), kind, active=active)
 
-    def ensure(self, folder: str = FOLDER) -> None:
-        """Makes the pool, at ``folder``, where the host has none, and activates it. One at a time.
+    def ensure(self, folder: str = "") -> None:
+        """Makes the pool where the host has none, and activates it. One at a time.
 
-        Where it stands at libvirt's usual folder, a run that was interrupted may have made it:
-        what is still missing is done then. (libvirtd, starting, activates it by itself.)
+        What a run left undone that was interrupted as it made it is done then.
+
+        Args:
+            folder: where records say that volumes lie. There the pool is defined again, and the
+                folder is never made: it may only be unmounted.
         """
         with self.lock.held(), told("activate", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
-            usual = pool is None or f"<path>{FOLDER}</path>" in pool.XMLDesc(0)
-            new = pool is None
             if pool is None:
-                xml = render.pool(Pool(self._name, folder))
+                xml = render.pool(Pool(self._name, folder or FOLDER))
                 with self._connections.validating:
                     pool = self._connections.any().storagePoolDefineXML(
                         xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE
                     )
-            path = Path(folder if new else FOLDER)
-            missing = not path.is_dir() if self._connections.remote is None else new
-            if usual and missing and not pool.isActive():
-                pool.build(0)
-            if usual and not pool.autostart():
-                pool.setAutostart(1)
+            unfinished = _unfinished(pool)
             if not pool.isActive():
+                missing = self._connections.remote is not None or not Path(FOLDER).is_dir()
+                if unfinished and missing and not folder:
+                    pool.build(0)
                 pool.create(0)
+            if unfinished:
+                pool.setAutostart(1)
+
+    def unfinished(self) -> bool:
+        """Whether a run was interrupted as it made the pool, so that its folder may be missing."""
+        with told("read", f"pool {self._name}", where=self._connections.host):
+            pool = self._pool()
+            return pool is not None and _unfinished(pool)
 
     def refresh(self) -> None:
         """Lets libvirt see files that came or went behind its back. One at a time."""
@@ -319,6 +326,11 @@ class Storage:
                 volume = self._find(each)
                 if volume is not None:
                     _once_free(partial(volume.delete, 0))
+
+
+def _unfinished(pool: libvirt.virStoragePool) -> bool:
+    """Whether a pool of virtkit's making lacks what its making ends with."""
+    return f"<path>{FOLDER}</path>" in pool.XMLDesc(0) and not pool.autostart()
 
 
 def pool_at(connections: Connections, folder: str) -> str | None:
