@@ -209,6 +209,12 @@ class PoolRecord:
     guests: Mapping[str, GuestRecord] = field(default_factory=dict)
     unread: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def is_unread(self, volume: str) -> bool:
+        """Whether a volume's name is one that what this version can't act on may have."""
+        stems = [f"virtkit-{content[:20]}." for content in self.unread.get("images", {})]
+        stems += [f"{domain}-" for domain in self.unread.get("guests", {})]
+        return volume in self.unread.get("kept", {}) or volume.startswith(tuple(stems))
+
     def by_identity(self) -> dict[str, ImageFiles]:
         """The newest complete image of every entry."""
         return {

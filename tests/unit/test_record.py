@@ -379,3 +379,14 @@ def test_a_text_that_cannot_be_written_is_no_record() -> None:
     odd = element.replace("/lab.yaml", "\\ud800")
     root = etree.fromstring(f"<domain><metadata>{odd}</metadata></domain>")
     assert record.read_guest(root) is None
+
+
+def test_volumes_of_what_a_newer_version_listed_are_known() -> None:
+    content = "f" * 64
+    newer = {"guests": {"lab-new": {}}, "images": {content: {}}, "kept": {"lab-old-data": {}}}
+    pool = record.PoolRecord(unread=newer)
+    volumes = ("lab-new-root", f"virtkit-{content[:20]}.root", "lab-old-data")
+    assert all(map(pool.is_unread, volumes))
+    others = ("lab-newer-root", "lab-old-data-2", "virtkit-eeeeeeeeeeeeeeeeeeee.root")
+    assert not any(map(pool.is_unread, others))
+    assert not record.PoolRecord().is_unread("lab-new-root")

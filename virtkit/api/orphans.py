@@ -229,7 +229,7 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
     """Volumes with names as virtkit gives them, that no record lists and no domain names."""
     listed = {volume.name for each in observed.records() for volume in each.volumes}
     listed |= {each for name in listed for each in rotations(observed.volumes, name)}
-    listed |= set(observed.pool.kept)
+    listed |= set(observed.pool.kept) | {*filter(observed.pool.is_unread, observed.volumes)}
     for image in observed.pool.images.values():
         files = (image.files.root, image.files.kernel, image.files.initrd)
         listed |= {Path(each).name for each in files}
