@@ -9,6 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from itertools import chain
 from typing import TypeVar
 
 from virtkit.errors import RequestError
@@ -143,11 +144,13 @@ def allocate(
     wanted: Mapping[Link, str | None],
     *,
     kept: Mapping[Link, str],
+    held: Collection[str] = (),
     dynamic: tuple[str, str] | None,
 ) -> dict[Link, str]:
     """An address in ``cidr`` for every link: the wanted one, else the kept one, else a free one.
 
-    Free ones come from outside the ``dynamic`` range (first, last) as long as there are any.
+    Free ones come from outside the ``dynamic`` range (first, last) as long as there are any, and
+    are none that is ``held`` by guests outside the spec, as long as there are others.
     """
     network = IPv4Network(cidr)
     own = {str(each) for each in (network[0], network[1], network[-1])}  # the host's is the second
@@ -156,7 +159,10 @@ def allocate(
         usable = link in kept and IPv4Address(kept[link]) in network and kept[link] not in own
         if link not in answer and usable and kept[link] not in answer.values():
             answer[link] = kept[link]
-    free = _free(network, {IPv4Address(each) for each in answer.values()}, dynamic)
+    given = {IPv4Address(each) for each in answer.values()}
+    others = {IPv4Address(each) for each in held if each not in own} - given
+    last = sorted(each for each in others if each in network)
+    free = chain(_free(network, given | others, dynamic), last)
     for link in wanted:
         if link in answer:
             continue

@@ -273,6 +273,8 @@ def _placed(
 ) -> dict[tuple[str, int], str]:
     """The IPv4 address of every link whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
+    gone = [made for name, made in decided.guests.items() if name not in spec.guests]
+    held = {address for made in gone for address in made.addresses.values()}
     for name, network in used.items():
         wanted = {
             (guest.name, index): link.address
@@ -289,9 +291,8 @@ def _placed(
             if (made := decided.guests.get(link[0])) is not None
             if (address := made.addresses.get(macs[link]))
         }
-        answer |= addresses.allocate(
-            subnets[name], wanted, kept=kept, dynamic=_dynamic(network, subnets[name])
-        )
+        dynamic = _dynamic(network, subnets[name])
+        answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
     return answer
 
 

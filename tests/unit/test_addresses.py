@@ -165,3 +165,10 @@ def test_slaac() -> None:
     found = addresses.slaac("fd00:20::/64", "52:54:00:78:d1:a3")
     assert found == "fd00:20::5054:ff:fe78:d1a3"
     assert IPv6Address(found).is_private
+
+
+def test_what_guests_outside_the_spec_hold_is_given_last() -> None:
+    held = ["10.0.0.2", "10.0.0.4", "10.9.9.9", "10.0.0.1"]
+    links = dict.fromkeys(range(5))
+    found = addresses.allocate("10.0.0.0/29", links, kept={}, held=held, dynamic=None)
+    assert [*found.values()] == ["10.0.0.3", "10.0.0.5", "10.0.0.6", "10.0.0.2", "10.0.0.4"]

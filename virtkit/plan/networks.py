@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from virtkit import compare, render
@@ -56,6 +56,22 @@ def compared_network(
         lost = f"the network as another spec has it: {there.name}" if other else ""
         return ComparedNetwork(replace(change, reasons=(*wished, *other), lost=lost))
     return _drifted(base, network, there)
+
+
+def with_others(network: Network, there: ObservedNetwork, names: Collection[str]) -> Network:
+    """The network with what it reserves for guests that a run leaves alone.
+
+    Args:
+        names: of these guests.
+    """
+    old = there.record.reservations
+    own = {word for each in network.reservations for word in (each.mac, each.ip, each.name)}
+    others = [e for e in old if e.name in names and not own & {e.mac, e.ip, e.name}]
+    if not others:
+        return network
+    places = {each: index for index, each in enumerate(old)}
+    both = sorted((*network.reservations, *others), key=lambda e: places.get(e, len(places)))
+    return replace(network, reservations=tuple(both))
 
 
 def _held(

@@ -13,7 +13,7 @@ from virtkit.observed import Observed, ObservedGuest
 from virtkit.plan import around
 from virtkit.plan.changes import Change, Plan, Reason, moved
 from virtkit.plan.guests import compared
-from virtkit.plan.networks import compared_network
+from virtkit.plan.networks import compared_network, with_others
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.plan.taken import in_the_way, not_ours
 from virtkit.plan.twice import twice
@@ -142,12 +142,15 @@ class _Difference:
         if change is not None:
             yield change
 
+    def _there(self) -> Mapping[str, ObservedGuest]:
+        """All guests of the environment, with and without a domain."""
+        environment = self._desired.environment
+        return self._observed.lost_of(environment) | self._observed.guests_of(environment)
+
     def _left(self) -> Iterable[Change]:
         """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
-        environment = self._desired.environment
-        there = self._observed.lost_of(environment) | self._observed.guests_of(environment)
-        for name, each in there.items():
+        for name, each in self._there().items():
             host = self._elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
                 yield _gone(each, self._observed.host, self._spec, host)
@@ -167,6 +170,9 @@ class _Difference:
                 what = f"network {network.libvirt_name}"
                 self._errors.append(not_ours(what, "it is another's", where))
                 continue
+            if there is not None and self._only is not None:
+                names = {each.name for each in self._desired.guests}
+                network = with_others(network, there, self._there().keys() - names)
             try:
                 found = compared_network(network, there, self._observed, spec=self._spec)
             except RequestError as error:
