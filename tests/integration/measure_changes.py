@@ -38,7 +38,6 @@ CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("vm", {"groups": ["web"]}),
     ("vm", {"autostart": True}),
     ("vm", {"memory": "384MiB"}),
-    ("vm", {"cpus": 2}),
     ("vm", {"disk": "6GiB"}),
     ("vm", {"disks": [DISK]}),
     ("vm", {"disks": [{**DISK, "size": "96MiB"}]}),
@@ -69,7 +68,7 @@ def timed(edits: Edits) -> None:
         effect = edits.plan()[f"guest/{guest}"]["effect"]
         took = edits.lab.virtkit("up", "--yes").elapsed
         print(f"{guest:4} {effect:8} {took:5.1f} s  {fields}")
-    edits.guest("vm", memory="448MiB", cpus=1, networks=["front", "back"])
+    edits.guest("vm", memory="448MiB", cpus=2, networks=["front", "back"])
     edits.guest("box", memory="160MiB", disks=None)
     for verb, *words in (("plan",), ("up", "--yes"), ("plan",), ("status",)):
         print(f"\n$ virtkit {' '.join([verb, *words])}")

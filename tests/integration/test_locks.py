@@ -190,7 +190,7 @@ def test_more_would_be_lost_than_was_shown(lab: Lab, tmp_path: Path) -> None:
     _, err = ended(waits[0], 2)
     assert "now this would lose more than was shown" in err
     assert "guest/c: both-c-root" in err
-    assert "look again" in err
+    assert "run again: it shows" in err
     assert "both-b" not in domains()
     waits[1].send_signal(signal.SIGCONT)
     _, err = ended(waits[1])

@@ -123,7 +123,11 @@ CHANGES: list[tuple[dict[str, Any], str, Effect, Effect | None]] = [
 CASES = [
     pytest.param(changed, field, type, effect, id=f"{field}-{type}-{index}")
     for index, (changed, field, machine, container) in enumerate(CHANGES)
-    for type, effect in (("qemu", machine), ("kvm", machine), ("lxc", container))
+    for type, effect in (
+        ("qemu", "restart" if field == "cpus" else machine),
+        ("kvm", machine),
+        ("lxc", container),
+    )
     if effect is not None and not (field == "privileged" and type != "lxc")
 ]
 

@@ -33,6 +33,7 @@ KVM = replace(
     cpu_mode="host-passthrough",
     cpu_model="",
     tb_cache=0,
+    effects={**QEMU.effects, "cpus": "live", "cpus.less": "restart"},
     boot_args="console=ttyS0",
     patience=1.0,
     check=check,
