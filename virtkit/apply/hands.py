@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,9 @@ class Options:
         wait: wait until all guests are ready, not only those that others are ``after``.
         restart: restart the guests that lack what only a restart brings.
         volumes: disks with ``keep: true`` go with their guests.
+        inventory: tells how Ansible reaches the guests that there are, and what it knows of them.
+        vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
+            say it, or there is none.
     """
 
     spec: str
@@ -29,6 +33,8 @@ class Options:
     wait: bool = True
     restart: bool = False
     volumes: bool = False
+    inventory: Callable[[], str] = lambda: ""
+    vault: str = ""
 
 
 @dataclass

@@ -31,6 +31,11 @@ def folder(environment: str) -> Path:
     return path
 
 
+def playbook_log(environment: str, guest: str) -> Path:
+    """The file that keeps what Ansible printed when it last ran a guest's playbooks."""
+    return folder(environment) / f"played-{guest}.log"
+
+
 def folders() -> list[Path]:
     """The folders of all environments that there are any of."""
     base = platformdirs.user_data_path("virtkit")
@@ -47,7 +52,7 @@ def forget(environment: str) -> None:
     path = platformdirs.user_data_path("virtkit") / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
-    for each in (*path.glob("known_hosts*"), *path.glob("offered-*")):
+    for each in (*path.glob("known_hosts*"), *path.glob("offered-*"), *path.glob("played-*")):
         each.unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
