@@ -110,6 +110,7 @@ def _arguments(image: Path, folder: Path) -> list[str]:
 def built(release: str = RELEASES[0], kind: Kind = "ready", *, say: bool = False) -> Path:
     """The folder with a host's snapshot; made where there is none for what it is made of."""
     files = (Path(__file__), HERE / "compose", REPO / "pyproject.toml", REPO / "scripts/setup")
+    files += (REPO / "playbooks/roles/packages/files/Debian.list",)
     key = machine.key_of(*files, words=(release, kind))
     name = f"realhost-{release}-{kind}"
     return machine.built(name, key, lambda into, tell: _build(into, release, kind, tell), say=say)
@@ -183,8 +184,8 @@ def _mirrors_of(release: str) -> list[str]:
 
 
 def _packages() -> list[str]:
-    """What scripts/setup would install on such a machine."""
-    script = '. scripts/setup; echo $PACKAGES "qemu-system-x86 user-mode-linux"'
+    """What scripts/up would install on such a machine."""
+    script = ". scripts/setup; echo $BUILD_PACKAGES $(host_packages)"
     line = ["sh", "-c", script, "scripts/setup"]
     done = subprocess.run(line, cwd=REPO, capture_output=True, text=True, check=True)
     return sorted(set(done.stdout.split()))
