@@ -224,6 +224,16 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
 
 
+def needs_consent(found: Plan) -> RequestError | None:
+    """The error that ``apply`` raises for a plan that nobody agreed to."""
+    return planning.needs_consent(found)
+
+
+def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
+    """The error that ``down`` raises for its plan where nobody agreed to it."""
+    return planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+
+
 def _seen(hosts: Iterable[Host]) -> list[Site]:
     """What stands on hosts, without a touch."""
     return [Site(each, each.observe(pool=each.storage.active())) for each in hosts]
