@@ -38,7 +38,7 @@ class Play:
 
     Attributes:
         playbooks: their files; they are run in turn, until one fails.
-        inventory: an inventory's text, which needs no name that ends in a certain way.
+        inventory: an inventory, as Ansible's YAML files have it.
         folder: where Ansible is started: its ansible.cfg counts, and the variables beside it.
         limit: the hosts they are for; empty for all.
         variables: extra variables; they win over all others.
@@ -48,7 +48,7 @@ class Play:
     """
 
     playbooks: tuple[Path, ...]
-    inventory: str
+    inventory: Mapping[str, Any]
     folder: Path
     limit: str = ""
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -151,7 +151,7 @@ def run(play: Play, say: Voice) -> Played:
 
 def _written(play: Play, private: Path) -> None:
     """What Ansible is to read; the folder is the caller's alone."""
-    (private / "hosts").write_text(play.inventory)
+    (private / "hosts.json").write_text(json.dumps(play.inventory))
     (private / "variables.json").write_text(json.dumps(dict(play.variables)))
     for name in _BESIDE:
         if (play.folder / name).is_dir():
@@ -161,7 +161,7 @@ def _written(play: Play, private: Path) -> None:
 def _command(play: Play, private: Path) -> list[str]:
     """The command line, by the Python that runs virtkit: not what PATH has first, and not a folder
     `ansible` where it is started (-P)."""
-    line = [sys.executable, "-P", "-m", "ansible", "playbook", "-i", str(private / "hosts")]
+    line = [sys.executable, "-P", "-m", "ansible", "playbook", "-i", str(private / "hosts.json")]
     line += ["-e", f"@{private / 'variables.json'}"] if play.variables else []
     line += ["--limit", play.limit] if play.limit else []
     line += ["--check", "--diff"] if play.check else []
