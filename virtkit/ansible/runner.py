@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import locale
-import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -143,7 +142,7 @@ def run(play: Play, say: Voice) -> Played:
         finally:
             printed = private / "artifacts" / "run" / "stdout"
             if play.log is not None and printed.exists():
-                _keep(printed.read_text(errors="replace"), play.log)
+                scratch.write(play.log, printed.read_text(errors="replace"))
         say.look()
         code = int((private / "artifacts" / "run" / "rc").read_text())
     return events.played(code)
@@ -182,13 +181,6 @@ def _environment(play: Play, private: Path) -> dict[str, str]:
         **({} if utf8 else {"LC_ALL": "C.UTF-8"}),
         **play.environment,
     }
-
-
-def _keep(text: str, log: Path) -> None:
-    new = log.with_name(f"{log.name}.{os.getpid()}")
-    new.touch(mode=0o600)
-    new.write_text(text)
-    new.replace(log)
 
 
 class _Events:

@@ -24,7 +24,8 @@ class Options:
         wait: wait until all guests are ready, not only those that others are ``after``.
         restart: restart the guests that lack what only a restart brings.
         volumes: disks with ``keep: true`` go with their guests.
-        inventory: Ansible's, as its YAML files have it: tells how it reaches the guests that there are, and what it knows of them.
+        inventory: how Ansible reaches the guests that there are, and what it is to know of them,
+            as its YAML files have it.
         vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
             say it, or there is none.
     """
