@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import locale
-import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -38,7 +37,7 @@ class Play:
 
     Attributes:
         playbooks: their files; they are run in turn, until one fails.
-        inventory: an inventory's text, which needs no name that ends in a certain way.
+        inventory: an inventory, as Ansible's YAML files have it.
         folder: where Ansible is started: its ansible.cfg counts, and the variables beside it.
         limit: the hosts they are for; empty for all.
         variables: extra variables; they win over all others.
@@ -48,7 +47,7 @@ class Play:
     """
 
     playbooks: tuple[Path, ...]
-    inventory: str
+    inventory: Mapping[str, Any]
     folder: Path
     limit: str = ""
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -143,7 +142,7 @@ def run(play: Play, say: Voice) -> Played:
         finally:
             printed = private / "artifacts" / "run" / "stdout"
             if play.log is not None and printed.exists():
-                _keep(printed.read_text(errors="replace"), play.log)
+                scratch.write(play.log, printed.read_text(errors="replace"))
         say.look()
         code = int((private / "artifacts" / "run" / "rc").read_text())
     return events.played(code)
@@ -151,7 +150,7 @@ def run(play: Play, say: Voice) -> Played:
 
 def _written(play: Play, private: Path) -> None:
     """What Ansible is to read; the folder is the caller's alone."""
-    (private / "hosts").write_text(play.inventory)
+    (private / "hosts.json").write_text(json.dumps(play.inventory))
     (private / "variables.json").write_text(json.dumps(dict(play.variables)))
     for name in _BESIDE:
         if (play.folder / name).is_dir():
@@ -161,7 +160,7 @@ def _written(play: Play, private: Path) -> None:
 def _command(play: Play, private: Path) -> list[str]:
     """The command line, by the Python that runs virtkit: not what PATH has first, and not a folder
     `ansible` where it is started (-P)."""
-    line = [sys.executable, "-P", "-m", "ansible", "playbook", "-i", str(private / "hosts")]
+    line = [sys.executable, "-P", "-m", "ansible", "playbook", "-i", str(private / "hosts.json")]
     line += ["-e", f"@{private / 'variables.json'}"] if play.variables else []
     line += ["--limit", play.limit] if play.limit else []
     line += ["--check", "--diff"] if play.check else []
@@ -182,13 +181,6 @@ def _environment(play: Play, private: Path) -> dict[str, str]:
         **({} if utf8 else {"LC_ALL": "C.UTF-8"}),
         **play.environment,
     }
-
-
-def _keep(text: str, log: Path) -> None:
-    new = log.with_name(f"{log.name}.{os.getpid()}")
-    new.touch(mode=0o600)
-    new.write_text(text)
-    new.replace(log)
 
 
 class _Events:

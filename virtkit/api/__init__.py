@@ -31,7 +31,16 @@ from virtkit.api.preparing import (
 )
 from virtkit.api.provisioning import playbook_logs, provision
 from virtkit.api.reading import read, schema, starter
-from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down, down_plan
+from virtkit.api.running import (
+    STOP_TIMEOUT,
+    Verb,
+    apply,
+    change_state,
+    down,
+    down_plan,
+    needs_consent,
+    needs_consent_to_go,
+)
 from virtkit.api.store import StoreEntry, image_list, image_make, image_remove
 from virtkit.api.world import LOCK_TIMEOUT, Say, Tell, close
 from virtkit.apply import Event, Report
@@ -77,6 +86,8 @@ __all__ = [
     "log_names",
     "login",
     "logs",
+    "needs_consent",
+    "needs_consent_to_go",
     "orphans",
     "plan",
     "playbook_logs",

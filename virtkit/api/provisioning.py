@@ -66,7 +66,7 @@ def provision(
         found = found_of(spec, sites)
         _check_run(wanted, found)
         options = Options(
-            path_of(spec), spec.folder, inventory=lambda: inventory(spec).static(), vault=vault
+            path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=vault
         )
         hands = {host.name: Hands(host, options) for host in hosts}
         steps = [

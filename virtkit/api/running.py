@@ -105,7 +105,7 @@ def apply(
             folder=spec.folder,
             wait=wait,
             restart=restart,
-            inventory=lambda: inventory(spec).static(),
+            inventory=lambda: inventory(spec).tree(),
             vault=vault,
         )
         report = _carried_out(spec, now, hosts, options, parallel, tell)
@@ -231,6 +231,16 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     """What ``down`` would remove, as far as it is seen before anything is touched: in a pool that
     is not active nobody sees kept disks."""
     return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
+
+
+def needs_consent(found: Plan) -> RequestError | None:
+    """The error that ``apply`` raises for a plan that nobody agreed to."""
+    return planning.needs_consent(found)
+
+
+def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
+    """The error that ``down`` raises for its plan where nobody agreed to it."""
+    return planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
 
 
 def _seen(hosts: Iterable[Host]) -> list[Site]:

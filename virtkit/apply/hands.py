@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from virtkit.apply.ledger import Ledger
 from virtkit.host import Host
@@ -23,7 +24,8 @@ class Options:
         wait: wait until all guests are ready, not only those that others are ``after``.
         restart: restart the guests that lack what only a restart brings.
         volumes: disks with ``keep: true`` go with their guests.
-        inventory: tells how Ansible reaches the guests that there are, and what it knows of them.
+        inventory: how Ansible reaches the guests that there are, and what it is to know of them,
+            as its YAML files have it.
         vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
             say it, or there is none.
     """
@@ -33,7 +35,7 @@ class Options:
     wait: bool = True
     restart: bool = False
     volumes: bool = False
-    inventory: Callable[[], str] = lambda: ""
+    inventory: Callable[[], Mapping[str, Any]] = dict
     vault: str = ""
 
 

@@ -143,14 +143,30 @@ def plan(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 3 where there are changes.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Show what up --restart would change.")
+    ] = False,
+    down: Annotated[bool, typer.Option("--down", help="Show what down would remove.")] = False,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="With --down: what down --volumes would remove.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what up would change, and how disruptive each change is."""
+    if (restart and down) or (volumes and not down):
+        raise RequestError(
+            "--restart is about up, and --volumes about down", cure="see virtkit plan --help"
+        )
     found, guests = spec_of(spec, file)
-    made = api.plan(found, guests, say=output.say)
+    if down:
+        made = api.down_plan(found, guests, volumes=volumes)
+        refused = api.needs_consent_to_go(found, made, volumes=volumes)
+    else:
+        made = api.plan(found, guests, restart=restart, say=output.say)
+        refused = api.needs_consent(made)
     if json:
-        output.data(made.as_dict())
+        output.data(made.as_dict() | {"refused": refused.as_dict() if refused else None})
     else:
         output.plan(made)
     if exit_code and made.changes:
@@ -581,17 +597,22 @@ def inventory(
     file: File = None,
     everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
+    hypervisor: Annotated[
+        bool, typer.Option("--hypervisor", help="Not by ssh where the hypervisor has a way in.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Print an Ansible inventory: a file for ansible -i as it is."""
-    found = api.inventory(only_spec(spec, file))
+    found = api.inventory(only_spec(spec, file), hypervisor=hypervisor, say=output.say)
     if host is not None:
         output.data(found.variables(host))
     elif everything or json:
         output.data(found.script())
     else:
         sys.stdout.write(found.static())
+        for group, name in found.renamed.items():
+            output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
 
 
 @app.command("ssh-config")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from virtkit import programs, public_keys
+from virtkit import programs, public_keys, scratch
 from virtkit.errors import RequestError
 from virtkit.resources import Guest
 
@@ -242,9 +242,7 @@ def _public_file(environment: str, line: str) -> Path:
     name = key.fingerprint.removeprefix("SHA256:").replace("/", "_").replace("+", "-")
     path = folder(environment) / f"offered-{name[:16]}.pub"
     if not path.is_file():
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(f"{key}\n")
-        new.replace(path)
+        scratch.write(path, f"{key}\n")
     return path
 
 
