@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 from pathlib import Path
 
@@ -19,8 +18,8 @@ def test_this_machine_is_looked_at() -> None:
     machine = api.find_machine("local")
     assert (machine.remote, Path(machine.python).name) == (None, "python3")
     assert os.geteuid() != 0 or not machine.asks
-    (host, *words) = shlex.split(preparing._inventory(machine))
-    assert (host, "ansible_connection=local" in words) == ("local", True)
+    hosts = preparing._inventory(machine)["all"]["hosts"]
+    assert hosts["local"]["ansible_connection"] == "local"
 
 
 @pytest.mark.parametrize("word", ["-oProxyCommand=id", "", "a b", "x;id"])
@@ -65,9 +64,7 @@ def test_a_type_that_no_host_is_prepared_for() -> None:
 def test_ansible_gets_there_as_all_else_of_virtkits_does() -> None:
     remote = Remote("ops@rack", "ops@rack", 7, "/a key")
     machine = preparing.Machine("ops@rack", remote, "/opt/a python3", asks=True)
-    host, *words = shlex.split(preparing._inventory(machine))
-    variables = dict(word.split("=", 1) for word in words)
-    assert host == "rack"
+    variables = preparing._inventory(machine)["all"]["hosts"]["rack"]
     assert (variables["ansible_user"], variables["ansible_host"]) == ("ops", "rack")
     assert variables["ansible_python_interpreter"] == "/opt/a python3"
     program = Path(variables["ansible_ssh_executable"]).read_text()
