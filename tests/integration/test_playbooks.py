@@ -64,6 +64,14 @@ def role(lab: Lab, command: str) -> None:
     (lab.folder / "shared/own/tasks/main.yml").write_text(ROLE.replace("RUN", command))
 
 
+@pytest.fixture(autouse=True)
+def good(lab: Lab) -> Iterator[None]:
+    """What a test breaks is mended after it, whatever came of it."""
+    yield
+    role(lab, GOOD)
+    lab.write(SPEC)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, temporary = tmp_path_factory.mktemp("played"), tmp_path_factory.mktemp("temporary")
