@@ -278,15 +278,11 @@ def main():
     virtkit = Virtkit(module)
     check_options(module, virtkit)
     plan = virtkit.answer("plan", *options(module.params, "plan"))
-    result = {
-        "environment": plan["environment"],
-        "plan": plan,
-        "changed": bool(plan["changes"]),
-        "diff": diff_of(plan),
-    }
+    result = {"environment": plan["environment"], "plan": plan, "diff": diff_of(plan)}
     planned = module.params["state"] == "planned"
     if plan["refused"] and not module.params["consent"] and not planned:
-        virtkit.fail([plan["refused"]], **dict(result, changed=False))
+        virtkit.fail([plan["refused"]], **result)
+    result["changed"] = bool(plan["changes"])
     if not module.check_mode and not planned:
         result = carried_out(module, virtkit, result)
     module.exit_json(**result)

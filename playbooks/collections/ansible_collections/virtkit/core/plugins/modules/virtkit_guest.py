@@ -308,7 +308,8 @@ def main():
     if params["command"] is not None:
         result = dict(run_command(module, virtkit, guests), guests=guests)
         if result.get("rc"):
-            module.fail_json(msg=f"the command ended with {result['rc']}", **result)
+            result["msg"] = f"the command ended with {result['rc']}"
+            module.fail_json(**result)
         module.exit_json(**result)
     result = {"changed": False, "guests": guests}
     if params["console"]:
