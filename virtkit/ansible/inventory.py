@@ -1,6 +1,6 @@
 """The inventory: how Ansible reaches guests, their groups and their variables.
 
-Static, as a file in INI form, and by the script protocol; both say the same.
+Static, as a file in INI form, by the script protocol, and as a file in YAML; all say the same.
 """
 
 from __future__ import annotations
@@ -126,6 +126,18 @@ def script(guests: Sequence[InventoryGuest]) -> dict[str, Any]:
         "all": {"children": ["ungrouped", *members]},
         "ungrouped": {"hosts": [each.name for each in guests if not each.groups]},
         **{group: {"hosts": names} for group, names in members.items()},
+    }
+
+
+def tree(guests: Sequence[InventoryGuest]) -> dict[str, Any]:
+    """An inventory as Ansible's YAML files have it."""
+    return {
+        "all": {
+            "hosts": {each.name: dict(each.variables) for each in guests},
+            "children": {
+                group: {"hosts": dict.fromkeys(names)} for group, names in _members(guests).items()
+            },
+        }
     }
 
 

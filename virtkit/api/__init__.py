@@ -22,6 +22,7 @@ from virtkit.api.following import follow
 from virtkit.api.looking import GuestStatus, log_names, logs, status
 from virtkit.api.orphans import Orphan, orphans
 from virtkit.api.planning import plan, render_xml
+from virtkit.api.provisioning import playbook_logs, provision
 from virtkit.api.reading import read, schema, starter
 from virtkit.api.running import (
     STOP_TIMEOUT,
@@ -78,6 +79,8 @@ __all__ = [
     "needs_consent_to_go",
     "orphans",
     "plan",
+    "playbook_logs",
+    "provision",
     "read",
     "refused",
     "render_xml",

@@ -256,6 +256,10 @@ class Inventory:
         """The answer to ``--list``."""
         return ansible.script(self.guests)
 
+    def tree(self) -> dict[str, Any]:
+        """As Ansible's YAML files have it."""
+        return ansible.tree(self.guests)
+
     def variables(self, guest: str) -> dict[str, Any]:
         """The answer to ``--host GUEST``."""
         return next((dict(each.variables) for each in self.guests if each.name == guest), {})

@@ -26,6 +26,7 @@ from virtkit.cli.arguments import (
     Parallel,
     SpecOnly,
     Timeout,
+    Vault,
     Words,
     only_spec,
     spec_of,
@@ -184,12 +185,13 @@ def up(
     restart: Annotated[
         bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
     ] = False,
+    vault: Vault = None,
     parallel: Parallel = None,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make it so: create, change, start, and wait until ready."""
+    """Make it so: create, change, start, run playbooks, and wait until ready."""
     found, guests = spec_of(spec, file)
     made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
@@ -205,12 +207,50 @@ def up(
             confirmed=confirmed,
             wait=not no_wait,
             restart=restart,
+            vault=_vault(vault),
             parallel=parallel,
             lock_timeout=lock_timeout,
             tell=tell,
             say=output.say,
         )
     _reported(report, "up", json)
+
+
+@app.command()
+def provision(
+    spec: Words = None,
+    file: File = None,
+    vault: Vault = None,
+    parallel: Parallel = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the guests' playbooks again."""
+    found, guests = spec_of(spec, file)
+    password = _vault(vault)
+    with progress.shown(output.err, f"{found.name}: provision") as tell:
+        report = api.provision(
+            found,
+            guests,
+            vault=password,
+            parallel=parallel,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
+    _reported(report, "provisioned", json)
+
+
+def _vault(path: str | None) -> str:
+    """The file with the vaults' password, from any folder; empty where none is named."""
+    if path is None:
+        return ""
+    if not Path(path).expanduser().is_file():
+        raise RequestError(
+            f"there is no vault password file {path}", cure="correct --vault-password-file"
+        )
+    return str(Path(path).expanduser().absolute())
 
 
 def _agreed() -> bool:
@@ -452,15 +492,22 @@ def logs(
     spec: Words = None,
     file: File = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as they print.")] = False,
+    playbooks: Annotated[
+        bool, typer.Option("--playbooks", help="What Ansible printed when it last ran theirs.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what guests printed so far: consoles, and containers' journals."""
     found, guests = spec_of(spec, file)
+    if follow and playbooks:
+        raise RequestError(
+            "--playbooks can't be followed", cure="up and provision show the tasks as they run"
+        )
     if follow:
         _follow(found, guests)
         return
-    answer = api.logs(found, guests)
+    answer = (api.playbook_logs if playbooks else api.logs)(found, guests)
     if json:
         output.data({"environment": found.name, "logs": answer})
         return

@@ -21,6 +21,7 @@ from ruamel.yaml.events import (
     DocumentStartEvent,
     Event,
     MappingEndEvent,
+    MappingStartEvent,
     NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
@@ -195,6 +196,18 @@ def read_document(text: str, source: str) -> tuple[Node | None, list[Flaw]]:
         return None, []
     builder = _Builder(source)
     return builder.build(raw, (), raw.mark, 0), builder.flaws
+
+
+def top(text: str, source: str) -> str:
+    """What stands at the top of a YAML document of any kind: ``list``, ``map``, ``text``; empty for
+    nothing. Values and tags are not looked at.
+
+    Raises:
+        SpecErrors: it is not YAML.
+    """
+    kinds = {SequenceStartEvent: "list", MappingStartEvent: "map", ScalarEvent: "text"}
+    found = [kinds.get(type(each), "") for each in _events(text, source)]
+    return next(filter(None, found), "")
 
 
 class _Parser:
