@@ -107,8 +107,8 @@ class Virtkit:
         if not isinstance(spec, str) or not spec.strip():
             self.refuse(
                 "spec is neither a path nor a spec" if spec else "no spec is named",
-                "give one: the path of a file (virtkit's own playbooks take -e spec=lab.yaml), or a "
-                "spec as a map or as text",
+                "give one: the path of a file (virtkit's own playbooks take -e spec=lab.yaml), or "
+                "a spec as a map or as text",
             )
         if "\n" in spec.strip() or spec.lstrip().startswith("{"):
             return "-", spec

@@ -63,6 +63,11 @@ options:
   lock_timeout:
     description: Seconds to wait for another run on the environment. Then the task fails.
     type: float
+  vault_password_file:
+    description:
+      - The file with the password of vaults that the guests' own C(playbooks) read. Left out, as
+        Ansible finds it.
+    type: path
   chdir:
     description:
       - The folder from which a relative path in O(spec) is taken, and the paths in a spec that
@@ -184,15 +189,17 @@ IGNORED = {
     "wait": ["absent", "planned"],
     "parallel": ["planned"],
     "lock_timeout": ["planned"],
+    "vault_password_file": ["absent", "planned"],
 }
+#: What these are where they are left out; the others are False then.
+DEFAULTS = {"wait": True, "parallel": None, "lock_timeout": None, "vault_password_file": None}
 
 
 def check_options(module, virtkit):
     """Refuses options that the state would ignore."""
     state = module.params["state"]
     for name, states in IGNORED.items():
-        neutral = {"wait": True, "parallel": None, "lock_timeout": None}.get(name, False)
-        if state in states and module.params[name] != neutral:
+        if state in states and module.params[name] != DEFAULTS.get(name, False):
             virtkit.refuse(f"{name} has no meaning with state={state}", f"leave `{name}` out")
 
 
@@ -211,7 +218,7 @@ def options(params, verb):
         answer.append("--yes")
     if verb == "up" and not params["wait"]:
         answer.append("--no-wait")
-    for name in ("parallel", "lock_timeout"):
+    for name in ("parallel", "lock_timeout", "vault_password_file"):
         if params[name] is not None:
             answer += ["--" + name.replace("_", "-"), str(params[name])]
     return answer
@@ -272,6 +279,7 @@ def main():
             wait={"type": "bool", "default": True},
             parallel={"type": "int"},
             lock_timeout={"type": "float"},
+            vault_password_file={"type": "path", "no_log": False},
         ),
         supports_check_mode=True,
     )
