@@ -17,7 +17,7 @@ from ansible_programs import COLLECTIONS, LOCAL_PLAY, PLAYBOOKS, ansible, recap
 from integration.lab import VIRTKIT, Lab, domains, laboratory, run
 
 SPEC = """
-name: played
+name: driven
 networks: {{front: {{cidr: 10.94.78.0/24}}}}
 defaults:
   networks: [front]
@@ -63,24 +63,24 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, agent: str) -> Iterator[Lab]:
     """Nothing is up yet; with the caller's settings, and sources for the inventory plugin."""
-    folder = tmp_path_factory.mktemp("played")
+    folder = tmp_path_factory.mktemp("driven")
     for place in (Path.home() / "config", Path.home() / ".ssh/config"):
         place.parent.mkdir(exist_ok=True, mode=0o700)
         place.write_text(SETTINGS)
     (folder / "password").write_text(PASSWORD)
     line = ["encrypt_string", "--vault-password-file", "password", "open sesame"]
     secret = ansible("ansible-vault", *line, folder=folder).stdout.rstrip("\n")
-    head = "plugin: virtkit.core.virtkit\nspec: played.yaml\n"
+    head = "plugin: virtkit.core.virtkit\nspec: driven.yaml\n"
     (folder / "inventory.virtkit.yml").write_text(head)
     (folder / "hypervisor.virtkit.yml").write_text(head + "hypervisor: true\n")
-    with laboratory(folder, "played", SPEC.format(secret=secret)) as lab:
+    with laboratory(folder, "driven", SPEC.format(secret=secret)) as lab:
         yield lab
 
 
 @pytest.fixture(scope="module")
 def first(lab: Lab) -> dict[str, int]:
     """What up.yml counted where nothing was there."""
-    return recap(playbook(lab, "up.yml", "-e", "spec=played.yaml"))
+    return recap(playbook(lab, "up.yml", "-e", "spec=driven.yaml"))
 
 
 def playbook(lab: Lab, name: str | Path, *words: str, **options: Any) -> Any:
@@ -102,10 +102,10 @@ def answers(lab: Lab, source: str, *words: str, **settings: str) -> dict[str, An
 
 def test_up_twice(lab: Lab, first: dict[str, int]) -> None:
     assert (first["changed"], first["failed"]) == (1, 0)
-    again = playbook(lab, "up.yml", "-e", "spec=played.yaml")
+    again = playbook(lab, "up.yml", "-e", "spec=driven.yaml")
     assert recap(again)["changed"] == 0
     assert "10.94.78." in again.stdout, "it says where they are"
-    assert recap(playbook(lab, "plan.yml", "-e", "spec=played.yaml"))["changed"] == 0
+    assert recap(playbook(lab, "plan.yml", "-e", "spec=driven.yaml"))["changed"] == 0
 
 
 def test_ssh_whatever_the_caller_has_set(lab: Lab, first: dict[str, int], agent: str) -> None:
@@ -120,8 +120,8 @@ def test_through_the_hypervisor(lab: Lab, first: dict[str, int]) -> None:
     source = "hypervisor.virtkit.yml"
     found = answers(lab, source, "-m", "ping", **paths)
     assert {name: each["ping"] for name, each in found.items()} == dict.fromkeys(GUESTS, "pong")
-    found = answers(lab, source, "-m", "command", "-a", "id -u", **paths)
-    assert {name: each["stdout"] for name, each in found.items()} == dict.fromkeys(GUESTS, "0")
+    found = answers(lab, source, "-l", "box", "-m", "command", "-a", "id -u", **paths)
+    assert found["box"]["stdout"] == "0"
     listed = listing(lab, source, **paths)["_meta"]["hostvars"]
     assert {name: each["ansible_connection"] for name, each in listed.items()} == {
         "box": "virtkit.core.exec",
@@ -141,7 +141,7 @@ def test_plugin_and_script_say_the_same(lab: Lab, first: dict[str, int]) -> None
     found = listing(lab, "inventory.virtkit.yml")
     assert found == listing(lab, script)
     assert {name for name in found if name not in ("_meta", "all", "ungrouped")} == {
-        *("environment_played", "first", "host_local", "type_lxc", "type_qemu", "web_servers"),
+        *("environment_driven", "first", "host_local", "type_lxc", "type_qemu", "web_servers"),
         *("model_shared_kernel_system_level", "model_full_virtualization_emulated_hosted"),
     }
     assert sorted(found["web_servers"]["hosts"]) == GUESTS
@@ -160,7 +160,7 @@ def test_cache_and_constructed_groups(lab: Lab, first: dict[str, int]) -> None:
     source = lab.folder / "cached.virtkit.yml"
     text = """
 plugin: virtkit.core.virtkit
-spec: played.yaml
+spec: driven.yaml
 strict: true
 cache: true
 cache_plugin: jsonfile
@@ -181,26 +181,26 @@ keyed_groups: [{key: virtkit_host, prefix: rack}]
 
 
 TASKS = """
-    - {register: status, virtkit_guest: {spec: played.yaml}}
+    - {register: status, virtkit_guest: {spec: driven.yaml}}
     - register: listed
-      virtkit_guest: {spec: played.yaml, guests: [box], command: [printf, "%s.", a b, $x]}
+      virtkit_guest: {spec: driven.yaml, guests: [box], command: [printf, "%s.", a b, $x]}
     - register: shell
-      virtkit_guest: {spec: played.yaml, guests: [vm], command: "cat; id -u", stdin: "given\\n"}
+      virtkit_guest: {spec: driven.yaml, guests: [vm], command: "cat; id -u", stdin: "given\\n"}
     - register: failing
       ignore_errors: true
-      virtkit_guest: {spec: played.yaml, guests: [box], command: "echo no >&2; exit 7"}
+      virtkit_guest: {spec: driven.yaml, guests: [box], command: "echo no >&2; exit 7"}
     - register: skipped
       check_mode: true
-      virtkit_guest: {spec: played.yaml, guests: [box], command: "touch /root/trace"}
-    - {register: printed, virtkit_guest: {spec: played.yaml, console: true}}
+      virtkit_guest: {spec: driven.yaml, guests: [box], command: "touch /root/trace"}
+    - {register: printed, virtkit_guest: {spec: driven.yaml, console: true}}
     - {register: checked, check_mode: true, virtkit_guest: &stop
-        {spec: played.yaml, guests: [box], state: stopped}}
+        {spec: driven.yaml, guests: [box], state: stopped}}
     - {register: stopped, virtkit_guest: *stop}
     - {register: still, virtkit_guest: *stop}
     - {register: refused, ignore_errors: true, check_mode: true, virtkit_guest: &pause
-        {spec: played.yaml, guests: [box], state: paused}}
+        {spec: driven.yaml, guests: [box], state: paused}}
     - {register: refused_too, ignore_errors: true, virtkit_guest: *pause}
-    - {register: started, virtkit_guest: {spec: played.yaml, guests: [box], state: running}}
+    - {register: started, virtkit_guest: {spec: driven.yaml, guests: [box], state: running}}
     - copy:
         dest: answers.json
         content: "{{ dict(names | zip(names | map('extract', vars))) | to_json }}"
@@ -236,19 +236,19 @@ def test_guests(lab: Lab, first: dict[str, int]) -> None:
 
 
 def test_site(lab: Lab, first: dict[str, int]) -> None:
-    line = ["-i", "inventory.virtkit.yml", "-e", "spec=played.yaml"]
+    line = ["-i", "inventory.virtkit.yml", "-e", "spec=driven.yaml"]
     line += ["--vault-password-file", "password", "-l", "localhost,box"]
     assert recap(playbook(lab, "site.yml", *line), "box")["changed"] == 1
     again = playbook(lab, "site.yml", *line)
     assert [recap(again, host)["changed"] for host in ("box", "localhost")] == [0, 0]
     model = "shared kernel (system level)"
-    assert lab.sh("box", "cat /etc/motd") == f"box of played: {model}"
+    assert lab.sh("box", "cat /etc/motd") == f"box of driven: {model}"
 
 
 def test_rolling(lab: Lab, first: dict[str, int]) -> None:
     """One guest restarted, then made anew: its root is gone."""
     booted = lab.sh("box", "cat /proc/sys/kernel/random/boot_id; stat -c %Z /proc/1")
-    line = ["-e", "spec=played.yaml", "-e", "guests=@first"]
+    line = ["-e", "spec=driven.yaml", "-e", "guests=@first"]
     assert recap(playbook(lab, "rolling.yml", *line))["changed"] == 1
     assert lab.sh("box", "cat /proc/sys/kernel/random/boot_id; stat -c %Z /proc/1") != booted
     lab.sh("box", "touch /root/trace")
@@ -258,7 +258,7 @@ def test_rolling(lab: Lab, first: dict[str, int]) -> None:
 
 
 def test_down(lab: Lab, first: dict[str, int]) -> None:
-    line = ["down.yml", "-e", "spec=played.yaml"]
+    line = ["down.yml", "-e", "spec=driven.yaml"]
     there = domains().keys()
     assert recap(playbook(lab, *line, "--check"))["changed"] == 1
     assert domains().keys() == there

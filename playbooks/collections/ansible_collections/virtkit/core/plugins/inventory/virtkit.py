@@ -87,6 +87,13 @@ from ansible_collections.virtkit.core.plugins.module_utils.virtkit import (
     read_answer,
 )
 
+try:
+    from ansible.template import trust_as_template
+except ImportError:  # before ansible-core 2.19, every variable may be a template
+
+    def trust_as_template(text):
+        return text
+
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     NAME = "virtkit.core.virtkit"
@@ -99,7 +106,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Fills the inventory from a source."""
         super().parse(inventory, loader, path, cache)
         self._read_config_data(path)
-        found = self.loader.load(self._answer(path, cache), json_only=True)
+        found = self.loader.load(trust_as_template(self._answer(path, cache)), json_only=True)
         for name, variables in found["_meta"]["hostvars"].items():
             self.inventory.add_host(name)
             for key, value in variables.items():
