@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: exec
 short_description: Run tasks in guests by C(virtkit exec)
 version_added: 0.1.0
-author: the virtkit maintainers (@virtkit)
+author: the virtkit maintainers (!UNKNOWN)
 description:
   - Gets into a guest as C(virtkit exec) does, through its hypervisor where it can, as root.
   - The inventory plugin chooses it for containers with ids of their own. In these

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: virtkit
 short_description: The guests of a virtkit spec
 version_added: 0.1.0
-author: the virtkit maintainers (@virtkit)
+author: the virtkit maintainers (!UNKNOWN)
 description:
   - Takes guests, groups and variables from C(virtkit inventory), so that both say the same.
   - The groups are those of the spec, and by what a guest is V(environment_NAME), V(type_NAME),

@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 module: virtkit_guest
 short_description: Start, stop, restart and pause guests, run commands in them, read their consoles
 version_added: 0.1.0
-author: the virtkit maintainers (@virtkit)
+author: the virtkit maintainers (!UNKNOWN)
 description:
   - Does one thing with guests that M(virtkit.core.virtkit_environment) has made. O(state),
     O(command) and O(console) exclude each other.
