@@ -40,6 +40,7 @@ def ansible(
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "0",
             "ANSIBLE_TIMEOUT": "60",
+            "ANSIBLE_PIPELINING": "1",
             "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
         }
         | settings,

@@ -141,7 +141,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
     (folder / "play.yml").write_text(PLAY)
     (folder / "step.yml").write_text(TASKS)
     with laboratory(folder, "checked", json.dumps(SPEC)):
-        ansible("ansible-playbook", "play.yml", folder=folder, ANSIBLE_PIPELINING="1")
+        ansible("ansible-playbook", "play.yml", folder=folder)
         yield json.loads((folder / "results.json").read_text())
 
 
