@@ -28,9 +28,16 @@ def enters(lab: Lab, guest: str, key: Path | None = None) -> bool:
     return subprocess.run(line, capture_output=True, check=False).returncode == 0
 
 
-def cut_off(lab: Lab, guest: str, text: str) -> int:
+def cut_off(lab: Lab, guest: str, text: str, *, first: bool = False) -> int:
     """Kills `up` after each call of a change of a guest's keys that changes something; the next one
-    always ends it. KEYS in ``text``, a spec, are the keys. Returns: how often it was killed."""
+    always ends it.
+
+    Args:
+        text: a spec, in which KEYS are the keys.
+        first: only after the first call of each function, where each takes minutes.
+
+    Returns: how often it was killed.
+    """
     keys = [new_key(lab.folder / f"cut{number}") for number in range(2)]
     specs = [text.replace("KEYS", f"{each.name}.pub") for each in keys]
     lab.write(specs[0]).virtkit("up")
@@ -39,10 +46,15 @@ def cut_off(lab: Lab, guest: str, text: str) -> int:
         count = Fault(changing=True)
         whole = forks.run("up", lab.spec, "--parallel", "1", fault=count, timeout=600)
         assert whole.code == 0, str(whole)
-        for number, name in enumerate(whole.calls):
+        points = [
+            (at, name)
+            for at, name in enumerate(whole.calls, start=1)
+            if not first or name not in whole.calls[: at - 1]
+        ]
+        for number, (at, name) in enumerate(points):
             new, old = keys[number % 2], keys[1 - number % 2]
             lab.write(specs[number % 2])
-            fault = Fault("kill", number + 1, side="after", changing=True)
+            fault = Fault("kill", at, side="after", changing=True)
             ended = forks.run("up", lab.spec, "--parallel", "1", fault=fault, timeout=600)
             assert ended.killed, str(ended)
             done = forks.run("up", lab.spec, "--json", timeout=600)
@@ -50,4 +62,4 @@ def cut_off(lab: Lab, guest: str, text: str) -> int:
             assert enters(lab, guest, new), name
             assert not enters(lab, guest, old), name
             assert lab.json("plan")["changes"] == [], name
-    return len(whole.calls)
+    return len(points)
