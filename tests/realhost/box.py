@@ -1,5 +1,6 @@
-"""Packs the tests' Debian host (disk.py) as a box for Vagrant's libvirt provider, and prints where it
-is.
+"""Packs the tests' Debian host (disk.py) as a box for Vagrant's libvirt provider.
+
+Prints where it is.
 
 usage: python -m realhost.box [RELEASE [KIND]]  (in tests/)
 """
