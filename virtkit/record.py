@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from lxml import etree
 
 from virtkit import sound
-from virtkit.resources import Guest, ImageFiles, Network, Reservation, Volume
+from virtkit.resources import Guest, ImageFiles, Network, Playbooks, Reservation, Volume
 from virtkit.spec import DEFAULT_NETWORK
 
 Entry = TypeVar("Entry")
@@ -55,6 +55,25 @@ class LinkRecord:
 
 
 @dataclass(frozen=True)
+class Provisioned:
+    """The playbooks that a guest was last given, and how they ended.
+
+    ``ended`` is empty from their start on, and so after a kill. ``at``: when, in UTC (ISO 8601);
+    ``changed``: how many tasks changed something.
+    """
+
+    playbooks: tuple[str, ...]
+    digest: str
+    ended: Literal["", "ok", "failed"] = ""
+    at: str = ""
+    changed: int = 0
+
+    def has(self, wanted: Playbooks) -> bool:
+        """Whether the guest has what these playbooks bring."""
+        return self.ended == "ok" and self.digest == wanted.digest
+
+
+@dataclass(frozen=True)
 class GuestRecord:
     """What a domain carries: who asked for it, what was asked, what was decided, what is made.
 
@@ -67,6 +86,7 @@ class GuestRecord:
         keys: the public keys that it lets in: those that it was given, and while they change both
             the old and the new ones. None where an older virtkit made it, and nobody knows.
         instance: cloud-init's instance-id, new for each life of the guest.
+        provisioned: what Ansible did in it last; None where it was given no playbooks.
         booted: it was finished once in this life, so it has its host key and its user.
     """
 
@@ -92,6 +112,7 @@ class GuestRecord:
     finished: bool = False
     confinement: str = ""
     ids: int = 0
+    provisioned: Provisioned | None = None
 
     @property
     def domain(self) -> str:
@@ -345,12 +366,20 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
                 "links": tuple(LinkRecord(**_known(LinkRecord, each)) for each in data["links"]),
                 "rewritten": tuple(data.get("rewritten", ())),
                 "leaving": tuple(data.get("leaving", ())),
+                "provisioned": _provisioned(data.get("provisioned")),
                 "keys": None if data.get("keys") is None else tuple(data["keys"]),
             }
         )
     except (KeyError, TypeError, AttributeError):
         return None
     return found if sound.guest(found) else None
+
+
+def _provisioned(data: Mapping[str, Any] | None) -> Provisioned | None:
+    if data is None:
+        return None
+    known = _known(Provisioned, data)
+    return Provisioned(**{**known, "playbooks": tuple(data["playbooks"])})
 
 
 def read_network(document: etree._Element) -> NetworkRecord | None:

@@ -28,8 +28,9 @@ from virtkit.resources import (
 )
 from virtkit.spec import model
 
-#: Guest fields that say how the spec is written or where a guest is, not what it is.
-_NOT_ASKED = {"name", "base", "index", "host"}
+#: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
+#: Ansible's, of which the record has a digest of its own.
+_NOT_ASKED = {"name", "base", "index", "host", "playbooks", "vars"}
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:

@@ -239,6 +239,18 @@ class Boot:
 
 
 @dataclass(frozen=True)
+class Playbooks:
+    """The playbooks of a guest, as the spec names them, and their files on the caller's machine.
+
+    ``digest`` is salted, over all that Ansible would read, the guest's variables included.
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
 class Guest:
     """A guest as it should be. ``spec`` is what the user asked for, the rest was decided.
 
@@ -265,6 +277,8 @@ class Guest:
     host_cpus: int = 0
     #: The public keys that it is to let in; None: those that it was made with.
     keys: tuple[str, ...] | None = None
+    #: What Ansible is to run in it; None for nothing.
+    playbooks: Playbooks | None = None
     #: Where its ``template``, its ``devices`` and (``""``) itself stand, as an error's ``where``.
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
 

@@ -1,4 +1,5 @@
-"""Folders for temporary files that go again in any case: what a killed run left, the next removes.
+"""Folders for temporary files that go again in any case: what a killed run left, the next removes;
+and files that are written in one go.
 
 Each is locked for as long as it is used, and the lock dies with its holder. Nothing may be removed
 that is another user's, or that somebody has the lock of.
@@ -19,6 +20,15 @@ _PREFIX = "virtkit-work-"
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file that the caller alone may read, in one go, however many do at a time."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f"{path.name}.", delete=False
+    ) as new:
+        new.write(text)
+    Path(new.name).replace(path)
 
 
 @contextmanager

@@ -45,6 +45,11 @@ class Voice:
         self.notes.append(line)
         self._tell(line)
 
+    @property
+    def ends(self) -> bool:
+        """Whether the work should end; for what can't be interrupted by an exception."""
+        return self._stop.is_set()
+
     def look(self) -> None:
         """Raises Interrupted where the work should end."""
         if self._stop.is_set():

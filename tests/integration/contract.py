@@ -377,12 +377,15 @@ def test_the_console_is_a_terminal(lab: Lab, guest: str) -> None:
 
 def test_inventory_and_groups(lab: Lab, types: Sequence[str], guest: str) -> None:
     script = lab.virtkit("inventory", "--list").data
-    assert script[f"{guest}-guests"]["hosts"] == [guest]
-    assert set(types) == set(script["all-of-them"]["hosts"])
+    group = f"{guest}-guests".replace("-", "_")
+    assert script[group]["hosts"] == [guest]
+    assert set(types) == set(script["all_of_them"]["hosts"])
     values = lab.virtkit("inventory", "--host", guest).data
     assert (values["ansible_host"], values["ansible_user"]) == (address(guest), "admin")
     assert values == script["_meta"]["hostvars"][guest]
-    assert f"[{guest}-guests]\n{guest}\n" in lab.virtkit("inventory").out
+    static = lab.virtkit("inventory")
+    assert f"[{group}]\n{guest}\n" in static.out
+    assert static.err.count("group all-of-them is all_of_them here") == 1
 
 
 # --- its states ------------------------------------------------------------------------------

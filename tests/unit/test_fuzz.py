@@ -6,6 +6,7 @@ would leave a trace if any of them were taken for a command.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import shlex
@@ -435,6 +436,14 @@ def options_of(text: str, host: str) -> dict[str, str]:
     return dict(each.split(" ", 1) for each in told.stdout.splitlines() if " " in each)
 
 
+def as_ini(text: str) -> Any:
+    """A value as Ansible's ini plugin reads it."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 @settings(thorough, max_examples=60)
 @given(folders, passing(text.user_name, "admin"), labels, st.lists(passing(text.group_name, "web")))
 def test_inventory_and_ssh_config(folder: str, user: str, name: str, groups: list[str]) -> None:
@@ -447,12 +456,14 @@ def test_inventory_and_ssh_config(folder: str, user: str, name: str, groups: lis
         known_hosts=Path(folder, "known_hosts"),
     )
     meant = ansible.variables(one)
-    static = ansible.static([one], {each: [name] for each in groups})
+    named = tuple(dict.fromkeys(map(ansible.group_name, groups)))
+    static = ansible.static([ansible.InventoryGuest(name, meant, named)])
     first, *rest = static.split("\n")
     host, *pairs = shlex.split(first)
-    assert (host, dict(each.split("=", 1) for each in pairs)) == (name, meant)
+    found = {key: as_ini(value) for key, _, value in (each.partition("=") for each in pairs)}
+    assert (host, found) == (name, meant)
     assert [each for each in rest if each] == [
-        line for group in sorted(set(groups)) for line in (f"[{group}]", name)
+        line for group in sorted(named) for line in (f"[{group}]", name)
     ]
     block = "\n".join([f"Host {one.alias}", *(f"  {k} {v}" for k, v in one.options())])
     found = options_of(block, one.alias)

@@ -22,8 +22,18 @@ from virtkit.api.following import follow
 from virtkit.api.looking import GuestStatus, log_names, logs, status
 from virtkit.api.orphans import Orphan, orphans
 from virtkit.api.planning import plan, render_xml
+from virtkit.api.provisioning import playbook_logs, provision
 from virtkit.api.reading import read, schema, starter
-from virtkit.api.running import STOP_TIMEOUT, Verb, apply, change_state, down, down_plan
+from virtkit.api.running import (
+    STOP_TIMEOUT,
+    Verb,
+    apply,
+    change_state,
+    down,
+    down_plan,
+    needs_consent,
+    needs_consent_to_go,
+)
 from virtkit.api.store import StoreEntry, image_list, image_make, image_remove
 from virtkit.api.world import LOCK_TIMEOUT, Say, Tell, close
 from virtkit.apply import Event, Report
@@ -65,8 +75,12 @@ __all__ = [
     "log_names",
     "login",
     "logs",
+    "needs_consent",
+    "needs_consent_to_go",
     "orphans",
     "plan",
+    "playbook_logs",
+    "provision",
     "read",
     "refused",
     "render_xml",

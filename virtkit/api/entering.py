@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from virtkit import ansible, reach, render
+from virtkit.ansible import InventoryGuest
 from virtkit.api.world import (
+    Found,
     Say,
     Site,
     as_named,
@@ -24,6 +26,7 @@ from virtkit.api.world import (
     one,
     ordered,
     path_of,
+    quiet,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
@@ -236,33 +239,65 @@ def vnc(spec: Spec, word: str) -> Vnc:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The guests that Ansible can reach, and their groups."""
+    """The guests that Ansible can reach, their groups and variables.
 
-    logins: tuple[Login, ...]
-    groups: dict[str, list[str]]
+    Attributes:
+        renamed: the spec's groups that have another name here, by that.
+    """
+
+    guests: tuple[InventoryGuest, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def static(self) -> str:
         """A file for ``ansible -i`` as it is."""
-        return ansible.static(self.logins, self.groups)
+        return ansible.static(self.guests)
 
     def script(self) -> dict[str, Any]:
         """The answer to ``--list``."""
-        return ansible.script(self.logins, self.groups)
+        return ansible.script(self.guests)
 
-    def variables(self, guest: str) -> dict[str, str]:
+    def tree(self) -> dict[str, Any]:
+        """As Ansible's YAML files have it."""
+        return ansible.tree(self.guests)
+
+    def variables(self, guest: str) -> dict[str, Any]:
         """The answer to ``--host GUEST``."""
-        found = next((each for each in self.logins if each.guest == guest), None)
-        return ansible.variables(found) if found else {}
+        return next((dict(each.variables) for each in self.guests if each.name == guest), {})
 
 
-def inventory(spec: Spec) -> Inventory:
-    """How Ansible reaches the guests that have an address."""
-    records, logins = _logins(spec)
-    groups: dict[str, list[str]] = {}
-    for each in records:
-        for group in each.asked["groups"]:
-            groups.setdefault(group, []).append(each.guest)
-    return Inventory(tuple(logins), groups)
+def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inventory:
+    """How Ansible reaches the guests that have an address, or that their hypervisor has a way into.
+
+    Args:
+        hypervisor: through the hypervisor where it has a way in, and else by ssh.
+        say: told which guests are left out, though they run.
+    """
+    guests: list[InventoryGuest] = []
+    renamed: dict[str, str] = {}
+    for found, by_ssh in _reachable(spec):
+        record, host = found.there.record, found.host
+        driver, path = DRIVERS[record.type], path_of(spec)
+        path = path if path.startswith("/") else ""
+        way: Mapping[str, str] | None = ansible.variables(by_ssh) if by_ssh else None
+        if hypervisor and found.there.state == "running" and not host.remote:
+            uri = host.connections.uri(driver.scheme)
+            way = ansible.through_hypervisor(record, driver, uri, path) or way
+        if way is None:
+            if found.there.state == "running":
+                say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")
+            continue
+        known = ansible.facts(record, driver, host.name, path)
+        own = spec.guests[record.guest].vars if record.guest in spec.guests else {}
+        groups = ansible.groups(record, driver, host.name)
+        guests.append(InventoryGuest(record.guest, {**known, **way, **own}, groups))
+        renamed |= {each: ansible.group_name(each) for each in record.asked["groups"]}
+    return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
+
+
+def _no_way(hypervisor: bool) -> str:
+    if hypervisor:
+        return "it has no address, and its hypervisor has no way in for Ansible"
+    return "it has no address; with --hypervisor it needs none, where its type has a way in"
 
 
 #: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
@@ -275,7 +310,7 @@ _HEAD = """\
 def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
     """What a file that ``~/.ssh/config`` includes says: ``ssh ENVIRONMENT-GUEST`` then works as it
     is."""
-    _, logins = _logins(spec, guests)
+    logins = [login for _, login in _reachable(spec, guests) if login]
     blocks = [_HEAD.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
     for each in logins:
         options = (f"  {key} {value}" for key, value in each.options())
@@ -283,21 +318,24 @@ def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _logins(spec: Spec, guests: Sequence[str] = ()) -> tuple[list[GuestRecord], list[Login]]:
-    """How other programs log in to the guests that have an address; without ``guests`` to those
-    that are the spec's."""
+def _reachable(spec: Spec, guests: Sequence[str] = ()) -> Iterator[tuple[Found, Login | None]]:
+    """Guests that exist, and how other programs log in to them, None where they have no address.
+
+    Without ``guests`` those that are the spec's.
+    """
     sites = [as_named(each, path_of(spec)) for each in look(hosts_of(spec))]
     found = found_of(spec, sites)
     own = {name for name, each in found.items() if is_own(spec, each)}
     names = named(spec, found, guests) if guests else own
     hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
-    records, logins = [], []
     for name in ordered(spec, names & found.keys()):
         host, record = found[name].host, found[name].there.record
         known = found[name].there.state == "running" or any(record.addresses)
         addresses = reach.addresses(host, record)[0] if known else []
-        if addresses:
-            records.append(record)
-            base, keys = spec.folder, hosts[host.name]
-            logins.append(reach.login(host, record, addresses[0], base, keys, lasting=True))
-    return records, logins
+        keys = hosts[host.name]
+        yield (
+            found[name],
+            reach.login(host, record, addresses[0], spec.folder, keys, lasting=True)
+            if addresses
+            else None,
+        )

@@ -9,7 +9,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import images, programs, public_keys, reach, record, render, resources, template
+from virtkit import (
+    addresses,
+    ansible,
+    images,
+    programs,
+    public_keys,
+    reach,
+    record,
+    render,
+    resources,
+    template,
+)
 from virtkit import plan as differing
 from virtkit.api.placing import check_moves, left_hosts, placed
 from virtkit.api.readiness import unready
@@ -31,7 +42,16 @@ from virtkit.observed import Observed
 from virtkit.plan import Change, Plan, Reason
 from virtkit.record import PoolRecord
 from virtkit.resolve import resolve
-from virtkit.resources import Confinement, Decided, DecidedGuest, Desired, Guest, ImageRef, Network
+from virtkit.resources import (
+    Confinement,
+    Decided,
+    DecidedGuest,
+    Desired,
+    Guest,
+    ImageRef,
+    Network,
+    Playbooks,
+)
 from virtkit.spec import Spec
 
 
@@ -307,7 +327,61 @@ def _desired(
     ):
         facts = host.with_kvm(facts, say)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
+    desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_is_anothers(path_of(spec)))
+
+
+def with_playbooks(desired: Desired, spec: Spec, only: Collection[str] | None) -> Desired:
+    """The guests with their playbooks, and what these are now.
+
+    Raises:
+        SpecErrors: files are not there, or no playbooks.
+    """
+    guests, errors = [], []
+    files: dict[tuple[str, ...], str] = {}
+    for each in desired.guests:
+        if each.spec.playbooks and (only is None or each.name in only):
+            try:
+                each = replace(each, playbooks=playbooks(spec, each.name, files))
+            except SpecErrors as many:
+                errors += many.errors
+        guests.append(each)
+    if errors:
+        raise SpecErrors(_unique(errors))
+    return replace(desired, guests=tuple(guests))
+
+
+def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playbooks:
+    """A guest's playbooks.
+
+    Args:
+        files: what is known of the files' digests, by the playbooks' paths; added to.
+
+    Raises:
+        SpecErrors: files are not there, or no playbooks.
+    """
+    guest = spec.guests[name]
+    paths = tuple(str(spec.folder / Path(each).expanduser()) for each in guest.playbooks)
+    if paths not in files:
+        errors: list[RequestError] = []
+        for index, path in enumerate(paths):
+            try:
+                ansible.check(Path(path), spec.where(("guests", name, "playbooks", index)))
+            except SpecErrors as many:
+                errors += many.errors
+            except RequestError as error:
+                errors.append(error)
+        if errors:
+            raise SpecErrors(errors)
+        files[paths] = ansible.digest(map(Path, paths), spec.folder)
+    salt = addresses.identity(spec.name, "playbooks", name)
+    also = [files[paths], guest.vars, list(guest.groups), guest.user]
+    return Playbooks(guest.playbooks, paths, resources.digest(salt, also))
+
+
+def _unique(errors: Iterable[RequestError]) -> list[RequestError]:
+    """The errors, each once: guests may share a playbook."""
+    return list({(each.what, each.where): each for each in errors}.values())
 
 
 def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:
@@ -459,6 +533,8 @@ def _check(found: Plan, spec: Spec, host: Host) -> None:
     """
     errors: list[RequestError] = []
     for change in found.changes:
+        if isinstance(change.desired, Guest) and provisions(change):
+            ansible.require()
         if change.action not in ("create", "replace", "update"):
             continue
         try:
@@ -477,6 +553,14 @@ def _check(found: Plan, spec: Spec, host: Host) -> None:
             errors.append(error)
     if errors:
         raise SpecErrors(errors)
+
+
+def provisions(change: Change) -> bool:
+    """Whether a change runs playbooks."""
+    assert isinstance(change.desired, Guest)
+    new = change.action in ("create", "replace")
+    named = any(each.field == "playbooks" for each in change.reasons)
+    return change.desired.playbooks is not None and (new or named)
 
 
 def _at(change: Change) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from virtkit import plan as planning
 from virtkit import reach, scratch
+from virtkit.api.entering import inventory
 from virtkit.api.planning import plan_on
 from virtkit.api.world import (
     LOCK_TIMEOUT,
@@ -58,6 +59,7 @@ def apply(
     confirmed: bool = False,
     wait: bool = True,
     restart: bool = False,
+    vault: str = "",
     parallel: int | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
     tell: Tell = quiet,
@@ -70,6 +72,8 @@ def apply(
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
+        vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
+            say it.
         parallel: steps at a time; left out, what suits this machine.
         lock_timeout: seconds to wait for another run on the environment.
         say: told for whom one waits, and where the plan is another afterwards.
@@ -85,7 +89,7 @@ def apply(
         return Report(spec.name, notes=found.notes)
     scratch.sweep()
     hosts = hosts_of(spec)
-    with _locked(spec, hosts, lock_timeout, say, images=True) as before:
+    with locked(spec, hosts, lock_timeout, say, images=True) as before:
         now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
         others = _others(spec, before, now)
         if not consent:
@@ -96,14 +100,21 @@ def apply(
         if _changes(now) != _changes(found):
             what = f"{others} changed something meanwhile: the plan is made anew"
             say(f"environment {spec.name}: {what}")
-        options = Options(spec=path_of(spec), folder=spec.folder, wait=wait, restart=restart)
+        options = Options(
+            spec=path_of(spec),
+            folder=spec.folder,
+            wait=wait,
+            restart=restart,
+            inventory=lambda: inventory(spec).tree(),
+            vault=vault,
+        )
         report = _carried_out(spec, now, hosts, options, parallel, tell)
     report.notes = found.notes
     return report
 
 
 @contextmanager
-def _locked(
+def locked(
     spec: Spec, hosts: Iterable[Host], timeout: float, say: Say, *, images: bool = False
 ) -> Iterator[list[str]]:
     """The environment's lock on each of its hosts, in an order that all runs have; and a share in
@@ -162,13 +173,11 @@ def _carried_out(
     hands = [Hands(host, options) for host in hosts]
     steps = steps_of(found, *hands)
     report = engine.run(spec.name, steps, parallel=parallel or usual_parallel(hosts), tell=tell)
-    _remember(spec, hands, report, removing=removing)
+    remember(spec, hands, report, removing=removing)
     return report
 
 
-def _remember(
-    spec: Spec, hands: Sequence[Hands], report: Report, *, removing: bool = False
-) -> None:
+def remember(spec: Spec, hands: Sequence[Hands], report: Report, *, removing: bool = False) -> None:
     """Brings the pools' records and known_hosts up to date, and forgets the keys of an environment
     that is gone, but where it has guests on a host that left the spec. What was done stays done
     where that fails."""
@@ -222,6 +231,16 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     """What ``down`` would remove, as far as it is seen before anything is touched: in a pool that
     is not active nobody sees kept disks."""
     return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
+
+
+def needs_consent(found: Plan) -> RequestError | None:
+    """The error that ``apply`` raises for a plan that nobody agreed to."""
+    return planning.needs_consent(found)
+
+
+def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
+    """The error that ``down`` raises for its plan where nobody agreed to it."""
+    return planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
 
 
 def _seen(hosts: Iterable[Host]) -> list[Site]:
@@ -287,7 +306,7 @@ def down(
             raise refused
 
     check(seen)
-    with _locked(spec, hosts, lock_timeout, say) as before:
+    with locked(spec, hosts, lock_timeout, say) as before:
         sites = [_with_pool(host, spec.name) for host in hosts]
         found = _going(spec, sites, guests, volumes=volumes)
         check(found)
@@ -328,7 +347,7 @@ def change_state(
     chosen = _chosen(hosts, spec, verb, guests, say)
     something = any(each.there.state != _AIMS.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
-    lock = _locked(spec, touched, lock_timeout, say) if something else nullcontext()
+    lock = locked(spec, touched, lock_timeout, say) if something else nullcontext()
     with lock:
         if something:
             chosen = _chosen(hosts, spec, verb, guests)

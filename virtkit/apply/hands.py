@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from virtkit.apply.ledger import Ledger
 from virtkit.host import Host
@@ -22,6 +24,10 @@ class Options:
         wait: wait until all guests are ready, not only those that others are ``after``.
         restart: restart the guests that lack what only a restart brings.
         volumes: disks with ``keep: true`` go with their guests.
+        inventory: how Ansible reaches the guests that there are, and what it is to know of them,
+            as its YAML files have it.
+        vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
+            say it, or there is none.
     """
 
     spec: str
@@ -29,6 +35,8 @@ class Options:
     wait: bool = True
     restart: bool = False
     volumes: bool = False
+    inventory: Callable[[], Mapping[str, Any]] = dict
+    vault: str = ""
 
 
 @dataclass

@@ -16,6 +16,7 @@ from virtkit.apply import disks
 from virtkit.apply.engine import Say
 from virtkit.apply.hands import GRACE, Hands
 from virtkit.apply.plugging import Plugging
+from virtkit.apply.provision import provision, wait_login
 from virtkit.apply.stop import stop
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -56,6 +57,13 @@ class Making:
         self.fresh = change.action == "replace" or (
             change.action == "create" and not any(each.state == "made" for each in roots)
         )
+        #: Nothing else is to be done than to give it its playbooks.
+        self.provisions_only = (
+            change.action == "update"
+            and set(self._causes) == {"playbooks"}
+            and self._there is not None
+            and self._there.state == "running"
+        )
         #: A start of an unfinished guest sees that nothing else is left of the interrupted run.
         self.starts_only = change.action == "start" and not (self._old and not self._old.finished)
         self.running = self._there is not None and self._there.state != "stopped" and not self.fresh
@@ -68,6 +76,13 @@ class Making:
         self._plugging = Plugging(self._host, self._guest)
         #: The keys that it is to let in; None where nobody knows which it has and has to keep.
         self._keys: tuple[str, ...] | None = None
+
+    @property
+    def provisions(self) -> bool:
+        """Whether the guest is given playbooks."""
+        wanted = self._guest.playbooks
+        ran = None if self._old is None or self.fresh else self._old.provisioned
+        return wanted is not None and (ran is None or not ran.has(wanted))
 
     @property
     def follows(self) -> bool:
@@ -173,6 +188,7 @@ class Making:
             host_key=self._old.host_key,
             instance=self._old.instance,
             booted=self._old.booted,
+            provisioned=self._old.provisioned,
             staged=self._staged if self.running else {},
             staged_in=plan.run_of(live) if self.running and self._staged else "",
             leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
@@ -500,6 +516,14 @@ class Making:
         folder, known = Path(self._guest.source_folder), self.record.keys or ()
         late = self.follows and self._keys is not None and not public_keys.same(self._keys, known)
         reach.wait_ready(self._host, self.record, folder, say, keys_follow=late)
+
+    def wait_login(self, say: Voice) -> None:
+        wait_login(self._hands, self.record, say, keys_follow=self.follows)
+
+    def provision(self, say: Voice) -> None:
+        assert self._guest.playbooks is not None
+        variables = self._guest.spec.vars
+        self.record = provision(self._hands, self.record, self._guest.playbooks, variables, say)
 
     def finish(self) -> None:
         """Says in the record that all is done, and what still waits for a restart."""

@@ -1,7 +1,8 @@
 """From changes to steps: what is done to a host for each, in an order that a crash survives.
 
-Creating: network, define (the record says what is wanted), volumes (the record says made),
-start, ready, finish. Removing runs backwards and undefines last. Every step may run again.
+Creating: network, define (the record says what is wanted), volumes (the record says made), start,
+login and playbooks where there are any, ready, finish. Removing runs backwards and undefines last.
+Every step may run again.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
     plugs = work.running and not work.restarts and not work.starts_only
     if change.action == "replace":
         yield step("stop", work.stop, [])
-    if not work.starts_only:
+    if not work.starts_only and not work.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
         hands.ledger.comes(work.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
@@ -149,17 +150,23 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
             yield step("plug", work.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
     starts = not plugs or not _runs(change)
-    waited = starts and (hands.options.wait or guest.name in awaited or work.follows)
+    wait = hands.options.wait or guest.name in awaited
+    provisions = work.provisions and wait
     if starts:
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
         elsewhere = (*dependencies, *own("stop"))
         yield step("start", lambda _: work.start(), after, after_all=elsewhere)
-    if waited:
-        yield step("ready", work.wait_ready, own("start"), waits=True)
+    if provisions:
+        yield step("login", work.wait_login, own("plug", "start"), waits=True)
+        yield step("playbooks", work.provision, own("login", "follow"))
+    if provisions or (starts and (wait or work.follows)):
+        yield step("ready", work.wait_ready, own("start", "playbooks"), waits=True)
     if work.follows:
-        yield step("follow", work.follow, own("plug", "start", "ready"), waits=True)
-    yield step("finish", lambda _: work.finish(), own("plug", "start", "ready", "follow"))
+        answers = own("login") if provisions else own("ready")
+        yield step("follow", work.follow, [*own("plug", "start"), *answers], waits=True)
+    last = own("plug", "start", "playbooks", "ready", "follow")
+    yield step("finish", lambda _: work.finish(), last)
 
 
 def _runs(change: Change) -> bool:

@@ -24,6 +24,14 @@ Parallel = Annotated[
 Timeout = Annotated[
     float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until a guest is forced off.")
 ]
+Vault = Annotated[
+    str | None,
+    typer.Option(
+        "--vault-password-file",
+        metavar="FILE",
+        help="The password of Ansible's vaults, for playbooks; else as Ansible finds it.",
+    ),
+]
 LockTimeout = Annotated[
     float,
     typer.Option(

@@ -26,6 +26,7 @@ from virtkit.cli.arguments import (
     Parallel,
     SpecOnly,
     Timeout,
+    Vault,
     Words,
     only_spec,
     spec_of,
@@ -141,14 +142,30 @@ def plan(
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 3 where there are changes.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Show what up --restart would change.")
+    ] = False,
+    down: Annotated[bool, typer.Option("--down", help="Show what down would remove.")] = False,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="With --down: what down --volumes would remove.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what up would change, and how disruptive each change is."""
+    if (restart and down) or (volumes and not down):
+        raise RequestError(
+            "--restart is about up, and --volumes about down", cure="see virtkit plan --help"
+        )
     found, guests = spec_of(spec, file)
-    made = api.plan(found, guests, say=output.say)
+    if down:
+        made = api.down_plan(found, guests, volumes=volumes)
+        refused = api.needs_consent_to_go(found, made, volumes=volumes)
+    else:
+        made = api.plan(found, guests, restart=restart, say=output.say)
+        refused = api.needs_consent(made)
     if json:
-        output.data(made.as_dict())
+        output.data(made.as_dict() | {"refused": refused.as_dict() if refused else None})
     else:
         output.plan(made)
     if exit_code and made.changes:
@@ -168,12 +185,13 @@ def up(
     restart: Annotated[
         bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
     ] = False,
+    vault: Vault = None,
     parallel: Parallel = None,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make it so: create, change, start, and wait until ready."""
+    """Make it so: create, change, start, run playbooks, and wait until ready."""
     found, guests = spec_of(spec, file)
     made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
@@ -189,12 +207,50 @@ def up(
             confirmed=confirmed,
             wait=not no_wait,
             restart=restart,
+            vault=_vault(vault),
             parallel=parallel,
             lock_timeout=lock_timeout,
             tell=tell,
             say=output.say,
         )
     _reported(report, "up", json)
+
+
+@app.command()
+def provision(
+    spec: Words = None,
+    file: File = None,
+    vault: Vault = None,
+    parallel: Parallel = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the guests' playbooks again."""
+    found, guests = spec_of(spec, file)
+    password = _vault(vault)
+    with progress.shown(output.err, f"{found.name}: provision") as tell:
+        report = api.provision(
+            found,
+            guests,
+            vault=password,
+            parallel=parallel,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
+    _reported(report, "provisioned", json)
+
+
+def _vault(path: str | None) -> str:
+    """The file with the vaults' password, from any folder; empty where none is named."""
+    if path is None:
+        return ""
+    if not Path(path).expanduser().is_file():
+        raise RequestError(
+            f"there is no vault password file {path}", cure="correct --vault-password-file"
+        )
+    return str(Path(path).expanduser().absolute())
 
 
 def _agreed() -> bool:
@@ -436,15 +492,22 @@ def logs(
     spec: Words = None,
     file: File = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on as they print.")] = False,
+    playbooks: Annotated[
+        bool, typer.Option("--playbooks", help="What Ansible printed when it last ran theirs.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what guests printed so far: consoles, and containers' journals."""
     found, guests = spec_of(spec, file)
+    if follow and playbooks:
+        raise RequestError(
+            "--playbooks can't be followed", cure="up and provision show the tasks as they run"
+        )
     if follow:
         _follow(found, guests)
         return
-    answer = api.logs(found, guests)
+    answer = (api.playbook_logs if playbooks else api.logs)(found, guests)
     if json:
         output.data({"environment": found.name, "logs": answer})
         return
@@ -533,17 +596,22 @@ def inventory(
     file: File = None,
     everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
+    hypervisor: Annotated[
+        bool, typer.Option("--hypervisor", help="Not by ssh where the hypervisor has a way in.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Print an Ansible inventory: a file for ansible -i as it is."""
-    found = api.inventory(only_spec(spec, file))
+    found = api.inventory(only_spec(spec, file), hypervisor=hypervisor, say=output.say)
     if host is not None:
         output.data(found.variables(host))
     elif everything or json:
         output.data(found.script())
     else:
         sys.stdout.write(found.static())
+        for group, name in found.renamed.items():
+            output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
 
 
 @app.command("ssh-config")

@@ -21,8 +21,10 @@ COMMON: Mapping[str, Effect] = {
     "allow": "none",
     "groups": "none",
     "ready": "none",
+    "vars": "none",  # playbooks that read them are given again
     "disks.keep": "none",
     "autostart": "live",
+    "playbooks": "live",
     "ssh_keys": "live",
     "networks": "live",
     "memory": "live",

@@ -149,6 +149,7 @@ class _Comparison:
             yield Reason("image", record.asked.get("image"), after, effect="recreate")
         if record.asked.get("ssh_keys") == guest.asked.get("ssh_keys"):
             yield from self._keys()
+        yield from self._playbooks()
 
     def _keys(self) -> Iterable[Reason]:
         """Keys that were changed under the same names, or that the guest did not follow yet."""
@@ -158,6 +159,18 @@ class _Comparison:
         before, after = (public_keys.names(each) for each in (known, wanted))
         cause: Cause = "spec" if self._there.record.finished else "unfinished"
         yield Reason("ssh_keys", before, after, cause, self._effect("ssh_keys", before, after))
+
+    def _playbooks(self) -> Iterable[Reason]:
+        """Playbooks that the guest was not given, or not as they are now, or that did not end well.
+        That it has more than its spec asks for by now is no change: nobody takes it back."""
+        wanted, ran = self._guest.playbooks, self._there.record.provisioned
+        if wanted is None or (ran is not None and ran.has(wanted)):
+            return
+        before = list(ran.playbooks) if ran else None
+        again = ran is not None and ran.digest == wanted.digest
+        cause: Cause = "unfinished" if again or not self._there.record.finished else "spec"
+        effect = self._effect("playbooks", before, None)
+        yield Reason("playbooks", before, list(wanted.names), cause, effect)
 
     def _takes_disk(self, name: str, old: Any, new: Any) -> None:
         """Tells of a disk that leaves the spec; one that is kept stays in the pool."""

@@ -11,6 +11,7 @@ from virtkit.reach.keys import (
     new_host_key,
     offered,
     own_keys,
+    playbook_log,
 )
 from virtkit.reach.logins import (
     Login,
@@ -48,6 +49,7 @@ __all__ = [
     "new_host_key",
     "offered",
     "own_keys",
+    "playbook_log",
     "refusal",
     "run",
     "scp_command",

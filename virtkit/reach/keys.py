@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from virtkit import programs, public_keys
+from virtkit import programs, public_keys, scratch
 from virtkit.errors import RequestError
 from virtkit.resources import Guest
 
@@ -29,6 +29,11 @@ def folder(environment: str) -> Path:
     path = platformdirs.user_data_path("virtkit") / environment
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def playbook_log(environment: str, guest: str) -> Path:
+    """The file that keeps what Ansible printed when it last ran a guest's playbooks."""
+    return folder(environment) / f"played-{guest}.log"
 
 
 def folders() -> list[Path]:
@@ -47,7 +52,7 @@ def forget(environment: str) -> None:
     path = platformdirs.user_data_path("virtkit") / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
-    for each in (*path.glob("known_hosts*"), *path.glob("offered-*")):
+    for each in (*path.glob("known_hosts*"), *path.glob("offered-*"), *path.glob("played-*")):
         each.unlink(missing_ok=True)
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
@@ -237,9 +242,7 @@ def _public_file(environment: str, line: str) -> Path:
     name = key.fingerprint.removeprefix("SHA256:").replace("/", "_").replace("+", "-")
     path = folder(environment) / f"offered-{name[:16]}.pub"
     if not path.is_file():
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(f"{key}\n")
-        new.replace(path)
+        scratch.write(path, f"{key}\n")
     return path
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from virtkit import scratch
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host, for_ssh
 from virtkit.reach.keys import folder, known, offered
@@ -127,9 +127,7 @@ def write_known_hosts(environment: str, records: Iterable[GuestRecord], host: st
     lines = [f"{each.domain} {each.host_key}\n" for each in records if each.host_key]
     text = "".join(sorted(lines))
     if not path.is_file() or path.read_text() != text:
-        new = path.with_name(f"{path.name}.{os.getpid()}")
-        new.write_text(text)
-        new.replace(path)
+        scratch.write(path, text)
     return path
 
 

@@ -1,5 +1,6 @@
 """The spec: its model, and the reader that turns YAML into it with every error placed."""
 
+from virtkit.spec.document import top as yaml_top
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_IMAGE,
@@ -56,4 +57,5 @@ __all__ = [
     "read_text",
     "shown",
     "writable_size",
+    "yaml_top",
 ]

@@ -42,6 +42,7 @@ def check(reading: Reading, faults: Faults) -> None:
         _driver(entry, reading, faults)
         _disks(entry, faults)
         _users(entry, faults)
+        _playbooks(entry, faults)
         _most(entry, faults)
         _links(entry, reading, faults)
     _addresses(reading, faults)
@@ -70,6 +71,19 @@ def _users(entry: Entry, faults: Faults) -> None:
     """Users in forms that cloud-init fails at, before it has made the login."""
     for path, wrong in _no_users(entry.keys.cloud_init):
         faults.at(entry.node, (CLOUD, *path), wrong)
+
+
+def _playbooks(entry: Entry, faults: Faults) -> None:
+    """Playbooks of a guest that ssh can't go to."""
+    node = entry.node.entries.get("playbooks")
+    if entry.keys.playbooks and entry.keys.networks == () and node is not None:
+        wrong = Wrong(
+            "a guest without networks cannot be given playbooks",
+            why="Ansible gets in by ssh",
+            cure="take `playbooks:` out (`playbooks: null` where they are inherited), or give it "
+            "a network",
+        )
+        faults.at(node, (), wrong)
 
 
 def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:

@@ -21,6 +21,7 @@ from ruamel.yaml.events import (
     DocumentStartEvent,
     Event,
     MappingEndEvent,
+    MappingStartEvent,
     NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
@@ -51,8 +52,10 @@ _FLOAT = re.compile(
     r"|\.(?:nan|NaN|NAN)",
     re.ASCII,
 )
-#: The key below which plain words are cloud-init's, and so YAML 1.1's.
-CLOUD = "cloud_init"
+#: The keys below which plain words are cloud-init's and Ansible's, and so YAML 1.1's.
+CLOUD, VARS = "cloud_init", "vars"
+#: Ansible's tags for a variable's value, and what its JSON has instead.
+_ANSIBLE_TAGS = {"!vault": "__ansible_vault", "!unsafe": "__ansible_unsafe"}
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
 
 
@@ -195,6 +198,18 @@ def read_document(text: str, source: str) -> tuple[Node | None, list[Flaw]]:
     return builder.build(raw, (), raw.mark, 0), builder.flaws
 
 
+def top(text: str, source: str) -> str:
+    """What stands at the top of a YAML document of any kind: ``list``, ``map``, ``text``; empty for
+    nothing. Values and tags are not looked at.
+
+    Raises:
+        SpecErrors: it is not YAML.
+    """
+    kinds = {SequenceStartEvent: "list", MappingStartEvent: "map", ScalarEvent: "text"}
+    found = [kinds.get(type(each), "") for each in _events(text, source)]
+    return next(filter(None, found), "")
+
+
 class _Parser:
     """From ruamel.yaml's events to raw nodes, with every limit applied while reading."""
 
@@ -296,7 +311,10 @@ class _Builder:
         if depth > MAX_DEPTH:
             raise _too_deep(self.source, raw.mark)
         node = Node(None, path, raw.mark, key)
-        if raw.tag:
+        if raw.tag in _ANSIBLE_TAGS and raw.kind == "scalar" and _below(path, VARS):
+            value = Node(raw.text, (*path, _ANSIBLE_TAGS[raw.tag]), raw.mark, key)
+            node.value = {_ANSIBLE_TAGS[raw.tag]: value}
+        elif raw.tag:
             self._report(
                 raw.mark,
                 path,
@@ -304,8 +322,9 @@ class _Builder:
                 cure="leave the tag out; quotes make a value text",
             )
         elif raw.kind == "scalar":
-            cloud = _in_cloud(path)
-            node.value = self._scalar(raw, path, yaml11.resolve if cloud else resolve)
+            cloud = _below(path, CLOUD)
+            older = cloud or _below(path, VARS)
+            node.value = self._scalar(raw, path, yaml11.resolve if older else resolve)
             node.core = _core(raw) if cloud else None
         elif raw.kind == "list":
             node.value = [
@@ -413,10 +432,10 @@ def resolve(text: str) -> Scalar:
     return text
 
 
-def _in_cloud(path: Path) -> bool:
-    """Whether ``path`` leads below a guest's, a profile's or the defaults' ``cloud_init``."""
+def _below(path: Path, key: str) -> bool:
+    """Whether ``path`` leads below that key of a guest, a profile or the defaults."""
     depth = 1 if path[:1] == ("defaults",) else 2
-    return path[depth : depth + 1] == (CLOUD,) and path[0] in ("defaults", "profiles", "guests")
+    return path[depth : depth + 1] == (key,) and path[0] in ("defaults", "profiles", "guests")
 
 
 def _core(raw: _Raw) -> tuple[Scalar] | None:

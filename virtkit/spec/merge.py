@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from virtkit.spec.document import CLOUD, Node
+from virtkit.spec.document import CLOUD, VARS, Node
 
 
 def without_nulls(node: Node) -> Node:
     """The same value with no entry that is null, in maps at any depth.
 
-    Lists inside ``cloud_init`` stay as they are.
+    Lists inside ``cloud_init`` and ``vars`` stay as they are.
     """
     return _clean(node, in_lists=True)
 
@@ -22,7 +22,7 @@ def without_nulls(node: Node) -> Node:
 def _clean(node: Node, *, in_lists: bool) -> Node:
     if isinstance(node.value, dict):
         entries = {
-            key: _clean(below, in_lists=in_lists and key != CLOUD)
+            key: _clean(below, in_lists=in_lists and key not in (CLOUD, VARS))
             for key, below in node.value.items()
             if below.value is not None
         }

@@ -119,6 +119,9 @@ GroupName = Annotated[str, AfterValidator(text.group_name)]
 Package = Annotated[str, AfterValidator(text.package_name)]
 Release = Annotated[str, AfterValidator(text.release_name)]
 HostPath = Annotated[str, AfterValidator(text.host_path)]
+Variable = Annotated[
+    str, AfterValidator(text.variable_name), Field(json_schema_extra={"pattern": text.VARIABLE})
+]
 KeyPath = Annotated[str, AfterValidator(text.key_path)]
 MountPoint = Annotated[str, AfterValidator(text.mount_point)]
 Mac = Annotated[str, AfterValidator(text.mac_address)]
@@ -515,6 +518,14 @@ class GuestKeys(Model):
         default_factory=dict, description="Merged into the cloud-init user-data."
     )
     groups: tuple[GroupName, ...] = Field(default=(), description="Ansible groups.")
+    vars: dict[Variable, Any] = Field(
+        default_factory=dict, description="Ansible variables: inventory, plugin and playbooks."
+    )
+    playbooks: tuple[HostPath, ...] = Field(
+        default=(),
+        description="Run by Ansible once ssh answers, before `ready` is asked.",
+        max_length=16,
+    )
     after: tuple[Label, ...] = Field(
         default=(), description="Guests that must be ready before it starts."
     )

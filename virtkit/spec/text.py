@@ -6,6 +6,7 @@ it. Pure: it must never look at a disk or resolve a name.
 
 from __future__ import annotations
 
+import keyword
 import posixpath
 import re
 from collections.abc import Callable
@@ -21,7 +22,15 @@ from urllib.parse import urlsplit
 from virtkit.spec.wrong import Wrong, quote
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DISK_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
+#: Variables that Ansible sets itself, whatever others say.
+_ANSIBLES_OWN = frozenset(
+    {
+        *("group_names", "groups", "hostvars", "inventory_hostname"),
+        *("inventory_hostname_short", "omit", "vars"),
+    }
+)
 #: Disk names that virtkit gives itself.
 RESERVED_DISKS = frozenset({"root", "seed", "console", "kernel", "initrd"})
 
@@ -163,6 +172,23 @@ def group_name(text: str) -> str:
             cure="choose another name",
         )
     return _group(text)
+
+
+def variable_name(text: str) -> str:
+    """An Ansible variable's name."""
+    if text in _ANSIBLES_OWN:
+        raise Wrong(
+            f"a variable cannot be called '{text}'",
+            why="Ansible sets one of that name for every host",
+            cure="choose another name",
+        )
+    if re.fullmatch(VARIABLE, text) is None or keyword.iskeyword(text):
+        raise Wrong(
+            f"{quote(text)} is not a variable's name",
+            why="Ansible takes letters, digits and '_', no digit first, and none of Python's words",
+            cure="choose a name such as 'http_port'",
+        )
+    return text
 
 
 def host_path(text: str) -> str:

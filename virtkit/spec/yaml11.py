@@ -1,4 +1,5 @@
-"""Plain words by YAML 1.1, as PyYAML and so cloud-init read them: what stands in ``cloud_init``.
+"""Plain words by YAML 1.1, as PyYAML and so cloud-init and Ansible read them: what stands in
+``cloud_init`` and ``vars``.
 
 Pure. Dates stay text: a seed is JSON, which has none.
 """

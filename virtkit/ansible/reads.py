@@ -1,0 +1,129 @@
+"""What Ansible reads of a playbook: whether it can, and a digest that tells when it is another one.
+
+Files are looked at, and nothing is run. What a playbook names by a variable is not seen, unless it
+is in one of Ansible's own folders beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from virtkit.errors import RequestError
+from virtkit.spec import yaml_top
+
+#: Folders that Ansible looks into, beside a playbook and beside the spec.
+_FOLDERS = (
+    *("collections", "defaults", "files", "filter_plugins", "group_vars", "handlers", "host_vars"),
+    *("library", "lookup_plugins", "module_utils", "roles", "tasks", "templates", "vars"),
+)
+#: Files beside the spec that change what Ansible does.
+_SETTINGS = ("ansible.cfg",)
+#: What may be a file's name in a playbook.
+_WORD = re.compile(r"[\w@+~./-]+")
+#: Files above this count by their size and time (bytes): a digest of them would be felt.
+_LARGE = 4 * 1024**2
+#: What may stand at the top of a document, in words.
+_TOPS = {"list": "a list", "map": "a map", "text": "a text", "": "nothing"}
+#: Folders that no playbook is made of.
+_PASSED_OVER = {".git", "__pycache__", ".venv", "node_modules"}
+
+
+def check(path: Path, where: str) -> None:
+    """Looks whether a file is a playbook, as far as that is seen without Ansible.
+
+    Args:
+        where: the place in the spec that names it.
+
+    Raises:
+        RequestError: it is not there, or is none.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError as error:
+        what, cure = f"there is no playbook {path}", "correct the path, or write the playbook"
+        raise RequestError(what, cure=cure, where=where) from error
+    except (OSError, UnicodeDecodeError) as error:
+        cure = "name a text file that you may read"
+        raise RequestError(
+            f"playbook {path} can't be read", why=str(error), cure=cure, where=where
+        ) from error
+    found = yaml_top(text, str(path))
+    if found != "list" and not text.startswith("$ANSIBLE_VAULT;"):
+        raise RequestError(
+            f"{path} is not a playbook",
+            why=f"its top is {_TOPS[found]}, a playbook's is a list of plays",
+            cure="begin it with `- hosts: all`",
+            where=where,
+        )
+
+
+def installs_python(playbooks: Iterable[Path]) -> bool:
+    """Whether playbooks may do without Python in the guest at first: they have raw commands."""
+    return any(
+        re.search(rb"\braw\b", _content(each))
+        for path in playbooks
+        for each in _files(path, path.parent)
+    )
+
+
+def digest(playbooks: Iterable[Path], folder: Path) -> str:
+    """A digest of all files that Ansible would read.
+
+    Args:
+        folder: the spec's, where it is started.
+    """
+    found = hashlib.sha256()
+    for path in playbooks:
+        found.update(f"\0{path}\0".encode())
+        for each in _files(path, folder):
+            found.update(f"\0{each}\0".encode() + hashlib.sha256(_content(each)).digest())
+    return found.hexdigest()
+
+
+def _files(playbook: Path, folder: Path) -> list[Path]:
+    """The playbook, what it names, and all in Ansible's folders beside it and beside the spec."""
+    seen: dict[Path, None] = {}
+    for each in (playbook, *(folder / name for name in _SETTINGS)):
+        _named(each, playbook.parent, seen)
+    for base in dict.fromkeys((playbook.parent, folder)):
+        for name in _FOLDERS:
+            for each in _below(base / name):
+                seen.setdefault(each)
+    return sorted(seen)
+
+
+def _named(path: Path, base: Path, seen: dict[Path, None]) -> None:
+    """A file, and those that a text in it names, beside it or beside the playbook."""
+    if path in seen or not path.is_file():
+        return
+    seen[path] = None
+    if path.suffix not in (".yml", ".yaml", ".json", ".cfg") or path.stat().st_size > _LARGE:
+        return
+    for word in set(_WORD.findall(path.read_text(errors="replace"))):
+        for beside in dict.fromkeys((path.parent, base)):
+            other = beside / word
+            if not word.startswith(("/", "~")) and ("/" in word or "." in word):
+                _named(other, base, seen)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for at, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - _PASSED_OVER)
+        yield from (Path(at, name) for name in sorted(names))
+
+
+def _content(path: Path) -> bytes:
+    """What of a file counts."""
+    try:
+        state = path.stat()
+        if not path.is_file():
+            return b""
+        if state.st_size > _LARGE:
+            return f"{state.st_size} {state.st_mtime_ns}".encode()
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,257 @@
+"""Runs playbooks through ansible-runner: its tasks as progress, its failures as an error's reason.
+
+Ansible is a program here, in a process of its own that ends with virtkit. Everything that goes to
+it is in a folder of the caller's alone, which is gone afterwards; what it printed stays, where that
+is asked for. It must never be started by what PATH says, nor be given a secret as an argument.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import locale
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from virtkit import programs, scratch
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.voice import Voice
+
+#: What brings Ansible to where virtkit is installed.
+INSTALL = f"{shlex.quote(sys.executable)} -m pip install ansible-core"
+#: Seconds after which ansible-runner looks whether it is to end.
+_WAKE = 1
+#: Characters of a failed task's own words that an error shows.
+_SHOWN = 2000
+#: Folders beside an inventory in which Ansible looks for variables.
+_BESIDE = ("group_vars", "host_vars")
+
+
+@dataclass(frozen=True)
+class Play:
+    """Playbooks, and what they are run with.
+
+    Attributes:
+        playbooks: their files; they are run in turn, until one fails.
+        inventory: an inventory, as Ansible's YAML files have it.
+        folder: where Ansible is started: its ansible.cfg counts, and the variables beside it.
+        limit: the hosts they are for; empty for all.
+        variables: extra variables; they win over all others.
+        check: tells what would change, and changes nothing.
+        environment: variables of the environment that Ansible gets beside the caller's.
+        log: the file that gets what it prints (0600); None for none.
+    """
+
+    playbooks: tuple[Path, ...]
+    inventory: Mapping[str, Any]
+    folder: Path
+    limit: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    check: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed on a host, and its own words for it."""
+
+    host: str
+    task: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.task} ({self.host}): {self.message}"
+
+
+@dataclass(frozen=True)
+class Played:
+    """How playbooks ended.
+
+    Attributes:
+        code: Ansible's exit code.
+        changed: how many tasks changed something, by host.
+        failures: what failed, in the order in which it did.
+        words: Ansible's own where it failed without a task, as at a mistake in the playbook.
+    """
+
+    code: int
+    changed: Mapping[str, int]
+    failures: tuple[Failure, ...]
+    words: str = ""
+
+    @property
+    def why(self) -> str:
+        """Why it failed."""
+        return "\n".join(map(str, self.failures)) or self.words or f"it exited with {self.code}"
+
+
+def require() -> None:
+    """Looks whether Ansible is there.
+
+    Raises:
+        RequestError: it is not installed where virtkit is.
+    """
+    if importlib.util.find_spec("ansible") is None:
+        raise RequestError(
+            "Ansible is missing: playbooks can't be run",
+            why=f"ansible-core is not installed for {sys.executable}",
+            cure=INSTALL,
+        )
+
+
+def run(play: Play, say: Voice) -> Played:
+    """Runs playbooks, and waits until they have ended.
+
+    Raises:
+        RequestError: Ansible is not installed.
+        VirtkitError: it could not be started.
+        Interrupted: the work should end.
+    """
+    require()
+    import ansible_runner
+
+    events = _Events(say)
+    with scratch.folder() as private:
+        _written(play, private)
+        line = programs.leashed(_command(play, private))
+        try:
+            ansible_runner.run(
+                private_data_dir=str(private),
+                project_dir=str(play.folder),
+                ident="run",
+                binary=line[0],
+                cmdline=shlex.join(line[1:]),
+                envvars=_environment(play, private),
+                settings={"pexpect_timeout": _WAKE},
+                fact_cache_type="none",  # the caller's own settings say where facts are kept
+                event_handler=events.take,
+                cancel_callback=events.ends,
+                quiet=True,
+            )
+        except ansible_runner.exceptions.AnsibleRunnerException as error:
+            raise VirtkitError(
+                f"playbook {', '.join(map(str, play.playbooks))} could not be run",
+                why=str(error),
+                cure=f"{INSTALL} --upgrade ansible-runner",
+            ) from error
+        finally:
+            printed = private / "artifacts" / "run" / "stdout"
+            if play.log is not None and printed.exists():
+                scratch.write(play.log, printed.read_text(errors="replace"))
+        say.look()
+        code = int((private / "artifacts" / "run" / "rc").read_text())
+    return events.played(code)
+
+
+def _written(play: Play, private: Path) -> None:
+    """What Ansible is to read; the folder is the caller's alone."""
+    (private / "hosts.json").write_text(json.dumps(play.inventory))
+    (private / "variables.json").write_text(json.dumps(dict(play.variables)))
+    for name in _BESIDE:
+        if (play.folder / name).is_dir():
+            (private / name).symlink_to(play.folder / name)
+
+
+def _command(play: Play, private: Path) -> list[str]:
+    """The command line, by the Python that runs virtkit: not what PATH has first, and not a folder
+    `ansible` where it is started (-P)."""
+    line = [sys.executable, "-P", "-m", "ansible", "playbook", "-i", str(private / "hosts.json")]
+    line += ["-e", f"@{private / 'variables.json'}"] if play.variables else []
+    line += ["--limit", play.limit] if play.limit else []
+    line += ["--check", "--diff"] if play.check else []
+    return [*line, "--", *map(str, play.playbooks)]
+
+
+def _environment(play: Play, private: Path) -> dict[str, str]:
+    """What Ansible gets beside the caller's environment; ansible-runner would turn the check of
+    host keys off."""
+    utf8 = locale.getpreferredencoding(do_setlocale=False).lower() in ("utf-8", "utf8")
+    return {
+        "PATH": programs.search_path(),
+        "ANSIBLE_HOST_KEY_CHECKING": "True",
+        # connections are shared within this run alone: a guest that is made anew is another one
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_NOCOWS": "1",
+        **({} if utf8 else {"LC_ALL": "C.UTF-8"}),
+        **play.environment,
+    }
+
+
+class _Events:
+    """Ansible's events as they come: progress is told, failures are kept."""
+
+    def __init__(self, say: Voice) -> None:
+        self._say = say
+        self._changed: dict[str, int] = {}
+        self._failures: list[Failure] = []
+        self._words: list[str] = []
+        self._ended = False
+
+    def ends(self) -> bool:
+        """Whether Ansible is to end."""
+        return self._ended or self._say.ends
+
+    def take(self, event: Mapping[str, Any]) -> bool:
+        """Looks at an event; answers that no file of it is to be written."""
+        data = event.get("event_data") or {}
+        handler = getattr(self, f"_{event.get('event')}", None)
+        if handler is not None:
+            handler(data)
+        elif event.get("event") in ("verbose", "error", "warning") and event.get("stdout"):
+            self._words.append(str(event["stdout"]))
+        return False
+
+    def played(self, code: int) -> Played:
+        """How it ended."""
+        words = "\n".join(self._words).strip()[-_SHOWN:] if code else ""
+        return Played(code, self._changed, tuple(self._failures), words)
+
+    # --- by the names of Ansible's events -----------------------------------------------------
+
+    def _playbook_on_task_start(self, data: Mapping[str, Any]) -> None:
+        if not self._say.ends:
+            self._say(_name(data))
+
+    _playbook_on_handler_task_start = _playbook_on_task_start
+
+    def _playbook_on_stats(self, data: Mapping[str, Any]) -> None:
+        self._changed = dict(data.get("changed") or {})
+
+    def _playbook_on_no_hosts_matched(self, _data: Mapping[str, Any]) -> None:
+        self._words.append("no host of the inventory is meant by a play's `hosts:`")
+
+    def _runner_on_failed(self, data: Mapping[str, Any]) -> None:
+        if not data.get("ignore_errors"):
+            self._fail(data)
+
+    def _runner_on_unreachable(self, data: Mapping[str, Any]) -> None:
+        self._fail(data)
+
+    def _fail(self, data: Mapping[str, Any]) -> None:
+        message = _message(data.get("res") or {})
+        self._failures.append(Failure(str(data.get("host", "")), _name(data), message))
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    """A task's name, with its role's."""
+    task = str(data.get("task") or data.get("name") or "a task")
+    role = data.get("role")
+    return f"{role} : {task}" if role and not task.startswith(f"{role} : ") else task
+
+
+def _message(result: Mapping[str, Any]) -> str:
+    """What a failed task says. One with `no_log` says nothing."""
+    if "censored" in result:
+        return "its words are hidden by `no_log: true`"
+    failed = [e for e in result.get("results", ()) if isinstance(e, dict) and e.get("failed")]
+    if failed:
+        return "; ".join(dict.fromkeys(map(_message, failed)))[:_SHOWN]
+    keys = ("msg", "stderr", "module_stderr")
+    said = [str(result[key]).strip() for key in keys if result.get(key)]
+    return "\n".join(dict.fromkeys(said))[:_SHOWN] or "it failed without a word"

@@ -1,0 +1,116 @@
+"""Playbooks run in a guest: what is done is written into its record before and after."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from virtkit import ansible, plan, reach
+from virtkit.apply.hands import Hands
+from virtkit.errors import VirtkitError
+from virtkit.host import Unreachable
+from virtkit.record import GuestRecord, Provisioned
+from virtkit.resources import Playbooks
+from virtkit.voice import Voice
+
+#: Seconds that a guest gets to tell whether it has Python.
+_LOOK = 30.0
+
+
+def wait_login(hands: Hands, record: GuestRecord, say: Voice, *, keys_follow: bool = False) -> None:
+    """Waits until ssh answers, in the time that the guest has to be ready."""
+    ready = {"kind": "ssh", "timeout": record.asked["ready"].get("timeout")}
+    asked = {**record.asked, "ready": ready}
+    folder = hands.options.folder
+    reach.wait_ready(hands.host, replace(record, asked=asked), folder, say, keys_follow=keys_follow)
+
+
+def provision(
+    hands: Hands,
+    record: GuestRecord,
+    playbooks: Playbooks,
+    variables: Mapping[str, Any],
+    say: Voice,
+) -> GuestRecord:
+    """Runs a guest's playbooks; its record as it is afterwards.
+
+    Args:
+        variables: the guest's own, which the inventory has too.
+
+    Raises:
+        VirtkitError: one failed; the record says so.
+    """
+    where = f"{hands.host.name} guest/{record.guest}"
+    _check_python(hands, record, playbooks, variables, where)
+    domains = hands.host.domains
+    begun = Provisioned(playbooks.names, playbooks.digest, at=_now())
+    record = replace(record, provisioned=begun)
+    domains.write_record(record)
+    log = reach.playbook_log(record.environment, record.guest)
+    play = ansible.Play(
+        playbooks=tuple(map(Path, playbooks.paths)),
+        inventory=hands.options.inventory(),
+        folder=hands.options.folder,
+        limit=record.guest,
+        environment={"ANSIBLE_VAULT_PASSWORD_FILE": hands.options.vault}
+        if hands.options.vault
+        else {},
+        log=log,
+    )
+    played = ansible.run(play, say)
+    changed = sum(played.changed.values())
+    ended = replace(begun, ended="ok" if played.code == 0 else "failed", changed=changed, at=_now())
+    record = replace(record, provisioned=ended)
+    domains.write_record(record)
+    if played.code != 0:
+        raise _failed(hands, record, played, log, where)
+    return record
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _failed(
+    hands: Hands, record: GuestRecord, played: ansible.Played, log: Path, where: str
+) -> VirtkitError:
+    assert record.provisioned is not None
+    names = ", ".join(record.provisioned.playbooks)
+    spec = hands.options.spec
+    return VirtkitError(
+        f"guest {record.guest}: playbook {names} failed",
+        why=played.why,
+        cure=f"see {plan.command('logs', spec, '--playbooks', record.guest)} (in {log}); mend it, "
+        f"and {plan.command('up', spec)} runs it again",
+        where=where,
+    )
+
+
+def _check_python(
+    hands: Hands,
+    record: GuestRecord,
+    playbooks: Playbooks,
+    variables: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Looks whether Ansible finds Python in the guest, where its first task needs it."""
+    if "ansible_python_interpreter" in variables:
+        return
+    line = ["sh", "-c", "command -v python3 || command -v python"]
+    try:
+        ran = reach.run(hands.host, record, hands.options.folder, line, _LOOK)
+    except Unreachable:  # Ansible says why, by its own way
+        return
+    if ran.code == 0 or ansible.installs_python(map(Path, playbooks.paths)):
+        return
+    raise VirtkitError(
+        f"guest {record.guest} has no Python, and Ansible needs it there",
+        why=f"nothing answers to {shlex.join(line)}",
+        cure="add python3 to its image (`build: {packages: [python3]}`), or begin the playbook "
+        "with a task of ansible.builtin.raw that installs it and `gather_facts: false`",
+        where=where,
+    )
