@@ -49,12 +49,16 @@ NETWORK = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 #: Its size, and what lies before the file system: partition table and boot loader.
 SIZE_GIB, BEFORE_KIB = 16, 1024
 #: How Linux is started on it. Checks and mitigations that only cost time on an emulated processor
-#: are off: this is a machine to try things on.
+#: are off, and the clock is the processor's: this is a machine to try things on.
 LINUX = (
-    "root=/dev/vda1 rw console=ttyS0 quiet mitigations=off no_timer_check cryptomgr.notests=1 "
-    "systemd.show_status=false"
+    "root=/dev/vda1 rw console=ttyS0 quiet mitigations=off no_timer_check tsc=reliable "
+    "cryptomgr.notests=1 systemd.show_status=false"
 )
-FILES = (Path(__file__), HERE / "compose", REPO / "pyproject.toml", REPO / "scripts/setup")
+#: What it is made of.
+FILES = (
+    *(Path(__file__), HERE / "compose", REPO / "pyproject.toml", REPO / "scripts/setup"),
+    REPO / "playbooks/roles/packages/files/Debian.list",
+)
 
 
 def key(release: str, kind: Kind) -> str:
@@ -125,8 +129,8 @@ def _mirrors_of(release: str) -> list[str]:
 
 
 def _packages() -> list[str]:
-    """What scripts/setup would install on such a machine."""
-    script = '. scripts/setup; echo $PACKAGES "qemu-system-x86 user-mode-linux"'
+    """What scripts/up would install on such a machine."""
+    script = ". scripts/setup; echo $BUILD_PACKAGES $(host_packages)"
     line = ["sh", "-c", script, "scripts/setup"]
     done = subprocess.run(line, cwd=REPO, capture_output=True, text=True, check=True)
     return sorted(set(done.stdout.split()))

@@ -22,6 +22,13 @@ from virtkit.api.following import follow
 from virtkit.api.looking import GuestStatus, log_names, logs, status
 from virtkit.api.orphans import Orphan, orphans
 from virtkit.api.planning import plan, render_xml
+from virtkit.api.preparing import (
+    HOST_TYPES,
+    Machine,
+    Preparation,
+    find_machine,
+    prepare_host,
+)
 from virtkit.api.provisioning import playbook_logs, provision
 from virtkit.api.reading import read, schema, starter
 from virtkit.api.running import (
@@ -41,14 +48,17 @@ from virtkit.plan import Plan
 from virtkit.spec import Spec, format_size
 
 __all__ = [
+    "HOST_TYPES",
     "LOCK_TIMEOUT",
     "STOP_TIMEOUT",
     "Check",
     "Event",
     "GuestStatus",
     "Inventory",
+    "Machine",
     "Orphan",
     "Plan",
+    "Preparation",
     "Report",
     "Say",
     "Spec",
@@ -66,6 +76,7 @@ __all__ = [
     "down",
     "down_plan",
     "execute",
+    "find_machine",
     "follow",
     "format_size",
     "image_list",
@@ -80,6 +91,7 @@ __all__ = [
     "orphans",
     "plan",
     "playbook_logs",
+    "prepare_host",
     "provision",
     "read",
     "refused",

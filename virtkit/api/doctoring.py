@@ -164,7 +164,7 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     yield Check("containers", True, "each in a user namespace with ids of its own")
     if prepared.outdated():
         what = "libvirt's hook was installed by another version of virtkit; it works with this one"
-        yield Check("containers", None, what, prepared.install_command())
+        yield Check("containers", None, what, preparation.CURE)
 
 
 def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from virtkit import api, programs
-from virtkit.cli import output, progress, store, words
+from virtkit.cli import hosts, output, progress, store, words
 from virtkit.cli.arguments import (
     Debug,
     File,
@@ -59,6 +59,7 @@ app = typer.Typer(
     "(nothing was touched), 3 plan --exit-code found changes, 130 interrupted.",
 )
 app.add_typer(store.app, name="image")
+app.add_typer(hosts.app, name="host")
 
 #: For verbs whose last words are a command of the guest's.
 _COMMAND = {"allow_interspersed_args": False}

@@ -67,6 +67,16 @@ def words(
     return f"sudo {adding}, then log in again; {at_once}"
 
 
+def awaits_login() -> bool:
+    """Whether the caller will be in libvirt's group with the next login, and is not yet."""
+    try:
+        user, number = pwd.getpwuid(os.getuid()), grp.getgrnam(_group()).gr_gid
+    except KeyError:
+        return False
+    listed = number in os.getgrouplist(user.pw_name, user.pw_gid)
+    return os.getuid() != 0 and listed and number not in {os.getegid(), *os.getgroups()}
+
+
 def _is_in(user: str, passwd: Path) -> bool:
     try:
         lines = passwd.read_bytes().splitlines()

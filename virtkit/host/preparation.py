@@ -1,21 +1,24 @@
-"""What a prepared host has, for what it lacks the command that gives it, and which daemon of
-libvirt's the host has.
+"""What this host lacks of what a prepared one has, and which daemon of libvirt's it has.
 
-The one list of it: scripts/libvirt runs these commands, `virtkit doctor` and cures print them. It
-only reads, and never needs root; it must never ask or start anything.
+playbooks/host.yml gives what lacks. Looking takes milliseconds and Ansible takes seconds, so
+`virtkit doctor`, plans and scripts/up look here first. It only reads, and never needs root; it must
+never ask or start anything.
 
 It is also a program, which runs before virtkit is installed and so imports nothing of it: `lacks`
-prints a line of four fields, with tabs between, for each thing that this host lacks; `daemon`
-prints libvirt's daemon for containers.
+prints a line for each thing that this host lacks and the playbook gives, its name and why it
+matters, with a tab between; `packages` prints the packages of a prepared host; `daemon` prints
+libvirt's daemon for containers.
 """
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +26,19 @@ _HERE = Path(__file__).resolve().parent
 #: What goes into /etc, as it is shipped.
 HOOK, LINK = _HERE / "hook.py", _HERE / "80-virtkit.link"
 
-#: What systemd and its daemons in a container take of inotify instances, how many a host should
-#: allow at least, and what it then gets (inotify(7)). Seen: the kernel counts those of all
-#: containers as root's.
-INOTIFY_EACH, INOTIFY_ENOUGH, INOTIFY_GIVEN = 12, 512, 1024
+#: What gives this machine all of it.
+CURE = "virtkit host prepare local"
+#: What systemd and its daemons in a container take of inotify instances, and how many a host should
+#: allow at least (inotify(7)). Seen: the kernel counts those of all containers as root's.
+INOTIFY_EACH, INOTIFY_ENOUGH = 12, 512
+#: A package of dpkg's that is installed; lines stand between the two in some.
+_INSTALLED = r"^Package: (.+)\n(?:[A-Z].*\n)*?Status: \S+ \S+ installed$"
+#: What packages are for on a machine that runs virtkit and its guests (playbooks/host.yml).
+USES = ("libvirt", "virtkit", "kvm", "lxc", "uml")
 
 _ROOT = Path("/")
+#: The list of packages: inside an installed virtkit, or beside it in a checkout.
+_LIST = "playbooks/roles/packages/files/Debian.list"
 #: What starts libvirt in a checkout of virtkit, where no init system does it.
 _SCRIPT = _HERE.parent.parent / "scripts" / "libvirt"
 #: libvirt's daemon for all; where each driver has its own, that of a URI's scheme, and of
@@ -53,22 +63,19 @@ _PROGRAMS = ("usr/sbin", "usr/local/sbin", "usr/bin", "usr/local/bin")
 
 @dataclass(frozen=True)
 class Lack:
-    """What a host lacks. ``gets`` is what it has afterwards, ``why`` what goes wrong until then.
+    """What a host lacks, and ``why`` that matters.
 
-    ``command`` is for root's shell. It is empty where an administrator has decided otherwise; then
-    ``advice`` says what to do.
+    ``advice`` is what to do where the playbook leaves an administrator's decision alone.
     """
 
     name: str
-    gets: str
     why: str
-    command: str
     advice: str = ""
 
     @property
     def cure(self) -> str:
         """What the caller does about it."""
-        return as_root(self.command) if self.command else self.advice
+        return self.advice or CURE
 
 
 def as_root(command: str) -> str:
@@ -77,15 +84,57 @@ def as_root(command: str) -> str:
 
 
 def lacks(root: Path = _ROOT) -> list[Lack]:
-    """All that the host whose files are below ``root`` lacks, in the order to give it in."""
-    return [*hook(root), *settings(root)]
+    """All that the host whose files are below ``root`` lacks."""
+    return [*_packages(root), *_group(root), *hook(root), *settings(root)]
 
 
 def settings(root: Path = _ROOT) -> Iterator[Lack]:
-    """The same without the hook, of which `virtkit.host.prepared` judges."""
+    """What it lacks of settings, with which guests run better."""
     yield from _link(root)
     yield from _shutdown(root)
     yield from _inotify(root)
+
+
+# --- packages and the group -------------------------------------------------------------------
+
+
+def packages(machine: str = "", *, uses: Collection[str] = USES) -> list[str]:
+    """The packages of a prepared Debian, for a machine as uname(1) calls it; this one's if empty.
+
+    Args:
+        uses: what they are for, as in the list's first column.
+    """
+    places = (_HERE.parent / _LIST, _HERE.parent.parent / _LIST)
+    path = next(each for each in places if each.is_file())
+    rows = (each.split() for each in path.read_text().splitlines() if each.strip()[:1] not in "#")
+    kinds = ("any", machine or os.uname().machine)
+    return sorted({package for use, kind, package in rows if use in uses and kind in kinds})
+
+
+def _packages(root: Path) -> Iterator[Lack]:
+    """What dpkg does not have; nothing on a machine that has another package manager."""
+    try:
+        text = (root / "var/lib/dpkg/status").read_text(errors="replace")
+    except OSError:
+        return
+    there = set(
+        re.findall(r"^Package: (.+)\n(?:[A-Z].*\n)*?Status: \S+ \S+ installed$", text, re.MULTILINE)
+    )
+    missing = [each for each in packages() if each not in there]
+    if missing:
+        yield Lack("packages", f"packages are missing: {' '.join(missing)}")
+
+
+def _group(root: Path) -> Iterator[Lack]:
+    """Whether the caller will be in libvirt's group with the next login, at the latest."""
+    if root != _ROOT or os.geteuid() == 0:
+        return
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrnam("libvirt").gr_gid
+    except KeyError:  # packages are missing, and bring it
+        return
+    if group not in os.getgrouplist(user.pw_name, user.pw_gid):
+        yield Lack("group", f"{user.pw_name} is not in the group libvirt, which libvirt lets in")
 
 
 # --- libvirt's hook ---------------------------------------------------------------------------
@@ -96,11 +145,9 @@ def hook(root: Path = _ROOT) -> Iterator[Lack]:
     known = ready(root) == interface()
     changed = outdated(root, unseen=not known)
     if changed:
-        why = "without libvirt's hook containers get no ids of their own"
-        yield Lack("hook", "libvirt's hook for containers", why, hook_command(root))
+        yield Lack("hook", "without libvirt's hook containers get no ids of their own")
     if changed or not known:
-        why = "libvirtd was not restarted since its hook came"
-        yield Lack("restart", "a libvirtd that knows its hook", why, restart_command(root))
+        yield Lack("restart", "libvirtd was not restarted since its hook came")
 
 
 def installed(root: Path = _ROOT) -> list[Path]:
@@ -123,11 +170,6 @@ def interface() -> str:
     """The shipped hook's INTERFACE."""
     found = re.search(r"^INTERFACE = (\d+)$", HOOK.read_text(), re.MULTILINE)
     return found[1] if found else ""
-
-
-def hook_command(root: Path = _ROOT) -> str:
-    """What installs the hook; libvirtd has to be restarted then."""
-    return " && ".join(_install(HOOK, each, "755") for each in installed(root))
 
 
 def restart_command(root: Path = _ROOT, script: Path = _SCRIPT) -> str:
@@ -226,13 +268,10 @@ def _link(root: Path) -> Iterator[Lack]:
     if not (root / "run/udev/control").exists() or path.is_symlink():  # one to /dev/null masks it
         return
     if _differs(path, LINK):
-        command = f"{_install(LINK, path, '644')} && udevadm control --reload"
         yield Lack(
             "udev",
-            f"{path}, by which udev leaves guests' MACs alone",
             "udev now and then gives a container's interface another MAC than libvirt did, and the "
-            "container has no network then",
-            command,
+            f"container has no network then ({path} is missing)",
         )
 
 
@@ -245,18 +284,9 @@ def _shutdown(root: Path) -> Iterator[Lack]:
     if uris is not None and any(each.startswith("lxc:") for each in uris):
         return
     why = "containers are killed when the host shuts down or reboots, not asked to end"
-    gets = f"containers that are asked to end when the host shuts down (URIS in {path})"
-    if uris in (None, ["default"]):
-        lines = (
-            "",
-            "# virtkit: of these lines the last one counts",
-            'URIS="default lxc:///system"',
-        )
-        words = " ".join(map(shlex.quote, lines))
-        command = rf"printf '%s\n' {words} >>{shlex.quote(str(path))}"
-        yield Lack("libvirt-guests", gets, why, command)
-    else:
-        yield Lack("libvirt-guests", gets, why, "", f"add lxc:///system to URIS in {path}")
+    own = uris not in (None, ["default"])
+    advice = f"add lxc:///system to URIS in {path}" if own else ""
+    yield Lack("libvirt-guests", f"{why} (URIS in {path})", advice)
 
 
 def _uris(settings: Path) -> list[str] | None:
@@ -283,23 +313,17 @@ def _inotify(root: Path) -> Iterator[Lack]:
         return
     most = int(value.read_text())
     if most < INOTIFY_ENOUGH:
-        setting, file = "fs.inotify.max_user_instances", root / "etc/sysctl.d/90-virtkit.conf"
-        folder, quoted = shlex.quote(str(file.parent)), shlex.quote(str(file))
+        setting = "fs.inotify.max_user_instances"
+        fixed = os.statvfs(value).f_flag & os.ST_RDONLY  # as in a container
         yield Lack(
             "inotify",
-            f"{setting}={INOTIFY_GIVEN} instead of {most} (in {file})",
             f"{setting} is {most}, and a container's systemd takes {INOTIFY_EACH}: "
             f"after {most // INOTIFY_EACH} containers the next ones do not get ready",
-            f"mkdir -p {folder} && echo {setting}={INOTIFY_GIVEN} >{quoted}"
-            f" && echo {INOTIFY_GIVEN} >{shlex.quote(str(value))}",
+            f"raise {setting} on the machine that this container runs on" if fixed else "",
         )
 
 
 # --- files ------------------------------------------------------------------------------------
-
-
-def _install(source: Path, target: Path, mode: str) -> str:
-    return f"install -D -m {mode} {shlex.quote(str(source))} {shlex.quote(str(target))}"
 
 
 def _differs(path: Path, shipped: Path, *, unseen: bool = False) -> bool:
@@ -318,14 +342,16 @@ def _systemd(root: Path) -> bool:
 
 def main(*words: str) -> None:
     """The program."""
-    if words == ("daemon",):
-        sys.stdout.write(f"{daemon()}\n")
-    elif words == ("lacks",):
-        for each in lacks():
-            why = f"{each.why}; {each.advice}" if each.advice else each.why
-            sys.stdout.write("\t".join((each.name, each.gets, why, each.command)) + "\n")
-    else:
-        raise SystemExit("usage: preparation.py lacks | daemon")
+    match words:
+        case ("daemon",):
+            lines = [daemon()]
+        case ("packages",):
+            lines = packages()
+        case ("lacks",):
+            lines = [f"{each.name}\t{each.why}" for each in lacks() if not each.advice]
+        case _:
+            raise SystemExit("usage: preparation.py lacks | packages | daemon")
+    sys.stdout.writelines(f"{each}\n" for each in lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Whether this machine can give containers ids of their own, and what mends it where not.
 
-Reads files only: cheap enough for every plan. Whoever starts libvirtd prepares it; all that a
-prepared host has is in `virtkit.host.preparation`.
+Reads files only: cheap enough for every plan. All that a prepared host has is in
+`virtkit.host.preparation`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def unprepared(root: Path = Path("/")) -> Unprepared | None:
             f"use a kernel from {'.'.join(map(str, KERNEL))} on",
         )
     if any(_gone(each) for each in preparation.installed(root)):
-        return Unprepared("libvirt's hook for virtkit is not installed", install_command(root))
+        return Unprepared("libvirt's hook for virtkit is not installed", preparation.CURE)
     if preparation.ready(root) != preparation.interface():
         if not outdated(root):
             restart = preparation.as_root(preparation.restart_command(root))
             return Unprepared("libvirtd was not restarted since its hook came", restart)
         why = "libvirt's hook was installed by another version of virtkit"
-        return Unprepared(why, install_command(root))
+        return Unprepared(why, preparation.CURE)
     return None
 
 
@@ -52,12 +52,6 @@ def _gone(path: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-def install_command(root: Path = Path("/")) -> str:
-    """What gives this machine the hook."""
-    commands = (preparation.hook_command(root), preparation.restart_command(root))
-    return preparation.as_root(" && ".join(commands))
 
 
 def subordinate_ids() -> Iterable[range]:

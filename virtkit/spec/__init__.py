@@ -27,8 +27,8 @@ from virtkit.spec.sizes import (
     parse_size,
     writable_size,
 )
-from virtkit.spec.text import mount_point
-from virtkit.spec.wrong import meant, shown
+from virtkit.spec.text import mount_point, ssh_address
+from virtkit.spec.wrong import Wrong, meant, shown
 
 __all__ = [
     "CATALOGUE",
@@ -46,6 +46,7 @@ __all__ = [
     "Network",
     "Ready",
     "Spec",
+    "Wrong",
     "format_duration",
     "format_size",
     "json_schema",
@@ -56,6 +57,7 @@ __all__ = [
     "parse_size",
     "read_text",
     "shown",
+    "ssh_address",
     "writable_size",
     "yaml_top",
 ]
