@@ -5,6 +5,7 @@ The machine is emulated. It is on the disk that tests/realhost runs on, too.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ pytestmark = [
 ]
 
 REPO = Path(__file__).parents[2]
+STATUS = "virtkit/.venv/bin/virtkit status --json virtkit/vagrant/guests.yaml"
 
 
 class Lab:
@@ -81,9 +83,15 @@ def test_the_machine_and_its_guests_come_up(lab: Lab) -> None:
     assert "all of it works" in told
     assert names("") == ["virtkit-lab-kvm1"]
     assert names("net") == names("pool") == ["virtkit-lab"]
-    told = lab.vagrant("ssh", "kvm1", "-c", "virtkit/.venv/bin/virtkit status --json lab")
-    assert '"type": "kvm"' in told
-    assert '"type": "lxc"' in told
+    told = lab.vagrant("ssh", "kvm1", "-c", STATUS)
+    guests = json.loads(told[told.index("{") :])["guests"]
+    found = {each["name"]: (each["type"], each["ready"]) for each in guests}
+    assert found["vm"] == ("kvm", True)
+    assert found["box"] == ("lxc", True)
+
+
+def test_down_in_the_machine_leaves_nothing(lab: Lab) -> None:
+    lab.vagrant("ssh", "kvm1", "-c", "virtkit/vagrant/contract down")
 
 
 def test_provisioned_again_it_changes_nothing(lab: Lab) -> None:

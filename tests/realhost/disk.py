@@ -100,6 +100,8 @@ def _compose(into: Path, release: str, kind: Kind) -> None:
 def _pack(into: Path) -> None:
     """The disk of ``tree.tar``: what /out has of it goes before the file system."""
     size = SIZE_GIB * 1024 * 1024 - BEFORE_KIB
+    cache = "tree/home/vagrant/.cache/virtkit/images"
+    image = shlex.quote(str(Path(machine.tests_image()[1].root).parent))
     # what older boot loaders can't read
     options = f"-O ^orphan_file,^metadata_csum_seed -E offset={BEFORE_KIB * 1024}"
     lines = (
@@ -107,6 +109,9 @@ def _pack(into: Path) -> None:
         "tar -xf tree.tar -C tree --numeric-owner -p --xattrs --exclude='./dev/*'; rm tree.tar",
         "cat tree/boot/vmlinuz-* >vmlinuz; cat tree/boot/initrd.img-* >initrd",
         "cat tree/out/head >base.raw; rm -r tree/out",
+        # the image is large and sparse: it does not go through archives
+        f"mkdir -p {cache}; cp -r --sparse=always {image} {cache}/",
+        "chown -R --reference=tree/home/vagrant tree/home/vagrant/.cache",
         f"truncate -s {SIZE_GIB}G base.raw",
         f"mke2fs -q -t ext4 -L host {options} -d tree base.raw {size}k",
     )
@@ -149,9 +154,7 @@ def checkout() -> list[str]:
 @contextmanager
 def _given(room: Path) -> Iterator[Path]:
     """An archive of what goes into the tree beside its packages, in the folder /in."""
-    _, image = machine.tests_image()
     path = room / "in.tar"
-    cache = Path(image.root).parent
     with tarfile.open(path, "w") as tar:
         tar.add(HERE / "compose", "in/compose")
         tar.add(REPO / "vagrant/insecure.pub", "in/insecure.pub")
@@ -160,10 +163,5 @@ def _given(room: Path) -> Iterator[Path]:
                 tar.add(Path(each).resolve(), f"in/network{each}")
         for name in checkout():
             tar.add(REPO / name, f"in/checkout/{name}")
-    # the image is sparse, and Python's tar does not see that
-    subprocess.run(
-        ["tar", "-rSf", path, "-C", cache.parent, "--transform", "s|^|in/images/|", cache.name],
-        check=True,
-    )
     path.chmod(0o644)
     yield path
