@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from realhost.realhost import RealHost
+
+HOST_YML = Path(__file__).parents[2] / "playbooks/host.yml"
 
 #: The README's example, but that its guests have all the time that an emulated host takes.
 SPEC = "~/mine.yaml"
@@ -47,3 +54,31 @@ def left(host: RealHost, name: str) -> list[str]:
     found += host.ssh("virsh -q -c qemu:///system net-list --all --name").split()
     found += host.ssh("ls /var/lib/libvirt/images").split()
     return [each for each in found if each.startswith(f"{name}-")]
+
+
+def playbook(host: RealHost, *words: str) -> dict[str, int]:
+    """How host.yml ended on the host, as its user alice by ssh: tasks by outcome."""
+    inventory = host.folder / "inventory.ini"
+    options = f"-F /dev/null -o UserKnownHostsFile={host.folder}/known_hosts"
+    inventory.write_text(
+        f"realhost ansible_host=127.0.0.1 ansible_port={host.port} ansible_user=alice "
+        f"ansible_python_interpreter=/usr/bin/python3 ansible_ssh_common_args='{options}' "
+        f"ansible_ssh_private_key_file={host.folder}/id\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", inventory, HOST_YML, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"},
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    recap = done.stdout.rpartition("realhost ")[2]
+    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", recap)}
+
+
+def lacking(host: RealHost, user: str = "alice") -> list[str]:
+    """What the host's own virtkit sees as lacking."""
+    said = host.ssh("/usr/bin/python3 -I virtkit/virtkit/host/preparation.py lacks", user)
+    return [line.split("\t")[0] for line in said.splitlines()]

@@ -1,4 +1,4 @@
-"""What a prepared host has: on trees of files, mended by the commands that are told."""
+"""What a host lacks of what a prepared one has: on trees of files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from virtkit.host import hook, preparation, prepared
+
+REPO = Path(__file__).parents[2]
 
 DEBIANS = (
     '# URIs to check for running guests\n# example: URIS="default xen:///system"\n#URIS=default\n'
@@ -50,31 +52,61 @@ def one(root: Path, name: str) -> preparation.Lack:
     return found
 
 
-def root_does(command: str, tools: Path) -> None:
-    """A command, run by a shell; udev is not asked."""
-    tools.mkdir(exist_ok=True)
-    if not (tools / "udevadm").is_symlink():
-        (tools / "udevadm").symlink_to("/bin/true")
-    path = f"{tools}:{os.environ['PATH']}"
-    subprocess.run(["sh", "-ec", command], check=True, cwd="/", env=os.environ | {"PATH": path})
+def give_hook(root: Path) -> None:
+    for each in preparation.installed(root):
+        write(each, preparation.HOOK.read_text())
 
 
-def test_its_commands_mend_what_it_lacks(host: Path, tmp_path: Path) -> None:
+def test_what_it_lacks_goes_as_it_is_given(host: Path) -> None:
+    """The playbook gives it: tests/integration/test_host_playbook.py."""
     assert names(host) == NAMES
-    for each in preparation.lacks(host):
-        if each.name != "restart":
-            root_does(each.command, tmp_path / "tools")
-            assert each.name not in names(host)
+    assert {each.cure for each in preparation.lacks(host)} == {"virtkit host prepare local"}
+    give_hook(host)
+    write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK.read_text())
+    write(host / "etc/default/libvirt-guests", 'URIS="default lxc:///system"')
+    write(host / "proc/sys/fs/inotify/max_user_instances", "1024\n")
     assert names(host) == ["restart"]
     write(host / "run/virtkit/hook", f"{hook.INTERFACE}")
     assert names(host) == []
-    for each in preparation.installed(host):
-        assert each.read_bytes() == Path(hook.__file__).read_bytes()
-        assert os.access(each, os.X_OK)
-    link = (host / "etc/systemd/network/80-virtkit.link").read_text()
+    link = preparation.LINK.read_text()
     assert {"OriginalName=vnet*", "MACAddressPolicy=none"} <= {*link.splitlines()}
-    assert (host / "proc/sys/fs/inotify/max_user_instances").read_text() == "1024\n"
-    assert "max_user_instances=1024" in (host / "etc/sysctl.d/90-virtkit.conf").read_text()
+
+
+STATUS = """Package: {}
+Essential: yes
+Status: {}
+Version: 1
+
+"""
+
+
+def test_packages_that_are_missing(host: Path) -> None:
+    """Removed ones are, whose settings were kept; where there is no dpkg, nobody knows."""
+    wanted = preparation.packages()
+    assert {"libvirt-daemon-system", "qemu-utils", "libvirt-daemon-driver-lxc"} <= {*wanted}
+    text = "".join(STATUS.format(each, "install ok installed") for each in wanted)
+    write(host / "var/lib/dpkg/status", text)
+    assert "packages" not in names(host)
+    write(
+        host / "var/lib/dpkg/status",
+        text.replace(
+            STATUS.format("qemu-utils", "install ok installed"),
+            STATUS.format("qemu-utils", "deinstall ok config-files"),
+        ),
+    )
+    assert one(host, "packages").why == "packages are missing: qemu-utils"
+
+
+def test_the_list_of_packages_is_for_a_machine_and_its_uses() -> None:
+    """An essential package has more lines, and comments are none."""
+    assert preparation.packages("aarch64", uses=["kvm"]) == [
+        "libvirt-daemon-driver-qemu",
+        "ovmf",
+        "qemu-system-arm",
+        "qemu-utils",
+    ]
+    assert "user-mode-linux" not in preparation.packages("aarch64")
+    assert not {*preparation.packages("x86_64", uses=["xen"])} & {*preparation.packages("x86_64")}
 
 
 def test_where_there_is_no_such_part_nothing_of_it_lacks(host: Path) -> None:
@@ -91,38 +123,23 @@ def test_a_masked_link_file_is_an_administrators_will(host: Path) -> None:
     assert "udev" not in names(host)
 
 
-@pytest.mark.parametrize("file", ["80-virtkit.link", "hook"])
-def test_what_an_older_version_installed_is_replaced(host: Path, file: str, tmp_path: Path) -> None:
-    path = host / "etc/systemd/network" / file
-    name = "udev"
-    if file == "hook":
-        path, name = preparation.installed(host)[1], "hook"
-    root_does(one(host, name).command, tmp_path / "tools")
-    path.write_text("older\n")
-    root_does(one(host, name).command, tmp_path / "tools")
-    assert name not in names(host)
+@pytest.mark.parametrize("name", ["udev", "hook"])
+def test_what_an_older_version_installed_is_replaced(host: Path, name: str) -> None:
+    path = host / "etc/systemd/network/80-virtkit.link"
+    if name == "hook":
+        give_hook(host)
+        path = preparation.installed(host)[1]
+    write(path, "older\n")
+    assert name in names(host)
 
 
 @pytest.mark.parametrize(
     "setting",
     ["", "#URIS=lxc:///system", "URIS=default", "URIS='default'  # ours", "export URIS=default"],
 )
-def test_libvirt_guests_gets_containers(host: Path, tmp_path: Path, setting: str) -> None:
-    path = host / "etc/default/libvirt-guests"
-    path.write_text(f"ON_BOOT=ignore\n{setting}")  # with no end of line
-    root_does(one(host, "libvirt-guests").command, tmp_path / "tools")
-    assert "libvirt-guests" not in names(host)
-    said = subprocess.run(
-        ["sh", "-c", '. "$1"; echo "$URIS, $ON_BOOT"', "-", path], capture_output=True, text=True
-    )
-    assert said.stdout == "default lxc:///system, ignore\n"
-
-
-def test_libvirt_guests_has_no_file_of_settings(host: Path, tmp_path: Path) -> None:
-    path = host / "etc/default/libvirt-guests"
-    path.unlink()
-    root_does(one(host, "libvirt-guests").command, tmp_path / "tools")
-    assert path.read_text().splitlines()[-1] == 'URIS="default lxc:///system"'
+def test_libvirt_guests_as_debian_has_it_lacks_containers(host: Path, setting: str) -> None:
+    write(host / "etc/default/libvirt-guests", f"ON_BOOT=ignore\n{setting}")
+    assert one(host, "libvirt-guests").advice == ""
 
 
 @pytest.mark.parametrize(
@@ -133,7 +150,6 @@ def test_an_administrators_own_uris_are_left_alone(host: Path, setting: str) -> 
     path = host / "etc/default/libvirt-guests"
     path.write_text(f"URIS=default\n{setting}\n")
     found = one(host, "libvirt-guests")
-    assert found.command == ""
     assert found.cure == f"add lxc:///system to URIS in {path}"
 
 
@@ -150,14 +166,14 @@ def test_enough_inotify_instances(host: Path) -> None:
     assert "inotify" not in names(host)
 
 
-def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path, tmp_path: Path) -> None:
+def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
     found = prepared.unprepared(host)
     assert found is not None
     assert (found.why, found.cure) == (
         "libvirt's hook for virtkit is not installed",
-        prepared.install_command(host),
+        preparation.CURE,
     )
-    root_does(preparation.hook_command(host), tmp_path / "tools")
+    give_hook(host)
     found = prepared.unprepared(host)
     assert found is not None
     assert found.why == "libvirtd was not restarted since its hook came"
@@ -184,31 +200,31 @@ def test_its_interface_is_the_hooks() -> None:
     assert str(Path("/") / "run/virtkit/hook") == hook.READY
 
 
-def test_the_program_needs_nothing_but_its_neighbours(tmp_path: Path) -> None:
-    """Its commands stand a folder with spaces, quotes and umlauts."""
-    folder = tmp_path / "it's a ü" / "host"
+@pytest.mark.parametrize("place", ["virtkit/host", "site-packages/virtkit/host"])
+def test_the_program_needs_nothing_but_its_neighbours(tmp_path: Path, place: str) -> None:
+    """In a checkout and in an installed virtkit."""
+    folder = tmp_path / "it's a ü" / place
     folder.mkdir(parents=True)
     for each in (Path(preparation.__file__), preparation.HOOK, preparation.LINK):
         shutil.copy(each, folder)
-    script = """
-import runpy, sys
-module = runpy.run_path(sys.argv[1])
-print(module["hook_command"](module["Path"](sys.argv[2])))
-"""
-    line = [sys.executable, "-IS", "-c", script, folder / "preparation.py", tmp_path / "a root"]
-    command = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-    root_does(command, tmp_path / "tools")
-    installed = preparation.installed(tmp_path / "a root")
-    assert all(each.read_bytes() == preparation.HOOK.read_bytes() for each in installed)
-    told = subprocess.run(
-        [sys.executable, "-IS", folder / "preparation.py", "lacks"],
-        capture_output=True,
-        text=True,
-        check=True,
+    list_of = "playbooks/roles/packages/files/Debian.list"
+    beside = folder.parent.parent if place == "virtkit/host" else folder.parent
+    write(beside / list_of, (REPO / list_of).read_text())
+    told = {}
+    for word in ("lacks", "packages", "daemon", "nonsense"):
+        line = [sys.executable, "-IS", folder / "preparation.py", word]
+        told[word] = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert [each.returncode for each in told.values()] == [0, 0, 0, 1]
+    assert told["packages"].stdout.split() == preparation.packages()
+    assert all(len(line.split("\t")) == 2 for line in told["lacks"].stdout.splitlines())
+
+
+def test_scripts_know_the_same_packages() -> None:
+    script = ". scripts/setup; host_packages"
+    done = subprocess.run(
+        ["sh", "-euc", script, "scripts/up"], cwd=REPO, capture_output=True, text=True, check=True
     )
-    assert all(len(line.split("\t")) == 4 for line in told.stdout.splitlines())
-    failed = subprocess.run([sys.executable, "-IS", folder / "preparation.py"], capture_output=True)
-    assert failed.returncode == 1
+    assert sorted(done.stdout.split()) == preparation.packages()
 
 
 def test_an_ordinary_user_can_type_the_cure() -> None:

@@ -46,6 +46,14 @@ def test_it_carries_the_package_and_the_folders_beside_it(wheel: Path) -> None:
     assert strangers == set()
 
 
+def test_what_host_yml_installs_is_carried_once(wheel: Path) -> None:
+    """The role finds it from its own folder."""
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("hook.py", "80-virtkit.link"):
+        assert [each for each in names if each.endswith(f"/{name}")] == [f"virtkit/host/{name}"]
+    assert "virtkit/playbooks/roles/lxc/tasks/main.yml" in names
+
+
 def test_it_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     programs = tmp_path / "venv" / "bin"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import locale
+import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -170,7 +171,8 @@ def _command(play: Play, private: Path) -> list[str]:
 def _environment(play: Play, private: Path) -> dict[str, str]:
     """What Ansible gets beside the caller's environment; ansible-runner would turn the check of
     host keys off."""
-    utf8 = locale.getpreferredencoding(do_setlocale=False).lower() in ("utf-8", "utf8")
+    words = (os.environ.get(each) for each in ("LC_ALL", "LC_CTYPE", "LANG"))
+    utf8 = re.search(r"utf-?8", next(filter(None, words), ""), re.IGNORECASE)
     return {
         "PATH": programs.search_path(),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
@@ -178,7 +180,7 @@ def _environment(play: Play, private: Path) -> dict[str, str]:
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NOCOWS": "1",
-        **({} if utf8 else {"LC_ALL": "C.UTF-8"}),
+        **({} if utf8 else {"LC_ALL": "C.UTF-8"}),  # Ansible starts in no other locale
         **play.environment,
     }
 

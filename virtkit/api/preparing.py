@@ -166,7 +166,7 @@ def _playbooks() -> Path:
     return installed if installed.is_dir() else package.parent / "playbooks"
 
 
-def _inventory(machine: Machine) -> str:
+def _inventory(machine: Machine) -> dict[str, Any]:
     """One machine, which ssh reaches as it does for all else of virtkit's."""
     variables = {"ansible_python_interpreter": machine.python}
     if machine.remote is None:
@@ -179,6 +179,4 @@ def _inventory(machine: Machine) -> str:
             "ansible_ssh_executable": str(machine.remote.program()),
             "ansible_ssh_transfer_method": "piped",  # by that program, too
         }
-    words = (f"{key}={shlex.quote(value)}" for key, value in variables.items())
-    name = machine.name.rpartition("@")[2]
-    return f"{name} {' '.join(words)}\n"
+    return {"all": {"hosts": {machine.name.rpartition("@")[2]: variables}}}

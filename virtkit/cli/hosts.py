@@ -54,7 +54,7 @@ def host_prepare(
     if json:
         output.data(done.as_dict())
     else:
-        output.report(done.report, f"prepared, {done.changed or 'no'} changes")
+        output.report(done.report, f"prepared, {done.changed or 'nothing'} changed")
     if done.report.interrupted:
         raise typer.Exit(130)
     if not done.report.ok:

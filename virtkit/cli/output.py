@@ -89,8 +89,11 @@ def _reasons(change: Change) -> None:
         words: list[str] = [] if reason.cause == "spec" else [reason.cause]
         if reason.effect not in ("none", change.effect):
             words.append(reason.effect)
-        why = f" ({', '.join(words)})" if words else ""
         said = plain(f"{reason.field}: {before} -> {after}")
+        if before == after:  # a name stays, and what it names is another one
+            said = plain(f"{reason.field}: {after}")
+            words = words or ["changed"]
+        why = f" ({', '.join(words)})" if words else ""
         out.print(f"      {escape(said)}{why}")
 
 
