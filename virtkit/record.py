@@ -85,6 +85,8 @@ class GuestRecord:
         leaving: places in ``rendered`` of before that the running guest may still have.
         keys: the public keys that it lets in: those that it was given, and while they change both
             the old and the new ones. None where an older virtkit made it, and nobody knows.
+        former_ssh_keys: while they change, the files that the spec named before: the private half
+            of a key that the guest still lets in may be beside one of them.
         instance: cloud-init's instance-id, new for each life of the guest.
         provisioned: what Ansible did in it last; None where it was given no playbooks.
         booted: it was finished once in this life, so it has its host key and its user.
@@ -101,6 +103,7 @@ class GuestRecord:
     volumes: tuple[VolumeRecord, ...] = ()
     host_key: str = ""
     keys: tuple[str, ...] | None = None
+    former_ssh_keys: tuple[str, ...] = ()
     instance: str = ""
     fqdn: str = ""
     rendered: str = ""
@@ -118,6 +121,13 @@ class GuestRecord:
     def domain(self) -> str:
         """The guest's name in libvirt."""
         return f"{self.environment}-{self.guest}"
+
+    @property
+    def key_files(self) -> list[str] | None:
+        """The files of keys that it may let in, as specs name them; None where these are the
+        caller's own."""
+        asked: list[str] | None = self.asked.get("ssh_keys")
+        return [*(asked or ()), *self.former_ssh_keys] if self.former_ssh_keys else asked
 
     @property
     def folder(self) -> str:
@@ -366,6 +376,7 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
                 "links": tuple(LinkRecord(**_known(LinkRecord, each)) for each in data["links"]),
                 "rewritten": tuple(data.get("rewritten", ())),
                 "leaving": tuple(data.get("leaving", ())),
+                "former_ssh_keys": tuple(data.get("former_ssh_keys", ())),
                 "provisioned": _provisioned(data.get("provisioned")),
                 "keys": None if data.get("keys") is None else tuple(data["keys"]),
             }

@@ -37,8 +37,9 @@ def cut_off(lab: Lab, guest: str, text: str) -> int:
     with runner(lab.settings) as forks:
         lab.write(specs[1])
         count = Fault(changing=True)
-        calls = forks.run("up", lab.spec, "--parallel", "1", fault=count, timeout=600).calls
-        for number, name in enumerate(calls):
+        whole = forks.run("up", lab.spec, "--parallel", "1", fault=count, timeout=600)
+        assert whole.code == 0, str(whole)
+        for number, name in enumerate(whole.calls):
             new, old = keys[number % 2], keys[1 - number % 2]
             lab.write(specs[number % 2])
             fault = Fault("kill", number + 1, side="after", changing=True)
@@ -49,4 +50,4 @@ def cut_off(lab: Lab, guest: str, text: str) -> int:
             assert enters(lab, guest, new), name
             assert not enters(lab, guest, old), name
             assert lab.json("plan")["changes"] == [], name
-    return len(calls)
+    return len(whole.calls)

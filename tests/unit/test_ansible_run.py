@@ -69,7 +69,8 @@ FILES = {
     "roles/r/tasks/main.yml": "[]",
     "templates/x.j2": "x",
     "group_vars/all.yml": "a: 1",
-    "ansible.cfg": "[defaults]",
+    "ansible.cfg": "[defaults]\nroles_path = shared:/usr/share",
+    "shared/r/tasks/main.yml": "[]",
 }
 
 

@@ -230,6 +230,23 @@ def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
     assert "preferredauthentications publickey" in told
 
 
+def test_while_keys_change_the_former_ones_files_are_known(home: Path) -> None:
+    """Where only ssh leads into a guest, the old key lets virtkit in to bring the new one."""
+    lines = [made(home / "keys", name) for name in ("old", "new")]
+    guest = world.guest_of("name: lab\nguests: {web: {ssh_keys: [keys/new.pub]}}\n")
+    both = replace(record.of_guest(guest, ""), keys=public_keys.records(lines))
+    changing = replace(both, former_ssh_keys=("keys/old.pub",))
+    assert reach.login(Host(), both, "10.0.0.5", home).identities == (home / "keys/new",)
+    assert reach.login(Host(), changing, "10.0.0.5", home).identities == (
+        *(home / "keys/old", home / "keys/new"),
+    )
+    asked = {**both.asked, "ssh_keys": None}
+    mine = public_keys.records([*lines, made(home / ".ssh", "id_rsa")])
+    own = replace(changing, asked=asked, keys=mine)
+    assert home / "keys/old" in reach.login(Host(), own, "10.0.0.5", home).identities
+    assert home / ".ssh/id_rsa" in reach.login(Host(), own, "10.0.0.5", home).identities
+
+
 @pytest.mark.parametrize("beside", [None, "folder"])
 def test_a_copy_of_a_public_key_hides_no_private_one(beside: str | None, home: Path) -> None:
     line = made(home / ".ssh", "work")

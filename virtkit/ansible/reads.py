@@ -6,10 +6,12 @@ is in one of Ansible's own folders beside it.
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from virtkit.errors import RequestError
@@ -20,8 +22,8 @@ _FOLDERS = (
     *("collections", "defaults", "files", "filter_plugins", "group_vars", "handlers", "host_vars"),
     *("library", "lookup_plugins", "module_utils", "roles", "tasks", "templates", "vars"),
 )
-#: Files beside the spec that change what Ansible does.
-_SETTINGS = ("ansible.cfg",)
+#: Settings beside the spec, and those of them that name more folders.
+_SETTINGS, _PATHS = "ansible.cfg", ("roles_path", "collections_path", "collections_paths")
 #: What may be a file's name in a playbook.
 _WORD = re.compile(r"[\w@+~./-]+")
 #: Files above this count by their size and time (bytes): a digest of them would be felt.
@@ -87,13 +89,24 @@ def digest(playbooks: Iterable[Path], folder: Path) -> str:
 def _files(playbook: Path, folder: Path) -> list[Path]:
     """The playbook, what it names, and all in Ansible's folders beside it and beside the spec."""
     seen: dict[Path, None] = {}
-    for each in (playbook, *(folder / name for name in _SETTINGS)):
+    for each in (playbook, folder / _SETTINGS):
         _named(each, playbook.parent, seen)
-    for base in dict.fromkeys((playbook.parent, folder)):
-        for name in _FOLDERS:
-            for each in _below(base / name):
-                seen.setdefault(each)
+    folders = [base / name for base in (playbook.parent, folder) for name in _FOLDERS]
+    for each in dict.fromkeys([*folders, *_set(folder)]):
+        seen.update(dict.fromkeys(_below(each)))
     return sorted(seen)
+
+
+def _set(folder: Path) -> Iterator[Path]:
+    """The folders of roles and collections that the settings name, as far as they are the spec's
+    own: what is everybody's may be large, and is nobody's edit."""
+    settings = configparser.ConfigParser(interpolation=None, strict=False)
+    with suppress(configparser.Error, OSError, UnicodeDecodeError):
+        settings.read(folder / _SETTINGS)
+    for key in _PATHS:
+        for each in str(settings.get("defaults", key, fallback="")).split(":"):
+            if each and not each.startswith(("/", "~", "..")):
+                yield folder / each
 
 
 def _named(path: Path, base: Path, seen: dict[Path, None]) -> None:

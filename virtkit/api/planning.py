@@ -122,11 +122,13 @@ def _others_keys(
     """The guests that let in others' keys, and none that the caller has here."""
     anew = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
     for name, each in found_of(spec, sites).items():
-        known = each.there.record.keys
+        made = each.there.record
+        known = made.keys
         if not known or f"guest/{name}" in anew or (only is not None and name not in only):
             continue
         asked = spec.guests[name].ssh_keys if name in spec.guests else None
-        if not reach.offered(spec.name, known, asked, spec.folder):
+        files = [*(asked or ()), *(made.key_files or ())]
+        if not reach.offered(spec.name, known, files, spec.folder):
             yield (
                 f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
                 "keys here: ssh asks for another"

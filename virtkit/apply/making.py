@@ -185,6 +185,7 @@ class Making:
             answer,
             # until it has followed, the guest may let in either
             keys=public_keys.joined(known or (), answer.keys or ()) if both else None,
+            former_ssh_keys=self._former_ssh_keys(),
             host_key=self._old.host_key,
             instance=self._old.instance,
             booted=self._old.booted,
@@ -193,6 +194,12 @@ class Making:
             staged_in=plan.run_of(live) if self.running and self._staged else "",
             leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
         )
+
+    def _former_ssh_keys(self) -> tuple[str, ...]:
+        """The files that the spec named for the keys that the guest has until it followed."""
+        if self._old is None or "ssh_keys" not in self._fields:
+            return self._old.former_ssh_keys if self._old else ()
+        return tuple(dict.fromkeys(self._old.key_files or ()))
 
     def _merged(self, found: str) -> str:
         """Our XML, laid over libvirt's own where there is one: what others added stays."""
@@ -529,7 +536,7 @@ class Making:
         """Says in the record that all is done, and what still waits for a restart."""
         new = replace(self.record, finished=True, booted=True)
         if self._keys is not None:
-            new = replace(new, keys=self._keys)
+            new = replace(new, keys=self._keys, former_ssh_keys=())
         if not self.running or self.restarts:
             new = replace(new, staged={}, staged_in="", leaving=())
         if new != self.record:

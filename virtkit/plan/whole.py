@@ -119,10 +119,11 @@ class _Difference:
         there = self._observed.guests_of(environment).get(guest.name) or lost
         self._errors += in_the_way(guest, self._observed, self._facts, self._spec)
         if there is None:
-            given = guest.playbooks.names if guest.playbooks else ()
-            reasons = (Reason("playbooks", None, list(given)),) if given else ()
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
-            yield replace(new, reasons=reasons)
+            if guest.playbooks:
+                given = Reason("playbooks", None, list(guest.playbooks.names))
+                new = replace(new, reasons=(given,))
+            yield new
             return
         try:
             xml = render.guest(guest, self._templates.get(guest.name, ""))

@@ -90,7 +90,7 @@ def login(
         alias=record.domain,
         address=address,
         user=str(record.asked["user"]),
-        identities=offered(record.environment, record.keys, record.asked.get("ssh_keys"), base),
+        identities=offered(record.environment, record.keys, record.key_files, base),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         keys=record.keys,
         proxy=host.remote.through(lasting=lasting) if host.remote else "",
