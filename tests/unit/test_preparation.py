@@ -33,6 +33,7 @@ def host(tmp_path: Path) -> Path:
         "usr/lib/systemd/system/libvirt-guests.service": "[Unit]\n",
         "etc/default/libvirt-guests": DEBIANS,
         "proc/sys/fs/inotify/max_user_instances": "128\n",
+        "etc/os-release": "NAME=Debian\nID=debian\n",
     }.items():
         write(root / name, text)
     return root
@@ -95,6 +96,15 @@ def test_packages_that_are_missing(host: Path) -> None:
         ),
     )
     assert one(host, "packages").why == "packages are missing: qemu-utils"
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="its kernel is for x86_64")
+def test_other_distributions_may_not_pack_user_mode_linux(host: Path) -> None:
+    text = "".join(STATUS.format(each, "install ok installed") for each in preparation.packages())
+    write(host / "var/lib/dpkg/status", text.replace("user-mode-linux", "x"))
+    assert one(host, "packages").why == "packages are missing: user-mode-linux"
+    write(host / "etc/os-release", "NAME=Ubuntu\nID=ubuntu\nID_LIKE=debian\n")
+    assert "packages" not in names(host)
 
 
 def test_the_list_of_packages_is_for_a_machine_and_its_uses() -> None:
