@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from virtkit.errors import Interrupted, RequestError
 from virtkit.voice import Voice
 
 HERE = {"all": {"hosts": {"here": {"ansible_connection": "local"}}}}
+#: Seconds, as no other test has them.
+SLEEP = "617.5"
 HERE["all"]["hosts"]["here"]["ansible_python_interpreter"] = "/usr/bin/python3"
 
 
@@ -160,13 +165,40 @@ def test_secrets_of_loops_are_hidden_too(tmp_path: Path) -> None:
 
 
 def test_it_ends_where_the_work_should_end(tmp_path: Path) -> None:
-    path = playbook(tmp_path / "site.yml", "{name: Long, ansible.builtin.command: sleep 60}")
+    path = playbook(tmp_path / "site.yml", f"ansible.builtin.command: sleep {SLEEP}")
     stop = threading.Event()
     began = time.monotonic()
     voice = Voice(lambda line: threading.Timer(1, stop.set).start(), stop)
     with pytest.raises(Interrupted):
         ansible.run(play(path), voice)
     assert time.monotonic() - began < 30
+    assert until(lambda: not working(path) and not working(f"sleep {SLEEP}"))
+
+
+def test_a_killed_run_leaves_nothing_at_work(tmp_path: Path) -> None:
+    """Ansible's workers leave its session, and their commands run on where only it is killed."""
+    path = playbook(tmp_path / "site.yml", f"ansible.builtin.command: sleep {SLEEP}")
+    code = (
+        "from pathlib import Path; from virtkit import ansible; from virtkit.voice import Voice; "
+        f"ansible.run(ansible.Play((Path({str(path)!r}),), {HERE!r}, Path('/')), Voice())"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as run:
+        assert until(lambda: working(path) and working(f"sleep {SLEEP}"))
+        run.kill()
+    assert until(lambda: not working(path) and not working(f"sleep {SLEEP}"))
+
+
+def working(what: object) -> list[str]:
+    """The processes that have this in their command line."""
+    line = ["pgrep", "-f", str(what)]
+    return subprocess.run(line, capture_output=True, text=True, check=False).stdout.split()
+
+
+def until(what: Callable[[], object]) -> bool:
+    end = time.monotonic() + 60
+    while not (answer := what()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return bool(answer)
 
 
 def test_a_folder_of_ansibles_name_is_not_what_is_run(

@@ -148,6 +148,7 @@ def test_no_such_verb(virtkit: Run) -> None:
         *("image frob", "image rm", "plan -f", "validate a.yaml b.yaml", "cp virtkit.yaml a"),
         *("ssh", "exec virtkit.yaml web", "ssh virtkit.yaml", "image build", "logs no.yaml"),
         *("status nothing.txt", "inventory virtkit.yaml web"),
+        *("plan --volumes", "plan --down --restart"),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])

@@ -24,6 +24,8 @@ from virtkit.voice import Voice
 
 #: What brings Ansible to where virtkit is installed.
 INSTALL = f"{shlex.quote(sys.executable)} -m pip install ansible-core"
+#: What Ansible runs below of, so that its workers end with it.
+_REAPER = Path(__file__).with_name("reaper.py")
 #: Seconds after which ansible-runner looks whether it is to end.
 _WAKE = 1
 #: Characters of a failed task's own words that an error shows.
@@ -161,7 +163,8 @@ def _written(play: Play, private: Path) -> None:
 def _command(play: Play, private: Path) -> list[str]:
     """The command line, by the Python that runs virtkit: not what PATH has first, and not a folder
     `ansible` where it is started (-P)."""
-    line = [sys.executable, "-P", "-m", "ansible", "playbook", "-i", str(private / "hosts.json")]
+    line = [sys.executable, "-I", "-S", str(_REAPER), sys.executable, "-P", "-m", "ansible"]
+    line += ["playbook", "-i", str(private / "hosts.json")]
     line += ["-e", f"@{private / 'variables.json'}"] if play.variables else []
     line += ["--limit", play.limit] if play.limit else []
     line += ["--check", "--diff"] if play.check else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.observed import ObservedGuest
+from virtkit.record import Provisioned
 from virtkit.spec import LOCAL, Spec
 
 
@@ -42,6 +43,8 @@ class GuestStatus:
             empty where there is none here.
         pending: fields whose change waits until it is restarted.
         why: how it got into its state, where libvirt knows and it isn't as it should be.
+        playbooks: those that it was last given, how they ended (empty: they run, or were killed),
+            when, and how many tasks changed something; None where it was given none.
     """
 
     environment: str
@@ -58,6 +61,7 @@ class GuestStatus:
     pending: tuple[str, ...] = ()
     why: str = ""
     owner: str = ""
+    playbooks: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -75,6 +79,7 @@ class GuestStatus:
             "pending": list(self.pending),
             "why": self.why,
             "owner": self.owner,
+            "playbooks": self.playbooks,
         }
 
 
@@ -165,7 +170,15 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
         pending=planning.waiting(there),
         why=why,
         owner=_owner(there.record.spec),
+        playbooks=_given(there.record.provisioned),
     )
+
+
+def _given(found: Provisioned | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    names = list(found.playbooks)
+    return {"names": names, "ended": found.ended, "at": found.at, "changed": found.changed}
 
 
 def _owner(path: str) -> str:

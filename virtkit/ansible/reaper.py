@@ -1,0 +1,68 @@
+"""Runs a command that ends together with who started it, and with it all that it has started.
+
+Ansible's workers leave its session and outlive it, and a killed virtkit would leave them at work in
+guests. So two processes stand between: the first dies with virtkit's thread (setpriv), or when it
+is killed; the second is told of that by the kernel, is the parent of all that lost theirs, and
+kills until nothing is left. A program of its own: it must never import virtkit.
+
+usage: python reaper.py COMMAND…
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+#: prctl(2)'s words.
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+
+
+def main(command: list[str]) -> int:
+    """The command's exit code."""
+    above = os.getpid()
+    second = os.fork()
+    if second == 0:
+        os._exit(_kept(command, above))
+    # a signal for it is one for the command
+    signal.signal(signal.SIGTERM, lambda number, _: os.kill(second, number))
+    return _code(os.waitpid(second, 0)[1])
+
+
+def _kept(command: list[str], above: int) -> int:
+    """Runs the command below this process, in a session of its own."""
+    os.setsid()
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGTERM, lambda *_: _end())
+    prctl(_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != above:  # it was killed before we asked to be told
+        return 1
+    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=[signal.SIGTERM])
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return _code(status)
+
+
+def _end() -> None:
+    """Kills all that is below, and then what comes up from below that."""
+    while below := Path("/proc/self/task", str(os.getpid()), "children").read_text().split():
+        for each in below:
+            with suppress(ProcessLookupError):
+                os.kill(int(each), signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.wait()
+    os._exit(128 + signal.SIGTERM)
+
+
+def _code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
