@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -176,8 +177,23 @@ def running(folder: Path) -> Machine | None:
 
 
 def built(name: str, key: str, build: Callable[[Path, Tell], None], *, say: bool = False) -> Path:
-    """The folder with a machine's snapshot; made where there is none for ``key``, and others of
-    that name go.
+    """The folder with a machine's snapshot; made as by `kept`, with the keys to log in by.
+
+    Args:
+        build: makes it in a folder that has the keys, and tells what it does.
+    """
+
+    def build_with_keys(into: Path, tell: Tell) -> None:
+        for each in ("id", "hostkey"):
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", into / each])
+        build(into, tell)
+
+    return kept(name, key, build_with_keys, say=say)
+
+
+def kept(name: str, key: str, build: Callable[[Path, Tell], None], *, say: bool = False) -> Path:
+    """The folder in the cache with what ``build`` makes; made where there is none for ``key``, and
+    others of that name go.
 
     Args:
         build: makes it in an empty folder, and tells what it does.
@@ -186,7 +202,7 @@ def built(name: str, key: str, build: Callable[[Path, Tell], None], *, say: bool
 
     def told(what: str) -> None:
         if say:
-            print(f"{time.monotonic() - began:6.1f} s  {what}", flush=True)
+            print(f"{time.monotonic() - began:6.1f} s  {what}", file=sys.stderr, flush=True)
 
     base = platformdirs.user_cache_path("virtkit-tests", ensure_exists=True) / name
     base.mkdir(exist_ok=True)
@@ -198,8 +214,6 @@ def built(name: str, key: str, build: Callable[[Path, Tell], None], *, say: bool
             if old.is_dir():
                 shutil.rmtree(old)
         final.mkdir(mode=0o700)
-        for each in ("id", "hostkey"):
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", final / each])
         build(final, told)
         (final / "done").touch()
         told("done")
