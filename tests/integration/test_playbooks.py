@@ -7,7 +7,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from lxml import etree
 
 from virtkit import record
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SECRET = "swordfish-7391"
 SPEC = """
 name: played
@@ -293,27 +291,3 @@ def test_secrets_stay_where_they_belong(lab: Lab) -> None:
     assert SECRET not in lab.virtkit("plan", "--debug").out
     assert not list(Path(lab.settings["TMPDIR"]).iterdir()), "the runs' folders are gone"
     assert not list(lab.folder.glob("**/artifacts"))
-
-
-def test_the_example(tmp_path: Path) -> None:
-    """A web server playbook for two guests, and a load balancer before them."""
-    shutil.copytree(EXAMPLES / "web", tmp_path / "web")
-    with laboratory(tmp_path, "web", (EXAMPLES / "web.yaml").read_text()) as lab:
-        first = lab.json("up")
-        assert first["ok"], first
-        address = lab.status("lb")["addresses"][0]
-        pages = {_page(address) for _ in range(4)}
-        assert pages == {f"Hello from virtkit, on web-{number}" for number in (1, 2)}
-        assert lab.json("up")["steps"] == [], "no playbook is run"
-        template = tmp_path / "web/templates/index.html.j2"
-        template.write_text(template.read_text().replace("{{ greeting }}", "Edited"))
-        assert played(lab.json("up")) == {"guest/web-1", "guest/web-2", "guest/lb"}
-        assert {_page(address) for _ in range(4)} == {f"Edited, on web-{n}" for n in (1, 2)}
-        assert lab.json("down")["ok"]
-        assert not lab.left()
-
-
-def _page(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/", timeout=10) as answer:
-        text: str = answer.read().decode()
-    return text.rpartition("<p>")[2].partition("</p>")[0]
