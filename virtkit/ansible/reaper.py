@@ -5,7 +5,7 @@ guests. So two processes stand between: the first dies with virtkit's thread (se
 is killed; the second is told of that by the kernel, is the parent of all that lost theirs, and
 kills until nothing is left. A program of its own: it must never import virtkit.
 
-usage: python reaper.py COMMAND…
+usage: python reaper.py /PATH/OF/PROGRAM ARGUMENT…
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def _kept(command: list[str], above: int) -> int:
     prctl(_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != above:  # it was killed before we asked to be told
         return 1
-    child = os.posix_spawnp(command[0], command, os.environ, setsigdef=[signal.SIGTERM])
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.execve(command[0], command, os.environ)
     while True:
         pid, status = os.wait()
         if pid == child:
