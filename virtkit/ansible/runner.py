@@ -30,6 +30,8 @@ _REAPER = Path(__file__).with_name("reaper.py")
 _WAKE = 1
 #: Characters of a failed task's own words that an error shows.
 _SHOWN = 2000
+#: What Ansible does by itself, and nobody waits for.
+_UNTOLD = ("validate_argument_spec", "include_role", "include_tasks", "set_fact")
 #: Folders beside an inventory in which Ansible looks for variables.
 _BESIDE = ("group_vars", "host_vars")
 
@@ -220,7 +222,7 @@ class _Events:
     # --- by the names of Ansible's events -----------------------------------------------------
 
     def _playbook_on_task_start(self, data: Mapping[str, Any]) -> None:
-        if not self._say.ends:
+        if not self._say.ends and not str(data.get("task_action")).endswith(_UNTOLD):
             self._say(_name(data))
 
     _playbook_on_handler_task_start = _playbook_on_task_start
