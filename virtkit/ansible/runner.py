@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from virtkit.voice import Voice
 INSTALL = f"{shlex.quote(sys.executable)} -m pip install ansible-core"
 #: What Ansible runs below of, so that its workers end with it.
 _REAPER = Path(__file__).with_name("reaper.py")
+#: What runs ansible-runner.
+_PLAYER = Path(__file__).with_name("player.py")
 #: Seconds after which ansible-runner looks whether it is to end.
 _WAKE = 1
 #: Characters of a failed task's own words that an error shows.
@@ -118,39 +121,66 @@ def run(play: Play, say: Voice) -> Played:
         Interrupted: the work should end.
     """
     require()
-    import ansible_runner
-
     events = _Events(say)
     with scratch.folder() as private:
         _written(play, private)
-        line = programs.leashed(_command(play, private))
         try:
-            ansible_runner.run(
-                private_data_dir=str(private),
-                project_dir=str(play.folder),
-                ident="run",
-                binary=line[0],
-                cmdline=shlex.join(line[1:]),
-                envvars=_environment(play, private),
-                settings={"pexpect_timeout": _WAKE},
-                fact_cache_type="none",  # the caller's own settings say where facts are kept
-                event_handler=events.take,
-                cancel_callback=events.ends,
-                quiet=True,
-            )
-        except ansible_runner.exceptions.AnsibleRunnerException as error:
-            raise VirtkitError(
-                f"playbook {', '.join(map(str, play.playbooks))} could not be run",
-                why=str(error),
-                cure=f"{INSTALL} --upgrade ansible-runner",
-            ) from error
+            code = _watched(play, private, events, say)
         finally:
             printed = private / "artifacts" / "run" / "stdout"
             if play.log is not None and printed.exists():
                 scratch.write(play.log, printed.read_text(errors="replace"))
-        say.look()
-        code = int((private / "artifacts" / "run" / "rc").read_text())
     return events.played(code)
+
+
+def _watched(play: Play, private: Path, events: _Events, say: Voice) -> int:
+    """Starts it, hands its events on, and ends it where the work should end; its exit code."""
+    line = programs.leashed(_command(play, private))
+    asked = {
+        "private_data_dir": str(private),
+        "project_dir": str(play.folder),
+        "ident": "run",
+        "binary": line[0],
+        "cmdline": shlex.join(line[1:]),
+        "envvars": _environment(play, private),
+        "settings": {"pexpect_timeout": _WAKE},
+    }
+    answer: dict[str, Any] = {}
+    with (
+        (private / "stderr").open("w+") as errors,
+        subprocess.Popen(
+            programs.leashed([sys.executable, "-P", str(_PLAYER)]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=programs.environment(),
+            process_group=0,  # the terminal's ctrl-c reaches us alone, and we end it
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with say.ending(process.kill):
+                process.stdin.write(json.dumps(asked) + "\n")
+                process.stdin.close()
+                for text in process.stdout:
+                    answer = json.loads(text)
+                    if "event" in answer:
+                        events.take(answer)
+        except BaseException:
+            process.kill()
+            raise
+        process.wait()
+        say.look()
+        if "code" not in answer:
+            errors.seek(0)
+            raise VirtkitError(
+                f"playbook {', '.join(map(str, play.playbooks))} could not be run",
+                why=str(answer.get("failed") or errors.read()[-_SHOWN:]),
+                cure=f"{INSTALL} --upgrade ansible-runner",
+            )
+    return int(answer["code"])
 
 
 def _written(play: Play, private: Path) -> None:
@@ -198,21 +228,15 @@ class _Events:
         self._changed: dict[str, int] = {}
         self._failures: list[Failure] = []
         self._words: list[str] = []
-        self._ended = False
 
-    def ends(self) -> bool:
-        """Whether Ansible is to end."""
-        return self._ended or self._say.ends
-
-    def take(self, event: Mapping[str, Any]) -> bool:
-        """Looks at an event; answers that no file of it is to be written."""
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Looks at an event."""
         data = event.get("event_data") or {}
         handler = getattr(self, f"_{event.get('event')}", None)
         if handler is not None:
             handler(data)
         elif event.get("event") in ("verbose", "error", "warning") and event.get("stdout"):
             self._words.append(str(event["stdout"]))
-        return False
 
     def played(self, code: int) -> Played:
         """How it ended."""
