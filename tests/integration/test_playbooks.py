@@ -206,7 +206,7 @@ def test_provision(lab: Lab) -> None:
     assert planned(lab) == {}
     assert "has no playbooks" in lab.errors("provision", "plain")[0]
     lab.virtkit("stop", "other")
-    assert "does not run" in lab.errors("provision", "other")[0]
+    assert "guest other is stopped" in lab.errors("provision", "other")[0]
     lab.virtkit("start", "other")
     assert planned(lab) == {}
 

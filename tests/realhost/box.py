@@ -54,7 +54,7 @@ def main(words: list[str]) -> None:
     release, kind = [*words, *(RELEASES[0], "ready")[len(words) :]][:2]
     if release not in RELEASES or kind not in ("ready", "bare"):
         sys.exit(__doc__)
-    print(built(release, kind, say=True))  # type: ignore[arg-type]
+    print(built(release, kind, say=True))  # type: ignore[arg-type]  # looked at above
 
 
 if __name__ == "__main__":

@@ -133,10 +133,10 @@ def main(words: list[str]) -> None:
         sys.exit(__doc__)
     match verb, *folder:
         case ["build"]:
-            print(built(release, kind, say=True))  # type: ignore[arg-type]
+            print(built(release, kind, say=True))  # type: ignore[arg-type]  # looked at above
         case ["start", at]:
             there = machine.running(at)
-            host = RealHost(at, there.port) if there else start(at, release, kind)  # type: ignore[arg-type]
+            host = RealHost(at, there.port) if there else start(at, release, kind)  # type: ignore[arg-type]  # looked at above
             print(shlex.join(host.ssh_line("alice")))
         case ["stop", at]:
             Machine(at, 0).stop()

@@ -535,7 +535,7 @@ def _check(found: Plan, spec: Spec, host: Host) -> None:
     """
     errors: list[RequestError] = []
     for change in found.changes:
-        if isinstance(change.desired, Guest) and provisions(change):
+        if isinstance(change.desired, Guest) and _provisions(change):
             ansible.require()
         if change.action not in ("create", "replace", "update"):
             continue
@@ -557,7 +557,7 @@ def _check(found: Plan, spec: Spec, host: Host) -> None:
         raise SpecErrors(errors)
 
 
-def provisions(change: Change) -> bool:
+def _provisions(change: Change) -> bool:
     """Whether a change runs playbooks."""
     assert isinstance(change.desired, Guest)
     new = change.action in ("create", "replace")

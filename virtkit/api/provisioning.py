@@ -18,6 +18,7 @@ from virtkit.api.world import (
     found_of,
     hosts_of,
     look,
+    must_run,
     named,
     ordered,
     path_of,
@@ -102,12 +103,8 @@ def _check_run(wanted: Iterable[str], found: dict[str, Found]) -> None:
             f"guest {', '.join(missing)} does not exist yet",
             cure="virtkit up makes it, and runs its playbooks",
         )
-    off = [name for name in wanted if found[name].there.state != "running"]
-    if off:
-        raise RequestError(
-            f"guest {', '.join(off)} does not run, and playbooks are run in it",
-            cure="start it: virtkit start",
-        )
+    for name in wanted:
+        must_run(found[name].there)
 
 
 def _steps(spec: Spec, found: Found, wanted: Playbooks, hands: Hands) -> Iterable[Step]:
