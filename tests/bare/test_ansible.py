@@ -33,7 +33,7 @@ ansible-playbook playbooks/host.yml
 ansible-playbook playbooks/up.yml -e spec=examples/hello.yaml
 ansible -i examples/inventory.virtkit.yml --playbook-dir playbooks all -m ping
 ansible-playbook playbooks/down.yml -e spec=examples/hello.yaml
-echo "left: $(virsh -q -c qemu:///system list --all --name) $(virsh -q -c lxc:///system list --all --name)"
+echo "left:" $(for each in qemu lxc; do virsh -q -c $each:///system list --all --name; done)
 """
 RECAP = re.compile(r"^localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=0 ", re.MULTILINE)
 

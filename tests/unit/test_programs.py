@@ -23,7 +23,7 @@ from virtkit.voice import Voice
 #: What a user of Debian has: no folder of the administrator's programs.
 DEBIAN = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 #: Programs of another machine's or of its own that are started otherwise.
-APART = {"ansible/reaper.py", "host/hook.py", "host/enter.py", "host/mconsole.py"}
+APART = {"ansible/reaper.py", "host/hook.py", "host/enter.py"}
 ROOT = Path(virtkit.__file__).parent
 
 needs_e2fsprogs = pytest.mark.skipif(

@@ -1,14 +1,16 @@
-"""What the first process of a User-Mode Linux guest tells the kernel of its cards."""
+"""What the first process of a User-Mode Linux guest tells the kernel: of its cards, and to end."""
 
 from __future__ import annotations
 
 import runpy
+import socket
+from pathlib import Path
 
 import pytest
 
 from virtkit import render
 
-ADDRESSES = runpy.run_path(str(render.folder() / "uml_init.py"))["addresses"]
+INIT = runpy.run_path(str(render.folder() / "uml_init.py"))
 A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "06:00:00:00:00:0c"
 UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
 
@@ -31,4 +33,16 @@ def test_each_card_has_libvirts_address(
     found: list[str], macs: list[str], right: list[str]
 ) -> None:
     cards = {f"eth{number}": mac for number, mac in enumerate(found)}
-    assert list(ADDRESSES(cards, macs).values()) == right
+    assert list(INIT["addresses"](cards, macs).values()) == right
+
+
+def test_it_presses_the_key_that_means_off(tmp_path: Path) -> None:
+    """In the words of arch/um/drivers/mconsole.h; before the kernel listens, nothing happens."""
+    INIT["turn_off"](str(tmp_path / "nobody"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as kernel:
+        kernel.bind(str(tmp_path / "mconsole"))
+        INIT["turn_off"](kernel.getsockname())
+        words = kernel.recv(4096)
+    assert len(words) == 12 + 512
+    assert words[:12] == b"\xbe\xba\xfe\xca\x02\0\0\0\x03\0\0\0"
+    assert words[12:].rstrip(b"\0") == b"cad"

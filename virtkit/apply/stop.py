@@ -91,9 +91,7 @@ def _resumed(host: Host, driver: Driver, name: str, timeout: float, say: Voice) 
 
 def _asked(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bool:
     try:
-        if way == "mconsole":
-            inside.by_mconsole(host.connections, driver, name, "cad", timeout)
-        elif way == "poweroff":
+        if way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]
             return inside.by_namespaces(host.connections, driver, name, command, _ASKING).code == 0
         else:

@@ -14,7 +14,7 @@ from virtkit.drivers.effects import COMMON, Effect, key
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before it is forced off.
-Stop = Literal["acpi", "initctl", "mconsole", "paravirt", "poweroff"]
+Stop = Literal["acpi", "initctl", "paravirt", "poweroff", "signal"]
 #: How a command gets into a guest, tried in this order.
 Exec = Literal["namespaces", "agent", "ssh"]
 

@@ -35,7 +35,7 @@ UML = replace(
     template="uml.xml.j2",
     root="disk",
     root_format="raw",
-    stop=("mconsole",),
+    stop=("signal",),
     exec=("ssh",),
     effects={
         **COMMON,
@@ -61,6 +61,5 @@ UML = replace(
     folders=("/usr", "/lib", "/lib64"),
     programs=_PROGRAMS,
     patience=2.0,
-    caveats=("a stop that asks the guest needs root: others force it off",),
     check=check,
 )

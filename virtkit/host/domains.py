@@ -181,7 +181,7 @@ class Domains:
         _limit(domain, driver)
 
     def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
-        """Asks a running guest to shut down by ACPI or initctl; libvirt's yes proves nothing.
+        """Asks a running guest to shut down in one of libvirt's ways; libvirt's yes proves nothing.
 
         Raises:
             Silent: its hypervisor process did not take the question within ``timeout`` seconds.
@@ -190,6 +190,7 @@ class Domains:
             "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
             "initctl": libvirt.VIR_DOMAIN_SHUTDOWN_INITCTL,
             "paravirt": libvirt.VIR_DOMAIN_SHUTDOWN_PARAVIRT,
+            "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,  # to a container's first process
         }
         with told("stop", f"domain {name}", where=self._connections.host):
             self._answered(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)

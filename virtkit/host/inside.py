@@ -20,12 +20,8 @@ from virtkit import programs
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
 
-#: Seconds that entering a container may take.
-_ENTERING = 10.0
 #: What reading an agent's answer can raise: whoever has the guest writes it.
 _GARBLED = (ValueError, TypeError, LookupError, AttributeError)
-
-
 #: Bytes of input that the guest agent is given at most: they go in one message, and libvirt takes
 #: 4 MiB of it, in base64.
 AGENT_INPUT = 1024 * 1024
@@ -79,24 +75,6 @@ def by_namespaces(
     except subprocess.TimeoutExpired as error:
         raise Unreachable(f"no answer within {timeout:.0f} s") from error
     return Ran(done.returncode, done.stdout, done.stderr)
-
-
-def by_mconsole(
-    connections: Connections, driver: Driver, name: str, request: str, timeout: float
-) -> None:
-    """Asks a User-Mode Linux kernel through its management console.
-
-    From within its container, with no more rights than that has: whoever took the kernel over
-    may have put anything at the socket's place.
-
-    Raises:
-        Unreachable: the caller isn't root, or no kernel answers.
-    """
-    program = Path(__file__).with_name("mconsole.py").read_text()
-    command = ["/usr/bin/python3", "-IS", "-c", program, request, str(timeout)]
-    ran = by_namespaces(connections, driver, name, command, timeout + _ENTERING)
-    if ran.code != 0:
-        raise Unreachable(ran.err.decode("utf-8", "replace").strip())
 
 
 def by_agent(
