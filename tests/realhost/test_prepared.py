@@ -1,6 +1,9 @@
-"""A plain Debian host made ready from here by host.yml, and the first five minutes on it: an
-ordinary user with sudo, systemd, AppArmor, a KVM that works. The host is emulated (tests/realhost);
-its packages are there already, and what else happens on one is tests/realhost's journey.
+"""A plain Debian host made ready from here by host.yml, as alice, who has sudo, and then by virtkit
+as the host of a spec; her guests on it.
+
+    .venv/bin/python -m pytest tests/realhost/test_prepared.py     (ten minutes)
+
+Not in CI, which has the same on the lab's machine (tests/integration/test_lab.py).
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ from realhost import realhost
 from realhost.person import SPEC, lacking, left, make_spec, playbook
 from realhost.realhost import RealHost
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
 
 VIRTKIT = "cd virtkit && sg libvirt -c '.venv/bin/virtkit {}'"
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[RealHost]:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
     started = realhost.start(tmp_path_factory.mktemp("realhost"))
     try:
         started.give()
