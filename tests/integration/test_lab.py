@@ -1,5 +1,6 @@
 """The Vagrant lab: a plain Debian host comes up, is made ready by host.yml as its ordinary user,
-who then has the first five minutes on it: systemd, AppArmor, a KVM that works. `down` leaves nothing.
+who then has the first five minutes on it: systemd, AppArmor, a KVM that works. `down` leaves
+nothing.
 
 The machine is emulated, and its packages are there already. What else happens on one is the
 journey of tests/realhost, which has the same disk.

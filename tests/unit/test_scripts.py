@@ -246,4 +246,4 @@ def test_up_takes_a_spec_from_where_the_caller_stands(tmp_path: Path) -> None:
         [REPO / "scripts/up", "--help"], capture_output=True, text=True, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: scripts/up [SPEC]\n")
+    assert done.stdout.startswith("usage: scripts/up [SPEC [GUEST…]]\n")
