@@ -54,6 +54,16 @@ def regen(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--regen"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """What virtkit keeps of environments is not mixed with that of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "VIRTKIT_TEST_SANDBOX" not in os.environ:  # which has a home of its own
+            for each in ("CONFIG", "DATA", "STATE"):
+                patch.setenv(f"XDG_{each}_HOME", str(tmp_path_factory.mktemp(each.lower())))
+        yield
+
+
 def _fail_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
     why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     report.outcome = "failed"
