@@ -34,7 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked long, unless it is asked for by name or by --long."""
+    """Leaves out what is marked long, or is in its file's LONG, unless it is asked for by name or
+    by --long."""
     named = any(".py" in each for each in config.invocation_params.args if isinstance(each, str))
     if (
         (named and not config.getoption("--short"))
@@ -42,10 +43,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         or config.getoption("--everything")
     ):
         return
-    out = [each for each in items if each.get_closest_marker("long")]
+    out = [each for each in items if _is_long(each)]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [each for each in items if each not in out]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    function = getattr(item, "originalname", "")
+    return bool(item.get_closest_marker("long")) or function in getattr(
+        getattr(item, "module", None), "LONG", ()
+    )
 
 
 @pytest.fixture(scope="session")
