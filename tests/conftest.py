@@ -34,8 +34,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked long, or is in its file's LONG, unless it is asked for by name or
-    by --long."""
+    """Leaves out what is marked long, or is in its file's LONG_TESTS, unless it is asked for by
+    name or by --long."""
     named = any(".py" in each for each in config.invocation_params.args if isinstance(each, str))
     if (
         (named and not config.getoption("--short"))
@@ -50,10 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_long(item: pytest.Item) -> bool:
-    function = getattr(item, "originalname", "")
-    return bool(item.get_closest_marker("long")) or function in getattr(
-        getattr(item, "module", None), "LONG", ()
-    )
+    named = getattr(getattr(item, "module", None), "LONG_TESTS", ())
+    return bool(item.get_closest_marker("long")) or getattr(item, "originalname", "") in named
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from xenhost.xenhost import XenHost
 PLACE, TYPES = "xen1", ("xen-pv",)
 
 #: These go the same ways for all types that ssh alone leads into, or that are on another host.
-LONG = (
+LONG_TESTS = (
     "test_exec_reads_standard_input",
     "test_exec_tells_of_a_signal",
     "test_ssh_checks_the_host_key",
