@@ -217,9 +217,9 @@ def _prepare(toy: str | None) -> None:
         _play(Path(toy))
     import virtkit.cli.output
     import virtkit.cli.verbs
-    from virtkit import render
     from virtkit.errors import RequestError
     from virtkit.host import schemas
+    from virtkit.xml import render
 
     for kind in ("domain", "network"):
         with suppress(RequestError):
@@ -335,15 +335,15 @@ def _play(folder: Path) -> None:
     from toy_driver import TOY
 
     import virtkit.drivers
-    import virtkit.render
+    import virtkit.xml.render
 
     virtkit.drivers.DRIVERS["toy"] = TOY
-    ours = virtkit.render.folder()
+    ours = virtkit.xml.render.folder()
     mixed = folder.with_name("templates")
     mixed.mkdir(exist_ok=True)
     for each in (*ours.iterdir(), Path(__file__).parent / "functional" / "toy.xml.j2"):
         (mixed / each.name).symlink_to(each) if not (mixed / each.name).exists() else None
-    virtkit.render.folder = lambda: mixed
+    virtkit.xml.render.folder = lambda: mixed
 
     opens = libvirtmod.virConnectOpen
     daemon = {"test:///system": "test+unix:///default"}

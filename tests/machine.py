@@ -27,10 +27,10 @@ from typing import TypeVar
 import platformdirs
 
 from virtkit import images
-from virtkit.resources import ImageRef, image_identity
+from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE
 from virtkit.spec.model import DEFAULT_IMAGE
-from virtkit.voice import Voice
+from virtkit.state.desired import ImageRef, image_identity
 
 #: Seconds that the first boot, and the way back from a snapshot, may take on a busy machine.
 BOOT, RETURN = 900, 180
@@ -234,7 +234,7 @@ def tests_image() -> tuple[ImageRef, images.LocalImage]:
     """The image of the tests' guests, which is built where there is none."""
     entry = CATALOGUE[DEFAULT_IMAGE]
     ref = ImageRef(DEFAULT_IMAGE, entry, image_identity(entry))
-    return ref, images.prepare(ref, Path(), Voice())
+    return ref, images.prepare(ref, Path(), Progress())
 
 
 def free_port() -> int:

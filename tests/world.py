@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from virtkit import record, render
-from virtkit.api.planning import decided
+from virtkit.api.plan import decided
 from virtkit.facts import Claim, Connection, HostFacts, KvmVerdict, Pool, Unprepared
-from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
-from virtkit.record import KeptDisk, PoolRecord, StoredImage
-from virtkit.resolve import resolve
-from virtkit.resources import Decided, Desired, Guest, ImageFiles, ImageRef
+from virtkit.plan.resolve import resolve
 from virtkit.seed import Keys
 from virtkit.spec import Spec, read_text
+from virtkit.state import record
+from virtkit.state.desired import Decided, Desired, Guest, ImageFiles, ImageRef
+from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
+from virtkit.state.record import KeptDisk, PoolRecord, StoredImage
+from virtkit.xml import render
 
 FOLDER = "/pool"
 GIB = 1024**3

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from virtkit import render
-from virtkit.resources import Guest, Interface
+from virtkit.state.desired import Guest, Interface
+from virtkit.xml import render
 
 #: How cloud-config calls the user that a system has by default.
 _DEFAULT = "default"

@@ -20,14 +20,16 @@ import world
 import yaml
 from lxml import etree
 
-from virtkit import plan, record, render, seed
+from virtkit import plan, seed
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import schemas
-from virtkit.observed import Observed
 from virtkit.plan import Change, Plan
-from virtkit.resolve import resolve
-from virtkit.resources import Decided, Desired, Guest, Network
+from virtkit.plan.resolve import resolve
+from virtkit.state import record, record_text
+from virtkit.state.desired import Decided, Desired, Guest, Network
+from virtkit.state.observed import Observed
+from virtkit.xml import render
 
 HERE = Path(__file__).parent
 NAMES = sorted(each.parent.name for each in HERE.glob("*/spec.yaml"))
@@ -140,13 +142,13 @@ def printed(error: VirtkitError) -> str:
 
 
 def network_xml(network: Network) -> str:
-    element = record.network_element(record.of_network(network, SPEC))
+    element = record_text.network_element(record.of_network(network, SPEC))
     return pretty(render.with_record(render.network(network), element))
 
 
 def guest_xml(guest: Guest, own: str) -> str:
     xml = render.own(guest, own) if own else ""
-    element = record.guest_element(record.of_guest(guest, SPEC))
+    element = record_text.guest_element(record.of_guest(guest, SPEC))
     return pretty(render.with_record(render.guest(guest, xml), element))
 
 
@@ -177,7 +179,7 @@ def test_documents_are_what_their_readers_take(name: str) -> None:
         if file.endswith(".xml"):
             root = etree.fromstring(text)
             schemas.check(root.tag, text, file)
-            found = record.read_guest(root) or record.read_network(root)
+            found = record_text.read_guest(root) or record_text.read_network(root)
             assert found is not None, "what we write into libvirt can be read again"
         elif file.endswith(".user-data"):
             assert text.startswith("#cloud-config\n")

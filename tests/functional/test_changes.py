@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import plan, record, render
-from virtkit.apply import Hands, Options, steps_of
+from virtkit import plan
+from virtkit.apply import Context, Options, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.plan import Plan
+from virtkit.state import record, record_text
+from virtkit.xml import render
 
 HEAD = "name: lab\nguests:\n  web: {type: qemu, networks: [], groups: [a], disks: "
 DISKS = "[{name: data, size: 1GiB, mount: /d%s}]}\n"
@@ -30,7 +32,9 @@ def made(host: Host, text: str) -> None:
     body = render.guest(guest)
     new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
     host.domains.define(
-        QEMU, render.with_record(body, record.guest_element(new)), autostart=guest.spec.autostart
+        QEMU,
+        render.with_record(body, record_text.guest_element(new)),
+        autostart=guest.spec.autostart,
     )
 
 
@@ -50,13 +54,13 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
     made(host, before)
     (change,) = planned(host, after).changes
     assert [each.field for each in change.reasons] == ["disks.data.keep"]
-    hands = Hands(host, Options(spec="/lab.yaml", folder=Path("/")))
-    step = steps_of(plan.Plan("lab", (change,)), hands)[0]
+    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    step = steps_of(plan.Plan("lab", (change,)), context)[0]
     assert step.name == "update", "nothing but the record changes"
     step.run(lambda _: None)
     # the pool's record is written in the end, as far as that goes: the test driver has no streams
     there = [each.record for each in host.observe().guests.values()]
     with pytest.raises(VirtkitError, match="upload volume virtkit-record-"):
-        hands.ledger.end("lab", there)
+        context.ledger.end("lab", there)
     volumes = host.observe().guests["lab-web"].record.volumes
     assert [each.name for each in volumes if each.keep] == kept

@@ -14,7 +14,7 @@ import pytest
 from virtkit.drivers import XEN_PV
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import HostFacts, Pool
-from virtkit.host import Host, connection, preparation, read
+from virtkit.host import Host, connection, observe, preparation
 
 
 def test_a_daemon_that_takes_connections_and_says_nothing(
@@ -101,7 +101,7 @@ def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:
 @pytest.mark.skipif(connection.xen_here(), reason="Xen runs here")
 def test_no_xen_runs_here() -> None:
     connections = Host().connections
-    found = read.connection(connections, "xen")
+    found = observe.connection(connections, "xen")
     with pytest.raises(VirtkitError) as caught:
         connections.get("xen")
     assert caught.value.why == "no Xen runs on this machine"

@@ -12,11 +12,13 @@ import libvirt
 import pytest
 import world
 
-from virtkit import plan, record, render
-from virtkit.apply import Hands, Options, steps_of
+from virtkit import plan
+from virtkit.apply import Context, Options, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Storage
+from virtkit.state import record, record_text
+from virtkit.xml import render
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
@@ -42,7 +44,7 @@ def host(host_with: MakeHost) -> Host:
     for storage in (host.storage, Storage(host.connections, "other")):
         for volume in WEB.volumes:
             storage.create(render.guest_volume(volume))
-    xml = render.with_record(BODY, record.guest_element(RECORD))
+    xml = render.with_record(BODY, record_text.guest_element(RECORD))
     host.domains.define(QEMU, xml, autostart=False)
     return host
 
@@ -56,8 +58,8 @@ def run_down(host: Host, steps: Iterable[str]) -> None:
     """Carries out steps of the guest's removal. (The last one's flags are none of the test
     driver's.)"""
     going = plan.down(host.observe(pool=False), "lab", spec="/lab.yaml", only=None, volumes=False)
-    hands = Hands(host, Options(spec="/lab.yaml", folder=Path("/")))
-    for step in steps_of(going, hands):
+    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    for step in steps_of(going, context):
         if step.name in steps:
             step.run(lambda _: None)
 
@@ -116,9 +118,9 @@ def test_the_record_is_looked_at_right_before(
     host: Host, change: Callable[[Host], None], steps: tuple[str, ...]
 ) -> None:
     going = plan.down(host.observe(), "lab", spec="/lab.yaml", only=None, volumes=False)
-    hands = Hands(host, Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
     change(host)
-    for step in steps_of(going, hands):
+    for step in steps_of(going, context):
         if step.name in steps:
             with pytest.raises(VirtkitError, match="domain lab-web is not guest web") as caught:
                 step.run(lambda _: None)
@@ -144,11 +146,11 @@ def test_nobodys_domain_is_defined_over(host: Host) -> None:
     host.connections.get("qemu").lookupByName("lab-web").undefine()
     found = host.observe()
     change = plan.Change("guest/web", "local", "create", desired=WEB)
-    hands = Hands(host, Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
     wipe(host)
     for name in MADE:
         host.storage.delete(f"/pool/{name}")
-    step = next(e for e in steps_of(plan.Plan("lab", (change,)), hands) if e.name == "define")
+    step = next(e for e in steps_of(plan.Plan("lab", (change,)), context) if e.name == "define")
     with pytest.raises(VirtkitError, match="domain lab-web is not guest web"):
         step.run(lambda _: None)
     assert not found.guests

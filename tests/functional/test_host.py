@@ -13,13 +13,14 @@ import world
 from lxml import etree
 
 from virtkit import plan as planning
-from virtkit import record, render
 from virtkit.drivers import DRIVERS, QEMU
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import Claim, Pool
 from virtkit.host import Host
-from virtkit.record import NetworkRecord
-from virtkit.resources import Network
+from virtkit.state import record, record_text
+from virtkit.state.desired import Network
+from virtkit.state.record import NetworkRecord
+from virtkit.xml import render
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
@@ -43,7 +44,7 @@ RECORD = record.of_guest(WEB, "/lab.yaml", render.guest(WEB))
 
 
 def domain_xml() -> str:
-    return render.with_record(render.guest(WEB), record.guest_element(RECORD))
+    return render.with_record(render.guest(WEB), record_text.guest_element(RECORD))
 
 
 def network_record(network: Network = NET) -> NetworkRecord:
@@ -169,7 +170,7 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     host_with: MakeHost, change: dict[str, object] | None
 ) -> None:
     """In the domain lab-web; also one of another hypervisor's guest with this name."""
-    element = etree.fromstring(record.guest_element(RECORD))
+    element = etree.fromstring(record_text.guest_element(RECORD))
     data = {**json.loads(element.text or ""), **(change or {})}
     element.text = json.dumps(data) if change is not None else "[" * 100_000
     metadata = f"<metadata>{etree.tostring(element, encoding='unicode')}</metadata>"
@@ -251,7 +252,7 @@ def metadata(element: str) -> str:
         "<vk:guest xmlns:vk='urn:virtkit:1'>{}</vk:guest>",
         "<vk:guest xmlns:vk='urn:virtkit:1'/>",
         "<vk:guest xmlns:vk='urn:virtkit:2'>{}</vk:guest>",
-        record.guest_element(RECORD),  # of a guest that is called something else: a copy
+        record_text.guest_element(RECORD),  # of a guest that is called something else: a copy
     ],
 )
 def test_strangers_domains(element: str, host_with: MakeHost) -> None:
@@ -262,7 +263,7 @@ def test_strangers_domains(element: str, host_with: MakeHost) -> None:
 
 
 @pytest.mark.parametrize(
-    "element", ["", record.network_element(record.of_network(NET, "/lab.yaml"))]
+    "element", ["", record_text.network_element(record.of_network(NET, "/lab.yaml"))]
 )
 def test_strangers_networks(element: str, host_with: MakeHost) -> None:
     network = NETWORK.format(name="other", uuid=UUID, metadata=metadata(element))

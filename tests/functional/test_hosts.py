@@ -12,15 +12,17 @@ import pytest
 import world
 from functional.conftest import NODE, POOL
 
-from virtkit import reach, record, render
-from virtkit.api.placing import placed
-from virtkit.api.planning import plan_on
-from virtkit.api.world import found_of, look
+from virtkit import access
+from virtkit.api._hosts import found_of, observe_all
+from virtkit.api._placement import placed
+from virtkit.api.plan import plan_on
 from virtkit.drivers import QEMU
 from virtkit.errors import RequestError
 from virtkit.host import Host
 from virtkit.plan import Plan
 from virtkit.spec import Spec, read_text
+from virtkit.state import record, record_text
+from virtkit.xml import render
 
 HOSTS = "hosts: {local: {}, far: {address: root@far}, more: {address: root@more}}\n"
 #: As a record's: there is nothing of the file system's here.
@@ -54,7 +56,7 @@ def make(host: Host, text: str) -> None:
     guest = world.with_image(guest)
     body = render.guest(guest)
     made = replace(record.of_guest(guest, PATH, body).with_state("made"), finished=True)
-    xml = render.with_record(body, record.guest_element(made))
+    xml = render.with_record(body, record_text.guest_element(made))
     host.domains.define(QEMU, xml, autostart=False)
     for volume in guest.volumes:
         host.storage.create(render.guest_volume(volume))
@@ -66,12 +68,12 @@ def entries(plan: Plan) -> list[tuple[str, str, str, str]]:
 
 def test_a_guest_is_on_the_host_that_runs_its_type(hosts: list[Host]) -> None:
     spec = spec_of("{a: {type: lxc}, b: {type: qemu}, c: {type: xen-pv, host: more}, d: {}}")
-    assert placed(spec, look(hosts)) == {"a": "far", "b": "local", "c": "more", "d": "local"}
+    assert placed(spec, observe_all(hosts)) == {"a": "far", "b": "local", "c": "more", "d": "local"}
 
 
 def test_it_stays_where_it_is_while_its_type_stays(hosts: list[Host]) -> None:
     make(hosts[2], "{b: {type: qemu}}")
-    sites = look(hosts)
+    sites = observe_all(hosts)
     assert placed(spec_of("{b: {type: qemu}}"), sites) == {"b": "more"}
     assert placed(spec_of("{b: {type: auto}}"), sites) == {"b": "more"}
     assert placed(spec_of("{b: {type: lxc}}"), sites) == {"b": "far"}
@@ -97,7 +99,7 @@ def test_a_host_that_left_the_spec_is_told(
     (guest,) = world.desired_of("name: lab\nguests: {a: {}}\n").guests
     made = replace(record.of_guest(guest, PATH), host_key="ssh-ed25519 AAAA")
     for host in ("far", "gone"):
-        reach.write_known_hosts("lab", [made], host)
+        access.write_known_hosts("lab", [made], host)
     notes = plan_on(hosts, spec_of("{a: {type: qemu}}")).notes
     told = "host gone left the spec and is not looked at: guests of lab were there"
     assert [each for each in notes if "left the spec" in each] == [told]

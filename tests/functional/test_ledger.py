@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import plan, record, render
-from virtkit.apply import Hands, Options, Step, steps_of
+from virtkit import plan
+from virtkit.apply import Context, Options, Step, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.plan import Change, Plan
-from virtkit.voice import Voice
+from virtkit.progress import Progress
+from virtkit.state import record, record_text
+from virtkit.xml import render
 
 pytestmark = pytest.mark.usefixtures("streams")
 
@@ -26,10 +28,10 @@ LAB = "name: lab\nguests: {web: {type: qemu, networks: [], disks: [%s]}}\n"
 DATA = "{name: data, size: 1GiB}"
 
 
-def work(host: Host, found: Plan) -> tuple[Hands, Mapping[str, Step]]:
-    hands = Hands(host, Options(spec=SPEC, folder=Path("/")))
-    steps = steps_of(found, hands)
-    return hands, {f"{each.object} {each.name}": each for each in steps}
+def work(host: Host, found: Plan) -> tuple[Context, Mapping[str, Step]]:
+    context = Context(host, Options(spec=SPEC, folder=Path("/")))
+    steps = steps_of(found, context)
+    return context, {f"{each.object} {each.name}": each for each in steps}
 
 
 def create(text: str) -> Plan:
@@ -47,7 +49,9 @@ def made(host: Host, text: str) -> None:
     body = render.guest(guest)
     new = replace(record.of_guest(guest, SPEC, body).with_state("made"), finished=True)
     host.domains.define(
-        QEMU, render.with_record(body, record.guest_element(new)), autostart=guest.spec.autostart
+        QEMU,
+        render.with_record(body, record_text.guest_element(new)),
+        autostart=guest.spec.autostart,
     )
 
 
@@ -67,10 +71,10 @@ def test_a_guest_whose_name_in_libvirt_another_run_took_is_not_listed(host: Host
         for lab, guest in (("a-b", "c"), ("a", "b-c"))
     ]
     for _, steps in runs:
-        steps["pool record"].run(Voice())
+        steps["pool record"].run(Progress())
     assert host.storage.record().guests["a-b-c"].environment == "a-b"
     with pytest.raises(VirtkitError, match="domain a-b-c is not this environment's"):
-        runs[1][1]["guest/b-c define"].run(Voice())
+        runs[1][1]["guest/b-c define"].run(Progress())
     assert host.observe().guests == {}
 
 
@@ -83,9 +87,9 @@ def test_a_strangers_volume_that_came_since_the_plan_stays(host: Host) -> None:
     stranger = world.guest_of(LAB % DATA).volumes[-1]
     assert stranger.name == "lab-web-data"
     host.storage.create(render.guest_volume(stranger))
-    steps["pool record"].run(Voice())
+    steps["pool record"].run(Progress())
     with pytest.raises(VirtkitError, match="volume lab-web-data exists already"):
-        steps["guest/web define"].run(Voice())
+        steps["guest/web define"].run(Progress())
     (listed,) = host.observe().records()
     assert "lab-web-data" not in {each.name for each in listed.volumes}
     assert "lab-web-data" in host.storage.names()
@@ -95,15 +99,15 @@ def test_a_domain_that_goes_during_down_costs_one_more_run(host: Host) -> None:
     made(host, LAB % DATA)
     before = host.storage.names()
     _, steps = work(host, down(host))
-    steps["pool record"].run(Voice())
+    steps["pool record"].run(Progress())
     undefine(host)
     with pytest.raises(VirtkitError, match="is not what this run knew"):
-        steps["guest/web volumes"].run(Voice())
+        steps["guest/web volumes"].run(Progress())
     assert before <= host.storage.names(), "nothing was deleted"
-    hands, steps = work(host, down(host))
+    context, steps = work(host, down(host))
     for step in ("pool record", "guest/web volumes", "guest/web undefine"):
-        steps[step].run(Voice())
-    assert not hands.ledger.end("lab", [])
+        steps[step].run(Progress())
+    assert not context.ledger.end("lab", [])
     assert host.storage.record().guests == {}
     assert not before & host.storage.names()
 
@@ -112,10 +116,10 @@ def test_what_a_newer_version_listed_is_written_again(host: Host) -> None:
     newer = {"guests": {"lab-new": {"guest": "new", "type": "newer"}}, "images": {"c": {"a": 1}}}
     host.storage.write_record(record.PoolRecord(unread=newer))
     made(host, LAB % "")
-    hands, steps = work(host, down(host))
+    context, steps = work(host, down(host))
     for step in ("pool record", "guest/web volumes"):
-        steps[step].run(Voice())
+        steps[step].run(Progress())
     undefine(host)
-    steps["guest/web undefine"].run(Voice())
-    hands.ledger.end("lab", [])
+    steps["guest/web undefine"].run(Progress())
+    context.ledger.end("lab", [])
     assert host.storage.record() == record.PoolRecord(unread=newer)

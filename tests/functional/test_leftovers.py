@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 import world
 
-from virtkit import record, render
-from virtkit.api import doctoring
+from virtkit.api.doctor import _libvirt
 from virtkit.api.orphans import _volumes
 from virtkit.host import Host
+from virtkit.state import record, record_text
+from virtkit.xml import render
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target>{}</pool>"
@@ -20,7 +21,7 @@ VOLUME = "<volume type='file'><name>{}</name><capacity>1024</capacity></volume>"
 WEB = world.with_image(world.guest_of("name: lab\nguests: {web: {type: qemu}}\n"))
 BODY = render.guest(WEB)
 RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
-DOMAIN = render.with_record(BODY, record.guest_element(RECORD))
+DOMAIN = render.with_record(BODY, record_text.guest_element(RECORD))
 
 
 @pytest.mark.parametrize("name", ["lab-web-x; touch x", "lab-web-it's", "lab-web-$(id)"])
@@ -37,5 +38,5 @@ def test_a_pool_that_the_caller_may_not_look_into(host_with: MakeHost) -> None:
     """Such as one in the home of another. Here its path is one that no system call takes."""
     path = "/" + "x" * 300
     host = host_with(POOL.format("default", path, ""))
-    told = [each for each in doctoring._libvirt(host.facts(), host) if each.name == "pool default"]
+    told = [each for each in _libvirt(host.facts(), host) if each.name == "pool default"]
     assert [(each.ok, each.what) for each in told] == [(True, f"{path}, active")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from virtkit.host import Host
-from virtkit.host.links import bridges, unheard
+from virtkit.host.bridge_ports import bridges, unheard
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 LIVE = f"""<domain><devices>

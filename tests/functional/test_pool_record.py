@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from virtkit import record, render
 from virtkit.host import Host
-from virtkit.record import KeptDisk, PoolRecord
+from virtkit.state import record_text
+from virtkit.state.record import KeptDisk, PoolRecord
+from virtkit.xml import render
 
 pytestmark = pytest.mark.usefixtures("streams")
 
@@ -34,7 +35,7 @@ def test_records_are_numbered_and_one_is_left(host: Host) -> None:
         assert host.storage.names() == {f"virtkit-record-{number:06d}.json"}
 
 
-WHOLE = record.pool_text(record_of("new")).encode()
+WHOLE = record_text.pool_text(record_of("new")).encode()
 
 
 @pytest.mark.parametrize("part", [b"", WHOLE[:30], WHOLE[:-1], b"\0" * 4096])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host import Host, Remote, probe
+from virtkit.host import Host, Remote, kvm_probe
 
 
 def test_what_says_nothing_of_kvm_is_not_remembered_for_long(
@@ -19,17 +19,17 @@ def test_what_says_nothing_of_kvm_is_not_remembered_for_long(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     told: list[str] = []
     for _ in range(2):
-        found = probe.verdict(host.connections, "/pool", told.append)
+        found = kvm_probe.verdict(host.connections, "/pool", told.append)
         assert not found.works
         assert "not supported by the connection driver" in found.why
     assert len(told) == 1, "a plan and the `up` after it ask once"
-    assert probe.verdict(host.connections, "/pool", told.append, anew=True).passing
+    assert kvm_probe.verdict(host.connections, "/pool", told.append, anew=True).passing
     assert len(told) == 2, "doctor looks again"
     (cache,) = tmp_path.rglob("kvm.json")
     known = json.loads(cache.read_text())
-    assert known["until"] <= time.time() + probe.HOLD, "and for good nothing is kept of it"
+    assert known["until"] <= time.time() + kvm_probe.HOLD, "and for good nothing is kept of it"
     cache.write_text(json.dumps(known | {"until": time.time() - 1}))
-    probe.verdict(host.connections, "/pool", told.append)
+    kvm_probe.verdict(host.connections, "/pool", told.append)
     assert len(told) == 3
 
 
@@ -49,11 +49,11 @@ def test_each_host_has_its_own_and_its_own_boots(
     told: list[str] = []
     for _ in range(2):
         for each in (host, other):
-            probe.verdict(each.connections, "/pool", told.append)
+            kvm_probe.verdict(each.connections, "/pool", told.append)
     assert len(told) == 2, "each is asked once"
     boot.write_text("second\n")
-    probe.verdict(other.connections, "/pool", told.append)
-    probe.verdict(host.connections, "/pool", told.append)
+    kvm_probe.verdict(other.connections, "/pool", told.append)
+    kvm_probe.verdict(host.connections, "/pool", told.append)
     assert len(told) == 3
 
 
@@ -64,5 +64,5 @@ def test_what_can_not_be_kept_is_no_error(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     told: list[str] = []
     for _ in range(2):
-        assert not probe.verdict(host.connections, "/pool", told.append).works
+        assert not kvm_probe.verdict(host.connections, "/pool", told.append).works
     assert len(told) == 2

@@ -10,14 +10,14 @@ import pytest
 from virtkit.apply import stop
 from virtkit.drivers import QEMU, Driver
 from virtkit.host import Host
-from virtkit.voice import Voice
+from virtkit.progress import Progress
 
 POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
 WEB = (
     "<domain type='test'><name>lab-web</name><memory>1024</memory><os><type>hvm</type></os>"
     "</domain>"
 )
-DEAF = replace(QEMU, word="deaf", stop=("acpi", "initctl"))
+DEAF = replace(QEMU, type="deaf", stop=("acpi", "initctl"))
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def guest(host_with: Callable[..., Host]) -> Host:
 def stopped(
     host: Host, timeout: float, *, driver: Driver = QEMU, reset: bool = False
 ) -> tuple[bool, list[str], str]:
-    say = Voice()
-    answer = stop(host, driver, "lab-web", timeout, say, reset=reset)
-    return answer, say.notes, host.domains.state(QEMU, "lab-web")
+    progress = Progress()
+    answer = stop(host, driver, "lab-web", timeout, progress, reset=reset)
+    return answer, progress.notes, host.domains.state(QEMU, "lab-web")
 
 
 @pytest.mark.parametrize("driver", [QEMU, DEAF])

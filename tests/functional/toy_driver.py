@@ -4,8 +4,8 @@ from virtkit.drivers.base import Driver, connected
 from virtkit.drivers.effects import COMMON
 
 TOY = Driver(
-    word="toy",
-    model="a toy (for tests)",
+    type="toy",
+    virtualization="a toy (for tests)",
     scheme="test",
     domain_type="test",
     template="toy.xml.j2",
@@ -17,6 +17,6 @@ TOY = Driver(
     restart="reset",
     # libvirt's test driver plugs nothing into a running guest
     effects={**COMMON, "cpus": "live", "cpus.less": "restart", "networks": "restart"},
-    lacks={"graphics": "a toy has no display"},
+    unsupported={"graphics": "a toy has no display"},
     check=connected("test", "libvirt-daemon-system"),
 )

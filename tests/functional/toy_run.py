@@ -15,16 +15,18 @@ from typing import Any
 import faultpoints
 import libvirt
 
-from virtkit import apply, plan, record, render
+from virtkit import apply, plan
 from virtkit.drivers import DRIVERS
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
-from virtkit.observed import Observed
 from virtkit.plan import Plan
-from virtkit.record import GuestRecord
-from virtkit.resolve import resolve
-from virtkit.resources import Decided, DecidedGuest, ImageFiles, image_identity
+from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, json_schema, load
+from virtkit.state import record, record_text
+from virtkit.state.desired import Decided, DecidedGuest, ImageFiles, image_identity
+from virtkit.state.observed import Observed
+from virtkit.state.record import GuestRecord
+from virtkit.xml import render
 
 HOST = Host(
     "local", "default-pool", {"test": "test:///default", "qemu": "test:///no", "lxc": "test:///no"}
@@ -66,9 +68,9 @@ def planned(spec: Spec, facts: HostFacts) -> Plan:
 
 def carry_out(found: Plan) -> list[str]:
     options = apply.Options(spec="lab.yaml", folder=Path.cwd(), wait=False)
-    hands = apply.Hands(HOST, options)
-    report = apply.run("lab", apply.steps_of(found, hands), parallel=2)
-    hands.ledger.end("lab", [each.record for each in HOST.observe().guests.values()])
+    context = apply.Context(HOST, options)
+    report = apply.run("lab", apply.steps_of(found, context), parallel=2)
+    context.ledger.end("lab", [each.record for each in HOST.observe().guests.values()])
     return [f"{each.object} {each.step} {each.outcome}" for each in report.results]
 
 
@@ -83,7 +85,7 @@ def main() -> None:
     first = planned(spec, facts)
     guest = next(each.desired for each in first.changes if each.object == "guest/web")
     body = render.guest(guest)
-    element = record.guest_element(record.of_guest(guest, "lab.yaml", body))
+    element = record_text.guest_element(record.of_guest(guest, "lab.yaml", body))
     xml = render.with_record(body, element)
     schemas.check("domain", xml, "the toy")
     answer = {

@@ -62,7 +62,7 @@ def spec(types: Sequence[str]) -> str:
     text = HEAD
     for name in types:
         guests = GUESTS.replace("TYPE", name).replace("HOST", str(number(name)))
-        if "disks.blank" not in DRIVERS[name].lacks:
+        if "disks.blank" not in DRIVERS[name].unsupported:
             guests = guests.replace("# -", "-")
         text += guests
     return text
@@ -224,12 +224,12 @@ def test_its_disks_are_mounted(looks: dict[str, dict[str, str]], guest: str) -> 
 
 
 def test_a_blank_disk_is_blank(lab: Lab, guest: str) -> None:
-    if "disks.blank" in DRIVERS[guest].lacks:
+    if "disks.blank" in DRIVERS[guest].unsupported:
         (lab.folder / "blank.yaml").write_text(
             f"guests: {{a: {{type: {guest}, disks: [{{name: blank, size: 16MiB}}]}}}}"
         )
         (error,) = Lab(lab.folder, "blank").errors("up")
-        assert DRIVERS[guest].lacks["disks.blank"] in error
+        assert DRIVERS[guest].unsupported["disks.blank"] in error
         return
     disks = json.loads(lab.sh(guest, "lsblk --json --bytes -o NAME,SERIAL,SIZE,FSTYPE"))
     # only QEMU's disks have a serial inside; the others have the name that the XML says

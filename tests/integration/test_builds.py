@@ -18,7 +18,7 @@ import pytest
 from integration.lab import until
 from integration.ordinary_user import PATH, UID, USER, Machine, machine, processes
 
-from virtkit import programs
+from virtkit.system import commands
 
 SPEC = """
 images: {own: {build: {distribution: debian, release: bookworm, packages: [hello], size: 64MiB}}}
@@ -318,7 +318,7 @@ def test_no_room_in_the_cache(plain: Machine) -> None:
 
 def test_a_missing_program(plain: Machine) -> None:
     for name, package in (("mke2fs", "e2fsprogs"), ("newuidmap", "uidmap")):
-        path = programs.find(name)
+        path = commands.find(name)
         plain.root(f"mount --bind /dev/null {path}")
         error = look(plain)
         assert error["what"] == f"{name} is missing on this machine"
@@ -343,18 +343,18 @@ EXTRACTS = """
 import os, sys, tarfile
 from pathlib import Path
 from virtkit.errors import VirtkitError
-from virtkit.images import apt, failures, leash, room
-from virtkit.voice import Voice
+from virtkit.images import apt, build_errors, build_folder, sandbox
+from virtkit.progress import Progress
 work = Path(sys.argv[1])
 own = apt.sources("bookworm")
 def failed(lines):
-    return failures.failure("not built", lines, folder=work)
-with room.made(work) as tree:
+    return build_errors.failure("not built", lines, folder=work)
+with build_folder.made(work) as tree:
     line = ["mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "--include=tiny"]
     line += [*apt.hooks(tree.parent / "apt", own), "bookworm", "-", *(each.line for each in own)]
     try:
-        leash.run(line, root="subordinate", work=tree, failed=failed, say=Voice(), room=tree,
-            output=work / "tree.tar")
+        sandbox.run(line, root="subordinate", work=tree, failed=failed, progress=Progress(),
+            room=tree, output=work / "tree.tar")
     except VirtkitError as error:
         sys.exit(str(error.as_dict()))
     owner = (tree.parent / "apt").stat()

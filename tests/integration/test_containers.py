@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 from integration.lab import POOL, Lab, laboratory, run, until, virsh
 
-from virtkit import record, render
-from virtkit.addresses import IDS
 from virtkit.host import preparation
-from virtkit.record import GuestRecord
+from virtkit.state import record_text
+from virtkit.state.addresses import IDS
+from virtkit.state.record import GuestRecord
+from virtkit.xml import render
 
 URI = "lxc:///system"
 HOOK = Path("/etc/libvirt/hooks/lxc.d/virtkit")
@@ -88,7 +89,7 @@ def doctor(lab: Lab) -> list[dict[str, Any]]:
 
 def recorded(guest: str) -> GuestRecord:
     xml = virsh("dumpxml", "--inactive", f"fenced-{guest}", uri=URI)
-    found = record.read_guest(render.parse(xml, guest))
+    found = record_text.read_guest(render.parse(xml, guest))
     assert found is not None
     return found
 

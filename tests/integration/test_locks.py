@@ -17,7 +17,7 @@ from integration.lab import POOL, Lab, domains, laboratory, networks, tiny_disk,
 from lxml import etree
 
 from virtkit.host import Host
-from virtkit.record import KeptDisk, PoolRecord
+from virtkit.state.record import KeptDisk, PoolRecord
 
 LOCKS = Path("/run/lock")
 SPEC = """
@@ -36,7 +36,7 @@ NEVER = SPEC.replace("ready: none", "ready: {port: 22, timeout: 5m}")
 DEFINES = """
 import sys, time
 from virtkit.host import Host
-from virtkit.record import NetworkRecord
+from virtkit.state.record import NetworkRecord
 name, start, count = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 host = Host()
 host.connections.any()

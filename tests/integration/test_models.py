@@ -100,10 +100,10 @@ def test_status_shows_type_and_model(lab: Models) -> None:
         host = "xen1" if word.startswith("xen") else "local"
         wanted = {"type": word, "host": host, "state": "running", "ready": True}
         assert wanted.items() <= each.items()
-        assert each["model"] == DRIVERS[word].model
+        assert each["model"] == DRIVERS[word].virtualization
         line = next(line for line in table.splitlines() if line.startswith(f"{word} "))
         assert re.split(" {2,}", line)[1:5] == [word, host, "running", "yes"]
-        assert line.rstrip().endswith(DRIVERS[word].model)
+        assert line.rstrip().endswith(DRIVERS[word].virtualization)
 
 
 @pytest.mark.parametrize("guest", EVERY, indirect=True)

@@ -15,7 +15,7 @@ import pytest
 from integration.lab import VIRTKIT, Lab, laboratory, run, until, virsh
 from lxml import etree
 
-from virtkit import record
+from virtkit.state import record, record_text
 
 SECRET = "swordfish-7391"
 SPEC = """
@@ -95,7 +95,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def provisioned(lab: Lab, guest: str) -> record.Provisioned:
     xml = virsh("dumpxml", f"{lab.name}-{guest}", uri="lxc:///system")
-    found = record.read_guest(etree.fromstring(xml))
+    found = record_text.read_guest(etree.fromstring(xml))
     assert found is not None
     assert found.provisioned is not None
     return found.provisioned

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from integration.lab import Lab, laboratory, until, virsh
 
-from virtkit import record, render
-from virtkit.addresses import IDS
-from virtkit.host import enter
+from virtkit.host.programs import nsenter
+from virtkit.state import record_text
+from virtkit.state.addresses import IDS
+from virtkit.xml import render
 
 URI = "lxc:///system"
 PROBE = Path(__file__).with_name("ways_out.py").read_text()
@@ -110,7 +111,7 @@ def status(pid: int) -> dict[str, str]:
 
 def in_the_container(*command: str) -> subprocess.CompletedProcess[str]:
     """What somebody can do who took the guest's kernel over."""
-    line = [sys.executable, "-I", enter.__file__, URI, "program-u", *command]
+    line = [sys.executable, "-I", nsenter.__file__, URI, "program-u", *command]
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
@@ -126,7 +127,7 @@ def panic() -> bool:
 def test_its_processes_have_ids_and_namespaces_of_their_own_and_one_right(lab: Lab) -> None:
     del lab
     xml = virsh("dumpxml", "--inactive", "program-u", uri=URI)
-    found = record.read_guest(render.parse(xml, "u"))
+    found = record_text.read_guest(render.parse(xml, "u"))
     assert found is not None
     assert len(processes()) > 5
     for pid in processes():

@@ -28,8 +28,8 @@ import machine
 from machine import Tell
 
 from virtkit.errors import VirtkitError
-from virtkit.images import build, leash
-from virtkit.voice import Voice
+from virtkit.images import build, sandbox
+from virtkit.progress import Progress
 
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]
@@ -123,8 +123,10 @@ def _run(line: Sequence[str], work: Path, what: str, output: Path | None = None)
         last = "\n".join(list(lines)[-20:])
         return VirtkitError(f"{what}:\n{last}", cure="see its last lines")
 
-    root: leash.Root = "subordinate" if output else "own"
-    leash.run(line, root=root, work=work, failed=failed, say=Voice(), room=work, output=output)
+    root: sandbox.Root = "subordinate" if output else "own"
+    sandbox.run(
+        line, root=root, work=work, failed=failed, progress=Progress(), room=work, output=output
+    )
 
 
 def _mirrors_of(release: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from virtkit.host.access import refused, words
+from virtkit.host.daemon_access import refused, words
 
 
 @pytest.mark.parametrize(

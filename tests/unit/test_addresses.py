@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from virtkit import addresses
 from virtkit.errors import RequestError
+from virtkit.state import addresses
 
 subnets = st.builds(
     lambda base, prefix: str(IPv4Network((base & ~0xFF, prefix), strict=False)),

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtkit.drivers import QEMU
-from virtkit.host import inside
+from virtkit.host import guest_exec
 from virtkit.host.domains import _usable
-from virtkit.host.inside import Lost, Ran, Unreachable
+from virtkit.host.guest_exec import Lost, Ran, Unreachable
 
 MAC = "52:54:00:00:00:01"
 
@@ -58,7 +58,7 @@ class Agents:
 def test_an_agent_that_begins_with_nonsense(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agents: Any = Agents(monkeypatch, answer)
     with pytest.raises(Unreachable) as caught:
-        inside.by_agent(agents, QEMU, "lab-web", ["true"], 1)
+        guest_exec.by_agent(agents, QEMU, "lab-web", ["true"], 1)
     assert not isinstance(caught.value, Lost), "nothing ran: another way may be tried"
 
 
@@ -66,10 +66,10 @@ def test_an_agent_that_begins_with_nonsense(answer: str, monkeypatch: pytest.Mon
 def test_an_agent_that_goes_on_with_nonsense(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agents: Any = Agents(monkeypatch, '{"return": {"pid": 7}}', answer)
     with pytest.raises(Lost):
-        inside.by_agent(agents, QEMU, "lab-web", ["true"], 1)
+        guest_exec.by_agent(agents, QEMU, "lab-web", ["true"], 1)
 
 
 def test_an_agent_in_its_right_mind(monkeypatch: pytest.MonkeyPatch) -> None:
     end = {"exited": True, "exitcode": 3, "out-data": "aGk=", "err-data": ""}
     agents: Any = Agents(monkeypatch, '{"return": {"pid": 7}}', json.dumps({"return": end}))
-    assert inside.by_agent(agents, QEMU, "lab-web", ["true"], 1) == Ran(3, b"hi", b"")
+    assert guest_exec.by_agent(agents, QEMU, "lab-web", ["true"], 1) == Ran(3, b"hi", b"")

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtkit import ansible
+from virtkit.access import Login, scp_command, ssh_command
 from virtkit.ansible import InventoryGuest
 from virtkit.api import Inventory
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
-from virtkit.reach import Login, scp_command, ssh_command
-from virtkit.record import GuestRecord
+from virtkit.state.record import GuestRecord
 
 #: Beside our Python: the extra `ansible`.
 ANSIBLE = shutil.which("ansible-inventory", path=f"{Path(sys.executable).parent}:{os.defpath}")

@@ -16,7 +16,7 @@ import pytest
 
 from virtkit import ansible
 from virtkit.errors import Interrupted, RequestError
-from virtkit.voice import Voice
+from virtkit.progress import Progress
 
 HERE = {"all": {"hosts": {"here": {"ansible_connection": "local"}}}}
 #: Seconds, as no other test has them.
@@ -122,7 +122,7 @@ def test_tasks_are_told_and_counted(tmp_path: Path) -> None:
     )
     said: list[str] = []
     log = tmp_path / "log"
-    done = ansible.run(play(path, variables={"word": "spoken"}, log=log), Voice(said.append))
+    done = ansible.run(play(path, variables={"word": "spoken"}, log=log), Progress(said.append))
     assert said == ["First", "Second", "Third"]
     assert (done.code, done.failures, done.changed) == (0, (), {"here": 2})
     assert "spoken" in log.read_text()
@@ -148,7 +148,7 @@ def test_tasks_are_told_and_counted(tmp_path: Path) -> None:
     ],
 )
 def test_why_it_failed(tmp_path: Path, task: str, why: str) -> None:
-    done = ansible.run(play(playbook(tmp_path / "site.yml", task)), Voice())
+    done = ansible.run(play(playbook(tmp_path / "site.yml", task)), Progress())
     assert done.code != 0
     assert why in done.why
     assert "hush" not in done.why
@@ -159,7 +159,7 @@ def test_secrets_of_loops_are_hidden_too(tmp_path: Path) -> None:
     task = task.replace("$word", "'{{ word }}'")
     log = tmp_path / "log"
     path = playbook(tmp_path / "site.yml", task)
-    done = ansible.run(play(path, log=log, variables={"word": "hush"}), Voice())
+    done = ansible.run(play(path, log=log, variables={"word": "hush"}), Progress())
     assert done.code != 0
     assert "hush" not in done.why + log.read_text()
 
@@ -168,7 +168,7 @@ def test_it_ends_where_the_work_should_end(tmp_path: Path) -> None:
     path = playbook(tmp_path / "site.yml", f"ansible.builtin.command: sleep {SLEEP}")
     stop = threading.Event()
     began = time.monotonic()
-    voice = Voice(lambda line: threading.Timer(1, stop.set).start(), stop)
+    voice = Progress(lambda line: threading.Timer(1, stop.set).start(), stop)
     with pytest.raises(Interrupted):
         ansible.run(play(path), voice)
     assert time.monotonic() - began < 30
@@ -179,8 +179,9 @@ def test_a_killed_run_leaves_nothing_at_work(tmp_path: Path) -> None:
     """Ansible's workers leave its session, and their commands run on where only it is killed."""
     path = playbook(tmp_path / "site.yml", f"ansible.builtin.command: sleep {SLEEP}")
     code = (
-        "from pathlib import Path; from virtkit import ansible; from virtkit.voice import Voice; "
-        f"ansible.run(ansible.Play((Path({str(path)!r}),), {HERE!r}, Path('/')), Voice())"
+        "from pathlib import Path; from virtkit import ansible; "
+        "from virtkit.progress import Progress; "
+        f"ansible.run(ansible.Play((Path({str(path)!r}),), {HERE!r}, Path('/')), Progress())"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as run:
         assert until(lambda: working(path) and working(f"sleep {SLEEP}"))
@@ -212,14 +213,14 @@ def test_a_folder_of_ansibles_name_is_not_what_is_run(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("LC_ALL", "C")
     path = playbook(tmp_path / "site.yml", "ansible.builtin.ping:")
-    assert ansible.run(play(path), Voice()).code == 0
+    assert ansible.run(play(path), Progress()).code == 0
 
 
 def test_check_mode_changes_nothing(tmp_path: Path) -> None:
     made = tmp_path / "made"
     task = f"ansible.builtin.copy: {{content: x, dest: {made}, mode: '0644'}}"
     path = playbook(tmp_path / "site.yml", task)
-    assert ansible.run(play(path, check=True), Voice()).changed == {"here": 1}
+    assert ansible.run(play(path, check=True), Progress()).changed == {"here": 1}
     assert not made.exists()
-    assert ansible.run(play(path), Voice()).changed == {"here": 1}
-    assert ansible.run(play(path), Voice()).changed == {}
+    assert ansible.run(play(path), Progress()).changed == {"here": 1}
+    assert ansible.run(play(path), Progress()).changed == {}

@@ -8,9 +8,9 @@ import time
 import libvirt
 import pytest
 
-from virtkit.host.answers import Silent, answered
-from virtkit.host.condition import _OF, condition
-from virtkit.reach.ready import boots
+from virtkit.access.readiness import boots
+from virtkit.host.state_reason import _OF, condition
+from virtkit.host.timeouts import Silent, answered
 
 
 def find() -> libvirt.virDomain:

@@ -20,8 +20,8 @@ import pytest
 from mirror import IN_URL, MARKS, PASSWORD, PROGRAMS, PROXY_AUTH, SENT, USER, Mirror, open_folder
 
 from virtkit.errors import VirtkitError
-from virtkit.images import apt, build, failures, leash
-from virtkit.voice import Voice
+from virtkit.images import apt, build, build_errors, sandbox
+from virtkit.progress import Progress
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, PROGRAMS)),
@@ -123,15 +123,15 @@ def built(folder: Path, own: Sequence[apt.Source]) -> Path:
     said: list[str] = []
 
     def failed(lines: Sequence[str]) -> VirtkitError:
-        return failures.failure("nothing was built", lines, folder=room)
+        return build_errors.failure("nothing was built", lines, folder=room)
 
     archive = folder / "tree.tar"
-    leash.run(
+    sandbox.run(
         command,
         root="subordinate",
         work=tree,
         failed=failed,
-        say=Voice(said.append),
+        progress=Progress(said.append),
         tell=said.append,
         room=tree,
         output=archive,
@@ -253,7 +253,7 @@ def test_what_apt_may_say_of_a_source() -> None:
         f"Err:1 https://{USER}:{PASSWORD}@m.example:8443/debian bookworm InRelease",
         f"W: http://{IN_URL}@m.example/a and http://token@m.example/b",
     ]
-    error = failures.failure("not built", lines, folder=Path("/work"))
+    error = build_errors.failure("not built", lines, folder=Path("/work"))
     text = str(error.as_dict())
     assert not [each for each in (*MARKS, "token", "us+er", "us%2Ber") if each in text]
     assert "https://m.example:8443/debian" in error.why
@@ -268,12 +268,12 @@ def test_what_a_build_gets_of_the_environment(
     monkeypatch.setenv("https_proxy", "http://p.example:3128")
     monkeypatch.setenv("no_proxy", "localhost,.example")
     said: list[str] = []
-    leash.run(
+    sandbox.run(
         ["env"],
         root="subordinate",
         work=tmp_path,
         failed=lambda lines: VirtkitError("\n".join(lines), cure="none"),
-        say=Voice(),
+        progress=Progress(),
         tell=said.append,
     )
     found = dict(each.partition("=")[::2] for each in said)

@@ -14,13 +14,13 @@ import pytest
 import virtkit
 from virtkit.errors import RequestError
 from virtkit.images import build
-from virtkit.voice import Voice
+from virtkit.progress import Progress
 
 
 def test_an_unknown_distribution_is_refused_and_nothing_written(tmp_path: Path) -> None:
     recipe = build.Recipe(distribution="plan9", release="4", packages=(), size=1 << 30)
     with pytest.raises(RequestError, match="plan9") as error:
-        build.build(recipe, tmp_path, say=Voice())
+        build.build(recipe, tmp_path, progress=Progress())
     assert error.value.cure
     assert list(tmp_path.iterdir()) == []
 
@@ -67,8 +67,8 @@ def test_what_goes_into_an_image_makes_another_one(
     [
         ("images/build.py", "no way is known", "nobody knows"),
         ("images/build.py", '"reading the package lists"', '"reading lists"'),
-        ("images/failures.py", "is full", "has no room"),
-        ("images/leash.py", '"--kill-child"', '"--kill-child=KILL"'),
+        ("images/build_errors.py", "is full", "has no room"),
+        ("images/sandbox.py", '"--kill-child"', '"--kill-child=KILL"'),
     ],
 )
 def test_what_does_not_makes_none(tmp_path: Path, path: str, old: str, new: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 import typer.main
 
 from virtkit.api import Check, Event, GuestStatus, Orphan
-from virtkit.cli import main, output, progress, words
+from virtkit.cli import aliases, main, output, progress
 from virtkit.cli.verbs import app
 from virtkit.errors import RequestError
 
@@ -117,8 +117,8 @@ def test_options_that_the_contract_promises(verb: str) -> None:
 
 
 def test_every_alias_names_a_verb() -> None:
-    assert {each for each in words.ALIASES.values() if each not in COMMANDS} == set()
-    assert set(words.ALIASES) & set(COMMANDS) == set()
+    assert {each for each in aliases.ALIASES.values() if each not in COMMANDS} == set()
+    assert set(aliases.ALIASES) & set(COMMANDS) == set()
 
 
 @pytest.mark.parametrize(
@@ -372,24 +372,27 @@ def test_colour_tells_nothing_alone(virtkit: Run, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_split(given: list[str], file: str | None, expected: tuple[str, list[str]]) -> None:
-    assert words.split(given, file) == expected
+    assert aliases.split(given, file) == expected
 
 
 def test_split_takes_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match=r"no virtkit\.yaml here"):
-        words.split(["web"], None)
+        aliases.split(["web"], None)
     write("name: lab\n")
-    assert words.split(["web"], None) == ("virtkit.yaml", ["web"])
+    assert aliases.split(["web"], None) == ("virtkit.yaml", ["web"])
 
 
 def test_one_guest() -> None:
-    assert words.one_guest(["web"], "usage") == ("web", [])
-    assert words.one_guest(["web", "--", "ls", "--", "-l"], "usage") == ("web", ["ls", "--", "-l"])
-    assert words.one_guest(["web", "ls", "-l"], "usage") == ("web", ["ls", "-l"])
+    assert aliases.one_guest(["web"], "usage") == ("web", [])
+    assert aliases.one_guest(["web", "--", "ls", "--", "-l"], "usage") == (
+        "web",
+        ["ls", "--", "-l"],
+    )
+    assert aliases.one_guest(["web", "ls", "-l"], "usage") == ("web", ["ls", "-l"])
     for nothing in ([], ["--", "ls"]):
         with pytest.raises(RequestError) as caught:
-            words.one_guest(nothing, "usage")
+            aliases.one_guest(nothing, "usage")
         assert caught.value.cure == "usage"
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from virtkit import compare, render
-from virtkit.compare import Difference, differences, merged, removed
+from virtkit.xml import diff, render
+from virtkit.xml.diff import Difference, differences, merged, removed
 
 
 def tree(xml: str) -> etree._Element:
@@ -170,14 +170,14 @@ def test_a_device_of_others_is_not_taken_for_ours(ours: str, theirs: str, path: 
     wanted, found = tree(domain("", ours)), tree(domain("", theirs))
     assert paths(domain("", ours), domain("", theirs)) == [f"devices/{path}"]
     assert paths(domain("", ours), domain("", theirs + ours)) == []
-    after = compare.merged(wanted, wanted, found)
+    after = diff.merged(wanted, wanted, found)
     devices = after.find("devices")
     assert devices is not None
     texts = [etree.tostring(each, encoding="unicode").strip() for each in devices]
     assert texts == [*(each for each in [theirs]), ours]
-    away = compare.merged(wanted, tree(domain("", "")), tree(domain("", theirs + ours)))
-    assert compare.differences(found, away) == []
-    assert compare.differences(wanted, away), "and goes alone"
+    away = diff.merged(wanted, tree(domain("", "")), tree(domain("", theirs + ours)))
+    assert diff.differences(found, away) == []
+    assert diff.differences(wanted, away), "and goes alone"
 
 
 def test_what_libvirt_chooses_tells_nothing() -> None:
@@ -227,9 +227,9 @@ def test_every_place_is_found_again() -> None:
     ]
     assert len(every) == 7
     for each in every:
-        assert compare.at(tree(wanted), each.path) is not None, each.path
-    assert compare.at(tree(wanted), "devices/filesystem[/.virtkit/mounts/c]") is None
-    assert compare.steps("devices/filesystem[/a/b]/source/@file") == [
+        assert diff.at(tree(wanted), each.path) is not None, each.path
+    assert diff.at(tree(wanted), "devices/filesystem[/.virtkit/mounts/c]") is None
+    assert diff.steps("devices/filesystem[/a/b]/source/@file") == [
         "devices",
         "filesystem[/a/b]",
         "source",
@@ -239,10 +239,10 @@ def test_every_place_is_found_again() -> None:
 
 def test_values() -> None:
     found = tree(domain('<currentMemory unit="KiB">1024</currentMemory><vcpu>2</vcpu>'))
-    assert compare.value(found, "currentMemory") == "1048576"
-    assert compare.value(found, "vcpu") == "2"
-    assert compare.value(found, "devices") == "yes"
-    assert compare.value(found, "memory") is None
+    assert diff.value(found, "currentMemory") == "1048576"
+    assert diff.value(found, "vcpu") == "2"
+    assert diff.value(found, "devices") == "yes"
+    assert diff.value(found, "memory") is None
 
 
 # --- what is no longer wanted ---------------------------------------------------------------
@@ -320,7 +320,7 @@ def test_merged_keeps_what_others_added() -> None:
 def test_merged_has_our_changes() -> None:
     after = merged(tree(OLD), tree(NEW), tree(LIBVIRTS))
     assert [each.get("dev") for each in after.iter("target")] == ["vda", "vdc"]
-    assert compare.value(after, "memory") == str(2 * world.GIB)
+    assert diff.value(after, "memory") == str(2 * world.GIB)
     vcpu = after.find("vcpu")
     assert vcpu is not None
     assert (vcpu.text, vcpu.get("current")) == ("4", "1")
@@ -503,9 +503,7 @@ def test_what_virtkit_renders_merges(
             etree.SubElement(each, "foreign").text = str(index)
     foreign = len(list(found.iter("foreign")))
     gone = {each.path for each in removed(before, wanted, found)}
-    lost = sum(
-        len(list(d.iter("foreign"))) for p in gone if (d := compare.at(found, p)) is not None
-    )
+    lost = sum(len(list(d.iter("foreign"))) for p in gone if (d := diff.at(found, p)) is not None)
     after = merged(before, wanted, found)
     assert differences(wanted, after) == []
     assert removed(before, wanted, after) == []

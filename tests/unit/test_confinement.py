@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import world
 
-from virtkit import addresses, plan
+from virtkit import plan
 from virtkit.facts import HostFacts
-from virtkit.host import hook
-from virtkit.observed import Observed
+from virtkit.host.programs import lxc_hook
 from virtkit.plan import Plan
-from virtkit.resources import Decided
+from virtkit.state import addresses
+from virtkit.state.desired import Decided
+from virtkit.state.observed import Observed
 
 SPEC = "/specs/lab.yaml"
 TWO = "name: lab\ndefaults: {type: lxc, ready: none}\nguests: {a: {}, b: {}}\n"
@@ -129,6 +130,6 @@ def test_ids_that_anybody_has_are_not_given() -> None:
 
 def test_the_hook_has_the_same_numbers() -> None:
     """It can't import them."""
-    assert (hook.FIRST_ID, hook.LAST_ID) == (addresses.FIRST_ID, addresses.LAST_ID)
-    assert hook.IDS == addresses.IDS
-    assert hook.FOLDER == "/run/virtkit/lxc"
+    assert (lxc_hook.FIRST_ID, lxc_hook.LAST_ID) == (addresses.FIRST_ID, addresses.LAST_ID)
+    assert lxc_hook.IDS == addresses.IDS
+    assert lxc_hook.FOLDER == "/run/virtkit/lxc"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from virtkit.access import Login, is_another, lets_in, new_host_key, ssh
 from virtkit.host import Unreachable
-from virtkit.reach import Login, connection, is_another, lets_in, new_host_key
 
 PYTHON = sys.executable
 LOGIN = Login("web", "lab-web", "10.20.0.10", "virtkit", (), Path("/nowhere/known_hosts"))
@@ -145,5 +145,5 @@ def test_a_command_without_an_end_is_told(tmp_path: Path) -> None:
     path, line = pair(tmp_path, "mine", "-t", "ed25519")
     login, host_key = guest(tmp_path, line, path)
     with pytest.raises(Unreachable) as found:
-        connection.run(login, host_key, ["sleep", "60"], 0.5)
+        ssh.run(login, host_key, ["sleep", "60"], 0.5)
     assert str(found.value) == "ssh at 10.20.0.10: it did not answer in time"

@@ -12,7 +12,7 @@ import pytest
 import world
 
 from virtkit import seed
-from virtkit.apply import contents
+from virtkit.apply import filesystems
 from virtkit.errors import RequestError, VirtkitError
 
 FILES = {
@@ -38,12 +38,12 @@ def label(image: Path) -> str:
 def test_a_file_of_the_caller_s_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "vmlinuz").write_text("a kernel")
-    assert contents.given(Path("~/vmlinuz")) == tmp_path / "vmlinuz"
+    assert filesystems.given(Path("~/vmlinuz")) == tmp_path / "vmlinuz"
 
 
 def test_iso9660() -> None:
     iso = pycdlib.PyCdlib()
-    iso.open_fp(io.BytesIO(contents.iso9660(FILES)))
+    iso.open_fp(io.BytesIO(filesystems.iso9660(FILES)))
     assert iso.pvd.volume_identifier.decode().strip() == "cidata"
     for kind in ("joliet_path", "rr_path"):
         for name, text in FILES.items():
@@ -55,28 +55,28 @@ def test_iso9660() -> None:
 
 def test_a_seed_whose_upload_was_cut_off() -> None:
     """At any block: what can be read of it, or nothing, and never an error."""
-    data = contents.iso9660(FILES)
-    assert contents.read_iso9660(data) == FILES
+    data = filesystems.iso9660(FILES)
+    assert filesystems.read_iso9660(data) == FILES
     for end in range(0, len(data), 2048):
         cut = data[:end] + bytes(len(data) - end)
         for torn in (data[:end], cut):
-            assert set(contents.read_iso9660(torn)) <= set(FILES), end
+            assert set(filesystems.read_iso9660(torn)) <= set(FILES), end
 
 
 @needs_ext4
 @pytest.mark.slow
 def test_an_ext4_seed_whose_upload_was_cut_off() -> None:
-    data = contents.ext4_seed(FILES)
-    assert contents.read_ext4_seed(data) == FILES
+    data = filesystems.ext4_seed(FILES)
+    assert filesystems.read_ext4_seed(data) == FILES
     for end in range(0, len(data), len(data) // 8):
-        found = contents.read_ext4_seed(data[:end] + bytes(len(data) - end))
+        found = filesystems.read_ext4_seed(data[:end] + bytes(len(data) - end))
         assert set(found) <= set(FILES), end
 
 
 @needs_ext4
 def test_ext4_seed(tmp_path: Path) -> None:
     image = tmp_path / "seed"
-    image.write_bytes(contents.ext4_seed(FILES))
+    image.write_bytes(filesystems.ext4_seed(FILES))
     assert label(image) == "cidata"
     for name, text in FILES.items():
         assert debugfs(image, f"cat /{name}") == text
@@ -92,12 +92,12 @@ def test_a_link_in_a_seed_leads_to_no_file_here(tmp_path: Path) -> None:
     (tree / "meta-data").write_bytes(b"a: 1\r\n")
     image = tmp_path / "seed"
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "1M"], check=True)
-    assert contents.read_ext4_seed(image.read_bytes()) == {"meta-data": "a: 1\r\n"}
+    assert filesystems.read_ext4_seed(image.read_bytes()) == {"meta-data": "a: 1\r\n"}
 
 
 @needs_ext4
 def test_ext4(tmp_path: Path) -> None:
-    with contents.ext4(64 * 1024 * 1024, "data") as image:
+    with filesystems.ext4(64 * 1024 * 1024, "data") as image:
         assert image.stat().st_size == 64 * 1024 * 1024
         assert image.stat().st_blocks * 512 < 16 * 1024 * 1024, "it is sparse"
         assert image.stat().st_mode & 0o077 == 0 or image.parent.stat().st_mode & 0o077 == 0
@@ -108,14 +108,14 @@ def test_ext4(tmp_path: Path) -> None:
 
 @needs_ext4
 def test_too_small_for_a_file_system() -> None:
-    with pytest.raises(VirtkitError) as caught, contents.ext4(1000, "data"):
+    with pytest.raises(VirtkitError) as caught, filesystems.ext4(1000, "data"):
         pass
     assert caught.value.cure
 
 
 def test_a_given_file(tmp_path: Path) -> None:
     (tmp_path / "kernel").write_bytes(b"")
-    assert contents.given(tmp_path / "kernel") == tmp_path / "kernel"
+    assert filesystems.given(tmp_path / "kernel") == tmp_path / "kernel"
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(RequestError):
-            contents.given(missing)
+            filesystems.given(missing)

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 import world
 
-from virtkit import plan, render
-from virtkit.observed import ObservedGuest
-from virtkit.plan.documents import Documents, Place
-from virtkit.resources import Guest
+from virtkit import plan
+from virtkit.plan.drift import Documents, Place
+from virtkit.state.desired import Guest
+from virtkit.state.observed import ObservedGuest
+from virtkit.xml import render
 
 KEYS = {
     "type": "qemu",

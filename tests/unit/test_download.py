@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.images import download, local
+from virtkit.images import cache, download
 from virtkit.images.checksums import Digest
-from virtkit.resources import ImageRef, image_identity
+from virtkit.progress import Progress
 from virtkit.spec import Image
-from virtkit.voice import Voice
+from virtkit.state.desired import ImageRef, image_identity
 
 CONTENT = bytes(range(256)) * 12 * 1024  # 3 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -110,12 +110,12 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-quiet = Voice()
+quiet = Progress()
 
 
 def test_whole(server: Server, tmp_path: Path) -> None:
     said: list[str] = []
-    download.fetch(server.disk, tmp_path / "a", WANTED, Voice(said.append))
+    download.fetch(server.disk, tmp_path / "a", WANTED, Progress(said.append))
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.ranges == [None]
     assert said[-1] == "3 of 3 MiB, 100 %"
@@ -317,24 +317,24 @@ def ref_of(**keys: str) -> ImageRef:
 
 def test_prepared_once(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
-    first = local.prepare(ref, tmp_path, quiet)
+    first = cache.prepare(ref, tmp_path, quiet)
     assert Path(first.root).read_bytes() == CONTENT
     assert (first.format, first.size, first.kernel) == ("raw", len(CONTENT), "")
-    assert local.prepare(ref, tmp_path, quiet) == first
+    assert cache.prepare(ref, tmp_path, quiet) == first
     assert len(server.ranges) == 1
 
 
 def test_prepared_by_many_at_once(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: local.prepare(ref, tmp_path, quiet), range(6)))
+        found = list(pool.map(lambda _: cache.prepare(ref, tmp_path, quiet), range(6)))
     assert len(set(found)) == 1
     assert len(server.ranges) == 1
 
 
 def test_prepared_with_checksums(server: Server, tmp_path: Path) -> None:
     server.files["/SUMS"] = f"{DIGEST}  disk.img\n".encode()
-    found = local.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
+    found = cache.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
     assert Path(found.root).read_bytes() == CONTENT
 
 
@@ -348,13 +348,13 @@ def test_prepared_with_checksums(server: Server, tmp_path: Path) -> None:
 )
 def test_prepared_with_other_digests(server: Server, line: str, tmp_path: Path) -> None:
     server.files["/SUMS"] = f"{line}\n".encode()
-    found = local.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
+    found = cache.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
     assert Path(found.root).read_bytes() == CONTENT
     server.files["/SUMS"] = line.replace("a", "b").encode()
     other = ref_of(url=f"{server.disk}?other", checksums=f"{server.url}/SUMS")
     server.files["/disk.img?other"] = CONTENT
     with pytest.raises(VirtkitError, match="not what the spec says"):
-        local.prepare(other, tmp_path, quiet)
+        cache.prepare(other, tmp_path, quiet)
 
 
 def test_checksums_that_do_not_fit_are_told_before_the_download(
@@ -362,17 +362,17 @@ def test_checksums_that_do_not_fit_are_told_before_the_download(
 ) -> None:
     server.files["/SUMS"] = f"{DIGEST}  other.img\n".encode()
     with pytest.raises(VirtkitError, match="has no line for disk"):
-        local.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
+        cache.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
     assert server.paths == ["/SUMS"]
 
 
 def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
-    part = local.folder() / f"{ref.identity}.part"
+    part = cache.folder() / f"{ref.identity}.part"
     part.mkdir(parents=True)
     (part / "root.img").write_bytes(CONTENT[:5000])
-    assert local.cached(ref.identity) is None
-    assert Path(local.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT
+    assert cache.cached(ref.identity) is None
+    assert Path(cache.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT
     assert server.ranges == ["bytes=5000-"]
     assert not part.exists()
 
@@ -381,30 +381,30 @@ def test_a_wrong_download_is_not_there_afterwards(server: Server, tmp_path: Path
     ref = ref_of(url=server.disk, sha256="0" * 64)
     for _ in range(2):
         with pytest.raises(VirtkitError, match="not what the spec says"):
-            local.prepare(ref, tmp_path, quiet)
-    assert local.cached(ref.identity) is None
+            cache.prepare(ref, tmp_path, quiet)
+    assert cache.cached(ref.identity) is None
     assert server.ranges == [None, None]
 
 
 def test_somebody_cut_the_cached_file_off(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
-    first = local.prepare(ref, tmp_path, quiet)
+    first = cache.prepare(ref, tmp_path, quiet)
     os.truncate(first.root, 1000)
-    assert local.cached(ref.identity) is None
-    assert local.prepare(ref, tmp_path, quiet) == first
+    assert cache.cached(ref.identity) is None
+    assert cache.prepare(ref, tmp_path, quiet) == first
     assert Path(first.root).read_bytes() == CONTENT
 
 
 def test_forgotten(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
-    local.prepare(ref, tmp_path, quiet)
-    local.forget(ref.identity)
-    assert local.cached(ref.identity) is None
-    local.prepare(ref, tmp_path, quiet)
+    cache.prepare(ref, tmp_path, quiet)
+    cache.forget(ref.identity)
+    assert cache.cached(ref.identity) is None
+    cache.prepare(ref, tmp_path, quiet)
     assert len(server.ranges) == 2
 
 
 def test_a_file_url(tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(CONTENT)
     ref = ref_of(url=f"file://{tmp_path}/disk.img", sha256=DIGEST)
-    assert Path(local.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT
+    assert Path(cache.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT

@@ -6,12 +6,12 @@ import pytest
 
 from virtkit.drivers import DRIVERS, KVM, LXC, QEMU
 from virtkit.drivers.effects import ORDER, Effect, key, worst
-from virtkit.spec.model import Disk, GuestKeys, Link
+from virtkit.spec.model import Disk, GuestKeys, InterfaceSpec
 
 FIELDS = {
     *GuestKeys.model_fields,
     *(f"disks.{name}" for name in Disk.model_fields if name != "name"),
-    *(f"networks.{name}" for name in Link.model_fields if name != "name"),
+    *(f"networks.{name}" for name in InterfaceSpec.model_fields if name != "name"),
 }
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host import enter
+from virtkit.host.programs import nsenter
 
 
-@pytest.mark.parametrize("kinds", [(), ("ipc", "cgroup"), ("mnt", "pid", "user"), enter._KINDS])
+@pytest.mark.parametrize("kinds", [(), ("ipc", "cgroup"), ("mnt", "pid", "user"), nsenter._KINDS])
 def test_where_a_containers_namespaces_are_not_found_nothing_is_entered(
     kinds: tuple[str, ...],
 ) -> None:
@@ -26,7 +26,7 @@ def test_where_a_containers_namespaces_are_not_found_nothing_is_entered(
     opened = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in kinds]
     try:
         with pytest.raises(OSError, match="namespace of its own"):
-            enter._enter(opened)
+            nsenter._enter(opened)
     finally:
         for each in opened:
             os.close(each)
@@ -36,8 +36,8 @@ def test_where_a_containers_namespaces_are_not_found_nothing_is_entered(
 @contextmanager
 def command(script: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A command that was started as in a container, in a process group of its own; its pid."""
-    call = f"enter._run({['sh', '-c', script]}, -1, False)"
-    line = f"import sys; from virtkit.host import enter; sys.exit({call})"
+    call = f"nsenter._run({['sh', '-c', script]}, -1, False)"
+    line = f"import sys; from virtkit.host.programs import nsenter; sys.exit({call})"
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", line], stdout=pipe, stderr=pipe, process_group=0

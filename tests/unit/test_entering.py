@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import world
 
-from virtkit import record
-from virtkit.api.entering import _no_address
+from virtkit.api.access import _no_address
+from virtkit.state import record
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.images.failures import failure
+from virtkit.images.build_errors import failure
 
 ROOM = Path("/var/tmp/virtkit-build-1/tree")
 

@@ -25,14 +25,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from virtkit import ansible, reach, record, render, seed
+from virtkit import access, ansible, seed
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import schemas
 from virtkit.host.names import strict
-from virtkit.resolve import resolve
-from virtkit.resources import Decided, Desired
-from virtkit.spec import Spec, load, read_text, text
+from virtkit.plan.resolve import resolve
+from virtkit.spec import Spec, load, read_text, values
+from virtkit.state import record, record_text
+from virtkit.state.desired import Decided, Desired
+from virtkit.xml import render
 
 thorough = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -69,8 +71,8 @@ def passing(check: Callable[[str], object], *usual: str) -> st.SearchStrategy[st
     return st.sampled_from(usual) | anything.filter(passes)
 
 
-labels = passing(text.label, "web", "a", "0-0", "x" * 20)
-paths = passing(text.host_path, "./disk.qcow2", "a b/é", "~/x", "/abs/x")
+labels = passing(values.label, "web", "a", "0-0", "x" * 20)
+paths = passing(values.host_path, "./disk.qcow2", "a b/é", "~/x", "/abs/x")
 link = st.fixed_dictionaries(
     {"name": st.just("front")},
     optional={"mac": st.sampled_from(["52:54:00:AA:bb:01", "00:00:00:00:00:0E"])},
@@ -83,35 +85,35 @@ plain = st.recursive(
 guests = st.fixed_dictionaries(
     {"type": st.sampled_from(sorted(DRIVERS)), "networks": st.lists(link, min_size=1, max_size=1)},
     optional={
-        "user": passing(text.user_name, "admin", "_x"),
-        "groups": st.lists(passing(text.group_name, "web", "A_b-c"), max_size=2),
+        "user": passing(values.user_name, "admin", "_x"),
+        "groups": st.lists(passing(values.group_name, "web", "A_b-c"), max_size=2),
         "cloud_init": st.dictionaries(any_text, plain, max_size=3),
-        "ready": st.fixed_dictionaries({"command": passing(text.command, "true")}),
+        "ready": st.fixed_dictionaries({"command": passing(values.command, "true")}),
     },
 )
 machines = st.fixed_dictionaries(
     {
         "kernel": st.fixed_dictionaries(
-            {"path": paths}, optional={"cmdline": passing(text.printable, "root=/dev/vda")}
+            {"path": paths}, optional={"cmdline": passing(values.printable, "root=/dev/vda")}
         )
     }
 )
 disk = st.fixed_dictionaries(
     {
-        "name": passing(text.disk_name, "data", "x-1"),
+        "name": passing(values.disk_name, "data", "x-1"),
         "size": st.just("1MiB"),
-        "mount": passing(text.mount_point, "/srv/data", "/a+b@c/.d", "/srv/-rf"),
+        "mount": passing(values.mount_point, "/srv/data", "/a+b@c/.d", "/srv/-rf"),
     }
 )
 network = st.fixed_dictionaries(
     {"cidr": st.just("10.0.0.0/24")},
-    optional={"domain": passing(text.domain_name, "lab.test", "a.b-c.d"), "dhcp": st.just(False)},
-) | st.fixed_dictionaries({"existing": passing(text.foreign_name, "default", "A.b_c-d")})
+    optional={"domain": passing(values.domain_name, "lab.test", "a.b-c.d"), "dhcp": st.just(False)},
+) | st.fixed_dictionaries({"existing": passing(values.foreign_name, "default", "A.b_c-d")})
 
 
 def _boots(word: str) -> bool:
     """Whether a guest of the type may have a kernel of the user's."""
-    return "kernel" not in DRIVERS[word].lacks
+    return "kernel" not in DRIVERS[word].unsupported
 
 
 specs = st.builds(
@@ -223,7 +225,7 @@ def check_load(data: bytes) -> None:
                 assert error.where.startswith(str(path))
         else:
             names = [spec.name, *spec.guests, *spec.networks, *spec.images]
-            assert all(map(text.is_label, names))
+            assert all(map(values.is_label, names))
 
 
 def test_the_sample_is_right() -> None:
@@ -252,20 +254,20 @@ def test_any_bytes(data: bytes) -> None:
 def test_what_libvirt_gets(data: dict[str, Any]) -> None:
     desired = desired_of(data)
     for network in desired.networks if desired else ():
-        element = record.network_element(record.of_network(network, "/s.yaml"))
+        element = record_text.network_element(record.of_network(network, "/s.yaml"))
         xml = render.with_record(render.network(network), element)
         schemas.check("network", xml, "a network")
         root = etree.fromstring(xml)
         assert strict(root.findtext("name")) == network.libvirt_name
-        assert record.read_network(root) is not None
+        assert record_text.read_network(root) is not None
     for guest in map(world.with_image, desired.guests if desired else ()):
-        element = record.guest_element(record.of_guest(guest, "/s.yaml"))
+        element = record_text.guest_element(record.of_guest(guest, "/s.yaml"))
         xml = render.with_record(render.guest(guest), element)
         schemas.check("domain", xml, "a guest")
         root = etree.fromstring(xml)
         assert strict(root.findtext("name")) == guest.domain
         assert root.findtext("./os/cmdline") == (guest.boot.cmdline if guest.boot else None)
-        found = record.read_guest(root)
+        found = record_text.read_guest(root)
         assert found is not None, "what virtkit writes it takes for its own"
         assert found.asked == guest.asked
         for volume in guest.volumes:
@@ -373,7 +375,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
         guest = replace(desired.guests[0], spec=spec, source_folder=folder)
         found: list[str] = []
         with contextlib.suppress(RequestError):  # where one of the lines is no key
-            found = reach.authorized_keys(guest)
+            found = access.authorized_keys(guest)
         keys = replace(world.KEYS, authorized=found)
         script = seed.documents(guest, keys, "it's one")["virtkit.sh"]
         root = first_boot(script, guest.spec.user, Path(folder) / "root")
@@ -445,9 +447,11 @@ def as_ini(text: str) -> Any:
 
 
 @settings(thorough, max_examples=60)
-@given(folders, passing(text.user_name, "admin"), labels, st.lists(passing(text.group_name, "web")))
+@given(
+    folders, passing(values.user_name, "admin"), labels, st.lists(passing(values.group_name, "web"))
+)
 def test_inventory_and_ssh_config(folder: str, user: str, name: str, groups: list[str]) -> None:
-    one = reach.Login(
+    one = access.Login(
         guest=name,
         alias=f"lab-{name}",
         address="10.0.0.5",
@@ -474,7 +478,7 @@ def test_inventory_and_ssh_config(folder: str, user: str, name: str, groups: lis
     assert found["userknownhostsfile"].strip('"') == str(one.known_hosts)
     assert found["identitiesonly"] == "yes"
     assert "proxycommand" not in found
-    line = ["ssh", "-G", *reach.ssh_command(one, [])[1:]]
+    line = ["ssh", "-G", *access.ssh_command(one, [])[1:]]
     told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
     assert f"user {user}\n" in told
     assert "proxycommand" not in told
@@ -484,5 +488,5 @@ def test_known_hosts_are_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     text = "name: lab\nguests: {a: {type: qemu}, b: {type: lxc}}\n"
     records = [each.record for each in world.up(world.desired_of(text), "/s").guests.values()]
-    path = reach.write_known_hosts("lab", records)
+    path = access.write_known_hosts("lab", records)
     assert path.read_text() == "".join(f"lab-{n} {world.KEYS.host_public}\n" for n in "ab")

@@ -15,7 +15,7 @@ import pytest
 
 LOOK = """
 import json, sys
-from virtkit.cli.given import Given
+from virtkit.cli.stdin import Given
 given, said = Given(), []
 soon = given.soon(8)
 whole = None if soon is not None else given.whole(int(sys.argv[1]), said.append)
@@ -24,14 +24,14 @@ print(json.dumps([*told, given.begun.decode(), given.silent, said]))
 """
 DRIPS = """
 import json
-from virtkit.cli.given import Given
+from virtkit.cli.stdin import Given
 given = Given()
 assert given.soon(10**9) is None
 print(json.dumps(given.begun.decode()))
 """
 COPY = """
 import subprocess, sys
-from virtkit.cli.given import Given
+from virtkit.cli.stdin import Given
 given = Given()
 given.soon(8)
 program = subprocess.Popen(["sha256sum"], stdin=subprocess.PIPE)

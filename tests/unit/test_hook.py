@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 import pytest
 import world
 
-from virtkit import record, render
-from virtkit.host import hook
+from virtkit.host.programs import lxc_hook
+from virtkit.state import record, record_text
+from virtkit.xml import render
 
 SPEC = """
 name: lab
@@ -22,12 +23,12 @@ guests: {db: {disks: [{name: data, size: 1GiB, mount: /srv/data}]}}
 """
 GUEST = world.guest_of(SPEC, world.facts_of())
 RECORD = record.of_guest(GUEST, "/specs/lab.yaml")
-XML = render.with_record(render.guest(GUEST), record.guest_element(RECORD))
-FOLDER = f"{hook.FOLDER}/{GUEST.uuid}"
+XML = render.with_record(render.guest(GUEST), record_text.guest_element(RECORD))
+FOLDER = f"{lxc_hook.FOLDER}/{GUEST.uuid}"
 
 
-def read(text: str) -> hook.Container | None:
-    return hook.read(ElementTree.fromstring(text))
+def read(text: str) -> lxc_hook.Container | None:
+    return lxc_hook.read(ElementTree.fromstring(text))
 
 
 def test_it_reads_what_virtkit_writes() -> None:
@@ -35,7 +36,7 @@ def test_it_reads_what_virtkit_writes() -> None:
     assert found is not None
     assert (found.uuid, found.controller) == (GUEST.uuid, 17)
     assert (found.ids, found.folder) == (GUEST.confinement.ids, FOLDER)
-    assert [(each.file, each.target, each.readonly) for each in hook.mounts(found)] == [
+    assert [(each.file, each.target, each.readonly) for each in lxc_hook.mounts(found)] == [
         (GUEST.files.root, f"{FOLDER}/{Path(GUEST.files.root).name}", True),
         ("/pool/lab-db-root", f"{FOLDER}/lab-db-root", False),
         ("/pool/lab-db-seed", f"{FOLDER}/lab-db-seed", True),
@@ -45,11 +46,11 @@ def test_it_reads_what_virtkit_writes() -> None:
 
 def test_a_container_with_disks_has_an_empty_root_mounted() -> None:
     guest = world.guest_of(SPEC.replace("lxc", "uml"), world.facts_of())
-    element = record.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
+    element = record_text.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
     found = read(render.with_record(render.guest(guest), element))
     assert found is not None
-    (root,) = hook.mounts(found)
-    assert (root.file, root.target, root.readonly) == ("", f"{FOLDER}/{hook.EMPTY}", False)
+    (root,) = lxc_hook.mounts(found)
+    assert (root.file, root.target, root.readonly) == ("", f"{FOLDER}/{lxc_hook.EMPTY}", False)
 
 
 STRANGER = """<domain type="lxc"><name>db</name><uuid>{uuid}</uuid>{more}
@@ -72,7 +73,7 @@ def test_strangers_are_left_alone(
 ) -> None:
     xml = STRANGER.format(uuid=GUEST.uuid, more=more, source=f"{FOLDER}/lab-db-root")
     assert read(xml) is None
-    assert hook.main("db", operation, xml) == 0
+    assert lxc_hook.main("db", operation, xml) == 0
     assert capsys.readouterr().err == ""
     assert not Path(FOLDER).exists()
 
@@ -92,15 +93,18 @@ FIRST = str(GUEST.confinement.ids)
         # other ids than virtkit gives: the host's own, a user's, somebody's by overlap
         (f'target="{FIRST}"', 'target="0"'),
         (f'target="{FIRST}"', 'target="100000"'),
-        (f'target="{FIRST}"', f'target="{hook.LAST_ID}"'),
-        (f'<uid start="0" target="{FIRST}"', f'<uid start="0" target="{hook.FIRST_ID + 7}"'),
+        (f'target="{FIRST}"', f'target="{lxc_hook.LAST_ID}"'),
+        (f'<uid start="0" target="{FIRST}"', f'<uid start="0" target="{lxc_hook.FIRST_ID + 7}"'),
         ('start="0"', 'start="1"'),
         ('count="65536"', 'count="4294967295"'),
         ("</idmap>", f'<uid start="65536" target="{FIRST}" count="65536"/></idmap>'),
         # folders that are not this container's, and volumes that the record does not list
         (f"<uuid>{GUEST.uuid}", "<uuid>../../../etc"),
         (f"<uuid>{GUEST.uuid}", f"<uuid>{GUEST.uuid}/.."),
-        (f"{FOLDER}/lab-db-root", f"{hook.FOLDER}/{'0' * 8}-0000-0000-0000-{'0' * 12}/lab-db-root"),
+        (
+            f"{FOLDER}/lab-db-root",
+            f"{lxc_hook.FOLDER}/{'0' * 8}-0000-0000-0000-{'0' * 12}/lab-db-root",
+        ),
         (f"{FOLDER}/lab-db-root", f"{FOLDER}/../lab-db-root"),
         (f"{FOLDER}/lab-db-root", f"{FOLDER}/lab-other-root"),
         (f"{FOLDER}/lab-db-root", f"{FOLDER}/lab-db-root/"),
@@ -125,7 +129,7 @@ def test_what_virtkit_never_writes_is_refused(
 ) -> None:
     crafted = XML.replace(before, after)
     assert crafted != XML
-    assert hook.main("lab-db", "prepare", crafted) == 1
+    assert lxc_hook.main("lab-db", "prepare", crafted) == 1
     assert capsys.readouterr().err.startswith("virtkit: lab-db, prepare: ")
     assert not Path(FOLDER).exists()
 
@@ -134,16 +138,16 @@ def test_folders_of_the_host_that_a_spec_allowed_are_libvirts_matter() -> None:
     more = '<filesystem type="mount"><source dir="/srv"/><target dir="/srv"/></filesystem>'
     found = read(XML.replace("</devices>", f"{more}</devices>"))
     assert found is not None
-    assert len(list(hook.mounts(found))) == 4
+    assert len(list(lxc_hook.mounts(found))) == 4
 
 
 @pytest.mark.parametrize("text", ["", "no XML", "<domain type='lxc'>"])
 def test_broken_xml_stops_the_start(text: str) -> None:
-    assert hook.main("lab-db", "prepare", text) == 1
+    assert lxc_hook.main("lab-db", "prepare", text) == 1
 
 
 def loop_device(path: Path) -> Any:
-    return hook._loop_device(str(path), True)
+    return lxc_hook._loop_device(str(path), True)
 
 
 def test_only_plain_files_become_devices(tmp_path: Path) -> None:
@@ -153,9 +157,9 @@ def test_only_plain_files_become_devices(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         loop_device(tmp_path / "link")
     for each in ("pipe", "."):
-        with pytest.raises(hook.Refused, match="no plain file"):
+        with pytest.raises(lxc_hook.Refused, match="no plain file"):
             loop_device(tmp_path / each)
-    with pytest.raises(hook.Refused, match="no plain file"):
+    with pytest.raises(lxc_hook.Refused, match="no plain file"):
         loop_device(Path("/dev/null"))
 
 
@@ -168,7 +172,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="gives the file to anot
 
 @pytest.fixture
 def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(hook, "LOGS", str(tmp_path))
+    monkeypatch.setattr(lxc_hook, "LOGS", str(tmp_path))
     return tmp_path / "lab-db.log"
 
 
@@ -183,7 +187,7 @@ def made(path: Path, size: int, *options: str) -> Path:
 
 def lacking(path: Path) -> int:
     with path.open("rb") as file:
-        return hook.lacking(file.fileno())
+        return lxc_hook.lacking(file.fileno())
 
 
 def whole(path: Path) -> bool:
@@ -205,7 +209,7 @@ def test_what_is_no_file_system_lacks_nothing(tmp_path: Path, logs: Path, conten
     path.write_bytes(content)
     os.truncate(path, 64 * MIB)
     assert lacking(path) == 0
-    hook.follow(str(path), hook.NOBODY, "lab-db")
+    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     assert not logs.exists()
 
 
@@ -217,24 +221,24 @@ def test_a_file_system_follows_its_file(
     path = made(tmp_path / "disk", 32 * MIB, *options)
     os.truncate(path, 64 * MIB)
     before = path.stat()
-    hook.follow(str(path), hook.NOBODY, "lab-db")
+    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     assert lacking(path) == 0
     assert whole(path)
     assert (path.stat().st_uid, path.stat().st_gid) == (before.st_uid, before.st_gid)
     assert f"virtkit: the file system in {path} grew by 32768 blocks in " in logs.read_text()
-    hook.follow(str(path), hook.NOBODY, "lab-db")
+    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     assert len(logs.read_text().splitlines()) == 1
 
 
 @root_only
 def test_who_reads_a_file_system_may_nothing_else(tmp_path: Path) -> None:
     script = "grep -E '^(Uid|Gid|Groups|Cap|NoNew)' /proc/self/status; exit 9"
-    with (tmp_path / "disk").open("wb") as file, pytest.raises(hook.Failed) as caught:
-        hook._run(file.fileno(), hook.NOBODY, "../bin/sh", "-c", script)
+    with (tmp_path / "disk").open("wb") as file, pytest.raises(lxc_hook.Failed) as caught:
+        lxc_hook._run(file.fileno(), lxc_hook.NOBODY, "../bin/sh", "-c", script)
     words = str(caught.value).partition(" ended with 9: ")[2].split()
     assert words == [
-        *["Uid:", *[str(hook.NOBODY)] * 4],
-        *["Gid:", *[str(hook.NOBODY)] * 4],
+        *["Uid:", *[str(lxc_hook.NOBODY)] * 4],
+        *["Gid:", *[str(lxc_hook.NOBODY)] * 4],
         "Groups:",
         *[
             word
@@ -252,7 +256,7 @@ def test_a_file_system_that_is_not_sound_stays_as_it_is(
     path = made(tmp_path / "disk", 32 * MIB)
     subprocess.run(["debugfs", "-w", "-R", "clri <2>", path], check=True, capture_output=True)
     os.truncate(path, 64 * MIB)
-    hook.follow(str(path), hook.NOBODY, "lab-db")
+    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     assert lacking(path) == 32 * 1024
     said = f"virtkit: the file system in {path} did not grow: e2fsck ended with 4: "
     assert said in logs.read_text()
@@ -267,12 +271,12 @@ def test_a_growth_that_found_no_room_leaves_a_sound_file_system(tmp_path: Path, 
     held = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * MIB, held[1]))
     try:
-        hook.follow(str(path), hook.NOBODY, "lab-db")
+        lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, held)
     assert "did not grow: resize2fs ended with " in logs.read_text()
     assert whole(path)
-    hook.follow(str(path), hook.NOBODY, "lab-db")
+    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     assert lacking(path) == 0
 
 
@@ -282,8 +286,8 @@ def test_it_waits_no_longer_than_it_must(
 ) -> None:
     path = made(tmp_path / "disk", 32 * MIB)
     os.truncate(path, 64 * MIB)
-    monkeypatch.setattr(hook, "PATIENCE", 0.0)
-    hook.follow(str(path), hook.NOBODY, "lab-db")
+    monkeypatch.setattr(lxc_hook, "PATIENCE", 0.0)
+    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     assert "did not grow: e2fsck took more than 0 s" in logs.read_text()
     assert whole(path)
 
@@ -291,25 +295,25 @@ def test_it_waits_no_longer_than_it_must(
 def test_it_says_where_there_is_nothing_to_grow(tmp_path: Path, logs: Path) -> None:
     (tmp_path / "link").symlink_to("disk")
     for name in ("disk", "link"):
-        hook.follow(str(tmp_path / name), hook.NOBODY, "lab-db")
+        lxc_hook.follow(str(tmp_path / name), lxc_hook.NOBODY, "lab-db")
     assert logs.read_text().count(" did not grow: ") == 2
 
 
 def test_words_of_a_file_system_are_no_words_to_a_terminal(logs: Path) -> None:
-    hook.tell("lab-db", "\x1b[2J one\ntwo")
+    lxc_hook.tell("lab-db", "\x1b[2J one\ntwo")
     assert logs.read_text().endswith("virtkit: ?[2J one?two\n")
 
 
 def open_guest() -> str:
     guest = world.guest_of(SPEC.replace("{db: {", "{db: {privileged: true, "), world.facts_of())
     one = record.of_guest(guest, "/specs/lab.yaml")
-    return render.with_record(render.guest(guest), record.guest_element(one))
+    return render.with_record(render.guest(guest), record_text.guest_element(one))
 
 
 def test_of_those_that_libvirt_mounts_it_takes_what_the_container_writes_to() -> None:
     root = ElementTree.fromstring(open_guest())
-    assert list(hook.mounted_by_libvirt(root)) == ["/pool/lab-db-root", "/pool/lab-db-data"]
-    assert list(hook.mounted_by_libvirt(ElementTree.fromstring(XML))) == []
+    assert list(lxc_hook.mounted_by_libvirt(root)) == ["/pool/lab-db-root", "/pool/lab-db-data"]
+    assert list(lxc_hook.mounted_by_libvirt(ElementTree.fromstring(XML))) == []
 
 
 @pytest.mark.parametrize(
@@ -324,7 +328,7 @@ def test_nothing_but_its_record_s_volumes_grows_and_nothing_keeps_it_from_starti
 ) -> None:
     crafted = open_guest().replace(before, after)
     assert crafted != open_guest()
-    assert hook.main("lab-db", "prepare", crafted) == 0
+    assert lxc_hook.main("lab-db", "prepare", crafted) == 0
     assert said in capsys.readouterr().err
     assert not logs.exists() or "/etc" not in logs.read_text()
 
@@ -332,7 +336,7 @@ def test_nothing_but_its_record_s_volumes_grows_and_nothing_keeps_it_from_starti
 def test_it_runs_on_its_own(tmp_path: Path) -> None:
     """As libvirt runs it: a file elsewhere, without virtkit, through its shell."""
     copy = tmp_path / "virtkit"
-    copy.write_bytes(Path(hook.__file__).read_bytes())
+    copy.write_bytes(Path(lxc_hook.__file__).read_bytes())
     copy.chmod(0o755)
     line = [copy, "lab-db", "prepare", "begin", "-"]
     done = subprocess.run(line, input="<a/>", capture_output=True, text=True, check=False)

@@ -12,16 +12,19 @@ import pytest
 import virtkit
 from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
-from virtkit.host import access, preparation
+from virtkit.host import daemon_access, preparation
 from virtkit.host.connection import Connections
 from virtkit.host.domains import not_ours
-from virtkit.host.errors import Unanswered, cure, passing_over, stopped, told, unreadable
-from virtkit.host.remote import Remote
-from virtkit.record import GuestRecord
+from virtkit.host.errors import Unanswered, cure, libvirt_errors, passing_over, stopped, unreadable
+from virtkit.host.ssh import Remote
+from virtkit.state.record import GuestRecord
 
 
 def test_an_unknown_pair_keeps_libvirts_text() -> None:
-    with pytest.raises(VirtkitError) as caught, told("start", "domain lab-web", where="local"):
+    with (
+        pytest.raises(VirtkitError) as caught,
+        libvirt_errors("start", "domain lab-web", where="local"),
+    ):
         raise libvirt.libvirtError("the moon is in the way")
     error = caught.value
     assert error.what == "start domain lab-web failed"
@@ -35,7 +38,7 @@ def test_a_connection_that_is_gone(code: int) -> None:
     """Where libvirtd ended, or its keepalive stayed away."""
     gone = libvirt.libvirtError("")
     gone.err = (code, libvirt.VIR_FROM_RPC, "client socket is closed", 2, "", None, None, 0, 0)
-    with pytest.raises(VirtkitError) as caught, told("start", "domain lab-web"):
+    with pytest.raises(VirtkitError) as caught, libvirt_errors("start", "domain lab-web"):
         raise gone
     assert caught.value.why == "libvirt stopped answering: client socket is closed"
     assert isinstance(caught.value, Unanswered)
@@ -44,7 +47,7 @@ def test_a_connection_that_is_gone(code: int) -> None:
 
 
 def test_what_is_not_libvirts_passes() -> None:
-    with pytest.raises(ZeroDivisionError), told("start", "x"):
+    with pytest.raises(ZeroDivisionError), libvirt_errors("start", "x"):
         raise ZeroDivisionError
 
 
@@ -125,7 +128,7 @@ def test_the_daemon_lets_nobody_in(code: int) -> None:
     assert "libvirt" in cure("open", code, "no polkit agent available")
     assert "namei" not in cure("open", code, "Permission denied")
     socket = "Failed to connect socket to '/run/libvirt/libvirt-sock': Permission denied"
-    assert cure("open", libvirt.VIR_ERR_SYSTEM_ERROR, socket) == access.cure()
+    assert cure("open", libvirt.VIR_ERR_SYSTEM_ERROR, socket) == daemon_access.cure()
 
 
 def test_apparmor_is_named_where_it_is(tmp_path: Path) -> None:

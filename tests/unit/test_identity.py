@@ -10,8 +10,8 @@ import world
 
 from virtkit import plan
 from virtkit.facts import HostFacts
-from virtkit.resolve import resolve
-from virtkit.resources import Decided, Desired
+from virtkit.plan.resolve import resolve
+from virtkit.state.desired import Decided, Desired
 
 SPEC = """
 name: lab

@@ -10,11 +10,11 @@ import pytest
 import world
 
 from virtkit import plan
-from virtkit.api.planning import with_kernels
-from virtkit.observed import Observed
+from virtkit.api.plan import with_kernels
 from virtkit.plan import Change, Plan
-from virtkit.resolve import resolve
-from virtkit.resources import Desired
+from virtkit.plan.resolve import resolve
+from virtkit.state.desired import Desired
+from virtkit.state.observed import Observed
 
 TEXT = """
 name: lab

@@ -18,15 +18,15 @@ from typing import Literal
 import pytest
 import world
 
-from virtkit.api import planning
+from virtkit.api.plan import _check
 from virtkit.errors import RequestError
 from virtkit.host import Host
-from virtkit.images import check_boot, local, magic, probe
-from virtkit.observed import Observed
+from virtkit.images import cache, check_boot, file_types, probe
 from virtkit.plan import diff
-from virtkit.resolve import resolve
-from virtkit.resources import Decided, ImageRef, image_identity
+from virtkit.plan.resolve import resolve
 from virtkit.spec import Image
+from virtkit.state.desired import Decided, ImageRef, image_identity
+from virtkit.state.observed import Observed
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("qemu-img"), reason="needs qemu-img: apt-get install qemu-utils"
@@ -56,7 +56,7 @@ def refused(path: Path) -> RequestError:
     """What `plan` says of it."""
     entry = Image(path=str(path))
     with pytest.raises(RequestError) as caught:
-        local.check(ImageRef("i", entry, image_identity(entry)), Path("/"))
+        cache.check(ImageRef("i", entry, image_identity(entry)), Path("/"))
     assert caught.value.exit_code == 2
     assert caught.value.cure
     return caught.value
@@ -318,7 +318,7 @@ def test_what_is_no_kernel_or_initrd(role: str, content: bytes, what: str, tmp_p
     spec = world.spec_of(f"guests: {{a: {text}}}\nname: lab\n", str(tmp_path))
     desired = resolve(spec, world.WITH_KVM, Decided())
     with pytest.raises(RequestError) as caught:
-        planning._check(diff(desired, Observed("local"), spec="/lab.yaml"), spec, Host())
+        _check(diff(desired, Observed("local"), spec="/lab.yaml"), spec, Host())
     (error,) = [each for each in caught.value.every() if role in each.what]
     assert what in error.what
     assert error.exit_code == 2
@@ -328,20 +328,20 @@ def test_what_is_no_kernel_or_initrd(role: str, content: bytes, what: str, tmp_p
 
 
 def test_each_sign_is_looked_for_where_it_is_read() -> None:
-    for offset, sign, kind in magic.MAGIC:
-        assert offset + len(sign) <= magic.HEAD
-        assert magic.recognise(at(offset, sign)) in (kind, *_same(kind))
+    for offset, sign, kind in file_types.MAGIC:
+        assert offset + len(sign) <= file_types.HEAD
+        assert file_types.recognise(at(offset, sign)) in (kind, *_same(kind))
 
 
-def _same(kind: magic.Kind) -> list[magic.Kind]:
-    return [each for _, _, each in magic.MAGIC if each.name == kind.name]
+def _same(kind: file_types.Kind) -> list[file_types.Kind]:
+    return [each for _, _, each in file_types.MAGIC if each.name == kind.name]
 
 
 def test_a_packed_disk_may_be_large_and_damaged(tmp_path: Path) -> None:
     """What is in it is looked at in bounds, and told only where it can be."""
     bomb = gzip.compress(bytes(64 * MIB))
-    assert magic.within(bomb[: magic.HEAD], magic.recognise(bomb)) is None
+    assert file_types.within(bomb[: file_types.HEAD], file_types.recognise(bomb)) is None
     broken = bytearray(gzip.compress(struct.pack(">I", 7) * 1000))
     broken[12:20] = b"\xff" * 8
-    assert magic.within(bytes(broken), magic.recognise(bytes(broken))) is None
+    assert file_types.within(bytes(broken), file_types.recognise(bytes(broken))) is None
     assert io.BytesIO(broken).read(2) == b"\x1f\x8b"

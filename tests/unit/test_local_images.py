@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from virtkit.errors import RequestError
-from virtkit.images import local, prepare, probe
-from virtkit.resources import ImageRef, image_identity
+from virtkit.images import cache, prepare, probe
+from virtkit.progress import Progress
 from virtkit.spec import Image
-from virtkit.voice import Voice
+from virtkit.state.desired import ImageRef, image_identity
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("qemu-img"), reason="needs qemu-img: apt-get install qemu-utils"
@@ -94,13 +94,13 @@ def test_a_given_file_stays_where_it_is(tmp_path: Path) -> None:
     entry = Image(path="disk.qcow2")
     ref = ImageRef("mine", entry, image_identity(entry))
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "8M")
-    found = prepare(ref, tmp_path, Voice())
+    found = prepare(ref, tmp_path, Progress())
     assert found.root == str(tmp_path / "disk.qcow2")
     (tmp_path / "disk.qcow2").unlink()
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "16M")
-    again = prepare(ref, tmp_path, Voice())
+    again = prepare(ref, tmp_path, Progress())
     assert again.content != found.content, "its content counts, not its name"
-    assert local.cached(ref.identity) is None
+    assert cache.cached(ref.identity) is None
 
 
 def test_a_disk_of_no_size(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import reach
-from virtkit.api.looking import _missing
-from virtkit.api.world import Site, as_named, path_of
+from virtkit import access
+from virtkit.api._hosts import HostState, as_named, path_of
+from virtkit.api.status import _missing
 from virtkit.host import Host
-from virtkit.observed import Observed
-from virtkit.record import KeptDisk, PoolRecord
 from virtkit.spec import Spec, read_text
+from virtkit.state.observed import Observed
+from virtkit.state.record import KeptDisk, PoolRecord
 
 HERE = "name: lab\nguests: {web: {type: qemu}}\n"
 SPEC = """
@@ -44,7 +44,7 @@ def test_a_guest_of_a_silent_host(spec: Spec) -> None:
     assert where("fixed", "more") == ("more", "unknown")
     # its key says where it was last
     record = next(iter(world.up(world.desired_of(HERE), "/lab.yaml").guests.values())).record
-    reach.write_known_hosts("lab", [record], "more")
+    access.write_known_hosts("lab", [record], "more")
     assert where("web", "more", "far") == ("more", "unknown")
     assert where("web", "far") == ("far", "unknown")
 
@@ -68,5 +68,5 @@ def test_a_spec_by_another_path_is_the_same(tmp_path: Path) -> None:
         assert seen(other) == {other}
 
 
-def _site(there: Observed, kept: dict[str, KeptDisk]) -> Site:
-    return Site(Host(), replace(there, pool=PoolRecord(there.pool.images, kept)))
+def _site(there: Observed, kept: dict[str, KeptDisk]) -> HostState:
+    return HostState(Host(), replace(there, pool=PoolRecord(there.pool.images, kept)))

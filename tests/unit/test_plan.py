@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from virtkit import plan
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.observed import Observed
 from virtkit.plan import Plan
-from virtkit.resources import Decided
+from virtkit.state.desired import Decided
+from virtkit.state.observed import Observed
 
 BASES = {"db": "db", "web-1": "web", "web-2": "web", "cache": "cache"}
 GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cache": ()}

@@ -12,12 +12,14 @@ import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtkit import addresses, plan, render
+from virtkit import plan
 from virtkit.drivers.effects import ORDER, Effect
 from virtkit.errors import SpecErrors
-from virtkit.observed import GuestState, Observed
 from virtkit.plan import Change, Plan
-from virtkit.resources import LAYER, Decided, DecidedGuest, digest
+from virtkit.state import addresses
+from virtkit.state.desired import LAYER, Decided, DecidedGuest, digest
+from virtkit.state.observed import GuestState, Observed
+from virtkit.xml import render
 
 SPEC = "/lab.yaml"
 DATA = {"name": "data", "size": "1GiB", "mount": "/srv/data"}

@@ -11,8 +11,8 @@ import world
 
 from virtkit import plan
 from virtkit.errors import SpecErrors
-from virtkit.observed import Observed
 from virtkit.plan import Change, Plan
+from virtkit.state.observed import Observed
 
 NETWORK = {"cidr": "10.20.0.0/24", "domain": "lab.test", "ipv6": "fd00:20::/64"}
 WEB = {"type": "qemu", "networks": ["front"]}

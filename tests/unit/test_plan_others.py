@@ -12,7 +12,7 @@ import world
 from virtkit import plan
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.observed import Observed
+from virtkit.state.observed import Observed
 
 LAB = "name: lab\nguests: {web: {type: qemu, networks: []}}\n"
 TWO = "name: lab-two\nnetworks: {front: {cidr: 10.7.0.0/24}}\nguests: {a: {networks: [front]}}\n"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from virtkit.host import hook, preparation
-from virtkit.programs import PROGRAMS
+from virtkit.host import preparation
+from virtkit.host.programs import lxc_hook
+from virtkit.system.commands import PROGRAMS
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 ROLES = sorted(each.name for each in (PLAYBOOKS / "roles").iterdir())
@@ -46,7 +47,9 @@ def test_its_numbers_are_those_that_are_looked_for() -> None:
     variables = yaml(PLAYBOOKS / "roles/lxc/vars/main.yml")
     given = yaml(PLAYBOOKS / "roles/lxc/defaults/main.yml")["lxc_inotify_instances"]
     assert variables["lxc_inotify_enough"] == preparation.INOTIFY_ENOUGH < given
-    assert f"\nINTERFACE = {hook.INTERFACE}\n" in preparation.HOOK.read_text(), "what it looks for"
+    assert f"\nINTERFACE = {lxc_hook.INTERFACE}\n" in preparation.HOOK.read_text(), (
+        "what it looks for"
+    )
 
 
 def test_what_virtkit_starts_is_among_the_packages() -> None:

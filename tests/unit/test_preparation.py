@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host import hook, preparation, prepared
+from virtkit.host import preparation, userns
+from virtkit.host.programs import lxc_hook
 
 REPO = Path(__file__).parents[2]
 
@@ -67,7 +68,7 @@ def test_what_it_lacks_goes_as_it_is_given(host: Path) -> None:
     write(host / "etc/default/libvirt-guests", 'URIS="default lxc:///system"')
     write(host / "proc/sys/fs/inotify/max_user_instances", "1024\n")
     assert names(host) == ["restart"]
-    write(host / "run/virtkit/hook", f"{hook.INTERFACE}")
+    write(host / "run/virtkit/hook", f"{lxc_hook.INTERFACE}")
     assert names(host) == []
     link = preparation.LINK.read_text()
     assert {"OriginalName=vnet*", "MACAddressPolicy=none"} <= {*link.splitlines()}
@@ -177,22 +178,22 @@ def test_enough_inotify_instances(host: Path) -> None:
 
 
 def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
-    found = prepared.unprepared(host)
+    found = userns.unprepared(host)
     assert found is not None
     assert (found.why, found.cure) == (
         "libvirt's hook for virtkit is not installed",
         preparation.CURE,
     )
     give_hook(host)
-    found = prepared.unprepared(host)
+    found = userns.unprepared(host)
     assert found is not None
     assert found.why == "libvirtd was not restarted since its hook came"
     write(host / "run/virtkit/hook", preparation.interface())
-    assert prepared.unprepared(host) is None
+    assert userns.unprepared(host) is None
     preparation.installed(host)[0].write_text("another")
-    assert (prepared.unprepared(host), prepared.outdated(host)) == (None, True)
+    assert (userns.unprepared(host), userns.outdated(host)) == (None, True)
     write(host / "run/virtkit/hook", "0")
-    found = prepared.unprepared(host)
+    found = userns.unprepared(host)
     assert found is not None
     assert found.why == "libvirt's hook was installed by another version of virtkit"
 
@@ -205,9 +206,9 @@ def test_without_systemd_the_checkout_restarts_libvirtd(host: Path) -> None:
 
 
 def test_its_interface_is_the_hooks() -> None:
-    assert preparation.interface() == str(hook.INTERFACE)
+    assert preparation.interface() == str(lxc_hook.INTERFACE)
     assert preparation.ready(Path("/nowhere")) == ""
-    assert str(Path("/") / "run/virtkit/hook") == hook.READY
+    assert str(Path("/") / "run/virtkit/hook") == lxc_hook.READY
 
 
 @pytest.mark.parametrize("place", ["virtkit/host", "site-packages/virtkit/host"])
@@ -215,8 +216,11 @@ def test_the_program_needs_nothing_but_its_neighbours(tmp_path: Path, place: str
     """In a checkout and in an installed virtkit."""
     folder = tmp_path / "it's a ü" / place
     folder.mkdir(parents=True)
+    here = Path(preparation.__file__).parent
     for each in (Path(preparation.__file__), preparation.HOOK, preparation.LINK):
-        shutil.copy(each, folder)
+        at = folder / each.relative_to(here)
+        at.parent.mkdir(exist_ok=True)
+        shutil.copy(each, at)
     list_of = "playbooks/roles/packages/files/Debian.list"
     beside = folder.parent.parent if place == "virtkit/host" else folder.parent
     write(beside / list_of, (REPO / list_of).read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from virtkit import api
-from virtkit.api import preparing
+from virtkit.api import host
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Remote
 
@@ -18,7 +18,7 @@ def test_this_machine_is_looked_at() -> None:
     machine = api.find_machine("local")
     assert (machine.remote, Path(machine.python).name) == (None, "python3")
     assert os.geteuid() != 0 or not machine.asks
-    hosts = preparing._inventory(machine)["all"]["hosts"]
+    hosts = host._inventory(machine)["all"]["hosts"]
     assert hosts["local"]["ansible_connection"] == "local"
 
 
@@ -33,7 +33,7 @@ def test_hosts_of_the_spec_are_named(tmp_path: Path) -> None:
     spec = tmp_path / "lab.yaml"
     spec.write_text("hosts: {rack: {address: ops@rack.test, ssh: {port: 7}}}\nguests: {}\n")
     read = api.read(spec)
-    remote = preparing._remote("rack", read)
+    remote = host._remote("rack", read)
     assert remote is not None
     assert (remote.address, remote.port) == ("ops@rack.test", 7)
     with pytest.raises(RequestError) as caught:
@@ -46,13 +46,13 @@ def test_one_that_is_not_reached() -> None:
         one.bind(("127.0.0.1", 0))  # nobody listens there
         remote = Remote("rack", "ops@127.0.0.1", one.getsockname()[1])
         with pytest.raises(VirtkitError) as caught:
-            preparing._there(remote)
+            host._there(remote)
     assert "Connection refused" in caught.value.why
     assert caught.value.exit_code == 1
 
 
 def test_a_type_that_no_host_is_prepared_for() -> None:
-    machine = preparing.Machine("local", None, "/usr/bin/python3", asks=False)
+    machine = host.Machine("local", None, "/usr/bin/python3", asks=False)
     with pytest.raises(RequestError) as caught:
         api.prepare_host(machine, ["kvm", "qemu"])
     assert (caught.value.why, "kvm, lxc, uml, xen" in caught.value.cure) == (
@@ -63,8 +63,8 @@ def test_a_type_that_no_host_is_prepared_for() -> None:
 
 def test_ansible_gets_there_as_all_else_of_virtkits_does() -> None:
     remote = Remote("ops@rack", "ops@rack", 7, "/a key")
-    machine = preparing.Machine("ops@rack", remote, "/opt/a python3", asks=True)
-    variables = preparing._inventory(machine)["all"]["hosts"]["rack"]
+    machine = host.Machine("ops@rack", remote, "/opt/a python3", asks=True)
+    variables = host._inventory(machine)["all"]["hosts"]["rack"]
     assert (variables["ansible_user"], variables["ansible_host"]) == ("ops", "rack")
     assert variables["ansible_python_interpreter"] == "/opt/a python3"
     program = Path(variables["ansible_ssh_executable"]).read_text()

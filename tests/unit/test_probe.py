@@ -12,9 +12,9 @@ import pytest
 from lxml import etree
 
 from virtkit.facts import KvmVerdict
-from virtkit.host import probe, schemas
+from virtkit.host import kvm_probe, schemas
 
-SOURCE = Path(probe.__file__).with_name("kvm-probe.S")
+SOURCE = Path(kvm_probe.__file__).with_name("programs") / "kvm_probe.S"
 
 
 @pytest.mark.skipif(
@@ -27,15 +27,15 @@ def test_the_bytes_are_the_source_assembled(tmp_path: Path) -> None:
         subprocess.run(line, cwd=tmp_path, check=True)
     sector = (tmp_path / "probe.bin").read_bytes()
     assert len(sector) == 512
-    assert probe.image()[:512] == sector
+    assert kvm_probe.image()[:512] == sector
 
 
 def test_the_disk() -> None:
-    image = probe.image()
+    image = kvm_probe.image()
     assert len(image) == 1024 * 1024
     assert image[510:512] == b"\x55\xaa", "what makes it a boot sector"
     assert not any(image[512:])
-    assert len(probe.SECTOR) <= 446, "clear of the partition table"
+    assert len(kvm_probe.SECTOR) <= 446, "clear of the partition table"
 
 
 NOT_HERE = "KVM is not supported by '/usr/bin/qemu-system-x86_64' on this host"
@@ -62,7 +62,7 @@ def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
     ],
 )
 def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
-    found = probe._refused("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
+    found = kvm_probe._refused("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
     assert (found.works, found.passing) == (False, not lasting)
     assert message in found.why
 
@@ -70,26 +70,26 @@ def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting:
 def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
     gone = said(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, "client socket is closed")
     with pytest.raises(libvirt.libvirtError) as caught:
-        probe._refused("no KVM", gone)
+        kvm_probe._refused("no KVM", gone)
     assert caught.value is gone
 
 
 def test_only_its_own_power_off_is_its_end() -> None:
-    works = probe.judged(libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
+    works = kvm_probe.judged(libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
     assert (works.works, works.passing) == (True, False)
     for end in (
         libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED,
         libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED,
         libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
     ):
-        found = probe.judged(end)
+        found = kvm_probe.judged(end)
         assert (found.works, found.passing) == (False, True)
 
 
 def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
-    hangs = probe.unfinished(9.0, used=8.9, most=8.6)
+    hangs = kvm_probe.unfinished(9.0, used=8.9, most=8.6)
     assert "hangs" in hangs.why
-    busy = probe.unfinished(30.0, used=2.0, most=8.6)
+    busy = kvm_probe.unfinished(30.0, used=2.0, most=8.6)
     assert "too busy to tell" in busy.why
     assert hangs.passing
     assert busy.passing, "neither is kept until the next boot"
@@ -99,16 +99,16 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
     """What KVM answered: for the boot. A time-out: for minutes, longer each time, not for good."""
     path = tmp_path / "kvm.json"
 
-    def kept(found: KvmVerdict, before: probe.Kept | None, now: float) -> probe.Kept:
-        new = probe.Kept.after("boot", before, found, now)
+    def kept(found: KvmVerdict, before: kvm_probe.Kept | None, now: float) -> kvm_probe.Kept:
+        new = kvm_probe.Kept.after("boot", before, found, now)
         path.write_text(json.dumps(new.as_dict()))
-        again = probe.Kept.read(path, "boot")
+        again = kvm_probe.Kept.read(path, "boot")
         assert again == new
         return new
 
     works = kept(KvmVerdict(True, "it runs"), None, 1000)
     assert works.holds(10**12)
-    assert probe.Kept.read(path, "another boot") is None
+    assert kvm_probe.Kept.read(path, "another boot") is None
     late = KvmVerdict(False, "too late", passing=True)
     known, holds = works, []
     for _ in range(6):
@@ -117,15 +117,15 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
         assert known.holds(1000 + known.hold - 1)
         assert not known.holds(1000 + known.hold + 1)
         assert not known.holds(500), "the clock was put back"
-    assert holds[0] == probe.HOLD
+    assert holds[0] == kvm_probe.HOLD
     assert holds == sorted(holds)
-    assert holds[-1] == probe.LONGEST
+    assert holds[-1] == kvm_probe.LONGEST
     path.write_text("[]")
-    assert probe.Kept.read(path, "boot") is None
+    assert kvm_probe.Kept.read(path, "boot") is None
 
 
 def test_the_guest() -> None:
-    xml = probe._xml("virtkit-probe-1", "/pool/virtkit-probe-1")
+    xml = kvm_probe._xml("virtkit-probe-1", "/pool/virtkit-probe-1")
     schemas.check("domain", xml, "the probe guest")
     root = etree.fromstring(xml)
     assert root.get("type") == "kvm"

@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 
 import virtkit
-from virtkit import programs
-from virtkit.apply import contents
+from virtkit.apply import filesystems
 from virtkit.errors import Interrupted, RequestError
-from virtkit.voice import Voice
+from virtkit.progress import Progress
+from virtkit.system import commands
 
 #: What a user of Debian has: no folder of the administrator's programs.
 DEBIAN = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 #: Programs of another machine's or of its own that are started otherwise.
-APART = {"ansible/reaper.py", "host/hook.py", "host/enter.py"}
+APART = {"ansible/reaper.py", "host/programs/lxc_hook.py", "host/programs/nsenter.py"}
 ROOT = Path(virtkit.__file__).parent
 
 needs_e2fsprogs = pytest.mark.skipif(
-    not programs.find("mke2fs"), reason="needs mke2fs: apt-get install e2fsprogs"
+    not commands.find("mke2fs"), reason="needs mke2fs: apt-get install e2fsprogs"
 )
 
 
@@ -35,10 +35,10 @@ needs_e2fsprogs = pytest.mark.skipif(
 @pytest.mark.parametrize("path", [DEBIAN, "", "/nonexistent"])
 def test_what_makes_volumes_needs_no_path(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", path)
-    with contents.ext4(64 * 1024**2, "data") as image:
+    with filesystems.ext4(64 * 1024**2, "data") as image:
         assert image.stat().st_size == 64 * 1024**2
-    seed = contents.ext4_seed({"user-data": "a: 1\n"})
-    assert contents.read_ext4_seed(seed) == {"user-data": "a: 1\n"}
+    seed = filesystems.ext4_seed({"user-data": "a: 1\n"})
+    assert filesystems.read_ext4_seed(seed) == {"user-data": "a: 1\n"}
 
 
 @needs_e2fsprogs
@@ -48,8 +48,8 @@ def test_a_folder_for_temporary_files_with_any_name(
     folder = tmp_path / 'it\'s a "folder" of $mine'
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    seed = contents.ext4_seed({"user-data": "a: 1\n"})
-    assert contents.read_ext4_seed(seed) == {"user-data": "a: 1\n"}
+    seed = filesystems.ext4_seed({"user-data": "a: 1\n"})
+    assert filesystems.read_ext4_seed(seed) == {"user-data": "a: 1\n"}
 
 
 def test_the_caller_s_own_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,24 +57,24 @@ def test_the_caller_s_own_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     own.write_text("#!/bin/sh\necho mine\n")
     own.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{DEBIAN}")
-    assert programs.find("mke2fs") == str(own)
-    assert programs.run("mke2fs").stdout == "mine\n"
+    assert commands.find("mke2fs") == str(own)
+    assert commands.run("mke2fs").stdout == "mine\n"
     # and what it starts itself is found as well
-    assert programs.run("sh", "-c", "command -v mke2fs; echo $PATH").stdout.split() == [
+    assert commands.run("sh", "-c", "command -v mke2fs; echo $PATH").stdout.split() == [
         str(own),
-        programs.search_path(),
+        commands.search_path(),
     ]
 
 
 def test_what_is_missing_is_told_with_its_package() -> None:
     """No debugfs on the machine: nothing says then that a guest has no seed."""
     script = (
-        "from virtkit import programs; from virtkit.apply import contents\n"
+        "from virtkit.system import commands; from virtkit.apply import filesystems\n"
         "from virtkit.errors import RequestError\n"
-        "try: print(contents.read_ext4_seed(b'x'))\n"
+        "try: print(filesystems.read_ext4_seed(b'x'))\n"
         "except RequestError as error: print(error.what); print(error.cure)\n"
     )
-    found = programs.find("debugfs") or "/usr/sbin/debugfs"
+    found = commands.find("debugfs") or "/usr/sbin/debugfs"
     hidden = 'mount --bind /dev/null "$1" && shift && exec "$@"'
     line = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
     line += ["sh", "-c", hidden, "sh", found, sys.executable, "-c", script]
@@ -87,7 +87,7 @@ def test_what_is_missing_is_told_with_its_package() -> None:
 
 def test_several_that_are_missing() -> None:
     with pytest.raises(RequestError) as caught:
-        programs.require("sh", "no-such-program", "no-other")
+        commands.require("sh", "no-such-program", "no-other")
     assert caught.value.what == "no-such-program, no-other are missing on this machine"
     assert caught.value.cure
 
@@ -112,13 +112,13 @@ def test_nothing_is_started_past_the_search_path() -> None:
         text = ast.unparse(call.func)
         if text in {f"subprocess.{each}" for each in starting}:
             given = {each.arg: ast.unparse(each.value) for each in call.keywords}
-            assert given.get("env", "").startswith(("programs.environment(", "environment(")), place
+            assert given.get("env", "").startswith(("commands.environment(", "environment(")), place
             found.append(place)
         elif text.startswith(("os.exec", "os.spawn", "os.posix_spawn", "os.popen")):
             assert text == "os.execve", place
-            assert ast.unparse(call.args[2]) == "programs.environment()", place
+            assert ast.unparse(call.args[2]) == "commands.environment()", place
             found.append(place)
-        assert text != "shutil.which" or place.startswith("programs.py"), place
+        assert text != "shutil.which" or place.startswith("system/commands.py"), place
     assert len(found) > 8
 
 
@@ -127,12 +127,12 @@ def test_doctor_knows_all_that_is_started_by_name() -> None:
     always = {"sh", "rm", "true", "chown"}  # coreutils and the shell
     names = set()
     for _, call in calls():
-        if ast.unparse(call.func) in {"programs.run", "programs.line", "programs.require"}:
+        if ast.unparse(call.func) in {"commands.run", "commands.line", "commands.require"}:
             words = [each.value for each in call.args if isinstance(each, ast.Constant)]
-            words = words if ast.unparse(call.func) == "programs.require" else words[:1]
+            words = words if ast.unparse(call.func) == "commands.require" else words[:1]
             names |= {each for each in words if isinstance(each, str) and not each.startswith("-")}
     assert {"mke2fs", "debugfs", "qemu-img", "unshare", "mmdebstrap"} <= names
-    assert names - always <= programs.PROGRAMS.keys()
+    assert names - always <= commands.PROGRAMS.keys()
 
 
 # --- how they end -----------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def until(what: object, seconds: float) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_they_end_with_us(number: signal.Signals) -> None:
     mark = f"4711.{os.getpid()}"
-    script = f"from virtkit import programs; programs.run('sleep', '{mark}')"
+    script = f"from virtkit.system import commands; commands.run('sleep', '{mark}')"
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as process:
         assert until(lambda: running(mark), 20)
         process.send_signal(number)
@@ -172,6 +172,6 @@ def test_they_end_where_the_work_should_end() -> None:
     threading.Timer(0.5, stop.set).start()
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        programs.run("sleep", mark, say=Voice(stop=stop))
+        commands.run("sleep", mark, progress=Progress(stop=stop))
     assert time.monotonic() - began < 5
     assert not running(mark)

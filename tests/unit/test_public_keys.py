@@ -10,7 +10,7 @@ import world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtkit import public_keys
+from virtkit.state import public_keys
 
 KINDS = ("ed25519", "ecdsa", "rsa")
 

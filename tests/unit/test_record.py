@@ -12,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from virtkit import record
 from virtkit.drivers import DRIVERS
-from virtkit.record import (
+from virtkit.state import record, record_text
+from virtkit.state.desired import ImageFiles, Reservation
+from virtkit.state.record import (
     GuestRecord,
+    InterfaceRecord,
     KeptDisk,
-    LinkRecord,
     NetworkRecord,
     PoolRecord,
     State,
     StoredImage,
 )
-from virtkit.record import VolumeRecord as Volume
-from virtkit.resources import ImageFiles, Reservation
+from virtkit.state.record import VolumeRecord as Volume
 
 words = st.text(max_size=12)
 trees = st.recursive(
@@ -80,9 +80,9 @@ guests = owners.flatmap(
         asked=wishes,
         image_identity=words,
         image=st.none() | files,
-        links=st.lists(st.builds(LinkRecord, words, words, addresses, addresses), max_size=3).map(
-            tuple
-        ),
+        links=st.lists(
+            st.builds(InterfaceRecord, words, words, addresses, addresses), max_size=3
+        ).map(tuple),
         host_key=st.sampled_from(["", "ssh-ed25519 AAAAC3/+="]),
         instance=words,
         fqdn=words,
@@ -134,27 +134,27 @@ def document(element: str) -> etree._Element:
 
 
 def carrying(tag: str, text: str) -> etree._Element:
-    element = etree.Element(f"{{{record.NAMESPACE}}}{tag}")
+    element = etree.Element(f"{{{record_text.NAMESPACE}}}{tag}")
     element.text = text
     return document(etree.tostring(element, encoding="unicode"))
 
 
 @given(guests)
 def test_guest_round_trip(found: GuestRecord) -> None:
-    assert record.read_guest(document(record.guest_element(found))) == found
+    assert record_text.read_guest(document(record_text.guest_element(found))) == found
 
 
 @given(networks)
 def test_network_round_trip(found: NetworkRecord) -> None:
-    assert record.read_network(document(record.network_element(found))) == found
+    assert record_text.read_network(document(record_text.network_element(found))) == found
 
 
 @given(pools)
 def test_pool_round_trip(found: PoolRecord) -> None:
-    text = record.pool_text(found)
-    assert record.read_pool(text) == found
+    text = record_text.pool_text(found)
+    assert record_text.read_pool(text) == found
     for cut in (1, len(text) // 2, len(text) - 1):
-        assert record.read_pool(text[:cut]) is None, "half written"
+        assert record_text.read_pool(text[:cut]) is None, "half written"
 
 
 EXAMPLE = GuestRecord(
@@ -173,10 +173,10 @@ EXAMPLE = GuestRecord(
 
 
 def test_attributes_tell_people_what_it_is() -> None:
-    root = etree.fromstring(record.guest_element(EXAMPLE))
-    assert root.tag == f"{{{record.NAMESPACE}}}guest"
+    root = etree.fromstring(record_text.guest_element(EXAMPLE))
+    assert root.tag == f"{{{record_text.NAMESPACE}}}guest"
     assert dict(root.attrib) == {"environment": "lab", "name": "web", "finished": "no"}
-    bare = etree.fromstring(record.guest_element(EXAMPLE, bare=True))
+    bare = etree.fromstring(record_text.guest_element(EXAMPLE, bare=True))
     assert (bare.tag, bare.nsmap) == ("guest", {})
 
 
@@ -186,47 +186,47 @@ def test_states() -> None:
 
 
 def test_what_a_newer_virtkit_wrote_is_passed_over() -> None:
-    data = json.loads(etree.fromstring(record.guest_element(EXAMPLE)).text or "")
+    data = json.loads(etree.fromstring(record_text.guest_element(EXAMPLE)).text or "")
     data |= {"new": {"a": 1}, "image": {**data["image"], "new": 1}}
     data["volumes"] = [{**each, "new": 1} for each in data["volumes"]]
-    assert record.read_guest(carrying("guest", json.dumps(data))) == EXAMPLE
+    assert record_text.read_guest(carrying("guest", json.dumps(data))) == EXAMPLE
 
 
 @pytest.mark.parametrize("field", ["environment", "asked", "image", "volumes", "type"])
 def test_a_record_that_lacks_a_field_is_none(field: str) -> None:
-    data = json.loads(etree.fromstring(record.guest_element(EXAMPLE)).text or "")
+    data = json.loads(etree.fromstring(record_text.guest_element(EXAMPLE)).text or "")
     del data[field]
-    assert record.read_guest(carrying("guest", json.dumps(data))) is None
+    assert record_text.read_guest(carrying("guest", json.dumps(data))) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "1", "null", '"guest"', "{}", "not ours"])
 def test_text_that_is_no_record(text: str) -> None:
-    assert record.read_guest(carrying("guest", text)) is None
-    assert record.read_network(carrying("network", text)) is None
-    assert record.read_pool(text) is None
+    assert record_text.read_guest(carrying("guest", text)) is None
+    assert record_text.read_network(carrying("network", text)) is None
+    assert record_text.read_pool(text) is None
 
 
 @given(trees, st.sampled_from([*GuestRecord.__dataclass_fields__]), trees)
 def test_nothing_in_metadata_ends_virtkit(any_json: Any, field: str, value: Any) -> None:
-    data = json.loads(etree.fromstring(record.guest_element(EXAMPLE)).text or "")
+    data = json.loads(etree.fromstring(record_text.guest_element(EXAMPLE)).text or "")
     for content in (any_json, {**data, field: value}, {"images": any_json, "kept": value}):
         text = json.dumps(content)
-        for read in (record.read_guest, record.read_network):
+        for read in (record_text.read_guest, record_text.read_network):
             found = read(carrying(read.__name__.removeprefix("read_"), text))
             assert found is None or found.environment == content["environment"]
-        pool = record.read_pool(text)
+        pool = record_text.read_pool(text)
         assert pool is None or isinstance(pool, PoolRecord)
 
 
 def changed(path: str, value: Any) -> GuestRecord | None:
     """What is read where the example's record says something else at ``path``."""
-    data = json.loads(etree.fromstring(record.guest_element(EXAMPLE)).text or "")
+    data = json.loads(etree.fromstring(record_text.guest_element(EXAMPLE)).text or "")
     *above, last = (int(each) if each.isdigit() else each for each in path.split("."))
     place = data
     for each in above:
         place = place[each]
     place[last] = value
-    return record.read_guest(carrying("guest", json.dumps(data)))
+    return record_text.read_guest(carrying("guest", json.dumps(data)))
 
 
 @pytest.mark.parametrize(
@@ -275,8 +275,8 @@ def test_what_virtkit_never_wrote_is_a_strangers(path: str, value: Any) -> None:
 @pytest.mark.parametrize("depth", [500, 100_000])
 def test_deep_json(depth: int) -> None:
     text = "[" * depth + "]" * depth
-    assert record.read_guest(carrying("guest", text)) is None
-    assert record.read_pool(text) is None
+    assert record_text.read_guest(carrying("guest", text)) is None
+    assert record_text.read_pool(text) is None
 
 
 @pytest.mark.parametrize(
@@ -294,25 +294,25 @@ def test_a_pools_record_lists_no_stranger(name: str, key: str) -> None:
     own = KeptDisk("lab", "web", "lab-web-own", "/pool/lab-web-own")
     image = StoredImage("a", ("one",), ImageFiles("c", key, "raw", 1), made=True)
     kept = {name: KeptDisk("lab", "web", name, key), own.name: own, "another": own}
-    text = record.pool_text(PoolRecord({"c": image}, kept))
-    found = record.read_pool(text)
+    text = record_text.pool_text(PoolRecord({"c": image}, kept))
+    found = record_text.read_pool(text)
     assert found is not None
     assert (found.images, found.kept) == ({}, {own.name: own})
-    assert json.loads(record.pool_text(found)) == json.loads(text), "it is written as it was"
+    assert json.loads(record_text.pool_text(found)) == json.loads(text), "it is written as it was"
 
 
 def test_what_is_nested_too_deep_to_be_written_is_left_out() -> None:
     for depth in range(500, 1000, 20):
         deep = "[" * depth + "]" * depth
-        found = record.read_pool(f'{{"images": {{"c": {deep}}}, "kept": {{}}}}')
-        assert found is None or record.pool_text(found)
+        found = record_text.read_pool(f'{{"images": {{"c": {deep}}}, "kept": {{}}}}')
+        assert found is None or record_text.pool_text(found)
 
 
 def test_elements_of_others_are_none() -> None:
-    other = record.guest_element(EXAMPLE).replace("urn:virtkit:1", "urn:virtkit:2")
-    assert record.read_guest(document(other)) is None
-    assert record.read_network(document(record.guest_element(EXAMPLE))) is None
-    assert record.read_guest(etree.fromstring("<domain/>")) is None
+    other = record_text.guest_element(EXAMPLE).replace("urn:virtkit:1", "urn:virtkit:2")
+    assert record_text.read_guest(document(other)) is None
+    assert record_text.read_network(document(record_text.guest_element(EXAMPLE))) is None
+    assert record_text.read_guest(etree.fromstring("<domain/>")) is None
 
 
 def test_only_whole_images_count() -> None:
@@ -330,20 +330,20 @@ def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
         staged={"cpus": "spec"},
         finished=True,
     )
-    text = record.pool_text(PoolRecord({}, {}, {whole.domain: whole}))
-    found = record.read_pool(text)
+    text = record_text.pool_text(PoolRecord({}, {}, {whole.domain: whole}))
+    found = record_text.read_pool(text)
     assert found is not None
     assert found.guests == {"lab-web": whole.listed()}
     assert whole.listed() == replace(whole, rendered="", staged={})
     data = json.loads(text)
     other = data["guests"]["lab-web"]
     data["guests"] |= {"lab-no": other, "lab-odd": other | {"guest": "odd", "type": "newer"}}
-    again = record.read_pool(json.dumps(data))
+    again = record_text.read_pool(json.dumps(data))
     assert again is not None
     assert again.guests == found.guests
-    assert json.loads(record.pool_text(again)) == data, "a newer version's stays as it is"
+    assert json.loads(record_text.pool_text(again)) == data, "a newer version's stays as it is"
     del data["guests"]
-    old = record.read_pool(json.dumps(data))
+    old = record_text.read_pool(json.dumps(data))
     assert old is not None
     assert old.guests == {}, "0.1.0 lists none"
 
@@ -364,21 +364,21 @@ def test_a_thousand_guests_fit_into_a_pools_record() -> None:
             for each in one.volumes
         )
         many[f"lab-{name}"] = replace(one, guest=name, volumes=volumes)
-    text = record.pool_text(PoolRecord({}, {}, many))
+    text = record_text.pool_text(PoolRecord({}, {}, many))
     assert len(text) < 4 * 1024**2, "one answer of libvirt's; the limit of a record is more"
-    found = record.read_pool(text)
+    found = record_text.read_pool(text)
     assert found is not None
     assert len(found.guests) == 1000
 
 
 def test_a_text_that_cannot_be_written_is_no_record() -> None:
     guest = world.guest_of("name: lab\nguests: {web: {}}\n")
-    element = record.guest_element(record.of_guest(guest, "/lab.yaml"))
+    element = record_text.guest_element(record.of_guest(guest, "/lab.yaml"))
     root = etree.fromstring(f"<domain><metadata>{element}</metadata></domain>")
-    assert record.read_guest(root) is not None
+    assert record_text.read_guest(root) is not None
     odd = element.replace("/lab.yaml", "\\ud800")
     root = etree.fromstring(f"<domain><metadata>{odd}</metadata></domain>")
-    assert record.read_guest(root) is None
+    assert record_text.read_guest(root) is None
 
 
 def test_volumes_of_what_a_newer_version_listed_are_known() -> None:

@@ -12,14 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from virtkit import record, render
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.facts import Pool
 from virtkit.host import schemas
-from virtkit.resolve import resolve
-from virtkit.resources import Confinement, Decided, Guest, Network
+from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, read_text
+from virtkit.state import record, record_text
+from virtkit.state.desired import Confinement, Decided, Guest, Network
+from virtkit.xml import render
 
 EVIL = "<b a='\"'>&amp;]]>--> $(id) `id` ;|'\"\\ {{ 7*7 }} {% raw %} é \U0001f600"
 SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
@@ -27,7 +28,7 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 
 def guest_xml(guest: Guest, own: str = "") -> str:
     body = render.guest(guest, render.own(guest, own) if own else "")
-    element = record.guest_element(record.of_guest(guest, "/s.yaml", body))
+    element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
     return render.with_record(body, element)
 
 
@@ -63,10 +64,10 @@ def test_evil_values_stay_values(type: str) -> None:
     source = root.find("./devices/interface/source")
     assert source is not None
     assert source.get("network") == EVIL
-    told = record.find(root, "guest")
+    told = record_text.find(root, "guest")
     assert told is not None
     assert told["environment"] == EVIL
-    assert record.read_guest(root) is None, "nobody acts on a record with such names"
+    assert record_text.read_guest(root) is None, "nobody acts on a record with such names"
 
 
 def test_evil_kernel_line() -> None:
@@ -100,7 +101,7 @@ def test_evil_network() -> None:
 
 def network_xml(network: Network) -> str:
     body = render.network(network)
-    element = record.network_element(record.of_network(network, "/s.yaml", body))
+    element = record_text.network_element(record.of_network(network, "/s.yaml", body))
     return render.with_record(body, element)
 
 
@@ -149,7 +150,7 @@ def test_whatever_a_spec_gets_through_is_rendered_well(keys: dict[str, object], 
     guest = world.with_image(resolve(spec, world.WITH_KVM, Decided()).guests[0])
     xml = guest_xml(guest)
     schemas.check("domain", xml, "a guest")
-    found = record.read_guest(etree.fromstring(xml))
+    found = record_text.read_guest(etree.fromstring(xml))
     assert found is not None
     assert found.asked == guest.asked
 
@@ -415,7 +416,7 @@ def test_own_template() -> None:
     root = etree.fromstring(own("<title>{{ guest.environment }}</title>", devices=["<sound/>"]))
     assert root.findtext("title") == "lab"
     assert root.find("./devices/sound") is not None
-    assert record.read_guest(root) is not None
+    assert record_text.read_guest(root) is not None
 
 
 @pytest.mark.parametrize(
@@ -473,7 +474,7 @@ def test_a_template_sees_all_data() -> None:
         *(
             "spec.ready.kind",
             "driver.domain_type",
-            "driver.lacks.items()|list|length",
+            "driver.unsupported.items()|list|length",
             "boot.kernel",
         ),
         *("volume('root').key", "disks[0].target", "interfaces[0].mac", "cpu_period", "cpu_quota"),
@@ -651,12 +652,12 @@ def test_a_second_range_of_users_could_be_the_host_s() -> None:
 
 def test_a_template_that_began_as_a_dump_carries_one_record() -> None:
     other = guest_of(type="qemu", memory="256MiB")
-    old = record.guest_element(record.of_guest(other, "/other.yaml"))
+    old = record_text.guest_element(record.of_guest(other, "/other.yaml"))
     xml = own(f"<metadata><x:y xmlns:x='urn:x'/>{old}</metadata>")
     metadata = etree.fromstring(xml).find("metadata")
     assert metadata is not None
-    assert [etree.QName(each).namespace for each in metadata] == ["urn:x", record.NAMESPACE]
-    found = record.read_guest(etree.fromstring(xml))
+    assert [etree.QName(each).namespace for each in metadata] == ["urn:x", record_text.NAMESPACE]
+    found = record_text.read_guest(etree.fromstring(xml))
     assert found is not None
     assert found.spec == "/s.yaml"
 

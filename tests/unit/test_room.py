@@ -11,10 +11,10 @@ from pathlib import Path
 SCRIPT = """
 from pathlib import Path
 from virtkit.errors import RequestError
-from virtkit.images import room
-print(list(room.stale()))
+from virtkit.images import build_folder
+print(list(build_folder.stale()))
 try:
-    with room.made(Path.cwd()) as folder:
+    with build_folder.made(Path.cwd()) as folder:
         print(folder)
 except RequestError as error:
     print(error.why)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import world
 
-from virtkit import render
 from virtkit.errors import RequestError
 from virtkit.host import schemas
+from virtkit.xml import render
 
 
 def refused(*devices: str) -> RequestError:

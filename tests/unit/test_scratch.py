@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from virtkit import programs, scratch
-from virtkit.apply import contents
+from virtkit.apply import filesystems
+from virtkit.system import commands, temporary
 
 #: Works as a run that makes a disk does, and waits with it.
 MAKES = """
 import sys
-from virtkit.apply import contents
-with contents.ext4(64 * 1024 * 1024, "data") as image:
+from virtkit.apply import filesystems
+with filesystems.ext4(64 * 1024 * 1024, "data") as image:
     print(image, flush=True)
     sys.stdin.read()
 """
@@ -38,7 +38,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @contextmanager
 def run() -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Another run of virtkit's, and the disk that it makes."""
-    if not programs.find("mke2fs"):
+    if not commands.find("mke2fs"):
         pytest.skip("needs mke2fs: apt-get install e2fsprogs")
     line = [sys.executable, "-c", MAKES]
     pipe = subprocess.PIPE
@@ -55,15 +55,15 @@ def test_the_next_run_removes_what_a_killed_one_left(base: Path, number: int) ->
         process.send_signal(number)
         process.wait()
         assert disk.is_file()
-        assert list(scratch.left()) == [disk.parent], "doctor --orphans tells it"
-        contents.ext4_seed({"meta-data": "{}"})
+        assert list(temporary.left()) == [disk.parent], "doctor --orphans tells it"
+        filesystems.ext4_seed({"meta-data": "{}"})
         assert not disk.parent.exists()
 
 
 def test_a_run_that_goes_on_is_left_alone(base: Path) -> None:
     with run() as (process, disk):
-        assert list(scratch.left()) == []
-        with scratch.folder() as own:
+        assert list(temporary.left()) == []
+        with temporary.folder() as own:
             assert oct(own.stat().st_mode & 0o777) == "0o700"
             assert disk.is_file()
         assert disk.is_file()
@@ -80,7 +80,7 @@ def test_what_is_another_users_is_left_alone(base: Path) -> None:
     target = base / "target"
     target.mkdir()
     link.symlink_to(target)
-    scratch.sweep()
+    temporary.sweep()
     assert other.is_dir()
     assert target.is_dir()
     link.unlink()
@@ -92,7 +92,7 @@ def test_many_at_once(base: Path) -> None:
     """Each makes one, and removes what it takes for a leftover."""
 
     def work(number: int) -> bool:
-        with scratch.folder() as own:
+        with temporary.folder() as own:
             (own / "file").write_text(str(number))
             return (own / "file").read_text() == str(number)
 

@@ -17,8 +17,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtkit import render, seed
-from virtkit.resources import Guest
+from virtkit import seed
+from virtkit.state.desired import Guest
+from virtkit.xml import render
 
 scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=10)
 trees = st.recursive(

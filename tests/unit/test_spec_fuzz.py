@@ -8,9 +8,19 @@ from hypothesis import strategies as st
 
 from virtkit.errors import RequestError
 from virtkit.spec import Spec, read_text
-from virtkit.spec.model import Build, Dhcp, Disk, GuestEntry, Image, Kernel, Link, Network, Ready
+from virtkit.spec.model import (
+    Build,
+    Dhcp,
+    Disk,
+    GuestEntry,
+    Image,
+    InterfaceSpec,
+    Kernel,
+    NetworkSpec,
+    Ready,
+)
 
-MODELS = (GuestEntry, Image, Build, Network, Dhcp, Disk, Link, Ready, Kernel)
+MODELS = (GuestEntry, Image, Build, NetworkSpec, Dhcp, Disk, InterfaceSpec, Ready, Kernel)
 WORDS = sorted({key for model in MODELS for key in model.model_fields})
 TOP = ("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
 VALUES = (

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
-from virtkit.spec import CATALOGUE, Guest, Link, Network, Ready, Spec, read_text, yaml11
+from virtkit.spec import (
+    CATALOGUE,
+    GuestSpec,
+    InterfaceSpec,
+    NetworkSpec,
+    Ready,
+    Spec,
+    read_text,
+    yaml11,
+)
 from virtkit.spec.model import Disk
 
 MIB = 1024 * 1024
@@ -85,7 +94,7 @@ def read(text: str, source: str = "lab.yaml") -> Spec:
     return read_text(text, source=source, folder=Path("/specs/site"))
 
 
-def guest(text: str, name: str = "web") -> Guest:
+def guest(text: str, name: str = "web") -> GuestSpec:
     return read(text).guests[name]
 
 
@@ -97,15 +106,17 @@ def test_example() -> None:
     assert spec.images["cloud"].sha256 == SHA
     assert spec.images["debian"].build is not None
     assert spec.images["debian"].build.size == 2 * GIB
-    assert spec.networks["lan"] == Network(mode="bridge", bridge="br0")
+    assert spec.networks["lan"] == NetworkSpec(mode="bridge", bridge="br0")
     db = spec.guests["db"]
     assert db.disks == (Disk(name="data", size=4 * GIB, mount="/srv/data", keep=True),)
-    assert (db.type, db.image, db.networks) == ("lxc", "debian", (Link(name="front"),))
+    assert (db.type, db.image, db.networks) == ("lxc", "debian", (InterfaceSpec(name="front"),))
     assert (db.base, db.index) == ("db", None)
     web = spec.guests["web-3"]
     assert (web.base, web.index, web.after) == ("web", 3, ("db",))
     assert (web.cpus, web.memory, web.disk) == (2, GIB, 8 * GIB)
-    assert web.networks == (Link(name="front", address="10.20.0.12", mac="52:54:00:00:00:12"),)
+    assert web.networks == (
+        InterfaceSpec(name="front", address="10.20.0.12", mac="52:54:00:00:00:12"),
+    )
     assert web.ready == Ready(kind="port", port=80, timeout=120.0)
     assert web.kernel is not None
     assert web.kernel.cmdline == "console=ttyS0 quiet"
@@ -117,10 +128,10 @@ def test_smallest() -> None:
     assert (web.type, web.image, web.cpus, web.memory) == ("auto", "debian-12", 1, GIB)
     assert (web.user, web.ssh_keys, web.disk, web.disks) == ("virtkit", None, None, ())
     assert web.networks is None
-    assert web.links == (Link(name="default"),)
+    assert web.links == (InterfaceSpec(name="default"),)
     assert web.ready == Ready(kind="ssh")
     assert spec.images == {"debian-12": CATALOGUE["debian-12"]}
-    assert spec.networks == {"default": Network(mode="nat")}
+    assert spec.networks == {"default": NetworkSpec(mode="nat")}
     assert spec.hosts["local"].pool == "default"
 
 
@@ -205,7 +216,7 @@ def test_null_stands_for_the_default_in_lists_of_maps_too() -> None:
         " networks: [{name: default, mac: null}]}}"
     )
     assert web.disks == (Disk(name="a", size=GIB),)
-    assert web.networks == (Link(name="default"),)
+    assert web.networks == (InterfaceSpec(name="default"),)
 
 
 def test_profiles_of_defaults_and_of_profiles() -> None:
@@ -277,7 +288,7 @@ guests:
     ]
     assert spec.guests["web-1"].after == ("one-1", "db-2")
     assert spec.guests["last"].after == ("web-1", "web-2", "web-3")
-    assert spec.networks["default"] == Network()
+    assert spec.networks["default"] == NetworkSpec()
 
 
 def test_fixed_addresses_where_no_dhcp_is_made() -> None:
@@ -353,7 +364,7 @@ def test_asked_is_json_and_the_same_each_time() -> None:
         read(EXAMPLE).guests.values(), read(EXAMPLE).guests.values(), strict=True
     ):
         assert json.loads(json.dumps(one.asked)) == one.asked == other.asked
-        assert Guest.model_validate(one.asked) == one
+        assert GuestSpec.model_validate(one.asked) == one
 
 
 def test_two_layouts_of_one_spec_are_equal() -> None:
@@ -422,7 +433,7 @@ def test_name_that_the_path_cannot_give(source: str, cure: str) -> None:
 
 
 def test_a_new_type_is_one_line_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = replace(DRIVERS["qemu"], word="toy", lacks={"cpus": "a toy has one"})
+    toy = replace(DRIVERS["qemu"], type="toy", unsupported={"cpus": "a toy has one"})
     monkeypatch.setitem(DRIVERS, "toy", toy)
     assert guest("name: lab\nguests: {web: {type: toy}}").type == "toy"
     with pytest.raises(RequestError) as caught:

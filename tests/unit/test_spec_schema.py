@@ -46,5 +46,5 @@ def test_guests() -> None:
 
 def test_short_forms() -> None:
     parts = json_schema()["$defs"]
-    assert parts["Link"]["anyOf"][0] == {"type": "string"}
+    assert parts["InterfaceSpec"]["anyOf"][0] == {"type": "string"}
     assert parts["Ready"]["anyOf"][0]["enum"] == ["ssh", "address", "none"]

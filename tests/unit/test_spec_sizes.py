@@ -18,7 +18,7 @@ from virtkit.spec.sizes import (
     parse_duration,
     parse_size,
 )
-from virtkit.spec.wrong import Wrong
+from virtkit.spec.value_error import Wrong
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 import world
 
 from virtkit import plan
-from virtkit.apply import Hands, Options, Step, steps_of
+from virtkit.apply import Context, Options, Step, steps_of
 from virtkit.host import Host
-from virtkit.observed import Observed
 from virtkit.plan import Plan
+from virtkit.state.observed import Observed
 
 SPEC = """
 name: lab
@@ -31,8 +31,8 @@ NOTHING = world.up(world.desired_of("name: lab\n"), "/lab.yaml")
 
 def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
     """What each step comes after, directly or not, by ``OBJECT STEP``."""
-    hands = Hands(Host(), Options(spec="/lab.yaml", folder=Path("/"), **options))
-    made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(found, hands)}
+    context = Context(Host(), Options(spec="/lab.yaml", folder=Path("/"), **options))
+    made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(found, context)}
     direct = {
         name: {" ".join(key) for key in (*each.after, *each.after_all) if " ".join(key) in made}
         for name, each in made.items()
@@ -67,8 +67,8 @@ def test_without_waiting() -> None:
 
 
 def test_only_waiting_does_not_count() -> None:
-    hands = Hands(Host(), Options(spec="/lab.yaml", folder=Path("/")))
-    waits = {each.name for each in steps_of(diff(), hands) if each.waits}
+    context = Context(Host(), Options(spec="/lab.yaml", folder=Path("/")))
+    waits = {each.name for each in steps_of(diff(), context) if each.waits}
     assert waits == {"ready"}
 
 

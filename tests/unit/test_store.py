@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtkit.api.store import StoreEntry, _removable
+from virtkit.api.images import StoreEntry, _removable
 from virtkit.errors import RequestError
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import template
 from virtkit.errors import RequestError
-from virtkit.resources import Guest
+from virtkit.state.desired import Guest
+from virtkit.xml import user_template
 
 TEXT = "<domain><name>{{ guest.domain }}</name>EXTRA</domain>"
 
@@ -29,7 +29,7 @@ def guest_of(folder: Path, extra: str) -> Guest:
 
 def test_it_is_rendered_as_in_our_own_process(tmp_path: Path) -> None:
     text = "<title>{{ guest.spec.memory }} é \U0001f600 {{ guest.volume('root').key }}</title>"
-    found = template.rendered(guest_of(tmp_path, text))
+    found = user_template.rendered(guest_of(tmp_path, text))
     title = "<title>1073741824 é \U0001f600 /pool/lab-web-root</title>"
     assert found == f"<domain><name>lab-web</name>{title}</domain>"
 
@@ -39,18 +39,18 @@ def test_it_sees_no_secrets(tmp_path: Path) -> None:
     guest = guest_of(tmp_path, "{{ guest.spec.cloud_init }} {{ guest.light }} {{ guest.asked }}")
     cloud = {"chpasswd": {"users": ["a secret"]}}
     own = replace(guest, spec=guest.spec.model_copy(update={"cloud_init": cloud}))
-    assert "a secret" not in template.rendered(own)
-    assert " False " in template.rendered(own), "it is told that there is one"
-    assert " True " in template.rendered(guest)
+    assert "a secret" not in user_template.rendered(own)
+    assert " False " in user_template.rendered(own), "it is told that there is one"
+    assert " True " in user_template.rendered(guest)
 
 
 def test_without_a_template_no_process_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "run", None)
-    assert template.rendered(world.guest_of("guests: {web: {}}\nname: lab")) == ""
+    assert user_template.rendered(world.guest_of("guests: {web: {}}\nname: lab")) == ""
     with pytest.raises(TypeError):
-        template.rendered(guest_of(tmp_path, ""))
+        user_template.rendered(guest_of(tmp_path, ""))
 
 
 @pytest.mark.parametrize(
@@ -67,16 +67,16 @@ def test_without_a_template_no_process_is_started(
 def test_one_without_end(extra: str, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(RequestError, match="does not come to an end") as caught:
-        template.rendered(guest_of(tmp_path, extra))
+        user_template.rendered(guest_of(tmp_path, extra))
     assert "own.xml.j2" in caught.value.cure
     assert caught.value.where == PLACE
-    assert time.monotonic() - began < template._PATIENCE
+    assert time.monotonic() - began < user_template._PATIENCE
 
 
 def test_a_broken_one(tmp_path: Path) -> None:
     for extra in ("{{ nothing }}", "{% if %}", "{{ guest.spec.parse_file('/etc/passwd') }}"):
         with pytest.raises(RequestError, match="can't be rendered") as caught:
-            template.rendered(guest_of(tmp_path, extra))
+            user_template.rendered(guest_of(tmp_path, extra))
         assert caught.value.where == PLACE
         assert caught.value.cure
 
@@ -85,12 +85,12 @@ def test_one_that_is_no_text(tmp_path: Path) -> None:
     guest = guest_of(tmp_path, "")
     (tmp_path / "own.xml.j2").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RequestError, match="can't be read"):
-        template.rendered(guest)
+        user_template.rendered(guest)
     (tmp_path / "own.xml.j2").unlink()
     for make in (lambda: None, (tmp_path / "own.xml.j2").mkdir):
         make()
         with pytest.raises(RequestError, match="can't be read"):
-            template.rendered(guest)
+            user_template.rendered(guest)
 
 
 def test_a_module_beside_the_spec_is_not_taken_for_one_of_ours(
@@ -99,4 +99,4 @@ def test_a_module_beside_the_spec_is_not_taken_for_one_of_ours(
     (tmp_path / "jinja2.py").write_text("raise SystemExit('a stranger')")
     (tmp_path / "virtkit.py").write_text("raise SystemExit('a stranger')")
     monkeypatch.chdir(tmp_path)
-    assert "lab-web" in template.rendered(guest_of(tmp_path, ""))
+    assert "lab-web" in user_template.rendered(guest_of(tmp_path, ""))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit import render
+from virtkit.xml import render
 
 INIT = runpy.run_path(str(render.folder() / "uml_init.py"))
 A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "06:00:00:00:00:0c"

@@ -6,7 +6,7 @@ import json
 import subprocess
 
 from virtkit.facts import Claim
-from virtkit.host import ways
+from virtkit.host import routes
 
 #: A laptop: a card, a split VPN, WireGuard with a table of its own, a blackhole, an address on lo.
 ROUTES = [
@@ -50,7 +50,7 @@ def said(*answers: object) -> str:
 
 
 def test_routes_of_all_tables_rules_and_links() -> None:
-    found = ways.read(said(ROUTES, RULES, [], LINKS))
+    found = routes.read(said(ROUTES, RULES, [], LINKS))
     assert set(found.claims) == {
         Claim("192.0.2.0/24", "eth0", "connected"),
         Claim("0.0.0.0/1", "tun0"),
@@ -68,7 +68,7 @@ def test_routes_of_all_tables_rules_and_links() -> None:
 
 
 def test_without_ip_the_kernel_s_list_has_to_do() -> None:
-    found = ways.read("\n".join(["", "", "", "", "", PROC]))
+    found = routes.read("\n".join(["", "", "", "", "", PROC]))
     assert found.claims == (Claim("192.0.2.0/24", "eth0"),)
     assert found.links is None, "nobody could look, so nothing is missing"
     assert found.machine == ""
@@ -76,11 +76,11 @@ def test_without_ip_the_kernel_s_list_has_to_do() -> None:
 
 def test_whatever_is_said_is_no_error() -> None:
     for text in ("", "\n", "{}\n[1]\nnull\n[[]]\n", "[{]\n" * 5, "[{}]\n" * 4):
-        assert ways.read(text).claims == ()
+        assert routes.read(text).claims == ()
 
 
 def test_this_machine() -> None:
-    found = ways.look(None)
+    found = routes.look(None)
     devices = subprocess.run(["ls", "/sys/class/net"], capture_output=True, text=True, check=True)
     assert found.links is not None
     assert set(found.links) == set(devices.stdout.split()) - {"bonding_masters"}

@@ -49,7 +49,7 @@ def test_it_carries_the_package_and_the_folders_beside_it(wheel: Path) -> None:
 def test_what_host_yml_installs_is_carried_once(wheel: Path) -> None:
     """The role finds it from its own folder."""
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("hook.py", "80-virtkit.link"):
+    for name in ("programs/lxc_hook.py", "80-virtkit.link"):
         assert [each for each in names if each.endswith(f"/{name}")] == [f"virtkit/host/{name}"]
     assert "virtkit/playbooks/roles/lxc/tasks/main.yml" in names
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from virtkit import reach
+from virtkit import access
+from virtkit.access.ssh import lets_in
 from virtkit.errors import VirtkitError
 from virtkit.host import Remote, Unreachable, xen
-from virtkit.reach.connection import lets_in
 
 WELL = """
 @info
@@ -149,7 +149,7 @@ def test_what_ssh_says_has_its_cure(remote: Remote, said: bytes, cure: str) -> N
 def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:
     """Where nobody listens yet, ssh through the host ends at once, again and again."""
     hosts = tmp_path / "hosts"
-    login = reach.Login("web", "lab-web", "rack1", "me", (), hosts, "sh -c 'exit 1'")
+    login = access.Login("web", "lab-web", "rack1", "me", (), hosts, "sh -c 'exit 1'")
     began, worked = time.monotonic(), time.process_time()
     with pytest.raises(Unreachable, match="ssh at rack1"):
         lets_in(login, "ssh-ed25519 AAAA")

@@ -19,8 +19,8 @@ from machine import BOOT, Machine, Tell
 from virtkit import images
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Remote
-from virtkit.images import build, failures, leash
-from virtkit.voice import Voice
+from virtkit.images import build, build_errors, sandbox
+from virtkit.progress import Progress
 
 HERE = Path(__file__).parent
 RELEASE = "bookworm"
@@ -144,9 +144,9 @@ def _compose(part: Path) -> None:
 
         def failed(lines: Sequence[str]) -> VirtkitError:
             what = "dom0's packages were not unpacked"
-            return failures.failure(what, lines, folder=room)
+            return build_errors.failure(what, lines, folder=room)
 
-        leash.run(line, root="own", work=room, failed=failed, say=Voice())
+        sandbox.run(line, root="own", work=room, failed=failed, progress=Progress())
 
 
 def _fill(part: Path, xen: XenHost) -> None:
@@ -157,7 +157,7 @@ def _fill(part: Path, xen: XenHost) -> None:
     host = Host("xen1", uris={"xen": f"xen+tcp://127.0.0.1:{port}/system"}, remote=remote)
     host.storage.ensure()
     ref, local = machine.tests_image()
-    images.put(host, ref, local, Voice())
+    images.put(host, ref, local, Progress())
     host.connections.any().close()
     xen.monitor(f"hostfwd_remove net tcp:127.0.0.1:{port}")
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from virtkit.access import Login
 from virtkit.drivers import Driver
 from virtkit.errors import RequestError
-from virtkit.reach import Login
-from virtkit.record import GuestRecord
+from virtkit.state.record import GuestRecord
 
 #: What Ansible's JSON has for the tags that a variable's text may have in YAML.
 _VAULT, _UNSAFE = "__ansible_vault", "__ansible_unsafe"
@@ -81,8 +81,8 @@ def facts(record: GuestRecord, driver: Driver, host: str, spec: str) -> dict[str
     answer = {
         "virtkit_environment": record.environment,
         "virtkit_guest": record.guest,
-        "virtkit_type": driver.word,
-        "virtkit_model": driver.model,
+        "virtkit_type": driver.type,
+        "virtkit_model": driver.virtualization,
         "virtkit_host": host,
         "virtkit_domain": record.domain,
     }
@@ -93,8 +93,8 @@ def groups(record: GuestRecord, driver: Driver, host: str) -> tuple[str, ...]:
     """The groups that a guest is in: the spec's, and those by what it is."""
     kinds = {
         "environment": record.environment,
-        "type": driver.word,
-        "model": driver.model,
+        "type": driver.type,
+        "model": driver.virtualization,
         "host": host,
     }
     names = [*record.asked["groups"], *(f"{kind}_{each}" for kind, each in kinds.items())]

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from virtkit import programs, scratch
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.voice import Voice
+from virtkit.progress import Progress
+from virtkit.system import commands, temporary
 
 #: What brings Ansible to where virtkit is installed.
 INSTALL = f"{shlex.quote(sys.executable)} -m pip install ansible-core"
@@ -112,7 +112,7 @@ def require() -> None:
         )
 
 
-def run(play: Play, say: Voice) -> Played:
+def run(play: Play, progress: Progress) -> Played:
     """Runs playbooks, and waits until they have ended.
 
     Raises:
@@ -121,21 +121,21 @@ def run(play: Play, say: Voice) -> Played:
         Interrupted: the work should end.
     """
     require()
-    events = _Events(say)
-    with scratch.folder() as private:
+    events = _Events(progress)
+    with temporary.folder() as private:
         _written(play, private)
         try:
-            code = _watched(play, private, events, say)
+            code = _watched(play, private, events, progress)
         finally:
             printed = private / "artifacts" / "run" / "stdout"
             if play.log is not None and printed.exists():
-                scratch.write(play.log, printed.read_text(errors="replace"))
+                temporary.write(play.log, printed.read_text(errors="replace"))
     return events.played(code)
 
 
-def _watched(play: Play, private: Path, events: _Events, say: Voice) -> int:
+def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> int:
     """Starts it, hands its events on, and ends it where the work should end; its exit code."""
-    line = programs.leashed(_command(play, private))
+    line = commands.leashed(_command(play, private))
     asked = {
         "private_data_dir": str(private),
         "project_dir": str(play.folder),
@@ -149,19 +149,19 @@ def _watched(play: Play, private: Path, events: _Events, say: Voice) -> int:
     with (
         (private / "stderr").open("w+") as errors,
         subprocess.Popen(
-            programs.leashed([sys.executable, "-P", str(_PLAYER)]),
+            commands.leashed([sys.executable, "-P", str(_PLAYER)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=programs.environment(),
+            env=commands.environment(),
             process_group=0,  # the terminal's ctrl-c reaches us alone, and we end it
         ) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with say.ending(process.kill):
+            with progress.on_cancel(process.kill):
                 process.stdin.write(json.dumps(asked) + "\n")
                 process.stdin.close()
                 for text in process.stdout:
@@ -172,7 +172,7 @@ def _watched(play: Play, private: Path, events: _Events, say: Voice) -> int:
             process.kill()
             raise
         process.wait()
-        say.look()
+        progress.check_cancelled()
         if "code" not in answer:
             errors.seek(0)
             raise VirtkitError(
@@ -209,7 +209,7 @@ def _environment(play: Play, private: Path) -> dict[str, str]:
     words = (os.environ.get(each) for each in ("LC_ALL", "LC_CTYPE", "LANG"))
     utf8 = re.search(r"utf-?8", next(filter(None, words), ""), re.IGNORECASE)
     return {
-        "PATH": programs.search_path(),
+        "PATH": commands.search_path(),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
         # connections are shared within this run alone: a guest that is made anew is another one
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
@@ -223,8 +223,8 @@ def _environment(play: Play, private: Path) -> dict[str, str]:
 class _Events:
     """Ansible's events as they come: progress is told, failures are kept."""
 
-    def __init__(self, say: Voice) -> None:
-        self._say = say
+    def __init__(self, progress: Progress) -> None:
+        self._say = progress
         self._changed: dict[str, int] = {}
         self._failures: list[Failure] = []
         self._words: list[str] = []
@@ -246,7 +246,7 @@ class _Events:
     # --- by the names of Ansible's events -----------------------------------------------------
 
     def _playbook_on_task_start(self, data: Mapping[str, Any]) -> None:
-        if not self._say.ends and not str(data.get("task_action")).endswith(_UNTOLD):
+        if not self._say.cancelled and not str(data.get("task_action")).endswith(_UNTOLD):
             self._say(_name(data))
 
     _playbook_on_handler_task_start = _playbook_on_task_start

@@ -3,8 +3,8 @@
 ``up`` is ``apply(plan(read(path)))`` and nothing else.
 """
 
-from virtkit.api.doctoring import Check, doctor
-from virtkit.api.entering import (
+from virtkit.api._hosts import LOCK_TIMEOUT, Say, Tell, close
+from virtkit.api.access import (
     Inventory,
     Vnc,
     Way,
@@ -18,20 +18,11 @@ from virtkit.api.entering import (
     ssh_config,
     vnc,
 )
-from virtkit.api.following import follow
-from virtkit.api.looking import GuestStatus, log_names, logs, status
-from virtkit.api.orphans import Orphan, orphans
-from virtkit.api.planning import plan, render_xml
-from virtkit.api.preparing import (
-    HOST_TYPES,
-    Machine,
-    Preparation,
-    find_machine,
-    prepare_host,
-)
-from virtkit.api.provisioning import playbook_logs, provision
-from virtkit.api.reading import read, schema, starter
-from virtkit.api.running import (
+from virtkit.api.doctor import Check, doctor
+from virtkit.api.follow import follow
+from virtkit.api.host import HOST_TYPES, Machine, Preparation, find_machine, prepare_host
+from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
+from virtkit.api.lifecycle import (
     STOP_TIMEOUT,
     Verb,
     apply,
@@ -41,8 +32,11 @@ from virtkit.api.running import (
     needs_consent,
     needs_consent_to_go,
 )
-from virtkit.api.store import StoreEntry, image_list, image_make, image_remove
-from virtkit.api.world import LOCK_TIMEOUT, Say, Tell, close
+from virtkit.api.orphans import Orphan, orphans
+from virtkit.api.plan import plan, render_xml
+from virtkit.api.provision import playbook_logs, provision
+from virtkit.api.spec import read, schema, starter
+from virtkit.api.status import GuestStatus, log_names, logs, status
 from virtkit.apply import Event, Report
 from virtkit.plan import Plan
 from virtkit.spec import Spec, format_size

@@ -10,15 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from virtkit import images, reach, scratch
+from virtkit import access, images
 from virtkit import plan as planning
-from virtkit.api.world import Site, hosts_of, look, path_of
+from virtkit.api._hosts import HostState, hosts_of, observe_all, path_of
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
-from virtkit.observed import Observed
-from virtkit.record import GuestRecord, NetworkRecord
 from virtkit.spec import LOCAL, Spec, format_size, load
+from virtkit.state.observed import Observed
+from virtkit.state.record import GuestRecord, NetworkRecord
+from virtkit.system import temporary
 
 #: Volumes that virtkit names itself: ``ENVIRONMENT-GUEST-ROLE``, and an image's three.
 _LIKE_OURS = re.compile(
@@ -52,7 +53,7 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
         spec: one more spec that claims what is its; its hosts and pools are those looked at.
     """
     specs = _Specs(spec)
-    sites = look(hosts_of(spec), pool=True)
+    sites = observe_all(hosts_of(spec), pool=True)
     found: list[Orphan] = []
     for each in sites:
         there = [
@@ -245,14 +246,14 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         yield Orphan("volume", name, "", why, cure, sure=False)
 
 
-def _folders(sites: Sequence[Site], spec: Spec | None) -> Iterable[Orphan]:
+def _folders(sites: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
     """Keys and known hosts of environments that have nothing here any more."""
     environments = {each.environment for site in sites for each in site.observed.records()}
-    for path in reach.folders():
+    for path in access.folders():
         if path.name in environments:
             continue
         looked_at = {*spec.hosts} if spec is not None and spec.name == path.name else {LOCAL}
-        others = ", ".join(sorted(reach.hosts(path.name) - looked_at))
+        others = ", ".join(sorted(access.hosts(path.name) - looked_at))
         why = "keys and known hosts of an environment that has no guest here"
         if others:
             why += f"; it had some on {others}, where nobody looked"
@@ -263,7 +264,7 @@ def _folders(sites: Sequence[Site], spec: Spec | None) -> Iterable[Orphan]:
 def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:
     images_there = [image for each in observed for image in each.pool.images.values()]
     stored = {identity for image in images_there for identity in image.identities}
-    for path in scratch.left():
+    for path in temporary.left():
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("cache", str(path), "", "what an interrupted run left", cure)
     for path, why in images.leftovers(stored):

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from virtkit.errors import Interrupted, VirtkitError, of_system
-from virtkit.voice import Voice
+from virtkit.progress import Progress
 
 #: An object and the name of one of its steps.
 Key = tuple[str, str]
@@ -44,7 +44,7 @@ class Step:
     object: str
     name: str
     host: str
-    run: Callable[[Voice], None]
+    run: Callable[[Progress], None]
     after: tuple[Key, ...] = ()
     waits: bool = False
     after_all: tuple[Key, ...] = ()
@@ -235,16 +235,16 @@ class _Run:
 
     def _work(self, step: Step) -> None:
         began = time.monotonic()
-        say = Voice(
+        progress = Progress(
             lambda line: self._event("progress", step, time.monotonic() - began, line), self._stop
         )
         self._event("started", step)
         self._under_way.add(step.place)
         try:
             if step.waits:
-                say.patiently(lambda: step.run(say))
+                progress.run_interruptible(lambda: step.run(progress))
             else:
-                step.run(say)
+                step.run(progress)
         except Interrupted as error:  # nothing is wrong with it
             self._end(step, "skipped", time.monotonic() - began, None, error.what)
         except VirtkitError as error:
@@ -257,7 +257,7 @@ class _Run:
             )
             self._end(step, "failed", time.monotonic() - began, told, told.what)
         else:
-            note = "; ".join(say.notes)
+            note = "; ".join(progress.notes)
             self._end(step, "done", time.monotonic() - began, None, "", note)
         finally:
             self._under_way.discard(step.place)

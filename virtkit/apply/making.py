@@ -11,22 +11,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import compare, plan, public_keys, reach, record, render, seed, template
-from virtkit.apply import disks
+from virtkit import access, plan, seed
+from virtkit.apply import volumes as disks
+from virtkit.apply.context import GRACE, Context
 from virtkit.apply.engine import Say
-from virtkit.apply.hands import GRACE, Hands
-from virtkit.apply.plugging import Plugging
+from virtkit.apply.hotplug import Plugging
 from virtkit.apply.provision import provision, wait_login
-from virtkit.apply.stop import stop
+from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import DAMAGED, GONE, Unreachable, not_ours
-from virtkit.observed import ObservedGuest
 from virtkit.plan import Change
-from virtkit.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
-from virtkit.resources import Guest, Volume
+from virtkit.progress import Progress
 from virtkit.spec import writable_size
-from virtkit.voice import Voice
+from virtkit.state import public_keys, record, record_text
+from virtkit.state.desired import Guest, Volume
+from virtkit.state.observed import ObservedGuest
+from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
+from virtkit.xml import diff, render, user_template
 
 #: Fields that stand in the seed, so that it is written anew for the next boot.
 _IN_SEED = {"ssh_keys", "networks", "disks"}
@@ -41,11 +43,11 @@ _FOLLOW = 120.0
 class Making:
     """The steps of one guest that is made, made anew, changed, completed or started."""
 
-    def __init__(self, hands: Hands, change: Change) -> None:
+    def __init__(self, context: Context, change: Change) -> None:
         assert isinstance(change.desired, Guest)
         assert change.observed is None or isinstance(change.observed, ObservedGuest)
-        self._hands = hands
-        self._host = hands.host
+        self._context = context
+        self._host = context.host
         self._guest = change.desired
         self._there = change.observed
         self._old = self._there.record if self._there else None
@@ -70,8 +72,8 @@ class Making:
         # a guest that did not let go of a device is restarted where somebody asks for that
         stuck = self._old is not None and bool(self._old.leaving) and not self._old.finished
         needed = change.effect == "restart" or stuck
-        self.restarts = self.running and hands.options.restart and needed
-        self.record = self._old or record.of_guest(self._guest, hands.options.spec)
+        self.restarts = self.running and context.options.restart and needed
+        self.record = self._old or record.of_guest(self._guest, context.options.spec)
         self._wanted = self.record.rendered
         self._plugging = Plugging(self._host, self._guest)
         #: The keys that it is to let in; None where nobody knows which it has and has to keep.
@@ -98,32 +100,32 @@ class Making:
 
     # --- the definition ---------------------------------------------------------------------
 
-    def stop(self, say: Voice) -> None:
+    def stop(self, progress: Progress) -> None:
         assert self._there is not None
         stays = self.restarts or any(e.role == "disk" for e in self._there.record.volumes)
         driver = DRIVERS[self._there.record.type]
-        stop(self._host, driver, self._there.domain, GRACE if stays else 0.0, say)
+        stop(self._host, driver, self._there.domain, GRACE if stays else 0.0, progress)
 
     def define(self, _say: Say) -> None:
         """Defines the domain; its record is the journal of all that follows."""
-        files = self._hands.image_files.get(self._guest.image.identity)
+        files = self._context.image_files.get(self._guest.image.identity)
         if files is not None:
             self._guest = self._guest.with_image(files)
             self._plugging = Plugging(self._host, self._guest)
         guest, domains = self._guest, self._host.domains
         self._check_size()
         self._settle()
-        kept = self._hands.ledger.kept
+        kept = self._context.ledger.kept
         names = self._host.storage.names()
         self._check_free(kept, names)
-        self._wanted = render.guest(guest, template.rendered(guest))
+        self._wanted = render.guest(guest, user_template.rendered(guest))
         self.record = self._new_record(kept, names)
         found = domains.definition(guest.driver, guest.domain)
         if found and not (
             self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
             raise not_ours(self.record, self._host.connections)
-        xml = render.with_record(self._merged(found), record.guest_element(self.record))
+        xml = render.with_record(self._merged(found), record_text.guest_element(self.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self.running:
             domains.write_record(self.record)
@@ -138,7 +140,7 @@ class Making:
             pool: the record, as it stands.
             names: of all volumes in the pool.
         """
-        fresh = record.of_guest(self._guest, self._hands.options.spec)
+        fresh = record.of_guest(self._guest, self._context.options.spec)
         if self._namesake(pool.guests.get(fresh.domain)) or self._taken(pool.kept, names):
             return None
         volumes = tuple(self._volume(each, pool.kept, names) for each in fresh.volumes)
@@ -149,7 +151,7 @@ class Making:
         the pool's record does not know: its seed tells, which is made last."""
         if self._there is None or not self._there.lost or self._old is None or self.fresh:
             return
-        listed = self._hands.ledger.before(self._guest.domain)
+        listed = self._context.ledger.before(self._guest.domain)
         unsure = {e.name for e in listed.volumes if e.state != "made"} if listed else set()
         if not unsure and self._old.instance:
             return
@@ -170,7 +172,7 @@ class Making:
         self.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
 
     def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
-        fresh = record.of_guest(self._guest, self._hands.options.spec, self._wanted)
+        fresh = record.of_guest(self._guest, self._context.options.spec, self._wanted)
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
         self._keys = self._new_keys()
         answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._keys)
@@ -209,7 +211,7 @@ class Making:
         same = self._there is not None and self._there.scheme == self._guest.driver.scheme
         trees = [render.parse(each, "a domain") for each in (self._wanted, found)]
         return render.written(
-            compare.merged(render.parse(before, "a domain") if before and same else None, *trees)
+            diff.merged(render.parse(before, "a domain") if before and same else None, *trees)
         )
 
     def _is_ours(self, xml: str) -> bool:
@@ -217,12 +219,12 @@ class Making:
         if not xml:
             return False
         known = replace(self.record, volumes=())
-        return known.is_of(record.read_guest(render.parse(xml, "a domain")))
+        return known.is_of(record_text.read_guest(render.parse(xml, "a domain")))
 
     def _note_rewritten(self) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
         found = self._host.domains.definition(self._guest.driver, self._guest.domain)
-        places = compare.differences(
+        places = diff.differences(
             render.parse(self._wanted, "a domain"), render.parse(found, "a domain")
         )
         self.record = replace(self.record, rewritten=tuple(each.path for each in places))
@@ -254,7 +256,7 @@ class Making:
     def _check_free(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> None:
         """Looks whether somebody took a name since the plan was made: a volume that is listed as
         wanted is deleted, should there be one."""
-        other = self._hands.ledger.before(self._guest.domain)
+        other = self._context.ledger.before(self._guest.domain)
         if other is not None and self._namesake(other):
             raise VirtkitError(
                 f"guest {self._guest.name}: domain {other.domain} is not this environment's",
@@ -321,7 +323,7 @@ class Making:
                 # kept is only what was made
                 yield replace(old, state="doomed", keep=old.keep and old.state != "wanted")
 
-    def make_volumes(self, say: Voice) -> None:
+    def make_volumes(self, progress: Progress) -> None:
         """Makes every volume that isn't made, and then says so in the record."""
         volumes = {each.name: each for each in self._guest.volumes}
         wanted = [
@@ -340,15 +342,15 @@ class Making:
             if not each.keep:
                 disks.delete(self._host.storage, each)
         for volume in wanted:
-            say(volume.name)
+            progress(volume.name)
             if volume.content != "log":
-                self._make(volume, keys, say)
+                self._make(volume, keys, progress)
         self._check_kept(volumes)
         left = tuple(each for each in self.record.volumes if each.name in volumes)
         self.record = replace(self.record, volumes=left).with_state("made")
         self.record = replace(self.record, volumes=(*self.record.volumes, *held))
         self._host.domains.write_record(self.record)
-        self._grow(say)
+        self._grow(progress)
 
     def _in_use(self, volume: VolumeRecord) -> bool:
         """Whether the running guest has a volume that its definition no longer has."""
@@ -383,13 +385,13 @@ class Making:
         None where an older virtkit made it, and its seed does not say which these are.
         """
         if self.fresh or self._old is None or "ssh_keys" in self._fields:
-            return public_keys.records(reach.authorized_keys(self._guest))
+            return public_keys.records(access.authorized_keys(self._guest))
         if self._guest.keys is not None:
             return self._guest.keys
         known = self._known_keys()
         if known is not None and not self._old.finished and self._guest.spec.ssh_keys is None:
             # a run that was to give it the caller's own ones was interrupted
-            own = public_keys.records(reach.own_keys(self._guest.environment))
+            own = public_keys.records(access.own_keys(self._guest.environment))
             if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(known)):
                 return own
         return known
@@ -404,12 +406,12 @@ class Making:
     def _authorized(self, held: seed.Keys | None) -> Sequence[str]:
         """The lines of authorized_keys; those that ``held`` has may say more than the keys."""
         if self._keys is None:
-            return held.authorized if held else reach.authorized_keys(self._guest)
+            return held.authorized if held else access.authorized_keys(self._guest)
         if held and public_keys.same(public_keys.records(held.authorized), self._keys):
             return held.authorized
         named = self._guest.spec.ssh_keys is not None
         given = named and (self.fresh or self._old is None or self._guest.keys is not None)
-        return reach.authorized_keys(self._guest) if given else self._keys
+        return access.authorized_keys(self._guest) if given else self._keys
 
     def _seed_keys(self, wanted: bool) -> seed.Keys | None:
         """Who may log in, and the host key, for a seed that is about to be made.
@@ -424,7 +426,7 @@ class Making:
             return replace(held, authorized=authorized)
         if self._old is not None and self._old.booted and not self.fresh:
             return seed.Keys(authorized, "", self._old.host_key)
-        private, public = reach.new_host_key()
+        private, public = access.new_host_key()
         self.record = replace(self.record, host_key=public, instance=str(uuid.uuid4()))
         self._host.domains.write_record(self.record)
         return seed.Keys(authorized, private, public)
@@ -438,25 +440,25 @@ class Making:
         files = disks.seed_files(self._host.storage, self._guest)
         return seed.held(files), seed.instance(files)
 
-    def _make(self, volume: Volume, keys: seed.Keys | None, say: Voice) -> None:
+    def _make(self, volume: Volume, keys: seed.Keys | None, progress: Progress) -> None:
         storage = self._host.storage
         storage.delete(volume.key)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":
             assert keys is not None
             files = seed.documents(self._guest, keys, self.record.instance)
-            disks.make_seed(storage, volume, self._guest.driver.seed, files, say)
+            disks.make_seed(storage, volume, self._guest.driver.seed, files, progress)
         else:
-            disks.make(storage, volume, say)
+            disks.make(storage, volume, progress)
 
     # --- the running guest ------------------------------------------------------------------
 
-    def unplug(self, say: Voice) -> None:
+    def unplug(self, progress: Progress) -> None:
         """Takes from the running guest what it is no longer to have; it unmounts disks first,
         and for that it must not be paused."""
         self._host.domains.resume(self._guest.driver, self._guest.domain)
         if any("/disk[" in each for each in self.record.leaving):
-            self.follow(say)
-        self._plugging.unplug(self.record, say)
+            self.follow(progress)
+        self._plugging.unplug(self.record, progress)
 
     def plug(self, say: Say) -> None:
         self._plugging.plug(self._wanted, say)
@@ -469,7 +471,7 @@ class Making:
         script = seed.update(self._guest, authorized, self._leaving_disks(), former)
         folder = Path(self._guest.source_folder)
         try:
-            ran = reach.run(self._host, self.record, folder, ["sh", "-c", script], _FOLLOW)
+            ran = access.run(self._host, self.record, folder, ["sh", "-c", script], _FOLLOW)
             why = ran.err.decode("utf-8", "replace").strip() if ran.code != 0 else ""
         except Unreachable as error:
             # nobody expects anything of this guest
@@ -500,7 +502,7 @@ class Making:
         live = render.parse(xml, "a domain") if xml else None
         for each in self.record.volumes:
             # a template may call it otherwise
-            target = compare.target_of(live, each.key) if live is not None else each.target
+            target = diff.target_of(live, each.key) if live is not None else each.target
             if f"devices/disk[{target}]" in self.record.leaving:
                 name = each.name.removeprefix(f"{self._guest.domain}-")
                 device = self._guest.driver.disk_device
@@ -517,20 +519,22 @@ class Making:
 
     def _down(self, *options: str) -> str:
         """The command that removes the guest."""
-        return plan.command("down", self._hands.options.spec, self._guest.name, *options)
+        return plan.command("down", self._context.options.spec, self._guest.name, *options)
 
-    def wait_ready(self, say: Voice) -> None:
+    def wait_ready(self, progress: Progress) -> None:
         folder, known = Path(self._guest.source_folder), self.record.keys or ()
         late = self.follows and self._keys is not None and not public_keys.same(self._keys, known)
-        reach.wait_ready(self._host, self.record, folder, say, keys_follow=late)
+        access.wait_ready(self._host, self.record, folder, progress, keys_follow=late)
 
-    def wait_login(self, say: Voice) -> None:
-        wait_login(self._hands, self.record, say, keys_follow=self.follows)
+    def wait_login(self, progress: Progress) -> None:
+        wait_login(self._context, self.record, progress, keys_follow=self.follows)
 
-    def provision(self, say: Voice) -> None:
+    def provision(self, progress: Progress) -> None:
         assert self._guest.playbooks is not None
         variables = self._guest.spec.vars
-        self.record = provision(self._hands, self.record, self._guest.playbooks, variables, say)
+        self.record = provision(
+            self._context, self.record, self._guest.playbooks, variables, progress
+        )
 
     def finish(self) -> None:
         """Says in the record that all is done, and what still waits for a restart."""

@@ -9,32 +9,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from virtkit import ansible, plan, reach
-from virtkit.apply.hands import Hands
+from virtkit import access, ansible, plan
+from virtkit.apply.context import Context
 from virtkit.errors import VirtkitError
 from virtkit.host import Unreachable
-from virtkit.record import GuestRecord, Provisioned
-from virtkit.resources import Playbooks
-from virtkit.voice import Voice
+from virtkit.progress import Progress
+from virtkit.state.desired import Playbooks
+from virtkit.state.record import GuestRecord, Provisioned
 
 #: Seconds that a guest gets to tell whether it has Python.
 _LOOK = 30.0
 
 
-def wait_login(hands: Hands, record: GuestRecord, say: Voice, *, keys_follow: bool = False) -> None:
+def wait_login(
+    context: Context, record: GuestRecord, progress: Progress, *, keys_follow: bool = False
+) -> None:
     """Waits until ssh answers, in the time that the guest has to be ready."""
     ready = {"kind": "ssh", "timeout": record.asked["ready"].get("timeout")}
     asked = {**record.asked, "ready": ready}
-    folder = hands.options.folder
-    reach.wait_ready(hands.host, replace(record, asked=asked), folder, say, keys_follow=keys_follow)
+    folder = context.options.folder
+    access.wait_ready(
+        context.host, replace(record, asked=asked), folder, progress, keys_follow=keys_follow
+    )
 
 
 def provision(
-    hands: Hands,
+    context: Context,
     record: GuestRecord,
     playbooks: Playbooks,
     variables: Mapping[str, Any],
-    say: Voice,
+    progress: Progress,
 ) -> GuestRecord:
     """Runs a guest's playbooks; its record as it is afterwards.
 
@@ -44,30 +48,30 @@ def provision(
     Raises:
         VirtkitError: one failed; the record says so.
     """
-    where = f"{hands.host.name} guest/{record.guest}"
-    _check_python(hands, record, playbooks, variables, where)
-    domains = hands.host.domains
+    where = f"{context.host.name} guest/{record.guest}"
+    _check_python(context, record, playbooks, variables, where)
+    domains = context.host.domains
     begun = Provisioned(playbooks.names, playbooks.digest, at=_now())
     record = replace(record, provisioned=begun)
     domains.write_record(record)
-    log = reach.playbook_log(record.environment, record.guest)
+    log = access.playbook_log(record.environment, record.guest)
     play = ansible.Play(
         playbooks=tuple(map(Path, playbooks.paths)),
-        inventory=hands.options.inventory(),
-        folder=hands.options.folder,
+        inventory=context.options.inventory(),
+        folder=context.options.folder,
         limit=record.guest,
-        environment={"ANSIBLE_VAULT_PASSWORD_FILE": hands.options.vault}
-        if hands.options.vault
+        environment={"ANSIBLE_VAULT_PASSWORD_FILE": context.options.vault}
+        if context.options.vault
         else {},
         log=log,
     )
-    played = ansible.run(play, say)
+    played = ansible.run(play, progress)
     changed = sum(played.changed.values())
     ended = replace(begun, ended="ok" if played.code == 0 else "failed", changed=changed, at=_now())
     record = replace(record, provisioned=ended)
     domains.write_record(record)
     if played.code != 0:
-        raise _failed(hands, record, played, log, where)
+        raise _failed(context, record, played, log, where)
     return record
 
 
@@ -76,11 +80,11 @@ def _now() -> str:
 
 
 def _failed(
-    hands: Hands, record: GuestRecord, played: ansible.Played, log: Path, where: str
+    context: Context, record: GuestRecord, played: ansible.Played, log: Path, where: str
 ) -> VirtkitError:
     assert record.provisioned is not None
     names = ", ".join(record.provisioned.playbooks)
-    spec = hands.options.spec
+    spec = context.options.spec
     return VirtkitError(
         f"guest {record.guest}: playbook {names} failed",
         why=played.why,
@@ -91,7 +95,7 @@ def _failed(
 
 
 def _check_python(
-    hands: Hands,
+    context: Context,
     record: GuestRecord,
     playbooks: Playbooks,
     variables: Mapping[str, Any],
@@ -102,7 +106,7 @@ def _check_python(
         return
     line = ["sh", "-c", "command -v python3 || command -v python"]
     try:
-        ran = reach.run(hands.host, record, hands.options.folder, line, _LOOK)
+        ran = access.run(context.host, record, context.options.folder, line, _LOOK)
     except Unreachable:  # Ansible says why, by its own way
         return
     if ran.code == 0 or ansible.installs_python(map(Path, playbooks.paths)):

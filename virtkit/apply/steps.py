@@ -12,38 +12,40 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from virtkit import images, record, render
-from virtkit.apply import disks
+from virtkit import images
+from virtkit.apply import volumes as disks
+from virtkit.apply.context import GRACE, Context
 from virtkit.apply.engine import Key, Say, Step
-from virtkit.apply.hands import GRACE, Hands
 from virtkit.apply.making import Making
-from virtkit.apply.stop import stop
+from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host
-from virtkit.observed import ObservedGuest, ObservedNetwork
 from virtkit.plan import Change, Plan
-from virtkit.resources import Guest, ImageRef, Network
-from virtkit.voice import Voice
+from virtkit.progress import Progress
+from virtkit.state import record
+from virtkit.state.desired import Guest, ImageRef, Network
+from virtkit.state.observed import ObservedGuest, ObservedNetwork
+from virtkit.xml import render
 
 
-def steps_of(plan: Plan, *hands: Hands) -> list[Step]:
-    """The steps of a plan; ``hands`` has those of each host that it changes."""
+def steps_of(plan: Plan, *context: Context) -> list[Step]:
+    """The steps of a plan; ``context`` has those of each host that it changes."""
     awaited = _awaited(plan)
-    return [step for each in hands for step in _on_host(plan, each, awaited)]
+    return [step for each in context for step in _on_host(plan, each, awaited)]
 
 
-def _on_host(plan: Plan, hands: Hands, awaited: set[str]) -> Iterable[Step]:
-    changes = [each for each in plan.changes if each.host == hands.host.name]
+def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
+    changes = [each for each in plan.changes if each.host == context.host.name]
     steps: list[Step] = []
     for change in changes:
         kind = change.object.partition("/")[0]
-        steps += _BY_KIND[kind](change, hands, awaited) if kind in _BY_KIND else ()
+        steps += _BY_KIND[kind](change, context, awaited) if kind in _BY_KIND else ()
     touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
-        steps.insert(0, Step("pool", "ensure", hands.host.name, lambda _: _pool(hands.host)))
-    if hands.ledger.needed:
+        steps.insert(0, Step("pool", "ensure", context.host.name, lambda _: _pool(context.host)))
+    if context.ledger.needed:
         after = (("pool", "ensure"),)
-        steps.insert(1, Step("pool", "record", hands.host.name, hands.ledger.begin, after))
+        steps.insert(1, Step("pool", "record", context.host.name, context.ledger.begin, after))
     return steps
 
 
@@ -61,21 +63,21 @@ def _awaited(plan: Plan) -> set[str]:
 # --- images and networks --------------------------------------------------------------------
 
 
-def _image(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
+def _image(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     ref = change.desired
     assert isinstance(ref, ImageRef)
 
-    def make(say: Voice) -> None:
-        local = images.prepare(ref, hands.options.folder, say)
-        hands.image_files[ref.identity] = images.put(hands.host, ref, local, say)
+    def make(progress: Progress) -> None:
+        local = images.prepare(ref, context.options.folder, progress)
+        context.image_files[ref.identity] = images.put(context.host, ref, local, progress)
 
     # both write the pool's record: in turn, a run's calls are the same each time
     after = (("pool", "ensure"), ("pool", "record"))
     yield Step(change.object, "make", change.host, make, after)
 
 
-def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
-    networks = hands.host.networks
+def _network(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
+    networks = context.host.networks
     wanted, there = change.desired, change.observed
 
     def step(name: str, run: Callable[[], None], *after: str) -> Step:
@@ -93,7 +95,7 @@ def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]
         return
     assert isinstance(wanted, Network)
     xml = render.network(wanted)
-    new = record.of_network(wanted, hands.options.spec, xml)
+    new = record.of_network(wanted, context.options.spec, xml)
     if change.action == "update":
         assert isinstance(there, ObservedNetwork)
         yield step("update", lambda: networks.update(there, new))
@@ -101,27 +103,27 @@ def _network(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]
         if isinstance(there, ObservedNetwork):
             yield step("remove", partial(networks.delete, there))
         yield step("define", lambda: networks.define(new), "remove")
-    start = partial(hands.host.start_network, wanted.environment, wanted.libvirt_name)
+    start = partial(context.host.start_network, wanted.environment, wanted.libvirt_name)
     yield step("start", start, "define", "update")
 
 
 # --- guests -------------------------------------------------------------------------------
 
 
-def _guest(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Step]:
+def _guest(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
     if change.action == "delete":
         assert isinstance(change.observed, ObservedGuest)
-        return _removed(change, change.observed, hands)
+        return _removed(change, change.observed, context)
     if change.action == "update" and _in_record_only(change):
-        return _touched(change, hands)
-    return _brought_up(change, hands, awaited)
+        return _touched(change, context)
+    return _brought_up(change, context, awaited)
 
 
-def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Step]:
-    guest, work = change.desired, Making(hands, change)
+def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
+    guest, work = change.desired, Making(context, change)
     assert isinstance(guest, Guest)
 
-    def step(name: str, run: Callable[[Voice], None], after: Iterable[Key], **rest: Any) -> Step:
+    def step(name: str, run: Callable[[Progress], None], after: Iterable[Key], **rest: Any) -> Step:
         return Step(change.object, name, change.host, run, tuple(after), **rest)
 
     def own(*names: str) -> list[Key]:
@@ -138,7 +140,7 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
         yield step("stop", work.stop, [])
     if not work.starts_only and not work.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        hands.ledger.comes(work.listed)
+        context.ledger.comes(work.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
         yield step("define", work.define, [*pool, image, *networks, *stopped])
         if work.restarts:
@@ -150,7 +152,7 @@ def _brought_up(change: Change, hands: Hands, awaited: set[str]) -> Iterable[Ste
             yield step("plug", work.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
     starts = not plugs or not _runs(change)
-    wait = hands.options.wait or guest.name in awaited
+    wait = context.options.wait or guest.name in awaited
     provisions = work.provisions and wait
     if starts:
         after = [image, *networks, *own("volumes", "plug")]
@@ -184,29 +186,29 @@ def _in_record_only(change: Change) -> bool:
     )
 
 
-def _touched(change: Change, hands: Hands) -> Iterable[Step]:
+def _touched(change: Change, context: Context) -> Iterable[Step]:
     """What changes in the record and in libvirt's flags only."""
     guest, there = change.desired, change.observed
     assert isinstance(guest, Guest)
     assert isinstance(there, ObservedGuest)
     keep = {each.name: each.keep for each in guest.volumes}
     volumes = tuple(replace(v, keep=keep.get(v.name, v.keep)) for v in there.record.volumes)
-    new = replace(there.record, asked=guest.asked, spec=hands.options.spec, volumes=volumes)
+    new = replace(there.record, asked=guest.asked, spec=context.options.spec, volumes=volumes)
 
     def update(_say: Say) -> None:
-        domains = hands.host.domains
+        domains = context.host.domains
         domains.set_autostart(guest.driver, guest.domain, guest.spec.autostart)
         domains.write_record(new)
 
     yield Step(change.object, "update", change.host, update)
     if there.state != "running":
         started = replace(change, action="start", observed=replace(there, record=new))
-        yield from _brought_up(started, hands, set())
+        yield from _brought_up(started, context, set())
 
 
-def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Step]:
-    host, driver, ledger = hands.host, DRIVERS[there.record.type], hands.ledger
-    volumes_too = hands.options.volumes
+def _removed(change: Change, there: ObservedGuest, context: Context) -> Iterable[Step]:
+    host, driver, ledger = context.host, DRIVERS[there.record.type], context.ledger
+    volumes_too = context.options.volumes
     # one that was never made is no disk of anybody's yet
     kept = [
         each
@@ -214,8 +216,8 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
         if each.keep and each.state == "made" and not volumes_too
     ]
 
-    def stopped(say: Voice) -> None:
-        stop(host, driver, there.domain, GRACE if kept else 0.0, say)
+    def stopped(progress: Progress) -> None:
+        stop(host, driver, there.domain, GRACE if kept else 0.0, progress)
 
     def volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
@@ -249,19 +251,19 @@ def _removed(change: Change, there: ObservedGuest, hands: Hands) -> Iterable[Ste
     yield Step(change.object, "undefine", change.host, undefine, ((change.object, "volumes"),))
 
 
-def _disk(change: Change, hands: Hands, _awaited: set[str]) -> Iterable[Step]:
+def _disk(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     """A kept disk that ``down --volumes`` removes."""
 
     def delete(_say: Say) -> None:
-        disk = hands.ledger.kept.get(change.name)
+        disk = context.ledger.kept.get(change.name)
         if disk is not None:
-            hands.host.storage.delete(disk.key)
-            hands.ledger.deleted([disk.name])
+            context.host.storage.delete(disk.key)
+            context.ledger.deleted([disk.name])
 
     yield Step(change.object, "delete", change.host, delete)
 
 
-_BY_KIND: Mapping[str, Callable[[Change, Hands, set[str]], Iterable[Step]]] = {
+_BY_KIND: Mapping[str, Callable[[Change, Context, set[str]], Iterable[Step]]] = {
     "image": _image,
     "network": _network,
     "guest": _guest,

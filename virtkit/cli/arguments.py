@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from virtkit import api
-from virtkit.cli import words
+from virtkit.cli import aliases
 from virtkit.errors import RequestError
 
 Words = Annotated[
@@ -45,7 +45,7 @@ LockTimeout = Annotated[
 
 def spec_of(given: list[str] | None, file: str | None) -> tuple[api.Spec, list[str]]:
     """The spec that a verb's words name, or that is here, and the words after it."""
-    path, rest = words.split(given or [], file)
+    path, rest = aliases.split(given or [], file)
     return api.read(path), rest
 
 

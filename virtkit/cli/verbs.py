@@ -15,8 +15,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from virtkit import api, programs
-from virtkit.cli import hosts, output, progress, store, words
+from virtkit import api
+from virtkit.cli import aliases, image, output, progress
+from virtkit.cli import host as hosts
 from virtkit.cli.arguments import (
     Debug,
     File,
@@ -31,8 +32,9 @@ from virtkit.cli.arguments import (
     only_spec,
     spec_of,
 )
-from virtkit.cli.given import Given
+from virtkit.cli.stdin import Given
 from virtkit.errors import RequestError, VirtkitError
+from virtkit.system import commands
 
 
 class _Verbs(TyperGroup):
@@ -42,7 +44,7 @@ class _Verbs(TyperGroup):
         name = args[0]
         if not name.startswith("-") and name not in self.commands:
             near = difflib.get_close_matches(name, self.commands, n=1)
-            meant = words.ALIASES.get(name) or (near[0] if near else None)
+            meant = aliases.ALIASES.get(name) or (near[0] if near else None)
             cure = f"did you mean virtkit {meant}?" if meant else "see virtkit --help"
             raise RequestError(f"there is no verb {name!r}", cure=cure)
         return super().resolve_command(ctx, args)
@@ -58,7 +60,7 @@ app = typer.Typer(
     "is a name, a glob or @GROUP. Exit codes: 0 done, 1 failed on the way, 2 wrong request "
     "(nothing was touched), 3 plan --exit-code found changes, 130 interrupted.",
 )
-app.add_typer(store.app, name="image")
+app.add_typer(image.app, name="image")
 app.add_typer(hosts.app, name="host")
 
 #: For verbs whose last words are a command of the guest's.
@@ -126,7 +128,7 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Write a commented starter spec into this folder."""
-    path = Path(words.DEFAULT)
+    path = Path(aliases.DEFAULT)
     if path.exists() and not force:
         raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
     path.write_text(api.starter())
@@ -422,7 +424,7 @@ def resume(
 def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
     found, rest = spec_of(spec, file)
-    guest, command = words.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
+    guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
     _enter(found, guest, api.ssh(found, guest, command))
 
 
@@ -443,7 +445,7 @@ def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> N
     standard input where that is no terminal."""
     found, rest = spec_of(spec, file)
     usage = "virtkit exec SPEC GUEST -- COMMAND"
-    guest, command = words.one_guest(rest, usage)
+    guest, command = aliases.one_guest(rest, usage)
     if not command:
         raise RequestError("no command is given", cure=usage)
     given = Given()
@@ -475,7 +477,7 @@ def console(
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
     found, rest = spec_of(spec, file)
-    guest, _ = words.one_guest(rest, "virtkit console SPEC GUEST")
+    guest, _ = aliases.one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
         _become(api.console(found, guest))
         return
@@ -562,10 +564,10 @@ def cp(
 def _run(command: list[str], given: Given | None = None) -> int:
     """Runs a program with our streams; its exit code. What we are told to do, it does."""
     sys.stdout.flush()
-    line = programs.leashed(programs.line(*command), "HUP")  # as if its terminal had gone
+    line = commands.leashed(commands.line(*command), "HUP")  # as if its terminal had gone
     begun = given is not None and bool(given.begun)
     program = subprocess.Popen(
-        line, env=programs.environment(), stdin=subprocess.PIPE if begun else None
+        line, env=commands.environment(), stdin=subprocess.PIPE if begun else None
     )
     if given is not None and begun:
         given.go_on(program)
@@ -582,10 +584,10 @@ def _run(command: list[str], given: Given | None = None) -> int:
 
 def _become(command: list[str]) -> None:
     """Runs a program in our place, with our streams and its exit code."""
-    line = programs.line(*command)
+    line = commands.line(*command)
     sys.stdout.flush()
     api.close()
-    os.execve(line[0], line, programs.environment())
+    os.execve(line[0], line, commands.environment())
 
 
 # --- for other programs ----------------------------------------------------------------------

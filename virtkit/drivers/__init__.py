@@ -1,6 +1,6 @@
 """The guest types that virtkit knows, by their word in the spec."""
 
-from virtkit.drivers.base import Driver, Exec, Reason, Stop
+from virtkit.drivers.base import Blocker, Driver, Exec, Stop
 from virtkit.drivers.kvm import KVM
 from virtkit.drivers.lxc import LXC
 from virtkit.drivers.qemu import QEMU
@@ -9,11 +9,11 @@ from virtkit.drivers.xen import XEN_HVM, XEN_PV, XEN_PVH
 
 #: One line per guest type. ``auto`` is none of them: it is a choice among them.
 DRIVERS: dict[str, Driver] = {
-    driver.word: driver
+    driver.type: driver
     for driver in (KVM, QEMU, LXC, UML, XEN_PV, XEN_PVH, XEN_HVM)  # in the order of doctor's words
 }
 
 #: What ``auto`` tries, in this order.
 AUTO = ("kvm", "qemu")
 
-__all__ = ["AUTO", "DRIVERS", "Driver", "Exec", "Reason", "Stop"]
+__all__ = ["AUTO", "DRIVERS", "Blocker", "Driver", "Exec", "Stop"]

@@ -1,7 +1,7 @@
 """The shape of a driver: how one hypervisor differs from the others, as data.
 
 A driver must never connect to anything; what is *done* differently is named here
-and stands once in host.py, reach.py or apply/.
+and stands once in host/, access/ or apply/.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 
 @dataclass(frozen=True)
-class Reason:
+class Blocker:
     """Why a host can't run a driver's guests, and what mends it; ``passing``: perhaps it can the
     next time that somebody looks."""
 
@@ -34,7 +34,7 @@ class Driver:
     """One guest type.
 
     Attributes:
-        word: the spec's ``type:``.
+        type: the spec's ``type:``.
         model: the article's name for this kind of virtualization.
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
@@ -49,14 +49,14 @@ class Driver:
         stop: ways to ask a guest to stop.
         exec: ways to run a command in a guest.
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
-        one_start: its guests are started one at a time on a host.
+        serial_start: its guests are started one at a time on a host.
         host_cpus: a running guest gets no CPU more than its host has; one that starts may.
         freezer: pausing it needs the cgroup freezer, version 1.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         native: the hypervisor's own form, into which libvirt turns domain XML without defining it,
             and says what it would refuse; empty where libvirt has none.
         effects: what a change of a field costs (drivers/effects.py).
-        lacks: guest field (or ``disks.blank``: a disk without mount) to the reason why
+        unsupported: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
         confined: by the word of each way in which its guests are kept off the host, best first,
             XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
@@ -72,13 +72,13 @@ class Driver:
         capabilities: what a container that is not privileged keeps.
         folders: of the host, which its container sees to read only, in a root that is empty.
         programs: files on the host that it runs, and the Debian package that brings each.
-        patience: factor on the default ready timeout.
+        timeout_factor: factor on the default ready timeout.
         caveats: what its users should know, plainly.
         check: why a host can't run it; empty where it can.
     """
 
-    word: str
-    model: str
+    type: str
+    virtualization: str
     scheme: str
     domain_type: str
     template: str
@@ -90,13 +90,13 @@ class Driver:
     exec: tuple[Exec, ...]
     restart: Literal["reset", "cycle"]
     remote: bool = False
-    one_start: bool = False
+    serial_start: bool = False
     host_cpus: bool = False
     freezer: bool = False
     undefine: tuple[str, ...] = ()
     native: str = ""
     effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)
-    lacks: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[str, str] = field(default_factory=dict)
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     disk_prefix: str = "vd"
@@ -109,9 +109,9 @@ class Driver:
     capabilities: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     programs: Mapping[str, str] = field(default_factory=dict)
-    patience: float = 1.0
+    timeout_factor: float = 1.0
     caveats: tuple[str, ...] = ()
-    check: Callable[[HostFacts], list[Reason]]
+    check: Callable[[HostFacts], list[Blocker]]
 
     def effect(self, field: str, *, less: bool = False) -> Effect:
         """What a change of a reason's ``field`` costs a running guest."""
@@ -119,18 +119,18 @@ class Driver:
         return down or self.effects.get(key(field), "restart")
 
 
-def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Reason]]:
+def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Blocker]]:
     """A check that a driver's programs are on the host, and run on its processor."""
 
-    def check(facts: HostFacts) -> list[Reason]:
+    def check(facts: HostFacts) -> list[Blocker]:
         missing = [
-            Reason(f"{path} is missing", f"sudo apt-get install {package}")
+            Blocker(f"{path} is missing", f"sudo apt-get install {package}")
             for path, package in programs.items()
             if path in facts.missing
         ]
         cure = "use another type (`qemu`, `kvm`, `lxc`), another machine, or a newer {}"
         unfit = [
-            Reason(facts.unfit[path], cure.format(package))
+            Blocker(facts.unfit[path], cure.format(package))
             for path, package in programs.items()
             if path in facts.unfit
         ]
@@ -139,10 +139,10 @@ def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Reason]
     return check
 
 
-def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Reason]]:
+def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Blocker]]:
     """A check that the host's libvirt answers for ``scheme``; ``package`` brings it."""
 
-    def check(facts: HostFacts) -> list[Reason]:
+    def check(facts: HostFacts) -> list[Blocker]:
         connection = facts.connections.get(scheme)
         if connection is not None and not connection.error:
             return []
@@ -151,6 +151,6 @@ def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Reason]]:
         if not cure:
             restart = f", then {connection.restart}" if connection and connection.restart else ""
             cure = f"sudo apt-get install {package}{restart}"
-        return [Reason(f"libvirt's {scheme} driver does not answer: {why}", cure)]
+        return [Blocker(f"libvirt's {scheme} driver does not answer: {why}", cure)]
 
     return check

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from virtkit.drivers.base import Reason
+from virtkit.drivers.base import Blocker
 from virtkit.drivers.qemu import QEMU
 from virtkit.facts import HostFacts
 
@@ -16,25 +16,25 @@ _LOOK_AGAIN = (
 )
 
 
-def check(facts: HostFacts) -> list[Reason]:
+def check(facts: HostFacts) -> list[Blocker]:
     """As for emulation, and the probe guest must have run under KVM."""
     reasons = QEMU.check(facts)
     if not reasons and facts.kvm is not None and not facts.kvm.works:
         cure = _LOOK_AGAIN if facts.kvm.passing else _TURN_ON
-        reasons.append(Reason(facts.kvm.why, cure, facts.kvm.passing))
+        reasons.append(Blocker(facts.kvm.why, cure, facts.kvm.passing))
     return reasons
 
 
 KVM = replace(
     QEMU,
-    word="kvm",
-    model="hardware-assisted (kernel-level)",
+    type="kvm",
+    virtualization="hardware-assisted (kernel-level)",
     domain_type="kvm",
     cpu_mode="host-passthrough",
     cpu_model="",
     tb_cache=0,
     effects={**QEMU.effects, "cpus": "live", "cpus.less": "restart"},
     boot_args="console=ttyS0",
-    patience=1.0,
+    timeout_factor=1.0,
     check=check,
 )

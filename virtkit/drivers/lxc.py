@@ -6,8 +6,8 @@ _FEW_RIGHTS = ("features/privnet", "features/capabilities[@policy='deny']")
 _OWN_KERNEL = "a container shares the host's kernel"
 
 LXC = Driver(
-    word="lxc",
-    model="shared kernel (system level)",
+    type="lxc",
+    virtualization="shared kernel (system level)",
     scheme="lxc",
     domain_type="lxc",
     template="lxc.xml.j2",
@@ -18,7 +18,7 @@ LXC = Driver(
     exec=("namespaces", "ssh"),
     restart="cycle",
     freezer=True,
-    lacks={
+    unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
         "graphics": "libvirt gives containers no display",

@@ -4,8 +4,8 @@ from virtkit.drivers.base import Driver, connected
 from virtkit.drivers.effects import COMMON
 
 QEMU = Driver(
-    word="qemu",
-    model="full virtualization, emulated (hosted)",
+    type="qemu",
+    virtualization="full virtualization, emulated (hosted)",
     scheme="qemu",
     domain_type="qemu",
     template="qemu.xml.j2",
@@ -31,7 +31,7 @@ QEMU = Driver(
         "disks.size": "live",
         "disks.mount": "live",
     },
-    lacks={"privileged": "a virtual machine has its own kernel; only containers have this"},
+    unsupported={"privileged": "a virtual machine has its own kernel; only containers have this"},
     # the oldest model that distributions of today start on (x86-64-v2); `maximum` has AVX, and
     # emulating that costs a boot nearly half its time
     cpu_mode="custom",
@@ -42,6 +42,6 @@ QEMU = Driver(
     # mitigations guard a processor that isn't there; and on a busy host ten emulated ticks can come
     # too late for the kernel, which then stops for good: "IO-APIC + timer doesn't work!"
     boot_args="console=ttyS0 mitigations=off no_timer_check",
-    patience=4.0,
+    timeout_factor=4.0,
     check=connected("qemu", "libvirt-daemon-system libvirt-daemon-driver-qemu qemu-system-x86"),
 )

@@ -6,7 +6,7 @@ and network cards it takes for its own; the container's init (templates/uml_init
 
 from dataclasses import replace
 
-from virtkit.drivers.base import Reason, connected, installed
+from virtkit.drivers.base import Blocker, connected, installed
 from virtkit.drivers.effects import COMMON
 from virtkit.drivers.lxc import LXC
 from virtkit.facts import HostFacts
@@ -15,23 +15,23 @@ _PROGRAMS = {"/usr/bin/linux.uml": "user-mode-linux"}
 _NO_FIRMWARE = "the kernel is a program of the host's and starts without firmware"
 
 
-def check(facts: HostFacts) -> list[Reason]:
+def check(facts: HostFacts) -> list[Blocker]:
     """The processor, libvirt's containers with ids of their own, and the kernel."""
     if facts.arch != "x86_64":
         return [
-            Reason(f"User-Mode Linux does not run on {facts.arch}", "use `type: qemu` or `lxc`")
+            Blocker(f"User-Mode Linux does not run on {facts.arch}", "use `type: qemu` or `lxc`")
         ]
     reasons = connected("lxc", "libvirt-daemon-driver-lxc")(facts)
     reasons += installed(_PROGRAMS)(facts)
     if facts.unprepared is not None:
-        reasons.append(Reason(facts.unprepared.why, facts.unprepared.cure))
+        reasons.append(Blocker(facts.unprepared.why, facts.unprepared.cure))
     return reasons
 
 
 UML = replace(
     LXC,
-    word="uml",
-    model="kernel level, without a hypervisor (User-Mode Linux)",
+    type="uml",
+    virtualization="kernel level, without a hypervisor (User-Mode Linux)",
     template="uml.xml.j2",
     root="disk",
     root_format="raw",
@@ -44,7 +44,7 @@ UML = replace(
         "networks.mac": "restart",
         "disks.mount": "live",
     },
-    lacks={
+    unsupported={
         "cpus": "User-Mode Linux has one processor",
         "max": "User-Mode Linux can't grow while it runs",
         "kernel": "the kernel is the host's program linux.uml",
@@ -60,6 +60,6 @@ UML = replace(
     capabilities=("net_raw", "net_admin", "setpcap"),
     folders=("/usr", "/lib", "/lib64"),
     programs=_PROGRAMS,
-    patience=2.0,
+    timeout_factor=2.0,
     check=check,
 )

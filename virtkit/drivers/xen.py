@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from virtkit.drivers.base import Driver, Reason, connected
+from virtkit.drivers.base import Blocker, Driver, connected
 from virtkit.drivers.effects import COMMON
 from virtkit.facts import HostFacts
 
@@ -12,15 +12,15 @@ _FIRMWARE = "virtkit has Xen load the kernel itself"
 _CONNECTED = connected("xen", "xen-system-amd64 libvirt-daemon-system libvirt-daemon-driver-xen")
 
 
-def _check(machine: str, what: str) -> Callable[[HostFacts], list[Reason]]:
+def _check(machine: str, what: str) -> Callable[[HostFacts], list[Blocker]]:
     """As for all of Xen, and its capabilities must have ``machine``."""
 
-    def check(facts: HostFacts) -> list[Reason]:
+    def check(facts: HostFacts) -> list[Blocker]:
         reasons = _CONNECTED(facts)
         if reasons or machine in facts.connections["xen"].machines:
             return reasons
         return [
-            Reason(
+            Blocker(
                 f"this Xen runs no {what} guests",
                 "turn on hardware virtualization (VT-x or AMD-V) in the host's firmware, or use "
                 "`type: xen-pv`",
@@ -31,8 +31,8 @@ def _check(machine: str, what: str) -> Callable[[HostFacts], list[Reason]]:
 
 
 XEN_PV = Driver(
-    word="xen-pv",
-    model="paravirtualization",
+    type="xen-pv",
+    virtualization="paravirtualization",
     scheme="xen",
     domain_type="xen",
     template="xen-pv.xml.j2",
@@ -53,7 +53,7 @@ XEN_PV = Driver(
         "disks": "live",
         "disks.mount": "live",
     },
-    lacks={
+    unsupported={
         "privileged": _OWN_KERNEL,
         "firmware": _FIRMWARE,
         "graphics": "virtkit gives Xen's guests a console and no display",
@@ -62,26 +62,26 @@ XEN_PV = Driver(
     disk_prefix="xvd",
     disk_device="/dev/{target}",
     host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
-    one_start=True,  # libxl gives each device's hotplug script ten seconds, on however busy a host
+    serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
     boot_args="console=hvc0",
-    patience=2.0,
+    timeout_factor=2.0,
     caveats=("libvirt has no snapshots, statistics or guest agent for Xen",),
     check=_check("xenpv", "paravirtualized"),
 )
 
 XEN_PVH = replace(
     XEN_PV,
-    word="xen-pvh",
-    model="paravirtualization on hardware",
+    type="xen-pvh",
+    virtualization="paravirtualization on hardware",
     template="xen-pvh.xml.j2",
     check=_check("xenpvh", "PVH"),
 )
 
 XEN_HVM = replace(
     XEN_PV,
-    word="xen-hvm",
-    model="full virtualization on the Xen hypervisor",
+    type="xen-hvm",
+    virtualization="full virtualization on the Xen hypervisor",
     template="xen-hvm.xml.j2",
-    patience=4.0,
+    timeout_factor=4.0,
     check=_check("xenfv", "fully virtualized (HVM)"),
 )

@@ -13,19 +13,30 @@ from pathlib import Path
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import claims, firewall, inside, links, lock, networks, plugs, probe, read, xen
-from virtkit.host.answers import Silent
-from virtkit.host.condition import Condition
+from virtkit.host import (
+    bridge_ports,
+    file_users,
+    firewall,
+    guest_exec,
+    kvm_probe,
+    lock,
+    networks,
+    observe,
+    reattach,
+    xen,
+)
 from virtkit.host.connection import Connections, close_all
 from virtkit.host.domains import Domains, not_ours
-from virtkit.host.errors import DAMAGED, GONE, Unanswered, told
-from virtkit.host.inside import AGENT_INPUT, Lost, Ran, Unreachable
+from virtkit.host.errors import DAMAGED, GONE, Unanswered, libvirt_errors
+from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
-from virtkit.host.remote import Remote, for_ssh
+from virtkit.host.ssh import Remote, for_ssh
+from virtkit.host.state_reason import Condition
 from virtkit.host.storage import Storage, pool_at, rotations
-from virtkit.observed import Observed
-from virtkit.record import PoolRecord
+from virtkit.host.timeouts import Silent
+from virtkit.state.observed import Observed
+from virtkit.state.record import PoolRecord
 
 
 class Host:
@@ -66,7 +77,7 @@ class Host:
             VirtkitError: no libvirt answers here at all.
         """
         self.connections.any()
-        return read.facts(self.connections, self.schemes, self.storage.describe())
+        return observe.facts(self.connections, self.schemes, self.storage.describe())
 
     def with_kvm(
         self, facts: HostFacts, say: Callable[[str], None], *, anew: bool = False
@@ -79,7 +90,7 @@ class Host:
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        kvm = probe.verdict(self.connections, facts.pool.path, say, anew=anew)
+        kvm = kvm_probe.verdict(self.connections, facts.pool.path, say, anew=anew)
         return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
@@ -133,7 +144,7 @@ class Host:
 
     def cpus(self) -> int:
         """Logical CPUs of the host."""
-        with told("read", "the host", where=self.name):
+        with libvirt_errors("read", "the host", where=self.name):
             return int(self.connections.any().getInfo()[2])
 
     def printed(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
@@ -154,7 +165,7 @@ class Host:
 
     def paths(self) -> frozenset[str]:
         """All files that any domain names, strangers' too."""
-        return claims.paths(self.connections, self.schemes)
+        return file_users.paths(self.connections, self.schemes)
 
     def unserved(self) -> tuple[frozenset[str], str]:
         """The host's active networks without DHCP and DNS, as far as can be seen from here, and
@@ -165,7 +176,7 @@ class Host:
     def unheard(self, driver: Driver, domain: str) -> Condition:
         """Why a running guest that does not answer has no address, as its cards tell."""
         live = self.domains.live(driver, domain)
-        return links.unheard(self.connections, live) if live else Condition()
+        return bridge_ports.unheard(self.connections, live) if live else Condition()
 
     def rules(self) -> firewall.Rules | None:
         """The host's firewall; None where nobody may look."""
@@ -173,7 +184,7 @@ class Host:
 
     def bridges(self) -> list[firewall.Bridge]:
         """The bridges of the active networks for which libvirt makes firewall rules."""
-        return links.bridges(self.connections)
+        return bridge_ports.bridges(self.connections)
 
     def start_network(self, environment: str, network: str) -> None:
         """Starts a network, and puts the cards of the guests that ran on without it back on it.
@@ -182,12 +193,12 @@ class Host:
             VirtkitError: it did not start, or a guest is not on it; then the others are.
         """
         active = self.networks.active(network)
-        cut_off = plugs.running(self.connections, self.schemes, environment, network)
+        cut_off = reattach.running(self.connections, self.schemes, environment, network)
         self.networks.start(network)
         failed: list[VirtkitError] = []
         for each in [] if active else cut_off:
             try:
-                plugs.plug(self.connections, each, network)
+                reattach.plug(self.connections, each, network)
             except VirtkitError as error:
                 failed.append(error)
         if failed:
@@ -201,11 +212,11 @@ class Host:
             pool: look into the pool too; without it a broken one is in nobody's way.
         """
         self.connections.any()
-        seen = read.guests(self.connections, self.schemes)
-        networks, strangers = read.networks(self.connections, seen.users)
+        seen = observe.guests(self.connections, self.schemes)
+        networks, strangers = observe.networks(self.connections, seen.users)
         listed = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = read.lost(seen, listed.guests, volumes)
+        lost, held = observe.lost(seen, listed.guests, volumes)
         return Observed(
             host=self.name,
             guests=seen.ours,
@@ -245,7 +256,7 @@ __all__ = [
     "close_all",
     "firewall",
     "for_ssh",
-    "inside",
+    "guest_exec",
     "lock",
     "not_ours",
     "rotations",

@@ -23,10 +23,10 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import access
+from virtkit.host import daemon_access
 from virtkit.host.errors import NoDriver, Unanswered, cure, lost, restart, stopped
 from virtkit.host.lock import Lock, RemoteLock
-from virtkit.host.remote import Remote
+from virtkit.host.ssh import Remote
 
 libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each error on stderr
 
@@ -169,7 +169,7 @@ class Connections:
                 f"it names, or `uris: {{{scheme}: …}}` of host {self.host}"
             )
             return self._failed(scheme, message, own)
-        if access.refused(code, message):
+        if daemon_access.refused(code, message):
             told = self._failed(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
             self._closed[self.uri(scheme) if scheme in self._uris else ""] = told

@@ -14,17 +14,18 @@ from pathlib import Path
 
 import libvirt
 
-from virtkit import render
 from virtkit.drivers import DRIVERS, Driver, Stop
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host.answers import PATIENCE, answered
-from virtkit.host.condition import Condition, condition
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import strict
-from virtkit.observed import GuestState
-from virtkit.record import NAMESPACE, GuestRecord, guest_element, read_guest
-from virtkit.resources import Volume
+from virtkit.host.state_reason import Condition, condition
+from virtkit.host.timeouts import PATIENCE, answered
+from virtkit.state.desired import Volume
+from virtkit.state.observed import GuestState
+from virtkit.state.record import GuestRecord
+from virtkit.state.record_text import NAMESPACE, guest_element, read_guest
+from virtkit.xml import render
 
 _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -62,7 +63,7 @@ class Domains:
         self._starting = threading.Lock()
 
     def _domain(self, driver: Driver, name: str) -> libvirt.virDomain:
-        with told("find", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("find", f"domain {name}", where=self._connections.host):
             return self._connections.get(driver.scheme).lookupByName(strict(name))
 
     def _answered(
@@ -78,7 +79,7 @@ class Domains:
         """Defines a domain; libvirt checks the XML against its schema first."""
         connection = self._connections.get(driver.scheme)
         name = strict(render.parse(xml, "a domain").findtext("name"))
-        with told("define", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("define", f"domain {name}", where=self._connections.host):
             with self._connections.validating:
                 domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(autostart))
@@ -110,7 +111,7 @@ class Domains:
 
     def definition(self, driver: Driver, name: str) -> str:
         """The domain's XML of the next boot with its secrets; empty where there is none."""
-        with told("read", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             try:
                 domain = self._connections.get(driver.scheme).lookupByName(name)
             except libvirt.libvirtError as error:
@@ -123,13 +124,13 @@ class Domains:
     def live(self, driver: Driver, name: str) -> str:
         """The running domain's XML; empty where it doesn't run."""
         domain = self._domain(driver, name)
-        with told("read", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             return str(domain.XMLDesc(0)) if domain.isActive() else ""
 
     def write_record(self, record: GuestRecord) -> None:
         """Replaces our element in a domain's metadata, live and for the next boot."""
         domain = self._domain(DRIVERS[record.type], record.domain)
-        with told("record", f"domain {record.domain}", where=self._connections.host):
+        with libvirt_errors("record", f"domain {record.domain}", where=self._connections.host):
             flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
             if domain.isActive():
                 flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -139,13 +140,13 @@ class Domains:
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
         domain = self._domain(driver, name)
-        with told("autostart", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("autostart", f"domain {name}", where=self._connections.host):
             domain.setAutostart(int(on))
 
     def start(self, driver: Driver, name: str) -> None:
         """Starts a stopped domain, resumes a paused one, leaves a running one."""
         domain = self._domain(driver, name)
-        with told("start", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("start", f"domain {name}", where=self._connections.host):
             state = state_of(domain)
             if state == "stopped":
                 self._create(driver, domain)
@@ -154,21 +155,21 @@ class Domains:
 
     def pause(self, driver: Driver, name: str) -> None:
         domain = self._domain(driver, name)
-        with told("pause", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("pause", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "running":
                 self._answered(driver, name, libvirt.virDomain.suspend)
 
     def resume(self, driver: Driver, name: str, timeout: float = PATIENCE) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
-        with told("resume", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("resume", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "paused":
                 self._answered(driver, name, _go_on, timeout)
 
     def reset(self, driver: Driver, name: str) -> None:
         """Presses the reset button; a container is destroyed and started."""
         domain = self._domain(driver, name)
-        with told("reset", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("reset", f"domain {name}", where=self._connections.host):
             if driver.restart == "reset":
                 self._answered(driver, name, libvirt.virDomain.reset)
             else:
@@ -176,7 +177,7 @@ class Domains:
                 self._create(driver, domain)
 
     def _create(self, driver: Driver, domain: libvirt.virDomain) -> None:
-        with self._starting if driver.one_start else nullcontext():
+        with self._starting if driver.serial_start else nullcontext():
             _create(domain)
         _limit(domain, driver)
 
@@ -192,7 +193,7 @@ class Domains:
             "paravirt": libvirt.VIR_DOMAIN_SHUTDOWN_PARAVIRT,
             "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,  # to a container's first process
         }
-        with told("stop", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("stop", f"domain {name}", where=self._connections.host):
             self._answered(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)
 
     def destroy(self, driver: Driver, name: str) -> None:
@@ -200,13 +201,13 @@ class Domains:
         if self.ended(driver, name):
             return
         domain = self._domain(driver, name)
-        with told("stop", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("stop", f"domain {name}", where=self._connections.host):
             force_off(domain)
 
     def state(self, driver: Driver, name: str) -> GuestState:
         """A domain's state; one that is gone is stopped: who undefines a running one lets libvirt
         forget it at its end."""
-        with told("read", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             try:
                 return state_of(self._connections.get(driver.scheme).lookupByName(strict(name)))
             except libvirt.libvirtError as error:
@@ -220,7 +221,7 @@ class Domains:
 
     def condition(self, driver: Driver, name: str) -> Condition:
         """Why it is in its state, where libvirt knows."""
-        with told("read", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             return condition(partial(self._domain, driver, name), self._connections.host)
 
     def wait_stopped(
@@ -243,31 +244,33 @@ class Domains:
     def plug(self, driver: Driver, name: str, device: str) -> None:
         """Gives a running domain a device; its definition is not touched."""
         domain = self._domain(driver, name)
-        with told("plug", f"a device of domain {name}", where=self._connections.host):
+        with libvirt_errors("plug", f"a device of domain {name}", where=self._connections.host):
             domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def unplug(self, driver: Driver, name: str, device: str) -> None:
         """Takes a device from a running domain; the guest has to let go of it, so look again."""
         domain = self._domain(driver, name)
-        with told("unplug", f"a device of domain {name}", where=self._connections.host):
+        with libvirt_errors("unplug", f"a device of domain {name}", where=self._connections.host):
             domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def set_memory(self, driver: Driver, name: str, size: int) -> None:
         """Gives a running domain ``size`` bytes of the memory that it may have."""
         domain = self._domain(driver, name)
-        with told("set the memory of", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("set the memory of", f"domain {name}", where=self._connections.host):
             domain.setMemoryFlags(size // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def set_cpus(self, driver: Driver, name: str, count: int) -> None:
         """Gives a running domain ``count`` of the virtual CPUs that it may have."""
         domain = self._domain(driver, name)
-        with told("set the CPUs of", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("set the CPUs of", f"domain {name}", where=self._connections.host):
             domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def grow_disk(self, driver: Driver, name: str, volume: Volume) -> None:
         """Grows a volume that a running domain has as a disk, whatever a template calls that."""
         domain, flags = self._domain(driver, name), libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
-        with told("grow", f"disk {volume.name} of domain {name}", where=self._connections.host):
+        with libvirt_errors(
+            "grow", f"disk {volume.name} of domain {name}", where=self._connections.host
+        ):
             domain.blockResize(volume.key, volume.size, flags)
 
     # --- the end --------------------------------------------------------------------------
@@ -283,7 +286,7 @@ class Domains:
             raise not_ours(record, self._connections)
 
     def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
-        with told("read", f"domain {domain.name()}", where=self._connections.host):
+        with libvirt_errors("read", f"domain {domain.name()}", where=self._connections.host):
             # as it is defined; where somebody's definition left the record out, as it runs
             xmls = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), domain.XMLDesc(0)]
         return next(filter(None, (read_guest(render.parse(e, "a domain")) for e in xmls)), None)
@@ -300,7 +303,7 @@ class Domains:
         domain = self._domain(driver, record.domain)
         if not replace(record, volumes=()).is_of(self._record(domain)):
             raise not_ours(record, self._connections)
-        with told("delete", f"domain {record.domain}", where=self._connections.host):
+        with libvirt_errors("delete", f"domain {record.domain}", where=self._connections.host):
             flags = 0
             for flag in driver.undefine:
                 flags |= getattr(libvirt, flag)
@@ -312,7 +315,7 @@ class Domains:
         Leases, then the guest agent, then ARP; a source that fails means "not yet".
         """
         domain = self._domain(driver, name)
-        with told("read", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             macs = _macs(domain)
         looked: list[str] = []
         sources = {
@@ -335,7 +338,7 @@ class Domains:
     def secure_xml(self, driver: Driver, name: str) -> str:
         """The running domain's XML with its secrets, for the caller's eyes only."""
         domain = self._domain(driver, name)
-        with told("read", f"domain {name}", where=self._connections.host):
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
 
 

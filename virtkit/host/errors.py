@@ -13,7 +13,7 @@ from pathlib import Path
 import libvirt
 
 from virtkit.errors import VirtkitError
-from virtkit.host import access, preparation
+from virtkit.host import daemon_access, preparation
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
@@ -154,7 +154,7 @@ def restart(part: str, where: str = "") -> str:
 def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     """What to do where libvirt answered ``operation`` with error ``code`` and ``message``."""
     if operation == "open":
-        return access.cure() if access.refused(code, message) else stopped()
+        return daemon_access.cure() if daemon_access.refused(code, message) else stopped()
     table = {**_SAID, **_HANDED} if operation in _HANDING else _SAID
     said = next((cure for words, cure in table.items() if words in message), None)
     if said == "":
@@ -204,7 +204,7 @@ def passing_over() -> Iterator[None]:
 
 
 @contextmanager
-def told(operation: str, what: str, *, where: str = "") -> Iterator[None]:
+def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[None]:
     """Turns libvirt's error in the block into a VirtkitError.
 
     Args:

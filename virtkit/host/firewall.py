@@ -15,9 +15,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from virtkit import programs
 from virtkit.errors import VirtkitError
-from virtkit.host.remote import Remote
+from virtkit.host.ssh import Remote
+from virtkit.system import commands
 
 #: libvirt's own chains (its iptables backend) and table (its nftables backend).
 _CHAINS, _TABLE = "LIBVIRT_", "libvirt_network"
@@ -152,13 +152,13 @@ def output(remote: Remote | None, line: list[str]) -> str | None:
     """What a program of the host's prints; None where it is not there, or fails."""
     if remote is not None:
         try:
-            said = remote.run(f"PATH=$PATH:{programs.SYSTEM}; {shlex.join(line)}")
+            said = remote.run(f"PATH=$PATH:{commands.SYSTEM}; {shlex.join(line)}")
         except VirtkitError:
             return None
         return said.decode("utf-8", "replace")
-    if programs.find(line[0]) is None:
+    if commands.find(line[0]) is None:
         return None
-    done = programs.run(*line)
+    done = commands.run(*line)
     return done.stdout if done.returncode == 0 else None
 
 

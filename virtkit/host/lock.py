@@ -21,9 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from virtkit import programs
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host.remote import Remote
+from virtkit.host.ssh import Remote
+from virtkit.system import commands
 
 #: Where locks lie: the first of these where all may make files and nobody may remove another's.
 #: All users see the same modes, so all choose the same.
@@ -176,7 +176,7 @@ class RemoteLock:
         pipe = subprocess.PIPE
         line = self._remote.line(script)
         with subprocess.Popen(
-            line, stdin=pipe, stdout=pipe, stderr=pipe, env=programs.environment()
+            line, stdin=pipe, stdout=pipe, stderr=pipe, env=commands.environment()
         ) as shell:
             try:
                 waited = self._wait(shell, timeout, waiting, rest)
@@ -191,7 +191,7 @@ class RemoteLock:
     def holder(self) -> str:
         """As ``Lock.holder``."""
         line = self._remote.line(f"file={shlex.quote(self._name)}\n{LOOK}")
-        return programs.run(*line).stdout.strip()
+        return commands.run(*line).stdout.strip()
 
     def _wait(
         self,

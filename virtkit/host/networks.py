@@ -10,13 +10,14 @@ from pathlib import Path
 import libvirt
 from lxml import etree
 
-from virtkit import compare, render
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
-from virtkit.host.errors import told
+from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import strict
-from virtkit.observed import ObservedNetwork
-from virtkit.record import NetworkRecord, network_element, read_network
+from virtkit.state.observed import ObservedNetwork
+from virtkit.state.record import NetworkRecord
+from virtkit.state.record_text import network_element, read_network
+from virtkit.xml import diff, render
 
 
 class Networks:
@@ -28,7 +29,7 @@ class Networks:
         self._lock = connections.lock("networks", "the list of networks")
 
     def _network(self, name: str) -> libvirt.virNetwork:
-        with told("find", f"network {name}", where=self._connections.host):
+        with libvirt_errors("find", f"network {name}", where=self._connections.host):
             return self._connections.any().networkLookupByName(strict(name))
 
     def define(self, record: NetworkRecord) -> None:
@@ -42,7 +43,7 @@ class Networks:
         with (
             self._defining,
             self._lock.held(),
-            told("define", f"network {name}", where=self._connections.host),
+            libvirt_errors("define", f"network {name}", where=self._connections.host),
         ):
             with self._connections.validating:
                 network = connection.networkDefineXMLFlags(xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE)
@@ -52,7 +53,7 @@ class Networks:
     def _note_rewritten(self, network: libvirt.virNetwork, record: NetworkRecord) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
         found = inactive(network)
-        places = compare.differences(render.parse(record.rendered, "a network"), found)
+        places = diff.differences(render.parse(record.rendered, "a network"), found)
         paths = tuple(each.path for each in places)
         if paths != record.rewritten:
             element = network_element(replace(record, rewritten=paths))
@@ -61,14 +62,14 @@ class Networks:
 
     def start(self, name: str) -> None:
         network = self._network(name)
-        with told("connect", f"network {name}", where=self._connections.host):
+        with libvirt_errors("connect", f"network {name}", where=self._connections.host):
             network.setAutostart(1)
             if not network.isActive():
                 network.create()
 
     def active(self, name: str) -> bool:
         network = self._network(name)
-        with told("read", f"network {name}", where=self._connections.host):
+        with libvirt_errors("read", f"network {name}", where=self._connections.host):
             return bool(network.isActive())
 
     def delete(self, there: ObservedNetwork) -> None:
@@ -79,7 +80,7 @@ class Networks:
         """
         name, record = there.name, there.record
         network = self._network(name)
-        with told("delete", f"network {name}", where=self._connections.host):
+        with libvirt_errors("delete", f"network {name}", where=self._connections.host):
             if not record.is_of(read_network(inactive(network))):
                 virsh = self._connections.virsh()
                 raise VirtkitError(
@@ -100,11 +101,11 @@ class Networks:
         network = self._network(there.name)
         wanted = render.parse(new.rendered, there.name)
         before = render.parse(there.record.rendered or new.rendered, there.name)
-        with told("update", f"network {there.name}", where=self._connections.host):
+        with libvirt_errors("update", f"network {there.name}", where=self._connections.host):
             if network.isActive():
                 live = render.parse(network.XMLDesc(0), there.name)
                 self._update_hosts(network, before, wanted, live)
-            merged = compare.merged(before, wanted, inactive(network))
+            merged = diff.merged(before, wanted, inactive(network))
             xml = render.with_record(render.written(merged), network_element(new))
             changed = self._connections.any().networkDefineXMLFlags(
                 xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
@@ -112,7 +113,7 @@ class Networks:
             self._note_rewritten(changed, new)
             if network.isActive() and not there.users:
                 live = render.parse(network.XMLDesc(0), there.name)
-                if compare.differences(wanted, live):
+                if diff.differences(wanted, live):
                     network.destroy()
 
     def _update_hosts(

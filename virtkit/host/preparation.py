@@ -24,7 +24,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 #: What goes into /etc, as it is shipped.
-HOOK, LINK = _HERE / "hook.py", _HERE / "80-virtkit.link"
+HOOK, LINK = _HERE / "programs/lxc_hook.py", _HERE / "80-virtkit.link"
 
 #: What gives this machine all of it.
 CURE = "virtkit host prepare local"

@@ -14,13 +14,14 @@ from typing import Any
 
 import libvirt
 
-from virtkit import record, render
 from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
-from virtkit.host.errors import passing_over, told
+from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.names import strict, strict_path
-from virtkit.record import PoolRecord, StoredImage
+from virtkit.state import record_text
+from virtkit.state.record import PoolRecord, StoredImage
+from virtkit.xml import render
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
@@ -57,7 +58,7 @@ class Storage:
             raise
 
     def _existing(self) -> libvirt.virStoragePool:
-        with told("read", f"pool {self._name}", where=self._connections.host):
+        with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
         if pool is None:
             raise VirtkitError(
@@ -74,7 +75,7 @@ class Storage:
         Raises:
             VirtkitError: it keeps no files (LVM, RBD …).
         """
-        with told("read", f"pool {self._name}", where=self._connections.host):
+        with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None:
                 return Pool(self._name, FOLDER, exists=False, active=False)
@@ -99,7 +100,10 @@ class Storage:
             folder: where records say that volumes lie. There the pool is defined again, and the
                 folder is never made: it may only be unmounted.
         """
-        with self.lock.held(), told("activate", f"pool {self._name}", where=self._connections.host):
+        with (
+            self.lock.held(),
+            libvirt_errors("activate", f"pool {self._name}", where=self._connections.host),
+        ):
             pool = self._pool()
             if pool is None:
                 xml = render.pool(Pool(self._name, folder or FOLDER))
@@ -118,13 +122,16 @@ class Storage:
 
     def unfinished(self) -> bool:
         """Whether a run was interrupted as it made the pool, so that its folder may be missing."""
-        with told("read", f"pool {self._name}", where=self._connections.host):
+        with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             return pool is not None and _unfinished(pool)
 
     def refresh(self) -> None:
         """Lets libvirt see files that came or went behind its back. One at a time."""
-        with self._refreshing, told("read", f"pool {self._name}", where=self._connections.host):
+        with (
+            self._refreshing,
+            libvirt_errors("read", f"pool {self._name}", where=self._connections.host),
+        ):
             try:
                 pool = self._pool()
                 if pool is not None and pool.isActive():
@@ -136,13 +143,13 @@ class Storage:
 
     def active(self) -> bool:
         """Whether the pool is there and active."""
-        with told("read", f"pool {self._name}", where=self._connections.host):
+        with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             return pool is not None and bool(pool.isActive())
 
     def names(self) -> frozenset[str]:
         """The names of all volumes; none where the pool is not active."""
-        with told("read", f"pool {self._name}", where=self._connections.host):
+        with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return frozenset()
@@ -154,7 +161,7 @@ class Storage:
     def create(self, xml: str) -> None:
         """Creates a volume from its XML."""
         name = strict(render.parse(xml, "a volume").findtext("name"))
-        with told("create", f"volume {name}", where=self._connections.host):
+        with libvirt_errors("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
 
     def copy(self, xml: str, source: str) -> None:
@@ -164,7 +171,7 @@ class Storage:
         its end; so it copies only where the caller can't read the file.
         """
         name = strict(render.parse(xml, "a volume").findtext("name"))
-        with told("copy", f"volume {source} to {name}", where=self._connections.host):
+        with libvirt_errors("copy", f"volume {source} to {name}", where=self._connections.host):
             pool = self._existing()
             original = pool.storageVolLookupByName(strict(PurePosixPath(source).name))
             with suppress(libvirt.libvirtError):
@@ -180,7 +187,7 @@ class Storage:
         """Deletes the volume with this key (its path), and no other of its name; False where no
         active pool has it."""
         name = PurePosixPath(strict_path(key)).name
-        with told("delete", f"volume {name}", where=self._connections.host):
+        with libvirt_errors("delete", f"volume {name}", where=self._connections.host):
             try:
                 volume = self._connections.any().storageVolLookupByKey(key)
             except libvirt.libvirtError as error:
@@ -192,7 +199,7 @@ class Storage:
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """The sizes of those volumes that there are, in bytes."""
-        with told("read", f"pool {self._name}", where=self._connections.host):
+        with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return {}
@@ -205,7 +212,7 @@ class Storage:
 
     def grow(self, name: str, size: int) -> None:
         """Gives a volume that no running guest has ``size`` bytes; it is never shrunk."""
-        with told("grow", f"volume {name}", where=self._connections.host):
+        with libvirt_errors("grow", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
             if int(volume.info()[1]) < size:
                 _once_free(partial(volume.resize, size, 0))
@@ -215,7 +222,7 @@ class Storage:
         files = image.files
         for key in filter(None, (files.root, files.kernel, files.initrd)):
             name = PurePosixPath(key).name
-            with told("read", f"volume {name}", where=self._connections.host):
+            with libvirt_errors("read", f"volume {name}", where=self._connections.host):
                 volume = self._find(name)
                 if volume is None:
                     return f"its volume {name} is gone"
@@ -234,7 +241,7 @@ class Storage:
 
     def write(self, name: str, content: bytes) -> None:
         """Fills an existing volume of the right size."""
-        with told("upload", f"volume {name}", where=self._connections.host):
+        with libvirt_errors("upload", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
             position = 0
 
@@ -254,7 +261,7 @@ class Storage:
         ``say`` gets the bytes sent so far; it may raise to give up.
         """
         with (
-            told("upload", f"volume {name}", where=self._connections.host),
+            libvirt_errors("upload", f"volume {name}", where=self._connections.host),
             path.open("rb", buffering=0) as file,
         ):
             volume = self._existing().storageVolLookupByName(name)
@@ -270,7 +277,7 @@ class Storage:
         Args:
             length: bytes at most; 0 is all.
         """
-        with told("read", f"volume {name}", where=self._connections.host):
+        with libvirt_errors("read", f"volume {name}", where=self._connections.host):
             volume = self._find(name)
             if volume is None:
                 return b""
@@ -298,7 +305,7 @@ class Storage:
         while True:
             for name in reversed(names):
                 content = self.read(name, length=_LARGEST_RECORD)
-                found = record.read_pool(content.decode("utf-8", "replace"))
+                found = record_text.read_pool(content.decode("utf-8", "replace"))
                 if found is not None:
                     return found
             before, names = names, _records(self.names())
@@ -309,7 +316,7 @@ class Storage:
         """Writes a newer record, then removes the older ones: a crash leaves one that reads."""
         old = _records(self.names())
         number = _number(old[-1]) + 1 if old else 1
-        content = record.pool_text(new).encode()
+        content = record_text.pool_text(new).encode()
         if len(content) > _LARGEST_RECORD:  # it could not be read again
             raise VirtkitError(
                 f"the record of pool {self._name} would be larger than {_LARGEST_RECORD} bytes",
@@ -321,7 +328,7 @@ class Storage:
         name = f"virtkit-record-{number:06d}.json"
         self.create(render.volume(name, len(content), "raw"))
         self.write(name, content)
-        with told("delete", "older records", where=self._connections.host):
+        with libvirt_errors("delete", "older records", where=self._connections.host):
             for each in old:
                 volume = self._find(each)
                 if volume is not None:
@@ -335,7 +342,7 @@ def _unfinished(pool: libvirt.virStoragePool) -> bool:
 
 def pool_at(connections: Connections, folder: str) -> str | None:
     """The name of the pool that keeps its volumes in ``folder``."""
-    with told("read", "the pools", where=connections.host):
+    with libvirt_errors("read", "the pools", where=connections.host):
         for pool in connections.any().listAllStoragePools():
             with passing_over():
                 root = render.parse(pool.XMLDesc(0), "a pool")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from virtkit import programs
+from virtkit.system import commands
 
 #: The program, and the first version with room for all registers that a processor has.
 PROGRAM = "/usr/bin/linux.uml"
@@ -39,5 +39,5 @@ def _has_tiles(cpuinfo: Path) -> bool:
 
 
 def _version(program: str) -> tuple[int, ...]:
-    said = programs.run(program, "--version").stdout
+    said = commands.run(program, "--version").stdout
     return tuple(int(each) for each in re.findall(r"\d+", said)[:2])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from virtkit import programs
 from virtkit.host.names import strict
-from virtkit.host.remote import Remote
+from virtkit.host.ssh import Remote
+from virtkit.system import commands
 
 #: Where ``xenconsoled --log=guest`` writes; only root may look.
 LOGS = Path("/var/log/xen/console")
@@ -21,7 +21,7 @@ _LITTLE = 512
 
 #: Prints what `checks` reads, a line each; sections begin with @.
 _LOOK = f"""
-PATH=$PATH:{programs.SYSTEM}
+PATH=$PATH:{commands.SYSTEM}
 echo @info; xl info 2>&1
 echo @dom0; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo
 echo @console; tr '\\0' ' ' </proc/"$(pidof xenconsoled || echo self)"/cmdline
@@ -48,7 +48,7 @@ def printed(remote: Remote | None, domain: str, offset: int) -> bytes:
 def checks(remote: Remote | None) -> Iterator[tuple[str, bool | None, str, str]]:
     """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
     if remote is None:
-        return found(programs.run("sh", "-c", _LOOK).stdout)
+        return found(commands.run("sh", "-c", _LOOK).stdout)
     return found(remote.run(_LOOK).decode("utf-8", "replace"))
 
 

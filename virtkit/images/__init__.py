@@ -3,18 +3,10 @@
 It must never make an image twice, and never trust one that it did not verify.
 """
 
-from virtkit.images.kinds import check_boot
-from virtkit.images.leash import removal
-from virtkit.images.local import (
-    LocalImage,
-    check,
-    check_builds,
-    forget,
-    leftovers,
-    prepare,
-    probe,
-)
+from virtkit.images.cache import LocalImage, check, check_builds, forget, leftovers, prepare, probe
+from virtkit.images.file_checks import check_boot
 from virtkit.images.pool import drop, put
+from virtkit.images.sandbox import removal
 
 __all__ = [
     "LocalImage",

@@ -16,10 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from virtkit import programs
-from virtkit.images import leash
-from virtkit.images.failures import without_user
-from virtkit.voice import Voice
+from virtkit.images import sandbox
+from virtkit.images.build_errors import without_user
+from virtkit.progress import Progress
+from virtkit.system import commands
 
 #: Settings of the caller's apt that say how it reaches a mirror.
 _TRANSPORT = re.compile(
@@ -59,11 +59,11 @@ class Source:
         return "".join(f"{name}: {value}\n" for name, value in fields.items())
 
 
-def sources(release: str, say: Voice | None = None) -> list[Source]:
+def sources(release: str, progress: Progress | None = None) -> list[Source]:
     """This machine's own sources of a Debian release; none where the release itself has none."""
     wanted = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(SOURCESENTRY)"
     words = ("--format", wanted, "Created-By: Packages", "Origin: Debian")
-    found = programs.run("apt-get", "indextargets", *words, say=say)
+    found = commands.run("apt-get", "indextargets", *words, progress=progress)
     suites = (release, f"{release}-updates", f"{release}-security")
     answer: dict[str, Source] = {}
     for line in found.stdout.splitlines():
@@ -126,23 +126,23 @@ def _is_in(uri: str, uris: str) -> bool:
     return plain in (without_user(each).rstrip("/") for each in uris.split())
 
 
-def settings(say: Voice | None = None) -> list[str]:
+def settings(progress: Progress | None = None) -> list[str]:
     """The caller's settings of how apt reaches a mirror, as lines of an apt.conf."""
-    dump = programs.run("apt-config", "dump", "--format", "%f%N%v%n", say=say).stdout
+    dump = commands.run("apt-config", "dump", "--format", "%f%N%v%n", progress=progress).stdout
     pairs = [line.partition("\t")[::2] for line in dump.splitlines()]
     found = [(name, value) for name, value in pairs if _TRANSPORT.fullmatch(name) and value]
     named = {name.lower() for name, _ in found}
     for variable, name in _PROXIES.items():
         value = os.environ.get(variable, "")
-        if leash.holds_login(value) and name.lower() not in named:
+        if sandbox.holds_login(value) and name.lower() not in named:
             found.append((name, value))
     return [f'{name} "{value}";' for name, value in found if '"' not in value]
 
 
-def _logins(say: Voice | None) -> str:
+def _logins(progress: Progress | None) -> str:
     """The caller's apt_auth.conf(5), of one file and all parts; what can't be read is left out."""
     words = ("shell", "file", "Dir::Etc::netrc/f", "parts", "Dir::Etc::netrcparts/d")
-    told = programs.run("apt-config", *words, say=say).stdout
+    told = commands.run("apt-config", *words, progress=progress).stdout
     found = dict(word.partition("=")[::2] for word in shlex.split(told))
     texts = []
     paths = [Path(found.get("file") or "/etc/apt/auth.conf")]
@@ -154,15 +154,15 @@ def _logins(say: Voice | None) -> str:
     return "\n".join(texts)
 
 
-def hooks(folder: Path, own: Sequence[Source], say: Voice | None = None) -> list[str]:
+def hooks(folder: Path, own: Sequence[Source], progress: Progress | None = None) -> list[str]:
     """mmdebstrap's options for a build that uses this machine's sources.
 
     Args:
         folder: gets the files for it. It must be passed through by the build's root.
         own: the sources; without any, mmdebstrap takes the distribution's own servers.
     """
-    files = {"auth.conf": _logins(say)}
-    conf = [*settings(say), f'Dir::Etc::netrc "{folder}/auth.conf";']
+    files = {"auth.conf": _logins(progress)}
+    conf = [*settings(progress), f'Dir::Etc::netrc "{folder}/auth.conf";']
     if own:
         files["build.sources"] = "\n".join(each.stanza for each in own)
         conf.append(f'Dir::Etc::SourceList "{folder}/build.sources";')
@@ -181,4 +181,4 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).touch(mode=0o600)
         (folder / name).write_text(text, errors="surrogateescape")
     if os.geteuid() != 0:
-        programs.run(*leash.namespaces("own"), "chown", "-R", "1:1", "--", str(folder))
+        commands.run(*sandbox.namespaces("own"), "chown", "-R", "1:1", "--", str(folder))

@@ -22,10 +22,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from pwd import getpwuid
 
-from virtkit import programs
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.images import apt, failures, leash, room, userns
-from virtkit.voice import Voice
+from virtkit.images import apt, build_errors, build_folder, sandbox, userns_check
+from virtkit.progress import Progress
+from virtkit.system import commands
 
 ROOT = "root.img"
 KERNEL = "vmlinuz"
@@ -132,10 +132,10 @@ def check_machine(into: Path) -> None:
             f"no kernel is known for images on {machine}",
             cure=f"build on one of {', '.join(sorted(KERNELS))}, or use a url image",
         )
-    programs.require(*_tools(), purpose="to build an image")
+    commands.require(*_tools(), purpose="to build an image")
     _check_namespaces()
-    room.check_work(into)
-    with room.made(into):
+    build_folder.check_work(into)
+    with build_folder.made(into):
         pass
 
 
@@ -147,23 +147,23 @@ def _tools() -> Sequence[str]:
 
 def _check_namespaces() -> None:
     user = _user()
-    lacking = userns.lacking_ids(user) if user.uid else None
+    lacking = userns_check.lacking_ids(user) if user.uid else None
     if lacking is not None:
         raise lacking
-    done = programs.run(*leash.namespaces("own"), "true")
+    done = commands.run(*sandbox.namespaces("own"), "true")
     if done.returncode != 0:
-        raise userns.refusal(" ".join(done.stderr.split())[-300:], user)
+        raise userns_check.refusal(" ".join(done.stderr.split())[-300:], user)
 
 
-def _user() -> userns.User:
+def _user() -> userns_check.User:
     uid = os.geteuid()
     try:
         known = getpwuid(uid)
     except KeyError:
-        return userns.User(str(uid), uid)
+        return userns_check.User(str(uid), uid)
     if known.pw_gid == os.getegid():
-        return userns.User(known.pw_name, uid)
-    return userns.User(known.pw_name, uid, _group_name(known.pw_gid))
+        return userns_check.User(known.pw_name, uid)
+    return userns_check.User(known.pw_name, uid, _group_name(known.pw_gid))
 
 
 def _group_name(gid: int) -> str:
@@ -173,7 +173,7 @@ def _group_name(gid: int) -> str:
         return str(gid)
 
 
-def build(recipe: Recipe, into: Path, *, say: Voice) -> None:
+def build(recipe: Recipe, into: Path, *, progress: Progress) -> None:
     """Build ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
 
     ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a
@@ -183,20 +183,20 @@ def build(recipe: Recipe, into: Path, *, say: Voice) -> None:
     Args:
         recipe: what to build.
         into: an empty folder.
-        say: gets a short line for each stage.
+        progress: gets a short line for each stage.
 
     Raises:
         RequestError: it can't work here, and was not begun.
         VirtkitError: a package could not be had or installed, or a folder is full.
     """
-    say("looking whether it can be built here")
+    progress("looking whether it can be built here")
     check(recipe, into)
-    room.sweep()
+    build_folder.sweep()
     with _work(into) as work:
-        with room.made(work) as folder:
-            _bootstrap(recipe, work, folder, say)
-        say("making the file system")
-        _pack(recipe, work, say)
+        with build_folder.made(work) as folder:
+            _bootstrap(recipe, work, folder, progress)
+        progress("making the file system")
+        _pack(recipe, work, progress)
         for result in (ROOT, KERNEL, INITRD):
             (work / result).rename(into / result)
 
@@ -207,7 +207,7 @@ def _work(into: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        leash.remove(work)
+        sandbox.remove(work)
 
 
 def _options(packages: Sequence[str]) -> list[str]:
@@ -230,31 +230,31 @@ def _hooks(archive: str) -> list[str]:
     ]
 
 
-def _bootstrap(recipe: Recipe, work: Path, folder: Path, say: Voice) -> None:
+def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> None:
     """Have mmdebstrap install and configure the system in ``folder``: ``work/tree.tar``."""
-    own = apt.sources(recipe.release, say)
+    own = apt.sources(recipe.release, progress)
     with _archive(folder) as archive:
         command = [
-            *programs.line("mmdebstrap", "--mode=root", "--format=tar"),
+            *commands.line("mmdebstrap", "--mode=root", "--format=tar"),
             *_options(recipe.packages),
-            *apt.hooks(folder.parent / "apt", own, say),
+            *apt.hooks(folder.parent / "apt", own, progress),
             *_hooks(str(archive)),
             recipe.release,
             "-",
             *(each.line for each in own),
         ]
-        stages = _Stages(say)
+        stages = _Stages(progress)
 
         def failed(lines: Sequence[str]) -> VirtkitError:
             what = f"the packages of {recipe.distribution} {recipe.release} were not installed"
-            return failures.failure(what, lines, folder=work if stages.packing else folder)
+            return build_errors.failure(what, lines, folder=work if stages.packing else folder)
 
-        leash.run(
+        sandbox.run(
             command,
             root="subordinate",
             work=folder,
             failed=failed,
-            say=say,
+            progress=progress,
             tell=stages,
             room=folder,
             output=work / "tree.tar",
@@ -275,8 +275,8 @@ def _archive(folder: Path) -> Iterator[Path]:
 class _Stages:
     """Tells the stages of a build as mmdebstrap comes to them."""
 
-    def __init__(self, say: Voice) -> None:
-        self._say = say
+    def __init__(self, progress: Progress) -> None:
+        self._say = progress
         self._untold = list(_STAGES)
 
     @property
@@ -292,23 +292,23 @@ class _Stages:
                 return
 
 
-def mirrors(release: str, say: Voice | None = None) -> list[str]:
+def mirrors(release: str, progress: Progress | None = None) -> list[str]:
     """This machine's own sources of a Debian release, as lines of a sources.list without logins
     and keyrings: what an image gets.
 
     Without any, mmdebstrap takes the distribution's own servers.
     """
-    return [each.line for each in apt.sources(release, say)]
+    return [each.line for each in apt.sources(release, progress)]
 
 
-def _pack(recipe: Recipe, work: Path, say: Voice) -> None:
+def _pack(recipe: Recipe, work: Path, progress: Progress) -> None:
     """Make root.img, vmlinuz and initrd of ``work/tree.tar``."""
 
     def failed(lines: Sequence[str]) -> VirtkitError:
-        return failures.failure("the file system was not made", lines, folder=work)
+        return build_errors.failure("the file system was not made", lines, folder=work)
 
-    command = programs.line("sh", "-c", _pack_script(), "pack.sh", "tree.tar", str(recipe.size))
-    leash.run(command, root="own", work=work, failed=failed, say=say)
+    command = commands.line("sh", "-c", _pack_script(), "pack.sh", "tree.tar", str(recipe.size))
+    sandbox.run(command, root="own", work=work, failed=failed, progress=progress)
 
 
 def _pack_script() -> str:

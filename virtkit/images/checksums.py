@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from virtkit.errors import VirtkitError
-from virtkit.images import magic
+from virtkit.images import file_types
 
 #: Kinds that are taken, the strongest first, with the length of each in hexadecimal digits.
 KINDS = {"sha512": 128, "sha384": 96, "sha256": 64}
@@ -171,7 +171,7 @@ def _none_fits(
     names = [PurePosixPath(each.name).name for each in entries if each.name]
     near = difflib.get_close_matches(name, names, n=1)
     told = ", ".join(dict.fromkeys(names[:_TOLD])) + (", …" if len(names) > _TOLD else "")
-    kind = magic.recognise(text.encode()[: magic.HEAD])
+    kind = file_types.recognise(text.encode()[: file_types.HEAD])
     if names:
         why = f"looked for {name}; it has {kinds} of {told}"
     elif entries:

@@ -10,9 +10,9 @@ import urllib.request
 from pathlib import Path
 
 from virtkit.errors import RequestError, VirtkitError, of_system
-from virtkit.images import kinds, magic
+from virtkit.images import file_checks, file_types
 from virtkit.images.checksums import Digest, find
-from virtkit.voice import Voice
+from virtkit.progress import Progress
 
 #: Attempts after the first one, and seconds without a byte until one is given up.
 RETRIES = 4
@@ -24,7 +24,7 @@ _MOST_SUMS = 16 * 1024 * 1024
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
-def fetch(url: str, target: Path, wanted: Digest, say: Voice) -> None:
+def fetch(url: str, target: Path, wanted: Digest, progress: Progress) -> None:
     """Downloads ``url`` to ``target``; a part of it that is there already is not fetched again.
 
     Raises:
@@ -33,14 +33,14 @@ def fetch(url: str, target: Path, wanted: Digest, say: Voice) -> None:
             file is removed then, as it is where it is no disk.
     """
     begun = target.exists()
-    if begun and kinds.is_no_disk(target):  # an older version downloaded anything
+    if begun and file_checks.is_no_disk(target):  # an older version downloaded anything
         target.unlink()
-    _whole(url, target, say)
-    found = say.patiently(lambda: digest(target, wanted.kind))
+    _whole(url, target, progress)
+    found = progress.run_interruptible(lambda: digest(target, wanted.kind))
     if found != wanted.value and begun:  # the part that was there may be of another file
         target.unlink()
-        _whole(url, target, say)
-        found = say.patiently(lambda: digest(target, wanted.kind))
+        _whole(url, target, progress)
+        found = progress.run_interruptible(lambda: digest(target, wanted.kind))
     if found != wanted.value:
         length = target.stat().st_size
         target.unlink()
@@ -52,11 +52,11 @@ def fetch(url: str, target: Path, wanted: Digest, say: Voice) -> None:
         )
 
 
-def _whole(url: str, target: Path, say: Voice) -> None:
+def _whole(url: str, target: Path, progress: Progress) -> None:
     """Downloads what is missing of ``target``, in several attempts."""
     for attempt in range(RETRIES + 1):
         try:
-            _continue(url, target, say)
+            _continue(url, target, progress)
             return
         except RequestError:  # no disk
             target.unlink()
@@ -69,7 +69,7 @@ def _whole(url: str, target: Path, say: Voice) -> None:
                 raise of_system(f"{url} can't be kept in {target.parent}", error) from error
             if attempt == RETRIES:
                 raise _failed(url, str(error)) from error
-        say.rest(2**attempt / 4)
+        progress.sleep(2**attempt / 4)
 
 
 def digest_in(checksums: str, url: str) -> Digest:
@@ -92,13 +92,15 @@ def digest(path: Path, kind: str = "sha256") -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def _continue(url: str, target: Path, say: Voice) -> None:
+def _continue(url: str, target: Path, progress: Progress) -> None:
     have = target.stat().st_size if target.exists() else 0
     request = urllib.request.Request(url)  # noqa: S310
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        answer = say.patiently(lambda: urllib.request.urlopen(request, timeout=TIMEOUT))  # noqa: S310
+        answer = progress.run_interruptible(
+            lambda: urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
+        )
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing after what is there
             return
@@ -109,12 +111,12 @@ def _continue(url: str, target: Path, say: Voice) -> None:
         left = answer.headers.get("Content-Length", "")
         total = have + int(left) if left.isdecimal() else 0
         with target.open("ab" if resumed else "wb") as file:
-            while chunk := say.patiently(lambda: answer.read(_CHUNK)):
-                if not have and len(chunk) >= min(magic.HEAD, total):
-                    kinds.check_download(chunk[: magic.HEAD], url)
+            while chunk := progress.run_interruptible(lambda: answer.read(_CHUNK)):
+                if not have and len(chunk) >= min(file_types.HEAD, total):
+                    file_checks.check_download(chunk[: file_types.HEAD], url)
                 file.write(chunk)
                 have += len(chunk)
-                say(_so_far(have, total))
+                progress(_so_far(have, total))
     if total and have < total:
         raise OSError(f"the connection ended after {have} of {total} bytes")
 

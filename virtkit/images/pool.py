@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from virtkit import render
 from virtkit.host import Host
-from virtkit.images.local import LocalImage
-from virtkit.record import StoredImage
-from virtkit.resources import ImageFiles, ImageRef
-from virtkit.voice import Voice
+from virtkit.images.cache import LocalImage
+from virtkit.progress import Progress
+from virtkit.state.desired import ImageFiles, ImageRef
+from virtkit.state.record import StoredImage
+from virtkit.xml import render
 
 #: Readable by the hypervisors' users; nothing in an image is secret.
 _MODE = "0644"
 
 
-def put(host: Host, ref: ImageRef, image: LocalImage, say: Voice) -> ImageFiles:
+def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> ImageFiles:
     """Makes the image's volumes where the pool has not got them.
 
     The pool's record says ``made`` only after the last byte: what a broken upload left is
@@ -32,14 +32,14 @@ def put(host: Host, ref: ImageRef, image: LocalImage, say: Voice) -> ImageFiles:
     )
     length = Path(image.root).stat().st_size
     one = host.connections.lock(f"image-{image.content}", f"image {ref.name} in the pool")
-    with one.held(waiting=say, rest=say.rest):
+    with one.held(waiting=progress, rest=progress.sleep):
         known = host.storage.record().images.get(image.content)
         if known is None or not known.made or host.storage.damage(known):
             _note(host, ref, files, length, made=False)
             sources = {files.root: image.root, files.kernel: image.kernel}
             for key, source in (sources | {files.initrd: image.initrd}).items():
                 if key:
-                    _upload(host, key, Path(source), say)
+                    _upload(host, key, Path(source), progress)
             _note(host, ref, files, length, made=True)
         elif ref.identity not in known.identities:  # the same content by another entry
             _note(host, ref, files, length, made=True)
@@ -74,8 +74,8 @@ def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bo
         host.storage.write_record(replace(pool, images=images))
 
 
-def _upload(host: Host, key: str, source: Path, say: Voice) -> None:
+def _upload(host: Host, key: str, source: Path, progress: Progress) -> None:
     name, size = PurePosixPath(key).name, source.stat().st_size
     host.storage.delete(key)  # only ever a broken upload of the same content
     host.storage.create(render.volume(name, size, "raw", mode=_MODE))
-    host.storage.upload(name, source, lambda sent: say(f"uploading, {100 * sent // size} %"))
+    host.storage.upload(name, source, lambda sent: progress(f"uploading, {100 * sent // size} %"))

@@ -4,21 +4,21 @@ Pure. Records are compared with records; libvirt's XML only by what we rendered 
 """
 
 from virtkit.drivers.effects import Effect
-from virtkit.plan.changes import Action, Change, Plan, Reason
-from virtkit.plan.documents import leaving, run_of, uses, waiting
+from virtkit.plan.changes import Action, Change, FieldChange, Plan
+from virtkit.plan.drift import leaving, run_of, uses, waiting
+from virtkit.plan.environment import diff, joined
+from virtkit.plan.ownership import command
 from virtkit.plan.removal import down, needs_consent, needs_consent_to_go
 from virtkit.plan.select import select, with_after
-from virtkit.plan.whole import diff, joined
-from virtkit.plan.whose import command
-from virtkit.record import Cause
+from virtkit.state.record import Cause
 
 __all__ = [
     "Action",
     "Cause",
     "Change",
     "Effect",
+    "FieldChange",
     "Plan",
-    "Reason",
     "command",
     "diff",
     "down",

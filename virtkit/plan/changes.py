@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from virtkit.drivers.effects import Effect
-from virtkit.observed import ObservedGuest, ObservedNetwork
-from virtkit.record import Cause
-from virtkit.resources import Desired, Guest, ImageRef, Network
+from virtkit.state.desired import Desired, Guest, ImageRef, Network
+from virtkit.state.observed import ObservedGuest, ObservedNetwork
+from virtkit.state.record import Cause
 
 Action = Literal["create", "update", "replace", "start", "stop", "delete"]
 
 
 @dataclass(frozen=True)
-class Reason:
+class FieldChange:
     """One field that differs, and what it costs to change it."""
 
     field: str
@@ -53,7 +53,7 @@ class Change:
     host: str
     action: Action
     effect: Effect = "none"
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[FieldChange, ...] = ()
     lost: str = ""
     desired: Guest | Network | ImageRef | None = None
     observed: ObservedGuest | ObservedNetwork | None = None
@@ -82,9 +82,9 @@ class Change:
         }
 
 
-def moved(there: ObservedGuest | ObservedNetwork, spec: str) -> tuple[Reason, ...]:
+def moved(there: ObservedGuest | ObservedNetwork, spec: str) -> tuple[FieldChange, ...]:
     """The spec's path, where it is another one than the object was made from."""
-    return (Reason("spec", there.record.spec, spec),) if there.record.spec != spec else ()
+    return (FieldChange("spec", there.record.spec, spec),) if there.record.spec != spec else ()
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from virtkit import public_keys
 from virtkit.drivers import effects
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
-from virtkit.observed import Observed, ObservedGuest
-from virtkit.plan.changes import Change, Reason, moved
-from virtkit.plan.documents import Documents, Place, uses, waiting_in
-from virtkit.plan.wishes import wishes
-from virtkit.record import Cause
-from virtkit.resources import Guest, Volume
+from virtkit.plan.changes import Change, FieldChange, moved
+from virtkit.plan.drift import Documents, Place, uses, waiting_in
+from virtkit.plan.requested import wishes
 from virtkit.spec import writable_size
+from virtkit.state import public_keys
+from virtkit.state.desired import Guest, Volume
+from virtkit.state.observed import Observed, ObservedGuest
+from virtkit.state.record import Cause
 
 #: Fields that leave no trace in a domain's XML (drivers/effects.py).
 _TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address", "kernel"}
@@ -100,10 +100,10 @@ class _Comparison:
                 staged=staged,
             )
         elif self._there.state != "running" and not self._there.lost:
-            reason = Reason("state", self._there.state, "running", "drift", "live")
+            reason = FieldChange("state", self._there.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
         elif self._unlisted():
-            reason = Reason("listed", False, True, "unfinished", "none")
+            reason = FieldChange("listed", False, True, "unfinished", "none")
             answer.change = replace(base, reasons=(reason,))
         if pending:
             effect = worst(each.effect for each in pending)
@@ -116,51 +116,51 @@ class _Comparison:
         listed = self._observed.pool.guests.get(self._there.domain)
         return listed is not None and not self._there.lost and listed != self._there.record.listed()
 
-    def _unfinished(self) -> Iterable[Reason]:
+    def _unfinished(self) -> Iterable[FieldChange]:
         """What an interrupted run left to do."""
         state = self._there.state
         effect: Effect = "next-boot" if state == "stopped" else "live"
         if state != "running":
-            yield Reason("state", state, "running", "unfinished", "live")
+            yield FieldChange("state", state, "running", "unfinished", "live")
         for each in self._there.record.volumes:
             if each.state == "wanted" and each.role != "console":
-                yield Reason(f"volume {each.name}", "missing", "made", "unfinished", effect)
-        yield Reason("finished", False, True, "unfinished", "live")
+                yield FieldChange(f"volume {each.name}", "missing", "made", "unfinished", effect)
+        yield FieldChange("finished", False, True, "unfinished", "live")
 
-    def _only_starts(self, reasons: Sequence[Reason]) -> bool:
+    def _only_starts(self, reasons: Sequence[FieldChange]) -> bool:
         """Whether nothing is left to do for an unfinished guest but to start it."""
         done = {each.field for each in reasons} == {"state", "finished"}
         return done and all(each.cause == "unfinished" for each in reasons)
 
     # --- the spec ---------------------------------------------------------------------------
 
-    def _wished(self) -> Iterable[Reason]:
+    def _wished(self) -> Iterable[FieldChange]:
         """What the spec asks otherwise than it did."""
         record, guest = self._there.record, self._guest
         for name, old, new in wishes(record.asked, guest.asked):
-            if name == "image" or (name == "type" and record.type == guest.driver.word):
+            if name == "image" or (name == "type" and record.type == guest.driver.type):
                 continue
-            yield Reason(name, old, new, effect=self._effect(name, old, new))
+            yield FieldChange(name, old, new, effect=self._effect(name, old, new))
             self._takes_disk(name, old, new)
             if name.startswith("disks.") and name.endswith(".mount") and old is None:
                 self._errors.append(self._blank(name.split(".")[1]))
         if record.image_identity != guest.image.identity:
             after = guest.asked.get("image") or guest.image.name
-            yield Reason("image", record.asked.get("image"), after, effect="recreate")
+            yield FieldChange("image", record.asked.get("image"), after, effect="recreate")
         if record.asked.get("ssh_keys") == guest.asked.get("ssh_keys"):
             yield from self._keys()
         yield from self._playbooks()
 
-    def _keys(self) -> Iterable[Reason]:
+    def _keys(self) -> Iterable[FieldChange]:
         """Keys that were changed under the same names, or that the guest did not follow yet."""
         known, wanted = self._there.record.keys, self._guest.keys
         if known is None or wanted is None or public_keys.same(known, wanted):
             return
         before, after = (public_keys.names(each) for each in (known, wanted))
         cause: Cause = "spec" if self._there.record.finished else "unfinished"
-        yield Reason("ssh_keys", before, after, cause, self._effect("ssh_keys", before, after))
+        yield FieldChange("ssh_keys", before, after, cause, self._effect("ssh_keys", before, after))
 
-    def _playbooks(self) -> Iterable[Reason]:
+    def _playbooks(self) -> Iterable[FieldChange]:
         """Playbooks that the guest was not given, or not as they are now, or that did not end well.
         That it has more than its spec asks for by now is no change: nobody takes it back."""
         wanted, ran = self._guest.playbooks, self._there.record.provisioned
@@ -170,7 +170,7 @@ class _Comparison:
         again = ran is not None and ran.digest == wanted.digest
         cause: Cause = "unfinished" if again or not self._there.record.finished else "spec"
         effect = self._effect("playbooks", before, None)
-        yield Reason("playbooks", before, list(wanted.names), cause, effect)
+        yield FieldChange("playbooks", before, list(wanted.names), cause, effect)
 
     def _takes_disk(self, name: str, old: Any, new: Any) -> None:
         """Tells of a disk that leaves the spec; one that is kept stays in the pool."""
@@ -197,7 +197,7 @@ class _Comparison:
         off = self._there.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
 
-    def _replaced(self, base: Change, wished: Sequence[Reason]) -> Change:
+    def _replaced(self, base: Change, wished: Sequence[FieldChange]) -> Change:
         disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
         doomed = [
             each.name
@@ -221,11 +221,11 @@ class _Comparison:
 
     # --- volumes ----------------------------------------------------------------------------
 
-    def _volumes(self, wished: Sequence[Reason]) -> Iterable[Reason]:
+    def _volumes(self, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """Disks that are too small, gone behind our back, or left until a restart."""
         for old in self._there.record.volumes:
             if old.state == "doomed" and not uses(self._there.live, old.name):
-                yield Reason(f"volume {old.name}", "left over", None, "unfinished", "none")
+                yield FieldChange(f"volume {old.name}", "left over", None, "unfinished", "none")
         anew = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
             if volume.name not in self._made or volume.role == "console":
@@ -237,17 +237,17 @@ class _Comparison:
             elif volume.name in self._observed.sizes:
                 yield from self._size(volume, wished)
 
-    def _gone(self, volume: Volume) -> Reason:
+    def _gone(self, volume: Volume) -> FieldChange:
         if volume.role == "root":
-            return Reason("disk", "made", "missing", "drift", "recreate")
+            return FieldChange("disk", "made", "missing", "drift", "recreate")
         name = f"disks.{volume.name.removeprefix(f'{self._guest.domain}-')}"
         running = self._there.state != "stopped"
         effect: Effect = "restart" if running and volume.role == "disk" else "next-boot"
         if volume.role == "disk":
             self._lost.append(f"disk {volume.name} is gone: an empty one would take its place")
-        return Reason(name, "made", "missing", "drift", effect)
+        return FieldChange(name, "made", "missing", "drift", effect)
 
-    def _size(self, volume: Volume, wished: Sequence[Reason]) -> Iterable[Reason]:
+    def _size(self, volume: Volume, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
         name = _field(volume) if volume.role == "root" else f"{_field(volume)}.size"
         now = self._observed.sizes[volume.name]
         asked = any(each.field == name and each.after is not None for each in wished)
@@ -262,20 +262,20 @@ class _Comparison:
                 )
             )
         if volume.size > now and not asked:
-            yield Reason(name, now, volume.size, "drift", self._effect(name, now, volume.size))
+            yield FieldChange(name, now, volume.size, "drift", self._effect(name, now, volume.size))
 
     # --- what libvirt has -------------------------------------------------------------------
 
-    def _drift(self, wished: Sequence[Reason]) -> Iterable[Reason]:
+    def _drift(self, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """What somebody changed in libvirt, or a newer virtkit renders otherwise."""
         there, guest = self._there, self._guest
         if there.bare:
-            yield Reason("record", None, "written", "drift", "none")
+            yield FieldChange("record", None, "written", "drift", "none")
         if not there.persistent:
-            yield Reason("domain", "transient", "persistent", "drift", "none")
+            yield FieldChange("domain", "transient", "persistent", "drift", "none")
         asked = there.record.asked.get("autostart")
         if there.autostart != guest.spec.autostart == asked and there.record.finished:
-            yield Reason("autostart", there.autostart, guest.spec.autostart, "drift", "live")
+            yield FieldChange("autostart", there.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in wished}
         for place in self._documents.next_boot():
             if not _explained(place.field, fields):
@@ -292,15 +292,15 @@ class _Comparison:
         effect = self._effect(place.field, *_values(place))
         return "restart" if effect == "live" and not place.live_fix else effect
 
-    def _now(self, known: Sequence[Reason]) -> list[Reason]:
+    def _now(self, known: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks and can be given at once."""
         return [each for each in self._live(known) if each.effect == "live"]
 
-    def _waiting(self, known: Sequence[Reason]) -> list[Reason]:
+    def _waiting(self, known: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks until it is restarted."""
         return [each for each in self._live(known) if each.effect != "live"]
 
-    def _live(self, known: Sequence[Reason]) -> list[Reason]:
+    def _live(self, known: Sequence[FieldChange]) -> list[FieldChange]:
         fields = {each.field for each in known}
         answer = []
         for place in self._documents.now():
@@ -314,7 +314,7 @@ class _Comparison:
             answer.append(reason)
         return _unique([*answer, *self._traceless(fields)])
 
-    def _traceless(self, known: set[str]) -> Iterable[Reason]:
+    def _traceless(self, known: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
         for name, cause in waiting_in(self._there).items():
             if effects.key(name) in _TRACELESS and name not in known:
@@ -324,7 +324,7 @@ class _Comparison:
                     named = (each.get(rest[1]) for each in asked or () if each["name"] == rest[0])
                     asked = next(named, None)
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
-                yield Reason(name, None, asked, cause, effect)
+                yield FieldChange(name, None, asked, cause, effect)
 
     def _staged(self, field: str) -> Cause:
         """Why the running guest lacks something."""
@@ -349,9 +349,9 @@ def _explained(field: str, fields: set[str]) -> bool:
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
 
-def _reason(place: Place) -> Reason:
+def _reason(place: Place) -> FieldChange:
     before, after = _values(place)
-    return Reason(place.field, before, after, place.cause)
+    return FieldChange(place.field, before, after, place.cause)
 
 
 def _values(place: Place) -> tuple[Any, Any]:
@@ -366,9 +366,9 @@ def _number(text: str | None) -> int | str | None:
     return int(text) if text and text.isdigit() else text
 
 
-def _unique(reasons: Iterable[Reason]) -> list[Reason]:
+def _unique(reasons: Iterable[FieldChange]) -> list[FieldChange]:
     """One reason for each field: the first."""
-    answer: dict[str, Reason] = {}
+    answer: dict[str, FieldChange] = {}
     for each in reasons:
         answer.setdefault(each.field, each)
     return list(answer.values())

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from virtkit import compare, render
-from virtkit.compare import Difference
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
-from virtkit.observed import Observed, ObservedNetwork
-from virtkit.plan.changes import Change, Reason, moved
-from virtkit.plan.whose import command, mine, whose
-from virtkit.record import Cause
-from virtkit.resources import Network
+from virtkit.plan.changes import Change, FieldChange, moved
+from virtkit.plan.ownership import command, mine, whose
+from virtkit.state.desired import Network
+from virtkit.state.observed import Observed, ObservedNetwork
+from virtkit.state.record import Cause
+from virtkit.xml import diff, render
+from virtkit.xml.diff import Difference
 
 #: Places that libvirt can change while a network is active.
 _HOSTS = ("/dhcp/host[", "dns/host[")
@@ -44,7 +44,7 @@ def compared_network(
         return ComparedNetwork(base)
     base = replace(base, observed=there)
     wished = [
-        Reason(name, there.record.asked.get(name), network.asked.get(name), effect="recreate")
+        FieldChange(name, there.record.asked.get(name), network.asked.get(name), effect="recreate")
         for name in sorted({*there.record.asked, *network.asked})
         if there.record.asked.get(name) != network.asked.get(name)
     ]
@@ -77,7 +77,7 @@ def with_others(network: Network, there: ObservedNetwork, names: Collection[str]
 def _held(
     network: Network,
     there: ObservedNetwork,
-    wished: Sequence[Reason],
+    wished: Sequence[FieldChange],
     observed: Observed,
     spec: str,
 ) -> RequestError:
@@ -102,11 +102,11 @@ def _held(
 
 
 def _drifted(base: Change, network: Network, there: ObservedNetwork) -> ComparedNetwork:
-    reasons: list[Reason] = []
-    waiting: list[Reason] = []
+    reasons: list[FieldChange] = []
+    waiting: list[FieldChange] = []
     old, new = ([asdict(each) for each in of.reservations] for of in (there.record, network))
     if old != new:
-        reasons.append(Reason("reservations", len(old), len(new), effect="live"))
+        reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
     wanted = render.network(network)
     config = _places(wanted, there, there.inactive)
     live = _places(wanted, there, there.live)
@@ -119,14 +119,14 @@ def _drifted(base: Change, network: Network, there: ObservedNetwork) -> Compared
         if path in live:
             effect = "restart" if there.users and not _is_host(place) else "live"
         later = effect == "restart" and path not in config
-        reason = Reason(path, place.found, place.wanted, cause, effect)
+        reason = FieldChange(path, place.found, place.wanted, cause, effect)
         (waiting if later else reasons).append(reason)
     answer = ComparedNetwork()
     if reasons:
         effect = worst(each.effect for each in reasons)
         answer.change = replace(base, action="update", effect=effect, reasons=tuple(reasons))
     elif not there.active or not there.autostart:
-        reason = Reason("active", there.active, True, "drift", "live")
+        reason = FieldChange("active", there.active, True, "drift", "live")
         answer.change = replace(base, action="start", effect="live", reasons=(reason,))
     if waiting:
         answer.pending = replace(base, action="update", effect="restart", reasons=tuple(waiting))
@@ -141,7 +141,7 @@ def _places(wanted: str, there: ObservedNetwork, xml: str) -> dict[str, Differen
     """What of ``wanted`` isn't in ``xml``, by its place."""
     if not wanted or not xml:
         return {}
-    every = compare.differences(*(render.parse(each, there.name) for each in (wanted, xml)))
+    every = diff.differences(*(render.parse(each, there.name) for each in (wanted, xml)))
     return {each.path: each for each in every if each.path not in there.record.rewritten}
 
 

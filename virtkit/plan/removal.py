@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from virtkit.errors import RequestError
-from virtkit.observed import Observed, ObservedGuest, ObservedNetwork
-from virtkit.plan.changes import Change, Plan, Reason, moved
-from virtkit.plan.whose import command, whose
+from virtkit.plan.changes import Change, FieldChange, Plan, moved
+from virtkit.plan.ownership import command, whose
+from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
 
 def down(
@@ -83,7 +83,7 @@ def _disks(
             f"disk/{disk.name}",
             observed.host,
             "delete",
-            reasons=() if own else (Reason("spec", disk.spec or None, spec),),
+            reasons=() if own else (FieldChange("spec", disk.spec or None, spec),),
             lost="" if own else f"disk {disk.name}",
         )
 

@@ -9,12 +9,12 @@ from virtkit.spec.model import (
     Build,
     Dhcp,
     Disk,
-    Guest,
-    Host,
+    GuestSpec,
+    HostSpec,
     Image,
+    InterfaceSpec,
     Kernel,
-    Link,
-    Network,
+    NetworkSpec,
     Ready,
     Spec,
 )
@@ -27,8 +27,8 @@ from virtkit.spec.sizes import (
     parse_size,
     writable_size,
 )
-from virtkit.spec.text import mount_point, ssh_address
-from virtkit.spec.wrong import Wrong, meant, shown
+from virtkit.spec.value_error import Wrong, meant, shown
+from virtkit.spec.values import mount_point, ssh_address
 
 __all__ = [
     "CATALOGUE",
@@ -38,12 +38,12 @@ __all__ = [
     "Build",
     "Dhcp",
     "Disk",
-    "Guest",
-    "Host",
+    "GuestSpec",
+    "HostSpec",
     "Image",
+    "InterfaceSpec",
     "Kernel",
-    "Link",
-    "Network",
+    "NetworkSpec",
     "Ready",
     "Spec",
     "Wrong",

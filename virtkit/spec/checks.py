@@ -10,22 +10,22 @@ from itertools import combinations
 from typing import Any
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
-from virtkit.spec import raw
+from virtkit.spec import raw_xml
 from virtkit.spec.document import CLOUD, Node, Path, kind_of
-from virtkit.spec.faults import Faults
+from virtkit.spec.draft import Entry, Reading
+from virtkit.spec.errors import Faults
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
-    Guest,
     GuestKeys,
-    Link,
-    Network,
+    GuestSpec,
+    InterfaceSpec,
+    NetworkSpec,
     not_a_guest,
 )
-from virtkit.spec.reading import Entry, Reading
-from virtkit.spec.text import RESERVED_DISKS
-from virtkit.spec.wrong import Wrong, meant, quote
+from virtkit.spec.value_error import Wrong, meant, quote
+from virtkit.spec.values import RESERVED_DISKS
 
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
 LONGEST_NAME = 63
@@ -181,7 +181,7 @@ def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
                 cure=_cure(feature, asked),
             )
             faults.at(entry.node, path, wrong)
-        boots = entry.keys.kernel is not None and "kernel" not in driver.lacks
+        boots = entry.keys.kernel is not None and "kernel" not in driver.unsupported
         if driver.needs_built_image and not boots and image is not None and image.build is None:
             wrong = Wrong(
                 f"a guest of type {word} needs an image that virtkit builds",
@@ -193,7 +193,7 @@ def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
 
 def _lacking(keys: GuestKeys, driver: Driver) -> Iterator[tuple[Path, str]]:
     """What ``keys`` ask for and ``driver`` lacks, with the reason."""
-    for feature, why in driver.lacks.items():
+    for feature, why in driver.unsupported.items():
         if feature == "disks.blank":
             for index, disk in enumerate(keys.disks):
                 if disk.mount is None:
@@ -205,7 +205,7 @@ def _lacking(keys: GuestKeys, driver: Driver) -> Iterator[tuple[Path, str]]:
 def _cure(feature: str, asked: str) -> str:
     if feature == "disks.blank":
         return "give it `mount:`"
-    able = [word for word, driver in DRIVERS.items() if feature not in driver.lacks]
+    able = [word for word, driver in DRIVERS.items() if feature not in driver.unsupported]
     if set(AUTO) <= set(able):  # which runs everywhere
         able = ["auto"]
     return f"take {asked} out" + (f", or say `type: {able[0]}`" if able else "")
@@ -258,7 +258,7 @@ def _links(entry: Entry, reading: Reading, faults: Faults) -> None:
         seen.add(link.name)
 
 
-def _cards(reading: Reading) -> Iterator[tuple[Entry, Guest, Path, Link]]:
+def _cards(reading: Reading) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
     """Every network card, with the path of its entry below the guest's."""
     for entry, guest in reading.guests():
         for index, link in enumerate(guest.networks or ()):
@@ -267,7 +267,7 @@ def _cards(reading: Reading) -> Iterator[tuple[Entry, Guest, Path, Link]]:
 
 def _addresses(reading: Reading, faults: Faults) -> None:
     """Addresses that their network cannot have, or that two guests would have."""
-    models = {DEFAULT_NETWORK: Network()} | reading.networks.models
+    models = {DEFAULT_NETWORK: NetworkSpec()} | reading.networks.models
     if DEFAULT_NETWORK in reading.networks.nodes and (
         DEFAULT_NETWORK not in reading.networks.models
     ):
@@ -291,7 +291,7 @@ def _addresses(reading: Reading, faults: Faults) -> None:
             faults.at(entry.node, (*path, "address"), wrong)
 
 
-def _misplaced(address: str, name: str, network: Network) -> Wrong | None:
+def _misplaced(address: str, name: str, network: NetworkSpec) -> Wrong | None:
     """Why no guest can have ``address`` on the network ``name``."""
     subnet = network.subnet
     if network.existing is not None:
@@ -343,11 +343,11 @@ def _raw(reading: Reading, faults: Faults) -> None:
             owners["MAC address", link.mac, guest.host or ""] = guest.name
     for entry, guest in reading.guests():
         for index, xml in enumerate(guest.devices):
-            for sole in raw.soles(xml):
+            for sole in raw_xml.soles(xml):
                 place = (sole.kind, sole.value, guest.host or "")
                 if place in owners and (entry.base, index, sole.kind) not in told:
                     told.add((entry.base, index, sole.kind))
-                    wrong = raw.shared(owners[place], guest.name, sole)
+                    wrong = raw_xml.shared(owners[place], guest.name, sole)
                     faults.at(entry.node, ("devices", index), wrong)
                 owners.setdefault(place, guest.name)
 

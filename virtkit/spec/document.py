@@ -31,7 +31,7 @@ from ruamel.yaml.reader import ReaderError
 
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.spec import yaml11
-from virtkit.spec.wrong import Wrong, quote, shown
+from virtkit.spec.value_error import Wrong, quote, shown
 
 #: Keys and list indices from the top of the document down.
 Path = tuple[str | int, ...]

@@ -8,12 +8,12 @@ from ipaddress import IPv4Address
 from pydantic import ValidationError
 
 from virtkit.spec.document import CLOUD, Node, kind_of
-from virtkit.spec.faults import Faults
+from virtkit.spec.draft import Entry
+from virtkit.spec.errors import Faults
 from virtkit.spec.merge import merged, profile_order, without_nulls
-from virtkit.spec.model import FROM_FILE, MOST_GUESTS, Guest, GuestEntry, Link, Ready
-from virtkit.spec.reading import Entry
-from virtkit.spec.text import is_label, label
-from virtkit.spec.wrong import Wrong, meant, quote
+from virtkit.spec.model import FROM_FILE, MOST_GUESTS, GuestEntry, GuestSpec, InterfaceSpec, Ready
+from virtkit.spec.value_error import Wrong, meant, quote
+from virtkit.spec.values import is_label, label
 
 _HIGHEST_IPV4 = 2**32 - 1
 
@@ -166,7 +166,7 @@ def _ready(entry: Entry, faults: Faults) -> Ready:
 
 def _count_out(
     entry: Entry, after: tuple[str, ...], ready: Ready, faults: Faults
-) -> Iterable[Guest]:
+) -> Iterable[GuestSpec]:
     keys = {name: getattr(entry.keys, name) for name in GuestEntry.model_fields}
     del keys["count"], keys["profiles"]
     cloud = entry.node.entries.get(CLOUD)
@@ -184,10 +184,10 @@ def _count_out(
             "networks": None if cards is None else tuple(_counted(card, step) for card in cards),
         }
         # Every value was validated as part of the entry.
-        yield Guest.model_construct(_fields_set=given, **values)
+        yield GuestSpec.model_construct(_fields_set=given, **values)
 
 
-def _cards(entry: Entry, faults: Faults) -> list[Link] | None:
+def _cards(entry: Entry, faults: Faults) -> list[InterfaceSpec] | None:
     """The network cards of the first guest; what cannot count up far enough is left out."""
     if entry.keys.networks is None:
         return None
@@ -209,7 +209,7 @@ def _cards(entry: Entry, faults: Faults) -> list[Link] | None:
     return cards
 
 
-def _counted(link: Link, step: int) -> Link:
+def _counted(link: InterfaceSpec, step: int) -> InterfaceSpec:
     if step == 0 or not (link.address or link.mac):
         return link
     update: dict[str, str] = {}

@@ -28,11 +28,11 @@ from pydantic import (
 )
 
 from virtkit.drivers import DRIVERS
-from virtkit.spec import sizes, text
+from virtkit.spec import sizes, values
 from virtkit.spec.document import Path
 from virtkit.spec.positions import Positions
 from virtkit.spec.sizes import GIB, MIB, TIB
-from virtkit.spec.wrong import Wrong, meant, quote
+from virtkit.spec.value_error import Wrong, meant, quote
 
 #: The validation context of data that stands in a file: there, sizes and durations have units.
 #: Without it (Python's own callers) a number is bytes or seconds.
@@ -107,35 +107,35 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": sizes.DURATION_PATTERN, "examples": ["5m"]}),
 ]
 Label = Annotated[
-    str, AfterValidator(text.label), Field(json_schema_extra={"pattern": text.LABEL_PATTERN})
+    str, AfterValidator(values.label), Field(json_schema_extra={"pattern": values.LABEL_PATTERN})
 ]
 DiskName = Annotated[
-    str, AfterValidator(text.disk_name), Field(json_schema_extra={"pattern": text.DISK_PATTERN})
+    str, AfterValidator(values.disk_name), Field(json_schema_extra={"pattern": values.DISK_PATTERN})
 ]
-ForeignName = Annotated[str, AfterValidator(text.foreign_name)]
-SshAddress = Annotated[str, AfterValidator(text.ssh_address)]
-UserName = Annotated[str, AfterValidator(text.user_name)]
-GroupName = Annotated[str, AfterValidator(text.group_name)]
-Package = Annotated[str, AfterValidator(text.package_name)]
-Release = Annotated[str, AfterValidator(text.release_name)]
-HostPath = Annotated[str, AfterValidator(text.host_path)]
+ForeignName = Annotated[str, AfterValidator(values.foreign_name)]
+SshAddress = Annotated[str, AfterValidator(values.ssh_address)]
+UserName = Annotated[str, AfterValidator(values.user_name)]
+GroupName = Annotated[str, AfterValidator(values.group_name)]
+Package = Annotated[str, AfterValidator(values.package_name)]
+Release = Annotated[str, AfterValidator(values.release_name)]
+HostPath = Annotated[str, AfterValidator(values.host_path)]
 Variable = Annotated[
-    str, AfterValidator(text.variable_name), Field(json_schema_extra={"pattern": text.VARIABLE})
+    str, AfterValidator(values.variable_name), Field(json_schema_extra={"pattern": values.VARIABLE})
 ]
-KeyPath = Annotated[str, AfterValidator(text.key_path)]
-MountPoint = Annotated[str, AfterValidator(text.mount_point)]
-Mac = Annotated[str, AfterValidator(text.mac_address)]
-Address = Annotated[str, AfterValidator(text.ipv4_address)]
-ServerAddress = Annotated[str, AfterValidator(text.ip_address)]
-Cidr = Annotated[str, AfterValidator(text.cidr)]
-Ipv6Cidr = Annotated[str, AfterValidator(text.ipv6_cidr)]
-DomainName = Annotated[str, AfterValidator(text.domain_name)]
-BridgeName = Annotated[str, AfterValidator(text.bridge_name)]
-Sha256 = Annotated[str, AfterValidator(text.sha256)]
-Url = Annotated[str, AfterValidator(text.url)]
-Line = Annotated[str, AfterValidator(text.printable)]
-Command = Annotated[str, AfterValidator(text.command)]
-Xml = Annotated[str, AfterValidator(text.xml)]
+KeyPath = Annotated[str, AfterValidator(values.key_path)]
+MountPoint = Annotated[str, AfterValidator(values.mount_point)]
+Mac = Annotated[str, AfterValidator(values.mac_address)]
+Address = Annotated[str, AfterValidator(values.ipv4_address)]
+ServerAddress = Annotated[str, AfterValidator(values.ip_address)]
+Cidr = Annotated[str, AfterValidator(values.cidr)]
+Ipv6Cidr = Annotated[str, AfterValidator(values.ipv6_cidr)]
+DomainName = Annotated[str, AfterValidator(values.domain_name)]
+BridgeName = Annotated[str, AfterValidator(values.bridge_name)]
+Sha256 = Annotated[str, AfterValidator(values.sha256)]
+Url = Annotated[str, AfterValidator(values.url)]
+Line = Annotated[str, AfterValidator(values.printable)]
+Command = Annotated[str, AfterValidator(values.command)]
+Xml = Annotated[str, AfterValidator(values.xml)]
 TypeWord = Annotated[str, AfterValidator(_type), Field(json_schema_extra=_type_schema)]
 Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
 
@@ -158,7 +158,7 @@ class Ssh(Model):
     )
 
 
-class Host(Model):
+class HostSpec(Model):
     """A machine with libvirt: ``local`` is this one, another one has an address."""
 
     address: SshAddress | None = Field(default=None, description="As for ssh: `root@rack1`.")
@@ -245,7 +245,7 @@ DhcpRange = Annotated[
 ]
 
 
-class Network(Model):
+class NetworkSpec(Model):
     """A network of an environment, or one of libvirt's that is there already."""
 
     mode: Literal["nat", "isolated", "routed", "bridge"] = Field(
@@ -288,7 +288,7 @@ class Network(Model):
         return self.mode == "bridge" or self.dhcp is False
 
     @model_validator(mode="after")
-    def _agrees(self) -> Network:
+    def _agrees(self) -> NetworkSpec:
         if self.existing is not None:
             self._only_existing()
         elif self.mode == "bridge":
@@ -388,7 +388,7 @@ def _schema_or_text(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"type": "string"}, own]
 
 
-class Link(Model):
+class InterfaceSpec(Model):
     """A guest's network card. A plain name is short for a map with ``name`` only."""
 
     model_config = ConfigDict(json_schema_extra=_schema_or_text)
@@ -505,7 +505,7 @@ class GuestKeys(Model):
     disks: tuple[Disk, ...] = Field(
         default=(), description="Disks beside the root disk.", max_length=16
     )
-    networks: tuple[Link, ...] | None = Field(
+    networks: tuple[InterfaceSpec, ...] | None = Field(
         default=None,
         description="Network cards; left out, the nat network `default`; [] for none.",
         max_length=16,
@@ -574,7 +574,7 @@ class GuestEntry(GuestKeys):
     )
 
 
-class Guest(GuestKeys):
+class GuestSpec(GuestKeys):
     """One guest, all merged: what one virtual machine or container is to be.
 
     Attributes:
@@ -591,9 +591,9 @@ class Guest(GuestKeys):
     core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     @property
-    def links(self) -> tuple[Link, ...]:
+    def links(self) -> tuple[InterfaceSpec, ...]:
         """Its network cards, the one on the network ``default`` included."""
-        return (Link(name=DEFAULT_NETWORK),) if self.networks is None else self.networks
+        return (InterfaceSpec(name=DEFAULT_NETWORK),) if self.networks is None else self.networks
 
     @property
     def most_cpus(self) -> int:
@@ -628,9 +628,9 @@ class Spec(Model):
     source: str
     folder: FilePath
     images: dict[str, Image]
-    networks: dict[str, Network]
-    guests: dict[str, Guest]
-    hosts: dict[str, Host]
+    networks: dict[str, NetworkSpec]
+    guests: dict[str, GuestSpec]
+    hosts: dict[str, HostSpec]
 
     @property
     def host(self) -> str:

@@ -16,23 +16,23 @@ from pydantic import BaseModel, ValidationError
 from virtkit.errors import RequestError
 from virtkit.spec.checks import check
 from virtkit.spec.document import Mark, Node, kind_of, read_document
+from virtkit.spec.draft import Parts, Reading
 from virtkit.spec.entries import read_entries, section
-from virtkit.spec.faults import Faults
+from virtkit.spec.errors import Faults
 from virtkit.spec.merge import without_nulls
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     FROM_FILE,
     LOCAL,
-    Host,
+    HostSpec,
     Image,
-    Network,
+    NetworkSpec,
     Spec,
 )
 from virtkit.spec.positions import Positions
-from virtkit.spec.reading import Parts, Reading
-from virtkit.spec.text import label, suggest_label
-from virtkit.spec.wrong import Wrong, meant, quote, shown
+from virtkit.spec.value_error import Wrong, meant, quote, shown
+from virtkit.spec.values import label, suggest_label
 
 #: The largest file that is read, in bytes.
 LARGEST_FILE = 1024 * 1024
@@ -143,7 +143,7 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
         name=_environment(root, faults, source, folder),
         hosts=_hosts(root, faults),
         images=_parts(root, "images", Image, faults),
-        networks=_parts(root, "networks", Network, faults),
+        networks=_parts(root, "networks", NetworkSpec, faults),
         entries=read_entries(root, faults),
     )
     check(reading, faults)
@@ -214,9 +214,9 @@ def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
     return ""
 
 
-def _hosts(root: Node, faults: Faults) -> Parts[Host]:
+def _hosts(root: Node, faults: Faults) -> Parts[HostSpec]:
     """The hosts by name; others than ``local`` have an address."""
-    hosts = _parts(root, "hosts", Host, faults)
+    hosts = _parts(root, "hosts", HostSpec, faults)
     for name, host in hosts.models.items():
         if (name == LOCAL) == (host.address is None):
             continue
@@ -257,13 +257,13 @@ def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
     guests = {guest.name: guest for entry in reading.entries for guest in entry.guests}
     unsaid = any(guest.host is None for guest in guests.values())
     if not hosts or (unsaid and len(hosts) > 1):
-        hosts.setdefault(LOCAL, Host())
+        hosts.setdefault(LOCAL, HostSpec())
     for guest in guests.values():
         if guest.image not in images:
             images[guest.image] = CATALOGUE[guest.image]
         for link in guest.links:
             if link.name == DEFAULT_NETWORK:
-                networks.setdefault(DEFAULT_NETWORK, Network())
+                networks.setdefault(DEFAULT_NETWORK, NetworkSpec())
     spec = Spec.model_construct(
         name=reading.name,
         source=source,

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
-from virtkit.spec.model import GuestEntry, Host, Image, Label, Model, Network
+from virtkit.spec.model import GuestEntry, HostSpec, Image, Label, Model, NetworkSpec
 from virtkit.spec.sizes import SIZE_PATTERN, format_size
-from virtkit.spec.text import LABEL_PATTERN
+from virtkit.spec.values import LABEL_PATTERN
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _NULL = {"type": "null"}
@@ -20,11 +20,11 @@ class _File(Model):
     name: Label | None = Field(
         default=None, description="The environment's name; left out, the file's or its folder's."
     )
-    hosts: dict[str, Host] = Field(
+    hosts: dict[str, HostSpec] = Field(
         default={}, description="The machines with libvirt; left out, this one (`local`)."
     )
     images: dict[str, Image] = Field(default={}, description="What root disks start from.")
-    networks: dict[str, Network] = Field(default={}, description="The environment's networks.")
+    networks: dict[str, NetworkSpec] = Field(default={}, description="The environment's networks.")
     defaults: GuestEntry = Field(default=GuestEntry(), description="Keys of every guest.")
     profiles: dict[str, GuestEntry] = Field(
         default={}, description="Keys of the guests that name them."

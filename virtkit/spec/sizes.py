@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from virtkit.spec.wrong import Wrong, quote
+from virtkit.spec.value_error import Wrong, quote
 
 KIB = 1024
 MIB = 1024 * KIB

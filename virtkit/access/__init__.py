@@ -1,0 +1,60 @@
+"""How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
+
+from virtkit.access.exec import attached, by_agent, log, run, takes_agent
+from virtkit.access.keys import (
+    authorized_keys,
+    folders,
+    forget,
+    key_files,
+    known,
+    new_host_key,
+    offered,
+    own_keys,
+    playbook_log,
+)
+from virtkit.access.login import (
+    Login,
+    addresses,
+    as_root,
+    host_of,
+    hosts,
+    login,
+    scp_command,
+    ssh_command,
+    write_known_hosts,
+)
+from virtkit.access.readiness import lacking, wait_ready
+from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
+
+__all__ = [
+    "OTHER_KEY",
+    "OTHER_KEY_CURE",
+    "Login",
+    "addresses",
+    "as_root",
+    "attached",
+    "authorized_keys",
+    "by_agent",
+    "folders",
+    "forget",
+    "host_of",
+    "hosts",
+    "is_another",
+    "key_files",
+    "known",
+    "lacking",
+    "lets_in",
+    "log",
+    "login",
+    "new_host_key",
+    "offered",
+    "own_keys",
+    "playbook_log",
+    "refusal",
+    "run",
+    "scp_command",
+    "ssh_command",
+    "takes_agent",
+    "wait_ready",
+    "write_known_hosts",
+]

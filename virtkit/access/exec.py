@@ -1,0 +1,102 @@
+"""Commands in a guest: through its hypervisor where that has a way in, else by ssh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from virtkit.access import ssh
+from virtkit.access.login import addresses, login
+from virtkit.drivers import DRIVERS, Driver
+from virtkit.errors import VirtkitError
+from virtkit.host import Host, Lost, Ran, Unreachable, guest_exec, rotations
+from virtkit.state.record import GuestRecord
+
+
+def attached(host: Host, driver: Driver, domain: str, command: Sequence[str]) -> list[str] | None:
+    """The command line that runs ``command`` in a guest with the caller's own streams.
+
+    None where the hypervisor has no such way.
+    """
+    if "namespaces" in driver.exec:
+        try:
+            return [*guest_exec.entering(host.connections, driver, domain), *command]
+        except Unreachable:
+            return None
+    return None
+
+
+def takes_agent(driver: Driver) -> bool:
+    """Whether commands can go through a guest agent."""
+    return "agent" in driver.exec
+
+
+def by_agent(
+    host: Host, driver: Driver, domain: str, command: Sequence[str], given: bytes = b""
+) -> Ran | None:
+    """What ``command`` answered through the guest agent, with ``given`` on its input; None where
+    no agent answers.
+
+    Raises:
+        VirtkitError: the command began, and its end is not known.
+    """
+    try:
+        return guest_exec.by_agent(host.connections, driver, domain, command, float("inf"), given)
+    except Lost as error:
+        raise VirtkitError(
+            f"the command's end in {domain} is not known",
+            why=f"it began, then the guest agent failed: {error}",
+            cure="look in the guest; `virtkit ssh` is for commands that print or run much",
+            where=f"{host.name} {domain}",
+        ) from error
+    except Unreachable:
+        return None
+
+
+def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], timeout: float) -> Ran:
+    """Runs a command as root by the first way that is open.
+
+    Args:
+        base: the spec's folder.
+        timeout: seconds that each way may take.
+
+    Raises:
+        Unreachable: none is (yet).
+    """
+    said: list[str] = []
+    driver = DRIVERS[record.type]
+    for way in driver.exec:
+        try:
+            if way == "namespaces":
+                return guest_exec.by_namespaces(
+                    host.connections, driver, record.domain, command, timeout
+                )
+            if way == "agent":
+                return guest_exec.by_agent(
+                    host.connections, driver, record.domain, command, timeout
+                )
+            found, looked = addresses(host, record)
+            if not found:
+                raise Unreachable(f"no address ({', '.join(looked)})")
+            return ssh.run(login(host, record, found[0], base), record.host_key, command, timeout)
+        except Unreachable as error:
+            said.append(f"{way}: {error}")
+    raise Unreachable("; ".join(said))
+
+
+def log(host: Host, record: GuestRecord, base: Path) -> str:
+    """What a guest printed so far: its console log, or a container's journal."""
+    if DRIVERS[record.type].log == "xenconsoled":
+        return host.printed(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
+    if DRIVERS[record.type].log == "file":
+        name = f"{record.domain}-console"
+        host.storage.refresh()
+        names = sorted(rotations(host.storage.names(), name), key=lambda n: (n != name, n))
+        # NAME is the newest, then NAME.0, NAME.1 …
+        pieces = [host.storage.read(each) for each in reversed(names)]
+        return b"".join(pieces).decode("utf-8", "replace")
+    try:
+        line = ["journalctl", "--no-pager", "-b", "-o", "short"]
+        return run(host, record, base, line, 30).out.decode("utf-8", "replace")
+    except Unreachable:
+        return ""

@@ -1,0 +1,291 @@
+"""Whose keys open a guest: who may log in, what is offered, and the keys that virtkit makes.
+
+A guest's record says which keys it was given, and only these are offered to it: from files first,
+then from the agent. Private halves stay with the caller, 0600.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import platformdirs
+
+from virtkit.errors import RequestError
+from virtkit.state import public_keys
+from virtkit.state.desired import Guest
+from virtkit.system import commands, temporary
+
+#: The caller's own keys that ssh itself looks for, best first.
+_OWN = ("id_ed25519", "id_ecdsa", "id_rsa")
+#: Seconds that an agent has to say which keys it holds.
+_AGENT = 3.0
+
+
+def folder(environment: str) -> Path:
+    """Where the caller keeps what belongs to an environment: a made key, known hosts (0700)."""
+    path = platformdirs.user_data_path("virtkit") / environment
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def playbook_log(environment: str, guest: str) -> Path:
+    """The file that keeps what Ansible printed when it last ran a guest's playbooks."""
+    return folder(environment) / f"played-{guest}.log"
+
+
+def folders() -> list[Path]:
+    """The folders of all environments that there are any of."""
+    base = platformdirs.user_data_path("virtkit")
+    return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
+
+
+def known(environment: str) -> bool:
+    """Whether the caller keeps anything of an environment."""
+    return (platformdirs.user_data_path("virtkit") / environment).is_dir()
+
+
+def forget(environment: str) -> None:
+    """Removes that folder, when the environment is gone."""
+    path = platformdirs.user_data_path("virtkit") / environment
+    for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
+        (path / name).unlink(missing_ok=True)
+    for each in (*path.glob("known_hosts*"), *path.glob("offered-*"), *path.glob("played-*")):
+        each.unlink(missing_ok=True)
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+
+
+def key_files(environment: str, asked: Sequence[str] | None, base: Path) -> list[Path]:
+    """The public keys that a guest lets in: those asked for, the caller's own, or a made one.
+
+    Args:
+        asked: the spec's ``ssh_keys``, relative to ``base``.
+
+    Raises:
+        RequestError: a file that was asked for is not there or holds no public key.
+    """
+    if asked is not None:
+        paths = [base / _home(each) for each in asked]
+        for path in paths:
+            _public_keys(path)
+        return paths
+    return _own() or [_made_key(environment)]
+
+
+def own_keys(environment: str) -> list[str]:
+    """The same where nothing is asked for, and without making a key: the lines."""
+    return [line for path in _own() or [_made_path(environment)] for line in _lines(path)]
+
+
+def _usual() -> list[Path]:
+    """Where the caller's own public keys are looked for."""
+    return [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
+
+
+def _own() -> list[Path]:
+    """Those of them that hold public keys; nobody named them, so what else is there is no fault."""
+    return [path for path in _usual() if _are_public(_lines(path))]
+
+
+def _home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a user that there is not
+        return Path(path)
+
+
+def authorized_keys(guest: Guest) -> list[str]:
+    """The lines for a new guest's authorized_keys."""
+    files = key_files(guest.environment, guest.spec.ssh_keys, Path(guest.source_folder))
+    return [line for path in files for line in _public_keys(path)]
+
+
+def _public_keys(path: Path) -> list[str]:
+    """The lines of a file that holds public keys and nothing else but comments.
+
+    Raises:
+        RequestError: it can't be read, or holds something else.
+    """
+    try:
+        lines = _read(path)
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"the ssh key {path} can't be read", why=str(error), cure="correct `ssh_keys:`"
+        ) from error
+    if not _are_public(lines):
+        raise RequestError(
+            f"{path} holds no public ssh key", cure="name the file that ends in .pub"
+        )
+    return lines
+
+
+def _are_public(lines: Sequence[str]) -> bool:
+    """Whether lines are public keys, and nothing else."""
+    return bool(lines) and all(map(public_keys.parse, lines))
+
+
+def _read(path: Path) -> list[str]:
+    """The lines of a file that are neither empty nor comments."""
+    lines = map(str.strip, path.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _lines(path: Path) -> list[str]:
+    """The same; none of a file that can't be read."""
+    try:
+        return _read(path)
+    except (OSError, ValueError):
+        return []
+
+
+# --- what is offered --------------------------------------------------------------------------
+
+
+def offered(
+    environment: str, keys: Sequence[str] | None, asked: Sequence[str] | None, base: Path
+) -> tuple[Path, ...]:
+    """What ssh is to take for its ``IdentityFile``, best first.
+
+    A private key of the caller's where it is in a file; where only the agent holds it, a file with
+    its public half.
+
+    Args:
+        keys: what the guest was given, as its record says; None where an older virtkit made it.
+        asked: the spec's ``ssh_keys``, relative to ``base``.
+    """
+    here = _public_files(environment, asked, base)
+    wanted = keys if keys is not None else _guessed(environment, asked, base)
+    private: list[Path] = []
+    elsewhere: list[tuple[str, str]] = []
+    for line in wanted:
+        for blob in public_keys.blobs([line]):
+            if blob in here and _has_private(here[blob]):
+                private.append(here[blob].with_suffix(""))
+            else:
+                elsewhere.append((blob, line))
+    held = agent_blobs() if elsewhere else frozenset()
+    return (
+        *private,
+        *(
+            here.get(blob) or _public_file(environment, line)
+            for blob, line in elsewhere
+            if blob in held
+        ),
+    )
+
+
+def _public_files(environment: str, asked: Sequence[str] | None, base: Path) -> dict[str, Path]:
+    """The files that end in .pub, by the key in them. Of several with one key, that with a private
+    half beside it: a spec's folder often has a copy of the public half only."""
+    named = [base / _home(each) for each in asked or () if each.endswith(".pub")]
+    every = [*named, *_own_files(), _made_path(environment)]
+    found: dict[str, Path] = {}
+    for path in sorted(every, key=lambda each: not _has_private(each)):
+        for blob in public_keys.blobs(_lines(path)):
+            found.setdefault(blob, path)
+    return found
+
+
+def _has_private(public: Path) -> bool:
+    """Whether the private half is beside a public key, and can be read."""
+    private = public.with_suffix("")
+    return os.access(private, os.R_OK) and private.is_file()
+
+
+def _own_files() -> list[Path]:
+    """The caller's public keys; those that ssh itself looks for come first."""
+    usual = [f"{name}.pub" for name in _OWN]
+    try:
+        found = [each for each in (Path.home() / ".ssh").iterdir() if each.suffix == ".pub"]
+    except OSError:
+        return []
+    return sorted(found, key=lambda e: (e.name not in usual, e.name))
+
+
+def _guessed(environment: str, asked: Sequence[str] | None, base: Path) -> list[str]:
+    """What a guest may have been given whose record does not say it: what the spec names, else the
+    caller's own keys, and the one that virtkit made."""
+    usual = [*_usual(), _made_path(environment)]
+    files = usual if asked is None else [base / _home(each) for each in asked]
+    return [line for path in files for line in _lines(path)]
+
+
+@functools.cache
+def agent_blobs() -> frozenset[str]:
+    """The keys that the caller's agent holds; none where it doesn't answer soon."""
+    if not os.environ.get("SSH_AUTH_SOCK"):
+        return frozenset()
+    try:
+        done = subprocess.run(
+            commands.line("ssh-add", "-L"),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            env=commands.environment(),
+            timeout=_AGENT,
+            check=False,
+        )
+    except (RequestError, OSError, subprocess.TimeoutExpired):
+        return frozenset()
+    return frozenset(public_keys.blobs(done.stdout.splitlines()))
+
+
+def _public_file(environment: str, line: str) -> Path:
+    """A file with a public key that is in no other file here: ssh asks for one, to find the key in
+    the agent."""
+    key = public_keys.parse(line)
+    assert key is not None
+    name = key.fingerprint.removeprefix("SHA256:").replace("/", "_").replace("+", "-")
+    path = folder(environment) / f"offered-{name[:16]}.pub"
+    if not path.is_file():
+        temporary.write(path, f"{key}\n")
+    return path
+
+
+# --- keys that virtkit makes ------------------------------------------------------------------
+
+
+def _made_path(environment: str) -> Path:
+    """The public half of the environment's own key, where one was made."""
+    return platformdirs.user_data_path("virtkit") / environment / "id_ed25519.pub"
+
+
+def _made_key(environment: str) -> Path:
+    """The same; made where there is none."""
+    public = folder(environment) / _made_path(environment).name
+    if not public.is_file():
+        import filelock
+
+        with filelock.FileLock(public.with_name(".lock")):
+            if not public.is_file():
+                private_text, public_text = new_host_key()
+                private = public.with_suffix("")
+                private.touch(mode=0o600)
+                private.write_text(private_text)
+                # whole or not at all: another guest's step, or the next run, takes what is there
+                new = public.with_suffix(".new")
+                new.write_text(f"{public_text} virtkit {environment}\n")
+                new.replace(public)
+    return public
+
+
+def new_host_key() -> tuple[str, str]:
+    """A new ed25519 key pair in OpenSSH's formats: the private half, the public half."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return private.decode(), public.decode()

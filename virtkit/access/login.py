@@ -1,0 +1,165 @@
+"""Where a guest is and how ssh gets in. Host keys are known before the first connection."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from virtkit.access.keys import folder, known, offered
+from virtkit.drivers import DRIVERS
+from virtkit.host import Host, for_ssh
+from virtkit.spec import LOCAL
+from virtkit.state.record import GuestRecord
+from virtkit.system import temporary
+
+
+@dataclass(frozen=True)
+class Login:
+    """All that ssh needs to get into a guest.
+
+    Attributes:
+        alias: names it in known_hosts.
+        identities: files of the caller's keys that it lets in (``keys.offered``).
+        keys: all that it lets in, as its record says; None where an older virtkit made it.
+        proxy: ssh's ``ProxyCommand`` where the way is through the guest's host.
+    """
+
+    guest: str
+    alias: str
+    address: str
+    user: str
+    identities: tuple[Path, ...]
+    known_hosts: Path
+    keys: tuple[str, ...] | None = None
+    proxy: str = ""
+
+    def options(self) -> list[tuple[str, str]]:
+        """As options of ssh_config(5); nothing of the caller's own settings is to change them."""
+        answer = [
+            ("HostName", self.address),
+            ("Port", "22"),
+            ("User", self.user),
+            ("HostKeyAlias", self.alias),
+            ("UserKnownHostsFile", for_ssh(str(self.known_hosts))),
+            ("StrictHostKeyChecking", "yes"),
+            ("PreferredAuthentications", "publickey"),  # nobody has a password
+        ]
+        if self.identities:  # else whatever else ssh finds may be let in: a certificate
+            answer.append(("IdentitiesOnly", "yes"))
+        answer += [("IdentityFile", for_ssh(str(each))) for each in self.identities]
+        answer.append(("ProxyCommand", self.proxy) if self.proxy else ("ProxyJump", "none"))
+        return answer
+
+    def arguments(self) -> list[str]:
+        """As arguments of ssh and scp; the caller's own configuration stays out of it."""
+        pairs = [f"-o{key}={value}" for key, value in self.options() if key != "HostName"]
+        return ["-F", "/dev/null", *pairs, "-oLogLevel=ERROR"]
+
+
+def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
+    """A running guest's addresses, and what was looked at where there are none.
+
+    The spec's and the reserved ones are known; else leases, the agent and ARP are asked.
+    """
+    if record.addresses:
+        return record.addresses, []
+    if not record.links:
+        return [], ["it has no network"]
+    return host.domains.addresses(DRIVERS[record.type], record.domain)
+
+
+def login(
+    host: Host,
+    record: GuestRecord,
+    address: str,
+    base: Path,
+    known_hosts: Path | None = None,
+    *,
+    lasting: bool = False,
+) -> Login:
+    """How to log in to a guest.
+
+    Args:
+        base: the spec's folder.
+        lasting: others will go by it, later.
+    """
+    return Login(
+        guest=record.guest,
+        alias=record.domain,
+        address=address,
+        user=str(record.asked["user"]),
+        identities=offered(record.environment, record.keys, record.key_files, base),
+        known_hosts=known_hosts or _known_hosts(record.environment, host.name),
+        keys=record.keys,
+        proxy=host.remote.through(lasting=lasting) if host.remote else "",
+    )
+
+
+def _known_hosts(environment: str, host: str) -> Path:
+    """A file for each host: whoever writes one has looked at that host, and not at the others."""
+    return folder(environment) / ("known_hosts" if host == LOCAL else f"known_hosts-{host}")
+
+
+def hosts(environment: str) -> set[str]:
+    """The hosts on which the caller has made guests of an environment."""
+    if not known(environment):
+        return set()
+    files = [each for each in folder(environment).glob("known_hosts*") if not each.suffix]
+    return {each.name.partition("-")[2] or LOCAL for each in files if each.stat().st_size}
+
+
+def host_of(environment: str, domain: str) -> str:
+    """The host on which the caller has last seen a guest; empty where nobody knows."""
+    if not known(environment):
+        return ""
+    for host in hosts(environment):
+        lines = _known_hosts(environment, host).read_text().splitlines()
+        if any(line.startswith(f"{domain} ") for line in lines):
+            return host
+    return ""
+
+
+def write_known_hosts(environment: str, records: Iterable[GuestRecord], host: str = LOCAL) -> Path:
+    """The known_hosts of an environment's guests on a host, from their records."""
+    path = _known_hosts(environment, host)
+    lines = [f"{each.domain} {each.host_key}\n" for each in records if each.host_key]
+    text = "".join(sorted(lines))
+    if not path.is_file() or path.read_text() != text:
+        temporary.write(path, text)
+    return path
+
+
+def ssh_command(login: Login, command: Sequence[str]) -> list[str]:
+    """The ssh command line.
+
+    Several words of ``command`` reach the guest as they are; a single one is a line for its
+    shell, as with ssh itself.
+    """
+    words = [shlex.join(command) if len(command) > 1 else command[0]] if command else []
+    return ["ssh", *login.arguments(), login.address, *(["--", *words] if words else [])]
+
+
+def scp_command(login: Login, source: str, target: str) -> list[str]:
+    """The scp command line; a leading ``:`` marks the path in the guest."""
+    there = f"[{login.address}]" if ":" in login.address else login.address
+
+    def side(path: str) -> str:
+        if path.startswith(":"):
+            return f"{there}{path}"
+        # to scp what has a colon before a slash is on a host, and what begins with - an option
+        odd = ":" in path.partition("/")[0] or path.startswith("-")
+        return f"./{path}" if odd else path
+
+    return ["scp", "-r", "-p", *login.arguments(), "--", side(source), side(target)]
+
+
+def as_root(user: str, command: Sequence[str]) -> list[str]:
+    """``command`` as root, for one who logs in as ``user``.
+
+    By a shell that stays: its exit code tells of a missing program (127; sudo's own is 1), and of
+    a signal (128 and its number; ssh's own, 255, would say that the guest was not reached).
+    """
+    line = ["sh", "-c", '"$@"; exit $?', "sh", *command]
+    return line if user == "root" else ["sudo", "-n", "--", *line]

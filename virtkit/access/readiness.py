@@ -1,0 +1,166 @@
+"""Whether a guest is ready, in the way that its spec asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from virtkit.access.exec import log, run
+from virtkit.access.login import addresses, login
+from virtkit.access.ssh import (
+    LOOK,
+    OTHER_KEY,
+    OTHER_KEY_CURE,
+    answers,
+    lets_in,
+    port_status,
+    refusal,
+)
+from virtkit.drivers import DRIVERS
+from virtkit.errors import VirtkitError
+from virtkit.host import Condition, Host, Unreachable
+from virtkit.progress import Progress
+from virtkit.spec import shown
+from virtkit.state.record import GuestRecord
+
+#: Kinds of readiness that go by the guest's address.
+_BY_ADDRESS = ("ssh", "address", "port")
+
+#: Starts in one console log that look like a loop.
+LOOP = 5
+
+#: Seconds between two looks: on this host, on another (each is work for that host, too), at most.
+PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
+
+#: Seconds for a quick look at a port; one that answers takes milliseconds.
+QUICK = 1.0
+
+#: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
+TIMEOUT = 300.0
+
+
+def wait_ready(
+    host: Host, record: GuestRecord, base: Path, progress: Progress, *, keys_follow: bool = False
+) -> None:
+    """Waits until the guest is ready in the way that its spec asks for.
+
+    Args:
+        base: the spec's folder, for the ssh keys that it names.
+        progress: told what the guest still lacks, at each look.
+        keys_follow: which keys it lets in is set right later, so ssh has to answer only.
+
+    Raises:
+        VirtkitError: it isn't within its time, or it stopped.
+    """
+    driver = DRIVERS[record.type]
+    timeout = record.asked["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
+    end = time.monotonic() + timeout
+    while True:
+        looked = time.monotonic()
+        status = _look(host, record, base, keys_follow)
+        if not status:
+            return
+        state = host.domains.state(driver, record.domain)
+        if state == "stopped" or time.monotonic() >= end:
+            raise _not_ready(host, record, base, f"after {timeout:.0f} s: {status}")
+        if state == "paused":
+            found = host.domains.condition(driver, record.domain)
+            if found.cure:  # it does not go on by itself
+                raise _not_ready(host, record, base, "")
+            status = f"it is paused: {found.why}"
+        progress(status)
+        now = time.monotonic()
+        progress.sleep(
+            min(_pause(host, now - looked), max(end - now, 0))
+        )  # the last look is at the end
+
+
+def _pause(host: Host, look: float) -> float:
+    """Looks are work for guest and host: where they are slow, they get a quarter of the time."""
+    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
+
+
+def lacking(host: Host, record: GuestRecord, found: Sequence[str]) -> str:
+    """What a running guest with addresses ``found`` lacks to be ready now; empty where nothing.
+
+    A quick look at a port: no command runs in the guest, and nobody logs in.
+    """
+    ready = record.asked["ready"]
+    kind = ready["kind"]
+    if kind in ("none", "command"):
+        return "" if record.finished else "it was never ready"
+    if not found:
+        return "it has no address"
+    if kind == "address":
+        return ""
+    return port_status(host, found[0], int(ready.get("port") or 22), QUICK)
+
+
+def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> str:
+    """What a guest still lacks to be ready; empty when it is."""
+    ready = record.asked["ready"]
+    kind = ready["kind"]
+    if kind == "none":
+        return ""
+    if kind == "command":
+        return _command_status(host, record, base, ready["command"])
+    found, looked = addresses(host, record)
+    if not found:
+        return f"no address yet ({', '.join(looked)})"
+    if kind == "port":
+        return port_status(host, found[0], ready["port"], LOOK)
+    if kind == "address":
+        return ""
+    found_login = login(host, record, found[0], base)
+    try:
+        let_in = (answers if keys_follow else lets_in)(found_login, record.host_key)
+    except Unreachable as error:
+        return shown(str(error))
+    return "" if let_in else shown(refusal(found_login))
+
+
+def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> str:
+    try:
+        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK)
+    except Unreachable as error:
+        return f"no command can run in it yet: {error}"
+    return "" if ran.code == 0 else f"`{command}` exits with {ran.code}"
+
+
+def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> VirtkitError:
+    """What was looked at, what libvirt knows of the guest, and what it printed last."""
+    driver = DRIVERS[record.type]
+    state = host.domains.state(driver, record.domain)
+    found = host.domains.condition(driver, record.domain)
+    why = [status if state == "running" else f"it is {state}"]
+    cards = Condition()
+    if state == "running" and not found.cure and record.asked["ready"]["kind"] in _BY_ADDRESS:
+        cards = host.unheard(driver, record.domain)
+    why += [each.why for each in (found, cards) if each.why]
+    try:
+        text = log(host, record, base)
+    except VirtkitError as unread:  # the pool may be what is broken
+        text = unread.why
+    begun = boots(text)
+    if begun >= LOOP:
+        why.append(f"its console began {begun} times so far: it may reboot in a loop")
+    last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
+    tail = "\n".join(f"  | {line[:160]}" for line in last)
+    why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
+    cure = (
+        f"see `virtkit logs` and `virtkit console` for {record.guest}, `virtkit doctor` for what "
+        "its host lacks; a longer `ready: {timeout: …}` helps where it is only slow"
+    )
+    return VirtkitError(
+        f"guest {record.guest} is not ready",
+        why="\n".join(why),
+        cure=OTHER_KEY_CURE if OTHER_KEY in status else found.cure or cards.cure or cure,
+        where=f"{host.name} guest/{record.guest}",
+    )
+
+
+def boots(console: str) -> int:
+    """How often a console said what it said first: once a start."""
+    lines = [line.strip() for line in console.splitlines() if line.strip()]
+    return lines.count(lines[0]) if lines else 0

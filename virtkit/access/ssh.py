@@ -1,0 +1,241 @@
+"""One ssh connection to a guest, with its host key checked: to see whether it lets us in, and to
+run a command where the hypervisor has no way of its own."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import shlex
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from virtkit.access.keys import agent_blobs
+from virtkit.access.login import Login, as_root
+from virtkit.host import Host, Ran, Unreachable
+from virtkit.state import public_keys
+from virtkit.system import commands
+
+if TYPE_CHECKING:
+    import paramiko  # costs a fifth of a second: loaded where it is used
+
+#: What is said of a guest's address where somebody else answers, and what to do about it.
+OTHER_KEY = "ssh answers with another host key than the one that virtkit gave the guest"
+OTHER_KEY_CURE = (
+    "if nobody changed it on purpose, something else answers at its address: look into the guest "
+    "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, and "
+    "where a cloud_init of yours runs, recreating it does"
+)
+#: Seconds that one look at a guest that may not be up yet can take.
+LOOK = 10.0
+
+
+@contextmanager
+def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
+    """A connection to a guest that proved to be the one with ``host_key``; not logged in yet.
+
+    Raises:
+        Unreachable: nothing answers, or something with another key does.
+    """
+    import paramiko
+
+    # a guest that isn't up yet is no news; what matters is raised
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    try:
+        with _stream(login) as stream:
+            transport = paramiko.Transport(stream)
+            try:
+                transport.get_security_options().key_types = ["ssh-ed25519"]
+                transport.start_client(timeout=LOOK)
+                seen = transport.get_remote_server_key()
+                if f"{seen.get_name()} {seen.get_base64()}" != host_key:
+                    raise Unreachable(OTHER_KEY)
+                yield transport
+            finally:
+                transport.close()
+    except TimeoutError as error:  # paramiko's has no words
+        raise Unreachable(f"ssh at {login.address}: it did not answer in time") from error
+    except OSError as error:
+        raise Unreachable(f"ssh at {login.address}: {error.strerror or error}") from error
+    except (paramiko.SSHException, EOFError) as error:
+        raise Unreachable(f"ssh at {login.address}: {_in_words(error)}") from error
+
+
+#: What paramiko says, and what it means of a guest.
+_WORDS = (
+    (r"banner\[Errno", "it hung up at once, as one that still boots does"),
+    ("banner|protocol version", "what answers does not speak ssh yet"),
+    ("[Ii]ncompatible", "it has no host key of the kind that virtkit gave the guest (ed25519)"),
+    ("[Tt]imeout|[Tt]imed out|[Nn]o existing session", "it did not answer in time"),
+    ("[Nn]egotiation|not active|EOF", "it hung up before it let anybody log in"),
+)
+
+
+def _in_words(error: Exception) -> str:
+    """What broke a connection, for somebody who doesn't know the library."""
+    text = str(error)
+    other = "what answers there does not keep to ssh's protocol" if text else "it hung up"
+    return next((words for pattern, words in _WORDS if re.search(pattern, text)), other)
+
+
+@contextmanager
+def _stream(login: Login) -> Iterator[socket.socket]:
+    """A connection to a guest's ssh, through its host where that is the way."""
+    if not login.proxy:
+        with closing(socket.create_connection((login.address, 22), timeout=LOOK)) as direct:
+            yield direct
+        return
+    # not paramiko's own ProxyCommand: it turns round and round where the program has ended
+    tokens = {"h": login.address, "p": "22", "%": "%"}
+    line = shlex.split(re.sub("%([hp%])", lambda found: tokens[found[1]], login.proxy))
+    here, there = socket.socketpair()
+    with here:
+        with there:
+            end = there.fileno()
+            program = subprocess.Popen(
+                commands.leashed(line),
+                stdin=end,
+                stdout=end,
+                stderr=subprocess.DEVNULL,
+                env=commands.environment(),
+            )
+        try:
+            yield here
+        finally:
+            program.kill()
+            program.wait()
+
+
+def port_status(host: Host, address: str, port: int, timeout: float) -> str:
+    """Why a port of a guest takes no connection within ``timeout`` seconds; empty where it does."""
+    if host.remote is not None:
+        return host.remote.port_status(address, port, timeout + LOOK)
+    try:
+        with closing(socket.create_connection((address, port), timeout=timeout)):
+            return ""
+    except TimeoutError:
+        return f"port {port} of {address}: no answer within {timeout:g} s"
+    except OSError as error:
+        return f"port {port} of {address}: {error.strerror or error}"
+
+
+def is_another(login: Login, host_key: str) -> bool:
+    """Whether something with another host key answers at a guest's address."""
+    try:
+        with connected(login, host_key):
+            return False
+    except Unreachable as error:
+        return str(error) == OTHER_KEY
+
+
+def lets_in(login: Login, host_key: str) -> bool:
+    """Logs in once with the keys at hand; False where none of them is let in.
+
+    Where the caller has none of the guest's keys, or can't use it here (a passphrase, no agent),
+    the right host key must do: whoever has it read the seed.
+    """
+    with connected(login, host_key) as transport:
+        keys = _usable(login)
+        return not keys or _authenticated(transport, login, keys)
+
+
+def answers(login: Login, host_key: str) -> bool:
+    """Whether ssh answers with the guest's own host key, whoever it lets in.
+
+    Raises:
+        Unreachable: nothing answers, or something with another key does.
+    """
+    with connected(login, host_key):
+        return True
+
+
+def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> Ran:
+    """Runs a command as root.
+
+    Raises:
+        Unreachable: the guest lets us not in, or the command takes longer than ``timeout``.
+    """
+    with connected(login, host_key) as transport:
+        keys = _usable(login)
+        if not _authenticated(transport, login, keys):
+            raise Unreachable(refusal(login) if keys or login.keys else f"no key for {login.user}")
+        with closing(transport.open_session(timeout=LOOK)) as channel:
+            channel.settimeout(timeout)
+            channel.exec_command(shlex.join(as_root(login.user, command)))
+            out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
+            return Ran(channel.recv_exit_status(), out, err)
+
+
+def refusal(login: Login) -> str:
+    """What to say where ssh doesn't let the caller in."""
+    if not login.keys:
+        return f"ssh does not let {login.user} in"
+    whose = ", ".join(public_keys.names(login.keys))
+    return f"ssh lets {login.user} in with a key that is not here or was refused: {whose}"
+
+
+def _authenticated(
+    transport: paramiko.Transport, login: Login, keys: Sequence[paramiko.PKey]
+) -> bool:
+    import paramiko
+
+    transport.auth_timeout = LOOK
+    for key in keys:
+        try:
+            transport.auth_publickey(login.user, key)
+            return True
+        except paramiko.BadAuthenticationType:
+            return False
+        except paramiko.AuthenticationException:
+            continue
+    return False
+
+
+def _usable(login: Login) -> list[paramiko.PKey]:
+    """The caller's keys that the guest was given, as far as they can be used without a word from
+    the caller: files first, then what the agent holds."""
+    wanted = None if login.keys is None else set(public_keys.blobs(login.keys))
+    found: dict[str, paramiko.PKey] = {}
+    for key in filter(None, map(_private_key, login.identities)):
+        if wanted is None or key.get_base64() in wanted:
+            found[key.get_base64()] = key
+    held = agent_blobs() if wanted is None else agent_blobs() & wanted
+    if held - found.keys():
+        for key in _agent_keys():
+            if key.get_base64() in held:
+                found.setdefault(key.get_base64(), key)
+    return list(found.values())
+
+
+def _private_key(path: Path) -> paramiko.PKey | None:
+    """The key in a file; None where it has a passphrase, or is of a kind that paramiko can't use.
+
+    Not by PKey.from_path: that offers a certificate beside the key in the key's place, and the
+    guest knows the key alone.
+    """
+    import paramiko
+
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        with suppress(paramiko.SSHException, OSError, ValueError):
+            return kind.from_private_key_file(str(path))
+    return None
+
+
+def _agent_keys() -> list[paramiko.PKey]:
+    """The agent's keys but those that want a touch for each use; none where it is silent."""
+    import paramiko
+
+    answer: queue.SimpleQueue[list[paramiko.PKey]] = queue.SimpleQueue()
+    threading.Thread(
+        target=lambda: answer.put(list(paramiko.Agent().get_keys())), daemon=True
+    ).start()
+    try:
+        keys = answer.get(timeout=LOOK)
+    except queue.Empty:
+        return []
+    return [each for each in keys if not each.get_name().startswith("sk-")]

@@ -1,0 +1,224 @@
+"""What every door function needs: the spec's hosts, what stands there, and guests by word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from virtkit import access
+from virtkit import plan as planning
+from virtkit.apply import Event
+from virtkit.errors import RequestError
+from virtkit.host import Host, Remote, close_all, lock
+from virtkit.spec import Spec
+from virtkit.state.observed import Observed, ObservedGuest
+
+#: Seconds that a run waits for another one on the same environment.
+LOCK_TIMEOUT = lock.TIMEOUT
+
+Tell = Callable[[Event], None]
+Say = Callable[[str], None]
+
+
+def quiet(_: Any) -> None:
+    """Tells nobody."""
+
+
+def close() -> None:
+    """Ends all connections of this process: the last thing that a program does with them."""
+    close_all()
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host of an environment, and what stands there."""
+
+    host: Host
+    observed: Observed
+
+
+@dataclass(frozen=True)
+class GuestOnHost:
+    """A guest that exists, and its host."""
+
+    host: Host
+    there: ObservedGuest
+
+
+def hosts_of(spec: Spec | None) -> list[Host]:
+    """A spec's hosts, or this machine."""
+    return [_host(spec, name) for name in spec.hosts] if spec else [Host()]
+
+
+def _host(spec: Spec, name: str) -> Host:
+    found = spec.hosts[name]
+    if found.address is None:
+        return Host(name, found.pool)
+    key, known_hosts = (
+        str(spec.folder / Path(each).expanduser()) if each else ""
+        for each in (found.ssh.key, found.ssh.known_hosts)
+    )
+    remote = Remote(name, found.address, found.ssh.port or 0, key, known_hosts)
+    return Host(name, found.pool, remote=remote)
+
+
+def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]:
+    """What stands on each host.
+
+    Args:
+        pool: look into the pools, too.
+
+    Raises:
+        VirtkitError: one of them does not answer.
+    """
+    sites = []
+    for host in hosts:
+        if pool:
+            host.storage.refresh()  # files that came behind libvirt's back may have our names
+        sites.append(HostState(host, host.observe(pool=pool)))
+    return sites
+
+
+def found_of(
+    spec: Spec, sites: Iterable[HostState], *, lost: bool = False
+) -> dict[str, GuestOnHost]:
+    """The environment's guests that exist, by name. One that an interrupted run has left on two
+    hosts is the one where the spec wants it.
+
+    Args:
+        lost: those that have volumes and no domain, too.
+    """
+    answer: dict[str, GuestOnHost] = {}
+    for site in sites:
+        without = site.observed.lost_of(spec.name) if lost else {}
+        for name, there in (without | site.observed.guests_of(spec.name)).items():
+            wanted = spec.guests[name].host if name in spec.guests else None
+            if name not in answer or wanted == site.host.name:
+                answer[name] = GuestOnHost(site.host, there)
+    return answer
+
+
+def is_own(spec: Spec, found: GuestOnHost) -> bool:
+    """Whether a guest of the environment is the spec's: named there, or made from it before it left
+    it. Another spec may have given its environment the same name."""
+    record = found.there.record
+    return record.guest in spec.guests or record.spec == path_of(spec)
+
+
+def path_of(spec: Spec) -> str:
+    """The spec's absolute path, as records keep it."""
+    return spec.source if spec.source.startswith("<") else str(Path(spec.source).resolve())
+
+
+def as_named(site: HostState, path: str) -> HostState:
+    """The same, where records that have the spec's file by another path (a symlink, a mount) have
+    it by this one.
+
+    Args:
+        path: the spec's, as ``path_of`` has it.
+    """
+    there = site.observed
+    paths = {each.record.spec for each in there.guests.values()}
+    paths |= {each.record.spec for each in there.networks.values()}
+    paths |= {each.spec for each in there.pool.kept.values()}
+    paths |= {each.spec for each in there.pool.guests.values()}
+    same = {each for each in paths - {path} if _one_file(each, path)}
+    if not same:
+        return site
+
+    def named(owned: Any) -> Any:
+        return replace(owned, spec=path) if owned.spec in same else owned
+
+    return HostState(
+        site.host,
+        replace(
+            there,
+            guests={k: replace(e, record=named(e.record)) for k, e in there.guests.items()},
+            networks={k: replace(e, record=named(e.record)) for k, e in there.networks.items()},
+            lost={k: replace(e, record=named(e.record)) for k, e in there.lost.items()},
+            pool=replace(
+                there.pool,
+                kept={k: named(e) for k, e in there.pool.kept.items()},
+                guests={k: named(e) for k, e in there.pool.guests.items()},
+            ),
+        ),
+    )
+
+
+def _one_file(one: str, other: str) -> bool:
+    try:
+        return one.startswith("/") and Path(one).samefile(other)
+    except (OSError, ValueError):  # there is none, or none for us to see
+        return False
+
+
+def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
+    """The runs that are changing an environment now, as far as they can be seen."""
+    answer = []
+    for host in hosts:
+        if holder := host.lock(environment).holder():
+            place = f" on host {host.name}" if host.remote else ""
+            answer.append(
+                f"a run is at work on environment {environment}{place}: {holder}; what is "
+                "unfinished may be its"
+            )
+    return answer
+
+
+def parallel(hosts: Iterable[Host]) -> int:
+    """How many steps run at once: starting guests is work for the CPUs (4 threads are 2.4 times
+    as fast as one on two cores, 8 are 2.8 times)."""
+    return sum(max(4, min(16, 2 * host.cpus())) for host in hosts)
+
+
+def known_hosts(environment: str, site: HostState) -> Path:
+    """The environment's known_hosts for a host, brought up to date."""
+    guests = site.observed.guests_of(environment).values()
+    records = [each.record for each in guests]
+    return access.write_known_hosts(environment, records, site.host.name)
+
+
+def ordered(spec: Spec, mine: Collection[str]) -> list[str]:
+    """Guests in the spec's order, then those that left it."""
+    return [n for n in spec.guests if n in mine] + sorted(n for n in mine if n not in spec.guests)
+
+
+def named(spec: Spec, found: Mapping[str, GuestOnHost], words: Sequence[str]) -> set[str]:
+    """The guests that ``words`` name, those included that left the spec but are there."""
+    groups = {name: each.there.record.asked.get("groups", ()) for name, each in found.items()}
+    bases = {name: name for name in found}
+    groups |= {name: guest.groups for name, guest in spec.guests.items()}
+    bases |= {name: guest.base for name, guest in spec.guests.items()}
+    return planning.select(words, groups, bases)
+
+
+def find_one(spec: Spec, word: str) -> tuple[HostState, ObservedGuest]:
+    """The one guest that ``word`` names, and where it is: other hosts are left alone.
+
+    Raises:
+        RequestError: there is none, or it isn't made.
+    """
+    hosts = hosts_of(spec)
+    host = spec.host_of(word) if word in spec.guests else None
+    sites = observe_all([each for each in hosts if host in (None, each.name)])
+    found = found_of(spec, sites)
+    names = named(spec, found, [word])
+    if len(names) > 1:
+        raise RequestError(
+            f"{word} names {len(names)} guests: {', '.join(sorted(names))}", cure="name one of them"
+        )
+    name = names.pop()
+    if name not in found:
+        raise RequestError(f"guest {word} does not exist yet", cure=f"make it: virtkit up {word}")
+    site = next(each for each in sites if each.host is found[name].host)
+    return site, found[name].there
+
+
+def must_run(there: ObservedGuest) -> None:
+    if there.state != "running":
+        raise RequestError(
+            f"guest {there.record.guest} is {there.state}",
+            cure=f"first: virtkit {'resume' if there.state == 'paused' else 'start'}",
+        )

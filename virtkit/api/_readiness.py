@@ -1,0 +1,71 @@
+"""Guests that were ready once and are not now: told beside a plan's changes, and none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from virtkit import access
+from virtkit.api._hosts import GuestOnHost, HostState, found_of, ordered
+from virtkit.drivers import DRIVERS
+from virtkit.errors import VirtkitError
+from virtkit.plan import Plan
+from virtkit.spec import LOCAL, Spec
+
+#: Looks at a time. Each is one connection, and takes a second where nobody answers.
+_AT_ONCE = 64
+
+
+def unready(
+    spec: Spec,
+    sites: Sequence[HostState],
+    plan: Plan,
+    only: Collection[str] | None,
+    *,
+    restart: bool,
+) -> list[str]:
+    """A note for each guest that runs on under a plan and does not answer now.
+
+    Args:
+        only: the guests that the plan is about; None for all.
+        restart: guests with changes that take a restart are restarted.
+    """
+    busy = {
+        each.object
+        for each in plan.changes
+        if each.action != "update" or (restart and each.effect == "restart")
+    }
+    found = found_of(spec, sites)
+    looked_at = [
+        found[name]
+        for name in ordered(spec, found)
+        if name in spec.guests and (only is None or name in only) and f"guest/{name}" not in busy
+        if found[name].there.state == "running" and found[name].there.record.finished
+    ]
+    if not looked_at:
+        return []
+    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(looked_at))) as pool:
+        return [
+            note for notes in pool.map(lambda each: [*_note(each)], looked_at) for note in notes
+        ]
+
+
+def _note(found: GuestOnHost) -> Iterator[str]:
+    host, there = found.host, found.there
+    name = there.record.guest
+    try:
+        addresses, _ = access.addresses(host, there.record)
+        why = access.lacking(host, there.record, addresses)
+        if not why:
+            return
+        driver = DRIVERS[there.record.type]
+        known = host.domains.condition(driver, there.domain).why
+        told = known or host.unheard(driver, there.domain).why
+        why = f"{why}; {told}" if told else why
+    except VirtkitError as error:
+        why = error.why or error.what
+    where = "" if host.name == LOCAL else f" on {host.name}"
+    yield (
+        f"guest/{name}{where} runs and is not ready: {why}; see `virtkit logs` for {name}, "
+        f"`virtkit restart` starts it over"
+    )

@@ -1,0 +1,344 @@
+"""Ways into guests: ssh, commands, files, consoles; and what other programs need for theirs."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from virtkit import access, ansible
+from virtkit.access import Login
+from virtkit.ansible import InventoryGuest
+from virtkit.api._hosts import (
+    GuestOnHost,
+    HostState,
+    Say,
+    as_named,
+    find_one,
+    found_of,
+    hosts_of,
+    is_own,
+    known_hosts,
+    must_run,
+    named,
+    observe_all,
+    ordered,
+    path_of,
+    quiet,
+)
+from virtkit.drivers import DRIVERS
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.host import AGENT_INPUT, Ran, Unreachable
+from virtkit.spec import Spec, format_size
+from virtkit.state.observed import ObservedGuest
+from virtkit.state.record import GuestRecord
+from virtkit.xml import render
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way into a guest: a command line to run with the caller's streams, or an answer."""
+
+    command: list[str] | None
+    ran: Ran | None = None
+
+
+def login(spec: Spec, word: str) -> Login:
+    """How to log in to a running guest by ssh."""
+    site, there = find_one(spec, word)
+    must_run(there)
+    return _login(spec, site, there)
+
+
+def _login(spec: Spec, site: HostState, there: ObservedGuest) -> Login:
+    found, looked = access.addresses(site.host, there.record)
+    if not found:
+        raise _no_address(there.record, site.host.name, looked)
+    hosts = known_hosts(spec.name, site)
+    return access.login(site.host, there.record, found[0], spec.folder, hosts)
+
+
+def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
+    """The error for a guest that ssh can't go to.
+
+    Args:
+        looked: where an address was looked for.
+    """
+    if record.links:
+        first = "where it still boots, try again in a minute; else see `virtkit logs`"
+    else:
+        first = "give it a network"
+    return VirtkitError(
+        f"guest {record.guest} has no address that anybody knows",
+        why=", ".join(looked),
+        cure=f"{first}; `virtkit console` needs no address, nor does `virtkit exec` where it goes "
+        "by the hypervisor",
+        where=f"{host} guest/{record.guest}",
+    )
+
+
+def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
+    """The command line of ``virtkit ssh``."""
+    return access.ssh_command(login(spec, word), command)
+
+
+def refused(spec: Spec, word: str) -> VirtkitError | None:
+    """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
+    guest that lets in others' keys."""
+    try:
+        site, there = find_one(spec, word)
+        must_run(there)
+        found = _login(spec, site, there)
+        where = f"{site.host.name} guest/{found.guest}"
+        if access.is_another(found, there.record.host_key):
+            return VirtkitError(
+                f"what answers at {found.address} is not guest {found.guest}",
+                why=access.OTHER_KEY,
+                cure=access.OTHER_KEY_CURE,
+                where=where,
+            )
+        if access.lets_in(found, there.record.host_key) and found.identities:
+            return None  # the connection was lost, or the key has a passphrase
+    except (VirtkitError, Unreachable):  # it stopped, and took the connection with it
+        return None
+    return VirtkitError(
+        f"guest {found.guest} does not let you in",
+        why=access.refusal(found),
+        cure="whoever made it adds your key to its `ssh_keys:` and runs `virtkit up`; a key with a "
+        "passphrase is used where the agent has it (ssh-add)",
+        where=where,
+    )
+
+
+class Input(Protocol):
+    """What a command is to read. Each answers None where there is more than ``limit`` bytes."""
+
+    def soon(self, limit: int) -> bytes | None:
+        """All of it, where its end is near."""
+
+    def whole(self, limit: int, say: Say) -> bytes | None:
+        """All of it, once it has ended."""
+
+
+def execute(
+    spec: Spec,
+    word: str,
+    command: Sequence[str],
+    given: Input | None = None,
+    say: Say = lambda _: None,
+) -> Way:
+    """Runs a command as root: through the hypervisor where it can, else by ssh and sudo.
+
+    A guest agent takes its input in one piece, so it gets what is short and at its end; all else
+    goes by ssh. Input is never dropped.
+    """
+    site, there = find_one(spec, word)
+    must_run(there)
+    host, driver = site.host, DRIVERS[there.record.type]
+    line = access.attached(host, driver, there.domain, command)
+    if line is not None:
+        return Way(line)
+    agent = access.takes_agent(driver)
+    text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
+    try:
+        found = _login(spec, site, there) if text is None else None
+    except VirtkitError:
+        if given is None or not agent:
+            raise
+        found, text = None, given.whole(AGENT_INPUT, say)
+        if text is None:
+            raise _too_much(there) from None
+    if agent and text is not None:
+        ran = access.by_agent(host, driver, there.domain, command, text)
+        if ran is not None:
+            return Way(None, ran)
+    found = found or _login(spec, site, there)
+    return Way(access.ssh_command(found, [shlex.join(access.as_root(found.user, command))]))
+
+
+def _too_much(there: ObservedGuest) -> RequestError:
+    return RequestError(
+        f"guest {there.record.guest} can't be given that much on standard input",
+        why=f"the guest agent takes {format_size(AGENT_INPUT)} at most, and ssh has no address to "
+        "go to",
+        cure="give it a network, or a disk with the data",
+        where=f"guest/{there.record.guest}",
+    )
+
+
+def copy(spec: Spec, source: str, target: str) -> list[str]:
+    """The command line of ``virtkit cp``; ``GUEST:PATH`` is a path in a guest.
+
+    Raises:
+        RequestError: not exactly one side is in a guest.
+    """
+    sides = [_side(spec, each) for each in (source, target)]
+    inside = [guest for guest, _ in sides if guest]
+    if len(inside) != 1:
+        raise RequestError(
+            "cp copies between here and one guest",
+            cure="write one side as GUEST:PATH, as in virtkit cp SPEC file.txt web:/tmp/",
+        )
+    found = login(spec, inside[0])
+    paths = [f":{path}" if guest else path for guest, path in sides]
+    return access.scp_command(found, paths[0], paths[1])
+
+
+def _side(spec: Spec, text: str) -> tuple[str, str]:
+    """A guest's name and a path; the name is empty for a path here."""
+    name, colon, path = text.partition(":")
+    if not colon or "/" in name:
+        return "", text
+    if name not in spec.guests:
+        near = difflib.get_close_matches(name, list(spec.guests), n=1)
+        if not near or Path(text).exists():
+            return "", text
+    return name, path
+
+
+def console(spec: Spec, word: str) -> list[str]:
+    """The command line that attaches the caller's terminal to a guest's console."""
+    site, there = find_one(spec, word)
+    must_run(there)
+    uri = site.host.connections.uri(DRIVERS[there.record.type].scheme)
+    return ["virsh", "-q", "-c", uri, "console", there.domain]
+
+
+@dataclass(frozen=True)
+class Vnc:
+    """Where a guest's screen is: on loopback only."""
+
+    address: str
+    port: int
+    password: str
+
+
+def vnc(spec: Spec, word: str) -> Vnc:
+    """Address and password of a guest's VNC display.
+
+    Raises:
+        RequestError: it has none.
+    """
+    site, there = find_one(spec, word)
+    must_run(there)
+    xml = site.host.domains.secure_xml(DRIVERS[there.record.type], there.domain)
+    graphics = render.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
+    if graphics is None:
+        raise RequestError(
+            f"guest {there.record.guest} has no VNC display",
+            cure="give it `graphics: vnc`, then virtkit up --restart",
+        )
+    return Vnc(
+        graphics.get("listen", "127.0.0.1"),
+        int(graphics.get("port", "-1")),
+        graphics.get("passwd", ""),
+    )
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The guests that Ansible can reach, their groups and variables.
+
+    Attributes:
+        renamed: the spec's groups that have another name here, by that.
+    """
+
+    guests: tuple[InventoryGuest, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def static(self) -> str:
+        """A file for ``ansible -i`` as it is."""
+        return ansible.static(self.guests)
+
+    def script(self) -> dict[str, Any]:
+        """The answer to ``--list``."""
+        return ansible.script(self.guests)
+
+    def tree(self) -> dict[str, Any]:
+        """As Ansible's YAML files have it."""
+        return ansible.tree(self.guests)
+
+    def variables(self, guest: str) -> dict[str, Any]:
+        """The answer to ``--host GUEST``."""
+        return next((dict(each.variables) for each in self.guests if each.name == guest), {})
+
+
+def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inventory:
+    """How Ansible reaches the guests that have an address, or that their hypervisor has a way into.
+
+    Args:
+        hypervisor: through the hypervisor where it has a way in, and else by ssh.
+        say: told which guests are left out, though they run.
+    """
+    guests: list[InventoryGuest] = []
+    renamed: dict[str, str] = {}
+    for found, by_ssh in _reachable(spec):
+        record, host = found.there.record, found.host
+        driver, path = DRIVERS[record.type], path_of(spec)
+        path = path if path.startswith("/") else ""
+        way: Mapping[str, str] | None = ansible.variables(by_ssh) if by_ssh else None
+        if hypervisor and found.there.state == "running" and not host.remote:
+            uri = host.connections.uri(driver.scheme)
+            way = ansible.through_hypervisor(record, driver, uri, path) or way
+        if way is None:
+            if found.there.state == "running":
+                say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")
+            continue
+        known = ansible.facts(record, driver, host.name, path)
+        own = spec.guests[record.guest].vars if record.guest in spec.guests else {}
+        groups = ansible.groups(record, driver, host.name)
+        guests.append(InventoryGuest(record.guest, {**known, **way, **own}, groups))
+        renamed |= {each: ansible.group_name(each) for each in record.asked["groups"]}
+    return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
+
+
+def _no_way(hypervisor: bool) -> str:
+    if hypervisor:
+        return "it has no address, and its hypervisor has no way in for Ansible"
+    return "it has no address; with --hypervisor it needs none, where its type has a way in"
+
+
+#: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
+_HEAD = """\
+# Guests of {environment}, by `virtkit ssh-config`. Keep this in a file of its own, and write at the
+# top of ~/.ssh/config, above every Host and Match:
+#   Include {file}"""
+
+
+def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
+    """What a file that ``~/.ssh/config`` includes says: ``ssh ENVIRONMENT-GUEST`` then works as it
+    is."""
+    logins = [login for _, login in _reachable(spec, guests) if login]
+    blocks = [_HEAD.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
+    for each in logins:
+        options = (f"  {key} {value}" for key, value in each.options())
+        blocks.append("\n".join([f"Host {each.alias}", *options]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _reachable(
+    spec: Spec, guests: Sequence[str] = ()
+) -> Iterator[tuple[GuestOnHost, Login | None]]:
+    """Guests that exist, and how other programs log in to them, None where they have no address.
+
+    Without ``guests`` those that are the spec's.
+    """
+    sites = [as_named(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
+    found = found_of(spec, sites)
+    own = {name for name, each in found.items() if is_own(spec, each)}
+    names = named(spec, found, guests) if guests else own
+    hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
+    for name in ordered(spec, names & found.keys()):
+        host, record = found[name].host, found[name].there.record
+        known = found[name].there.state == "running" or any(record.addresses)
+        addresses = access.addresses(host, record)[0] if known else []
+        keys = hosts[host.name]
+        yield (
+            found[name],
+            access.login(host, record, addresses[0], spec.folder, keys, lasting=True)
+            if addresses
+            else None,
+        )

@@ -1,0 +1,297 @@
+"""What this machine can run, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from virtkit import images
+from virtkit import plan as planning
+from virtkit.api._hosts import Say, hosts_of, quiet
+from virtkit.drivers import DRIVERS
+from virtkit.errors import VirtkitError
+from virtkit.facts import HostFacts
+from virtkit.host import Host, firewall, preparation, schemas, userns
+from virtkit.spec import Spec
+from virtkit.state.observed import Observed
+from virtkit.system import commands
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``ok`` is None for a remark; ``needed``: virtkit is lost without it."""
+
+    name: str
+    ok: bool | None
+    what: str
+    cure: str = ""
+    needed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
+    """All checks of this machine, and of what a spec claims to have there."""
+    hosts = hosts_of(spec)
+    known = commands.PROGRAMS.items()
+    checks = [_program(name) for name, each in known if os.geteuid() != 0 or not each.users]
+    checks += [
+        _builds(),
+        _schemas(),
+        *(_device() if any(each.remote is None for each in hosts) else ()),
+    ]
+    for host in hosts:
+        found = _host(host, spec, say)
+        several = len(hosts) > 1
+        checks += [replace(e, name=f"{e.name} on {host.name}") if several else e for e in found]
+    return checks
+
+
+def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
+    """All checks of one host."""
+    checks: list[Check] = []
+    try:
+        facts = host.facts()
+    except VirtkitError as error:
+        return [Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
+    try:
+        facts = host.with_kvm(facts, say, anew=True)
+    except VirtkitError as error:
+        checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
+    if facts.kvm is not None:
+        checks.append(Check("kvm probe", facts.kvm.works or None, f"just now: {facts.kvm.why}"))
+    checks += _libvirt(facts, host)
+    checks += _types(facts, host)
+    checks += _containers(facts, host)
+    checks += _preparation(facts, host)
+    checks += _firewall(host)
+    checks += _xen(facts, host)
+    checks += _unserved(host)
+    if spec is not None:
+        checks += _claimed(host, facts, host.observe(), spec)
+    return checks
+
+
+def _program(name: str) -> Check:
+    program, found = commands.PROGRAMS[name], commands.find(name)
+    cure = "" if found else f"sudo apt-get install {program.package}"
+    return Check(name, found is not None, program.purpose, cure)
+
+
+def _builds() -> Check:
+    """Whether an image can be built here, as a build itself looks."""
+    try:
+        images.check_builds()
+    except VirtkitError as error:
+        return Check("image builds", False, f"{error.what}: {error.why}", error.cure)
+    return Check("image builds", True, "what images are built with works, and there is room")
+
+
+def _device() -> Iterable[Check]:
+    """libvirt takes its knowledge of QEMU for outdated, at every call, where QEMU's user can't
+    open a KVM that root can."""
+    device = Path("/dev/kvm")
+    if device.exists() and not device.stat().st_mode & 0o060 and os.geteuid() == 0:
+        yield Check(
+            str(device),
+            False,
+            "only root may open it, so libvirt probes QEMU anew for seconds at each start",
+            f"chgrp kvm {device} && chmod 660 {device}",
+        )
+
+
+def _schemas() -> Check:
+    there = (schemas.FOLDER / "domain.rng").is_file()
+    return Check(
+        "schemas",
+        there,
+        f"libvirt's schemas in {schemas.FOLDER}, to check XML before anything is touched",
+        "" if there else "sudo apt-get install libvirt0",
+    )
+
+
+def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
+    for scheme, connection in facts.connections.items():
+        version = ".".join(str(connection.libvirt // 1000**power % 1000) for power in (2, 1, 0))
+        what = connection.error or f"{connection.uri} answers, libvirt {version}"
+        yield Check(f"libvirt {scheme}", not connection.error, what)
+    pool = facts.pool
+    state = "active" if pool.active else "inactive; up activates it"
+    what = f"{pool.path}, {state}" if pool.exists else f"up will make it at {pool.path}"
+    room = ""
+    if host.remote is None:
+        with suppress(OSError):  # there is none yet, or none that we may look into
+            room = f", {shutil.disk_usage(pool.path).free // 1024**3} GiB free"
+    yield Check(f"pool {pool.name}", None if not pool.exists else True, what + room)
+
+
+def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
+    for driver in DRIVERS.values():
+        if driver.scheme not in host.schemes:
+            what = "virtkit runs it on its own machine only, so far"
+            yield Check(f"type {driver.type}", None, what)
+            continue
+        reasons = driver.check(facts)
+        if not reasons:
+            yield Check(f"type {driver.type}", True, driver.virtualization)
+        for reason in reasons:
+            yield Check(f"type {driver.type}", False, reason.why, reason.cure)
+        for caveat in driver.caveats:
+            yield Check(f"type {driver.type}", None, caveat)
+
+
+def _contains(facts: HostFacts, host: Host) -> bool:
+    """Whether a type runs here that libvirt has containers for."""
+    return host.remote is None and any(
+        "userns" in each.confined and not each.check(facts) for each in DRIVERS.values()
+    )
+
+
+def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
+    """Whether containers get ids of their own here."""
+    if not _contains(facts, host):
+        return
+    lacks = facts.unprepared
+    if lacks is not None:
+        what = f"they are only hardened: {lacks.why}"
+        yield Check("containers", False, what, lacks.cure)
+        return
+    yield Check("containers", True, "each in a user namespace with ids of its own")
+    if userns.outdated():
+        what = "libvirt's hook was installed by another version of virtkit; it works with this one"
+        yield Check("containers", None, what, preparation.CURE)
+
+
+def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
+    """What else a prepared host has, and this one lacks."""
+    if _contains(facts, host):
+        for each in preparation.settings():
+            yield Check(each.name, None, each.why, each.cure)
+
+
+def _firewall(host: Host) -> Iterable[Check]:
+    """Whether libvirt's rules for its networks are there, and what others' may drop."""
+    bridges = host.bridges()
+    if not bridges:
+        return
+    rules = host.rules()
+    if rules is None:
+        what = "only root may look at its rules, so nobody knows whether libvirt's are there"
+        yield Check("firewall", None, what, "run `virtkit doctor` as root")
+        return
+    gone = [each for each in bridges if not rules.serves(each.name)]
+    for each in gone:
+        what = (
+            f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
+            "its guests reach nothing outside, and no other network starts"
+        )
+        cure = host.connections.restart("network")
+        yield Check(f"network {each.network}", False, what, cure)
+    yield from _drops(host, rules, bridges)
+    if not gone and not any(rules.dropping(each) for each in bridges):
+        yield Check("firewall", True, "libvirt's rules for its networks are there")
+
+
+def _drops(
+    host: Host, rules: firewall.Rules, bridges: Iterable[firewall.Bridge]
+) -> Iterable[Check]:
+    """The chains that drop by policy. What their other rules accept, only their owner knows."""
+    told = set()
+    for bridge in bridges:
+        for drop in rules.dropping(bridge):
+            lost = (
+                "its guests may get no address, and no answer from DNS"
+                if drop.hook == "input"
+                else "its guests may reach nothing outside"
+            )
+            what = f"chain {drop.chain} of table {drop.table} drops what no rule accepts, and none "
+            cure = firewall.opening(bridge.name, [drop], host.remote)
+            yield Check("firewall", None, f"{what}names {bridge.name}: {lost}", cure)
+            told.add(drop)
+    for drop in sorted(rules.drops - told, key=str):
+        if drop.hook == "forward":
+            what = (
+                f"chain {drop.chain} of table {drop.table} drops what no rule accepts, as Docker "
+                "has it. libvirt's networks have rules there; a bridge of your own (`mode: "
+                "bridge`) has none, and needs one where net.bridge.bridge-nf-call-iptables is 1"
+            )
+            yield Check("firewall", None, what)
+
+
+def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
+    """What Xen's own tools say of a host with Xen."""
+    connection = facts.connections.get("xen")
+    if connection is None or connection.error:
+        return
+    for name, ok, what, cure in host.xen_checks():
+        yield Check(f"xen {name}", ok, what, cure)
+
+
+def _unserved(host: Host) -> Iterable[Check]:
+    """Networks of anybody's whose dnsmasq has ended."""
+    names, cure = host.unserved()
+    for name in sorted(names):
+        yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
+
+
+def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
+    """What the environment's records list and is gone."""
+    guests, up = observed.guests_of(spec.name), planning.command("up", spec.source)
+    lost = observed.lost_of(spec.name)
+    for name in sorted(lost):
+        what = "its domain is gone, and its volumes are there: it is defined again over its disks"
+        yield Check(f"guest {name}", False, what, up)
+    for name, network in observed.networks_of(spec.name).items():
+        known = {each.name for each in network.record.reservations}
+        mine = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
+        for gone in sorted((known & mine) - {*guests, *lost}):
+            what = f"its domain is gone, and network {name} still knows it"
+            yield Check(f"guest {gone}", False, what, up)
+        if not network.active:
+            yield Check(f"network {name}", False, "it is not active", up)
+    for name, guest in guests.items():
+        made = {
+            link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
+        }
+        for gone in sorted(made - {*observed.networks, *observed.strangers}):
+            cure = f"{up}, then {planning.command('restart', spec.source, name)}"
+            yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
+    if facts.pool.active:  # else nobody knows
+        yield from _volumes(host, observed, spec)
+
+
+def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
+    up = planning.command("up", spec.source)
+    for name, guest in observed.guests_of(spec.name).items():
+        if guest.domain not in observed.pool.guests:
+            what = "an older virtkit made it: the pool's record does not list it yet, so without "
+            what += "its domain nobody would know whose its volumes are"
+            cure = f"the next `{up}` that changes anything lists it"
+            yield Check(f"guest {name}", None, what, cure)
+        content = guest.record.image.content if guest.record.image else ""
+        image = observed.pool.images.get(content)
+        damage = host.storage.damage(image) if image is not None and image.made else ""
+        if damage:
+            yield Check(
+                f"guest {name}",
+                False,
+                f"its image is damaged: {damage}",
+                f"{up} makes it again",
+            )
+        for volume in guest.record.volumes:
+            listed = volume.state == "made" and volume.role != "console"
+            if listed and volume.name not in observed.volumes:
+                what = f"its volume {volume.name} is gone"
+                cure = f"{planning.command('down', spec.source, name)}, then {up}"
+                yield Check(f"guest {name}", False, what, cure)
+    for disk in observed.pool.kept.values():
+        if disk.environment == spec.name and disk.name not in observed.volumes:
+            what = f"it was kept for guest {disk.guest} and is gone"
+            cure = f"{planning.command('down', spec.source, '--volumes')}, then {up}"
+            yield Check(f"disk {disk.name}", False, what, cure)

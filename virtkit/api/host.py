@@ -1,0 +1,183 @@
+"""Machines made into libvirt hosts, by Ansible and the playbook host.yml."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from virtkit import ansible
+from virtkit.api._hosts import Tell, hosts_of, quiet
+from virtkit.apply import Report, Step, engine
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.host import Remote, daemon_access
+from virtkit.progress import Progress
+from virtkit.spec import LOCAL, Spec, Wrong, ssh_address
+from virtkit.system import commands, temporary
+
+#: What the playbook knows; QEMU comes with kvm.
+HOST_TYPES = ("kvm", "lxc", "uml", "xen")
+#: Where a machine's Python is, and how the one who logs in becomes root there.
+_LOOK = """command -v python3 || echo none
+if [ "$(id -u)" = 0 ]; then echo root
+elif ! command -v sudo >/dev/null; then echo nobody
+elif sudo -n true 2>/dev/null; then echo sudo
+else echo password; fi
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine to be prepared, and looked at.
+
+    Attributes:
+        remote: how ssh gets there; None is this machine.
+        python: the path of its Python.
+        asks: whether its sudo wants a password.
+    """
+
+    name: str
+    remote: Remote | None
+    python: str
+    asks: bool
+
+
+@dataclass
+class Preparation:
+    """How it went, and how many of the playbook's tasks changed something."""
+
+    report: Report
+    changed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of ``host prepare --json``."""
+        document = self.report.as_dict()
+        host = document.pop("environment")
+        return {"host": host, "changed": self.changed, **document}
+
+
+def find_machine(word: str, spec: Spec | None = None) -> Machine:
+    """Looks at the machine that a word names: a host of the spec, ``local``, or as for ssh.
+
+    Raises:
+        RequestError: the word names none, Ansible is missing here, Python or a way to become root
+            there; nothing was touched.
+        VirtkitError: ssh does not get there.
+    """
+    ansible.require()
+    remote = _remote(word, spec)
+    look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _there(remote)
+    python, right = look.split("\n")[:2]
+    where = "this machine" if remote is None else word
+    by_hand = "" if remote is None else f"{remote.by_hand} -t "
+    if python == "none":
+        cure = f"{by_hand}sudo apt-get install python3"
+        raise RequestError(f"python3 is missing on {where}, and Ansible needs it", cure=cure)
+    if right == "nobody":
+        cure = "be root here, or install sudo" if remote is None else f"log in as root@{word}"
+        raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
+    return Machine(word, remote, python, right == "password")
+
+
+def _remote(word: str, spec: Spec | None) -> Remote | None:
+    if word == LOCAL:
+        return None
+    for host in hosts_of(spec) if spec else ():
+        if host.name == word:
+            return host.remote
+    try:
+        return Remote(word, ssh_address(word))
+    except Wrong as error:
+        hosts = f", or a host of the spec: {', '.join(spec.hosts)}" if spec else ""
+        cure = f"name it as for ssh (root@rack1); `{LOCAL}` is this machine{hosts}"
+        raise RequestError(error.what, cure=cure) from error
+
+
+def _there(remote: Remote) -> str:
+    return remote.run(_LOOK).decode("utf-8", "replace")
+
+
+def prepare_host(
+    machine: Machine, types: Sequence[str] = (), *, password: str = "", tell: Tell = quiet
+) -> Preparation:
+    """Makes a machine a libvirt host, by the playbook host.yml.
+
+    Args:
+        types: of guests that it is to run; left out, what the playbook takes.
+        password: sudo's, where it asks for one.
+
+    Raises:
+        RequestError: a type is none of ``HOST_TYPES``; nothing was touched.
+    """
+    wrong = sorted({*types} - {*HOST_TYPES})
+    if wrong:
+        raise RequestError(
+            f"{wrong[0]!r} is no type that a host is prepared for",
+            why="QEMU comes with kvm" if wrong[0] == "qemu" else "",
+            cure=f"--types takes {', '.join(HOST_TYPES)}, with commas between",
+        )
+    answer = Preparation(Report(machine.name))
+
+    def run(progress: Progress) -> None:
+        answer.changed = _played(machine, types, password, progress)
+        if machine.remote is None and daemon_access.awaits_login():
+            progress.note(daemon_access.cure())
+
+    step = Step(f"host/{machine.name}", "prepare", machine.name, run)
+    answer.report = engine.run(machine.name, [step], parallel=1, tell=tell)
+    return answer
+
+
+def _played(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
+    """Runs the playbook; how many tasks changed something."""
+    playbook = _playbooks() / "host.yml"
+    with temporary.folder() as private:
+        environment = {"ANSIBLE_PIPELINING": "1"}
+        if password:
+            file = private / "password"
+            file.touch(mode=0o600)
+            file.write_text(password)
+            environment["ANSIBLE_BECOME_PASSWORD_FILE"] = str(file)
+        played = ansible.run(
+            ansible.Play(
+                playbooks=(playbook,),
+                inventory=_inventory(machine),
+                folder=playbook.parent,
+                variables={"virtkit_types": list(types)} if types else {},
+                environment=environment,
+            ),
+            progress,
+        )
+    if played.code != 0:
+        raise VirtkitError(
+            f"host {machine.name} was not prepared",
+            why=played.why,
+            cure=f"mend what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
+            where=machine.name,
+        )
+    return sum(played.changed.values())
+
+
+def _playbooks() -> Path:
+    """The playbooks: inside an installed virtkit, else beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "playbooks"
+    return installed if installed.is_dir() else package.parent / "playbooks"
+
+
+def _inventory(machine: Machine) -> dict[str, Any]:
+    """One machine, which ssh reaches as it does for all else of virtkit's."""
+    variables = {"ansible_python_interpreter": machine.python}
+    if machine.remote is None:
+        variables["ansible_connection"] = "local"
+    else:
+        user, _, host = machine.remote.address.rpartition("@")
+        variables |= {"ansible_user": user} if user else {}
+        variables |= {
+            "ansible_host": host,
+            "ansible_ssh_executable": str(machine.remote.program()),
+            "ansible_ssh_transfer_method": "piped",  # by that program, too
+        }
+    return {"all": {"hosts": {machine.name.rpartition("@")[2]: variables}}}

@@ -1,0 +1,164 @@
+"""The image store as users see it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from virtkit import images
+from virtkit import plan as planning
+from virtkit.api._hosts import LOCK_TIMEOUT, Say, hosts_of, observe_all, quiet
+from virtkit.errors import RequestError
+from virtkit.host import Host
+from virtkit.progress import Progress
+from virtkit.spec import CATALOGUE, Spec
+from virtkit.state import desired
+from virtkit.state.desired import ImageRef
+from virtkit.state.observed import Observed
+from virtkit.state.record import GuestRecord
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """An image in the store. ``users``: guests that lean on it; ``size`` in bytes; ``downs``: the
+    commands that take them down, each for those of one spec."""
+
+    name: str
+    content: str
+    format: str
+    size: int
+    made: bool
+    users: tuple[str, ...]
+    host: str
+    downs: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def image_list(spec: Spec | None = None) -> list[StoreEntry]:
+    """The images in this machine's pool, or in those of a spec's hosts."""
+    return _entries(hosts_of(spec))
+
+
+def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
+    return [
+        StoreEntry(
+            each.name,
+            each.files.content,
+            each.files.format,
+            each.files.size,
+            each.made,
+            _image_users(site.observed, each.files.content),
+            site.host.name,
+            _downs(site.observed, each.files.content),
+        )
+        for site in observe_all(hosts, pool=True)
+        for each in site.observed.pool.images.values()
+    ]
+
+
+def image_make(spec: Spec | None, name: str, say: Say = quiet) -> images.LocalImage:
+    """Builds, downloads or probes an image of the spec or the catalogue, on this side only.
+
+    ``up`` puts it into a pool where a guest needs it.
+    """
+    known = {**CATALOGUE, **(spec.images if spec else {})}
+    if name not in known:
+        near = difflib.get_close_matches(name, list(known), n=1)
+        raise RequestError(
+            f"there is no image {name!r}",
+            cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(known)}",
+        )
+    entry = known[name]
+    ref = ImageRef(name, entry, desired.image_identity(entry))
+    return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say))
+
+
+def image_remove(
+    name: str,
+    spec: Spec | None = None,
+    *,
+    lock_timeout: float = LOCK_TIMEOUT,
+    say: Say = quiet,
+) -> list[StoreEntry]:
+    """Removes an image, by name or content hash, from this machine's pool or those of a spec's
+    hosts, and from the cache. On a host where guests lean on it, it stays.
+
+    It waits until no ``up`` runs that could take the image for a new guest.
+
+    Args:
+        lock_timeout: seconds to wait.
+        say: told for whom, and where the image stays.
+
+    Raises:
+        RequestError: there is none, guests lean on it everywhere, or an ``up`` takes longer.
+    """
+    hosts = sorted(hosts_of(spec), key=lambda each: each.name)  # all runs lock in this order
+    _removable(_entries(hosts), name)
+    with ExitStack() as locks:
+        for host in hosts:
+            locks.enter_context(host.images_lock.held(lock_timeout, say))
+        entries = _entries(hosts)
+        gone = _removable(entries, name)
+        for each in gone:
+            host = next(host for host in hosts if host.name == each.host)
+            for identity in images.drop(host, each.content):
+                images.forget(identity)
+    for each in entries:
+        if each.users and _names(name, each):
+            say(f"it stays on host {each.host}: {_leaning(each)}")
+    return gone
+
+
+def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
+    """The images that ``name`` names, of hosts where no guest leans on any of them."""
+    named = [each for each in entries if _names(name, each)]
+    if not named:
+        raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
+    used = [each for each in named if each.users]
+    free = [each for each in named if each.host not in {other.host for other in used}]
+    if not free:
+        raise RequestError(
+            f"image {used[0].name} is in use",
+            why="; ".join(map(_leaning, used)),
+            cure="take these guests down first, or have it done by whoever made them: "
+            + "; ".join(dict.fromkeys(each for entry in used for each in entry.downs)),
+        )
+    return free
+
+
+def _names(word: str, entry: StoreEntry) -> bool:
+    return word == entry.name or (len(word) >= 6 and entry.content.startswith(word))
+
+
+def _leaning(entry: StoreEntry) -> str:
+    return f"{', '.join(entry.users)} lean{'s' if len(entry.users) == 1 else ''} on it"
+
+
+def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
+    return tuple(sorted(each.domain for each in _leaners(observed, content)))
+
+
+def _downs(observed: Observed, content: str) -> tuple[str, ...]:
+    """What takes the guests down that lean on an image, by the specs that they were made from."""
+    guests: dict[str, list[str]] = {}
+    for each in _leaners(observed, content):
+        guests.setdefault(each.spec, []).append(each.guest)
+    return tuple(planning.command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
+
+
+def _leaners(observed: Observed, content: str) -> list[GuestRecord]:
+    """The guests that lean on an image, those without a domain too. Of one whose run was
+    interrupted before it knew its image, only the entry that it was made from is known."""
+    image = observed.pool.images.get(content)
+    identities = image.identities if image is not None else ()
+    return [
+        each
+        for each in observed.records()
+        if (each.image.content == content if each.image else each.image_identity in identities)
+    ]

@@ -1,0 +1,582 @@
+"""Spec and libvirt to a plan: everything is looked at before anything is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from virtkit import access, ansible, images
+from virtkit import plan as differing
+from virtkit.api._hosts import (
+    HostState,
+    Say,
+    as_named,
+    at_work,
+    found_of,
+    hosts_of,
+    observe_all,
+    path_of,
+    quiet,
+)
+from virtkit.api._placement import check_moves, left_hosts, placed
+from virtkit.api._readiness import unready
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.facts import HostFacts, Pool
+from virtkit.host import Host, schemas
+from virtkit.plan import Change, FieldChange, Plan
+from virtkit.plan.resolve import resolve
+from virtkit.spec import Spec
+from virtkit.state import addresses, public_keys, record, record_text
+from virtkit.state import desired as resources
+from virtkit.state.desired import (
+    Confinement,
+    Decided,
+    DecidedGuest,
+    Desired,
+    Guest,
+    ImageRef,
+    Network,
+    Playbooks,
+)
+from virtkit.state.observed import Observed
+from virtkit.state.record import PoolRecord
+from virtkit.system import commands
+from virtkit.xml import render, user_template
+
+
+def plan(
+    spec: Spec, guests: Sequence[str] = (), *, restart: bool = False, say: Say = quiet
+) -> Plan:
+    """What ``up`` would change. With ``guests`` only these and what they are ``after``.
+
+    A guest that was ready once and is not now is no change: a note tells of it.
+
+    Args:
+        restart: what waits for a restart becomes a change.
+        say: told when something takes longer, as the probe of KVM.
+
+    Raises:
+        RequestError: something is in the way; nothing was touched.
+        VirtkitError: libvirt does not answer.
+    """
+    only = _with_dependencies(spec, guests)
+    hosts = hosts_of(spec)
+    sites = observe_all(hosts, pool=True)
+    found = _planned(sites, spec, only, restart=restart, say=say)
+    told = unready(spec, sites, found, only, restart=restart)
+    notes = (*found.notes, *told, *at_work(spec.name, hosts))
+    return replace(found, guests=tuple(guests), notes=notes)
+
+
+def plan_on(
+    hosts: Sequence[Host],
+    spec: Spec,
+    guests: Sequence[str] = (),
+    *,
+    restart: bool = False,
+    say: Say = quiet,
+) -> Plan:
+    """The same, by connections to the spec's hosts that there are already; nobody is asked whether
+    the guests are ready."""
+    only = _with_dependencies(spec, guests)
+    found = _planned(observe_all(hosts, pool=True), spec, only, restart=restart, say=say)
+    return replace(found, guests=tuple(guests))
+
+
+def _planned(
+    sites: Sequence[HostState], spec: Spec, only: Collection[str] | None, *, restart: bool, say: Say
+) -> Plan:
+    sites = [as_named(each, path_of(spec)) for each in sites]
+    places = placed(spec, sites)
+    check_moves(spec, sites, places, only)
+    plans: list[Plan] = []
+    errors: list[RequestError] = []
+    for site in sites:
+        try:
+            plans.append(_part(spec, site, places, only, restart=restart, say=say))
+        except SpecErrors as many:
+            errors += many.errors
+        except RequestError as error:
+            errors.append(error)
+    if errors:
+        raise SpecErrors(errors) if len(errors) > 1 else errors[0]
+    found = differing.joined(plans)
+    notes = (*found.notes, *_others_keys(spec, sites, found, only), *left_hosts(spec))
+    return replace(found, notes=notes)
+
+
+def _others_keys(
+    spec: Spec, sites: Iterable[HostState], found: Plan, only: Collection[str] | None
+) -> Iterable[str]:
+    """The guests that let in others' keys, and none that the caller has here."""
+    anew = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
+    for name, each in found_of(spec, sites).items():
+        made = each.there.record
+        known = made.keys
+        if not known or f"guest/{name}" in anew or (only is not None and name not in only):
+            continue
+        asked = spec.guests[name].ssh_keys if name in spec.guests else None
+        files = [*(asked or ()), *(made.key_files or ())]
+        if not access.offered(spec.name, known, files, spec.folder):
+            yield (
+                f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
+                "keys here: ssh asks for another"
+            )
+
+
+def _part(
+    spec: Spec,
+    site: HostState,
+    places: Mapping[str, str],
+    only: Collection[str] | None,
+    *,
+    restart: bool,
+    say: Say,
+) -> Plan:
+    """What ``up`` would change on one host."""
+    host = site.host
+    mine = {name for name, place in places.items() if place == host.name}
+    part = spec.part(host.name, mine)
+    chosen = None if only is None else mine & set(only)
+    there = site.observed
+    left = there.guests_of(spec.name) or there.networks_of(spec.name) or there.lost_of(spec.name)
+    if not mine and not left:
+        return Plan(spec.name)
+    pool = tuple(_pool(host, part, site.observed, mine if chosen is None else chosen))
+    damaged = _damaged(host, site.observed)
+    observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
+    facts, desired = _desired(part, host, observed, chosen, say)
+    found = differing.diff(
+        desired,
+        observed,
+        spec=path_of(spec),
+        only=chosen,
+        elsewhere={
+            n: p for n, p in places.items() if n not in mine and (only is None or n in only)
+        },
+        templates=_templates(desired, chosen),
+        restart=restart,
+        facts=facts,
+    )
+    _check(found, part, host)
+    mended = _mended(found, desired, damaged, chosen)
+    notes = (*found.notes, *_unserved(host, part, site.observed))
+    return replace(found, changes=(*pool, *mended, *found.changes), notes=notes)
+
+
+def _unserved(host: Host, spec: Spec, observed: Observed) -> Iterable[str]:
+    """The environment's networks that give no addresses, though they are active."""
+    names, cure = host.unserved()
+    existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
+    made = {n: each.name for n, each in observed.networks_of(spec.name).items()}
+    for name, network in {**existing, **made}.items():
+        if network in names:
+            yield f"network/{name}: its dnsmasq (DHCP and DNS) has ended; cure: {cure}"
+
+
+def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> Iterable[Change]:
+    """The pool, where it is not as the guests need it; where nobody has one yet it is no news.
+
+    Raises:
+        RequestError: somebody undefined it, and its folder is not the usual one; or guests have
+            their volumes in another one.
+    """
+    pool = host.storage.describe()
+    change = Change(f"pool/{pool.name}", host.name, "start")
+    guests = observed.guests_of(spec.name)
+    folders = {
+        each.record.folder: name
+        for name, each in guests.items()
+        if each.record.volumes and name in only
+    }
+    for folder, guest in folders.items():
+        if pool.exists and folder == pool.path:
+            continue
+        other = host.storage_at(folder).pool
+        if other != pool.name:
+            raise RequestError(
+                f"guest {guest} has its volumes in pool {other}, not {pool.name}",
+                why="guests don't move from pool to pool",
+                cure=f"say `pool: {other}` again; or remove what is there, `virtkit down`, and "
+                "then `virtkit up`",
+                where=_where_pool(host, spec),
+            )
+        if folder != pool.path:
+            raise RequestError(
+                f"pool {pool.name} is gone",
+                why=f"the guests of {spec.name} have their volumes in {folder}",
+                cure=f"{host.connections.virsh()} pool-define-as {pool.name} dir --target "
+                + shlex.quote(folder),
+                where=host.name,
+            )
+    if not folders:
+        _check_pool(host, pool, spec)
+    if pool.exists and not pool.active:
+        if host.lacks_folder(pool.path) and (folders or not host.storage.unfinished()):
+            raise RequestError(
+                f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
+                cure=f"mount it again, or make it (sudo mkdir -p {shlex.quote(pool.path)})",
+                where=_where_pool(host, spec),
+            )
+        yield replace(change, reasons=(FieldChange("active", False, True, "drift"),))
+    elif not pool.exists and folders:
+        yield replace(
+            change, action="create", reasons=(FieldChange("pool", None, pool.path, "drift"),)
+        )
+
+
+def _check_pool(host: Host, pool: Pool, spec: Spec) -> None:
+    """Looks whether a pool that nobody has yet can be made."""
+    other = "" if pool.exists else host.pool_at(pool.path)
+    if other:
+        virsh = host.connections.virsh()
+        raise RequestError(
+            f"there is no pool {pool.name}, and virtkit can't make it: pool {other} has "
+            f"{pool.path}",
+            cure=f"say `pool: {other}`; or make one with a folder of its own: sudo mkdir -p "
+            f"/srv/{pool.name} && {virsh} pool-define-as {pool.name} dir --target "
+            f"/srv/{pool.name} && {virsh} pool-autostart {pool.name}",
+            where=_where_pool(host, spec),
+        )
+
+
+def _where_pool(host: Host, spec: Spec) -> str:
+    return spec.where(("hosts", host.name, "pool"))
+
+
+def _damaged(host: Host, observed: Observed) -> dict[str, str]:
+    """What is wrong with images in the pool, by their content."""
+    made = {content: each for content, each in observed.pool.images.items() if each.made}
+    found = {content: host.storage.damage(each) for content, each in made.items()}
+    return {content: why for content, why in found.items() if why}
+
+
+def _without(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
+    """The pool's record with damaged images as what they are: not made."""
+    images = {
+        content: replace(each, made=each.made and content not in damaged)
+        for content, each in pool.images.items()
+    }
+    return replace(pool, images=images)
+
+
+def _mended(
+    found: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
+) -> Iterable[Change]:
+    """Images that existing guests lean on, and that somebody damaged: the same content again."""
+    told = {each.object for each in found.changes}
+    for guest in desired.guests:
+        name, files = f"image/{guest.image.name}", guest.image.files
+        wanted = files and (only is None or guest.name in only) and name not in told
+        if wanted and files and files.content in damaged:
+            told.add(name)
+            reason = FieldChange("volume", damaged[files.content], "whole", "drift")
+            yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)
+
+
+def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:
+    """The libvirt XML that would be defined: networks, then guests."""
+    only = _with_dependencies(spec, guests)
+    sites = observe_all(hosts_of(spec), pool=True)
+    places = placed(spec, sites)
+    networks: list[str] = []
+    domains: list[str] = []
+    for site in sites:
+        part = spec.part(site.host.name, [n for n, p in places.items() if p == site.host.name])
+        _, desired = _desired(part, site.host, site.observed, only, say)
+        chosen = [each for each in desired.guests if only is None or each.name in only]
+        used = {each.network for guest in chosen for each in guest.interfaces}
+        networks += [_xml(each, spec) for each in desired.networks if each.name in used]
+        domains += [_xml(each, spec) for each in chosen]
+    return networks + domains
+
+
+def _select(spec: Spec, words: Sequence[str]) -> set[str]:
+    return differing.select(
+        words,
+        {name: guest.groups for name, guest in spec.guests.items()},
+        {name: guest.base for name, guest in spec.guests.items()},
+    )
+
+
+def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
+    """The guests that ``words`` name and what they are after; None for all."""
+    if not words:
+        return None
+    after = {name: guest.after for name, guest in spec.guests.items()}
+    return differing.with_after(_select(spec, words), after)
+
+
+def _desired(
+    spec: Spec, host: Host, observed: Observed, only: Collection[str] | None, say: Say
+) -> tuple[HostFacts, Desired]:
+    """What is known of a host, and what the spec asks of it."""
+    facts = host.facts()
+    kept = decided(spec, observed)
+    looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
+    if any(
+        each.type == "kvm" or (each.type == "auto" and each.name not in kept.guests)
+        for each in looked_at
+    ):
+        facts = host.with_kvm(facts, say)
+    desired = with_kernels(resolve(spec, facts, kept), observed, only)
+    desired = with_playbooks(desired, spec, only)
+    return facts, with_keys(desired, only, shared=_is_anothers(path_of(spec)))
+
+
+def with_playbooks(desired: Desired, spec: Spec, only: Collection[str] | None) -> Desired:
+    """The guests with their playbooks, and what these are now.
+
+    Raises:
+        SpecErrors: files are not there, or no playbooks.
+    """
+    guests, errors = [], []
+    files: dict[tuple[str, ...], str] = {}
+    for each in desired.guests:
+        if each.spec.playbooks and (only is None or each.name in only):
+            try:
+                each = replace(each, playbooks=playbooks(spec, each.name, files))
+            except SpecErrors as many:
+                errors += many.errors
+        guests.append(each)
+    if errors:
+        raise SpecErrors(_unique(errors))
+    return replace(desired, guests=tuple(guests))
+
+
+def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playbooks:
+    """A guest's playbooks.
+
+    Args:
+        files: what is known of the files' digests, by the playbooks' paths; added to.
+
+    Raises:
+        SpecErrors: files are not there, or no playbooks.
+    """
+    guest = spec.guests[name]
+    paths = tuple(str(spec.folder / Path(each).expanduser()) for each in guest.playbooks)
+    if paths not in files:
+        errors: list[RequestError] = []
+        for index, path in enumerate(paths):
+            try:
+                ansible.check(Path(path), spec.where(("guests", name, "playbooks", index)))
+            except SpecErrors as many:
+                errors += many.errors
+            except RequestError as error:
+                errors.append(error)
+        if errors:
+            raise SpecErrors(errors)
+        files[paths] = ansible.digest(map(Path, paths), spec.folder)
+    salt = addresses.identity(spec.name, "playbooks", name)
+    also = [files[paths], guest.vars, list(guest.groups), guest.user]
+    return Playbooks(guest.playbooks, paths, resources.digest(salt, also))
+
+
+def _unique(errors: Iterable[RequestError]) -> list[RequestError]:
+    """The errors, each once: guests may share a playbook."""
+    return list({(each.what, each.where): each for each in errors}.values())
+
+
+def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:
+    """The guests with what is in the files that their ``ssh_keys`` name now: another key may have
+    the old one's name.
+
+    Args:
+        shared: the spec's file is another user's, as it is under sudo. Then the caller's home is
+            not the one that its owner meant, and a guest keeps the keys that it has from there.
+    """
+    return replace(
+        desired,
+        guests=tuple(
+            replace(each, keys=_keys(each, shared))
+            if each.spec.ssh_keys is not None and (only is None or each.name in only)
+            else each
+            for each in desired.guests
+        ),
+    )
+
+
+def _is_anothers(path: str) -> bool:
+    try:
+        return path.startswith("/") and Path(path).stat().st_uid != os.geteuid()
+    except OSError:  # it is gone meanwhile
+        return False
+
+
+def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
+    """The keys that the spec names; None where they can't be read, or where nobody knows whose they
+    are: whether they are needed, others tell."""
+    if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
+        return None
+    try:
+        return public_keys.records(access.authorized_keys(guest))
+    except RequestError:
+        return None
+
+
+def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | None) -> Desired:
+    """The guests with what is in their own kernels' files now: part of what is asked for, since a
+    new kernel mostly has the old one's name."""
+    there = observed.guests_of(desired.environment)
+    guests = []
+    for each in desired.guests:
+        kernel = each.asked.get("kernel")
+        if kernel and (only is None or each.name in only):
+            old = (there[each.name].record.asked.get("kernel") if each.name in there else {}) or {}
+            if content := _content(each) or old.get("content", ""):
+                kernel = {**kernel, "content": content}
+            each = replace(each, asked={**each.asked, "kernel": kernel})
+        guests.append(each)
+    return replace(desired, guests=tuple(guests))
+
+
+def _content(guest: Guest) -> str:
+    """A digest of the guest's own kernel and initrd; empty where one can't be read: whether it is
+    needed, others tell."""
+    found = hashlib.sha256()
+    paths = [Path(each.source).expanduser() for each in guest.volumes if each.content == "file"]
+    try:
+        for path in paths:
+            if not path.is_file():
+                return ""
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        return ""
+    return found.hexdigest()[:20]
+
+
+def decided(spec: Spec, observed: Observed) -> Decided:
+    """What was decided for the objects that exist, from their records."""
+    return Decided(
+        guests={
+            name: DecidedGuest(
+                type=each.record.type,
+                image=each.record.image,
+                image_identity=each.record.image_identity,
+                addresses={link.mac: link.address for link in each.record.links if link.address},
+                targets={v.name: v.target for v in each.record.volumes if v.target},
+                confinement=Confinement(each.record.confinement, each.record.ids),
+                cloud_init=each.record.asked.get("cloud_init"),
+                uuid=each.uuid,
+                macs=each.record.given_macs,
+            )
+            for name, each in (observed.lost_of(spec.name) | observed.guests_of(spec.name)).items()
+        },
+        networks={name: each.record.cidr for name, each in observed.networks_of(spec.name).items()},
+        images={
+            identity: files
+            for identity, files in observed.pool.by_identity().items()
+            if identity not in _by_path(spec)
+        },
+        ids=frozenset(each.ids for each in observed.records() if each.ids),
+    )
+
+
+def _by_path(spec: Spec) -> set[str]:
+    """Identities of images that are files: their content counts anew for each new guest."""
+    entries = (each for each in spec.images.values() if each.path is not None)
+    return {resources.image_identity(each) for each in entries}
+
+
+def _xml(wanted: Guest | Network, spec: Spec) -> str:
+    """The XML of an object, checked against libvirt's schema."""
+    if isinstance(wanted, Network):
+        body = render.network(wanted)
+        new = record.of_network(wanted, path_of(spec), body)
+        xml = render.with_record(body, record_text.network_element(new))
+        where = spec.where(("networks", wanted.name))
+        schemas.check("network", xml, f"network {wanted.name}", where)
+        return xml
+    body = render.guest(wanted, user_template.rendered(wanted))
+    element = record_text.guest_element(record.of_guest(wanted, path_of(spec), body))
+    where = spec.where(("guests", wanted.name))
+    if len(element) > record_text.LIMIT:
+        raise RequestError(
+            f"guest {wanted.name}: its record would be larger than {record_text.LIMIT} bytes",
+            cure="make `devices` shorter, or move them into a template",
+            where=where,
+        )
+    xml = render.with_record(body, element)
+    schemas.check("domain", xml, f"guest {wanted.name}", where)
+    return xml
+
+
+def _templates(desired: Desired, only: Collection[str] | None) -> dict[str, str]:
+    """What users' own templates make of their guests."""
+    looked_at = (each for each in desired.guests if only is None or each.name in only)
+    return {each.name: user_template.rendered(each) for each in looked_at if each.spec.template}
+
+
+def _file(guest: Guest, path: str) -> Path:
+    found = Path(guest.source_folder, Path(path).expanduser())
+    if not found.is_file():
+        raise RequestError(
+            f"guest {guest.name}: there is no file {found}", cure="correct the path in the spec"
+        )
+    return found
+
+
+def _check(found: Plan, spec: Spec, host: Host) -> None:
+    """Looks at all that a plan needs before anything is touched.
+
+    Raises:
+        SpecErrors: files or programs are missing or wrong, an image can't be built on this
+            machine, or XML that libvirt's schema, or libvirt itself, does not allow.
+    """
+    errors: list[RequestError] = []
+    for change in found.changes:
+        if isinstance(change.desired, Guest) and _provisions(change):
+            ansible.require()
+        if change.action not in ("create", "replace", "update"):
+            continue
+        try:
+            if isinstance(change.desired, Guest):
+                _check_files(change.desired)
+                _check_programs(change.desired)
+            if isinstance(change.desired, ImageRef):
+                images.check(change.desired, spec.folder)
+            elif isinstance(change.desired, Network):
+                _xml(change.desired, spec)
+            elif isinstance(change.desired, Guest):
+                host.domains.check(change.desired.driver, _xml(change.desired, spec), _at(change))
+        except SpecErrors as many:
+            errors += many.errors
+        except RequestError as error:
+            errors.append(error)
+    if errors:
+        raise SpecErrors(errors)
+
+
+def _provisions(change: Change) -> bool:
+    """Whether a change runs playbooks."""
+    assert isinstance(change.desired, Guest)
+    new = change.action in ("create", "replace")
+    named = any(each.field == "playbooks" for each in change.reasons)
+    return change.desired.playbooks is not None and (new or named)
+
+
+def _at(change: Change) -> str:
+    """The object of a change, as an error's ``where``."""
+    return f"{change.host} {change.object}"
+
+
+def _check_programs(guest: Guest) -> None:
+    """What makes and reads the guest's volumes."""
+    if guest.driver.seed == "ext4":
+        commands.require("mke2fs", "debugfs")
+    if any(each.content == "ext4" for each in guest.volumes):
+        commands.require("mke2fs")
+
+
+def _check_files(guest: Guest) -> None:
+    if guest.spec.ssh_keys is not None:
+        access.key_files(guest.environment, guest.spec.ssh_keys, Path(guest.source_folder))
+    if guest.spec.kernel is not None:
+        images.check_boot(_file(guest, guest.spec.kernel.path), "kernel")
+        if guest.spec.kernel.initrd:
+            images.check_boot(_file(guest, guest.spec.kernel.initrd), "initrd")

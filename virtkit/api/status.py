@@ -1,0 +1,245 @@
+"""Guests as they are: status, and what they printed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from virtkit import access
+from virtkit import plan as planning
+from virtkit.api._hosts import (
+    GuestOnHost,
+    HostState,
+    Say,
+    as_named,
+    at_work,
+    found_of,
+    hosts_of,
+    named,
+    observe_all,
+    ordered,
+    path_of,
+    quiet,
+)
+from virtkit.drivers import DRIVERS
+from virtkit.errors import VirtkitError
+from virtkit.host import Host
+from virtkit.spec import LOCAL, Spec
+from virtkit.state.observed import ObservedGuest
+from virtkit.state.record import Provisioned
+
+
+@dataclass(frozen=True)
+class GuestStatus:
+    """One guest as it is.
+
+    Attributes:
+        model: its kind of virtualization in the article's words.
+        spec: the path of the spec that it was made from; ``owner``: the user whose file that is,
+            empty where there is none here.
+        pending: fields whose change waits until it is restarted.
+        why: how it got into its state, where libvirt knows and it isn't as it should be.
+        playbooks: those that it was last given, how they ended (empty: they run, or were killed),
+            when, and how many tasks changed something; None where it was given none.
+    """
+
+    environment: str
+    name: str
+    type: str
+    model: str
+    host: str
+    state: str
+    ready: bool
+    addresses: tuple[str, ...]
+    user: str
+    groups: tuple[str, ...]
+    spec: str
+    pending: tuple[str, ...] = ()
+    why: str = ""
+    owner: str = ""
+    playbooks: Mapping[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "environment": self.environment,
+            "name": self.name,
+            "type": self.type,
+            "model": self.model,
+            "host": self.host,
+            "state": self.state,
+            "ready": self.ready,
+            "addresses": list(self.addresses),
+            "user": self.user,
+            "groups": list(self.groups),
+            "spec": self.spec,
+            "pending": list(self.pending),
+            "why": self.why,
+            "owner": self.owner,
+            "playbooks": self.playbooks,
+        }
+
+
+def status(
+    spec: Spec | None = None, guests: Sequence[str] = (), *, say: Say = quiet
+) -> list[GuestStatus]:
+    """The guests of an environment, or all that virtkit owns on this machine.
+
+    Args:
+        say: told which of several hosts does not answer: its guests' state is unknown; which guests
+            were made from another spec; and who is changing the environment now.
+
+    Raises:
+        VirtkitError: no host answers.
+    """
+    if spec is None:
+        return _all_statuses(say)
+    sites, silent = _answering(hosts_of(spec), say)
+    path = path_of(spec)
+    found = found_of(spec, [as_named(each, path) for each in sites])
+    for name, each in found.items():
+        if each.there.record.spec != path:
+            say(f"guest {name} was made from another spec: {each.there.record.spec}")
+    for line in at_work(spec.name, [each.host for each in sites]):
+        say(line)
+    only = named(spec, found, guests) if guests else {*spec.guests, *found}
+    answer = _statuses([found[name] for name in ordered(spec, found) if name in only])
+    missing = [name for name in spec.guests if name in only and name not in found]
+    return answer + [_missing(spec, name, silent) for name in missing]
+
+
+def _all_statuses(say: Say) -> list[GuestStatus]:
+    """All guests of this machine, by environment and by the spec that they were made from."""
+    (site,) = observe_all(hosts_of(None))
+    there = site.observed.guests.values()
+    for environment in sorted({each.record.environment for each in there}):
+        for line in at_work(environment, [site.host]):
+            say(line)
+    found = _statuses([GuestOnHost(site.host, each) for each in there])
+    return sorted(found, key=lambda each: (each.environment, each.spec, each.name))
+
+
+def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[str]]:
+    """What stands on the hosts that answer, and the names of the others."""
+    sites, silent, last = [], set(), None
+    for host in hosts:
+        try:
+            sites += observe_all([host])
+        except VirtkitError as error:
+            say(f"host {host.name} does not answer: {error.why or error.what}")
+            silent.add(host.name)
+            last = error
+    if last is not None and not sites:
+        raise last
+    return sites, silent
+
+
+def _statuses(found: Sequence[GuestOnHost]) -> list[GuestStatus]:
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        return list(pool.map(lambda each: _status(each.host, each.there), found))
+
+
+def _status(host: Host, there: ObservedGuest) -> GuestStatus:
+    found: list[str] = []
+    ready = False
+    why = ""
+    if there.state == "running":
+        try:
+            found, _ = access.addresses(host, there.record)
+            ready = not access.lacking(host, there.record, found)
+        except VirtkitError:  # it went away while we looked
+            found, ready = [], False
+    if not ready and there.record.finished:  # else it may only be on its way up
+        with suppress(VirtkitError):
+            why = host.domains.condition(DRIVERS[there.record.type], there.domain).why
+    return GuestStatus(
+        environment=there.record.environment,
+        name=there.record.guest,
+        type=there.record.type,
+        model=DRIVERS[there.record.type].virtualization,
+        host=host.name,
+        state=there.state,
+        ready=ready,
+        addresses=tuple(found),
+        user=there.record.asked["user"],
+        groups=tuple(there.record.asked["groups"]),
+        spec=there.record.spec,
+        pending=planning.waiting(there),
+        why=why,
+        owner=_owner(there.record.spec),
+        playbooks=_given(there.record.provisioned),
+    )
+
+
+def _given(found: Provisioned | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    names = list(found.playbooks)
+    return {"names": names, "ended": found.ended, "at": found.at, "changed": found.changed}
+
+
+def _owner(path: str) -> str:
+    """The user whose file a spec is; empty where there is none to be seen from here."""
+    try:
+        return Path(path).owner() if path.startswith("/") else ""
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
+    """A guest that nobody has seen, on a host that may be one of the ``silent``."""
+    guest, host = spec.guests[name], spec.host_of(name)
+    unknown = host in silent or (host is None and bool(silent))
+    if host is None and unknown:
+        had = access.host_of(spec.name, f"{spec.name}-{name}")
+        host = had if had in silent else " or ".join(sorted(silent))
+    return GuestStatus(
+        environment=spec.name,
+        name=name,
+        type=guest.type,
+        model=DRIVERS[guest.type].virtualization if guest.type in DRIVERS else "",
+        host=host or LOCAL,
+        state="unknown" if unknown else "missing",
+        ready=False,
+        addresses=(),
+        user=guest.user,
+        groups=guest.groups,
+        spec=path_of(spec),
+        owner=_owner(path_of(spec)),
+    )
+
+
+def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
+    """What each guest printed so far, by its name."""
+    found = found_of(spec, observe_all(hosts_of(spec)))
+    names = named(spec, found, guests) if guests else set(found)
+    chosen = {name: found[name] for name in ordered(spec, names & found.keys())}
+    for each in chosen.values():
+        check_log(each)
+    return {
+        name: access.log(each.host, each.there.record, spec.folder) for name, each in chosen.items()
+    }
+
+
+def check_log(found: GuestOnHost) -> None:
+    """Refuses to look for a log in a pool in which nothing is seen."""
+    if DRIVERS[found.there.record.type].log != "file":
+        return
+    pool = found.host.storage.describe()
+    if not pool.active:
+        virsh = found.host.connections.virsh()
+        raise VirtkitError(
+            f"pool {pool.name} is not active, and the guests' logs are in it",
+            cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
+            where=found.host.name,
+        )
+
+
+def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
+    """The guests whose logs ``guests`` name."""
+    found = found_of(spec, observe_all(hosts_of(spec)))
+    names = named(spec, found, guests) if guests else set(found)
+    return ordered(spec, names & found.keys())

@@ -1,0 +1,52 @@
+"""What steps work with: the host, how a plan is carried out, what earlier steps found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from virtkit.apply.pool_record import Ledger
+from virtkit.host import Host
+from virtkit.state.desired import ImageFiles
+
+#: Seconds that a guest with disks that stay gets to shut down before it is forced off.
+GRACE = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plan is carried out.
+
+    Attributes:
+        spec: the spec's absolute path; ``folder``: its folder.
+        wait: wait until all guests are ready, not only those that others are ``after``.
+        restart: restart the guests that lack what only a restart brings.
+        volumes: disks with ``keep: true`` go with their guests.
+        inventory: how Ansible reaches the guests that there are, and what it is to know of them,
+            as its YAML files have it.
+        vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
+            say it, or there is none.
+    """
+
+    spec: str
+    folder: Path
+    wait: bool = True
+    restart: bool = False
+    volumes: bool = False
+    inventory: Callable[[], Mapping[str, Any]] = dict
+    vault: str = ""
+
+
+@dataclass
+class Context:
+    """What steps work with: the host, and what earlier steps found out."""
+
+    host: Host
+    options: Options
+    image_files: dict[str, ImageFiles] = field(default_factory=dict)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.host)

@@ -1,0 +1,127 @@
+"""Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks.
+
+What is to be and what is are both read anew from libvirt's live XML, so each step may run again.
+"""
+
+from __future__ import annotations
+
+import time
+
+from lxml import etree
+
+from virtkit.apply.engine import Say
+from virtkit.drivers import Driver
+from virtkit.errors import VirtkitError
+from virtkit.host import Host
+from virtkit.progress import Progress
+from virtkit.state.desired import Guest
+from virtkit.state.record import GuestRecord
+from virtkit.xml import diff, render
+
+#: Devices that can come and go.
+_DEVICES = ("disk", "interface")
+#: Seconds that a guest gets to let go of a device.
+_LET_GO = 30.0
+
+
+class Plugging:
+    """The live changes of one running guest; its driver's effects say what can be one."""
+
+    def __init__(self, host: Host, guest: Guest) -> None:
+        self._host = host
+        self._guest = guest
+
+    @property
+    def _driver(self) -> Driver:
+        return self._guest.driver
+
+    def _live(self) -> etree._Element | None:
+        xml = self._host.domains.live(self._driver, self._guest.domain)
+        return render.parse(xml, "a domain") if xml else None
+
+    def unplug(self, record: GuestRecord, progress: Progress) -> None:
+        """Takes away the devices that ``record`` says are leaving."""
+        if (live := self._live()) is None:
+            return
+        paths = [each for each in record.leaving if _is_device(each)]
+        for path in paths:
+            device = diff.at(live, path)
+            if device is not None and self._can(device):
+                progress(path)
+                self._host.domains.unplug(self._driver, self._guest.domain, _text(device))
+        self._wait_gone(paths, progress)
+
+    def _wait_gone(self, paths: list[str], progress: Progress) -> None:
+        end = time.monotonic() + _LET_GO
+        while (live := self._live()) is not None:
+            left = [
+                each
+                for each in paths
+                if (device := diff.at(live, each)) is not None and self._can(device)
+            ]
+            if not left:
+                return
+            if time.monotonic() > end:
+                raise VirtkitError(
+                    f"guest {self._guest.name} doesn't let go of {', '.join(left)}",
+                    why=f"it was asked to, {_LET_GO:.0f} s ago",
+                    cure="see that nothing in the guest uses it, then run again; or restart the "
+                    "guest: virtkit up --restart",
+                    where=f"{self._host.name} guest/{self._guest.name}",
+                )
+            progress.sleep(0.3)
+
+    def plug(self, wanted: str, say: Say) -> None:
+        """Gives the running guest what ``wanted``, its XML, has more of."""
+        if (live := self._live()) is None:
+            return
+        root = render.parse(wanted, "a domain")
+        for difference in diff.differences(root, live):
+            path = difference.path
+            if difference.found is None and _is_device(path):
+                device = diff.at(root, path)
+                if device is not None and self._can(device):
+                    say(path)
+                    self._host.domains.plug(self._driver, self._guest.domain, _text(device))
+        self._resize(root, live, say)
+        self._grow(say)
+
+    def _resize(self, wanted: etree._Element, live: etree._Element, say: Say) -> None:
+        """CPUs and memory, within what the guest was started with."""
+        spec, domains = self._guest.spec, self._host.domains
+        memory, most = (int(diff.value(live, e) or 0) for e in ("currentMemory", "memory"))
+        if self._live_field("memory") and spec.memory <= most and memory != spec.memory:
+            say("memory")
+            domains.set_memory(self._driver, self._guest.domain, spec.memory)
+        vcpu = live.find("vcpu")
+        if self._live_field("cpus") and vcpu is not None:
+            most = int(vcpu.text or 1)
+            count = int(vcpu.get("current") or most)
+            if count < spec.cpus <= self._guest.live_cpus(most):
+                say("cpus")
+                domains.set_cpus(self._driver, self._guest.domain, spec.cpus)
+
+    def _grow(self, say: Say) -> None:
+        """Disks that are smaller than the spec says."""
+        sizes = self._host.storage.sizes([each.volume.name for each in self._guest.disks])
+        for disk in self._guest.disks:
+            field = "disk" if disk.volume.role == "root" else f"disks.{disk.name}.size"
+            small = sizes.get(disk.volume.name, disk.volume.size) < disk.volume.size
+            if small and self._live_field(field):
+                say(disk.volume.name)
+                self._host.domains.grow_disk(self._driver, self._guest.domain, disk.volume)
+
+    def _can(self, device: etree._Element) -> bool:
+        return self._live_field({"disk": "disks.NAME", "interface": "networks.NAME"}[device.tag])
+
+    def _live_field(self, field: str) -> bool:
+        return self._driver.effect(field) == "live"
+
+
+def _is_device(path: str) -> bool:
+    parts = diff.steps(path)
+    return len(parts) == 2 and parts[1].partition("[")[0] in _DEVICES
+
+
+def _text(device: etree._Element) -> str:
+    return etree.tostring(device, encoding="unicode")

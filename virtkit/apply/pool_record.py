@@ -1,0 +1,186 @@
+"""What the pool's record says of an environment's guests, as a run changes it.
+
+Written once before the run's first volume is made or goes, and once after its last step, for all
+guests together. It must never lose sight of a volume: a guest is listed before its first one is
+made, and until its last one is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from virtkit.errors import VirtkitError
+from virtkit.host import Host, Storage
+from virtkit.progress import Progress
+from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord
+
+#: What is to be listed of a guest; None where somebody else has its name, or that of one of its
+#: volumes. It gets the pool's record and the names of all volumes.
+Coming = Callable[[PoolRecord, Collection[str]], GuestRecord | None]
+
+
+class Ledger:
+    """The part of a run in the records of one host's pools."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._coming: list[Coming] = []
+        self._leaving: list[GuestRecord] = []
+        self._storages: dict[str, Storage] = {}
+        #: The records of pools, by their names, as the last run left them.
+        self._before: dict[str, PoolRecord] = {}
+        self._gone: set[str] = set()
+        self._deleted: set[str] = set()
+
+    # --- what the run is to do --------------------------------------------------------------
+
+    @property
+    def needed(self) -> bool:
+        """Whether volumes are made or go."""
+        return bool(self._coming or self._leaving)
+
+    def comes(self, coming: Coming) -> None:
+        """A guest whose volumes are to be made."""
+        self._coming.append(coming)
+
+    def leaves(self, record: GuestRecord) -> None:
+        """A guest whose volumes are to go."""
+        self._leaving.append(record)
+
+    def storage_of(self, record: GuestRecord) -> Storage:
+        """The pool in which a guest's volumes lie, though the spec may name another one by now."""
+        folder = record.folder
+        if folder not in self._storages:
+            found = self._host.storage_at(folder) if folder else self._host.storage
+            self._storages[folder] = found
+        return self._storages[folder]
+
+    # --- what the last run left -------------------------------------------------------------
+
+    def _known(self, storage: Storage) -> PoolRecord:
+        if storage.pool not in self._before:
+            self._before[storage.pool] = storage.record()
+        return self._before[storage.pool]
+
+    @property
+    def kept(self) -> Mapping[str, KeptDisk]:
+        """The kept disks of the spec's pool, as the run began."""
+        return self._known(self._host.storage).kept
+
+    def before(self, domain: str) -> GuestRecord | None:
+        """A guest in the record of the spec's pool, as the last run left it."""
+        return self._known(self._host.storage).guests.get(domain)
+
+    def check(self, record: GuestRecord) -> None:
+        """Looks whether the last run left a guest that has no domain in the pool's record, with
+        all its volumes.
+
+        Raises:
+            VirtkitError: it did not.
+        """
+        storage = self.storage_of(record)
+        if not record.is_of(self._known(storage).guests.get(record.domain)):
+            raise VirtkitError(
+                f"guest {record.guest} of environment {record.environment} is not what this run "
+                "knew",
+                why=f"its domain is gone, and pool {storage.pool} lists other volumes for it, or "
+                "none; nothing was deleted",
+                cure="run again: it looks anew",
+                where=f"{self._host.name} guest/{record.guest}",
+            )
+
+    # --- the two writes ---------------------------------------------------------------------
+
+    def begin(self, progress: Progress) -> None:
+        """Lists what is about to be made, and what is about to go."""
+        for storage, leaving in self._pools():
+            if not storage.active():
+                storage.ensure(next((each.folder for each in leaving), ""))
+            with storage.lock.held(waiting=progress, rest=progress.sleep):
+                before = storage.record()
+                coming = self._arrivals(before) if storage is self._host.storage else ()
+                _write(storage, before, _listing(before, [*leaving, *coming]))
+                self._before[storage.pool] = before
+
+    def _pools(self) -> Iterable[tuple[Storage, list[GuestRecord]]]:
+        """The pools that the run changes, and the guests that leave each."""
+        answer: dict[str, tuple[Storage, list[GuestRecord]]] = {}
+        for each in self._leaving:
+            storage = self.storage_of(each)
+            answer.setdefault(storage.pool, (storage, []))[1].append(each)
+        if self._coming:
+            own = self._host.storage
+            answer.setdefault(own.pool, (own, []))
+        return answer.values()
+
+    def _arrivals(self, before: PoolRecord) -> Iterator[GuestRecord]:
+        """What is to be listed of the guests that come."""
+        names = self._host.storage.names() if self._coming else frozenset()
+        yield from filter(None, (each(before, names) for each in self._coming))
+
+    def gone(self, record: GuestRecord) -> None:
+        """A guest of which nothing is left but kept disks."""
+        self._gone.add(record.domain)
+
+    def deleted(self, names: Iterable[str]) -> None:
+        """Disks that are gone."""
+        self._deleted.update(names)
+
+    def end(self, environment: str, records: Iterable[GuestRecord]) -> bool:
+        """Lists an environment's guests as their domains' records say, and no more those that are
+        gone. The answer is whether one is still listed that has no domain.
+
+        Args:
+            records: of the environment's domains on this host.
+        """
+        mine: dict[str, list[GuestRecord]] = {}
+        for each in records:
+            mine.setdefault(self.storage_of(each).pool, []).append(each)
+        storages = {each.pool: each for each in (self._host.storage, *self._storages.values())}
+        left = False
+        for name, storage in storages.items():
+            if not storage.active():
+                continue
+            there = mine.get(name, [])
+            with storage.lock.held():
+                before = storage.record()
+                after = _listing(self._without_gone(before), there)
+                _write(storage, before, after)
+            domains = {each.domain for each in there}
+            listed = after.guests.items()
+            left |= any(e.environment == environment and d not in domains for d, e in listed)
+        return left
+
+    def _without_gone(self, pool: PoolRecord) -> PoolRecord:
+        return replace(
+            pool,
+            guests={d: e for d, e in pool.guests.items() if d not in self._gone},
+            kept={n: e for n, e in pool.kept.items() if n not in self._deleted},
+        )
+
+
+def _listing(pool: PoolRecord, records: Iterable[GuestRecord]) -> PoolRecord:
+    """A pool's record that lists these guests and their kept disks, which outlive them, too."""
+    guests, kept = dict(pool.guests), dict(pool.kept)
+    for each in records:
+        guests[each.domain] = each.listed()
+        _note_kept(kept, each)
+    return replace(pool, guests=guests, kept=kept)
+
+
+def _note_kept(kept: dict[str, KeptDisk], owner: GuestRecord) -> None:
+    """Notes a guest's kept disks; those that are no longer to be kept are forgotten."""
+    for each in owner.volumes:
+        if each.role != "disk":
+            continue
+        if each.keep and each.state != "wanted":
+            entry = KeptDisk(owner.environment, owner.guest, each.name, each.key, owner.spec)
+            kept[each.name] = entry
+        elif not each.keep:
+            kept.pop(each.name, None)
+
+
+def _write(storage: Storage, before: PoolRecord, after: PoolRecord) -> None:
+    if after != before:
+        storage.write_record(after)

@@ -1,0 +1,73 @@
+"""The verbs about machines: ``virtkit host …``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from virtkit import api
+from virtkit.cli import aliases, output, progress
+from virtkit.cli.arguments import Debug, File, Json, spec_of
+from virtkit.errors import RequestError
+
+app = typer.Typer(no_args_is_help=True, help="The machines that guests run on.")
+
+
+@app.callback()
+def _host() -> None:
+    pass  # a group, however few verbs it has
+
+
+@app.command("prepare")
+def host_prepare(
+    given: Annotated[list[str] | None, typer.Argument(metavar="[SPEC] HOST")] = None,
+    file: File = None,
+    types: Annotated[
+        str,
+        typer.Option(
+            "--types",
+            metavar="TYPE,…",
+            help=f"Guests that it is to run: {', '.join(api.HOST_TYPES)}. Default: all but xen.",
+        ),
+    ] = "",
+    ask: Annotated[
+        bool, typer.Option("--ask-become-pass", "-K", help="Ask for sudo's password at once.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
+    `local`. Run again it changes nothing."""
+    rest, spec = given or [], None
+    if file is not None or (rest and aliases.is_spec(rest[0])):
+        spec, rest = spec_of(rest, file)
+    if len(rest) != 1:
+        what = "more than one host is named" if rest else "no host is named"
+        raise RequestError(what, cure="virtkit host prepare [SPEC] HOST; `local` is this machine")
+    machine = api.find_machine(rest[0], spec)
+    password = _password(machine) if ask or machine.asks else ""
+    wanted = [each.strip() for each in types.split(",") if each.strip()]
+    with progress.shown(output.err, f"{machine.name}: prepare") as tell:
+        done = api.prepare_host(machine, wanted, password=password, tell=tell)
+    if json:
+        output.data(done.as_dict())
+    else:
+        output.report(done.report, f"prepared, {done.changed or 'nothing'} changed")
+    if done.report.interrupted:
+        raise typer.Exit(130)
+    if not done.report.ok:
+        raise typer.Exit(1)
+
+
+def _password(machine: api.Machine) -> str:
+    """The password that sudo asks for, from a terminal; it goes nowhere but to Ansible."""
+    where = "this machine" if machine.remote is None else machine.name
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise RequestError(
+            f"sudo asks for a password on {where}, and there is no terminal here",
+            cure=f"run it on a terminal (virtkit host prepare {machine.name}), as root, or let "
+            "sudo ask for none",
+        )
+    return str(typer.prompt(f"sudo's password on {where}", hide_input=True, err=True))

@@ -1,0 +1,111 @@
+"""The verbs of the image store: ``virtkit image …``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from virtkit import api
+from virtkit.cli import aliases, output
+from virtkit.cli.arguments import Debug, File, Json, LockTimeout, SpecOnly, only_spec, spec_of
+from virtkit.errors import RequestError
+
+app = typer.Typer(no_args_is_help=True, help="The image store.")
+
+
+@app.command("list")
+def image_list(
+    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """List the images in this machine's pool, or on a spec's hosts, and who leans on them."""
+    found = only_spec(spec, file) if spec or file else None
+    entries = api.image_list(found)
+    if json:
+        output.data({"images": [each.as_dict() for each in entries]})
+    else:
+        rows = [
+            [
+                output.label(e.name, e.host),
+                e.content[:12],
+                e.format,
+                api.format_size(e.size),
+                ", ".join(e.users) or "-",
+            ]
+            for e in entries
+        ]
+        output.table(["image", "content", "format", "size", "used by"], rows)
+
+
+def _image(given: list[str] | None, file: str | None, verb: str) -> tuple[api.Spec | None, str]:
+    """The spec, where one is named, and the image."""
+    rest = given or []
+    found = None
+    if file is not None or (rest and aliases.is_spec(rest[0])):
+        found, rest = spec_of(rest, file)
+    if len(rest) != 1:
+        what = "more than one image is named" if rest else "no image is named"
+        raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")
+    return found, rest[0]
+
+
+def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool) -> None:
+    found, name = _image(given, file, verb)
+    try:
+        made = api.image_make(found, name, _changing)
+    finally:
+        if output.moves(output.err):  # what is printed next gets a line of its own
+            output.err.print()
+    if json:
+        output.data(
+            {"name": name, "content": made.content, "format": made.format, "size": made.size}
+        )
+    else:
+        output.out.print(f"{name}: {made.content[:12]}, {api.format_size(made.size)}")
+
+
+def _changing(line: str) -> None:
+    """Progress of one thing: rewritten in place on a terminal."""
+    line = output.plain(line)  # a package or a mirror has a say in it
+    if output.moves(output.err):
+        line = line[: output.err.width - 1]  # what wraps can't be printed over
+        output.err.print(f"\r\x1b[2K{line}", end="", markup=False)
+    elif not line.endswith("%"):
+        output.say(line)
+
+
+ImageWords = Annotated[list[str] | None, typer.Argument(metavar="SPEC|IMAGE")]
+
+
+@app.command("build")
+def image_build(
+    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Build an image into the cache; up puts it into the pool."""
+    _image_make(spec, file, "build", json)
+
+
+@app.command("pull")
+def image_pull(
+    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Download and verify an image into the cache; up puts it into the pool."""
+    _image_make(spec, file, "pull", json)
+
+
+@app.command("rm")
+def image_rm(
+    spec: ImageWords = None,
+    file: File = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove an image, by name or content hash, where no guest leans on it."""
+    found, name = _image(spec, file, "rm")
+    gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
+    if json:
+        output.data({"removed": [each.as_dict() for each in gone]})
+    else:
+        removed = (output.label(each.content[:12], each.host) for each in gone)
+        output.out.print(f"removed {', '.join(removed)}")

@@ -1,0 +1,150 @@
+"""What the host's side of a guest's cards tells, where the guest does not answer.
+
+A card is a port of its network's bridge: the bridge knows which addresses sent through it, and the
+host's kernel which of them answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+from lxml import etree
+
+from virtkit.errors import VirtkitError
+from virtkit.host import firewall, networks
+from virtkit.host.connection import Connections
+from virtkit.host.errors import libvirt_errors, passing_over
+from virtkit.host.firewall import Bridge
+from virtkit.host.state_reason import Condition
+from virtkit.xml import render
+
+#: States of a neighbour that was asked and did not answer (ip-neighbour(8)).
+_SILENT = {"INCOMPLETE", "FAILED"}
+
+
+@dataclass(frozen=True)
+class _Card:
+    """A card on a network of libvirt's. ``port`` is its end on the host."""
+
+    mac: str
+    network: str
+    bridge: str
+    port: str
+
+
+def unheard(connections: Connections, live: str) -> Condition:
+    """Why a running guest has no address, by its XML; empty where its cards tell nothing."""
+    for card in _cards(render.parse(live, "a domain")):
+        senders = _senders(connections, card)
+        if senders and card.mac not in senders:
+            return Condition(
+                f"its card on {card.network} sends as {', '.join(sorted(senders))}, not as "
+                f"{card.mac}: something changed its MAC address, as the host's udev does",
+                "virtkit restart gives it its address back, where its image was built by this "
+                "virtkit; `virtkit doctor` tells what keeps the host's udev from it",
+            )
+        if senders and _without_lease(connections, card):
+            return _no_lease(connections, card)
+    return Condition()
+
+
+def _cards(root: etree._Element) -> list[_Card]:
+    answer = []
+    for each in root.iterfind("./devices/interface"):
+        mac, source, target = each.find("mac"), each.find("source"), each.find("target")
+        if mac is None or source is None or target is None:
+            continue
+        card = _Card(
+            mac.get("address", "").lower(),
+            source.get("network", ""),
+            source.get("bridge", ""),
+            target.get("dev", ""),
+        )
+        if card.network and card.bridge and card.port:
+            answer.append(card)
+    return answer
+
+
+def _senders(connections: Connections, card: _Card) -> set[str]:
+    """The addresses that sent something through the card; it may be none, as of a guest that is
+    not up yet."""
+    entries = _listed(connections, ["bridge", "-j", "fdb", "show", "br", card.bridge])
+    return {
+        str(each.get("mac")).lower()
+        for each in entries
+        if each.get("ifname") == card.port and each.get("state") != "permanent"
+    }
+
+
+def _listed(connections: Connections, line: list[str]) -> list[Mapping[str, Any]]:
+    text = firewall.output(connections.remote, line)
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return [each for each in found if isinstance(each, Mapping)]
+
+
+def _without_lease(connections: Connections, card: _Card) -> bool:
+    """Whether the card has no address from its network's DHCP: no lease, or one of an earlier
+    start, at whose address nobody answers."""
+    try:
+        with libvirt_errors("read", f"network {card.network}", where=connections.host):
+            network = connections.any().networkLookupByName(card.network)
+            dhcp = render.parse(network.XMLDesc(0), "a network").find("./ip/dhcp")
+            leased = {each["ipaddr"] for each in network.DHCPLeases(card.mac)}
+    except VirtkitError:  # it went away
+        return False
+    line = ["ip", "-j", "-4", "neigh", "show", "dev", card.bridge]
+    heard = {each.get("dst"): each for each in _listed(connections, line)}
+    if dhcp is None or any(each.get("lladdr") == card.mac for each in heard.values()):
+        return False
+    silent = {ip for ip, each in heard.items() if {*each.get("state", ())} & _SILENT}
+    return not leased or bool(leased & silent)
+
+
+def _no_lease(connections: Connections, card: _Card) -> Condition:
+    """A guest that is up, on a network that gives it no address."""
+    why = f"network {card.network} gave it no address"
+    if connections.remote is None and card.network in networks.unserved():
+        return Condition(
+            f"{why}: the network's DHCP server (dnsmasq) has ended",
+            f"{connections.restart('network')} (it starts the server again, and guests go on "
+            "running)",
+        )
+    what = f"{why}: its card is up, and its DHCP requests get no answer"
+    rules = firewall.rules(connections.remote)
+    bridge = Bridge(card.network, card.bridge, forwards=True)
+    drops = rules.dropping(bridge) if rules is not None else None
+    if drops is not None and "input" not in {each.hook for each in drops}:
+        return Condition(
+            what,
+            f"see that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
+            "list ruleset), and what the network's DHCP server says (journalctl -t dnsmasq-dhcp)",
+        )
+    known = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
+    return Condition(
+        f"{what}; most likely a firewall of the host's drops them{known}",
+        f"let {card.bridge} through, as root: "
+        f"{firewall.opening(card.bridge, drops, connections.remote)}; then run again",
+    )
+
+
+def bridges(connections: Connections) -> list[Bridge]:
+    """The bridges of the active networks for which libvirt makes firewall rules."""
+    answer = []
+    with libvirt_errors("read", "the networks", where=connections.host):
+        found = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+        for network in found:
+            with passing_over():
+                root = render.parse(network.XMLDesc(0), "a network")
+                forward, bridge = root.find("forward"), root.find("bridge")
+                mode = forward.get("mode", "nat") if forward is not None else ""
+                if mode in ("nat", "route", "") and bridge is not None:
+                    name, ipv6 = bridge.get("name", ""), root.find("ip[@family='ipv6']") is not None
+                    answer.append(Bridge(network.name(), name, bool(mode), ipv6))
+    return answer

@@ -1,0 +1,128 @@
+"""Commands inside a guest through its hypervisor: the guest agent, or a container's namespaces."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from virtkit.drivers import Driver
+from virtkit.host.connection import Connections
+from virtkit.system import commands
+
+#: What reading an agent's answer can raise: whoever has the guest writes it.
+_GARBLED = (ValueError, TypeError, LookupError, AttributeError)
+#: Bytes of input that the guest agent is given at most: they go in one message, and libvirt takes
+#: 4 MiB of it, in base64.
+AGENT_INPUT = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command answered. ``code`` is its exit code; ``cut``: it printed more than this."""
+
+    code: int
+    out: bytes
+    err: bytes
+    cut: bool = False
+
+
+class Unreachable(Exception):
+    """This way into the guest isn't open (yet); the message says why."""
+
+
+class Lost(Unreachable):
+    """The command began, and its end is not known: another way would run it a second time."""
+
+
+def entering(connections: Connections, driver: Driver, name: str) -> list[str]:
+    """The command line that runs what follows it inside a container.
+
+    Raises:
+        Unreachable: the caller isn't root, so it can't join namespaces.
+    """
+    if os.geteuid() != 0:
+        raise Unreachable("namespaces can only be joined by root")
+    # as a file and isolated: it needs libvirt alone, and starts in a tenth of a second
+    program = [sys.executable, "-I", str(Path(__file__).with_name("programs") / "nsenter.py")]
+    return [*program, connections.uri(driver.scheme), name]
+
+
+def by_namespaces(
+    connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
+) -> Ran:
+    """Runs a command in a container, as its root."""
+    line = [*entering(connections, driver, name), *command]
+    try:
+        done = subprocess.run(
+            commands.leashed(line),
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            check=False,
+            env=commands.environment(),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unreachable(f"no answer within {timeout:.0f} s") from error
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def by_agent(
+    connections: Connections,
+    driver: Driver,
+    name: str,
+    command: Sequence[str],
+    timeout: float,
+    given: bytes = b"",
+) -> Ran:
+    """Runs a command through the QEMU guest agent, as root, with ``given`` on its input.
+
+    Raises:
+        Unreachable: no agent answers.
+        Lost: the agent stopped answering, or the command takes longer than ``timeout`` seconds.
+    """
+    # the agent itself can't say that a program is missing; a shell can (127)
+    arguments = {
+        "path": "/bin/sh",
+        "arg": ["-c", 'exec "$@"', "sh", *command],
+        "capture-output": True,
+        **({"input-data": base64.b64encode(given).decode()} if given else {}),
+    }
+    try:
+        domain = connections.get(driver.scheme).lookupByName(name)
+        pid = int(_agent(domain, "guest-exec", arguments)["pid"])
+    except libvirt.libvirtError as error:
+        raise Unreachable(error.get_error_message() or str(error)) from error
+    except _GARBLED as error:
+        raise Unreachable(f"the guest agent answers with {error!r}") from error
+    end = time.monotonic() + timeout
+    try:
+        while not (status := _agent(domain, "guest-exec-status", {"pid": pid}))["exited"]:
+            if time.monotonic() > end:
+                raise Lost(f"no end within {timeout:.0f} s")
+            time.sleep(0.1)
+        code = int(status.get("exitcode", 128 + status.get("signal", 0)))
+        out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
+        cut = bool(status.get("out-truncated") or status.get("err-truncated"))
+    except libvirt.libvirtError as error:
+        raise Lost(error.get_error_message() or str(error)) from error
+    except _GARBLED as error:
+        raise Lost(f"the guest agent answers with {error!r}") from error
+    return Ran(code, out, err, cut)
+
+
+def _agent(domain: libvirt.virDomain, execute: str, arguments: dict[str, object]) -> dict[str, Any]:
+    request = json.dumps({"execute": execute, "arguments": arguments})
+    answer = json.loads(libvirt_qemu.qemuAgentCommand(domain, request, 10, 0))
+    result: dict[str, Any] = answer["return"]
+    return result

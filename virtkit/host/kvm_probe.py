@@ -1,0 +1,338 @@
+"""Whether KVM really runs guests: a tiny one is started and must get to its own end.
+
+Every query may say yes where a Linux guest hangs (nested clouds), so nothing else decides. A KVM
+that hangs may still run it, a hundred times slower; and one that works looks like that on a busy
+host. So what counts is the processor time that the guest had, against what this host needs for
+work of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import queue
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import libvirt
+import platformdirs
+
+from virtkit.facts import KvmVerdict, Pool
+from virtkit.host.connection import Connections
+from virtkit.host.domains import force_off
+from virtkit.host.errors import libvirt_errors, lost
+from virtkit.host.storage import pool_at
+from virtkit.xml import render
+
+#: Seconds from the guest's start to its power-off, on however busy a host.
+TIMEOUT = 30.0
+#: How far the guest counts.
+COUNT = 100_000_000
+#: Seconds of processor time that its firmware may take, and how many times as long as a loop of
+#: Python's here its counting. Seen, in seconds: where KVM works less than 0.2 for all of it, where
+#: it works within an emulated machine 3, where it hangs under Linux 50 and more.
+FIRMWARE, SLOWNESS = 4.0, 3
+#: Seconds between two lines of progress.
+_SAYING = 5.0
+#: Seconds for which a verdict is kept that may be another one the next time: so long at first, so
+#: many times longer each time that it comes out the same, and never longer than the last.
+HOLD, LONGER, LONGEST = 120.0, 4, 7200.0
+#: The boot sector of programs/kvm_probe.S without its padding and signature.
+SECTOR = bytes.fromhex(
+    "fa31c08ed88ec08ed0bc007cfc66bf0010000066b9000c00006631c066f3ab66c70600100320000066c7060020"
+    "0330000066c70600308300000066b8001000000f22d80f20e06683c8200f22e066b9800000c00f32660d000100"
+    "000f300f0116b07c0f20c0660d010000800f22c0ea737c0800b8100000008ed88ed048c7c100e1f50548ffc975"
+    "fb66ba040666b8002066eff4ebfd0f1f00000000000000000000000000009a200000000000009200001700987c"
+)
+_MIB = 1024 * 1024
+#: Names a boot of a host.
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+#: What libvirt answers where a host has no KVM; and, in its words, that QEMU itself gave up.
+_NO_KVM = (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
+_QEMU_ENDED = ("process exited", "closed the monitor")
+#: What QEMU names then, where it was KVM that it could not use.
+_OF_KVM = ("kvm", "msr")
+
+
+def image(sector: bytes = SECTOR) -> bytes:
+    """A disk of 1 MiB that boots ``sector`` (SeaBIOS refuses smaller ones)."""
+    return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(_MIB, b"\0")
+
+
+def verdict(
+    connections: Connections, folder: str, say: Callable[[str], None], *, anew: bool = False
+) -> KvmVerdict:
+    """The verdict on this host's KVM, from the cache or from a probe guest.
+
+    What KVM itself answered holds until the host boots again. What may come out otherwise the next
+    time (a time-out, a libvirt in trouble) is kept for minutes, so that a host that hangs costs
+    its waiting now and then, and a slow one is not taken for broken for good.
+
+    Args:
+        folder: a folder on the host where QEMU may read files (the pool's).
+        say: told before a probe guest is started, and while it is waited for.
+        anew: look again, whatever is kept.
+
+    Raises:
+        VirtkitError: the probe could not be run.
+    """
+    cache, key = _cache(connections), _key(connections)
+    known = Kept.read(cache, key)
+    if known is not None and not anew and known.holds(time.time()):
+        return known.verdict
+    say("looking whether KVM runs guests here")
+    found = probe(connections, folder, say)
+    kept = Kept.after(key, None if anew else known, found, time.time())
+    with suppress(OSError):  # what can't be kept is looked for again
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps(kept.as_dict()))
+    return found
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A verdict in the cache.
+
+    Attributes:
+        key: the host's boot, and its libvirt.
+        until: the time until which a passing one holds, for ``hold`` seconds.
+    """
+
+    key: str
+    verdict: KvmVerdict
+    until: float = 0.0
+    hold: float = 0.0
+
+    @classmethod
+    def after(cls, key: str, before: Kept | None, found: KvmVerdict, now: float) -> Kept:
+        """What is kept of a verdict; ``before`` is what was kept until now."""
+        if not found.passing:
+            return cls(key, found)
+        again = before is not None and before.verdict.passing
+        hold = min(before.hold * LONGER, LONGEST) if before is not None and again else HOLD
+        return cls(key, found, now + hold, hold)
+
+    @classmethod
+    def read(cls, path: Path, key: str) -> Kept | None:
+        """What a file keeps for ``key``."""
+        try:
+            known = json.loads(path.read_text())
+            if known["key"] != key:
+                return None
+            until, hold = float(known.get("until", 0)), float(known.get("hold", 0))
+            found = KvmVerdict(bool(known["works"]), str(known["why"]), hold > 0)
+            return cls(key, found, until, hold)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def holds(self, now: float) -> bool:
+        """Whether it still counts; also not where the clock was put back."""
+        return not self.verdict.passing or self.until - self.hold <= now < self.until
+
+    def as_dict(self) -> dict[str, object]:
+        own = {"key": self.key, "works": self.verdict.works, "why": self.verdict.why}
+        return own | ({"until": self.until, "hold": self.hold} if self.verdict.passing else {})
+
+
+def _cache(connections: Connections) -> Path:
+    """The file for a host's verdict: each has its own, since a run may look at several."""
+    host = "" if connections.remote is None else connections.shown("qemu")
+    name = f"kvm-{hashlib.sha256(host.encode()).hexdigest()[:16]}.json" if host else "kvm.json"
+    return platformdirs.user_cache_path("virtkit") / name
+
+
+def _key(connections: Connections) -> str:
+    """This boot of the host with this libvirt."""
+    opened, remote = connections.get("qemu"), connections.remote
+    boot = _BOOT.read_text() if remote is None else remote.run(f"cat {_BOOT}").decode()
+    with libvirt_errors("read", "libvirt's version", where=connections.host):
+        versions = f"{opened.getLibVersion()} {opened.getVersion()}"
+    return f"{boot.strip()} {connections.uri('qemu')} {versions}"
+
+
+def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> KvmVerdict:
+    """Runs the probe guest. It and its volume are gone afterwards; its domain also where virtkit
+    was killed."""
+    opened = connections.get("qemu")
+    with libvirt_errors("probe", "KVM", where=connections.host):
+        try:
+            opened.getDomainCapabilities(None, None, None, "kvm")
+        except libvirt.libvirtError as error:
+            return _refused("no KVM on this host", error)
+    name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
+    with (
+        libvirt_errors("probe", "KVM", where=connections.host),
+        _pool(connections, name, folder) as pool,
+    ):
+        volume = pool.createXML(render.volume(name, _MIB, "raw"))
+        try:
+            _fill(opened, volume)
+            return _run(opened, volume.path(), name, say)
+        finally:
+            volume.delete()
+
+
+@contextmanager
+def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
+    """The pool at ``folder``, or a passing one where nobody has made it yet.
+
+    An inactive one is active for as long as the probe takes.
+    """
+    opened = connections.get("qemu")
+    there = pool_at(connections, folder)
+    if there is not None:
+        pool = opened.storagePoolLookupByName(there)
+        was_active = bool(pool.isActive())
+        if not was_active:
+            pool.create(0)
+        try:
+            yield pool
+        finally:
+            if not was_active:
+                pool.destroy()
+        return
+    # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
+    flags = 0 if Path(folder).is_dir() else libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD
+    passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
+    try:
+        yield passing
+    finally:
+        passing.destroy()
+
+
+def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
+    stream = opened.newStream()
+    volume.upload(stream, 0, _MIB)
+    content = io.BytesIO(image())
+    stream.sendAll(lambda _stream, size, _opaque: content.read(size), None)
+    stream.finish()
+
+
+def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
+    """The verdict of an error; a passing one where it says nothing of KVM.
+
+    Raises:
+        libvirtError: the connection is gone, so that it says nothing at all.
+    """
+    if lost(error):
+        raise error
+    message = (error.get_error_message() or str(error)).strip()
+    gave_up = any(each in message for each in _QEMU_ENDED)
+    of_kvm = any(each in message.lower() for each in _OF_KVM)
+    lasting = error.get_error_code() in _NO_KVM or (gave_up and of_kvm)
+    return KvmVerdict(False, f"{what}: {message.splitlines()[-1]}", not lasting)
+
+
+def _run(
+    opened: libvirt.virConnect, path: str, name: str, say: Callable[[str], None]
+) -> KvmVerdict:
+    most = FIRMWARE + SLOWNESS * counting()
+    with _ends(opened, name) as ends:
+        try:
+            domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
+        except libvirt.libvirtError as error:
+            return _refused("KVM is announced but starts no guest", error)
+        try:
+            return _watched(domain, ends, most, say)
+        finally:
+            force_off(domain)
+
+
+def counting() -> float:
+    """Seconds of processor time in which Python counts as far here as the probe guest does."""
+    part = 100
+    began = time.thread_time()
+    for _ in range(COUNT // part):
+        pass
+    return (time.thread_time() - began) * part
+
+
+@contextmanager
+def _ends(opened: libvirt.virConnect, name: str) -> Iterator[queue.SimpleQueue[int]]:
+    """How the domain of that name ended, as libvirt tells it: a passing one is gone then."""
+    ends: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def heard(_: object, domain: libvirt.virDomain, event: int, detail: int, *__: object) -> None:
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED and domain.name() == name:
+            ends.put(detail)
+
+    kind = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+    number = opened.domainEventRegisterAny(None, kind, heard, None)
+    try:
+        yield ends
+    finally:
+        opened.domainEventDeregisterAny(number)
+
+
+def _watched(
+    domain: libvirt.virDomain,
+    ends: queue.SimpleQueue[int],
+    most: float,
+    say: Callable[[str], None],
+) -> KvmVerdict:
+    """What a probe guest does until its end, or until it had ``most`` seconds of processor time."""
+    began, first, used = time.monotonic(), _cpu(domain), 0.0
+    said = began
+    while (now := time.monotonic()) - began < TIMEOUT and used < most:
+        try:
+            return judged(ends.get(timeout=0.1))
+        except queue.Empty:
+            pass
+        if now - said >= _SAYING:
+            say(f"KVM's probe guest runs on: {now - began:.0f} s, at most {TIMEOUT:.0f}")
+            said = now
+        used = max(used, _cpu(domain) - first)
+    return unfinished(time.monotonic() - began, used, most)
+
+
+def judged(end: int) -> KvmVerdict:
+    """The verdict on a guest that ended; only its own power-off is the end of its program."""
+    if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
+        return KvmVerdict(True, "KVM runs guests here")
+    why = "KVM is announced, and QEMU ended under a probe guest: see /var/log/libvirt/qemu/"
+    return KvmVerdict(False, why, passing=True)
+
+
+def unfinished(seconds: float, used: float, most: float) -> KvmVerdict:
+    """The verdict on a guest that was waited for, by the processor time that it ``used``."""
+    if used >= most:
+        why = (
+            f"KVM is announced but hangs: a probe guest of less than a second had {used:.0f} s of "
+            "processor time and was not done"
+        )
+    else:
+        why = (
+            f"KVM is announced, and a probe guest was not done in {seconds:.0f} s, of which it had "
+            f"the processor for {used:.0f}: this host is too busy to tell"
+        )
+    return KvmVerdict(False, why, passing=True)
+
+
+def _cpu(domain: libvirt.virDomain) -> float:
+    """Seconds of processor time that a guest's process had; 0 where it has gone."""
+    try:
+        return float(domain.info()[4]) / 1e9
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (
+            libvirt.VIR_ERR_NO_DOMAIN,
+            libvirt.VIR_ERR_OPERATION_INVALID,
+        ):
+            return 0.0
+        raise
+
+
+def _xml(name: str, path: str) -> str:
+    return (
+        f"<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>"
+        "<os><type machine='q35'>hvm</type></os><features><acpi/></features>"
+        "<cpu mode='host-passthrough'/>"  # as the guests of type kvm have
+        "<on_poweroff>destroy</on_poweroff><devices>"
+        f"<disk type='file'><driver name='qemu' type='raw'/><source file='{path}'/>"
+        "<target dev='vda' bus='virtio'/></disk>"
+        "<video><model type='none'/></video><memballoon model='none'/></devices></domain>"
+    )

@@ -1,0 +1,289 @@
+"""Reads a host: its facts and all that stands in its libvirt, each document once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_interface
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import libvirt
+from lxml import etree
+
+from virtkit.drivers import DRIVERS
+from virtkit.errors import VirtkitError
+from virtkit.facts import Claim, Connection, HostFacts, Pool
+from virtkit.host import file_users, uml, userns
+from virtkit.host import routes as ways
+from virtkit.host.connection import Connections
+from virtkit.host.domains import state_of
+from virtkit.host.errors import NoDriver, libvirt_errors, passing_over
+from virtkit.host.networks import inactive
+from virtkit.state import record, record_text
+from virtkit.state.observed import ObservedGuest, ObservedNetwork
+from virtkit.state.record import GuestRecord, State, VolumeRecord
+from virtkit.xml import render
+
+
+def connection(connections: Connections, scheme: str) -> Connection:
+    """What one libvirt driver says of itself, or why it doesn't answer."""
+    uri = connections.shown(scheme)
+    try:
+        opened = connections.get(scheme)
+        with libvirt_errors("read", uri, where=connections.host):
+            root = render.parse(opened.getCapabilities(), "capabilities")
+            types = {each.get("type", "") for each in root.iterfind("./guest/arch/domain")}
+            machines = {each.text or "" for each in root.iterfind("./guest/arch/machine")}
+            return Connection(
+                uri,
+                libvirt=opened.getLibVersion(),
+                hypervisor=opened.getVersion(),
+                domain_types=frozenset(types),
+                machines=frozenset(machines),
+                host=root.findtext("./host/uuid", ""),
+            )
+    except VirtkitError as error:
+        lacking = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
+        cure = "" if lacking else error.cure
+        why, restart = error.why or error.what, connections.restart(scheme)
+        return Connection(uri, why, cure=cure, restart=restart)
+
+
+def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
+    """What is known of a host before planning, but for the KVM probe."""
+    answers = {scheme: connection(connections, scheme) for scheme in schemes}
+    arch, cpus = "x86_64", 0
+    nets: list[_Net] = []
+    found = ways.Ways()
+    if any(not each.error for each in answers.values()):
+        with libvirt_errors("read", "the host", where=connections.host):
+            info = connections.any().getInfo()
+            arch, cpus = str(info[0]), int(info[2])
+            nets = list(_nets(connections))
+            found = ways.look(connections.remote)
+    host = next((each.host for each in answers.values() if each.host), "")
+    return HostFacts(
+        name=connections.host,
+        pool=pool,
+        connections=answers,
+        arch=arch,
+        cpus=cpus,
+        claims=tuple(dict.fromkeys(_claims(nets, found.claims))),
+        networks={each.name: each.active for each in nets},
+        links=found.links,
+        identity="/".join(each for each in (host, found.machine) if each),
+        unprepared=None if connections.remote else userns.unprepared(),
+        missing=frozenset(() if connections.remote else _missing()),
+        unfit={} if connections.remote else uml.unfit(),
+        ids=frozenset() if connections.remote else frozenset(userns.subordinate_ids()),
+    )
+
+
+def _missing() -> Iterable[str]:
+    """The programs of guest types that this machine hasn't got."""
+    programs = (each for driver in DRIVERS.values() for each in driver.programs)
+    return (each for each in programs if not Path(each).is_file())
+
+
+@dataclass(frozen=True)
+class _Net:
+    """A libvirt network: its name, its bridge on the host, and its subnets."""
+
+    name: str
+    bridge: str
+    active: bool
+    subnets: tuple[str, ...]
+
+
+def _nets(connections: Connections) -> Iterator[_Net]:
+    for network in connections.any().listAllNetworks():
+        with passing_over():
+            root = render.parse(network.XMLDesc(0), "a network")
+            bridge = root.find("bridge")
+            name = "" if bridge is None else bridge.get("name", "")
+            subnets = tuple(each for ip in root.iterfind("ip") for each in _subnet(ip))
+            yield _Net(network.name(), name, bool(network.isActive()), subnets)
+
+
+def _subnet(ip: etree._Element) -> Iterator[str]:
+    """The network of an ``<ip>``; libvirt fills in what it was not told."""
+    address, usual = ip.get("address"), "64" if ip.get("family") == "ipv6" else "24"
+    if address:
+        suffix = ip.get("prefix") or ip.get("netmask") or usual
+        yield str(ip_interface(f"{address}/{suffix}").network)
+
+
+def _claims(nets: Iterable[_Net], routes: Iterable[Claim]) -> Iterator[Claim]:
+    """Who has which subnet: what leads to a libvirt network's bridge is that network's."""
+    bridges: dict[str, str] = {}
+    for net in nets:
+        if net.active and net.bridge:
+            bridges[net.bridge] = net.name
+        kind: Literal["network", "inactive"] = "network" if net.active else "inactive"
+        yield from (Claim(each, net.name, kind) for each in net.subnets)
+    for each in routes:
+        name = bridges.get(each.holder)
+        yield Claim(each.subnet, name, "network") if name else each
+
+
+@dataclass
+class Domains:
+    """The domains of a host.
+
+    Attributes:
+        answered: the schemes of the drivers that told theirs.
+        ours: our guests by domain name.
+        strangers: the others: the scheme of their driver, and the name.
+        users: who uses a network, by its name.
+        claims: the last parts of paths and the volumes in strangers' XML, and whose.
+    """
+
+    answered: set[str] = field(default_factory=set)
+    ours: dict[str, ObservedGuest] = field(default_factory=dict)
+    strangers: set[tuple[str, str]] = field(default_factory=set)
+    users: dict[str, set[str]] = field(default_factory=dict)
+    claims: dict[str, str] = field(default_factory=dict)
+
+
+def guests(connections: Connections, schemes: Iterable[str]) -> Domains:
+    """All domains, ours and strangers'; one that can't be read is a stranger's."""
+    answer = Domains()
+    for scheme in schemes:
+        try:
+            opened = connections.get(scheme)
+        except VirtkitError:
+            continue
+        with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
+            for domain in opened.listAllDomains():
+                found: ObservedGuest | None = None
+                with passing_over():
+                    found = _guest(domain, scheme, answer)
+                if found is None:
+                    answer.strangers.add((scheme, domain.name()))
+                else:
+                    answer.ours[found.domain] = _newer(found, answer.ours.get(found.domain))
+            answer.answered.add(scheme)
+    return answer
+
+
+def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
+    """The guest of two domains with its record: a change of type was interrupted, and the
+    unfinished one is what it is to be."""
+    if other is None:
+        return one
+    new, old = (other, one) if one.record.finished else (one, other)
+    return replace(new, superseded=(old.record.type,))
+
+
+def _guest(domain: libvirt.virDomain, scheme: str, seen: Domains) -> ObservedGuest | None:
+    inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    state = state_of(domain)
+    live = domain.XMLDesc(0) if state != "stopped" else ""
+    trees = [render.parse(each, "a domain") for each in (inactive, live) if each]
+    for tree in trees:
+        for source in tree.iterfind("./devices/interface/source[@network]"):
+            seen.users.setdefault(source.get("network", ""), set()).add(domain.name())
+    records = [record_text.read_guest(tree) for tree in trees]
+    found = next(filter(None, records), None)
+    # a copy of ours is no guest of ours, nor is one that another hypervisor has
+    if found is None or found.domain != domain.name() or _scheme(found) != scheme:
+        for name in (each for tree in trees for each in file_users.named(tree)):
+            seen.claims[PurePosixPath(name).name] = domain.name()
+        return None
+    return ObservedGuest(
+        record=found,
+        domain=domain.name(),
+        uuid=domain.UUIDString(),
+        scheme=scheme,
+        state=state,
+        autostart=bool(domain.autostart()),
+        inactive=inactive,
+        live=live,
+        persistent=bool(domain.isPersistent()),
+        bare=records[0] is None,
+    )
+
+
+def lost(
+    seen: Domains, listed: Mapping[str, GuestRecord], volumes: Collection[str]
+) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
+    """The guests that the pool's record lists and that have no domain; and the strangers' domains
+    for which some of them are left alone.
+
+    Of a driver that did not answer nobody knows whether it has their domains.
+
+    Args:
+        listed: the guests in the pool's record.
+        volumes: the names of the volumes that there are.
+    """
+    answer: dict[str, ObservedGuest] = {}
+    held: dict[str, str] = {}
+    taken = {name for _, name in seen.strangers}
+    for domain, found in listed.items():
+        if domain in seen.ours or _scheme(found) not in seen.answered:
+            continue
+        claimed = (seen.claims.get(each.name) for each in found.volumes)
+        stranger = domain if domain in taken else next(filter(None, claimed), None)
+        if stranger is not None:
+            held[domain] = stranger
+            continue
+        answer[domain] = ObservedGuest(
+            record=_as_it_stands(found, volumes),
+            domain=domain,
+            uuid="",
+            scheme=_scheme(found),
+            state="stopped",
+            autostart=bool(found.asked.get("autostart")),
+            lost=True,
+        )
+    return answer, held
+
+
+def _as_it_stands(found: GuestRecord, volumes: Collection[str]) -> GuestRecord:
+    """A guest of the pool's record, with its volumes as they are: an interrupted run may have left
+    them otherwise. What may hold data is made, whatever was last written of it."""
+    root = any(each.role == "root" and each.name in volumes for each in found.volumes)
+
+    def state(each: VolumeRecord) -> State:
+        if each.name in volumes:
+            data = each.role == "root" or (each.role == "disk" and each.state == "wanted")
+            return "made" if data else each.state
+        # a disk that is gone from a guest that lives on is told, and asks for consent
+        return each.state if root and each.role == "disk" else "wanted"
+
+    return replace(found, volumes=tuple(replace(e, state=state(e)) for e in found.volumes))
+
+
+def _scheme(found: record.GuestRecord) -> str:
+    return DRIVERS[found.type].scheme
+
+
+def networks(
+    connections: Connections, users: dict[str, set[str]]
+) -> tuple[dict[str, ObservedNetwork], frozenset[str]]:
+    """Our networks by libvirt name, and the names of strangers'."""
+    ours: dict[str, ObservedNetwork] = {}
+    strangers: set[str] = set()
+    with libvirt_errors("read", "the networks", where=connections.host):
+        for network in connections.any().listAllNetworks():
+            name = network.name()
+            strangers.add(name)
+            with passing_over():
+                definition = inactive(network)
+                found = record_text.read_network(definition)
+                if found is None or f"{found.environment}-{found.network}" != name:
+                    continue
+                active = bool(network.isActive())
+                ours[name] = ObservedNetwork(
+                    record=found,
+                    name=name,
+                    uuid=network.UUIDString(),
+                    active=active,
+                    autostart=bool(network.autostart()),
+                    users=tuple(sorted(users.get(name, ()))),
+                    inactive=render.written(definition),
+                    live=network.XMLDesc(0) if active else "",
+                )
+                strangers.remove(name)
+    return ours, frozenset(strangers)

@@ -1,0 +1,1 @@
+"""Programs of their own, which run elsewhere: nothing here imports virtkit."""

@@ -1,0 +1,158 @@
+"""Runs one command inside a container of libvirt's LXC driver, as the container's root.
+
+A program of its own (``nsenter.py URI DOMAIN COMMAND…``): entering
+namespaces needs a process without threads. It joins the namespaces and cgroups of the
+container's init and takes no capability that init has not. Exit code: the command's own.
+
+Source: setns(2), namespaces(7), capabilities(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import libvirt
+
+_KINDS = {  # setns(2); user last: after it nothing else may be entered
+    "ipc": 0x08000000,
+    "uts": 0x04000000,
+    "net": 0x40000000,
+    "pid": 0x20000000,
+    "mnt": 0x00020000,
+    "cgroup": 0x02000000,
+    "user": 0x10000000,
+}
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def init_of(domain: libvirt.virDomain) -> int:
+    """The pid of a container's init: the child of libvirt's controller, whose pid is the ID."""
+    end = time.monotonic() + 5
+    while True:
+        children = Path(f"/proc/{domain.ID()}/task/{domain.ID()}/children").read_text().split()
+        if children or time.monotonic() > end:
+            return int(children[0])
+        time.sleep(0.05)
+
+
+def _namespaces(init: int) -> list[int]:
+    """Descriptors of a container's namespaces.
+
+    libvirt's lxcOpenNamespace is not asked: on a busy host libvirt misses the pid of a container's
+    init, keeps that of the run before, and leaves out, without an error, what it can't open.
+    """
+    return [os.open(f"/proc/{init}/ns/{kind}", os.O_RDONLY) for kind in _KINDS]
+
+
+def _bounding_set(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _join_cgroups(pid: int) -> None:
+    """So that the container's limits hold for the command; v1 hierarchies and v2."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        base = controllers.removeprefix("name=") if controllers else ""
+        for root in (f"/sys/fs/cgroup/{base}", "/sys/fs/cgroup/unified" if not base else ""):
+            procs = Path(f"{root}{path}/cgroup.procs")
+            if root and path != "/" and procs.exists():
+                try:
+                    procs.write_text(str(os.getpid()))
+                except OSError as error:
+                    sys.stderr.write(f"virtkit: {procs}: {error.strerror}\n")
+
+
+def _enter(descriptors: list[int]) -> bool:
+    """Joins the namespaces; True where the container has a user namespace of its own."""
+    by_kind = {os.readlink(f"/proc/self/fd/{fd}").split(":")[0]: fd for fd in descriptors}
+    for kind in ("mnt", "pid"):  # else the command would run on the host
+        if kind not in by_kind or _is_ours(by_kind[kind], kind):
+            raise OSError(errno.ESRCH, f"no {kind} namespace of its own was found")
+    own_user = "user" in by_kind and not _is_ours(by_kind["user"], "user")
+    for kind, flag in _KINDS.items():
+        if kind in by_kind and (kind != "user" or own_user):
+            _checked(_LIBC.setns(by_kind[kind], flag), f"setns {kind}")
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return own_user
+
+
+def _is_ours(descriptor: int, kind: str) -> bool:
+    return os.readlink(f"/proc/self/ns/{kind}") == os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+def _become(command: list[str], bounding: int, own_user: bool) -> None:
+    """The command, in the child that the new pid namespace needs. Never returns."""
+    if own_user:
+        os.setgroups([])
+        os.setgid(0)
+        os.setuid(0)
+    for capability in range(64):
+        if not bounding >> capability & 1:
+            _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    # it ends with us, even by a kill; only now, since a change of ids takes this back
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.chdir("/")
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "TERM": os.environ.get("TERM", "dumb"),
+    }
+    try:
+        os.execvpe(command[0], command, environment)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]}: {error.strerror}\n")
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+
+
+def main(uri: str, name: str, command: list[str]) -> int:
+    """Runs ``command`` in the domain ``name``; its exit code, 255 where it wasn't reached."""
+    libvirt.registerErrorHandler(lambda *_: None, None)  # we tell what matters
+    try:
+        domain = libvirt.open(uri).lookupByName(name)
+        init = init_of(domain)
+        descriptors = _namespaces(init)
+        bounding = _bounding_set(init)
+        _join_cgroups(init)
+        if Path(f"/proc/{init}/root").samefile("/"):
+            raise OSError(errno.ESRCH, "it has not left the host's files yet")
+        own_user = _enter(descriptors)
+    except (libvirt.libvirtError, OSError, IndexError) as error:
+        sys.stderr.write(f"error: {name} was not entered: {error}\n")
+        return 255
+    except KeyboardInterrupt:
+        return 130
+    return _run(command, bounding, own_user)
+
+
+def _run(command: list[str], bounding: int, own_user: bool) -> int:
+    """The command's exit code. What we are told to do, it does; ctrl-c the terminal tells it."""
+    child = os.fork()
+    if child == 0:
+        _become(command, bounding, own_user)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return 128 - code if code < 0 else code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

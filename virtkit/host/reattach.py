@@ -1,0 +1,101 @@
+"""Guests' cards on a network that was down: libvirt starts a network without them.
+
+A bridge that comes anew has no ports, and the guests that ran before keep their cards outside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from functools import partial
+
+import libvirt
+from lxml import etree
+
+from virtkit.errors import VirtkitError
+from virtkit.host.connection import Connections
+from virtkit.host.errors import libvirt_errors, passing_over
+from virtkit.host.timeouts import answered
+from virtkit.state import record_text
+from virtkit.xml import render
+
+#: The URI scheme and the name of a domain.
+Named = tuple[str, str]
+#: How drivers say that they change no card that is plugged in: LXC's, and Xen's.
+_NO_UPDATE = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
+#: Seconds until libvirt knows a new container's init, on a busy host.
+_INIT = 10.0
+
+
+def running(
+    connections: Connections, schemes: Iterable[str], environment: str, network: str
+) -> list[Named]:
+    """An environment's running guests that have a card on a network."""
+    found: list[Named] = []
+    for scheme in schemes:
+        try:
+            opened = connections.get(scheme)
+        except VirtkitError:  # a driver that this host lacks has no guests
+            continue
+        with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
+            for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                with passing_over():
+                    root = render.parse(domain.XMLDesc(), "a domain")
+                    ours = record_text.read_guest(root)
+                    named = (environment, domain.name())
+                    if ours is not None and (ours.environment, ours.domain) == named:
+                        found += [(scheme, domain.name())] if _cards(root, network) else []
+    return found
+
+
+def plug(connections: Connections, named: Named, network: str) -> None:
+    """Puts the cards of a running guest back on a network that was down."""
+    scheme, name = named
+    where = connections.host
+    with libvirt_errors("connect", f"domain {name}", where=where):
+        bridge = connections.any().networkLookupByName(network).bridgeName()
+
+        def find() -> libvirt.virDomain:
+            return connections.get(scheme).lookupByName(name)
+
+        for card in _cards(render.parse(find().XMLDesc(), f"domain {name}"), network):
+            answered(find, partial(_again, card=card, bridge=bridge), where)
+
+
+def _cards(domain: etree._Element, network: str) -> list[etree._Element]:
+    cards = domain.iterfind("./devices/interface")
+    return [each for each in cards if each.find(f"source[@network='{network}']") is not None]
+
+
+def _again(domain: libvirt.virDomain, card: etree._Element, bridge: str) -> None:
+    """libvirt plugs a card in where its bridge changes: by its name, and back by the network's."""
+    live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+    wanted = etree.tostring(card, encoding="unicode")
+    by_name = etree.fromstring(wanted)
+    by_name.set("type", "bridge")
+    source = by_name.find("source")
+    assert source is not None
+    source.attrib.clear()
+    source.set("bridge", bridge)
+    try:
+        domain.updateDeviceFlags(etree.tostring(by_name, encoding="unicode"), live)
+        domain.updateDeviceFlags(wanted, live)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in _NO_UPDATE:
+            raise
+        domain.detachDeviceFlags(wanted, live)  # so it is out and in again
+        _attach(domain, wanted, live)
+
+
+def _attach(domain: libvirt.virDomain, card: str, flags: int) -> None:
+    """libvirt gives a container no card before it heard of its init, shortly after its start."""
+    end = time.monotonic() + _INIT
+    while True:
+        try:
+            domain.attachDeviceFlags(card, flags)
+            return
+        except libvirt.libvirtError as error:
+            early = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
+            if not early or time.monotonic() >= end:
+                raise
+        time.sleep(0.2)

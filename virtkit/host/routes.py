@@ -1,0 +1,120 @@
+"""What a host has of the network: its routes and rules, its links, and who it is itself.
+
+Any user may ask for all of it. It must never change one: what a host reaches is its owner's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from virtkit.facts import Claim
+from virtkit.host.ssh import Remote
+from virtkit.system import commands
+
+#: One process, or one command on another host: a line for each question, then a file of many.
+_ASK = f"""PATH=$PATH:{commands.SYSTEM}
+for what in "route show table all" rule "-6 rule" "-d link"; do
+printf '%s\\n' "$(ip -j $what 2>/dev/null)"; done
+printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
+cat /proc/net/route 2>/dev/null || :"""
+#: Types of routes that no machine has.
+_NOBODYS = {"broadcast", "multicast", "anycast"}
+#: Who sets the routes of networks that the host has a card in.
+_CONNECTED = {"kernel", "ra"}
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What was found.
+
+    Attributes:
+        claims: the host's routes, by device, and what its rules send elsewhere; no default route.
+        links: its devices to what they are (``bridge``, ``openvswitch``, or empty); None where
+            nobody could ask.
+        machine: its /etc/machine-id.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    links: Mapping[str, str] | None = None
+    machine: str = ""
+
+
+def look(remote: Remote | None) -> Ways:
+    """A host's ways."""
+    if remote is not None:
+        return read(remote.run(_ASK).decode("utf-8", "replace"))
+    return read(commands.run("sh", "-c", _ASK).stdout)
+
+
+def read(text: str) -> Ways:
+    """What the questions brought. Without the program ``ip`` the kernel's own list of IPv4 routes
+    has to do."""
+    lines = text.splitlines()
+    answers, rest = lines[:4], lines[5:]
+    routes, rules4, rules6, links = (_entries(each) for each in [*answers, *[""] * 4][:4])
+    claims = {*map(_of_route, routes), *map(_of_rule, [*rules4, *rules6])}
+    if not routes:
+        claims |= set(_of_kernel(rest))
+    kinds = {
+        str(each.get("ifname")): str((each.get("linkinfo") or {}).get("info_kind", ""))
+        for each in links
+    }
+    found = sorted((each for each in claims if each), key=lambda each: (each.subnet, each.holder))
+    return Ways(tuple(found), kinds or None, lines[4].strip() if len(lines) > 4 else "")
+
+
+def _entries(text: str) -> list[Mapping[str, Any]]:
+    try:
+        found = json.loads(text or "[]")
+    except ValueError:
+        return []
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def _of_route(entry: Mapping[str, Any]) -> Claim | None:
+    """A route, of whichever table; the host's own addresses are routes, too."""
+    kind = str(entry.get("type", "unicast"))
+    subnet = _subnet(str(entry.get("dst", "default")))
+    if subnet is None or kind in _NOBODYS:
+        return None
+    device = str(entry.get("dev", ""))
+    if kind == "local":
+        return Claim(str(subnet), device, "address")
+    if kind == "unicast" and entry.get("protocol") in _CONNECTED:
+        return Claim(str(subnet), device, "connected")
+    return Claim(str(subnet), device or kind)
+
+
+def _of_rule(entry: Mapping[str, Any]) -> Claim | None:
+    """What a rule sends to a table of its own."""
+    if "not" in entry or "dst" not in entry:
+        return None
+    prefix = f"/{entry['dstlen']}" if "dstlen" in entry else ""
+    subnet = _subnet(f"{entry['dst']}{prefix}")
+    return Claim(str(subnet), f"rule {entry.get('priority')}") if subnet else None
+
+
+def _of_kernel(lines: Iterable[str]) -> Iterator[Claim]:
+    """The lines of /proc/net/route (proc(5))."""
+    for line in lines:
+        columns = line.split()
+        if len(columns) < 8 or columns[0] == "Iface":
+            continue
+        address, mask = (bytes.fromhex(columns[at])[::-1] for at in (1, 7))
+        prefix = bin(int.from_bytes(mask, "big")).count("1")
+        if prefix:
+            yield Claim(str(IPv4Network((address, prefix), strict=False)), columns[0])
+
+
+def _subnet(text: str) -> IPv4Network | IPv6Network | None:
+    """A destination that matters: no default, no loopback, nothing that ends at the link."""
+    try:
+        found = ip_network(text, strict=False)
+    except ValueError:  # "default", "all"
+        return None
+    nobodys = found.is_loopback or found.is_link_local or found.is_multicast
+    return None if nobodys or not found.prefixlen else found

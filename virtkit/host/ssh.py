@@ -1,0 +1,253 @@
+"""A host that is reached by ssh: one connection, kept for a minute, that all else shares.
+
+libvirt's own ``SCHEME+ssh://`` makes a connection, or at least starts a program on the host, for
+each of a run's threads; here they all go through one, to the socket of libvirt's daemon.
+
+It never asks for anything on a terminal, and accepts no host key that ssh's own settings, or the
+``known_hosts`` that was given, don't.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import socket
+import stat
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from virtkit.errors import VirtkitError
+from virtkit.system import commands
+
+#: Seconds that a connection is kept for the next run; it lives on with nobody to close it.
+_KEPT = 60
+#: Seconds until nobody answers.
+_CONNECT = 30
+#: Where libvirt's daemon listens, whichever of its daemons that is.
+_SOCKET = "/run/libvirt/libvirt-sock"
+
+_connecting = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Remote:
+    """How a host is reached.
+
+    Attributes:
+        name: its name in the spec.
+        address: as for ssh, ``root@rack1``.
+        port: 0 is ssh's own choice, as are an empty ``key`` (its path) and ``known_hosts``.
+    """
+
+    name: str
+    address: str
+    port: int = 0
+    key: str = ""
+    known_hosts: str = ""
+
+    def uri(self, scheme: str) -> str:
+        """libvirt's URI, once we are connected."""
+        return f"{scheme}+unix:///system?socket={quote(str(self._path('libvirt')))}"
+
+    def shown(self, scheme: str) -> str:
+        """The URI that is the same to people, and to virsh with their own settings of ssh."""
+        place = f"{self.address}:{self.port}" if self.port else self.address
+        return f"{scheme}+ssh://{place}/system"
+
+    @property
+    def by_hand(self) -> str:
+        """The command by which a person gets there as we do."""
+        port = ["-p", str(self.port)] if self.port else []
+        key = ["-i", self.key] if self.key else []
+        return shlex.join(["ssh", *port, *key, self.address])
+
+    def line(self, command: str) -> list[str]:
+        """The command line that runs a shell command on the host."""
+        return [str(self.program()), self.address, "--", command]
+
+    def through(self, *, lasting: bool = False) -> str:
+        """ssh's ``ProxyCommand`` that gets from here through the host to where it goes.
+
+        Args:
+            lasting: it goes into a file, and so knows nothing of the shared connection: the folder
+                of that goes with a reboot, and whose it is then, nobody looks at.
+        """
+        words = ["ssh", *_arguments(self._own())] if lasting else [str(self.program())]
+        *line, address = (shlex.quote(each.replace("%", "%%")) for each in [*words, self.address])
+        return " ".join([*line, "-W", "[%h]:%p", address])
+
+    def port_status(self, address: str, port: int, timeout: float) -> str:
+        """Why a port that the host can reach takes no connection; empty where it does."""
+        line = [str(self.program()), "-W", f"[{address}]:{port}", self.address]
+        try:
+            done = subprocess.run(
+                line,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                env=commands.environment(),
+            )
+        except subprocess.TimeoutExpired:  # connected, and nobody hangs up
+            return ""
+        if done.returncode == 0 or done.stdout:
+            return ""
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())
+        return f"port {port} of {address}: {said}"
+
+    def run(self, command: str, *, data: bytes = b"") -> bytes:
+        """What a shell command prints on the host.
+
+        Raises:
+            VirtkitError: the host was not reached, or the command failed.
+        """
+        done = subprocess.run(
+            self.line(command),
+            input=data,
+            capture_output=True,
+            check=False,
+            env=commands.environment(),
+        )
+        if done.returncode == 255:  # ssh's own
+            raise self.unreached(done.stderr)
+        if done.returncode != 0:
+            raise VirtkitError(
+                f"a command on host {self.name} failed: {command}",
+                why=done.stderr.decode("utf-8", "replace").strip(),
+                cure=f"see what it says by hand: {self.by_hand}",
+                where=self.name,
+            )
+        return done.stdout
+
+    def connect(self) -> None:
+        """Makes the shared connection where there is none, with its way to libvirt.
+
+        Raises:
+            VirtkitError: ssh does not get there.
+        """
+        with _connecting:
+            if self._open():
+                return
+            if self._ssh("-O", "check").returncode != 0 and self._ssh("--", "true").returncode != 0:
+                raise self.unreached(self._path("log").read_bytes())
+            way = f"{self._path('libvirt')}:{_SOCKET}"
+            self._ssh("-O", "cancel", "-L", way)  # else ssh believes in one whose socket is gone
+            if self._ssh("-O", "forward", "-L", way).returncode != 0:
+                raise self.unreached(self._path("log").read_bytes())
+
+    def _open(self) -> bool:
+        """Whether the way to libvirt is there: only a living connection listens at its end."""
+        with socket.socket(socket.AF_UNIX) as end:
+            try:
+                end.connect(str(self._path("libvirt")))
+            except OSError:
+                return False
+        return True
+
+    def _ssh(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """Runs ssh; what it says goes to a file, since the connection that it may leave in the
+        background would keep a pipe open."""
+        options, rest = (words[:-2], words[-2:]) if "--" in words else (words, ())
+        with self._path("log").open("wb") as errors:
+            return subprocess.run(
+                [self.program(), *options, self.address, *rest],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                check=False,
+                env=commands.environment(),
+            )
+
+    def unreached(self, said: bytes) -> VirtkitError:
+        """What ssh said, with what to do about it."""
+        why = said.decode("utf-8", "replace").strip() or "ssh ended without a word"
+        cure = (
+            f"try it by hand: {self.by_hand}; a host that is gone for good is taken out of `hosts:`"
+        )
+        if "Host key verification failed" in why:
+            cure = (
+                "see that the key is the host's own, then log in once by hand, or name a file that "
+                "has it: `ssh: {known_hosts: …}`"
+            )
+        elif "Permission denied" in why:
+            cure = "name a key that the host lets in (`ssh: {key: …}`), or load it: ssh-add"
+        return VirtkitError(
+            f"host {self.name} can't be reached", why=why, cure=cure, where=self.name
+        )
+
+    def program(self) -> Path:
+        """A program that is ssh with all of this host's options: what libvirt, ssh and scp take.
+
+        Raises:
+            RequestError: there is no ssh on this machine.
+        """
+        commands.require("ssh")
+        path = self._path("run")
+        text = f'#!/bin/sh\nexec {shlex.join(["ssh", *self._options()])} "$@"\n'
+        if not path.is_file() or path.read_text() != text:
+            new = path.with_name(f"{path.name}.new")
+            new.write_text(text)
+            new.chmod(0o700)
+            new.replace(path)
+        return path
+
+    def _options(self) -> Sequence[str]:
+        shared = {
+            "ControlMaster": "auto",
+            "ControlPath": for_ssh(str(self._path("ssh"))),
+            "ControlPersist": str(_KEPT),
+            "StreamLocalBindUnlink": "yes",
+        }
+        return _arguments(self._own() | shared)
+
+    def _own(self) -> dict[str, str]:
+        """ssh's options for a connection to this host."""
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": str(_CONNECT),
+            "ServerAliveInterval": "15",
+            "LogLevel": "ERROR",
+        }
+        if self.port:
+            options["Port"] = str(self.port)
+        if self.key:
+            options |= {"IdentityFile": for_ssh(self.key), "IdentitiesOnly": "yes"}
+        if self.known_hosts:
+            options["UserKnownHostsFile"] = for_ssh(self.known_hosts)
+            options["StrictHostKeyChecking"] = "yes"
+        return options
+
+    def _path(self, what: str) -> Path:
+        """A file of this host's connection; short, as sockets' paths end at 108 characters."""
+        said = f"{self.address} {self.port} {self.key} {self.known_hosts}"
+        return self._folder() / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.{what}"
+
+    def _folder(self) -> Path:
+        """The caller's own folder: whoever has a socket in it has the host."""
+        base = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}")
+        path = base / "virtkit" if base.is_dir() else Path(f"/tmp/virtkit-{os.geteuid()}")  # noqa: S108 - looked at below
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            raise VirtkitError(
+                f"{path} is open to others, and connections to hosts are kept there",
+                cure=f"see whose it is (ls -ld {shlex.quote(str(path))}) and remove it",
+            )
+        return path
+
+
+def _arguments(options: Mapping[str, str]) -> list[str]:
+    return [f"-o{key}={value}" for key, value in options.items()]
+
+
+def for_ssh(path: str) -> str:
+    """A path as ssh_config(5) takes it: quoted where need be, with no tokens in it."""
+    text = path.replace("%", "%%")
+    if not any(char in text for char in " \t\"'\\#"):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,85 @@
+"""Why a guest is in the state it is in, where libvirt knows, and what cures it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import libvirt
+
+from virtkit.host.timeouts import Silent, answered
+
+#: Seconds for a look at a running guest's hypervisor process.
+_LOOK = 2.0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What libvirt knows beyond the state. ``cure`` is empty where nothing is wrong."""
+
+    why: str = ""
+    cure: str = ""
+
+
+_LOGS = "its log on the host (as root, below /var/log/libvirt/)"
+_UP = "virtkit up starts it again"
+_OF: Mapping[tuple[int, int], Condition] = {
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): Condition("somebody paused it"),
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): Condition(
+        "its kernel panicked", "see `virtkit logs`; virtkit restart starts it over"
+    ),
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): Condition(
+        "its watchdog fired", "see `virtkit logs`; virtkit restart starts it over"
+    ),
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): Condition(
+        "its hypervisor process ended without being asked: killed, or crashed",
+        f"see the host's kernel log (out of memory?) and {_LOGS}; {_UP}",
+    ),
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): Condition(
+        "its hypervisor could not go on with it", f"see {_LOGS}; {_UP}"
+    ),
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): Condition(
+        "it ended by itself"  # a container also where it was killed: libvirt sees no difference
+    ),
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): Condition(
+        "somebody forced it off"
+    ),
+}
+_DISK_ERRORS = {
+    libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE: "no space left on the host",
+    libvirt.VIR_DOMAIN_DISK_ERROR_UNSPEC: "input/output error",
+}
+_FULL = (
+    "free some space where the host keeps its disks (df -h), then virtkit up: it goes on where "
+    "it was paused, nothing is lost"
+)
+_BROKEN = "see the host's kernel log and disks; then virtkit up lets it go on"
+
+
+def condition(find: Callable[[], libvirt.virDomain], where: str) -> Condition:
+    """Why a domain is in its state; empty where libvirt has no reason, or a usual one.
+
+    Of a running one it is asked whether its hypervisor process answers.
+    """
+    state, reason = find().state()
+    disks = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+    if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != disks:
+        return _OF.get((state, reason), Condition())
+    try:
+        errors = answered(find, _disk_errors, where, _LOOK)
+    except Silent as silent:
+        return Condition(silent.why, silent.cure)
+    if state == libvirt.VIR_DOMAIN_RUNNING:
+        return Condition()
+    said = ", ".join(f"{disk}: {_DISK_ERRORS.get(code, code)}" for disk, code in errors.items())
+    full = libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE in errors.values()
+    return Condition(
+        f"QEMU paused it, because a disk can't be written ({said})", _FULL if full else _BROKEN
+    )
+
+
+def _disk_errors(domain: libvirt.virDomain) -> dict[str, int]:
+    try:
+        return dict(domain.diskErrors())
+    except libvirt.libvirtError:  # containers have none, and a guest that just ended has no more
+        return {}

@@ -1,0 +1,285 @@
+"""Images on the caller's side: built, downloaded or probed once, kept in the cache folder."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from virtkit.errors import RequestError
+from virtkit.images import build, build_folder, download, file_checks, sandbox
+from virtkit.images.checksums import Digest
+from virtkit.progress import Progress
+from virtkit.spec import Build
+from virtkit.state.desired import ImageRef
+from virtkit.system import commands
+
+#: What qemu-img check exits with where an image only takes more room than it needs.
+_LEAKS = 3
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """Files of an image on this machine. ``size`` is the virtual size in bytes.
+
+    ``kernel`` and ``initrd`` are empty for an image that boots by itself; ``builder`` tells
+    the version of the code that built it, ``length`` is that of the root's file in bytes.
+    """
+
+    content: str
+    root: str
+    format: str
+    size: int
+    kernel: str = ""
+    initrd: str = ""
+    builder: str = ""
+    length: int = 0
+
+
+def folder() -> Path:
+    """Where images are kept, one folder per entry of the spec."""
+    return platformdirs.user_cache_path("virtkit") / "images"
+
+
+def cached(identity: str) -> LocalImage | None:
+    """The image of an entry, where it was made before and is complete.
+
+    The cache may have been moved or copied since: only the files' names count. Older versions
+    wrote whole paths.
+    """
+    own = folder() / identity
+    try:
+        image = _in(own, LocalImage(**json.loads((own / "image.json").read_text())))
+        files = [Path(each) for each in (image.root, image.kernel, image.initrd) if each]
+        whole = image.length in (0, files[0].stat().st_size)
+    except (OSError, ValueError, TypeError, IndexError):
+        return None
+    return image if whole and all(each.is_file() for each in files) else None
+
+
+def _in(own: Path, image: LocalImage) -> LocalImage:
+    """The image with its files in a folder."""
+    root, kernel, initrd = (
+        str(own / Path(each).name) if each else ""
+        for each in (image.root, image.kernel, image.initrd)
+    )
+    return replace(image, root=root, kernel=kernel, initrd=initrd)
+
+
+def forget(identity: str) -> None:
+    """Removes an entry's files from the cache."""
+    with _locked(identity, Progress()):
+        shutil.rmtree(folder() / identity, ignore_errors=True)
+
+
+def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Folders that nobody works in and no image of ``identities`` came from, and what they are: in
+    the cache, and where images are built."""
+    for path in build_folder.stale():
+        yield path, "what an interrupted build left"
+    if not folder().is_dir():
+        return
+    for path in sorted(each for each in folder().iterdir() if each.is_dir()):
+        identity = path.name.removesuffix(".part")
+        try:
+            with filelock.FileLock(folder() / f"{identity}.lock", timeout=0):
+                pass
+        except filelock.Timeout:
+            continue
+        if path.name.endswith(".part"):
+            yield path, "what an interrupted build or download left"
+        elif identity not in identities:
+            yield path, "a built or downloaded image that is in no pool here"
+
+
+def prepare(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
+    """The image's files here: built, downloaded or, for ``path``, where they are.
+
+    A second run, or one at the same time, does not make them again.
+
+    Args:
+        base: what a relative ``path`` is relative to.
+
+    Raises:
+        VirtkitError: it can't be built or downloaded, or is not a disk image.
+    """
+    if ref.entry.path is not None:
+        return _given(base / Path(ref.entry.path).expanduser(), progress)
+    with _locked(ref.identity, progress):
+        found = _usable(ref)
+        return found if found is not None else _make(ref, _builder(ref), progress)
+
+
+def check(ref: ImageRef, base: Path) -> None:
+    """Looks, in a second, whether ``prepare`` can work here.
+
+    Raises:
+        RequestError: a ``path`` is no disk image; or what it needs on this machine is missing.
+    """
+    if ref.entry.path is not None:
+        probe(base / Path(ref.entry.path).expanduser())
+    elif _usable(ref) is None:
+        commands.require("qemu-img")
+        if ref.entry.build is not None:
+            folder().mkdir(parents=True, exist_ok=True)
+            build.check(_recipe(ref.entry.build), folder())
+
+
+def check_builds() -> None:
+    """Looks whether this machine can build images.
+
+    Raises:
+        RequestError: it can't; the error says what mends it.
+    """
+    folder().mkdir(parents=True, exist_ok=True)
+    build.check_machine(folder())
+
+
+def _usable(ref: ImageRef) -> LocalImage | None:
+    """The image in the cache, where it need not be made again."""
+    found = cached(ref.identity)
+    return found if found is not None and found.builder == _builder(ref) else None
+
+
+def _builder(ref: ImageRef) -> str:
+    return build.fingerprint() if ref.entry.build is not None else ""
+
+
+def _recipe(wanted: Build) -> build.Recipe:
+    return build.Recipe(wanted.distribution, wanted.release, wanted.packages, wanted.size)
+
+
+def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
+    final = folder() / ref.identity
+    part = final.with_name(f"{final.name}.part")
+    entry = ref.entry
+    if entry.build is not None:
+        sandbox.remove(part)
+        part.mkdir(parents=True)
+        build.build(_recipe(entry.build), part, progress=progress)
+        files = {"root": build.ROOT, "kernel": build.KERNEL, "initrd": build.INITRD}
+    else:
+        assert entry.url is not None
+        part.mkdir(parents=True, exist_ok=True)
+        if entry.sha256 is not None:
+            wanted = Digest("sha256", entry.sha256.lower())
+        else:
+            look_up = partial(download.digest_in, entry.checksums or "", entry.url)
+            wanted = progress.run_interruptible(look_up)
+        download.fetch(entry.url, part / "root.img", wanted, progress)
+        files = {"root": "root.img"}
+    progress("computing its digest")
+    format, size = probe(part / "root.img", progress)
+    image = LocalImage(
+        content=_content([part / name for name in files.values()], progress),
+        format=format,
+        size=size,
+        builder=builder,
+        length=(part / "root.img").stat().st_size,
+        **files,
+    )
+    (part / "image.json").write_text(json.dumps(asdict(image)))
+    shutil.rmtree(final, ignore_errors=True)
+    part.rename(final)
+    return _in(final, image)
+
+
+def _given(path: Path, progress: Progress) -> LocalImage:
+    format, size = probe(path, progress)
+    progress("computing its digest")
+    return LocalImage(_content([path], progress), str(path), format, size)
+
+
+def _content(paths: list[Path], progress: Progress) -> str:
+    """One hash over files, by their digests in this order."""
+    digests = [progress.run_interruptible(partial(download.digest, path)) for path in paths]
+    return sha256("".join(digests).encode()).hexdigest()
+
+
+def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
+    """Format and virtual size (bytes) of a disk image.
+
+    Raises:
+        RequestError: it is no qcow2 or raw image, whatever its name says, or it leans on other
+            files; or qemu-img is missing.
+    """
+    if not path.is_file():
+        raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
+    file_checks.check_disk(path)
+    info, quoted = _info(path, progress), shlex.quote(str(path))
+    format = info.get("format")
+    data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
+    for key, leans in (("backing file", info.get("backing-filename")), ("data file", data_file)):
+        if leans:
+            raise RequestError(
+                f"image {path} has a {key}: {leans}",
+                why="what it leans on could change, or be any file of the host",
+                cure=f"make it whole: qemu-img convert -O qcow2 {quoted} whole.qcow2",
+            )
+    if format not in ("qcow2", "raw"):
+        raise RequestError(
+            f"image {path} is of format {format}",
+            cure=f"convert it: qemu-img convert -O qcow2 {quoted} {quoted}.qcow2",
+        )
+    if format == "raw" and path.suffix == ".qcow2":
+        raise RequestError(
+            f"image {path} is no qcow2, whatever its name says",
+            why="its first bytes are not a qcow2's: it is damaged, or a raw disk",
+            cure="get it again; a raw disk that is meant needs another name",
+        )
+    size = int(info["virtual-size"])
+    if not size:
+        raise RequestError(f"image {path} is a disk of 0 bytes", cure="get it again, or another")
+    if format == "qcow2":
+        _check_whole(path, progress)
+    return str(format), size
+
+
+def _check_whole(path: Path, progress: Progress | None) -> None:
+    """qemu-img looks at the tables only, so it takes no longer for a large image."""
+    done = commands.run("qemu-img", "check", "-U", "-f", "qcow2", str(path), progress=progress)
+    if done.returncode not in (0, _LEAKS):
+        said = (done.stderr + done.stdout).strip().splitlines()
+        raise RequestError(
+            f"image {path} is damaged or cut off", why="\n".join(said[:2]), cure="get it again"
+        )
+
+
+def _info(path: Path, progress: Progress | None) -> dict[str, Any]:
+    done = commands.run("qemu-img", "info", "-U", "--output=json", str(path), progress=progress)
+    if done.returncode != 0:
+        raise RequestError(
+            f"{path} is not a disk image that qemu-img can read",
+            why=done.stderr.strip(),
+            cure="name a qcow2 or raw file",
+        )
+    info: dict[str, Any] = json.loads(done.stdout)
+    return info
+
+
+@contextmanager
+def _locked(identity: str, progress: Progress) -> Iterator[None]:
+    """One maker per entry at a time; the lock dies with its holder."""
+    folder().mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder() / f"{identity}.lock")
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except filelock.Timeout:
+            progress("waiting for another run that makes it")
+            progress.sleep(0.5)
+    try:
+        yield
+    finally:
+        lock.release()

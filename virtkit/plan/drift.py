@@ -1,0 +1,239 @@
+"""What libvirt has of a guest's XML, against what virtkit renders: drift, upgrades, what waits.
+
+A difference is named by the guest's field where there is one, else by its place in the XML.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lxml import etree
+
+from virtkit.spec.model import DEFAULT_NETWORK
+from virtkit.state.desired import LAYER, Guest
+from virtkit.state.observed import ObservedGuest
+from virtkit.state.record import Cause, GuestRecord
+from virtkit.xml import diff, render
+from virtkit.xml.diff import Difference
+
+#: Places in a domain's XML, and the field that stands there; the first that fits.
+_FIELDS = (
+    ("currentMemory", "memory"),
+    ("memory", "memory"),
+    ("memtune", "memory"),
+    ("vcpu", "cpus"),
+    ("cputune", "cpus"),
+    ("os/boot", "kernel"),
+    ("os/kernel", "kernel"),
+    ("os/initrd", "kernel"),
+    ("os/cmdline", "kernel"),
+    ("os/@firmware", "firmware"),
+    ("os/firmware", "firmware"),
+    ("os/initenv[virtkit_macs]", "networks"),
+    ("os/loader", "firmware"),
+    ("devices/graphics", "graphics"),
+    ("devices/video", "graphics"),
+)
+
+#: What older versions did not render. A guest of theirs gets it when it is defined for another
+#: reason; it lacks nothing until then, so no plan tells of it.
+_LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A difference in the XML, by the name of its field; ``live``: the same in the running
+    guest's, None where that has what we want."""
+
+    field: str
+    difference: Difference
+    cause: Cause
+    live: Difference | None = None
+
+    @property
+    def live_fix(self) -> bool:
+        """Whether a running guest can be given it at all: whole devices, memory, CPUs."""
+        *above, last = diff.steps(self.difference.path)
+        device = above == ["devices"] and last.startswith(("disk[", "interface["))
+        return device or self.field in ("memory", "cpus")
+
+
+class Documents:
+    """The XML of one guest that exists: as it should be, as it was rendered, and libvirt's."""
+
+    def __init__(self, guest: Guest, there: ObservedGuest, wanted: str) -> None:
+        self._guest = guest
+        self._record = there.record
+        self._same = wanted == there.record.rendered
+        self._wanted = render.parse(wanted, f"the XML of {guest.name}")
+        self._before = _parsed(there.record.rendered)
+        self._inactive = _parsed(there.inactive)
+        self._live = _parsed(there.live)
+
+    def next_boot(self) -> list[Place]:
+        """What the next boot would lack."""
+        if self._inactive is None:
+            return []
+        every = [*self._differences(self._wanted, self._inactive), *self._removed(self._inactive)]
+        if not every:
+            return []
+        drifted = {each.path for each in self._differences(self._before, self._inactive)}
+        every = [each for each in every if each.path in drifted or not _comes_later(each)]
+        live = {each.path: each for each in self._now}
+        return [
+            Place(
+                self._field(each.path),
+                each,
+                "drift" if each.path in drifted or self._before is None else "upgrade",
+                live.get(each.path),
+            )
+            for each in every
+        ]
+
+    def now(self) -> list[Place]:
+        """What the running guest lacks, or still has from before."""
+        return [Place(self._field(each.path), each, "drift", each) for each in self._now]
+
+    def beyond(self, field: str, after: int) -> bool:
+        """Whether a running guest would have to grow further than it can."""
+        place = {"cpus": "vcpu", "memory": "memory"}.get(field)
+        if place is None or self._live is None:
+            return False
+        most = int(diff.value(self._live, place) or 0)
+        return (self._guest.live_cpus(most) if field == "cpus" else most) < after
+
+    @functools.cached_property
+    def _now(self) -> list[Difference]:
+        if self._live is None:
+            return []
+        return [
+            *(d for d in self._differences(self._wanted, self._live) if not self._harmless(d)),
+            *self._removed(self._live),
+            *(Difference(e, None, "yes") for e in self._record.leaving if self._stays(e)),
+        ]
+
+    def _stays(self, path: str) -> bool:
+        """Whether the running guest still has what was to leave, and its next boot has not: libvirt
+        may have something of its own there, for another machine."""
+        now, after = self._live, (self._wanted, self._inactive)
+        return (now is not None and diff.at(now, path) is not None) and not any(
+            diff.at(each, path) is not None for each in after if each is not None
+        )
+
+    def _harmless(self, each: Difference) -> bool:
+        """A guest that has all its memory still (its balloon isn't there yet, or has no driver),
+        could grow further than it has to, or was started by an older version."""
+        assert self._live is not None
+        if _comes_later(each):
+            return True
+        if each.path == "memory" and self._guest.spec.max.memory is None:
+            return int(each.found or 0) > int(each.wanted or 0)
+        return each.path == "currentMemory" and each.found == diff.value(self._live, "memory")
+
+    def _differences(
+        self, wanted: etree._Element | None, found: etree._Element
+    ) -> Iterable[Difference]:
+        if wanted is None:
+            return []
+        rewritten = self._record.rewritten
+        return [each for each in diff.differences(wanted, found) if each.path not in rewritten]
+
+    def _removed(self, found: etree._Element) -> list[Difference]:
+        if self._before is None or self._same:
+            return []
+        return diff.removed(self._before, self._wanted, found)
+
+    def _field(self, path: str) -> str:
+        most = self._guest.spec.max
+        if (path == "memory" and most.memory) or (path == "vcpu" and most.cpus):
+            return "max"
+        return self._device(path) or next(
+            (field for start, field in _FIELDS if path == start or path.startswith(f"{start}/")),
+            next(
+                (f for start, f in _FIELDS if path.startswith(f"{start}[")),
+                path.replace(f"[{LAYER}/mounts/", "[/"),  # a folder of the spec's (folders.py)
+            ),
+        )
+
+    def _device(self, path: str) -> str:
+        """The disk or network card that a place belongs to; empty where it is none of ours."""
+        place = "/".join(diff.steps(path)[:2])
+        if "backingStore" in diff.steps(path):
+            return ""  # what a disk leans on, and not what is on it
+        every = (self._wanted, self._before, self._live)
+        found = [diff.at(each, place) for each in every if each is not None]
+        device = next((each for each in found if each is not None), None)
+        if device is None or not place.startswith("devices/"):
+            return ""
+        if device.tag == "interface":
+            return f"networks.{self._network(device)}"
+        source = device.find("source")
+        path = source.get("file") or source.get("dir") or "" if source is not None else ""
+        name = path.rpartition("/")[2]
+        disk = name.removeprefix(f"{self._guest.domain}-")
+        if device.tag not in ("disk", "filesystem") or disk == name:
+            return ""
+        if device.tag == "filesystem":
+            return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
+        return "disk" if disk == "root" else f"disks.{disk}"
+
+    def _network(self, device: etree._Element) -> str:
+        """The spec's name for the network that a card is on, or was."""
+        mac = device.find("mac")
+        address = (mac.get("address") or "").lower() if mac is not None else ""
+        asked = self._record.asked.get("networks")
+        names = [DEFAULT_NETWORK] if asked is None else [each["name"] for each in asked]
+        known = {card.mac: name for card, name in zip(self._record.links, names, strict=False)}
+        known |= {each.mac: each.network for each in self._guest.interfaces}
+        source = device.find("source")
+        there = source.get("network", source.get("bridge", "")) if source is not None else ""
+        return known.get(address) or there.removeprefix(f"{self._guest.environment}-")
+
+
+def _comes_later(difference: Difference) -> bool:
+    """Whether a difference is only that an older version did not render something yet."""
+    return difference.found is None and _LATER.fullmatch(difference.path) is not None
+
+
+def _parsed(xml: str) -> etree._Element | None:
+    return render.parse(xml, "a domain") if xml else None
+
+
+def uses(live: str, name: str) -> bool:
+    """Whether a running guest has the volume of that name; its record, in the same XML, may too."""
+    root = _parsed(live)
+    sources = root.iterfind("./devices//source") if root is not None else ()
+    paths = [each.get(key, "") for each in sources for key in ("file", "dir")]
+    return any(path.rpartition("/")[2] == name for path in paths)
+
+
+def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+    """Places of what a running guest has of ours and is no longer to have."""
+    root = _parsed(live)
+    if root is None:
+        return ()
+    before = _parsed(record.rendered)
+    new = render.parse(wanted, "a domain")
+    gone = [each.path for each in diff.removed(before, new, root)] if before is not None else []
+    still = [each for each in record.leaving if diff.at(root, each) is not None]
+    return tuple(dict.fromkeys([*gone, *still]))
+
+
+def waiting_in(there: ObservedGuest) -> Mapping[str, Cause]:
+    """What was staged since the guest was started, with the causes."""
+    run = run_of(there.live)
+    return there.record.staged if run and run == there.record.staged_in else {}
+
+
+def run_of(live: str) -> str:
+    """libvirt's id of a running guest, from its XML: another one after each start."""
+    root = _parsed(live)
+    return root.get("id", "") if root is not None else ""
+
+
+def waiting(there: ObservedGuest) -> tuple[str, ...]:
+    """The fields whose change waits until a running guest is restarted."""
+    return tuple(sorted(waiting_in(there)))

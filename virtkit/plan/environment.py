@@ -1,0 +1,357 @@
+"""A whole environment: desired against observed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from virtkit.drivers.effects import key
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.facts import HostFacts
+from virtkit.plan import host_conflicts
+from virtkit.plan.changes import Change, FieldChange, Plan, moved
+from virtkit.plan.duplicates import twice
+from virtkit.plan.guests import compared
+from virtkit.plan.names_taken import in_the_way, not_ours
+from virtkit.plan.networks import compared_network, with_others
+from virtkit.plan.removal import lost_with, strangers
+from virtkit.state.desired import Desired, Guest
+from virtkit.state.observed import Observed, ObservedGuest
+from virtkit.state.record import Cause
+from virtkit.xml import container_mounts, render
+
+#: The fields that say how large a guest's disks are.
+_SIZES = {"disk", "disks.size"}
+
+
+def diff(
+    desired: Desired,
+    observed: Observed,
+    *,
+    spec: str,
+    only: Collection[str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+    templates: Mapping[str, str] | None = None,
+    restart: bool = False,
+    facts: HostFacts | None = None,
+) -> Plan:
+    """What makes ``observed`` into ``desired``.
+
+    Args:
+        spec: the spec's path, to tell where a record's own is another.
+        only: guests to look at; nothing is deleted then.
+        elsewhere: the hosts of guests that are to be on others; those that are here go.
+        templates: the texts of users' own templates, by guest.
+        restart: what waits for a restart becomes a change.
+        facts: the host, to see whether it has what the spec names there.
+
+    Raises:
+        SpecErrors: something of others is in the way, or a guest can't run here.
+    """
+    difference = _Difference(
+        desired, observed, spec, only, elsewhere or {}, templates or {}, restart, facts
+    )
+    return difference.plan()
+
+
+class _Difference:
+    def __init__(
+        self,
+        desired: Desired,
+        observed: Observed,
+        spec: str,
+        only: Collection[str] | None,
+        elsewhere: Mapping[str, str],
+        templates: Mapping[str, str],
+        restart: bool,
+        facts: HostFacts | None,
+    ) -> None:
+        self._desired = desired
+        self._observed = observed
+        self._spec = spec
+        self._only = only
+        self._elsewhere = elsewhere
+        self._templates = templates
+        self._restart = restart
+        self._facts = facts
+        self._errors: list[RequestError] = []
+        self._pending: list[Change] = []
+        self._notes: list[str] = []
+
+    def plan(self) -> Plan:
+        every = self._desired.guests
+        wanted = [each for each in every if self._only is None or each.name in self._only]
+        refused = self._desired.refused
+        self._errors += [refused[each.name] for each in wanted if each.name in refused]
+        guests = [change for each in wanted for change in self._guest(each)]
+        guests += self._left()
+        self._errors += twice(every, self._templates)
+        networks = list(self._networks(wanted))
+        if self._facts is not None:
+            self._errors += host_conflicts.errors(
+                [*networks, *guests],
+                self._desired,
+                self._facts,
+                self._observed,
+                spec=self._spec,
+                templates=self._templates,
+            )
+        if self._errors:
+            raise SpecErrors(self._errors)
+        return Plan(
+            environment=self._desired.environment,
+            changes=(*_images(guests), *networks, *guests),
+            pending=tuple(self._pending),
+            notes=(
+                *_choices(guests),
+                *_kept_sizes(guests),
+                *_from_elsewhere([*networks, *guests], self._spec),
+                *self._notes,
+            ),
+            desired=self._desired,
+        )
+
+    # --- guests -----------------------------------------------------------------------------
+
+    def _guest(self, guest: Guest) -> Iterable[Change]:
+        environment = self._desired.environment
+        lost = self._observed.lost_of(environment).get(guest.name)
+        there = self._observed.guests_of(environment).get(guest.name) or lost
+        self._errors += in_the_way(guest, self._observed, self._facts, self._spec)
+        if there is None:
+            new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
+            if guest.playbooks:
+                given = FieldChange("playbooks", None, list(guest.playbooks.names))
+                new = replace(new, reasons=(given,))
+            yield new
+            return
+        try:
+            xml = render.guest(guest, self._templates.get(guest.name, ""))
+        except RequestError as error:
+            self._errors.append(error)
+            return
+        found = compared(guest, there, self._observed, spec=self._spec, wanted=xml)
+        self._errors += found.errors
+        change, waiting = found.change, found.pending
+        if there.lost:
+            change = _again(guest, there, change)
+            if change.action == "create" and not _never_made(there):
+                self._notes.append(_told_again(there, self._observed))
+        if waiting is not None and self._restart and waiting.effect == "restart":
+            reasons = (*(change.reasons if change else ()), *waiting.reasons)
+            change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
+            waiting = None
+        if waiting is not None:
+            self._pending.append(waiting)
+        if change is not None:
+            yield change
+
+    def _there(self) -> Mapping[str, ObservedGuest]:
+        """All guests of the environment, with and without a domain."""
+        environment = self._desired.environment
+        return self._observed.lost_of(environment) | self._observed.guests_of(environment)
+
+    def _left(self) -> Iterable[Change]:
+        """The guests that left the spec, or the host."""
+        names = {each.name for each in self._desired.guests}
+        for name, each in self._there().items():
+            host = self._elsewhere.get(name)
+            if host is not None or (self._only is None and name not in names):
+                yield _gone(each, self._observed.host, self._spec, host)
+
+    # --- networks ---------------------------------------------------------------------------
+
+    def _networks(self, wanted: Collection[Guest]) -> Iterable[Change]:
+        mine = self._observed.networks_of(self._desired.environment)
+        needed = {each.network for guest in wanted for each in guest.interfaces}
+        taken = {*self._observed.strangers, *self._observed.networks}
+        for network in self._desired.networks:
+            if network.name not in needed:
+                continue
+            there = mine.get(network.name)
+            if there is None and network.libvirt_name in taken:
+                where = f"{network.host} network/{network.name}"
+                what = f"network {network.libvirt_name}"
+                self._errors.append(not_ours(what, "it is another's", where))
+                continue
+            if there is not None and self._only is not None:
+                names = {each.name for each in self._desired.guests}
+                network = with_others(network, there, self._there().keys() - names)
+            try:
+                found = compared_network(network, there, self._observed, spec=self._spec)
+            except RequestError as error:
+                self._errors.append(error)
+                continue
+            self._pending += [found.pending] if found.pending else []
+            self._notes += found.notes
+            if found.change is not None:
+                yield found.change
+        if self._only is None:
+            names = {network.name for network in self._desired.networks}
+            for name, old in mine.items():
+                if name not in names and not strangers(
+                    old, self._observed, self._desired.environment
+                ):
+                    other = moved(old, self._spec)
+                    yield Change(
+                        f"network/{name}",
+                        self._observed.host,
+                        "delete",
+                        reasons=other,
+                        lost=f"network {old.name}" if other else "",
+                        observed=old,
+                    )
+
+
+def joined(plans: Sequence[Plan]) -> Plan:
+    """The plans of an environment's hosts as one. A guest that one host loses and another gets is
+    made anew there, and the plan says so."""
+    every = [change for each in plans for change in each.changes]
+    left = {each.object: each for each in every if each.action == "delete"}
+    return replace(
+        plans[0],
+        changes=tuple(_arrived(each, left.get(each.object)) for each in every),
+        pending=tuple(change for each in plans for change in each.pending),
+        notes=tuple(note for each in plans for note in each.notes),
+    )
+
+
+def _arrived(change: Change, left: Change | None) -> Change:
+    """What makes a guest, where it comes from another host."""
+    if change.action != "create" or left is None or not isinstance(left.observed, ObservedGuest):
+        return change
+    fields = [("host", left.host, change.host)]
+    if isinstance(change.desired, Guest):
+        fields.append(("type", left.observed.record.type, change.desired.driver.type))
+    reasons = tuple(FieldChange(*each, effect="recreate") for each in fields if each[1] != each[2])
+    return replace(change, effect="recreate", reasons=reasons)
+
+
+def _gone(there: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
+    """A guest that left the spec, or the host for another one."""
+    left = FieldChange("host", host, to) if to else FieldChange("guest", there.record.guest, None)
+    other = moved(there, spec)
+    return Change(
+        f"guest/{there.record.guest}",
+        host,
+        "delete",
+        reasons=(left, *other),
+        lost=lost_with(there) if other or not _nothing_left(there) else "",
+        observed=there,
+    )
+
+
+def _nothing_left(there: ObservedGuest) -> bool:
+    """Whether a guest without a domain has no volume either."""
+    return there.lost and not any(each.state == "made" for each in there.record.volumes)
+
+
+def _never_made(there: ObservedGuest) -> bool:
+    """Whether a run listed a guest, and was interrupted or failed before anything of it was
+    made."""
+    return _nothing_left(there) and not (there.record.finished or there.record.booted)
+
+
+def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
+    """What defines a guest without a domain again, over those of its volumes that there are.
+
+    Args:
+        change: what else differs, as if it had its domain; of its state and of what an interrupted
+            run left there is nothing to say.
+    """
+    new = change or Change(f"guest/{guest.name}", guest.host, "create")
+    reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
+    cause: Cause = "unfinished" if _never_made(there) else "drift"
+    return replace(
+        new,
+        action="replace" if new.action == "replace" else "create",
+        effect="recreate" if new.action == "replace" else "none",
+        reasons=(FieldChange("domain", None, there.domain, cause), *reasons),
+        desired=new.desired or guest,
+        observed=there,
+    )
+
+
+def _told_again(there: ObservedGuest, observed: Observed) -> str:
+    disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
+    taken = [each.name for each in disks if each.name in observed.volumes]
+    name = f"guest/{there.record.guest}"
+    if not taken:
+        return f"{name}: its domain and its disks are gone: it is made anew"
+    anew = [each.name for each in disks if each.name not in taken]
+    rest = f"; {', '.join(anew)} is made anew" if anew else ""
+    return (
+        f"{name}: somebody undefined it: it is defined again over its disks "
+        f"({', '.join(taken)}){rest}"
+    )
+
+
+def _images(guests: Iterable[Change]) -> Iterable[Change]:
+    """The images that have to be made for the guests that will be."""
+    seen: set[str] = set()
+    for change in guests:
+        guest = change.desired
+        if not isinstance(guest, Guest) or guest.image.files or guest.image.identity in seen:
+            continue
+        seen.add(guest.image.identity)
+        yield Change(f"image/{guest.image.name}", guest.host, "create", desired=guest.image)
+
+
+def _choices(guests: Iterable[Change]) -> Iterable[str]:
+    """Which type ``auto`` took for guests that are new, how those that are made are confined,
+    and why, and what they make of folders: each once, for all guests that it is about."""
+    about: dict[str, list[str]] = {}
+    for each in guests:
+        if not isinstance(each.desired, Guest):
+            continue
+        if each.action == "create" and each.desired.why:
+            about.setdefault(each.desired.why, []).append(each.object)
+        confinement = each.desired.confinement
+        made = each.action in ("create", "replace")
+        if said := _of_folders(each):
+            about.setdefault(said, []).append(each.object)
+        if made and confinement.mode == "hardened" and confinement.why:
+            note = (
+                f"{confinement.mode}, not unprivileged: {confinement.why} "
+                "(`virtkit doctor` says how to mend it)"
+            )
+            about.setdefault(note, []).append(each.object)
+    for note, objects in about.items():
+        yield f"{', '.join(objects)}: {note}"
+
+
+def _of_folders(change: Change) -> str:
+    """What to know of the host's folders that a guest is given by this change."""
+    guest = change.desired
+    fields = {reason.field for reason in change.reasons}
+    given = change.action in ("create", "replace") or "devices" in fields
+    if not isinstance(guest, Guest) or not given:
+        return ""
+    return container_mounts.note(guest, render.raw_devices(guest))
+
+
+def _from_elsewhere(changes: Iterable[Change], spec: str) -> Iterable[str]:
+    """What changes and was made from another spec: it may be somebody else's."""
+    made: dict[str, list[str]] = {}
+    for each in changes:
+        there = each.observed
+        told = any(reason.field == "spec" for reason in each.reasons)
+        if there is not None and there.record.spec != spec and not told:
+            made.setdefault(there.record.spec, []).append(each.object)
+    for path, objects in made.items():
+        yield f"{', '.join(objects)}: made from {path}, not from {spec}"
+
+
+def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
+    """The containers whose disks grow, and whose file systems nobody grows: that is the hook's."""
+    for each in guests:
+        guest = each.desired
+        if each.action != "update" or not isinstance(guest, Guest) or not guest.anew.why:
+            continue
+        fields = [reason.field for reason in each.reasons if key(reason.field) in _SIZES]
+        if fields:
+            yield (
+                f"{each.object}: {', '.join(fields)}: the file system keeps its size, which "
+                f"libvirt's hook would give it at a start: {guest.anew.why} "
+                "(`virtkit doctor` says how to mend it)"
+            )

@@ -1,0 +1,254 @@
+"""What a spec names on a host, against what the host has: subnets, bridges, libvirt's networks.
+
+Only what is to be made or started is looked at: what runs goes on, whatever became of the host.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from virtkit.drivers.effects import key
+from virtkit.errors import RequestError
+from virtkit.facts import Claim, HostFacts
+from virtkit.plan.changes import Change
+from virtkit.plan.ownership import command
+from virtkit.spec import LOCAL, meant, raw_xml
+from virtkit.state.desired import Desired, Guest, Network
+from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
+
+#: What guests can be plugged into, of the kernel's kinds of links.
+_BRIDGES = ("bridge", "openvswitch")
+#: Who is in a network with no longer a prefix does not need all of it.
+_WIDE = 9
+
+
+def errors(
+    changes: Iterable[Change],
+    desired: Desired,
+    facts: HostFacts,
+    observed: Observed,
+    *,
+    spec: str,
+    templates: Mapping[str, str],
+) -> list[RequestError]:
+    """What stops ``changes`` on the host that ``facts`` describe.
+
+    Args:
+        spec: the spec's path.
+        templates: the texts of users' own templates, by guest.
+    """
+    found: list[RequestError] = []
+    for change in changes:
+        wanted = change.desired
+        if isinstance(wanted, Network) and _starts(change):
+            found += _subnets(wanted, desired, facts, observed, spec)
+        elif isinstance(wanted, Guest) and _plugs(change):
+            found += _sources(wanted, templates.get(wanted.name, ""), desired, facts)
+    # several guests may name one bridge
+    return list({(each.what, each.where): each for each in found}.values())
+
+
+def _starts(change: Change) -> bool:
+    """Whether a network starts that was not active."""
+    there = change.observed
+    off = isinstance(there, ObservedNetwork) and not there.active
+    return change.action in ("create", "replace") or off
+
+
+def _plugs(change: Change) -> bool:
+    """Whether a guest starts, or gets other cards."""
+    there = change.observed
+    off = isinstance(there, ObservedGuest) and there.state == "stopped"
+    cards = any(key(each.field).partition(".")[0] == "networks" for each in change.reasons)
+    return change.action in ("create", "replace") or off or cards or change.effect == "restart"
+
+
+# --- subnets --------------------------------------------------------------------------------
+
+
+def _subnets(
+    network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec: str
+) -> Iterator[RequestError]:
+    for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
+        held = [each for each in facts.claims if subnet and _in_use(subnet, each, network)]
+        if held:
+            yield RequestError(
+                f"network {network.name}: {subnet} is in use on host {network.host}",
+                why="; ".join(dict.fromkeys(map(_told, held))),
+                cure=_cure(name, held, facts, observed, (network.environment, spec)),
+                where=desired.places.get((network.name, name), ""),
+            )
+
+
+def _in_use(subnet: str, claim: Claim, network: Network) -> bool:
+    """Whether who has the claim would lose something of it to a network of ours.
+
+    A route to more than the subnet is no claim: a spec may take a part of what a VPN reaches. Nor
+    is a network of libvirt's that is not active, or a network that is the same one.
+    """
+    own, other = ip_network(subnet), ip_network(claim.subnet)
+    if own.version != other.version or not own.overlaps(other) or claim.kind == "inactive":
+        return False
+    if claim.kind == "network":
+        return claim.holder != network.libvirt_name
+    part = other.prefixlen >= own.prefixlen
+    return part or (claim.kind == "connected" and other.prefixlen > _WIDE)
+
+
+def _told(claim: Claim) -> str:
+    if claim.kind == "network":
+        return f"libvirt's network {claim.holder} has {claim.subnet}"
+    if claim.kind == "address":
+        return f"{claim.subnet} is an address of the host's own ({claim.holder})"
+    return f"the host has a route to {claim.subnet} ({claim.holder})"
+
+
+def _cure(
+    name: str,
+    held: Sequence[Claim],
+    facts: HostFacts,
+    observed: Observed,
+    ours: tuple[str, str],
+) -> str:
+    """What frees a subnet.
+
+    Args:
+        name: the key of the spec that has it.
+        ours: the environment, and the spec's path.
+    """
+    free = f"say another `{name}:`"
+    if name == "cidr":
+        free += ", or leave it out and get one that is free"
+    others = dict.fromkeys(each.holder for each in held if each.kind == "network")
+    if not others:
+        family = "-6 " if name == "ipv6" else ""
+        place = "" if facts.name == LOCAL else f", on host {facts.name}"
+        return f"{free}; see who has it{place}: ip {family}route show table all"
+    made = {n: observed.networks[n].record for n in others if n in observed.networks}
+    if not {*others} - {*made}:
+        owners = [(each.environment, each.spec) for each in made.values()]
+        if all(each == ours for each in owners):
+            return f"{free}; or take down what has it first: {command('down', ours[1])}"
+        told = dict.fromkeys(f"{owner} (made from {path})" for owner, path in owners)
+        return f"{free}; or have environment {', '.join(told)} taken down"
+    stops = (f"{virsh(facts)} net-destroy {shlex.quote(each)}" for each in others)
+    return f"{free}; or stop the other network: {' && '.join(stops)}"
+
+
+# --- what guests are plugged into -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plug:
+    """What a card is plugged into. ``network``: its name in the spec; empty where it is in raw
+    XML."""
+
+    kind: str
+    source: str
+    network: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of the spec's network, or the attribute in raw XML, that names it."""
+        return "bridge" if self.kind == "bridge" else "existing" if self.network else "network"
+
+    @property
+    def words(self) -> str:
+        return f"`{self.key}:`" if self.network else f"<source {self.key}='…'>"
+
+
+def _sources(
+    guest: Guest, template: str, desired: Desired, facts: HostFacts
+) -> Iterator[RequestError]:
+    made = {each.libvirt_name for each in desired.networks}
+    for each in dict.fromkeys(_all_plugs(guest, template)):
+        where = desired.places.get((each.network, each.key)) or guest.where("devices", "template")
+        if each.kind == "bridge":
+            yield from _bridge(each, guest, where, facts)
+        elif each.source not in made:
+            yield from _existing(each, guest, where, facts)
+
+
+def _all_plugs(guest: Guest, template: str) -> Iterator[_Plug]:
+    """What a guest's cards are plugged into, those in raw XML too."""
+    known: dict[tuple[str, str], str] = {
+        (each.kind, each.source): each.network for each in guest.interfaces
+    }
+    if not template:
+        yield from (_Plug(*each, network) for each, network in known.items())
+    for xml in (template, *guest.spec.devices):
+        for card in (card for each in raw_xml.elements(xml) for card in each.iter("interface")):
+            kind, source = card.get("type", ""), card.find("source")
+            name = "" if source is None else source.get(kind, "")
+            if kind in ("bridge", "network") and name:
+                yield _Plug(kind, name, known.get((kind, name), ""))
+
+
+def _bridge(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
+    name, links = plug.source, facts.links
+    if links is None or links.get(name) in _BRIDGES:
+        return
+    bridges = [each for each, kind in links.items() if kind in _BRIDGES]
+    new = "br0" if name in links else name
+    ways = [f"correct {plug.words} ({meant(name, bridges)})"] if bridges else []
+    if new not in links:
+        word = shlex.quote(new)
+        ways.append(
+            f"make one on the host, as root: ip link add {word} type bridge && "
+            f"ip link set {word} up "
+            "(in /etc/network/interfaces with `bridge_ports` for good, and for the host's own "
+            "network)"
+        )
+    yield RequestError(
+        f"{_named(plug, guest)}: "
+        + (f"{name} is no bridge" if name in links else f"there is no bridge {name}")
+        + f" on host {guest.host}",
+        why=f"it is a {links[name] or 'network card'}, and guests are plugged into bridges"
+        if name in links
+        else "",
+        cure="; or ".join([*ways, "use `mode: nat`" if plug.network else "take this card out"]),
+        where=where,
+    )
+
+
+def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
+    name, active = plug.source, facts.networks.get(plug.source)
+    if active:
+        return
+    if active is None:
+        known = f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
+        own = f"take {plug.words} out: virtkit then makes a network of its own"
+        ways = [known, own if plug.network else "take this card out of the raw XML"]
+        yield RequestError(
+            f"{_named(plug, guest)}: libvirt has no network {name} on host {guest.host}",
+            cure="; or ".join(filter(None, ways)),
+            where=where,
+        )
+    else:
+        call, word = virsh(facts), shlex.quote(name)
+        yield RequestError(
+            f"{_named(plug, guest)}: libvirt's network {name} is not active on host {guest.host}",
+            why="virtkit never changes a network that was there already, nor starts it",
+            cure=f"{call} net-start {word} && {call} net-autostart {word}",
+            where=where,
+        )
+
+
+def _named(plug: _Plug, guest: Guest) -> str:
+    return f"network {plug.network}" if plug.network else f"guest {guest.name}"
+
+
+def virsh(facts: HostFacts | None, scheme: str = "") -> str:
+    """How a cure calls virsh.
+
+    Args:
+        scheme: of the driver that is to be asked; left out, any that answers.
+    """
+    known = facts.connections if facts else {}
+    uris = [known[scheme].uri] if scheme in known else []
+    uris += [each.uri for each in known.values() if not each.error]
+    uris.append(f"{scheme or 'qemu'}:///system")
+    return f"virsh -c {shlex.quote(uris[0])}"

@@ -1,0 +1,108 @@
+"""Names that a guest needs and that others have: domains, volumes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from virtkit.errors import RequestError
+from virtkit.facts import HostFacts
+from virtkit.plan.host_conflicts import virsh
+from virtkit.plan.ownership import command
+from virtkit.state.desired import Guest, Volume
+from virtkit.state.observed import Observed
+from virtkit.state.record import GuestRecord
+
+
+def in_the_way(
+    guest: Guest, observed: Observed, facts: HostFacts | None, spec: str
+) -> Iterable[RequestError]:
+    """What of others has a name that the guest needs."""
+    where = f"{guest.host} guest/{guest.name}"
+    there, listed = observed.guests.get(guest.domain), observed.pool.guests.get(guest.domain)
+    mine = [
+        each
+        for each in (there.record if there else None, listed)
+        if each is not None and (each.environment, each.guest) == (guest.environment, guest.name)
+    ]
+    owner = there.record if there else listed
+    if owner is not None and owner not in mine:
+        yield _anothers(owner, where, lost=there is None)
+        return  # its volumes are that guest's, too
+    holder = observed.held.get(guest.domain)
+    if holder is not None:
+        schemes = (scheme for scheme, name in observed.domains if name == holder)
+        scheme = next(schemes, guest.driver.scheme)
+        yield _held(guest, holder, where, virsh(facts, scheme))
+        return
+    if (guest.driver.scheme, guest.domain) in observed.domains:
+        yield not_ours(f"domain {guest.domain}", "it carries no record of virtkit's", where)
+    known = {each.name for one in mine for each in one.volumes}
+    for volume in guest.volumes:
+        if volume.name not in observed.volumes or volume.name in known:
+            continue
+        kept = observed.pool.kept.get(volume.name)
+        if kept is None or not kept.is_of(guest.environment, guest.name, volume.key):
+            why = f"no record of guest {guest.name} lists it"
+            yield not_ours(f"volume {volume.name}", why, where)
+        elif not volume.keep:
+            yield _outlived(guest, volume, where, spec)
+
+
+def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
+    """A guest of another environment has the name in libvirt: environment a-b, guest c has that of
+    environment a, guest b-c."""
+    what, why = f"domain {owner.domain}", f"guest {owner.guest} of environment {owner.environment}"
+    if not lost:
+        return not_ours(what, f"it is {why}", where)
+    return RequestError(
+        f"{what} is not this environment's",
+        why=f"the pool's record lists it as {why}; somebody undefined it",
+        cure=f"remove what is left of it: {command('down', owner.spec, owner.guest)}; or give the "
+        "environment or the guest another name",
+        where=where,
+    )
+
+
+def _outlived(guest: Guest, volume: Volume, where: str, spec: str) -> RequestError:
+    """A disk that was kept when its guest went, and that the spec no longer keeps."""
+    return RequestError(
+        f"disk {volume.name} is there from an earlier guest {guest.name}, which was to keep it",
+        why="without `keep: true` it would go with the guest, and what is on it with it",
+        cure="say `keep: true` for it, and it is taken again; or remove it, with what is on it: "
+        + command("down", spec, guest.name, "--volumes"),
+        where=where,
+    )
+
+
+def _held(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
+    """A guest of ours without a domain, whose name or volumes a stranger's domain has.
+
+    Args:
+        virsh: the command that asks the driver of that domain.
+    """
+    name = shlex.quote(holder)
+    cure = f"take that definition away, which leaves the disks: {virsh} undefine {name}"
+    if holder == guest.domain:
+        why = f"it carries no record of virtkit's, and the pool's lists guest {guest.name}"
+        how = "somebody defined it without its <metadata>"
+    else:
+        why = f"it has the volumes of guest {guest.name}, which has no domain of its own"
+        how = "somebody renamed it, or made another one"
+        cure += f"; or rename it back: {virsh} domrename {name} {guest.domain}"
+    return RequestError(
+        f"domain {holder} exists and is not this environment's",
+        why=f"{why}: {how}",
+        cure=f"{cure} (where it runs, shut it down first); then `virtkit up` defines the guest "
+        "again over its disks",
+        where=where,
+    )
+
+
+def not_ours(what: str, why: str, where: str) -> RequestError:
+    return RequestError(
+        f"{what} exists and is not this environment's",
+        why=why,
+        cure="rename or remove it, or give the environment or the guest another name",
+        where=where,
+    )

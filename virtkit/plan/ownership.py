@@ -1,0 +1,43 @@
+"""Whose what is on a host: this spec's, another spec's of the same environment, or others'."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from virtkit.state.observed import Observed
+
+
+def mine(
+    domains: Iterable[str], observed: Observed, environment: str, spec: str
+) -> tuple[list[str], list[str]]:
+    """The guests among ``domains`` that are the environment's: those that were made from this spec,
+    and those that were made from another."""
+    there = (observed.guests[each] for each in domains if each in observed.guests)
+    records = [each.record for each in there if each.record.environment == environment]
+    own = [each.guest for each in records if each.spec == spec]
+    return own, [each.guest for each in records if each.spec != spec]
+
+
+def whose(domains: Iterable[str], observed: Observed, environment: str, spec: str) -> list[str]:
+    """The domains, those of others with whose they are."""
+    return [each + _owner(each, observed, environment, spec) for each in domains]
+
+
+def _owner(domain: str, observed: Observed, environment: str, spec: str) -> str:
+    there = observed.guests.get(domain)
+    if there is None:
+        return " (not made by virtkit)"
+    record = there.record
+    if record.environment != environment:
+        return f" (environment {record.environment}, made from {record.spec})"
+    return f" (made from {record.spec})" if record.spec != spec else ""
+
+
+def command(verb: str, spec: str, *words: str) -> str:
+    """The command that does ``verb`` to a spec; one that was read from standard input is read from
+    there again."""
+    path = "-" if spec.startswith("<") else shlex.quote(spec)
+    if path != "-" and not spec.endswith((".yaml", ".yml")):
+        path = f"-f {path}"
+    return " ".join(["virtkit", verb, path, *words])

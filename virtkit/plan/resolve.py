@@ -1,0 +1,373 @@
+"""From a spec and the facts of its host to the objects that libvirt should have.
+
+Pure: types, MACs, subnets and addresses follow from the input, and what was once decided for
+an object that exists (type, subnet, address, image content) is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network
+from typing import Any
+
+from virtkit import drivers
+from virtkit.drivers import Blocker, Driver
+from virtkit.errors import RequestError
+from virtkit.facts import HostFacts
+from virtkit.spec import model
+from virtkit.state import addresses
+from virtkit.state.desired import (
+    Confinement,
+    Decided,
+    Desired,
+    Guest,
+    ImageRef,
+    Interface,
+    Network,
+    Reservation,
+    digest,
+    image_identity,
+)
+
+#: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
+#: Ansible's, of which the record has a digest of its own.
+_NOT_ASKED = {"name", "base", "index", "host", "playbooks", "vars"}
+
+
+def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
+    """The objects that ``spec`` asks for on the host that ``facts`` describe.
+
+    Raises:
+        RequestError: a subnet is full or none is free.
+    """
+    chosen = {name: _driver(spec, guest, facts, decided) for name, guest in spec.guests.items()}
+    macs = _macs(spec, facts, decided)
+    used = _used(spec)
+    subnets = _subnets(spec, used, facts, decided)
+    placed = _placed(spec, used, subnets, macs, decided)
+    taken = [*facts.ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
+    guests = []
+    for name, guest in spec.guests.items():
+        driver, why, _ = chosen[name]
+        made = decided.guests.get(name)
+        anew = _confinement(spec, guest, driver, facts, decided, taken)
+        guests.append(
+            Guest(
+                environment=spec.name,
+                spec=guest,
+                host=facts.name,
+                driver=driver,
+                why=why,
+                folder=facts.pool.path,
+                source_folder=str(spec.folder),
+                image=_image(spec, guest, decided),
+                interfaces=tuple(
+                    _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
+                    for index in range(len(guest.links))
+                ),
+                asked=asked(spec, guest, made.cloud_init if made else None),
+                targets=made.targets if made else {},
+                confinement=_kept(guest, driver, decided) or anew,
+                anew=anew,
+                host_cpus=facts.cpus,
+                identity=_identity(spec, name, facts, decided),
+                places={
+                    key: spec.where(("guests", name, *filter(None, [key])))
+                    for key in ("", "template", "devices")
+                },
+            )
+        )
+    return Desired(
+        environment=spec.name,
+        networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
+        guests=tuple(guests),
+        refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
+        places=_places(spec, used),
+    )
+
+
+def asked(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
+    """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only.
+
+    Args:
+        recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long
+            as its digest still holds for what the spec says, that is kept, and nothing changed.
+    """
+    answer: dict[str, Any] = guest.model_dump(mode="json", exclude=_NOT_ASKED)
+    if guest.cloud_init:
+        salt = addresses.identity(spec.name, "guest", guest.name)
+        first = digest(salt, guest.core_cloud_init or guest.cloud_init)
+        now = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
+        answer["cloud_init"] = first if recorded == first else now
+    return answer
+
+
+# --- guests -------------------------------------------------------------------------------
+
+
+def _driver(
+    spec: model.Spec, guest: model.GuestSpec, facts: HostFacts, decided: Decided
+) -> tuple[Driver, str, RequestError | None]:
+    """The driver of a guest, why ``auto`` took it, and the error where the host can't run it."""
+    made = decided.guests.get(guest.name)
+    if guest.type != "auto":
+        words: Iterable[str] = (guest.type,)
+    elif made is not None:
+        words = (made.type,)
+    else:
+        words = drivers.AUTO
+    passed_over: list[Blocker] = []
+    for word in words:
+        driver = drivers.DRIVERS[word]
+        reasons = driver.check(facts)
+        if not reasons:
+            why = f"auto: {'; '.join(map(_told, passed_over)) or 'KVM runs guests here'}"
+            return driver, why if guest.type == "auto" else "", None
+        passed_over += reasons
+    error = RequestError(
+        f"guest {guest.name}: this host can't run `type: {guest.type}`",
+        why="; ".join(dict.fromkeys(each.why for each in passed_over)),
+        cure=reasons[0].cure,
+        where=spec.where(("guests", guest.name, "type")),
+    )
+    return driver, "", error
+
+
+def _told(reason: Blocker) -> str:
+    """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
+    again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
+    return reason.why + (again if reason.passing else "")
+
+
+def _confinement(
+    spec: model.Spec,
+    guest: model.GuestSpec,
+    driver: Driver,
+    facts: HostFacts,
+    decided: Decided,
+    taken: list[range],
+) -> Confinement:
+    """The best way in which the host can confine the guest; adds its ids to those ``taken``."""
+    if not driver.confined:
+        return Confinement()
+    why = facts.unprepared.why if facts.unprepared else ""
+    if guest.privileged:
+        return Confinement("privileged", why=why)
+    if why:
+        return Confinement("hardened", why=why)
+    kept = _kept(guest, driver, decided)
+    if kept is not None and kept.ids:
+        return kept
+    first = addresses.ids(spec.name, guest.name, taken=taken)
+    taken.append(range(first, first + addresses.IDS))
+    return Confinement("userns", first)
+
+
+def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confinement | None:
+    """The confinement of a guest that exists, as long as the spec asks for such a one."""
+    made = decided.guests.get(guest.name)
+    if made is None or made.type != driver.type or made.confinement.mode not in driver.confined:
+        return None
+    return made.confinement if guest.privileged == (made.confinement.mode == "privileged") else None
+
+
+def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
+    name, entry = guest.image, spec.images[guest.image]
+    identity = image_identity(entry)
+    made = decided.guests.get(guest.name)
+    if made is not None and made.image_identity == identity:
+        return ImageRef(name, entry, identity, made.image or decided.images.get(identity))
+    return ImageRef(name, entry, identity, decided.images.get(identity))
+
+
+# --- networks -----------------------------------------------------------------------------
+
+
+def _used(spec: model.Spec) -> dict[str, model.NetworkSpec]:
+    """The networks that guests use, by name."""
+    names = [link.name for guest in spec.guests.values() for link in guest.links]
+    return {name: spec.networks[name] for name in dict.fromkeys(names)}
+
+
+def _places(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Where in the spec networks say what the host must have, or must not."""
+    return {
+        (name, key): spec.where(("networks", name, key))
+        for name in used
+        for key in ("cidr", "ipv6", "existing", "bridge")
+    }
+
+
+def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
+    """A guest's UUID: as its domain has it, else derived.
+
+    Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
+    make their machine-id, and with it DHCP's client id, of it.
+    """
+    made = decided.guests.get(name)
+    if made is not None and made.uuid:
+        return made.uuid
+    shares = any(not spec.networks[each.name].made for each in spec.guests[name].links)
+    host = [facts.identity] if shares and facts.identity else []
+    return addresses.identity(spec.name, "guest", name, *host)
+
+
+def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:
+    """The MAC of every link, by guest and index; another link that goes leaves it as it is.
+
+    A guest that exists keeps those that it was given. A new one's depends on its host where other
+    hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
+    """
+    answer: dict[tuple[str, int], str] = {}
+    every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.links)]
+    for name, index, link in every:
+        if link.mac:
+            answer[name, index] = link.mac.lower()
+    for name, index, link in every:
+        if not link.mac:
+            before = spec.guests[name].links[:index]
+            which = str(sum(each.name == link.name for each in before))
+            made = decided.guests.get(name)
+            kept = made.macs.get((link.name, int(which))) if made else None
+            if kept is not None and kept not in answer.values():
+                answer[name, index] = kept
+                continue
+            host = [] if spec.networks[link.name].made else [facts.identity]
+            answer[name, index] = addresses.mac(
+                spec.name, name, link.name, which, *filter(None, host), taken={*answer.values()}
+            )
+    return answer
+
+
+def _subnets(
+    spec: model.Spec, used: Mapping[str, model.NetworkSpec], facts: HostFacts, decided: Decided
+) -> dict[str, str]:
+    """The IPv4 subnet of every network that virtkit makes or knows the subnet of."""
+    answer = {name: n.cidr for name, n in used.items() if n.cidr}
+    for name, network in used.items():
+        if not network.made or name in answer:
+            continue
+        kept = decided.networks.get(name)
+        claims = [each for each in facts.claims if ":" not in each.subnet]
+        routes = [each.subnet for each in claims if each.kind == "route"]
+        others = [each.subnet for each in claims if each.kind != "route"]
+        answer[name] = kept or addresses.free_subnet(
+            f"{spec.name}/{name}",
+            [*others, *answer.values()],
+            routes,
+            where=spec.where(("networks", name)),
+        )
+    return answer
+
+
+def _dynamic(network: model.NetworkSpec, cidr: str) -> tuple[str, str] | None:
+    if network.dhcp is False:
+        return None
+    return (network.dhcp.start, network.dhcp.end) if network.dhcp else addresses.dynamic_range(cidr)
+
+
+def _placed(
+    spec: model.Spec,
+    used: Mapping[str, model.NetworkSpec],
+    subnets: Mapping[str, str],
+    macs: Mapping[tuple[str, int], str],
+    decided: Decided,
+) -> dict[tuple[str, int], str]:
+    """The IPv4 address of every link whose network is ours, or that asks for one."""
+    answer: dict[tuple[str, int], str] = {}
+    gone = [made for name, made in decided.guests.items() if name not in spec.guests]
+    held = {address for made in gone for address in made.addresses.values()}
+    for name, network in used.items():
+        wanted = {
+            (guest.name, index): link.address
+            for guest in spec.guests.values()
+            for index, link in enumerate(guest.links)
+            if link.name == name
+        }
+        if not network.made:
+            answer |= {link: address for link, address in wanted.items() if address}
+            continue
+        kept = {
+            link: address
+            for link in wanted
+            if (made := decided.guests.get(link[0])) is not None
+            if (address := made.addresses.get(macs[link]))
+        }
+        dynamic = _dynamic(network, subnets[name])
+        answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
+    return answer
+
+
+def _interface(
+    environment: str,
+    guest: model.GuestSpec,
+    index: int,
+    mac: str,
+    used: Mapping[str, model.NetworkSpec],
+    subnets: Mapping[str, str],
+    placed: Mapping[tuple[str, int], str],
+) -> Interface:
+    link = guest.links[index]
+    network = used[link.name]
+    address = placed.get((guest.name, index), "")
+    cidr = subnets.get(link.name, "")
+    static = gateway = ""
+    dns: tuple[str, ...] = ()
+    if address and cidr and network.static:
+        static = f"{address}/{IPv4Network(cidr).prefixlen}"
+        own = str(IPv4Network(cidr)[1]) if network.made else ""
+        gateway = network.gateway or (own if network.mode != "isolated" else "")
+        dns = network.dns or ((own,) if own else ())
+    if network.existing is not None:
+        kind, source = "network", network.existing
+    elif network.mode == "bridge":
+        kind, source = "bridge", network.bridge or ""
+    else:
+        kind, source = "network", f"{environment}-{link.name}"
+    return Interface(
+        network=link.name,
+        kind="bridge" if kind == "bridge" else "network",
+        source=source,
+        mac=mac,
+        address=address,
+        address6=addresses.slaac(network.ipv6, mac) if network.ipv6 and network.made else "",
+        static=static,
+        gateway=gateway,
+        dns=dns,
+        domain=network.domain or "",
+    )
+
+
+def _networks(
+    environment: str,
+    host: str,
+    used: Mapping[str, model.NetworkSpec],
+    subnets: Mapping[str, str],
+    guests: Iterable[Guest],
+) -> Iterable[Network]:
+    for name, network in used.items():
+        if not network.made:
+            continue
+        yield Network(
+            environment=environment,
+            name=name,
+            host=host,
+            mode=network.mode,
+            cidr=subnets[name],
+            ipv6=network.ipv6 or "",
+            domain=network.domain or "",
+            dhcp=_dynamic(network, subnets[name]),
+            reservations=tuple(
+                Reservation(
+                    mac=each.mac,
+                    ip=each.address,
+                    name=guest.name,
+                    ip6=each.address6,
+                    dhcp=not each.static,
+                )
+                for guest in guests
+                for each in guest.interfaces
+                if each.network == name
+            ),
+            asked=network.model_dump(mode="json"),
+        )

@@ -1,0 +1,94 @@
+"""What a step has to talk with: it tells lines of progress, and hears that it should stop.
+
+Whoever waits waits here, so that ctrl-c is heard within a second. Knows nothing of guests.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+from virtkit.errors import Interrupted
+
+Answer = TypeVar("Answer")
+
+#: Seconds after which one who waits looks up.
+_WAKE = 0.2
+
+
+class Progress:
+    """Tells lines, and raises Interrupted once ``stop`` is set.
+
+    Args:
+        tell: takes lines of progress.
+        stop: set by whoever wants the work to end; left out, nobody does.
+    """
+
+    def __init__(
+        self, tell: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None
+    ) -> None:
+        self._tell = tell
+        self._stop = stop or threading.Event()
+        #: What the report says of the work, beside its outcome.
+        self.notes: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.check_cancelled()
+        self._tell(line)
+
+    def note(self, line: str) -> None:
+        """Tells a line that the report is to have, too: something was done that nobody asked for.
+        It never interrupts."""
+        self.notes.append(line)
+        self._tell(line)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the work should end; for what can't be interrupted by an exception."""
+        return self._stop.is_set()
+
+    def check_cancelled(self) -> None:
+        """Raises Interrupted where the work should end."""
+        if self._stop.is_set():
+            raise Interrupted
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, in place of ``time.sleep``."""
+        if self._stop.wait(seconds):
+            raise Interrupted
+
+    def run_interruptible(self, work: Callable[[], Answer]) -> Answer:
+        """What ``work`` answers. Where it should end, it is left behind in a thread of its own:
+        for what only looks, and may be long in a call that nothing ends."""
+        future: Future[Answer] = Future()
+
+        def do() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+                future.set_exception(error)
+
+        threading.Thread(target=do, daemon=True).start()
+        while not wait([future], _WAKE).done:
+            self.check_cancelled()
+        return future.result()
+
+    @contextmanager
+    def on_cancel(self, end: Callable[[], object]) -> Iterator[None]:
+        """Calls ``end`` where the block should end, from another thread: it kills a program."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                if self._stop.wait(_WAKE) and not over.is_set():
+                    end()
+                    return
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()

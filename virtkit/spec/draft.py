@@ -1,0 +1,68 @@
+"""A spec that is being read: what was found so far, with its place in the document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from virtkit.spec.document import Node
+from virtkit.spec.model import GuestEntry, GuestSpec, HostSpec, Image, NetworkSpec
+
+PartT = TypeVar("PartT")
+
+
+@dataclass(slots=True)
+class Parts(Generic[PartT]):
+    """One section of a spec.
+
+    Attributes:
+        nodes: every entry, by name.
+        models: those that are right by themselves.
+    """
+
+    nodes: dict[str, Node]
+    models: dict[str, PartT]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry under ``guests``, merged.
+
+    Attributes:
+        base: its key.
+        node: the merged map; each value knows where it was written.
+        keys: what it says; keys in ``wrong`` stand at their default here.
+        wrong: the keys with errors of their own, which later checks leave alone.
+        guests: what it makes.
+    """
+
+    base: str
+    node: Node
+    keys: GuestEntry
+    wrong: set[str]
+    guests: list[GuestSpec] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its guests."""
+        if self.keys.count is None:
+            return [self.base]
+        return [f"{self.base}-{number}" for number in range(1, self.keys.count + 1)]
+
+
+@dataclass(slots=True)
+class Reading:
+    """All of a spec. ``name`` is empty where it is wrong."""
+
+    name: str
+    hosts: Parts[HostSpec]
+    images: Parts[Image]
+    networks: Parts[NetworkSpec]
+    entries: list[Entry]
+
+    def guests(self) -> Iterator[tuple[Entry, GuestSpec]]:
+        """Every guest with the entry that makes it."""
+        for entry in self.entries:
+            for guest in entry.guests:
+                yield entry, guest

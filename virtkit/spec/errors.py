@@ -1,0 +1,217 @@
+"""All errors of one spec: collected by place, each once, in words that its writer knows.
+
+Translates pydantic's errors; none of its own terms reach a user.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.spec.document import CLOUD, Flaw, Mark, Node, Path, error_at, kind_of
+from virtkit.spec.model import (
+    DHCP_RANGE,
+    Build,
+    Dhcp,
+    Disk,
+    InterfaceSpec,
+    Kernel,
+    Most,
+    Ready,
+    Ssh,
+)
+from virtkit.spec.value_error import QUOTED, Wrong, meant, quote
+
+#: The model of the maps below a key, wherever that key stands.
+_PARTS: dict[str, type[BaseModel]] = {
+    "build": Build,
+    "dhcp": Dhcp,
+    "disks": Disk,
+    "networks": InterfaceSpec,
+    "ready": Ready,
+    "kernel": Kernel,
+    "max": Most,
+    "ssh": Ssh,
+}
+
+
+class Faults:
+    """The errors found so far; one per place and wording.
+
+    Args:
+        source: the file's name in messages.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._found: dict[tuple[int, int, str], RequestError] = {}
+        self._unknown: set[Path] = set()
+
+    def flaw(self, flaw: Flaw) -> None:
+        """Keeps a flaw of the document; nothing more is said of a value that it hides."""
+        self.add(flaw.mark, flaw.path, flaw.wrong)
+        if flaw.of_value:
+            self._unknown.add(flaw.path)
+
+    def add(self, mark: Mark, path: Path, wrong: Wrong) -> None:
+        """Keeps an error about what stands at ``mark``."""
+        if any(path[:length] in self._unknown for length in range(len(path) + 1)):
+            return
+        error = error_at(self.source, mark, path, wrong)
+        self._found.setdefault((mark.line, mark.column, wrong.what), error)
+
+    def at(self, node: Node, path: Path, wrong: Wrong) -> None:
+        """Keeps an error about ``path`` below ``node``, or the nearest thing that is there."""
+        found, left = node.find(path)
+        self.add(found.key if left else found.place, found.path, wrong)
+
+    def key(self, node: Node, wrong: Wrong) -> None:
+        """Keeps an error about the key of ``node``."""
+        self.add(node.key, node.path, wrong)
+
+    def invalid(
+        self,
+        error: ValidationError,
+        node: Node,
+        model: type[BaseModel],
+        *,
+        partial: bool = False,
+    ) -> set[str]:
+        """Keeps what ``error`` says of ``node``, which was to be a ``model``.
+
+        Args:
+            partial: maps that are merged later may lack keys.
+
+        Returns:
+            The keys of ``node`` that are wrong; "" stands for the whole.
+        """
+        wrong_keys: set[str] = set()
+        for detail in error.errors(include_url=False):
+            path = tuple(part for part in detail["loc"] if part != DHCP_RANGE)
+            inside_list = any(isinstance(part, int) for part in path)
+            if partial and detail["type"] == "missing" and not inside_list:
+                continue
+            wrong_keys.add(str(path[0]) if path else "")
+            self._detail(detail, node, path, model)
+        return wrong_keys
+
+    def _detail(self, detail: ErrorDetails, node: Node, path: Path, model: type[BaseModel]) -> None:
+        found, left = node.find(path)
+        wrong = _translate(detail, found, path, _model_at(path, model))
+        if detail["type"] == "extra_forbidden" and not left:
+            self.key(found, wrong)
+        elif detail["type"] == "missing":
+            self.add(found.mark if _in_list(found) else found.key, (*found.path, *left), wrong)
+        else:
+            self.add(found.place, found.path, wrong)
+
+    def raise_all(self) -> None:
+        """Raises SpecErrors, in the file's order, where there are any."""
+        if self._found:
+            raise SpecErrors([self._found[place] for place in sorted(self._found)])
+
+
+def _in_list(node: Node) -> bool:
+    return bool(node.path) and isinstance(node.path[-1], int)
+
+
+def _model_at(path: Path, model: type[BaseModel]) -> type[BaseModel]:
+    """The model whose key is the last of ``path``."""
+    names = [part for part in path[:-1] if isinstance(part, str)]
+    return _PARTS.get(names[-1], model) if names else model
+
+
+def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseModel]) -> Wrong:
+    """A pydantic error in the words of a spec's writer."""
+    context: dict[str, Any] = detail.get("ctx", {})
+    kind = detail["type"]
+    last = str(path[-1]) if path else ""
+    if kind == "value_error" and isinstance(context.get("error"), Wrong):
+        wrong: Wrong = context["error"]
+        return wrong
+    if kind == "extra_forbidden":
+        return Wrong(f"there is no key {quote(last)} here", cure=meant(last, model.model_fields))
+    if kind == "missing":
+        return Wrong(f"the key '{last}' is missing", cure=f"add `{last}:`")
+    if kind == "literal_error":
+        return _one_of(node, context)
+    if last == CLOUD and kind == "dict_type" and isinstance(node.value, str):
+        return _no_file(node.value)
+    if kind in _EXPECTED:
+        return _expected(kind, node)
+    return _out_of_range(kind, node, context)
+
+
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a map of keys",
+    "model_type": "a map of keys",
+}
+
+
+def _expected(kind: str, node: Node) -> Wrong:
+    wanted = _EXPECTED[kind]
+    value = node.value
+    what = f"expected {wanted}, found {kind_of(value)}"
+    if wanted == "text" and isinstance(value, (bool, int, float)):
+        written = str(value).lower() if isinstance(value, bool) else str(value)
+        return Wrong(what, cure=f'put it in quotes: "{written}"')
+    if wanted == "a list" and isinstance(value, (str, int)) and not isinstance(value, bool):
+        short = 0 < len(str(value)) <= QUOTED
+        return Wrong(what, cure=f"write a list, such as [{value}]" if short else "write [a, b]")
+    cures = {
+        "text": "write one text",
+        "a whole number": "write a number without a unit, a point or quotes",
+        "true or false": "say true or false, without quotes",
+        "a list": "write [a, b], or one `- …` per line",
+        "a map of keys": "write `key: value` lines below the key",
+    }
+    return Wrong(what, cure=cures[wanted])
+
+
+def _no_file(text: str) -> Wrong:
+    """What is wrong with a file's name or text where ``cloud_init``'s keys are to stand."""
+    what = f"expected cloud-config's keys, found {kind_of(text)}"
+    if "\n" in text or text.startswith("#"):
+        return Wrong(what, cure=f"take the `|` behind `{CLOUD}:` out; the lines below it can stay")
+    shown = shlex.quote(text) if len(text) <= QUOTED else "FILE"
+    return Wrong(
+        what,
+        why="a spec holds the keys themselves",
+        cure=f"write the file's lines below `{CLOUD}:`, as this prints them: "
+        f"sed 's/^/        /' {shown}",
+    )
+
+
+def _one_of(node: Node, context: dict[str, Any]) -> Wrong:
+    words = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+    if not isinstance(node.value, str):
+        return Wrong(
+            f"expected one of {', '.join(words)}, found {kind_of(node.value)}",
+            cure=f"say {words[0]}",
+        )
+    return Wrong(f"{quote(node.value)} is not known here", cure=meant(node.value, words))
+
+
+def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Wrong:
+    if kind == "greater_than_equal":
+        return Wrong(f"{quote(node.value)} is too small", cure=f"say {context['ge']} or more")
+    if kind == "less_than_equal":
+        return Wrong(f"{quote(node.value)} is too large", cure=f"say {context['le']} or less")
+    if kind == "too_long":
+        most = context["max_length"]
+        return Wrong(
+            f"the list has {len(node.items)} entries, more than {most}",
+            cure=f"keep at most {most}",
+        )
+    return Wrong(
+        f"{quote(node.plain())} cannot stand here",
+        cure="see `virtkit schema` for what this key takes",
+    )

@@ -1,0 +1,146 @@
+"""What in raw libvirt XML one guest alone may have: MAC addresses, devices and files of the host.
+
+Pure. XML that can't be read holds nothing; whoever renders it tells what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from lxml import etree
+
+from virtkit.spec.value_error import Wrong, quote, shown
+
+#: How cards are named that libvirt names itself, whatever the XML says.
+_LIBVIRTS = ("vnet", "vif", "macvtap", "macvlan")
+#: What takes a connection, or makes one.
+_CHARACTERS = {"serial", "parallel", "console", "channel"}
+
+
+class Sole(NamedTuple):
+    """One thing that only one guest may have. ``element``: the XML that names it."""
+
+    kind: str
+    value: str
+    element: str
+
+
+def elements(xml: str) -> list[etree._Element]:
+    """The devices of a whole domain, or of an entry of ``devices``, which may have several."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
+    for text in (xml.strip(), f"<domain><devices>{xml}</devices></domain>"):
+        with suppress(etree.XMLSyntaxError):
+            root = etree.fromstring(text.encode(), parser)
+            found = root.iterfind("devices/*") if root.tag == "domain" else [root]
+            return [each for each in found if isinstance(each.tag, str)]
+    return []
+
+
+def soles(xml: str) -> Iterator[Sole]:
+    """What in an entry of ``devices``, or a whole domain, is for one guest alone."""
+    for each in elements(xml):
+        yield from (sole for sole in _of_device(each) if sole.value)
+
+
+def shared(one: str, other: str, sole: Sole) -> Wrong:
+    """The error where two guests would have it, or one of them twice."""
+    cures = {
+        "MAC address": "leave it out, and each guest gets one of its own",
+        "host device": "give each guest another one, in an entry of its own",
+        "disk": "give each guest one of its own; or say <shareable/> or <readonly/> in it",
+        "vsock CID": "say auto='yes' instead",
+        "display's port": "leave it out, and say autoport='yes'",
+    }
+    value = shown(sole.value)
+    what = f"{quote(one)} and {quote(other)} would both have the {sole.kind} {value}"
+    if one == other:
+        what = f"{quote(one)} would have the {sole.kind} {value} twice"
+    return Wrong(
+        what,
+        why=f"it stands in {sole.element} of raw XML, and only one guest can have it at a time",
+        cure=cures.get(sole.kind, "write an entry of its own for each guest, with another one"),
+    )
+
+
+def _of_device(device: etree._Element) -> Iterator[Sole]:
+    tag, kind = str(device.tag), device.get("type", "")
+    source, target = device.find("source"), device.find("target")
+    if tag == "interface":
+        mac = device.find("mac")
+        if mac is not None and mac.get("address"):
+            yield Sole("MAC address", mac.get("address", "").lower(), "<mac>")
+        name = "" if target is None else target.get("dev", "")
+        if name and not name.startswith(_LIBVIRTS):
+            yield Sole("network device", name, "<target>")
+    if source is not None and (tag == "hostdev" or (tag, kind) == ("interface", "hostdev")):
+        yield Sole("host device", _address(source), f"<{tag}>")
+    if tag == "tpm":
+        for each in device.iterfind("backend[@type='passthrough']/device"):
+            yield Sole("host device", each.get("path", ""), "<tpm>")
+    if source is not None and tag == "disk" and _written(device):
+        yield Sole("disk", _named(source), "<disk>")
+    if tag == "vsock":
+        for each in device.iterfind("cid[@address]"):
+            if each.get("auto") != "yes":
+                yield Sole("vsock CID", each.get("address", ""), "<vsock>")
+    port = device.get("port", "") if tag == "graphics" else ""
+    if port not in ("", "-1", "0") and device.get("autoport") != "yes":
+        yield Sole("display's port", port, "<graphics>")
+    if tag in _CHARACTERS and source is not None:
+        yield from _of_character(source, kind)
+
+
+def _of_character(source: etree._Element, kind: str) -> Iterator[Sole]:
+    """A console or channel that listens, or that is a device of the host's."""
+    listens, path = source.get("mode") == "bind", source.get("path", "")
+    if path and path != "/dev/null" and (kind == "dev" or (kind == "unix" and listens)):
+        yield Sole("path", path, "<source>")
+    elif kind == "tcp" and listens:
+        yield Sole("port", f"{source.get('host', '')}:{source.get('service', '')}", "<source>")
+
+
+def _written(disk: etree._Element) -> bool:
+    """Whether what a disk has is written by its guest, and by nobody else."""
+    shares = [
+        each for each in ("readonly", "shareable", "transient") if disk.find(each) is not None
+    ]
+    return not shares and disk.get("device", "disk") not in ("cdrom", "floppy")
+
+
+def _named(source: etree._Element) -> str:
+    """The file, device, volume or network disk that a ``<source>`` names."""
+    protocol = source.get("protocol")
+    if protocol:
+        hosts = ",".join(sorted(each.get("name", "") for each in source.iterfind("host")))
+        return f"{protocol}:{hosts}/{source.get('name', '')}"
+    if source.get("pool"):
+        return f"{source.get('pool')}:{source.get('volume')}"
+    keys = ("file", "dev", "dir", "path")
+    return next((source.get(each, "") for each in keys if source.get(each)), _address(source))
+
+
+def _address(source: etree._Element) -> str:
+    """A device of the host's as text that is the same for the same one: numbers may be written as
+    0x0a or 10."""
+    parts = []
+    for each in source.iter(etree.Element):
+        values = {str(key): _plain(str(value)) for key, value in each.attrib.items()}
+        if each.tag == "address" and {"bus", "slot"} <= {*values}:
+            keys = ("domain", "bus", "slot", "function")
+            numbers = [n for n in (values.get(key, 0) for key in keys) if isinstance(n, int)]
+            if len(numbers) == len(keys):
+                parts.append("{:04x}:{:02x}:{:02x}.{:x}".format(*numbers))
+                continue
+        name = "" if each is source or each.tag == "address" else f"{each.tag} "
+        parts += [f"{name}{key}={value}" for key, value in sorted(values.items()) if key != "type"]
+        parts += [each.text.strip()] if each.text and each.text.strip() else []
+    return " ".join(parts)
+
+
+def _plain(value: str) -> str | int:
+    try:
+        return int(value, 0)
+    except ValueError:
+        return value

@@ -1,0 +1,116 @@
+"""What stands in libvirt, as data: what virtkit owns with its records, and whose the rest is.
+
+host.py fills it, plan.py reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from virtkit.state.record import GuestRecord, NetworkRecord, PoolRecord
+
+GuestState = Literal["running", "paused", "stopped"]
+
+
+@dataclass(frozen=True)
+class ObservedGuest:
+    """A domain with our record. ``scheme`` is the URI scheme of the driver that has it.
+
+    Attributes:
+        inactive: libvirt's XML of the next boot; ``live`` that of the running guest, else empty.
+        superseded: types of which the guest still has a domain from before its type changed.
+        persistent: False where somebody undefined it while it runs: its end is the domain's.
+        bare: somebody's definition for the next boot left its record out; the running guest has it.
+        lost: it has no domain; ``record`` is what the pool's own says.
+    """
+
+    record: GuestRecord
+    domain: str
+    uuid: str
+    scheme: str
+    state: GuestState
+    autostart: bool = False
+    inactive: str = ""
+    live: str = ""
+    superseded: tuple[str, ...] = ()
+    persistent: bool = True
+    bare: bool = False
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class ObservedNetwork:
+    """A network with our record.
+
+    Attributes:
+        users: names of all domains that use it, ours or not, running or defined.
+        inactive: libvirt's XML of its definition; ``live`` as it is active, else empty.
+    """
+
+    record: NetworkRecord
+    name: str
+    uuid: str
+    active: bool
+    autostart: bool
+    users: tuple[str, ...] = ()
+    inactive: str = ""
+    live: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What one host has. Names of strangers' objects are kept, to stay away from them.
+
+    Attributes:
+        guests, networks: what carries our record, by libvirt name.
+        domains: all domains of strangers: the URI scheme of their driver, and the name.
+        strangers: names of all networks without our record.
+        volumes: names of all volumes in the pool; unknown unless it is ``active``.
+        sizes: bytes of our guests' disks that are made, by volume name.
+        lost: guests that the pool's record lists and that have no domain, by the domain's name.
+        held: those of them that are left alone: a stranger's domain has their name or volumes. By
+            the domain's name, the stranger's.
+    """
+
+    host: str
+    guests: Mapping[str, ObservedGuest] = field(default_factory=dict)
+    networks: Mapping[str, ObservedNetwork] = field(default_factory=dict)
+    domains: frozenset[tuple[str, str]] = frozenset()
+    strangers: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
+    active: bool = True
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    pool: PoolRecord = field(default_factory=PoolRecord)
+    lost: Mapping[str, ObservedGuest] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
+
+    def lost_of(self, environment: str) -> dict[str, ObservedGuest]:
+        """The environment's guests without a domain, by the guest's name in the spec."""
+        return {
+            each.record.guest: each
+            for each in self.lost.values()
+            if each.record.environment == environment
+        }
+
+    def records(self) -> list[GuestRecord]:
+        """All guests that something here is of: with a domain, or listed by the pool."""
+        known = {domain: each.record for domain, each in self.guests.items()}
+        return list({**self.pool.guests, **known}.values())
+
+    def guests_of(self, environment: str) -> dict[str, ObservedGuest]:
+        """The environment's guests, by the guest's name in the spec."""
+        return {
+            each.record.guest: each
+            for each in self.guests.values()
+            if each.record.environment == environment
+        }
+
+    def networks_of(self, environment: str) -> dict[str, ObservedNetwork]:
+        """The environment's networks, by the network's name in the spec."""
+        return {
+            each.record.network: each
+            for each in self.networks.values()
+            if each.record.environment == environment
+        }

@@ -1,0 +1,288 @@
+"""What virtkit notes of an object in libvirt: the only state that a plan rests on.
+
+Pure. It must never hold a secret: every local user can read it. Its text: record_text.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from virtkit.spec import DEFAULT_NETWORK
+from virtkit.spec.values import is_mac_address
+from virtkit.state.desired import Guest, ImageFiles, Network, Playbooks, Reservation, Volume
+
+#: ``wanted``: may be made (again); ``made``: never touched but by delete; ``doomed``: on its
+#: way out, to be deleted and made anew.
+State = Literal["wanted", "made", "doomed"]
+#: Why something is to be changed: the spec, somebody else's change, an interrupted run, or that
+#: virtkit renders it otherwise than it did.
+Cause = Literal["spec", "drift", "unfinished", "upgrade"]
+
+
+@dataclass(frozen=True)
+class VolumeRecord:
+    """One volume that belongs to a guest."""
+
+    name: str
+    key: str
+    role: str
+    state: State = "wanted"
+    keep: bool = False
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class InterfaceRecord:
+    """One network card: the network's name in libvirt (or its bridge), and what it got."""
+
+    source: str
+    mac: str
+    address: str = ""
+    address6: str = ""
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """The playbooks that a guest was last given, and how they ended.
+
+    ``ended`` is empty from their start on, and so after a kill. ``at``: when, in UTC (ISO 8601);
+    ``changed``: how many tasks changed something.
+    """
+
+    playbooks: tuple[str, ...]
+    digest: str
+    ended: Literal["", "ok", "failed"] = ""
+    at: str = ""
+    changed: int = 0
+
+    def has(self, wanted: Playbooks) -> bool:
+        """Whether the guest has what these playbooks bring."""
+        return self.ended == "ok" and self.digest == wanted.digest
+
+
+@dataclass(frozen=True)
+class GuestRecord:
+    """What a domain carries: who asked for it, what was asked, what was decided, what is made.
+
+    Attributes:
+        rendered: the XML that was defined, without metadata; what others added isn't in it.
+        rewritten: places where libvirt has it otherwise from the start (compare.Difference).
+        staged: fields whose change waits for the next boot, and the cause of each;
+            ``staged_in``: libvirt's id of the running guest, another one after each start.
+        leaving: places in ``rendered`` of before that the running guest may still have.
+        keys: the public keys that it lets in: those that it was given, and while they change both
+            the old and the new ones. None where an older virtkit made it, and nobody knows.
+        former_ssh_keys: while they change, the files that the spec named before: the private half
+            of a key that the guest still lets in may be beside one of them.
+        instance: cloud-init's instance-id, new for each life of the guest.
+        provisioned: what Ansible did in it last; None where it was given no playbooks.
+        booted: it was finished once in this life, so it has its host key and its user.
+    """
+
+    environment: str
+    guest: str
+    type: str
+    spec: str
+    asked: Mapping[str, Any]
+    image_identity: str
+    image: ImageFiles | None
+    links: tuple[InterfaceRecord, ...] = ()
+    volumes: tuple[VolumeRecord, ...] = ()
+    host_key: str = ""
+    keys: tuple[str, ...] | None = None
+    former_ssh_keys: tuple[str, ...] = ()
+    instance: str = ""
+    fqdn: str = ""
+    rendered: str = ""
+    rewritten: tuple[str, ...] = ()
+    staged: Mapping[str, Cause] = field(default_factory=dict)
+    staged_in: str = ""
+    leaving: tuple[str, ...] = ()
+    booted: bool = False
+    finished: bool = False
+    confinement: str = ""
+    ids: int = 0
+    provisioned: Provisioned | None = None
+
+    @property
+    def domain(self) -> str:
+        """The guest's name in libvirt."""
+        return f"{self.environment}-{self.guest}"
+
+    @property
+    def key_files(self) -> list[str] | None:
+        """The files of keys that it may let in, as specs name them; None where these are the
+        caller's own."""
+        asked: list[str] | None = self.asked.get("ssh_keys")
+        return [*(asked or ()), *self.former_ssh_keys] if self.former_ssh_keys else asked
+
+    @property
+    def folder(self) -> str:
+        """The folder of its volumes; empty where it has none."""
+        return next((str(PurePosixPath(each.key).parent) for each in self.volumes), "")
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses that its cards were given, IPv4 first."""
+        given = [each.address for each in self.links] + [each.address6 for each in self.links]
+        return [each for each in given if each]
+
+    @property
+    def given_macs(self) -> dict[tuple[str, int], str]:
+        """The MACs that the spec did not say, by the network's name in it and which card on it."""
+        asked = self.asked.get("networks")
+        entries = asked if isinstance(asked, list) else [{"name": DEFAULT_NETWORK}]
+        if len(entries) != len(self.links) or not all(isinstance(e, dict) for e in entries):
+            return {}
+        names = [each.get("name") for each in entries]
+        return {
+            (str(name), names[:at].count(name)): self.links[at].mac
+            for at, name in enumerate(names)
+            if not entries[at].get("mac") and is_mac_address(self.links[at].mac)
+        }
+
+    def is_of(self, other: GuestRecord | None) -> bool:
+        """Whether ``other`` is this guest's record too, and lists all the volumes of this one."""
+        return (
+            other is not None
+            and (other.environment, other.guest) == (self.environment, self.guest)
+            and {each.key for each in self.volumes} <= {each.key for each in other.volumes}
+        )
+
+    def listed(self) -> GuestRecord:
+        """What the pool's record says of the guest: what it takes to define it again."""
+        return replace(self, rendered="", rewritten=(), staged={}, staged_in="", leaving=())
+
+    def with_state(self, state: State) -> GuestRecord:
+        """The same record with all volumes in ``state``."""
+        return replace(self, volumes=tuple(replace(each, state=state) for each in self.volumes))
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """What a network carries."""
+
+    environment: str
+    network: str
+    spec: str
+    asked: Mapping[str, Any]
+    cidr: str
+    reservations: tuple[Reservation, ...] = ()
+    rendered: str = ""
+    rewritten: tuple[str, ...] = ()
+
+    def is_of(self, other: NetworkRecord | None) -> bool:
+        """Whether ``other`` is this network's record too."""
+        return other is not None and (other.environment, other.network) == (
+            self.environment,
+            self.network,
+        )
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image in the pool: the entries of specs that gave it; ``made`` after the upload.
+
+    ``bytes`` is the length of its root's file, 0 where an older virtkit did not say.
+    """
+
+    name: str
+    identities: tuple[str, ...]
+    files: ImageFiles
+    made: bool = False
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class KeptDisk:
+    """A disk that outlived its guest (``keep: true``).
+
+    ``spec`` is the path that its guest was made from; empty where an older virtkit did not say.
+    """
+
+    environment: str
+    guest: str
+    name: str
+    key: str
+    spec: str = ""
+
+    def is_of(self, environment: str, guest: str, key: str) -> bool:
+        """Whether it is the volume with this key, of this guest."""
+        return (self.environment, self.guest, self.key) == (environment, guest, key)
+
+
+@dataclass(frozen=True)
+class PoolRecord:
+    """What stands in the pool's own small volume. Keyed by content hash, by volume name and by
+    domain.
+
+    ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
+    not hang on a domain, which anybody can undefine. While a guest's domain carries its record,
+    that one counts. ``unread`` is what this version can't act on, as JSON by part and key: it is
+    written again as it is.
+    """
+
+    images: Mapping[str, StoredImage] = field(default_factory=dict)
+    kept: Mapping[str, KeptDisk] = field(default_factory=dict)
+    guests: Mapping[str, GuestRecord] = field(default_factory=dict)
+    unread: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def is_unread(self, volume: str) -> bool:
+        """Whether a volume's name is one that what this version can't act on may have."""
+        stems = [f"virtkit-{content[:20]}." for content in self.unread.get("images", {})]
+        stems += [f"{domain}-" for domain in self.unread.get("guests", {})]
+        return volume in self.unread.get("kept", {}) or volume.startswith(tuple(stems))
+
+    def by_identity(self) -> dict[str, ImageFiles]:
+        """The newest complete image of every entry."""
+        return {
+            identity: each.files
+            for each in self.images.values()
+            if each.made
+            for identity in each.identities
+        }
+
+
+def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
+    """The record of a guest that is about to be defined: nothing made yet."""
+    block = bool(guest.driver.disk_prefix)  # a container's have no device names
+    targets = {each.volume.name: each.target for each in guest.disks if block}
+    return GuestRecord(
+        environment=guest.environment,
+        guest=guest.name,
+        type=guest.driver.type,
+        spec=spec_path,
+        asked=guest.asked,
+        image_identity=guest.image.identity,
+        image=guest.image.files,
+        links=tuple(
+            InterfaceRecord(each.source, each.mac, each.address, each.address6)
+            for each in guest.interfaces
+        ),
+        volumes=tuple(of_volume(each, targets.get(each.name, "")) for each in guest.volumes),
+        fqdn=guest.fqdn,
+        rendered=rendered,
+        confinement=guest.confinement.mode,
+        ids=guest.confinement.ids,
+    )
+
+
+def of_volume(volume: Volume, target: str = "") -> VolumeRecord:
+    """The record of a volume that is to be made; ``target`` as the guest has it."""
+    return VolumeRecord(volume.name, volume.key, volume.role, keep=volume.keep, target=target)
+
+
+def of_network(network: Network, spec_path: str, rendered: str = "") -> NetworkRecord:
+    """The record of a network as it should be."""
+    return NetworkRecord(
+        environment=network.environment,
+        network=network.name,
+        spec=spec_path,
+        asked=network.asked,
+        cidr=network.cidr,
+        reservations=network.reservations,
+        rendered=rendered,
+    )

@@ -1,0 +1,176 @@
+"""Whether a record that was read is one that virtkit could have written.
+
+Records stand in libvirt, where others write too. What does not fit makes the object a stranger's:
+nobody ever acts on a record with a wrong type, a name that is none or another one's volume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from virtkit.drivers import DRIVERS
+from virtkit.spec import values as text
+from virtkit.state import addresses, public_keys
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import ImageFiles
+    from virtkit.state.record import GuestRecord, KeptDisk, NetworkRecord, StoredImage
+
+_VOLUME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
+_KEY = re.compile(r"(ssh-ed25519 [A-Za-z0-9+/=]+)?", re.ASCII)
+_READY = ("ssh", "address", "port", "command", "none")
+
+
+def guest(record: GuestRecord) -> bool:
+    """Whether a guest's record can be acted on."""
+    return (
+        fits(record, type(record))
+        and text.is_label(record.environment)
+        and text.is_label(record.guest)
+        and record.type in DRIVERS
+        and record.confinement in ("", *DRIVERS[record.type].confined)
+        and (not record.ids or addresses.is_first_id(record.ids))
+        and _KEY.fullmatch(record.host_key) is not None
+        and all(map(public_keys.recorded, record.keys or ()))
+        and all(map(_is_address, record.addresses))
+        and _asked(record.asked)
+        and (record.image is None or _image(record.image))
+        and all(_volume(each.name, each.key, record.domain) for each in record.volumes)
+        and len({PurePosixPath(each.key).parent for each in record.volumes}) <= 1
+    )
+
+
+def network(record: NetworkRecord) -> bool:
+    """Whether a network's record can be acted on."""
+    return (
+        fits(record, type(record))
+        and text.is_label(record.environment)
+        and text.is_label(record.network)
+        and _keys(record.asked)
+        and _passes(text.cidr, record.cidr)
+    )
+
+
+def stored(content: str, image: StoredImage) -> bool:
+    """Whether an image in a pool's record can be acted on."""
+    return (
+        fits(image, type(image))
+        and content == image.files.content
+        and text.is_label(image.name)
+        and _image(image.files)
+    )
+
+
+def kept(name: str, disk: KeptDisk) -> bool:
+    """Whether a kept disk in a pool's record can be acted on."""
+    return (
+        fits(disk, type(disk))
+        and name == disk.name
+        and text.is_label(disk.environment)
+        and text.is_label(disk.guest)
+        and _volume(name, disk.key, f"{disk.environment}-{disk.guest}")
+    )
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Whether a value is what a type hint says; of the hints that records have."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, each) for each in inside)
+    if origin is Literal:
+        return isinstance(value, str) and value in inside
+    if origin in (tuple, list):
+        return isinstance(value, origin) and all(fits(each, inside[0]) for each in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            fits(key, inside[0]) and fits(each, inside[1]) for key, each in value.items()
+        )
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = _hints(kind)
+        names = [each.name for each in dataclasses.fields(kind)]
+        return isinstance(value, kind) and all(fits(getattr(value, n), hints[n]) for n in names)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _asked(asked: Mapping[str, Any]) -> bool:
+    """What virtkit rests on, of what was asked; the rest is only compared."""
+    ready, keys = asked.get("ready"), asked.get("ssh_keys")
+    return (
+        _keys(asked)
+        and _passes(text.user_name, asked.get("user"))
+        and _all(text.group_name, asked.get("groups"))
+        and _all(text.label, asked.get("after"))
+        and fits(keys, list[str] | None)
+        and isinstance(ready, dict)
+        and _ready(ready)
+    )
+
+
+def _ready(ready: Mapping[str, Any]) -> bool:
+    kind = ready.get("kind")
+    return (
+        kind in _READY
+        and (kind != "port" or (fits(ready.get("port"), int) and 0 < ready["port"] < 65536))
+        and (kind != "command" or isinstance(ready.get("command"), str))
+        and fits(ready.get("timeout"), int | float | None)
+    )
+
+
+def _keys(asked: Mapping[str, Any]) -> bool:
+    return all(key.isidentifier() for key in asked)
+
+
+def _all(check: Callable[[str], object], values: object) -> bool:
+    return isinstance(values, list) and all(_passes(check, each) for each in values)
+
+
+def _passes(check: Callable[[str], object], value: object) -> bool:
+    """Whether a value is a text that one of the spec's checks lets through."""
+    try:
+        return isinstance(value, str) and bool(check(value))
+    except ValueError:
+        return False
+
+
+def _is_address(address: str) -> bool:
+    """Empty, or a plain address: a scope (``fe80::1%eth0``) may hold any text."""
+    try:
+        return not address or ("%" not in address and bool(ip_address(address)))
+    except ValueError:
+        return False
+
+
+def _volume(name: str, key: str, domain: str) -> bool:
+    """Whether a volume has a name of this domain's, and is the file that it says."""
+    own = name.startswith(f"{domain}-") and _VOLUME.fullmatch(name) is not None
+    return own and _is_path(key, name)
+
+
+def _image(files: ImageFiles) -> bool:
+    """Whether an image's files are the image store's."""
+    paths = [each for each in (files.root, files.kernel, files.initrd) if each]
+    return bool(paths) and all(
+        PurePosixPath(each).name.startswith("virtkit-") and _is_path(each, PurePosixPath(each).name)
+        for each in paths
+    )
+
+
+def _is_path(path: str, name: str) -> bool:
+    return path.startswith("/") and ".." not in path.split("/") and PurePosixPath(path).name == name

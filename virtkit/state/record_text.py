@@ -1,0 +1,228 @@
+"""Records as text: what virtkit writes into libvirt's metadata and the pool, and reads back.
+
+Pure: text in, data out and back. What does not fit a record is read as none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
+
+from lxml import etree
+
+from virtkit.state import record_check
+from virtkit.state.desired import ImageFiles, Reservation
+from virtkit.state.record import (
+    GuestRecord,
+    InterfaceRecord,
+    KeptDisk,
+    NetworkRecord,
+    PoolRecord,
+    Provisioned,
+    StoredImage,
+    VolumeRecord,
+)
+
+Entry = TypeVar("Entry")
+NAMESPACE = "urn:virtkit:1"
+#: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
+LIMIT = 256 * 1024
+#: How much deeper in calls JSON is written than it is read, at most.
+_DEEPER = 200
+
+
+def guest_element(record: GuestRecord, *, bare: bool = False) -> str:
+    """The element for a domain's ``<metadata>``.
+
+    Args:
+        bare: without its namespace, as virDomainSetMetadata wants it: libvirt adds that itself.
+    """
+    attributes = {"finished": "yes" if record.finished else "no"}
+    return _element("guest", record.guest, record, attributes, bare=bare)
+
+
+def network_element(record: NetworkRecord) -> str:
+    """The element for a network's ``<metadata>``."""
+    return _element("network", record.network, record, {})
+
+
+def _element(
+    tag: str,
+    name: str,
+    record: GuestRecord | NetworkRecord,
+    attributes: Mapping[str, str],
+    *,
+    bare: bool = False,
+) -> str:
+    if bare:
+        element = etree.Element(tag)
+    else:
+        element = etree.Element(f"{{{NAMESPACE}}}{tag}", nsmap={"vk": NAMESPACE})
+    element.set("environment", record.environment)
+    element.set("name", name)
+    for key, value in attributes.items():
+        element.set(key, value)
+    element.text = json.dumps(asdict(record), sort_keys=True)
+    return etree.tostring(element, encoding="unicode")
+
+
+def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
+    """The JSON that a libvirt document carries in our element ``tag``; None where there is none.
+
+    A record that can't be read is as good as none: the object is then treated as a stranger's.
+    """
+    element = document.find(f"./metadata/{{{NAMESPACE}}}{tag}")
+    if element is None or not element.text:
+        return None
+    data = _json(element.text)
+    return data if isinstance(data, dict) else None
+
+
+def _json(text: str) -> Any:
+    """JSON whose texts can be written again; None where it is none. An escaped half of a pair of
+    surrogates is JSON, and no text."""
+    try:
+        data = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(data, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return None
+    return data
+
+
+def read_guest(document: etree._Element) -> GuestRecord | None:
+    """The record in a domain's XML."""
+    data = find(document, "guest")
+    return None if data is None else _guest(data)
+
+
+def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
+    """The record in its JSON; None where it is none that virtkit could have written."""
+    try:
+        if not isinstance(data["asked"], dict):
+            return None
+        found = GuestRecord(
+            **{
+                **_known(GuestRecord, data),
+                "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
+                "volumes": tuple(VolumeRecord(**_known(VolumeRecord, v)) for v in data["volumes"]),
+                "links": tuple(
+                    InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["links"]
+                ),
+                "rewritten": tuple(data.get("rewritten", ())),
+                "leaving": tuple(data.get("leaving", ())),
+                "former_ssh_keys": tuple(data.get("former_ssh_keys", ())),
+                "provisioned": _provisioned(data.get("provisioned")),
+                "keys": None if data.get("keys") is None else tuple(data["keys"]),
+            }
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return found if record_check.guest(found) else None
+
+
+def _provisioned(data: Mapping[str, Any] | None) -> Provisioned | None:
+    if data is None:
+        return None
+    known = _known(Provisioned, data)
+    return Provisioned(**{**known, "playbooks": tuple(data["playbooks"])})
+
+
+def read_network(document: etree._Element) -> NetworkRecord | None:
+    """The record in a network's XML."""
+    data = find(document, "network")
+    if data is None:
+        return None
+    try:
+        reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
+        found = NetworkRecord(
+            **{
+                **_known(NetworkRecord, data),
+                "reservations": tuple(reservations),
+                "rewritten": tuple(data["rewritten"]),
+            }
+        )
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return found if record_check.network(found) else None
+
+
+def pool_text(record: PoolRecord) -> str:
+    """The text of the pool's own small volume."""
+    data = asdict(replace(record, guests={}, unread={}))
+    del data["unread"]
+    data["guests"] = {domain: _listed(each) for domain, each in record.guests.items()}
+    both = {part: {**record.unread.get(part, {}), **entries} for part, entries in data.items()}
+    return json.dumps({"virtkit": 1, **both}, sort_keys=True, separators=(",", ":"))
+
+
+def _listed(guest: GuestRecord) -> dict[str, Any]:
+    """A guest in the pool's record: without what that leaves out."""
+    data = asdict(guest.listed())
+    for key in ("rendered", "rewritten", "staged", "staged_in", "leaving"):
+        del data[key]
+    return data
+
+
+def read_pool(text: str) -> PoolRecord | None:
+    """The record in a pool's small volume; None where it can't be read (half written)."""
+    data = _json(text)
+    if not isinstance(data, dict):
+        return None
+    # 0.1.0 listed no guests
+    parts: dict[str, Any] = {"guests": {}, **data}
+    if not all(isinstance(parts.get(part), dict) for part in ("images", "kept", "guests")):
+        return None
+    images = _sane(parts["images"], _stored, record_check.stored)
+    kept = _sane(parts["kept"], lambda each: KeptDisk(**_known(KeptDisk, each)), record_check.kept)
+    guests = _sane(parts["guests"], _guest, lambda domain, each: each.domain == domain)
+    unread = {
+        part: {k: each for k, each in parts[part].items() if k not in sane and _writable(each)}
+        for part, sane in (("images", images), ("kept", kept), ("guests", guests))
+    }
+    return PoolRecord(images, kept, guests, {part: each for part, each in unread.items() if each})
+
+
+def _writable(entry: object) -> bool:
+    """Whether JSON that was read can be written, wherever: Python bounds how deep it may go."""
+    for _ in range(_DEEPER):
+        entry = [entry]
+    try:
+        json.dumps(entry)
+    except RecursionError:
+        return False
+    return True
+
+
+def _sane(
+    entries: Mapping[str, Any],
+    read: Callable[[Mapping[str, Any]], Entry | None],
+    check: Callable[[str, Entry], bool],
+) -> dict[str, Entry]:
+    """The entries that can be acted on; one that can't hides no other."""
+    answer = {}
+    for key, each in entries.items():
+        try:
+            found = read(each)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if found is not None and check(key, found):
+            answer[key] = found
+    return answer
+
+
+def _stored(data: Mapping[str, Any]) -> StoredImage:
+    return StoredImage(
+        **{
+            **_known(StoredImage, data),
+            "identities": tuple(data["identities"]),
+            "files": ImageFiles(**_known(ImageFiles, data["files"])),
+        }
+    )
+
+
+def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that ``kind`` has a field for: a newer virtkit may have written more."""
+    return {key: value for key, value in data.items() if key in kind.__dataclass_fields__}

@@ -1,0 +1,1 @@
+"""Libvirt's XML: read, rendered from templates, compared and merged."""

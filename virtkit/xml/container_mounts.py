@@ -1,0 +1,108 @@
+"""What a container gets mounted beside its own volumes: by ``devices`` or ``template``.
+
+Pure. libvirt mounts them on the shared image, which the container's first process covers with a
+root of its own. So they go where that looks for what it takes along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lxml import etree
+
+from virtkit.errors import RequestError
+from virtkit.spec import mount_point
+from virtkit.state.desired import LAYER, Guest
+
+#: Kinds that are mounted as they are; of all others libvirt mounts an image.
+_NO_IMAGE = ("mount", "bind", "ram", None)
+
+
+def lay(one: Guest, root: etree._Element, where: str) -> None:
+    """Gives a container's further file systems, in its domain XML, the targets that they need.
+
+    Raises:
+        RequestError: one of them would not be in the guest.
+    """
+    if one.driver.root != "layer":
+        return  # a virtual machine's is a device, and its target a name
+    taken = [each.mount for each in one.spec.disks if each.mount]
+    for filesystem in list(_further(one, root)):
+        target = filesystem.find("target")
+        path = target.get("dir", "") if target is not None else ""
+        _check(one, filesystem, path, taken, where)
+        taken.append(path)
+        assert target is not None  # else its path is none
+        target.set("dir", f"{LAYER}/mounts{path}")
+
+
+def refuse(one: Guest, devices: Iterable[etree._Element], where: str) -> None:
+    """Raises RequestError where ``devices`` give a folder to a container that is only a kernel's
+    process: what that has mounted is not in the guest."""
+    if one.driver.folders and any(each.tag == "filesystem" for each in devices):
+        raise RequestError(
+            f"guest {one.name}: the <filesystem> under `devices` would not be in it",
+            why="its container would have it, and the kernel in there does not see it",
+            cure="take it out; `type: lxc` can have it, `virtkit cp` copies files",
+            where=where,
+        )
+
+
+def _further(one: Guest, root: etree._Element) -> Iterable[etree._Element]:
+    """The file systems in a domain's XML that are not the guest's own."""
+    own = {(each.source, each.target) for each in one.filesystems}
+    for each in root.iterfind("devices/filesystem"):
+        source, target = each.find("source"), each.find("target")
+        path = source.get("file") or source.get("dir") if source is not None else None
+        if (path, target.get("dir") if target is not None else None) not in own:
+            yield each
+
+
+def _check(
+    one: Guest, filesystem: etree._Element, path: str, taken: Iterable[str], where: str
+) -> None:
+    what = f"guest {one.name}: its <filesystem> on {path or 'no folder'} would not be there"
+    try:
+        mount_point(path)
+    except ValueError as wrong:
+        raise RequestError(
+            what,
+            why=str(wrong),
+            cure="give it a <target dir='…'/> of its own, such as /srv/data",
+            where=where,
+        ) from wrong
+    over = next((each for each in taken if f"{each}/".startswith(f"{path}/")), None)
+    under = next((each for each in taken if f"{path}/".startswith(f"{each}/")), None)
+    if over or under:
+        raise RequestError(
+            what,
+            why=f"something else is mounted on {over or under}, and one would hide the other",
+            cure="give it a <target dir='…'/> that lies in no other one's, and has none in it",
+            where=where,
+        )
+    if one.confinement.ids and filesystem.get("type") not in _NO_IMAGE:
+        raise RequestError(
+            what,
+            why="a container with ids of its own can mount no image",
+            cure="mount the image on the host and give the guest that folder "
+            "(<filesystem type='mount'>), or give it a disk (`disks: [{name, size, mount}]`)",
+            where=where,
+        )
+
+
+def note(one: Guest, devices: Iterable[etree._Element]) -> str:
+    """What the owner of folders of the host should know of a guest that gets them; empty where
+    there is nothing."""
+    sources = [
+        source.get("dir", "")
+        for each in devices
+        if each.tag == "filesystem" and (source := each.find("source")) is not None
+    ]
+    shown = [each for each in sources if each]
+    if not shown or not one.confinement.ids:
+        return ""
+    return (
+        f"files of {', '.join(shown)} are nobody's in there, and its users can do with them what "
+        f"all may: its root is the host's user {one.confinement.ids} (`chown` gives it files), "
+        f"its user 1000 is {one.confinement.ids + 1000}"
+    )

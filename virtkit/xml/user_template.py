@@ -1,0 +1,121 @@
+"""A spec's own template, rendered in a process of its own that is bounded in time and memory.
+
+Jinja's sandbox keeps a template away from the host, but not from loops without end. Guests that
+have no template never come here.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from virtkit.drivers import Blocker
+from virtkit.errors import RequestError
+from virtkit.facts import HostFacts
+from virtkit.state.desired import Guest
+from virtkit.system import commands
+from virtkit.xml import render
+
+#: Seconds of processor time, and of any time, that a template may take.
+_SECONDS, _PATIENCE = 5, 60.0
+#: Bytes of memory for the whole process, most of it Python's own.
+_MEMORY = 512 * 1024**2
+#: Bytes of a template, and of the XML that it makes: libvirt takes no longer text.
+_LONGEST = 4 * 1024**2
+
+
+def rendered(guest: Guest) -> str:
+    """What the guest's ``template:`` makes of it; empty where it has none.
+
+    Raises:
+        RequestError: it can't be read, it is broken, or it takes too long or too much memory.
+    """
+    if not guest.spec.template:
+        return ""
+    where = guest.where("template")
+    request = pickle.dumps((_plain(guest), _text(guest, where)))
+    try:
+        done = subprocess.run(
+            commands.leashed([sys.executable, "-P", "-m", "virtkit.xml.user_template"]),
+            input=request,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+            env=commands.environment(),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _too_much(guest, where) from error
+    if done.returncode != 0:
+        raise _too_much(guest, where)
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise RequestError(**answer["error"], where=where)
+    return str(answer["xml"])
+
+
+def _text(guest: Guest, where: str) -> str:
+    path = Path(guest.source_folder, Path(guest.spec.template or "").expanduser())
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(_LONGEST).decode()
+        why = "there is no such file"
+    except (OSError, UnicodeDecodeError) as error:
+        why = str(error)
+    raise RequestError(
+        f"guest {guest.name}: the template {path} can't be read",
+        why=why,
+        cure="correct the path in the spec; a template is text in UTF-8",
+        where=where,
+    )
+
+
+def _too_much(guest: Guest, where: str) -> RequestError:
+    return RequestError(
+        f"the template of guest {guest.name} does not come to an end",
+        why=f"it may take {_SECONDS} s and {_MEMORY // 1024**2} MiB",
+        cure=f"mend {guest.spec.template}: a loop or a repeated text is too long",
+        where=where,
+    )
+
+
+def _plain(guest: Guest) -> Guest:
+    """The guest as data that may stand in libvirt: no code of its driver's, and of its
+    ``cloud_init`` only that there is one."""
+    hidden = {"hidden": True} if guest.spec.cloud_init else {}
+    spec = guest.spec.model_copy(update={"cloud_init": hidden, "core_cloud_init": {}})
+    return replace(guest, spec=spec, driver=replace(guest.driver, check=_unasked))
+
+
+def _unasked(_facts: HostFacts) -> list[Blocker]:
+    return []
+
+
+def _main() -> None:
+    """In the process of its own: the request from standard input, the answer to standard output."""
+    guest, text = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from rendered() above
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    answer: dict[str, object]
+    try:
+        xml = render.own(guest, text)
+        answer = {"xml": xml} if len(xml) <= _LONGEST else _told(_too_much(guest, ""))
+    except MemoryError:
+        answer = _told(_too_much(guest, ""))
+    except RequestError as error:
+        answer = _told(error)
+    sys.stdout.write(json.dumps(answer))
+
+
+def _told(error: RequestError) -> dict[str, object]:
+    return {"error": {"what": error.what, "why": error.why, "cure": error.cure}}
+
+
+if __name__ == "__main__":
+    _main()
