@@ -20,7 +20,7 @@ from virtkit.apply.provision import provision, wait_login
 from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import DAMAGED, GONE, Unreachable, not_ours
+from virtkit.host import FileUnusable, Unreachable, not_ours
 from virtkit.plan import Change
 from virtkit.progress import Progress
 from virtkit.spec import writable_size
@@ -512,10 +512,9 @@ class Making:
     def start(self) -> None:
         try:
             self._host.domains.start(self._guest.driver, self._guest.domain)
-        except VirtkitError as error:
-            if error.cure in (DAMAGED, GONE):
-                error.cure = _image_cure(self._guest.image.name, self._down())
-            raise
+        except FileUnusable as error:
+            cure = _image_cure(self._guest.image.name, self._down())
+            raise error.retold(FileUnusable, cure=cure) from error
 
     def _down(self, *options: str) -> str:
         """The command that removes the guest."""

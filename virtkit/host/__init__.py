@@ -27,7 +27,7 @@ from virtkit.host import (
 )
 from virtkit.host.connection import Connections, close_all
 from virtkit.host.domains import Domains, not_ours
-from virtkit.host.errors import DAMAGED, GONE, Unanswered, libvirt_errors
+from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
 from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
@@ -202,8 +202,9 @@ class Host:
             except VirtkitError as error:
                 failed.append(error)
         if failed:
-            failed[0].cure += "; restarting the guest puts it back on the network, too"
-            raise failed[0]
+            first = failed[0]
+            more = f"{first.cure}; restarting the guest puts it back on the network, too"
+            raise first.retold(type(first), cure=more) from first
 
     def observe(self, *, pool: bool = True) -> Observed:
         """All that stands in this host's libvirt.
@@ -241,9 +242,8 @@ class Host:
 
 __all__ = [
     "AGENT_INPUT",
-    "DAMAGED",
-    "GONE",
     "Condition",
+    "FileUnusable",
     "Host",
     "Lock",
     "Lost",
