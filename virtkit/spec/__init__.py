@@ -1,6 +1,5 @@
 """The spec: its model, and the reader that turns YAML into it with every error placed."""
 
-from virtkit.spec.document import top as yaml_top
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_IMAGE,
@@ -29,6 +28,7 @@ from virtkit.spec.sizes import (
 )
 from virtkit.spec.value_error import Wrong, meant, shown
 from virtkit.spec.values import mount_point, ssh_address
+from virtkit.spec.yaml_text import top as yaml_top
 
 __all__ = [
     "CATALOGUE",

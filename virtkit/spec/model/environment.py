@@ -7,12 +7,12 @@ from pathlib import Path as FilePath
 
 from pydantic import PrivateAttr
 
-from virtkit.spec.document import Path
 from virtkit.spec.model.base import Model
 from virtkit.spec.model.guest import GuestSpec
 from virtkit.spec.model.host import HostSpec
 from virtkit.spec.model.image import Image
 from virtkit.spec.model.network import NetworkSpec
+from virtkit.spec.nodes import Path
 from virtkit.spec.positions import Positions
 
 
