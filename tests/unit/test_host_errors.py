@@ -14,7 +14,7 @@ from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
 from virtkit.host import daemon_access, preparation
 from virtkit.host.connection import Connections
-from virtkit.host.domains import not_ours
+from virtkit.host.definitions import not_ours
 from virtkit.host.errors import (
     FileUnusable,
     Unanswered,

@@ -26,14 +26,16 @@ from virtkit.host import (
     xen,
 )
 from virtkit.host.connection import Connections, close_all
-from virtkit.host.domains import Domains, not_ours
+from virtkit.host.definitions import not_ours
+from virtkit.host.domains import Domains
 from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
 from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.ssh import Remote, for_ssh
 from virtkit.host.state_reason import Condition
-from virtkit.host.storage import Storage, pool_at, rotations
+from virtkit.host.storage import Storage, rotations
+from virtkit.host.storage_pool import pool_at
 from virtkit.host.timeouts import Silent
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
