@@ -85,15 +85,13 @@ class Case:
                 observed, self.spec.name, spec=SPEC, names=names, only=only, volumes=volumes
             )
         desired = self.desired(observed)
-        return plan.diff(
-            desired,
-            observed,
-            spec=SPEC,
+        options = plan.DiffOptions(
             only=only,
             templates=self.rendered(desired),
             restart=bool(self.request.get("restart")),
             facts=self.facts,
         )
+        return plan.diff(desired, observed, spec=SPEC, options=options)
 
     def documents(self) -> dict[str, str]:
         """What the case comes to, by file name."""

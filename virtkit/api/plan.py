@@ -150,10 +150,7 @@ def _part(
     damaged = _damaged(host, site.observed)
     observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
     facts, desired = _desired(part, host, observed, chosen, say)
-    found = differing.diff(
-        desired,
-        observed,
-        spec=path_of(spec),
+    options = differing.DiffOptions(
         only=chosen,
         elsewhere={
             n: p for n, p in places.items() if n not in mine and (only is None or n in only)
@@ -162,6 +159,7 @@ def _part(
         restart=restart,
         facts=facts,
     )
+    found = differing.diff(desired, observed, spec=path_of(spec), options=options)
     _check(found, part, host)
     mended = _mended(found, desired, damaged, chosen)
     notes = (*found.notes, *_unserved(host, part, site.observed))

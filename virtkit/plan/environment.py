@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from virtkit.drivers.effects import key
 from virtkit.errors import RequestError, SpecErrors
@@ -24,34 +24,41 @@ from virtkit.xml import container_mounts, render
 _SIZES = {"disk", "disks.size"}
 
 
-def diff(
-    desired: Desired,
-    observed: Observed,
-    *,
-    spec: str,
-    only: Collection[str] | None = None,
-    elsewhere: Mapping[str, str] | None = None,
-    templates: Mapping[str, str] | None = None,
-    restart: bool = False,
-    facts: HostFacts | None = None,
-) -> Plan:
-    """What makes ``observed`` into ``desired``.
+@dataclass(frozen=True)
+class DiffOptions:
+    """What a comparison looks at, beside what should be and what is.
 
-    Args:
-        spec: the spec's path, to tell where a record's own is another.
+    Attributes:
         only: guests to look at; nothing is deleted then.
         elsewhere: the hosts of guests that are to be on others; those that are here go.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
         facts: the host, to see whether it has what the spec names there.
+    """
+
+    only: Collection[str] | None = None
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+    restart: bool = False
+    facts: HostFacts | None = None
+
+
+def diff(
+    desired: Desired,
+    observed: Observed,
+    *,
+    spec: str,
+    options: DiffOptions = DiffOptions(),
+) -> Plan:
+    """What makes ``observed`` into ``desired``.
+
+    Args:
+        spec: the spec's path, to tell where a record's own is another.
 
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
-    difference = _Difference(
-        desired, observed, spec, only, elsewhere or {}, templates or {}, restart, facts
-    )
-    return difference.plan()
+    return _Difference(desired, observed, spec, options).plan()
 
 
 class _Difference:
@@ -60,20 +67,16 @@ class _Difference:
         desired: Desired,
         observed: Observed,
         spec: str,
-        only: Collection[str] | None,
-        elsewhere: Mapping[str, str],
-        templates: Mapping[str, str],
-        restart: bool,
-        facts: HostFacts | None,
+        options: DiffOptions,
     ) -> None:
         self._desired = desired
         self._observed = observed
         self._spec = spec
-        self._only = only
-        self._elsewhere = elsewhere
-        self._templates = templates
-        self._restart = restart
-        self._facts = facts
+        self._only = options.only
+        self._elsewhere = options.elsewhere
+        self._templates = options.templates
+        self._restart = options.restart
+        self._facts = options.facts
         self._errors: list[RequestError] = []
         self._pending: list[Change] = []
         self._notes: list[str] = []
