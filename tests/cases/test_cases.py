@@ -85,13 +85,15 @@ class Case:
                 observed, self.spec.name, spec=SPEC, names=names, only=only, volumes=volumes
             )
         desired = self.desired(observed)
-        options = plan.DiffOptions(
+        return plan.diff(
+            desired,
+            observed,
+            spec=SPEC,
             only=only,
             templates=self.rendered(desired),
             restart=bool(self.request.get("restart")),
             facts=self.facts,
         )
-        return plan.diff(desired, observed, spec=SPEC, options=options)
 
     def documents(self) -> dict[str, str]:
         """What the case comes to, by file name."""

@@ -43,8 +43,7 @@ def up(folder: Path, change: Mapping[str, Any] | None = None) -> Observed:
 
 
 def planned(folder: Path, observed: Observed, *, restart: bool = False) -> Plan:
-    options = plan.DiffOptions(restart=restart)
-    return plan.diff(desired_of(folder, observed), observed, spec=SPEC, options=options)
+    return plan.diff(desired_of(folder, observed), observed, spec=SPEC, restart=restart)
 
 
 def told(changes: tuple[Change, ...]) -> list[tuple[str, str, str, str]]:

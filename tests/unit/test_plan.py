@@ -182,15 +182,10 @@ def test_another_environment_with_the_same_libvirt_names() -> None:
 
 
 def test_only_deletes_nothing() -> None:
-    found = plan.diff(
-        world.desired_of(SPEC, found=decided(UP)),
-        UP,
-        spec="",
-        options=plan.DiffOptions(only={"web"}),
-    )
+    found = plan.diff(world.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
     assert found.changes == ()
     less = world.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
-    found = plan.diff(less, UP, spec="", options=plan.DiffOptions(only={"new"}))
+    found = plan.diff(less, UP, spec="", only={"new"})
     assert set(actions(found).values()) == {"create"}
 
 

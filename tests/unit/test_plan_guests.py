@@ -61,7 +61,7 @@ def planned(keys: Mapping[str, Any], observed: Observed, **options: Any) -> Plan
     spec = text(keys)
     found = world.decided(world.spec_of(spec), observed)
     desired = world.desired_of(spec, found=found)
-    return plan.diff(desired, observed, spec=SPEC, options=plan.DiffOptions(**options))
+    return plan.diff(desired, observed, spec=SPEC, **options)
 
 
 def of_web(found: Plan) -> Change:

@@ -23,9 +23,8 @@ def refused(
 ) -> RequestError:
     found = world.decided(world.spec_of(text), observed)
     desired = world.desired_of(text, facts, found)
-    asked = plan.DiffOptions(facts=facts, **options)
     with pytest.raises(SpecErrors) as caught:
-        plan.diff(desired, observed, spec="/lab.yaml", options=asked)
+        plan.diff(desired, observed, spec="/lab.yaml", facts=facts, **options)
     (error,) = caught.value.every()
     return error
 

@@ -107,8 +107,7 @@ def test_what_waits_restarts_a_paused_guest_too() -> None:
     staged = {"record": {"staged": {"cpus": "spec"}}, "live_edits": {">1</vcpu>": ">2</vcpu>"}}
     there = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"} | staged}})
     desired = world.desired_of(SPEC, found=world.decided(world.spec_of(SPEC), there))
-    options = plan.DiffOptions(restart=True)
-    found = steps(plan.diff(desired, there, spec="/lab.yaml", options=options), restart=True)
+    found = steps(plan.diff(desired, there, spec="/lab.yaml", restart=True), restart=True)
     assert {"guest/web define", "guest/web stop", "guest/web start"} <= set(found)
 
 

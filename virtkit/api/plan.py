@@ -150,16 +150,16 @@ def _part(
     damaged = _damaged(host, site.observed)
     observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
     facts, desired = _desired(part, host, observed, chosen, say)
-    options = differing.DiffOptions(
+    others = {n: p for n, p in places.items() if n not in mine and (only is None or n in only)}
+    found = differing.diff(
+        replace(desired, elsewhere=others),
+        observed,
+        spec=path_of(spec),
         only=chosen,
-        elsewhere={
-            n: p for n, p in places.items() if n not in mine and (only is None or n in only)
-        },
         templates=_templates(desired, chosen),
         restart=restart,
         facts=facts,
     )
-    found = differing.diff(desired, observed, spec=path_of(spec), options=options)
     _check(found, part, host)
     mended = _mended(found, desired, damaged, chosen)
     notes = (*found.notes, *_unserved(host, part, site.observed))

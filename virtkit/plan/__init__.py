@@ -6,7 +6,7 @@ Pure. Records are compared with records; libvirt's XML only by what we rendered 
 from virtkit.drivers.effects import Effect
 from virtkit.plan.changes import Action, Change, FieldChange, Plan
 from virtkit.plan.drift import leaving, run_of, uses, waiting
-from virtkit.plan.environment import DiffOptions, diff, joined
+from virtkit.plan.environment import diff, joined
 from virtkit.plan.ownership import command
 from virtkit.plan.removal import down, needs_consent, needs_consent_to_go
 from virtkit.plan.select import select, with_after
@@ -16,7 +16,6 @@ __all__ = [
     "Action",
     "Cause",
     "Change",
-    "DiffOptions",
     "Effect",
     "FieldChange",
     "Plan",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from virtkit.drivers.effects import key
 from virtkit.errors import RequestError, SpecErrors
@@ -24,41 +24,30 @@ from virtkit.xml import container_mounts, render
 _SIZES = {"disk", "disks.size"}
 
 
-@dataclass(frozen=True)
-class DiffOptions:
-    """What a comparison looks at, beside what should be and what is.
-
-    Attributes:
-        only: guests to look at; nothing is deleted then.
-        elsewhere: the hosts of guests that are to be on others; those that are here go.
-        templates: the texts of users' own templates, by guest.
-        restart: what waits for a restart becomes a change.
-        facts: the host, to see whether it has what the spec names there.
-    """
-
-    only: Collection[str] | None = None
-    elsewhere: Mapping[str, str] = field(default_factory=dict)
-    templates: Mapping[str, str] = field(default_factory=dict)
-    restart: bool = False
-    facts: HostFacts | None = None
-
-
 def diff(
     desired: Desired,
     observed: Observed,
     *,
     spec: str,
-    options: DiffOptions = DiffOptions(),
+    only: Collection[str] | None = None,
+    templates: Mapping[str, str] | None = None,
+    restart: bool = False,
+    facts: HostFacts | None = None,
 ) -> Plan:
     """What makes ``observed`` into ``desired``.
 
     Args:
         spec: the spec's path, to tell where a record's own is another.
+        only: guests to look at; nothing is deleted then.
+        templates: the texts of users' own templates, by guest.
+        restart: what waits for a restart becomes a change.
+        facts: the host, to see whether it has what the spec names there.
 
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
-    return _Difference(desired, observed, spec, options).plan()
+    difference = _Difference(desired, observed, spec, only, templates or {}, restart, facts)
+    return difference.plan()
 
 
 class _Difference:
@@ -67,16 +56,18 @@ class _Difference:
         desired: Desired,
         observed: Observed,
         spec: str,
-        options: DiffOptions,
+        only: Collection[str] | None,
+        templates: Mapping[str, str],
+        restart: bool,
+        facts: HostFacts | None,
     ) -> None:
         self._desired = desired
         self._observed = observed
         self._spec = spec
-        self._only = options.only
-        self._elsewhere = options.elsewhere
-        self._templates = options.templates
-        self._restart = options.restart
-        self._facts = options.facts
+        self._only = only
+        self._templates = templates
+        self._restart = restart
+        self._facts = facts
         self._errors: list[RequestError] = []
         self._pending: list[Change] = []
         self._notes: list[str] = []
@@ -158,7 +149,7 @@ class _Difference:
         """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
         for name, each in self._there().items():
-            host = self._elsewhere.get(name)
+            host = self._desired.elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
                 yield _gone(each, self._observed.host, self._spec, host)
 

@@ -253,11 +253,17 @@ class Decided:
 
 @dataclass(frozen=True)
 class Desired:
-    """All objects of an environment. ``refused``: guests that this host can't run, and why;
-    ``places``: where in the spec a network and one of its keys stand, as an error's ``where``."""
+    """All objects of an environment on one host.
+
+    Attributes:
+        refused: guests that this host can't run, and why.
+        places: where in the spec a network and one of its keys stand, as an error's ``where``.
+        elsewhere: the hosts of guests that are to be on others; those that are here go.
+    """
 
     environment: str
     networks: tuple[Network, ...]
     guests: tuple[Guest, ...]
     refused: Mapping[str, RequestError]
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
+    elsewhere: Mapping[str, str] = field(default_factory=dict, compare=False)
