@@ -13,6 +13,7 @@ from virtkit.plan.changes import Change, FieldChange, moved
 from virtkit.plan.drift import Documents, Place, uses, waiting_in
 from virtkit.plan.requested import wishes
 from virtkit.spec import writable_size
+from virtkit.spec.defaults import completed
 from virtkit.state import public_keys
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed, ObservedGuest
@@ -263,7 +264,7 @@ class _Comparison:
             yield FieldChange("record", None, "written", "drift", "none")
         if not there.persistent:
             yield FieldChange("domain", "transient", "persistent", "drift", "none")
-        asked = there.record.asked.get("autostart")
+        asked = completed(there.record.asked)["autostart"]
         if there.autostart != guest.spec.autostart == asked and there.record.finished:
             yield FieldChange("autostart", there.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in wished}
