@@ -32,6 +32,8 @@ class Field:
         seed: it stands in the seed, which is written again for the next boot.
         follows: the system of a running guest has something to do, as with all of the seed.
         first_boot: cloud-init sets it right at a guest's first boot only.
+        sparse: a record has it only where it is not as by default, as with all that came after
+            0.1.0: a new key changes no record of a guest that does without it.
     """
 
     effect: Effect
@@ -43,6 +45,7 @@ class Field:
     seed: bool = False
     follows: bool = False
     first_boot: bool = False
+    sparse: bool = False
 
     @property
     def settable(self) -> bool:
