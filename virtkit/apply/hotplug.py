@@ -1,4 +1,4 @@
-"""Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks.
+"""Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks, and more.
 
 What is to be and what is are both read anew from libvirt's live XML, so each step may run again.
 """
@@ -42,9 +42,12 @@ class Plugging:
         return render.parse(xml, "a domain") if xml else None
 
     def unplug(self, record: GuestRecord, progress: Progress) -> None:
-        """Takes away the devices that ``record`` says are leaving."""
+        """Takes away the devices, and the description, that ``record`` says are leaving."""
         if (live := self._live()) is None:
             return
+        if "description" in record.leaving and diff.at(live, "description") is not None:
+            progress("description")
+            self._host.domains.describe(self._driver, self._guest.domain, None)
         paths = [each for each in record.leaving if _is_device(each)]
         for path in paths:
             device = diff.at(live, path)
@@ -120,6 +123,13 @@ class Plugging:
                 say(disk.volume.name)
                 self._host.domains.grow_disk(self._driver, self._guest.domain, disk.volume)
 
+    def _describe(self, wanted: etree._Element, live: etree._Element, say: Say) -> None:
+        """The text that libvirt shows of it."""
+        text = wanted.findtext("description")
+        if text and diff.value(wanted, "description") != diff.value(live, "description"):
+            say("description")
+            self._host.domains.describe(self._driver, self._guest.domain, text)
+
     def _can(self, device: etree._Element) -> bool:
         return self._live_field({"disk": "disks.NAME", "interface": "networks.NAME"}[device.tag])
 
@@ -133,6 +143,7 @@ ACTIONS: Mapping[Action, Callable[[Plugging, etree._Element, etree._Element, Say
     "set_memory": Plugging._set_memory,
     "set_cpus": Plugging._set_cpus,
     "grow": Plugging._grow,
+    "describe": Plugging._describe,
 }
 
 

@@ -15,7 +15,9 @@ from virtkit.drivers.effects import Effect
 #: What carries out the change of a running guest. ``autostart`` is a flag of libvirt's;
 #: ``playbooks`` and ``follow`` are steps of their own (apply/steps.py); the others are in
 #: apply/hotplug.py.
-Action = Literal["autostart", "follow", "grow", "playbooks", "plug", "set_cpus", "set_memory"]
+Action = Literal[
+    "autostart", "describe", "follow", "grow", "playbooks", "plug", "set_cpus", "set_memory"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ FIELDS: Mapping[str, Field] = {
         number="count",
         follows=True,
     ),
+    "description": Field(effect="live", action="describe", places=("description",), sparse=True),
     "devices": Field(effect="restart"),
     "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
     "disks": Field(effect="restart", action="plug", seed=True, first_boot=True),

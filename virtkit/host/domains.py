@@ -131,12 +131,9 @@ class Domains:
         """Replaces our element in a domain's metadata, live and for the next boot."""
         domain = self._domain(DRIVERS[record.type], record.domain)
         with libvirt_errors("record", f"domain {record.domain}", where=self._connections.host):
-            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
-            if domain.isActive():
-                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
             element = guest_element(record, bare=True)
-            domain.setMetadata(kind, element, "vk", NAMESPACE, flags)
+            domain.setMetadata(kind, element, "vk", NAMESPACE, _now_and_later(domain))
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
         domain = self._domain(driver, name)
@@ -259,6 +256,12 @@ class Domains:
         with libvirt_errors("set the memory of", f"domain {name}", where=self._connections.host):
             domain.setMemoryFlags(size // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def describe(self, driver: Driver, name: str, text: str | None) -> None:
+        """Gives a domain the text that libvirt shows of it, or none, live and for the next boot."""
+        domain, kind = self._domain(driver, name), libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
+        with libvirt_errors("describe", f"domain {name}", where=self._connections.host):
+            domain.setMetadata(kind, text, None, None, _now_and_later(domain))
+
     def set_cpus(self, driver: Driver, name: str, count: int) -> None:
         """Gives a running domain ``count`` of the virtual CPUs that it may have."""
         domain = self._domain(driver, name)
@@ -361,6 +364,12 @@ def not_ours(record: GuestRecord, connections: Connections) -> VirtkitError:
         cure=f"see {virsh} dumpxml {record.domain}, then run again: it looks anew",
         where=f"{connections.host} guest/{record.guest}",
     )
+
+
+def _now_and_later(domain: libvirt.virDomain) -> int:
+    """libvirt's flags for a change of a domain as it runs and as it is defined, as far as it is."""
+    flags: int = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+    return flags | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
 
 
 def _go_on(domain: libvirt.virDomain) -> None:
