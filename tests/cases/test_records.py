@@ -27,6 +27,7 @@ import world
 from lxml import etree
 
 from virtkit import plan
+from virtkit.drivers.fields import FIELDS
 from virtkit.facts import HostFacts
 from virtkit.plan import Plan
 from virtkit.plan.resolve import resolve
@@ -182,13 +183,10 @@ def folders() -> list[str]:
 def test_this_versions_are_there(regen: bool) -> None:
     if regen and not (RECORDS / version("virtkit")).exists():
         written()
-    there = {each.name for each in (RECORDS / version("virtkit")).iterdir()}
-    assert there == set(CASES)
-    types = {
-        each["type"]
-        for name in CASES
-        for each in records(RECORDS / version("virtkit") / name, "guest").values()
-    }
+    this = RECORDS / version("virtkit")
+    assert this.exists(), "a new version: `pytest --regen tests/cases/test_records.py` writes these"
+    assert {each.name for each in this.iterdir()} == set(CASES)
+    types = {each["type"] for name in CASES for each in records(this / name, "guest").values()}
     assert types == {"kvm", "qemu", "lxc", "uml", "xen-pv", "xen-pvh", "xen-hvm"}
 
 
@@ -214,6 +212,15 @@ def test_what_a_record_lacks_is_as_the_model_says(name: str) -> None:
         }
         assert told(planned(folder, without)) == [], f"without {key}"
     assert {"autostart", "firmware", "memory", "max", "ready.timeout"} <= {*tried}
+
+
+def test_a_key_that_came_later_is_in_no_record_that_does_without_it() -> None:
+    """Else each new key changes all records, and every expected file of the cases."""
+    data = records(RECORDS / "0.1.0" / "hello", "guest")["db"]
+    known = {*data["asked"], "host", "playbooks", "vars"}  # of these the record has no value
+    later = DEFAULTS.keys() - known
+    assert "description" in later
+    assert {name for name in later if not FIELDS[name].sparse} == set()
 
 
 def test_what_a_record_lacks_and_the_spec_asks_for_is_a_change() -> None:
