@@ -21,7 +21,7 @@ def completed(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _completed(model: type[Model], asked: Mapping[str, Any]) -> dict[str, Any]:
-    answer = {**_defaults(model), **asked}
+    answer = {**asked, **{k: v for k, v in _defaults(model).items() if k not in asked}}
     for name, part in _parts(model):
         value = answer.get(name)
         if isinstance(value, dict):
