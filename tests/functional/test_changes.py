@@ -14,6 +14,7 @@ from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.plan import Plan
+from virtkit.progress import Progress
 from virtkit.state import record, record_text
 from virtkit.xml import render
 
@@ -64,3 +65,27 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
         context.ledger.end("lab", there)
     volumes = host.observe().guests["lab-web"].record.volumes
     assert [each.name for each in volumes if each.keep] == kept
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "Today's <words>"), ("Yesterday's", "Today's"), ("Yesterday's", "")],
+)
+def test_a_description_follows_while_the_guest_runs(before: str, after: str, host: Host) -> None:
+    text = "name: lab\nguests: {web: {type: qemu, networks: []%s}}\n"
+    spec = {word: text % (f', description: "{word}"' if word else "") for word in (before, after)}
+    made(host, spec[before])
+    host.domains.start(QEMU, "lab-web")
+    (change,) = planned(host, spec[after]).changes
+    assert (change.effect, [each.field for each in change.reasons]) == ("live", ["description"])
+    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    steps = {step.name: step for step in steps_of(plan.Plan("lab", (change,)), context)}
+    for name in ("define", "unplug", "plug"):
+        steps[name].run(Progress())
+        steps[name].run(Progress())  # a step that was interrupted runs again
+    for xml in (host.domains.definition(QEMU, "lab-web"), host.domains.live(QEMU, "lab-web")):
+        assert render.parse(xml, "it").findtext("description", "") == after
+    assert host.domains.state(QEMU, "lab-web") == "running"
+    again = planned(host, spec[after]).changes
+    fields = {reason.field for each in again for reason in each.reasons}
+    assert "description" not in fields, "the next plan has nothing to say of it"

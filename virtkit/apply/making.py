@@ -19,6 +19,7 @@ from virtkit.apply.hotplug import Plugging
 from virtkit.apply.provision import provision, wait_login
 from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
+from virtkit.drivers.fields import FIRST_BOOT, FOLLOWED, IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import FileUnusable, Unreachable, not_ours
 from virtkit.plan import Change
@@ -30,12 +31,6 @@ from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 from virtkit.xml import diff, render, user_template
 
-#: Fields that stand in the seed, so that it is written anew for the next boot.
-_IN_SEED = {"ssh_keys", "networks", "disks"}
-#: Fields that the guest's own system has to follow.
-_INSIDE = {*_IN_SEED, "cpus", "disk"}
-#: Those that cloud-init sets right at a guest's first boot only.
-_FIRST_BOOT = {"ssh_keys", "disks"}
 #: Seconds that a guest gets to follow.
 _FOLLOW = 120.0
 
@@ -93,10 +88,10 @@ class Making:
             return False
         unfinished = not self._old.finished and self._guest.spec.ready.kind != "none"
         if self.running and not self.restarts:
-            return unfinished or bool(self._fields & _INSIDE)
+            return unfinished or bool(self._fields & FOLLOWED)
         # what boots anew has it from its seed, but where cloud-init reads that
         late = self._old.booted and not self._guest.light
-        return late and (unfinished or bool(self._fields & _FIRST_BOOT))
+        return late and (unfinished or bool(self._fields & FIRST_BOOT))
 
     # --- the definition ---------------------------------------------------------------------
 
@@ -307,7 +302,7 @@ class Making:
         """Whether a volume that exists is made once more."""
         if self.fresh:
             return volume.role != "disk"
-        fields = {"seed": _IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
+        fields = {"seed": IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
         return bool(self._fields & fields.get(volume.role, set()))
 
     def _missing(self, volume: VolumeRecord, names: Collection[str]) -> bool:

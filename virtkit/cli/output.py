@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from virtkit.api import Check, GuestStatus, Orphan, Plan, Report
+from virtkit.drivers.fields import FIELDS
 from virtkit.errors import VirtkitError
 from virtkit.plan import Change
 from virtkit.spec import LOCAL, format_size, shown
@@ -22,7 +23,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _SIGNS = {"create": "+", "update": "~", "replace": "!", "start": ">", "stop": ".", "delete": "-"}
 _STYLES = {"create": "green", "update": "yellow", "replace": "red", "delete": "red"}
-_SIZES = {"memory", "disk", "size"}
+#: The last words of fields that are so many bytes.
+_SIZES = {name.rpartition(".")[2] for name, row in FIELDS.items() if row.number == "bytes"}
 
 
 def moves(console: Console) -> bool:

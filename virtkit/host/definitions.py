@@ -90,12 +90,9 @@ class Definitions:
         """Replaces our element in a domain's metadata, live and for the next boot."""
         domain = self._domain(DRIVERS[record.type], record.domain)
         with libvirt_errors("record", f"domain {record.domain}", where=self._connections.host):
-            flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
-            if domain.isActive():
-                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
             element = guest_element(record, bare=True)
-            domain.setMetadata(kind, element, "vk", NAMESPACE, flags)
+            domain.setMetadata(kind, element, "vk", NAMESPACE, now_and_later(domain))
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
         domain = self._domain(driver, name)
@@ -152,6 +149,12 @@ def refused(error: libvirt.libvirtError) -> bool:
         # its parser and validator have no code of their own for some; drivers use this for all
         code == libvirt.VIR_ERR_INTERNAL_ERROR and part == libvirt.VIR_FROM_DOMAIN
     )
+
+
+def now_and_later(domain: libvirt.virDomain) -> int:
+    """libvirt's flags for a change of a domain as it runs and as it is defined, as far as it is."""
+    flags: int = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+    return flags | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
 
 
 def not_ours(record: GuestRecord, connections: Connections) -> VirtkitError:

@@ -13,7 +13,7 @@ import libvirt
 from virtkit.drivers import Driver, Stop
 from virtkit.host import guest_addresses, power
 from virtkit.host.connection import Connections
-from virtkit.host.definitions import Definitions
+from virtkit.host.definitions import Definitions, now_and_later
 from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import strict
 from virtkit.host.power import force_off
@@ -174,6 +174,12 @@ class Domains(Definitions):
         domain = self._domain(driver, name)
         with libvirt_errors("set the memory of", f"domain {name}", where=self._connections.host):
             domain.setMemoryFlags(size // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def describe(self, driver: Driver, name: str, text: str | None) -> None:
+        """Gives a domain the text that libvirt shows of it, or none, live and for the next boot."""
+        domain, kind = self._domain(driver, name), libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
+        with libvirt_errors("describe", f"domain {name}", where=self._connections.host):
+            domain.setMetadata(kind, text, None, None, now_and_later(domain))
 
     def set_cpus(self, driver: Driver, name: str, count: int) -> None:
         """Gives a running domain ``count`` of the virtual CPUs that it may have."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from virtkit.drivers.effects import key
+from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.plan import host_conflicts
@@ -19,9 +19,6 @@ from virtkit.state.desired import Desired, Guest
 from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.state.record import Cause
 from virtkit.xml import container_mounts, render
-
-#: The fields that say how large a guest's disks are.
-_SIZES = {"disk", "disks.size"}
 
 
 def diff(
@@ -342,10 +339,11 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
         guest = each.desired
         if each.action != "update" or not isinstance(guest, Guest) or not guest.anew.why:
             continue
-        fields = [reason.field for reason in each.reasons if key(reason.field) in _SIZES]
-        if fields:
+        # what grows is a disk
+        grown = [r.field for r in each.reasons if row_of(r.field).action == "grow"]
+        if grown:
             yield (
-                f"{each.object}: {', '.join(fields)}: the file system keeps its size, which "
+                f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
                 f"libvirt's hook would give it at a start: {guest.anew.why} "
                 "(`virtkit doctor` says how to mend it)"
             )

@@ -6,27 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from virtkit.drivers import effects
 from virtkit.drivers.effects import Effect, worst
+from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
 from virtkit.plan.drift import Documents, Place, uses, waiting_in
 from virtkit.plan.requested import wishes
 from virtkit.spec import writable_size
+from virtkit.spec.defaults import completed
 from virtkit.state import public_keys
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.state.record import Cause
-
-#: Fields that leave no trace in a domain's XML (drivers/effects.py).
-_TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address", "kernel"}
-#: Fields whose value is a number of bytes or pieces in the XML's text, and whose change accounts
-#: for a difference there.
-_NUMBERS = {
-    "memory": {"memory", "max"},
-    "cpus": {"cpus", "max"},
-    "max": {"memory", "cpus", "max"},
-}
 
 
 @dataclass
@@ -242,7 +233,7 @@ class _Comparison:
             yield FieldChange("record", None, "written", "drift", "none")
         if not there.persistent:
             yield FieldChange("domain", "transient", "persistent", "drift", "none")
-        asked = there.record.asked.get("autostart")
+        asked = completed(there.record.asked)["autostart"]
         if there.autostart != guest.spec.autostart == asked and there.record.finished:
             yield FieldChange("autostart", there.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in wished}
@@ -286,7 +277,7 @@ class _Comparison:
     def _traceless(self, known: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
         for name, cause in waiting_in(self._there).items():
-            if effects.key(name) in _TRACELESS and name not in known:
+            if row_of(name).traceless and name not in known:
                 first, *rest = name.split(".")
                 asked = self._guest.asked.get(first)
                 if rest:
@@ -348,8 +339,8 @@ def _explained(field: str, fields: set[str]) -> bool:
     name = f"{first}.{rest.partition('.')[0]}" if rest else first
     if any(each == field or f"{each}.".startswith(f"{name}.") for each in fields):
         return True
-    if field in _NUMBERS:
-        return bool(fields & _NUMBERS[field])
+    if by := accounts_for(field):
+        return bool(fields & by)
     raw = field.startswith("devices/") or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
@@ -362,7 +353,7 @@ def _reason(place: Place) -> FieldChange:
 def _values(place: Place) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
     found, wanted = place.difference.found, place.difference.wanted
-    if place.field in _NUMBERS:
+    if row_of(place.field).number_in_xml:
         return _number(found), _number(wanted)
     return found, wanted
 

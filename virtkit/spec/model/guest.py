@@ -155,6 +155,9 @@ class GuestKeys(Model):
         default=DEFAULT_IMAGE,
         description="An entry of `images`, or a name that the catalogue knows.",
     )
+    description: Line | None = Field(
+        default=None, description="A text about it that libvirt shows (`virsh desc`)."
+    )
     cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] = Field(
         default=1, description="Virtual CPUs."
     )
