@@ -29,7 +29,7 @@ from virtkit.plan.resolve import resolve
 from virtkit.state import record, record_text
 from virtkit.state.desired import Decided, Desired, Guest, Network
 from virtkit.state.observed import Observed
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HERE = Path(__file__).parent
 NAMES = sorted(each.parent.name for each in HERE.glob("*/spec.yaml"))
@@ -143,18 +143,18 @@ def printed(error: VirtkitError) -> str:
 
 def network_xml(network: Network) -> str:
     element = record_text.network_element(record.of_network(network, SPEC))
-    return pretty(render.with_record(render.network(network), element))
+    return pretty(tree.with_record(render.network(network), element))
 
 
 def guest_xml(guest: Guest, own: str) -> str:
     xml = render.own(guest, own) if own else ""
     element = record_text.guest_element(record.of_guest(guest, SPEC))
-    return pretty(render.with_record(render.guest(guest, xml), element))
+    return pretty(tree.with_record(render.guest(guest, xml), element))
 
 
 def pretty(xml: str) -> str:
     """A document for people. Its record is without `rendered`: that is the document itself."""
-    return etree.tostring(render.parse(xml, "it"), encoding="unicode", pretty_print=True)
+    return etree.tostring(tree.parse(xml, "it"), encoding="unicode", pretty_print=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

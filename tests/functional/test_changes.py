@@ -15,7 +15,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.plan import Plan
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HEAD = "name: lab\nguests:\n  web: {type: qemu, networks: [], groups: [a], disks: "
 DISKS = "[{name: data, size: 1GiB, mount: /d%s}]}\n"
@@ -33,7 +33,7 @@ def made(host: Host, text: str) -> None:
     new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,
-        render.with_record(body, record_text.guest_element(new)),
+        tree.with_record(body, record_text.guest_element(new)),
         autostart=guest.spec.autostart,
     )
 

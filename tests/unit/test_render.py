@@ -20,7 +20,7 @@ from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, read_text
 from virtkit.state import record, record_text
 from virtkit.state.desired import Confinement, Decided, Guest, Network
-from virtkit.xml import render
+from virtkit.xml import policy, render, tree
 
 EVIL = "<b a='\"'>&amp;]]>--> $(id) `id` ;|'\"\\ {{ 7*7 }} {% raw %} é \U0001f600"
 SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
@@ -29,7 +29,7 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 def guest_xml(guest: Guest, own: str = "") -> str:
     body = render.guest(guest, render.own(guest, own) if own else "")
     element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
-    return render.with_record(body, element)
+    return tree.with_record(body, element)
 
 
 def shape(xml: str) -> list[str]:
@@ -102,7 +102,7 @@ def test_evil_network() -> None:
 def network_xml(network: Network) -> str:
     body = render.network(network)
     element = record_text.network_element(record.of_network(network, "/s.yaml", body))
-    return render.with_record(body, element)
+    return tree.with_record(body, element)
 
 
 def test_evil_volumes_and_pools() -> None:
@@ -208,7 +208,7 @@ NS = "xmlns:x='http://libvirt.org/schemas/domain"
 )
 def test_reaches(xml: str, word: str) -> None:
     root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
-    assert word in render.reaches(root, ())
+    assert word in policy.reaches(root, ())
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_reaches(xml: str, word: str) -> None:
 )
 def test_reaches_nothing(xml: str) -> None:
     root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
-    assert render.reaches(root, {"/pool/lab-web-root"}, {"/pool/image"}) == {}
+    assert policy.reaches(root, {"/pool/lab-web-root"}, {"/pool/image"}) == {}
 
 
 NETWORK_DISK = (
@@ -247,7 +247,7 @@ MON = "<host name='mon.example.org' port='6789'/>"
 )
 def test_a_disk_on_another_machine_is_no_path_of_the_host(words: str, hosts: str) -> None:
     xml = NETWORK_DISK.format(words=words, hosts=hosts, more="")
-    assert render.reaches(etree.fromstring(xml), ()) == {}
+    assert policy.reaches(etree.fromstring(xml), ()) == {}
 
 
 @pytest.mark.parametrize(
@@ -277,25 +277,25 @@ def test_a_disk_on_another_machine_is_no_path_of_the_host(words: str, hosts: str
 )
 def test_a_network_disk_that_reaches_the_host(words: str, hosts: str, more: str, told: str) -> None:
     root = etree.fromstring(NETWORK_DISK.format(words=words, hosts=hosts, more=more))
-    assert told in render.reaches(root, ())["host-paths"]
+    assert told in policy.reaches(root, ())["host-paths"]
 
 
 @pytest.mark.parametrize("parent", ["filesystem", "interface", "serial"])
 def test_a_protocol_hides_no_path_elsewhere(parent: str) -> None:
     xml = f"<domain><{parent}><source protocol='rbd' name='/etc'/></{parent}></domain>"
-    assert render.reaches(etree.fromstring(xml), ()) == {"host-paths": "/etc"}
+    assert policy.reaches(etree.fromstring(xml), ()) == {"host-paths": "/etc"}
 
 
 def test_a_card_on_a_card_of_the_host_needs_one_word() -> None:
     card = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
     root = etree.fromstring(f"<domain><devices>{card}</devices></domain>")
-    assert list(render.reaches(root, ())) == ["hostdev"]
+    assert list(policy.reaches(root, ())) == ["hostdev"]
 
 
 def test_an_image_that_others_lean_on_is_only_read() -> None:
     disk = "<disk type='file'><source file='/pool/image'/></disk>"
     root = etree.fromstring(f"<domain><devices>{disk}</devices></domain>")
-    assert render.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}
+    assert policy.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_an_image_that_others_lean_on_is_only_read() -> None:
     ],
 )
 def test_what_has_a_slash_and_is_no_path_of_the_host(inside: str) -> None:
-    assert render.reaches(etree.fromstring(f"<domain>{inside}</domain>"), ()) == {}
+    assert policy.reaches(etree.fromstring(f"<domain>{inside}</domain>"), ()) == {}
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_what_has_a_slash_and_is_no_path_of_the_host(inside: str) -> None:
 )
 def test_paths_beside_the_devices(outside: str, path: str) -> None:
     root = etree.fromstring(f"<domain>{outside}</domain>")
-    assert render.reaches(root, ())["host-paths"] == path
+    assert policy.reaches(root, ())["host-paths"] == path
 
 
 @pytest.mark.parametrize("type", sorted(DRIVERS))
@@ -391,14 +391,14 @@ def test_an_emulator_among_the_devices_needs_its_own_leave() -> None:
 )
 def test_no_doctype(xml: str) -> None:
     with pytest.raises(RequestError) as caught:
-        render.parse(xml, "the XML", "here")
+        tree.parse(xml, "the XML", "here")
     assert caught.value.where == "here"
 
 
 @pytest.mark.parametrize("xml", ["", "<a>", "<a/><b/>", "text", "<a b=c/>", "<a>\x01</a>", "\0"])
 def test_broken_xml(xml: str) -> None:
     with pytest.raises(RequestError, match="not well-formed"):
-        render.parse(xml, "the XML")
+        tree.parse(xml, "the XML")
 
 
 # --- templates of the user's ----------------------------------------------------------------

@@ -45,7 +45,7 @@ from virtkit.state.desired import (
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
 from virtkit.system import commands
-from virtkit.xml import render, user_template
+from virtkit.xml import render, tree, user_template
 
 
 def plan(
@@ -488,7 +488,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
     if isinstance(wanted, Network):
         body = render.network(wanted)
         new = record.of_network(wanted, path_of(spec), body)
-        xml = render.with_record(body, record_text.network_element(new))
+        xml = tree.with_record(body, record_text.network_element(new))
         where = spec.where(("networks", wanted.name))
         schemas.check("network", xml, f"network {wanted.name}", where)
         return xml
@@ -501,7 +501,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
             cure="make `devices` shorter, or move them into a template",
             where=where,
         )
-    xml = render.with_record(body, element)
+    xml = tree.with_record(body, element)
     schemas.check("domain", xml, f"guest {wanted.name}", where)
     return xml
 

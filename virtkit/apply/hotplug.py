@@ -16,7 +16,7 @@ from virtkit.host import Host
 from virtkit.progress import Progress
 from virtkit.state.desired import Guest
 from virtkit.state.record import GuestRecord
-from virtkit.xml import diff, render
+from virtkit.xml import diff, tree
 
 #: Devices that can come and go.
 _DEVICES = ("disk", "interface")
@@ -37,7 +37,7 @@ class Plugging:
 
     def _live(self) -> etree._Element | None:
         xml = self._host.domains.live(self._driver, self._guest.domain)
-        return render.parse(xml, "a domain") if xml else None
+        return tree.parse(xml, "a domain") if xml else None
 
     def unplug(self, record: GuestRecord, progress: Progress) -> None:
         """Takes away the devices that ``record`` says are leaving."""
@@ -75,7 +75,7 @@ class Plugging:
         """Gives the running guest what ``wanted``, its XML, has more of."""
         if (live := self._live()) is None:
             return
-        root = render.parse(wanted, "a domain")
+        root = tree.parse(wanted, "a domain")
         for difference in diff.differences(root, live):
             path = difference.path
             if difference.found is None and _is_device(path):

@@ -25,7 +25,7 @@ from virtkit.state.desired import Volume
 from virtkit.state.observed import GuestState
 from virtkit.state.record import GuestRecord
 from virtkit.state.record_text import NAMESPACE, guest_element, read_guest
-from virtkit.xml import render
+from virtkit.xml import tree
 
 _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -78,7 +78,7 @@ class Domains:
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
         connection = self._connections.get(driver.scheme)
-        name = strict(render.parse(xml, "a domain").findtext("name"))
+        name = strict(tree.parse(xml, "a domain").findtext("name"))
         with libvirt_errors("define", f"domain {name}", where=self._connections.host):
             with self._connections.validating:
                 domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
@@ -100,7 +100,7 @@ class Domains:
             connection.domainXMLToNative(driver.native, xml, 0)
         except libvirt.libvirtError as error:
             if refused(error):
-                name = render.parse(xml, "a domain").findtext("name")
+                name = tree.parse(xml, "a domain").findtext("name")
                 raise RequestError(
                     f"domain {name}: libvirt refuses this XML",
                     why=error.get_error_message() or str(error),
@@ -289,7 +289,7 @@ class Domains:
         with libvirt_errors("read", f"domain {domain.name()}", where=self._connections.host):
             # as it is defined; where somebody's definition left the record out, as it runs
             xmls = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), domain.XMLDesc(0)]
-        return next(filter(None, (read_guest(render.parse(e, "a domain")) for e in xmls)), None)
+        return next(filter(None, (read_guest(tree.parse(e, "a domain")) for e in xmls)), None)
 
     def undefine(self, driver: Driver, record: GuestRecord) -> None:
         """Removes a guest's definition with all that libvirt keeps beside it (NVRAM, memory), where
@@ -438,14 +438,14 @@ def _limit(domain: libvirt.virDomain, driver: Driver) -> None:
     """Gives a container the memory that it has; libvirt starts it with all that it may have."""
     if driver.root != "layer":
         return
-    root = render.parse(domain.XMLDesc(0), "a domain")
+    root = tree.parse(domain.XMLDesc(0), "a domain")
     now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
     if now < most:
         domain.setMemoryFlags(now, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
 def _macs(domain: libvirt.virDomain) -> set[str]:
-    root = render.parse(domain.XMLDesc(0), "a domain")
+    root = tree.parse(domain.XMLDesc(0), "a domain")
     return {each.get("address", "").lower() for each in root.iterfind(".//interface/mac")}
 
 

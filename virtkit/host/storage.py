@@ -21,7 +21,7 @@ from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.names import strict, strict_path
 from virtkit.state import record_text
 from virtkit.state.record import PoolRecord, StoredImage
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
@@ -79,7 +79,7 @@ class Storage:
             pool = self._pool()
             if pool is None:
                 return Pool(self._name, FOLDER, exists=False, active=False)
-            root = render.parse(pool.XMLDesc(0), f"pool {self._name}")
+            root = tree.parse(pool.XMLDesc(0), f"pool {self._name}")
             active = bool(pool.isActive())
         kind = root.get("type", "")
         path = root.findtext("./target/path") or ""
@@ -160,7 +160,7 @@ class Storage:
 
     def create(self, xml: str) -> None:
         """Creates a volume from its XML."""
-        name = strict(render.parse(xml, "a volume").findtext("name"))
+        name = strict(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
 
@@ -170,7 +170,7 @@ class Storage:
         At once where the file system shares blocks (XFS, btrfs). Else libvirt reads each hole to
         its end; so it copies only where the caller can't read the file.
         """
-        name = strict(render.parse(xml, "a volume").findtext("name"))
+        name = strict(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("copy", f"volume {source} to {name}", where=self._connections.host):
             pool = self._existing()
             original = pool.storageVolLookupByName(strict(PurePosixPath(source).name))
@@ -345,7 +345,7 @@ def pool_at(connections: Connections, folder: str) -> str | None:
     with libvirt_errors("read", "the pools", where=connections.host):
         for pool in connections.any().listAllStoragePools():
             with passing_over():
-                root = render.parse(pool.XMLDesc(0), "a pool")
+                root = tree.parse(pool.XMLDesc(0), "a pool")
                 if (root.findtext("./target/path") or "").rstrip("/") == folder:
                     return str(pool.name())
     return None
