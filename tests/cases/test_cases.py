@@ -5,7 +5,8 @@ facts.json     the host (tests/world.py says how)
 before.yaml    the spec that was brought up before; nothing was where it is missing
 observed.json  how what stands there differs from what `up` left
 request.json   `only`: guests that were named; `down` and `volumes`; `restart`; `seed`: guests
-expected/      what comes out, to be reviewed; `pytest --regen` writes it
+expected/      what comes out, to be reviewed; `pytest --regen` writes it. The record of an object
+               stands beside its XML, as JSON in lines
 """
 
 from __future__ import annotations
@@ -157,10 +158,40 @@ def pretty(xml: str) -> str:
     return etree.tostring(tree.parse(xml, "it"), encoding="unicode", pretty_print=True)
 
 
+def golden(documents: dict[str, str]) -> dict[str, str]:
+    """Documents as they are reviewed: each record in a file of its own beside its XML."""
+    answer = {}
+    for file, text in documents.items():
+        answer[file] = text
+        if file.endswith(".xml"):
+            xml, found = without_record(text)
+            lines = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
+            answer[file] = xml
+            answer[f"{file.removesuffix('.xml')}.record.json"] = f"{lines}\n"
+    return answer
+
+
+def without_record(xml: str) -> tuple[str, dict[str, Any]]:
+    """A document without its record, and that."""
+    root = tree.parse(xml, "it")
+    (element,) = root.findall(f"metadata/{{{record_text.NAMESPACE}}}*")
+    metadata = element.getparent()
+    assert metadata is not None
+    metadata.remove(element)
+    if not len(metadata):
+        root.remove(metadata)
+    found = json.loads(element.text or "")
+    kind = etree.QName(element).localname
+    named = {"environment": found["environment"], "name": found[kind]}
+    finished = {"finished": "yes" if found["finished"] else "no"} if kind == "guest" else {}
+    assert dict(element.attrib) == named | finished, "for the hook, and for people"
+    return etree.tostring(root, encoding="unicode", pretty_print=True), found
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_case(name: str, regen: bool) -> None:
     folder = HERE / name / "expected"
-    found = Case(HERE / name).documents()
+    found = golden(Case(HERE / name).documents())
     if regen:
         folder.mkdir(exist_ok=True)
         for stale in {each.name for each in folder.iterdir()} - set(found):
