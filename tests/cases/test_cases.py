@@ -164,28 +164,22 @@ def golden(documents: dict[str, str]) -> dict[str, str]:
     for file, text in documents.items():
         answer[file] = text
         if file.endswith(".xml"):
-            xml, found = without_record(text)
+            xml, found = split(text)
             lines = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
             answer[file] = xml
             answer[f"{file.removesuffix('.xml')}.record.json"] = f"{lines}\n"
     return answer
 
 
-def without_record(xml: str) -> tuple[str, dict[str, Any]]:
+def split(xml: str) -> tuple[str, dict[str, Any]]:
     """A document without its record, and that."""
-    root = tree.parse(xml, "it")
-    (element,) = root.findall(f"metadata/{{{record_text.NAMESPACE}}}*")
-    metadata = element.getparent()
-    assert metadata is not None
-    metadata.remove(element)
-    if not len(metadata):
-        root.remove(metadata)
-    found = json.loads(element.text or "")
+    (element,) = tree.parse(xml, "it").findall(f"metadata/{{{record_text.NAMESPACE}}}*")
+    found: dict[str, Any] = json.loads(element.text or "")
     kind = etree.QName(element).localname
     named = {"environment": found["environment"], "name": found[kind]}
     finished = {"finished": "yes" if found["finished"] else "no"} if kind == "guest" else {}
     assert dict(element.attrib) == named | finished, "for the hook, and for people"
-    return etree.tostring(root, encoding="unicode", pretty_print=True), found
+    return tree.without_record(xml, record_text.NAMESPACE), found
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -278,8 +278,14 @@ def _mended(
             yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)
 
 
-def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:
-    """The libvirt XML that would be defined: networks, then guests."""
+def render_xml(
+    spec: Spec, guests: Sequence[str] = (), *, with_record: bool = False, say: Say = quiet
+) -> list[str]:
+    """The libvirt XML that would be defined: networks, then guests.
+
+    Args:
+        with_record: each document has virtkit's record in its ``<metadata>``, as libvirt gets it.
+    """
     only = _with_dependencies(spec, guests)
     sites = observe_all(hosts_of(spec), pool=True)
     places = placed(spec, sites)
@@ -292,7 +298,10 @@ def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> l
         used = {each.network for guest in chosen for each in guest.interfaces}
         networks += [_xml(each, spec) for each in desired.networks if each.name in used]
         domains += [_xml(each, spec) for each in chosen]
-    return networks + domains
+    documents = networks + domains
+    if with_record:
+        return documents
+    return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
 
 
 def _select(spec: Spec, words: Sequence[str]) -> set[str]:

@@ -63,6 +63,18 @@ def with_record(xml: str, record: str) -> str:
     return etree.tostring(root, encoding="unicode", pretty_print=True)
 
 
+def without_record(xml: str, namespace: str) -> str:
+    """A document without our elements in its ``<metadata>``; those of others stay. In lines."""
+    root = parse(xml, "a document")
+    metadata = root.find("metadata")
+    if metadata is not None:
+        for ours in metadata.findall(f"{{{namespace}}}*"):
+            metadata.remove(ours)
+        if not len(metadata):
+            root.remove(metadata)
+    return etree.tostring(root, encoding="unicode", pretty_print=True)
+
+
 def outside_metadata(root: etree._Element) -> Iterable[etree._Element]:
     """The elements that libvirt acts on; what is in ``<metadata>`` it only keeps."""
     yield root
