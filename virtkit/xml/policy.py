@@ -33,29 +33,41 @@ _REACHING = {
     "shmem": "host-paths",
     "secret": "host-paths",  # libvirt's own, of the host
 }
+#: Elements that say where the content of a disk is; each has a ``<source>``.
+_STORES = ("disk", "backingStore", "dataStore", "mirror", "nvram")
 #: Devices of the host without a path: by (tag, attribute), the values.
 _HOSTDEVS = {
+    **{(tag, "type"): {"nvme"} for tag in _STORES},
     ("interface", "type"): {"hostdev", "direct", "vdpa", "ethernet"},
-    ("disk", "type"): {"nvme"},
+    ("disk", "rawio"): {"yes"},  # a right of the whole emulator's
     ("backend", "type"): {"passthrough"},
     ("smartcard", "mode"): {"host", "host-certificates"},
-    ("graphics", "type"): {"sdl", "egl-headless"},
+    ("graphics", "type"): {"sdl", "egl-headless", "desktop"},
+    ("gl", "enable"): {"yes"},
     ("audio", "type"): {"alsa", "coreaudio", "jack", "oss", "pipewire", "pulseaudio", "sdl"},
 }
 #: Texts and attributes that are paths on the host, even where they have no slash: libvirt and its
 #: guests run in ``/``.
 _PATH_TEXTS = {"kernel", "initrd", "loader", "nvram", "dtb", "shim", "table", "path", "backend"}
-_PATH_KEYS = {"file", "path", "dir", "socket", "evdev"}
-#: Texts and attributes that may hold a slash and name nothing of the host.
-_FREE_TEXTS = {"cmdline", "init", "initarg", "initdir", "initenv", "entry", "serial"}
-_FREE_TEXTS |= {"title", "description"}
+_PATH_KEYS = {"file", "path", "dir", "socket", "evdev", "template", "rendernode", "tap", "vhost"}
+_PATH_KEYS |= {"keyfile", "agentsock", "logFile", "xauth"}
+#: Texts, by (parent, tag), and attributes, by (tag, key), that may hold a slash and name nothing of
+#: the host.
+_FREE_TEXTS = {("os", each) for each in ("cmdline", "init", "initarg", "initdir", "initenv")}
+_FREE_TEXTS |= {("domain", "title"), ("domain", "description"), ("disk", "serial")}
+_SMBIOS = ("sysinfo", "bios", "system", "baseBoard", "chassis", "oemStrings")
+_FREE_TEXTS |= {(each, "entry") for each in _SMBIOS}
+_FREE_KEYS = {("target", "dir"), ("entry", "name"), ("clock", "timezone")}
+#: What a container may do, as libvirt calls it.
+_RIGHTS = "capabilities"
 #: What names something on another machine, in the source of a network disk.
 _OF_SERVER = {"name", "query"}
 #: Parts of names that lead to the host itself; where there is no name, it does, too.
 _OWN_NAMES = {"", "localhost", "localhost4", "localhost6"}
 #: A number in an address that inet_aton(3) takes for an octal one.
 _OCTAL = re.compile("0[0-7]+", re.ASCII)
-_FREE_KEYS = {("target", "dir"), ("entry", "name"), ("clock", "timezone")}
+#: A server's name or address: nothing that is escaped, or says more than that in a URL.
+_SERVER = re.compile(r"[\w.:-]+|\[[\w.:]+\]", re.ASCII)
 
 
 def check_template(one: Guest, root: etree._Element) -> None:
@@ -77,6 +89,7 @@ def check(one: Guest, root: etree._Element) -> None:
         RequestError: it holds a secret, or reaches what the spec's ``allow:`` does not name.
     """
     where = one.where("template", "devices")
+    _check_attributes(one, root, where)
     _check_secrets(one, root, where)
     known = {each.key for each in one.volumes}
     known |= {each.source for each in one.filesystems if not each.readonly}
@@ -90,6 +103,14 @@ def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
     wanted = one.driver.confined.get(one.confinement.mode, ())
     paths = [each.format(ids=one.confinement.ids) for each in wanted]
     missing = [each for each in paths if root.find(each) is None]
+    rights = [each for each in root.iterfind("features/*") if tree.local_name(each) == _RIGHTS]
+    if paths and len(rights) > 1:
+        raise RequestError(
+            f"the template of guest {one.name} has <{_RIGHTS}> {len(rights)} times",
+            why="libvirt takes the last one, whatever the first one denies",
+            cure="leave one, or say `privileged: true`",
+            where=where,
+        )
     if missing:
         raise RequestError(
             f"the template of guest {one.name} lacks {', '.join(missing)}",
@@ -105,7 +126,7 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
         return
     given = {
         tree.local_name(each)
-        for each in root.iterfind("features/capabilities/*")
+        for each in root.iterfind(f"features/{_RIGHTS}/*")
         if each.get("state") != "off"
     }
     more = sorted(given - {*one.driver.capabilities})
@@ -140,14 +161,16 @@ def reaches(
     """
     found: dict[str, str] = {}
     for element in tree.outside_metadata(root):
-        name = etree.QName(element)
+        tag, name = tree.local_name(element), etree.QName(element)
         if name.namespace and name.namespace.startswith(_FOREIGN):
-            found.setdefault("commandline", name.localname)
-        elif name.localname in _REACHING:
-            found.setdefault(_REACHING[name.localname], f"<{name.localname}>")
+            found.setdefault("commandline", tag)
+        elif tag in _REACHING:
+            found.setdefault(_REACHING[tag], f"<{tag}>")
         for key, value in tree.attributes(element):
-            if value in _HOSTDEVS.get((name.localname, key), ()):
-                found.setdefault("hostdev", f"<{name.localname} {key}='{value}'>")
+            if value in _HOSTDEVS.get((tag, key), ()):
+                found.setdefault("hostdev", f"<{tag} {key}='{value}'>")
+            if key == "secret":  # libvirt's own, as the element is
+                found.setdefault("host-paths", f"<{tag} {key}='{value}'>")
         if network := _of_network(element):
             found.setdefault("host-paths", network)
         allowed = {*known, *_HARMLESS, *(image if _only_read(element) else ())}
@@ -157,43 +180,55 @@ def reaches(
     return found
 
 
+def _parent(element: etree._Element) -> str:
+    """The name of the element around one; empty for the root."""
+    parent = element.getparent()
+    return "" if parent is None else tree.local_name(parent)
+
+
+def _values(element: etree._Element, key: str) -> list[str]:
+    """What an attribute holds that may stand there several times, in a namespace each."""
+    return [value for each, value in tree.attributes(element) if each == key]
+
+
 def _only_read(element: etree._Element) -> bool:
     """Whether what an element names is never written to."""
-    if tree.local_name(element) in ("kernel", "initrd"):
-        return True
+    tag, around = tree.local_name(element), _parent(element)
+    if tag in ("kernel", "initrd"):
+        return around == "os"
     parent = element.getparent()
-    return parent is not None and (
-        parent.tag == "backingStore" or parent.find("readonly") is not None
-    )
+    if tag != "source" or parent is None:
+        return False
+    if around == "backingStore":
+        return _parent(parent) in ("disk", "backingStore")
+    return around in ("disk", "filesystem") and parent.find("readonly") is not None
 
 
 def _paths(element: etree._Element) -> Iterable[str]:
     """Paths on the host that one element names: values with a slash, or volumes of any pool."""
-    tag = tree.local_name(element)
-    parent = element.getparent()
-    card = parent is not None and tree.local_name(parent) == "interface"
-    text = "".join([element.text or "", *(each.tail or "" for each in element)]).strip()
-    if tag not in _FREE_TEXTS and text and ("/" in text or tag in _PATH_TEXTS):
+    tag, around = tree.local_name(element), _parent(element)
+    parts = [element.text or "", *(each.tail or "" for each in element)]
+    if tag in _PATH_TEXTS:
+        parts = [str(each) for each in element.itertext()]  # libvirt reads that of children, too
+    text = "".join(parts).strip()
+    if (around, tag) not in _FREE_TEXTS and text and ("/" in text or tag in _PATH_TEXTS):
         yield text
     for key, value in tree.attributes(element):
-        if key in _OF_SERVER and _protocol(element):
+        if key in _OF_SERVER and _is_on_server(element):
             continue
-        device = (tag, key) == ("source", "dev") and not card
+        device = (tag, key) == ("source", "dev") and around != "interface"
         names = "/" in value or key in _PATH_KEYS or device
         if names and (tag, key) not in _FREE_KEYS:
             yield value
-    if tag == "source" and element.get("pool"):
-        yield f"{element.get('pool')}:{element.get('volume')}"
+    if tag == "source":
+        volume = "".join(_values(element, "volume"))
+        yield from (f"{pool}:{volume}" for pool in _values(element, "pool") if pool)
 
 
-def _protocol(element: etree._Element) -> str:
-    """The protocol of a network disk's source; empty for all else."""
-    parent = element.getparent()
-    if tree.local_name(element) != "source" or parent is None:
-        return ""
-    if tree.local_name(parent) not in ("disk", "backingStore"):
-        return ""
-    return dict(tree.attributes(element)).get("protocol", "")
+def _is_on_server(element: etree._Element) -> bool:
+    """Whether an element is the source of a network disk."""
+    source = tree.local_name(element) == "source" and _parent(element) in _STORES
+    return source and any(_values(element, "protocol"))
 
 
 def _of_network(element: etree._Element) -> str:
@@ -201,22 +236,26 @@ def _of_network(element: etree._Element) -> str:
 
     It is the host that connects. What a name resolves to is not looked at.
     """
-    protocol = _protocol(element)
-    if not protocol:
+    if not _is_on_server(element):
         return ""
-    said = f"<source protocol='{protocol}'>"
-    children = element.iterchildren(etree.Element)
-    hosts = [dict(tree.attributes(e)) for e in children if tree.local_name(e) == "host"]
-    if not hosts:
-        return f"{said} without <host>, so that the host's own configuration says where"
-    if protocol == "ssh":
+    protocols = _values(element, "protocol")
+    said = f"<source protocol='{protocols[0]}'>"
+    if "ssh" in protocols:
         return f"{said}, which goes by the host's own keys"
-    own = [name for each in hosts if _is_own(name := each.get("name", ""))]
-    return f"{said} of {own[0] or 'the host'} itself" if own else ""
+    hosts = [e for e in element.iterchildren(etree.Element) if tree.local_name(e) == "host"]
+    names = [name for each in hosts for name in _values(each, "name") or [""]]
+    own = [each for each in names if _is_own(each)]
+    if own:
+        return f"{said} of {own[0] or 'the host'} itself"
+    if element.find("host") is None:
+        return f"{said} without <host>, so that the host's own configuration says where"
+    return ""
 
 
 def _is_own(name: str) -> bool:
-    """Whether a server's name is the host's own, or only it can reach it."""
+    """Whether a server's name is the host's own, or only it can reach it, or may be read so."""
+    if not _SERVER.fullmatch(name):
+        return True
     plain = name.strip("[]").rstrip(".").lower()
     try:
         address = _address(plain)
@@ -238,6 +277,20 @@ def _address(name: str) -> IPv4Address | IPv6Address:
     return IPv4Address(last + sum(number << 24 - 8 * at for at, number in enumerate(first)))
 
 
+def _check_attributes(one: Guest, root: etree._Element, where: str) -> None:
+    """What is judged must be what libvirt reads, and that looks at no namespace of an attribute."""
+    for element in tree.outside_metadata(root):
+        keys = [key for key, _ in tree.attributes(element)]
+        twice = next((each for each in keys if keys.count(each) > 1), None)
+        if twice:
+            raise RequestError(
+                f"guest {one.name}: its <{tree.local_name(element)}> has {twice} twice",
+                why="libvirt reads one of them, whatever its namespace",
+                cure="write it once, without a prefix",
+                where=where,
+            )
+
+
 def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:
     """What stands in ``devices`` is kept in the record, which every local user can read."""
     for element in tree.outside_metadata(root):
@@ -256,7 +309,8 @@ def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:
 def _check_identity(one: Guest, root: etree._Element, where: str) -> None:
     """A template with another name or UUID would define over somebody else's domain."""
     for tag, right in (("name", one.domain), ("uuid", one.uuid)):
-        found = root.findtext(tag) or ""
+        element = root.find(tag)
+        found = "" if element is None else "".join(map(str, element.itertext()))
         if found != right:
             raise RequestError(
                 f"the template of guest {one.name} gives it the {tag} {found or '(none)'}",
