@@ -82,6 +82,25 @@ NS = "xmlns:x='http://libvirt.org/schemas/domain"
         (f"<x:commandline {NS}/qemu/1.0'><x:arg value='-S'/></x:commandline>", "commandline"),
         (f"<x:namespace {NS}/lxc/1.0'><x:sharenet/></x:namespace>", "commandline"),
         (f"<x:commandline {NS}/xen/1.0'/>", "commandline"),
+        ("<disk rawio='yes'/>", "hostdev"),
+        ("<disk><backingStore type='nvme'><source type='pci'/></backingStore></disk>", "hostdev"),
+        ("<disk><mirror type='nvme'><source type='pci'/></mirror></disk>", "hostdev"),
+        ("<graphics type='spice'><gl enable='yes'/></graphics>", "hostdev"),
+        ("<graphics type='desktop'/>", "hostdev"),
+        ("<tpm><backend><encryption secret='6dd3e4a5'/></backend></tpm>", "host-paths"),
+        ("<disk><source x:pool='p' x:volume='v' xmlns:x='urn:x'/></disk>", "host-paths"),
+        ("<rng><backend><serial>/dev/sda</serial></backend></rng>", "host-paths"),
+        ("<rng><backend>/dev/urandom<x>x</x></backend></rng>", "host-paths"),
+        ("<filesystem><description>/etc</description></filesystem>", "host-paths"),
+        ("<video><driver rendernode='renderD128'/></video>", "host-paths"),
+        ("<interface type='user'><backend logFile='x.log'/></interface>", "host-paths"),
+        ("<interface type='bridge'><backend tap='tun' vhost='net'/></interface>", "host-paths"),
+        ("<disk><source><identity keyfile='id' agentsock='a'/></source></disk>", "host-paths"),
+        ("<graphics type='vnc' xauth='x'/>", "host-paths"),
+        ("<graphics type='vnc' socket='x'/>", "host-paths"),
+        ("<shmem name='x'/>", "host-paths"),
+        ("<audio type='oss'/>", "hostdev"),
+        ("<bootloader>pygrub</bootloader>", "emulator"),
     ],
 )
 def test_reaches(xml: str, word: str) -> None:
@@ -153,11 +172,28 @@ def test_a_disk_on_another_machine_is_no_path_of_the_host(words: str, hosts: str
         ("protocol='ssh' name='x'", MON, "", "the host's own keys"),
         ("protocol='rbd' name='p/i'", f"{MON}<config file='/etc/ceph.conf'/>", "", "ceph.conf"),
         ("xmlns:x='urn:x' x:protocol='nbd' name='x'", "<x:host x:name='::1'/>", "", "itself"),
+        ("protocol='nbd' x:protocol='' xmlns:x='urn:x'", "<host name='::1'/>", "", "itself"),
+        ("protocol='nbd'", "<host name='::1' x:name='a.b' xmlns:x='urn:x'/>", "", "itself"),
+        ("protocol='nbd'", "<x:host xmlns:x='urn:x' name='a.b'/>", "", "without <host>"),
+        ("protocol='http'", "<host name='x@127.0.0.1'/>", "", "itself"),
+        ("protocol='http'", "<host name='%31%32%37.0.0.1'/>", "", "itself"),
+        ("protocol='http'", "<host name='loc\u212alhost'/>", "", "itself"),
+        ("protocol='nbd'", "<host name='localhost '/>", "", "itself"),
     ],
 )
 def test_a_network_disk_that_reaches_the_host(words: str, hosts: str, more: str, told: str) -> None:
     root = etree.fromstring(NETWORK_DISK.format(words=words, hosts=hosts, more=more))
     assert told in policy.reaches(root, ())["host-paths"]
+
+
+@pytest.mark.parametrize("store", ["dataStore", "mirror", "backingStore"])
+def test_what_lies_below_a_disk_is_on_another_machine_too(store: str) -> None:
+    inner = (
+        "<{0} type='network'><source protocol='nbd' name='a/b'><host name='{1}'/></source></{0}>"
+    )
+    for name, reached in (("::1", ["host-paths"]), ("mon.example.org", [])):
+        root = etree.fromstring(f"<domain><disk>{inner.format(store, name)}</disk></domain>")
+        assert list(policy.reaches(root, ())) == reached
 
 
 @pytest.mark.parametrize("parent", ["filesystem", "interface", "serial"])
@@ -175,6 +211,22 @@ def test_a_card_on_a_card_of_the_host_needs_one_word() -> None:
 def test_an_image_that_others_lean_on_is_only_read() -> None:
     disk = "<disk type='file'><source file='/pool/image'/></disk>"
     root = etree.fromstring(f"<domain><devices>{disk}</devices></domain>")
+    assert policy.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<serial type='file'><source path='/pool/image'/><readonly/></serial>",
+        "<serial type='pty'><log file='/pool/image'/><readonly/></serial>",
+        "<disk><mirror file='/pool/image'/><readonly/></disk>",
+        "<filesystem><binary path='/pool/image'/><readonly/></filesystem>",
+        "<rng><backingStore><source path='/pool/image'/></backingStore></rng>",
+        "<rng><kernel>/pool/image</kernel></rng>",
+    ],
+)
+def test_a_mark_elsewhere_makes_no_image_read_only(xml: str) -> None:
+    root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
     assert policy.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}
 
 
@@ -203,6 +255,13 @@ def test_what_has_a_slash_and_is_no_path_of_the_host(inside: str) -> None:
         ("<os><acpi><table type='slic'>x.bin</table></acpi></os>", "x.bin"),
         ("<bootloader>/usr/bin/pygrub</bootloader>", "/usr/bin/pygrub"),
         ("<blkiotune><device><path>sda</path></device></blkiotune>", "sda"),
+        ("<os><loader><serial>/etc/shadow</serial></loader></os>", "/etc/shadow"),
+        ("<os><kernel>a<x>/b</x></kernel></os>", "a/b"),
+        ("<os><nvram template='vars'/></os>", "vars"),
+        ("<os><dtb>x</dtb></os>", "x"),
+        ("<os><initrd>x</initrd></os>", "x"),
+        ("<os><shim>x</shim></os>", "x"),
+        ("<devices><cmdline>/x</cmdline></devices>", "/x"),
     ],
 )
 def test_paths_beside_the_devices(outside: str, path: str) -> None:
@@ -307,6 +366,8 @@ def test_a_template_needs_leave_too(extra: str, word: str) -> None:
         ("{{ guest.domain }}", ".."),
         ("{{ guest.uuid }}", "0e49b1cd-1ebd-544e-9132-7b4cd8ad3c0c"),
         ("<uuid>{{ guest.uuid }}</uuid>", ""),
+        ("{{ guest.domain }}</name>", "{{ guest.domain }}<x>-2</x></name>"),
+        ("{{ guest.uuid }}", "<x>{{ guest.uuid }}</x>0"),
     ],
 )
 def test_a_template_can_not_take_another_ones_place(before: str, after: str) -> None:
@@ -392,3 +453,43 @@ def test_a_second_range_of_users_could_be_the_host_s() -> None:
     second = "<uid start='65536' target='0' count='1'/>"
     with pytest.raises(RequestError, match="adds idmap/uid"):
         guest_xml(guest, CONFINED.replace("</idmap>", f"{second}</idmap>"))
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "<capabilities policy='allow'/>",
+        "<x:capabilities xmlns:x='urn:x' policy='allow'/>",
+        "</features><features><capabilities policy='default'/>",
+    ],
+)
+def test_a_container_s_rights_are_told_once(second: str) -> None:
+    """libvirt takes the last one."""
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    text = CONFINED.replace("<privnet/>", f"<privnet/>{second}")
+    with pytest.raises(RequestError, match="has <capabilities> 2 times") as caught:
+        guest_xml(guest, text)
+    assert "privileged: true" in caught.value.cure
+    free = guest_of(type="lxc", template="own.xml.j2", privileged=True)
+    assert guest_xml(free, text)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('policy="deny"/>', 'policy="deny"><mknod x:state="on" state="off"/></capabilities>'),
+        ('<uid start="0"', '<uid x:target="0" start="0"'),
+        (
+            '<features><capabilities policy="deny"',
+            '<features><capabilities x:policy="" policy="deny"',
+        ),
+        ("</domain>", "<devices><watchdog x:model='a' model='b'/></devices></domain>"),
+    ],
+)
+def test_no_attribute_stands_there_twice(before: str, after: str) -> None:
+    """libvirt takes the first of those that differ in their namespace only."""
+    guest = guest_of(type="lxc", template="own.xml.j2")
+    text = CONFINED.replace('type="lxc"', 'type="lxc" xmlns:x="urn:x"')
+    assert guest_xml(guest, text)
+    with pytest.raises(RequestError, match="twice"):
+        guest_xml(guest, text.replace(before, after))
