@@ -89,7 +89,9 @@ def text(template: str, **values: object) -> str:
 
 
 def own(one: Guest, template: str) -> str:
-    """What a template of the user's makes of a guest. It may loop without end: see template.py.
+    """What a template of the user's makes of a guest.
+
+    It may loop without end; user_template.py calls it in a process of its own.
 
     Raises:
         RequestError: the template is broken.
