@@ -16,7 +16,7 @@ from virtkit.host import Host
 from virtkit.plan import Plan
 from virtkit.progress import Progress
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HEAD = "name: lab\nguests:\n  web: {type: qemu, networks: [], groups: [a], disks: "
 DISKS = "[{name: data, size: 1GiB, mount: /d%s}]}\n"
@@ -34,7 +34,7 @@ def made(host: Host, text: str) -> None:
     new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,
-        render.with_record(body, record_text.guest_element(new)),
+        tree.with_record(body, record_text.guest_element(new)),
         autostart=guest.spec.autostart,
     )
 
@@ -84,7 +84,7 @@ def test_a_description_follows_while_the_guest_runs(before: str, after: str, hos
         steps[name].run(Progress())
         steps[name].run(Progress())  # a step that was interrupted runs again
     for xml in (host.domains.definition(QEMU, "lab-web"), host.domains.live(QEMU, "lab-web")):
-        assert render.parse(xml, "it").findtext("description", "") == after
+        assert tree.parse(xml, "it").findtext("description", "") == after
     assert host.domains.state(QEMU, "lab-web") == "running"
     again = planned(host, spec[after]).changes
     fields = {reason.field for each in again for reason in each.reasons}

@@ -18,7 +18,7 @@ from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Storage
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
@@ -44,7 +44,7 @@ def host(host_with: MakeHost) -> Host:
     for storage in (host.storage, Storage(host.connections, "other")):
         for volume in WEB.volumes:
             storage.create(render.guest_volume(volume))
-    xml = render.with_record(BODY, record_text.guest_element(RECORD))
+    xml = tree.with_record(BODY, record_text.guest_element(RECORD))
     host.domains.define(QEMU, xml, autostart=False)
     return host
 

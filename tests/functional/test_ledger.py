@@ -19,7 +19,7 @@ from virtkit.host import Host
 from virtkit.plan import Change, Plan
 from virtkit.progress import Progress
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 pytestmark = pytest.mark.usefixtures("streams")
 
@@ -50,7 +50,7 @@ def made(host: Host, text: str) -> None:
     new = replace(record.of_guest(guest, SPEC, body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,
-        render.with_record(body, record_text.guest_element(new)),
+        tree.with_record(body, record_text.guest_element(new)),
         autostart=guest.spec.autostart,
     )
 

@@ -26,7 +26,7 @@ from virtkit.state import record, record_text
 from virtkit.state.desired import Decided, DecidedGuest, ImageFiles, image_identity
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HOST = Host(
     "local", "default-pool", {"test": "test:///default", "qemu": "test:///no", "lxc": "test:///no"}
@@ -86,7 +86,7 @@ def main() -> None:
     guest = next(each.desired for each in first.changes if each.object == "guest/web")
     body = render.guest(guest)
     element = record_text.guest_element(record.of_guest(guest, "lab.yaml", body))
-    xml = render.with_record(body, element)
+    xml = tree.with_record(body, element)
     schemas.check("domain", xml, "the toy")
     answer = {
         "schemes": list(HOST.schemes),

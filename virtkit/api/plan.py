@@ -45,7 +45,7 @@ from virtkit.state.desired import (
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
 from virtkit.system import commands
-from virtkit.xml import render, user_template
+from virtkit.xml import render, tree, user_template
 
 
 def plan(
@@ -276,8 +276,14 @@ def _mended(
             yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)
 
 
-def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:
-    """The libvirt XML that would be defined: networks, then guests."""
+def render_xml(
+    spec: Spec, guests: Sequence[str] = (), *, with_record: bool = False, say: Say = quiet
+) -> list[str]:
+    """The libvirt XML that would be defined: networks, then guests.
+
+    Args:
+        with_record: each document has virtkit's record in its ``<metadata>``, as libvirt gets it.
+    """
     only = _with_dependencies(spec, guests)
     sites = observe_all(hosts_of(spec), pool=True)
     places = placed(spec, sites)
@@ -290,7 +296,10 @@ def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> l
         used = {each.network for guest in chosen for each in guest.interfaces}
         networks += [_xml(each, spec) for each in desired.networks if each.name in used]
         domains += [_xml(each, spec) for each in chosen]
-    return networks + domains
+    documents = networks + domains
+    if with_record:
+        return documents
+    return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
 
 
 def _select(spec: Spec, words: Sequence[str]) -> set[str]:
@@ -486,7 +495,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
     if isinstance(wanted, Network):
         body = render.network(wanted)
         new = record.of_network(wanted, path_of(spec), body)
-        xml = render.with_record(body, record_text.network_element(new))
+        xml = tree.with_record(body, record_text.network_element(new))
         where = spec.where(("networks", wanted.name))
         schemas.check("network", xml, f"network {wanted.name}", where)
         return xml
@@ -499,7 +508,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
             cure="make `devices` shorter, or move them into a template",
             where=where,
         )
-    xml = render.with_record(body, element)
+    xml = tree.with_record(body, element)
     schemas.check("domain", xml, f"guest {wanted.name}", where)
     return xml
 

@@ -18,7 +18,7 @@ from virtkit.host import Host
 from virtkit.progress import Progress
 from virtkit.state.desired import Guest
 from virtkit.state.record import GuestRecord
-from virtkit.xml import diff, render
+from virtkit.xml import diff, tree
 
 #: Devices that can come and go.
 _DEVICES = ("disk", "interface")
@@ -39,7 +39,7 @@ class Plugging:
 
     def _live(self) -> etree._Element | None:
         xml = self._host.domains.live(self._driver, self._guest.domain)
-        return render.parse(xml, "a domain") if xml else None
+        return tree.parse(xml, "a domain") if xml else None
 
     def unplug(self, record: GuestRecord, progress: Progress) -> None:
         """Takes away the devices, and the description, that ``record`` says are leaving."""
@@ -80,7 +80,7 @@ class Plugging:
         """Gives the running guest what ``wanted``, its XML, has more of."""
         if (live := self._live()) is None:
             return
-        root = render.parse(wanted, "a domain")
+        root = tree.parse(wanted, "a domain")
         for carry_out in ACTIONS.values():
             carry_out(self, root, live, say)
 

@@ -29,7 +29,7 @@ from virtkit.state import public_keys, record, record_text
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
-from virtkit.xml import diff, render, user_template
+from virtkit.xml import diff, render, tree, user_template
 
 #: Seconds that a guest gets to follow.
 _FOLLOW = 120.0
@@ -120,7 +120,7 @@ class Making:
             self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
             raise not_ours(self.record, self._host.connections)
-        xml = render.with_record(self._merged(found), record_text.guest_element(self.record))
+        xml = tree.with_record(self._merged(found), record_text.guest_element(self.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self.running:
             domains.write_record(self.record)
@@ -204,9 +204,9 @@ class Making:
             return self._wanted
         before = self._old.rendered if self._old else ""
         same = self._there is not None and self._there.scheme == self._guest.driver.scheme
-        trees = [render.parse(each, "a domain") for each in (self._wanted, found)]
-        return render.written(
-            diff.merged(render.parse(before, "a domain") if before and same else None, *trees)
+        trees = [tree.parse(each, "a domain") for each in (self._wanted, found)]
+        return tree.written(
+            diff.merged(tree.parse(before, "a domain") if before and same else None, *trees)
         )
 
     def _is_ours(self, xml: str) -> bool:
@@ -214,13 +214,13 @@ class Making:
         if not xml:
             return False
         known = replace(self.record, volumes=())
-        return known.is_of(record_text.read_guest(render.parse(xml, "a domain")))
+        return known.is_of(record_text.read_guest(tree.parse(xml, "a domain")))
 
     def _note_rewritten(self) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
         found = self._host.domains.definition(self._guest.driver, self._guest.domain)
         places = diff.differences(
-            render.parse(self._wanted, "a domain"), render.parse(found, "a domain")
+            tree.parse(self._wanted, "a domain"), tree.parse(found, "a domain")
         )
         self.record = replace(self.record, rewritten=tuple(each.path for each in places))
 
@@ -494,7 +494,7 @@ class Making:
         """The disks that the running guest is no longer to have, and what it calls them."""
         answer = {}
         xml = self._host.domains.live(self._guest.driver, self._guest.domain)
-        live = render.parse(xml, "a domain") if xml else None
+        live = tree.parse(xml, "a domain") if xml else None
         for each in self.record.volumes:
             # a template may call it otherwise
             target = diff.target_of(live, each.key) if live is not None else each.target
@@ -544,11 +544,11 @@ class Making:
 
 def _with_password(xml: str) -> str:
     """Gives VNC a password that only libvirt's secure XML tells, where it has none yet."""
-    root = render.parse(xml, "a domain")
+    root = tree.parse(xml, "a domain")
     for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
         if not graphics.get("passwd"):
             graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
-    return render.written(root)
+    return tree.written(root)
 
 
 def _image_cure(image: str, down: str) -> str:

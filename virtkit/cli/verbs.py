@@ -104,10 +104,18 @@ def validate(
 
 
 @app.command()
-def render(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+def render(
+    spec: Words = None,
+    file: File = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="With the record that virtkit keeps in <metadata>.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Print the libvirt XML that would be defined."""
     found, guests = spec_of(spec, file)
-    documents = api.render_xml(found, guests, say=output.say)
+    documents = api.render_xml(found, guests, with_record=record, say=output.say)
     if json:
         output.data({"environment": found.name, "documents": documents})
     else:

@@ -13,7 +13,7 @@ from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import strict
 from virtkit.state.record import GuestRecord
 from virtkit.state.record_text import NAMESPACE, guest_element, read_guest
-from virtkit.xml import render
+from virtkit.xml import tree
 
 #: What libvirt says of XML that it will not have.
 _REFUSALS = (
@@ -37,7 +37,7 @@ class Definitions:
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
         connection = self._connections.get(driver.scheme)
-        name = strict(render.parse(xml, "a domain").findtext("name"))
+        name = strict(tree.parse(xml, "a domain").findtext("name"))
         with libvirt_errors("define", f"domain {name}", where=self._connections.host):
             with self._connections.validating:
                 domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
@@ -59,7 +59,7 @@ class Definitions:
             connection.domainXMLToNative(driver.native, xml, 0)
         except libvirt.libvirtError as error:
             if refused(error):
-                name = render.parse(xml, "a domain").findtext("name")
+                name = tree.parse(xml, "a domain").findtext("name")
                 raise RequestError(
                     f"domain {name}: libvirt refuses this XML",
                     why=error.get_error_message() or str(error),
@@ -121,7 +121,7 @@ class Definitions:
         with libvirt_errors("read", f"domain {domain.name()}", where=self._connections.host):
             # as it is defined; where somebody's definition left the record out, as it runs
             xmls = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), domain.XMLDesc(0)]
-        return next(filter(None, (read_guest(render.parse(e, "a domain")) for e in xmls)), None)
+        return next(filter(None, (read_guest(tree.parse(e, "a domain")) for e in xmls)), None)
 
     def undefine(self, driver: Driver, record: GuestRecord) -> None:
         """Removes a guest's definition with all that libvirt keeps beside it (NVRAM, memory), where

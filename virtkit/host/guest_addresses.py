@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import libvirt
 
-from virtkit.xml import render
+from virtkit.xml import tree
 
 
 def learned(domain: libvirt.virDomain, macs: set[str]) -> tuple[list[str], list[str]]:
@@ -36,7 +36,7 @@ def learned(domain: libvirt.virDomain, macs: set[str]) -> tuple[list[str], list[
 
 def macs_of(domain: libvirt.virDomain) -> set[str]:
     """The MAC addresses of a domain's cards."""
-    root = render.parse(domain.XMLDesc(0), "a domain")
+    root = tree.parse(domain.XMLDesc(0), "a domain")
     return {each.get("address", "").lower() for each in root.iterfind(".//interface/mac")}
 
 

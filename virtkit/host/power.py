@@ -9,7 +9,7 @@ from pathlib import Path
 import libvirt
 
 from virtkit.drivers import Driver
-from virtkit.xml import render
+from virtkit.xml import tree
 
 #: How often a container's start, or its end, is tried; seconds between two tries to end it.
 _ATTEMPTS, _AGAIN = 20, 0.25
@@ -86,7 +86,7 @@ def limit_memory(domain: libvirt.virDomain, driver: Driver) -> None:
     """Gives a container the memory that it has; libvirt starts it with all that it may have."""
     if driver.root != "layer":
         return
-    root = render.parse(domain.XMLDesc(0), "a domain")
+    root = tree.parse(domain.XMLDesc(0), "a domain")
     now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
     if now < most:
         domain.setMemoryFlags(now, libvirt.VIR_DOMAIN_AFFECT_LIVE)

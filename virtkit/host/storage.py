@@ -18,7 +18,7 @@ from virtkit.host.storage_pool import StoragePool, named
 from virtkit.host.streams import filling, once_free, send_bytes, send_sparse
 from virtkit.state import record_text
 from virtkit.state.record import PoolRecord, StoredImage
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 #: The pool's own record: names of exactly this form, and none longer than this (bytes).
 _RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
@@ -32,7 +32,7 @@ class Storage(StoragePool):
 
     def create(self, xml: str) -> None:
         """Creates a volume from its XML."""
-        name = strict(render.parse(xml, "a volume").findtext("name"))
+        name = strict(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
 
@@ -42,7 +42,7 @@ class Storage(StoragePool):
         At once where the file system shares blocks (XFS, btrfs). Else libvirt reads each hole to
         its end; so it copies only where the caller can't read the file.
         """
-        name = strict(render.parse(xml, "a volume").findtext("name"))
+        name = strict(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("copy", f"volume {source} to {name}", where=self._connections.host):
             pool = self._existing()
             original = pool.storageVolLookupByName(strict(PurePosixPath(source).name))

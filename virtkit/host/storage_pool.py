@@ -13,7 +13,7 @@ from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.names import strict
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
@@ -66,7 +66,7 @@ class StoragePool:
             pool = self._pool()
             if pool is None:
                 return Pool(self._name, FOLDER, exists=False, active=False)
-            root = render.parse(pool.XMLDesc(0), f"pool {self._name}")
+            root = tree.parse(pool.XMLDesc(0), f"pool {self._name}")
             active = bool(pool.isActive())
         kind = root.get("type", "")
         path = root.findtext("./target/path") or ""
@@ -154,7 +154,7 @@ def pool_at(connections: Connections, folder: str) -> str | None:
     with libvirt_errors("read", "the pools", where=connections.host):
         for pool in connections.any().listAllStoragePools():
             with passing_over():
-                root = render.parse(pool.XMLDesc(0), "a pool")
+                root = tree.parse(pool.XMLDesc(0), "a pool")
                 if (root.findtext("./target/path") or "").rstrip("/") == folder:
                     return str(pool.name())
     return None

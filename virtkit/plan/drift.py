@@ -17,7 +17,7 @@ from virtkit.spec.model import DEFAULT_NETWORK
 from virtkit.state.desired import LAYER, Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
-from virtkit.xml import diff, render
+from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
 
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
@@ -50,7 +50,7 @@ class Documents:
         self._guest = guest
         self._record = there.record
         self._same = wanted == there.record.rendered
-        self._wanted = render.parse(wanted, f"the XML of {guest.name}")
+        self._wanted = tree.parse(wanted, f"the XML of {guest.name}")
         self._before = _parsed(there.record.rendered)
         self._inactive = _parsed(there.inactive)
         self._live = _parsed(there.live)
@@ -176,7 +176,7 @@ def _comes_later(difference: Difference) -> bool:
 
 
 def _parsed(xml: str) -> etree._Element | None:
-    return render.parse(xml, "a domain") if xml else None
+    return tree.parse(xml, "a domain") if xml else None
 
 
 def uses(live: str, name: str) -> bool:
@@ -193,7 +193,7 @@ def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     if root is None:
         return ()
     before = _parsed(record.rendered)
-    new = render.parse(wanted, "a domain")
+    new = tree.parse(wanted, "a domain")
     gone = [each.path for each in diff.removed(before, new, root)] if before is not None else []
     still = [each for each in record.leaving if diff.at(root, each) is not None]
     return tuple(dict.fromkeys([*gone, *still]))
