@@ -216,11 +216,16 @@ def _prepare(toy: str | None) -> None:
     if toy:
         _play(Path(toy))
     import virtkit.cli.output
-    import virtkit.cli.verbs
+    from virtkit import api
+    from virtkit.cli import commands
     from virtkit.errors import RequestError
     from virtkit.host import schemas
     from virtkit.xml import render
 
+    for name in commands.VERBS:
+        commands.command(name)
+    for name in api.__all__:  # a run loads what it uses; here nothing is to be left for later
+        getattr(api, name)
     for kind in ("domain", "network"):
         with suppress(RequestError):
             schemas.check(kind, f"<{kind}/>", "nothing")

@@ -7,9 +7,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Literal
 
 from virtkit import access
-from virtkit import plan as planning
+from virtkit.api._defaults import LOCK_TIMEOUT, STOP_TIMEOUT
 from virtkit.api._hosts import (
-    LOCK_TIMEOUT,
     GuestOnHost,
     HostState,
     Say,
@@ -32,15 +31,13 @@ from virtkit.apply import stop as stopping
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
-from virtkit.plan import Plan
+from virtkit.plan import Plan, joined, removal, waiting
 from virtkit.progress import Progress
 from virtkit.spec import LOCAL, Spec
 from virtkit.system import temporary
 
 Verb = Literal["start", "stop", "restart", "pause", "resume"]
 
-#: Seconds that a guest gets to shut down when asked.
-STOP_TIMEOUT = 60.0
 #: The state in which a guest has no need of a verb; restart is always something.
 _AIMS: Mapping[str, str] = {
     "start": "running",
@@ -81,7 +78,7 @@ def apply(
         RequestError: the plan loses data and nobody agreed, or another run takes longer;
             nothing was touched.
     """
-    refused = planning.needs_consent(found)
+    refused = removal.needs_consent(found)
     if refused is not None and not (consent or confirmed):
         raise refused
     if not found.changes:
@@ -238,12 +235,12 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
 
 def needs_consent(found: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan that nobody agreed to."""
-    return planning.needs_consent(found)
+    return removal.needs_consent(found)
 
 
 def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
-    return planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+    return removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
 
 
 def _seen(hosts: Iterable[Host]) -> list[HostState]:
@@ -254,9 +251,9 @@ def _seen(hosts: Iterable[Host]) -> list[HostState]:
 def _going(spec: Spec, sites: Sequence[HostState], guests: Sequence[str], *, volumes: bool) -> Plan:
     only = named(spec, found_of(spec, sites, lost=True), guests) if guests else None
     path = path_of(spec)
-    return planning.joined(
+    return joined(
         [
-            planning.down(
+            removal.down(
                 as_named(each, path).observed,
                 spec.name,
                 spec=path,
@@ -304,7 +301,7 @@ def down(
         return Report(spec.name)
 
     def check(found: Plan) -> None:
-        refused = planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+        refused = removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
         if refused is not None and not consent and confirmed is None:
             raise refused
 
@@ -417,7 +414,7 @@ def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
     after = tuple((f"guest/{each}", "ready") for each in there.record.asked["after"])
 
     # a reset guest would go on with the definition that it was started with
-    reset = not planning.waiting(there)
+    reset = not waiting(there)
 
     def restart(progress: Progress) -> None:
         off = host.domains.state(driver, name) == "stopped"

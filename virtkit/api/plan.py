@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtkit import access, ansible, images
-from virtkit import plan as differing
 from virtkit.api._hosts import (
     HostState,
     Say,
@@ -27,7 +26,7 @@ from virtkit.api._readiness import unready
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts, Pool
 from virtkit.host import Host, schemas
-from virtkit.plan import Change, FieldChange, Plan
+from virtkit.plan import Change, FieldChange, Plan, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
 from virtkit.state import addresses, public_keys, record, record_text
@@ -104,7 +103,7 @@ def _planned(
             errors.append(error)
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
-    found = differing.joined(plans)
+    found = joined(plans)
     notes = (*found.notes, *_others_keys(spec, sites, found, only), *left_hosts(spec))
     return replace(found, notes=notes)
 
@@ -150,7 +149,7 @@ def _part(
     damaged = _damaged(host, site.observed)
     observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
     facts, desired = _desired(part, host, observed, chosen, say)
-    found = differing.diff(
+    found = diff(
         desired,
         observed,
         spec=path_of(spec),
@@ -296,7 +295,7 @@ def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> l
 
 
 def _select(spec: Spec, words: Sequence[str]) -> set[str]:
-    return differing.select(
+    return select(
         words,
         {name: guest.groups for name, guest in spec.guests.items()},
         {name: guest.base for name, guest in spec.guests.items()},
@@ -308,7 +307,7 @@ def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
     if not words:
         return None
     after = {name: guest.after for name, guest in spec.guests.items()}
-    return differing.with_after(_select(spec, words), after)
+    return with_after(_select(spec, words), after)
 
 
 def _desired(

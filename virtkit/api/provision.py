@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from virtkit import access, ansible
+from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import (
-    LOCK_TIMEOUT,
     GuestOnHost,
     Say,
     Tell,

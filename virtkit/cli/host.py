@@ -12,7 +12,13 @@ from virtkit.cli import aliases, output, progress
 from virtkit.cli.arguments import Debug, File, Json, spec_of
 from virtkit.errors import RequestError
 
-app = typer.Typer(no_args_is_help=True, help="The machines that guests run on.")
+app = typer.Typer(
+    name="host",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The machines that guests run on.",
+)
 
 
 @app.callback()

@@ -11,7 +11,13 @@ from virtkit.cli import aliases, output
 from virtkit.cli.arguments import Debug, File, Json, LockTimeout, SpecOnly, only_spec, spec_of
 from virtkit.errors import RequestError
 
-app = typer.Typer(no_args_is_help=True, help="The image store.")
+app = typer.Typer(
+    name="image",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The image store.",
+)
 
 
 @app.command("list")

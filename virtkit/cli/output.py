@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from virtkit.api import Check, GuestStatus, Orphan, Plan, Report
+from virtkit import api
 from virtkit.errors import VirtkitError
-from virtkit.plan import Change
 from virtkit.spec import LOCAL, format_size, shown
+
+if TYPE_CHECKING:
+    from virtkit.plan import Change
 
 #: Where nobody looks, lines are as long as they are.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
@@ -64,7 +66,7 @@ def label(object: str, host: str) -> str:
     return object if host == LOCAL else f"{object} on {host}"
 
 
-def plan(found: Plan) -> None:
+def plan(found: api.Plan) -> None:
     """A plan, a line per change and one per reason."""
     count = len(found.changes)
     what = "nothing to change" if not count else f"{count} change{'s' if count > 1 else ''}"
@@ -117,7 +119,7 @@ def _value(field: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def report(found: Report, done: str) -> None:
+def report(found: api.Report, done: str) -> None:
     """How a run ended: its failures, what is left, then one line."""
     for each in found.results:
         if each.error is not None:
@@ -136,7 +138,7 @@ def report(found: Report, done: str) -> None:
     out.print(f"[bold]{found.environment}[/]: {end} ({found.elapsed:.1f} s)")
 
 
-def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
+def status(guests: Iterable[api.GuestStatus], *, environments: bool) -> None:
     """The status table, and why guests are not as they should be.
 
     Args:
@@ -171,7 +173,7 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
             out.print()
 
 
-def _row(guest: GuestStatus, columns: Iterable[str]) -> list[str]:
+def _row(guest: api.GuestStatus, columns: Iterable[str]) -> list[str]:
     cells = {
         "guest": guest.name,
         "type": guest.type,
@@ -186,7 +188,7 @@ def _row(guest: GuestStatus, columns: Iterable[str]) -> list[str]:
     return [plain(cells[column]) for column in columns]
 
 
-def _made_from(guest: GuestStatus) -> str:
+def _made_from(guest: api.GuestStatus) -> str:
     """A guest's environment and spec, and the user whose file that is."""
     owner = f" ({guest.owner})" if guest.owner else ""
     return f"{guest.environment}: {guest.spec}{owner}"
@@ -195,7 +197,7 @@ def _made_from(guest: GuestStatus) -> str:
 _CHECKED = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]note[/]   "}
 
 
-def checks(found: Iterable[Check]) -> None:
+def checks(found: Iterable[api.Check]) -> None:
     """What was looked at, and the command that mends it."""
     for each in found:
         out.print(f"{_CHECKED[each.ok]} {escape(plain(f'{each.name}: {each.what}'))}")
@@ -203,7 +205,7 @@ def checks(found: Iterable[Check]) -> None:
             out.print(f"        cure: {plain(each.cure)}", markup=False)
 
 
-def orphans(found: Sequence[Orphan]) -> None:
+def orphans(found: Sequence[api.Orphan]) -> None:
     """What is left over, and the command that removes it."""
     for each in found:
         mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.tree import Tree
 
-from virtkit.api import Event, Tell
+from virtkit import api
 from virtkit.cli import output
 from virtkit.cli.output import label
 
@@ -22,7 +22,7 @@ _WIDE = 60
 
 
 @contextmanager
-def shown(console: Console, title: str) -> Iterator[Tell]:
+def shown(console: Console, title: str) -> Iterator[api.Tell]:
     """What to tell a run's events to. Forced colours make no terminal of a pipe."""
     if output.moves(console) and console.width >= _WIDE:
         tree = _Tree(title)
@@ -39,7 +39,7 @@ class _Lines:
         self._console = console
         self._said: dict[str, str] = {}
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: api.Event) -> None:
         if event.kind == "planned" or (event.kind == "started" and event.step != "ready"):
             return
         if event.kind == "interrupted":
@@ -64,10 +64,10 @@ class _Tree:
         self._title = title
         self._heard = ""
         self._began = time.monotonic()
-        self._steps: dict[str, dict[str, Event]] = {}
+        self._steps: dict[str, dict[str, api.Event]] = {}
         self._since: dict[tuple[str, str], float] = {}
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: api.Event) -> None:
         if event.kind == "interrupted":
             self._heard = f"interrupted: {event.message}"
             return
@@ -86,7 +86,7 @@ class _Tree:
             tree.add(f"[yellow]{escape(self._heard)}[/]")
         return tree
 
-    def _line(self, name: str, steps: list[Event]) -> str:
+    def _line(self, name: str, steps: list[api.Event]) -> str:
         bad = next((each for each in steps if each.kind in ("failed", "skipped")), None)
         if bad is not None:
             return f"{bad.step} {_MARKS[bad.kind]} [dim]{escape(output.plain(bad.message))}[/]"
