@@ -35,13 +35,13 @@ class _LazyPackage(ModuleType):
         return sorted({*super().__dir__(), *self._sources})
 
 
-def load_when_used(package: str, names: Mapping[str, tuple[str, ...]]) -> None:
+def load_when_used(package: str, names: Mapping[str, str]) -> None:
     """Makes ``package`` load its public names when they are used.
 
     Args:
-        names: the public names by the module that has them.
+        names: the public names by the module that has them, with spaces between them.
     """
     module = sys.modules[package]
-    sources = {name: source for source, each in names.items() for name in each}
+    sources = {name: source for source, each in names.items() for name in each.split()}
     module.__dict__["_sources"] = sources
     module.__class__ = _LazyPackage

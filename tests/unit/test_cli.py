@@ -458,6 +458,6 @@ def test_what_is_left_over_moves_no_terminal(capsys: pytest.CaptureFixture[str])
 
 def test_progress_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """What a guest's agent or a command in it said comes along."""
-    with progress.shown(output.err, "lab: up") as tell:
+    with progress.shown(output.err(), "lab: up") as tell:
         tell(Event("progress", "guest/web", "local", "ready", 1.0, "it said \x1b[2J[red]"))
     assert "it said \\x1b[2J[red]" in capsys.readouterr().err

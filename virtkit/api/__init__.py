@@ -49,88 +49,26 @@ if TYPE_CHECKING:
 load_when_used(
     __name__,
     {
-        "virtkit.api._defaults": (
-            "HOST_TYPES",
-            "LOCK_TIMEOUT",
-            "STOP_TIMEOUT",
-        ),
-        "virtkit.api._hosts": (
-            "Say",
-            "Tell",
-            "close",
-        ),
+        "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
+        "virtkit.api._hosts": "Say Tell close",
         "virtkit.api.access": (
-            "Inventory",
-            "Vnc",
-            "Way",
-            "console",
-            "copy",
-            "execute",
-            "inventory",
-            "login",
-            "refused",
-            "ssh",
-            "ssh_config",
-            "vnc",
+            "Inventory Vnc Way console copy execute inventory login refused ssh ssh_config vnc"
         ),
-        "virtkit.api.doctor": (
-            "Check",
-            "doctor",
-        ),
-        "virtkit.api.follow": ("follow",),
-        "virtkit.api.host": (
-            "Machine",
-            "Preparation",
-            "find_machine",
-            "prepare_host",
-        ),
-        "virtkit.api.images": (
-            "StoreEntry",
-            "image_list",
-            "image_make",
-            "image_remove",
-        ),
+        "virtkit.api.doctor": "Check doctor",
+        "virtkit.api.follow": "follow",
+        "virtkit.api.host": "Machine Preparation find_machine prepare_host",
+        "virtkit.api.images": "StoreEntry image_list image_make image_remove",
         "virtkit.api.lifecycle": (
-            "Verb",
-            "apply",
-            "change_state",
-            "down",
-            "down_plan",
-            "needs_consent",
-            "needs_consent_to_go",
+            "Verb apply change_state down down_plan needs_consent needs_consent_to_go"
         ),
-        "virtkit.api.orphans": (
-            "Orphan",
-            "orphans",
-        ),
-        "virtkit.api.plan": (
-            "plan",
-            "render_xml",
-        ),
-        "virtkit.api.provision": (
-            "playbook_logs",
-            "provision",
-        ),
-        "virtkit.api.spec": (
-            "read",
-            "schema",
-            "starter",
-        ),
-        "virtkit.api.status": (
-            "GuestStatus",
-            "log_names",
-            "logs",
-            "status",
-        ),
-        "virtkit.apply": (
-            "Event",
-            "Report",
-        ),
-        "virtkit.plan": ("Plan",),
-        "virtkit.spec": (
-            "Spec",
-            "format_size",
-        ),
+        "virtkit.api.orphans": "Orphan orphans",
+        "virtkit.api.plan": "plan render_xml",
+        "virtkit.api.provision": "playbook_logs provision",
+        "virtkit.api.spec": "read schema starter",
+        "virtkit.api.status": "GuestStatus log_names logs status",
+        "virtkit.apply": "Event Report",
+        "virtkit.plan": "Plan",
+        "virtkit.spec": "Spec format_size",
     },
 )
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virtkit import access
-from virtkit.apply import Event
 from virtkit.errors import RequestError
 from virtkit.host import Host, Remote, close_all
 from virtkit.plan import select
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed, ObservedGuest
 
-Tell = Callable[[Event], None]
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    from virtkit.apply import Event
+
+Tell: TypeAlias = "Callable[[Event], None]"
+Say: TypeAlias = Callable[[str], None]
 
 
 def quiet(_: Any) -> None:

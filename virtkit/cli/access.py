@@ -99,8 +99,8 @@ def console(
     if json:
         output.data({"address": display.address, "port": display.port, "password": shown})
     else:
-        output.out.print(f"vnc://{display.address}:{display.port}")
-        output.out.print(f"password: {shown or 'told on a terminal only'}")
+        output.out().print(f"vnc://{display.address}:{display.port}")
+        output.out().print(f"password: {shown or 'told on a terminal only'}")
 
 
 @app.command()

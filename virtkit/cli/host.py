@@ -55,7 +55,7 @@ def host_prepare(
     machine = api.find_machine(rest[0], spec)
     password = _password(machine) if ask or machine.asks else ""
     wanted = [each.strip() for each in types.split(",") if each.strip()]
-    with progress.shown(output.err, f"{machine.name}: prepare") as tell:
+    with progress.shown(output.err(), f"{machine.name}: prepare") as tell:
         done = api.prepare_host(machine, wanted, password=password, tell=tell)
     if json:
         output.data(done.as_dict())

@@ -36,7 +36,7 @@ def validate(
     else:
         count = len(found.guests)
         said = f"{found.source}: valid, {count} guest{'' if count == 1 else 's'}"
-        output.out.print(said, markup=False)
+        output.line(said)
 
 
 @app.command()
@@ -68,7 +68,7 @@ def init(
     if path.exists() and not force:
         raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
     path.write_text(api.starter())
-    output.out.print(f"wrote {path}; next: virtkit up", markup=False)
+    output.line(f"wrote {path}; next: virtkit up")
 
 
 @app.command()

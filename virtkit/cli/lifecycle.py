@@ -90,7 +90,7 @@ def up(
     confirmed = bool(made.asks) and not yes and not json and _agreed()
     if not made.changes and not json:
         return
-    with progress.shown(output.err, f"{made.environment}: up") as tell:
+    with progress.shown(output.err(), f"{made.environment}: up") as tell:
         report = api.apply(
             found,
             made,
@@ -151,7 +151,7 @@ def provision(
     """Run the guests' playbooks again."""
     found, guests = spec_of(spec, file)
     password = _vault(vault)
-    with progress.shown(output.err, f"{found.name}: provision") as tell:
+    with progress.shown(output.err(), f"{found.name}: provision") as tell:
         report = api.provision(
             found,
             guests,
@@ -185,7 +185,7 @@ def down(
         if going.asks:
             output.plan(going)
             confirmed = going if _agreed() else None
-    with progress.shown(output.err, f"{found.name}: down") as tell:
+    with progress.shown(output.err(), f"{found.name}: down") as tell:
         report = api.down(
             found,
             guests,
@@ -211,7 +211,7 @@ def _change_state(
     wait: bool = True,
 ) -> None:
     found, guests = spec_of(given, file)
-    with progress.shown(output.err, f"{found.name}: {verb}") as tell:
+    with progress.shown(output.err(), f"{found.name}: {verb}") as tell:
         report = api.change_state(
             found,
             verb,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.tree import Tree
+from typing import TYPE_CHECKING
 
 from virtkit import api
 from virtkit.cli import output
-from virtkit.cli.output import label
+from virtkit.cli.output import escape, label
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.tree import Tree
 
 _MARKS = {"done": "[green]ok[/]", "failed": "[red]failed[/]", "skipped": "[yellow]skipped[/]"}
 
@@ -25,6 +25,8 @@ _WIDE = 60
 def shown(console: Console, title: str) -> Iterator[api.Tell]:
     """What to tell a run's events to. Forced colours make no terminal of a pipe."""
     if output.moves(console) and console.width >= _WIDE:
+        from rich.live import Live
+
         tree = _Tree(title)
         with Live(tree, console=console, refresh_per_second=8, transient=False):
             yield tree.tell
@@ -78,6 +80,8 @@ class _Tree:
         steps[event.step] = event
 
     def __rich__(self) -> Tree:
+        from rich.tree import Tree
+
         elapsed = time.monotonic() - self._began
         tree = Tree(f"[bold]{escape(self._title)}[/] [dim]{elapsed:.0f} s[/]")
         for name, steps in list(self._steps.items()):
