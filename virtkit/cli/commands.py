@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import CommandInfo
 
 from virtkit.cli import aliases
 from virtkit.errors import RequestError
@@ -65,8 +66,19 @@ GROUPS = ("image", "host")
 def command(name: str) -> Any:
     """A verb as the command-line library runs it, or a group of verbs."""
     module, _ = VERBS[name]
-    made: Any = typer.main.get_command(import_module(f"virtkit.cli.{module}").app)
-    return made if name in GROUPS else made.commands[name]
+    written: typer.Typer = import_module(f"virtkit.cli.{module}").app
+    if name in GROUPS:
+        return typer.main.get_command(written)
+    # alone: what the library makes of the options of all of a module's verbs takes its time
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.registered_commands = [
+        each for each in written.registered_commands if _name(each) == name
+    ]
+    return typer.main.get_command(alone)
+
+
+def _name(written: CommandInfo) -> str:
+    return str(written.name or getattr(written.callback, "__name__", ""))
 
 
 class _Verbs(TyperGroup):
