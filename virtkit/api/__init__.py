@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from virtkit.api.host import Machine, Preparation, find_machine, prepare_host
     from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
     from virtkit.api.lifecycle import (
-        Verb,
         apply,
-        change_state,
         down,
         down_plan,
         needs_consent,
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from virtkit.api.plan import plan, render_xml
     from virtkit.api.provision import playbook_logs, provision
     from virtkit.api.spec import read, schema, starter
+    from virtkit.api.state import Verb, change_state
     from virtkit.api.status import GuestStatus, log_names, logs, status
     from virtkit.apply import Event, Report
     from virtkit.plan import Plan
@@ -58,9 +57,8 @@ load_when_used(
         "virtkit.api.follow": "follow",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
-        "virtkit.api.lifecycle": (
-            "Verb apply change_state down down_plan needs_consent needs_consent_to_go"
-        ),
+        "virtkit.api.lifecycle": "apply down down_plan needs_consent needs_consent_to_go",
+        "virtkit.api.state": "Verb change_state",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
         "virtkit.api.provision": "playbook_logs provision",
