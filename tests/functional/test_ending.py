@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -99,6 +100,20 @@ def test_a_run_that_is_not_ended_leaves_the_event_alone(spec: Spec) -> None:
     report = api.change_state(spec, "start", wait=False, stop=stop)
     assert report.ok
     assert not stop.is_set()
+
+
+@pytest.mark.usefixtures("streams")
+def test_the_example_of_the_docs(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("lab.yaml").write_text(SPEC)
+    exec(compile(example, "docs/api.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["network/default create none", "guest/web start none"]
+    assert said[2:] and said[2].startswith("web running")
 
 
 def test_lines_that_are_followed() -> None:
