@@ -113,7 +113,8 @@ def test_the_example_of_the_docs(
     exec(compile(example, "docs/api.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == ["network/default create none", "guest/web start none"]
-    assert said[2:] and said[2].startswith("web running")
+    assert len(said) == 3
+    assert said[2].startswith("web running")
 
 
 def test_lines_that_are_followed() -> None:
