@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import virtkit
-from virtkit import api
+from virtkit import access, ansible, api, images, spec
 from virtkit.host import lock
 
 REPO = Path(__file__).parents[2]
 PAGE = (REPO / "docs/api.md").read_text()
 
 
-@pytest.mark.parametrize("door", [virtkit, api])
+@pytest.mark.parametrize("door", [virtkit, access, ansible, api, images, spec])
 def test_every_public_name_is_there(door: object) -> None:
     names = door.__all__  # type: ignore[attr-defined]
     assert set(vars(door)["_sources"]) == set(names)
