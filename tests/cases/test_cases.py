@@ -21,11 +21,11 @@ import world
 import yaml
 from lxml import etree
 
-from virtkit import plan, seed
+from virtkit import seed
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import schemas
-from virtkit.plan import Change, Plan
+from virtkit.plan import Change, Plan, diff, down
 from virtkit.plan.resolve import resolve
 from virtkit.state import record, record_text
 from virtkit.state.desired import Decided, Desired, Guest, Network
@@ -82,11 +82,11 @@ class Case:
         if self.request.get("down"):
             volumes = bool(self.request.get("volumes"))
             names = self.spec.guests.keys()
-            return plan.down(
+            return down(
                 observed, self.spec.name, spec=SPEC, names=names, only=only, volumes=volumes
             )
         desired = self.desired(observed)
-        return plan.diff(
+        return diff(
             desired,
             observed,
             spec=SPEC,

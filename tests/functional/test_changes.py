@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.apply import Context, Options, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
-from virtkit.plan import Plan
+from virtkit.plan import Plan, diff
 from virtkit.progress import Progress
 from virtkit.state import record, record_text
 from virtkit.xml import render, tree
@@ -42,7 +41,7 @@ def made(host: Host, text: str) -> None:
 def planned(host: Host, text: str) -> Plan:
     observed = host.observe()
     found = world.decided(world.spec_of(text), observed)
-    return plan.diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
+    return diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
     (change,) = planned(host, after).changes
     assert [each.field for each in change.reasons] == ["disks.data.keep"]
     context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
-    step = steps_of(plan.Plan("lab", (change,)), context)[0]
+    step = steps_of(Plan("lab", (change,)), context)[0]
     assert step.name == "update", "nothing but the record changes"
     step.run(lambda _: None)
     # the pool's record is written in the end, as far as that goes: the test driver has no streams
@@ -79,7 +78,7 @@ def test_a_description_follows_while_the_guest_runs(before: str, after: str, hos
     (change,) = planned(host, spec[after]).changes
     assert (change.effect, [each.field for each in change.reasons]) == ("live", ["description"])
     context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
-    steps = {step.name: step for step in steps_of(plan.Plan("lab", (change,)), context)}
+    steps = {step.name: step for step in steps_of(Plan("lab", (change,)), context)}
     for name in ("define", "unplug", "plug"):
         steps[name].run(Progress())
         steps[name].run(Progress())  # a step that was interrupted runs again

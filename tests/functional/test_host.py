@@ -12,11 +12,11 @@ import pytest
 import world
 from lxml import etree
 
-from virtkit import plan as planning
 from virtkit.drivers import DRIVERS, QEMU
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import Claim, Pool
 from virtkit.host import Host
+from virtkit.plan import diff, down
 from virtkit.state import record, record_text
 from virtkit.state.desired import Network
 from virtkit.state.record import NetworkRecord
@@ -178,9 +178,9 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     found = host_with(POOL, domain).observe()
     assert found.guests == {}
     assert found.domains == {("qemu", WEB.domain)}
-    assert planning.down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
+    assert down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
     with pytest.raises(RequestError, match="is not this environment's"):
-        planning.diff(DESIRED, found, spec="/lab.yaml")
+        diff(DESIRED, found, spec="/lab.yaml")
 
 
 @pytest.mark.parametrize("name", [".", "..", "", "-rf", "../x", "a/b", "a b", "é", "a..b"])

@@ -15,11 +15,11 @@ from typing import Any
 import faultpoints
 import libvirt
 
-from virtkit import apply, plan
+from virtkit.apply import Context, Options, run, steps_of
 from virtkit.drivers import DRIVERS
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
-from virtkit.plan import Plan
+from virtkit.plan import Plan, diff, removal
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, json_schema, load
 from virtkit.state import record, record_text
@@ -63,13 +63,13 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 
 def planned(spec: Spec, facts: HostFacts) -> Plan:
     observed = HOST.observe()
-    return plan.diff(resolve(spec, facts, decided(spec, observed)), observed, spec=spec.source)
+    return diff(resolve(spec, facts, decided(spec, observed)), observed, spec=spec.source)
 
 
 def carry_out(found: Plan) -> list[str]:
-    options = apply.Options(spec="lab.yaml", folder=Path.cwd(), wait=False)
-    context = apply.Context(HOST, options)
-    report = apply.run("lab", apply.steps_of(found, context), parallel=2)
+    options = Options(spec="lab.yaml", folder=Path.cwd(), wait=False)
+    context = Context(HOST, options)
+    report = run("lab", steps_of(found, context), parallel=2)
     context.ledger.end("lab", [each.record for each in HOST.observe().guests.values()])
     return [f"{each.object} {each.step} {each.outcome}" for each in report.results]
 
@@ -109,7 +109,7 @@ def main() -> None:
     answer["finished"] = of_web().finished
     answer["state"] = HOST.observe().guests["lab-web"].state
     answer["second"] = planned(spec, facts).as_dict()["changes"]
-    down = plan.down(HOST.observe(), "lab", spec=spec.source, only=None, volumes=False)
+    down = removal.down(HOST.observe(), "lab", spec=spec.source, only=None, volumes=False)
     answer["down"] = carry_out(down)
     left = HOST.observe()
     answer["left"] = [*left.guests, *left.networks, *left.pool.guests]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from types import ModuleType
 
 from virtkit import api
 
@@ -20,12 +19,15 @@ def test_sorted() -> None:
 
 
 def test_complete() -> None:
-    there = {
-        name
-        for name, value in vars(api).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
+    tree = ast.parse(Path(str(api.__file__)).read_text())
+    seen = {
+        each.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("virtkit.")
+        for each in node.names
     }
-    assert there - {"annotations"} == set(api.__all__)
+    loaded = set(vars(api)["_sources"])
+    assert seen - {"load_when_used"} == loaded == set(api.__all__)
 
 
 def test_described() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import access, plan, seed
+from virtkit import access, seed
 from virtkit.apply import volumes as disks
 from virtkit.apply.context import GRACE, Context
 from virtkit.apply.engine import Say
@@ -22,7 +22,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import FIRST_BOOT, FOLLOWED, IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import FileUnusable, Unreachable, not_ours
-from virtkit.plan import Change
+from virtkit.plan import Change, command, leaving, run_of, uses
 from virtkit.progress import Progress
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record, record_text
@@ -188,8 +188,8 @@ class Making:
             booted=self._old.booted,
             provisioned=self._old.provisioned,
             staged=self._staged if self.running else {},
-            staged_in=plan.run_of(live) if self.running and self._staged else "",
-            leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
+            staged_in=run_of(live) if self.running and self._staged else "",
+            leaving=leaving(self._old, self._wanted, live) if self.running else (),
         )
 
     def _former_ssh_keys(self) -> tuple[str, ...]:
@@ -350,7 +350,7 @@ class Making:
     def _in_use(self, volume: VolumeRecord) -> bool:
         """Whether the running guest has a volume that its definition no longer has."""
         live = self._host.domains.live(self._guest.driver, self._guest.domain)
-        return self.running and plan.uses(live, volume.name)
+        return self.running and uses(live, volume.name)
 
     def _grow(self, say: Say) -> None:
         """Gives disks their size, but for those that the running guest grows with (plug)."""
@@ -513,7 +513,7 @@ class Making:
 
     def _down(self, *options: str) -> str:
         """The command that removes the guest."""
-        return plan.command("down", self._context.options.spec, self._guest.name, *options)
+        return command("down", self._context.options.spec, self._guest.name, *options)
 
     def wait_ready(self, progress: Progress) -> None:
         folder, known = Path(self._guest.source_folder), self.record.keys or ()
