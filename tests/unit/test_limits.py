@@ -20,7 +20,6 @@ LONG_FILES = {
 IN_WORK = {
     "virtkit/api/lifecycle.py",  # apply and down take their options one by one
     "virtkit/api/state.py",
-    "virtkit/apply/making.py",
     "virtkit/cli/lifecycle.py",  # a verb has its options one by one
 }
 

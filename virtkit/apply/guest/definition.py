@@ -1,0 +1,266 @@
+"""A guest's domain: what its record says, and its definition in libvirt.
+
+The record says what is asked before it is done.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from virtkit.apply.engine import Say
+from virtkit.apply.guest.seed_keys import SeedKeys
+from virtkit.apply.guest.work import Work
+from virtkit.drivers import DRIVERS
+from virtkit.drivers.fields import IN_SEED
+from virtkit.errors import VirtkitError
+from virtkit.host import not_ours
+from virtkit.plan import leaving, run_of
+from virtkit.spec import writable_size
+from virtkit.state import public_keys, record, record_text
+from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
+from virtkit.xml import diff, render, tree, user_template
+
+
+class Definition:
+    """Defines the domain of one guest."""
+
+    def __init__(self, work: Work, seed_keys: SeedKeys) -> None:
+        self._work = work
+        self._seed_keys = seed_keys
+
+    def define(self, _say: Say) -> None:
+        """Defines the domain; its record is the journal of all that follows."""
+        files = self._work.context.image_files.get(self._work.guest.image.identity)
+        if files is not None:
+            self._work.guest = self._work.guest.with_image(files)
+        guest, domains = self._work.guest, self._work.host.domains
+        self._check_size()
+        self._settle()
+        kept = self._work.context.ledger.kept
+        names = self._work.host.storage.names()
+        self._check_free(kept, names)
+        self._work.wanted = render.guest(guest, user_template.rendered(guest))
+        self._work.record = self._new_record(kept, names)
+        found = domains.definition(guest.driver, guest.domain)
+        if found and not (
+            self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
+        ):
+            raise not_ours(self._work.record, self._work.host.connections)
+        xml = tree.with_record(self._merged(found), record_text.guest_element(self._work.record))
+        domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
+        if self._work.running:
+            domains.write_record(self._work.record)
+        self._forget_other_types()
+        self._note_rewritten()
+
+    def listed(self, pool: PoolRecord, names: Collection[str]) -> GuestRecord | None:
+        """What the pool's record is to say of the guest before a volume of it is made: all that it
+        has and will have. None where somebody else has its name, or that of one of its volumes.
+
+        Args:
+            pool: the record, as it stands.
+            names: of all volumes in the pool.
+        """
+        fresh = record.of_guest(self._work.guest, self._work.context.options.spec)
+        if self._namesake(pool.guests.get(fresh.domain)) or self._taken(pool.kept, names):
+            return None
+        volumes = tuple(self._volume(each, pool.kept, names) for each in fresh.volumes)
+        return replace(self._work.old or fresh, volumes=(*volumes, *self._left_over(fresh)))
+
+    def _settle(self) -> None:
+        """What the last run did for a guest that has no domain by now, where it was interrupted and
+        the pool's record does not know: its seed tells, which is made last."""
+        if (
+            self._work.there is None
+            or not self._work.there.lost
+            or self._work.old is None
+            or self._work.fresh
+        ):
+            return
+        listed = self._work.context.ledger.before(self._work.guest.domain)
+        unsure = {e.name for e in listed.volumes if e.state != "made"} if listed else set()
+        if not unsure and self._work.old.instance:
+            return
+        held, instance = self._seed_keys.in_seed()
+        if held is not None and instance:
+            self._work.old = replace(
+                self._work.old,
+                host_key=held.host_public,
+                instance=instance,
+                keys=public_keys.records(held.authorized),
+            )
+            return
+        volumes = tuple(
+            replace(each, state="wanted") if each.name in unsure else each
+            for each in self._work.old.volumes
+        )
+        self._work.old = replace(self._work.old, volumes=volumes)
+        self._work.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
+
+    def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
+        fresh = record.of_guest(
+            self._work.guest, self._work.context.options.spec, self._work.wanted
+        )
+        volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
+        self._work.keys = self._seed_keys.new()
+        answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._work.keys)
+        if self._work.old is None or self._work.fresh:
+            return answer
+        live = ""
+        if self._work.running:
+            live = self._work.host.domains.live(self._work.guest.driver, self._work.guest.domain)
+        known = self._seed_keys.known()
+        both = known is not None and answer.keys is not None
+        return replace(
+            answer,
+            # until it has followed, the guest may let in either
+            keys=public_keys.joined(known or (), answer.keys or ()) if both else None,
+            former_ssh_keys=self._former_ssh_keys(),
+            host_key=self._work.old.host_key,
+            instance=self._work.old.instance,
+            booted=self._work.old.booted,
+            provisioned=self._work.old.provisioned,
+            staged=self._work.staged if self._work.running else {},
+            staged_in=run_of(live) if self._work.running and self._work.staged else "",
+            leaving=leaving(self._work.old, self._work.wanted, live) if self._work.running else (),
+        )
+
+    def _former_ssh_keys(self) -> tuple[str, ...]:
+        """The files that the spec named for the keys that the guest has until it followed."""
+        if self._work.old is None or "ssh_keys" not in self._work.fields:
+            return self._work.old.former_ssh_keys if self._work.old else ()
+        return tuple(dict.fromkeys(self._work.old.key_files or ()))
+
+    def _merged(self, found: str) -> str:
+        """Our XML, laid over libvirt's own where there is one: what others added stays."""
+        if not found:
+            return self._work.wanted
+        before = self._work.old.rendered if self._work.old else ""
+        same = (
+            self._work.there is not None
+            and self._work.there.scheme == self._work.guest.driver.scheme
+        )
+        trees = [tree.parse(each, "a domain") for each in (self._work.wanted, found)]
+        return tree.written(
+            diff.merged(tree.parse(before, "a domain") if before and same else None, *trees)
+        )
+
+    def _is_ours(self, xml: str) -> bool:
+        """Whether a domain that is there carries this guest's record."""
+        if not xml:
+            return False
+        known = replace(self._work.record, volumes=())
+        return known.is_of(record_text.read_guest(tree.parse(xml, "a domain")))
+
+    def _note_rewritten(self) -> None:
+        """What libvirt has otherwise right after we defined it is no drift later."""
+        found = self._work.host.domains.definition(self._work.guest.driver, self._work.guest.domain)
+        places = diff.differences(
+            tree.parse(self._work.wanted, "a domain"), tree.parse(found, "a domain")
+        )
+        self._work.record = replace(
+            self._work.record, rewritten=tuple(each.path for each in places)
+        )
+
+    def _forget_other_types(self) -> None:
+        """Removes the domain of a type that the guest had before, now that the new one stands."""
+        if self._work.there is None:
+            return
+        for other in {self._work.there.record.type, *self._work.there.superseded}:
+            if DRIVERS[other].scheme != self._work.guest.driver.scheme:
+                self._work.host.domains.undefine(DRIVERS[other], self._work.there.record)
+
+    def _taken(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
+        """The names of the guest's new volumes that others have."""
+        own = {each.name for each in self._work.old.volumes} if self._work.old else set()
+        return [
+            each.name
+            for each in self._work.guest.volumes
+            if each.name in names
+            and each.name not in own
+            and not self._kept(each.key, kept.get(each.name))
+        ]
+
+    def _namesake(self, listed: GuestRecord | None) -> bool:
+        """Whether it is another guest that has this one's name in libvirt: environment a-b, guest
+        c against environment a, guest b-c."""
+        return listed is not None and listed.environment != self._work.guest.environment
+
+    def _check_free(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> None:
+        """Looks whether somebody took a name since the plan was made: a volume that is listed as
+        wanted is deleted, should there be one."""
+        other = self._work.context.ledger.before(self._work.guest.domain)
+        if other is not None and self._namesake(other):
+            raise VirtkitError(
+                f"guest {self._work.guest.name}: domain {other.domain} is not this environment's",
+                why=f"it is guest {other.guest} of environment {other.environment}",
+                cure="give one of the environments another name; then run again",
+                where=f"{self._work.host.name} guest/{self._work.guest.name}",
+            )
+        if taken := self._taken(kept, names):
+            raise VirtkitError(
+                f"guest {self._work.guest.name}: volume {', '.join(taken)} exists already",
+                why="no record of this guest lists it",
+                cure="rename or remove it, or give the guest another name; then run again",
+                where=f"{self._work.host.name} guest/{self._work.guest.name}",
+            )
+
+    def _kept(self, key: str, disk: KeptDisk | None) -> bool:
+        """Whether a disk that outlived a guest is this one's."""
+        guest = self._work.guest
+        return disk is not None and disk.is_of(guest.environment, guest.name, key)
+
+    def _check_size(self) -> None:
+        root = self._work.guest.volume("root")
+        image = self._work.guest.files.size
+        if root is not None and root.size < image:
+            raise VirtkitError(
+                f"guest {self._work.guest.name}: its root disk is smaller than its image",
+                why=f"disk: {root.size} bytes, image {self._work.guest.image.name}: {image} bytes",
+                cure=f"leave out `disk:`, or say {writable_size(image)} or more",
+            )
+
+    def _volume(
+        self, new: VolumeRecord, kept: Mapping[str, KeptDisk], names: Collection[str]
+    ) -> VolumeRecord:
+        """A volume's record, with what is already known of it."""
+        if self._kept(new.key, kept.get(new.name)) and new.name in names:
+            return replace(new, state="made")
+        for old in self._work.old.volumes if self._work.old else ():
+            if old.name == new.name:
+                if self._anew(new):
+                    return replace(new, state="doomed")
+                missing = old.state == "made" and self._missing(new, names)
+                return replace(new, state="wanted" if missing else old.state)
+        return new
+
+    def _anew(self, volume: VolumeRecord) -> bool:
+        """Whether a volume that exists is made once more."""
+        if self._work.fresh:
+            return volume.role != "disk"
+        fields = {"seed": IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
+        return bool(self._work.fields & fields.get(volume.role, set()))
+
+    def _missing(self, volume: VolumeRecord, names: Collection[str]) -> bool:
+        """Whether the plan says (and somebody agreed) that a disk is gone and is made anew."""
+        disk = volume.name.removeprefix(f"{self._work.guest.domain}-")
+        return self._work.causes.get(f"disks.{disk}") == "drift" and volume.name not in names
+
+    def _left_over(self, new: GuestRecord) -> Iterable[VolumeRecord]:
+        """Volumes of the old guest that the new one has no use for."""
+        names = {each.name for each in new.volumes}
+        for old in self._work.old.volumes if self._work.old else ():
+            if old.name not in names:
+                # kept is only what was made
+                yield replace(old, state="doomed", keep=old.keep and old.state != "wanted")
+
+
+def _with_password(xml: str) -> str:
+    """Gives VNC a password that only libvirt's secure XML tells, where it has none yet."""
+    root = tree.parse(xml, "a domain")
+    for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
+        if not graphics.get("passwd"):
+            graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
+    return tree.written(root)

@@ -1,0 +1,86 @@
+"""Who may log in to a guest, and its host key: what its seed says, and is to say."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+
+from virtkit import access, seed
+from virtkit.apply import volumes as disks
+from virtkit.apply.guest.work import Work
+from virtkit.state import public_keys
+
+
+class SeedKeys:
+    """The keys in the seed of one guest."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def new(self) -> tuple[str, ...] | None:
+        """The keys that the guest is to let in: those of its spec, or those that it was made with.
+
+        None where an older virtkit made it, and its seed does not say which these are.
+        """
+        if self._work.fresh or self._work.old is None or "ssh_keys" in self._work.fields:
+            return public_keys.records(access.authorized_keys(self._work.guest))
+        if self._work.guest.keys is not None:
+            return self._work.guest.keys
+        known = self.known()
+        if (
+            known is not None
+            and not self._work.old.finished
+            and self._work.guest.spec.ssh_keys is None
+        ):
+            # a run that was to give it the caller's own ones was interrupted
+            own = public_keys.records(access.own_keys(self._work.guest.environment))
+            if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(known)):
+                return own
+        return known
+
+    def known(self) -> tuple[str, ...] | None:
+        """The keys that the guest lets in now, by its record, else by its seed."""
+        if self._work.old is None or self._work.old.keys is not None:
+            return self._work.old.keys if self._work.old else None
+        held = self.held()
+        return public_keys.records(held.authorized) if held else None
+
+    def authorized(self, held: seed.Keys | None) -> Sequence[str]:
+        """The lines of authorized_keys; those that ``held`` has may say more than the keys."""
+        if self._work.keys is None:
+            return held.authorized if held else access.authorized_keys(self._work.guest)
+        if held and public_keys.same(public_keys.records(held.authorized), self._work.keys):
+            return held.authorized
+        named = self._work.guest.spec.ssh_keys is not None
+        given = named and (
+            self._work.fresh or self._work.old is None or self._work.guest.keys is not None
+        )
+        return access.authorized_keys(self._work.guest) if given else self._work.keys
+
+    def made(self, wanted: bool) -> seed.Keys | None:
+        """Who may log in, and the host key, for a seed that is about to be made.
+
+        A guest that lives on keeps its instance and its host key.
+        """
+        if not wanted:
+            return None
+        held = None if self._work.fresh else self.held()
+        authorized = self.authorized(held)
+        if held is not None:
+            return replace(held, authorized=authorized)
+        if self._work.old is not None and self._work.old.booted and not self._work.fresh:
+            return seed.Keys(authorized, "", self._work.old.host_key)
+        private, public = access.new_host_key()
+        self._work.record = replace(self._work.record, host_key=public, instance=str(uuid.uuid4()))
+        self._work.host.domains.write_record(self._work.record)
+        return seed.Keys(authorized, private, public)
+
+    def held(self) -> seed.Keys | None:
+        """The keys in the seed that the guest has; None where it can't be read."""
+        return self.in_seed()[0] if self._work.record.instance else None
+
+    def in_seed(self) -> tuple[seed.Keys | None, str]:
+        """The keys and the instance in the guest's seed; nothing where it can't be read."""
+        files = disks.seed_files(self._work.host.storage, self._work.guest)
+        return seed.held(files), seed.instance(files)

@@ -1,0 +1,75 @@
+"""What the steps of one guest share: what is asked, what stands there, and how far they are.
+
+``record`` is the journal: each step writes into it what it did.
+"""
+
+from __future__ import annotations
+
+from virtkit.apply.context import Context
+from virtkit.drivers.fields import FIRST_BOOT, FOLLOWED
+from virtkit.plan import Change, command
+from virtkit.state import record
+from virtkit.state.desired import Guest
+from virtkit.state.observed import ObservedGuest
+
+
+class Work:
+    """One guest that is made, recreated, changed, completed or started."""
+
+    def __init__(self, context: Context, change: Change) -> None:
+        assert isinstance(change.desired, Guest)
+        assert change.observed is None or isinstance(change.observed, ObservedGuest)
+        self.context = context
+        self.host = context.host
+        self.guest = change.desired
+        self.there = change.observed
+        self.old = self.there.record if self.there else None
+        self.causes = {each.field: each.cause for each in change.reasons}
+        self.staged = dict(change.staged)
+        self.fields = {each.field.partition(".")[0] for each in change.reasons}
+        roots = [e for e in (self.old.volumes if self.old else ()) if e.role == "root"]
+        #: All but its disks is made anew: it is none that lost its domain and has its root still.
+        self.fresh = change.action == "replace" or (
+            change.action == "create" and not any(each.state == "made" for each in roots)
+        )
+        #: Nothing else is to be done than to give it its playbooks.
+        self.provisions_only = (
+            change.action == "update"
+            and set(self.causes) == {"playbooks"}
+            and self.there is not None
+            and self.there.state == "running"
+        )
+        #: A start of an unfinished guest sees that nothing else is left of the interrupted run.
+        self.starts_only = change.action == "start" and not (self.old and not self.old.finished)
+        self.running = self.there is not None and self.there.state != "stopped" and not self.fresh
+        # a guest that did not let go of a device is restarted where somebody asks for that
+        stuck = self.old is not None and bool(self.old.leaving) and not self.old.finished
+        needed = change.effect == "restart" or stuck
+        self.restarts = self.running and context.options.restart and needed
+        self.record = self.old or record.of_guest(self.guest, context.options.spec)
+        self.wanted = self.record.rendered
+        #: The keys that it is to let in; None where nobody knows which it has and has to keep.
+        self.keys: tuple[str, ...] | None = None
+
+    @property
+    def provisions(self) -> bool:
+        """Whether the guest is given playbooks."""
+        wanted = self.guest.playbooks
+        ran = None if self.old is None or self.fresh else self.old.provisioned
+        return wanted is not None and (ran is None or not ran.has(wanted))
+
+    @property
+    def follows(self) -> bool:
+        """Whether the guest's own system has something to do once it runs."""
+        if self.old is None or self.fresh:
+            return False
+        unfinished = not self.old.finished and self.guest.spec.ready.kind != "none"
+        if self.running and not self.restarts:
+            return unfinished or bool(self.fields & FOLLOWED)
+        # what boots anew has it from its seed, but where cloud-init reads that
+        late = self.old.booted and not self.guest.light
+        return late and (unfinished or bool(self.fields & FIRST_BOOT))
+
+    def down(self, *options: str) -> str:
+        """The command that removes the guest."""
+        return command("down", self.context.options.spec, self.guest.name, *options)
