@@ -26,10 +26,9 @@ import pytest
 import world
 from lxml import etree
 
-from virtkit import plan
 from virtkit.drivers.fields import FIELDS
 from virtkit.facts import HostFacts
-from virtkit.plan import Plan
+from virtkit.plan import Plan, diff
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Disk, InterfaceSpec, Kernel, Ready, Spec
 from virtkit.spec.model import GuestKeys, Most
@@ -150,7 +149,7 @@ def planned(folder: Path, guests: dict[str, dict[str, Any]]) -> Plan:
     spec, facts = read(folder)
     there = observed(folder, guests)
     desired = resolve(spec, facts, world.decided(spec, there))
-    return plan.diff(desired, there, spec=SPEC, facts=facts)
+    return diff(desired, there, spec=SPEC, facts=facts)
 
 
 def told(found: Plan) -> list[str]:

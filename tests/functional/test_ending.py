@@ -21,7 +21,7 @@ from virtkit.errors import Interrupted
 from virtkit.host import Host
 from virtkit.spec import Spec, read_text
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 SPEC = "name: ending\nguests: {web: {type: qemu}}\n"
 POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
@@ -37,7 +37,7 @@ def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spe
     body = render.guest(guest)
     made = replace(record.of_guest(guest, "/ending.yaml", body).with_state("made"), finished=True)
     element = record_text.guest_element(made)
-    host.domains.define(QEMU, render.with_record(body, element), autostart=False)
+    host.domains.define(QEMU, tree.with_record(body, element), autostart=False)
     for volume in guest.volumes:
         host.storage.create(render.guest_volume(volume))
     libvirts = host.connections.get("qemu")
