@@ -215,12 +215,22 @@ def _prepare(toy: str | None) -> None:
     """Imports and reads all that every run does, and starts no thread and no connection."""
     if toy:
         _play(Path(toy))
+    import rich.live
+    import rich.table
+    import rich.tree
+
     import virtkit.cli.output
-    import virtkit.cli.verbs
+    from virtkit import access, ansible, api, images, spec
+    from virtkit.cli import commands
     from virtkit.errors import RequestError
     from virtkit.host import schemas
     from virtkit.xml import render
 
+    for name in commands.VERBS:
+        commands.command(name)
+    for room in (access, ansible, api, images, spec):  # a run loads what it uses; here all of it
+        for name in room.__all__:
+            getattr(room, name)
     for kind in ("domain", "network"):
         with suppress(RequestError):
             schemas.check(kind, f"<{kind}/>", "nothing")

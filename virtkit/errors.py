@@ -1,12 +1,34 @@
 """The errors that virtkit raises for its users: what happened, where, why, and what cures it.
 
-Holds words only. It must never print, exit or know libvirt.
+    VirtkitError                     failed on the way (exit 1)
+    ├── RequestError                 the request or the spec is wrong, nothing was touched (exit 2)
+    │   ├── SpecErrors               all that is wrong with one spec
+    │   └── NoDisk                   images/file_checks: a file is no disk, kernel or initrd
+    ├── Interrupted                  somebody asked to stop
+    ├── FileUnusable                 host/errors: a hypervisor can't use a disk or an image
+    ├── Unanswered                   host/errors: libvirt's daemon ended, hangs or is out of reach
+    │   └── NoDriver                 it has no driver for a URI
+    └── Silent                       host/timeouts: a guest's hypervisor process does not answer
+
+Nobody sees these, they are caught where they can be raised:
+
+    Wrong                            spec/value_error: a value of a spec, before its place is known
+    Unreachable                      host/guest_exec: this way into a guest is not open (yet)
+    ├── Lost                         a command began, and its end is not known
+    └── OtherHostKey                 access/ssh: something else answers at the guest's address
+
+Whoever must tell errors apart matches types and never compares their words:
+tests/unit/test_error_types.py holds that. Holds words only. It must never print, exit or know
+libvirt.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound="VirtkitError")
 
 
 class VirtkitError(Exception):
@@ -44,6 +66,13 @@ class VirtkitError(Exception):
     def every(self) -> Sequence[VirtkitError]:
         """This error, or all the errors that it stands for."""
         return [self]
+
+    def retold(self, kind: type[_Error], *, cure: str = "") -> _Error:
+        """The same words as an error of type ``kind``, with a better ``cure`` where one is known.
+
+        Raise it ``from`` this one, which stays as it is.
+        """
+        return kind(self.what, why=self.why, cure=cure or self.cure, where=self.where)
 
 
 class RequestError(VirtkitError):

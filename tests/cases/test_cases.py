@@ -5,7 +5,8 @@ facts.json     the host (tests/world.py says how)
 before.yaml    the spec that was brought up before; nothing was where it is missing
 observed.json  how what stands there differs from what `up` left
 request.json   `only`: guests that were named; `down` and `volumes`; `restart`; `seed`: guests
-expected/      what comes out, to be reviewed; `pytest --regen` writes it
+expected/      what comes out, to be reviewed; `pytest --regen` writes it. The record of an object
+               stands beside its XML, as JSON in lines
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ import world
 import yaml
 from lxml import etree
 
-from virtkit import plan, seed
+from virtkit import seed
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import schemas
-from virtkit.plan import Change, Plan
+from virtkit.plan import Change, Plan, diff, down
 from virtkit.plan.resolve import resolve
 from virtkit.state import record, record_text
 from virtkit.state.desired import Decided, Desired, Guest, Network
 from virtkit.state.observed import Observed
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HERE = Path(__file__).parent
 NAMES = sorted(each.parent.name for each in HERE.glob("*/spec.yaml"))
@@ -81,11 +82,11 @@ class Case:
         if self.request.get("down"):
             volumes = bool(self.request.get("volumes"))
             names = self.spec.guests.keys()
-            return plan.down(
+            return down(
                 observed, self.spec.name, spec=SPEC, names=names, only=only, volumes=volumes
             )
         desired = self.desired(observed)
-        return plan.diff(
+        return diff(
             desired,
             observed,
             spec=SPEC,
@@ -143,24 +144,48 @@ def printed(error: VirtkitError) -> str:
 
 def network_xml(network: Network) -> str:
     element = record_text.network_element(record.of_network(network, SPEC))
-    return pretty(render.with_record(render.network(network), element))
+    return pretty(tree.with_record(render.network(network), element))
 
 
 def guest_xml(guest: Guest, own: str) -> str:
     xml = render.own(guest, own) if own else ""
     element = record_text.guest_element(record.of_guest(guest, SPEC))
-    return pretty(render.with_record(render.guest(guest, xml), element))
+    return pretty(tree.with_record(render.guest(guest, xml), element))
 
 
 def pretty(xml: str) -> str:
     """A document for people. Its record is without `rendered`: that is the document itself."""
-    return etree.tostring(render.parse(xml, "it"), encoding="unicode", pretty_print=True)
+    return etree.tostring(tree.parse(xml, "it"), encoding="unicode", pretty_print=True)
+
+
+def golden(documents: dict[str, str]) -> dict[str, str]:
+    """Documents as they are reviewed: each record in a file of its own beside its XML."""
+    answer = {}
+    for file, text in documents.items():
+        answer[file] = text
+        if file.endswith(".xml"):
+            xml, found = split(text)
+            lines = json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False)
+            answer[file] = xml
+            answer[f"{file.removesuffix('.xml')}.record.json"] = f"{lines}\n"
+    return answer
+
+
+def split(xml: str) -> tuple[str, dict[str, Any]]:
+    """A document without its record, and that."""
+    (element,) = tree.parse(xml, "it").findall(f"metadata/{{{record_text.NAMESPACE}}}*")
+    found: dict[str, Any] = json.loads(element.text or "")
+    kind = etree.QName(element).localname
+    named = {"environment": found["environment"], "name": found[kind]}
+    finished = {"finished": "yes" if found["finished"] else "no"} if kind == "guest" else {}
+    assert dict(element.attrib) == named | finished, "for the hook, and for people"
+    return tree.without_record(xml, record_text.NAMESPACE), found
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_case(name: str, regen: bool) -> None:
     folder = HERE / name / "expected"
-    found = Case(HERE / name).documents()
+    found = golden(Case(HERE / name).documents())
     if regen:
         folder.mkdir(exist_ok=True)
         for stale in {each.name for each in folder.iterdir()} - set(found):

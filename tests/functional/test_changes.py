@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.apply import Context, Options, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
-from virtkit.plan import Plan
+from virtkit.plan import Plan, diff
+from virtkit.progress import Progress
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HEAD = "name: lab\nguests:\n  web: {type: qemu, networks: [], groups: [a], disks: "
 DISKS = "[{name: data, size: 1GiB, mount: /d%s}]}\n"
@@ -33,7 +33,7 @@ def made(host: Host, text: str) -> None:
     new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,
-        render.with_record(body, record_text.guest_element(new)),
+        tree.with_record(body, record_text.guest_element(new)),
         autostart=guest.spec.autostart,
     )
 
@@ -41,7 +41,7 @@ def made(host: Host, text: str) -> None:
 def planned(host: Host, text: str) -> Plan:
     observed = host.observe()
     found = world.decided(world.spec_of(text), observed)
-    return plan.diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
+    return diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
     (change,) = planned(host, after).changes
     assert [each.field for each in change.reasons] == ["disks.data.keep"]
     context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
-    step = steps_of(plan.Plan("lab", (change,)), context)[0]
+    step = steps_of(Plan("lab", (change,)), context)[0]
     assert step.name == "update", "nothing but the record changes"
     step.run(lambda _: None)
     # the pool's record is written in the end, as far as that goes: the test driver has no streams
@@ -64,3 +64,27 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
         context.ledger.end("lab", there)
     volumes = host.observe().guests["lab-web"].record.volumes
     assert [each.name for each in volumes if each.keep] == kept
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "Today's <words>"), ("Yesterday's", "Today's"), ("Yesterday's", "")],
+)
+def test_a_description_follows_while_the_guest_runs(before: str, after: str, host: Host) -> None:
+    text = "name: lab\nguests: {web: {type: qemu, networks: []%s}}\n"
+    spec = {word: text % (f', description: "{word}"' if word else "") for word in (before, after)}
+    made(host, spec[before])
+    host.domains.start(QEMU, "lab-web")
+    (change,) = planned(host, spec[after]).changes
+    assert (change.effect, [each.field for each in change.reasons]) == ("live", ["description"])
+    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    steps = {step.name: step for step in steps_of(Plan("lab", (change,)), context)}
+    for name in ("define", "unplug", "plug"):
+        steps[name].run(Progress())
+        steps[name].run(Progress())  # a step that was interrupted runs again
+    for xml in (host.domains.definition(QEMU, "lab-web"), host.domains.live(QEMU, "lab-web")):
+        assert tree.parse(xml, "it").findtext("description", "") == after
+    assert host.domains.state(QEMU, "lab-web") == "running"
+    again = planned(host, spec[after]).changes
+    fields = {reason.field for each in again for reason in each.reasons}
+    assert "description" not in fields, "the next plan has nothing to say of it"

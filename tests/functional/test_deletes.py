@@ -12,13 +12,13 @@ import libvirt
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.apply import Context, Options, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Storage
+from virtkit.plan import Change, Plan, down
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target></pool>"
@@ -44,7 +44,7 @@ def host(host_with: MakeHost) -> Host:
     for storage in (host.storage, Storage(host.connections, "other")):
         for volume in WEB.volumes:
             storage.create(render.guest_volume(volume))
-    xml = render.with_record(BODY, record_text.guest_element(RECORD))
+    xml = tree.with_record(BODY, record_text.guest_element(RECORD))
     host.domains.define(QEMU, xml, autostart=False)
     return host
 
@@ -57,7 +57,7 @@ def found(host: Host) -> tuple[frozenset[str], frozenset[str]]:
 def run_down(host: Host, steps: Iterable[str]) -> None:
     """Carries out steps of the guest's removal. (The last one's flags are none of the test
     driver's.)"""
-    going = plan.down(host.observe(pool=False), "lab", spec="/lab.yaml", only=None, volumes=False)
+    going = down(host.observe(pool=False), "lab", spec="/lab.yaml", only=None, volumes=False)
     context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
     for step in steps_of(going, context):
         if step.name in steps:
@@ -117,7 +117,7 @@ def move(host: Host) -> None:
 def test_the_record_is_looked_at_right_before(
     host: Host, change: Callable[[Host], None], steps: tuple[str, ...]
 ) -> None:
-    going = plan.down(host.observe(), "lab", spec="/lab.yaml", only=None, volumes=False)
+    going = down(host.observe(), "lab", spec="/lab.yaml", only=None, volumes=False)
     context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
     change(host)
     for step in steps_of(going, context):
@@ -145,12 +145,12 @@ def test_nobodys_domain_is_defined_over(host: Host) -> None:
     """One that came between the plan and the run."""
     host.connections.get("qemu").lookupByName("lab-web").undefine()
     found = host.observe()
-    change = plan.Change("guest/web", "local", "create", desired=WEB)
+    change = Change("guest/web", "local", "create", desired=WEB)
     context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
     wipe(host)
     for name in MADE:
         host.storage.delete(f"/pool/{name}")
-    step = next(e for e in steps_of(plan.Plan("lab", (change,)), context) if e.name == "define")
+    step = next(e for e in steps_of(Plan("lab", (change,)), context) if e.name == "define")
     with pytest.raises(VirtkitError, match="domain lab-web is not guest web"):
         step.run(lambda _: None)
     assert not found.guests

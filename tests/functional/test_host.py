@@ -12,15 +12,15 @@ import pytest
 import world
 from lxml import etree
 
-from virtkit import plan as planning
 from virtkit.drivers import DRIVERS, QEMU
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import Claim, Pool
 from virtkit.host import Host
+from virtkit.plan import diff, down
 from virtkit.state import record, record_text
 from virtkit.state.desired import Network
 from virtkit.state.record import NetworkRecord
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
@@ -44,7 +44,7 @@ RECORD = record.of_guest(WEB, "/lab.yaml", render.guest(WEB))
 
 
 def domain_xml() -> str:
-    return render.with_record(render.guest(WEB), record_text.guest_element(RECORD))
+    return tree.with_record(render.guest(WEB), record_text.guest_element(RECORD))
 
 
 def network_record(network: Network = NET) -> NetworkRecord:
@@ -178,9 +178,9 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     found = host_with(POOL, domain).observe()
     assert found.guests == {}
     assert found.domains == {("qemu", WEB.domain)}
-    assert planning.down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
+    assert down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
     with pytest.raises(RequestError, match="is not this environment's"):
-        planning.diff(DESIRED, found, spec="/lab.yaml")
+        diff(DESIRED, found, spec="/lab.yaml")
 
 
 @pytest.mark.parametrize("name", [".", "..", "", "-rf", "../x", "a/b", "a b", "é", "a..b"])
@@ -318,27 +318,27 @@ guests: {new: {}, web: {networks: [{name: front, address: 10.20.0.99}]}}
         host.networks.update(host.observe().networks["lab-front"], new)
         there = host.observe().networks["lab-front"]
         assert unmarked(there.record) == new
-        hosts = [each.get("ip") for each in render.parse(there.inactive, "it").iter("host")]
-        reserved = [each.get("ip") for each in render.parse(new.rendered, "it").iter("host")]
+        hosts = [each.get("ip") for each in tree.parse(there.inactive, "it").iter("host")]
+        reserved = [each.get("ip") for each in tree.parse(new.rendered, "it").iter("host")]
         assert sorted(hosts) == sorted(reserved), "no other is left"
 
 
 def test_what_others_added_to_a_network_stays(host: Host) -> None:
     host.networks.define(network_record())
     there = host.observe().networks["lab-front"]
-    root = render.parse(there.inactive, "it")
+    root = tree.parse(there.inactive, "it")
     dhcp = root.find("./ip/dhcp")
     assert dhcp is not None
     printer = '<host mac="52:54:00:00:00:09" name="printer" ip="10.20.0.9"/>'
-    dhcp.append(render.parse(printer, "a host"))
+    dhcp.append(tree.parse(printer, "a host"))
     bridge = root.find("bridge")
     assert bridge is not None
     bridge.set("stp", "on")
-    host.networks._connections.any().networkDefineXML(render.written(root))
+    host.networks._connections.any().networkDefineXML(tree.written(root))
     edited = host.observe().networks["lab-front"]
     assert "printer" in edited.inactive
     host.networks.update(edited, network_record())
-    after = render.parse(host.observe().networks["lab-front"].inactive, "it")
+    after = tree.parse(host.observe().networks["lab-front"].inactive, "it")
     assert [each.get("name") for each in after.iterfind("./ip/dhcp/host")] == ["web", "printer"]
     assert after.find("bridge[@stp='off']") is not None
 

@@ -22,7 +22,7 @@ from virtkit.host import Host
 from virtkit.plan import Plan
 from virtkit.spec import Spec, read_text
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HOSTS = "hosts: {local: {}, far: {address: root@far}, more: {address: root@more}}\n"
 #: As a record's: there is nothing of the file system's here.
@@ -56,7 +56,7 @@ def make(host: Host, text: str) -> None:
     guest = world.with_image(guest)
     body = render.guest(guest)
     made = replace(record.of_guest(guest, PATH, body).with_state("made"), finished=True)
-    xml = render.with_record(body, record_text.guest_element(made))
+    xml = tree.with_record(body, record_text.guest_element(made))
     host.domains.define(QEMU, xml, autostart=False)
     for volume in guest.volumes:
         host.storage.create(render.guest_volume(volume))

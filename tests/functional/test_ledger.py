@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.apply import Context, Options, Step, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
-from virtkit.plan import Change, Plan
+from virtkit.plan import Change, Plan, diff, removal
 from virtkit.progress import Progress
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 pytestmark = pytest.mark.usefixtures("streams")
 
@@ -50,13 +49,13 @@ def made(host: Host, text: str) -> None:
     new = replace(record.of_guest(guest, SPEC, body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,
-        render.with_record(body, record_text.guest_element(new)),
+        tree.with_record(body, record_text.guest_element(new)),
         autostart=guest.spec.autostart,
     )
 
 
 def down(host: Host) -> Plan:
-    return plan.down(host.observe(), "lab", spec=SPEC, only=None, volumes=False)
+    return removal.down(host.observe(), "lab", spec=SPEC, only=None, volumes=False)
 
 
 def undefine(host: Host) -> None:
@@ -83,7 +82,7 @@ def test_a_strangers_volume_that_came_since_the_plan_stays(host: Host) -> None:
     desired = world.desired_of(
         LAB % DATA, found=world.decided(world.spec_of(LAB % DATA), host.observe())
     )
-    _, steps = work(host, plan.diff(desired, host.observe(), spec=SPEC))
+    _, steps = work(host, diff(desired, host.observe(), spec=SPEC))
     stranger = world.guest_of(LAB % DATA).volumes[-1]
     assert stranger.name == "lab-web-data"
     host.storage.create(render.guest_volume(stranger))

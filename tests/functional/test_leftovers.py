@@ -13,7 +13,7 @@ from virtkit.api.doctor import _libvirt
 from virtkit.api.orphans import _volumes
 from virtkit.host import Host
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target>{}</pool>"
@@ -21,7 +21,7 @@ VOLUME = "<volume type='file'><name>{}</name><capacity>1024</capacity></volume>"
 WEB = world.with_image(world.guest_of("name: lab\nguests: {web: {type: qemu}}\n"))
 BODY = render.guest(WEB)
 RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
-DOMAIN = render.with_record(BODY, record_text.guest_element(RECORD))
+DOMAIN = tree.with_record(BODY, record_text.guest_element(RECORD))
 
 
 @pytest.mark.parametrize("name", ["lab-web-x; touch x", "lab-web-it's", "lab-web-$(id)"])

@@ -1,7 +1,6 @@
 """A guest type of the test's: what a new one takes."""
 
 from virtkit.drivers.base import Driver, connected
-from virtkit.drivers.effects import COMMON
 
 TOY = Driver(
     type="toy",
@@ -16,7 +15,7 @@ TOY = Driver(
     exec=("ssh",),
     restart="reset",
     # libvirt's test driver plugs nothing into a running guest
-    effects={**COMMON, "cpus": "live", "cpus.less": "restart", "networks": "restart"},
+    effects={"cpus": "live", "cpus.less": "restart", "networks": "restart"},
     unsupported={"graphics": "a toy has no display"},
     check=connected("test", "libvirt-daemon-system"),
 )

@@ -15,18 +15,18 @@ from typing import Any
 import faultpoints
 import libvirt
 
-from virtkit import apply, plan
+from virtkit.apply import Context, Options, run, steps_of
 from virtkit.drivers import DRIVERS
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
-from virtkit.plan import Plan
+from virtkit.plan import Plan, diff, removal
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, json_schema, load
 from virtkit.state import record, record_text
 from virtkit.state.desired import Decided, DecidedGuest, ImageFiles, image_identity
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 HOST = Host(
     "local", "default-pool", {"test": "test:///default", "qemu": "test:///no", "lxc": "test:///no"}
@@ -63,13 +63,13 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 
 def planned(spec: Spec, facts: HostFacts) -> Plan:
     observed = HOST.observe()
-    return plan.diff(resolve(spec, facts, decided(spec, observed)), observed, spec=spec.source)
+    return diff(resolve(spec, facts, decided(spec, observed)), observed, spec=spec.source)
 
 
 def carry_out(found: Plan) -> list[str]:
-    options = apply.Options(spec="lab.yaml", folder=Path.cwd(), wait=False)
-    context = apply.Context(HOST, options)
-    report = apply.run("lab", apply.steps_of(found, context), parallel=2)
+    options = Options(spec="lab.yaml", folder=Path.cwd(), wait=False)
+    context = Context(HOST, options)
+    report = run("lab", steps_of(found, context), parallel=2)
     context.ledger.end("lab", [each.record for each in HOST.observe().guests.values()])
     return [f"{each.object} {each.step} {each.outcome}" for each in report.results]
 
@@ -86,7 +86,7 @@ def main() -> None:
     guest = next(each.desired for each in first.changes if each.object == "guest/web")
     body = render.guest(guest)
     element = record_text.guest_element(record.of_guest(guest, "lab.yaml", body))
-    xml = render.with_record(body, element)
+    xml = tree.with_record(body, element)
     schemas.check("domain", xml, "the toy")
     answer = {
         "schemes": list(HOST.schemes),
@@ -109,7 +109,7 @@ def main() -> None:
     answer["finished"] = of_web().finished
     answer["state"] = HOST.observe().guests["lab-web"].state
     answer["second"] = planned(spec, facts).as_dict()["changes"]
-    down = plan.down(HOST.observe(), "lab", spec=spec.source, only=None, volumes=False)
+    down = removal.down(HOST.observe(), "lab", spec=spec.source, only=None, volumes=False)
     answer["down"] = carry_out(down)
     left = HOST.observe()
     answer["left"] = [*left.guests, *left.networks, *left.pool.guests]

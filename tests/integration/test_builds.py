@@ -354,7 +354,7 @@ with build_folder.made(work) as tree:
     line += [*apt.hooks(tree.parent / "apt", own), "bookworm", "-", *(each.line for each in own)]
     try:
         sandbox.run(line, root="subordinate", work=tree, failed=failed, progress=Progress(),
-            room=tree, output=work / "tree.tar")
+            output=work / "tree.tar")
     except VirtkitError as error:
         sys.exit(str(error.as_dict()))
     owner = (tree.parent / "apt").stat()

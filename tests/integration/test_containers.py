@@ -23,7 +23,7 @@ from virtkit.host import preparation
 from virtkit.state import record_text
 from virtkit.state.addresses import IDS
 from virtkit.state.record import GuestRecord
-from virtkit.xml import render
+from virtkit.xml import tree
 
 URI = "lxc:///system"
 HOOK = Path("/etc/libvirt/hooks/lxc.d/virtkit")
@@ -89,7 +89,7 @@ def doctor(lab: Lab) -> list[dict[str, Any]]:
 
 def recorded(guest: str) -> GuestRecord:
     xml = virsh("dumpxml", "--inactive", f"fenced-{guest}", uri=URI)
-    found = record_text.read_guest(render.parse(xml, guest))
+    found = record_text.read_guest(tree.parse(xml, guest))
     assert found is not None
     return found
 

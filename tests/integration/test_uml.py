@@ -19,7 +19,7 @@ from integration.lab import Lab, laboratory, until, virsh
 from virtkit.host.programs import nsenter
 from virtkit.state import record_text
 from virtkit.state.addresses import IDS
-from virtkit.xml import render
+from virtkit.xml import tree
 
 URI = "lxc:///system"
 PROBE = Path(__file__).with_name("ways_out.py").read_text()
@@ -127,7 +127,7 @@ def panic() -> bool:
 def test_its_processes_have_ids_and_namespaces_of_their_own_and_one_right(lab: Lab) -> None:
     del lab
     xml = virsh("dumpxml", "--inactive", "program-u", uri=URI)
-    found = record_text.read_guest(render.parse(xml, "u"))
+    found = record_text.read_guest(tree.parse(xml, "u"))
     assert found is not None
     assert len(processes()) > 5
     for pid in processes():

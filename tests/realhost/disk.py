@@ -124,9 +124,7 @@ def _run(line: Sequence[str], work: Path, what: str, output: Path | None = None)
         return VirtkitError(f"{what}:\n{last}", cure="see its last lines")
 
     root: sandbox.Root = "subordinate" if output else "own"
-    sandbox.run(
-        line, root=root, work=work, failed=failed, progress=Progress(), room=work, output=output
-    )
+    sandbox.run(line, root=root, work=work, failed=failed, progress=Progress(), output=output)
 
 
 def _mirrors_of(release: str) -> list[str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from virtkit.drivers import QEMU
 from virtkit.host import guest_exec
-from virtkit.host.domains import _usable
+from virtkit.host.guest_addresses import usable
 from virtkit.host.guest_exec import Lost, Ran, Unreachable
 
 MAC = "52:54:00:00:00:01"
@@ -23,10 +23,10 @@ MAC = "52:54:00:00:00:01"
 def test_only_plain_addresses_count(told: list[str]) -> None:
     odd = ["-oProxyCommand=x", "fd00::1%x\n  ProxyCommand id", "127.0.0.1", "fe80::1", "10.0.0.5"]
     entries = [{"addr": each} for each in (*told, *odd)]
-    found = _usable({"eth0": {"hwaddr": MAC, "addrs": entries}}, {MAC})
+    found = usable({"eth0": {"hwaddr": MAC, "addrs": entries}}, {MAC})
     assert "10.0.0.5" in found
     assert all(set(each) <= set("0123456789abcdef.:") for each in found)
-    assert _usable({"eth0": {"hwaddr": "other", "addrs": entries}}, {MAC}) == []
+    assert usable({"eth0": {"hwaddr": "other", "addrs": entries}}, {MAC}) == []
 
 
 ANSWERS: list[Any] = [

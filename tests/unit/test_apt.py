@@ -133,7 +133,6 @@ def built(folder: Path, own: Sequence[apt.Source]) -> Path:
         failed=failed,
         progress=Progress(said.append),
         tell=said.append,
-        room=tree,
         output=archive,
     )
     assert not [each for each in MARKS if each in "".join(said)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import sys
@@ -18,11 +19,12 @@ import typer.main
 
 from virtkit.api import Check, Event, GuestStatus, Orphan
 from virtkit.cli import aliases, main, output, progress
-from virtkit.cli.verbs import app
+from virtkit.cli.commands import VERBS as NAMES
+from virtkit.cli.commands import command
 from virtkit.errors import RequestError
 
 BAD_SPECS = Path(__file__).parent.parent / "cases" / "bad-specs"
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = {name: command(name) for name in NAMES}
 VERBS = {
     **{name: each for name, each in COMMANDS.items() if not hasattr(each, "commands")},
     **{f"image {name}": each for name, each in COMMANDS["image"].commands.items()},
@@ -114,6 +116,22 @@ def test_options_that_the_contract_promises(verb: str) -> None:
     assert "--debug" in options
     assert ("--json" in options) is (verb not in NO_JSON)
     assert VERBS[verb].help
+
+
+def test_the_list_of_verbs_says_what_their_own_help_says() -> None:
+    for name, (_, text) in NAMES.items():
+        said = " ".join((COMMANDS[name].help or "").split())
+        assert said.startswith(text.removesuffix(".")), name
+    modules = {module for module, _ in NAMES.values()}
+    written = {
+        each
+        for module in modules
+        if not hasattr(COMMANDS.get(module), "commands")
+        for each in typer.main.get_command(
+            importlib.import_module(f"virtkit.cli.{module}").app
+        ).commands  # type: ignore[attr-defined]
+    }
+    assert written == {name for name, each in COMMANDS.items() if not hasattr(each, "commands")}
 
 
 def test_every_alias_names_a_verb() -> None:
@@ -440,6 +458,6 @@ def test_what_is_left_over_moves_no_terminal(capsys: pytest.CaptureFixture[str])
 
 def test_progress_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """What a guest's agent or a command in it said comes along."""
-    with progress.shown(output.err, "lab: up") as tell:
+    with progress.shown(output.err(), "lab: up") as tell:
         tell(Event("progress", "guest/web", "local", "ready", 1.0, "it said \x1b[2J[red]"))
     assert "it said \\x1b[2J[red]" in capsys.readouterr().err

@@ -13,10 +13,11 @@ from lxml import etree
 
 from virtkit.xml import diff, render
 from virtkit.xml.diff import Difference, differences, merged, removed
+from virtkit.xml.tree import parse
 
 
 def tree(xml: str) -> etree._Element:
-    return render.parse(xml, "the XML")
+    return parse(xml, "the XML")
 
 
 def paths(wanted: str, found: str) -> list[str]:

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.facts import HostFacts
 from virtkit.host.programs import lxc_hook
-from virtkit.plan import Plan
+from virtkit.plan import Plan, diff
 from virtkit.state import addresses
 from virtkit.state.desired import Decided
 from virtkit.state.observed import Observed
@@ -29,7 +28,7 @@ def confinements(facts: HostFacts, text: str = TWO) -> dict[str, tuple[str, int]
 def planned(observed: Observed, facts: HostFacts, text: str = TWO) -> Plan:
     spec = world.spec_of(text)
     desired = world.resolve(spec, facts, world.decided(spec, observed))
-    return plan.diff(desired, observed, spec=SPEC)
+    return diff(desired, observed, spec=SPEC)
 
 
 def there(facts: HostFacts, change: dict[str, Any] | None = None, text: str = TWO) -> Observed:

@@ -117,6 +117,16 @@ def test_a_key_of_the_guests_is_let_in(kind: str, tmp_path: Path) -> None:
     assert lets_in(*guest(tmp_path, line, path))
 
 
+def test_another_host_key_is_an_error_of_its_own(tmp_path: Path) -> None:
+    path, line = pair(tmp_path, "mine", "-t", "ed25519")
+    login, host_key = guest(tmp_path, line, path)
+    assert is_another(login, host_key) is False
+    assert is_another(login, "ssh-ed25519 AAAA") is True
+    for ask in (lets_in, ssh.answers):
+        with pytest.raises(ssh.OtherHostKey):
+            ask(login, "ssh-ed25519 AAAA")
+
+
 def test_a_key_that_the_guest_has_not_is_not(tmp_path: Path) -> None:
     path, line = pair(tmp_path, "mine", "-t", "ed25519")
     _, theirs = pair(tmp_path, "theirs", "-t", "ed25519")

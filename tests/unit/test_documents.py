@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import world
 
-from virtkit import plan
+from virtkit.plan import leaving, waiting
 from virtkit.plan.drift import Documents, Place
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
@@ -139,7 +139,7 @@ def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
 def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
     old = there(desired())
     new = changed(old, disks=[], networks=["front"])
-    left = plan.leaving(old.record, render.guest(new), old.live)
+    left = leaving(old.record, render.guest(new), old.live)
     now = there(new)
     now = replace(now, live=old.live, record=replace(now.record, leaving=left))
     fields = [each.field for each in Documents(new, now, render.guest(new)).now()]
@@ -162,6 +162,6 @@ def test_waiting() -> None:
     """What `status` shows: nothing once the guest was started again."""
     guest = there(desired(cpus=2))
     staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
-    assert plan.waiting(replace(guest, record=staged)) == ("cpus", "disks.x")
-    assert plan.waiting(replace(guest, record=replace(staged, staged_in="6"))) == ()
-    assert plan.waiting(replace(guest, record=staged, live="")) == ()
+    assert waiting(replace(guest, record=staged)) == ("cpus", "disks.x")
+    assert waiting(replace(guest, record=replace(staged, staged_in="6"))) == ()
+    assert waiting(replace(guest, record=staged, live="")) == ()

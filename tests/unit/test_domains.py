@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from virtkit.host.domains import unconnected
+from virtkit.host.power import unconnected
 
 SOCKETS = Path("/proc/net/unix")
 

@@ -34,7 +34,7 @@ from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, load, read_text, values
 from virtkit.state import record, record_text
 from virtkit.state.desired import Decided, Desired
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 thorough = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -255,14 +255,14 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
     desired = desired_of(data)
     for network in desired.networks if desired else ():
         element = record_text.network_element(record.of_network(network, "/s.yaml"))
-        xml = render.with_record(render.network(network), element)
+        xml = tree.with_record(render.network(network), element)
         schemas.check("network", xml, "a network")
         root = etree.fromstring(xml)
         assert strict(root.findtext("name")) == network.libvirt_name
         assert record_text.read_network(root) is not None
     for guest in map(world.with_image, desired.guests if desired else ()):
         element = record_text.guest_element(record.of_guest(guest, "/s.yaml"))
-        xml = render.with_record(render.guest(guest), element)
+        xml = tree.with_record(render.guest(guest), element)
         schemas.check("domain", xml, "a guest")
         root = etree.fromstring(xml)
         assert strict(root.findtext("name")) == guest.domain

@@ -14,7 +14,7 @@ import world
 
 from virtkit.host.programs import lxc_hook
 from virtkit.state import record, record_text
-from virtkit.xml import render
+from virtkit.xml import render, tree
 
 SPEC = """
 name: lab
@@ -23,7 +23,7 @@ guests: {db: {disks: [{name: data, size: 1GiB, mount: /srv/data}]}}
 """
 GUEST = world.guest_of(SPEC, world.facts_of())
 RECORD = record.of_guest(GUEST, "/specs/lab.yaml")
-XML = render.with_record(render.guest(GUEST), record_text.guest_element(RECORD))
+XML = tree.with_record(render.guest(GUEST), record_text.guest_element(RECORD))
 FOLDER = f"{lxc_hook.FOLDER}/{GUEST.uuid}"
 
 
@@ -47,7 +47,7 @@ def test_it_reads_what_virtkit_writes() -> None:
 def test_a_container_with_disks_has_an_empty_root_mounted() -> None:
     guest = world.guest_of(SPEC.replace("lxc", "uml"), world.facts_of())
     element = record_text.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
-    found = read(render.with_record(render.guest(guest), element))
+    found = read(tree.with_record(render.guest(guest), element))
     assert found is not None
     (root,) = lxc_hook.mounts(found)
     assert (root.file, root.target, root.readonly) == ("", f"{FOLDER}/{lxc_hook.EMPTY}", False)
@@ -307,7 +307,7 @@ def test_words_of_a_file_system_are_no_words_to_a_terminal(logs: Path) -> None:
 def open_guest() -> str:
     guest = world.guest_of(SPEC.replace("{db: {", "{db: {privileged: true, "), world.facts_of())
     one = record.of_guest(guest, "/specs/lab.yaml")
-    return render.with_record(render.guest(guest), record_text.guest_element(one))
+    return tree.with_record(render.guest(guest), record_text.guest_element(one))
 
 
 def test_of_those_that_libvirt_mounts_it_takes_what_the_container_writes_to() -> None:

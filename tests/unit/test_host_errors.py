@@ -14,8 +14,16 @@ from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
 from virtkit.host import daemon_access, preparation
 from virtkit.host.connection import Connections
-from virtkit.host.domains import not_ours
-from virtkit.host.errors import Unanswered, cure, libvirt_errors, passing_over, stopped, unreadable
+from virtkit.host.definitions import not_ours
+from virtkit.host.errors import (
+    FileUnusable,
+    Unanswered,
+    cure,
+    libvirt_errors,
+    passing_over,
+    stopped,
+    unreadable,
+)
 from virtkit.host.ssh import Remote
 from virtkit.state.record import GuestRecord
 
@@ -31,6 +39,25 @@ def test_an_unknown_pair_keeps_libvirts_text() -> None:
     assert error.why == "the moon is in the way"
     assert "doctor" in error.cure
     assert (error.where, error.exit_code) == ("local", 1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "message", "kind"),
+    [
+        ("start", "-blockdev {}: Could not open backing file", FileUnusable),
+        ("plug", "Cannot access storage file '/p/a-root': No such file", FileUnusable),
+        ("start", "-blockdev {}: Could not open '/p/a': Permission denied", VirtkitError),
+        ("start", "-blockdev {}: Is another process using the image [/p/a]?", VirtkitError),
+        ("start", "Cannot check QEMU binary /usr/bin/q: No such file or directory", VirtkitError),
+        ("read", "cannot open file '/p/a': No such file or directory", VirtkitError),
+    ],
+)
+def test_a_file_that_can_not_be_used_has_a_type(
+    operation: str, message: str, kind: type[VirtkitError]
+) -> None:
+    with pytest.raises(VirtkitError) as caught, libvirt_errors(operation, "domain lab-web"):
+        raise libvirt.libvirtError(message)
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize("code", [libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.facts import HostFacts
+from virtkit.plan import diff
 from virtkit.plan.resolve import resolve
 from virtkit.state.desired import Decided, Desired
 
@@ -54,7 +54,7 @@ def test_guests_that_exist_keep_what_they_have(before: str, after: str) -> None:
     new = resolve(world.spec_of(SPEC), host(after), found)
     assert macs(new) == macs(old)
     assert uuids(new) == uuids(old)
-    assert plan.diff(new, there, spec=PATH).changes == ()
+    assert diff(new, there, spec=PATH).changes == ()
 
 
 def resolved(text: str, before: str, after: str) -> dict[tuple[str, str], str]:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.api.plan import with_kernels
-from virtkit.plan import Change, Plan
+from virtkit.plan import Change, Plan, diff
 from virtkit.plan.resolve import resolve
 from virtkit.state.desired import Desired
 from virtkit.state.observed import Observed
@@ -43,7 +42,7 @@ def up(folder: Path, change: Mapping[str, Any] | None = None) -> Observed:
 
 
 def planned(folder: Path, observed: Observed, *, restart: bool = False) -> Plan:
-    return plan.diff(desired_of(folder, observed), observed, spec=SPEC, restart=restart)
+    return diff(desired_of(folder, observed), observed, spec=SPEC, restart=restart)
 
 
 def told(changes: tuple[Change, ...]) -> list[tuple[str, str, str, str]]:

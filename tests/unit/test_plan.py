@@ -11,9 +11,17 @@ import world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtkit import plan
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.plan import Plan
+from virtkit.plan import (
+    Plan,
+    command,
+    diff,
+    needs_consent,
+    needs_consent_to_go,
+    removal,
+    select,
+    with_after,
+)
 from virtkit.state.desired import Decided
 from virtkit.state.observed import Observed
 
@@ -36,7 +44,7 @@ GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cac
     ],
 )
 def test_select(words: list[str], names: set[str]) -> None:
-    assert plan.select(words, GROUPS, BASES) == names
+    assert select(words, GROUPS, BASES) == names
 
 
 @pytest.mark.parametrize(
@@ -54,14 +62,14 @@ def test_select(words: list[str], names: set[str]) -> None:
 )
 def test_select_says_what_there_is(word: str, hint: str) -> None:
     with pytest.raises(RequestError) as caught:
-        plan.select([word], GROUPS, BASES)
+        select([word], GROUPS, BASES)
     assert hint in caught.value.cure
     assert word in caught.value.what
 
 
 def test_select_where_there_is_nothing() -> None:
     with pytest.raises(RequestError) as caught:
-        plan.select(["web"], {}, {})
+        select(["web"], {}, {})
     assert caught.value.cure == "one of: none"
 
 
@@ -72,7 +80,7 @@ graphs = st.dictionaries(
 
 @given(graphs, st.lists(st.integers(0, 9).map(str), max_size=3))
 def test_with_after(after: dict[str, list[str]], names: list[str]) -> None:
-    found = plan.with_after(names, after)
+    found = with_after(names, after)
     assert set(names) <= found
     for name in found:
         assert set(after.get(name, ())) <= found, "nothing that it needs is missing"
@@ -101,7 +109,7 @@ def actions(found: Plan) -> dict[str, str]:
 
 
 def test_nothing_there() -> None:
-    found = plan.diff(DESIRED, world.up(DESIRED, "", {"without": EVERYTHING}), spec="/lab.yaml")
+    found = diff(DESIRED, world.up(DESIRED, "", {"without": EVERYTHING}), spec="/lab.yaml")
     assert actions(found) == {
         "image/debian-12": "create",
         "network/front": "create",
@@ -109,7 +117,7 @@ def test_nothing_there() -> None:
         "guest/db": "create",
     }
     assert found.asks == ()
-    assert plan.needs_consent(found) is None
+    assert needs_consent(found) is None
 
 
 @given(st.sets(st.sampled_from(EVERYTHING)), st.sampled_from(["running", "paused", "stopped"]))
@@ -118,7 +126,7 @@ def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: s
     change = {"without": without, "guests": {"web": {"state": state}}}
     observed = world.up(DESIRED, "/lab.yaml", change)
     desired = world.desired_of(SPEC, found=decided(observed))
-    found = actions(plan.diff(desired, observed, spec="/lab.yaml"))
+    found = actions(diff(desired, observed, spec="/lab.yaml"))
     expected = {each: "create" for each in without if each != "images"}
     if "images" in without and {"guest/web", "guest/db"} & without:
         expected["image/debian-12"] = "create"
@@ -134,9 +142,9 @@ def decided(observed: Observed) -> Decided:
 
 def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
     same = world.desired_of(SPEC, found=decided(UP))
-    assert plan.diff(same, UP, spec="/elsewhere.yaml").changes == ()
+    assert diff(same, UP, spec="/elsewhere.yaml").changes == ()
     other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
-    (change,) = [each for each in plan.diff(other, UP, spec="/elsewhere.yaml").changes if each.lost]
+    (change,) = [each for each in diff(other, UP, spec="/elsewhere.yaml").changes if each.lost]
     moved = next(each for each in change.reasons if each.field == "spec")
     assert (moved.before, moved.after) == ("/lab.yaml", "/elsewhere.yaml")
 
@@ -145,14 +153,14 @@ def test_nothing_is_lost_where_nothing_was_made() -> None:
     """An interrupted first run may be followed by another spec, without a question."""
     half = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"volumes": "wanted"}}})
     other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
-    changes = plan.diff(other, half, spec="/lab.yaml").changes
+    changes = diff(other, half, spec="/lab.yaml").changes
     assert [(c.action, c.lost) for c in changes if c.object == "guest/web"] == [("replace", "")]
 
 
 def test_consent() -> None:
     empty = world.desired_of("name: lab\n")
-    found = plan.diff(empty, UP, spec="/lab.yaml")
-    refused = plan.needs_consent(found)
+    found = diff(empty, UP, spec="/lab.yaml")
+    refused = needs_consent(found)
     assert refused is not None
     assert refused.exit_code == 2
     assert "lab-db-root" in refused.why
@@ -168,7 +176,7 @@ def test_all_errors_at_once() -> None:
         strangers=frozenset({"lab-front"}),
     )
     with pytest.raises(SpecErrors) as caught:
-        plan.diff(DESIRED, strangers, spec="/lab.yaml")
+        diff(DESIRED, strangers, spec="/lab.yaml")
     assert len(caught.value.errors) == 3
 
 
@@ -177,15 +185,15 @@ def test_another_environment_with_the_same_libvirt_names() -> None:
     ours = "name: a\nguests: {b-c: {type: qemu, networks: []}}\n"
     theirs = world.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n")
     with pytest.raises(SpecErrors) as caught:
-        plan.diff(world.desired_of(ours), world.up(theirs, ""), spec="")
+        diff(world.desired_of(ours), world.up(theirs, ""), spec="")
     assert "guest c of environment a-b" in caught.value.why
 
 
 def test_only_deletes_nothing() -> None:
-    found = plan.diff(world.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
+    found = diff(world.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
     assert found.changes == ()
     less = world.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
-    found = plan.diff(less, UP, spec="", only={"new"})
+    found = diff(less, UP, spec="", only={"new"})
     assert set(actions(found).values()) == {"create"}
 
 
@@ -193,46 +201,46 @@ def test_only_deletes_nothing() -> None:
 
 
 def test_down_takes_what_left_the_spec_too() -> None:
-    found = plan.down(UP, "lab", spec="/lab.yaml", only=None, volumes=False)
+    found = removal.down(UP, "lab", spec="/lab.yaml", only=None, volumes=False)
     assert actions(found) == {
         "guest/web": "delete",
         "guest/db": "delete",
         "network/front": "delete",
     }
-    assert plan.down(UP, "other", spec="/lab.yaml", only=None, volumes=True).changes == ()
+    assert removal.down(UP, "other", spec="/lab.yaml", only=None, volumes=True).changes == ()
 
 
 def test_a_network_goes_with_its_last_guest() -> None:
-    assert actions(plan.down(UP, "lab", spec="/lab.yaml", only={"web"}, volumes=False)) == {
+    assert actions(removal.down(UP, "lab", spec="/lab.yaml", only={"web"}, volumes=False)) == {
         "guest/web": "delete"
     }
     without = world.up(DESIRED, "", {"without": ["guest/db"]})
     assert "network/front" in actions(
-        plan.down(without, "lab", spec="/lab.yaml", only={"web"}, volumes=False)
+        removal.down(without, "lab", spec="/lab.yaml", only={"web"}, volumes=False)
     )
 
 
 def test_a_strangers_guest_holds_a_network() -> None:
     held = world.up(DESIRED, "", {"users": {"lab-front": ["somebody"]}})
-    found = plan.down(held, "lab", spec="/lab.yaml", only=None, volumes=False)
+    found = removal.down(held, "lab", spec="/lab.yaml", only=None, volumes=False)
     assert "network/front" not in actions(found)
     assert found.notes == ("network/front stays: somebody (not made by virtkit) uses it",)
 
 
 def test_kept_disks() -> None:
     kept = world.up(world.desired_of("name: lab\n"), "", {"kept": ["lab/db/lab-db-data", "x/y/z"]})
-    assert plan.down(kept, "lab", spec="/lab.yaml", only=None, volumes=False).changes == ()
-    assert actions(plan.down(kept, "lab", spec="/lab.yaml", only=None, volumes=True)) == {
+    assert removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=False).changes == ()
+    assert actions(removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=True)) == {
         "disk/lab-db-data": "delete"
     }
-    assert plan.down(kept, "lab", spec="/lab.yaml", only={"web"}, volumes=True).changes == ()
+    assert removal.down(kept, "lab", spec="/lab.yaml", only={"web"}, volumes=True).changes == ()
 
 
 def test_what_another_spec_made_needs_consent_to_go() -> None:
     path = "/home/bob/lab's.yaml"
     both = world.up(DESIRED, "/lab.yaml", {"guests": {"db": {"spec": path}}})
-    assert plan.needs_consent_to_go(down(both, "/lab.yaml", only={"web"}), "/lab.yaml") is None
-    refused = plan.needs_consent_to_go(down(both, "/lab.yaml"), "/lab.yaml")
+    assert needs_consent_to_go(down(both, "/lab.yaml", only={"web"}), "/lab.yaml") is None
+    refused = needs_consent_to_go(down(both, "/lab.yaml"), "/lab.yaml")
     assert refused is not None
     assert refused.exit_code == 2
     assert refused.why == (
@@ -242,29 +250,29 @@ def test_what_another_spec_made_needs_consent_to_go() -> None:
     assert "run again with --yes" in refused.cure
     assert refused.cure.endswith("to remove only what is this spec's: virtkit down /lab.yaml web")
     # nothing of it is this spec's; with the kept disks
-    moved = plan.needs_consent_to_go(down(UP, "/new.yaml", volumes=True), "/new.yaml", volumes=True)
+    moved = needs_consent_to_go(down(UP, "/new.yaml", volumes=True), "/new.yaml", volumes=True)
     assert moved is not None
     assert "lab-db-data (made from /lab.yaml, not from /new.yaml)" in moved.why
     assert "only" not in moved.cure
     # and the other way round
-    theirs = plan.needs_consent_to_go(down(both, path, volumes=True), path, volumes=True)
+    theirs = needs_consent_to_go(down(both, path, volumes=True), path, volumes=True)
     assert theirs is not None
     assert theirs.cure.endswith("""virtkit down '/home/bob/lab'"'"'s.yaml' db --volumes""")
 
 
 def down(observed: Observed, spec: str, **options: Any) -> Plan:
-    return plan.down(observed, "lab", spec=spec, **{"only": None, "volumes": False} | options)
+    return removal.down(observed, "lab", spec=spec, **{"only": None, "volumes": False} | options)
 
 
 def test_commands() -> None:
-    assert plan.command("down", "/a b/lab.yaml", "x") == "virtkit down '/a b/lab.yaml' x"
-    assert plan.command("down", "<stdin>", "x") == "virtkit down - x"
-    assert plan.command("up", "/lab.txt") == "virtkit up -f /lab.txt"
+    assert command("down", "/a b/lab.yaml", "x") == "virtkit down '/a b/lab.yaml' x"
+    assert command("down", "<stdin>", "x") == "virtkit down - x"
+    assert command("up", "/lab.txt") == "virtkit up -f /lab.txt"
 
 
 def test_consent_names_both_specs() -> None:
     empty = world.desired_of("name: lab\n")
-    refused = plan.needs_consent(plan.diff(empty, UP, spec="/mine.yaml"))
+    refused = needs_consent(diff(empty, UP, spec="/mine.yaml"))
     assert refused is not None
     assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
     assert "where /lab.yaml is not this spec at an earlier place" in refused.cure
@@ -274,14 +282,14 @@ def test_a_guest_without_a_disk_asks_too() -> None:
     guest = UP.guests["lab-web"]
     bare = replace(guest, record=replace(guest.record, volumes=()))
     there = replace(UP, guests={guest.domain: bare}, networks={})
-    found = plan.diff(world.desired_of("name: lab\n"), there, spec="/lab.yaml")
+    found = diff(world.desired_of("name: lab\n"), there, spec="/lab.yaml")
     assert [each.lost for each in found.asks] == ["the guest itself"]
 
 
 def test_as_dict() -> None:
     text = SPEC.replace('"after": ["db"]', '"memory": "2GiB"')
     other = world.desired_of(text, found=decided(UP))
-    document = plan.diff(other, UP, spec="/lab.yaml").as_dict()
+    document = diff(other, UP, spec="/lab.yaml").as_dict()
     assert json.loads(json.dumps(document)) == document
     (change,) = [each for each in document["changes"] if each["action"] == "update"]
     assert change["object"] == "guest/web"

@@ -12,10 +12,10 @@ import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from virtkit import plan
 from virtkit.drivers.effects import ORDER, Effect
 from virtkit.errors import SpecErrors
-from virtkit.plan import Change, Plan
+from virtkit.plan import Change, Plan, environment, needs_consent
+from virtkit.plan import leaving as leaving_of
 from virtkit.state import addresses
 from virtkit.state.desired import LAYER, Decided, DecidedGuest, digest
 from virtkit.state.observed import GuestState, Observed
@@ -61,7 +61,7 @@ def planned(keys: Mapping[str, Any], observed: Observed, **options: Any) -> Plan
     spec = text(keys)
     found = world.decided(world.spec_of(spec), observed)
     desired = world.desired_of(spec, found=found)
-    return plan.diff(desired, observed, spec=SPEC, **options)
+    return environment.diff(desired, observed, spec=SPEC, **options)
 
 
 def of_web(found: Plan) -> Change:
@@ -164,7 +164,7 @@ def test_what_was_staged_waits_and_is_no_change(
     before = there(keys_of(type)).guests["lab-web"]
     desired = world.desired_of(text(keys_of(type, **changed)))
     wanted = render.guest(world.with_image(desired.guests[0]))
-    left = plan.leaving(before.record, wanted, before.live)
+    left = leaving_of(before.record, wanted, before.live)
     record = {"staged": {field: "spec"}, "leaving": left}
     after = there(keys_of(type, **changed), {"record": record, "live": before.live})
     found = planned(keys_of(type, **changed), after)
@@ -277,7 +277,7 @@ def test_a_disk_that_is_gone_asks(state: str) -> None:
     assert change.action == "update"
     assert effects(change) == {"disks.data": "restart" if state == "running" else "next-boot"}
     assert "lab-web-data is gone" in change.lost
-    assert plan.needs_consent(found) is not None
+    assert needs_consent(found) is not None
 
 
 def test_a_root_disk_that_is_gone_is_a_guest_made_anew() -> None:
@@ -285,7 +285,7 @@ def test_a_root_disk_that_is_gone_is_a_guest_made_anew() -> None:
     change = of_web(found)
     assert (change.action, change.effect) == ("replace", "recreate")
     assert "root disk" in change.lost
-    assert plan.needs_consent(found) is not None
+    assert needs_consent(found) is not None
 
 
 def test_a_disk_that_is_gone_is_told_of_a_guest_made_anew_too() -> None:
@@ -367,7 +367,7 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
     assert {each.name: each.target for each in record.volumes if each.target} == targets
     for spec, fields in ((now, {}), (now.replace("no}", "yes}"), {"cloud_init": "recreate"})):
         found = world.decided(world.spec_of(spec), observed)
-        diff = plan.diff(world.desired_of(spec, found=found), observed, spec=SPEC)
+        diff = environment.diff(world.desired_of(spec, found=found), observed, spec=SPEC)
         assert {r.field: r.effect for each in diff.changes for r in each.reasons} == fields
 
 
@@ -379,7 +379,7 @@ def test_words_that_mean_something_else_now_are_a_change(before: str, after: str
         spec = now.replace("WORD", word)
         found = world.decided(world.spec_of(spec), observed)
         desired = world.desired_of(spec, found=found)
-        assert len(plan.diff(desired, observed, spec=SPEC).changes) == changes
+        assert len(environment.diff(desired, observed, spec=SPEC).changes) == changes
 
 
 def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
@@ -388,7 +388,7 @@ def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
     old, guest = (each.guests["lab-web"] for each in (before, fresh))
     (data,) = [each for each in old.record.volumes if each.role == "disk"]
     volumes = (*guest.record.volumes, replace(data, state="doomed"))
-    leaving = plan.leaving(old.record, guest.inactive, old.live)
+    leaving = leaving_of(old.record, guest.inactive, old.live)
     new = replace(guest.record, volumes=volumes, staged={"disks.data": "spec"}, leaving=leaving)
     held = replace(fresh, guests={"lab-web": replace(guest, record=new, live=old.live)})
     found = planned(keys_of("lxc", disks=[]), held)
@@ -580,11 +580,11 @@ def test_leaving_is_what_the_running_guest_still_has() -> None:
     wanted = render.guest(world.with_image(new))  # type: ignore[arg-type]
     mac = old.record.links[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
-    assert plan.leaving(old.record, wanted, old.live) == expected
-    assert plan.leaving(old.record, wanted, "") == (), "it doesn't run"
+    assert leaving_of(old.record, wanted, old.live) == expected
+    assert leaving_of(old.record, wanted, "") == (), "it doesn't run"
     later = replace(old.record, rendered=wanted, leaving=expected)
-    assert plan.leaving(later, wanted, old.live) == expected, "not forgotten by the next change"
-    assert plan.leaving(later, wanted, wanted) == ()
+    assert leaving_of(later, wanted, old.live) == expected, "not forgotten by the next change"
+    assert leaving_of(later, wanted, wanted) == ()
 
 
 wishes = st.fixed_dictionaries(
@@ -651,7 +651,7 @@ def test_keys_that_a_guest_lets_in(
     guests = tuple(replace(each, keys=wanted and tuple(wanted)) for each in desired.guests)
     if wanted == []:
         guests = tuple(replace(each, keys=()) for each in guests)
-    found = plan.diff(replace(desired, guests=guests), observed, spec=SPEC)
+    found = environment.diff(replace(desired, guests=guests), observed, spec=SPEC)
     reasons = {each.field: each for change in found.changes for each in change.reasons}
     assert ("ssh_keys" in reasons) == (cause is not None)
     if cause is not None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.errors import SpecErrors
-from virtkit.plan import Change, Plan
+from virtkit.plan import Change, Plan, diff
 from virtkit.state.observed import Observed
 
 NETWORK = {"cidr": "10.20.0.0/24", "domain": "lab.test", "ipv6": "fd00:20::/64"}
@@ -32,7 +31,7 @@ def there(change: dict[str, Any] | None = None, without: list[str] | None = None
 def planned(observed: Observed, network: dict[str, Any] = NETWORK, **guests: Any) -> Plan:
     spec = text(network, **(guests or {"web": WEB}))
     found = world.decided(world.spec_of(spec), observed)
-    return plan.diff(world.desired_of(spec, found=found), observed, spec="/lab.yaml")
+    return diff(world.desired_of(spec, found=found), observed, spec="/lab.yaml")
 
 
 def causes(changes: tuple[Change, ...]) -> dict[str, tuple[str, str]]:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import world
 
-from virtkit import plan
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
+from virtkit.plan import diff
 from virtkit.state.observed import Observed
 
 LAB = "name: lab\nguests: {web: {type: qemu, networks: []}}\n"
@@ -24,7 +24,7 @@ def refused(
     found = world.decided(world.spec_of(text), observed)
     desired = world.desired_of(text, facts, found)
     with pytest.raises(SpecErrors) as caught:
-        plan.diff(desired, observed, spec="/lab.yaml", facts=facts, **options)
+        diff(desired, observed, spec="/lab.yaml", facts=facts, **options)
     (error,) = caught.value.every()
     return error
 

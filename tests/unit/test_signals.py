@@ -49,7 +49,7 @@ def started(body: str, *words: str) -> subprocess.Popen[str]:
 @BOTH
 def test_it_is_heard_again_after_a_program_that_heard_it(number: signal.Signals) -> None:
     """`virtkit ssh` leaves ctrl-c to ssh, and then may look for seconds why that was refused."""
-    ran = "from virtkit.cli import verbs; verbs._run(['true']); print('ran', flush=True)"
+    ran = "from virtkit.cli import access; access._run(['true']); print('ran', flush=True)"
     process = started(f"{ran}; time.sleep(60)")
     assert process.stdout is not None
     assert process.stdout.readline() == "ran\n"

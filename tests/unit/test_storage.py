@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtkit.host import rotations
-from virtkit.host.storage import _records, _Sparse
+from virtkit.host.storage import _records
+from virtkit.host.streams import _Sparse
 
 names = st.sets(
     st.sampled_from(["lab-web-console", "lab-web-1-console", "lab-web-root", "other"])

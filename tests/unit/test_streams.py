@@ -20,7 +20,7 @@ PROGRESS = """
 import time
 from virtkit.apply import Event
 from virtkit.cli import output, progress
-with progress.shown(output.err, "lab: up") as tell:
+with progress.shown(output.err(), "lab: up") as tell:
     for kind, step, message in (
         ("started", "ready", ""),
         ("progress", "ready", "it took the connection and says nothing"),

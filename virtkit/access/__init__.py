@@ -1,30 +1,51 @@
 """How one gets into a guest: keys, addresses, ssh, commands, readiness, logs."""
 
-from virtkit.access.exec import attached, by_agent, log, run, takes_agent
-from virtkit.access.keys import (
-    authorized_keys,
-    folders,
-    forget,
-    key_files,
-    known,
-    new_host_key,
-    offered,
-    own_keys,
-    playbook_log,
+from typing import TYPE_CHECKING
+
+from virtkit._lazy import load_when_used
+
+if TYPE_CHECKING:
+    from virtkit.access.exec import attached, by_agent, log, run, takes_agent
+    from virtkit.access.keys import (
+        authorized_keys,
+        folders,
+        forget,
+        key_files,
+        known,
+        new_host_key,
+        offered,
+        own_keys,
+        playbook_log,
+    )
+    from virtkit.access.login import (
+        Login,
+        addresses,
+        as_root,
+        host_of,
+        hosts,
+        login,
+        scp_command,
+        ssh_command,
+        write_known_hosts,
+    )
+    from virtkit.access.readiness import lacking, wait_ready
+    from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
+
+load_when_used(
+    __name__,
+    {
+        "virtkit.access.exec": "attached by_agent log run takes_agent",
+        "virtkit.access.keys": (
+            "authorized_keys folders forget key_files known new_host_key offered own_keys "
+            "playbook_log"
+        ),
+        "virtkit.access.login": (
+            "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
+        ),
+        "virtkit.access.readiness": "lacking wait_ready",
+        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in refusal",
+    },
 )
-from virtkit.access.login import (
-    Login,
-    addresses,
-    as_root,
-    host_of,
-    hosts,
-    login,
-    scp_command,
-    ssh_command,
-    write_known_hosts,
-)
-from virtkit.access.readiness import lacking, wait_ready
-from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
 
 __all__ = [
     "OTHER_KEY",

@@ -61,8 +61,10 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
         timeout: seconds that each way may take.
 
     Raises:
+        OtherHostKey: none is, and something else than the guest answers at its address.
         Unreachable: none is (yet).
     """
+    kind: type[Unreachable] = Unreachable
     said: list[str] = []
     driver = DRIVERS[record.type]
     for way in driver.exec:
@@ -81,7 +83,8 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
             return ssh.run(login(host, record, found[0], base), record.host_key, command, timeout)
         except Unreachable as error:
             said.append(f"{way}: {error}")
-    raise Unreachable("; ".join(said))
+            kind = ssh.OtherHostKey if isinstance(error, ssh.OtherHostKey) else kind
+    raise kind("; ".join(said))
 
 
 def log(host: Host, record: GuestRecord, base: Path) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from virtkit.access.exec import log, run
 from virtkit.access.login import addresses, login
 from virtkit.access.ssh import (
     LOOK,
-    OTHER_KEY,
     OTHER_KEY_CURE,
+    OtherHostKey,
     answers,
     lets_in,
     port_status,
@@ -58,16 +59,18 @@ def wait_ready(
     end = time.monotonic() + timeout
     while True:
         looked = time.monotonic()
-        status = _look(host, record, base, keys_follow)
-        if not status:
+        lacks = _look(host, record, base, keys_follow)
+        if not lacks.why:
             return
+        status = lacks.why
         state = host.domains.state(driver, record.domain)
         if state == "stopped" or time.monotonic() >= end:
-            raise _not_ready(host, record, base, f"after {timeout:.0f} s: {status}")
+            late = replace(lacks, why=f"after {timeout:.0f} s: {status}")
+            raise _not_ready(host, record, base, late)
         if state == "paused":
             found = host.domains.condition(driver, record.domain)
             if found.cure:  # it does not go on by itself
-                raise _not_ready(host, record, base, "")
+                raise _not_ready(host, record, base, Condition())
             status = f"it is paused: {found.why}"
         progress(status)
         now = time.monotonic()
@@ -97,43 +100,45 @@ def lacking(host: Host, record: GuestRecord, found: Sequence[str]) -> str:
     return port_status(host, found[0], int(ready.get("port") or 22), QUICK)
 
 
-def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> str:
-    """What a guest still lacks to be ready; empty when it is."""
+def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Condition:
+    """What a guest still lacks to be ready, with its cure where that is known; empty when it is."""
     ready = record.asked["ready"]
     kind = ready["kind"]
     if kind == "none":
-        return ""
+        return Condition()
     if kind == "command":
         return _command_status(host, record, base, ready["command"])
     found, looked = addresses(host, record)
     if not found:
-        return f"no address yet ({', '.join(looked)})"
+        return Condition(f"no address yet ({', '.join(looked)})")
     if kind == "port":
-        return port_status(host, found[0], ready["port"], LOOK)
+        return Condition(port_status(host, found[0], ready["port"], LOOK))
     if kind == "address":
-        return ""
+        return Condition()
     found_login = login(host, record, found[0], base)
     try:
         let_in = (answers if keys_follow else lets_in)(found_login, record.host_key)
     except Unreachable as error:
-        return shown(str(error))
-    return "" if let_in else shown(refusal(found_login))
+        cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
+        return Condition(shown(str(error)), cure)
+    return Condition() if let_in else Condition(shown(refusal(found_login)))
 
 
-def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> str:
+def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> Condition:
     try:
         ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK)
     except Unreachable as error:
-        return f"no command can run in it yet: {error}"
-    return "" if ran.code == 0 else f"`{command}` exits with {ran.code}"
+        cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
+        return Condition(f"no command can run in it yet: {error}", cure)
+    return Condition() if ran.code == 0 else Condition(f"`{command}` exits with {ran.code}")
 
 
-def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> VirtkitError:
+def _not_ready(host: Host, record: GuestRecord, base: Path, lacks: Condition) -> VirtkitError:
     """What was looked at, what libvirt knows of the guest, and what it printed last."""
     driver = DRIVERS[record.type]
     state = host.domains.state(driver, record.domain)
     found = host.domains.condition(driver, record.domain)
-    why = [status if state == "running" else f"it is {state}"]
+    why = [lacks.why if state == "running" else f"it is {state}"]
     cards = Condition()
     if state == "running" and not found.cure and record.asked["ready"]["kind"] in _BY_ADDRESS:
         cards = host.unheard(driver, record.domain)
@@ -155,7 +160,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, status: str) -> Virt
     return VirtkitError(
         f"guest {record.guest} is not ready",
         why="\n".join(why),
-        cure=OTHER_KEY_CURE if OTHER_KEY in status else found.cure or cards.cure or cure,
+        cure=lacks.cure or found.cure or cards.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
 

@@ -35,12 +35,17 @@ OTHER_KEY_CURE = (
 LOOK = 10.0
 
 
+class OtherHostKey(Unreachable):
+    """Something else than the guest answers at its address."""
+
+
 @contextmanager
 def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
     """A connection to a guest that proved to be the one with ``host_key``; not logged in yet.
 
     Raises:
-        Unreachable: nothing answers, or something with another key does.
+        OtherHostKey: something with another key answers.
+        Unreachable: nothing answers.
     """
     import paramiko
 
@@ -54,7 +59,7 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
                 transport.start_client(timeout=LOOK)
                 seen = transport.get_remote_server_key()
                 if f"{seen.get_name()} {seen.get_base64()}" != host_key:
-                    raise Unreachable(OTHER_KEY)
+                    raise OtherHostKey(OTHER_KEY)
                 yield transport
             finally:
                 transport.close()
@@ -129,8 +134,10 @@ def is_another(login: Login, host_key: str) -> bool:
     try:
         with connected(login, host_key):
             return False
-    except Unreachable as error:
-        return str(error) == OTHER_KEY
+    except OtherHostKey:
+        return True
+    except Unreachable:
+        return False
 
 
 def lets_in(login: Login, host_key: str) -> bool:
@@ -148,7 +155,8 @@ def answers(login: Login, host_key: str) -> bool:
     """Whether ssh answers with the guest's own host key, whoever it lets in.
 
     Raises:
-        Unreachable: nothing answers, or something with another key does.
+        OtherHostKey: something with another key answers.
+        Unreachable: nothing answers.
     """
     with connected(login, host_key):
         return True

@@ -1,18 +1,34 @@
 """Ansible's side: the inventory that reaches the guests, and playbooks that are run."""
 
-from virtkit.ansible.inventory import (
-    InventoryGuest,
-    facts,
-    group_name,
-    groups,
-    script,
-    static,
-    through_hypervisor,
-    tree,
-    variables,
+from typing import TYPE_CHECKING
+
+from virtkit._lazy import load_when_used
+
+if TYPE_CHECKING:
+    from virtkit.ansible.inventory import (
+        InventoryGuest,
+        facts,
+        group_name,
+        groups,
+        script,
+        static,
+        through_hypervisor,
+        tree,
+        variables,
+    )
+    from virtkit.ansible.reads import check, digest, installs_python
+    from virtkit.ansible.runner import Failure, Play, Played, require, run
+
+load_when_used(
+    __name__,
+    {
+        "virtkit.ansible.inventory": (
+            "InventoryGuest facts group_name groups script static through_hypervisor tree variables"
+        ),
+        "virtkit.ansible.reads": "check digest installs_python",
+        "virtkit.ansible.runner": "Failure Play Played require run",
+    },
 )
-from virtkit.ansible.reads import check, digest, installs_python
-from virtkit.ansible.runner import Failure, Play, Played, require, run
 
 __all__ = [
     "Failure",

@@ -1,45 +1,74 @@
 """The door: what virtkit can do, as functions. Every face shows what these return.
 
-``up`` is ``apply(plan(read(path)))`` and nothing else.
+``up`` is ``apply(plan(read(path)))`` and nothing else. A name is loaded when it is used.
 """
 
-from virtkit.api._hosts import LOCK_TIMEOUT, Say, Tell, close
-from virtkit.api.access import (
-    Inventory,
-    Vnc,
-    Way,
-    console,
-    copy,
-    execute,
-    inventory,
-    login,
-    refused,
-    ssh,
-    ssh_config,
-    vnc,
+from typing import TYPE_CHECKING
+
+from virtkit._lazy import load_when_used
+
+if TYPE_CHECKING:
+    from virtkit.api._defaults import HOST_TYPES, LOCK_TIMEOUT, STOP_TIMEOUT
+    from virtkit.api._hosts import Say, Tell, close
+    from virtkit.api.access import (
+        Inventory,
+        Vnc,
+        Way,
+        console,
+        copy,
+        execute,
+        inventory,
+        login,
+        refused,
+        ssh,
+        ssh_config,
+        vnc,
+    )
+    from virtkit.api.doctor import Check, doctor
+    from virtkit.api.follow import follow
+    from virtkit.api.host import Machine, Preparation, find_machine, prepare_host
+    from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
+    from virtkit.api.lifecycle import (
+        apply,
+        down,
+        down_plan,
+        needs_consent,
+        needs_consent_to_go,
+    )
+    from virtkit.api.orphans import Orphan, orphans
+    from virtkit.api.plan import plan, render_xml
+    from virtkit.api.provision import playbook_logs, provision
+    from virtkit.api.spec import read, schema, starter
+    from virtkit.api.state import Verb, change_state
+    from virtkit.api.status import GuestStatus, log_names, logs, status
+    from virtkit.apply import Event, Report
+    from virtkit.plan import Plan
+    from virtkit.spec import Spec, format_size
+
+load_when_used(
+    __name__,
+    {
+        "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
+        "virtkit.api._hosts": "Say Tell close",
+        "virtkit.api.access": (
+            "Inventory Vnc Way console copy execute inventory login refused ssh ssh_config vnc"
+        ),
+        "virtkit.api.doctor": "Check doctor",
+        "virtkit.api.follow": "follow",
+        "virtkit.api.host": "Machine Preparation find_machine prepare_host",
+        "virtkit.api.images": "StoreEntry image_list image_make image_remove",
+        "virtkit.api.lifecycle": "apply down down_plan needs_consent needs_consent_to_go",
+        "virtkit.api.state": "Verb change_state",
+        "virtkit.api.orphans": "Orphan orphans",
+        "virtkit.api.plan": "plan render_xml",
+        "virtkit.api.provision": "playbook_logs provision",
+        "virtkit.api.spec": "read schema starter",
+        "virtkit.api.status": "GuestStatus log_names logs status",
+        "virtkit.apply": "Event Report",
+        "virtkit.plan": "Plan",
+        "virtkit.spec": "Spec format_size",
+    },
 )
-from virtkit.api.doctor import Check, doctor
-from virtkit.api.follow import follow
-from virtkit.api.host import HOST_TYPES, Machine, Preparation, find_machine, prepare_host
-from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
-from virtkit.api.lifecycle import (
-    STOP_TIMEOUT,
-    Verb,
-    apply,
-    change_state,
-    down,
-    down_plan,
-    needs_consent,
-    needs_consent_to_go,
-)
-from virtkit.api.orphans import Orphan, orphans
-from virtkit.api.plan import plan, render_xml
-from virtkit.api.provision import playbook_logs, provision
-from virtkit.api.spec import read, schema, starter
-from virtkit.api.status import GuestStatus, log_names, logs, status
-from virtkit.apply import Event, Report
-from virtkit.plan import Plan
-from virtkit.spec import Spec, format_size
 
 __all__ = [
     "HOST_TYPES",

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virtkit import access
-from virtkit import plan as planning
-from virtkit.apply import Event
 from virtkit.errors import RequestError
-from virtkit.host import Host, Remote, close_all, lock
+from virtkit.host import Host, Remote, close_all
+from virtkit.plan import select
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed, ObservedGuest
 
-#: Seconds that a run waits for another one on the same environment.
-LOCK_TIMEOUT = lock.TIMEOUT
+if TYPE_CHECKING:
+    from virtkit.apply import Event
 
-Tell = Callable[[Event], None]
-Say = Callable[[str], None]
+Tell: TypeAlias = "Callable[[Event], None]"
+Say: TypeAlias = Callable[[str], None]
 
 
 def quiet(_: Any) -> None:
@@ -191,7 +190,7 @@ def named(spec: Spec, found: Mapping[str, GuestOnHost], words: Sequence[str]) ->
     bases = {name: name for name in found}
     groups |= {name: guest.groups for name, guest in spec.guests.items()}
     bases |= {name: guest.base for name, guest in spec.guests.items()}
-    return planning.select(words, groups, bases)
+    return select(words, groups, bases)
 
 
 def find_one(spec: Spec, word: str) -> tuple[HostState, ObservedGuest]:

@@ -35,7 +35,7 @@ from virtkit.host import AGENT_INPUT, Ran, Unreachable
 from virtkit.spec import Spec, format_size
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord
-from virtkit.xml import render
+from virtkit.xml import tree
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def vnc(spec: Spec, word: str) -> Vnc:
     site, there = find_one(spec, word)
     must_run(there)
     xml = site.host.domains.secure_xml(DRIVERS[there.record.type], there.domain)
-    graphics = render.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
+    graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
         raise RequestError(
             f"guest {there.record.guest} has no VNC display",

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import images
-from virtkit import plan as planning
 from virtkit.api._hosts import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host, firewall, preparation, schemas, userns
+from virtkit.plan import command
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed
 from virtkit.system import commands
@@ -242,7 +242,7 @@ def _unserved(host: Host) -> Iterable[Check]:
 
 def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
-    guests, up = observed.guests_of(spec.name), planning.command("up", spec.source)
+    guests, up = observed.guests_of(spec.name), command("up", spec.source)
     lost = observed.lost_of(spec.name)
     for name in sorted(lost):
         what = "its domain is gone, and its volumes are there: it is defined again over its disks"
@@ -260,14 +260,14 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
             link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
         }
         for gone in sorted(made - {*observed.networks, *observed.strangers}):
-            cure = f"{up}, then {planning.command('restart', spec.source, name)}"
+            cure = f"{up}, then {command('restart', spec.source, name)}"
             yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 
 
 def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
-    up = planning.command("up", spec.source)
+    up = command("up", spec.source)
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
             what = "an older virtkit made it: the pool's record does not list it yet, so without "
@@ -288,10 +288,10 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
                 what = f"its volume {volume.name} is gone"
-                cure = f"{planning.command('down', spec.source, name)}, then {up}"
+                cure = f"{command('down', spec.source, name)}, then {up}"
                 yield Check(f"guest {name}", False, what, cure)
     for disk in observed.pool.kept.values():
         if disk.environment == spec.name and disk.name not in observed.volumes:
             what = f"it was kept for guest {disk.guest} and is gone"
-            cure = f"{planning.command('down', spec.source, '--volumes')}, then {up}"
+            cure = f"{command('down', spec.source, '--volumes')}, then {up}"
             yield Check(f"disk {disk.name}", False, what, cure)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -12,8 +14,9 @@ from virtkit.api._hosts import GuestOnHost, Say, find_one, quiet
 from virtkit.api.access import execute
 from virtkit.api.status import check_log
 from virtkit.drivers import DRIVERS
-from virtkit.errors import VirtkitError
+from virtkit.errors import Interrupted, VirtkitError
 from virtkit.host import Unanswered
+from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
 
@@ -29,32 +32,40 @@ _SHUTDOWN = 15.0
 _PAUSE = 0.5
 
 
-def follow(spec: Spec, guest: str, *, say: Say = quiet) -> Iterator[str]:
+def follow(
+    spec: Spec, guest: str, *, say: Say = quiet, stop: threading.Event | None = None
+) -> Iterator[str]:
     """The lines that a guest printed and prints; ends when the guest does.
 
     Args:
         say: told where libvirt has to be waited for.
+        stop: set from any thread, it ends the lines.
 
     Raises:
         VirtkitError: the lines end before the guest does.
     """
+    with suppress(Interrupted):
+        yield from _lines(spec, guest, say, stop or threading.Event())
+
+
+def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[str]:
     site, there = find_one(spec, guest)
     host, driver = site.host, DRIVERS[there.record.type]
     check_log(GuestOnHost(host, there))
 
     def printed(offset: int) -> bytes:
-        return _patiently(partial(host.printed, driver, there.domain, offset), say)
+        return _patiently(partial(host.printed, driver, there.domain, offset), say, stop)
 
     def ended() -> bool:
-        return _patiently(partial(host.domains.ended, driver, there.domain), say)
+        return _patiently(partial(host.domains.ended, driver, there.domain), say, stop)
 
     if driver.log != "journal":
-        yield from console(printed, ended)
+        yield from console(printed, ended, stop)
         return
     command = execute(spec, guest, _JOURNAL).command
     assert command is not None  # containers have no agent that would answer for it
-    code = yield from journal(command)
-    if code and not _soon(ended, _SHUTDOWN):
+    code = yield from journal(command, stop)
+    if code and not stop.is_set() and not _soon(ended, _SHUTDOWN):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
@@ -63,8 +74,11 @@ def follow(spec: Spec, guest: str, *, say: Say = quiet) -> Iterator[str]:
         )
 
 
-def journal(command: Sequence[str]) -> Generator[str, None, int]:
-    """The lines that a program prints; returns its exit code. It ends with whoever reads them."""
+def journal(
+    command: Sequence[str], stop: threading.Event | None = None
+) -> Generator[str, None, int]:
+    """The lines that a program prints; returns its exit code. It ends with whoever reads them, and
+    once ``stop`` is set."""
     with subprocess.Popen(
         commands.leashed(command, "TERM"),
         stdin=subprocess.DEVNULL,
@@ -75,19 +89,28 @@ def journal(command: Sequence[str]) -> Generator[str, None, int]:
     ) as program:
         assert program.stdout is not None
         try:
-            yield from (each.rstrip("\n") for each in program.stdout)
+            with Progress(stop=stop).on_cancel(program.terminate):
+                yield from (each.rstrip("\n") for each in program.stdout)
         except GeneratorExit:  # else the next line would be waited for
             program.terminate()
             raise
     return program.returncode
 
 
-def console(printed: Callable[[int], bytes], ended: Callable[[], bool]) -> Iterator[str]:
+def console(
+    printed: Callable[[int], bytes],
+    ended: Callable[[], bool],
+    stop: threading.Event | None = None,
+) -> Iterator[str]:
     """The lines of a console's log until its guest ended and all is read.
 
     Args:
         printed: what stands in the log from an offset on.
+
+    Raises:
+        Interrupted: ``stop`` is set.
     """
+    progress = Progress(stop=stop)
     offset, rest = 0, b""
     while True:
         over = ended()  # asked first: what it printed until then is read
@@ -102,8 +125,9 @@ def console(printed: Callable[[int], bytes], ended: Callable[[], bool]) -> Itera
         yield from map(_text, lines)
         if over and not new:
             break
+        progress.check_cancelled()
         if not new:
-            time.sleep(_PAUSE)
+            progress.sleep(_PAUSE)
     if rest:
         yield _text(rest)
 
@@ -120,11 +144,12 @@ def _soon(true: Callable[[], bool], seconds: float) -> bool:
     return answer
 
 
-def _patiently(look: Callable[[], Answer], say: Say) -> Answer:
+def _patiently(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
     """What ``look`` finds; a libvirt that starts anew meanwhile is waited for.
 
     Raises:
         VirtkitError: it did not come back.
+        Interrupted: ``stop`` is set.
     """
     end: float | None = None
     while True:
@@ -136,4 +161,4 @@ def _patiently(look: Callable[[], Answer], say: Say) -> Answer:
                 end = time.monotonic() + _RETURN
             elif time.monotonic() >= end:
                 raise
-        time.sleep(1.0)
+        Progress(stop=stop).sleep(1.0)

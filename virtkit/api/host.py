@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import ansible
+from virtkit.api._defaults import HOST_TYPES
 from virtkit.api._hosts import Tell, hosts_of, quiet
 from virtkit.apply import Report, Step, engine
 from virtkit.errors import RequestError, VirtkitError
@@ -17,8 +18,6 @@ from virtkit.progress import Progress
 from virtkit.spec import LOCAL, Spec, Wrong, ssh_address
 from virtkit.system import commands, temporary
 
-#: What the playbook knows; QEMU comes with kvm.
-HOST_TYPES = ("kvm", "lxc", "uml", "xen")
 #: Where a machine's Python is, and how the one who logs in becomes root there.
 _LOOK = """command -v python3 || echo none
 if [ "$(id -u)" = 0 ]; then echo root

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import images
-from virtkit import plan as planning
-from virtkit.api._hosts import LOCK_TIMEOUT, Say, hosts_of, observe_all, quiet
+from virtkit.api._defaults import LOCK_TIMEOUT
+from virtkit.api._hosts import Say, hosts_of, observe_all, quiet
 from virtkit.errors import RequestError
 from virtkit.host import Host
+from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE, Spec
 from virtkit.state import desired
@@ -149,7 +150,7 @@ def _downs(observed: Observed, content: str) -> tuple[str, ...]:
     guests: dict[str, list[str]] = {}
     for each in _leaners(observed, content):
         guests.setdefault(each.spec, []).append(each.guest)
-    return tuple(planning.command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
+    return tuple(command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
 
 
 def _leaners(observed: Observed, content: str) -> list[GuestRecord]:

@@ -1,23 +1,22 @@
-"""Plans carried out, environments removed, guests started, stopped, paused."""
+"""Plans carried out, and environments removed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any, Literal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 from virtkit import access
-from virtkit import plan as planning
+from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import (
-    LOCK_TIMEOUT,
-    GuestOnHost,
     HostState,
     Say,
     Tell,
     as_named,
     found_of,
     hosts_of,
-    is_own,
     known_hosts,
     named,
     observe_all,
@@ -28,26 +27,12 @@ from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api.access import inventory
 from virtkit.api.plan import plan_on
 from virtkit.apply import Context, Options, Report, Result, Step, engine, steps_of
-from virtkit.apply import stop as stopping
-from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
-from virtkit.plan import Plan
+from virtkit.plan import Plan, joined, removal
 from virtkit.progress import Progress
 from virtkit.spec import LOCAL, Spec
 from virtkit.system import temporary
-
-Verb = Literal["start", "stop", "restart", "pause", "resume"]
-
-#: Seconds that a guest gets to shut down when asked.
-STOP_TIMEOUT = 60.0
-#: The state in which a guest has no need of a verb; restart is always something.
-_AIMS: Mapping[str, str] = {
-    "start": "running",
-    "stop": "stopped",
-    "pause": "paused",
-    "resume": "running",
-}
 
 
 def apply(
@@ -63,6 +48,7 @@ def apply(
     lock_timeout: float = LOCK_TIMEOUT,
     tell: Tell = quiet,
     say: Say = quiet,
+    stop: threading.Event | None = None,
 ) -> Report:
     """Carries out a plan, made anew once nobody else changes the environment.
 
@@ -76,19 +62,21 @@ def apply(
         parallel: steps at a time; left out, what suits this machine.
         lock_timeout: seconds to wait for another run on the environment.
         say: told for whom one waits, and where the plan is another afterwards.
+        stop: set from any thread, it ends the run as ctrl-c does.
 
     Raises:
         RequestError: the plan loses data and nobody agreed, or another run takes longer;
             nothing was touched.
+        Interrupted: ``stop`` was set before the first step; later the report says so.
     """
-    refused = planning.needs_consent(found)
+    refused = removal.needs_consent(found)
     if refused is not None and not (consent or confirmed):
         raise refused
     if not found.changes:
         return Report(spec.name, notes=found.notes)
     temporary.sweep()
     hosts = hosts_of(spec)
-    with locked(spec, hosts, lock_timeout, say, images=True) as before:
+    with locked(spec, hosts, lock_timeout, say, images=True, stop=stop) as before:
         now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
         others = _others(spec, before, now)
         if not consent:
@@ -107,23 +95,31 @@ def apply(
             inventory=lambda: inventory(spec).tree(),
             vault=vault,
         )
-        report = _carried_out(spec, now, hosts, options, parallel, tell)
+        run = runner(spec, hosts, parallel, tell, stop)
+        report = _carried_out(spec, now, hosts, options, run)
     report.notes = found.notes
     return report
 
 
 @contextmanager
 def locked(
-    spec: Spec, hosts: Iterable[Host], timeout: float, say: Say, *, images: bool = False
+    spec: Spec,
+    hosts: Iterable[Host],
+    timeout: float,
+    say: Say,
+    *,
+    images: bool = False,
+    stop: threading.Event | None = None,
 ) -> Iterator[list[str]]:
     """The environment's lock on each of its hosts, in an order that all runs have; and a share in
     the image stores'. Yields the runs on the environment that it waited for."""
     before = []
+    rest = Progress(stop=stop).sleep
     with ExitStack() as stack:
         for host in sorted(hosts, key=lambda each: each.name):
-            before.append(stack.enter_context(host.lock(spec.name).held(timeout, say)))
+            before.append(stack.enter_context(host.lock(spec.name).held(timeout, say, rest=rest)))
             if images:
-                stack.enter_context(host.images_lock.held(timeout, say, shared=True))
+                stack.enter_context(host.images_lock.held(timeout, say, shared=True, rest=rest))
         yield list(filter(None, before))
 
 
@@ -163,17 +159,27 @@ def _carried_out(
     found: Plan,
     hosts: Sequence[Host],
     options: Options,
-    parallel: int | None,
-    tell: Tell,
+    run: Callable[[Sequence[Step]], Report],
     *,
     removing: bool = False,
 ) -> Report:
     """The report of a plan that was carried out, by who has the environment's lock."""
     context = [Context(host, options) for host in hosts]
-    steps = steps_of(found, *context)
-    report = engine.run(spec.name, steps, parallel=parallel or usual_parallel(hosts), tell=tell)
+    report = run(steps_of(found, *context))
     remember(spec, context, report, removing=removing)
     return report
+
+
+def runner(
+    spec: Spec,
+    hosts: Sequence[Host],
+    parallel: int | None,
+    tell: Tell,
+    stop: threading.Event | None,
+) -> Callable[[Sequence[Step]], Report]:
+    """What runs a plan's steps, as many at a time as was asked or as suits this machine."""
+    most = parallel or usual_parallel(hosts)
+    return partial(engine.run, spec.name, parallel=most, tell=tell, stop=stop)
 
 
 def remember(
@@ -238,12 +244,12 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
 
 def needs_consent(found: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan that nobody agreed to."""
-    return planning.needs_consent(found)
+    return removal.needs_consent(found)
 
 
 def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
-    return planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+    return removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
 
 
 def _seen(hosts: Iterable[Host]) -> list[HostState]:
@@ -254,9 +260,9 @@ def _seen(hosts: Iterable[Host]) -> list[HostState]:
 def _going(spec: Spec, sites: Sequence[HostState], guests: Sequence[str], *, volumes: bool) -> Plan:
     only = named(spec, found_of(spec, sites, lost=True), guests) if guests else None
     path = path_of(spec)
-    return planning.joined(
+    return joined(
         [
-            planning.down(
+            removal.down(
                 as_named(each, path).observed,
                 spec.name,
                 spec=path,
@@ -280,6 +286,7 @@ def down(
     lock_timeout: float = LOCK_TIMEOUT,
     tell: Tell = quiet,
     say: Say = quiet,
+    stop: threading.Event | None = None,
 ) -> Report:
     """Removes guests and all that is theirs; without ``guests`` the whole environment.
 
@@ -290,6 +297,7 @@ def down(
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         lock_timeout: seconds to wait for another run on the environment.
         say: told for whom, and what stays.
+        stop: set from any thread, it ends the run as ctrl-c does.
 
     Raises:
         RequestError: something was made from another spec and nobody agreed, or another run takes
@@ -304,12 +312,12 @@ def down(
         return Report(spec.name)
 
     def check(found: Plan) -> None:
-        refused = planning.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+        refused = removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
         if refused is not None and not consent and confirmed is None:
             raise refused
 
     check(seen)
-    with locked(spec, hosts, lock_timeout, say) as before:
+    with locked(spec, hosts, lock_timeout, say, stop=stop) as before:
         sites = [_with_pool(host, spec.name) for host in hosts]
         found = _going(spec, sites, guests, volumes=volumes)
         check(found)
@@ -319,127 +327,5 @@ def down(
         for note in found.notes:
             say(note)
         options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-        return _carried_out(spec, found, hosts, options, parallel, tell, removing=True)
-
-
-def change_state(
-    spec: Spec,
-    verb: Verb,
-    guests: Sequence[str] = (),
-    *,
-    timeout: float = STOP_TIMEOUT,
-    wait: bool = True,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
-) -> Report:
-    """Starts, stops, restarts, pauses or resumes guests that exist.
-
-    Args:
-        timeout: seconds that a guest gets to shut down before it is forced off, or before its
-            reset button is pressed.
-        wait: wait until started guests are ready.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom.
-
-    Raises:
-        RequestError: a guest does not exist, its host can't do this, or another run takes
-            longer; nothing was touched.
-    """
-    hosts = hosts_of(spec)
-    chosen = _chosen(hosts, spec, verb, guests, say)
-    something = any(each.there.state != _AIMS.get(verb) for each in chosen)
-    touched = {each.host.name: each.host for each in chosen}.values()
-    lock = locked(spec, touched, lock_timeout, say) if something else nullcontext()
-    with lock:
-        if something:
-            chosen = _chosen(hosts, spec, verb, guests)
-        steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
-        if verb in ("start", "restart", "resume"):
-            steps += [_ready_step(spec, each, verb) for each in chosen if wait]
-        return engine.run(spec.name, steps, parallel=usual_parallel(hosts), tell=tell)
-
-
-def _chosen(
-    hosts: Sequence[Host], spec: Spec, verb: Verb, guests: Sequence[str], say: Say = quiet
-) -> list[GuestOnHost]:
-    """The guests that a verb is for, as they are now, where it can be done to them.
-
-    Those that this spec does not name and that were made from another one are left alone, unless
-    they are called by their own name.
-    """
-    sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-    every = found_of(spec, sites)
-    found = {n: e for n, e in every.items() if n in guests or is_own(spec, e)}
-    names = named(spec, found, guests) if guests else {*spec.guests, *found}
-    if not guests:
-        for name in sorted({*every} - {*found}):
-            made = every[name].there.record.spec
-            say(f"guest {name} is left alone: it was made from {made}; to {verb} it, name it")
-    missing = sorted(names - {*found})
-    if missing and (guests or not found):
-        raise RequestError(
-            f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
-        )
-    chosen = [found[name] for name in names if name in found]
-    if verb in ("pause", "resume"):
-        _check_runs(chosen, verb)
-    if verb == "pause":
-        _check_pause(chosen)
-    return chosen
-
-
-def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
-    stopped = [e.there.record.guest for e in chosen if e.there.state == "stopped"]
-    if stopped:
-        raise RequestError(
-            f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
-            cure="start it: virtkit start",
-        )
-
-
-def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
-    for each in chosen:
-        record = each.there.record
-        why = each.host.no_pause(DRIVERS[record.type])
-        if why:
-            raise RequestError(
-                f"guest {record.guest} can't be paused on this host",
-                why=why,
-                cure="stop it instead: virtkit stop",
-            )
-
-
-def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step]:
-    host, there = found.host, found.there
-    driver, name = DRIVERS[there.record.type], there.domain
-    object = f"guest/{there.record.guest}"
-    after = tuple((f"guest/{each}", "ready") for each in there.record.asked["after"])
-
-    # a reset guest would go on with the definition that it was started with
-    reset = not planning.waiting(there)
-
-    def restart(progress: Progress) -> None:
-        off = host.domains.state(driver, name) == "stopped"
-        if off or stopping(host, driver, name, timeout, progress, reset=reset) or not reset:
-            host.domains.start(driver, name)
-
-    runs: dict[Verb, Callable[[Progress], Any]] = {
-        "start": lambda _: host.domains.start(driver, name),
-        "stop": lambda progress: stopping(host, driver, name, timeout, progress),
-        "restart": restart,
-        "pause": lambda _: host.domains.pause(driver, name),
-        "resume": lambda _: host.domains.resume(driver, name),
-    }
-    after = after if verb == "start" else ()
-    yield Step(object, verb, host.name, runs[verb], after_all=after)
-
-
-def _ready_step(spec: Spec, found: GuestOnHost, verb: Verb) -> Step:
-    host, there = found.host, found.there
-    object = f"guest/{there.record.guest}"
-
-    def ready(progress: Progress) -> None:
-        access.wait_ready(host, there.record, spec.folder, progress)
-
-    return Step(object, "ready", host.name, ready, ((object, verb),), waits=True)
+        run = runner(spec, hosts, parallel, tell, stop)
+        return _carried_out(spec, found, hosts, options, run, removing=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from virtkit import access, images
-from virtkit import plan as planning
 from virtkit.api._hosts import HostState, hosts_of, observe_all, path_of
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
+from virtkit.plan import command
 from virtkit.spec import LOCAL, Spec, format_size, load
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord, NetworkRecord
@@ -124,7 +124,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         gone = isinstance(found, str)
         why += "; it has no domain any more, and its volumes are left" if guest.lost else ""
         spec = guest.record.spec
-        cure = _down(environment, host, own) if gone else planning.command("down", spec, own)
+        cure = _down(environment, host, own) if gone else command("down", spec, own)
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
         environment = network.record.environment
@@ -134,7 +134,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
             continue
         found, _ = specs.of(network.record.spec, environment)
         if not isinstance(found, str):
-            cure = planning.command("up", network.record.spec)
+            cure = command("up", network.record.spec)
         elif environment in living:
             virsh = host.connections.virsh()
             cure = f"{virsh} net-destroy {network.name}; {virsh} net-undefine {network.name}"
@@ -222,7 +222,7 @@ def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
             short = content[:12]
             cure = f"virtkit image rm {short}"
             if spec is not None:
-                cure = planning.command("image rm", path_of(spec), short)
+                cure = command("image rm", path_of(spec), short)
             yield Orphan("image", name, "", why, cure)
 
 

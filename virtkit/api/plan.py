@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from virtkit import access, ansible, images
-from virtkit import plan as differing
 from virtkit.api._hosts import (
     HostState,
     Say,
@@ -23,15 +21,17 @@ from virtkit.api._hosts import (
     quiet,
 )
 from virtkit.api._placement import check_moves, left_hosts, placed
+from virtkit.api._playbooks import with_playbooks
+from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
 from virtkit.api._readiness import unready
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.facts import HostFacts, Pool
+from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
-from virtkit.plan import Change, FieldChange, Plan
+from virtkit.plan import Change, Plan, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
-from virtkit.state import addresses, public_keys, record, record_text
 from virtkit.state import desired as resources
+from virtkit.state import public_keys, record, record_text
 from virtkit.state.desired import (
     Confinement,
     Decided,
@@ -40,12 +40,10 @@ from virtkit.state.desired import (
     Guest,
     ImageRef,
     Network,
-    Playbooks,
 )
 from virtkit.state.observed import Observed
-from virtkit.state.record import PoolRecord
 from virtkit.system import commands
-from virtkit.xml import render, user_template
+from virtkit.xml import render, tree, user_template
 
 
 def plan(
@@ -104,7 +102,7 @@ def _planned(
             errors.append(error)
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
-    found = differing.joined(plans)
+    found = joined(plans)
     notes = (*found.notes, *_others_keys(spec, sites, found, only), *left_hosts(spec))
     return replace(found, notes=notes)
 
@@ -146,24 +144,22 @@ def _part(
     left = there.guests_of(spec.name) or there.networks_of(spec.name) or there.lost_of(spec.name)
     if not mine and not left:
         return Plan(spec.name)
-    pool = tuple(_pool(host, part, site.observed, mine if chosen is None else chosen))
-    damaged = _damaged(host, site.observed)
-    observed = replace(site.observed, pool=_without(site.observed.pool, damaged))
+    pool = tuple(pool_changes(host, part, site.observed, mine if chosen is None else chosen))
+    damaged = damaged_images(host, site.observed)
+    observed = replace(site.observed, pool=without_damaged(site.observed.pool, damaged))
     facts, desired = _desired(part, host, observed, chosen, say)
-    found = differing.diff(
-        desired,
+    others = {n: p for n, p in places.items() if n not in mine and (only is None or n in only)}
+    found = diff(
+        replace(desired, elsewhere=others),
         observed,
         spec=path_of(spec),
         only=chosen,
-        elsewhere={
-            n: p for n, p in places.items() if n not in mine and (only is None or n in only)
-        },
         templates=_templates(desired, chosen),
         restart=restart,
         facts=facts,
     )
     _check(found, part, host)
-    mended = _mended(found, desired, damaged, chosen)
+    mended = mended_images(found, desired, damaged, chosen)
     notes = (*found.notes, *_unserved(host, part, site.observed))
     return replace(found, changes=(*pool, *mended, *found.changes), notes=notes)
 
@@ -178,108 +174,14 @@ def _unserved(host: Host, spec: Spec, observed: Observed) -> Iterable[str]:
             yield f"network/{name}: its dnsmasq (DHCP and DNS) has ended; cure: {cure}"
 
 
-def _pool(host: Host, spec: Spec, observed: Observed, only: Collection[str]) -> Iterable[Change]:
-    """The pool, where it is not as the guests need it; where nobody has one yet it is no news.
+def render_xml(
+    spec: Spec, guests: Sequence[str] = (), *, with_record: bool = False, say: Say = quiet
+) -> list[str]:
+    """The libvirt XML that would be defined: networks, then guests.
 
-    Raises:
-        RequestError: somebody undefined it, and its folder is not the usual one; or guests have
-            their volumes in another one.
+    Args:
+        with_record: each document has virtkit's record in its ``<metadata>``, as libvirt gets it.
     """
-    pool = host.storage.describe()
-    change = Change(f"pool/{pool.name}", host.name, "start")
-    guests = observed.guests_of(spec.name)
-    folders = {
-        each.record.folder: name
-        for name, each in guests.items()
-        if each.record.volumes and name in only
-    }
-    for folder, guest in folders.items():
-        if pool.exists and folder == pool.path:
-            continue
-        other = host.storage_at(folder).pool
-        if other != pool.name:
-            raise RequestError(
-                f"guest {guest} has its volumes in pool {other}, not {pool.name}",
-                why="guests don't move from pool to pool",
-                cure=f"say `pool: {other}` again; or remove what is there, `virtkit down`, and "
-                "then `virtkit up`",
-                where=_where_pool(host, spec),
-            )
-        if folder != pool.path:
-            raise RequestError(
-                f"pool {pool.name} is gone",
-                why=f"the guests of {spec.name} have their volumes in {folder}",
-                cure=f"{host.connections.virsh()} pool-define-as {pool.name} dir --target "
-                + shlex.quote(folder),
-                where=host.name,
-            )
-    if not folders:
-        _check_pool(host, pool, spec)
-    if pool.exists and not pool.active:
-        if host.lacks_folder(pool.path) and (folders or not host.storage.unfinished()):
-            raise RequestError(
-                f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
-                cure=f"mount it again, or make it (sudo mkdir -p {shlex.quote(pool.path)})",
-                where=_where_pool(host, spec),
-            )
-        yield replace(change, reasons=(FieldChange("active", False, True, "drift"),))
-    elif not pool.exists and folders:
-        yield replace(
-            change, action="create", reasons=(FieldChange("pool", None, pool.path, "drift"),)
-        )
-
-
-def _check_pool(host: Host, pool: Pool, spec: Spec) -> None:
-    """Looks whether a pool that nobody has yet can be made."""
-    other = "" if pool.exists else host.pool_at(pool.path)
-    if other:
-        virsh = host.connections.virsh()
-        raise RequestError(
-            f"there is no pool {pool.name}, and virtkit can't make it: pool {other} has "
-            f"{pool.path}",
-            cure=f"say `pool: {other}`; or make one with a folder of its own: sudo mkdir -p "
-            f"/srv/{pool.name} && {virsh} pool-define-as {pool.name} dir --target "
-            f"/srv/{pool.name} && {virsh} pool-autostart {pool.name}",
-            where=_where_pool(host, spec),
-        )
-
-
-def _where_pool(host: Host, spec: Spec) -> str:
-    return spec.where(("hosts", host.name, "pool"))
-
-
-def _damaged(host: Host, observed: Observed) -> dict[str, str]:
-    """What is wrong with images in the pool, by their content."""
-    made = {content: each for content, each in observed.pool.images.items() if each.made}
-    found = {content: host.storage.damage(each) for content, each in made.items()}
-    return {content: why for content, why in found.items() if why}
-
-
-def _without(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
-    """The pool's record with damaged images as what they are: not made."""
-    images = {
-        content: replace(each, made=each.made and content not in damaged)
-        for content, each in pool.images.items()
-    }
-    return replace(pool, images=images)
-
-
-def _mended(
-    found: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
-) -> Iterable[Change]:
-    """Images that existing guests lean on, and that somebody damaged: the same content again."""
-    told = {each.object for each in found.changes}
-    for guest in desired.guests:
-        name, files = f"image/{guest.image.name}", guest.image.files
-        wanted = files and (only is None or guest.name in only) and name not in told
-        if wanted and files and files.content in damaged:
-            told.add(name)
-            reason = FieldChange("volume", damaged[files.content], "whole", "drift")
-            yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)
-
-
-def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> list[str]:
-    """The libvirt XML that would be defined: networks, then guests."""
     only = _with_dependencies(spec, guests)
     sites = observe_all(hosts_of(spec), pool=True)
     places = placed(spec, sites)
@@ -292,11 +194,14 @@ def render_xml(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> l
         used = {each.network for guest in chosen for each in guest.interfaces}
         networks += [_xml(each, spec) for each in desired.networks if each.name in used]
         domains += [_xml(each, spec) for each in chosen]
-    return networks + domains
+    documents = networks + domains
+    if with_record:
+        return documents
+    return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
 
 
 def _select(spec: Spec, words: Sequence[str]) -> set[str]:
-    return differing.select(
+    return select(
         words,
         {name: guest.groups for name, guest in spec.guests.items()},
         {name: guest.base for name, guest in spec.guests.items()},
@@ -308,7 +213,7 @@ def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
     if not words:
         return None
     after = {name: guest.after for name, guest in spec.guests.items()}
-    return differing.with_after(_select(spec, words), after)
+    return with_after(_select(spec, words), after)
 
 
 def _desired(
@@ -326,59 +231,6 @@ def _desired(
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_is_anothers(path_of(spec)))
-
-
-def with_playbooks(desired: Desired, spec: Spec, only: Collection[str] | None) -> Desired:
-    """The guests with their playbooks, and what these are now.
-
-    Raises:
-        SpecErrors: files are not there, or no playbooks.
-    """
-    guests, errors = [], []
-    files: dict[tuple[str, ...], str] = {}
-    for each in desired.guests:
-        if each.spec.playbooks and (only is None or each.name in only):
-            try:
-                each = replace(each, playbooks=playbooks(spec, each.name, files))
-            except SpecErrors as many:
-                errors += many.errors
-        guests.append(each)
-    if errors:
-        raise SpecErrors(_unique(errors))
-    return replace(desired, guests=tuple(guests))
-
-
-def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playbooks:
-    """A guest's playbooks.
-
-    Args:
-        files: what is known of the files' digests, by the playbooks' paths; added to.
-
-    Raises:
-        SpecErrors: files are not there, or no playbooks.
-    """
-    guest = spec.guests[name]
-    paths = tuple(str(spec.folder / Path(each).expanduser()) for each in guest.playbooks)
-    if paths not in files:
-        errors: list[RequestError] = []
-        for index, path in enumerate(paths):
-            try:
-                ansible.check(Path(path), spec.where(("guests", name, "playbooks", index)))
-            except SpecErrors as many:
-                errors += many.errors
-            except RequestError as error:
-                errors.append(error)
-        if errors:
-            raise SpecErrors(errors)
-        files[paths] = ansible.digest(map(Path, paths), spec.folder)
-    salt = addresses.identity(spec.name, "playbooks", name)
-    also = [files[paths], guest.vars, list(guest.groups), guest.user]
-    return Playbooks(guest.playbooks, paths, resources.digest(salt, also))
-
-
-def _unique(errors: Iterable[RequestError]) -> list[RequestError]:
-    """The errors, each once: guests may share a playbook."""
-    return list({(each.what, each.where): each for each in errors}.values())
 
 
 def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:
@@ -488,7 +340,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
     if isinstance(wanted, Network):
         body = render.network(wanted)
         new = record.of_network(wanted, path_of(spec), body)
-        xml = render.with_record(body, record_text.network_element(new))
+        xml = tree.with_record(body, record_text.network_element(new))
         where = spec.where(("networks", wanted.name))
         schemas.check("network", xml, f"network {wanted.name}", where)
         return xml
@@ -501,7 +353,7 @@ def _xml(wanted: Guest | Network, spec: Spec) -> str:
             cure="make `devices` shorter, or move them into a template",
             where=where,
         )
-    xml = render.with_record(body, element)
+    xml = tree.with_record(body, element)
     schemas.check("domain", xml, f"guest {wanted.name}", where)
     return xml
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from virtkit import access, ansible
+from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import (
-    LOCK_TIMEOUT,
     GuestOnHost,
     Say,
     Tell,
@@ -22,9 +22,9 @@ from virtkit.api._hosts import (
     quiet,
 )
 from virtkit.api._hosts import parallel as usual_parallel
+from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
 from virtkit.api.lifecycle import locked, remember
-from virtkit.api.plan import playbooks
 from virtkit.apply import Context, Options, Report, Step, engine
 from virtkit.apply.provision import provision as run_playbooks
 from virtkit.apply.provision import wait_login

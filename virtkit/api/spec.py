@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from virtkit.spec import Spec, json_schema, load
-from virtkit.xml import render
+from virtkit.spec import Spec, load
 
 
 def read(path: str | Path) -> Spec:
@@ -20,9 +19,13 @@ def read(path: str | Path) -> Spec:
 
 def schema() -> dict[str, Any]:
     """The spec's JSON Schema."""
+    from virtkit.spec import json_schema
+
     return json_schema()
 
 
 def starter() -> str:
     """A commented spec to begin with."""
+    from virtkit.xml import render
+
     return render.text("starter.yaml.j2")

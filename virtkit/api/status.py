@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import access
-from virtkit import plan as planning
 from virtkit.api._hosts import (
     GuestOnHost,
     HostState,
@@ -28,6 +27,7 @@ from virtkit.api._hosts import (
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
+from virtkit.plan import waiting
 from virtkit.spec import LOCAL, Spec
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Provisioned
@@ -167,7 +167,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
         user=there.record.asked["user"],
         groups=tuple(there.record.asked["groups"]),
         spec=there.record.spec,
-        pending=planning.waiting(there),
+        pending=waiting(there),
         why=why,
         owner=_owner(there.record.spec),
         playbooks=_given(there.record.provisioned),

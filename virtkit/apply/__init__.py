@@ -1,8 +1,23 @@
 """Carries out a plan: steps in their order, in parallel, with events on the way and a report."""
 
-from virtkit.apply.context import Context, Options
-from virtkit.apply.engine import Event, Report, Result, Step, run
-from virtkit.apply.shutdown import stop
-from virtkit.apply.steps import steps_of
+from typing import TYPE_CHECKING
+
+from virtkit._lazy import load_when_used
+
+if TYPE_CHECKING:
+    from virtkit.apply.context import Context, Options
+    from virtkit.apply.engine import Event, Report, Result, Step, run
+    from virtkit.apply.shutdown import stop
+    from virtkit.apply.steps import steps_of
+
+load_when_used(
+    __name__,
+    {
+        "virtkit.apply.context": "Context Options",
+        "virtkit.apply.engine": "Event Report Result Step run",
+        "virtkit.apply.shutdown": "stop",
+        "virtkit.apply.steps": "steps_of",
+    },
+)
 
 __all__ = ["Context", "Event", "Options", "Report", "Result", "Step", "run", "steps_of", "stop"]

@@ -138,15 +138,17 @@ def run(
     *,
     parallel: int,
     tell: Callable[[Event], None] = lambda _: None,
+    stop: threading.Event | None = None,
 ) -> Report:
     """Runs all steps; ``tell`` is called from their threads, one call at a time.
 
     A step that raises VirtkitError or OSError has failed, what is after it is skipped, the rest
     goes on.
-    On KeyboardInterrupt no new step starts, those under way are told to stop and awaited; all
-    that is not done stands in the report. On a second one, nothing is awaited.
+    On KeyboardInterrupt, or once any thread has set ``stop``, no new step starts, those under way
+    are told to stop and awaited; all that is not done stands in the report. On a KeyboardInterrupt
+    after that, nothing is awaited.
     """
-    return _Run(environment, steps, parallel, tell).go()
+    return _Run(environment, steps, parallel, tell, stop).go()
 
 
 class _Run:
@@ -156,6 +158,7 @@ class _Run:
         steps: Sequence[Step],
         parallel: int,
         tell: Callable[[Event], None],
+        stop: threading.Event | None,
     ) -> None:
         self.report = Report(environment)
         self._steps = {step.place: step for step in steps}
@@ -165,6 +168,7 @@ class _Run:
         self._tell = tell
         self._failed: set[Place] = set()
         self._under_way: set[Place] = set()
+        self._asked = stop or threading.Event()  # the caller's: looked at, and never set
         self._stop = threading.Event()
         self._ended: SimpleQueue[tuple[Place, BaseException | None]] = SimpleQueue()
 
@@ -178,7 +182,7 @@ class _Run:
             for step in self._steps.values():
                 self._event("planned", step)
             self._drain(graph, pool)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted):
             self.report.interrupted = True
             self._stop.set()
             self._tell_heard(time.monotonic() - began)
@@ -199,6 +203,8 @@ class _Run:
 
     def _drain(self, graph: TopologicalSorter[Place], pool: ThreadPoolExecutor) -> None:
         while graph.is_active():
+            if self._asked.is_set():
+                raise Interrupted
             for place in graph.get_ready():
                 pool.submit(self._one, self._steps[place])
             # not without end: Python may note a ctrl-c just before it blocks, and act on it after

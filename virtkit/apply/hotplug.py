@@ -1,4 +1,4 @@
-"""Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks.
+"""Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks, and more.
 
 What is to be and what is are both read anew from libvirt's live XML, so each step may run again.
 """
@@ -6,17 +6,19 @@ What is to be and what is are both read anew from libvirt's live XML, so each st
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 
 from lxml import etree
 
 from virtkit.apply.engine import Say
 from virtkit.drivers import Driver
+from virtkit.drivers.fields import Action
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.progress import Progress
 from virtkit.state.desired import Guest
 from virtkit.state.record import GuestRecord
-from virtkit.xml import diff, render
+from virtkit.xml import diff, tree
 
 #: Devices that can come and go.
 _DEVICES = ("disk", "interface")
@@ -37,12 +39,15 @@ class Plugging:
 
     def _live(self) -> etree._Element | None:
         xml = self._host.domains.live(self._driver, self._guest.domain)
-        return render.parse(xml, "a domain") if xml else None
+        return tree.parse(xml, "a domain") if xml else None
 
     def unplug(self, record: GuestRecord, progress: Progress) -> None:
-        """Takes away the devices that ``record`` says are leaving."""
+        """Takes away the devices, and the description, that ``record`` says are leaving."""
         if (live := self._live()) is None:
             return
+        if "description" in record.leaving and diff.at(live, "description") is not None:
+            progress("description")
+            self._host.domains.describe(self._driver, self._guest.domain, None)
         paths = [each for each in record.leaving if _is_device(each)]
         for path in paths:
             device = diff.at(live, path)
@@ -75,33 +80,40 @@ class Plugging:
         """Gives the running guest what ``wanted``, its XML, has more of."""
         if (live := self._live()) is None:
             return
-        root = render.parse(wanted, "a domain")
-        for difference in diff.differences(root, live):
+        root = tree.parse(wanted, "a domain")
+        for carry_out in ACTIONS.values():
+            carry_out(self, root, live, say)
+
+    def _plug(self, wanted: etree._Element, live: etree._Element, say: Say) -> None:
+        """Devices that it lacks."""
+        for difference in diff.differences(wanted, live):
             path = difference.path
             if difference.found is None and _is_device(path):
-                device = diff.at(root, path)
+                device = diff.at(wanted, path)
                 if device is not None and self._can(device):
                     say(path)
                     self._host.domains.plug(self._driver, self._guest.domain, _text(device))
-        self._resize(root, live, say)
-        self._grow(say)
 
-    def _resize(self, wanted: etree._Element, live: etree._Element, say: Say) -> None:
-        """CPUs and memory, within what the guest was started with."""
-        spec, domains = self._guest.spec, self._host.domains
+    def _set_memory(self, _wanted: etree._Element, live: etree._Element, say: Say) -> None:
+        """Memory, within what the guest was started with."""
+        size = self._guest.spec.memory
         memory, most = (int(diff.value(live, e) or 0) for e in ("currentMemory", "memory"))
-        if self._live_field("memory") and spec.memory <= most and memory != spec.memory:
+        if self._live_field("memory") and size <= most and memory != size:
             say("memory")
-            domains.set_memory(self._driver, self._guest.domain, spec.memory)
-        vcpu = live.find("vcpu")
-        if self._live_field("cpus") and vcpu is not None:
-            most = int(vcpu.text or 1)
-            count = int(vcpu.get("current") or most)
-            if count < spec.cpus <= self._guest.live_cpus(most):
-                say("cpus")
-                domains.set_cpus(self._driver, self._guest.domain, spec.cpus)
+            self._host.domains.set_memory(self._driver, self._guest.domain, size)
 
-    def _grow(self, say: Say) -> None:
+    def _set_cpus(self, _wanted: etree._Element, live: etree._Element, say: Say) -> None:
+        """CPUs, within what the guest was started with."""
+        wanted, vcpu = self._guest.spec.cpus, live.find("vcpu")
+        if not self._live_field("cpus") or vcpu is None:
+            return
+        most = int(vcpu.text or 1)
+        count = int(vcpu.get("current") or most)
+        if count < wanted <= self._guest.live_cpus(most):
+            say("cpus")
+            self._host.domains.set_cpus(self._driver, self._guest.domain, wanted)
+
+    def _grow(self, _wanted: etree._Element, _live: etree._Element, say: Say) -> None:
         """Disks that are smaller than the spec says."""
         sizes = self._host.storage.sizes([each.volume.name for each in self._guest.disks])
         for disk in self._guest.disks:
@@ -111,11 +123,28 @@ class Plugging:
                 say(disk.volume.name)
                 self._host.domains.grow_disk(self._driver, self._guest.domain, disk.volume)
 
+    def _describe(self, wanted: etree._Element, live: etree._Element, say: Say) -> None:
+        """The text that libvirt shows of it."""
+        text = wanted.findtext("description")
+        if text and diff.value(wanted, "description") != diff.value(live, "description"):
+            say("description")
+            self._host.domains.describe(self._driver, self._guest.domain, text)
+
     def _can(self, device: etree._Element) -> bool:
         return self._live_field({"disk": "disks.NAME", "interface": "networks.NAME"}[device.tag])
 
     def _live_field(self, field: str) -> bool:
         return self._driver.effect(field) == "live"
+
+
+#: What gives a running guest what it lacks, by the action that a field's row names; in this order.
+ACTIONS: Mapping[Action, Callable[[Plugging, etree._Element, etree._Element, Say], None]] = {
+    "plug": Plugging._plug,
+    "set_memory": Plugging._set_memory,
+    "set_cpus": Plugging._set_cpus,
+    "grow": Plugging._grow,
+    "describe": Plugging._describe,
+}
 
 
 def _is_device(path: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from virtkit import access, plan, seed
+from virtkit import access, seed
 from virtkit.apply import volumes as disks
 from virtkit.apply.context import GRACE, Context
 from virtkit.apply.engine import Say
@@ -19,23 +19,18 @@ from virtkit.apply.hotplug import Plugging
 from virtkit.apply.provision import provision, wait_login
 from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
+from virtkit.drivers.fields import FIRST_BOOT, FOLLOWED, IN_SEED
 from virtkit.errors import VirtkitError
-from virtkit.host import DAMAGED, GONE, Unreachable, not_ours
-from virtkit.plan import Change
+from virtkit.host import FileUnusable, Unreachable, not_ours
+from virtkit.plan import Change, command, leaving, run_of, uses
 from virtkit.progress import Progress
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record, record_text
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
-from virtkit.xml import diff, render, user_template
+from virtkit.xml import diff, render, tree, user_template
 
-#: Fields that stand in the seed, so that it is written anew for the next boot.
-_IN_SEED = {"ssh_keys", "networks", "disks"}
-#: Fields that the guest's own system has to follow.
-_INSIDE = {*_IN_SEED, "cpus", "disk"}
-#: Those that cloud-init sets right at a guest's first boot only.
-_FIRST_BOOT = {"ssh_keys", "disks"}
 #: Seconds that a guest gets to follow.
 _FOLLOW = 120.0
 
@@ -93,10 +88,10 @@ class Making:
             return False
         unfinished = not self._old.finished and self._guest.spec.ready.kind != "none"
         if self.running and not self.restarts:
-            return unfinished or bool(self._fields & _INSIDE)
+            return unfinished or bool(self._fields & FOLLOWED)
         # what boots anew has it from its seed, but where cloud-init reads that
         late = self._old.booted and not self._guest.light
-        return late and (unfinished or bool(self._fields & _FIRST_BOOT))
+        return late and (unfinished or bool(self._fields & FIRST_BOOT))
 
     # --- the definition ---------------------------------------------------------------------
 
@@ -125,7 +120,7 @@ class Making:
             self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
             raise not_ours(self.record, self._host.connections)
-        xml = render.with_record(self._merged(found), record_text.guest_element(self.record))
+        xml = tree.with_record(self._merged(found), record_text.guest_element(self.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self.running:
             domains.write_record(self.record)
@@ -193,8 +188,8 @@ class Making:
             booted=self._old.booted,
             provisioned=self._old.provisioned,
             staged=self._staged if self.running else {},
-            staged_in=plan.run_of(live) if self.running and self._staged else "",
-            leaving=plan.leaving(self._old, self._wanted, live) if self.running else (),
+            staged_in=run_of(live) if self.running and self._staged else "",
+            leaving=leaving(self._old, self._wanted, live) if self.running else (),
         )
 
     def _former_ssh_keys(self) -> tuple[str, ...]:
@@ -209,9 +204,9 @@ class Making:
             return self._wanted
         before = self._old.rendered if self._old else ""
         same = self._there is not None and self._there.scheme == self._guest.driver.scheme
-        trees = [render.parse(each, "a domain") for each in (self._wanted, found)]
-        return render.written(
-            diff.merged(render.parse(before, "a domain") if before and same else None, *trees)
+        trees = [tree.parse(each, "a domain") for each in (self._wanted, found)]
+        return tree.written(
+            diff.merged(tree.parse(before, "a domain") if before and same else None, *trees)
         )
 
     def _is_ours(self, xml: str) -> bool:
@@ -219,13 +214,13 @@ class Making:
         if not xml:
             return False
         known = replace(self.record, volumes=())
-        return known.is_of(record_text.read_guest(render.parse(xml, "a domain")))
+        return known.is_of(record_text.read_guest(tree.parse(xml, "a domain")))
 
     def _note_rewritten(self) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
         found = self._host.domains.definition(self._guest.driver, self._guest.domain)
         places = diff.differences(
-            render.parse(self._wanted, "a domain"), render.parse(found, "a domain")
+            tree.parse(self._wanted, "a domain"), tree.parse(found, "a domain")
         )
         self.record = replace(self.record, rewritten=tuple(each.path for each in places))
 
@@ -307,7 +302,7 @@ class Making:
         """Whether a volume that exists is made once more."""
         if self.fresh:
             return volume.role != "disk"
-        fields = {"seed": _IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
+        fields = {"seed": IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
         return bool(self._fields & fields.get(volume.role, set()))
 
     def _missing(self, volume: VolumeRecord, names: Collection[str]) -> bool:
@@ -355,7 +350,7 @@ class Making:
     def _in_use(self, volume: VolumeRecord) -> bool:
         """Whether the running guest has a volume that its definition no longer has."""
         live = self._host.domains.live(self._guest.driver, self._guest.domain)
-        return self.running and plan.uses(live, volume.name)
+        return self.running and uses(live, volume.name)
 
     def _grow(self, say: Say) -> None:
         """Gives disks their size, but for those that the running guest grows with (plug)."""
@@ -499,7 +494,7 @@ class Making:
         """The disks that the running guest is no longer to have, and what it calls them."""
         answer = {}
         xml = self._host.domains.live(self._guest.driver, self._guest.domain)
-        live = render.parse(xml, "a domain") if xml else None
+        live = tree.parse(xml, "a domain") if xml else None
         for each in self.record.volumes:
             # a template may call it otherwise
             target = diff.target_of(live, each.key) if live is not None else each.target
@@ -512,14 +507,13 @@ class Making:
     def start(self) -> None:
         try:
             self._host.domains.start(self._guest.driver, self._guest.domain)
-        except VirtkitError as error:
-            if error.cure in (DAMAGED, GONE):
-                error.cure = _image_cure(self._guest.image.name, self._down())
-            raise
+        except FileUnusable as error:
+            cure = _image_cure(self._guest.image.name, self._down())
+            raise error.retold(FileUnusable, cure=cure) from error
 
     def _down(self, *options: str) -> str:
         """The command that removes the guest."""
-        return plan.command("down", self._context.options.spec, self._guest.name, *options)
+        return command("down", self._context.options.spec, self._guest.name, *options)
 
     def wait_ready(self, progress: Progress) -> None:
         folder, known = Path(self._guest.source_folder), self.record.keys or ()
@@ -550,11 +544,11 @@ class Making:
 
 def _with_password(xml: str) -> str:
     """Gives VNC a password that only libvirt's secure XML tells, where it has none yet."""
-    root = render.parse(xml, "a domain")
+    root = tree.parse(xml, "a domain")
     for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
         if not graphics.get("passwd"):
             graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
-    return render.written(root)
+    return tree.written(root)
 
 
 def _image_cure(image: str, down: str) -> str:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from virtkit import access, ansible, plan
+from virtkit import access, ansible
 from virtkit.apply.context import Context
 from virtkit.errors import VirtkitError
 from virtkit.host import Unreachable
+from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.state.desired import Playbooks
 from virtkit.state.record import GuestRecord, Provisioned
@@ -88,8 +89,8 @@ def _failed(
     return VirtkitError(
         f"guest {record.guest}: playbook {names} failed",
         why=played.why,
-        cure=f"see {plan.command('logs', spec, '--playbooks', record.guest)} (in {log}); mend it, "
-        f"and {plan.command('up', spec)} runs it again",
+        cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); mend it, "
+        f"and {command('up', spec)} runs it again",
         where=where,
     )
 

@@ -12,7 +12,13 @@ from virtkit.cli import aliases, output, progress
 from virtkit.cli.arguments import Debug, File, Json, spec_of
 from virtkit.errors import RequestError
 
-app = typer.Typer(no_args_is_help=True, help="The machines that guests run on.")
+app = typer.Typer(
+    name="host",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The machines that guests run on.",
+)
 
 
 @app.callback()
@@ -49,7 +55,7 @@ def host_prepare(
     machine = api.find_machine(rest[0], spec)
     password = _password(machine) if ask or machine.asks else ""
     wanted = [each.strip() for each in types.split(",") if each.strip()]
-    with progress.shown(output.err, f"{machine.name}: prepare") as tell:
+    with progress.shown(output.err(), f"{machine.name}: prepare") as tell:
         done = api.prepare_host(machine, wanted, password=password, tell=tell)
     if json:
         output.data(done.as_dict())

@@ -11,7 +11,13 @@ from virtkit.cli import aliases, output
 from virtkit.cli.arguments import Debug, File, Json, LockTimeout, SpecOnly, only_spec, spec_of
 from virtkit.errors import RequestError
 
-app = typer.Typer(no_args_is_help=True, help="The image store.")
+app = typer.Typer(
+    name="image",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="The image store.",
+)
 
 
 @app.command("list")
@@ -54,22 +60,22 @@ def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool
     try:
         made = api.image_make(found, name, _changing)
     finally:
-        if output.moves(output.err):  # what is printed next gets a line of its own
-            output.err.print()
+        if output.moves(output.err()):  # what is printed next gets a line of its own
+            output.err().print()
     if json:
         output.data(
             {"name": name, "content": made.content, "format": made.format, "size": made.size}
         )
     else:
-        output.out.print(f"{name}: {made.content[:12]}, {api.format_size(made.size)}")
+        output.out().print(f"{name}: {made.content[:12]}, {api.format_size(made.size)}")
 
 
 def _changing(line: str) -> None:
     """Progress of one thing: rewritten in place on a terminal."""
     line = output.plain(line)  # a package or a mirror has a say in it
-    if output.moves(output.err):
-        line = line[: output.err.width - 1]  # what wraps can't be printed over
-        output.err.print(f"\r\x1b[2K{line}", end="", markup=False)
+    if output.moves(output.err()):
+        line = line[: output.err().width - 1]  # what wraps can't be printed over
+        output.err().print(f"\r\x1b[2K{line}", end="", markup=False)
     elif not line.endswith("%"):
         output.say(line)
 
@@ -108,4 +114,4 @@ def image_rm(
         output.data({"removed": [each.as_dict() for each in gone]})
     else:
         removed = (output.label(each.content[:12], each.host) for each in gone)
-        output.out.print(f"removed {', '.join(removed)}")
+        output.out().print(f"removed {', '.join(removed)}")

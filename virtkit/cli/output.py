@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from virtkit.api import Check, GuestStatus, Orphan, Plan, Report
+from virtkit import api
+from virtkit.drivers.fields import FIELDS
 from virtkit.errors import VirtkitError
-from virtkit.plan import Change
-from virtkit.spec import LOCAL, format_size, shown
+from virtkit.spec.sizes import format_size
+from virtkit.spec.value_error import shown
 
-#: Where nobody looks, lines are as long as they are.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from virtkit.plan import Change
+
 
 _SIGNS = {"create": "+", "update": "~", "replace": "!", "start": ">", "stop": ".", "delete": "-"}
 _STYLES = {"create": "green", "update": "yellow", "replace": "red", "delete": "red"}
-_SIZES = {"memory", "disk", "size"}
+#: The last words of fields that are so many bytes.
+_SIZES = {name.rpartition(".")[2] for name, row in FIELDS.items() if row.number == "bytes"}
+
+
+@functools.cache
+def out() -> Console:
+    """Standard output. Where nobody looks, lines are as long as they are."""
+    from rich.console import Console  # it takes longer to load than most answers to print
+
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+
+
+@functools.cache
+def err() -> Console:
+    """Standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def escape(text: str) -> str:
+    """Text in which brackets are no markup."""
+    from rich import markup
+
+    return markup.escape(text)
+
+
+def line(text: str) -> None:
+    """A line on standard output, as it is."""
+    sys.stdout.write(f"{text}\n")
 
 
 def moves(console: Console) -> bool:
@@ -42,11 +71,11 @@ def error(problem: VirtkitError, *, as_json: bool) -> None:
         data({"error": every[0], "errors": every})
         return
     for each in every:
-        err.print(f"[bold red]error:[/] {escape(plain(str(each['what'])))}")
+        err().print(f"[bold red]error:[/] {escape(plain(str(each['what'])))}")
         for word in ("where", "why", "cure"):
             if each[word]:
                 text = plain(str(each[word])).replace("\n", "\n  ")
-                err.print(f"  [bold]{word}:[/] {escape(text)}")
+                err().print(f"  [bold]{word}:[/] {escape(text)}")
 
 
 def plain(text: str) -> str:
@@ -56,31 +85,33 @@ def plain(text: str) -> str:
 
 def say(line: str) -> None:
     """A line of progress."""
-    err.print(f"[dim]{escape(plain(line))}[/]")
+    err().print(f"[dim]{escape(plain(line))}[/]")
 
 
 def label(object: str, host: str) -> str:
     """An object, and its host where that isn't this machine."""
+    from virtkit.spec import LOCAL  # with the models, which help texts do without
+
     return object if host == LOCAL else f"{object} on {host}"
 
 
-def plan(found: Plan) -> None:
+def plan(found: api.Plan) -> None:
     """A plan, a line per change and one per reason."""
     count = len(found.changes)
     what = "nothing to change" if not count else f"{count} change{'s' if count > 1 else ''}"
-    out.print(f"[bold]{found.environment}[/]: {what}")
+    out().print(f"[bold]{found.environment}[/]: {what}")
     for change in found.changes:
-        out.print(_change(change))
+        out().print(_change(change))
         _reasons(change)
         if change.lost:
-            out.print(f"      [red]lost: {escape(change.lost)}[/]")
+            out().print(f"      [red]lost: {escape(change.lost)}[/]")
     for change in found.pending:
         cure = "virtkit up --restart" if change.effect == "restart" else "its next boot"
         name = label(change.object, change.host)
-        out.print(f"  [cyan]…[/] {name:24} pending  until {cure}")
+        out().print(f"  [cyan]…[/] {name:24} pending  until {cure}")
         _reasons(change)
     for note in found.notes:
-        out.print(f"  [dim]{escape(plain(note))}[/]")
+        out().print(f"  [dim]{escape(plain(note))}[/]")
 
 
 def _reasons(change: Change) -> None:
@@ -94,7 +125,7 @@ def _reasons(change: Change) -> None:
             said = plain(f"{reason.field}: {after}")
             words = words or ["changed"]
         why = f" ({', '.join(words)})" if words else ""
-        out.print(f"      {escape(said)}{why}")
+        out().print(f"      {escape(said)}{why}")
 
 
 def _change(change: Change) -> str:
@@ -117,31 +148,35 @@ def _value(field: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def report(found: Report, done: str) -> None:
+def report(found: api.Report, done: str) -> None:
     """How a run ended: its failures, what is left, then one line."""
     for each in found.results:
         if each.error is not None:
-            err.print(f"[bold red]failed:[/] {label(each.object, each.host)} {each.step}")
+            err().print(f"[bold red]failed:[/] {label(each.object, each.host)} {each.step}")
             error(each.error, as_json=False)
         if each.note:
             where = label(each.object, each.host)
-            err.print(f"[yellow]note:[/] {escape(plain(f'{where} {each.step}: {each.note}'))}")
+            err().print(f"[yellow]note:[/] {escape(plain(f'{where} {each.step}: {each.note}'))}")
     skipped = sorted({label(e.object, e.host) for e in found.results if e.outcome == "skipped"})
     if found.interrupted:
         for object, steps in found.left.items():
-            err.print(f"[yellow]left:[/] {object}: {', '.join(steps)}")
+            err().print(f"[yellow]left:[/] {object}: {', '.join(steps)}")
     elif skipped:
-        err.print(f"[yellow]skipped:[/] {', '.join(skipped)}")
+        err().print(f"[yellow]skipped:[/] {', '.join(skipped)}")
     end = done if found.ok else "interrupted" if found.interrupted else "failed"
-    out.print(f"[bold]{found.environment}[/]: {end} ({found.elapsed:.1f} s)")
+    out().print(f"[bold]{found.environment}[/]: {end} ({found.elapsed:.1f} s)")
 
 
-def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
+def status(guests: Iterable[api.GuestStatus], *, environments: bool) -> None:
     """The status table, and why guests are not as they should be.
 
     Args:
         environments: a table for each spec that guests were made from, below whose it is.
     """
+    from rich.table import Table
+
+    from virtkit.spec import LOCAL
+
     guests = list(guests)
     columns = ["guest", "type", "state", "ready", "address", "user", "virtualization"]
     if any(each.host != LOCAL for each in guests):
@@ -156,22 +191,22 @@ def status(guests: Iterable[GuestStatus], *, environments: bool) -> None:
         groups.setdefault(_made_from(each) if environments else "", []).append(number)
     for title, members in (groups or {"": []}).items():
         if title:
-            out.print(f"[bold]{escape(plain(title))}[/]")
+            out().print(f"[bold]{escape(plain(title))}[/]")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column, width in zip(columns, widths, strict=True):
             wraps = column == "virtualization"
             table.add_column(column, no_wrap=not wraps, min_width=None if wraps else width)
         for number in members:
             table.add_row(*map(escape, rows[number]))
-        out.print(table)
+        out().print(table)
         for each in (guests[number] for number in members):
             if each.why:
-                out.print(f"{escape(each.name)}: {escape(plain(each.why))}")
+                out().print(f"{escape(each.name)}: {escape(plain(each.why))}")
         if title and title != list(groups)[-1]:
-            out.print()
+            out().print()
 
 
-def _row(guest: GuestStatus, columns: Iterable[str]) -> list[str]:
+def _row(guest: api.GuestStatus, columns: Iterable[str]) -> list[str]:
     cells = {
         "guest": guest.name,
         "type": guest.type,
@@ -186,7 +221,7 @@ def _row(guest: GuestStatus, columns: Iterable[str]) -> list[str]:
     return [plain(cells[column]) for column in columns]
 
 
-def _made_from(guest: GuestStatus) -> str:
+def _made_from(guest: api.GuestStatus) -> str:
     """A guest's environment and spec, and the user whose file that is."""
     owner = f" ({guest.owner})" if guest.owner else ""
     return f"{guest.environment}: {guest.spec}{owner}"
@@ -195,27 +230,29 @@ def _made_from(guest: GuestStatus) -> str:
 _CHECKED = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]note[/]   "}
 
 
-def checks(found: Iterable[Check]) -> None:
+def checks(found: Iterable[api.Check]) -> None:
     """What was looked at, and the command that mends it."""
     for each in found:
-        out.print(f"{_CHECKED[each.ok]} {escape(plain(f'{each.name}: {each.what}'))}")
+        out().print(f"{_CHECKED[each.ok]} {escape(plain(f'{each.name}: {each.what}'))}")
         if each.cure:
-            out.print(f"        cure: {plain(each.cure)}", markup=False)
+            out().print(f"        cure: {plain(each.cure)}", markup=False)
 
 
-def orphans(found: Sequence[Orphan]) -> None:
+def orphans(found: Sequence[api.Orphan]) -> None:
     """What is left over, and the command that removes it."""
     for each in found:
         mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
         said = f"{each.kind} {label(each.name, each.host)}: {each.why}"
-        out.print(f"{mark} {escape(plain(said))}")
-        out.print(f"        to remove it: {plain(each.cure)}", markup=False)
+        out().print(f"{mark} {escape(plain(said))}")
+        out().print(f"        to remove it: {plain(each.cure)}", markup=False)
     if not found:
-        out.print("nothing is left over")
+        out().print("nothing is left over")
 
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:
     """A plain table. On a narrow terminal the last column is wrapped, and nothing is cut."""
+    from rich.table import Table
+
     cells = [list(row) for row in rows]
     made = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
@@ -224,4 +261,4 @@ def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:
         made.add_column(column, no_wrap=not last, min_width=None if last else width)
     for row in cells:
         made.add_row(*map(escape, row))
-    out.print(made)
+    out().print(made)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.tree import Tree
-
-from virtkit.api import Event, Tell
+from virtkit import api
 from virtkit.cli import output
-from virtkit.cli.output import label
+from virtkit.cli.output import escape, label
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.tree import Tree
 
 _MARKS = {"done": "[green]ok[/]", "failed": "[red]failed[/]", "skipped": "[yellow]skipped[/]"}
 
@@ -22,9 +22,11 @@ _WIDE = 60
 
 
 @contextmanager
-def shown(console: Console, title: str) -> Iterator[Tell]:
+def shown(console: Console, title: str) -> Iterator[api.Tell]:
     """What to tell a run's events to. Forced colours make no terminal of a pipe."""
     if output.moves(console) and console.width >= _WIDE:
+        from rich.live import Live
+
         tree = _Tree(title)
         with Live(tree, console=console, refresh_per_second=8, transient=False):
             yield tree.tell
@@ -39,7 +41,7 @@ class _Lines:
         self._console = console
         self._said: dict[str, str] = {}
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: api.Event) -> None:
         if event.kind == "planned" or (event.kind == "started" and event.step != "ready"):
             return
         if event.kind == "interrupted":
@@ -64,10 +66,10 @@ class _Tree:
         self._title = title
         self._heard = ""
         self._began = time.monotonic()
-        self._steps: dict[str, dict[str, Event]] = {}
+        self._steps: dict[str, dict[str, api.Event]] = {}
         self._since: dict[tuple[str, str], float] = {}
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: api.Event) -> None:
         if event.kind == "interrupted":
             self._heard = f"interrupted: {event.message}"
             return
@@ -78,6 +80,8 @@ class _Tree:
         steps[event.step] = event
 
     def __rich__(self) -> Tree:
+        from rich.tree import Tree
+
         elapsed = time.monotonic() - self._began
         tree = Tree(f"[bold]{escape(self._title)}[/] [dim]{elapsed:.0f} s[/]")
         for name, steps in list(self._steps.items()):
@@ -86,7 +90,7 @@ class _Tree:
             tree.add(f"[yellow]{escape(self._heard)}[/]")
         return tree
 
-    def _line(self, name: str, steps: list[Event]) -> str:
+    def _line(self, name: str, steps: list[api.Event]) -> str:
         bad = next((each for each in steps if each.kind in ("failed", "skipped")), None)
         if bad is not None:
             return f"{bad.step} {_MARKS[bad.kind]} [dim]{escape(output.plain(bad.message))}[/]"

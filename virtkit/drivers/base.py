@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from virtkit.drivers.effects import COMMON, Effect, key
+from virtkit.drivers.effects import Effect
+from virtkit.drivers.fields import key, row_of
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before it is forced off.
@@ -55,7 +56,8 @@ class Driver:
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         native: the hypervisor's own form, into which libvirt turns domain XML without defining it,
             and says what it would refuse; empty where libvirt has none.
-        effects: what a change of a field costs (drivers/effects.py).
+        effects: what a change of a field costs where fields.py says otherwise; ``FIELD.less`` is
+            the way down, where that costs more.
         unsupported: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
         confined: by the word of each way in which its guests are kept off the host, best first,
@@ -95,7 +97,7 @@ class Driver:
     freezer: bool = False
     undefine: tuple[str, ...] = ()
     native: str = ""
-    effects: Mapping[str, Effect] = field(default_factory=lambda: COMMON)
+    effects: Mapping[str, Effect] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
@@ -116,7 +118,7 @@ class Driver:
     def effect(self, field: str, *, less: bool = False) -> Effect:
         """What a change of a reason's ``field`` costs a running guest."""
         down = self.effects.get(f"{key(field)}.less") if less else None
-        return down or self.effects.get(key(field), "restart")
+        return down or self.effects.get(key(field), row_of(field).effect)
 
 
 def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Blocker]]:

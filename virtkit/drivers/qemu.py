@@ -1,7 +1,6 @@
 """Full virtualization by emulation (hosted model): QEMU without hardware support."""
 
 from virtkit.drivers.base import Driver, connected
-from virtkit.drivers.effects import COMMON
 
 QEMU = Driver(
     type="qemu",
@@ -25,7 +24,6 @@ QEMU = Driver(
     effects={
         # QEMU aborts, guest and all, where a CPU is plugged in while the last part of its cache of
         # translated code is taken, which is so now and then (7.2): CPUs wait for a restart
-        **COMMON,
         "disk": "live",
         "disks": "live",
         "disks.size": "live",

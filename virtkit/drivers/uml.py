@@ -7,7 +7,6 @@ and network cards it takes for its own; the container's init (templates/uml_init
 from dataclasses import replace
 
 from virtkit.drivers.base import Blocker, connected, installed
-from virtkit.drivers.effects import COMMON
 from virtkit.drivers.lxc import LXC
 from virtkit.facts import HostFacts
 
@@ -38,7 +37,6 @@ UML = replace(
     stop=("signal",),
     exec=("ssh",),
     effects={
-        **COMMON,
         "memory": "restart",
         "networks": "restart",
         "networks.mac": "restart",

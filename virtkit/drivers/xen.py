@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from virtkit.drivers.base import Blocker, Driver, connected
-from virtkit.drivers.effects import COMMON
 from virtkit.facts import HostFacts
 
 _OWN_KERNEL = "a virtual machine has its own kernel; only containers have this"
@@ -47,7 +46,6 @@ XEN_PV = Driver(
     undefine=("VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",),
     # libxl plugs disks and cards, and can't resize a disk that is in use
     effects={
-        **COMMON,
         "cpus": "live",
         "cpus.less": "restart",
         "disks": "live",

@@ -26,14 +26,16 @@ from virtkit.host import (
     xen,
 )
 from virtkit.host.connection import Connections, close_all
-from virtkit.host.domains import Domains, not_ours
-from virtkit.host.errors import DAMAGED, GONE, Unanswered, libvirt_errors
+from virtkit.host.definitions import not_ours
+from virtkit.host.domains import Domains
+from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
 from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.ssh import Remote, for_ssh
 from virtkit.host.state_reason import Condition
-from virtkit.host.storage import Storage, pool_at, rotations
+from virtkit.host.storage import Storage, rotations
+from virtkit.host.storage_pool import pool_at
 from virtkit.host.timeouts import Silent
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
@@ -202,8 +204,9 @@ class Host:
             except VirtkitError as error:
                 failed.append(error)
         if failed:
-            failed[0].cure += "; restarting the guest puts it back on the network, too"
-            raise failed[0]
+            first = failed[0]
+            more = f"{first.cure}; restarting the guest puts it back on the network, too"
+            raise first.retold(type(first), cure=more) from first
 
     def observe(self, *, pool: bool = True) -> Observed:
         """All that stands in this host's libvirt.
@@ -241,9 +244,8 @@ class Host:
 
 __all__ = [
     "AGENT_INPUT",
-    "DAMAGED",
-    "GONE",
     "Condition",
+    "FileUnusable",
     "Host",
     "Lock",
     "Lost",

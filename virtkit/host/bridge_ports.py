@@ -20,7 +20,7 @@ from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.firewall import Bridge
 from virtkit.host.state_reason import Condition
-from virtkit.xml import render
+from virtkit.xml import tree
 
 #: States of a neighbour that was asked and did not answer (ip-neighbour(8)).
 _SILENT = {"INCOMPLETE", "FAILED"}
@@ -38,7 +38,7 @@ class _Card:
 
 def unheard(connections: Connections, live: str) -> Condition:
     """Why a running guest has no address, by its XML; empty where its cards tell nothing."""
-    for card in _cards(render.parse(live, "a domain")):
+    for card in _cards(tree.parse(live, "a domain")):
         senders = _senders(connections, card)
         if senders and card.mac not in senders:
             return Condition(
@@ -95,7 +95,7 @@ def _without_lease(connections: Connections, card: _Card) -> bool:
     try:
         with libvirt_errors("read", f"network {card.network}", where=connections.host):
             network = connections.any().networkLookupByName(card.network)
-            dhcp = render.parse(network.XMLDesc(0), "a network").find("./ip/dhcp")
+            dhcp = tree.parse(network.XMLDesc(0), "a network").find("./ip/dhcp")
             leased = {each["ipaddr"] for each in network.DHCPLeases(card.mac)}
     except VirtkitError:  # it went away
         return False
@@ -141,7 +141,7 @@ def bridges(connections: Connections) -> list[Bridge]:
         found = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
         for network in found:
             with passing_over():
-                root = render.parse(network.XMLDesc(0), "a network")
+                root = tree.parse(network.XMLDesc(0), "a network")
                 forward, bridge = root.find("forward"), root.find("bridge")
                 mode = forward.get("mode", "nat") if forward is not None else ""
                 if mode in ("nat", "route", "") and bridge is not None:

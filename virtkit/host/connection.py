@@ -114,9 +114,7 @@ class Connections:
             except VirtkitError as error:
                 if self._opened:
                     raise
-                raise RequestError(
-                    error.what, cure=error.cure, why=error.why, where=error.where
-                ) from error
+                raise error.retold(RequestError) from error
             if scheme not in self._opened:
                 self._opened.append(scheme)
         return held[scheme]
@@ -141,9 +139,7 @@ class Connections:
             try:
                 self.remote.connect()
             except VirtkitError as error:
-                raise Unanswered(
-                    error.what, cure=error.cure, why=error.why, where=error.where
-                ) from error
+                raise error.retold(Unanswered) from error
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()

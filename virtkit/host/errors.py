@@ -20,12 +20,12 @@ _GENERAL = (
     "'virt*'), then run again: it goes on from here"
 )
 
-#: Disks and images that can't be used.
-DAMAGED = (
+#: What cures disks and images that can't be used.
+_DAMAGED = (
     "an image or disk is damaged: `virtkit up` makes an image again where its size tells; else "
     "virtkit down its guests, virtkit image rm IMAGE, virtkit up"
 )
-GONE = (
+_GONE = (
     "a file is gone that the guest needs: see that the pool's folder is mounted. An image comes "
     "back with `virtkit up`; for a guest's own disk: virtkit down SPEC GUEST, then up"
 )
@@ -41,6 +41,8 @@ RULES = (
     "a restart puts them back, a reload does not, and guests go on running); then run again"
 )
 
+#: What programs say of a file that they may not use.
+_DENIED = "Permission denied"
 #: What libvirt says in any operation, to the cure.
 _SAID: Mapping[str, str] = {
     "Cannot check QEMU binary": (
@@ -87,7 +89,7 @@ _SAID: Mapping[str, str] = {
         "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
         "remount,rw), then run again"
     ),
-    "Permission denied": _ROOT_DENIED,
+    _DENIED: _ROOT_DENIED,
     "cannot open directory": (
         "mount or make the pool's folder again, then run again: `up` and `down` activate the pool"
     ),
@@ -103,16 +105,17 @@ _SAID: Mapping[str, str] = {
 
 #: Operations that hand files to a hypervisor, and what it or libvirt says then.
 _HANDING = ("start", "reset", "plug", "grow")
-_HANDED: Mapping[str, str] = {
-    "Permission denied": "",  # see `unreadable`
+_BUSY: Mapping[str, str] = {
     "Is another process using": "another guest or program writes to this disk: stop that one first",
-    "Could not open backing file": DAMAGED,
-    "Image is corrupt": DAMAGED,
-    "is not in qcow2 format": DAMAGED,
-    "No such file or directory": GONE,
-    "Cannot access": GONE,
-    "Unable to open file": GONE,
-    "-blockdev": DAMAGED,  # QEMU's own words follow it
+}
+_UNUSABLE: Mapping[str, str] = {
+    "Could not open backing file": _DAMAGED,
+    "Image is corrupt": _DAMAGED,
+    "is not in qcow2 format": _DAMAGED,
+    "No such file or directory": _GONE,
+    "Cannot access": _GONE,
+    "Unable to open file": _GONE,
+    "-blockdev": _DAMAGED,  # QEMU's own words follow it
 }
 
 #: (operation, libvirt's code) to the cure, where the words say nothing.
@@ -140,6 +143,10 @@ class NoDriver(Unanswered):
     """libvirt is there, and has no driver for a URI."""
 
 
+class FileUnusable(VirtkitError):
+    """A hypervisor can't use a disk or an image that a guest needs: it is damaged, or gone."""
+
+
 def stopped(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
     return f"see that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
@@ -155,12 +162,26 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     """What to do where libvirt answered ``operation`` with error ``code`` and ``message``."""
     if operation == "open":
         return daemon_access.cure() if daemon_access.refused(code, message) else stopped()
-    table = {**_SAID, **_HANDED} if operation in _HANDING else _SAID
-    said = next((cure for words, cure in table.items() if words in message), None)
-    if said == "":
+    handing = operation in _HANDING
+    words = _words(message, handing)
+    if words == _DENIED and handing:
         return unreadable(message)
-    found = said or _CURES.get((operation, code), _GENERAL)
+    table = {**_SAID, **_BUSY, **_UNUSABLE}
+    found = table[words] if words else _CURES.get((operation, code), _GENERAL)
     return found.replace(_RESTART, restart("network", where)) if _RESTART in found else found
+
+
+def _words(message: str, handing: bool) -> str:
+    """The words of libvirt's ``message`` that the tables know; empty where they know none."""
+    known = (*_SAID, *_BUSY, *_UNUSABLE) if handing else tuple(_SAID)
+    return next((words for words in known if words in message), "")
+
+
+def _type(operation: str, message: str) -> type[VirtkitError]:
+    """The type of the error where libvirt answered ``operation`` with ``message``."""
+    if operation in _HANDING and _words(message, True) in _UNUSABLE:
+        return FileUnusable
+    return VirtkitError
 
 
 def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
@@ -223,7 +244,7 @@ def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[No
                 cure=stopped(where),
                 where=where,
             ) from error
-        raise VirtkitError(
+        raise _type(operation, message)(
             f"{operation} {what} failed",
             why=message,
             cure=cure(operation, error.get_error_code() or 0, message, where),

@@ -10,7 +10,7 @@ from lxml import etree
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
-from virtkit.xml import render
+from virtkit.xml import tree
 
 
 def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
@@ -25,7 +25,7 @@ def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
             for domain in opened.listAllDomains():
                 for flags in (libvirt.VIR_DOMAIN_XML_INACTIVE, 0):
                     with passing_over():
-                        found.update(named(render.parse(domain.XMLDesc(flags), "a domain")))
+                        found.update(named(tree.parse(domain.XMLDesc(flags), "a domain")))
     return frozenset(found)
 
 

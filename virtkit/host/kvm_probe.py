@@ -24,9 +24,9 @@ import platformdirs
 
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host.connection import Connections
-from virtkit.host.domains import force_off
 from virtkit.host.errors import libvirt_errors, lost
-from virtkit.host.storage import pool_at
+from virtkit.host.power import force_off
+from virtkit.host.storage_pool import pool_at
 from virtkit.xml import render
 
 #: Seconds from the guest's start to its power-off, on however busy a host.

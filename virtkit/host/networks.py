@@ -17,7 +17,7 @@ from virtkit.host.names import strict
 from virtkit.state.observed import ObservedNetwork
 from virtkit.state.record import NetworkRecord
 from virtkit.state.record_text import network_element, read_network
-from virtkit.xml import diff, render
+from virtkit.xml import diff, tree
 
 
 class Networks:
@@ -37,8 +37,8 @@ class Networks:
 
         One at a time on this machine: of two at once, libvirt gives both the same bridge.
         """
-        xml = render.with_record(record.rendered, network_element(record))
-        name = strict(render.parse(xml, "a network").findtext("name"))
+        xml = tree.with_record(record.rendered, network_element(record))
+        name = strict(tree.parse(xml, "a network").findtext("name"))
         connection = self._connections.any()
         with (
             self._defining,
@@ -53,11 +53,11 @@ class Networks:
     def _note_rewritten(self, network: libvirt.virNetwork, record: NetworkRecord) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
         found = inactive(network)
-        places = diff.differences(render.parse(record.rendered, "a network"), found)
+        places = diff.differences(tree.parse(record.rendered, "a network"), found)
         paths = tuple(each.path for each in places)
         if paths != record.rewritten:
             element = network_element(replace(record, rewritten=paths))
-            xml = render.with_record(render.written(found), element)
+            xml = tree.with_record(tree.written(found), element)
             self._connections.any().networkDefineXML(xml)
 
     def start(self, name: str) -> None:
@@ -99,20 +99,20 @@ class Networks:
         What others added stays. A network that nobody uses is restarted where it lacks the rest.
         """
         network = self._network(there.name)
-        wanted = render.parse(new.rendered, there.name)
-        before = render.parse(there.record.rendered or new.rendered, there.name)
+        wanted = tree.parse(new.rendered, there.name)
+        before = tree.parse(there.record.rendered or new.rendered, there.name)
         with libvirt_errors("update", f"network {there.name}", where=self._connections.host):
             if network.isActive():
-                live = render.parse(network.XMLDesc(0), there.name)
+                live = tree.parse(network.XMLDesc(0), there.name)
                 self._update_hosts(network, before, wanted, live)
             merged = diff.merged(before, wanted, inactive(network))
-            xml = render.with_record(render.written(merged), network_element(new))
+            xml = tree.with_record(tree.written(merged), network_element(new))
             changed = self._connections.any().networkDefineXMLFlags(
                 xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
             )
             self._note_rewritten(changed, new)
             if network.isActive() and not there.users:
-                live = render.parse(network.XMLDesc(0), there.name)
+                live = tree.parse(network.XMLDesc(0), there.name)
                 if diff.differences(wanted, live):
                     network.destroy()
 
@@ -178,7 +178,7 @@ def inactive(network: libvirt.virNetwork) -> etree._Element:
         if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
             raise
         xml = network.XMLDesc(0)
-    return render.parse(xml, f"network {network.name()}")
+    return tree.parse(xml, f"network {network.name()}")
 
 
 def _canonical(host: etree._Element) -> str:

@@ -23,7 +23,7 @@ from virtkit.host.networks import inactive
 from virtkit.state import record, record_text
 from virtkit.state.observed import ObservedGuest, ObservedNetwork
 from virtkit.state.record import GuestRecord, State, VolumeRecord
-from virtkit.xml import render
+from virtkit.xml import tree
 
 
 def connection(connections: Connections, scheme: str) -> Connection:
@@ -32,7 +32,7 @@ def connection(connections: Connections, scheme: str) -> Connection:
     try:
         opened = connections.get(scheme)
         with libvirt_errors("read", uri, where=connections.host):
-            root = render.parse(opened.getCapabilities(), "capabilities")
+            root = tree.parse(opened.getCapabilities(), "capabilities")
             types = {each.get("type", "") for each in root.iterfind("./guest/arch/domain")}
             machines = {each.text or "" for each in root.iterfind("./guest/arch/machine")}
             return Connection(
@@ -99,7 +99,7 @@ class _Net:
 def _nets(connections: Connections) -> Iterator[_Net]:
     for network in connections.any().listAllNetworks():
         with passing_over():
-            root = render.parse(network.XMLDesc(0), "a network")
+            root = tree.parse(network.XMLDesc(0), "a network")
             bridge = root.find("bridge")
             name = "" if bridge is None else bridge.get("name", "")
             subnets = tuple(each for ip in root.iterfind("ip") for each in _subnet(ip))
@@ -180,15 +180,15 @@ def _guest(domain: libvirt.virDomain, scheme: str, seen: Domains) -> ObservedGue
     inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     state = state_of(domain)
     live = domain.XMLDesc(0) if state != "stopped" else ""
-    trees = [render.parse(each, "a domain") for each in (inactive, live) if each]
-    for tree in trees:
-        for source in tree.iterfind("./devices/interface/source[@network]"):
+    trees = [tree.parse(each, "a domain") for each in (inactive, live) if each]
+    for root in trees:
+        for source in root.iterfind("./devices/interface/source[@network]"):
             seen.users.setdefault(source.get("network", ""), set()).add(domain.name())
-    records = [record_text.read_guest(tree) for tree in trees]
+    records = [record_text.read_guest(each) for each in trees]
     found = next(filter(None, records), None)
     # a copy of ours is no guest of ours, nor is one that another hypervisor has
     if found is None or found.domain != domain.name() or _scheme(found) != scheme:
-        for name in (each for tree in trees for each in file_users.named(tree)):
+        for name in (each for root in trees for each in file_users.named(root)):
             seen.claims[PurePosixPath(name).name] = domain.name()
         return None
     return ObservedGuest(
@@ -282,7 +282,7 @@ def networks(
                     active=active,
                     autostart=bool(network.autostart()),
                     users=tuple(sorted(users.get(name, ()))),
-                    inactive=render.written(definition),
+                    inactive=tree.written(definition),
                     live=network.XMLDesc(0) if active else "",
                 )
                 strangers.remove(name)

@@ -17,7 +17,7 @@ from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.timeouts import answered
 from virtkit.state import record_text
-from virtkit.xml import render
+from virtkit.xml import tree
 
 #: The URI scheme and the name of a domain.
 Named = tuple[str, str]
@@ -40,7 +40,7 @@ def running(
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
                 with passing_over():
-                    root = render.parse(domain.XMLDesc(), "a domain")
+                    root = tree.parse(domain.XMLDesc(), "a domain")
                     ours = record_text.read_guest(root)
                     named = (environment, domain.name())
                     if ours is not None and (ours.environment, ours.domain) == named:
@@ -58,7 +58,7 @@ def plug(connections: Connections, named: Named, network: str) -> None:
         def find() -> libvirt.virDomain:
             return connections.get(scheme).lookupByName(name)
 
-        for card in _cards(render.parse(find().XMLDesc(), f"domain {name}"), network):
+        for card in _cards(tree.parse(find().XMLDesc(), f"domain {name}"), network):
             answered(find, partial(_again, card=card, bridge=bridge), where)
 
 

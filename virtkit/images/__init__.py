@@ -3,10 +3,33 @@
 It must never make an image twice, and never trust one that it did not verify.
 """
 
-from virtkit.images.cache import LocalImage, check, check_builds, forget, leftovers, prepare, probe
-from virtkit.images.file_checks import check_boot
-from virtkit.images.pool import drop, put
-from virtkit.images.sandbox import removal
+from typing import TYPE_CHECKING
+
+from virtkit._lazy import load_when_used
+
+if TYPE_CHECKING:
+    from virtkit.images.cache import (
+        LocalImage,
+        check,
+        check_builds,
+        forget,
+        leftovers,
+        prepare,
+        probe,
+    )
+    from virtkit.images.file_checks import check_boot
+    from virtkit.images.pool import drop, put
+    from virtkit.images.sandbox import removal
+
+load_when_used(
+    __name__,
+    {
+        "virtkit.images.cache": "LocalImage check check_builds forget leftovers prepare probe",
+        "virtkit.images.file_checks": "check_boot",
+        "virtkit.images.pool": "drop put",
+        "virtkit.images.sandbox": "removal",
+    },
+)
 
 __all__ = [
     "LocalImage",

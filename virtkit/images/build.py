@@ -256,7 +256,6 @@ def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> 
             failed=failed,
             progress=progress,
             tell=stages,
-            room=folder,
             output=work / "tree.tar",
         )
 

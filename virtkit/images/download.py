@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from virtkit.errors import RequestError, VirtkitError, of_system
+from virtkit.errors import VirtkitError, of_system
 from virtkit.images import file_checks, file_types
 from virtkit.images.checksums import Digest, find
 from virtkit.progress import Progress
@@ -58,7 +58,7 @@ def _whole(url: str, target: Path, progress: Progress) -> None:
         try:
             _continue(url, target, progress)
             return
-        except RequestError:  # no disk
+        except file_checks.NoDisk:
             target.unlink()
             raise
         except urllib.error.HTTPError as error:

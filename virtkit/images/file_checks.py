@@ -18,6 +18,10 @@ from virtkit.images.file_types import Kind
 _NO_BOOT = ("archive", "foreign", "medium", "document", "disk")
 
 
+class NoDisk(RequestError):
+    """A file is no disk, kernel or initrd, whatever it is named as."""
+
+
 def head_of(path: Path) -> bytes:
     """A file's first bytes.
 
@@ -46,20 +50,20 @@ def check_disk(path: Path) -> None:
     """Looks at a file that is to be a disk.
 
     Raises:
-        RequestError: it is something else; the cure is the command that makes a disk of it, where
+        NoDisk: it is something else; the cure is the command that makes a disk of it, where
             there is one.
     """
     head = head_of(path)
     kind = file_types.recognise(head)
     if kind is not None and kind.group != "disk":
         inside = file_types.within(head, kind)
-        raise RequestError(
+        raise NoDisk(
             f"image {path} is {_what(kind, inside)}",
             why="its first bytes are not a disk's, but those of such a file",
             cure=_cure(str(path), kind, inside),
         )
     if 0 < len(head) < file_types.SECTOR:
-        raise RequestError(
+        raise NoDisk(
             f"image {path} is too small for a disk",
             why=f"it has {len(head)} bytes, and a disk's first sector has {file_types.SECTOR}",
             cure="get it again: it is damaged or cut off",
@@ -70,7 +74,7 @@ def check_download(head: bytes, url: str) -> None:
     """The same for the first bytes of a download.
 
     Raises:
-        RequestError: it will be no disk.
+        NoDisk: it will be no disk.
     """
     kind = file_types.recognise(head)
     if kind is None or kind.group == "disk":
@@ -84,14 +88,14 @@ def check_download(head: bytes, url: str) -> None:
         why = "its first bytes are not a disk's, so the rest was not downloaded"
         get = f"wget -O {shlex.quote(name)} {shlex.quote(url)}"
         cure = f"{get}, check its digest, then {_cure(name, kind, inside)}"
-    raise RequestError(f"{url} is {_what(kind, inside)}", why=why, cure=cure)
+    raise NoDisk(f"{url} is {_what(kind, inside)}", why=why, cure=cure)
 
 
 def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
     """Looks at a file that is to be a kernel or an initrd. Packed ones are as good as others.
 
     Raises:
-        RequestError: it is something else.
+        NoDisk: it is something else.
     """
     head = head_of(path)
     kind = file_types.recognise(head)
@@ -107,7 +111,7 @@ def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
     cure = f"name the {role}'s own file in {named}"
     if found is not None and found.group in ("initrd", "program"):
         cure += "; `path:` is the kernel, `initrd:` the initrd"
-    raise RequestError(f"the {role} {path} is {what}", cure=cure)
+    raise NoDisk(f"the {role} {path} is {what}", cure=cure)
 
 
 def _unfit(kind: Kind, role: str) -> bool:

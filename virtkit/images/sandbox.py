@@ -69,7 +69,6 @@ def run(
     failed: Callable[[Sequence[str]], VirtkitError],
     progress: Progress,
     tell: Callable[[str], None] = lambda _: None,
-    room: Path | None = None,
     output: Path | None = None,
 ) -> None:
     """Runs a command in ``work`` and context each line of its errors to ``tell``.
@@ -79,7 +78,7 @@ def run(
     Args:
         root: whose its root is.
         failed: makes the error of the last lines that were printed.
-        room: its folder for temporary files; left out, it is ``work``.
+        work: its folder, also for temporary files.
         output: gets its standard output; without one that counts as errors.
 
     Raises:
@@ -87,7 +86,7 @@ def run(
         Interrupted: the work should end.
     """
     lines: deque[str] = deque(maxlen=_KEPT)
-    with _started(command, root, work, room or work, output) as process:
+    with _started(command, root, work, output) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         try:
@@ -109,7 +108,7 @@ def run(
 
 @contextmanager
 def _started(
-    command: Sequence[str], root: Root, work: Path, room: Path, output: Path | None
+    command: Sequence[str], root: Root, work: Path, output: Path | None
 ) -> Iterator[subprocess.Popen[str]]:
     """The process, which has ended after the block with all that it started."""
     start = _START if output else f"exec >&2; {_START}"
@@ -119,7 +118,7 @@ def _started(
         subprocess.Popen(
             commands.leashed([*namespaces(root), *line]),
             cwd=work,
-            env=environment(TMPDIR=str(room)),
+            env=environment(TMPDIR=str(work)),
             stdin=subprocess.PIPE,
             stdout=answer,
             stderr=subprocess.PIPE,

@@ -3,14 +3,33 @@
 Pure. Records are compared with records; libvirt's XML only by what we rendered (compare.py).
 """
 
-from virtkit.drivers.effects import Effect
-from virtkit.plan.changes import Action, Change, FieldChange, Plan
-from virtkit.plan.drift import leaving, run_of, uses, waiting
-from virtkit.plan.environment import diff, joined
-from virtkit.plan.ownership import command
-from virtkit.plan.removal import down, needs_consent, needs_consent_to_go
-from virtkit.plan.select import select, with_after
-from virtkit.state.record import Cause
+from typing import TYPE_CHECKING
+
+from virtkit._lazy import load_when_used
+
+if TYPE_CHECKING:
+    from virtkit.drivers.effects import Effect
+    from virtkit.plan.changes import Action, Change, FieldChange, Plan
+    from virtkit.plan.drift import leaving, run_of, uses, waiting
+    from virtkit.plan.environment import diff, joined
+    from virtkit.plan.ownership import command
+    from virtkit.plan.removal import down, needs_consent, needs_consent_to_go
+    from virtkit.plan.select import select, with_after
+    from virtkit.state.record import Cause
+
+load_when_used(
+    __name__,
+    {
+        "virtkit.drivers.effects": "Effect",
+        "virtkit.plan.changes": "Action Change FieldChange Plan",
+        "virtkit.plan.drift": "leaving run_of uses waiting",
+        "virtkit.plan.environment": "diff joined",
+        "virtkit.plan.ownership": "command",
+        "virtkit.plan.removal": "down needs_consent needs_consent_to_go",
+        "virtkit.plan.select": "select with_after",
+        "virtkit.state.record": "Cause",
+    },
+)
 
 __all__ = [
     "Action",

@@ -12,31 +12,13 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from virtkit.drivers.fields import field_at, limited_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK
 from virtkit.state.desired import LAYER, Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
-from virtkit.xml import diff, render
+from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
-
-#: Places in a domain's XML, and the field that stands there; the first that fits.
-_FIELDS = (
-    ("currentMemory", "memory"),
-    ("memory", "memory"),
-    ("memtune", "memory"),
-    ("vcpu", "cpus"),
-    ("cputune", "cpus"),
-    ("os/boot", "kernel"),
-    ("os/kernel", "kernel"),
-    ("os/initrd", "kernel"),
-    ("os/cmdline", "kernel"),
-    ("os/@firmware", "firmware"),
-    ("os/firmware", "firmware"),
-    ("os/initenv[virtkit_macs]", "networks"),
-    ("os/loader", "firmware"),
-    ("devices/graphics", "graphics"),
-    ("devices/video", "graphics"),
-)
 
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
 #: reason; it lacks nothing until then, so no plan tells of it.
@@ -55,10 +37,10 @@ class Place:
 
     @property
     def live_fix(self) -> bool:
-        """Whether a running guest can be given it at all: whole devices, memory, CPUs."""
+        """Whether a running guest can be given it at all: whole devices, values such as memory."""
         *above, last = diff.steps(self.difference.path)
         device = above == ["devices"] and last.startswith(("disk[", "interface["))
-        return device or self.field in ("memory", "cpus")
+        return device or row_of(self.field).settable
 
 
 class Documents:
@@ -68,7 +50,7 @@ class Documents:
         self._guest = guest
         self._record = there.record
         self._same = wanted == there.record.rendered
-        self._wanted = render.parse(wanted, f"the XML of {guest.name}")
+        self._wanted = tree.parse(wanted, f"the XML of {guest.name}")
         self._before = _parsed(there.record.rendered)
         self._inactive = _parsed(there.inactive)
         self._live = _parsed(there.live)
@@ -99,8 +81,8 @@ class Documents:
 
     def beyond(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
-        place = {"cpus": "vcpu", "memory": "memory"}.get(field)
-        if place is None or self._live is None:
+        place = row_of(field).most
+        if not place or self._live is None:
             return False
         most = int(diff.value(self._live, place) or 0)
         return (self._guest.live_cpus(most) if field == "cpus" else most) < after
@@ -147,16 +129,11 @@ class Documents:
         return diff.removed(self._before, self._wanted, found)
 
     def _field(self, path: str) -> str:
-        most = self._guest.spec.max
-        if (path == "memory" and most.memory) or (path == "vcpu" and most.cpus):
+        limited = limited_at(path)
+        if limited and getattr(self._guest.spec.max, limited):
             return "max"
-        return self._device(path) or next(
-            (field for start, field in _FIELDS if path == start or path.startswith(f"{start}/")),
-            next(
-                (f for start, f in _FIELDS if path.startswith(f"{start}[")),
-                path.replace(f"[{LAYER}/mounts/", "[/"),  # a folder of the spec's (folders.py)
-            ),
-        )
+        # a folder of the spec's: container_mounts.py
+        return self._device(path) or field_at(path) or path.replace(f"[{LAYER}/mounts/", "[/")
 
     def _device(self, path: str) -> str:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
@@ -199,7 +176,7 @@ def _comes_later(difference: Difference) -> bool:
 
 
 def _parsed(xml: str) -> etree._Element | None:
-    return render.parse(xml, "a domain") if xml else None
+    return tree.parse(xml, "a domain") if xml else None
 
 
 def uses(live: str, name: str) -> bool:
@@ -216,7 +193,7 @@ def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     if root is None:
         return ()
     before = _parsed(record.rendered)
-    new = render.parse(wanted, "a domain")
+    new = tree.parse(wanted, "a domain")
     gone = [each.path for each in diff.removed(before, new, root)] if before is not None else []
     still = [each for each in record.leaving if diff.at(root, each) is not None]
     return tuple(dict.fromkeys([*gone, *still]))

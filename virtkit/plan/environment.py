@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from virtkit.drivers.effects import key
+from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.plan import host_conflicts
@@ -20,9 +20,6 @@ from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.state.record import Cause
 from virtkit.xml import container_mounts, render
 
-#: The fields that say how large a guest's disks are.
-_SIZES = {"disk", "disks.size"}
-
 
 def diff(
     desired: Desired,
@@ -30,7 +27,6 @@ def diff(
     *,
     spec: str,
     only: Collection[str] | None = None,
-    elsewhere: Mapping[str, str] | None = None,
     templates: Mapping[str, str] | None = None,
     restart: bool = False,
     facts: HostFacts | None = None,
@@ -40,7 +36,6 @@ def diff(
     Args:
         spec: the spec's path, to tell where a record's own is another.
         only: guests to look at; nothing is deleted then.
-        elsewhere: the hosts of guests that are to be on others; those that are here go.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
         facts: the host, to see whether it has what the spec names there.
@@ -48,9 +43,7 @@ def diff(
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
-    difference = _Difference(
-        desired, observed, spec, only, elsewhere or {}, templates or {}, restart, facts
-    )
+    difference = _Difference(desired, observed, spec, only, templates or {}, restart, facts)
     return difference.plan()
 
 
@@ -61,7 +54,6 @@ class _Difference:
         observed: Observed,
         spec: str,
         only: Collection[str] | None,
-        elsewhere: Mapping[str, str],
         templates: Mapping[str, str],
         restart: bool,
         facts: HostFacts | None,
@@ -70,7 +62,6 @@ class _Difference:
         self._observed = observed
         self._spec = spec
         self._only = only
-        self._elsewhere = elsewhere
         self._templates = templates
         self._restart = restart
         self._facts = facts
@@ -155,7 +146,7 @@ class _Difference:
         """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
         for name, each in self._there().items():
-            host = self._elsewhere.get(name)
+            host = self._desired.elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
                 yield _gone(each, self._observed.host, self._spec, host)
 
@@ -348,10 +339,11 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
         guest = each.desired
         if each.action != "update" or not isinstance(guest, Guest) or not guest.anew.why:
             continue
-        fields = [reason.field for reason in each.reasons if key(reason.field) in _SIZES]
-        if fields:
+        # what grows is a disk
+        grown = [r.field for r in each.reasons if row_of(r.field).action == "grow"]
+        if grown:
             yield (
-                f"{each.object}: {', '.join(fields)}: the file system keeps its size, which "
+                f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
                 f"libvirt's hook would give it at a start: {guest.anew.why} "
                 "(`virtkit doctor` says how to mend it)"
             )

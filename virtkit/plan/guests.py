@@ -6,27 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from virtkit.drivers import effects
 from virtkit.drivers.effects import Effect, worst
+from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
 from virtkit.plan.drift import Documents, Place, uses, waiting_in
 from virtkit.plan.requested import wishes
 from virtkit.spec import writable_size
+from virtkit.spec.defaults import completed
 from virtkit.state import public_keys
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.state.record import Cause
-
-#: Fields that leave no trace in a domain's XML (drivers/effects.py).
-_TRACELESS = {"disk", "disks.size", "disks.mount", "networks.address", "kernel"}
-#: Fields whose value is a number of bytes or pieces in the XML's text, and whose change accounts
-#: for a difference there.
-_NUMBERS = {
-    "memory": {"memory", "max"},
-    "cpus": {"cpus", "max"},
-    "max": {"memory", "cpus", "max"},
-}
 
 
 @dataclass
@@ -80,13 +71,13 @@ class _Comparison:
         pending = self._waiting(reasons)
         answer = Compared(errors=self._errors)
         if not self._there.record.finished:
-            reasons += self._unfinished()
+            reasons += _unfinished(self._there)
         staged = {
             each.field: each.cause
             for each in [*reasons, *pending]
             if each.effect in ("next-boot", "restart") and each.cause != "unfinished"
         }
-        if self._only_starts(reasons):
+        if _only_starts(reasons):
             answer.change = replace(base, action="start", reasons=tuple(reasons), staged=staged)
         elif reasons:
             effect = worst(each.effect for each in reasons)
@@ -102,35 +93,13 @@ class _Comparison:
         elif self._there.state != "running" and not self._there.lost:
             reason = FieldChange("state", self._there.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
-        elif self._unlisted():
+        elif _unlisted(self._there, self._observed):
             reason = FieldChange("listed", False, True, "unfinished", "none")
             answer.change = replace(base, reasons=(reason,))
         if pending:
             effect = worst(each.effect for each in pending)
             answer.pending = replace(base, effect=effect, reasons=tuple(pending))
         return answer
-
-    def _unlisted(self) -> bool:
-        """Whether an interrupted run did not come to write the guest, as it is, into the pool's
-        record. One that an older virtkit made is listed by the next run that changes anything."""
-        listed = self._observed.pool.guests.get(self._there.domain)
-        return listed is not None and not self._there.lost and listed != self._there.record.listed()
-
-    def _unfinished(self) -> Iterable[FieldChange]:
-        """What an interrupted run left to do."""
-        state = self._there.state
-        effect: Effect = "next-boot" if state == "stopped" else "live"
-        if state != "running":
-            yield FieldChange("state", state, "running", "unfinished", "live")
-        for each in self._there.record.volumes:
-            if each.state == "wanted" and each.role != "console":
-                yield FieldChange(f"volume {each.name}", "missing", "made", "unfinished", effect)
-        yield FieldChange("finished", False, True, "unfinished", "live")
-
-    def _only_starts(self, reasons: Sequence[FieldChange]) -> bool:
-        """Whether nothing is left to do for an unfinished guest but to start it."""
-        done = {each.field for each in reasons} == {"state", "finished"}
-        return done and all(each.cause == "unfinished" for each in reasons)
 
     # --- the spec ---------------------------------------------------------------------------
 
@@ -143,7 +112,7 @@ class _Comparison:
             yield FieldChange(name, old, new, effect=self._effect(name, old, new))
             self._takes_disk(name, old, new)
             if name.startswith("disks.") and name.endswith(".mount") and old is None:
-                self._errors.append(self._blank(name.split(".")[1]))
+                self._errors.append(_blank(guest, name.split(".")[1]))
         if record.image_identity != guest.image.identity:
             after = guest.asked.get("image") or guest.image.name
             yield FieldChange("image", record.asked.get("image"), after, effect="recreate")
@@ -178,15 +147,6 @@ class _Comparison:
         made = f"{self._guest.domain}-{disk}" in self._made
         if kind == "disks" and "." not in disk and new is None and made and not old.get("keep"):
             self._lost.append(f"disk {self._guest.domain}-{disk}")
-
-    def _blank(self, disk: str) -> RequestError:
-        return RequestError(
-            f"guest {self._guest.name}: disk {disk} was made without a file system",
-            why="`mount` formats a disk when it is made, and never one that may hold data",
-            cure="give it another name, for a new disk; or take `mount:` out and format it in the "
-            "guest",
-            where=f"{self._guest.host} guest/{self._guest.name}",
-        )
 
     def _effect(self, name: str, old: Any, new: Any) -> Effect:
         """What it costs this guest, in the state that it is in."""
@@ -273,7 +233,7 @@ class _Comparison:
             yield FieldChange("record", None, "written", "drift", "none")
         if not there.persistent:
             yield FieldChange("domain", "transient", "persistent", "drift", "none")
-        asked = there.record.asked.get("autostart")
+        asked = completed(there.record.asked)["autostart"]
         if there.autostart != guest.spec.autostart == asked and there.record.finished:
             yield FieldChange("autostart", there.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in wished}
@@ -317,7 +277,7 @@ class _Comparison:
     def _traceless(self, known: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
         for name, cause in waiting_in(self._there).items():
-            if effects.key(name) in _TRACELESS and name not in known:
+            if row_of(name).traceless and name not in known:
                 first, *rest = name.split(".")
                 asked = self._guest.asked.get(first)
                 if rest:
@@ -333,6 +293,42 @@ class _Comparison:
         return next((staged[name] for name in names if name in staged), "drift")
 
 
+def _unlisted(there: ObservedGuest, observed: Observed) -> bool:
+    """Whether an interrupted run did not come to write the guest, as it is, into the pool's
+    record. One that an older virtkit made is listed by the next run that changes anything."""
+    listed = observed.pool.guests.get(there.domain)
+    return listed is not None and not there.lost and listed != there.record.listed()
+
+
+def _unfinished(there: ObservedGuest) -> Iterable[FieldChange]:
+    """What an interrupted run left to do."""
+    state = there.state
+    effect: Effect = "next-boot" if state == "stopped" else "live"
+    if state != "running":
+        yield FieldChange("state", state, "running", "unfinished", "live")
+    for each in there.record.volumes:
+        if each.state == "wanted" and each.role != "console":
+            yield FieldChange(f"volume {each.name}", "missing", "made", "unfinished", effect)
+    yield FieldChange("finished", False, True, "unfinished", "live")
+
+
+def _only_starts(reasons: Sequence[FieldChange]) -> bool:
+    """Whether nothing is left to do for an unfinished guest but to start it."""
+    done = {each.field for each in reasons} == {"state", "finished"}
+    return done and all(each.cause == "unfinished" for each in reasons)
+
+
+def _blank(guest: Guest, disk: str) -> RequestError:
+    """The error about a disk that gets a `mount` once it is made."""
+    return RequestError(
+        f"guest {guest.name}: disk {disk} was made without a file system",
+        why="`mount` formats a disk when it is made, and never one that may hold data",
+        cure="give it another name, for a new disk; or take `mount:` out and format it in the "
+        "guest",
+        where=f"{guest.host} guest/{guest.name}",
+    )
+
+
 def _field(volume: Volume) -> str:
     return f"disks.{volume.label}" if volume.role == "disk" else "disk"
 
@@ -343,8 +339,8 @@ def _explained(field: str, fields: set[str]) -> bool:
     name = f"{first}.{rest.partition('.')[0]}" if rest else first
     if any(each == field or f"{each}.".startswith(f"{name}.") for each in fields):
         return True
-    if field in _NUMBERS:
-        return bool(fields & _NUMBERS[field])
+    if by := accounts_for(field):
+        return bool(fields & by)
     raw = field.startswith("devices/") or "/" in field
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
@@ -357,7 +353,7 @@ def _reason(place: Place) -> FieldChange:
 def _values(place: Place) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
     found, wanted = place.difference.found, place.difference.wanted
-    if place.field in _NUMBERS:
+    if row_of(place.field).number_in_xml:
         return _number(found), _number(wanted)
     return found, wanted
 

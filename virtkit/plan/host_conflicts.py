@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from virtkit.drivers.effects import key
+from virtkit.drivers.fields import key
 from virtkit.errors import RequestError
 from virtkit.facts import Claim, HostFacts
 from virtkit.plan.changes import Change

@@ -12,7 +12,7 @@ from virtkit.plan.ownership import command, mine, whose
 from virtkit.state.desired import Network
 from virtkit.state.observed import Observed, ObservedNetwork
 from virtkit.state.record import Cause
-from virtkit.xml import diff, render
+from virtkit.xml import diff, render, tree
 from virtkit.xml.diff import Difference
 
 #: Places that libvirt can change while a network is active.
@@ -141,7 +141,7 @@ def _places(wanted: str, there: ObservedNetwork, xml: str) -> dict[str, Differen
     """What of ``wanted`` isn't in ``xml``, by its place."""
     if not wanted or not xml:
         return {}
-    every = diff.differences(*(render.parse(each, there.name) for each in (wanted, xml)))
+    every = diff.differences(*(tree.parse(each, there.name) for each in (wanted, xml)))
     return {each.path: each for each in every if each.path not in there.record.rewritten}
 
 

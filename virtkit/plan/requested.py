@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from virtkit.spec.defaults import completed
 from virtkit.spec.model import DEFAULT_NETWORK
 
 #: A field that differs: its name, what was asked, what is asked.
@@ -12,7 +13,11 @@ Wish = tuple[str, Any, Any]
 
 
 def wishes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[Wish]:
-    """The fields that differ; disks and network cards one by one."""
+    """The fields that differ; disks and network cards one by one.
+
+    A field that a record lacks has the model's default: an upgrade that brings one is no change.
+    """
+    before, after = completed(before), completed(after)
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
         if name == "disks":

@@ -12,9 +12,11 @@ from typing import Any
 
 from virtkit import drivers
 from virtkit.drivers import Blocker, Driver
+from virtkit.drivers.fields import FIELDS
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.spec import model
+from virtkit.spec.defaults import completed
 from virtkit.state import addresses
 from virtkit.state.desired import (
     Confinement,
@@ -94,6 +96,10 @@ def asked(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> 
             as its digest still holds for what the spec says, that is kept, and nothing changed.
     """
     answer: dict[str, Any] = guest.model_dump(mode="json", exclude=_NOT_ASKED)
+    defaults = completed({})
+    for name, row in FIELDS.items():
+        if row.sparse and answer[name] == defaults[name]:
+            del answer[name]
     if guest.cloud_init:
         salt = addresses.identity(spec.name, "guest", guest.name)
         first = digest(salt, guest.core_cloud_init or guest.cloud_init)

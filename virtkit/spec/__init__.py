@@ -1,34 +1,53 @@
 """The spec: its model, and the reader that turns YAML into it with every error placed."""
 
-from virtkit.spec.document import top as yaml_top
-from virtkit.spec.model import (
-    CATALOGUE,
-    DEFAULT_IMAGE,
-    DEFAULT_NETWORK,
-    LOCAL,
-    Build,
-    Dhcp,
-    Disk,
-    GuestSpec,
-    HostSpec,
-    Image,
-    InterfaceSpec,
-    Kernel,
-    NetworkSpec,
-    Ready,
-    Spec,
+from typing import TYPE_CHECKING
+
+from virtkit._lazy import load_when_used
+
+if TYPE_CHECKING:
+    from virtkit.spec.model import (
+        CATALOGUE,
+        DEFAULT_IMAGE,
+        DEFAULT_NETWORK,
+        LOCAL,
+        Build,
+        Dhcp,
+        Disk,
+        GuestSpec,
+        HostSpec,
+        Image,
+        InterfaceSpec,
+        Kernel,
+        NetworkSpec,
+        Ready,
+        Spec,
+    )
+    from virtkit.spec.reader import load, read_text
+    from virtkit.spec.schema import json_schema
+    from virtkit.spec.sizes import (
+        format_duration,
+        format_size,
+        parse_duration,
+        parse_size,
+        writable_size,
+    )
+    from virtkit.spec.value_error import Wrong, meant, shown
+    from virtkit.spec.values import mount_point, ssh_address
+
+load_when_used(
+    __name__,
+    {
+        "virtkit.spec.model": (
+            "CATALOGUE DEFAULT_IMAGE DEFAULT_NETWORK LOCAL Build Dhcp Disk GuestSpec HostSpec "
+            "Image InterfaceSpec Kernel NetworkSpec Ready Spec"
+        ),
+        "virtkit.spec.reader": "load read_text",
+        "virtkit.spec.schema": "json_schema",
+        "virtkit.spec.sizes": "format_duration format_size parse_duration parse_size writable_size",
+        "virtkit.spec.value_error": "Wrong meant shown",
+        "virtkit.spec.values": "mount_point ssh_address",
+    },
 )
-from virtkit.spec.reader import load, read_text
-from virtkit.spec.schema import json_schema
-from virtkit.spec.sizes import (
-    format_duration,
-    format_size,
-    parse_duration,
-    parse_size,
-    writable_size,
-)
-from virtkit.spec.value_error import Wrong, meant, shown
-from virtkit.spec.values import mount_point, ssh_address
 
 __all__ = [
     "CATALOGUE",
@@ -59,5 +78,4 @@ __all__ = [
     "shown",
     "ssh_address",
     "writable_size",
-    "yaml_top",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec import raw_xml
-from virtkit.spec.document import CLOUD, Node, Path, kind_of
+from virtkit.spec.document import CLOUD
 from virtkit.spec.draft import Entry, Reading
 from virtkit.spec.errors import Faults
 from virtkit.spec.model import (
@@ -24,6 +24,8 @@ from virtkit.spec.model import (
     NetworkSpec,
     not_a_guest,
 )
+from virtkit.spec.nodes import Node, Path
+from virtkit.spec.scalars import kind_of
 from virtkit.spec.value_error import Wrong, meant, quote
 from virtkit.spec.values import RESERVED_DISKS
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from virtkit.spec.document import Node
 from virtkit.spec.model import GuestEntry, GuestSpec, HostSpec, Image, NetworkSpec
+from virtkit.spec.nodes import Node
 
 PartT = TypeVar("PartT")
 

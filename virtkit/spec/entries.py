@@ -7,11 +7,13 @@ from ipaddress import IPv4Address
 
 from pydantic import ValidationError
 
-from virtkit.spec.document import CLOUD, Node, kind_of
+from virtkit.spec.document import CLOUD
 from virtkit.spec.draft import Entry
 from virtkit.spec.errors import Faults
 from virtkit.spec.merge import merged, profile_order, without_nulls
 from virtkit.spec.model import FROM_FILE, MOST_GUESTS, GuestEntry, GuestSpec, InterfaceSpec, Ready
+from virtkit.spec.nodes import Node
+from virtkit.spec.scalars import kind_of
 from virtkit.spec.value_error import Wrong, meant, quote
 from virtkit.spec.values import is_label, label
 

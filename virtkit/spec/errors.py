@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.spec.document import CLOUD, Flaw, Mark, Node, Path, error_at, kind_of
+from virtkit.spec.document import CLOUD
 from virtkit.spec.model import (
     DHCP_RANGE,
     Build,
@@ -24,6 +24,8 @@ from virtkit.spec.model import (
     Ready,
     Ssh,
 )
+from virtkit.spec.nodes import Flaw, Mark, Node, Path, error_at
+from virtkit.spec.scalars import kind_of
 from virtkit.spec.value_error import QUOTED, Wrong, meant, quote
 
 #: The model of the maps below a key, wherever that key stands.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from virtkit.spec.document import CLOUD, VARS, Node
+from virtkit.spec.document import CLOUD, VARS
+from virtkit.spec.nodes import Node
 
 
 def without_nulls(node: Node) -> Node:

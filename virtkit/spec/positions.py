@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from virtkit.spec.document import Mark, Node, Path, dotted
+from virtkit.spec.nodes import Mark, Node, Path, dotted
 
 
 @dataclass(frozen=True, slots=True)

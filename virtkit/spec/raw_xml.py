@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
-
-from lxml import etree
+from typing import TYPE_CHECKING, NamedTuple
 
 from virtkit.spec.value_error import Wrong, quote, shown
+
+if TYPE_CHECKING:
+    from lxml import etree
 
 #: How cards are named that libvirt names itself, whatever the XML says.
 _LIBVIRTS = ("vnet", "vif", "macvtap", "macvlan")
@@ -29,6 +30,8 @@ class Sole(NamedTuple):
 
 def elements(xml: str) -> list[etree._Element]:
     """The devices of a whole domain, or of an entry of ``devices``, which may have several."""
+    from lxml import etree  # most specs have none of it
+
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     for text in (xml.strip(), f"<domain><devices>{xml}</devices></domain>"):
         with suppress(etree.XMLSyntaxError):
@@ -125,7 +128,7 @@ def _address(source: etree._Element) -> str:
     """A device of the host's as text that is the same for the same one: numbers may be written as
     0x0a or 10."""
     parts = []
-    for each in source.iter(etree.Element):
+    for each in source.iter("*"):
         values = {str(key): _plain(str(value)) for key, value in each.attrib.items()}
         if each.tag == "address" and {"bus", "slot"} <= {*values}:
             keys = ("domain", "bus", "slot", "function")

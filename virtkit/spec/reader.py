@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from virtkit.errors import RequestError
 from virtkit.spec.checks import check
-from virtkit.spec.document import Mark, Node, kind_of, read_document
+from virtkit.spec.document import read_document
 from virtkit.spec.draft import Parts, Reading
 from virtkit.spec.entries import read_entries, section
 from virtkit.spec.errors import Faults
@@ -30,7 +30,9 @@ from virtkit.spec.model import (
     NetworkSpec,
     Spec,
 )
+from virtkit.spec.nodes import Mark, Node
 from virtkit.spec.positions import Positions
+from virtkit.spec.scalars import kind_of
 from virtkit.spec.value_error import Wrong, meant, quote, shown
 from virtkit.spec.values import label, suggest_label
 

@@ -1,154 +1,52 @@
-"""The objects that libvirt should have: networks, guests with their volumes, images.
+"""The objects that libvirt should have: guests, beside what the other files of this room have.
 
 Pure: every name, UUID and path follows from what an object is.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
-import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network
 from typing import Any, ClassVar, Literal
 
 from virtkit.drivers import Driver
 from virtkit.errors import RequestError
 from virtkit.spec import model
-from virtkit.state import addresses
+from virtkit.state import addresses, volumes
+from virtkit.state.digests import digest
+from virtkit.state.image import ImageFiles, ImageRef, image_identity
+from virtkit.state.network import HostNames, Network, Reservation, host_names
+from virtkit.state.volumes import EMPTY, LAYER, MOUNTS, SEED, DiskTarget, Filesystem, Volume
 
-#: Where a container sees its writable layer, and below it the disks on their way to their place.
-LAYER = "/.virtkit"
-#: Where libvirt's hook mounts the volumes of containers that have ids of their own, on the host.
-MOUNTS = "/run/virtkit/lxc"
-#: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
-EMPTY = "empty"
-#: The volumes that are block devices, in the order in which a new guest's get their names: others
-#: expect the first disk to be the second device, so the seed is last.
-_BLOCKS = ("root", "disk", "seed")
+__all__ = [
+    "EMPTY",
+    "LAYER",
+    "MOUNTS",
+    "ROOT_LABEL",
+    "SEED",
+    "Boot",
+    "Confinement",
+    "Decided",
+    "DecidedGuest",
+    "Desired",
+    "DiskTarget",
+    "Filesystem",
+    "Guest",
+    "HostNames",
+    "ImageFiles",
+    "ImageRef",
+    "Interface",
+    "Network",
+    "Playbooks",
+    "Reservation",
+    "Volume",
+    "digest",
+    "host_names",
+    "image_identity",
+]
+
 #: The file system label of every built image's root.
 ROOT_LABEL = "virtkit-root"
-#: Where cloud-init and virtkit's own first boot look for a container's seed.
-SEED = "/var/lib/cloud/seed/nocloud"
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """The volumes of one image in a pool. Paths are on the host; ``size`` is in bytes.
-
-    ``kernel`` and ``initrd`` are empty for an image that boots by itself.
-    """
-
-    content: str
-    root: str
-    format: str
-    size: int
-    kernel: str = ""
-    initrd: str = ""
-
-    @classmethod
-    def named(
-        cls, folder: str, content: str, *, format: str, size: int, bootable: bool
-    ) -> ImageFiles:
-        """The paths that an image with this content hash has in the pool at ``folder``."""
-        stem = f"{folder}/virtkit-{content[:20]}"
-        kernel, initrd = ("", "") if bootable else (f"{stem}.kernel", f"{stem}.initrd")
-        return cls(content, f"{stem}.root", format, size, kernel, initrd)
-
-
-@dataclass(frozen=True)
-class ImageRef:
-    """What a guest starts from: the spec's entry, and its files once they are known."""
-
-    name: str
-    entry: model.Image
-    identity: str
-    files: ImageFiles | None = None
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """A guest's place in a network that virtkit made. ``ip6`` and ``dhcp`` as the network has."""
-
-    mac: str
-    ip: str
-    name: str
-    ip6: str = ""
-    dhcp: bool = True
-
-
-@dataclass(frozen=True)
-class HostNames:
-    """One ``<host>`` of a network's ``<dns>``."""
-
-    ip: str
-    names: tuple[str, ...]
-
-
-def host_names(reservation: Reservation, domain: str) -> Iterable[HostNames]:
-    """What DNS must be told of a guest: static and IPv6 addresses; leases bring their own."""
-    names = (reservation.name, f"{reservation.name}.{domain}") if domain else (reservation.name,)
-    if not reservation.dhcp:
-        yield HostNames(reservation.ip, names)
-    if reservation.ip6:
-        yield HostNames(reservation.ip6, names)
-
-
-@dataclass(frozen=True)
-class Network:
-    """A libvirt network that virtkit makes: mode nat, isolated or routed."""
-
-    environment: str
-    name: str
-    host: str
-    mode: str
-    cidr: str
-    ipv6: str
-    domain: str
-    dhcp: tuple[str, str] | None
-    reservations: tuple[Reservation, ...]
-    asked: Mapping[str, Any]
-
-    @property
-    def libvirt_name(self) -> str:
-        return f"{self.environment}-{self.name}"
-
-    @property
-    def uuid(self) -> str:
-        return addresses.identity(self.environment, "network", self.name)
-
-    @property
-    def gateway(self) -> str:
-        return str(IPv4Network(self.cidr)[1])
-
-    @property
-    def prefix(self) -> int:
-        return IPv4Network(self.cidr).prefixlen
-
-    @property
-    def gateway6(self) -> str:
-        return str(IPv6Network(self.ipv6)[1]) if self.ipv6 else ""
-
-    @property
-    def prefix6(self) -> int:
-        return IPv6Network(self.ipv6).prefixlen if self.ipv6 else 0
-
-    @property
-    def forward(self) -> str:
-        """libvirt's forward mode; empty for an isolated network."""
-        return {"nat": "nat", "routed": "route", "isolated": ""}[self.mode]
-
-    @property
-    def leased(self) -> tuple[Reservation, ...]:
-        """The reservations that dnsmasq's DHCP hands out."""
-        return tuple(each for each in self.reservations if each.dhcp)
-
-    @property
-    def names(self) -> tuple[HostNames, ...]:
-        """The names that DNS must be told, since no DHCP lease brings them."""
-        return tuple(found for each in self.reservations for found in host_names(each, self.domain))
 
 
 @dataclass(frozen=True)
@@ -168,49 +66,6 @@ class Interface:
     gateway: str = ""
     dns: tuple[str, ...] = ()
     domain: str = ""
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
-
-    ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
-    from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (``source`` is a
-    path of the caller's) or ``log`` (libvirt writes it; virtkit only removes it).
-    """
-
-    role: Literal["root", "disk", "seed", "console", "kernel", "initrd"]
-    name: str
-    key: str
-    size: int
-    format: Literal["raw", "qcow2"]
-    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "log"]
-    source: str = ""
-    source_format: str = "raw"
-    label: str = ""
-    mount: str = ""
-    keep: bool = False
-
-
-@dataclass(frozen=True)
-class DiskTarget:
-    """A volume as a guest's block device, in the order in which the guest sees them."""
-
-    name: str
-    target: str
-    volume: Volume
-    readonly: bool
-
-
-@dataclass(frozen=True)
-class Filesystem:
-    """A file system in a container. ``source`` is a path on the host: a ``file`` that libvirt
-    mounts, or a folder where the hook has mounted it (``mount``)."""
-
-    kind: Literal["file", "mount"]
-    source: str
-    target: str
-    readonly: bool
 
 
 @dataclass(frozen=True)
@@ -343,66 +198,17 @@ class Guest:
 
     @property
     def volumes(self) -> tuple[Volume, ...]:
-        return tuple(_volumes(self))
+        return tuple(volumes.of_guest(self))
 
     @property
     def disks(self) -> tuple[DiskTarget, ...]:
-        """The guest's block devices: new ones are the root, the spec's disks, then the seed."""
-        blocks = sorted(
-            (each for each in self.volumes if each.role in _BLOCKS),
-            key=lambda each: _BLOCKS.index(each.role),
-        )
-        # another type's devices have other names
-        kept = {k: v for k, v in self.targets.items() if v.startswith(self.driver.disk_prefix)}
-        free = (each for each in self._targets() if each not in kept.values())
-        disks = (
-            DiskTarget(
-                each.label if each.role == "disk" else each.role,
-                kept.get(each.name) or next(free),
-                each,
-                each.role == "seed",
-            )
-            for each in blocks
-        )
-        return tuple(sorted(disks, key=lambda each: (len(each.target), each.target)))
-
-    def _targets(self) -> Iterator[str]:
-        for letters in itertools.chain(
-            string.ascii_lowercase, itertools.product(string.ascii_lowercase, repeat=2)
-        ):
-            yield f"{self.driver.disk_prefix}{''.join(letters)}"
+        """The guest's block devices, as it sees them."""
+        return volumes.disks(self)
 
     @property
     def filesystems(self) -> tuple[Filesystem, ...]:
-        """A container's file systems: shared image, own layer, disks, seed. Its init lays them
-        over each other. One that has disks instead sees folders of the host, in an empty root."""
-        if self.driver.root == "disk":
-            return tuple(self._folders())
-        targets = {"root": LAYER, "seed": SEED}
-        return (
-            self._filesystem(self.files.root, "/", True),
-            *(
-                self._filesystem(
-                    each.key,
-                    targets.get(each.role) or f"{LAYER}/mounts{each.mount}",
-                    each.role == "seed",
-                )
-                for each in self.volumes
-            ),
-        )
-
-    def _folders(self) -> Iterator[Filesystem]:
-        if self.driver.folders:
-            yield Filesystem("mount", f"{MOUNTS}/{self.uuid}/{EMPTY}", "/", False)
-        for each in self.driver.folders:
-            yield Filesystem("mount", each, each, True)
-
-    def _filesystem(self, file: str, target: str, readonly: bool) -> Filesystem:
-        """The hook goes by the folder's name, which is the volume's."""
-        if not self.confinement.ids:
-            return Filesystem("file", file, target, readonly)
-        name = file.rpartition("/")[2]
-        return Filesystem("mount", f"{MOUNTS}/{self.uuid}/{name}", target, readonly)
+        """A container's file systems, and the folders of the host that one with disks sees."""
+        return volumes.filesystems(self)
 
     def volume(self, role: str) -> Volume | None:
         """The first volume with ``role``."""
@@ -447,63 +253,17 @@ class Decided:
 
 @dataclass(frozen=True)
 class Desired:
-    """All objects of an environment. ``refused``: guests that this host can't run, and why;
-    ``places``: where in the spec a network and one of its keys stand, as an error's ``where``."""
+    """All objects of an environment on one host.
+
+    Attributes:
+        refused: guests that this host can't run, and why.
+        places: where in the spec a network and one of its keys stand, as an error's ``where``.
+        elsewhere: the hosts of guests that are to be on others; those that are here go.
+    """
 
     environment: str
     networks: tuple[Network, ...]
     guests: tuple[Guest, ...]
     refused: Mapping[str, RequestError]
     places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
-
-
-def _volumes(guest: Guest) -> Iterable[Volume]:
-    def volume(role: Any, name: str, **rest: Any) -> Volume:
-        name = f"{guest.domain}-{name}"
-        return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
-
-    size = guest.spec.disk or guest.files.size
-    if guest.driver.root == "disk":
-        image = {"source": guest.files.root, "source_format": guest.files.format}
-        form = guest.driver.root_format
-        content = "backed" if form == "qcow2" else "copied"
-        yield volume("root", "root", size=size, format=form, content=content, **image)
-    else:
-        yield volume("root", "root", size=size, format="raw", content="ext4", label="root")
-    if guest.driver.log == "file":
-        yield volume("console", "console", size=0, format="raw", content="log")
-    yield volume("seed", "seed", size=0, format="raw", content="seed")
-    if guest.spec.kernel is not None:
-        for role, path in (
-            ("kernel", guest.spec.kernel.path),
-            ("initrd", guest.spec.kernel.initrd),
-        ):
-            if path:
-                here = path.startswith(("/", "~/"))
-                source = path if here else f"{guest.source_folder}/{path}"
-                yield volume(role, role, size=0, format="raw", content="file", source=source)
-    for disk in guest.spec.disks:
-        yield volume(
-            "disk",
-            disk.name,
-            size=disk.size,
-            format="raw",
-            content="ext4" if disk.mount else "blank",
-            label=disk.name,
-            mount=disk.mount or "",
-            keep=disk.keep,
-        )
-
-
-def digest(salt: str, value: object) -> str:
-    """A SHA-256 over ``salt`` and the value's JSON."""
-    return hashlib.sha256((salt + _canonical(value)).encode()).hexdigest()
-
-
-def image_identity(entry: model.Image) -> str:
-    """What makes two image entries the same one: what they say."""
-    return hashlib.sha256(_canonical(entry.model_dump(mode="json")).encode()).hexdigest()
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    elsewhere: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -20,6 +20,9 @@ exit 0
 # call libvirt (which waits for us) or import virtkit (which may lie where others can write; this is
 # root's).
 #
+# It is one file, and so longer than others may be: hosts get it as one, and root can read what it
+# runs in one place.
+#
 # Source: mount_setattr(2), move_mount(2), loop(4), e2fsck(8), resize2fs(8), ext4's superblock in
 # https://docs.kernel.org/filesystems/ext4/, https://libvirt.org/hooks.html.
 

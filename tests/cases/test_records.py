@@ -1,0 +1,229 @@
+"""Guests of yesterday: over what a version wrote into libvirt, no later one plans a change.
+
+records/VERSION/CASE/
+    spec.yaml, facts.json     the spec, and the host (tests/world.py says how)
+    guest-NAME.json           the record of a guest that was brought up
+    guest-NAME.xml            its domain's XML, which the record has as `rendered`
+    network-NAME.json, .xml   the same of a network
+
+`pytest --regen` writes the folder of the version that runs where there is none yet. What stands
+there is never written again: a test that fails says that an upgrade changes people's guests.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import world
+from lxml import etree
+
+from virtkit.drivers.fields import FIELDS
+from virtkit.facts import HostFacts
+from virtkit.plan import Plan, diff
+from virtkit.plan.resolve import resolve
+from virtkit.spec import Disk, InterfaceSpec, Kernel, Ready, Spec
+from virtkit.spec.model import GuestKeys, Most
+from virtkit.state import record_text
+from virtkit.state.desired import Decided
+from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
+from virtkit.state.record_text import NAMESPACE
+
+HERE = Path(__file__).parent
+RECORDS = HERE / "records"
+SPEC = "/specs/lab.yaml"
+#: Those that are written: all types, and most of what a guest can have.
+CASES = (
+    "cloud-init",
+    "container-folders",
+    "disk-keep",
+    "disks",
+    "hello",
+    "images",
+    "kvm-works",
+    "lxc-hardened",
+    "machine",
+    "memory-live",
+    "networks",
+    "ssh-keys",
+    "uml",
+    "xen",
+)
+#: What every version wrote: a record without it is nobody's (state/record_check.py).
+ALWAYS = {"after", "groups", "ready", "user"}
+#: The defaults of what stands within a field.
+WITHIN: dict[str, dict[str, Any]] = {
+    "disks": Disk(name="a", size=world.GIB).model_dump(mode="json", exclude={"name", "size"}),
+    "networks": InterfaceSpec(name="a").model_dump(mode="json", exclude={"name"}),
+    "kernel": Kernel(path="a").model_dump(mode="json", exclude={"path"}),
+    "max": Most().model_dump(mode="json"),
+    "ready": Ready().model_dump(mode="json", exclude={"kind"}),
+}
+DEFAULTS: dict[str, Any] = GuestKeys().model_dump(mode="json")
+
+
+def written() -> None:
+    """Writes the records of the version that runs, from cases whose spec is brought up."""
+    for name in CASES:
+        folder = RECORDS / version("virtkit") / name
+        folder.mkdir(parents=True)
+        for file in ("spec.yaml", "facts.json"):
+            if (HERE / name / file).exists():
+                shutil.copy(HERE / name / file, folder)
+        there = world.up(resolve(*read(folder), Decided()), SPEC)
+        things: list[ObservedGuest | ObservedNetwork] = [
+            *there.guests.values(),
+            *there.networks.values(),
+        ]
+        for each in things:
+            kind = "guest" if isinstance(each, ObservedGuest) else "network"
+            data = asdict(each.record)
+            (folder / f"{kind}-{data[kind]}.xml").write_text(data.pop("rendered"))
+            text = json.dumps(data, indent=1, sort_keys=True) + "\n"
+            (folder / f"{kind}-{data[kind]}.json").write_text(text)
+
+
+@functools.cache
+def read(folder: Path) -> tuple[Spec, HostFacts]:
+    facts = folder / "facts.json"
+    data = json.loads(facts.read_text()) if facts.exists() else {}
+    return world.spec_of((folder / "spec.yaml").read_text()), world.facts_of(data)
+
+
+@functools.cache
+def brought_up(folder: Path) -> Observed:
+    """What this version would have made of the spec: pool and volumes are as there."""
+    return world.up(resolve(*read(folder), Decided()), SPEC)
+
+
+def records(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
+    """The records of a kind, by name, with the XML that was defined."""
+    every = {path: json.loads(path.read_text()) for path in sorted(folder.glob(f"{kind}-*.json"))}
+    return {
+        data[kind]: {**data, "rendered": path.with_suffix(".xml").read_text()}
+        for path, data in every.items()
+    }
+
+
+def carrying(kind: str, data: dict[str, Any]) -> etree._Element:
+    """libvirt's XML with the record in it."""
+    root = etree.fromstring(data["rendered"])
+    metadata = etree.SubElement(root, "metadata")
+    etree.SubElement(metadata, f"{{{NAMESPACE}}}{kind}").text = json.dumps(data)
+    return root
+
+
+def observed(folder: Path, guests: dict[str, dict[str, Any]]) -> Observed:
+    """What libvirt has: the objects with their records, and the volumes that these list."""
+    there = brought_up(folder)
+    own, networks = dict(there.guests), dict(there.networks)
+    for data in guests.values():
+        root = carrying("guest", data)
+        found = record_text.read_guest(root)
+        assert found is not None, "what an older version wrote is read"
+        xml = etree.tostring(root, encoding="unicode")
+        live = xml.replace("<domain ", f'<domain id="{world.RUN}" ', 1)
+        was = own[found.domain]
+        own[found.domain] = replace(
+            was, record=found, uuid=root.findtext("uuid") or "", inactive=xml, live=live
+        )
+    for data in records(folder, "network").values():
+        root = carrying("network", data)
+        network = record_text.read_network(root)
+        assert network is not None, "what an older version wrote is read"
+        xml = etree.tostring(root, encoding="unicode")
+        name = f"{network.environment}-{network.network}"
+        networks[name] = replace(networks[name], record=network, inactive=xml, live=xml)
+    return replace(there, guests=own, networks=networks)
+
+
+def planned(folder: Path, guests: dict[str, dict[str, Any]]) -> Plan:
+    spec, facts = read(folder)
+    there = observed(folder, guests)
+    desired = resolve(spec, facts, world.decided(spec, there))
+    return diff(desired, there, spec=SPEC, facts=facts)
+
+
+def told(found: Plan) -> list[str]:
+    """All that a plan tells of, waiting or not."""
+    return [
+        f"{change.object} {reason.field}: {reason.before} -> {reason.after}"
+        for change in (*found.changes, *found.pending)
+        for reason in change.reasons
+    ]
+
+
+def lacking(asked: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was asked without each key that says what the model says anyway, in turn."""
+    for key in asked.keys() & DEFAULTS.keys() - ALWAYS:
+        if asked[key] == DEFAULTS[key]:
+            yield key, {name: each for name, each in asked.items() if name != key}
+    for key in asked.keys() & WITHIN.keys():
+        for name, default in WITHIN[key].items():
+            less = copy.deepcopy(asked)
+            parts = less[key] if isinstance(less[key], list) else [less[key]]
+            gone = [e.pop(name) for e in parts if e and name in e and e[name] == default]
+            if gone:
+                yield f"{key}.{name}", less
+
+
+def folders() -> list[str]:
+    return sorted(str(each.parent.relative_to(RECORDS)) for each in RECORDS.glob("*/*/spec.yaml"))
+
+
+def test_this_versions_are_there(regen: bool) -> None:
+    if regen and not (RECORDS / version("virtkit")).exists():
+        written()
+    this = RECORDS / version("virtkit")
+    assert this.exists(), "a new version: `pytest --regen tests/cases/test_records.py` writes these"
+    assert {each.name for each in this.iterdir()} == set(CASES)
+    types = {each["type"] for name in CASES for each in records(this / name, "guest").values()}
+    assert types == {"kvm", "qemu", "lxc", "uml", "xen-pv", "xen-pvh", "xen-hvm"}
+
+
+@pytest.mark.parametrize("name", folders())
+def test_an_upgrade_changes_nothing(name: str) -> None:
+    folder = RECORDS / name
+    guests = records(folder, "guest")
+    assert guests
+    assert told(planned(folder, guests)) == []
+
+
+@pytest.mark.parametrize("name", folders())
+def test_what_a_record_lacks_is_as_the_model_says(name: str) -> None:
+    """A key that came after the record was written must not change the guest."""
+    folder = RECORDS / name
+    guests = records(folder, "guest")
+    less = {guest: dict(lacking(data["asked"])) for guest, data in guests.items()}
+    tried = sorted({key for each in less.values() for key in each})
+    for key in tried:
+        without = {
+            guest: {**data, "asked": less[guest].get(key, data["asked"])}
+            for guest, data in guests.items()
+        }
+        assert told(planned(folder, without)) == [], f"without {key}"
+    assert {"autostart", "firmware", "memory", "max", "ready.timeout"} <= {*tried}
+
+
+def test_a_key_that_came_later_is_in_no_record_that_does_without_it() -> None:
+    """Else each new key changes all records, and every expected file of the cases."""
+    data = records(RECORDS / "0.1.0" / "hello", "guest")["db"]
+    known = {*data["asked"], "host", "playbooks", "vars"}  # of these the record has no value
+    later = DEFAULTS.keys() - known
+    assert "description" in later
+    assert {name for name in later if not FIELDS[name].sparse} == set()
+
+
+def test_what_a_record_lacks_and_the_spec_asks_for_is_a_change() -> None:
+    folder = RECORDS / folders()[0].partition("/")[0] / "lxc-hardened"
+    guests = records(folder, "guest")
+    del guests["open"]["asked"]["privileged"]
+    assert told(planned(folder, guests)) == ["guest/open privileged: False -> True"]

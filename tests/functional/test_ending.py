@@ -1,0 +1,131 @@
+"""A long run is ended from any thread, by an event: against libvirt's test driver."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import libvirt
+import pytest
+import world
+
+from virtkit import api
+from virtkit.api.follow import console, journal
+from virtkit.apply import Event, Report
+from virtkit.drivers import QEMU
+from virtkit.errors import Interrupted
+from virtkit.host import Host
+from virtkit.spec import Spec, read_text
+from virtkit.state import record, record_text
+from virtkit.xml import render, tree
+
+SPEC = "name: ending\nguests: {web: {type: qemu}}\n"
+POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
+
+
+@pytest.fixture
+def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spec:
+    """An environment with a guest that is off. This machine's libvirt is the test driver, where
+    no guest ever answers."""
+    host = host_with(POOL)
+    (guest,) = world.desired_of(SPEC).guests
+    guest = world.with_image(guest)
+    body = render.guest(guest)
+    made = replace(record.of_guest(guest, "/ending.yaml", body).with_state("made"), finished=True)
+    element = record_text.guest_element(made)
+    host.domains.define(QEMU, tree.with_record(body, element), autostart=False)
+    for volume in guest.volumes:
+        host.storage.create(render.guest_volume(volume))
+    libvirts = host.connections.get("qemu")
+
+    def test_driver(uri: str) -> libvirt.virConnect:
+        if not uri.startswith("qemu"):
+            raise libvirt.libvirtError("nobody is there")
+        return libvirts
+
+    monkeypatch.setattr(libvirt, "open", test_driver)
+    return read_text(SPEC, source="/ending.yaml", folder=Path("/"))
+
+
+def test_guests_that_are_waited_for(spec: Spec) -> None:
+    stop = threading.Event()
+    told: list[Event] = []
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        if (event.step, event.kind) == ("ready", "started"):
+            threading.Timer(0.5, stop.set).start()
+
+    began = time.monotonic()
+    report = api.change_state(spec, "start", tell=tell, stop=stop)
+    assert time.monotonic() - began < 30
+    assert report.interrupted
+    assert [(each.step, each.outcome) for each in report.results] == [
+        ("start", "done"),
+        ("ready", "skipped"),
+    ]
+    assert any(each.kind == "interrupted" for each in told)
+    (guest,) = api.status(spec)
+    assert guest.state == "running", "what was done stays done"
+
+
+@pytest.mark.parametrize("verb", ["up", "down", "restart"])
+def test_another_run_that_is_waited_for(verb: str, spec: Spec) -> None:
+    """Nothing is touched, and the caller's event is as it was."""
+    stop = threading.Event()
+
+    def say(line: str) -> None:
+        if "waiting at most" in line:
+            stop.set()
+
+    runs: dict[str, Callable[[], Report]] = {
+        "up": lambda: api.apply(spec, plan, consent=True, say=say, stop=stop),
+        "down": lambda: api.down(spec, consent=True, say=say, stop=stop),
+        "restart": lambda: api.change_state(spec, "restart", say=say, stop=stop),
+    }
+    plan = api.plan(spec)
+    assert plan.changes, "it is to be started"
+    with Host("local", "default").lock(spec.name).held(), pytest.raises(Interrupted):
+        runs[verb]()
+    (guest,) = api.status(spec)
+    assert guest.state == "stopped"
+
+
+def test_a_run_that_is_not_ended_leaves_the_event_alone(spec: Spec) -> None:
+    stop = threading.Event()
+    report = api.change_state(spec, "start", wait=False, stop=stop)
+    assert report.ok
+    assert not stop.is_set()
+
+
+@pytest.mark.usefixtures("streams")
+def test_the_example_of_the_docs(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/api.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("lab.yaml").write_text(SPEC)
+    exec(compile(example, "docs/api.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["network/default create none", "guest/web start none"]
+    assert len(said) == 3
+    assert said[2].startswith("web running")
+
+
+def test_lines_that_are_followed() -> None:
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    lines = console(lambda offset: b"one\n"[offset:], lambda: False, stop)
+    assert next(lines) == "one"
+    with pytest.raises(Interrupted):
+        next(lines)
+    stop.clear()
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    assert list(journal(["sh", "-c", "echo one; exec sleep 60"], stop)) == ["one"]
+    assert time.monotonic() - began < 30

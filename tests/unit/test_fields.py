@@ -1,0 +1,166 @@
+"""The table of fields: every field of a guest has a row, and what is live is carried out."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtkit.apply.hotplug import ACTIONS
+from virtkit.drivers import DRIVERS, KVM, LXC, QEMU
+from virtkit.drivers.effects import ORDER, Effect, worst
+from virtkit.drivers.fields import (
+    FIELDS,
+    FOLLOWED,
+    IN_SEED,
+    PLACES,
+    accounts_for,
+    field_at,
+    key,
+)
+from virtkit.plan.drift import Place
+from virtkit.spec.model import Disk, GuestKeys, InterfaceSpec, Most
+from virtkit.xml.diff import Difference
+
+NAMES = {
+    *GuestKeys.model_fields,
+    *(f"disks.{name}" for name in Disk.model_fields if name != "name"),
+    *(f"networks.{name}" for name in InterfaceSpec.model_fields if name != "name"),
+}
+
+
+#: Steps of a guest's that carry out what is live (apply/steps.py).
+STEPS = {"autostart", "playbooks", "follow"}
+
+
+def test_every_field_has_its_row_and_every_row_is_a_field() -> None:
+    assert NAMES - set(FIELDS) == set(), "a new field of a guest: give it a row"
+    assert set(FIELDS) - NAMES == set(), "a row of no field"
+
+
+@pytest.mark.parametrize("word", sorted(DRIVERS))
+def test_every_field_has_an_effect(word: str) -> None:
+    effects = DRIVERS[word].effects
+    assert {each.removesuffix(".less") for each in effects} - NAMES == set(), "of no field"
+    assert {DRIVERS[word].effect(each) for each in NAMES} | set(effects.values()) <= set(ORDER)
+
+
+@pytest.mark.parametrize("word", sorted(DRIVERS))
+def test_what_is_live_is_carried_out_by_something(word: str) -> None:
+    for name in sorted(NAMES):
+        if DRIVERS[word].effect(named(name)) == "live":
+            assert FIELDS[name].action in {*STEPS, *ACTIONS}, f"{name}: nothing does it"
+
+
+@pytest.mark.parametrize("word", sorted(DRIVERS))
+def test_what_is_live_and_stands_in_the_xml_can_be_given_to_a_running_guest(word: str) -> None:
+    """Else `plan` says live, `up` says done, and the next `plan` tells of the same again."""
+    for place, name in PLACES.items():
+        if DRIVERS[word].effect(name) == "live" and FIELDS[name].action != "plug":
+            assert Place(name, Difference(place, "2", "1"), "drift").live_fix, name
+
+
+def test_each_action_is_somebodys() -> None:
+    assert {row.action for row in FIELDS.values()} - {""} == {*STEPS, *ACTIONS}
+
+
+def test_what_the_guests_own_system_does_is_a_reason_to_ask_it() -> None:
+    following = {name.partition(".")[0] for name, row in FIELDS.items() if row.action == "follow"}
+    assert following <= FOLLOWED
+    assert IN_SEED <= FOLLOWED
+
+
+def test_the_limits_are_those_that_max_has() -> None:
+    assert {name for name, row in FIELDS.items() if row.most} == set(Most.model_fields)
+    assert accounts_for("max") == {"max", *Most.model_fields}
+    assert accounts_for("memory") == {"memory", "max"}
+    assert accounts_for("user") == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("vcpu", "cpus"),
+        ("vcpu/@current", "cpus"),
+        ("cputune/quota", "cpus"),
+        ("os/@firmware", "firmware"),
+        ("os/kernel", "kernel"),
+        ("devices/graphics[vnc]/@listen", "graphics"),
+        ("os/type/@machine", ""),
+        ("memoryBacking", ""),
+    ],
+)
+def test_field_at(path: str, field: str) -> None:
+    assert field_at(path) == field
+
+
+def named(key: str) -> str:
+    """A reason's field for a key of the table."""
+    first, *rest = key.split(".")
+    return ".".join([first, "NAME", *rest]) if first in ("disks", "networks") else first
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("memory", "memory"),
+        ("disks.data", "disks"),
+        ("disks.data.size", "disks.size"),
+        ("disks.size.size", "disks.size"),
+        ("disks.size", "disks"),
+        ("networks.front", "networks"),
+        ("networks.front#2", "networks"),
+        ("networks.front#2.mac", "networks.mac"),
+        ("kernel.path", "kernel"),
+        ("max.cpus", "max"),
+        ("devices/disk[vda]/driver/@cache", "devices/disk[vda]/driver/@cache"),
+    ],
+)
+def test_key(field: str, expected: str) -> None:
+    assert key(field) == expected
+
+
+@pytest.mark.parametrize(
+    ("effects", "expected"),
+    [
+        ([], "none"),
+        (["none", "live"], "live"),
+        (["restart", "live", "next-boot"], "restart"),
+        (["next-boot", "live"], "next-boot"),
+        (["recreate", "restart"], "recreate"),
+    ],
+)
+def test_worst(effects: list[Effect], expected: Effect) -> None:
+    assert worst(effects) == expected
+
+
+def test_the_way_down_may_cost_more() -> None:
+    assert (KVM.effect("cpus"), KVM.effect("cpus", less=True)) == ("live", "restart")
+    assert QEMU.effect("cpus") == "restart", "an emulator may abort"
+    assert (QEMU.effect("memory"), QEMU.effect("memory", less=True)) == ("live", "live")
+    assert (LXC.effect("cpus"), LXC.effect("cpus", less=True)) == ("restart", "restart")
+
+
+def test_a_place_in_the_xml_that_no_field_names_needs_a_restart() -> None:
+    assert QEMU.effect("os/type/@machine") == "restart"
+    assert LXC.effect("on_crash") == "restart"
+
+
+@pytest.mark.parametrize("word", ["kvm", "qemu"])
+def test_machines_get_disks_while_they_run(word: str) -> None:
+    driver = DRIVERS[word]
+    for field in ("disk", "disks.data", "disks.data.size", "disks.data.mount", "networks.front"):
+        assert driver.effect(field) == "live", field
+    assert driver.ports > 0, "they are plugged in somewhere"
+
+
+def test_containers_get_disks_when_they_start() -> None:
+    for field in ("disk", "disks.data", "disks.data.size", "disks.data.mount"):
+        assert LXC.effect(field) == "restart", field
+    assert LXC.effect("networks.front") == "live"
+
+
+@pytest.mark.parametrize("word", sorted(DRIVERS))
+def test_what_is_only_in_the_record_costs_nothing(word: str) -> None:
+    for field in ("groups", "after", "ready", "allow", "disks.data.keep"):
+        assert DRIVERS[word].effect(field) == "none", field
+    for field in ("type", "image", "user", "cloud_init"):
+        assert DRIVERS[word].effect(field) == "recreate", field

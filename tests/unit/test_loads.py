@@ -1,0 +1,60 @@
+"""What a command does not need, it does not load: modules are counted, and libraries named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SPEC = "name: lab\nguests:\n  web: {type: qemu, memory: 64MiB}\n"
+#: Runs virtkit with the words after it, then prints the modules that are loaded.
+PROGRAM = """
+import json, sys
+from virtkit.cli import main
+sys.argv[0] = "virtkit"
+try:
+    main()
+except SystemExit as ended:
+    print(file=sys.stderr)
+    print(json.dumps([ended.code, sorted(sys.modules)]), file=sys.stderr)
+"""
+NETWORK = {"ssl", "http.client", "urllib.request", "asyncio", "paramiko"}
+MODELS = {"pydantic", "ruamel.yaml"}
+LIBVIRT = {"libvirt", "lxml.etree", "virtkit.host"}
+WORK = {"virtkit.apply.steps", "virtkit.images.build", "pycdlib", "filelock", "ansible_runner"}
+NOT_FOR_HELP = {*NETWORK, *MODELS, *LIBVIRT, *WORK, "jinja2", "rich"}
+#: Words, the most modules that they may load, and what none of these may be.
+COMMANDS: dict[str, tuple[int, set[str]]] = {
+    "--version": (230, NOT_FOR_HELP),
+    "--help": (200, NOT_FOR_HELP),
+    "nosuch": (350, NOT_FOR_HELP - {"rich", "pydantic"}),
+    "up --help": (310, NOT_FOR_HELP - {"pydantic"}),  # Typer reads options with it
+    "image --help": (310, NOT_FOR_HELP - {"pydantic"}),
+    "validate lab.yaml": (380, NETWORK | LIBVIRT | WORK | {"jinja2", "rich"}),
+    "validate --json lab.yaml": (380, NETWORK | LIBVIRT | WORK | {"jinja2", "rich"}),
+    "status lab.yaml": (500, NETWORK | WORK),
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_what_a_command_loads(words: str, tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text(SPEC)
+    line = [sys.executable, "-c", PROGRAM, *words.split()]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
+    code, loaded = json.loads(done.stderr.splitlines()[-1])
+    assert code == {"nosuch": 2}.get(words, 0) or words.startswith("status"), done.stderr
+    most, forbidden = COMMANDS[words]
+    assert forbidden & set(loaded) == set()
+    assert len(loaded) <= most, f"{len(loaded)} modules; is each of them needed?"
+
+
+@pytest.mark.parametrize("door", ["virtkit", "virtkit.api", "virtkit.spec", "virtkit.plan"])
+def test_a_door_loads_nothing_until_it_is_used(door: str) -> None:
+    program = f"import json, sys, {door}; print(json.dumps(sorted(sys.modules)))"
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    loaded = {each for each in json.loads(done.stdout) if each.partition(".")[0] == "virtkit"}
+    assert loaded <= {"virtkit", "virtkit._lazy", door}

@@ -1,0 +1,168 @@
+"""Guests started, stopped, restarted, paused and resumed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Literal
+
+from virtkit import access
+from virtkit.api._defaults import LOCK_TIMEOUT, STOP_TIMEOUT
+from virtkit.api._hosts import (
+    GuestOnHost,
+    Say,
+    Tell,
+    as_named,
+    found_of,
+    hosts_of,
+    is_own,
+    named,
+    observe_all,
+    path_of,
+    quiet,
+)
+from virtkit.api.lifecycle import locked, runner
+from virtkit.apply import Report, Step
+from virtkit.apply import stop as stopping
+from virtkit.drivers import DRIVERS
+from virtkit.errors import RequestError
+from virtkit.host import Host
+from virtkit.plan import waiting
+from virtkit.progress import Progress
+from virtkit.spec import Spec
+
+Verb = Literal["start", "stop", "restart", "pause", "resume"]
+
+#: The state in which a guest has no need of a verb; restart is always something.
+_AIMS: Mapping[str, str] = {
+    "start": "running",
+    "stop": "stopped",
+    "pause": "paused",
+    "resume": "running",
+}
+
+
+def change_state(
+    spec: Spec,
+    verb: Verb,
+    guests: Sequence[str] = (),
+    *,
+    timeout: float = STOP_TIMEOUT,
+    wait: bool = True,
+    lock_timeout: float = LOCK_TIMEOUT,
+    tell: Tell = quiet,
+    say: Say = quiet,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Starts, stops, restarts, pauses or resumes guests that exist.
+
+    Args:
+        timeout: seconds that a guest gets to shut down before it is forced off, or before its
+            reset button is pressed.
+        wait: wait until started guests are ready.
+        lock_timeout: seconds to wait for another run on the environment.
+        say: told for whom.
+        stop: set from any thread, it ends the run as ctrl-c does.
+
+    Raises:
+        RequestError: a guest does not exist, its host can't do this, or another run takes
+            longer; nothing was touched.
+    """
+    hosts = hosts_of(spec)
+    chosen = _chosen(hosts, spec, verb, guests, say)
+    something = any(each.there.state != _AIMS.get(verb) for each in chosen)
+    touched = {each.host.name: each.host for each in chosen}.values()
+    lock = locked(spec, touched, lock_timeout, say, stop=stop) if something else nullcontext()
+    with lock:
+        if something:
+            chosen = _chosen(hosts, spec, verb, guests)
+        steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
+        if verb in ("start", "restart", "resume"):
+            steps += [_ready_step(spec, each, verb) for each in chosen if wait]
+        return runner(spec, hosts, None, tell, stop)(steps)
+
+
+def _chosen(
+    hosts: Sequence[Host], spec: Spec, verb: Verb, guests: Sequence[str], say: Say = quiet
+) -> list[GuestOnHost]:
+    """The guests that a verb is for, as they are now, where it can be done to them.
+
+    Those that this spec does not name and that were made from another one are left alone, unless
+    they are called by their own name.
+    """
+    sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
+    every = found_of(spec, sites)
+    found = {n: e for n, e in every.items() if n in guests or is_own(spec, e)}
+    names = named(spec, found, guests) if guests else {*spec.guests, *found}
+    if not guests:
+        for name in sorted({*every} - {*found}):
+            made = every[name].there.record.spec
+            say(f"guest {name} is left alone: it was made from {made}; to {verb} it, name it")
+    missing = sorted(names - {*found})
+    if missing and (guests or not found):
+        raise RequestError(
+            f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
+        )
+    chosen = [found[name] for name in names if name in found]
+    if verb in ("pause", "resume"):
+        _check_runs(chosen, verb)
+    if verb == "pause":
+        _check_pause(chosen)
+    return chosen
+
+
+def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
+    stopped = [e.there.record.guest for e in chosen if e.there.state == "stopped"]
+    if stopped:
+        raise RequestError(
+            f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
+            cure="start it: virtkit start",
+        )
+
+
+def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
+    for each in chosen:
+        record = each.there.record
+        why = each.host.no_pause(DRIVERS[record.type])
+        if why:
+            raise RequestError(
+                f"guest {record.guest} can't be paused on this host",
+                why=why,
+                cure="stop it instead: virtkit stop",
+            )
+
+
+def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step]:
+    host, there = found.host, found.there
+    driver, name = DRIVERS[there.record.type], there.domain
+    object = f"guest/{there.record.guest}"
+    after = tuple((f"guest/{each}", "ready") for each in there.record.asked["after"])
+
+    # a reset guest would go on with the definition that it was started with
+    reset = not waiting(there)
+
+    def restart(progress: Progress) -> None:
+        off = host.domains.state(driver, name) == "stopped"
+        if off or stopping(host, driver, name, timeout, progress, reset=reset) or not reset:
+            host.domains.start(driver, name)
+
+    runs: dict[Verb, Callable[[Progress], Any]] = {
+        "start": lambda _: host.domains.start(driver, name),
+        "stop": lambda progress: stopping(host, driver, name, timeout, progress),
+        "restart": restart,
+        "pause": lambda _: host.domains.pause(driver, name),
+        "resume": lambda _: host.domains.resume(driver, name),
+    }
+    after = after if verb == "start" else ()
+    yield Step(object, verb, host.name, runs[verb], after_all=after)
+
+
+def _ready_step(spec: Spec, found: GuestOnHost, verb: Verb) -> Step:
+    host, there = found.host, found.there
+    object = f"guest/{there.record.guest}"
+
+    def ready(progress: Progress) -> None:
+        access.wait_ready(host, there.record, spec.folder, progress)
+
+    return Step(object, "ready", host.name, ready, ((object, verb),), waits=True)

@@ -1,0 +1,203 @@
+"""Verbs that lead into guests: ssh, exec, console, cp, logs."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from typing import Annotated, NoReturn
+
+import typer
+
+from virtkit import api
+from virtkit.cli import aliases, output
+from virtkit.cli.arguments import (
+    Debug,
+    File,
+    Json,
+    OneGuest,
+    Words,
+    spec_of,
+)
+from virtkit.cli.stdin import Given
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.system import commands
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+#: For verbs whose last words are a command of the guest's.
+_COMMAND = {"allow_interspersed_args": False}
+
+
+@app.command(context_settings=_COMMAND)
+def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+    """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
+    found, rest = spec_of(spec, file)
+    guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
+    _enter(found, guest, api.ssh(found, guest, command))
+
+
+def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None = None) -> NoReturn:
+    """Runs ssh with our streams, and tells why a guest did not let the caller in."""
+    code = _run(command, given)
+    problem = api.refused(spec, guest) if code == 255 else None
+    if problem is not None:
+        output.error(problem, as_json=False)
+        if given is not None and given.silent:
+            output.say("ssh was tried as standard input is open; with `</dev/null` other ways are")
+    raise typer.Exit(code)
+
+
+@app.command("exec", context_settings=_COMMAND)
+def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+    """Run a command as root in a guest, through its hypervisor where it can, else by ssh. It reads
+    standard input where that is no terminal."""
+    found, rest = spec_of(spec, file)
+    usage = "virtkit exec SPEC GUEST -- COMMAND"
+    guest, command = aliases.one_guest(rest, usage)
+    if not command:
+        raise RequestError("no command is given", cure=usage)
+    given = Given()
+    way = api.execute(found, guest, command, given, output.say)
+    if way.command is not None and way.command[0] == "ssh":
+        _enter(found, guest, way.command, given)
+    if way.command is not None:
+        _become(way.command)
+    if way.ran is not None:
+        sys.stdout.buffer.write(way.ran.out)
+        sys.stderr.buffer.write(way.ran.err)
+        if way.ran.cut:
+            raise VirtkitError(
+                "the command printed more than this",
+                why=f"the guest agent keeps the first {api.format_size(len(way.ran.out))}; the "
+                f"command's exit code is {way.ran.code}",
+                cure="use `virtkit ssh`, or print into a file there and fetch it: virtkit cp",
+            )
+        raise typer.Exit(way.ran.code)
+
+
+@app.command()
+def console(
+    spec: OneGuest = None,
+    file: File = None,
+    vnc: Annotated[bool, typer.Option("--vnc", help="Tell the display's address.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Attach this terminal to a guest's console; ctrl-] leaves it."""
+    found, rest = spec_of(spec, file)
+    guest, _ = aliases.one_guest(rest, "virtkit console SPEC GUEST")
+    if not vnc:
+        _become(api.console(found, guest))
+        return
+    display = api.vnc(found, guest)
+    shown = display.password if sys.stdout.isatty() else None
+    if json:
+        output.data({"address": display.address, "port": display.port, "password": shown})
+    else:
+        output.out().print(f"vnc://{display.address}:{display.port}")
+        output.out().print(f"password: {shown or 'told on a terminal only'}")
+
+
+@app.command()
+def logs(
+    spec: Words = None,
+    file: File = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as they print.")] = False,
+    playbooks: Annotated[
+        bool, typer.Option("--playbooks", help="What Ansible printed when it last ran theirs.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what guests printed so far: consoles, and containers' journals."""
+    found, guests = spec_of(spec, file)
+    if follow and playbooks:
+        raise RequestError(
+            "--playbooks can't be followed", cure="up and provision show the tasks as they run"
+        )
+    if follow:
+        _follow(found, guests)
+        return
+    answer = (api.playbook_logs if playbooks else api.logs)(found, guests)
+    if json:
+        output.data({"environment": found.name, "logs": answer})
+        return
+    for name, text in answer.items():
+        for line in text.splitlines():
+            sys.stdout.write(f"{name} | {line}\n" if len(answer) > 1 else f"{line}\n")
+
+
+def _follow(spec: api.Spec, guests: list[str]) -> None:
+    names = list(api.log_names(spec, guests))
+
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def show(name: str) -> None:
+        try:
+            for line in api.follow(spec, name, say=output.say):
+                sys.stdout.write(f"{name} | {line}\n" if len(names) > 1 else f"{line}\n")
+                sys.stdout.flush()
+        except Exception as error:  # noqa: BLE001 - the main thread tells it
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    for name in names:
+        threading.Thread(target=show, args=[name], daemon=True).start()
+    failed = False
+    for _ in names:
+        error = ended.get()
+        if isinstance(error, VirtkitError):  # the other guests are followed on
+            output.error(error, as_json=False)
+            failed = True
+        elif error is not None:
+            raise error
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def cp(
+    source: Annotated[list[str], typer.Argument(metavar="SPEC|SRC|DST")],
+    file: File = None,
+    debug: Debug = False,
+) -> None:
+    """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
+    found, rest = spec_of(source, file)
+    if len(rest) != 2:
+        raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
+    _become(api.copy(found, rest[0], rest[1]))
+
+
+def _run(command: list[str], given: Given | None = None) -> int:
+    """Runs a program with our streams; its exit code. What we are told to do, it does."""
+    sys.stdout.flush()
+    line = commands.leashed(commands.line(*command), "HUP")  # as if its terminal had gone
+    begun = given is not None and bool(given.begun)
+    program = subprocess.Popen(
+        line, env=commands.environment(), stdin=subprocess.PIPE if begun else None
+    )
+    if given is not None and begun:
+        given.go_on(program)
+    own = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    }  # the terminal tells it, too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        own[number] = signal.signal(number, lambda number, _: program.send_signal(number))
+    code = program.wait()
+    for number, handler in own.items():
+        signal.signal(number, handler)
+    return 128 - code if code < 0 else code
+
+
+def _become(command: list[str]) -> None:
+    """Runs a program in our place, with our streams and its exit code."""
+    line = commands.line(*command)
+    sys.stdout.flush()
+    api.close()
+    os.execve(line[0], line, commands.environment())

@@ -1,0 +1,134 @@
+"""The program: streams, signals, errors and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from virtkit.cli import signals
+from virtkit.errors import RequestError, VirtkitError, of_system
+
+
+def main() -> None:
+    """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
+    _open_streams()
+    with signals.heard() as interrupted:
+        try:
+            code = _run()
+        except KeyboardInterrupt:
+            interrupted.set()
+            code = signals.INTERRUPTED
+        if code == signals.INTERRUPTED and interrupted.is_set():
+            _leave()
+        _close()
+    sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Standard streams that the caller closed lead nowhere. Else what is opened next, as libvirt's
+    socket, gets their numbers, and is written to."""
+    for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - until the end
+
+
+def _close() -> None:
+    """Ends the connections to libvirt, where there can be any."""
+    if "virtkit.host.connection" in sys.modules:
+        from virtkit import api
+
+        api.close()
+
+
+def _leave() -> NoReturn:
+    """Ends the process without waiting for threads that only looked at something."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, signals.GOES_ON)):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.write(text)
+            stream.flush()
+    os._exit(signals.INTERRUPTED)
+
+
+def _run() -> int:
+    """Runs the verb that the words name; its exit code."""
+    from typer import Abort
+
+    from virtkit.cli.commands import app
+
+    try:
+        code = app(prog_name="virtkit", standalone_mode=False)
+        sys.stdout.flush()  # what can't be written is found here, and not at the very end
+        return code if isinstance(code, int) else 0
+    except VirtkitError as problem:
+        if "--debug" in _own_arguments():
+            raise
+        _tell(problem)
+        return problem.exit_code
+    except Abort as abort:  # ctrl-c, or the end of the input, at a question
+        raise KeyboardInterrupt from abort
+    except BrokenPipeError:  # whoever read our answer has read enough
+        _drop_output()
+        return 0
+    except OSError as refusal:
+        if "--debug" in _own_arguments():
+            raise
+        told = of_system("virtkit can't go on", refusal)
+        _drop_output()
+        _tell(told)
+        return told.exit_code
+    except Exception as fault:
+        if hasattr(fault, "format_message"):  # the command-line library's own errors
+            return _wrong_usage(fault)
+        if "--debug" in _own_arguments():
+            raise
+        _tell(_own_fault(fault))
+        return 1
+
+
+def _tell(problem: VirtkitError) -> None:
+    """Prints an error, in the form that was asked for."""
+    from virtkit.cli import output
+
+    output.error(problem, as_json="--json" in _own_arguments())
+
+
+def _drop_output() -> None:
+    """What is still to be written to standard output goes nowhere, where nobody takes it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _wrong_usage(fault: Any) -> int:
+    """The exit code for words that no verb takes; the error has the form of all others."""
+    if type(fault).__name__ == "NoArgsIsHelpError":
+        fault.show()
+        return 2
+    verb = fault.ctx.command_path if fault.ctx else "virtkit"
+    problem = RequestError(fault.format_message().rstrip("."), cure=f"see {verb} --help")
+    _tell(problem)
+    return problem.exit_code
+
+
+def _own_fault(fault: Exception) -> VirtkitError:
+    """A fault of virtkit's, as an error for its user."""
+    return VirtkitError(
+        "virtkit itself failed",
+        why=f"{type(fault).__name__}: {fault}",
+        cure="run again; where it fails again, report what it prints with --debug",
+    )
+
+
+def _own_arguments() -> list[str]:
+    """The arguments before ``--``: what follows is a guest's."""
+    arguments = sys.argv[1:]
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments

@@ -1,0 +1,159 @@
+"""Verbs that only tell: validate, render, schema, init, status, inventory, ssh-config, doctor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from virtkit import api
+from virtkit.cli import aliases, output
+from virtkit.cli.arguments import (
+    Debug,
+    File,
+    Json,
+    SpecOnly,
+    Words,
+    only_spec,
+    spec_of,
+)
+from virtkit.errors import RequestError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def validate(
+    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Read and check the spec; touches nothing."""
+    found = only_spec(spec, file)
+    if json:
+        guests = {name: each.asked for name, each in found.guests.items()}
+        output.data({"environment": found.name, "valid": True, "guests": guests})
+    else:
+        count = len(found.guests)
+        said = f"{found.source}: valid, {count} guest{'' if count == 1 else 's'}"
+        output.line(said)
+
+
+@app.command()
+def render(
+    spec: Words = None,
+    file: File = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="With the record that virtkit keeps in <metadata>.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print the libvirt XML that would be defined."""
+    found, guests = spec_of(spec, file)
+    documents = api.render_xml(found, guests, with_record=record, say=output.say)
+    if json:
+        output.data({"environment": found.name, "documents": documents})
+    else:
+        sys.stdout.write("\n".join(documents))
+
+
+@app.command()
+def schema(json: Json = False, debug: Debug = False) -> None:
+    """Print the spec's JSON Schema, for editors."""
+    output.data(api.schema())
+
+
+@app.command()
+def init(
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the one that is there.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a commented starter spec into this folder."""
+    path = Path(aliases.DEFAULT)
+    if path.exists() and not force:
+        raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
+    path.write_text(api.starter())
+    output.line(f"wrote {path}; next: virtkit up")
+
+
+@app.command()
+def status(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+    """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
+    everything = not spec and file is None
+    found, guests = (None, []) if everything else spec_of(spec, file)
+    answer = api.status(found, guests, say=output.say)
+    if json:
+        name = found.name if found else None
+        output.data({"environment": name, "guests": [each.as_dict() for each in answer]})
+    else:
+        output.status(answer, environments=found is None)
+
+
+@app.command()
+def inventory(
+    spec: SpecOnly = None,
+    file: File = None,
+    everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
+    host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
+    hypervisor: Annotated[
+        bool, typer.Option("--hypervisor", help="Not by ssh where the hypervisor has a way in.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Print an Ansible inventory: a file for ansible -i as it is."""
+    found = api.inventory(only_spec(spec, file), hypervisor=hypervisor, say=output.say)
+    if host is not None:
+        output.data(found.variables(host))
+    elif everything or json:
+        output.data(found.script())
+    else:
+        sys.stdout.write(found.static())
+        for group, name in found.renamed.items():
+            output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
+
+
+@app.command("ssh-config")
+def ssh_config(
+    spec: Words = None, file: File = None, json: Json = False, debug: Debug = False
+) -> None:
+    """Print a file for ssh, editors and rsync, to be included at the top of ~/.ssh/config:
+
+    virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
+    found, guests = spec_of(spec, file)
+    text = api.ssh_config(found, guests)
+    if json:
+        output.data({"environment": found.name, "ssh_config": text})
+    else:
+        sys.stdout.write(text)
+
+
+@app.command()
+def doctor(
+    spec: SpecOnly = None,
+    file: File = None,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Show what belongs to no spec; deletes nothing.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what this machine can run, what is missing, and the command that mends it."""
+    found = only_spec(spec, file) if spec or file else None
+    if orphans:
+        left = api.orphans(found)
+        if json:
+            output.data({"orphans": [each.as_dict() for each in left]})
+        else:
+            output.orphans(left)
+        return
+    checks = api.doctor(found, say=output.say)
+    if json:
+        output.data({"checks": [each.as_dict() for each in checks]})
+    else:
+        output.checks(checks)
+    if any(each.ok is False and each.needed for each in checks):
+        raise typer.Exit(2)

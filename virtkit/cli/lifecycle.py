@@ -1,0 +1,292 @@
+"""Verbs that change an environment: plan, up, down, provision, start, stop and their like."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from virtkit import api
+from virtkit.cli import output, progress
+from virtkit.cli.arguments import (
+    Debug,
+    File,
+    Json,
+    LockTimeout,
+    Parallel,
+    Timeout,
+    Vault,
+    Words,
+    spec_of,
+)
+from virtkit.errors import RequestError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def plan(
+    spec: Words = None,
+    file: File = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 where there are changes.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Show what up --restart would change.")
+    ] = False,
+    down: Annotated[bool, typer.Option("--down", help="Show what down would remove.")] = False,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="With --down: what down --volumes would remove.")
+    ] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what up would change, and how disruptive each change is."""
+    if (restart and down) or (volumes and not down):
+        raise RequestError(
+            "--restart is about up, and --volumes about down", cure="see virtkit plan --help"
+        )
+    found, guests = spec_of(spec, file)
+    if down:
+        made = api.down_plan(found, guests, volumes=volumes)
+        refused = api.needs_consent_to_go(found, made, volumes=volumes)
+    else:
+        made = api.plan(found, guests, restart=restart, say=output.say)
+        refused = api.needs_consent(made)
+    if json:
+        output.data(made.as_dict() | {"refused": refused.as_dict() if refused else None})
+    else:
+        output.plan(made)
+    if exit_code and made.changes:
+        raise typer.Exit(3)
+
+
+@app.command()
+def up(
+    spec: Words = None,
+    file: File = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Recreate and delete what the plan says.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Wait only for what others are after.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
+    ] = False,
+    vault: Vault = None,
+    parallel: Parallel = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make it so: create, change, start, run playbooks, and wait until ready."""
+    found, guests = spec_of(spec, file)
+    made = api.plan(found, guests, restart=restart, say=output.say)
+    if not json:
+        output.plan(made)
+    confirmed = bool(made.asks) and not yes and not json and _agreed()
+    if not made.changes and not json:
+        return
+    with progress.shown(output.err(), f"{made.environment}: up") as tell:
+        report = api.apply(
+            found,
+            made,
+            consent=yes,
+            confirmed=confirmed,
+            wait=not no_wait,
+            restart=restart,
+            vault=_vault(vault),
+            parallel=parallel,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
+    _reported(report, "up", json)
+
+
+def _vault(path: str | None) -> str:
+    """The file with the vaults' password, from any folder; empty where none is named."""
+    if path is None:
+        return ""
+    if not Path(path).expanduser().is_file():
+        raise RequestError(
+            f"there is no vault password file {path}", cure="correct --vault-password-file"
+        )
+    return str(Path(path).expanduser().absolute())
+
+
+def _agreed() -> bool:
+    """Whether somebody at a terminal agrees to the plan that was shown."""
+    return _at_terminal() and typer.confirm("Do it?", err=True)
+
+
+def _at_terminal() -> bool:
+    return sys.stderr.isatty() and sys.stdin.isatty()
+
+
+def _reported(report: api.Report, done: str, json: bool) -> None:
+    if json:
+        output.data(report.as_dict())
+    else:
+        output.report(report, done)
+    if report.interrupted:
+        raise typer.Exit(130)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def provision(
+    spec: Words = None,
+    file: File = None,
+    vault: Vault = None,
+    parallel: Parallel = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the guests' playbooks again."""
+    found, guests = spec_of(spec, file)
+    password = _vault(vault)
+    with progress.shown(output.err(), f"{found.name}: provision") as tell:
+        report = api.provision(
+            found,
+            guests,
+            vault=password,
+            parallel=parallel,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
+    _reported(report, "provisioned", json)
+
+
+@app.command()
+def down(
+    spec: Words = None,
+    file: File = None,
+    volumes: Annotated[bool, typer.Option("--volumes", help="Remove kept disks too.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove what was made from another spec, too.")
+    ] = False,
+    parallel: Parallel = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove the guests and all that is theirs; kept disks and images stay."""
+    found, guests = spec_of(spec, file)
+    confirmed = None
+    if not yes and not json and _at_terminal():
+        going = api.down_plan(found, guests, volumes=volumes)
+        if going.asks:
+            output.plan(going)
+            confirmed = going if _agreed() else None
+    with progress.shown(output.err(), f"{found.name}: down") as tell:
+        report = api.down(
+            found,
+            guests,
+            volumes=volumes,
+            consent=yes,
+            confirmed=confirmed,
+            parallel=parallel,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
+    _reported(report, "down", json)
+
+
+def _change_state(
+    verb: api.Verb,
+    done: str,
+    given: list[str] | None,
+    file: str | None,
+    json: bool,
+    lock_timeout: float,
+    timeout: float = api.STOP_TIMEOUT,
+    wait: bool = True,
+) -> None:
+    found, guests = spec_of(given, file)
+    with progress.shown(output.err(), f"{found.name}: {verb}") as tell:
+        report = api.change_state(
+            found,
+            verb,
+            guests,
+            timeout=timeout,
+            wait=wait,
+            lock_timeout=lock_timeout,
+            tell=tell,
+            say=output.say,
+        )
+    _reported(report, done, json)
+
+
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't wait until guests are ready.")]
+
+
+@app.command()
+def start(
+    spec: Words = None,
+    file: File = None,
+    no_wait: NoWait = False,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Start guests that are stopped."""
+    _change_state("start", "started", spec, file, json, lock_timeout, wait=not no_wait)
+
+
+@app.command()
+def stop(
+    spec: Words = None,
+    file: File = None,
+    timeout: Timeout = api.STOP_TIMEOUT,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask guests to shut down; force them off after the timeout."""
+    _change_state("stop", "stopped", spec, file, json, lock_timeout, timeout)
+
+
+@app.command()
+def restart(
+    spec: Words = None,
+    file: File = None,
+    timeout: Timeout = api.STOP_TIMEOUT,
+    no_wait: NoWait = False,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Shut guests down and start them; press reset after the timeout."""
+    _change_state("restart", "restarted", spec, file, json, lock_timeout, timeout, not no_wait)
+
+
+@app.command()
+def pause(
+    spec: Words = None,
+    file: File = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Freeze running guests."""
+    _change_state("pause", "paused", spec, file, json, lock_timeout)
+
+
+@app.command()
+def resume(
+    spec: Words = None,
+    file: File = None,
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let paused guests go on."""
+    _change_state("resume", "resumed", spec, file, json, lock_timeout)

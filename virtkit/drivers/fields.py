@@ -1,0 +1,159 @@
+"""What each field of a guest is: one row a field. Everybody who has to know it asks here.
+
+The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or card that comes or
+goes, ``disks.size`` for a change of one. Drivers say where a change costs them something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from virtkit.drivers.effects import Effect
+
+#: What carries out the change of a running guest. ``autostart`` is a flag of libvirt's;
+#: ``playbooks`` and ``follow`` are steps of their own (apply/steps.py); the others are in
+#: apply/hotplug.py.
+Action = Literal[
+    "autostart", "describe", "follow", "grow", "playbooks", "plug", "set_cpus", "set_memory"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a guest.
+
+    Attributes:
+        effect: what its change costs, where the driver says nothing else.
+        action: what carries the change out where it is ``live``; empty where it never is.
+        places: where it stands in a domain's XML; devices are told by what they are.
+        most: the place of the most that a running guest can be given; ``max`` has a part for it.
+        number: what it counts, where it is a number; ``mixed``: its parts are numbers.
+        traceless: its change can't be seen in a running guest's XML.
+        seed: it stands in the seed, which is written again for the next boot.
+        follows: the system of a running guest has something to do, as with all of the seed.
+        first_boot: cloud-init sets it right at a guest's first boot only.
+        sparse: a record has it only where it is not as by default, as with all that came after
+            0.1.0: a new key changes no record of a guest that does without it.
+    """
+
+    effect: Effect
+    action: Action | Literal[""] = ""
+    places: tuple[str, ...] = ()
+    most: str = ""
+    number: Literal["", "bytes", "count", "mixed"] = ""
+    traceless: bool = False
+    seed: bool = False
+    follows: bool = False
+    first_boot: bool = False
+    sparse: bool = False
+
+    @property
+    def settable(self) -> bool:
+        """Whether a running guest can be given what its XML says there: no device, but a value."""
+        return bool(self.places) and self.action not in ("", "plug")
+
+    @property
+    def number_in_xml(self) -> bool:
+        """Whether the XML's text at its places is a number."""
+        return bool(self.number) and not self.traceless
+
+
+#: Every field, by its name.
+FIELDS: Mapping[str, Field] = {
+    "after": Field(effect="none"),
+    "allow": Field(effect="none"),
+    "autostart": Field(effect="live", action="autostart"),
+    "cloud_init": Field(effect="recreate"),
+    "console": Field(effect="restart"),
+    "cpus": Field(
+        effect="restart",
+        action="set_cpus",
+        places=("vcpu", "cputune"),
+        most="vcpu",
+        number="count",
+        follows=True,
+    ),
+    "description": Field(effect="live", action="describe", places=("description",), sparse=True),
+    "devices": Field(effect="restart"),
+    "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
+    "disks": Field(effect="restart", action="plug", seed=True, first_boot=True),
+    "disks.keep": Field(effect="none"),
+    "disks.mount": Field(effect="restart", action="follow", traceless=True),
+    "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
+    "firmware": Field(effect="restart", places=("os/@firmware", "os/firmware", "os/loader")),
+    "graphics": Field(effect="restart", places=("devices/graphics", "devices/video")),
+    "groups": Field(effect="none"),
+    "host": Field(effect="recreate"),
+    "image": Field(effect="recreate"),
+    "kernel": Field(  # another content of its files leaves no trace
+        effect="restart",
+        places=("os/boot", "os/kernel", "os/initrd", "os/cmdline"),
+        traceless=True,
+    ),
+    "max": Field(effect="restart", number="mixed"),
+    "memory": Field(
+        effect="live",
+        action="set_memory",
+        places=("currentMemory", "memory", "memtune"),
+        most="memory",
+        number="bytes",
+    ),
+    "networks": Field(
+        effect="live", action="plug", places=("os/initenv[virtkit_macs]",), seed=True
+    ),
+    "networks.address": Field(effect="restart", traceless=True),
+    "networks.mac": Field(effect="live", action="plug"),
+    "playbooks": Field(effect="live", action="playbooks"),
+    "privileged": Field(effect="recreate"),
+    "ready": Field(effect="none"),
+    "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
+    "template": Field(effect="restart"),
+    "type": Field(effect="recreate"),
+    "user": Field(effect="recreate"),
+    "vars": Field(effect="none"),  # playbooks that read them are run again
+}
+
+#: A place in a domain's XML, and the field that stands there.
+PLACES: Mapping[str, str] = {place: name for name, row in FIELDS.items() for place in row.places}
+#: The fields in the seed.
+IN_SEED = frozenset(name for name, row in FIELDS.items() if row.seed)
+#: The fields that the system of a running guest has to follow.
+FOLLOWED = frozenset(name for name, row in FIELDS.items() if row.seed or row.follows)
+#: Those that cloud-init sets right at a guest's first boot only.
+FIRST_BOOT = frozenset(name for name, row in FIELDS.items() if row.first_boot)
+_NO_FIELD = Field(effect="restart")
+#: The fields that a running guest has up to a limit, which ``max`` may give.
+_LIMITED = frozenset(name for name, row in FIELDS.items() if row.most)
+
+
+def key(field: str) -> str:
+    """The table's key for a reason's field: ``disks.data.size`` is ``disks.size``."""
+    first, *rest = field.split(".")
+    return ".".join([first, *rest[1:]]) if first in ("disks", "networks") else first
+
+
+def row_of(field: str) -> Field:
+    """The row of a reason's field; a place in the XML that no field names needs a restart."""
+    return FIELDS.get(key(field), _NO_FIELD)
+
+
+def field_at(path: str) -> str:
+    """The field that stands at a place in a domain's XML; empty where none does."""
+    inside = (name for place, name in PLACES.items() if f"{path}/".startswith(f"{place}/"))
+    several = (name for place, name in PLACES.items() if path.startswith(f"{place}["))
+    return next(inside, next(several, ""))
+
+
+def limited_at(place: str) -> str:
+    """The field whose limit stands at a place in a domain's XML; empty where none does."""
+    return next((name for name in _LIMITED if FIELDS[name].most == place), "")
+
+
+def accounts_for(field: str) -> frozenset[str]:
+    """The fields whose change explains a difference in a ``field`` with a limit: libvirt has both
+    numbers in one place. Empty for all others."""
+    if field == "max":
+        return _LIMITED | {"max"}
+    return frozenset({field, "max"}) if field in _LIMITED else frozenset()

@@ -1,0 +1,169 @@
+"""What libvirt has written down of one host's domains: defined, read, recorded, undefined."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import libvirt
+
+from virtkit.drivers import DRIVERS, Driver
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.host.connection import Connections
+from virtkit.host.errors import libvirt_errors
+from virtkit.host.names import strict
+from virtkit.state.record import GuestRecord
+from virtkit.state.record_text import NAMESPACE, guest_element, read_guest
+from virtkit.xml import tree
+
+#: What libvirt says of XML that it will not have.
+_REFUSALS = (
+    libvirt.VIR_ERR_XML_ERROR,
+    libvirt.VIR_ERR_XML_DETAIL,
+    libvirt.VIR_ERR_XML_INVALID_SCHEMA,
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+)
+
+
+class Definitions:
+    """The definitions of one host's domains. ``driver`` words and domain names say which."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def _domain(self, driver: Driver, name: str) -> libvirt.virDomain:
+        with libvirt_errors("find", f"domain {name}", where=self._connections.host):
+            return self._connections.get(driver.scheme).lookupByName(strict(name))
+
+    def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
+        """Defines a domain; libvirt checks the XML against its schema first."""
+        connection = self._connections.get(driver.scheme)
+        name = strict(tree.parse(xml, "a domain").findtext("name"))
+        with libvirt_errors("define", f"domain {name}", where=self._connections.host):
+            with self._connections.validating:
+                domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            domain.setAutostart(int(autostart))
+
+    def check(self, driver: Driver, xml: str, where: str) -> None:
+        """Looks whether libvirt would define a domain; it reads the XML and makes nothing.
+
+        Only what libvirt says of the XML itself counts: a volume, a secret or a device that is not
+        there may be there once the domain starts.
+
+        Raises:
+            RequestError: it would not.
+        """
+        if not driver.native:
+            return
+        connection = self._connections.get(driver.scheme)
+        try:
+            connection.domainXMLToNative(driver.native, xml, 0)
+        except libvirt.libvirtError as error:
+            if refused(error):
+                name = tree.parse(xml, "a domain").findtext("name")
+                raise RequestError(
+                    f"domain {name}: libvirt refuses this XML",
+                    why=error.get_error_message() or str(error),
+                    cure="look at it with `virtkit render`; mend `devices`, `template` or the "
+                    "value named",
+                    where=where,
+                ) from error
+
+    def definition(self, driver: Driver, name: str) -> str:
+        """The domain's XML of the next boot with its secrets; empty where there is none."""
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
+            try:
+                domain = self._connections.get(driver.scheme).lookupByName(name)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                    return ""
+                raise
+            flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+            return str(domain.XMLDesc(flags))
+
+    def live(self, driver: Driver, name: str) -> str:
+        """The running domain's XML; empty where it doesn't run."""
+        domain = self._domain(driver, name)
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
+            return str(domain.XMLDesc(0)) if domain.isActive() else ""
+
+    def write_record(self, record: GuestRecord) -> None:
+        """Replaces our element in a domain's metadata, live and for the next boot."""
+        domain = self._domain(DRIVERS[record.type], record.domain)
+        with libvirt_errors("record", f"domain {record.domain}", where=self._connections.host):
+            kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+            element = guest_element(record, bare=True)
+            domain.setMetadata(kind, element, "vk", NAMESPACE, now_and_later(domain))
+
+    def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
+        domain = self._domain(driver, name)
+        with libvirt_errors("autostart", f"domain {name}", where=self._connections.host):
+            domain.setAutostart(int(on))
+
+    def secure_xml(self, driver: Driver, name: str) -> str:
+        """The running domain's XML with its secrets, for the caller's eyes only."""
+        domain = self._domain(driver, name)
+        with libvirt_errors("read", f"domain {name}", where=self._connections.host):
+            return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+
+    # --- the end --------------------------------------------------------------------------
+
+    def check_record(self, record: GuestRecord) -> None:
+        """Looks once more, right before something of a guest's goes, whether it is its own.
+
+        Raises:
+            VirtkitError: the domain is no longer this guest, or lists other volumes.
+        """
+        domain = self._domain(DRIVERS[record.type], record.domain)
+        if not record.is_of(self._record(domain)):
+            raise not_ours(record, self._connections)
+
+    def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
+        with libvirt_errors("read", f"domain {domain.name()}", where=self._connections.host):
+            # as it is defined; where somebody's definition left the record out, as it runs
+            xmls = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), domain.XMLDesc(0)]
+        return next(filter(None, (read_guest(tree.parse(e, "a domain")) for e in xmls)), None)
+
+    def undefine(self, driver: Driver, record: GuestRecord) -> None:
+        """Removes a guest's definition with all that libvirt keeps beside it (NVRAM, memory), where
+        it has one.
+
+        Raises:
+            VirtkitError: the domain is no longer this guest.
+        """
+        if not self.definition(driver, record.domain):
+            return
+        domain = self._domain(driver, record.domain)
+        if not replace(record, volumes=()).is_of(self._record(domain)):
+            raise not_ours(record, self._connections)
+        with libvirt_errors("delete", f"domain {record.domain}", where=self._connections.host):
+            flags = 0
+            for flag in driver.undefine:
+                flags |= getattr(libvirt, flag)
+            domain.undefineFlags(flags) if flags else domain.undefine()
+
+
+def refused(error: libvirt.libvirtError) -> bool:
+    """Whether libvirt finds a domain's XML wrong, whatever is on the host."""
+    code, part = error.get_error_code(), error.get_error_domain()
+    return code in _REFUSALS or (
+        # its parser and validator have no code of their own for some; drivers use this for all
+        code == libvirt.VIR_ERR_INTERNAL_ERROR and part == libvirt.VIR_FROM_DOMAIN
+    )
+
+
+def now_and_later(domain: libvirt.virDomain) -> int:
+    """libvirt's flags for a change of a domain as it runs and as it is defined, as far as it is."""
+    flags: int = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+    return flags | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
+
+
+def not_ours(record: GuestRecord, connections: Connections) -> VirtkitError:
+    """The error for a domain that was ours when a run began."""
+    virsh = connections.virsh(DRIVERS[record.type].scheme)
+    return VirtkitError(
+        f"domain {record.domain} is not guest {record.guest} of environment {record.environment} "
+        "as this run knew it",
+        why="its record is gone or another one; nothing was deleted",
+        cure=f"see {virsh} dumpxml {record.domain}, then run again: it looks anew",
+        where=f"{connections.host} guest/{record.guest}",
+    )

@@ -1,0 +1,92 @@
+"""A domain's start and its forced end, with what libvirt gets wrong in them."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import libvirt
+
+from virtkit.drivers import Driver
+from virtkit.xml import tree
+
+#: How often a container's start, or its end, is tried; seconds between two tries to end it.
+_ATTEMPTS, _AGAIN = 20, 0.25
+#: What libvirt says of a domain that has just stopped; one without a definition is gone then.
+_ENDED = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
+#: A socket's state in /proc/net/unix; one that listens has another.
+_CONNECTED = "03"
+
+
+def force_off(domain: libvirt.virDomain) -> None:
+    """Forces a domain off, where it is on.
+
+    With cgroup v2 libvirt kills a container's processes group by group, and gives up where a group
+    goes while it looks into it: then it is asked again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            if domain.isActive():
+                domain.destroy()
+            return
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in _ENDED:
+                return  # it stopped by itself in between
+            gone = "/sys/fs/cgroup/" in (error.get_error_message() or "")
+            if not gone or attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(_AGAIN)
+
+
+def create(domain: libvirt.virDomain) -> None:
+    """Starts a domain.
+
+    libvirt finds a free loop device for a container and then takes it, in two steps: where two
+    containers start at once, one finds it taken and has to look again. A container that libvirt
+    would not see end starts again, too.
+    """
+    for attempt in range(_ATTEMPTS):
+        last = attempt == _ATTEMPTS - 1
+        try:
+            domain.create()
+        except libvirt.libvirtError as error:
+            taken = "to loop device" in (error.get_error_message() or "")
+            if not taken or last:
+                raise
+            time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
+        else:
+            if last or not _unheard(domain):
+                return
+            domain.destroy()
+
+
+def _unheard(domain: libvirt.virDomain) -> bool:
+    """Whether libvirtd has lost its connection to a container's process already.
+
+    Seen with libvirt 9.0 on a busy machine, once in some seventy starts: such a container counts
+    as running for ever, whatever becomes of it.
+    """
+    if domain.connect().getURI() != "lxc:///system":
+        return False
+    return unconnected(Path("/proc/net/unix").read_text(), f"/run/libvirt/lxc/{domain.name()}.sock")
+
+
+def unconnected(sockets: str, path: str) -> bool:
+    """Whether somebody listens at a path and nobody is connected, by /proc/net/unix (proc(5)).
+
+    Of a path that is not in it, as in a network namespace of our own, nothing is known.
+    """
+    lines = (line.split() for line in sockets.splitlines() if line.endswith(f" {path}"))
+    states = {fields[5] for fields in lines}
+    return bool(states) and _CONNECTED not in states
+
+
+def limit_memory(domain: libvirt.virDomain, driver: Driver) -> None:
+    """Gives a container the memory that it has; libvirt starts it with all that it may have."""
+    if driver.root != "layer":
+        return
+    root = tree.parse(domain.XMLDesc(0), "a domain")
+    now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
+    if now < most:
+        domain.setMemoryFlags(now, libvirt.VIR_DOMAIN_AFFECT_LIVE)

@@ -1,0 +1,56 @@
+"""What a spec says, as frozen data: sizes in bytes, durations in seconds, profiles merged.
+
+The same models read the file, give the JSON Schema and reach every later stage. Pure.
+"""
+
+from virtkit.spec.model.base import (
+    DEFAULT_IMAGE,
+    DEFAULT_NETWORK,
+    FROM_FILE,
+    LOCAL,
+    MOST_GUESTS,
+    Label,
+    Model,
+)
+from virtkit.spec.model.environment import Spec
+from virtkit.spec.model.guest import (
+    Disk,
+    GuestEntry,
+    GuestKeys,
+    GuestSpec,
+    InterfaceSpec,
+    Kernel,
+    Most,
+    Ready,
+)
+from virtkit.spec.model.host import HostSpec, Ssh
+from virtkit.spec.model.image import CATALOGUE, Build, Image
+from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, not_a_guest
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT_IMAGE",
+    "DEFAULT_NETWORK",
+    "DHCP_RANGE",
+    "FROM_FILE",
+    "LOCAL",
+    "MOST_GUESTS",
+    "Build",
+    "Dhcp",
+    "Disk",
+    "GuestEntry",
+    "GuestKeys",
+    "GuestSpec",
+    "HostSpec",
+    "Image",
+    "InterfaceSpec",
+    "Kernel",
+    "Label",
+    "Model",
+    "Most",
+    "NetworkSpec",
+    "Ready",
+    "Spec",
+    "Ssh",
+    "not_a_guest",
+]

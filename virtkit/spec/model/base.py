@@ -1,0 +1,129 @@
+"""What all parts of the model are built of: their base class, limits and types of values."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from virtkit.drivers import DRIVERS
+from virtkit.spec import sizes, values
+from virtkit.spec.sizes import MIB, TIB
+from virtkit.spec.value_error import Wrong, meant, quote
+
+#: The validation context of data that stands in a file: there, sizes and durations have units.
+#: Without it (Python's own callers) a number is bytes or seconds.
+FROM_FILE = MappingProxyType({"from": "file"})
+#: The image of a guest that names none.
+DEFAULT_IMAGE = "debian-12"
+#: The network of a guest that names none: nat, made where the spec does not describe it.
+DEFAULT_NETWORK = "default"
+#: The host that this machine is.
+LOCAL = "local"
+
+MOST_CPUS = 512
+MOST_GUESTS = 1000
+SMALLEST_MEMORY = 8 * MIB
+LARGEST_MEMORY = 16 * TIB
+
+
+def _memory(size: int) -> int:
+    if not SMALLEST_MEMORY <= size <= LARGEST_MEMORY:
+        raise Wrong(
+            f"{sizes.format_size(size)} of memory is not what a guest can have",
+            cure=f"say {sizes.format_size(SMALLEST_MEMORY)} to {sizes.format_size(LARGEST_MEMORY)}",
+        )
+    if size % MIB:
+        near = sizes.format_size(round(size / MIB) * MIB)
+        raise Wrong("memory comes in whole MiB", cure=f"say {near}")
+    return size
+
+
+def _disk_size(size: int) -> int:
+    if size < MIB:
+        raise Wrong(f"a disk of {sizes.format_size(size)} is too small", cure="say 1MiB or more")
+    return size
+
+
+def _type(word: str) -> str:
+    known = [*DRIVERS, "auto"]
+    if word not in known:
+        raise Wrong(f"there is no guest type {quote(word)}", cure=meant(word, known))
+    return word
+
+
+def _type_schema(schema: dict[str, Any]) -> None:
+    schema["enum"] = [*sorted(DRIVERS), "auto"]
+
+
+def _size(value: object, info: ValidationInfo) -> int:
+    if info.context is None and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return sizes.parse_size(value)
+
+
+def _duration(value: object, info: ValidationInfo) -> float:
+    if info.context is None and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return sizes.parse_duration(value)
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema({"type": "string", "pattern": sizes.SIZE_PATTERN, "examples": ["2GiB"]}),
+]
+Memory = Annotated[Size, AfterValidator(_memory)]
+DiskSize = Annotated[Size, AfterValidator(_disk_size)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "pattern": sizes.DURATION_PATTERN, "examples": ["5m"]}),
+]
+Label = Annotated[
+    str, AfterValidator(values.label), Field(json_schema_extra={"pattern": values.LABEL_PATTERN})
+]
+DiskName = Annotated[
+    str, AfterValidator(values.disk_name), Field(json_schema_extra={"pattern": values.DISK_PATTERN})
+]
+ForeignName = Annotated[str, AfterValidator(values.foreign_name)]
+SshAddress = Annotated[str, AfterValidator(values.ssh_address)]
+UserName = Annotated[str, AfterValidator(values.user_name)]
+GroupName = Annotated[str, AfterValidator(values.group_name)]
+Package = Annotated[str, AfterValidator(values.package_name)]
+Release = Annotated[str, AfterValidator(values.release_name)]
+HostPath = Annotated[str, AfterValidator(values.host_path)]
+Variable = Annotated[
+    str, AfterValidator(values.variable_name), Field(json_schema_extra={"pattern": values.VARIABLE})
+]
+KeyPath = Annotated[str, AfterValidator(values.key_path)]
+MountPoint = Annotated[str, AfterValidator(values.mount_point)]
+Mac = Annotated[str, AfterValidator(values.mac_address)]
+Address = Annotated[str, AfterValidator(values.ipv4_address)]
+ServerAddress = Annotated[str, AfterValidator(values.ip_address)]
+Cidr = Annotated[str, AfterValidator(values.cidr)]
+Ipv6Cidr = Annotated[str, AfterValidator(values.ipv6_cidr)]
+DomainName = Annotated[str, AfterValidator(values.domain_name)]
+BridgeName = Annotated[str, AfterValidator(values.bridge_name)]
+Sha256 = Annotated[str, AfterValidator(values.sha256)]
+Url = Annotated[str, AfterValidator(values.url)]
+Line = Annotated[str, AfterValidator(values.printable)]
+Command = Annotated[str, AfterValidator(values.command)]
+Xml = Annotated[str, AfterValidator(values.xml)]
+TypeWord = Annotated[str, AfterValidator(_type), Field(json_schema_extra=_type_schema)]
+Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
+
+
+class Model(BaseModel):
+    """What all parts of a spec are: frozen, and strict about keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

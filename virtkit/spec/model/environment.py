@@ -1,0 +1,71 @@
+"""All that one spec describes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path as FilePath
+
+from pydantic import PrivateAttr
+
+from virtkit.spec.model.base import Model
+from virtkit.spec.model.guest import GuestSpec
+from virtkit.spec.model.host import HostSpec
+from virtkit.spec.model.image import Image
+from virtkit.spec.model.network import NetworkSpec
+from virtkit.spec.nodes import Path
+from virtkit.spec.positions import Positions
+
+
+class Spec(Model):
+    """One environment.
+
+    Attributes:
+        name: the environment's name.
+        source: the path of the file as it was given, or ``<stdin>``.
+        folder: the folder that the spec's paths are relative to, absolute.
+        images: by name; complete for the guests, so entries of the catalogue stand here too.
+        networks: by name; complete for the guests, so ``default`` stands here where it is used.
+        guests: by their final names, in the file's order.
+        hosts: by name; ``local`` where there is no other, or a guest needs it.
+    """
+
+    name: str
+    source: str
+    folder: FilePath
+    images: dict[str, Image]
+    networks: dict[str, NetworkSpec]
+    guests: dict[str, GuestSpec]
+    hosts: dict[str, HostSpec]
+
+    @property
+    def host(self) -> str:
+        """The host, where there is one."""
+        (name,) = self.hosts
+        return name
+
+    def host_of(self, guest: str) -> str | None:
+        """The host of a guest as far as the spec alone says it."""
+        named = self.guests[guest].host
+        return named or (self.host if len(self.hosts) == 1 else None)
+
+    def part(self, host: str, guests: Collection[str]) -> Spec:
+        """What of it is on one host: the ``guests`` that are there."""
+        there = {name: guest for name, guest in self.guests.items() if name in guests}
+        return self.model_copy(update={"hosts": {host: self.hosts[host]}, "guests": there})
+
+    _positions: Positions = PrivateAttr(default_factory=Positions)
+
+    def position(self, path: Path = ()) -> str:
+        """``FILE:LINE:COL`` of a key, or of the nearest one above it that the file has.
+
+        Args:
+            path: keys and indices, such as ``("guests", "web-1", "memory")``. A guest goes by
+                its final name or its key; where the value comes from a profile or the
+                defaults, the place is there.
+        """
+        return f"{self.source}:{self._positions.find(path)[0]}"
+
+    def where(self, path: Path) -> str:
+        """``FILE:LINE:COL PATH`` of a key, as in an error's ``where``."""
+        mark, found = self._positions.find(path)
+        return f"{self.source}:{mark} {found}".rstrip()

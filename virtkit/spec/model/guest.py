@@ -1,0 +1,277 @@
+"""A guest with its disks and network cards, as a spec describes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
+
+from virtkit.spec.model.base import (
+    DEFAULT_IMAGE,
+    DEFAULT_NETWORK,
+    MOST_CPUS,
+    MOST_GUESTS,
+    Address,
+    Command,
+    DiskName,
+    DiskSize,
+    Duration,
+    GroupName,
+    HostPath,
+    KeyPath,
+    Label,
+    Line,
+    Mac,
+    Memory,
+    Model,
+    MountPoint,
+    Permission,
+    TypeWord,
+    UserName,
+    Variable,
+    Xml,
+)
+from virtkit.spec.sizes import GIB
+from virtkit.spec.value_error import Wrong, quote
+
+
+class Disk(Model):
+    """A disk beside the root disk."""
+
+    name: DiskName = Field(description="Its name, and its file system's label.")
+    size: DiskSize = Field(description="Its size.")
+    mount: MountPoint | None = Field(
+        default=None, description="Where it is mounted, as ext4; without it, a blank disk."
+    )
+    keep: StrictBool = Field(default=False, description="Only `down --volumes` removes it.")
+
+
+def _schema_or_text(schema: dict[str, Any]) -> None:
+    own = {key: schema.pop(key) for key in list(schema)}
+    schema["anyOf"] = [{"type": "string"}, own]
+
+
+class InterfaceSpec(Model):
+    """A guest's network card. A plain name is short for a map with ``name`` only."""
+
+    model_config = ConfigDict(json_schema_extra=_schema_or_text)
+
+    name: Label = Field(description="The network.")
+    address: Address | None = Field(
+        default=None, description="Its IPv4 address; counts up with `count`."
+    )
+    mac: Mac | None = Field(default=None, description="Its MAC address; counts up with `count`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+def _ready_schema(schema: dict[str, Any]) -> None:
+    own = {key: schema.pop(key) for key in list(schema)}
+    words = ["ssh", "address", "none"]
+    schema["anyOf"] = [{"type": "string", "enum": words}, own]
+
+
+class Ready(Model):
+    """When a guest counts as ready. A plain word is short for a map with ``kind`` only."""
+
+    model_config = ConfigDict(json_schema_extra=_ready_schema)
+
+    kind: Literal["ssh", "address", "port", "command", "none"] = Field(
+        default="ssh", description="What is asked; told by `port` and `command` where they stand."
+    )
+    port: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="The TCP port that must answer."
+    )
+    command: Command | None = Field(
+        default=None, description="What must end with 0 in the guest, run as root."
+    )
+    timeout: Duration | None = Field(default=None, description="How long to wait; by default 5m.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        if isinstance(value, str):
+            if value in ("port", "command"):
+                example = "80" if value == "port" else "systemctl is-active nginx"
+                raise Wrong(
+                    f"ready does not say which {value}", cure=f"say `ready: {{{value}: {example}}}`"
+                )
+            if value in ("ssh", "address", "none"):
+                return {"kind": value}
+        elif isinstance(value, dict):
+            given = [key for key in ("port", "command") if value.get(key) is not None]
+            return {"kind": given[0], **value} if given else value
+        elif isinstance(value, Ready):
+            return value
+        raise Wrong(
+            f"{quote(value)} is not a way to be ready",
+            cure="say ssh, address, none, {port: N} or {command: …}",
+        )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Ready:
+        given = [key for key in ("port", "command") if getattr(self, key) is not None]
+        wanted = [self.kind] if self.kind in ("port", "command") else []
+        if wanted and not given:
+            raise Wrong(
+                f"ready does not say which {self.kind}", cure=f"add `{self.kind}:` beside `kind:`"
+            )
+        if given != wanted:
+            raise Wrong(
+                f"ready asks for {' and '.join(dict.fromkeys([self.kind, *given]))}",
+                why="a guest is ready in one way; maps of defaults, profiles and guest are merged",
+                cure="keep one; `port: null` or `command: null` takes an inherited one away",
+            )
+        return self
+
+
+class Kernel(Model):
+    """A kernel to boot directly, from the caller's files."""
+
+    path: HostPath = Field(
+        description="The kernel's file, from the spec's folder; another content is a change."
+    )
+    initrd: HostPath | None = Field(default=None, description="The initrd's file.")
+    cmdline: Line | None = Field(default=None, description="The kernel's command line.")
+
+
+class Most(Model):
+    """How far a running guest may grow."""
+
+    cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] | None = Field(
+        default=None, description="Virtual CPUs; left out, what it has."
+    )
+    memory: Memory | None = Field(default=None, description="Memory; left out, what it has.")
+
+
+class GuestKeys(Model):
+    """The keys that a guest may have, in the file and after merging alike."""
+
+    type: TypeWord = Field(default="auto", description="The virtualization it uses.")
+    image: Label = Field(
+        default=DEFAULT_IMAGE,
+        description="An entry of `images`, or a name that the catalogue knows.",
+    )
+    description: Line | None = Field(
+        default=None, description="A text about it that libvirt shows (`virsh desc`)."
+    )
+    cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] = Field(
+        default=1, description="Virtual CPUs."
+    )
+    memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
+    max: Most = Field(
+        default=Most(), description="How far it may grow while it runs; left out, what it has."
+    )
+    disk: DiskSize | None = Field(
+        default=None, description="The root disk, grown from the image; never shrunk."
+    )
+    disks: tuple[Disk, ...] = Field(
+        default=(), description="Disks beside the root disk.", max_length=16
+    )
+    networks: tuple[InterfaceSpec, ...] | None = Field(
+        default=None,
+        description="Network cards; left out, the nat network `default`; [] for none.",
+        max_length=16,
+    )
+    user: UserName = Field(default="virtkit", description="The login that the image gets.")
+    ssh_keys: tuple[KeyPath, ...] | None = Field(
+        default=None, description="Files with public keys; left out, the caller's own."
+    )
+    cloud_init: dict[str, Any] = Field(
+        default_factory=dict, description="Merged into the cloud-init user-data."
+    )
+    groups: tuple[GroupName, ...] = Field(default=(), description="Ansible groups.")
+    vars: dict[Variable, Any] = Field(
+        default_factory=dict, description="Ansible variables: inventory, plugin and playbooks."
+    )
+    playbooks: tuple[HostPath, ...] = Field(
+        default=(),
+        description="Run by Ansible once ssh answers, before `ready` is asked.",
+        max_length=16,
+    )
+    after: tuple[Label, ...] = Field(
+        default=(), description="Guests that must be ready before it starts."
+    )
+    ready: Ready = Field(
+        default=Ready(),
+        description="When it counts as ready.",
+        json_schema_extra={"default": "ssh"},
+    )
+    host: Label | None = Field(
+        default=None,
+        description="The host it is on; left out, the only one, else `local`, or the only one "
+        "that runs its type.",
+    )
+    autostart: StrictBool = Field(default=False, description="Started with the host.")
+    kernel: Kernel | None = Field(default=None, description="Direct boot of a kernel of your own.")
+    firmware: Literal["bios", "uefi"] = Field(
+        default="bios", description="A virtual machine's firmware."
+    )
+    privileged: StrictBool = Field(
+        default=False,
+        description="Containers: without user namespace and capability limits.",
+    )
+    console: Literal["serial"] = Field(default="serial", description="The guest's console.")
+    graphics: Literal["none", "vnc"] = Field(
+        default="none", description="VNC listens on loopback only."
+    )
+    template: HostPath | None = Field(
+        default=None, description="A Jinja template of domain XML instead of the type's own."
+    )
+    devices: tuple[Xml, ...] = Field(
+        default=(), description="Raw libvirt XML, added under <devices>."
+    )
+    allow: tuple[Permission, ...] = Field(
+        default=(), description="What `devices` and `template` may use that reaches the host."
+    )
+
+
+class GuestEntry(GuestKeys):
+    """A guest, a profile or the defaults as the file has them."""
+
+    count: Annotated[StrictInt, Field(ge=1, le=MOST_GUESTS)] | None = Field(
+        default=None, description="Make that many: NAME-1, NAME-2, …"
+    )
+    profiles: tuple[Label, ...] = Field(
+        default=(), description="Profiles to take keys from; later win."
+    )
+
+
+class GuestSpec(GuestKeys):
+    """One guest, all merged: what one virtual machine or container is to be.
+
+    Attributes:
+        name: its name in the environment, ``web-1``.
+        base: its key under ``guests``, ``web``.
+        index: its number from 1 where the entry has a ``count``, else None.
+        core_cloud_init: its ``cloud_init`` with plain words by YAML 1.2, as 0.1.0 read them, where
+            that differs: what that version recorded is compared with it.
+    """
+
+    name: str
+    base: str
+    index: int | None = None
+    core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+
+    @property
+    def links(self) -> tuple[InterfaceSpec, ...]:
+        """Its network cards, the one on the network ``default`` included."""
+        return (InterfaceSpec(name=DEFAULT_NETWORK),) if self.networks is None else self.networks
+
+    @property
+    def most_cpus(self) -> int:
+        """Virtual CPUs that it can be given while it runs."""
+        return self.max.cpus or self.cpus
+
+    @property
+    def most_memory(self) -> int:
+        """Bytes of memory that it can be given while it runs."""
+        return self.max.memory or self.memory
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,29 @@
+"""A machine with libvirt, as a spec describes it."""
+
+from __future__ import annotations
+
+from pydantic import Field, StrictInt
+
+from virtkit.spec.model.base import ForeignName, HostPath, Model, SshAddress
+
+
+class Ssh(Model):
+    """How ssh gets to a host, beyond what its own settings say."""
+
+    port: StrictInt | None = Field(default=None, ge=1, le=65535, description="Its port.")
+    key: HostPath | None = Field(
+        default=None, description="The private key, from the spec's folder."
+    )
+    known_hosts: HostPath | None = Field(
+        default=None, description="The file with the host's own key, from the spec's folder."
+    )
+
+
+class HostSpec(Model):
+    """A machine with libvirt: ``local`` is this one, another one has an address."""
+
+    address: SshAddress | None = Field(default=None, description="As for ssh: `root@rack1`.")
+    ssh: Ssh = Field(default=Ssh(), description="How ssh gets there.")
+    pool: ForeignName = Field(
+        default="default", description="The libvirt storage pool for this host's volumes."
+    )

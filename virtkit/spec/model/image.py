@@ -1,0 +1,72 @@
+"""What root disks start from, as a spec describes it, and the images that need no entry."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from virtkit.spec.model.base import (
+    DEFAULT_IMAGE,
+    DiskSize,
+    HostPath,
+    Model,
+    Package,
+    Release,
+    Sha256,
+    Url,
+)
+from virtkit.spec.sizes import GIB
+from virtkit.spec.value_error import Wrong
+
+
+class Build(Model):
+    """An image made here from the distribution's own packages."""
+
+    distribution: Literal["debian"] = Field(default="debian", description="The distribution.")
+    release: Release = Field(default="bookworm", description="Its release, by code name.")
+    packages: tuple[Package, ...] = Field(default=(), description="Packages beyond virtkit's own.")
+    size: DiskSize = Field(default=4 * GIB, description="The size of the root file system.")
+
+
+class Image(Model):
+    """What a guest's root disk starts from: one of ``build``, ``url`` and ``path``."""
+
+    build: Build | None = Field(default=None, description="Make it here; runs on every guest type.")
+    url: Url | None = Field(default=None, description="Fetch it: http, https or file.")
+    sha256: Sha256 | None = Field(default=None, description="The digest of what `url` gives.")
+    checksums: Url | None = Field(
+        default=None,
+        description="The URL of a file with its digest: SHA256SUMS, SHA512SUMS, FILE.sha256, …",
+    )
+    path: HostPath | None = Field(
+        default=None, description="A qcow2 or raw file, from the spec's folder."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Image:
+        given = [key for key in ("build", "url", "path") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise Wrong(
+                f"an image has {' and '.join(given) or 'none of build, url and path'}",
+                cure="give exactly one of `build:`, `url:` and `path:`",
+            )
+        digests = [key for key in ("sha256", "checksums") if getattr(self, key) is not None]
+        if given == ["url"] and len(digests) != 1:
+            raise Wrong(
+                "an image by url has both sha256 and checksums"
+                if digests
+                else "an image by url has no digest",
+                why="what is fetched must be what was meant",
+                cure="give one of `sha256:` and `checksums:`",
+            )
+        if given != ["url"] and digests:
+            raise Wrong(f"{digests[0]} goes with url only", cure=f"take `{digests[0]}:` out")
+        return self
+
+
+#: Image names that need no entry under ``images``.
+CATALOGUE: MappingProxyType[str, Image] = MappingProxyType(
+    {DEFAULT_IMAGE: Image(build=Build(distribution="debian", release="bookworm"))}
+)

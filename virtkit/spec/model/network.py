@@ -1,0 +1,176 @@
+"""A network, as a spec describes it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from virtkit.spec.model.base import (
+    Address,
+    BridgeName,
+    Cidr,
+    DomainName,
+    ForeignName,
+    Ipv6Cidr,
+    Model,
+    ServerAddress,
+)
+from virtkit.spec.value_error import Wrong
+
+#: What pydantic puts into the path of an error inside ``dhcp``.
+DHCP_RANGE = "<range>"
+
+
+class Dhcp(Model):
+    """The range that DHCP gives addresses from, ends included."""
+
+    start: Address = Field(description="The first address.")
+    end: Address = Field(description="The last address.")
+
+
+def _dhcp(value: object) -> object:
+    if value is None or value is False or isinstance(value, (dict, Dhcp)):
+        return value
+    raise Wrong(
+        "dhcp is neither a range nor false",
+        cure="say `dhcp: {start: …, end: …}`, or `dhcp: false` for none, or leave it out",
+    )
+
+
+def _dhcp_kind(value: object) -> str:
+    return "<off>" if value is False else DHCP_RANGE
+
+
+DhcpRange = Annotated[
+    Annotated[Dhcp, Tag(DHCP_RANGE)] | Annotated[Literal[False], Tag("<off>")],
+    Discriminator(_dhcp_kind),
+]
+
+
+class NetworkSpec(Model):
+    """A network of an environment, or one of libvirt's that is there already."""
+
+    mode: Literal["nat", "isolated", "routed", "bridge"] = Field(
+        default="nat", description="How the network reaches others."
+    )
+    cidr: Cidr | None = Field(default=None, description="Its IPv4 network; left out, a free /24.")
+    ipv6: Ipv6Cidr | None = Field(default=None, description="Its IPv6 network, a /64.")
+    domain: DomainName | None = Field(
+        default=None, description="Guests resolve each other as NAME.DOMAIN."
+    )
+    dhcp: Annotated[DhcpRange | None, BeforeValidator(_dhcp)] = Field(
+        default=None, description="The range that DHCP gives out, or false for no DHCP."
+    )
+    bridge: BridgeName | None = Field(
+        default=None, description="The host's bridge, for mode bridge."
+    )
+    gateway: ServerAddress | None = Field(
+        default=None, description="The guests' gateway where no DHCP tells them."
+    )
+    dns: tuple[ServerAddress, ...] = Field(
+        default=(), description="The guests' name servers where no DHCP tells them."
+    )
+    existing: ForeignName | None = Field(
+        default=None, description="A libvirt network that is there already; never changed."
+    )
+
+    @property
+    def subnet(self) -> IPv4Network | None:
+        """The IPv4 network, where the spec says it."""
+        return IPv4Network(self.cidr) if self.cidr else None
+
+    @property
+    def made(self) -> bool:
+        """Whether virtkit makes it on its hosts."""
+        return self.existing is None and self.mode != "bridge"
+
+    @property
+    def static(self) -> bool:
+        """Whether guests' fixed addresses go into their seed, for want of virtkit's DHCP."""
+        return self.mode == "bridge" or self.dhcp is False
+
+    @model_validator(mode="after")
+    def _agrees(self) -> NetworkSpec:
+        if self.existing is not None:
+            self._only_existing()
+        elif self.mode == "bridge":
+            self._only_bridge()
+        elif self.bridge is not None:
+            raise Wrong(
+                f"bridge goes with mode bridge, this network's is {self.mode}",
+                cure="say `mode: bridge`, or take `bridge:` out",
+            )
+        self._addresses()
+        return self
+
+    def _only_existing(self) -> None:
+        others = sorted(self.model_fields_set - {"existing"})
+        if others:
+            raise Wrong(
+                f"a network with existing has {', '.join(others)} too",
+                why="virtkit never changes a network that was there already",
+                cure=f"take {', '.join(f'`{key}:`' for key in others)} out",
+            )
+
+    def _only_bridge(self) -> None:
+        if self.bridge is None:
+            raise Wrong(
+                "a network of mode bridge does not say which bridge",
+                cure="say `bridge: br0`",
+            )
+        for key in ("domain", "ipv6", "dhcp"):
+            if getattr(self, key):
+                raise Wrong(
+                    f"{key} cannot be had with mode bridge",
+                    why="virtkit makes no network there, the bridge's own network rules",
+                    cure=f"take `{key}:` out",
+                )
+
+    def _addresses(self) -> None:
+        subnet = self.subnet
+        if self.dhcp:
+            self._range(self.dhcp, subnet)
+        if (self.gateway or self.dns) and not self.static:
+            raise Wrong(
+                "gateway and dns go with mode bridge or `dhcp: false`",
+                why="elsewhere libvirt's DHCP tells guests both",
+                cure="take them out",
+            )
+        if self.gateway:
+            if subnet is None:
+                raise Wrong("a gateway is given and no cidr", cure="say `cidr:` too")
+            reason = not_a_guest(self.gateway, subnet)
+            if reason:
+                raise Wrong(
+                    f"the gateway {self.gateway} is {reason}",
+                    cure=f"say an address such as {subnet[1]}",
+                )
+
+    def _range(self, dhcp: Dhcp, subnet: IPv4Network | None) -> None:
+        if subnet is None:
+            raise Wrong("a dhcp range is given and no cidr", cure="say `cidr:` too")
+        if IPv4Address(dhcp.end) < IPv4Address(dhcp.start):
+            raise Wrong(f"the dhcp range ends at {dhcp.end}, before its start", cure="swap the two")
+        for address in (dhcp.start, dhcp.end):
+            reason = not_a_guest(address, subnet)
+            if not reason and address == str(subnet[1]):
+                reason = "the host's own on this network"
+            if reason:
+                raise Wrong(
+                    f"the dhcp range's {address} is {reason}",
+                    cure=f"keep it within {subnet[2]} to {subnet[-2]}",
+                )
+
+
+def not_a_guest(address: str, subnet: IPv4Network) -> str:
+    """Why no machine of ``subnet`` can have ``address``; empty where one can."""
+    ip = IPv4Address(address)
+    if ip not in subnet:
+        return f"outside {subnet}"
+    if ip == subnet.network_address:
+        return f"the address of the network {subnet} itself"
+    if ip == subnet.broadcast_address:
+        return f"the broadcast address of {subnet}"
+    return ""

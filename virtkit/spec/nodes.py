@@ -1,0 +1,118 @@
+"""The values of a YAML document as a tree whose nodes know where they stand. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from virtkit.errors import RequestError
+from virtkit.spec.value_error import Wrong, quote, shown
+
+#: Keys and list indices from the top of the document down.
+Path = tuple[str | int, ...]
+Scalar = str | int | float | bool | None
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
+
+
+def dotted(path: Path) -> str:
+    """A path as messages show it: ``guests.web.disks[0].size``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            word = part if _PLAIN_KEY.fullmatch(part) else quote(part)
+            text += f".{word}" if text else word
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in a file; line and column count from 1."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.line}:{self.column}"
+
+
+def error_at(source: str, mark: Mark, path: Path, wrong: Wrong) -> RequestError:
+    """The error about ``path``, which stands at ``mark`` in ``source``."""
+    return RequestError(
+        shown(wrong.what),
+        why=shown(wrong.why),
+        cure=shown(wrong.cure),
+        where=shown(f"{source}:{mark} {dotted(path)}".rstrip()),
+    )
+
+
+@dataclass(slots=True)
+class Node:
+    """A value of the document.
+
+    Attributes:
+        value: a scalar, a list of nodes, or a map of nodes by key.
+        path: where it stands in the document, by keys.
+        mark: where the value itself starts in the file.
+        key: where the key (or list entry) it belongs to starts.
+        core: a plain word's value by YAML 1.2, where it is not that one.
+    """
+
+    value: Scalar | list[Node] | dict[str, Node]
+    path: Path
+    mark: Mark
+    key: Mark
+    core: tuple[Scalar] | None = None
+
+    @property
+    def place(self) -> Mark:
+        """Where a message about this value points: at a scalar itself, else at its key."""
+        return self.key if isinstance(self.value, (dict, list)) else self.mark
+
+    @property
+    def entries(self) -> dict[str, Node]:
+        """The entries of a map; none for anything else."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    @property
+    def items(self) -> list[Node]:
+        """The items of a list; none for anything else."""
+        return self.value if isinstance(self.value, list) else []
+
+    def plain(self, *, core: bool = False) -> Any:
+        """The value as plain Python data; ``core``: by YAML 1.2 wherever it stands."""
+        if isinstance(self.value, dict):
+            return {key: node.plain(core=core) for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain(core=core) for node in self.value]
+        return self.core[0] if core and self.core else self.value
+
+    def find(self, path: Path) -> tuple[Node, Path]:
+        """The deepest node on ``path`` from here, and what of the path is left."""
+        node = self
+        for depth, part in enumerate(path):
+            below: Node | None = None
+            if isinstance(part, str):
+                below = node.entries.get(part)
+            elif part < len(node.items):
+                below = node.items[part]
+            if below is None:
+                return node, path[depth:]
+            node = below
+        return node, ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What no spec may hold, in a document that could be read all the same.
+
+    Attributes:
+        of_value: the value at ``path`` is not known; else a key below it was left out.
+    """
+
+    mark: Mark
+    path: Path
+    wrong: Wrong
+    of_value: bool = True

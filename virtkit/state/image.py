@@ -1,0 +1,47 @@
+"""What guests start from: an entry of the spec, and the volumes made of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from virtkit.spec import model
+from virtkit.state.digests import digest
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """The volumes of one image in a pool. Paths are on the host; ``size`` is in bytes.
+
+    ``kernel`` and ``initrd`` are empty for an image that boots by itself.
+    """
+
+    content: str
+    root: str
+    format: str
+    size: int
+    kernel: str = ""
+    initrd: str = ""
+
+    @classmethod
+    def named(
+        cls, folder: str, content: str, *, format: str, size: int, bootable: bool
+    ) -> ImageFiles:
+        """The paths that an image with this content hash has in the pool at ``folder``."""
+        stem = f"{folder}/virtkit-{content[:20]}"
+        kernel, initrd = ("", "") if bootable else (f"{stem}.kernel", f"{stem}.initrd")
+        return cls(content, f"{stem}.root", format, size, kernel, initrd)
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """What a guest starts from: the spec's entry, and its files once they are known."""
+
+    name: str
+    entry: model.Image
+    identity: str
+    files: ImageFiles | None = None
+
+
+def image_identity(entry: model.Image) -> str:
+    """What makes two image entries the same one: what they say."""
+    return digest("", entry.model_dump(mode="json"))

@@ -1,0 +1,172 @@
+"""A guest's volumes, and what it sees of them: block devices or file systems. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Guest
+
+#: Where a container sees its writable layer, and below it the disks on their way to their place.
+LAYER = "/.virtkit"
+#: Where libvirt's hook mounts the volumes of containers that have ids of their own, on the host.
+MOUNTS = "/run/virtkit/lxc"
+#: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
+EMPTY = "empty"
+#: The volumes that are block devices, in the order in which a new guest's get their names: others
+#: expect the first disk to be the second device, so the seed is last.
+_BLOCKS = ("root", "disk", "seed")
+#: Where cloud-init and virtkit's own first boot look for a container's seed.
+SEED = "/var/lib/cloud/seed/nocloud"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A file of a guest in its host's pool. ``key`` is its path, ``size`` in bytes.
+
+    ``content`` says what it starts with: ``backed`` by ``source`` (a path on the host), ``copied``
+    from it, ``ext4`` (formatted, label ``label``), ``blank``, ``seed``, ``file`` (``source`` is a
+    path of the caller's) or ``log`` (libvirt writes it; virtkit only removes it).
+    """
+
+    role: Literal["root", "disk", "seed", "console", "kernel", "initrd"]
+    name: str
+    key: str
+    size: int
+    format: Literal["raw", "qcow2"]
+    content: Literal["backed", "copied", "ext4", "blank", "seed", "file", "log"]
+    source: str = ""
+    source_format: str = "raw"
+    label: str = ""
+    mount: str = ""
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class DiskTarget:
+    """A volume as a guest's block device, in the order in which the guest sees them."""
+
+    name: str
+    target: str
+    volume: Volume
+    readonly: bool
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """A file system in a container. ``source`` is a path on the host: a ``file`` that libvirt
+    mounts, or a folder where the hook has mounted it (``mount``)."""
+
+    kind: Literal["file", "mount"]
+    source: str
+    target: str
+    readonly: bool
+
+
+def of_guest(guest: Guest) -> Iterable[Volume]:
+    """The volumes that a guest should have."""
+
+    def volume(role: Any, name: str, **rest: Any) -> Volume:
+        name = f"{guest.domain}-{name}"
+        return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
+
+    size = guest.spec.disk or guest.files.size
+    if guest.driver.root == "disk":
+        image = {"source": guest.files.root, "source_format": guest.files.format}
+        form = guest.driver.root_format
+        content = "backed" if form == "qcow2" else "copied"
+        yield volume("root", "root", size=size, format=form, content=content, **image)
+    else:
+        yield volume("root", "root", size=size, format="raw", content="ext4", label="root")
+    if guest.driver.log == "file":
+        yield volume("console", "console", size=0, format="raw", content="log")
+    yield volume("seed", "seed", size=0, format="raw", content="seed")
+    if guest.spec.kernel is not None:
+        for role, path in (
+            ("kernel", guest.spec.kernel.path),
+            ("initrd", guest.spec.kernel.initrd),
+        ):
+            if path:
+                here = path.startswith(("/", "~/"))
+                source = path if here else f"{guest.source_folder}/{path}"
+                yield volume(role, role, size=0, format="raw", content="file", source=source)
+    for disk in guest.spec.disks:
+        yield volume(
+            "disk",
+            disk.name,
+            size=disk.size,
+            format="raw",
+            content="ext4" if disk.mount else "blank",
+            label=disk.name,
+            mount=disk.mount or "",
+            keep=disk.keep,
+        )
+
+
+def disks(guest: Guest) -> tuple[DiskTarget, ...]:
+    """A guest's block devices: new ones are the root, the spec's disks, then the seed."""
+    blocks = sorted(
+        (each for each in guest.volumes if each.role in _BLOCKS),
+        key=lambda each: _BLOCKS.index(each.role),
+    )
+    prefix = guest.driver.disk_prefix
+    # another type's devices have other names
+    kept = {k: v for k, v in guest.targets.items() if v.startswith(prefix)}
+    free = (each for each in _targets(prefix) if each not in kept.values())
+    found = (
+        DiskTarget(
+            each.label if each.role == "disk" else each.role,
+            kept.get(each.name) or next(free),
+            each,
+            each.role == "seed",
+        )
+        for each in blocks
+    )
+    return tuple(sorted(found, key=lambda each: (len(each.target), each.target)))
+
+
+def _targets(prefix: str) -> Iterator[str]:
+    """All device names of a bus, in their order."""
+    for letters in itertools.chain(
+        string.ascii_lowercase, itertools.product(string.ascii_lowercase, repeat=2)
+    ):
+        yield f"{prefix}{''.join(letters)}"
+
+
+def filesystems(guest: Guest) -> tuple[Filesystem, ...]:
+    """A container's file systems: shared image, own layer, disks, seed. Its init lays them
+    over each other. One that has disks instead sees folders of the host, in an empty root."""
+    if guest.driver.root == "disk":
+        return tuple(_folders(guest))
+    targets = {"root": LAYER, "seed": SEED}
+    return (
+        _filesystem(guest, guest.files.root, "/", True),
+        *(
+            _filesystem(
+                guest,
+                each.key,
+                targets.get(each.role) or f"{LAYER}/mounts{each.mount}",
+                each.role == "seed",
+            )
+            for each in guest.volumes
+        ),
+    )
+
+
+def _folders(guest: Guest) -> Iterator[Filesystem]:
+    if guest.driver.folders:
+        yield Filesystem("mount", f"{MOUNTS}/{guest.uuid}/{EMPTY}", "/", False)
+    for each in guest.driver.folders:
+        yield Filesystem("mount", each, each, True)
+
+
+def _filesystem(guest: Guest, file: str, target: str, readonly: bool) -> Filesystem:
+    """The hook goes by the folder's name, which is the volume's."""
+    if not guest.confinement.ids:
+        return Filesystem("file", file, target, readonly)
+    name = file.rpartition("/")[2]
+    return Filesystem("mount", f"{MOUNTS}/{guest.uuid}/{name}", target, readonly)
