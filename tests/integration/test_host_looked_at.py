@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from integration.lab import Lab, laboratory, obey, run, tiny_disk, virsh
@@ -189,24 +190,32 @@ def test_what_fails_on_the_way_says_whose_it_is(lab: Lab) -> None:
     lab.virtkit("down")
 
 
-def test_a_pool_that_can_not_be_made_or_activated(lab: Lab) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that libvirt's user may pass through to: pytest closes its own to others, and
+    again whenever it is started beside us."""
+    with TemporaryDirectory(dir="/srv", prefix="virtkit-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_a_pool_that_can_not_be_made_or_activated(lab: Lab, open_folder: Path) -> None:
     assert lab.json("up")["ok"]
     lab.virtkit("down", "--volumes")
     ours = spec("cidr: 10.81.1.0/24").replace("images:", "hosts: {local: {pool: mine}}\nimages:")
     lab.write(ours)
     cure = refused(lab, "no pool mine", "pool default has /var/lib/libvirt/images")
-    folder = lab.folder / "mine"
+    folder = open_folder / "mine"
     folder.mkdir(mode=0o711)
     obey(cure.partition("sudo mkdir -p /srv/mine && ")[2].replace("/srv/mine", str(folder)))
     try:
-        for each in (lab.folder, *lab.folder.parents[:2]):
-            each.chmod(0o755)
         assert lab.json("up")["ok"]
         lab.virtkit("down", "--volumes")
         virsh("pool-destroy", "mine")
-        folder.rename(lab.folder / "away")
+        folder.rename(open_folder / "away")
         refused(lab, "pool mine is not active", f"its folder {folder} is gone")
-        (lab.folder / "away").rename(folder)
+        (open_folder / "away").rename(folder)
         assert lab.json("up")["ok"], "where it can be activated, up does that"
         lab.virtkit("down", "--volumes")
     finally:
