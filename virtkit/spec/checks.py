@@ -32,7 +32,7 @@ from virtkit.spec.values import RESERVED_DISKS
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
 LONGEST_NAME = 63
 
-_DEFAULTS = GuestKeys()
+_DEFAULTS = GuestKeys.model_construct()
 
 
 def check(reading: Reading, faults: Faults) -> None:
@@ -269,7 +269,7 @@ def _cards(reading: Reading) -> Iterator[tuple[Entry, GuestSpec, Path, Interface
 
 def _addresses(reading: Reading, faults: Faults) -> None:
     """Addresses that their network cannot have, or that two guests would have."""
-    models = {DEFAULT_NETWORK: NetworkSpec()} | reading.networks.models
+    models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | reading.networks.models
     if DEFAULT_NETWORK in reading.networks.nodes and (
         DEFAULT_NETWORK not in reading.networks.models
     ):

@@ -163,7 +163,7 @@ def _ready(entry: Entry, faults: Faults) -> Ready:
             cure="take `ready:` out, or give it a network",
         )
         faults.at(node, (), wrong)
-    return Ready(kind="none")
+    return Ready.model_construct(kind="none")
 
 
 def _count_out(

@@ -259,13 +259,13 @@ def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
     guests = {guest.name: guest for entry in reading.entries for guest in entry.guests}
     unsaid = any(guest.host is None for guest in guests.values())
     if not hosts or (unsaid and len(hosts) > 1):
-        hosts.setdefault(LOCAL, HostSpec())
+        hosts.setdefault(LOCAL, HostSpec.model_construct())
     for guest in guests.values():
         if guest.image not in images:
             images[guest.image] = CATALOGUE[guest.image]
         for link in guest.links:
             if link.name == DEFAULT_NETWORK:
-                networks.setdefault(DEFAULT_NETWORK, NetworkSpec())
+                networks.setdefault(DEFAULT_NETWORK, NetworkSpec.model_construct())
     spec = Spec.model_construct(
         name=reading.name,
         source=source,

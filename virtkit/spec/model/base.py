@@ -124,6 +124,12 @@ Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
 
 
 class Model(BaseModel):
-    """What all parts of a spec are: frozen, and strict about keys."""
+    """What all parts of a spec are: frozen, and strict about keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    Its validator is built when a value is first checked: most specs have some of the parts only.
+    Values of virtkit's own are made by ``model_construct``, which needs none.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True
+    )

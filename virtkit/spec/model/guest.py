@@ -163,7 +163,7 @@ class GuestKeys(Model):
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
     max: Most = Field(
-        default=Most(), description="How far it may grow while it runs; left out, what it has."
+        default=Most.model_construct(), description="How far it may grow while it runs; left out, what it has."
     )
     disk: DiskSize | None = Field(
         default=None, description="The root disk, grown from the image; never shrunk."
@@ -196,7 +196,7 @@ class GuestKeys(Model):
         default=(), description="Guests that must be ready before it starts."
     )
     ready: Ready = Field(
-        default=Ready(),
+        default=Ready.model_construct(),
         description="When it counts as ready.",
         json_schema_extra={"default": "ssh"},
     )
@@ -259,7 +259,9 @@ class GuestSpec(GuestKeys):
     @property
     def links(self) -> tuple[InterfaceSpec, ...]:
         """Its network cards, the one on the network ``default`` included."""
-        return (InterfaceSpec(name=DEFAULT_NETWORK),) if self.networks is None else self.networks
+        if self.networks is None:
+            return (InterfaceSpec.model_construct(name=DEFAULT_NETWORK),)
+        return self.networks
 
     @property
     def most_cpus(self) -> int:

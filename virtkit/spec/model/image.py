@@ -68,5 +68,9 @@ class Image(Model):
 
 #: Image names that need no entry under ``images``.
 CATALOGUE: MappingProxyType[str, Image] = MappingProxyType(
-    {DEFAULT_IMAGE: Image(build=Build(distribution="debian", release="bookworm"))}
+    {
+        DEFAULT_IMAGE: Image.model_construct(
+            build=Build.model_construct(distribution="debian", release="bookworm")
+        )
+    }
 )
