@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +137,10 @@ def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[st
 
 
 def _statuses(found: Sequence[GuestOnHost]) -> list[GuestStatus]:
+    if len(found) < 2:
+        return [_status(each.host, each.there) for each in found]
+    from concurrent.futures import ThreadPoolExecutor  # takes as long to load as a guest to look at
+
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(lambda each: _status(each.host, each.there), found))
 

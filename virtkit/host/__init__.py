@@ -1,6 +1,7 @@
 """One host's libvirt: read at the start of a run, written at its end.
 
 The only room that imports libvirt. It must never decide what a guest should be.
+What only some verbs need of a host is imported where they ask for it.
 """
 
 from __future__ import annotations
@@ -9,22 +10,12 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import (
-    bridge_ports,
-    file_users,
-    firewall,
-    guest_exec,
-    kvm_probe,
-    lock,
-    networks,
-    observe,
-    reattach,
-    xen,
-)
+from virtkit.host import file_users, guest_exec, lock, networks, observe
 from virtkit.host.connection import Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
@@ -39,6 +30,9 @@ from virtkit.host.storage_pool import pool_at
 from virtkit.host.timeouts import Silent
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
+
+if TYPE_CHECKING:
+    from virtkit.host.firewall import Bridge, Rules
 
 
 class Host:
@@ -89,6 +83,8 @@ class Host:
         Args:
             anew: start one whatever is known.
         """
+        from virtkit.host import kvm_probe
+
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
@@ -152,11 +148,15 @@ class Host:
     def printed(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
         """What a guest's console has in its log, from ``offset`` on."""
         if driver.log == "xenconsoled":
+            from virtkit.host import xen
+
             return xen.printed(self.remote, domain, offset)
         return self.storage.read(f"{domain}-console", offset)
 
     def xen_checks(self) -> list[tuple[str, bool | None, str, str]]:
         """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
+        from virtkit.host import xen
+
         return list(xen.checks(self.remote))
 
     def no_pause(self, driver: Driver) -> str:
@@ -177,15 +177,21 @@ class Host:
 
     def unheard(self, driver: Driver, domain: str) -> Condition:
         """Why a running guest that does not answer has no address, as its cards tell."""
+        from virtkit.host import bridge_ports
+
         live = self.domains.live(driver, domain)
         return bridge_ports.unheard(self.connections, live) if live else Condition()
 
-    def rules(self) -> firewall.Rules | None:
+    def rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
+        from virtkit.host import firewall
+
         return firewall.rules(self.remote)
 
-    def bridges(self) -> list[firewall.Bridge]:
+    def bridges(self) -> list[Bridge]:
         """The bridges of the active networks for which libvirt makes firewall rules."""
+        from virtkit.host import bridge_ports
+
         return bridge_ports.bridges(self.connections)
 
     def start_network(self, environment: str, network: str) -> None:
@@ -194,6 +200,8 @@ class Host:
         Raises:
             VirtkitError: it did not start, or a guest is not on it; then the others are.
         """
+        from virtkit.host import reattach
+
         active = self.networks.active(network)
         cut_off = reattach.running(self.connections, self.schemes, environment, network)
         self.networks.start(network)
@@ -256,7 +264,6 @@ __all__ = [
     "Unanswered",
     "Unreachable",
     "close_all",
-    "firewall",
     "for_ssh",
     "guest_exec",
     "lock",

@@ -23,7 +23,6 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import daemon_access
 from virtkit.host.errors import NoDriver, Unanswered, cure, lost, restart, stopped
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
@@ -165,6 +164,8 @@ class Connections:
                 f"it names, or `uris: {{{scheme}: …}}` of host {self.host}"
             )
             return self._failed(scheme, message, own)
+        from virtkit.host import daemon_access  # for an error only
+
         if daemon_access.refused(code, message):
             told = self._failed(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group

@@ -13,7 +13,6 @@ from pathlib import Path
 import libvirt
 
 from virtkit.errors import VirtkitError
-from virtkit.host import daemon_access, preparation
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
@@ -154,6 +153,8 @@ def stopped(where: str = "") -> str:
 
 def restart(part: str, where: str = "") -> str:
     """The command that starts a host's daemon again; ``part`` as for `preparation.restart`."""
+    from virtkit.host import preparation  # for an error only
+
     command = preparation.restart(part)
     return command if where in ("", "local") else f"on host {where}: {command}"
 
@@ -161,6 +162,8 @@ def restart(part: str, where: str = "") -> str:
 def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     """What to do where libvirt answered ``operation`` with error ``code`` and ``message``."""
     if operation == "open":
+        from virtkit.host import daemon_access
+
         return daemon_access.cure() if daemon_access.refused(code, message) else stopped()
     handing = operation in _HANDING
     words = _words(message, handing)

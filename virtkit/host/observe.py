@@ -14,8 +14,7 @@ from lxml import etree
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Claim, Connection, HostFacts, Pool
-from virtkit.host import file_users, uml, userns
-from virtkit.host import routes as ways
+from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import NoDriver, libvirt_errors, passing_over
@@ -52,16 +51,18 @@ def connection(connections: Connections, scheme: str) -> Connection:
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
     """What is known of a host before planning, but for the KVM probe."""
+    from virtkit.host import routes, uml, userns  # for plans only
+
     answers = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     nets: list[_Net] = []
-    found = ways.Ways()
+    found = routes.Ways()
     if any(not each.error for each in answers.values()):
         with libvirt_errors("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             nets = list(_nets(connections))
-            found = ways.look(connections.remote)
+            found = routes.look(connections.remote)
     host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,

@@ -18,7 +18,7 @@ from virtkit.host.storage_pool import StoragePool, named
 from virtkit.host.streams import filling, once_free, send_bytes, send_sparse
 from virtkit.state import record_text
 from virtkit.state.record import PoolRecord, StoredImage
-from virtkit.xml import render, tree
+from virtkit.xml import tree
 
 #: The pool's own record: names of exactly this form, and none longer than this (bytes).
 _RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
@@ -189,6 +189,8 @@ class Storage(StoragePool):
                 "another pool: `hosts: {HOST: {pool: NAME}}`",
                 where=self._connections.host,
             )
+        from virtkit.xml import render  # loads Jinja
+
         name = f"virtkit-record-{number:06d}.json"
         self.create(render.volume(name, len(content), "raw"))
         self.write(name, content)

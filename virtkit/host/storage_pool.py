@@ -13,7 +13,7 @@ from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.names import strict
-from virtkit.xml import render, tree
+from virtkit.xml import tree
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
@@ -93,6 +93,8 @@ class StoragePool:
         ):
             pool = self._pool()
             if pool is None:
+                from virtkit.xml import render  # loads Jinja
+
                 xml = render.pool(Pool(self._name, folder or FOLDER))
                 with self._connections.validating:
                     pool = self._connections.any().storagePoolDefineXML(

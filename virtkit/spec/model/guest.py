@@ -163,7 +163,8 @@ class GuestKeys(Model):
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
     max: Most = Field(
-        default=Most.model_construct(), description="How far it may grow while it runs; left out, what it has."
+        default=Most.model_construct(),
+        description="How far it may grow while it runs; left out, what it has.",
     )
     disk: DiskSize | None = Field(
         default=None, description="The root disk, grown from the image; never shrunk."
