@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -63,6 +62,8 @@ class Progress:
     def run_interruptible(self, work: Callable[[], Answer]) -> Answer:
         """What ``work`` answers. Where it should end, it is left behind in a thread of its own:
         for what only looks, and may be long in a call that nothing ends."""
+        from concurrent.futures import Future, wait  # not for commands that wait for nothing
+
         future: Future[Answer] = Future()
 
         def do() -> None:

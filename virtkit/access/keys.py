@@ -11,13 +11,16 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from virtkit.errors import RequestError
 from virtkit.state import public_keys
-from virtkit.state.desired import Guest
 from virtkit.system import commands, temporary
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Guest
 
 #: The caller's own keys that ssh itself looks for, best first.
 _OWN = ("id_ed25519", "id_ecdsa", "id_rsa")

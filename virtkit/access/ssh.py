@@ -3,7 +3,6 @@ run a command where the hypervisor has no way of its own."""
 
 from __future__ import annotations
 
-import logging
 import queue
 import re
 import shlex
@@ -50,6 +49,8 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
     import paramiko
 
     # a guest that isn't up yet is no news; what matters is raised
+    import logging
+
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     try:
         with _stream(login) as stream:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import libvirt
 
@@ -19,8 +20,10 @@ from virtkit.host.names import strict
 from virtkit.host.power import force_off
 from virtkit.host.state_reason import Condition, condition
 from virtkit.host.timeouts import PATIENCE, answered
-from virtkit.state.desired import Volume
 from virtkit.state.observed import GuestState
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Volume
 
 _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",

@@ -9,16 +9,20 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
 from virtkit.drivers.fields import field_at, limited_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK
-from virtkit.state.desired import LAYER, Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
+from virtkit.state.volumes import LAYER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Guest
 
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
 #: reason; it lacks nothing until then, so no plan tells of it.

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from virtkit.spec import DEFAULT_NETWORK
 from virtkit.spec.values import is_mac_address
-from virtkit.state.desired import Guest, ImageFiles, Network, Playbooks, Reservation, Volume
+from virtkit.state.image import ImageFiles
+from virtkit.state.network import Reservation
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Guest, Network, Playbooks, Volume
 
 #: ``wanted``: may be made (again); ``made``: never touched but by delete; ``doomed``: on its
 #: way out, to be deleted and made anew.

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from lxml import etree
 
 from virtkit.state import record_check
-from virtkit.state.desired import ImageFiles, Reservation
+from virtkit.state.image import ImageFiles
+from virtkit.state.network import Reservation
 from virtkit.state.record import (
     GuestRecord,
     InterfaceRecord,
