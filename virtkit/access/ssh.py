@@ -46,11 +46,11 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
         OtherHostKey: something with another key answers.
         Unreachable: nothing answers.
     """
+    import logging
+
     import paramiko
 
     # a guest that isn't up yet is no news; what matters is raised
-    import logging
-
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     try:
         with _stream(login) as stream:
