@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         apply,
         down,
         down_plan,
-        needs_consent,
         needs_consent_to_go,
     )
     from virtkit.api.orphans import Orphan, orphans
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from virtkit.api.state import Verb, change_state
     from virtkit.api.status import GuestStatus, log_names, logs, status
     from virtkit.apply import Event, Report
-    from virtkit.plan import Plan
+    from virtkit.plan import Plan, needs_consent
     from virtkit.spec import Spec, format_size
 
 load_when_used(
@@ -57,7 +56,7 @@ load_when_used(
         "virtkit.api.follow": "follow",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
-        "virtkit.api.lifecycle": "apply down down_plan needs_consent needs_consent_to_go",
+        "virtkit.api.lifecycle": "apply down down_plan needs_consent_to_go",
         "virtkit.api.state": "Verb change_state",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
@@ -65,7 +64,7 @@ load_when_used(
         "virtkit.api.spec": "read schema starter",
         "virtkit.api.status": "GuestStatus log_names logs status",
         "virtkit.apply": "Event Report",
-        "virtkit.plan": "Plan",
+        "virtkit.plan": "Plan needs_consent",
         "virtkit.spec": "Spec format_size",
     },
 )

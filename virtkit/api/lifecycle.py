@@ -242,11 +242,6 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
 
 
-def needs_consent(found: Plan) -> RequestError | None:
-    """The error that ``apply`` raises for a plan that nobody agreed to."""
-    return removal.needs_consent(found)
-
-
 def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
     return removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)

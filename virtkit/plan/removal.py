@@ -119,7 +119,7 @@ def lost_with(there: ObservedGuest, *, volumes: bool = False) -> str:
 
 
 def needs_consent(plan: Plan) -> RequestError | None:
-    """The error for a plan that loses something and that nobody agreed to."""
+    """The error that ``apply`` raises for a plan that loses something, where nobody agreed to it."""
     if not plan.asks:
         return None
     losses = "; ".join(change.loss for change in plan.asks)
