@@ -119,7 +119,7 @@ def lost_with(there: ObservedGuest, *, volumes: bool = False) -> str:
 
 
 def needs_consent(plan: Plan) -> RequestError | None:
-    """The error that ``apply`` raises for a plan that loses something, where nobody agreed to it."""
+    """The error that ``apply`` raises for a plan with losses that nobody agreed to."""
     if not plan.asks:
         return None
     losses = "; ".join(change.loss for change in plan.asks)
