@@ -104,7 +104,7 @@ def test_no_xen_runs_here() -> None:
     found = observe.connection(connections, "xen")
     with pytest.raises(VirtkitError) as caught:
         connections.get("xen")
-    assert caught.value.why == "no Xen runs on this machine"
+    assert caught.value.why == "Xen does not run on this machine"
     assert caught.value.cure.endswith("then reboot"), "a driver of libvirt's is not what lacks"
     (reason,) = XEN_PV.check(HostFacts("local", Pool("a", "/a"), {"xen": found}))
     assert reason.cure == caught.value.cure

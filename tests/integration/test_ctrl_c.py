@@ -263,7 +263,7 @@ def test_while_an_image_is_built(tmp_path: Path, verb: str, number: signal.Signa
     with built(tmp_path, verb) as (_, building):
         _, err = interrupted(building, number, within=3.0)
         heard = "ending image/own make" if verb == "up" else "ending the build"
-        assert f"interrupted: {heard}; once more ends" in err
+        assert f"interrupted: {heard}; interrupt again" in err
         assert programs() == []
         images = tmp_path / "cache/virtkit/images"
         assert [p.name for p in images.rglob("*") if "build-" in p.name] == []

@@ -67,7 +67,7 @@ def test_a_guest_that_left_its_spec(lab: Lab) -> None:
     (found,) = orphans().values()
     assert (found["kind"], found["name"], found["environment"]) == ("guest", "left-b", "left")
     assert found["sure"]
-    assert "names it no more" in found["why"]
+    assert "does not name it any more" in found["why"]
     obey(found["cure"])
     assert orphans() == {}
     assert list(domains()) == ["left-a"]

@@ -193,7 +193,7 @@ def test_a_definition_that_leaves_the_record_out(lab: Lab, tmp_path: Path) -> No
     virsh("destroy", "undone-b")
     for verb in ("plan", "up"):
         (error,) = lab.json(verb, code=2)["errors"]
-        assert "domain undone-b exists and is not this environment's" in error["what"]
+        assert "domain undone-b exists and does not belong to this environment" in error["what"]
         assert "virsh -c qemu:///system undefine undone-b" in error["cure"]
     said = lab.virtkit("down", "b")
     assert "guest/b stays: domain undone-b carries no record" in said.err

@@ -244,7 +244,7 @@ def test_what_another_spec_made_needs_consent_to_go() -> None:
     assert refused is not None
     assert refused.exit_code == 2
     assert refused.why == (
-        "lost would be: guest/db: lab-db-root (lab-db-data stays) "
+        "this would be lost: guest/db: lab-db-root (lab-db-data stays) "
         f"(made from {path}, not from /lab.yaml)"
     )
     assert "run again with --yes" in refused.cure

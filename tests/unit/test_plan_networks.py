@@ -125,7 +125,7 @@ def test_a_newer_virtkit_renders_otherwise() -> None:
     "changed", [{"cidr": "10.30.0.0/24"}, {"domain": "x"}, {"mode": "isolated"}]
 )
 def test_what_the_spec_changes_is_refused_while_guests_hold_it(changed: dict[str, str]) -> None:
-    with pytest.raises(SpecErrors, match="can't change while guests hold it") as caught:
+    with pytest.raises(SpecErrors, match="can't change while guests use it") as caught:
         planned(there(), {**NETWORK, **changed})
     assert next(iter(changed)) in caught.value.what
     assert "lab-web" in caught.value.why

@@ -74,7 +74,7 @@ def test_another_environments_guest_of_the_same_name_in_libvirt() -> None:
         pool=replace(theirs.pool, guests={"a-b-c": record}),
     )
     error = refused(ours, gone)
-    assert error.what == "domain a-b-c is not this environment's"
+    assert error.what == "domain a-b-c does not belong to this environment"
     assert """virtkit down '/their'"'"'s.yaml' c;""" in error.cure
 
 

@@ -197,7 +197,7 @@ class _Run:
         """Says that it was heard, and which steps are awaited."""
         awaited = [f"{place[1]} {place[2]}" for place in sorted(self._under_way)]
         if awaited:
-            text = f"ending {', '.join(awaited)}; once more ends at once"
+            text = f"ending {', '.join(awaited)}; interrupt again to end at once"
             with self._telling:
                 self._tell(Event("interrupted", "", "", "", elapsed, text))
 

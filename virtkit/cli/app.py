@@ -80,7 +80,7 @@ def _run() -> int:
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
-        told = of_system("virtkit can't go on", refusal)
+        told = of_system("virtkit can't continue", refusal)
         _drop_output()
         _tell(told)
         return told.exit_code

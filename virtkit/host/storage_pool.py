@@ -51,7 +51,7 @@ class StoragePool:
             raise VirtkitError(
                 f"pool {self._name} is gone",
                 why="somebody undefined it since this run began",
-                cure="run `virtkit up` or `down` again: they define it anew",
+                cure="run `virtkit up` or `down` again: they define it again",
                 where=self._connections.host,
             )
         return pool

@@ -216,7 +216,7 @@ class _Comparison:
                 RequestError(
                     f"guest {self._guest.name}: {name} can't shrink",
                     why=f"{volume.name} has {now} bytes, the spec says {volume.size}",
-                    cure=f"say {writable_size(now)} or more; for a smaller disk, make one of "
+                    cure=f"use {writable_size(now)} or more; for a smaller disk, make one of "
                     "another name and copy what you need",
                     where=f"{self._guest.host} guest/{self._guest.name}",
                 )

@@ -124,7 +124,7 @@ class Guest:
     asked: Mapping[str, Any]
     targets: Mapping[str, str] = field(default_factory=dict)
     confinement: Confinement = Confinement()
-    #: The confinement that it has once its root is made anew.
+    #: The confinement that it has once its root is recreated.
     anew: Confinement = Confinement()
     #: Its UUID; where nothing else was decided, that of its names.
     identity: str = ""

@@ -15,7 +15,7 @@ from virtkit.spec.values import is_mac_address
 from virtkit.state.desired import Guest, ImageFiles, Network, Playbooks, Reservation, Volume
 
 #: ``wanted``: may be made (again); ``made``: never touched but by delete; ``doomed``: on its
-#: way out, to be deleted and made anew.
+#: way out, to be deleted and recreated.
 State = Literal["wanted", "made", "doomed"]
 #: Why something is to be changed: the spec, somebody else's change, an interrupted run, or that
 #: virtkit renders it otherwise than it did.
@@ -74,7 +74,7 @@ class GuestRecord:
             ``staged_in``: libvirt's id of the running guest, another one after each start.
         leaving: places in ``rendered`` of before that the running guest may still have.
         keys: the public keys that it lets in: those that it was given, and while they change both
-            the old and the new ones. None where an older virtkit made it, and nobody knows.
+            the old and the new ones. None where an older version made it, and nobody knows.
         former_ssh_keys: while they change, the files that the spec named before: the private half
             of a key that the guest still lets in may be beside one of them.
         instance: cloud-init's instance-id, new for each life of the guest.

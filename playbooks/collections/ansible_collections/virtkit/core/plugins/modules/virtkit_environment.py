@@ -40,7 +40,7 @@ options:
     type: list
     elements: str
   restart:
-    description: Restart guests that lack what only a restart brings.
+    description: Restart guests whose changes need a restart.
     type: bool
     default: false
   volumes:
@@ -232,7 +232,7 @@ def diff_of(plan):
 def _diff(change):
     before, after = [], []
     if change["action"] in ("create", "replace"):
-        after.append("made" if change["action"] == "create" else "made anew")
+        after.append("made" if change["action"] == "create" else "recreated")
     if change["action"] in ("delete", "replace"):
         before.append("there")
     if change.get("lost"):
