@@ -161,7 +161,7 @@ def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
         wrong = Wrong(
             f"a guest of type {word} cannot be on host {quote(host)}",
             why=f"on hosts that ssh reaches virtkit runs {able} so far (guest {quote(entry.base)})",
-            cure=f"{listed}say `host: {LOCAL}`, or one of these types",
+            cure=f"{listed}set `host: {LOCAL}`, or one of these types",
         )
         faults.at(entry.node, ("host",) if named else ("type",), wrong)
 

@@ -54,7 +54,7 @@ def shared(one: str, other: str, sole: Sole) -> Wrong:
         "host device": "give each guest another one, in a separate entry",
         "disk": "give each guest its own; or write <shareable/> or <readonly/> in it",
         "vsock CID": "use auto='yes' instead",
-        "display's port": "leave it out, and say autoport='yes'",
+        "display's port": "leave it out, and write autoport='yes'",
     }
     value = shown(sole.value)
     what = f"{quote(one)} and {quote(other)} would both have the {sole.kind} {value}"
