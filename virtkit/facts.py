@@ -1,4 +1,4 @@
-"""What a run knows of a host before it plans: plain data, read once by host.py.
+"""What a run knows of a host before it plans: plain data, read once by host/observe.py.
 
 It must never ask anything itself: planning from the same facts gives the same plan.
 """

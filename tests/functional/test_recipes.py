@@ -106,7 +106,7 @@ def test_the_new_keys_cases_are_written_and_hold(key: Path) -> None:
     xml = (key / "tests/cases/on-crash/expected/guest-given.xml").read_text()
     assert "<on_crash>restart</on_crash>" in xml
     refused = (key / "tests/cases/bad-specs/on-crash/expected.txt").read_text()
-    assert "cure: known here: destroy, restart\n" in refused
+    assert "cure: use one of: destroy, restart\n" in refused
 
 
 def test_the_new_key_has_its_row_and_yesterdays_guests_see_no_change(key: Path) -> None:

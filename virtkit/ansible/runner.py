@@ -31,7 +31,7 @@ _REAPER = Path(__file__).with_name("reaper.py")
 _PLAYER = Path(__file__).with_name("player.py")
 #: Seconds after which ansible-runner looks whether it is to end.
 _WAKE = 1
-#: Characters of a failed task's own words that an error shows.
+#: Characters of a failed task's message that an error shows.
 _SHOWN = 2000
 #: What Ansible does by itself, and nobody waits for.
 _UNTOLD = ("validate_argument_spec", "include_role", "include_tasks", "set_fact")
@@ -66,7 +66,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that failed on a host, and its own words for it."""
+    """A task that failed on a host, and its message."""
 
     host: str
     task: str

@@ -112,7 +112,7 @@ def image_remove(
                 images.forget(identity)
     for each in entries:
         if each.users and _names(name, each):
-            say(f"it stays on host {each.host}: {_leaning(each)}")
+            say(f"it stays on host {each.host}: {_used_by(each)}")
     return gone
 
 
@@ -126,7 +126,7 @@ def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
     if not free:
         raise RequestError(
             f"image {used[0].name} is in use",
-            why="; ".join(map(_leaning, used)),
+            why="; ".join(map(_used_by, used)),
             cure="take these guests down first, or have it done by whoever made them: "
             + "; ".join(dict.fromkeys(each for entry in used for each in entry.downs)),
         )
@@ -137,23 +137,23 @@ def _names(word: str, entry: StoreEntry) -> bool:
     return word == entry.name or (len(word) >= 6 and entry.content.startswith(word))
 
 
-def _leaning(entry: StoreEntry) -> str:
+def _used_by(entry: StoreEntry) -> str:
     return f"{', '.join(entry.users)} use{'s' if len(entry.users) == 1 else ''} it"
 
 
 def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
-    return tuple(sorted(each.domain for each in _leaners(observed, content)))
+    return tuple(sorted(each.domain for each in _users_of(observed, content)))
 
 
 def _downs(observed: Observed, content: str) -> tuple[str, ...]:
     """What takes the guests down that use an image, by the specs that they were made from."""
     guests: dict[str, list[str]] = {}
-    for each in _leaners(observed, content):
+    for each in _users_of(observed, content):
         guests.setdefault(each.spec, []).append(each.guest)
     return tuple(command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
 
 
-def _leaners(observed: Observed, content: str) -> list[GuestRecord]:
+def _users_of(observed: Observed, content: str) -> list[GuestRecord]:
     """The guests that use an image, those without a domain too. Of one whose run was
     interrupted before it knew its image, only the entry that it was made from is known."""
     image = observed.pool.images.get(content)

@@ -1,4 +1,4 @@
-"""The step graph: runs what is ready, in threads, and skips what hangs on a failure.
+"""The step graph: runs what is ready, in threads, and skips what depends on a failed step.
 
 Knows nothing of guests. It must never start a step whose predecessors are not done.
 """

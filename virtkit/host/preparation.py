@@ -170,7 +170,7 @@ def outdated(root: Path = _ROOT, *, unseen: bool = False) -> bool:
 
 
 def ready(root: Path = _ROOT) -> str:
-    """The interface of the hook that libvirtd found when it started (hook.READY)."""
+    """The interface of the hook that libvirtd found when it started (READY in lxc_hook.py)."""
     path = root / "run/virtkit/hook"
     return path.read_text().strip() if path.is_file() else ""
 

@@ -124,7 +124,7 @@ class StoragePool:
                 if pool is not None and pool.isActive():
                     pool.refresh(0)
             except libvirt.libvirtError as error:
-                # another program's job on this pool: its refresh or upload serves us as well
+                # another program's job on this pool: its refresh or upload is as good for us
                 if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
                     raise
 

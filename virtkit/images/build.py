@@ -189,7 +189,7 @@ def build(recipe: Recipe, into: Path, *, progress: Progress) -> None:
         RequestError: it can't work here, and was not begun.
         VirtkitError: a package could not be had or installed, or a folder is full.
     """
-    progress("looking whether it can be built here")
+    progress("checking whether it can be built here")
     check(recipe, into)
     build_folder.sweep()
     with _work(into) as work:

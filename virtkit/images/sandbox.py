@@ -71,7 +71,7 @@ def run(
     tell: Callable[[str], None] = lambda _: None,
     output: Path | None = None,
 ) -> None:
-    """Runs a command in ``work`` and context each line of its errors to ``tell``.
+    """Runs a command in ``work`` and hands each line of its errors to ``tell``.
 
     It ends as soon as the work should end. All that it started has ended when this returns.
 

@@ -69,7 +69,7 @@ class GuestRecord:
 
     Attributes:
         rendered: the XML that was defined, without metadata; what others added isn't in it.
-        rewritten: places where libvirt has it otherwise from the start (compare.Difference).
+        rewritten: places where libvirt has it otherwise from the start (xml.diff.Difference).
         staged: fields whose change waits for the next boot, and the cause of each;
             ``staged_in``: libvirt's id of the running guest, another one after each start.
         leaving: places in ``rendered`` of before that the running guest may still have.
@@ -220,7 +220,7 @@ class PoolRecord:
     domain.
 
     ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
-    not hang on a domain, which anybody can undefine. While a guest's domain carries its record,
+    not depend on a domain, which anybody can undefine. While a guest's domain carries its record,
     that one counts. ``unread`` is what this version can't act on, as JSON by part and key: it is
     written again as it is.
     """
