@@ -128,7 +128,7 @@ def test_in_json(lab: Lab) -> None:
 
 
 def test_who_waits_for_a_guest_to_stop(lab: Lab) -> None:
-    """A guest with a disk that stays is asked, and no plug is pulled that nobody waits for."""
+    """A guest with a disk that stays is asked, and is not forced off once nobody waits."""
     (lab.folder / "deaf.raw").write_bytes(bytes(2 * 1024 * 1024))  # boots nothing
     lab.write(SPEC.replace("ctrl.raw", "deaf.raw")).virtkit("up")
     with lab.starts("down") as down:

@@ -39,7 +39,7 @@ def unprepared(root: Path = Path("/")) -> Unprepared | None:
 
 
 def outdated(root: Path = Path("/")) -> bool:
-    """Whether the installed hook is not the one that this virtkit ships."""
+    """Whether the installed hook is not the one that this version ships."""
     return preparation.outdated(root)
 
 

@@ -186,7 +186,7 @@ class NetworkRecord:
 class StoredImage:
     """An image in the pool: the entries of specs that gave it; ``made`` after the upload.
 
-    ``bytes`` is the length of its root's file, 0 where an older virtkit did not say.
+    ``bytes`` is the length of its root's file, 0 where an older version did not say.
     """
 
     name: str
@@ -200,7 +200,7 @@ class StoredImage:
 class KeptDisk:
     """A disk that outlived its guest (``keep: true``).
 
-    ``spec`` is the path that its guest was made from; empty where an older virtkit did not say.
+    ``spec`` is the path that its guest was made from; empty where an older version did not say.
     """
 
     environment: str
