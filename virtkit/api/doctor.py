@@ -90,7 +90,7 @@ def _builds() -> Check:
         images.check_builds()
     except VirtkitError as error:
         return Check("image builds", False, f"{error.what}: {error.why}", error.cure)
-    return Check("image builds", True, "what builds images works, and there is room")
+    return Check("image builds", True, "the programs that build images work, and there is room")
 
 
 def _device() -> Iterable[Check]:

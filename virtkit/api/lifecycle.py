@@ -53,7 +53,7 @@ def apply(
     """Carries out a plan, made again once nobody else changes the environment.
 
     Args:
-        consent: recreate and delete what the plan says, and what the plan made again says.
+        consent: recreate and delete what the plan says, and what it says once made again.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.

@@ -124,7 +124,7 @@ def _own_fault(fault: Exception) -> VirtkitError:
     return VirtkitError(
         "virtkit itself failed",
         why=f"{type(fault).__name__}: {fault}",
-        cure="run again; where it fails again, report what it prints with --debug",
+        cure="run again; if it fails again, report what it prints with --debug",
     )
 
 

@@ -22,8 +22,8 @@ _GENERAL = (
 
 #: What cures disks and images that can't be used.
 _DAMAGED = (
-    "an image or disk is damaged: `virtkit up` makes an image again where its size tells; else "
-    "virtkit down its guests, virtkit image rm IMAGE, virtkit up"
+    "an image or disk is damaged: `virtkit up` makes an image again if its size is wrong; "
+    "else virtkit down its guests, virtkit image rm IMAGE, virtkit up"
 )
 _GONE = (
     "a file that the guest needs is gone: check that the pool's folder is mounted. An image comes "

@@ -135,7 +135,7 @@ def _else_rename(plan: Plan) -> str:
     if not paths:
         return ""
     return (
-        f"; where {', '.join(paths)} is not this spec at an earlier place, but another, "
+        f"; if {', '.join(paths)} is not this spec at an earlier place, but another, "
         "give this one another `name:`"
     )
 
