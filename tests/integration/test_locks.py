@@ -188,7 +188,7 @@ def test_more_would_be_lost_than_was_shown(lab: Lab, tmp_path: Path) -> None:
     assert {"both-a", "both-c"} <= set(domains())
     waits[0].send_signal(signal.SIGCONT)
     _, err = ended(waits[0], 2)
-    assert "now this would lose more than what was shown" in err
+    assert "now this would lose more than was shown" in err
     assert "guest/c: both-c-root" in err
     assert "run again: it shows" in err
     assert "both-b" not in domains()

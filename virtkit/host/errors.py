@@ -98,7 +98,7 @@ _SAID: Mapping[str, str] = {
         "its process hangs in the host's kernel: see the kernel log and the disks, then run again"
     ),
     "cannot acquire state change lock": (
-        "another call still waits for this guest's hypervisor process; where that is stopped: "
+        "another call still waits for this guest's hypervisor process; if that is stopped: "
         "virtkit stop --timeout 0, then up"
     ),
 }
