@@ -111,7 +111,7 @@ def test_a_spec_that_moved_claims_what_is_its(lab: Lab, tmp_path: Path) -> None:
     ("text", "why", "sure"),
     [
         ("guests: [", "can't be read", False),
-        (SPEC.replace("name: left", "name: right"), "is of environment right now", True),
+        (SPEC.replace("name: left", "name: right"), "is now the spec of environment right", True),
     ],
 )
 def test_a_spec_that_says_something_else(lab: Lab, text: str, why: str, sure: bool) -> None:

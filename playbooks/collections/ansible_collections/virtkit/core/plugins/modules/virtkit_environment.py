@@ -167,7 +167,7 @@ error:
     what: there is no guest type 'vm'
     where: "lab.yaml:4:11 guests.web.type"
     why: ""
-    cure: "known here: auto, kvm, lxc, qemu, uml, xen-hvm, xen-pv, xen-pvh"
+    cure: "use one of: auto, kvm, lxc, qemu, uml, xen-hvm, xen-pv, xen-pvh"
     code: 2
 errors:
   description: All errors.
