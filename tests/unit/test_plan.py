@@ -275,7 +275,7 @@ def test_consent_names_both_specs() -> None:
     refused = needs_consent(diff(empty, UP, spec="/mine.yaml"))
     assert refused is not None
     assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
-    assert "where /lab.yaml is not this spec at an earlier place" in refused.cure
+    assert "if /lab.yaml is not this spec at an earlier place" in refused.cure
 
 
 def test_a_guest_without_a_disk_asks_too() -> None:

@@ -77,7 +77,7 @@ def test_what_can_not_change_while_guests_hold_it_waits() -> None:
     assert found.changes == ()
     assert causes(found.pending) == {"bridge/@stp": ("drift", "restart")}
     assert found.notes == (
-        "network/front gets bridge/@stp when it starts again; lab-web hold it",
+        "network/front gets bridge/@stp when it starts again; in use by lab-web",
     )  # fmt: skip
     both = planned(there({"edits": STP, "live_edits": STP}))
     assert causes(both.changes) == {"bridge/@stp": ("drift", "restart")}
