@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: virtkit_environment
 short_description: Bring up, remove or plan the guests of a virtkit spec
-version_added: 0.1.0
+version_added: 0.2.0
 author: the virtkit maintainers (!UNKNOWN)
 description:
   - Makes the virtual machines and containers of a spec, changes them to what it says, and removes
