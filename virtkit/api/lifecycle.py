@@ -50,10 +50,10 @@ def apply(
     say: Say = quiet,
     stop: threading.Event | None = None,
 ) -> Report:
-    """Carries out a plan, made anew once nobody else changes the environment.
+    """Carries out a plan, made again once nobody else changes the environment.
 
     Args:
-        consent: recreate and delete what the plan says, and what it says made anew.
+        consent: recreate and delete what the plan says, and what it says once made again.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
@@ -82,10 +82,10 @@ def apply(
         if not consent:
             _check_loss(now, found, f"environment {spec.name}: {others}")
         if not now.changes:
-            say(f"environment {spec.name}: nothing to change any more: {others} did it")
+            say(f"environment {spec.name}: nothing left to change: {others} did it")
             return Report(spec.name)
         if _changes(now) != _changes(found):
-            what = f"{others} changed something meanwhile: the plan is made anew"
+            what = f"{others} changed something meanwhile: planning again"
             say(f"environment {spec.name}: {what}")
         options = Options(
             spec=path_of(spec),
@@ -149,8 +149,8 @@ def _check_loss(now: Plan, shown: Plan, others: str) -> None:
     if new:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
-            why=f"lost would be: {'; '.join(each.loss for each in new)}",
-            cure="run again: it shows what would be lost by now, and asks",
+            why=f"this would be lost: {'; '.join(each.loss for each in new)}",
+            cure="run again: it shows what would be lost now, and asks",
         )
 
 

@@ -84,7 +84,9 @@ def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> N
 def console(
     spec: OneGuest = None,
     file: File = None,
-    vnc: Annotated[bool, typer.Option("--vnc", help="Tell the display's address.")] = False,
+    vnc: Annotated[
+        bool, typer.Option("--vnc", help="Show the display's address and password.")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -100,16 +102,19 @@ def console(
         output.data({"address": display.address, "port": display.port, "password": shown})
     else:
         output.out().print(f"vnc://{display.address}:{display.port}")
-        output.out().print(f"password: {shown or 'told on a terminal only'}")
+        output.out().print(f"password: {shown or 'shown on a terminal only'}")
 
 
 @app.command()
 def logs(
     spec: Words = None,
     file: File = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on as they print.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep showing what they print.")] = False,
     playbooks: Annotated[
-        bool, typer.Option("--playbooks", help="What Ansible printed when it last ran theirs.")
+        bool,
+        typer.Option(
+            "--playbooks", help="Show what Ansible printed when it last ran their playbooks."
+        ),
     ] = False,
     json: Json = False,
     debug: Debug = False,

@@ -19,10 +19,13 @@ File = Annotated[str | None, typer.Option("-f", "--file", metavar="SPEC", help="
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Parallel = Annotated[
-    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps at a time.")
+    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps to run at a time.")
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until a guest is forced off.")
+    float,
+    typer.Option(
+        "--timeout", min=0, metavar="SECONDS", help="How long to wait until a guest is forced off."
+    ),
 ]
 Vault = Annotated[
     str | None,
@@ -53,5 +56,7 @@ def only_spec(given: list[str] | None, file: str | None) -> api.Spec:
     """The same for a verb that takes nothing else."""
     spec, rest = spec_of(given, file)
     if rest:
-        raise RequestError(f"{rest[0]!r} is one word too many", cure="this verb takes SPEC only")
+        raise RequestError(
+            f"{rest[0]!r} is one argument too many", cure="this verb takes SPEC only"
+        )
     return spec

@@ -24,7 +24,7 @@ app = typer.Typer(
 def image_list(
     spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
 ) -> None:
-    """List the images in this machine's pool, or on a spec's hosts, and who leans on them."""
+    """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
     found = only_spec(spec, file) if spec or file else None
     entries = api.image_list(found)
     if json:
@@ -60,7 +60,7 @@ def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool
     try:
         made = api.image_make(found, name, _changing)
     finally:
-        if output.moves(output.err()):  # what is printed next gets a line of its own
+        if output.moves(output.err()):  # what is printed next gets its own line
             output.err().print()
     if json:
         output.data(
@@ -107,7 +107,7 @@ def image_rm(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Remove an image, by name or content hash, where no guest leans on it."""
+    """Remove an image, by name or content hash, where no guest uses it."""
     found, name = _image(spec, file, "rm")
     gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
     if json:

@@ -31,7 +31,7 @@ def plan(
     spec: Words = None,
     file: File = None,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 3 where there are changes.")
+        bool, typer.Option("--exit-code", help="Exit with 3 if there are changes.")
     ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Show what up --restart would change.")
@@ -46,7 +46,7 @@ def plan(
     """Show what up would change, and how disruptive each change is."""
     if (restart and down) or (volumes and not down):
         raise RequestError(
-            "--restart is about up, and --volumes about down", cure="see virtkit plan --help"
+            "--restart belongs to up, and --volumes to down", cure="see virtkit plan --help"
         )
     found, guests = spec_of(spec, file)
     if down:
@@ -71,10 +71,10 @@ def up(
         bool, typer.Option("--yes", "-y", help="Recreate and delete what the plan says.")
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Wait only for what others are after.")
+        bool, typer.Option("--no-wait", help="Wait only for guests that others start after.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
+        bool, typer.Option("--restart", help="Restart guests whose changes need a restart.")
     ] = False,
     vault: Vault = None,
     parallel: Parallel = None,
@@ -276,7 +276,7 @@ def pause(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Freeze running guests."""
+    """Pause running guests."""
     _change_state("pause", "paused", spec, file, json, lock_timeout)
 
 
@@ -288,5 +288,5 @@ def resume(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let paused guests go on."""
+    """Resume paused guests."""
     _change_state("resume", "resumed", spec, file, json, lock_timeout)

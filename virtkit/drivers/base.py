@@ -22,7 +22,7 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a host can't run a driver's guests, and what mends it; ``passing``: perhaps it can the
+    """Why a host can't run a driver's guests, and what fixes it; ``passing``: perhaps it can the
     next time that somebody looks."""
 
     why: str
@@ -42,7 +42,7 @@ class Driver:
         template: the file under templates/ that renders its domain XML.
         root: ``disk`` (a block device of its own) or ``layer`` (a writable layer
             over the shared image).
-        root_format: of a ``disk``: ``qcow2`` leans on the image, ``raw`` is a copy of it.
+        root_format: of a ``disk``: ``qcow2`` is backed by the image, ``raw`` is a copy of it.
         remote: virtkit runs it on other hosts than its own, too.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, the guest's own

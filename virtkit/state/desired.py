@@ -124,7 +124,7 @@ class Guest:
     asked: Mapping[str, Any]
     targets: Mapping[str, str] = field(default_factory=dict)
     confinement: Confinement = Confinement()
-    #: The confinement that it has once its root is made anew.
+    #: The confinement that it has once its root is recreated.
     anew: Confinement = Confinement()
     #: Its UUID; where nothing else was decided, that of its names.
     identity: str = ""
@@ -174,7 +174,7 @@ class Guest:
 
     @property
     def light(self) -> bool:
-        """Whether virtkit's own first boot serves; cloud-init is for what users add to it."""
+        """Whether virtkit's own first boot is enough; cloud-init is for what users add to it."""
         return self.image.entry.build is not None and not self.spec.cloud_init
 
     @property

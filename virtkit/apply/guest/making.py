@@ -77,7 +77,7 @@ class Making:
             why = str(error) if self.work.guest.spec.ready.kind != "none" else ""
         if why:
             raise VirtkitError(
-                f"guest {self.work.guest.name} did not follow the change",
+                f"guest {self.work.guest.name} did not apply the change",
                 why=why,
                 cure=self._follow_cure(),
                 where=f"{self.work.host.name} guest/{self.work.guest.name}",
@@ -89,12 +89,10 @@ class Making:
             self.work.keys, self.work.record.keys or ()
         )
         if keys:
-            again = "run again where a key that it lets in can be used"
+            again = "run again where you have a key that it accepts"
             restart = "`virtkit restart` gives it the new keys, which its seed has; or "
             return restart + again if self.work.guest.light else again
-        return (
-            "see `virtkit logs`; end what holds the disk or the card in the guest, then run again"
-        )
+        return "see `virtkit logs`; end what uses the disk or the card in the guest, then run again"
 
     def _leaving_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""
@@ -150,8 +148,8 @@ class Making:
 
 def _image_cure(image: str, down: str) -> str:
     return (
-        f"see that the pool's folder is mounted. `virtkit up` makes image {image} again where it "
-        f"is gone or its length is wrong; where it is damaged otherwise: {down} (and whatever else "
-        f"uses it), virtkit image rm {image}, virtkit up. Where a disk of the guest's own is gone "
-        f"or damaged: {down}, virtkit up"
+        f"check that the pool's folder is mounted. `virtkit up` makes image {image} again if it is "
+        f"gone or its length is wrong. If it is damaged otherwise: {down} (and whatever else uses "
+        f"it), virtkit image rm {image}, virtkit up. If a disk of the guest's own is gone or "
+        f"damaged: {down}, virtkit up"
     )
