@@ -75,7 +75,7 @@ def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
         # a card that the guest got in its life, too
         "updates": {"network": {"when": ["boot"]}},
         # a container's layer has its size from the start
-        "resize_rootfs": guest.driver.root == "disk",
+        "resize_rootfs": guest.driver.grows_filesystems,
     }
     if _default(login, spec):
         own["user"] = login
@@ -257,7 +257,7 @@ def update(
         light=guest.light,
         leaving=dict(leaving),
         former=[each for each in former if each not in given],
-        cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
+        cpus=guest.spec.cpus if guest.driver.own_cpus else 0,
         **_changing(guest, authorized),
     )
 
@@ -283,7 +283,7 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
         ],
         "mounts": mounts,
         "wanted": "".join(f" {each['label']}:{each['path']}" for each in mounts) + " ",
-        "grow": guest.driver.root == "disk",
+        "grow": guest.driver.grows_filesystems,
     }
 
 
@@ -307,7 +307,7 @@ def instance(files: Mapping[str, str]) -> str:
 
 def _mounts(guest: Guest) -> list[dict[str, str]]:
     """The disks that the guest itself mounts; libvirt mounts a container's."""
-    if guest.driver.root != "disk":
+    if not guest.driver.mounts_disks:
         return []
     return [{"label": each.label, "path": each.mount} for each in guest.volumes if each.mount]
 

@@ -394,7 +394,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
             lines = read(f"run/systemd/network/50-virtkit-{index}.network").splitlines()
             assert f"MACAddress={each.mac}" in lines
             assert not each.domain or f"Domains={each.domain}" in lines
-        mounts = [each for each in guest.volumes if each.mount and guest.driver.root == "disk"]
+        mounts = [each for each in guest.volumes if each.mount and guest.driver.mounts_disks]
         assert read("etc/fstab").splitlines() == [
             f"LABEL={each.label} {each.mount} ext4 defaults,nofail,x-virtkit 0 2" for each in mounts
         ]

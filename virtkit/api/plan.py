@@ -24,6 +24,7 @@ from virtkit.api._placement import check_moves, left_hosts, placed
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
 from virtkit.api._readiness import unready
+from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
@@ -224,7 +225,7 @@ def _desired(
     kept = decided(spec, observed)
     looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
     if any(
-        each.type == "kvm" or (each.type == "auto" and each.name not in kept.guests)
+        DRIVERS[each.type].needs_kvm if each.type in DRIVERS else each.name not in kept.guests
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
