@@ -50,7 +50,7 @@ def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
         "user-data": "#cloud-config\n" + _json(user_data(guest, keys)),
         "network-config": _json(network_config(guest.interfaces)),
     }
-    if guest.light:
+    if guest.skips_cloud_init:
         answer["virtkit.sh"] = _light(guest, keys, instance)
     login, _ = users(_login(guest, keys), guest.spec.cloud_init)
     if login["ssh_authorized_keys"] != list(keys.authorized):
@@ -239,7 +239,7 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
 def update(
     guest: Guest,
     authorized: Sequence[str],
-    leaving: Mapping[str, str] = MappingProxyType({}),
+    detaching: Mapping[str, str] = MappingProxyType({}),
     former: Sequence[str] = (),
 ) -> str:
     """The script that brings a running guest up to date with its seed; it holds no secret.
@@ -247,15 +247,15 @@ def update(
     Args:
         former: the keys, in base64, that it was given and is no longer to let in; those that its
             ``cloud_init`` gives the login stay all the same.
-        leaving: disks that are about to be unplugged, with their devices in the guest; one in
+        detaching: disks that are about to be unplugged, with their devices in the guest; one in
             use ends the script.
     """
     login, _ = users(_login(guest, Keys(authorized, "", "")), guest.spec.cloud_init)
     given = " ".join(login["ssh_authorized_keys"])
     return render.text(
         "seed/update.sh.j2",
-        light=guest.light,
-        leaving=dict(leaving),
+        skips_cloud_init=guest.skips_cloud_init,
+        detaching=dict(detaching),
         former=[each for each in former if each not in given],
         cpus=guest.spec.cpus if guest.driver.own_cpus else 0,
         **_changing(guest, authorized),

@@ -153,8 +153,8 @@ def test_one_that_does_not_stop(host: Host) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"asked": {}},
-        {"asked": {**WEB.asked, "user": "-oProxyCommand=x"}},
+        {"requested": {}},
+        {"requested": {**WEB.requested, "user": "-oProxyCommand=x"}},
         {"type": "lxc"},
         {"type": "vax"},
         {"environment": "..", "guest": ".."},

@@ -269,7 +269,7 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
         assert root.findtext("./os/cmdline") == (guest.boot.cmdline if guest.boot else None)
         found = record_text.read_guest(root)
         assert found is not None, "what virtkit writes it takes for its own"
-        assert found.asked == guest.asked
+        assert found.requested == guest.requested
         for volume in guest.volumes:
             told = etree.fromstring(render.guest_volume(volume))
             assert strict(told.findtext("name")) == volume.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +69,7 @@ def _guest(owner: tuple[str, str], some: list[Volume], **rest: Any) -> GuestReco
     return GuestRecord(environment=owner[0], guest=owner[1], volumes=tuple(some), **rest)
 
 
-states = st.sampled_from(("wanted", "made", "doomed"))
+states = st.sampled_from(("wanted", "made", "deleting"))
 owners = st.tuples(labels, labels)
 guests = owners.flatmap(
     lambda owner: st.builds(
@@ -77,7 +78,7 @@ guests = owners.flatmap(
         st.lists(st.builds(_volume, st.just(owner), labels, states, st.booleans()), max_size=3),
         type=st.sampled_from(sorted(DRIVERS)),
         spec=words,
-        asked=wishes,
+        requested=wishes,
         image_identity=words,
         image=st.none() | files,
         links=st.lists(
@@ -90,7 +91,7 @@ guests = owners.flatmap(
         rewritten=several,
         staged=st.dictionaries(words, causes, max_size=3),
         staged_in=words,
-        leaving=several,
+        detaching=several,
         booted=st.booleans(),
         finished=st.booleans(),
     )
@@ -162,7 +163,7 @@ EXAMPLE = GuestRecord(
     guest="web",
     type="qemu",
     spec="/specs/lab.yaml",
-    asked={"memory": 1, "user": "admin", "groups": [], "after": [], "ready": {"kind": "ssh"}},
+    requested={"memory": 1, "user": "admin", "groups": [], "after": [], "ready": {"kind": "ssh"}},
     image_identity="i",
     image=ImageFiles("c", "/pool/virtkit-c.root", "raw", 5),
     volumes=(
@@ -192,7 +193,41 @@ def test_what_a_newer_virtkit_wrote_is_passed_over() -> None:
     assert record_text.read_guest(carrying("guest", json.dumps(data))) == EXAMPLE
 
 
-@pytest.mark.parametrize("field", ["environment", "asked", "image", "volumes", "type"])
+def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
+    """A run of 0.1.0 that was killed while it took a disk away."""
+    root, data = EXAMPLE.volumes
+    volumes = (root, replace(data, state="deleting"))
+    killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",))
+    text = etree.fromstring(record_text.guest_element(killed)).text or ""
+    new = json.loads(text)
+    old = {**new, "asked": new["requested"], "leaving": new["detaching"]}
+    del old["requested"], old["detaching"]
+    old["volumes"] = [
+        {**e, "state": e["state"].replace("deleting", "doomed")} for e in new["volumes"]
+    ]
+    assert "doomed" in json.dumps(old)
+    found = record_text.read_guest(carrying("guest", json.dumps(old)))
+    assert found == killed
+    assert json.loads(etree.fromstring(record_text.guest_element(found)).text or "") == new
+    listed = {key: old[key] for key in old.keys() - {"leaving"}}
+    pool = json.dumps({"images": {}, "kept": {}, "guests": {"lab-web": listed}})
+    read = record_text.read_pool(pool)
+    assert read is not None
+    assert (read.guests, read.unread) == ({"lab-web": killed.listed()}, {})
+    again = record_text.pool_text(read)
+    assert record_text.read_pool(again) == read
+    assert not re.search("asked|leaving|doomed", text + again)
+
+
+def test_a_network_of_an_older_version_is_read() -> None:
+    network = NetworkRecord("lab", "lan", "/lab.yaml", {"cidr": None}, "10.0.0.0/24")
+    text = etree.fromstring(record_text.network_element(network)).text or ""
+    old = text.replace('"requested"', '"asked"')
+    assert old != text
+    assert record_text.read_network(carrying("network", old)) == network
+
+
+@pytest.mark.parametrize("field", ["environment", "requested", "image", "volumes", "type"])
 def test_a_record_that_lacks_a_field_is_none(field: str) -> None:
     data = json.loads(etree.fromstring(record_text.guest_element(EXAMPLE)).text or "")
     del data[field]
@@ -232,15 +267,21 @@ def changed(path: str, value: Any) -> GuestRecord | None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        *((f"asked.{key}", None) for key in ("user", "groups", "after", "ready")),
-        *((f"asked.{key}", 1) for key in ("user", "groups", "after", "ready", "ssh_keys")),
-        *(("asked.user", each) for each in ("", "-oProxyCommand=x", "a b", "a\n  ProxyCommand x")),
-        *(("asked.groups", [each]) for each in ("a]\n[all:vars", "-x", 1, None)),
-        *(("asked.ready", each) for each in ({}, {"kind": "port"}, {"kind": "x"}, {"kind": []})),
-        ("asked.ready", {"kind": "port", "port": "80"}),
-        ("asked.ready", {"kind": "command"}),
-        ("asked.ready", {"kind": "ssh", "timeout": "long"}),
-        ("asked.[/x]", 1),
+        *((f"requested.{key}", None) for key in ("user", "groups", "after", "ready")),
+        *((f"requested.{key}", 1) for key in ("user", "groups", "after", "ready", "ssh_keys")),
+        *(
+            ("requested.user", each)
+            for each in ("", "-oProxyCommand=x", "a b", "a\n  ProxyCommand x")
+        ),
+        *(("requested.groups", [each]) for each in ("a]\n[all:vars", "-x", 1, None)),
+        *(
+            ("requested.ready", each)
+            for each in ({}, {"kind": "port"}, {"kind": "x"}, {"kind": []})
+        ),
+        ("requested.ready", {"kind": "port", "port": "80"}),
+        ("requested.ready", {"kind": "command"}),
+        ("requested.ready", {"kind": "ssh", "timeout": "long"}),
+        ("requested.[/x]", 1),
         *(("environment", each) for each in ("..", "", "lab\n", "Lab", "a/b", 1)),
         *(("guest", each) for each in ("..", "web-", "-rf", "")),
         *(("type", each) for each in ("vax", "", None, [])),

@@ -152,7 +152,7 @@ def test_whatever_a_spec_gets_through_is_rendered_well(keys: dict[str, object], 
     schemas.check("domain", xml, "a guest")
     found = record_text.read_guest(etree.fromstring(xml))
     assert found is not None
-    assert found.asked == guest.asked
+    assert found.requested == guest.requested
 
 
 # --- raw devices ----------------------------------------------------------------------------

@@ -363,8 +363,8 @@ def test_asked_is_json_and_the_same_each_time() -> None:
     for one, other in zip(
         read(EXAMPLE).guests.values(), read(EXAMPLE).guests.values(), strict=True
     ):
-        assert json.loads(json.dumps(one.asked)) == one.asked == other.asked
-        assert GuestSpec.model_validate(one.asked) == one
+        assert json.loads(json.dumps(one.requested)) == one.requested == other.requested
+        assert GuestSpec.model_validate(one.requested) == one
 
 
 def test_two_layouts_of_one_spec_are_equal() -> None:

@@ -89,7 +89,7 @@ def login(
         guest=record.guest,
         alias=record.domain,
         address=address,
-        user=str(record.asked["user"]),
+        user=str(record.requested["user"]),
         identities=offered(record.environment, record.keys, record.key_files, base),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         keys=record.keys,

@@ -55,7 +55,7 @@ def wait_ready(
         VirtkitError: it isn't within its time, or it stopped.
     """
     driver = DRIVERS[record.type]
-    timeout = record.asked["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
+    timeout = record.requested["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
     end = time.monotonic() + timeout
     while True:
         looked = time.monotonic()
@@ -89,7 +89,7 @@ def lacking(host: Host, record: GuestRecord, found: Sequence[str]) -> str:
 
     A quick look at a port: no command runs in the guest, and nobody logs in.
     """
-    ready = record.asked["ready"]
+    ready = record.requested["ready"]
     kind = ready["kind"]
     if kind in ("none", "command"):
         return "" if record.finished else "it was never ready"
@@ -102,7 +102,7 @@ def lacking(host: Host, record: GuestRecord, found: Sequence[str]) -> str:
 
 def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Condition:
     """What a guest still lacks to be ready, with its cure where that is known; empty when it is."""
-    ready = record.asked["ready"]
+    ready = record.requested["ready"]
     kind = ready["kind"]
     if kind == "none":
         return Condition()
@@ -140,7 +140,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, lacks: Condition) ->
     found = host.domains.condition(driver, record.domain)
     why = [lacks.why if state == "running" else f"it is {state}"]
     cards = Condition()
-    if state == "running" and not found.cure and record.asked["ready"]["kind"] in _BY_ADDRESS:
+    if state == "running" and not found.cure and record.requested["ready"]["kind"] in _BY_ADDRESS:
         cards = host.unheard(driver, record.domain)
     why += [each.why for each in (found, cards) if each.why]
     try:

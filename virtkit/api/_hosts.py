@@ -186,7 +186,7 @@ def ordered(spec: Spec, mine: Collection[str]) -> list[str]:
 
 def named(spec: Spec, found: Mapping[str, GuestOnHost], words: Sequence[str]) -> set[str]:
     """The guests that ``words`` name, those included that left the spec but are there."""
-    groups = {name: each.there.record.asked.get("groups", ()) for name, each in found.items()}
+    groups = {name: each.there.record.requested.get("groups", ()) for name, each in found.items()}
     bases = {name: name for name in found}
     groups |= {name: guest.groups for name, guest in spec.guests.items()}
     bases |= {name: guest.base for name, guest in spec.guests.items()}

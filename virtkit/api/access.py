@@ -291,7 +291,7 @@ def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inve
         own = spec.guests[record.guest].vars if record.guest in spec.guests else {}
         groups = ansible.groups(record, driver, host.name)
         guests.append(InventoryGuest(record.guest, {**known, **way, **own}, groups))
-        renamed |= {each: ansible.group_name(each) for each in record.asked["groups"]}
+        renamed |= {each: ansible.group_name(each) for each in record.requested["groups"]}
     return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
 
 

@@ -118,8 +118,8 @@ def _others_keys(
         known = made.keys
         if not known or f"guest/{name}" in anew or (only is not None and name not in only):
             continue
-        asked = spec.guests[name].ssh_keys if name in spec.guests else None
-        files = [*(asked or ()), *(made.key_files or ())]
+        requested = spec.guests[name].ssh_keys if name in spec.guests else None
+        files = [*(requested or ()), *(made.key_files or ())]
         if not access.offered(spec.name, known, files, spec.folder):
             yield (
                 f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
@@ -277,12 +277,14 @@ def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | N
     there = observed.guests_of(desired.environment)
     guests = []
     for each in desired.guests:
-        kernel = each.asked.get("kernel")
+        kernel = each.requested.get("kernel")
         if kernel and (only is None or each.name in only):
-            old = (there[each.name].record.asked.get("kernel") if each.name in there else {}) or {}
+            old = (
+                there[each.name].record.requested.get("kernel") if each.name in there else {}
+            ) or {}
             if content := _content(each) or old.get("content", ""):
                 kernel = {**kernel, "content": content}
-            each = replace(each, asked={**each.asked, "kernel": kernel})
+            each = replace(each, requested={**each.requested, "kernel": kernel})
         guests.append(each)
     return replace(desired, guests=tuple(guests))
 
@@ -314,7 +316,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 addresses={link.mac: link.address for link in each.record.links if link.address},
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
-                cloud_init=each.record.asked.get("cloud_init"),
+                cloud_init=each.record.requested.get("cloud_init"),
                 uuid=each.uuid,
                 macs=each.record.given_macs,
             )

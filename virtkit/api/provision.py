@@ -106,8 +106,8 @@ def _steps(spec: Spec, found: GuestOnHost, wanted: Playbooks, context: Context) 
         run_playbooks(context, record, wanted, spec.guests[name].vars, voice)
 
     def ready(voice: Progress) -> None:
-        asked = {**record.asked, "ready": spec.guests[name].asked["ready"]}
-        access.wait_ready(host, replace(record, asked=asked), spec.folder, voice)
+        requested = {**record.requested, "ready": spec.guests[name].requested["ready"]}
+        access.wait_ready(host, replace(record, requested=requested), spec.folder, voice)
 
     dependencies = tuple((f"guest/{each}", "ready") for each in spec.guests[name].after)
     yield Step(object, "login", host.name, login, after_all=dependencies, waits=True)

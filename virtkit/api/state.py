@@ -131,7 +131,7 @@ def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
     host, there = found.host, found.there
     driver, name = DRIVERS[there.record.type], there.domain
     object = f"guest/{there.record.guest}"
-    after = tuple((f"guest/{each}", "ready") for each in there.record.asked["after"])
+    after = tuple((f"guest/{each}", "ready") for each in there.record.requested["after"])
 
     # a reset guest would go on with the definition that it was started with
     reset = not waiting(there)

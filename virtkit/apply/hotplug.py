@@ -42,13 +42,13 @@ class Plugging:
         return tree.parse(xml, "a domain") if xml else None
 
     def unplug(self, record: GuestRecord, progress: Progress) -> None:
-        """Takes away the devices, and the description, that ``record`` says are leaving."""
+        """Takes away the devices, and the description, that ``record`` says are detaching."""
         if (live := self._live()) is None:
             return
-        if "description" in record.leaving and diff.at(live, "description") is not None:
+        if "description" in record.detaching and diff.at(live, "description") is not None:
             progress("description")
             self._host.domains.describe(self._driver, self._guest.domain, None)
-        paths = [each for each in record.leaving if _is_device(each)]
+        paths = [each for each in record.detaching if _is_device(each)]
         for path in paths:
             device = diff.at(live, path)
             if device is not None and self._can(device):

@@ -194,7 +194,9 @@ def _touched(change: Change, context: Context) -> Iterable[Step]:
     assert isinstance(there, ObservedGuest)
     keep = {each.name: each.keep for each in guest.volumes}
     volumes = tuple(replace(v, keep=keep.get(v.name, v.keep)) for v in there.record.volumes)
-    new = replace(there.record, asked=guest.asked, spec=context.options.spec, volumes=volumes)
+    new = replace(
+        there.record, requested=guest.requested, spec=context.options.spec, volumes=volumes
+    )
 
     def update(_say: Say) -> None:
         domains = context.host.domains

@@ -22,7 +22,7 @@ def validate(*, chosen: OnlySpec, json: Json = False) -> None:
     """Read and check the spec; touches nothing."""
     found = chosen.read()
     if json:
-        guests = {name: each.asked for name, each in found.guests.items()}
+        guests = {name: each.requested for name, each in found.guests.items()}
         output.data({"environment": found.name, "valid": True, "guests": guests})
     else:
         count = len(found.guests)

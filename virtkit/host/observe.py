@@ -234,7 +234,7 @@ def lost(
             uuid="",
             scheme=_scheme(found),
             state="stopped",
-            autostart=bool(found.asked.get("autostart")),
+            autostart=bool(found.requested.get("autostart")),
             lost=True,
         )
     return answer, held

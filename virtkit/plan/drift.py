@@ -94,7 +94,7 @@ class Documents:
         return [
             *(d for d in self._differences(self._wanted, self._live) if not self._harmless(d)),
             *self._removed(self._live),
-            *(Difference(e, None, "yes") for e in self._record.leaving if self._stays(e)),
+            *(Difference(e, None, "yes") for e in self._record.detaching if self._stays(e)),
         ]
 
     def _stays(self, path: str) -> bool:
@@ -161,8 +161,8 @@ class Documents:
         """The spec's name for the network that a card is on, or was."""
         mac = device.find("mac")
         address = (mac.get("address") or "").lower() if mac is not None else ""
-        asked = self._record.asked.get("networks")
-        names = [DEFAULT_NETWORK] if asked is None else [each["name"] for each in asked]
+        requested = self._record.requested.get("networks")
+        names = [DEFAULT_NETWORK] if requested is None else [each["name"] for each in requested]
         known = {card.mac: name for card, name in zip(self._record.links, names, strict=False)}
         known |= {each.mac: each.network for each in self._guest.interfaces}
         source = device.find("source")
@@ -187,7 +187,7 @@ def uses(live: str, name: str) -> bool:
     return any(path.rpartition("/")[2] == name for path in paths)
 
 
-def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     """Places of what a running guest has of ours and is no longer to have."""
     root = _parsed(live)
     if root is None:
@@ -195,7 +195,7 @@ def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     before = _parsed(record.rendered)
     new = tree.parse(wanted, "a domain")
     gone = [each.path for each in diff.removed(before, new, root)] if before is not None else []
-    still = [each for each in record.leaving if diff.at(root, each) is not None]
+    still = [each for each in record.detaching if diff.at(root, each) is not None]
     return tuple(dict.fromkeys([*gone, *still]))
 
 

@@ -28,8 +28,8 @@ def wishes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[Wish
             yield name, old, new
 
 
-def _links(asked: Any) -> Any:
-    return [{"name": DEFAULT_NETWORK}] if asked is None else asked
+def _links(requested: Any) -> Any:
+    return [{"name": DEFAULT_NETWORK}] if requested is None else requested
 
 
 def _by_name(entries: Any) -> dict[str, Mapping[str, Any]]:

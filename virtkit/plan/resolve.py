@@ -67,7 +67,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
                     for index in range(len(guest.links))
                 ),
-                asked=asked(spec, guest, made.cloud_init if made else None),
+                requested=requested(spec, guest, made.cloud_init if made else None),
                 targets=made.targets if made else {},
                 confinement=_kept(guest, driver, decided) or anew,
                 anew=anew,
@@ -88,7 +88,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     )
 
 
-def asked(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
+def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
     """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only.
 
     Args:
@@ -375,5 +375,5 @@ def _networks(
                 for each in guest.interfaces
                 if each.network == name
             ),
-            asked=network.model_dump(mode="json"),
+            requested=network.model_dump(mode="json"),
         )

@@ -121,7 +121,7 @@ class Guest:
     source_folder: str
     image: ImageRef
     interfaces: tuple[Interface, ...]
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
     targets: Mapping[str, str] = field(default_factory=dict)
     confinement: Confinement = Confinement()
     #: The confinement that it has once its root is made anew.
@@ -173,7 +173,7 @@ class Guest:
         return f"{self.name}.{domain}" if domain else self.name
 
     @property
-    def light(self) -> bool:
+    def skips_cloud_init(self) -> bool:
         """Whether virtkit's own first boot serves; cloud-init is for what users add to it."""
         return self.image.entry.build is not None and not self.spec.cloud_init
 
@@ -187,8 +187,8 @@ class Guest:
 
     @property
     def boot(self) -> Boot | None:
-        light = "cloud-init=disabled" if self.light else ""
-        root = f"root=LABEL={ROOT_LABEL} rw {self.driver.boot_args} {light}".strip()
+        cloud_init = "cloud-init=disabled" if self.skips_cloud_init else ""
+        root = f"root=LABEL={ROOT_LABEL} rw {self.driver.boot_args} {cloud_init}".strip()
         if self.spec.kernel is not None:
             paths = {each.role: each.key for each in self.volumes}
             return Boot(paths["kernel"], paths.get("initrd", ""), self.spec.kernel.cmdline or root)

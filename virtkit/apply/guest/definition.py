@@ -16,7 +16,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import not_ours
-from virtkit.plan import leaving, run_of
+from virtkit.plan import detaching, run_of
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
@@ -124,7 +124,9 @@ class Definition:
             provisioned=self._work.old.provisioned,
             staged=self._work.staged if self._work.running else {},
             staged_in=run_of(live) if self._work.running and self._work.staged else "",
-            leaving=leaving(self._work.old, self._work.wanted, live) if self._work.running else (),
+            detaching=detaching(self._work.old, self._work.wanted, live)
+            if self._work.running
+            else (),
         )
 
     def _former_ssh_keys(self) -> tuple[str, ...]:
@@ -231,7 +233,7 @@ class Definition:
         for old in self._work.old.volumes if self._work.old else ():
             if old.name == new.name:
                 if self._anew(new):
-                    return replace(new, state="doomed")
+                    return replace(new, state="deleting")
                 missing = old.state == "made" and self._missing(new, names)
                 return replace(new, state="wanted" if missing else old.state)
         return new
@@ -254,7 +256,7 @@ class Definition:
         for old in self._work.old.volumes if self._work.old else ():
             if old.name not in names:
                 # kept is only what was made
-                yield replace(old, state="doomed", keep=old.keep and old.state != "wanted")
+                yield replace(old, state="deleting", keep=old.keep and old.state != "wanted")
 
 
 def _with_password(xml: str) -> str:

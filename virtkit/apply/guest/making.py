@@ -53,7 +53,7 @@ class Making:
         """Takes from the running guest what it is no longer to have; it unmounts disks first,
         and for that it must not be paused."""
         self.work.host.domains.resume(self.work.guest.driver, self.work.guest.domain)
-        if any("/disk[" in each for each in self.work.record.leaving):
+        if any("/disk[" in each for each in self.work.record.detaching):
             self.follow(progress)
         self._plugging.unplug(self.work.record, progress)
 
@@ -91,7 +91,7 @@ class Making:
         if keys:
             again = "run again where a key that it lets in can be used"
             restart = "`virtkit restart` gives it the new keys, which its seed has; or "
-            return restart + again if self.work.guest.light else again
+            return restart + again if self.work.guest.skips_cloud_init else again
         return (
             "see `virtkit logs`; end what holds the disk or the card in the guest, then run again"
         )
@@ -104,7 +104,7 @@ class Making:
         for each in self.work.record.volumes:
             # a template may call it otherwise
             target = diff.target_of(live, each.key) if live is not None else each.target
-            if f"devices/disk[{target}]" in self.work.record.leaving:
+            if f"devices/disk[{target}]" in self.work.record.detaching:
                 name = each.name.removeprefix(f"{self.work.guest.domain}-")
                 device = self.work.guest.driver.disk_device
                 answer[name] = device.format(name=name, target=target)
@@ -142,7 +142,7 @@ class Making:
         if self.work.keys is not None:
             new = replace(new, keys=self.work.keys, former_ssh_keys=())
         if not self.work.running or self.work.restarts:
-            new = replace(new, staged={}, staged_in="", leaving=())
+            new = replace(new, staged={}, staged_in="", detaching=())
         if new != self.work.record:
             self.work.record = new
             self.work.host.domains.write_record(new)

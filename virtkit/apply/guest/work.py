@@ -43,7 +43,7 @@ class Work:
         self.starts_only = change.action == "start" and not (self.old and not self.old.finished)
         self.running = self.there is not None and self.there.state != "stopped" and not self.fresh
         # a guest that did not let go of a device is restarted where somebody asks for that
-        stuck = self.old is not None and bool(self.old.leaving) and not self.old.finished
+        stuck = self.old is not None and bool(self.old.detaching) and not self.old.finished
         needed = change.effect == "restart" or stuck
         self.restarts = self.running and context.options.restart and needed
         self.record = self.old or record.of_guest(self.guest, context.options.spec)
@@ -67,7 +67,7 @@ class Work:
         if self.running and not self.restarts:
             return unfinished or bool(self.fields & FOLLOWED)
         # what boots anew has it from its seed, but where cloud-init reads that
-        late = self.old.booted and not self.guest.light
+        late = self.old.booted and not self.guest.skips_cloud_init
         return late and (unfinished or bool(self.fields & FIRST_BOOT))
 
     def down(self, *options: str) -> str:

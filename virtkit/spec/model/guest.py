@@ -272,6 +272,6 @@ class GuestSpec(GuestKeys):
         return self.max.memory or self.memory
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def requested(self) -> dict[str, Any]:
         """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
         return self.model_dump(mode="json")
