@@ -587,7 +587,7 @@ def test_leaving_is_what_the_running_guest_still_has() -> None:
     assert detaching_of(later, wanted, wanted) == ()
 
 
-wishes = st.fixed_dictionaries(
+requested = st.fixed_dictionaries(
     {"type": st.sampled_from(["qemu", "kvm", "lxc"])},
     optional={
         "memory": st.sampled_from(["512MiB", "1GiB"]),
@@ -604,7 +604,7 @@ wishes = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(wishes, wishes, st.sampled_from(["running", "paused", "stopped"]))
+@given(requested, requested, st.sampled_from(["running", "paused", "stopped"]))
 def test_whatever_is_asked_a_second_plan_has_nothing(
     old: dict[str, Any], new: dict[str, Any], state: str
 ) -> None:

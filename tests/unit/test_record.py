@@ -35,7 +35,7 @@ trees = st.recursive(
 )
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 folders = st.just("/pool") | words.map(lambda each: "/" + each.replace("..", ""))
-wishes = st.fixed_dictionaries(
+requested = st.fixed_dictionaries(
     {
         "user": st.just("admin"),
         "groups": st.lists(st.sampled_from(["web", "DB_1"]), max_size=2),
@@ -78,7 +78,7 @@ guests = owners.flatmap(
         st.lists(st.builds(_volume, st.just(owner), labels, states, st.booleans()), max_size=3),
         type=st.sampled_from(sorted(DRIVERS)),
         spec=words,
-        requested=wishes,
+        requested=requested,
         image_identity=words,
         image=st.none() | files,
         links=st.lists(
@@ -102,7 +102,7 @@ networks = st.builds(
     labels,
     labels,
     words,
-    wishes,
+    requested,
     st.just("10.0.0.0/24"),
     st.lists(reservations, max_size=3).map(tuple),
     words,

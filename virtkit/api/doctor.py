@@ -61,7 +61,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     except VirtkitError as error:
         return [Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
     try:
-        facts = host.with_kvm(facts, say, anew=True)
+        facts = host.with_kvm(facts, say, refresh=True)
     except VirtkitError as error:
         checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
     if facts.kvm is not None:

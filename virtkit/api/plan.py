@@ -112,11 +112,11 @@ def _others_keys(
     spec: Spec, sites: Iterable[HostState], found: Plan, only: Collection[str] | None
 ) -> Iterable[str]:
     """The guests that let in others' keys, and none that the caller has here."""
-    anew = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
+    recreated = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
     for name, each in found_of(spec, sites).items():
-        made = each.there.record
+        made = each.observed.record
         known = made.keys
-        if not known or f"guest/{name}" in anew or (only is not None and name not in only):
+        if not known or f"guest/{name}" in recreated or (only is not None and name not in only):
             continue
         requested = spec.guests[name].ssh_keys if name in spec.guests else None
         files = [*(requested or ()), *(made.key_files or ())]

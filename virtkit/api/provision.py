@@ -90,13 +90,13 @@ def _check_run(wanted: Iterable[str], found: dict[str, GuestOnHost]) -> None:
             cure="virtkit up makes it, and runs its playbooks",
         )
     for name in wanted:
-        must_run(found[name].there)
+        must_run(found[name].observed)
 
 
 def _steps(spec: Spec, found: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:
     """A guest's playbooks, and whether it is ready afterwards. Those that it is ``after`` come
     before it."""
-    record = found.there.record
+    record = found.observed.record
     name, object, host = record.guest, f"guest/{record.guest}", found.host
 
     def login(voice: Progress) -> None:

@@ -65,7 +65,7 @@ def change_state(
     """
     hosts = hosts_of(spec)
     chosen = _chosen(hosts, spec, verb, guests, run.say)
-    something = any(each.there.state != _AIMS.get(verb) for each in chosen)
+    something = any(each.observed.state != _AIMS.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
     lock = locked(spec, touched, run) if something else nullcontext()
     with lock:
@@ -91,7 +91,7 @@ def _chosen(
     names = named(spec, found, guests) if guests else {*spec.guests, *found}
     if not guests:
         for name in sorted({*every} - {*found}):
-            made = every[name].there.record.spec
+            made = every[name].observed.record.spec
             say(f"guest {name} is left alone: it was made from {made}; to {verb} it, name it")
     missing = sorted(names - {*found})
     if missing and (guests or not found):
@@ -107,7 +107,7 @@ def _chosen(
 
 
 def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
-    stopped = [e.there.record.guest for e in chosen if e.there.state == "stopped"]
+    stopped = [e.observed.record.guest for e in chosen if e.observed.state == "stopped"]
     if stopped:
         raise RequestError(
             f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
@@ -117,7 +117,7 @@ def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
 
 def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
     for each in chosen:
-        record = each.there.record
+        record = each.observed.record
         why = each.host.no_pause(DRIVERS[record.type])
         if why:
             raise RequestError(
@@ -128,7 +128,7 @@ def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
 
 
 def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step]:
-    host, there = found.host, found.there
+    host, there = found.host, found.observed
     driver, name = DRIVERS[there.record.type], there.domain
     object = f"guest/{there.record.guest}"
     after = tuple((f"guest/{each}", "ready") for each in there.record.requested["after"])
@@ -153,7 +153,7 @@ def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
 
 
 def _ready_step(spec: Spec, found: GuestOnHost, verb: Verb) -> Step:
-    host, there = found.host, found.there
+    host, there = found.host, found.observed
     object = f"guest/{there.record.guest}"
 
     def ready(progress: Progress) -> None:

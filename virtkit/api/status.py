@@ -101,8 +101,8 @@ def status(
     path = path_of(spec)
     found = found_of(spec, [as_named(each, path) for each in sites])
     for name, each in found.items():
-        if each.there.record.spec != path:
-            say(f"guest {name} was made from another spec: {each.there.record.spec}")
+        if each.observed.record.spec != path:
+            say(f"guest {name} was made from another spec: {each.observed.record.spec}")
     for line in at_work(spec.name, [each.host for each in sites]):
         say(line)
     only = named(spec, found, guests) if guests else {*spec.guests, *found}
@@ -139,7 +139,7 @@ def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[st
 
 def _statuses(found: Sequence[GuestOnHost]) -> list[GuestStatus]:
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(lambda each: _status(each.host, each.there), found))
+        return list(pool.map(lambda each: _status(each.host, each.observed), found))
 
 
 def _status(host: Host, there: ObservedGuest) -> GuestStatus:
@@ -154,7 +154,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
             found, ready = [], False
     if not ready and there.record.finished:  # else it may only be on its way up
         with suppress(VirtkitError):
-            why = host.domains.condition(DRIVERS[there.record.type], there.domain).why
+            why = host.domains.state_reason(DRIVERS[there.record.type], there.domain).why
     return GuestStatus(
         environment=there.record.environment,
         name=there.record.guest,
@@ -220,13 +220,14 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     for each in chosen.values():
         check_log(each)
     return {
-        name: access.log(each.host, each.there.record, spec.folder) for name, each in chosen.items()
+        name: access.log(each.host, each.observed.record, spec.folder)
+        for name, each in chosen.items()
     }
 
 
 def check_log(found: GuestOnHost) -> None:
     """Refuses to look for a log in a pool in which nothing is seen."""
-    if DRIVERS[found.there.record.type].log != "file":
+    if DRIVERS[found.observed.record.type].log != "file":
         return
     pool = found.host.storage.describe()
     if not pool.active:

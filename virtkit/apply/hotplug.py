@@ -26,7 +26,7 @@ _DEVICES = ("disk", "interface")
 _LET_GO = 30.0
 
 
-class Plugging:
+class Hotplug:
     """The live changes of one running guest; its driver's effects say what can be one."""
 
     def __init__(self, host: Host, guest: Guest) -> None:
@@ -138,12 +138,12 @@ class Plugging:
 
 
 #: What gives a running guest what it lacks, by the action that a field's row names; in this order.
-ACTIONS: Mapping[Action, Callable[[Plugging, etree._Element, etree._Element, Say], None]] = {
-    "plug": Plugging._plug,
-    "set_memory": Plugging._set_memory,
-    "set_cpus": Plugging._set_cpus,
-    "grow": Plugging._grow,
-    "describe": Plugging._describe,
+ACTIONS: Mapping[Action, Callable[[Hotplug, etree._Element, etree._Element, Say], None]] = {
+    "plug": Hotplug._plug,
+    "set_memory": Hotplug._set_memory,
+    "set_cpus": Hotplug._set_cpus,
+    "grow": Hotplug._grow,
+    "describe": Hotplug._describe,
 }
 
 

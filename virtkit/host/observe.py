@@ -61,7 +61,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             nets = list(_nets(connections))
-            found = ways.look(connections.remote)
+            found = ways.observe(connections.remote)
     host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,

@@ -11,7 +11,7 @@ from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
 from virtkit.plan.drift import Documents, Place, uses, waiting_in
-from virtkit.plan.requested import wishes
+from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
 from virtkit.state import public_keys
@@ -106,7 +106,7 @@ class _Comparison:
     def _wished(self) -> Iterable[FieldChange]:
         """What the spec asks otherwise than it did."""
         record, guest = self._there.record, self._guest
-        for name, old, new in wishes(record.requested, guest.requested):
+        for name, old, new in requested_changes(record.requested, guest.requested):
             if name == "image" or (name == "type" and record.type == guest.driver.type):
                 continue
             yield FieldChange(name, old, new, effect=self._effect(name, old, new))
@@ -172,7 +172,7 @@ class _Comparison:
             lost = f"guest {name} itself" if moved(self._there, self._spec) else ""
         return replace(
             base,
-            desired=self._guest.made_anew(),
+            desired=self._guest.recreated(),
             action="replace",
             effect="recreate",
             reasons=reasons,
@@ -186,11 +186,11 @@ class _Comparison:
         for old in self._there.record.volumes:
             if old.state == "deleting" and not uses(self._there.live, old.name):
                 yield FieldChange(f"volume {old.name}", "left over", None, "unfinished", "none")
-        anew = any(each.effect == "recreate" for each in wished)
+        recreated = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
             if volume.name not in self._made or volume.role == "console":
                 continue
-            if anew and volume.role != "disk":
+            if recreated and volume.role != "disk":
                 continue
             if self._observed.active and volume.name not in self._observed.volumes:
                 yield self._gone(volume)

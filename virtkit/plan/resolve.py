@@ -52,7 +52,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
         made = decided.guests.get(name)
-        anew = _confinement(spec, guest, driver, facts, decided, taken)
+        next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
                 environment=spec.name,
@@ -69,8 +69,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 ),
                 requested=requested(spec, guest, made.cloud_init if made else None),
                 targets=made.targets if made else {},
-                confinement=_kept(guest, driver, decided) or anew,
-                anew=anew,
+                confinement=_kept(guest, driver, decided) or next_confinement,
+                next_confinement=next_confinement,
                 host_cpus=facts.cpus,
                 identity=_identity(spec, name, facts, decided),
                 places={
@@ -89,7 +89,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
 
 
 def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
-    """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only.
+    """What the record keeps of a guest's spec, as JSON has it; of secrets a salted digest only.
 
     Args:
         recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long

@@ -124,8 +124,8 @@ class Guest:
     requested: Mapping[str, Any]
     targets: Mapping[str, str] = field(default_factory=dict)
     confinement: Confinement = Confinement()
-    #: The confinement that it has once its root is made anew.
-    anew: Confinement = Confinement()
+    #: The confinement that it has once its root is recreated.
+    next_confinement: Confinement = Confinement()
     #: Its UUID; where nothing else was decided, that of its names.
     identity: str = ""
     #: Its host's CPUs; 0 where unknown.
@@ -218,9 +218,9 @@ class Guest:
         """The same guest, once its image is made."""
         return replace(self, image=replace(self.image, files=files))
 
-    def made_anew(self) -> Guest:
+    def recreated(self) -> Guest:
         """The same guest, where all but its disks is made again."""
-        return replace(self, confinement=self.anew)
+        return replace(self, confinement=self.next_confinement)
 
 
 @dataclass(frozen=True)

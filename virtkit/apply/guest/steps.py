@@ -15,7 +15,7 @@ from virtkit.apply.guest.definition import Definition
 from virtkit.apply.guest.seed_keys import SeedKeys
 from virtkit.apply.guest.volumes import Volumes
 from virtkit.apply.guest.work import Work
-from virtkit.apply.hotplug import Plugging
+from virtkit.apply.hotplug import Hotplug
 from virtkit.apply.provision import provision, wait_login
 from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
@@ -30,7 +30,7 @@ from virtkit.xml import diff, tree
 _FOLLOW = 120.0
 
 
-class Making:
+class GuestSteps:
     """The steps of one guest that is made, recreated, changed, completed or started."""
 
     def __init__(self, context: Context, change: Change) -> None:
@@ -40,14 +40,16 @@ class Making:
         self.volumes = Volumes(self.work, self._seed_keys)
 
     @property
-    def _plugging(self) -> Plugging:
-        return Plugging(self.work.host, self.work.guest)
+    def _hotplug(self) -> Hotplug:
+        return Hotplug(self.work.host, self.work.guest)
 
     def stop(self, progress: Progress) -> None:
-        assert self.work.there is not None
-        stays = self.work.restarts or any(e.role == "disk" for e in self.work.there.record.volumes)
-        driver = DRIVERS[self.work.there.record.type]
-        stop(self.work.host, driver, self.work.there.domain, GRACE if stays else 0.0, progress)
+        assert self.work.observed is not None
+        stays = self.work.restarts or any(
+            e.role == "disk" for e in self.work.observed.record.volumes
+        )
+        driver = DRIVERS[self.work.observed.record.type]
+        stop(self.work.host, driver, self.work.observed.domain, GRACE if stays else 0.0, progress)
 
     def unplug(self, progress: Progress) -> None:
         """Takes from the running guest what it is no longer to have; it unmounts disks first,
@@ -55,17 +57,17 @@ class Making:
         self.work.host.domains.resume(self.work.guest.driver, self.work.guest.domain)
         if any("/disk[" in each for each in self.work.record.detaching):
             self.follow(progress)
-        self._plugging.unplug(self.work.record, progress)
+        self._hotplug.unplug(self.work.record, progress)
 
     def plug(self, say: Say) -> None:
-        self._plugging.plug(self.work.wanted, say)
+        self._hotplug.plug(self.work.wanted, say)
 
     def follow(self, _say: Say) -> None:
         """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""
         authorized = self._seed_keys.authorized(self._seed_keys.held())
         still = set(public_keys.blobs(authorized))
         former = [e for e in public_keys.blobs(self.work.record.keys or ()) if e not in still]
-        script = seed.update(self.work.guest, authorized, self._leaving_disks(), former)
+        script = seed.update(self.work.guest, authorized, self._detaching_disks(), former)
         folder = Path(self.work.guest.source_folder)
         try:
             ran = access.run(
@@ -96,7 +98,7 @@ class Making:
             "see `virtkit logs`; end what holds the disk or the card in the guest, then run again"
         )
 
-    def _leaving_disks(self) -> dict[str, str]:
+    def _detaching_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""
         answer = {}
         xml = self.work.host.domains.live(self.work.guest.driver, self.work.guest.domain)
