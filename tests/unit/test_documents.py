@@ -121,7 +121,7 @@ def test_the_running_guest_has_it_too() -> None:
     edited = render.guest(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
     (found,) = documents(guest, inactive=edited, live=edited).next_boot()
     assert found.live is not None
-    assert (found.live.wanted, found.live.found) == ("destroy", "restart")
+    assert (found.live.wanted, found.live.current) == ("destroy", "restart")
     (now,) = documents(guest, live=edited).now()
     assert now.field == "on_crash"
     assert documents(guest, live="").now() == [], "it doesn't run"

@@ -33,7 +33,7 @@ from virtkit.system import temporary
 
 def apply(
     spec: Spec,
-    found: Plan,
+    plan: Plan,
     *,
     consent: bool = False,
     confirmed: bool = False,
@@ -55,22 +55,22 @@ def apply(
             nothing was touched.
         Interrupted: ``run.stop`` was set before the first step; later the report says so.
     """
-    refused = removal.needs_consent(found)
+    refused = removal.needs_consent(plan)
     if refused is not None and not (consent or confirmed):
         raise refused
-    if not found.changes:
-        return Report(spec.name, notes=found.notes)
+    if not plan.changes:
+        return Report(spec.name, notes=plan.notes)
     temporary.sweep()
     hosts = hosts_of(spec)
     with locked(spec, hosts, run, images=True) as before:
-        now = plan_on(hosts, spec, found.guests, restart=restart, say=run.say)
+        now = plan_on(hosts, spec, plan.guests, restart=restart, say=run.say)
         others = _others(spec, before, now)
         if not consent:
-            _check_loss(now, found, f"environment {spec.name}: {others}")
+            _check_loss(now, plan, f"environment {spec.name}: {others}")
         if not now.changes:
             run.say(f"environment {spec.name}: nothing to change any more: {others} did it")
             return Report(spec.name)
-        if _changes(now) != _changes(found):
+        if _changes(now) != _changes(plan):
             what = f"{others} changed something meanwhile: the plan is made anew"
             run.say(f"environment {spec.name}: {what}")
         options = StepOptions(
@@ -82,7 +82,7 @@ def apply(
             vault=run.vault,
         )
         report = _carried_out(spec, now, hosts, options, run)
-    report.notes = found.notes
+    report.notes = plan.notes
     return report
 
 
@@ -116,9 +116,9 @@ def _others(spec: Spec, before: Sequence[str], now: Plan) -> str:
     return f"another run ({'; '.join(known)})" if known else "another run"
 
 
-def _changes(found: Plan) -> list[Any]:
+def _changes(plan: Plan) -> list[Any]:
     """What a plan does, without its notes."""
-    return [each.as_dict() for each in (*found.changes, *found.pending)]
+    return [each.as_dict() for each in (*plan.changes, *plan.pending)]
 
 
 def _check_loss(now: Plan, shown: Plan, others: str) -> None:
@@ -139,7 +139,7 @@ def _check_loss(now: Plan, shown: Plan, others: str) -> None:
 
 def _carried_out(
     spec: Spec,
-    found: Plan,
+    plan: Plan,
     hosts: Sequence[Host],
     options: StepOptions,
     run: RunOptions,
@@ -148,7 +148,7 @@ def _carried_out(
 ) -> Report:
     """The report of a plan that was carried out, by who has the environment's lock."""
     context = [Context(host, options) for host in hosts]
-    report = runner(spec, hosts, run)(steps_of(found, *context))
+    report = runner(spec, hosts, run)(steps_of(plan, *context))
     remember(spec, context, report, removing=removing)
     return report
 
@@ -221,14 +221,14 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
 
 
-def needs_consent(found: Plan) -> RequestError | None:
+def needs_consent(plan: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan that nobody agreed to."""
-    return removal.needs_consent(found)
+    return removal.needs_consent(plan)
 
 
-def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
+def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
-    return removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+    return removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
 
 
 def _seen(hosts: Iterable[Host]) -> list[HostState]:
@@ -284,20 +284,20 @@ def down(
             run.say(note)
         return Report(spec.name)
 
-    def check(found: Plan) -> None:
-        refused = removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+    def check(plan: Plan) -> None:
+        refused = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
         if refused is not None and not consent and confirmed is None:
             raise refused
 
     check(seen)
     with locked(spec, hosts, run) as before:
         sites = [_with_pool(host, spec.name) for host in hosts]
-        found = _going(spec, sites, guests, volumes=volumes)
-        check(found)
+        plan = _going(spec, sites, guests, volumes=volumes)
+        check(plan)
         if confirmed is not None and not consent:
-            who = _others(spec, before, found)
-            _check_loss(found, confirmed, f"environment {spec.name}: {who}")
-        for note in found.notes:
+            who = _others(spec, before, plan)
+            _check_loss(plan, confirmed, f"environment {spec.name}: {who}")
+        for note in plan.notes:
             run.say(note)
         options = StepOptions(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-        return _carried_out(spec, found, hosts, options, run, removing=True)
+        return _carried_out(spec, plan, hosts, options, run, removing=True)

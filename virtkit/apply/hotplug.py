@@ -88,7 +88,7 @@ class Hotplug:
         """Devices that it lacks."""
         for difference in diff.differences(wanted, live):
             path = difference.path
-            if difference.found is None and _is_device(path):
+            if difference.current is None and _is_device(path):
                 device = diff.at(wanted, path)
                 if device is not None and self._can(device):
                     say(path)

@@ -112,8 +112,8 @@ class Documents:
         if _comes_later(each):
             return True
         if each.path == "memory" and self._guest.spec.max.memory is None:
-            return int(each.found or 0) > int(each.wanted or 0)
-        return each.path == "currentMemory" and each.found == diff.value(self._live, "memory")
+            return int(each.current or 0) > int(each.wanted or 0)
+        return each.path == "currentMemory" and each.current == diff.value(self._live, "memory")
 
     def _differences(
         self, wanted: etree._Element | None, found: etree._Element
@@ -172,7 +172,7 @@ class Documents:
 
 def _comes_later(difference: Difference) -> bool:
     """Whether a difference is only that an older version did not render something yet."""
-    return difference.found is None and _LATER.fullmatch(difference.path) is not None
+    return difference.current is None and _LATER.fullmatch(difference.path) is not None
 
 
 def _parsed(xml: str) -> etree._Element | None:

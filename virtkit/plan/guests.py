@@ -352,7 +352,7 @@ def _reason(place: Place) -> FieldChange:
 
 def _values(place: Place) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
-    found, wanted = place.difference.found, place.difference.wanted
+    found, wanted = place.difference.current, place.difference.wanted
     if row_of(place.field).number_in_xml:
         return _number(found), _number(wanted)
     return found, wanted

@@ -120,7 +120,7 @@ def _drifted(base: Change, network: Network, there: ObservedNetwork) -> Compared
         if path in live:
             effect = "restart" if there.users and not _is_host(place) else "live"
         later = effect == "restart" and path not in config
-        reason = FieldChange(path, place.found, place.wanted, cause, effect)
+        reason = FieldChange(path, place.current, place.wanted, cause, effect)
         (waiting if later else reasons).append(reason)
     answer = ComparedNetwork()
     if reasons:
