@@ -160,7 +160,11 @@ def test_one_that_does_not_stop(host: Host) -> None:
         {"environment": "..", "guest": ".."},
         {"guest": "db"},
         {"volumes": [{"name": "victim", "key": "/pool/victim", "role": "disk"}]},
-        {"links": [{"source": "x", "mac": "x", "address": "-oProxyCommand=x", "address6": ""}]},
+        {
+            "interfaces": [
+                {"source": "x", "mac": "x", "address": "-oProxyCommand=x", "address6": ""}
+            ]
+        },
         {"host_key": "a\nb"},
         {"image": {"content": "c", "root": "/etc/shadow", "format": "raw", "size": 1}},
         None,

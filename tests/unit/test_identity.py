@@ -94,8 +94,10 @@ def test_records_that_somebody_wrote(requested: dict[str, Any]) -> None:
     there = world.up(world.desired_of(SPEC, host("")), PATH)
     guest = there.guests["lab-db"]
     for mac in ("52:54:00:00:00:10", "'/><evil/>"):
-        links = (replace(guest.record.links[0], mac=mac),)
-        odd = replace(guest, record=replace(guest.record, requested=requested, links=links))
+        interfaces = (replace(guest.record.interfaces[0], mac=mac),)
+        odd = replace(
+            guest, record=replace(guest.record, requested=requested, interfaces=interfaces)
+        )
         found = world.decided(spec, replace(there, guests={"lab-db": odd}))
         assert mac not in macs(resolve(spec, host("one"), found)).values()
     assert isinstance(found, Decided)

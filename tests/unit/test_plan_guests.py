@@ -578,7 +578,7 @@ def test_leaving_is_what_the_running_guest_still_has() -> None:
     old = observed.guests["lab-web"]
     new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
     wanted = render.guest(world.with_image(new))  # type: ignore[arg-type]
-    mac = old.record.links[0].mac
+    mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
     assert detaching_of(old.record, wanted, old.live) == expected
     assert detaching_of(old.record, wanted, "") == (), "it doesn't run"

@@ -81,7 +81,7 @@ guests = owners.flatmap(
         requested=requested,
         image_identity=words,
         image=st.none() | files,
-        links=st.lists(
+        interfaces=st.lists(
             st.builds(InterfaceRecord, words, words, addresses, addresses), max_size=3
         ).map(tuple),
         host_key=st.sampled_from(["", "ssh-ed25519 AAAAC3/+="]),
@@ -197,11 +197,12 @@ def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
     """A run of 0.1.0 that was killed while it took a disk away."""
     root, data = EXAMPLE.volumes
     volumes = (root, replace(data, state="deleting"))
-    killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",))
+    cards = (InterfaceRecord("lab-lan", "52:54:00:11:22:33", "10.0.0.2", ""),)
+    killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=cards)
     text = etree.fromstring(record_text.guest_element(killed)).text or ""
     new = json.loads(text)
-    old = {**new, "asked": new["requested"], "leaving": new["detaching"]}
-    del old["requested"], old["detaching"]
+    words = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
+    old = {words.get(key, key): value for key, value in new.items()}
     old["volumes"] = [
         {**e, "state": e["state"].replace("deleting", "doomed")} for e in new["volumes"]
     ]
@@ -216,7 +217,7 @@ def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
     assert (read.guests, read.unread) == ({"lab-web": killed.listed()}, {})
     again = record_text.pool_text(read)
     assert record_text.read_pool(again) == read
-    assert not re.search("asked|leaving|doomed", text + again)
+    assert not re.search("asked|leaving|doomed|links", text + again)
 
 
 def test_a_network_of_an_older_version_is_read() -> None:
@@ -286,10 +287,10 @@ def changed(path: str, value: Any) -> GuestRecord | None:
         *(("guest", each) for each in ("..", "web-", "-rf", "")),
         *(("type", each) for each in ("vax", "", None, [])),
         *(
-            ("links", [{"source": "x", "mac": "x", "address": each, "address6": ""}])
+            ("interfaces", [{"source": "x", "mac": "x", "address": each, "address6": ""}])
             for each in ("-oProxyCommand=x", 1, "x.test", ["10.0.0.1"])
         ),
-        ("links", [{"source": "x", "mac": "x", "address6": "fe80::1%eth0\n  ProxyCommand x"}]),
+        ("interfaces", [{"source": "x", "mac": "x", "address6": "fe80::1%eth0\n  ProxyCommand x"}]),
         ("host_key", "ssh-ed25519 AAAA\nother ssh-ed25519 BBBB"),
         ("host_key", "@cert-authority * ssh-ed25519 AAAA"),
         *(("volumes.0.name", each) for each in ("victim", "lab-web-../x", "lab-webroot", 1)),

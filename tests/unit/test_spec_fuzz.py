@@ -84,7 +84,7 @@ def check_spec(spec: Spec) -> None:
         assert guest.name == name
         json.dumps(guest.requested, allow_nan=False)
         assert guest.image in spec.images
-        assert {link.name for link in guest.links} <= set(spec.networks)
+        assert {link.name for link in guest.interfaces} <= set(spec.networks)
         assert set(guest.after) <= set(spec.guests)
 
 

@@ -65,7 +65,7 @@ def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
     """
     if record.addresses:
         return record.addresses, []
-    if not record.links:
+    if not record.interfaces:
         return [], ["it has no network"]
     return host.domains.addresses(DRIVERS[record.type], record.domain)
 

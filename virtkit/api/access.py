@@ -67,7 +67,7 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
     Args:
         looked: where an address was looked for.
     """
-    if record.links:
+    if record.interfaces:
         first = "where it still boots, try again in a minute; else see `virtkit logs`"
     else:
         first = "give it a network"

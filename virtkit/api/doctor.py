@@ -257,7 +257,9 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
             yield Check(f"network {name}", False, "it is not active", up)
     for name, guest in guests.items():
         made = {
-            link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
+            link.source
+            for link in guest.record.interfaces
+            if link.source.startswith(f"{spec.name}-")
         }
         for gone in sorted(made - {*observed.networks, *observed.strangers}):
             cure = f"{up}, then {command('restart', spec.source, name)}"

@@ -313,7 +313,9 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 type=each.record.type,
                 image=each.record.image,
                 image_identity=each.record.image_identity,
-                addresses={link.mac: link.address for link in each.record.links if link.address},
+                addresses={
+                    link.mac: link.address for link in each.record.interfaces if link.address
+                },
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
                 cloud_init=each.record.requested.get("cloud_init"),

@@ -163,7 +163,7 @@ class Documents:
         address = (mac.get("address") or "").lower() if mac is not None else ""
         requested = self._record.requested.get("networks")
         names = [DEFAULT_NETWORK] if requested is None else [each["name"] for each in requested]
-        known = {card.mac: name for card, name in zip(self._record.links, names, strict=False)}
+        known = {card.mac: name for card, name in zip(self._record.interfaces, names, strict=False)}
         known |= {each.mac: each.network for each in self._guest.interfaces}
         source = device.find("source")
         there = source.get("network", source.get("bridge", "")) if source is not None else ""

@@ -89,7 +89,7 @@ class GuestRecord:
     requested: Mapping[str, Any]
     image_identity: str
     image: ImageFiles | None
-    links: tuple[InterfaceRecord, ...] = ()
+    interfaces: tuple[InterfaceRecord, ...] = ()
     volumes: tuple[VolumeRecord, ...] = ()
     host_key: str = ""
     keys: tuple[str, ...] | None = None
@@ -127,7 +127,9 @@ class GuestRecord:
     @property
     def addresses(self) -> list[str]:
         """The addresses that its cards were given, IPv4 first."""
-        given = [each.address for each in self.links] + [each.address6 for each in self.links]
+        given = [each.address for each in self.interfaces] + [
+            each.address6 for each in self.interfaces
+        ]
         return [each for each in given if each]
 
     @property
@@ -135,13 +137,13 @@ class GuestRecord:
         """The MACs that the spec did not say, by the network's name in it and which card on it."""
         requested = self.requested.get("networks")
         entries = requested if isinstance(requested, list) else [{"name": DEFAULT_NETWORK}]
-        if len(entries) != len(self.links) or not all(isinstance(e, dict) for e in entries):
+        if len(entries) != len(self.interfaces) or not all(isinstance(e, dict) for e in entries):
             return {}
         names = [each.get("name") for each in entries]
         return {
-            (str(name), names[:at].count(name)): self.links[at].mac
+            (str(name), names[:at].count(name)): self.interfaces[at].mac
             for at, name in enumerate(names)
-            if not entries[at].get("mac") and is_mac_address(self.links[at].mac)
+            if not entries[at].get("mac") and is_mac_address(self.interfaces[at].mac)
         }
 
     def is_of(self, other: GuestRecord | None) -> bool:
@@ -258,7 +260,7 @@ def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
         requested=guest.requested,
         image_identity=guest.image.identity,
         image=guest.image.files,
-        links=tuple(
+        interfaces=tuple(
             InterfaceRecord(each.source, each.mac, each.address, each.address6)
             for each in guest.interfaces
         ),

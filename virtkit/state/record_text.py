@@ -30,7 +30,7 @@ NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
 LIMIT = 256 * 1024
 #: What 0.1.0 called what has another name now: fields of records, and states of volumes.
-_FORMER_FIELDS = {"asked": "requested", "leaving": "detaching"}
+_FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
 _FORMER_STATES = {"doomed": "deleting"}
 #: How much deeper in calls JSON is written than it is read, at most.
 _DEEPER = 200
@@ -118,8 +118,8 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
                 **_known(GuestRecord, data),
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
                 "volumes": tuple(map(_volume, data["volumes"])),
-                "links": tuple(
-                    InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["links"]
+                "interfaces": tuple(
+                    InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["interfaces"]
                 ),
                 "rewritten": tuple(data.get("rewritten", ())),
                 "detaching": tuple(data.get("detaching", ())),

@@ -257,7 +257,7 @@ class GuestSpec(GuestKeys):
     core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     @property
-    def links(self) -> tuple[InterfaceSpec, ...]:
+    def interfaces(self) -> tuple[InterfaceSpec, ...]:
         """Its network cards, the one on the network ``default`` included."""
         return (InterfaceSpec(name=DEFAULT_NETWORK),) if self.networks is None else self.networks
 
