@@ -118,6 +118,6 @@ def of_system(what: str, error: OSError, *, where: str = "") -> VirtkitError:
     return VirtkitError(
         what,
         why=f"on this machine, {place}{error.strerror or error}",
-        cure=_REFUSALS.get(error.errno or 0, "mend this, then run again: it goes on from here"),
+        cure=_REFUSALS.get(error.errno or 0, "fix this, then run again: it goes on from here"),
         where=where,
     )

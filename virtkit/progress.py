@@ -61,7 +61,7 @@ class Progress:
             raise Interrupted
 
     def run_interruptible(self, work: Callable[[], Answer]) -> Answer:
-        """What ``work`` answers. Where it should end, it is left behind in a thread of its own:
+        """What ``work`` answers. Where it should end, it is left behind in its own thread:
         for what only looks, and may be long in a call that nothing ends."""
         future: Future[Answer] = Future()
 

@@ -6,7 +6,7 @@ records/VERSION/CASE/
     guest-NAME.xml            its domain's XML, which the record has as `rendered`
     network-NAME.json, .xml   the same of a network
 
-`pytest --regen` writes the folder of the version that runs where there is none yet. What stands
+`pytest --regen` writes the folder of a release where there is none yet. What stands
 there is never written again: a test that fails says that an upgrade changes people's guests.
 """
 
@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import world
 from lxml import etree
+from packaging.version import Version
 
 from virtkit.drivers.fields import FIELDS
 from virtkit.facts import HostFacts
@@ -184,13 +185,17 @@ def folders() -> list[str]:
     return sorted(str(each.parent.relative_to(RECORDS)) for each in RECORDS.glob("*/*/spec.yaml"))
 
 
-def test_this_versions_are_there(regen: bool) -> None:
-    if regen and not (RECORDS / version("virtkit")).exists():
-        written()
-    this = RECORDS / version("virtkit")
-    assert this.exists(), "a new version: `pytest --regen tests/cases/test_records.py` writes these"
-    assert {each.name for each in this.iterdir()} == set(CASES)
-    types = {each["type"] for name in CASES for each in records(this / name, "guest").values()}
+def test_the_newest_releases_are_there(regen: bool) -> None:
+    """A version that is not released writes none: its guests are nobody's yet."""
+    this = Version(version("virtkit"))
+    if not this.is_devrelease:
+        if regen and not (RECORDS / str(this)).exists():
+            written()
+        cure = "a new version: `pytest --regen tests/cases/test_records.py` writes these"
+        assert (RECORDS / str(this)).exists(), cure
+    newest = max(RECORDS.iterdir(), key=lambda each: Version(each.name))
+    assert {each.name for each in newest.iterdir()} == set(CASES)
+    types = {each["type"] for name in CASES for each in records(newest / name, "guest").values()}
     assert types == {"kvm", "qemu", "lxc", "uml", "xen-pv", "xen-pvh", "xen-hvm"}
 
 

@@ -183,7 +183,7 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     assert found.guests == {}
     assert found.domains == {("qemu", WEB.domain)}
     assert down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
-    with pytest.raises(RequestError, match="is not this environment's"):
+    with pytest.raises(RequestError, match="does not belong to this environment"):
         diff(DESIRED, found, spec="/lab.yaml")
 
 
@@ -202,7 +202,7 @@ def test_names_that_libvirt_never_hears(host: Host, name: str) -> None:
         lambda: host.storage.delete(f"/pool/../{name}"),
         lambda: Host("local", name),
     ):
-        with pytest.raises(RequestError, match="is not a name that libvirt may hear"):
+        with pytest.raises(RequestError, match="is not a name that virtkit passes to libvirt"):
             call()
 
 

@@ -141,7 +141,7 @@ def test_tasks_are_told_and_counted(tmp_path: Path) -> None:
         ),
         (
             "{name: T, ansible.builtin.command: sh -c 'echo hush; exit 3', no_log: true}",
-            "T (here): its words are hidden by `no_log: true`",
+            "T (here): its message is hidden by `no_log: true`",
         ),
         ("{name: T, nosuchmodule: {}}", "nosuchmodule"),
         ("{name: T, ansible.builtin.debug: {msg: '{{ nobody }}'}}", "'nobody' is undefined"),

@@ -65,7 +65,7 @@ def test_what_goes_into_an_image_makes_another_one(
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [
-        ("images/build.py", "no way is known", "nobody knows"),
+        ("images/build.py", "virtkit can't build an image", "nobody can build one"),
         ("images/build.py", '"reading the package lists"', '"reading lists"'),
         ("images/build_errors.py", "is full", "has no room"),
         ("images/sandbox.py", '"--kill-child"', '"--kill-child=KILL"'),

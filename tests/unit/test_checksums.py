@@ -153,7 +153,7 @@ def test_kinds_that_can_be_forged(value: str, form: str) -> None:
     kind = {32: "md5", 40: "sha1"}[len(value)]
     error = refused(form.format(value=value, kind=kind.upper(), name=NAME))
     assert "that can be relied on" in error.what
-    assert f"it has {kind} only: files can be made" in error.why
+    assert f"it has {kind} only: files can be forged" in error.why
     assert "sha512" in error.cure
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_programs import COLLECTION, LOCAL_PLAY, PLAYBOOKS, REPO, ansible
+from packaging.version import Version
 
 PLUGINS = {
     "virtkit_environment": "module",
@@ -48,7 +49,7 @@ def test_build_and_install(installed: Path, tmp_path: Path) -> None:
     found = json.loads(manifest.read_text())["collection_info"]
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     assert (found["namespace"], found["name"]) == ("virtkit", "core")
-    assert found["version"] == project["version"]
+    assert Version(found["version"]) == Version(project["version"])  # Galaxy's is written otherwise
     line = ["collection", "list", "virtkit.core"]
     listed = ansible(
         "ansible-galaxy", *line, folder=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed)

@@ -255,7 +255,7 @@ def test_interrupted() -> None:
     assert not report.ok
     assert finished == ["work"]
     (heard,) = [each for each in events if each.kind == "interrupted"]
-    assert heard.message.endswith("work do; once more ends at once")
+    assert heard.message.endswith("work do; interrupt again to end at once")
     assert events.index(heard) < next(
         at for at, each in enumerate(events) if (each.object, each.kind) == ("work", "done")
     )

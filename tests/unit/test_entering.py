@@ -10,7 +10,7 @@ from virtkit.state import record
 
 
 @pytest.mark.parametrize(
-    ("networks", "cure"), [("[]", "give it a network; "), ("[default]", "where it still boots, ")]
+    ("networks", "cure"), [("[]", "give it a network; "), ("[default]", "if it is still booting, ")]
 )
 def test_a_guest_without_an_address(networks: str, cure: str) -> None:
     """One with a network needs no other one: it has no lease yet."""

@@ -57,7 +57,7 @@ mke2fs: Could not allocate block in ext2 filesystem while populating file system
     ("said", "cure"),
     [
         (UNKNOWN, "correct `packages:` of the image in the spec: the release has no no-such-thing"),
-        (UNREACHED, "see that `apt-get update` works on this machine"),
+        (UNREACHED, "check that `apt-get update` works on this machine"),
         (NO_RELEASE, "correct the image's `release:`"),
         (GONE, "run again: the mirror was changed meanwhile"),
         (FULL, f"{ROOM} is full"),

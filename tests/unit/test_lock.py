@@ -193,7 +193,7 @@ def test_what_is_no_plain_file_is_refused(kind: str, lab: Lock, folder: Path) ->
         os.mkfifo(path)
     else:
         path.mkdir()
-    with pytest.raises(RequestError, match="can't be had") as error, lab.held(5):
+    with pytest.raises(RequestError, match="can't be taken") as error, lab.held(5):
         pass
     assert str(path) in error.value.why
     assert error.value.cure

@@ -244,7 +244,7 @@ def test_what_another_spec_made_needs_consent_to_go() -> None:
     assert refused is not None
     assert refused.exit_code == 2
     assert refused.why == (
-        "lost would be: guest/db: lab-db-root (lab-db-data stays) "
+        "this would be lost: guest/db: lab-db-root (lab-db-data stays) "
         f"(made from {path}, not from /lab.yaml)"
     )
     assert "run again with --yes" in refused.cure
@@ -275,7 +275,7 @@ def test_consent_names_both_specs() -> None:
     refused = needs_consent(diff(empty, UP, spec="/mine.yaml"))
     assert refused is not None
     assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
-    assert "where /lab.yaml is not this spec at an earlier place" in refused.cure
+    assert "if /lab.yaml is not this spec at an earlier place" in refused.cure
 
 
 def test_a_guest_without_a_disk_asks_too() -> None:

@@ -77,7 +77,7 @@ def test_what_can_not_change_while_guests_hold_it_waits() -> None:
     assert found.changes == ()
     assert causes(found.pending) == {"bridge/@stp": ("drift", "restart")}
     assert found.notes == (
-        "network/front gets bridge/@stp when it starts again; lab-web hold it",
+        "network/front gets bridge/@stp when it starts again; in use by lab-web",
     )  # fmt: skip
     both = planned(there({"edits": STP, "live_edits": STP}))
     assert causes(both.changes) == {"bridge/@stp": ("drift", "restart")}
@@ -125,7 +125,7 @@ def test_a_newer_virtkit_renders_otherwise() -> None:
     "changed", [{"cidr": "10.30.0.0/24"}, {"domain": "x"}, {"mode": "isolated"}]
 )
 def test_what_the_spec_changes_is_refused_while_guests_hold_it(changed: dict[str, str]) -> None:
-    with pytest.raises(SpecErrors, match="can't change while guests hold it") as caught:
+    with pytest.raises(SpecErrors, match="can't change while guests use it") as caught:
         planned(there(), {**NETWORK, **changed})
     assert next(iter(changed)) in caught.value.what
     assert "lab-web" in caught.value.why

@@ -49,12 +49,12 @@ def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None
     error = refused(LAB, there, replace(world.WITH_KVM, connections=known))
     virsh, name = "virsh -c 'lxc+ssh://ops@rack/system?a=b&c=d'", """'lab web'"'"'s'"""
     assert f"leaves the disks: {virsh} undefine {name}; or" in error.cure
-    assert f"{virsh} domrename {name} lab-web (where it runs" in error.cure
+    assert f"{virsh} domrename {name} lab-web (if it runs" in error.cure
 
 
 def test_a_strangers_domain_with_a_guests_name() -> None:
     error = refused(LAB, held(undefined(), {"lab-web": "qemu"}, "lab-web"))
-    assert "virsh -c qemu:///system undefine lab-web (where it runs" in error.cure
+    assert "virsh -c qemu:///system undefine lab-web (if it runs" in error.cure
     assert "domrename" not in error.cure
 
 
@@ -74,7 +74,7 @@ def test_another_environments_guest_of_the_same_name_in_libvirt() -> None:
         pool=replace(theirs.pool, guests={"a-b-c": record}),
     )
     error = refused(ours, gone)
-    assert error.what == "domain a-b-c is not this environment's"
+    assert error.what == "domain a-b-c does not belong to this environment"
     assert """virtkit down '/their'"'"'s.yaml' c;""" in error.cure
 
 

@@ -421,7 +421,7 @@ def test_a_hardened_container_s_template_maps_no_ids(target: str) -> None:
     guest = guest_of(type="lxc", template="own.xml.j2")
     hardened = replace(guest, confinement=Confinement("hardened"))
     text = CONFINED.replace("{{ guest.confinement.ids }}", target)
-    with pytest.raises(RequestError, match="has an <idmap> of its own") as caught:
+    with pytest.raises(RequestError, match="has its own <idmap>") as caught:
         guest_xml(hardened, text)
     assert "virtkit doctor" in caught.value.cure
     free = guest_of(type="lxc", template="own.xml.j2", privileged=True)

@@ -187,7 +187,7 @@ def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
     give_hook(host)
     found = userns.unprepared(host)
     assert found is not None
-    assert found.why == "libvirtd was not restarted since its hook came"
+    assert found.why == "libvirtd was not restarted since its hook was installed"
     write(host / "run/virtkit/hook", preparation.interface())
     assert userns.unprepared(host) is None
     preparation.installed(host)[0].write_text("another")

@@ -41,6 +41,44 @@ def guest_of(**keys: object) -> Guest:
     return world.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
 
 
+# --- the kernel that a guest boots -----------------------------------------------------------
+
+FILES = {"path": "vmlinuz", "initrd": "initrd.img", "cmdline": "root=/dev/vda1 quiet"}
+
+
+def booted(guest: Guest, own: str = "") -> list[str | None]:
+    root = etree.fromstring(guest_xml(guest, own))
+    return [root.findtext(f"./os/{name}") for name in ("kernel", "initrd", "cmdline")]
+
+
+@pytest.mark.parametrize("type", sorted(DRIVERS))
+def test_a_type_boots_the_kernel_or_says_that_it_has_none(type: str) -> None:
+    """A template without it would leave out what a spec asks for, and say nothing of it."""
+    driver = DRIVERS[type]
+    built = world.with_image(guest_of(type=type))
+    if "kernel" in driver.unsupported:
+        assert built.boot is None
+        assert booted(built) == [None, None, None]
+        return
+    for guest in (built, guest_of(type=type, kernel=FILES)):
+        boot = guest.boot
+        assert boot is not None
+        assert booted(guest) == [boot.kernel, boot.initrd, boot.cmdline], (
+            f"templates/{driver.template} leaves out a part of `guest.boot`: put it in, or say in "
+            f"the driver's `unsupported` why a guest of type {type} can't have a `kernel:`"
+        )
+
+
+def test_a_template_of_the_users_may_leave_the_kernel_out() -> None:
+    """What it says is all that the guest has: nothing is put in, and it is no error."""
+    own = '{% extends "base.xml.j2" %}{% block os %}<os><type>hvm</type></os>{% endblock %}'
+    guest = guest_of(type="qemu", kernel=FILES, template="own.xml.j2")
+    assert booted(guest, own) == [None, None, None]
+    some = own.replace("</os>", "<kernel>{{ guest.boot.kernel }}</kernel></os>")
+    assert guest.boot is not None
+    assert booted(guest, some) == [guest.boot.kernel, None, None]
+
+
 # --- values ---------------------------------------------------------------------------------
 
 

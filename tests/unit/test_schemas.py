@@ -23,7 +23,7 @@ def test_an_unknown_device_and_what_was_meant() -> None:
     error = refused("<wachdog/>")
     assert "<wachdog/>: there is no <wachdog>" in error.what
     assert "did you mean 'watchdog'?" in error.cure
-    assert "known here: audio, channel, console" in refused("<qqq/>").cure
+    assert "use one of: audio, channel, console" in refused("<qqq/>").cure
 
 
 @pytest.mark.parametrize(

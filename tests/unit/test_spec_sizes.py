@@ -87,7 +87,7 @@ def test_anything_else_is_wrong_and_nothing_worse(value: object) -> None:
 
 
 def test_cures_can_be_followed() -> None:
-    for value, cure in [("1GB", "say 1GiB"), ("1.3MiB", "say 1331KiB"), (512, "say 512MiB")]:
+    for value, cure in [("1GB", "use 1GiB"), ("1.3MiB", "use 1331KiB"), (512, "use 512MiB")]:
         with pytest.raises(Wrong) as caught:
             parse_size(value)
         assert caught.value.cure.startswith(cure)

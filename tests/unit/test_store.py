@@ -32,7 +32,7 @@ def test_an_older_one_of_the_name_stays_with_the_one_in_use() -> None:
 def test_in_use_everywhere_it_stays() -> None:
     with pytest.raises(RequestError, match="debian-12 is in use") as caught:
         _removable([entry("local", "lab-a", "lab-b"), entry("xen1", "lab-c")], "debian-12")
-    assert caught.value.why == "lab-a, lab-b lean on it; lab-c leans on it"
+    assert caught.value.why == "lab-a, lab-b use it; lab-c uses it"
 
 
 @pytest.mark.parametrize("word", ["debian", "01234", ""])

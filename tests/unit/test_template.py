@@ -68,7 +68,7 @@ def test_without_a_template_no_process_is_started(
 )
 def test_one_without_end(extra: str, tmp_path: Path) -> None:
     began = time.monotonic()
-    with pytest.raises(RequestError, match="does not come to an end") as caught:
+    with pytest.raises(RequestError, match="does not finish") as caught:
         user_template.rendered(guest_of(tmp_path, extra))
     assert "own.xml.j2" in caught.value.cure
     assert caught.value.where == PLACE

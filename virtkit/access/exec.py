@@ -46,7 +46,8 @@ def by_agent(
         raise VirtkitError(
             f"the command's end in {domain} is not known",
             why=f"it began, then the guest agent failed: {error}",
-            cure="look in the guest; `virtkit ssh` is for commands that print or run much",
+            cure="see in the guest what it did; use `virtkit ssh` for commands that run long or "
+            "print much",
             where=f"{host.name} {domain}",
         ) from error
     except Unreachable:

@@ -154,7 +154,8 @@ def offered(
     its public half.
 
     Args:
-        keys: what the guest was given, as its record says; None where an older virtkit made it.
+        keys: what the guest was given, as its record says; None where an older
+            version made it.
         asked: the spec's ``ssh_keys``, relative to ``base``.
     """
     here = _public_files(environment, asked, base)

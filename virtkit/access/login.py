@@ -22,7 +22,7 @@ class Login:
     Attributes:
         alias: names it in known_hosts.
         identities: files of the caller's keys that it lets in (``keys.offered``).
-        keys: all that it lets in, as its record says; None where an older virtkit made it.
+        keys: all that it lets in, as its record says; None where an older version made it.
         proxy: ssh's ``ProxyCommand`` where the way is through the guest's host.
     """
 

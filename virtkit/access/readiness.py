@@ -149,13 +149,13 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, lacks: StateReason) 
         text = unread.why
     begun = boots(text)
     if begun >= LOOP:
-        why.append(f"its console began {begun} times so far: it may reboot in a loop")
+        why.append(f"its console shows {begun} boots so far: it may be rebooting in a loop")
     last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
     tail = "\n".join(f"  | {line[:160]}" for line in last)
     why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
     cure = (
         f"see `virtkit logs` and `virtkit console` for {record.guest}, `virtkit doctor` for what "
-        "its host lacks; a longer `ready: {timeout: …}` helps where it is only slow"
+        "its host lacks; a longer `ready: {timeout: …}` helps if it is only slow"
     )
     return VirtkitError(
         f"guest {record.guest} is not ready",

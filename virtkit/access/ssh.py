@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import paramiko  # costs a fifth of a second: loaded where it is used
 
 #: What is said of a guest's address where somebody else answers, and what to do about it.
-OTHER_KEY = "ssh answers with another host key than the one that virtkit gave the guest"
+OTHER_KEY = "ssh answers with a different host key from the one that virtkit gave the guest"
 OTHER_KEY_CURE = (
     "if nobody changed it on purpose, something else answers at its address: look into the guest "
-    "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, and "
-    "where a cloud_init of yours runs, recreating it does"
+    "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, or, "
+    "where the spec has `cloud_init` for it, recreating it"
 )
 #: Seconds that one look at a guest that may not be up yet can take.
 LOOK = 10.0
@@ -73,18 +73,18 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
 
 #: What paramiko says, and what it means of a guest.
 _WORDS = (
-    (r"banner\[Errno", "it hung up at once, as one that still boots does"),
+    (r"banner\[Errno", "it hung up at once, as a guest that is still booting does"),
     ("banner|protocol version", "what answers does not speak ssh yet"),
     ("[Ii]ncompatible", "it has no host key of the kind that virtkit gave the guest (ed25519)"),
     ("[Tt]imeout|[Tt]imed out|[Nn]o existing session", "it did not answer in time"),
-    ("[Nn]egotiation|not active|EOF", "it hung up before it let anybody log in"),
+    ("[Nn]egotiation|not active|EOF", "it hung up before anybody could log in"),
 )
 
 
 def _in_words(error: Exception) -> str:
     """What broke a connection, for somebody who doesn't know the library."""
     text = str(error)
-    other = "what answers there does not keep to ssh's protocol" if text else "it hung up"
+    other = "what answers there does not speak the ssh protocol" if text else "it hung up"
     return next((words for pattern, words in _WORDS if re.search(pattern, text)), other)
 
 

@@ -1,7 +1,7 @@
-"""Runs ansible-runner in a process of its own, and prints Ansible's events as lines of JSON.
+"""Runs ansible-runner in a separate process, and prints Ansible's events as lines of JSON.
 
 ansible-runner forks, and a fork of a process with several threads, as virtkit is one, may wait for
-ever for a lock that another thread had. A program of its own: it must never import virtkit.
+ever for a lock that another thread had. A separate program: it must never import virtkit.
 
 usage: python player.py    (what to run is a line of JSON on standard input)
 """

@@ -57,7 +57,7 @@ def check(path: Path, where: str) -> None:
     if found != "list" and not text.startswith("$ANSIBLE_VAULT;"):
         raise RequestError(
             f"{path} is not a playbook",
-            why=f"its top is {_TOPS[found]}, a playbook's is a list of plays",
+            why=f"its top level is {_TOPS[found]}; a playbook is a list of plays",
             cure="begin it with `- hosts: all`",
             where=where,
         )

@@ -3,7 +3,7 @@
 Ansible's workers leave its session and outlive it, and a killed virtkit would leave them at work in
 guests. So two processes stand between: the first dies with virtkit's thread (setpriv), or when it
 is killed; the second is told of that by the kernel, is the parent of all that lost theirs, and
-kills until nothing is left. A program of its own: it must never import virtkit.
+kills until nothing is left. A separate program: it must never import virtkit.
 
 usage: python reaper.py /PATH/OF/PROGRAM ARGUMENT…
 """
@@ -33,7 +33,7 @@ def main(command: list[str]) -> int:
 
 
 def _kept(command: list[str], above: int) -> int:
-    """Runs the command below this process, in a session of its own."""
+    """Runs the command below this process, in its own session."""
     os.setsid()
     prctl = ctypes.CDLL(None).prctl
     prctl(_SET_CHILD_SUBREAPER, 1)

@@ -160,8 +160,8 @@ def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
         if holder := host.lock(environment).holder():
             place = f" on host {host.name}" if host.remote else ""
             answer.append(
-                f"a run is at work on environment {environment}{place}: {holder}; what is "
-                "unfinished may be its"
+                f"a run is working on environment {environment}{place}: {holder}; what is "
+                "unfinished may belong to it"
             )
     return answer
 

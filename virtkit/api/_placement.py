@@ -57,7 +57,7 @@ def check_moves(
                     RequestError(
                         f"guest {name} can't move from host {site.host.name} to {place}",
                         why=f"{', '.join(disks)} would not follow",
-                        cure=f"say `host: {site.host.name}`; or take the disks out of the spec and "
+                        cure=f"set `host: {site.host.name}`; or take the disks out of the spec and "
                         "run `virtkit up` before it moves",
                         where=spec.where(("guests", name)),
                     )

@@ -68,7 +68,7 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
         looked: where an address was looked for.
     """
     if record.interfaces:
-        first = "where it still boots, try again in a minute; else see `virtkit logs`"
+        first = "if it is still booting, try again in a minute; else see `virtkit logs`"
     else:
         first = "give it a network"
     return VirtkitError(
@@ -303,7 +303,7 @@ def _no_way(hypervisor: bool) -> str:
 
 #: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
 _HEAD = """\
-# Guests of {environment}, by `virtkit ssh-config`. Keep this in a file of its own, and write at the
+# Guests of {environment}, by `virtkit ssh-config`. Keep this in its own file, and write at the
 # top of ~/.ssh/config, above every Host and Match:
 #   Include {file}"""
 

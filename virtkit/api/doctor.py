@@ -1,4 +1,4 @@
-"""What this machine can run, what is missing, and the command that mends it."""
+"""What this machine can run, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _builds() -> Check:
         images.check_builds()
     except VirtkitError as error:
         return Check("image builds", False, f"{error.what}: {error.why}", error.cure)
-    return Check("image builds", True, "what images are built with works, and there is room")
+    return Check("image builds", True, "the programs that build images work, and there is room")
 
 
 def _device() -> Iterable[Check]:
@@ -101,7 +101,7 @@ def _device() -> Iterable[Check]:
         yield Check(
             str(device),
             False,
-            "only root may open it, so libvirt probes QEMU anew for seconds at each start",
+            "only root may open it, so libvirt spends seconds at each start on probing QEMU again",
             f"chgrp kvm {device} && chmod 660 {device}",
         )
 
@@ -134,7 +134,7 @@ def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
 def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
     for driver in DRIVERS.values():
         if driver.scheme not in host.schemes:
-            what = "virtkit runs it on its own machine only, so far"
+            what = "so far virtkit runs it only on the machine that it is on itself"
             yield Check(f"type {driver.type}", None, what)
             continue
         reasons = driver.check(facts)
@@ -154,7 +154,7 @@ def _contains(facts: HostFacts, host: Host) -> bool:
 
 
 def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
-    """Whether containers get ids of their own here."""
+    """Whether containers get their own ids here."""
     if not _contains(facts, host):
         return
     lacks = facts.unprepared
@@ -162,7 +162,7 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
         what = f"they are only hardened: {lacks.why}"
         yield Check("containers", False, what, lacks.cure)
         return
-    yield Check("containers", True, "each in a user namespace with ids of its own")
+    yield Check("containers", True, "each in a user namespace with its own ids")
     if userns.outdated():
         what = "libvirt's hook was installed by another version of virtkit; it works with this one"
         yield Check("containers", None, what, preparation.CURE)
@@ -218,7 +218,7 @@ def _drops(
         if drop.hook == "forward":
             what = (
                 f"chain {drop.chain} of table {drop.table} drops what no rule accepts, as Docker "
-                "has it. libvirt's networks have rules there; a bridge of your own (`mode: "
+                "sets it. libvirt's networks have rules there; a bridge of your own (`mode: "
                 "bridge`) has none, and needs one where net.bridge.bridge-nf-call-iptables is 1"
             )
             yield Check("firewall", None, what)
@@ -245,7 +245,7 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
     guests, up = observed.guests_of(spec.name), command("up", spec.source)
     lost = observed.lost_of(spec.name)
     for name in sorted(lost):
-        what = "its domain is gone, and its volumes are there: it is defined again over its disks"
+        what = "its domain is gone, and its volumes are there: it is defined again with its disks"
         yield Check(f"guest {name}", False, what, up)
     for name, network in observed.networks_of(spec.name).items():
         known = {each.name for each in network.record.reservations}
@@ -272,8 +272,8 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
     up = command("up", spec.source)
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
-            what = "an older virtkit made it: the pool's record does not list it yet, so without "
-            what += "its domain nobody would know whose its volumes are"
+            what = "an older version of virtkit made it: the pool's record does not list it yet, "
+            what += "so without its domain nobody would know whose its volumes are"
             cure = f"the next `{up}` that changes anything lists it"
             yield Check(f"guest {name}", None, what, cure)
         content = guest.record.image.content if guest.record.image else ""

@@ -114,7 +114,7 @@ def console(
     offset, rest = 0, b""
     while True:
         over = ended()  # asked first: what it printed until then is read
-        # the last byte again: where it is gone, the log was rotated and begins anew
+        # the last byte again: where it is gone, the log was rotated and begins again
         new = printed(max(offset - 1, 0))
         if offset and not new:
             offset = 0
@@ -145,7 +145,7 @@ def _soon(true: Callable[[], bool], seconds: float) -> bool:
 
 
 def _patiently(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
-    """What ``look`` finds; a libvirt that starts anew meanwhile is waited for.
+    """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
 
     Raises:
         VirtkitError: it did not come back.

@@ -160,7 +160,7 @@ def _played(machine: Machine, types: Sequence[str], password: str, progress: Pro
         raise VirtkitError(
             f"host {machine.name} was not prepared",
             why=played.why,
-            cure=f"mend what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
+            cure=f"fix what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
             where=machine.name,
         )
     return sum(played.changed.values())

@@ -26,7 +26,7 @@ from virtkit.state.record import GuestRecord
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """An image in the store. ``users``: guests that lean on it; ``size`` in bytes; ``downs``: the
+    """An image in the store. ``users``: guests that use it; ``size`` in bytes; ``downs``: the
     commands that take them down, each for those of one spec."""
 
     name: str
@@ -97,7 +97,7 @@ def image_remove(
     say: Say = quiet,
 ) -> list[StoreEntry]:
     """Removes an image, by name or content hash, from this machine's pool or those of a spec's
-    hosts, and from the cache. On a host where guests lean on it, it stays.
+    hosts, and from the cache. On a host where guests use it, it stays.
 
     It waits until no ``up`` runs that could take the image for a new guest.
 
@@ -106,7 +106,7 @@ def image_remove(
         say: told for whom, and where the image stays.
 
     Raises:
-        RequestError: there is none, guests lean on it everywhere, or an ``up`` takes longer.
+        RequestError: there is none, guests use it everywhere, or an ``up`` takes longer.
     """
     hosts = sorted(hosts_of(spec), key=lambda each: each.name)  # all runs lock in this order
     _removable(_entries(hosts), name)
@@ -121,12 +121,12 @@ def image_remove(
                 images.forget(identity)
     for each in entries:
         if each.users and _names(name, each):
-            say(f"it stays on host {each.host}: {_leaning(each)}")
+            say(f"it stays on host {each.host}: {_used_by(each)}")
     return gone
 
 
 def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
-    """The images that ``name`` names, of hosts where no guest leans on any of them."""
+    """The images that ``name`` names, of hosts where no guest uses any of them."""
     named = [each for each in entries if _names(name, each)]
     if not named:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
@@ -135,7 +135,7 @@ def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
     if not free:
         raise RequestError(
             f"image {used[0].name} is in use",
-            why="; ".join(map(_leaning, used)),
+            why="; ".join(map(_used_by, used)),
             cure="take these guests down first, or have it done by whoever made them: "
             + "; ".join(dict.fromkeys(each for entry in used for each in entry.downs)),
         )
@@ -146,24 +146,24 @@ def _names(word: str, entry: StoreEntry) -> bool:
     return word == entry.name or (len(word) >= 6 and entry.content.startswith(word))
 
 
-def _leaning(entry: StoreEntry) -> str:
-    return f"{', '.join(entry.users)} lean{'s' if len(entry.users) == 1 else ''} on it"
+def _used_by(entry: StoreEntry) -> str:
+    return f"{', '.join(entry.users)} use{'s' if len(entry.users) == 1 else ''} it"
 
 
 def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
-    return tuple(sorted(each.domain for each in _leaners(observed, content)))
+    return tuple(sorted(each.domain for each in _users_of(observed, content)))
 
 
 def _downs(observed: Observed, content: str) -> tuple[str, ...]:
-    """What takes the guests down that lean on an image, by the specs that they were made from."""
+    """What takes the guests down that use an image, by the specs that they were made from."""
     guests: dict[str, list[str]] = {}
-    for each in _leaners(observed, content):
+    for each in _users_of(observed, content):
         guests.setdefault(each.spec, []).append(each.guest)
     return tuple(command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
 
 
-def _leaners(observed: Observed, content: str) -> list[GuestRecord]:
-    """The guests that lean on an image, those without a domain too. Of one whose run was
+def _users_of(observed: Observed, content: str) -> list[GuestRecord]:
+    """The guests that use an image, those without a domain too. Of one whose run was
     interrupted before it knew its image, only the entry that it was made from is known."""
     image = observed.pool.images.get(content)
     identities = image.identities if image is not None else ()

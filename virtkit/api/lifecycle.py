@@ -41,10 +41,10 @@ def apply(
     restart: bool = False,
     run: RunOptions = DEFAULT,
 ) -> Report:
-    """Carries out a plan, made anew once nobody else changes the environment.
+    """Carries out a plan, made again once nobody else changes the environment.
 
     Args:
-        consent: recreate and delete what the plan says, and what it says made anew.
+        consent: recreate and delete what the plan says, and what it says once made again.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
@@ -68,10 +68,10 @@ def apply(
         if not consent:
             _check_loss(now, plan, f"environment {spec.name}: {others}")
         if not now.changes:
-            run.say(f"environment {spec.name}: nothing to change any more: {others} did it")
+            run.say(f"environment {spec.name}: nothing left to change: {others} did it")
             return Report(spec.name)
         if _changes(now) != _changes(plan):
-            what = f"{others} changed something meanwhile: the plan is made anew"
+            what = f"{others} changed something meanwhile: planning again"
             run.say(f"environment {spec.name}: {what}")
         options = StepOptions(
             spec=path_of(spec),
@@ -132,8 +132,8 @@ def _check_loss(now: Plan, shown: Plan, others: str) -> None:
     if new:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
-            why=f"lost would be: {'; '.join(each.loss for each in new)}",
-            cure="run again: it shows what would be lost by now, and asks",
+            why=f"this would be lost: {'; '.join(each.loss for each in new)}",
+            cure="run again: it shows what would be lost now, and asks",
         )
 
 

@@ -91,7 +91,7 @@ class _Specs:
             self._read[path] = _spec(path)
         found, sure = self._read[path]
         if isinstance(found, Spec) and found.name != environment:
-            return f"its spec {path} is of environment {found.name} now", True
+            return f"its spec {path} is now the spec of environment {found.name}", True
         return found, sure
 
 
@@ -156,7 +156,7 @@ def _unwanted(
         named = record.guest in found.guests
     else:
         named = record.network in found.networks
-    return "" if named else f"its spec {found.source} names it no more", sure
+    return "" if named else f"its spec {found.source} does not name it any more", sure
 
 
 def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool:
@@ -215,9 +215,9 @@ def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
     for content, image in observed.pool.images.items():
         if content not in used and not unknown & {*image.identities}:
             size = format_size(image.files.size)
-            why = f"image {image.name} ({size}): no guest leans on it"
+            why = f"image {image.name} ({size}): no guest uses it"
             if not image.made:
-                why = f"image {image.name}: its upload did not end, and no guest leans on it"
+                why = f"image {image.name}: its upload did not end, and no guest uses it"
             name = Path(image.files.root).name
             short = content[:12]
             cure = f"virtkit image rm {short}"
@@ -239,7 +239,7 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
     used = host.paths() if set(like) - listed else frozenset()
     names = {Path(each).name for each in used}
     for name in sorted(set(like) - listed - names):
-        why = "it is named like virtkit's, but no record lists it: it may be left over"
+        why = "it has a name like virtkit's, but no record lists it: it may be left over"
         volume = f"{shlex.quote(name)} --pool {host.storage.pool}"
         virsh = host.connections.virsh()
         cure = f"{virsh} vol-delete {volume} (first: {virsh} vol-info {volume})"
@@ -256,7 +256,7 @@ def _folders(sites: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
         others = ", ".join(sorted(access.hosts(path.name) - looked_at))
         why = "keys and known hosts of an environment that has no guest here"
         if others:
-            why += f"; it had some on {others}, where nobody looked"
+            why += f"; it had some on {others}, which were not looked at"
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("folder", str(path), path.name, why, cure, sure=not others)
 

@@ -123,7 +123,7 @@ def _others_keys(
         if not access.offered(spec.name, known, files, spec.folder):
             yield (
                 f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
-                "keys here: ssh asks for another"
+                "keys here: ssh will not let you in"
             )
 
 
@@ -335,7 +335,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 
 
 def _by_path(spec: Spec) -> set[str]:
-    """Identities of images that are files: their content counts anew for each new guest."""
+    """Identities of images that are files: their content is read again for each new guest."""
     entries = (each for each in spec.images.values() if each.path is not None)
     return {resources.image_identity(each) for each in entries}
 

@@ -1,4 +1,4 @@
-"""The step graph: runs what is ready, in threads, and skips what hangs on a failure.
+"""The step graph: runs what is ready, in threads, and skips what depends on a failed step.
 
 Knows nothing of guests. It must never start a step whose predecessors are not done.
 """
@@ -197,7 +197,7 @@ class _Run:
         """Says that it was heard, and which steps are awaited."""
         awaited = [f"{place[1]} {place[2]}" for place in sorted(self._under_way)]
         if awaited:
-            text = f"ending {', '.join(awaited)}; once more ends at once"
+            text = f"ending {', '.join(awaited)}; interrupt again to end at once"
             with self._telling:
                 self._tell(Event("interrupted", "", "", "", elapsed, text))
 

@@ -1,6 +1,6 @@
 """Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks, and more.
 
-What is to be and what is are both read anew from libvirt's live XML, so each step may run again.
+What is to be and what is are both read again from libvirt's live XML, so each step may run again.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class Hotplug:
                 return
             if time.monotonic() > end:
                 raise VirtkitError(
-                    f"guest {self._guest.name} doesn't let go of {', '.join(left)}",
+                    f"guest {self._guest.name} does not release {', '.join(left)}",
                     why=f"it was asked to, {_LET_GO:.0f} s ago",
-                    cure="see that nothing in the guest uses it, then run again; or restart the "
+                    cure="check that nothing in the guest uses it, then run again; or restart the "
                     "guest: virtkit up --restart",
                     where=f"{self._host.name} guest/{self._guest.name}",
                 )

@@ -82,11 +82,11 @@ class Ledger:
         storage = self.storage_of(record)
         if not record.is_of(self._known(storage).guests.get(record.domain)):
             raise VirtkitError(
-                f"guest {record.guest} of environment {record.environment} is not what this run "
-                "knew",
+                f"guest {record.guest} of environment {record.environment} has changed since "
+                "this run looked at it",
                 why=f"its domain is gone, and pool {storage.pool} lists other volumes for it, or "
                 "none; nothing was deleted",
-                cure="run again: it looks anew",
+                cure="run again: it looks again",
                 where=f"{self._host.name} guest/{record.guest}",
             )
 

@@ -87,7 +87,7 @@ def _failed(
     return VirtkitError(
         f"guest {record.guest}: playbook {names} failed",
         why=played.why,
-        cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); mend it, "
+        cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); fix it, "
         f"and {command('up', spec)} runs it again",
         where=where,
     )

@@ -87,7 +87,7 @@ def _resumed(host: Host, driver: Driver, name: str, timeout: float, progress: Pr
     found = host.domains.state_reason(driver, name)
     if found.cure:  # its disk, its kernel: it would hear nothing
         return f"it could not be asked: {found.why}"
-    progress("it was paused: it goes on, to be asked")
+    progress("it was paused: resuming it, so that it can shut down")
     try:
         host.domains.resume(driver, name, timeout)
     except Silent:

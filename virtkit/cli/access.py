@@ -80,7 +80,9 @@ def execute(*, chosen: SpecAndGuest) -> None:
 def console(
     *,
     chosen: SpecAndGuest,
-    vnc: Annotated[bool, typer.Option("--vnc", help="Tell the display's address.")] = False,
+    vnc: Annotated[
+        bool, typer.Option("--vnc", help="Show the display's address and password.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
@@ -95,7 +97,7 @@ def console(
         output.data({"address": display.address, "port": display.port, "password": shown})
     else:
         output.out().print(f"vnc://{display.address}:{display.port}")
-        output.out().print(f"password: {shown or 'told on a terminal only'}")
+        output.out().print(f"password: {shown or 'shown on a terminal only'}")
 
 
 @app.command()
@@ -103,9 +105,12 @@ def console(
 def logs(
     *,
     chosen: SpecAndGuests,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on as they print.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep showing what they print.")] = False,
     playbooks: Annotated[
-        bool, typer.Option("--playbooks", help="What Ansible printed when it last ran theirs.")
+        bool,
+        typer.Option(
+            "--playbooks", help="Show what Ansible printed when it last ran their playbooks."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:

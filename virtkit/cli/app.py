@@ -80,7 +80,7 @@ def _run() -> int:
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
-        told = of_system("virtkit can't go on", refusal)
+        told = of_system("virtkit can't continue", refusal)
         _drop_output()
         _tell(told)
         return told.exit_code
@@ -124,7 +124,7 @@ def _own_fault(fault: Exception) -> VirtkitError:
     return VirtkitError(
         "virtkit itself failed",
         why=f"{type(fault).__name__}: {fault}",
-        cure="run again; where it fails again, report what it prints with --debug",
+        cure="run again; if it fails again, report what it prints with --debug",
     )
 
 

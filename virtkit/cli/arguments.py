@@ -27,10 +27,13 @@ File = Annotated[str | None, typer.Option("-f", "--file", metavar="SPEC", help="
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Parallel = Annotated[
-    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps at a time.")
+    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps to run at a time.")
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until a guest is forced off.")
+    float,
+    typer.Option(
+        "--timeout", min=0, metavar="SECONDS", help="How long to wait until a guest is forced off."
+    ),
 ]
 Vault = Annotated[
     str | None,
@@ -102,7 +105,7 @@ class OnlySpec:
         spec, rest = spec_of(self.spec, self.file)
         if rest:
             cure = "this verb takes SPEC only"
-            raise RequestError(f"{rest[0]!r} is one word too many", cure=cure)
+            raise RequestError(f"{rest[0]!r} is one argument too many", cure=cure)
         return spec
 
 

@@ -31,8 +31,8 @@ VERBS = {
     "start": ("lifecycle", "Start guests that are stopped."),
     "stop": ("lifecycle", "Ask guests to shut down; force them off after the timeout."),
     "restart": ("lifecycle", "Shut guests down and start them; press reset after the timeout."),
-    "pause": ("lifecycle", "Freeze running guests."),
-    "resume": ("lifecycle", "Let paused guests go on."),
+    "pause": ("lifecycle", "Pause running guests."),
+    "resume": ("lifecycle", "Resume paused guests."),
     "ssh": (
         "access",
         "Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND.",
@@ -54,7 +54,7 @@ VERBS = {
     ),
     "doctor": (
         "info",
-        "Say what this machine can run, what is missing, and the command that mends it.",
+        "Show what this machine can run, what is missing, and the command that fixes it.",
     ),
     "image": ("image", "The image store."),
     "host": ("host", "The machines that guests run on."),

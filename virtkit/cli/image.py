@@ -24,7 +24,7 @@ app = typer.Typer(
 @app.command("list")
 @grouped
 def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
-    """List the images in this machine's pool, or on a spec's hosts, and who leans on them."""
+    """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
     found = chosen.read() if chosen.given else None
     entries = api.image_list(found)
     if json:
@@ -71,7 +71,7 @@ def _image_make(chosen: SpecAndImage, verb: str, json: bool) -> None:
     try:
         made = api.image_make(found, name, _changing)
     finally:
-        if output.moves(output.err()):  # what is printed next gets a line of its own
+        if output.moves(output.err()):  # what is printed next gets its own line
             output.err().print()
     if json:
         output.data(
@@ -113,7 +113,7 @@ def image_rm(
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Remove an image, by name or content hash, where no guest leans on it."""
+    """Remove an image, by name or content hash, where no guest uses it."""
     found, name = chosen.read("rm")
     gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
     if json:

@@ -36,7 +36,7 @@ def render(
     *,
     chosen: SpecAndGuests,
     record: Annotated[
-        bool, typer.Option("--record", help="With the record that virtkit keeps in <metadata>.")
+        bool, typer.Option("--record", help="Include the record that virtkit keeps in <metadata>.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -92,7 +92,10 @@ def inventory(
     everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
     hypervisor: Annotated[
-        bool, typer.Option("--hypervisor", help="Not by ssh where the hypervisor has a way in.")
+        bool,
+        typer.Option(
+            "--hypervisor", help="Through the hypervisor, where it has a way in, instead of ssh."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -132,7 +135,7 @@ def doctor(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say what this machine can run, what is missing, and the command that mends it."""
+    """Show what this machine can run, what is missing, and the command that fixes it."""
     found = chosen.read() if chosen.given else None
     if orphans:
         left = api.orphans(found)

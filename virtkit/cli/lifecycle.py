@@ -30,7 +30,7 @@ def plan(
     *,
     chosen: SpecAndGuests,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 3 where there are changes.")
+        bool, typer.Option("--exit-code", help="Exit with 3 if there are changes.")
     ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Show what up --restart would change.")
@@ -44,7 +44,7 @@ def plan(
     """Show what up would change, and how disruptive each change is."""
     if (restart and down) or (volumes and not down):
         raise RequestError(
-            "--restart is about up, and --volumes about down", cure="see virtkit plan --help"
+            "--restart belongs to up, and --volumes to down", cure="see virtkit plan --help"
         )
     found, guests = chosen.read()
     if down:
@@ -70,10 +70,10 @@ def up(
         bool, typer.Option("--yes", "-y", help="Recreate and delete what the plan says.")
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Wait only for what others are after.")
+        bool, typer.Option("--no-wait", help="Wait only for guests that others start after.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
+        bool, typer.Option("--restart", help="Restart guests whose changes need a restart.")
     ] = False,
     vault: Vault = None,
     run: Run,
@@ -268,7 +268,7 @@ def pause(
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Freeze running guests."""
+    """Pause running guests."""
     _change_state("pause", "paused", chosen, lock_timeout, json=json)
 
 
@@ -280,5 +280,5 @@ def resume(
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Let paused guests go on."""
+    """Resume paused guests."""
     _change_state("resume", "resumed", chosen, lock_timeout, json=json)

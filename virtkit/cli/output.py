@@ -231,7 +231,7 @@ _CHECKED = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]not
 
 
 def checks(found: Iterable[api.Check]) -> None:
-    """What was looked at, and the command that mends it."""
+    """What was looked at, and the command that fixes it."""
     for each in found:
         out().print(f"{_CHECKED[each.ok]} {escape(plain(f'{each.name}: {each.what}'))}")
         if each.cure:

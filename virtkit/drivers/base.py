@@ -22,7 +22,7 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a host can't run a driver's guests, and what mends it; ``passing``: perhaps it can the
+    """Why a host can't run a driver's guests, and what fixes it; ``passing``: perhaps it can the
     next time that somebody looks."""
 
     why: str

@@ -61,7 +61,7 @@ LXC = Driver(
     caveats=(
         (
             "a container shares the host's kernel; where the plan calls it hardened, its root is "
-            "the host's, with few capabilities: no boundary against a hostile guest"
+            "the host's root with few capabilities, which is no boundary against a hostile guest"
         ),
     ),
     check=connected("lxc", "libvirt-daemon-driver-lxc"),

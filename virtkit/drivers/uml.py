@@ -15,7 +15,7 @@ _NO_FIRMWARE = "the kernel is a program of the host's and starts without firmwar
 
 
 def check(facts: HostFacts) -> list[Blocker]:
-    """The processor, libvirt's containers with ids of their own, and the kernel."""
+    """The processor, libvirt's containers with their own ids, and the kernel."""
     if facts.arch != "x86_64":
         return [
             Blocker(f"User-Mode Linux does not run on {facts.arch}", "use `type: qemu` or `lxc`")

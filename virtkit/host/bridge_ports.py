@@ -44,8 +44,8 @@ def unheard(connections: Connections, live: str) -> StateReason:
             return StateReason(
                 f"its card on {card.network} sends as {', '.join(sorted(senders))}, not as "
                 f"{card.mac}: something changed its MAC address, as the host's udev does",
-                "virtkit restart gives it its address back, where its image was built by this "
-                "virtkit; `virtkit doctor` tells what keeps the host's udev from it",
+                "virtkit restart gives it its address back, if its image was built by this "
+                "version of virtkit; `virtkit doctor` tells how to keep the host's udev from it",
             )
         if senders and _without_lease(connections, card):
             return _no_lease(connections, card)
@@ -123,12 +123,12 @@ def _no_lease(connections: Connections, card: _Card) -> StateReason:
     if drops is not None and "input" not in {each.hook for each in drops}:
         return StateReason(
             what,
-            f"see that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
+            f"check that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
             "list ruleset), and what the network's DHCP server says (journalctl -t dnsmasq-dhcp)",
         )
     known = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
     return StateReason(
-        f"{what}; most likely a firewall of the host's drops them{known}",
+        f"{what}; most likely a firewall on the host drops them{known}",
         f"let {card.bridge} through, as root: "
         f"{firewall.opening(card.bridge, drops, connections.remote)}; then run again",
     )

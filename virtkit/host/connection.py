@@ -130,7 +130,7 @@ class Connections:
         if usual and scheme == "xen" and self.remote is None and not xen_here():
             raise Unanswered(
                 f"open {uri} failed",
-                why="no Xen runs on this machine",
+                why="Xen does not run on this machine",
                 cure="boot it into Xen: sudo apt-get install xen-system-amd64 "
                 "libvirt-daemon-driver-xen, then reboot",
                 where=self.host,
@@ -146,7 +146,7 @@ class Connections:
         try:
             opened = answer.get(timeout=OPENING)
         except queue.Empty:
-            why = f"libvirt's daemon takes connections and said nothing for {OPENING:.0f} s"
+            why = f"libvirt's daemon accepts connections, but did not answer for {OPENING:.0f} s"
             self._closed[uri] = self._failed(scheme, why, stopped(self.host))
             raise self._closed[uri] from None
         if isinstance(opened, libvirt.libvirtError):
@@ -161,7 +161,7 @@ class Connections:
         code, message = error.get_error_code(), error.get_error_message() or str(error)
         if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
             own = (
-                f"see what virsh says: {self.virsh(scheme)} uri; where it says the same, mend what "
+                f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
                 f"it names, or `uris: {{{scheme}: …}}` of host {self.host}"
             )
             return self._failed(scheme, message, own)
@@ -182,7 +182,7 @@ class Connections:
         if self.remote is not None and scheme not in self._uris:
             own = (
                 f"log in there and see what virsh says: {self.remote.by_hand} "
-                f"virsh -c {scheme}:///system uri; where it says the same, start its daemon or let "
+                f"virsh -c {scheme}:///system uri; if it says the same, start its daemon or let "
                 "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
                 "after a minute"
             )

@@ -56,7 +56,7 @@ def words(
     if session:
         return (
             f"your session is in the group {group}, so it is not the group that is missing: see "
-            "what /etc/libvirt/libvirtd.conf says of auth_unix_rw and unix_sock_group, and that "
+            "what /etc/libvirt/libvirtd.conf says about auth_unix_rw and unix_sock_group, and that "
             "polkit runs (systemctl status polkit)"
         )
     if listed:

@@ -22,11 +22,11 @@ _GENERAL = (
 
 #: What cures disks and images that can't be used.
 _DAMAGED = (
-    "an image or disk is damaged: `virtkit up` makes an image again where its size tells; else "
-    "virtkit down its guests, virtkit image rm IMAGE, virtkit up"
+    "an image or disk is damaged: `virtkit up` makes an image again if its size is wrong; "
+    "else virtkit down its guests, virtkit image rm IMAGE, virtkit up"
 )
 _GONE = (
-    "a file is gone that the guest needs: see that the pool's folder is mounted. An image comes "
+    "a file that the guest needs is gone: check that the pool's folder is mounted. An image comes "
     "back with `virtkit up`; for a guest's own disk: virtkit down SPEC GUEST, then up"
 )
 _ROOT_DENIED = (
@@ -50,24 +50,24 @@ _SAID: Mapping[str, str] = {
         "or qemu-system-arm), then run again"
     ),
     "KVM kernel module": (
-        "the host's KVM is gone or closed (ls -l /dev/kvm): sudo modprobe kvm_intel or kvm_amd "
-        "brings it back, and it has to be root's and of the group kvm, with mode 0660; else the "
-        "guest can run as `type: qemu`"
+        "the host's KVM is gone or can't be opened (ls -l /dev/kvm): sudo modprobe kvm_intel or "
+        "kvm_amd brings it back, and it must belong to root and the group kvm, with mode 0660; "
+        "else the guest can run as `type: qemu`"
     ),
     "/run/virtkit/lxc": (
-        "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
-        "to prepare this host again"
+        "its volumes are mounted by libvirt's hook, and that did not run: `virtkit doctor` says "
+        "how to prepare this host again"
     ),
     "Failed to create bind target": (
         "a container's <filesystem> takes a folder of the host, and this is a file: name its folder"
     ),
     "Failed to bind mount directory": (
         "something else is mounted in that folder of the host (findmnt -R FOLDER), and a container "
-        "with ids of its own can't have it then: name folders in which nothing is"
+        "with its own ids can't have it then: name folders in which nothing is"
     ),
     "Failed to access '": (
-        "see that the folder of the host under `devices` is there, and that all users may pass to "
-        "it (namei -l PATH): a container with ids of its own has no more rights than they"
+        "check that the folder of the host under `devices` is there, and that all users may pass "
+        "to it (namei -l PATH): a container with its own ids has no more rights than they"
     ),
     "/sys/fs/cgroup/unified": (
         "libvirt's LXC driver fails where both versions of cgroups are mounted: boot the host with "
@@ -83,7 +83,7 @@ _SAID: Mapping[str, str] = {
     ),
     "No space left": (
         "free some space on the host (df -h), then run again: it goes on from here, and what was "
-        "half made is made anew"
+        "half made is recreated"
     ),
     "Read-only file system": (
         "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
@@ -98,7 +98,7 @@ _SAID: Mapping[str, str] = {
         "its process hangs in the host's kernel: see the kernel log and the disks, then run again"
     ),
     "cannot acquire state change lock": (
-        "another call still waits for this guest's hypervisor process; where that is stopped: "
+        "another call still waits for this guest's hypervisor process; if that is stopped: "
         "virtkit stop --timeout 0, then up"
     ),
 }
@@ -149,7 +149,7 @@ class FileUnusable(VirtkitError):
 
 def stopped(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
-    return f"see that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
+    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
 
 
 def restart(part: str, where: str = "") -> str:

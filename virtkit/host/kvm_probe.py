@@ -85,7 +85,7 @@ def verdict(
     known = Kept.read(cache, key)
     if known is not None and not refresh and known.holds(time.time()):
         return known.verdict
-    say("looking whether KVM runs guests here")
+    say("checking whether KVM runs guests here")
     found = probe(connections, folder, say)
     kept = Kept.after(key, None if refresh else known, found, time.time())
     with suppress(OSError):  # what can't be kept is looked for again
@@ -294,7 +294,7 @@ def judged(end: int) -> KvmVerdict:
     """The verdict on a guest that ended; only its own power-off is the end of its program."""
     if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
         return KvmVerdict(True, "KVM runs guests here")
-    why = "KVM is announced, and QEMU ended under a probe guest: see /var/log/libvirt/qemu/"
+    why = "KVM is announced, but QEMU ended while a probe guest ran: see /var/log/libvirt/qemu/"
     return KvmVerdict(False, why, passing=True)
 
 

@@ -82,7 +82,7 @@ class Lock:
             rest: how to wait; may raise to give up.
 
         Raises:
-            RequestError: others still have it when the time is up, or it can't be had at all.
+            RequestError: others still have it when the time is up, or it can't be taken at all.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         descriptor, before = self._taken(timeout, waiting, kind, rest)
@@ -117,7 +117,7 @@ class Lock:
                 raise RequestError(
                     f"{self._what} is in use",
                     why=f"after {timeout:.0f} s of waiting it is still held by {holder}",
-                    cure="run again when that has ended, or wait longer with --lock-timeout; where "
+                    cure="run again when that has ended, or wait longer with --lock-timeout; if "
                     "it hangs, kill it: its lock goes with it",
                 )
             if not told:
@@ -157,7 +157,8 @@ class RemoteLock:
         if self._shell is not None and self._shell.poll() is not None:
             raise VirtkitError(
                 f"{self._what} is not locked any more on host {self._remote.name}",
-                why="the connection to the host was cut, and another run may be at it by now",
+                why="the connection to the host was cut, and another run may be working on "
+                "it by now",
                 cure="run again: it goes on from here",
                 where=self._remote.name,
             )
@@ -291,7 +292,7 @@ def _opened(path: Path, what: str) -> int:
     except OSError as error:
         why = error.strerror or str(error)
     raise RequestError(
-        f"the lock of {what} can't be had",
+        f"the lock of {what} can't be taken",
         why=f"{path}: {why}",
         cure=f"see whose it is (ls -l {path}) and remove it; virtkit makes a new one",
     )

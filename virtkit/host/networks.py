@@ -84,9 +84,10 @@ class Networks:
             if not record.is_of(read_network(inactive(network))):
                 virsh = self._connections.virsh()
                 raise VirtkitError(
-                    f"network {name} is not environment {record.environment}'s as this run knew it",
-                    why="its record is gone or another one; nothing was deleted",
-                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks anew",
+                    f"network {name} of environment {record.environment} has changed since this "
+                    "run looked at it",
+                    why="its record is gone or has changed; nothing was deleted",
+                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks again",
                     where=f"{self._connections.host} network/{record.network}",
                 )
             if network.isActive():

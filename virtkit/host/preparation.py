@@ -141,7 +141,9 @@ def _group(root: Path) -> Iterator[Lack]:
     except KeyError:  # packages are missing, and bring it
         return
     if group not in os.getgrouplist(user.pw_name, user.pw_gid):
-        yield Lack("group", f"{user.pw_name} is not in the group libvirt, which libvirt lets in")
+        yield Lack(
+            "group", f"{user.pw_name} is not in the group libvirt, whose members may use libvirt"
+        )
 
 
 # --- libvirt's hook ---------------------------------------------------------------------------
@@ -152,9 +154,9 @@ def hook(root: Path = _ROOT) -> Iterator[Lack]:
     known = ready(root) == interface()
     changed = outdated(root, unseen=not known)
     if changed:
-        yield Lack("hook", "without libvirt's hook containers get no ids of their own")
+        yield Lack("hook", "without libvirt's hook containers don't get their own ids")
     if changed or not known:
-        yield Lack("restart", "libvirtd was not restarted since its hook came")
+        yield Lack("restart", "libvirtd was not restarted since its hook was installed")
 
 
 def installed(root: Path = _ROOT) -> list[Path]:
@@ -168,7 +170,7 @@ def outdated(root: Path = _ROOT, *, unseen: bool = False) -> bool:
 
 
 def ready(root: Path = _ROOT) -> str:
-    """The interface of the hook that libvirtd found when it started (hook.READY)."""
+    """The interface of the hook that libvirtd found when it started (READY in lxc_hook.py)."""
     path = root / "run/virtkit/hook"
     return path.read_text().strip() if path.is_file() else ""
 

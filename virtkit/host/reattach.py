@@ -1,6 +1,6 @@
 """Guests' cards on a network that was down: libvirt starts a network without them.
 
-A bridge that comes anew has no ports, and the guests that ran before keep their cards outside.
+A recreated bridge has no ports, and the guests that ran before keep their cards outside.
 """
 
 from __future__ import annotations

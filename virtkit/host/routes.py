@@ -90,7 +90,7 @@ def _of_route(entry: Mapping[str, Any]) -> Claim | None:
 
 
 def _of_rule(entry: Mapping[str, Any]) -> Claim | None:
-    """What a rule sends to a table of its own."""
+    """The destination that a rule sends to a table of its own."""
     if "not" in entry or "dst" not in entry:
         return None
     prefix = f"/{entry['dstlen']}" if "dstlen" in entry else ""

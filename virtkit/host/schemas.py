@@ -44,7 +44,7 @@ def check(kind: Literal["domain", "network"], xml: str, what: str, where: str = 
     raise RequestError(
         f"{what}: libvirt's schema does not allow {'; '.join(names) or 'this XML'}",
         why="" if faults else "; ".join(last),
-        cure="; ".join(cures) or f"mend `devices`, `template` or the value named: {_MANUAL[kind]}",
+        cure="; ".join(cures) or f"fix `devices`, `template` or the value named: {_MANUAL[kind]}",
         where=where,
     )
 
@@ -69,7 +69,7 @@ def _faults(kind: str, schema: etree.RelaxNG, root: etree._Element) -> Iterator[
         if not schema.validate(bare):
             tag = str(each.tag)
             if known and tag not in known:
-                unknown = f"mend it in `devices` or `template`: {meant(tag, known)}"
+                unknown = f"fix it in `devices` or `template`: {meant(tag, known)}"
                 yield f"a device {_text(each)}: there is no <{tag}>", unknown
             else:
                 yield from list(_smallest(kind, schema, bare)) or [(_text(each), _cure(kind, each))]
@@ -109,7 +109,7 @@ def _text(element: etree._Element) -> str:
 
 def _cure(kind: str, element: etree._Element) -> str:
     return (
-        f"see what <{element.tag!s}> may have: {_MANUAL[kind]}; mend it in `devices` or `template`"
+        f"see what <{element.tag!s}> may have: {_MANUAL[kind]}; fix it in `devices` or `template`"
     )
 
 

@@ -119,7 +119,7 @@ class Remote:
             raise VirtkitError(
                 f"a command on host {self.name} failed: {command}",
                 why=done.stderr.decode("utf-8", "replace").strip(),
-                cure=f"see what it says by hand: {self.by_hand}",
+                cure=f"run it by hand: {self.by_hand}",
                 where=self.name,
             )
         return done.stdout
@@ -166,13 +166,11 @@ class Remote:
     def unreached(self, said: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
         why = said.decode("utf-8", "replace").strip() or "ssh ended without a word"
-        cure = (
-            f"try it by hand: {self.by_hand}; a host that is gone for good is taken out of `hosts:`"
-        )
+        cure = f"try it by hand: {self.by_hand}; take a host that is gone for good out of `hosts:`"
         if "Host key verification failed" in why:
             cure = (
-                "see that the key is the host's own, then log in once by hand, or name a file that "
-                "has it: `ssh: {known_hosts: …}`"
+                "check that the key is the host's own, then log in once by hand, or name a file "
+                "that has it: `ssh: {known_hosts: …}`"
             )
         elif "Permission denied" in why:
             cure = "name a key that the host lets in (`ssh: {key: …}`), or load it: ssh-add"

@@ -51,7 +51,7 @@ class StoragePool:
             raise VirtkitError(
                 f"pool {self._name} is gone",
                 why="somebody undefined it since this run began",
-                cure="run `virtkit up` or `down` again: they define it anew",
+                cure="run `virtkit up` or `down` again: they define it again",
                 where=self._connections.host,
             )
         return pool
@@ -124,7 +124,7 @@ class StoragePool:
                 if pool is not None and pool.isActive():
                     pool.refresh(0)
             except libvirt.libvirtError as error:
-                # another program's job on this pool: its refresh or upload serves us as well
+                # another program's job on this pool: its refresh or upload is as good for us
                 if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
                     raise
 

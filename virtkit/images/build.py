@@ -102,7 +102,7 @@ class Recipe:
 
 def fingerprint() -> str:
     """What makes two builds of one recipe alike on our side: all of ours that goes into an image,
-    and no more, since who changes this has everybody's images built anew."""
+    and no more, since who changes this has everybody's images rebuilt."""
     ours = [os.uname().machine, _options(()), _hooks("GUEST"), _pack_script()]
     return hashlib.sha256(json.dumps(ours).encode() + _guest_files()).hexdigest()
 
@@ -114,11 +114,11 @@ def check(recipe: Recipe, into: Path) -> None:
         into: a folder that is there, on the disk that the image is built on.
 
     Raises:
-        RequestError: it can't; the error says what mends it.
+        RequestError: it can't; the error says what fixes it.
     """
     if recipe.distribution != "debian":
         raise RequestError(
-            f"no way is known to build an image of {recipe.distribution!r}",
+            f"virtkit can't build an image of {recipe.distribution!r}",
             cure="use distribution: debian, or a url or path image",
         )
     check_machine(into)
@@ -189,7 +189,7 @@ def build(recipe: Recipe, into: Path, *, progress: Progress) -> None:
         RequestError: it can't work here, and was not begun.
         VirtkitError: a package could not be had or installed, or a folder is full.
     """
-    progress("looking whether it can be built here")
+    progress("checking whether it can be built here")
     check(recipe, into)
     build_folder.sweep()
     with _work(into) as work:

@@ -73,16 +73,18 @@ def _cure(said: str, folder: Path) -> str:
         )
     if _LOGIN.search(said):
         return (
-            "see that `apt-get update` works on this machine (as root): the mirror or proxy takes "
-            "no login that it was given; a user other than root must be able to read it, too "
-            "(see namei -l /etc/apt/auth.conf.d), or build as root"
+            "check that `apt-get update` works on this machine (as root): the mirror or proxy "
+            "accepts no login that it was given; a user other than root must be able to read it, "
+            "too (see namei -l /etc/apt/auth.conf.d), or build as root"
         )
     if _UNSIGNED.search(said):
-        return "see that the archive's key is here: sudo apt-get install debian-archive-keyring"
+        return (
+            "check that the archive's key is installed: sudo apt-get install debian-archive-keyring"
+        )
     if _GONE.search(said):
         return (
-            "run again: the mirror was changed meanwhile; where it stays so, name another one in "
-            "this machine's sources in /etc/apt, or see that its proxy keeps no old lists"
+            "run again: the mirror was changed meanwhile; if it stays so, name another one in "
+            "this machine's sources in /etc/apt, or check that its proxy keeps no old lists"
         )
     if _NO_RELEASE.search(said):
         return (
@@ -91,13 +93,13 @@ def _cure(said: str, folder: Path) -> str:
         )
     if _UNREACHED.search(said):
         return (
-            "see that `apt-get update` works on this machine (as root): the packages come from "
+            "check that `apt-get update` works on this machine (as root): the packages come from "
             "the sources in /etc/apt, by its proxy and network"
         )
     if _CLASH.search(said):
         return "take out of `packages:` what can't be installed beside the rest, then run again"
     return (
-        "see what the lines above say; where they name no cause, see that `apt-get update` works "
+        "see what the lines above say; if they name no cause, check that `apt-get update` works "
         "here (as root), then run again"
     )
 

@@ -139,7 +139,7 @@ def check_builds() -> None:
     """Looks whether this machine can build images.
 
     Raises:
-        RequestError: it can't; the error says what mends it.
+        RequestError: it can't; the error says what fixes it.
     """
     folder().mkdir(parents=True, exist_ok=True)
     build.check_machine(folder())
@@ -210,7 +210,7 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
     """Format and virtual size (bytes) of a disk image.
 
     Raises:
-        RequestError: it is no qcow2 or raw image, whatever its name says, or it leans on other
+        RequestError: it is no qcow2 or raw image, although its name says so, or it needs other
             files; or qemu-img is missing.
     """
     if not path.is_file():
@@ -223,8 +223,8 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
         if leans:
             raise RequestError(
                 f"image {path} has a {key}: {leans}",
-                why="what it leans on could change, or be any file of the host",
-                cure=f"make it whole: qemu-img convert -O qcow2 {quoted} whole.qcow2",
+                why="that file could change, or be any file of the host",
+                cure=f"make one file of both: qemu-img convert -O qcow2 {quoted} whole.qcow2",
             )
     if format not in ("qcow2", "raw"):
         raise RequestError(
@@ -233,7 +233,7 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
         )
     if format == "raw" and path.suffix == ".qcow2":
         raise RequestError(
-            f"image {path} is no qcow2, whatever its name says",
+            f"image {path} is no qcow2, although its name says so",
             why="its first bytes are not a qcow2's: it is damaged, or a raw disk",
             cure="get it again; a raw disk that is meant needs another name",
         )

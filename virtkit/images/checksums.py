@@ -72,7 +72,7 @@ def find(text: str, checksums: str, url: str) -> Digest:
         if len(values) > 1:
             raise VirtkitError(
                 f"{checksums} has {len(values)} {kind} digests for {name}",
-                why="which of these files is meant can't be told: "
+                why="it is not clear which of these files is meant: "
                 + ", ".join(dict.fromkeys(each.name for each in own)),
                 cure="give the one that is meant as `sha256:`",
             )
@@ -165,7 +165,7 @@ def _none_fits(
         return VirtkitError(
             f"{checksums} has no digest for {name} that can be relied on",
             why=f"it has {kinds} only: "
-            + ("files can be made to have that" if forged else "virtkit does not compute that"),
+            + ("files can be forged to have that" if forged else "virtkit does not compute that"),
             cure="give a checksums file with sha256, sha384 or sha512, or `sha256:`",
         )
     names = [PurePosixPath(each.name).name for each in entries if each.name]

@@ -79,7 +79,7 @@ def digest_in(checksums: str, url: str) -> Digest:
     """The digest of ``url``'s file in the checksums file at ``checksums``.
 
     Raises:
-        VirtkitError: it can't be had, or has none that fits.
+        VirtkitError: it can't be downloaded, or has none that fits.
     """
     try:
         with urllib.request.urlopen(checksums, timeout=TIMEOUT) as answer:  # noqa: S310 - the model allows http, https, file

@@ -1,4 +1,4 @@
-"""Runs the programs that build an image, in namespaces of their own that end with us.
+"""Runs the programs that build an image, in namespaces that end with us.
 
 mmdebstrap mounts, starts many others and doesn't obey TERM. In a process namespace all of them are
 killed with its first process, which is killed with unshare, which is killed with the thread that
@@ -43,7 +43,7 @@ _ENDING = 10.0
 
 
 def namespaces(root: Root) -> list[str]:
-    """The beginning of a command line that runs the rest in namespaces of its own."""
+    """The beginning of a command line that runs the rest in new namespaces."""
     words = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() == 0:
         if not _private():
@@ -71,7 +71,7 @@ def run(
     tell: Callable[[str], None] = lambda _: None,
     output: Path | None = None,
 ) -> None:
-    """Runs a command in ``work`` and context each line of its errors to ``tell``.
+    """Runs a command in ``work`` and hands each line of its errors to ``tell``.
 
     It ends as soon as the work should end. All that it started has ended when this returns.
 
@@ -99,7 +99,7 @@ def run(
                     lines.append(line)
                     tell(line)
         except KeyboardInterrupt:
-            progress("interrupted: ending the build; once more ends it at once")
+            progress("interrupted: ending the build; interrupt again to end it at once")
             raise
     progress.check_cancelled()  # it was ended, and did not fail
     if process.returncode != 0:

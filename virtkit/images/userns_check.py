@@ -1,4 +1,4 @@
-"""Why a user can't have the namespaces that an image is built in, and what mends it.
+"""Why a user can't have the namespaces that an image is built in, and what fixes it.
 
 Reads the system's files; it must never change one.
 """
@@ -79,7 +79,7 @@ def refusal(said: str, user: User, root: Path = Path("/")) -> RequestError:
             _WHAT,
             why="in this shell the user's group is another one than their own, as after "
             "`sg` or `newgrp`, and then newuidmap refuses",
-            cure=f"log in anew, or run it as: sg {shlex.quote(user.group)} -c 'virtkit …'",
+            cure=f"log in again, or run it as: sg {shlex.quote(user.group)} -c 'virtkit …'",
         )
     settings = root / "proc/sys"
     for path, bad, good in (
@@ -101,7 +101,7 @@ def refusal(said: str, user: User, root: Path = Path("/")) -> RequestError:
     return RequestError(
         _WHAT,
         why=said,
-        cure="see that `unshare --user --map-root-user --map-auto true` works: a container or a "
+        cure="check that `unshare --user --map-root-user --map-auto true` works: a container or a "
         "service may forbid it (seccomp, NoNewPrivileges); or build as root",
     )
 

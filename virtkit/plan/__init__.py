@@ -1,6 +1,6 @@
 """Desired against observed: what has to change, why, and what each change costs.
 
-Pure. Records are compared with records; libvirt's XML only by what we rendered (compare.py).
+Pure. Records are compared with records; libvirt's XML only by what we rendered (xml/diff.py).
 """
 
 from typing import TYPE_CHECKING

@@ -139,7 +139,7 @@ class Documents:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
         place = "/".join(diff.steps(path)[:2])
         if "backingStore" in diff.steps(path):
-            return ""  # what a disk leans on, and not what is on it
+            return ""  # a disk's backing file, and not what is on it
         every = (self._wanted, self._before, self._live)
         found = [diff.at(each, place) for each in every if each is not None]
         device = next((each for each in found if each is not None), None)

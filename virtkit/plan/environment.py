@@ -163,7 +163,7 @@ class _Difference:
             if there is None and network.libvirt_name in taken:
                 where = f"{network.host} network/{network.name}"
                 what = f"network {network.libvirt_name}"
-                self._errors.append(not_ours(what, "it is another's", where))
+                self._errors.append(not_ours(what, "it belongs to somebody else", where))
                 continue
             if there is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
@@ -196,7 +196,7 @@ class _Difference:
 
 def joined(plans: Sequence[Plan]) -> Plan:
     """The plans of an environment's hosts as one. A guest that one host loses and another gets is
-    made anew there, and the plan says so."""
+    recreated there, and the plan says so."""
     every = [change for each in plans for change in each.changes]
     left = {each.object: each for each in every if each.action == "delete"}
     return replace(
@@ -268,11 +268,11 @@ def _told_again(there: ObservedGuest, observed: Observed) -> str:
     taken = [each.name for each in disks if each.name in observed.volumes]
     name = f"guest/{there.record.guest}"
     if not taken:
-        return f"{name}: its domain and its disks are gone: it is made anew"
+        return f"{name}: its domain and its disks are gone: it is recreated"
     anew = [each.name for each in disks if each.name not in taken]
-    rest = f"; {', '.join(anew)} is made anew" if anew else ""
+    rest = f"; {', '.join(anew)} is recreated" if anew else ""
     return (
-        f"{name}: somebody undefined it: it is defined again over its disks "
+        f"{name}: somebody undefined it: it is defined again with its disks "
         f"({', '.join(taken)}){rest}"
     )
 
@@ -304,7 +304,7 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
         if made and confinement.mode == "hardened" and confinement.why:
             note = (
                 f"{confinement.mode}, not unprivileged: {confinement.why} "
-                "(`virtkit doctor` says how to mend it)"
+                "(`virtkit doctor` says how to fix it)"
             )
             about.setdefault(note, []).append(each.object)
     for note, objects in about.items():
@@ -348,5 +348,5 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
             yield (
                 f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
                 f"libvirt's hook would give it at a start: {why} "
-                "(`virtkit doctor` says how to mend it)"
+                "(`virtkit doctor` says how to fix it)"
             )

@@ -216,7 +216,7 @@ class _Comparison:
                 RequestError(
                     f"guest {self._guest.name}: {name} can't shrink",
                     why=f"{volume.name} has {now} bytes, the spec says {volume.size}",
-                    cure=f"say {writable_size(now)} or more; for a smaller disk, make one of "
+                    cure=f"use {writable_size(now)} or more; for a smaller disk, make one of "
                     "another name and copy what you need",
                     where=f"{self._guest.host} guest/{self._guest.name}",
                 )
@@ -227,7 +227,7 @@ class _Comparison:
     # --- what libvirt has -------------------------------------------------------------------
 
     def _drift(self, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
-        """What somebody changed in libvirt, or a newer virtkit renders otherwise."""
+        """What somebody changed in libvirt, or a newer version renders otherwise."""
         there, guest = self._there, self._guest
         if there.bare:
             yield FieldChange("record", None, "written", "drift", "none")
@@ -295,7 +295,7 @@ class _Comparison:
 
 def _unlisted(there: ObservedGuest, observed: Observed) -> bool:
     """Whether an interrupted run did not come to write the guest, as it is, into the pool's
-    record. One that an older virtkit made is listed by the next run that changes anything."""
+    record. One that an older version made is listed by the next run that changes anything."""
     listed = observed.pool.guests.get(there.domain)
     return listed is not None and not there.lost and listed != there.record.listed()
 

@@ -119,7 +119,7 @@ def _cure(
         name: the key of the spec that has it.
         ours: the environment, and the spec's path.
     """
-    free = f"say another `{name}:`"
+    free = f"give it another `{name}:`"
     if name == "cidr":
         free += ", or leave it out and get one that is free"
     others = dict.fromkeys(each.holder for each in held if each.kind == "network")
@@ -220,7 +220,7 @@ def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterat
         return
     if active is None:
         known = f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
-        own = f"take {plug.words} out: virtkit then makes a network of its own"
+        own = f"take {plug.words} out: virtkit then makes its own network"
         ways = [known, own if plug.network else "take this card out of the raw XML"]
         yield RequestError(
             f"{_named(plug, guest)}: libvirt has no network {name} on host {guest.host}",

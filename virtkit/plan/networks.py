@@ -92,10 +92,10 @@ def _held(
         )
     if moved_here:
         line = command("down", spec, *own, *moved_here, "--yes")
-        cure += f"; where that was this spec at an earlier place: {line}"
+        cure += f"; if that was this spec at an earlier place: {line}"
     return RequestError(
         f"network {network.name}: {', '.join(each.field for each in wished)} can't change "
-        "while guests hold it",
+        "while guests use it",
         why=f"{', '.join(told)} would lose their link",
         cure=cure,
         where=f"{network.host} network/{network.name}",
@@ -133,7 +133,7 @@ def _drifted(base: Change, network: Network, there: ObservedNetwork) -> Compared
         answer.pending = replace(base, action="update", effect="restart", reasons=tuple(waiting))
         answer.notes.append(
             f"network/{network.name} gets {', '.join(each.field for each in waiting)} when it "
-            f"starts again; {', '.join(there.users)} hold it"
+            f"starts again; in use by {', '.join(there.users)}"
         )
     return answer
 

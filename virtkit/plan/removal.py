@@ -51,7 +51,7 @@ def _held(observed: Observed, environment: str, only: Collection[str] | None) ->
         listed = observed.pool.guests[domain]
         if listed.environment == environment and (only is None or listed.guest in only):
             yield (
-                f"guest/{listed.guest} stays: domain {holder} carries no record of virtkit's, and "
+                f"guest/{listed.guest} stays: domain {holder} carries no virtkit record, and "
                 "has its name or its volumes; once that is undefined, `down` removes them"
             )
 
@@ -92,7 +92,7 @@ def _network(
     there: ObservedNetwork, host: str, spec: str, only: Collection[str] | None
 ) -> Iterable[Change]:
     """A network that no guest is left on. With its guests it goes as they do; one of another spec
-    that never had any here needs consent of its own, and ``only`` some guests are not about it."""
+    that never had any here needs its own consent, and ``only`` some guests are not about it."""
     other = moved(there, spec) if not there.users else ()
     if not other or only is None:
         name, lost = there.record.network, f"network {there.name}" if other else ""
@@ -124,8 +124,8 @@ def needs_consent(plan: Plan) -> RequestError | None:
         return None
     losses = "; ".join(change.loss for change in plan.asks)
     return RequestError(
-        "this would delete or recreate what holds data, and nobody agreed",
-        why=f"lost would be: {losses}",
+        "this would delete or recreate what holds data, and needs your consent",
+        why=f"this would be lost: {losses}",
         cure="look at `virtkit plan`, then run again with --yes" + _else_rename(plan),
     )
 
@@ -135,7 +135,7 @@ def _else_rename(plan: Plan) -> str:
     if not paths:
         return ""
     return (
-        f"; where {', '.join(paths)} is not this spec at an earlier place, but another, "
+        f"; if {', '.join(paths)} is not this spec at an earlier place, but another, "
         "give this one another `name:`"
     )
 
@@ -155,15 +155,13 @@ def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> Requ
     if not plan.asks:
         return None
     own = [e.name for e in plan.changes if e.object.startswith("guest/") and not e.lost]
-    cure = (
-        "where that is this spec at an earlier place, or may go all the same: run again with --yes"
-    )
+    cure = "if that is this spec at an earlier place, or may go all the same: run again with --yes"
     if own:
         words = (*own, *(["--volumes"] if volumes else []))
         cure += f"; to remove only what is this spec's: {command('down', spec, *words)}"
     return RequestError(
         f"this would remove what of environment {plan.environment} was made from another spec, "
-        "and nobody agreed",
-        why=f"lost would be: {'; '.join(change.loss for change in plan.asks)}",
+        "and needs your consent",
+        why=f"this would be lost: {'; '.join(change.loss for change in plan.asks)}",
         cure=cure,
     )

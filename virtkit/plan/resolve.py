@@ -32,7 +32,7 @@ from virtkit.state.desired import (
 )
 
 #: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
-#: Ansible's, of which the record has a digest of its own.
+#: Ansible's, of which the record has its own digest.
 _NOT_ASKED = {"name", "base", "index", "host", "playbooks", "vars"}
 
 

@@ -64,7 +64,7 @@ def _networks(reading: Reading, faults: Faults) -> None:
             wrong = Wrong(
                 f"the networks '{first}' and '{second}' overlap",
                 why=f"{one} and {other} hold the same addresses",
-                cure="give each a cidr of its own",
+                cure="give each its own cidr",
             )
             faults.at(nodes[second], ("cidr",), wrong)
 
@@ -96,7 +96,7 @@ def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
     if isinstance(user, dict):
         yield from _no_user(("user",), user)
     elif not isinstance(user, str):
-        wrong = Wrong(f"`user` is {kind_of(user)}, which is no user", cure="say `user: eve`")
+        wrong = Wrong(f"`user` is {kind_of(user)}, which is no user", cure="set `user: eve`")
         yield ("user",), wrong
     rows: Iterable[tuple[str | int, Any]] = ()
     if isinstance(users, (list, dict)):
@@ -161,7 +161,7 @@ def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
         wrong = Wrong(
             f"a guest of type {word} cannot be on host {quote(host)}",
             why=f"on hosts that ssh reaches virtkit runs {able} so far (guest {quote(entry.base)})",
-            cure=f"{listed}say `host: {LOCAL}`, or one of these types",
+            cure=f"{listed}set `host: {LOCAL}`, or one of these types",
         )
         faults.at(entry.node, ("host",) if named else ("type",), wrong)
 
@@ -210,7 +210,7 @@ def _cure(feature: str, asked: str) -> str:
     able = [word for word, driver in DRIVERS.items() if feature not in driver.unsupported]
     if set(AUTO) <= set(able):  # which runs everywhere
         able = ["auto"]
-    return f"take {asked} out" + (f", or say `type: {able[0]}`" if able else "")
+    return f"take {asked} out" + (f", or set `type: {able[0]}`" if able else "")
 
 
 def _disks(entry: Entry, faults: Faults) -> None:
@@ -224,7 +224,7 @@ def _disks(entry: Entry, faults: Faults) -> None:
             if value in seen:
                 wrong = Wrong(
                     f"two disks of the guest have the {key} {value}",
-                    cure=f"give each disk a {key} of its own",
+                    cure=f"give each disk its own {key}",
                 )
                 faults.at(entry.node, ("disks", index, key), wrong)
             seen.add(value)
@@ -286,7 +286,7 @@ def _addresses(reading: Reading, faults: Faults) -> None:
             wrong = Wrong(
                 f"two guests have the address {link.address} on '{link.name}'",
                 why=f"'{owner}' and '{guest.name}'",
-                cure="give each an address of its own, or leave it out",
+                cure="give each its own address, or leave it out",
             )
         if wrong is not None:
             told.add((entry.base, path))
@@ -305,7 +305,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Wrong | None:
     if subnet is None:
         return Wrong(
             f"the network '{name}' has no cidr that {address} could belong to",
-            cure=f"say `cidr:` under networks.{name}, or take `address:` out",
+            cure=f"set `cidr:` under networks.{name}, or take `address:` out",
         )
     reason = not_a_guest(address, subnet)
     if not reason and network.made and address == str(subnet[1]):
@@ -315,7 +315,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Wrong | None:
     if not reason:
         return None
     first = subnet[2] if network.made else subnet[1]
-    return Wrong(f"the address {address} is {reason}", cure=f"say one of {first} to {subnet[-2]}")
+    return Wrong(f"the address {address} is {reason}", cure=f"use one of {first} to {subnet[-2]}")
 
 
 def _macs(reading: Reading, faults: Faults) -> None:
@@ -331,7 +331,7 @@ def _macs(reading: Reading, faults: Faults) -> None:
             wrong = Wrong(
                 f"two network cards have the MAC address {link.mac}",
                 why=f"of '{owner}' and of '{guest.name}'",
-                cure="give each a MAC address of its own, or leave it out",
+                cure="give each its own MAC address, or leave it out",
             )
             faults.at(entry.node, (*path, "mac"), wrong)
 

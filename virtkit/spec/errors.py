@@ -171,7 +171,7 @@ def _expected(kind: str, node: Node) -> Wrong:
     cures = {
         "text": "write one text",
         "a whole number": "write a number without a unit, a point or quotes",
-        "true or false": "say true or false, without quotes",
+        "true or false": "write true or false, without quotes",
         "a list": "write [a, b], or one `- …` per line",
         "a map of keys": "write `key: value` lines below the key",
     }
@@ -197,16 +197,16 @@ def _one_of(node: Node, context: dict[str, Any]) -> Wrong:
     if not isinstance(node.value, str):
         return Wrong(
             f"expected one of {', '.join(words)}, found {kind_of(node.value)}",
-            cure=f"say {words[0]}",
+            cure=f"use {words[0]}",
         )
     return Wrong(f"{quote(node.value)} is not known here", cure=meant(node.value, words))
 
 
 def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Wrong:
     if kind == "greater_than_equal":
-        return Wrong(f"{quote(node.value)} is too small", cure=f"say {context['ge']} or more")
+        return Wrong(f"{quote(node.value)} is too small", cure=f"use {context['ge']} or more")
     if kind == "less_than_equal":
-        return Wrong(f"{quote(node.value)} is too large", cure=f"say {context['le']} or less")
+        return Wrong(f"{quote(node.value)} is too large", cure=f"use {context['le']} or less")
     if kind == "too_long":
         most = context["max_length"]
         return Wrong(

@@ -87,7 +87,7 @@ def _read(path: Path, source: str) -> bytes:
         raise RequestError(
             f"the spec {quote(source)} cannot be read",
             why=why or type(error).__name__,
-            cure=f"see that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
+            cure=f"check that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
             where=source,
         ) from error
 
@@ -189,7 +189,7 @@ def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
                 faults.at(node, (), wrong)
         else:
             found = kind_of(node.plain())
-            faults.at(node, (), Wrong(f"expected text, found {found}", cure="say `name: lab`"))
+            faults.at(node, (), Wrong(f"expected text, found {found}", cure="set `name: lab`"))
         return ""
     if source == STDIN_SOURCE:
         faults.add(

@@ -47,7 +47,7 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
         if candidate not in taken:
             return candidate
     raise RequestError(  # 256 clashes in a row: the range is as good as full
-        "no free MAC address", cure="give the guest's network link a `mac:` of its own"
+        "no free MAC address", cure="give the guest's network link its own `mac:`"
     )
 
 
@@ -108,8 +108,8 @@ def free_subnet(
         f"no free /{_OURS} for the network {network}",
         why="the host's routes and libvirt's networks have all of 10.0.0.0/8, 172.16.0.0/12 and "
         "192.168.0.0/16 (ip route show table all; virsh -c qemu:///system net-list --all)",
-        cure=f"say which part of a route the guests may have, since this host reaches nobody else "
-        f"there: `networks: {{{network}: {{cidr: {inside}}}}}`"
+        cure=f"name the part of a route that the guests may have, since this host reaches nobody "
+        f"else there: `networks: {{{network}: {{cidr: {inside}}}}}`"
         if inside
         else "remove routes or networks that nobody needs",
         where=where,

@@ -1,6 +1,6 @@
 """What stands in libvirt, as data: what virtkit owns with its records, and whose the rest is.
 
-host.py fills it, plan.py reads it.
+host/observe.py fills it, plan/ reads it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from virtkit.spec.values import is_mac_address
 from virtkit.state.desired import Guest, ImageFiles, Network, Playbooks, Reservation, Volume
 
 #: ``wanted``: may be made (again); ``made``: never touched but by delete; ``deleting``: on its
-#: way out, to be deleted and made anew.
+#: way out, to be deleted and recreated.
 State = Literal["wanted", "made", "deleting"]
 #: Why something is to be changed: the spec, somebody else's change, an interrupted run, or that
 #: virtkit renders it otherwise than it did.
@@ -69,12 +69,12 @@ class GuestRecord:
 
     Attributes:
         rendered: the XML that was defined, without metadata; what others added isn't in it.
-        rewritten: places where libvirt has it otherwise from the start (compare.Difference).
+        rewritten: places where libvirt has it otherwise from the start (xml.diff.Difference).
         staged: fields whose change waits for the next boot, and the cause of each;
             ``staged_in``: libvirt's id of the running guest, another one after each start.
         detaching: places in ``rendered`` of before that the running guest may still have.
         keys: the public keys that it lets in: those that it was given, and while they change both
-            the old and the new ones. None where an older virtkit made it, and nobody knows.
+            the old and the new ones. None where an older version made it, and nobody knows.
         former_ssh_keys: while they change, the files that the spec named before: the private half
             of a key that the guest still lets in may be beside one of them.
         instance: cloud-init's instance-id, new for each life of the guest.
@@ -188,7 +188,7 @@ class NetworkRecord:
 class StoredImage:
     """An image in the pool: the entries of specs that gave it; ``made`` after the upload.
 
-    ``bytes`` is the length of its root's file, 0 where an older virtkit did not say.
+    ``bytes`` is the length of its root's file, 0 where an older version did not say.
     """
 
     name: str
@@ -202,7 +202,7 @@ class StoredImage:
 class KeptDisk:
     """A disk that outlived its guest (``keep: true``).
 
-    ``spec`` is the path that its guest was made from; empty where an older virtkit did not say.
+    ``spec`` is the path that its guest was made from; empty where an older version did not say.
     """
 
     environment: str
@@ -222,7 +222,7 @@ class PoolRecord:
     domain.
 
     ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
-    not hang on a domain, which anybody can undefine. While a guest's domain carries its record,
+    not depend on a domain, which anybody can undefine. While a guest's domain carries its record,
     that one counts. ``unread`` is what this version can't act on, as JSON by part and key: it is
     written again as it is.
     """

@@ -241,5 +241,5 @@ def _stored(data: Mapping[str, Any]) -> StoredImage:
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that ``kind`` has a field for: a newer virtkit may have written more."""
+    """The entries that ``kind`` has a field for: a newer version may have written more."""
     return {key: value for key, value in data.items() if key in kind.__dataclass_fields__}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
 LAYER = "/.virtkit"
-#: Where libvirt's hook mounts the volumes of containers that have ids of their own, on the host.
+#: Where libvirt's hook mounts the volumes of containers that have their own ids, on the host.
 MOUNTS = "/run/virtkit/lxc"
 #: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
 EMPTY = "empty"

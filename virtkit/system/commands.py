@@ -108,7 +108,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """What a program answers. It ends with us, and where the work should end.
 
-    In a process group of its own: the terminal's ctrl-c reaches us alone, and we end it.
+    In its own process group: the terminal's ctrl-c reaches us alone, and we end it.
 
     Raises:
         RequestError: it is not on this machine.

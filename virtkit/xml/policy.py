@@ -108,14 +108,14 @@ def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
         raise RequestError(
             f"the template of guest {one.name} has <{_RIGHTS}> {len(rights)} times",
             why="libvirt takes the last one, whatever the first one denies",
-            cure="leave one, or say `privileged: true`",
+            cure="leave one, or set `privileged: true`",
             where=where,
         )
     if missing:
         raise RequestError(
             f"the template of guest {one.name} lacks {', '.join(missing)}",
             why="without it the guest is as good as root on its host",
-            cure="put it back, or say `privileged: true`",
+            cure="put it back, or set `privileged: true`",
             where=where,
         )
 
@@ -133,10 +133,10 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
     maps = [tree.local_name(each) for each in root.iterfind("idmap/*")]
     if maps and not one.confinement.ids:
         raise RequestError(
-            f"the template of guest {one.name} has an <idmap> of its own",
+            f"the template of guest {one.name} has its own <idmap>",
             why="this host gives containers no ids, so these are somebody else's",
             cure="take it out; `virtkit doctor` says how to prepare the host, and then a guest "
-            "that is made anew has ids of its own (`guest.confinement.ids`); or say "
+            "that is recreated has its own ids (`guest.confinement.ids`); or set "
             "`privileged: true`",
             where=where,
         )
@@ -145,7 +145,7 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
         raise RequestError(
             f"the template of guest {one.name} adds {', '.join(more)}",
             why="with it the guest could become root on its host",
-            cure="take it out, or say `privileged: true`",
+            cure="take it out, or set `privileged: true`",
             where=where,
         )
 

@@ -101,7 +101,7 @@ def text(template: str, **values: object) -> str:
 def own(one: Guest, template: str) -> str:
     """What a template of the user's makes of a guest.
 
-    It may loop without end; user_template.py calls it in a process of its own.
+    It may loop without end; user_template.py calls it in a separate process.
 
     Raises:
         RequestError: the template is broken.
@@ -112,7 +112,7 @@ def own(one: Guest, template: str) -> str:
         raise RequestError(
             f"the template of guest {one.name} can't be rendered",
             why=str(error),
-            cure=f"mend {one.spec.template}; the variable is `guest`",
+            cure=f"fix {one.spec.template}; the variable is `guest`",
             where=one.where("template"),
         ) from error
 

@@ -1,4 +1,4 @@
-"""A spec's own template, rendered in a process of its own that is bounded in time and memory.
+"""A spec's own template, rendered in a separate process that is bounded in time and memory.
 
 Jinja's sandbox keeps a template away from the host, but not from loops without end. Guests that
 have no template never come here.
@@ -77,9 +77,9 @@ def _text(guest: Guest, where: str) -> str:
 
 def _too_much(guest: Guest, where: str) -> RequestError:
     return RequestError(
-        f"the template of guest {guest.name} does not come to an end",
+        f"the template of guest {guest.name} does not finish",
         why=f"it may take {_SECONDS} s and {_MEMORY // 1024**2} MiB",
-        cure=f"mend {guest.spec.template}: a loop or a repeated text is too long",
+        cure=f"fix {guest.spec.template}: a loop or a repeated text is too long",
         where=where,
     )
 
@@ -97,7 +97,7 @@ def _unasked(_facts: HostFacts) -> list[Blocker]:
 
 
 def _main() -> None:
-    """In the process of its own: the request from standard input, the answer to standard output."""
+    """In that process: the request from standard input, the answer to standard output."""
     guest, text = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from rendered() above
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))

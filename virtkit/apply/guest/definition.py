@@ -196,7 +196,8 @@ class Definition:
         other = self._work.context.ledger.before(self._work.guest.domain)
         if other is not None and self._namesake(other):
             raise VirtkitError(
-                f"guest {self._work.guest.name}: domain {other.domain} is not this environment's",
+                f"guest {self._work.guest.name}: domain {other.domain} does not belong to "
+                "this environment",
                 why=f"it is guest {other.guest} of environment {other.environment}",
                 cure="give one of the environments another name; then run again",
                 where=f"{self._work.host.name} guest/{self._work.guest.name}",
@@ -221,7 +222,7 @@ class Definition:
             raise VirtkitError(
                 f"guest {self._work.guest.name}: its root disk is smaller than its image",
                 why=f"disk: {root.size} bytes, image {self._work.guest.image.name}: {image} bytes",
-                cure=f"leave out `disk:`, or say {writable_size(image)} or more",
+                cure=f"leave out `disk:`, or use {writable_size(image)} or more",
             )
 
     def _volume(
@@ -246,7 +247,7 @@ class Definition:
         return bool(self._work.fields & fields.get(volume.role, set()))
 
     def _missing(self, volume: VolumeRecord, names: Collection[str]) -> bool:
-        """Whether the plan says (and somebody agreed) that a disk is gone and is made anew."""
+        """Whether the plan says (and it was confirmed) that a disk is gone and is recreated."""
         disk = volume.name.removeprefix(f"{self._work.guest.domain}-")
         return self._work.causes.get(f"disks.{disk}") == "drift" and volume.name not in names
 

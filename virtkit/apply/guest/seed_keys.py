@@ -21,7 +21,7 @@ class SeedKeys:
     def new(self) -> tuple[str, ...] | None:
         """The keys that the guest is to let in: those of its spec, or those that it was made with.
 
-        None where an older virtkit made it, and its seed does not say which these are.
+        None where an older version of virtkit made it, and its seed does not say which these are.
         """
         if self._work.fresh or self._work.old is None or "ssh_keys" in self._work.fields:
             return public_keys.records(access.authorized_keys(self._work.guest))

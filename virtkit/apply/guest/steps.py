@@ -79,7 +79,7 @@ class GuestSteps:
             why = str(error) if self.work.guest.spec.ready.kind != "none" else ""
         if why:
             raise VirtkitError(
-                f"guest {self.work.guest.name} did not follow the change",
+                f"guest {self.work.guest.name} did not apply the change",
                 why=why,
                 cure=self._follow_cure(),
                 where=f"{self.work.host.name} guest/{self.work.guest.name}",
@@ -91,12 +91,10 @@ class GuestSteps:
             self.work.keys, self.work.record.keys or ()
         )
         if keys:
-            again = "run again where a key that it lets in can be used"
+            again = "run again where you have a key that it accepts"
             restart = "`virtkit restart` gives it the new keys, which its seed has; or "
             return restart + again if self.work.guest.skips_cloud_init else again
-        return (
-            "see `virtkit logs`; end what holds the disk or the card in the guest, then run again"
-        )
+        return "see `virtkit logs`; end what uses the disk or the card in the guest, then run again"
 
     def _detaching_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""
@@ -152,8 +150,8 @@ class GuestSteps:
 
 def _image_cure(image: str, down: str) -> str:
     return (
-        f"see that the pool's folder is mounted. `virtkit up` makes image {image} again where it "
-        f"is gone or its length is wrong; where it is damaged otherwise: {down} (and whatever else "
-        f"uses it), virtkit image rm {image}, virtkit up. Where a disk of the guest's own is gone "
-        f"or damaged: {down}, virtkit up"
+        f"check that the pool's folder is mounted. `virtkit up` makes image {image} again if it is "
+        f"gone or its length is wrong. If it is damaged otherwise: {down} (and whatever else uses "
+        f"it), virtkit image rm {image}, virtkit up. If a disk of the guest's own is gone or "
+        f"damaged: {down}, virtkit up"
     )

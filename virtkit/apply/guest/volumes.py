@@ -77,7 +77,7 @@ class Volumes:
                 raise VirtkitError(
                     f"kept disk {name} is larger than the spec says, and is never shrunk",
                     why=f"it has {size} bytes, the spec says {volumes[name].size}",
-                    cure=f"say `size: {writable_size(size)}`; or remove it, with what is on it: "
+                    cure=f"set `size: {writable_size(size)}`; or remove it, with what is on it: "
                     + self._work.down("--volumes"),
                 )
 

@@ -28,7 +28,7 @@ class Work:
         self.staged = dict(change.staged)
         self.fields = {each.field.partition(".")[0] for each in change.reasons}
         roots = [e for e in (self.old.volumes if self.old else ()) if e.role == "root"]
-        #: All but its disks is made anew: it is none that lost its domain and has its root still.
+        #: All but its disks is recreated: it is none that lost its domain and has its root still.
         self.fresh = change.action == "replace" or (
             change.action == "create" and not any(each.state == "made" for each in roots)
         )
@@ -68,7 +68,7 @@ class Work:
         unfinished = not self.old.finished and self.guest.spec.ready.kind != "none"
         if self.running and not self.restarts:
             return unfinished or bool(self.fields & FOLLOWED)
-        # what boots anew has it from its seed, but where cloud-init reads that
+        # what boots again has it from its seed, but where cloud-init reads that
         late = self.old.booted and not self.guest.skips_cloud_init
         return late and (unfinished or bool(self.fields & FIRST_BOOT))
 

@@ -40,17 +40,17 @@ def _memory(size: int) -> int:
     if not SMALLEST_MEMORY <= size <= LARGEST_MEMORY:
         raise Wrong(
             f"{sizes.format_size(size)} of memory is not what a guest can have",
-            cure=f"say {sizes.format_size(SMALLEST_MEMORY)} to {sizes.format_size(LARGEST_MEMORY)}",
+            cure=f"use {sizes.format_size(SMALLEST_MEMORY)} to {sizes.format_size(LARGEST_MEMORY)}",
         )
     if size % MIB:
         near = sizes.format_size(round(size / MIB) * MIB)
-        raise Wrong("memory comes in whole MiB", cure=f"say {near}")
+        raise Wrong("memory comes in whole MiB", cure=f"use {near}")
     return size
 
 
 def _disk_size(size: int) -> int:
     if size < MIB:
-        raise Wrong(f"a disk of {sizes.format_size(size)} is too small", cure="say 1MiB or more")
+        raise Wrong(f"a disk of {sizes.format_size(size)} is too small", cure="use 1MiB or more")
     return size
 
 

@@ -80,7 +80,8 @@ class Ready(Model):
     model_config = ConfigDict(json_schema_extra=_ready_schema)
 
     kind: Literal["ssh", "address", "port", "command", "none"] = Field(
-        default="ssh", description="What is asked; told by `port` and `command` where they stand."
+        default="ssh",
+        description="What is asked; follows from `port` or `command` where one is given.",
     )
     port: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(
         default=None, description="The TCP port that must answer."
@@ -97,7 +98,7 @@ class Ready(Model):
             if value in ("port", "command"):
                 example = "80" if value == "port" else "systemctl is-active nginx"
                 raise Wrong(
-                    f"ready does not say which {value}", cure=f"say `ready: {{{value}: {example}}}`"
+                    f"ready does not say which {value}", cure=f"set `ready: {{{value}: {example}}}`"
                 )
             if value in ("ssh", "address", "none"):
                 return {"kind": value}
@@ -108,7 +109,7 @@ class Ready(Model):
             return value
         raise Wrong(
             f"{quote(value)} is not a way to be ready",
-            cure="say ssh, address, none, {port: N} or {command: …}",
+            cure="use ssh, address, none, {port: N} or {command: …}",
         )
 
     @model_validator(mode="after")
@@ -233,7 +234,7 @@ class GuestEntry(GuestKeys):
     """A guest, a profile or the defaults as the file has them."""
 
     count: Annotated[StrictInt, Field(ge=1, le=MOST_GUESTS)] | None = Field(
-        default=None, description="Make that many: NAME-1, NAME-2, …"
+        default=None, description="Make so many guests: NAME-1, NAME-2, …"
     )
     profiles: tuple[Label, ...] = Field(
         default=(), description="Profiles to take keys from; later win."

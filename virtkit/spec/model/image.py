@@ -33,7 +33,9 @@ class Build(Model):
 class Image(Model):
     """What a guest's root disk starts from: one of ``build``, ``url`` and ``path``."""
 
-    build: Build | None = Field(default=None, description="Make it here; runs on every guest type.")
+    build: Build | None = Field(
+        default=None, description="Build it here; runs on every guest type."
+    )
     url: Url | None = Field(default=None, description="Fetch it: http, https or file.")
     sha256: Sha256 | None = Field(default=None, description="The digest of what `url` gives.")
     checksums: Url | None = Field(
