@@ -50,7 +50,7 @@ def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
         "user-data": "#cloud-config\n" + _json(user_data(guest, keys)),
         "network-config": _json(network_config(guest.interfaces)),
     }
-    if guest.light:
+    if guest.skips_cloud_init:
         answer["virtkit.sh"] = _light(guest, keys, instance)
     login, _ = users(_login(guest, keys), guest.spec.cloud_init)
     if login["ssh_authorized_keys"] != list(keys.authorized):
@@ -75,7 +75,7 @@ def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
         # a card that the guest got in its life, too
         "updates": {"network": {"when": ["boot"]}},
         # a container's layer has its size from the start
-        "resize_rootfs": guest.driver.root == "disk",
+        "resize_rootfs": guest.driver.grows_filesystems,
     }
     if _default(login, spec):
         own["user"] = login
@@ -239,7 +239,7 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
 def update(
     guest: Guest,
     authorized: Sequence[str],
-    leaving: Mapping[str, str] = MappingProxyType({}),
+    detaching: Mapping[str, str] = MappingProxyType({}),
     former: Sequence[str] = (),
 ) -> str:
     """The script that brings a running guest up to date with its seed; it holds no secret.
@@ -247,17 +247,17 @@ def update(
     Args:
         former: the keys, in base64, that it was given and is no longer to let in; those that its
             ``cloud_init`` gives the login stay all the same.
-        leaving: disks that are about to be unplugged, with their devices in the guest; one in
+        detaching: disks that are about to be unplugged, with their devices in the guest; one in
             use ends the script.
     """
     login, _ = users(_login(guest, Keys(authorized, "", "")), guest.spec.cloud_init)
     given = " ".join(login["ssh_authorized_keys"])
     return render.text(
         "seed/update.sh.j2",
-        light=guest.light,
-        leaving=dict(leaving),
+        skips_cloud_init=guest.skips_cloud_init,
+        detaching=dict(detaching),
         former=[each for each in former if each not in given],
-        cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
+        cpus=guest.spec.cpus if guest.driver.own_cpus else 0,
         **_changing(guest, authorized),
     )
 
@@ -283,7 +283,7 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
         ],
         "mounts": mounts,
         "wanted": "".join(f" {each['label']}:{each['path']}" for each in mounts) + " ",
-        "grow": guest.driver.root == "disk",
+        "grow": guest.driver.grows_filesystems,
     }
 
 
@@ -307,7 +307,7 @@ def instance(files: Mapping[str, str]) -> str:
 
 def _mounts(guest: Guest) -> list[dict[str, str]]:
     """The disks that the guest itself mounts; libvirt mounts a container's."""
-    if guest.driver.root != "disk":
+    if not guest.driver.mounts_disks:
         return []
     return [{"label": each.label, "path": each.mount} for each in guest.volumes if each.mount]
 

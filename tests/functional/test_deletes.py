@@ -12,7 +12,7 @@ import libvirt
 import pytest
 import world
 
-from virtkit.apply import Context, Options, steps_of
+from virtkit.apply import Context, StepOptions, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, Storage
@@ -58,7 +58,7 @@ def run_down(host: Host, steps: Iterable[str]) -> None:
     """Carries out steps of the guest's removal. (The last one's flags are none of the test
     driver's.)"""
     going = down(host.observe(pool=False), "lab", spec="/lab.yaml", only=None, volumes=False)
-    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     for step in steps_of(going, context):
         if step.name in steps:
             step.run(lambda _: None)
@@ -118,7 +118,7 @@ def test_the_record_is_looked_at_right_before(
     host: Host, change: Callable[[Host], None], steps: tuple[str, ...]
 ) -> None:
     going = down(host.observe(), "lab", spec="/lab.yaml", only=None, volumes=False)
-    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     change(host)
     for step in steps_of(going, context):
         if step.name in steps:
@@ -150,7 +150,7 @@ def test_nobodys_domain_is_defined_over(host: Host) -> None:
     host.connections.get("qemu").lookupByName("lab-web").undefine()
     found = host.observe()
     change = Change("guest/web", "local", "create", desired=WEB)
-    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     wipe(host)
     for name in MADE:
         host.storage.delete(f"/pool/{name}")

@@ -153,14 +153,18 @@ def test_one_that_does_not_stop(host: Host) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"asked": {}},
-        {"asked": {**WEB.asked, "user": "-oProxyCommand=x"}},
+        {"requested": {}},
+        {"requested": {**WEB.requested, "user": "-oProxyCommand=x"}},
         {"type": "lxc"},
         {"type": "vax"},
         {"environment": "..", "guest": ".."},
         {"guest": "db"},
         {"volumes": [{"name": "victim", "key": "/pool/victim", "role": "disk"}]},
-        {"links": [{"source": "x", "mac": "x", "address": "-oProxyCommand=x", "address6": ""}]},
+        {
+            "interfaces": [
+                {"source": "x", "mac": "x", "address": "-oProxyCommand=x", "address6": ""}
+            ]
+        },
         {"host_key": "a\nb"},
         {"image": {"content": "c", "root": "/etc/shadow", "format": "raw", "size": 1}},
         None,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit.apply import Context, Options, Step, steps_of
+from virtkit.apply import Context, Step, StepOptions, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
@@ -28,7 +28,7 @@ DATA = "{name: data, size: 1GiB}"
 
 
 def work(host: Host, found: Plan) -> tuple[Context, Mapping[str, Step]]:
-    context = Context(host, Options(spec=SPEC, folder=Path("/")))
+    context = Context(host, StepOptions(spec=SPEC, folder=Path("/")))
     steps = steps_of(found, context)
     return context, {f"{each.object} {each.name}": each for each in steps}
 

@@ -131,9 +131,9 @@ def test_names_of_groups(text: str, name: str) -> None:
 
 
 def record(type: str, **fields: Any) -> GuestRecord:
-    asked = {"groups": ["web-servers"]}
+    requested = {"groups": ["web-servers"]}
     values = {"environment": "lab", "guest": "web", "type": type, "spec": "/lab.yaml"}
-    return GuestRecord(**values, asked=asked, image_identity="", image=None, **fields)
+    return GuestRecord(**values, requested=requested, image_identity="", image=None, **fields)
 
 
 def test_groups_and_facts() -> None:

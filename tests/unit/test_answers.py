@@ -9,7 +9,7 @@ import libvirt
 import pytest
 
 from virtkit.access.readiness import boots
-from virtkit.host.state_reason import _OF, condition
+from virtkit.host.state_reason import _OF, reason_of
 from virtkit.host.timeouts import Silent, answered
 
 
@@ -49,12 +49,12 @@ def test_every_fault_has_a_cure() -> None:
 
 def test_conditions() -> None:
     domain = find()  # held: the driver forgets all with its last connection
-    assert condition(find, "local").why == ""
+    assert reason_of(find, "local").why == ""
     domain.suspend()
-    assert condition(find, "local").why == "somebody paused it"
+    assert reason_of(find, "local").why == "somebody paused it"
     domain.resume()
     domain.destroy()
-    assert condition(find, "local").why == "somebody forced it off"
+    assert reason_of(find, "local").why == "somebody forced it off"
 
 
 @pytest.mark.parametrize(

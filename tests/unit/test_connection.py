@@ -122,7 +122,7 @@ def test_another_host_key_is_an_error_of_its_own(tmp_path: Path) -> None:
     login, host_key = guest(tmp_path, line, path)
     assert is_another(login, host_key) is False
     assert is_another(login, "ssh-ed25519 AAAA") is True
-    for ask in (lets_in, ssh.answers):
+    for ask in (lets_in, ssh.has_host_key):
         with pytest.raises(ssh.OtherHostKey):
             ask(login, "ssh-ed25519 AAAA")
 

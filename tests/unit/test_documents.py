@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import world
 
-from virtkit.plan import leaving, waiting
+from virtkit.plan import detaching, waiting
 from virtkit.plan.drift import Documents, Place
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
@@ -121,7 +121,7 @@ def test_the_running_guest_has_it_too() -> None:
     edited = render.guest(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
     (found,) = documents(guest, inactive=edited, live=edited).next_boot()
     assert found.live is not None
-    assert (found.live.wanted, found.live.found) == ("destroy", "restart")
+    assert (found.live.wanted, found.live.current) == ("destroy", "restart")
     (now,) = documents(guest, live=edited).now()
     assert now.field == "on_crash"
     assert documents(guest, live="").now() == [], "it doesn't run"
@@ -139,9 +139,9 @@ def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
 def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
     old = there(desired())
     new = changed(old, disks=[], networks=["front"])
-    left = leaving(old.record, render.guest(new), old.live)
+    left = detaching(old.record, render.guest(new), old.live)
     now = there(new)
-    now = replace(now, live=old.live, record=replace(now.record, leaving=left))
+    now = replace(now, live=old.live, record=replace(now.record, detaching=left))
     fields = [each.field for each in Documents(new, now, render.guest(new)).now()]
     assert fields == ["disks.data", "networks.back"]
     kept = replace(now, inactive=old.live)

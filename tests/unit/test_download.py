@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.errors import RequestError, VirtkitError
+from virtkit import api
+from virtkit.errors import Interrupted, RequestError, VirtkitError
 from virtkit.images import cache, download
 from virtkit.images.checksums import Digest
 from virtkit.progress import Progress
@@ -47,6 +48,7 @@ class Server:
     paths: list[str] = field(default_factory=list)
     claims: int | str | None = None
     stalls_after: int | None = None
+    silent_until: threading.Event | None = None
     sleeps: float = 0.0
 
     @property
@@ -86,6 +88,9 @@ def server() -> Iterator[Server]:
             if state.stalls_after is not None:
                 self.wfile.write(content[: state.stalls_after])
                 self.wfile.flush()
+                if state.silent_until is not None:
+                    state.silent_until.wait(STALL)
+                    return
                 closed, _, _ = select.select([self.connection], [], [], STALL)
                 assert closed, "it hung up"
             with suppress(ConnectionError):
@@ -220,6 +225,24 @@ def test_a_server_that_falls_silent(
     with pytest.raises(VirtkitError) as caught:
         download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "timed out" in caught.value.why
+
+
+def test_it_is_ended_from_another_thread_and_gone_on_with(server: Server, tmp_path: Path) -> None:
+    """The server is silent just then."""
+    server.stalls_after, server.silent_until = 1024 * 1024, threading.Event()
+    image = f"{{url: '{server.disk}', sha256: {DIGEST}}}"
+    (tmp_path / "lab.yaml").write_text(f"images: {{one: {image}}}\nguests: {{}}\n")
+    spec = api.read(tmp_path / "lab.yaml")
+    stop = threading.Event()
+    threading.Timer(1, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        api.image_make(spec, "one", stop=stop)
+    assert time.monotonic() - began < STALL
+    server.stalls_after = None
+    server.silent_until.set()
+    assert api.image_make(spec, "one").size == len(CONTENT)
+    assert server.ranges == [None, "bytes=1048576-"]
 
 
 def test_no_space_left_here(server: Server, tmp_path: Path) -> None:

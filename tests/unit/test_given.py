@@ -18,7 +18,7 @@ import json, sys
 from virtkit.cli.stdin import Given
 given, said = Given(), []
 soon = given.soon(8)
-whole = None if soon is not None else given.whole(int(sys.argv[1]), said.append)
+whole = None if soon is not None else given.read_all(int(sys.argv[1]), said.append)
 told = [None if each is None else each.decode() for each in (soon, whole)]
 print(json.dumps([*told, given.begun.decode(), given.silent, said]))
 """

@@ -121,7 +121,7 @@ FIRST = str(GUEST.confinement.ids)
         ('"volumes": [', '"volumes": ["/etc/shadow", '),
         ('"volumes": [', '"volumes": 7, "more": ['),
         ('"volumes": [', '"volumes": [{"key": 7}, '),
-        ('{"asked"', '["asked"'),
+        ('{"booted"', '["booted"'),
     ],
 )
 def test_what_virtkit_never_writes_is_refused(

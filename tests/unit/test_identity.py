@@ -86,16 +86,18 @@ def test_a_mac_that_another_guest_asks_for_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "requested",
     [{"networks": 5}, {"networks": ["lan"]}, {"networks": [{}]}, {"networks": [{"name": []}]}],
 )
-def test_records_that_somebody_wrote(asked: dict[str, Any]) -> None:
+def test_records_that_somebody_wrote(requested: dict[str, Any]) -> None:
     spec = world.spec_of(SPEC)
     there = world.up(world.desired_of(SPEC, host("")), PATH)
     guest = there.guests["lab-db"]
     for mac in ("52:54:00:00:00:10", "'/><evil/>"):
-        links = (replace(guest.record.links[0], mac=mac),)
-        odd = replace(guest, record=replace(guest.record, asked=asked, links=links))
+        interfaces = (replace(guest.record.interfaces[0], mac=mac),)
+        odd = replace(
+            guest, record=replace(guest.record, requested=requested, interfaces=interfaces)
+        )
         found = world.decided(spec, replace(there, guests={"lab-db": odd}))
         assert mac not in macs(resolve(spec, host("one"), found)).values()
     assert isinstance(found, Decided)

@@ -244,9 +244,9 @@ def test_while_keys_change_the_former_ones_files_are_known(home: Path) -> None:
     assert access.login(Host(), changing, "10.0.0.5", home).identities == (
         *(home / "keys/old", home / "keys/new"),
     )
-    asked = {**both.asked, "ssh_keys": None}
+    requested = {**both.requested, "ssh_keys": None}
     mine = public_keys.records([*lines, made(home / ".ssh", "id_rsa")])
-    own = replace(changing, asked=asked, keys=mine)
+    own = replace(changing, requested=requested, keys=mine)
     assert home / "keys/old" in access.login(Host(), own, "10.0.0.5", home).identities
     assert home / ".ssh/id_rsa" in access.login(Host(), own, "10.0.0.5", home).identities
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from virtkit.drivers.effects import ORDER, Effect
 from virtkit.errors import SpecErrors
 from virtkit.plan import Change, Plan, environment, needs_consent
-from virtkit.plan import leaving as leaving_of
+from virtkit.plan import detaching as detaching_of
 from virtkit.state import addresses
 from virtkit.state.desired import LAYER, Decided, DecidedGuest, digest
 from virtkit.state.observed import GuestState, Observed
@@ -164,8 +164,8 @@ def test_what_was_staged_waits_and_is_no_change(
     before = there(keys_of(type)).guests["lab-web"]
     desired = world.desired_of(text(keys_of(type, **changed)))
     wanted = render.guest(world.with_image(desired.guests[0]))
-    left = leaving_of(before.record, wanted, before.live)
-    record = {"staged": {field: "spec"}, "leaving": left}
+    left = detaching_of(before.record, wanted, before.live)
+    record = {"staged": {field: "spec"}, "detaching": left}
     after = there(keys_of(type, **changed), {"record": record, "live": before.live})
     found = planned(keys_of(type, **changed), after)
     assert causes(found.changes) == {}
@@ -181,8 +181,8 @@ def test_what_was_staged_waits_and_is_no_change(
 def test_what_was_staged_is_done_when_the_guest_has_booted(
     changed: dict[str, Any], field: str, type: str, _effect: Effect
 ) -> None:
-    leaving = ("devices/disk[vdx]", "devices/sound")
-    record = {"staged": {field: "spec"}, "staged_in": "6", "leaving": leaving}
+    detaching = ("devices/disk[vdx]", "devices/sound")
+    record = {"staged": {field: "spec"}, "staged_in": "6", "detaching": detaching}
     after = there(keys_of(type, **changed), {"record": record})
     found = planned(keys_of(type, **changed), after)
     assert (found.changes, found.pending) == ((), ())
@@ -363,7 +363,7 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
     before = world.desired_of(now, found=Decided(guests={"web": made}))
     observed = world.up(before, SPEC)
     record = observed.guests["lab-web"].record
-    assert record.asked["cloud_init"] == first
+    assert record.requested["cloud_init"] == first
     assert {each.name: each.target for each in record.volumes if each.target} == targets
     for spec, fields in ((now, {}), (now.replace("no}", "yes}"), {"cloud_init": "recreate"})):
         found = world.decided(world.spec_of(spec), observed)
@@ -387,9 +387,9 @@ def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
     before, fresh = there(keys_of("lxc")), there(keys_of("lxc", disks=[]))
     old, guest = (each.guests["lab-web"] for each in (before, fresh))
     (data,) = [each for each in old.record.volumes if each.role == "disk"]
-    volumes = (*guest.record.volumes, replace(data, state="doomed"))
-    leaving = leaving_of(old.record, guest.inactive, old.live)
-    new = replace(guest.record, volumes=volumes, staged={"disks.data": "spec"}, leaving=leaving)
+    volumes = (*guest.record.volumes, replace(data, state="deleting"))
+    detaching = detaching_of(old.record, guest.inactive, old.live)
+    new = replace(guest.record, volumes=volumes, staged={"disks.data": "spec"}, detaching=detaching)
     held = replace(fresh, guests={"lab-web": replace(guest, record=new, live=old.live)})
     found = planned(keys_of("lxc", disks=[]), held)
     assert causes(found.changes) == {}
@@ -578,16 +578,16 @@ def test_leaving_is_what_the_running_guest_still_has() -> None:
     old = observed.guests["lab-web"]
     new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
     wanted = render.guest(world.with_image(new))  # type: ignore[arg-type]
-    mac = old.record.links[0].mac
+    mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
-    assert leaving_of(old.record, wanted, old.live) == expected
-    assert leaving_of(old.record, wanted, "") == (), "it doesn't run"
-    later = replace(old.record, rendered=wanted, leaving=expected)
-    assert leaving_of(later, wanted, old.live) == expected, "not forgotten by the next change"
-    assert leaving_of(later, wanted, wanted) == ()
+    assert detaching_of(old.record, wanted, old.live) == expected
+    assert detaching_of(old.record, wanted, "") == (), "it doesn't run"
+    later = replace(old.record, rendered=wanted, detaching=expected)
+    assert detaching_of(later, wanted, old.live) == expected, "not forgotten by the next change"
+    assert detaching_of(later, wanted, wanted) == ()
 
 
-wishes = st.fixed_dictionaries(
+requested = st.fixed_dictionaries(
     {"type": st.sampled_from(["qemu", "kvm", "lxc"])},
     optional={
         "memory": st.sampled_from(["512MiB", "1GiB"]),
@@ -604,14 +604,14 @@ wishes = st.fixed_dictionaries(
 
 
 @settings(max_examples=60, deadline=None)
-@given(wishes, wishes, st.sampled_from(["running", "paused", "stopped"]))
+@given(requested, requested, st.sampled_from(["running", "paused", "stopped"]))
 def test_whatever_is_asked_a_second_plan_has_nothing(
     old: dict[str, Any], new: dict[str, Any], state: str
 ) -> None:
     """From any guest to any other: the plan says something where they differ, and then nothing."""
     found = planned(new, there(old, {"state": state}))
     changed = [each.action for each in found.changes if each.object == "guest/web"]
-    asked = [world.desired_of(text(each)).guests[0].asked for each in (old, new)]
+    asked = [world.desired_of(text(each)).guests[0].requested for each in (old, new)]
     if asked[0] != asked[1]:
         assert changed == ["update" if old["type"] == new["type"] else "replace"]
     elif state == "running":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from virtkit import api
 from virtkit.api import host
+from virtkit.apply import Event
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Remote
 
@@ -59,6 +62,29 @@ def test_a_type_that_no_host_is_prepared_for() -> None:
         "QEMU comes with kvm",
         True,
     )
+
+
+def test_it_is_ended_from_another_thread() -> None:
+    """Ansible waits for a machine that takes the connection and says nothing."""
+    stop = threading.Event()
+    told: list[Event] = []
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        if event.kind == "started":
+            threading.Timer(2, stop.set).start()
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        remote = Remote("rack", "ops@127.0.0.1", one.getsockname()[1])
+        machine = host.Machine("rack", remote, "/usr/bin/python3", asks=False)
+        began = time.monotonic()
+        done = api.prepare_host(machine, tell=tell, stop=stop)
+    assert time.monotonic() - began < 30
+    assert done.report.interrupted
+    assert [(each.step, each.outcome) for each in done.report.results] == [("prepare", "skipped")]
+    assert "interrupted" in [each.kind for each in told]
 
 
 def test_ansible_gets_there_as_all_else_of_virtkits_does() -> None:

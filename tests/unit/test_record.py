@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,7 @@ trees = st.recursive(
 )
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 folders = st.just("/pool") | words.map(lambda each: "/" + each.replace("..", ""))
-wishes = st.fixed_dictionaries(
+requested = st.fixed_dictionaries(
     {
         "user": st.just("admin"),
         "groups": st.lists(st.sampled_from(["web", "DB_1"]), max_size=2),
@@ -68,7 +69,7 @@ def _guest(owner: tuple[str, str], some: list[Volume], **rest: Any) -> GuestReco
     return GuestRecord(environment=owner[0], guest=owner[1], volumes=tuple(some), **rest)
 
 
-states = st.sampled_from(("wanted", "made", "doomed"))
+states = st.sampled_from(("wanted", "made", "deleting"))
 owners = st.tuples(labels, labels)
 guests = owners.flatmap(
     lambda owner: st.builds(
@@ -77,10 +78,10 @@ guests = owners.flatmap(
         st.lists(st.builds(_volume, st.just(owner), labels, states, st.booleans()), max_size=3),
         type=st.sampled_from(sorted(DRIVERS)),
         spec=words,
-        asked=wishes,
+        requested=requested,
         image_identity=words,
         image=st.none() | files,
-        links=st.lists(
+        interfaces=st.lists(
             st.builds(InterfaceRecord, words, words, addresses, addresses), max_size=3
         ).map(tuple),
         host_key=st.sampled_from(["", "ssh-ed25519 AAAAC3/+="]),
@@ -90,7 +91,7 @@ guests = owners.flatmap(
         rewritten=several,
         staged=st.dictionaries(words, causes, max_size=3),
         staged_in=words,
-        leaving=several,
+        detaching=several,
         booted=st.booleans(),
         finished=st.booleans(),
     )
@@ -101,7 +102,7 @@ networks = st.builds(
     labels,
     labels,
     words,
-    wishes,
+    requested,
     st.just("10.0.0.0/24"),
     st.lists(reservations, max_size=3).map(tuple),
     words,
@@ -162,7 +163,7 @@ EXAMPLE = GuestRecord(
     guest="web",
     type="qemu",
     spec="/specs/lab.yaml",
-    asked={"memory": 1, "user": "admin", "groups": [], "after": [], "ready": {"kind": "ssh"}},
+    requested={"memory": 1, "user": "admin", "groups": [], "after": [], "ready": {"kind": "ssh"}},
     image_identity="i",
     image=ImageFiles("c", "/pool/virtkit-c.root", "raw", 5),
     volumes=(
@@ -192,7 +193,42 @@ def test_what_a_newer_virtkit_wrote_is_passed_over() -> None:
     assert record_text.read_guest(carrying("guest", json.dumps(data))) == EXAMPLE
 
 
-@pytest.mark.parametrize("field", ["environment", "asked", "image", "volumes", "type"])
+def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
+    """A run of 0.1.0 that was killed while it took a disk away."""
+    root, data = EXAMPLE.volumes
+    volumes = (root, replace(data, state="deleting"))
+    cards = (InterfaceRecord("lab-lan", "52:54:00:11:22:33", "10.0.0.2", ""),)
+    killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=cards)
+    text = etree.fromstring(record_text.guest_element(killed)).text or ""
+    new = json.loads(text)
+    words = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
+    old = {words.get(key, key): value for key, value in new.items()}
+    old["volumes"] = [
+        {**e, "state": e["state"].replace("deleting", "doomed")} for e in new["volumes"]
+    ]
+    assert "doomed" in json.dumps(old)
+    found = record_text.read_guest(carrying("guest", json.dumps(old)))
+    assert found == killed
+    assert json.loads(etree.fromstring(record_text.guest_element(found)).text or "") == new
+    listed = {key: old[key] for key in old.keys() - {"leaving"}}
+    pool = json.dumps({"images": {}, "kept": {}, "guests": {"lab-web": listed}})
+    read = record_text.read_pool(pool)
+    assert read is not None
+    assert (read.guests, read.unread) == ({"lab-web": killed.listed()}, {})
+    again = record_text.pool_text(read)
+    assert record_text.read_pool(again) == read
+    assert not re.search("asked|leaving|doomed|links", text + again)
+
+
+def test_a_network_of_an_older_version_is_read() -> None:
+    network = NetworkRecord("lab", "lan", "/lab.yaml", {"cidr": None}, "10.0.0.0/24")
+    text = etree.fromstring(record_text.network_element(network)).text or ""
+    old = text.replace('"requested"', '"asked"')
+    assert old != text
+    assert record_text.read_network(carrying("network", old)) == network
+
+
+@pytest.mark.parametrize("field", ["environment", "requested", "image", "volumes", "type"])
 def test_a_record_that_lacks_a_field_is_none(field: str) -> None:
     data = json.loads(etree.fromstring(record_text.guest_element(EXAMPLE)).text or "")
     del data[field]
@@ -232,23 +268,29 @@ def changed(path: str, value: Any) -> GuestRecord | None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        *((f"asked.{key}", None) for key in ("user", "groups", "after", "ready")),
-        *((f"asked.{key}", 1) for key in ("user", "groups", "after", "ready", "ssh_keys")),
-        *(("asked.user", each) for each in ("", "-oProxyCommand=x", "a b", "a\n  ProxyCommand x")),
-        *(("asked.groups", [each]) for each in ("a]\n[all:vars", "-x", 1, None)),
-        *(("asked.ready", each) for each in ({}, {"kind": "port"}, {"kind": "x"}, {"kind": []})),
-        ("asked.ready", {"kind": "port", "port": "80"}),
-        ("asked.ready", {"kind": "command"}),
-        ("asked.ready", {"kind": "ssh", "timeout": "long"}),
-        ("asked.[/x]", 1),
+        *((f"requested.{key}", None) for key in ("user", "groups", "after", "ready")),
+        *((f"requested.{key}", 1) for key in ("user", "groups", "after", "ready", "ssh_keys")),
+        *(
+            ("requested.user", each)
+            for each in ("", "-oProxyCommand=x", "a b", "a\n  ProxyCommand x")
+        ),
+        *(("requested.groups", [each]) for each in ("a]\n[all:vars", "-x", 1, None)),
+        *(
+            ("requested.ready", each)
+            for each in ({}, {"kind": "port"}, {"kind": "x"}, {"kind": []})
+        ),
+        ("requested.ready", {"kind": "port", "port": "80"}),
+        ("requested.ready", {"kind": "command"}),
+        ("requested.ready", {"kind": "ssh", "timeout": "long"}),
+        ("requested.[/x]", 1),
         *(("environment", each) for each in ("..", "", "lab\n", "Lab", "a/b", 1)),
         *(("guest", each) for each in ("..", "web-", "-rf", "")),
         *(("type", each) for each in ("vax", "", None, [])),
         *(
-            ("links", [{"source": "x", "mac": "x", "address": each, "address6": ""}])
+            ("interfaces", [{"source": "x", "mac": "x", "address": each, "address6": ""}])
             for each in ("-oProxyCommand=x", 1, "x.test", ["10.0.0.1"])
         ),
-        ("links", [{"source": "x", "mac": "x", "address6": "fe80::1%eth0\n  ProxyCommand x"}]),
+        ("interfaces", [{"source": "x", "mac": "x", "address6": "fe80::1%eth0\n  ProxyCommand x"}]),
         ("host_key", "ssh-ed25519 AAAA\nother ssh-ed25519 BBBB"),
         ("host_key", "@cert-authority * ssh-ed25519 AAAA"),
         *(("volumes.0.name", each) for each in ("victim", "lab-web-../x", "lab-webroot", 1)),

@@ -190,7 +190,7 @@ def test_whatever_a_spec_gets_through_is_rendered_well(keys: dict[str, object], 
     schemas.check("domain", xml, "a guest")
     found = record_text.read_guest(etree.fromstring(xml))
     assert found is not None
-    assert found.asked == guest.asked
+    assert found.requested == guest.requested
 
 
 # --- raw devices ----------------------------------------------------------------------------
@@ -293,15 +293,11 @@ def test_a_template_runs_no_code(tmp_path: Path) -> None:
 def test_a_template_sees_all_data() -> None:
     """Fields and properties, of every object that can be had."""
     data = (
-        *("name", "domain", "uuid", "fqdn", "environment", "spec.memory", "spec.links[0].name"),
-        *(
-            "spec.ready.kind",
-            "driver.domain_type",
-            "driver.unsupported.items()|list|length",
-            "boot.kernel",
-        ),
+        *("name", "domain", "uuid", "fqdn", "environment"),
+        *("spec.memory", "spec.interfaces[0].name", "spec.ready.kind", "boot.kernel"),
+        *("driver.domain_type", "driver.unsupported.items()|list|length"),
         *("volume('root').key", "disks[0].target", "interfaces[0].mac", "cpu_period", "cpu_quota"),
-        *("image.entry.build.release", "files.root", "asked.memory", "filesystems|length"),
+        *("image.entry.build.release", "files.root", "requested.memory", "filesystems|length"),
     )
     title = "{% for a in 'xy' %}{{ loop.index }}{% endfor %} {{ guest.name|upper }} " + " ".join(
         f"{{{{ guest.{each} }}}}" for each in data
@@ -309,6 +305,19 @@ def test_a_template_sees_all_data() -> None:
     found = etree.fromstring(own(f"<title>{title}</title>")).findtext("title") or ""
     assert found.startswith("12 WEB web lab-web ")
     assert len(found.split()) == 2 + len(data)
+
+
+def test_a_template_may_have_the_names_of_0_1_0() -> None:
+    """One that began as a copy of ours goes on."""
+    former, now = (
+        own(f"<title>{' '.join(f'{{{{ guest.{each} }}}}' for each in names)}</title>")
+        for names in (
+            ("asked.memory", "light", "spec.links[0].name"),
+            ("requested.memory", "skips_cloud_init", "spec.interfaces[0].name"),
+        )
+    )
+    assert former == now
+    assert "True default" in former
 
 
 def test_a_template_that_began_as_a_dump_carries_one_record() -> None:

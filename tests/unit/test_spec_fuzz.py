@@ -82,9 +82,9 @@ def check_errors(refused: RequestError) -> None:
 def check_spec(spec: Spec) -> None:
     for name, guest in spec.guests.items():
         assert guest.name == name
-        json.dumps(guest.asked, allow_nan=False)
+        json.dumps(guest.requested, allow_nan=False)
         assert guest.image in spec.images
-        assert {link.name for link in guest.links} <= set(spec.networks)
+        assert {link.name for link in guest.interfaces} <= set(spec.networks)
         assert set(guest.after) <= set(spec.guests)
 
 

@@ -128,7 +128,7 @@ def test_smallest() -> None:
     assert (web.type, web.image, web.cpus, web.memory) == ("auto", "debian-12", 1, GIB)
     assert (web.user, web.ssh_keys, web.disk, web.disks) == ("virtkit", None, None, ())
     assert web.networks is None
-    assert web.links == (InterfaceSpec(name="default"),)
+    assert web.interfaces == (InterfaceSpec(name="default"),)
     assert web.ready == Ready(kind="ssh")
     assert spec.images == {"debian-12": CATALOGUE["debian-12"]}
     assert spec.networks == {"default": NetworkSpec(mode="nat")}
@@ -259,7 +259,7 @@ def test_ready(written: str, ready: Ready) -> None:
 def test_no_networks_is_ready_at_once() -> None:
     text = "name: lab\ndefaults: {ready: {port: 80}}\nguests: {web: {networks: []}}"
     web = guest(text)
-    assert (web.networks, web.links, web.ready) == ((), (), Ready(kind="none"))
+    assert (web.networks, web.interfaces, web.ready) == ((), (), Ready(kind="none"))
     assert read(text).networks == {}
 
 
@@ -279,7 +279,7 @@ guests:
     spec = read(text)
     assert list(spec.guests) == ["one-1", "web-1", "web-2", "web-3", "db-1", "db-2", "last"]
     assert [spec.guests[f"web-{n}"].index for n in (1, 2, 3)] == [1, 2, 3]
-    cards = [spec.guests[f"web-{n}"].links[0] for n in (1, 2, 3)]
+    cards = [spec.guests[f"web-{n}"].interfaces[0] for n in (1, 2, 3)]
     assert [card.address for card in cards] == ["10.0.0.254", "10.0.0.255", "10.0.1.0"]
     assert [card.mac for card in cards] == [
         "52:54:00:00:00:ff",
@@ -311,7 +311,7 @@ def test_yaml_1_2_scalars() -> None:
         "%YAML 1.1\n---\nname: 'on'\nguests: {web: {networks: [{name: default,"
         " mac: 52:54:00:11:22:33}], groups: [yes, on]}}"
     )
-    assert web.links[0].mac == "52:54:00:11:22:33"
+    assert web.interfaces[0].mac == "52:54:00:11:22:33"
     assert web.groups == ("yes", "on")
 
 
@@ -363,8 +363,8 @@ def test_asked_is_json_and_the_same_each_time() -> None:
     for one, other in zip(
         read(EXAMPLE).guests.values(), read(EXAMPLE).guests.values(), strict=True
     ):
-        assert json.loads(json.dumps(one.asked)) == one.asked == other.asked
-        assert GuestSpec.model_validate(one.asked) == one
+        assert json.loads(json.dumps(one.requested)) == one.requested == other.requested
+        assert GuestSpec.model_validate(one.requested) == one
 
 
 def test_two_layouts_of_one_spec_are_equal() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import world
 
-from virtkit.apply import Context, Options, Step, steps_of
+from virtkit.apply import Context, Step, StepOptions, steps_of
 from virtkit.host import Host
 from virtkit.plan import Plan, down, environment
 from virtkit.state.observed import Observed
@@ -30,7 +30,7 @@ NOTHING = world.up(world.desired_of("name: lab\n"), "/lab.yaml")
 
 def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
     """What each step comes after, directly or not, by ``OBJECT STEP``."""
-    context = Context(Host(), Options(spec="/lab.yaml", folder=Path("/"), **options))
+    context = Context(Host(), StepOptions(spec="/lab.yaml", folder=Path("/"), **options))
     made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(found, context)}
     direct = {
         name: {" ".join(key) for key in (*each.after, *each.after_all) if " ".join(key) in made}
@@ -66,7 +66,7 @@ def test_without_waiting() -> None:
 
 
 def test_only_waiting_does_not_count() -> None:
-    context = Context(Host(), Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(Host(), StepOptions(spec="/lab.yaml", folder=Path("/")))
     waits = {each.name for each in steps_of(diff(), context) if each.waits}
     assert waits == {"ready"}
 

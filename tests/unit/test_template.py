@@ -36,7 +36,9 @@ def test_it_is_rendered_as_in_our_own_process(tmp_path: Path) -> None:
 
 def test_it_sees_no_secrets(tmp_path: Path) -> None:
     """What a template makes stands in libvirt, where others read it."""
-    guest = guest_of(tmp_path, "{{ guest.spec.cloud_init }} {{ guest.light }} {{ guest.asked }}")
+    guest = guest_of(
+        tmp_path, "{{ guest.spec.cloud_init }} {{ guest.skips_cloud_init }} {{ guest.requested }}"
+    )
     cloud = {"chpasswd": {"users": ["a secret"]}}
     own = replace(guest, spec=guest.spec.model_copy(update={"cloud_init": cloud}))
     assert "a secret" not in user_template.rendered(own)

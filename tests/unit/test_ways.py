@@ -80,7 +80,7 @@ def test_whatever_is_said_is_no_error() -> None:
 
 
 def test_this_machine() -> None:
-    found = routes.look(None)
+    found = routes.observe(None)
     devices = subprocess.run(["ls", "/sys/class/net"], capture_output=True, text=True, check=True)
     assert found.links is not None
     assert set(found.links) == set(devices.stdout.split()) - {"bonding_masters"}

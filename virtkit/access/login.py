@@ -65,7 +65,7 @@ def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
     """
     if record.addresses:
         return record.addresses, []
-    if not record.links:
+    if not record.interfaces:
         return [], ["it has no network"]
     return host.domains.addresses(DRIVERS[record.type], record.domain)
 
@@ -89,7 +89,7 @@ def login(
         guest=record.guest,
         alias=record.domain,
         address=address,
-        user=str(record.asked["user"]),
+        user=str(record.requested["user"]),
         identities=offered(record.environment, record.keys, record.key_files, base),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         keys=record.keys,

@@ -152,7 +152,7 @@ def lets_in(login: Login, host_key: str) -> bool:
         return not keys or _authenticated(transport, login, keys)
 
 
-def answers(login: Login, host_key: str) -> bool:
+def has_host_key(login: Login, host_key: str) -> bool:
     """Whether ssh answers with the guest's own host key, whoever it lets in.
 
     Raises:

@@ -97,7 +97,7 @@ def groups(record: GuestRecord, driver: Driver, host: str) -> tuple[str, ...]:
         "model": driver.virtualization,
         "host": host,
     }
-    names = [*record.asked["groups"], *(f"{kind}_{each}" for kind, each in kinds.items())]
+    names = [*record.requested["groups"], *(f"{kind}_{each}" for kind, each in kinds.items())]
     return tuple(dict.fromkeys(map(group_name, names)))
 
 

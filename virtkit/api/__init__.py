@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from virtkit.api.orphans import Orphan, orphans
     from virtkit.api.plan import plan, render_xml
     from virtkit.api.provision import playbook_logs, provision
+    from virtkit.api.run_options import RunOptions
     from virtkit.api.spec import read, schema, starter
     from virtkit.api.state import Verb, change_state
     from virtkit.api.status import GuestStatus, log_names, logs, status
@@ -61,6 +62,7 @@ load_when_used(
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
         "virtkit.api.provision": "playbook_logs provision",
+        "virtkit.api.run_options": "RunOptions",
         "virtkit.api.spec": "read schema starter",
         "virtkit.api.status": "GuestStatus log_names logs status",
         "virtkit.apply": "Event Report",
@@ -82,6 +84,7 @@ __all__ = [
     "Plan",
     "Preparation",
     "Report",
+    "RunOptions",
     "Say",
     "Spec",
     "StoreEntry",

@@ -43,7 +43,7 @@ class GuestOnHost:
     """A guest that exists, and its host."""
 
     host: Host
-    there: ObservedGuest
+    observed: ObservedGuest
 
 
 def hosts_of(spec: Spec | None) -> list[Host]:
@@ -102,7 +102,7 @@ def found_of(
 def is_own(spec: Spec, found: GuestOnHost) -> bool:
     """Whether a guest of the environment is the spec's: named there, or made from it before it left
     it. Another spec may have given its environment the same name."""
-    record = found.there.record
+    record = found.observed.record
     return record.guest in spec.guests or record.spec == path_of(spec)
 
 
@@ -186,7 +186,9 @@ def ordered(spec: Spec, mine: Collection[str]) -> list[str]:
 
 def named(spec: Spec, found: Mapping[str, GuestOnHost], words: Sequence[str]) -> set[str]:
     """The guests that ``words`` name, those included that left the spec but are there."""
-    groups = {name: each.there.record.asked.get("groups", ()) for name, each in found.items()}
+    groups = {
+        name: each.observed.record.requested.get("groups", ()) for name, each in found.items()
+    }
     bases = {name: name for name in found}
     groups |= {name: guest.groups for name, guest in spec.guests.items()}
     bases |= {name: guest.base for name, guest in spec.guests.items()}
@@ -212,7 +214,7 @@ def find_one(spec: Spec, word: str) -> tuple[HostState, ObservedGuest]:
     if name not in found:
         raise RequestError(f"guest {word} does not exist yet", cure=f"make it: virtkit up {word}")
     site = next(each for each in sites if each.host is found[name].host)
-    return site, found[name].there
+    return site, found[name].observed
 
 
 def must_run(there: ObservedGuest) -> None:

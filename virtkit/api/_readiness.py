@@ -40,7 +40,7 @@ def unready(
         found[name]
         for name in ordered(spec, found)
         if name in spec.guests and (only is None or name in only) and f"guest/{name}" not in busy
-        if found[name].there.state == "running" and found[name].there.record.finished
+        if found[name].observed.state == "running" and found[name].observed.record.finished
     ]
     if not looked_at:
         return []
@@ -51,7 +51,7 @@ def unready(
 
 
 def _note(found: GuestOnHost) -> Iterator[str]:
-    host, there = found.host, found.there
+    host, there = found.host, found.observed
     name = there.record.guest
     try:
         addresses, _ = access.addresses(host, there.record)
@@ -59,7 +59,7 @@ def _note(found: GuestOnHost) -> Iterator[str]:
         if not why:
             return
         driver = DRIVERS[there.record.type]
-        known = host.domains.condition(driver, there.domain).why
+        known = host.domains.state_reason(driver, there.domain).why
         told = known or host.unheard(driver, there.domain).why
         why = f"{why}; {told}" if told else why
     except VirtkitError as error:

@@ -67,7 +67,7 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
     Args:
         looked: where an address was looked for.
     """
-    if record.links:
+    if record.interfaces:
         first = "if it is still booting, try again in a minute; else see `virtkit logs`"
     else:
         first = "give it a network"
@@ -119,7 +119,7 @@ class Input(Protocol):
     def soon(self, limit: int) -> bytes | None:
         """All of it, where its end is near."""
 
-    def whole(self, limit: int, say: Say) -> bytes | None:
+    def read_all(self, limit: int, say: Say) -> bytes | None:
         """All of it, once it has ended."""
 
 
@@ -148,7 +148,7 @@ def execute(
     except VirtkitError:
         if given is None or not agent:
             raise
-        found, text = None, given.whole(AGENT_INPUT, say)
+        found, text = None, given.read_all(AGENT_INPUT, say)
         if text is None:
             raise _too_much(there) from None
     if agent and text is not None:
@@ -276,22 +276,22 @@ def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inve
     guests: list[InventoryGuest] = []
     renamed: dict[str, str] = {}
     for found, by_ssh in _reachable(spec):
-        record, host = found.there.record, found.host
+        record, host = found.observed.record, found.host
         driver, path = DRIVERS[record.type], path_of(spec)
         path = path if path.startswith("/") else ""
         way: Mapping[str, str] | None = ansible.variables(by_ssh) if by_ssh else None
-        if hypervisor and found.there.state == "running" and not host.remote:
+        if hypervisor and found.observed.state == "running" and not host.remote:
             uri = host.connections.uri(driver.scheme)
             way = ansible.through_hypervisor(record, driver, uri, path) or way
         if way is None:
-            if found.there.state == "running":
+            if found.observed.state == "running":
                 say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")
             continue
         known = ansible.facts(record, driver, host.name, path)
         own = spec.guests[record.guest].vars if record.guest in spec.guests else {}
         groups = ansible.groups(record, driver, host.name)
         guests.append(InventoryGuest(record.guest, {**known, **way, **own}, groups))
-        renamed |= {each: ansible.group_name(each) for each in record.asked["groups"]}
+        renamed |= {each: ansible.group_name(each) for each in record.requested["groups"]}
     return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
 
 
@@ -332,8 +332,8 @@ def _reachable(
     names = named(spec, found, guests) if guests else own
     hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
     for name in ordered(spec, names & found.keys()):
-        host, record = found[name].host, found[name].there.record
-        known = found[name].there.state == "running" or any(record.addresses)
+        host, record = found[name].host, found[name].observed.record
+        known = found[name].observed.state == "running" or any(record.addresses)
         addresses = access.addresses(host, record)[0] if known else []
         keys = hosts[host.name]
         yield (

@@ -61,7 +61,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     except VirtkitError as error:
         return [Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
     try:
-        facts = host.with_kvm(facts, say, anew=True)
+        facts = host.with_kvm(facts, say, refresh=True)
     except VirtkitError as error:
         checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
     if facts.kvm is not None:
@@ -257,7 +257,9 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
             yield Check(f"network {name}", False, "it is not active", up)
     for name, guest in guests.items():
         made = {
-            link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
+            link.source
+            for link in guest.record.interfaces
+            if link.source.startswith(f"{spec.name}-")
         }
         for gone in sorted(made - {*observed.networks, *observed.strangers}):
             cure = f"{up}, then {command('restart', spec.source, name)}"

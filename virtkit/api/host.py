@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,13 +100,19 @@ def _there(remote: Remote) -> str:
 
 
 def prepare_host(
-    machine: Machine, types: Sequence[str] = (), *, password: str = "", tell: Tell = quiet
+    machine: Machine,
+    types: Sequence[str] = (),
+    *,
+    password: str = "",
+    tell: Tell = quiet,
+    stop: threading.Event | None = None,
 ) -> Preparation:
     """Makes a machine a libvirt host, by the playbook host.yml.
 
     Args:
         types: of guests that it is to run; left out, what the playbook takes.
         password: sudo's, where it asks for one.
+        stop: set from any thread, it ends the run as ctrl-c does.
 
     Raises:
         RequestError: a type is none of ``HOST_TYPES``; nothing was touched.
@@ -125,7 +132,7 @@ def prepare_host(
             progress.note(daemon_access.cure())
 
     step = Step(f"host/{machine.name}", "prepare", machine.name, run)
-    answer.report = engine.run(machine.name, [step], parallel=1, tell=tell)
+    answer.report = engine.run(machine.name, [step], parallel=1, tell=tell, stop=stop)
     return answer
 
 

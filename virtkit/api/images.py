@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -63,10 +64,18 @@ def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
     ]
 
 
-def image_make(spec: Spec | None, name: str, say: Say = quiet) -> images.LocalImage:
+def image_make(
+    spec: Spec | None, name: str, say: Say = quiet, *, stop: threading.Event | None = None
+) -> images.LocalImage:
     """Builds, downloads or probes an image of the spec or the catalogue, on this side only.
 
     ``up`` puts it into a pool where a guest needs it.
+
+    Args:
+        stop: set from any thread, it ends the work as ctrl-c does.
+
+    Raises:
+        Interrupted: ``stop`` was set. What was downloaded so far is gone on from.
     """
     known = {**CATALOGUE, **(spec.images if spec else {})}
     if name not in known:
@@ -77,7 +86,7 @@ def image_make(spec: Spec | None, name: str, say: Say = quiet) -> images.LocalIm
         )
     entry = known[name]
     ref = ImageRef(name, entry, desired.image_identity(entry))
-    return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say))
+    return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
 
 
 def image_remove(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from virtkit import access
-from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import (
     HostState,
-    Say,
-    Tell,
     as_named,
     found_of,
     hosts_of,
@@ -21,12 +17,12 @@ from virtkit.api._hosts import (
     named,
     observe_all,
     path_of,
-    quiet,
 )
 from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api.access import inventory
 from virtkit.api.plan import plan_on
-from virtkit.apply import Context, Options, Report, Result, Step, engine, steps_of
+from virtkit.api.run_options import DEFAULT, RunOptions
+from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
 from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
 from virtkit.plan import Plan, joined, removal
@@ -37,18 +33,13 @@ from virtkit.system import temporary
 
 def apply(
     spec: Spec,
-    found: Plan,
+    plan: Plan,
     *,
     consent: bool = False,
     confirmed: bool = False,
     wait: bool = True,
     restart: bool = False,
-    vault: str = "",
-    parallel: int | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
-    stop: threading.Event | None = None,
+    run: RunOptions = DEFAULT,
 ) -> Report:
     """Carries out a plan, made again once nobody else changes the environment.
 
@@ -57,47 +48,41 @@ def apply(
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
-        vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
-            say it.
-        parallel: steps at a time; left out, what suits this machine.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom one waits, and where the plan is another afterwards.
-        stop: set from any thread, it ends the run as ctrl-c does.
+        run: how the run goes.
 
     Raises:
         RequestError: the plan loses data and nobody agreed, or another run takes longer;
             nothing was touched.
-        Interrupted: ``stop`` was set before the first step; later the report says so.
+        Interrupted: ``run.stop`` was set before the first step; later the report says so.
     """
-    refused = removal.needs_consent(found)
+    refused = removal.needs_consent(plan)
     if refused is not None and not (consent or confirmed):
         raise refused
-    if not found.changes:
-        return Report(spec.name, notes=found.notes)
+    if not plan.changes:
+        return Report(spec.name, notes=plan.notes)
     temporary.sweep()
     hosts = hosts_of(spec)
-    with locked(spec, hosts, lock_timeout, say, images=True, stop=stop) as before:
-        now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
+    with locked(spec, hosts, run, images=True) as before:
+        now = plan_on(hosts, spec, plan.guests, restart=restart, say=run.say)
         others = _others(spec, before, now)
         if not consent:
-            _check_loss(now, found, f"environment {spec.name}: {others}")
+            _check_loss(now, plan, f"environment {spec.name}: {others}")
         if not now.changes:
-            say(f"environment {spec.name}: nothing left to change: {others} did it")
+            run.say(f"environment {spec.name}: nothing left to change: {others} did it")
             return Report(spec.name)
-        if _changes(now) != _changes(found):
+        if _changes(now) != _changes(plan):
             what = f"{others} changed something meanwhile: planning again"
-            say(f"environment {spec.name}: {what}")
-        options = Options(
+            run.say(f"environment {spec.name}: {what}")
+        options = StepOptions(
             spec=path_of(spec),
             folder=spec.folder,
             wait=wait,
             restart=restart,
             inventory=lambda: inventory(spec).tree(),
-            vault=vault,
+            vault=run.vault,
         )
-        run = runner(spec, hosts, parallel, tell, stop)
         report = _carried_out(spec, now, hosts, options, run)
-    report.notes = found.notes
+    report.notes = plan.notes
     return report
 
 
@@ -105,16 +90,14 @@ def apply(
 def locked(
     spec: Spec,
     hosts: Iterable[Host],
-    timeout: float,
-    say: Say,
+    run: RunOptions,
     *,
     images: bool = False,
-    stop: threading.Event | None = None,
 ) -> Iterator[list[str]]:
     """The environment's lock on each of its hosts, in an order that all runs have; and a share in
     the image stores'. Yields the runs on the environment that it waited for."""
     before = []
-    rest = Progress(stop=stop).sleep
+    timeout, say, rest = run.lock_timeout, run.say, Progress(stop=run.stop).sleep
     with ExitStack() as stack:
         for host in sorted(hosts, key=lambda each: each.name):
             before.append(stack.enter_context(host.lock(spec.name).held(timeout, say, rest=rest)))
@@ -133,9 +116,9 @@ def _others(spec: Spec, before: Sequence[str], now: Plan) -> str:
     return f"another run ({'; '.join(known)})" if known else "another run"
 
 
-def _changes(found: Plan) -> list[Any]:
+def _changes(plan: Plan) -> list[Any]:
     """What a plan does, without its notes."""
-    return [each.as_dict() for each in (*found.changes, *found.pending)]
+    return [each.as_dict() for each in (*plan.changes, *plan.pending)]
 
 
 def _check_loss(now: Plan, shown: Plan, others: str) -> None:
@@ -156,30 +139,26 @@ def _check_loss(now: Plan, shown: Plan, others: str) -> None:
 
 def _carried_out(
     spec: Spec,
-    found: Plan,
+    plan: Plan,
     hosts: Sequence[Host],
-    options: Options,
-    run: Callable[[Sequence[Step]], Report],
+    options: StepOptions,
+    run: RunOptions,
     *,
     removing: bool = False,
 ) -> Report:
     """The report of a plan that was carried out, by who has the environment's lock."""
     context = [Context(host, options) for host in hosts]
-    report = run(steps_of(found, *context))
+    report = runner(spec, hosts, run)(steps_of(plan, *context))
     remember(spec, context, report, removing=removing)
     return report
 
 
 def runner(
-    spec: Spec,
-    hosts: Sequence[Host],
-    parallel: int | None,
-    tell: Tell,
-    stop: threading.Event | None,
+    spec: Spec, hosts: Sequence[Host], run: RunOptions
 ) -> Callable[[Sequence[Step]], Report]:
     """What runs a plan's steps, as many at a time as was asked or as suits this machine."""
-    most = parallel or usual_parallel(hosts)
-    return partial(engine.run, spec.name, parallel=most, tell=tell, stop=stop)
+    most = run.parallel or usual_parallel(hosts)
+    return partial(engine.run, spec.name, parallel=most, tell=run.tell, stop=run.stop)
 
 
 def remember(
@@ -242,9 +221,9 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
 
 
-def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
+def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
-    return removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+    return removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
 
 
 def _seen(hosts: Iterable[Host]) -> list[HostState]:
@@ -277,11 +256,7 @@ def down(
     volumes: bool = False,
     consent: bool = False,
     confirmed: Plan | None = None,
-    parallel: int | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
-    stop: threading.Event | None = None,
+    run: RunOptions = DEFAULT,
 ) -> Report:
     """Removes guests and all that is theirs; without ``guests`` the whole environment.
 
@@ -290,9 +265,7 @@ def down(
     Args:
         consent: remove what was made from another spec, too.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom, and what stays.
-        stop: set from any thread, it ends the run as ctrl-c does.
+        run: how the run goes.
 
     Raises:
         RequestError: something was made from another spec and nobody agreed, or another run takes
@@ -303,24 +276,23 @@ def down(
     seen = _going(spec, _seen(hosts), guests, volumes=volumes)
     if active and not seen.changes and not access.known(spec.name):
         for note in seen.notes:
-            say(note)
+            run.say(note)
         return Report(spec.name)
 
-    def check(found: Plan) -> None:
-        refused = removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+    def check(plan: Plan) -> None:
+        refused = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
         if refused is not None and not consent and confirmed is None:
             raise refused
 
     check(seen)
-    with locked(spec, hosts, lock_timeout, say, stop=stop) as before:
+    with locked(spec, hosts, run) as before:
         sites = [_with_pool(host, spec.name) for host in hosts]
-        found = _going(spec, sites, guests, volumes=volumes)
-        check(found)
+        plan = _going(spec, sites, guests, volumes=volumes)
+        check(plan)
         if confirmed is not None and not consent:
-            who = _others(spec, before, found)
-            _check_loss(found, confirmed, f"environment {spec.name}: {who}")
-        for note in found.notes:
-            say(note)
-        options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-        run = runner(spec, hosts, parallel, tell, stop)
-        return _carried_out(spec, found, hosts, options, run, removing=True)
+            who = _others(spec, before, plan)
+            _check_loss(plan, confirmed, f"environment {spec.name}: {who}")
+        for note in plan.notes:
+            run.say(note)
+        options = StepOptions(spec=path_of(spec), folder=spec.folder, volumes=volumes)
+        return _carried_out(spec, plan, hosts, options, run, removing=True)

@@ -24,6 +24,7 @@ from virtkit.api._placement import check_moves, left_hosts, placed
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
 from virtkit.api._readiness import unready
+from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
@@ -111,14 +112,14 @@ def _others_keys(
     spec: Spec, sites: Iterable[HostState], found: Plan, only: Collection[str] | None
 ) -> Iterable[str]:
     """The guests that let in others' keys, and none that the caller has here."""
-    anew = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
+    recreated = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
     for name, each in found_of(spec, sites).items():
-        made = each.there.record
+        made = each.observed.record
         known = made.keys
-        if not known or f"guest/{name}" in anew or (only is not None and name not in only):
+        if not known or f"guest/{name}" in recreated or (only is not None and name not in only):
             continue
-        asked = spec.guests[name].ssh_keys if name in spec.guests else None
-        files = [*(asked or ()), *(made.key_files or ())]
+        requested = spec.guests[name].ssh_keys if name in spec.guests else None
+        files = [*(requested or ()), *(made.key_files or ())]
         if not access.offered(spec.name, known, files, spec.folder):
             yield (
                 f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
@@ -224,7 +225,7 @@ def _desired(
     kept = decided(spec, observed)
     looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
     if any(
-        each.type == "kvm" or (each.type == "auto" and each.name not in kept.guests)
+        DRIVERS[each.type].needs_kvm if each.type in DRIVERS else each.name not in kept.guests
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
@@ -276,12 +277,14 @@ def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | N
     there = observed.guests_of(desired.environment)
     guests = []
     for each in desired.guests:
-        kernel = each.asked.get("kernel")
+        kernel = each.requested.get("kernel")
         if kernel and (only is None or each.name in only):
-            old = (there[each.name].record.asked.get("kernel") if each.name in there else {}) or {}
+            old = (
+                there[each.name].record.requested.get("kernel") if each.name in there else {}
+            ) or {}
             if content := _content(each) or old.get("content", ""):
                 kernel = {**kernel, "content": content}
-            each = replace(each, asked={**each.asked, "kernel": kernel})
+            each = replace(each, requested={**each.requested, "kernel": kernel})
         guests.append(each)
     return replace(desired, guests=tuple(guests))
 
@@ -310,10 +313,12 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 type=each.record.type,
                 image=each.record.image,
                 image_identity=each.record.image_identity,
-                addresses={link.mac: link.address for link in each.record.links if link.address},
+                addresses={
+                    link.mac: link.address for link in each.record.interfaces if link.address
+                },
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
-                cloud_init=each.record.asked.get("cloud_init"),
+                cloud_init=each.record.requested.get("cloud_init"),
                 uuid=each.uuid,
                 macs=each.record.given_macs,
             )

@@ -6,11 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from virtkit import access, ansible
-from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import (
     GuestOnHost,
-    Say,
-    Tell,
     as_named,
     found_of,
     hosts_of,
@@ -19,13 +16,12 @@ from virtkit.api._hosts import (
     observe_all,
     ordered,
     path_of,
-    quiet,
 )
-from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
-from virtkit.api.lifecycle import locked, remember
-from virtkit.apply import Context, Options, Report, Step, engine
+from virtkit.api.lifecycle import locked, remember, runner
+from virtkit.api.run_options import DEFAULT, RunOptions
+from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
 from virtkit.apply.provision import wait_login
 from virtkit.errors import RequestError
@@ -38,19 +34,12 @@ def provision(
     spec: Spec,
     guests: Sequence[str] = (),
     *,
-    vault: str = "",
-    parallel: int | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
+    run: RunOptions = DEFAULT,
 ) -> Report:
     """Runs the playbooks of guests that exist; without ``guests`` of all that have any.
 
     Args:
-        vault: the file with the password of Ansible's vaults.
-        parallel: guests at a time; left out, what suits this machine.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom.
+        run: how the run goes.
 
     Raises:
         RequestError: a guest is not there, does not run or has no playbooks, a playbook can't be
@@ -60,12 +49,12 @@ def provision(
     hosts = hosts_of(spec)
     files: dict[tuple[str, ...], str] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
-    with locked(spec, hosts, lock_timeout, say):
+    with locked(spec, hosts, run):
         sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
         found = found_of(spec, sites)
         _check_run(wanted, found)
-        options = Options(
-            path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=vault
+        options = StepOptions(
+            path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault
         )
         context = {host.name: Context(host, options) for host in hosts}
         steps = [
@@ -73,8 +62,7 @@ def provision(
             for name, each in wanted.items()
             for step in _steps(spec, found[name], each, context[found[name].host.name])
         ]
-        most = parallel or usual_parallel(hosts)
-        report = engine.run(spec.name, steps, parallel=most, tell=tell)
+        report = runner(spec, hosts, run)(steps)
         remember(spec, list(context.values()), report)
         return report
 
@@ -102,13 +90,13 @@ def _check_run(wanted: Iterable[str], found: dict[str, GuestOnHost]) -> None:
             cure="virtkit up makes it, and runs its playbooks",
         )
     for name in wanted:
-        must_run(found[name].there)
+        must_run(found[name].observed)
 
 
 def _steps(spec: Spec, found: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:
     """A guest's playbooks, and whether it is ready afterwards. Those that it is ``after`` come
     before it."""
-    record = found.there.record
+    record = found.observed.record
     name, object, host = record.guest, f"guest/{record.guest}", found.host
 
     def login(voice: Progress) -> None:
@@ -118,8 +106,8 @@ def _steps(spec: Spec, found: GuestOnHost, wanted: Playbooks, context: Context) 
         run_playbooks(context, record, wanted, spec.guests[name].vars, voice)
 
     def ready(voice: Progress) -> None:
-        asked = {**record.asked, "ready": spec.guests[name].asked["ready"]}
-        access.wait_ready(host, replace(record, asked=asked), spec.folder, voice)
+        requested = {**record.requested, "ready": spec.guests[name].requested["ready"]}
+        access.wait_ready(host, replace(record, requested=requested), spec.folder, voice)
 
     dependencies = tuple((f"guest/{each}", "ready") for each in spec.guests[name].after)
     yield Step(object, "login", host.name, login, after_all=dependencies, waits=True)

@@ -100,8 +100,8 @@ def status(
     path = path_of(spec)
     found = found_of(spec, [as_named(each, path) for each in sites])
     for name, each in found.items():
-        if each.there.record.spec != path:
-            say(f"guest {name} was made from another spec: {each.there.record.spec}")
+        if each.observed.record.spec != path:
+            say(f"guest {name} was made from another spec: {each.observed.record.spec}")
     for line in at_work(spec.name, [each.host for each in sites]):
         say(line)
     only = named(spec, found, guests) if guests else {*spec.guests, *found}
@@ -138,11 +138,11 @@ def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[st
 
 def _statuses(found: Sequence[GuestOnHost]) -> list[GuestStatus]:
     if len(found) < 2:
-        return [_status(each.host, each.there) for each in found]
+        return [_status(each.host, each.observed) for each in found]
     from concurrent.futures import ThreadPoolExecutor  # takes as long to load as a guest to look at
 
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(lambda each: _status(each.host, each.there), found))
+        return list(pool.map(lambda each: _status(each.host, each.observed), found))
 
 
 def _status(host: Host, there: ObservedGuest) -> GuestStatus:
@@ -157,7 +157,7 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
             found, ready = [], False
     if not ready and there.record.finished:  # else it may only be on its way up
         with suppress(VirtkitError):
-            why = host.domains.condition(DRIVERS[there.record.type], there.domain).why
+            why = host.domains.state_reason(DRIVERS[there.record.type], there.domain).why
     return GuestStatus(
         environment=there.record.environment,
         name=there.record.guest,
@@ -167,8 +167,8 @@ def _status(host: Host, there: ObservedGuest) -> GuestStatus:
         state=there.state,
         ready=ready,
         addresses=tuple(found),
-        user=there.record.asked["user"],
-        groups=tuple(there.record.asked["groups"]),
+        user=there.record.requested["user"],
+        groups=tuple(there.record.requested["groups"]),
         spec=there.record.spec,
         pending=waiting(there),
         why=why,
@@ -223,13 +223,14 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     for each in chosen.values():
         check_log(each)
     return {
-        name: access.log(each.host, each.there.record, spec.folder) for name, each in chosen.items()
+        name: access.log(each.host, each.observed.record, spec.folder)
+        for name, each in chosen.items()
     }
 
 
 def check_log(found: GuestOnHost) -> None:
     """Refuses to look for a log in a pool in which nothing is seen."""
-    if DRIVERS[found.there.record.type].log != "file":
+    if DRIVERS[found.observed.record.type].log != "file":
         return
     pool = found.host.storage.describe()
     if not pool.active:

@@ -84,7 +84,7 @@ def _stopped(
 
 def _resumed(host: Host, driver: Driver, name: str, timeout: float, progress: Progress) -> str:
     """Lets a paused guest go on; why it can't, where it can't."""
-    found = host.domains.condition(driver, name)
+    found = host.domains.state_reason(driver, name)
     if found.cure:  # its disk, its kernel: it would hear nothing
         return f"it could not be asked: {found.why}"
     progress("it was paused: resuming it, so that it can shut down")

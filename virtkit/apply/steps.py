@@ -16,7 +16,7 @@ from virtkit import images
 from virtkit.apply import volumes as disks
 from virtkit.apply.context import GRACE, Context
 from virtkit.apply.engine import Key, Say, Step
-from virtkit.apply.guest.making import Making
+from virtkit.apply.guest.steps import GuestSteps
 from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host
@@ -120,8 +120,8 @@ def _guest(change: Change, context: Context, awaited: set[str]) -> Iterable[Step
 
 
 def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
-    guest, making = change.desired, Making(context, change)
-    work = making.work
+    guest, guest_steps = change.desired, GuestSteps(context, change)
+    work = guest_steps.work
     assert isinstance(guest, Guest)
 
     def step(name: str, run: Callable[[Progress], None], after: Iterable[Key], **rest: Any) -> Step:
@@ -138,19 +138,19 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
     image = (f"image/{guest.image.name}", "make")
     plugs = work.running and not work.restarts and not work.starts_only
     if change.action == "replace":
-        yield step("stop", making.stop, [])
+        yield step("stop", guest_steps.stop, [])
     if not work.starts_only and not work.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        context.ledger.comes(making.definition.listed)
+        context.ledger.comes(guest_steps.definition.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
-        yield step("define", making.definition.define, [*pool, image, *networks, *stopped])
+        yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
         if work.restarts:
-            yield step("stop", making.stop, own("define"))
+            yield step("stop", guest_steps.stop, own("define"))
         if plugs:
-            yield step("unplug", making.unplug, own("define"))
-        yield step("volumes", making.volumes.make, own("define", "stop", "unplug"))
+            yield step("unplug", guest_steps.unplug, own("define"))
+        yield step("volumes", guest_steps.volumes.make, own("define", "stop", "unplug"))
         if plugs:
-            yield step("plug", making.plug, own("volumes"))
+            yield step("plug", guest_steps.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
     starts = not plugs or not _runs(change)
     wait = context.options.wait or guest.name in awaited
@@ -159,17 +159,17 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
         elsewhere = (*dependencies, *own("stop"))
-        yield step("start", lambda _: making.start(), after, after_all=elsewhere)
+        yield step("start", lambda _: guest_steps.start(), after, after_all=elsewhere)
     if provisions:
-        yield step("login", making.wait_login, own("plug", "start"), waits=True)
-        yield step("playbooks", making.provision, own("login", "follow"))
+        yield step("login", guest_steps.wait_login, own("plug", "start"), waits=True)
+        yield step("playbooks", guest_steps.provision, own("login", "follow"))
     if provisions or (starts and (wait or work.follows)):
-        yield step("ready", making.wait_ready, own("start", "playbooks"), waits=True)
+        yield step("ready", guest_steps.wait_ready, own("start", "playbooks"), waits=True)
     if work.follows:
         answers = own("login") if provisions else own("ready")
-        yield step("follow", making.follow, [*own("plug", "start"), *answers], waits=True)
+        yield step("follow", guest_steps.follow, [*own("plug", "start"), *answers], waits=True)
     last = own("plug", "start", "playbooks", "ready", "follow")
-    yield step("finish", lambda _: making.finish(), last)
+    yield step("finish", lambda _: guest_steps.finish(), last)
 
 
 def _runs(change: Change) -> bool:
@@ -194,7 +194,9 @@ def _touched(change: Change, context: Context) -> Iterable[Step]:
     assert isinstance(there, ObservedGuest)
     keep = {each.name: each.keep for each in guest.volumes}
     volumes = tuple(replace(v, keep=keep.get(v.name, v.keep)) for v in there.record.volumes)
-    new = replace(there.record, asked=guest.asked, spec=context.options.spec, volumes=volumes)
+    new = replace(
+        there.record, requested=guest.requested, spec=context.options.spec, volumes=volumes
+    )
 
     def update(_say: Say) -> None:
         domains = context.host.domains

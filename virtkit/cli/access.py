@@ -14,14 +14,7 @@ import typer
 
 from virtkit import api
 from virtkit.cli import aliases, output
-from virtkit.cli.arguments import (
-    Debug,
-    File,
-    Json,
-    OneGuest,
-    Words,
-    spec_of,
-)
+from virtkit.cli.arguments import File, Json, SpecAndGuest, SpecAndGuests, grouped, spec_of
 from virtkit.cli.stdin import Given
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.system import commands
@@ -34,9 +27,10 @@ _COMMAND = {"allow_interspersed_args": False}
 
 
 @app.command(context_settings=_COMMAND)
-def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+@grouped
+def ssh(*, chosen: SpecAndGuest) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
-    found, rest = spec_of(spec, file)
+    found, rest = chosen.read()
     guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
     _enter(found, guest, api.ssh(found, guest, command))
 
@@ -53,10 +47,11 @@ def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None =
 
 
 @app.command("exec", context_settings=_COMMAND)
-def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+@grouped
+def execute(*, chosen: SpecAndGuest) -> None:
     """Run a command as root in a guest, through its hypervisor where it can, else by ssh. It reads
     standard input where that is no terminal."""
-    found, rest = spec_of(spec, file)
+    found, rest = chosen.read()
     usage = "virtkit exec SPEC GUEST -- COMMAND"
     guest, command = aliases.one_guest(rest, usage)
     if not command:
@@ -81,17 +76,17 @@ def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> N
 
 
 @app.command()
+@grouped
 def console(
-    spec: OneGuest = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuest,
     vnc: Annotated[
         bool, typer.Option("--vnc", help="Show the display's address and password.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
-    found, rest = spec_of(spec, file)
+    found, rest = chosen.read()
     guest, _ = aliases.one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
         _become(api.console(found, guest))
@@ -106,9 +101,10 @@ def console(
 
 
 @app.command()
+@grouped
 def logs(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     follow: Annotated[bool, typer.Option("--follow", help="Keep showing what they print.")] = False,
     playbooks: Annotated[
         bool,
@@ -117,10 +113,9 @@ def logs(
         ),
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what guests printed so far: consoles, and containers' journals."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     if follow and playbooks:
         raise RequestError(
             "--playbooks can't be followed", cure="up and provision show the tasks as they run"
@@ -167,10 +162,10 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
 
 
 @app.command()
+@grouped
 def cp(
     source: Annotated[list[str], typer.Argument(metavar="SPEC|SRC|DST")],
     file: File = None,
-    debug: Debug = False,
 ) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
     found, rest = spec_of(source, file)

@@ -9,7 +9,7 @@ import typer
 
 from virtkit import api
 from virtkit.cli import aliases, output, progress
-from virtkit.cli.arguments import Debug, File, Json, spec_of
+from virtkit.cli.arguments import File, Json, grouped, spec_of
 from virtkit.errors import RequestError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ def _host() -> None:
 
 
 @app.command("prepare")
+@grouped
 def host_prepare(
     given: Annotated[list[str] | None, typer.Argument(metavar="[SPEC] HOST")] = None,
     file: File = None,
@@ -42,7 +43,6 @@ def host_prepare(
         bool, typer.Option("--ask-become-pass", "-K", help="Ask for sudo's password at once.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
     `local`. Run again it changes nothing."""

@@ -10,28 +10,19 @@ import typer
 
 from virtkit import api
 from virtkit.cli import aliases, output
-from virtkit.cli.arguments import (
-    Debug,
-    File,
-    Json,
-    SpecOnly,
-    Words,
-    only_spec,
-    spec_of,
-)
+from virtkit.cli.arguments import Json, OnlySpec, SpecAndGuests, grouped
 from virtkit.errors import RequestError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
-def validate(
-    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
+@grouped
+def validate(*, chosen: OnlySpec, json: Json = False) -> None:
     """Read and check the spec; touches nothing."""
-    found = only_spec(spec, file)
+    found = chosen.read()
     if json:
-        guests = {name: each.asked for name, each in found.guests.items()}
+        guests = {name: each.requested for name, each in found.guests.items()}
         output.data({"environment": found.name, "valid": True, "guests": guests})
     else:
         count = len(found.guests)
@@ -40,17 +31,17 @@ def validate(
 
 
 @app.command()
+@grouped
 def render(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     record: Annotated[
         bool, typer.Option("--record", help="Include the record that virtkit keeps in <metadata>.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print the libvirt XML that would be defined."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     documents = api.render_xml(found, guests, with_record=record, say=output.say)
     if json:
         output.data({"environment": found.name, "documents": documents})
@@ -59,17 +50,18 @@ def render(
 
 
 @app.command()
-def schema(json: Json = False, debug: Debug = False) -> None:
+@grouped
+def schema(*, json: Json = False) -> None:
     """Print the spec's JSON Schema, for editors."""
     output.data(api.schema())
 
 
 @app.command()
+@grouped
 def init(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite the one that is there.")
     ] = False,
-    debug: Debug = False,
 ) -> None:
     """Write a commented starter spec into this folder."""
     path = Path(aliases.DEFAULT)
@@ -80,10 +72,10 @@ def init(
 
 
 @app.command()
-def status(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+@grouped
+def status(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
-    everything = not spec and file is None
-    found, guests = (None, []) if everything else spec_of(spec, file)
+    found, guests = chosen.read() if chosen.given else (None, [])
     answer = api.status(found, guests, say=output.say)
     if json:
         name = found.name if found else None
@@ -93,9 +85,10 @@ def status(spec: Words = None, file: File = None, json: Json = False, debug: Deb
 
 
 @app.command()
+@grouped
 def inventory(
-    spec: SpecOnly = None,
-    file: File = None,
+    *,
+    chosen: OnlySpec,
     everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
     host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
     hypervisor: Annotated[
@@ -105,10 +98,9 @@ def inventory(
         ),
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print an Ansible inventory: a file for ansible -i as it is."""
-    found = api.inventory(only_spec(spec, file), hypervisor=hypervisor, say=output.say)
+    found = api.inventory(chosen.read(), hypervisor=hypervisor, say=output.say)
     if host is not None:
         output.data(found.variables(host))
     elif everything or json:
@@ -120,13 +112,12 @@ def inventory(
 
 
 @app.command("ssh-config")
-def ssh_config(
-    spec: Words = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
+@grouped
+def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Print a file for ssh, editors and rsync, to be included at the top of ~/.ssh/config:
 
     virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     text = api.ssh_config(found, guests)
     if json:
         output.data({"environment": found.name, "ssh_config": text})
@@ -135,17 +126,17 @@ def ssh_config(
 
 
 @app.command()
+@grouped
 def doctor(
-    spec: SpecOnly = None,
-    file: File = None,
+    *,
+    chosen: OnlySpec,
     orphans: Annotated[
         bool, typer.Option("--orphans", help="Show what belongs to no spec; deletes nothing.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what this machine can run, what is missing, and the command that fixes it."""
-    found = only_spec(spec, file) if spec or file else None
+    found = chosen.read() if chosen.given else None
     if orphans:
         left = api.orphans(found)
         if json:

@@ -30,6 +30,7 @@ KVM = replace(
     type="kvm",
     virtualization="hardware-assisted (kernel-level)",
     domain_type="kvm",
+    needs_kvm=True,
     cpu_mode="host-passthrough",
     cpu_model="",
     tb_cache=0,

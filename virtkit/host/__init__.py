@@ -24,7 +24,7 @@ from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.ssh import Remote, for_ssh
-from virtkit.host.state_reason import Condition
+from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
 from virtkit.host.timeouts import Silent
@@ -76,19 +76,19 @@ class Host:
         return observe.facts(self.connections, self.schemes, self.storage.describe())
 
     def with_kvm(
-        self, facts: HostFacts, say: Callable[[str], None], *, anew: bool = False
+        self, facts: HostFacts, say: Callable[[str], None], *, refresh: bool = False
     ) -> HostFacts:
         """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest.
 
         Args:
-            anew: start one whatever is known.
+            refresh: start one whatever is known.
         """
         from virtkit.host import kvm_probe
 
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        kvm = kvm_probe.verdict(self.connections, facts.pool.path, say, anew=anew)
+        kvm = kvm_probe.verdict(self.connections, facts.pool.path, say, refresh=refresh)
         return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
@@ -175,12 +175,12 @@ class Host:
         names = networks.unserved() if self.remote is None else frozenset()
         return names, self.connections.restart("network")
 
-    def unheard(self, driver: Driver, domain: str) -> Condition:
+    def unheard(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its cards tell."""
         from virtkit.host import bridge_ports
 
         live = self.domains.live(driver, domain)
-        return bridge_ports.unheard(self.connections, live) if live else Condition()
+        return bridge_ports.unheard(self.connections, live) if live else StateReason()
 
     def rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
@@ -252,7 +252,6 @@ class Host:
 
 __all__ = [
     "AGENT_INPUT",
-    "Condition",
     "FileUnusable",
     "Host",
     "Lock",
@@ -260,6 +259,7 @@ __all__ = [
     "Ran",
     "Remote",
     "Silent",
+    "StateReason",
     "Storage",
     "Unanswered",
     "Unreachable",

@@ -19,7 +19,7 @@ from virtkit.host import firewall, networks
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.firewall import Bridge
-from virtkit.host.state_reason import Condition
+from virtkit.host.state_reason import StateReason
 from virtkit.xml import tree
 
 #: States of a neighbour that was asked and did not answer (ip-neighbour(8)).
@@ -36,12 +36,12 @@ class _Card:
     port: str
 
 
-def unheard(connections: Connections, live: str) -> Condition:
+def unheard(connections: Connections, live: str) -> StateReason:
     """Why a running guest has no address, by its XML; empty where its cards tell nothing."""
     for card in _cards(tree.parse(live, "a domain")):
         senders = _senders(connections, card)
         if senders and card.mac not in senders:
-            return Condition(
+            return StateReason(
                 f"its card on {card.network} sends as {', '.join(sorted(senders))}, not as "
                 f"{card.mac}: something changed its MAC address, as the host's udev does",
                 "virtkit restart gives it its address back, if its image was built by this "
@@ -49,7 +49,7 @@ def unheard(connections: Connections, live: str) -> Condition:
             )
         if senders and _without_lease(connections, card):
             return _no_lease(connections, card)
-    return Condition()
+    return StateReason()
 
 
 def _cards(root: etree._Element) -> list[_Card]:
@@ -107,11 +107,11 @@ def _without_lease(connections: Connections, card: _Card) -> bool:
     return not leased or bool(leased & silent)
 
 
-def _no_lease(connections: Connections, card: _Card) -> Condition:
+def _no_lease(connections: Connections, card: _Card) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
     why = f"network {card.network} gave it no address"
     if connections.remote is None and card.network in networks.unserved():
-        return Condition(
+        return StateReason(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
             f"{connections.restart('network')} (it starts the server again, and guests go on "
             "running)",
@@ -121,13 +121,13 @@ def _no_lease(connections: Connections, card: _Card) -> Condition:
     bridge = Bridge(card.network, card.bridge, forwards=True)
     drops = rules.dropping(bridge) if rules is not None else None
     if drops is not None and "input" not in {each.hook for each in drops}:
-        return Condition(
+        return StateReason(
             what,
             f"check that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
             "list ruleset), and what the network's DHCP server says (journalctl -t dnsmasq-dhcp)",
         )
     known = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
-    return Condition(
+    return StateReason(
         f"{what}; most likely a firewall on the host drops them{known}",
         f"let {card.bridge} through, as root: "
         f"{firewall.opening(card.bridge, drops, connections.remote)}; then run again",

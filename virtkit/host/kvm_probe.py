@@ -65,7 +65,7 @@ def image(sector: bytes = SECTOR) -> bytes:
 
 
 def verdict(
-    connections: Connections, folder: str, say: Callable[[str], None], *, anew: bool = False
+    connections: Connections, folder: str, say: Callable[[str], None], *, refresh: bool = False
 ) -> KvmVerdict:
     """The verdict on this host's KVM, from the cache or from a probe guest.
 
@@ -76,18 +76,18 @@ def verdict(
     Args:
         folder: a folder on the host where QEMU may read files (the pool's).
         say: told before a probe guest is started, and while it is waited for.
-        anew: look again, whatever is kept.
+        refresh: look again, whatever is kept.
 
     Raises:
         VirtkitError: the probe could not be run.
     """
     cache, key = _cache(connections), _key(connections)
     known = Kept.read(cache, key)
-    if known is not None and not anew and known.holds(time.time()):
+    if known is not None and not refresh and known.holds(time.time()):
         return known.verdict
     say("checking whether KVM runs guests here")
     found = probe(connections, folder, say)
-    kept = Kept.after(key, None if anew else known, found, time.time())
+    kept = Kept.after(key, None if refresh else known, found, time.time())
     with suppress(OSError):  # what can't be kept is looked for again
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(json.dumps(kept.as_dict()))

@@ -62,7 +62,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             nets = list(_nets(connections))
-            found = routes.look(connections.remote)
+            found = routes.observe(connections.remote)
     host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,
@@ -235,7 +235,7 @@ def lost(
             uuid="",
             scheme=_scheme(found),
             state="stopped",
-            autostart=bool(found.asked.get("autostart")),
+            autostart=bool(found.requested.get("autostart")),
             lost=True,
         )
     return answer, held

@@ -43,7 +43,7 @@ class Ways:
     machine: str = ""
 
 
-def look(remote: Remote | None) -> Ways:
+def observe(remote: Remote | None) -> Ways:
     """A host's ways."""
     if remote is not None:
         return read(remote.run(_ASK).decode("utf-8", "replace"))

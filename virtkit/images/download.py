@@ -7,9 +7,12 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from virtkit.errors import VirtkitError, of_system
+from virtkit.errors import Interrupted, VirtkitError, of_system
 from virtkit.images import file_checks, file_types
 from virtkit.images.checksums import Digest, find
 from virtkit.progress import Progress
@@ -105,7 +108,7 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
         if error.code == 416:  # nothing after what is there
             return
         raise
-    with answer:
+    with _open(answer):
         resumed = getattr(answer, "status", None) == 206
         have = have if resumed else 0
         left = answer.headers.get("Content-Length", "")
@@ -119,6 +122,20 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
                 progress(_so_far(have, total))
     if total and have < total:
         raise OSError(f"the connection ended after {have} of {total} bytes")
+
+
+@contextmanager
+def _open(answer: Any) -> Iterator[None]:
+    """Closes an answer at the end, but where the work was interrupted. Then a thread still reads
+    from it, and closing would wait until the server says something."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException:
+        answer.close()
+        raise
+    answer.close()
 
 
 def _so_far(have: int, total: int) -> str:

@@ -98,7 +98,7 @@ class Documents:
         return [
             *(d for d in self._differences(self._wanted, self._live) if not self._harmless(d)),
             *self._removed(self._live),
-            *(Difference(e, None, "yes") for e in self._record.leaving if self._stays(e)),
+            *(Difference(e, None, "yes") for e in self._record.detaching if self._stays(e)),
         ]
 
     def _stays(self, path: str) -> bool:
@@ -116,8 +116,8 @@ class Documents:
         if _comes_later(each):
             return True
         if each.path == "memory" and self._guest.spec.max.memory is None:
-            return int(each.found or 0) > int(each.wanted or 0)
-        return each.path == "currentMemory" and each.found == diff.value(self._live, "memory")
+            return int(each.current or 0) > int(each.wanted or 0)
+        return each.path == "currentMemory" and each.current == diff.value(self._live, "memory")
 
     def _differences(
         self, wanted: etree._Element | None, found: etree._Element
@@ -165,9 +165,9 @@ class Documents:
         """The spec's name for the network that a card is on, or was."""
         mac = device.find("mac")
         address = (mac.get("address") or "").lower() if mac is not None else ""
-        asked = self._record.asked.get("networks")
-        names = [DEFAULT_NETWORK] if asked is None else [each["name"] for each in asked]
-        known = {card.mac: name for card, name in zip(self._record.links, names, strict=False)}
+        requested = self._record.requested.get("networks")
+        names = [DEFAULT_NETWORK] if requested is None else [each["name"] for each in requested]
+        known = {card.mac: name for card, name in zip(self._record.interfaces, names, strict=False)}
         known |= {each.mac: each.network for each in self._guest.interfaces}
         source = device.find("source")
         there = source.get("network", source.get("bridge", "")) if source is not None else ""
@@ -176,7 +176,7 @@ class Documents:
 
 def _comes_later(difference: Difference) -> bool:
     """Whether a difference is only that an older version did not render something yet."""
-    return difference.found is None and _LATER.fullmatch(difference.path) is not None
+    return difference.current is None and _LATER.fullmatch(difference.path) is not None
 
 
 def _parsed(xml: str) -> etree._Element | None:
@@ -191,7 +191,7 @@ def uses(live: str, name: str) -> bool:
     return any(path.rpartition("/")[2] == name for path in paths)
 
 
-def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     """Places of what a running guest has of ours and is no longer to have."""
     root = _parsed(live)
     if root is None:
@@ -199,7 +199,7 @@ def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     before = _parsed(record.rendered)
     new = tree.parse(wanted, "a domain")
     gone = [each.path for each in diff.removed(before, new, root)] if before is not None else []
-    still = [each for each in record.leaving if diff.at(root, each) is not None]
+    still = [each for each in record.detaching if diff.at(root, each) is not None]
     return tuple(dict.fromkeys([*gone, *still]))
 
 

@@ -337,13 +337,16 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
     """The containers whose disks grow, and whose file systems nobody grows: that is the hook's."""
     for each in guests:
         guest = each.desired
-        if each.action != "update" or not isinstance(guest, Guest) or not guest.anew.why:
+        if each.action != "update" or not isinstance(guest, Guest):
+            continue
+        why = guest.next_confinement.why
+        if not why:
             continue
         # what grows is a disk
         grown = [r.field for r in each.reasons if row_of(r.field).action == "grow"]
         if grown:
             yield (
                 f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
-                f"libvirt's hook would give it at a start: {guest.anew.why} "
+                f"libvirt's hook would give it at a start: {why} "
                 "(`virtkit doctor` says how to fix it)"
             )

@@ -11,7 +11,7 @@ from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
 from virtkit.plan.drift import Documents, Place, uses, waiting_in
-from virtkit.plan.requested import wishes
+from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
 from virtkit.state import public_keys
@@ -106,7 +106,7 @@ class _Comparison:
     def _wished(self) -> Iterable[FieldChange]:
         """What the spec asks otherwise than it did."""
         record, guest = self._there.record, self._guest
-        for name, old, new in wishes(record.asked, guest.asked):
+        for name, old, new in requested_changes(record.requested, guest.requested):
             if name == "image" or (name == "type" and record.type == guest.driver.type):
                 continue
             yield FieldChange(name, old, new, effect=self._effect(name, old, new))
@@ -114,9 +114,9 @@ class _Comparison:
             if name.startswith("disks.") and name.endswith(".mount") and old is None:
                 self._errors.append(_blank(guest, name.split(".")[1]))
         if record.image_identity != guest.image.identity:
-            after = guest.asked.get("image") or guest.image.name
-            yield FieldChange("image", record.asked.get("image"), after, effect="recreate")
-        if record.asked.get("ssh_keys") == guest.asked.get("ssh_keys"):
+            after = guest.requested.get("image") or guest.image.name
+            yield FieldChange("image", record.requested.get("image"), after, effect="recreate")
+        if record.requested.get("ssh_keys") == guest.requested.get("ssh_keys"):
             yield from self._keys()
         yield from self._playbooks()
 
@@ -159,20 +159,20 @@ class _Comparison:
 
     def _replaced(self, base: Change, wished: Sequence[FieldChange]) -> Change:
         disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
-        doomed = [
+        deleted = [
             each.name
             for each in self._made.values()
             if each.role == "disk" and each.name not in disks and not each.keep
         ]
         name = self._guest.name
-        disks_lost = dict.fromkeys([*(f"disk {each}" for each in doomed), *self._lost])
+        disks_lost = dict.fromkeys([*(f"disk {each}" for each in deleted), *self._lost])
         lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
         reasons = (*wished, *moved(self._there, self._spec))
         if not self._made:  # an interrupted run may have left nothing that could hold data
             lost = f"guest {name} itself" if moved(self._there, self._spec) else ""
         return replace(
             base,
-            desired=self._guest.made_anew(),
+            desired=self._guest.recreated(),
             action="replace",
             effect="recreate",
             reasons=reasons,
@@ -184,13 +184,13 @@ class _Comparison:
     def _volumes(self, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """Disks that are too small, gone behind our back, or left until a restart."""
         for old in self._there.record.volumes:
-            if old.state == "doomed" and not uses(self._there.live, old.name):
+            if old.state == "deleting" and not uses(self._there.live, old.name):
                 yield FieldChange(f"volume {old.name}", "left over", None, "unfinished", "none")
-        anew = any(each.effect == "recreate" for each in wished)
+        recreated = any(each.effect == "recreate" for each in wished)
         for volume in self._guest.volumes:
             if volume.name not in self._made or volume.role == "console":
                 continue
-            if anew and volume.role != "disk":
+            if recreated and volume.role != "disk":
                 continue
             if self._observed.active and volume.name not in self._observed.volumes:
                 yield self._gone(volume)
@@ -210,8 +210,8 @@ class _Comparison:
     def _size(self, volume: Volume, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
         name = _field(volume) if volume.role == "root" else f"{_field(volume)}.size"
         now = self._observed.sizes[volume.name]
-        asked = any(each.field == name and each.after is not None for each in wished)
-        if volume.size < now and asked:
+        requested = any(each.field == name and each.after is not None for each in wished)
+        if volume.size < now and requested:
             self._errors.append(
                 RequestError(
                     f"guest {self._guest.name}: {name} can't shrink",
@@ -221,7 +221,7 @@ class _Comparison:
                     where=f"{self._guest.host} guest/{self._guest.name}",
                 )
             )
-        if volume.size > now and not asked:
+        if volume.size > now and not requested:
             yield FieldChange(name, now, volume.size, "drift", self._effect(name, now, volume.size))
 
     # --- what libvirt has -------------------------------------------------------------------
@@ -233,8 +233,8 @@ class _Comparison:
             yield FieldChange("record", None, "written", "drift", "none")
         if not there.persistent:
             yield FieldChange("domain", "transient", "persistent", "drift", "none")
-        asked = completed(there.record.asked)["autostart"]
-        if there.autostart != guest.spec.autostart == asked and there.record.finished:
+        requested = completed(there.record.requested)["autostart"]
+        if there.autostart != guest.spec.autostart == requested and there.record.finished:
             yield FieldChange("autostart", there.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in wished}
         for place in self._documents.next_boot():
@@ -279,12 +279,12 @@ class _Comparison:
         for name, cause in waiting_in(self._there).items():
             if row_of(name).traceless and name not in known:
                 first, *rest = name.split(".")
-                asked = self._guest.asked.get(first)
+                requested = self._guest.requested.get(first)
                 if rest:
-                    named = (each.get(rest[1]) for each in asked or () if each["name"] == rest[0])
-                    asked = next(named, None)
+                    named = (e.get(rest[1]) for e in requested or () if e["name"] == rest[0])
+                    requested = next(named, None)
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
-                yield FieldChange(name, None, asked, cause, effect)
+                yield FieldChange(name, None, requested, cause, effect)
 
     def _staged(self, field: str) -> Cause:
         """Why the running guest lacks something."""
@@ -352,7 +352,7 @@ def _reason(place: Place) -> FieldChange:
 
 def _values(place: Place) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
-    found, wanted = place.difference.found, place.difference.wanted
+    found, wanted = place.difference.current, place.difference.wanted
     if row_of(place.field).number_in_xml:
         return _number(found), _number(wanted)
     return found, wanted

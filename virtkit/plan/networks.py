@@ -43,10 +43,11 @@ def compared_network(
     if there is None:
         return ComparedNetwork(base)
     base = replace(base, observed=there)
+    before, after = there.record.requested, network.requested
     wished = [
-        FieldChange(name, there.record.asked.get(name), network.asked.get(name), effect="recreate")
-        for name in sorted({*there.record.asked, *network.asked})
-        if there.record.asked.get(name) != network.asked.get(name)
+        FieldChange(name, before.get(name), after.get(name), effect="recreate")
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
     ]
     if wished and there.users:
         raise _held(network, there, wished, observed, spec)
@@ -119,7 +120,7 @@ def _drifted(base: Change, network: Network, there: ObservedNetwork) -> Compared
         if path in live:
             effect = "restart" if there.users and not _is_host(place) else "live"
         later = effect == "restart" and path not in config
-        reason = FieldChange(path, place.found, place.wanted, cause, effect)
+        reason = FieldChange(path, place.current, place.wanted, cause, effect)
         (waiting if later else reasons).append(reason)
     answer = ComparedNetwork()
     if reasons:

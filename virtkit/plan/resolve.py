@@ -52,7 +52,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
         made = decided.guests.get(name)
-        anew = _confinement(spec, guest, driver, facts, decided, taken)
+        next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
                 environment=spec.name,
@@ -65,12 +65,12 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 image=_image(spec, guest, decided),
                 interfaces=tuple(
                     _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
-                    for index in range(len(guest.links))
+                    for index in range(len(guest.interfaces))
                 ),
-                asked=asked(spec, guest, made.cloud_init if made else None),
+                requested=requested(spec, guest, made.cloud_init if made else None),
                 targets=made.targets if made else {},
-                confinement=_kept(guest, driver, decided) or anew,
-                anew=anew,
+                confinement=_kept(guest, driver, decided) or next_confinement,
+                next_confinement=next_confinement,
                 host_cpus=facts.cpus,
                 identity=_identity(spec, name, facts, decided),
                 places={
@@ -88,8 +88,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     )
 
 
-def asked(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
-    """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only.
+def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
+    """What the record keeps of a guest's spec, as JSON has it; of secrets a salted digest only.
 
     Args:
         recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long
@@ -191,7 +191,7 @@ def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageR
 
 def _used(spec: model.Spec) -> dict[str, model.NetworkSpec]:
     """The networks that guests use, by name."""
-    names = [link.name for guest in spec.guests.values() for link in guest.links]
+    names = [link.name for guest in spec.guests.values() for link in guest.interfaces]
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
 
 
@@ -213,7 +213,7 @@ def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -
     made = decided.guests.get(name)
     if made is not None and made.uuid:
         return made.uuid
-    shares = any(not spec.networks[each.name].made for each in spec.guests[name].links)
+    shares = any(not spec.networks[each.name].made for each in spec.guests[name].interfaces)
     host = [facts.identity] if shares and facts.identity else []
     return addresses.identity(spec.name, "guest", name, *host)
 
@@ -225,13 +225,13 @@ def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[st
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
     """
     answer: dict[tuple[str, int], str] = {}
-    every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.links)]
+    every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.interfaces)]
     for name, index, link in every:
         if link.mac:
             answer[name, index] = link.mac.lower()
     for name, index, link in every:
         if not link.mac:
-            before = spec.guests[name].links[:index]
+            before = spec.guests[name].interfaces[:index]
             which = str(sum(each.name == link.name for each in before))
             made = decided.guests.get(name)
             kept = made.macs.get((link.name, int(which))) if made else None
@@ -287,7 +287,7 @@ def _placed(
         wanted = {
             (guest.name, index): link.address
             for guest in spec.guests.values()
-            for index, link in enumerate(guest.links)
+            for index, link in enumerate(guest.interfaces)
             if link.name == name
         }
         if not network.made:
@@ -313,7 +313,7 @@ def _interface(
     subnets: Mapping[str, str],
     placed: Mapping[tuple[str, int], str],
 ) -> Interface:
-    link = guest.links[index]
+    link = guest.interfaces[index]
     network = used[link.name]
     address = placed.get((guest.name, index), "")
     cidr = subnets.get(link.name, "")
@@ -375,5 +375,5 @@ def _networks(
                 for each in guest.interfaces
                 if each.network == name
             ),
-            asked=network.model_dump(mode="json"),
+            requested=network.model_dump(mode="json"),
         )

@@ -51,7 +51,7 @@ class Network:
     domain: str
     dhcp: tuple[str, str] | None
     reservations: tuple[Reservation, ...]
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
 
     @property
     def libvirt_name(self) -> str:

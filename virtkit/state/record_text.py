@@ -30,6 +30,9 @@ Entry = TypeVar("Entry")
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
 LIMIT = 256 * 1024
+#: What 0.1.0 called what has another name now: fields of records, and states of volumes.
+_FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
+_FORMER_STATES = {"doomed": "deleting"}
 #: How much deeper in calls JSON is written than it is read, at most.
 _DEEPER = 200
 
@@ -81,6 +84,12 @@ def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's JSON in today's words. An older virtkit takes no record that has them: it lacks
+    ``asked`` there, and leaves the object alone as a stranger's."""
+    return {_FORMER_FIELDS.get(key, key): value for key, value in data.items()}
+
+
 def _json(text: str) -> Any:
     """JSON whose texts can be written again; None where it is none. An escaped half of a pair of
     surrogates is JSON, and no text."""
@@ -102,18 +111,19 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
 def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
     """The record in its JSON; None where it is none that virtkit could have written."""
     try:
-        if not isinstance(data["asked"], dict):
+        data = _renamed(data)
+        if not isinstance(data["requested"], dict):
             return None
         found = GuestRecord(
             **{
                 **_known(GuestRecord, data),
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
-                "volumes": tuple(VolumeRecord(**_known(VolumeRecord, v)) for v in data["volumes"]),
-                "links": tuple(
-                    InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["links"]
+                "volumes": tuple(map(_volume, data["volumes"])),
+                "interfaces": tuple(
+                    InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["interfaces"]
                 ),
                 "rewritten": tuple(data.get("rewritten", ())),
-                "leaving": tuple(data.get("leaving", ())),
+                "detaching": tuple(data.get("detaching", ())),
                 "former_ssh_keys": tuple(data.get("former_ssh_keys", ())),
                 "provisioned": _provisioned(data.get("provisioned")),
                 "keys": None if data.get("keys") is None else tuple(data["keys"]),
@@ -122,6 +132,12 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
     except (KeyError, TypeError, AttributeError):
         return None
     return found if record_check.guest(found) else None
+
+
+def _volume(data: Mapping[str, Any]) -> VolumeRecord:
+    known = _known(VolumeRecord, data)
+    state = known.get("state", "wanted")
+    return VolumeRecord(**{**known, "state": _FORMER_STATES.get(state, state)})
 
 
 def _provisioned(data: Mapping[str, Any] | None) -> Provisioned | None:
@@ -137,6 +153,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
     if data is None:
         return None
     try:
+        data = _renamed(data)
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
         found = NetworkRecord(
             **{
@@ -162,7 +179,7 @@ def pool_text(record: PoolRecord) -> str:
 def _listed(guest: GuestRecord) -> dict[str, Any]:
     """A guest in the pool's record: without what that leaves out."""
     data = asdict(guest.listed())
-    for key in ("rendered", "rewritten", "staged", "staged_in", "leaving"):
+    for key in ("rendered", "rewritten", "staged", "staged_in", "detaching"):
         del data[key]
     return data
 

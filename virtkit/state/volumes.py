@@ -75,13 +75,13 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
 
     size = guest.spec.disk or guest.files.size
-    if guest.driver.root == "disk":
-        image = {"source": guest.files.root, "source_format": guest.files.format}
-        form = guest.driver.root_format
-        content = "backed" if form == "qcow2" else "copied"
-        yield volume("root", "root", size=size, format=form, content=content, **image)
+    content = guest.driver.root
+    if content == "ext4":
+        yield volume("root", "root", size=size, format="raw", content=content, label="root")
     else:
-        yield volume("root", "root", size=size, format="raw", content="ext4", label="root")
+        image = {"source": guest.files.root, "source_format": guest.files.format}
+        form = "qcow2" if content == "backed" else "raw"
+        yield volume("root", "root", size=size, format=form, content=content, **image)
     if guest.driver.log == "file":
         yield volume("console", "console", size=0, format="raw", content="log")
     yield volume("seed", "seed", size=0, format="raw", content="seed")
@@ -140,7 +140,7 @@ def _targets(prefix: str) -> Iterator[str]:
 def filesystems(guest: Guest) -> tuple[Filesystem, ...]:
     """A container's file systems: shared image, own layer, disks, seed. Its init lays them
     over each other. One that has disks instead sees folders of the host, in an empty root."""
-    if guest.driver.root == "disk":
+    if not guest.driver.layered:
         return tuple(_folders(guest))
     targets = {"root": LAYER, "seed": SEED}
     return (

@@ -24,7 +24,7 @@ def lay(one: Guest, root: etree._Element, where: str) -> None:
     Raises:
         RequestError: one of them would not be in the guest.
     """
-    if one.driver.root != "layer":
+    if not one.driver.layered:
         return  # a virtual machine's is a device, and its target a name
     taken = [each.mount for each in one.spec.disks if each.mount]
     for filesystem in list(_further(one, root)):

@@ -85,12 +85,12 @@ class Difference:
     Attributes:
         path: where, as ``devices/disk[vdb]/source/@file``.
         wanted: what we rendered: a text or, of a whole element, what tells it from others.
-        found: what stands there; None where it is missing.
+        current: what stands there; None where it is missing.
     """
 
     path: str
     wanted: str | None
-    found: str | None
+    current: str | None
 
 
 def differences(wanted: etree._Element, found: etree._Element) -> list[Difference]:

@@ -34,6 +34,12 @@ _TEMPLATE_ERRORS = (
 _PLAIN = (str, int, float, tuple, list, dict, type(None))
 #: Methods of virtkit's own that templates call; all else that they see is data.
 _METHODS = {"volume"}
+#: What 0.1.0 called data that has another name now: users' templates may have it so.
+_FORMER = {
+    ("Guest", "asked"): "requested",
+    ("Guest", "light"): "skips_cloud_init",
+    ("GuestSpec", "links"): "interfaces",
+}
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -41,6 +47,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     Their methods would be a way out: pydantic's old ``parse_raw`` unpickles what it is given.
     """
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        former = (type(obj).__name__, attribute)
+        return super().getattr(obj, _FORMER.get(former, attribute))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         kind: Any = type(obj)

@@ -16,7 +16,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import not_ours
-from virtkit.plan import leaving, run_of
+from virtkit.plan import detaching, run_of
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
@@ -73,8 +73,8 @@ class Definition:
         """What the last run did for a guest that has no domain by now, where it was interrupted and
         the pool's record does not know: its seed tells, which is made last."""
         if (
-            self._work.there is None
-            or not self._work.there.lost
+            self._work.observed is None
+            or not self._work.observed.lost
             or self._work.old is None
             or self._work.fresh
         ):
@@ -124,7 +124,9 @@ class Definition:
             provisioned=self._work.old.provisioned,
             staged=self._work.staged if self._work.running else {},
             staged_in=run_of(live) if self._work.running and self._work.staged else "",
-            leaving=leaving(self._work.old, self._work.wanted, live) if self._work.running else (),
+            detaching=detaching(self._work.old, self._work.wanted, live)
+            if self._work.running
+            else (),
         )
 
     def _former_ssh_keys(self) -> tuple[str, ...]:
@@ -139,8 +141,8 @@ class Definition:
             return self._work.wanted
         before = self._work.old.rendered if self._work.old else ""
         same = (
-            self._work.there is not None
-            and self._work.there.scheme == self._work.guest.driver.scheme
+            self._work.observed is not None
+            and self._work.observed.scheme == self._work.guest.driver.scheme
         )
         trees = [tree.parse(each, "a domain") for each in (self._work.wanted, found)]
         return tree.written(
@@ -166,11 +168,11 @@ class Definition:
 
     def _forget_other_types(self) -> None:
         """Removes the domain of a type that the guest had before, now that the new one stands."""
-        if self._work.there is None:
+        if self._work.observed is None:
             return
-        for other in {self._work.there.record.type, *self._work.there.superseded}:
+        for other in {self._work.observed.record.type, *self._work.observed.superseded}:
             if DRIVERS[other].scheme != self._work.guest.driver.scheme:
-                self._work.host.domains.undefine(DRIVERS[other], self._work.there.record)
+                self._work.host.domains.undefine(DRIVERS[other], self._work.observed.record)
 
     def _taken(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
         """The names of the guest's new volumes that others have."""
@@ -231,13 +233,13 @@ class Definition:
             return replace(new, state="made")
         for old in self._work.old.volumes if self._work.old else ():
             if old.name == new.name:
-                if self._anew(new):
-                    return replace(new, state="doomed")
+                if self._recreates(new):
+                    return replace(new, state="deleting")
                 missing = old.state == "made" and self._missing(new, names)
                 return replace(new, state="wanted" if missing else old.state)
         return new
 
-    def _anew(self, volume: VolumeRecord) -> bool:
+    def _recreates(self, volume: VolumeRecord) -> bool:
         """Whether a volume that exists is made once more."""
         if self._work.fresh:
             return volume.role != "disk"
@@ -255,7 +257,7 @@ class Definition:
         for old in self._work.old.volumes if self._work.old else ():
             if old.name not in names:
                 # kept is only what was made
-                yield replace(old, state="doomed", keep=old.keep and old.state != "wanted")
+                yield replace(old, state="deleting", keep=old.keep and old.state != "wanted")
 
 
 def _with_password(xml: str) -> str:

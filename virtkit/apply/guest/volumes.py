@@ -35,12 +35,12 @@ class Volumes:
         ]
         wanted.sort(key=lambda each: each.content == "seed")  # it is the sign that all are made
         keys = self._seed_keys.made(any(each.content == "seed" for each in wanted))
-        doomed = [each for each in self._work.record.volumes if each.state == "doomed"]
-        held = [each for each in doomed if each.name not in volumes and self._in_use(each)]
-        doomed = [each for each in doomed if each not in held]
-        if wanted or doomed:
+        deleting = [each for each in self._work.record.volumes if each.state == "deleting"]
+        held = [each for each in deleting if each.name not in volumes and self._in_use(each)]
+        deleting = [each for each in deleting if each not in held]
+        if wanted or deleting:
             self._work.host.domains.check_record(self._work.record)
-        for each in doomed:
+        for each in deleting:
             if not each.keep:
                 disks.delete(self._work.host.storage, each)
         for volume in wanted:

@@ -22,8 +22,8 @@ class Work:
         self.context = context
         self.host = context.host
         self.guest = change.desired
-        self.there = change.observed
-        self.old = self.there.record if self.there else None
+        self.observed = change.observed
+        self.old = self.observed.record if self.observed else None
         self.causes = {each.field: each.cause for each in change.reasons}
         self.staged = dict(change.staged)
         self.fields = {each.field.partition(".")[0] for each in change.reasons}
@@ -36,14 +36,16 @@ class Work:
         self.provisions_only = (
             change.action == "update"
             and set(self.causes) == {"playbooks"}
-            and self.there is not None
-            and self.there.state == "running"
+            and self.observed is not None
+            and self.observed.state == "running"
         )
         #: A start of an unfinished guest sees that nothing else is left of the interrupted run.
         self.starts_only = change.action == "start" and not (self.old and not self.old.finished)
-        self.running = self.there is not None and self.there.state != "stopped" and not self.fresh
+        self.running = (
+            self.observed is not None and self.observed.state != "stopped" and not self.fresh
+        )
         # a guest that did not let go of a device is restarted where somebody asks for that
-        stuck = self.old is not None and bool(self.old.leaving) and not self.old.finished
+        stuck = self.old is not None and bool(self.old.detaching) and not self.old.finished
         needed = change.effect == "restart" or stuck
         self.restarts = self.running and context.options.restart and needed
         self.record = self.old or record.of_guest(self.guest, context.options.spec)
@@ -67,7 +69,7 @@ class Work:
         if self.running and not self.restarts:
             return unfinished or bool(self.fields & FOLLOWED)
         # what boots again has it from its seed, but where cloud-init reads that
-        late = self.old.booted and not self.guest.light
+        late = self.old.booted and not self.guest.skips_cloud_init
         return late and (unfinished or bool(self.fields & FIRST_BOOT))
 
     def down(self, *options: str) -> str:

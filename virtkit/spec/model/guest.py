@@ -259,7 +259,7 @@ class GuestSpec(GuestKeys):
     core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     @property
-    def links(self) -> tuple[InterfaceSpec, ...]:
+    def interfaces(self) -> tuple[InterfaceSpec, ...]:
         """Its network cards, the one on the network ``default`` included."""
         if self.networks is None:
             return (InterfaceSpec.model_construct(name=DEFAULT_NETWORK),)
@@ -276,6 +276,6 @@ class GuestSpec(GuestKeys):
         return self.max.memory or self.memory
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def requested(self) -> dict[str, Any]:
         """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
         return self.model_dump(mode="json")

@@ -15,7 +15,7 @@ from virtkit.apply.guest.definition import Definition
 from virtkit.apply.guest.seed_keys import SeedKeys
 from virtkit.apply.guest.volumes import Volumes
 from virtkit.apply.guest.work import Work
-from virtkit.apply.hotplug import Plugging
+from virtkit.apply.hotplug import Hotplug
 from virtkit.apply.provision import provision, wait_login
 from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
@@ -30,7 +30,7 @@ from virtkit.xml import diff, tree
 _FOLLOW = 120.0
 
 
-class Making:
+class GuestSteps:
     """The steps of one guest that is made, recreated, changed, completed or started."""
 
     def __init__(self, context: Context, change: Change) -> None:
@@ -40,32 +40,34 @@ class Making:
         self.volumes = Volumes(self.work, self._seed_keys)
 
     @property
-    def _plugging(self) -> Plugging:
-        return Plugging(self.work.host, self.work.guest)
+    def _hotplug(self) -> Hotplug:
+        return Hotplug(self.work.host, self.work.guest)
 
     def stop(self, progress: Progress) -> None:
-        assert self.work.there is not None
-        stays = self.work.restarts or any(e.role == "disk" for e in self.work.there.record.volumes)
-        driver = DRIVERS[self.work.there.record.type]
-        stop(self.work.host, driver, self.work.there.domain, GRACE if stays else 0.0, progress)
+        assert self.work.observed is not None
+        stays = self.work.restarts or any(
+            e.role == "disk" for e in self.work.observed.record.volumes
+        )
+        driver = DRIVERS[self.work.observed.record.type]
+        stop(self.work.host, driver, self.work.observed.domain, GRACE if stays else 0.0, progress)
 
     def unplug(self, progress: Progress) -> None:
         """Takes from the running guest what it is no longer to have; it unmounts disks first,
         and for that it must not be paused."""
         self.work.host.domains.resume(self.work.guest.driver, self.work.guest.domain)
-        if any("/disk[" in each for each in self.work.record.leaving):
+        if any("/disk[" in each for each in self.work.record.detaching):
             self.follow(progress)
-        self._plugging.unplug(self.work.record, progress)
+        self._hotplug.unplug(self.work.record, progress)
 
     def plug(self, say: Say) -> None:
-        self._plugging.plug(self.work.wanted, say)
+        self._hotplug.plug(self.work.wanted, say)
 
     def follow(self, _say: Say) -> None:
         """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""
         authorized = self._seed_keys.authorized(self._seed_keys.held())
         still = set(public_keys.blobs(authorized))
         former = [e for e in public_keys.blobs(self.work.record.keys or ()) if e not in still]
-        script = seed.update(self.work.guest, authorized, self._leaving_disks(), former)
+        script = seed.update(self.work.guest, authorized, self._detaching_disks(), former)
         folder = Path(self.work.guest.source_folder)
         try:
             ran = access.run(
@@ -91,10 +93,10 @@ class Making:
         if keys:
             again = "run again where you have a key that it accepts"
             restart = "`virtkit restart` gives it the new keys, which its seed has; or "
-            return restart + again if self.work.guest.light else again
+            return restart + again if self.work.guest.skips_cloud_init else again
         return "see `virtkit logs`; end what uses the disk or the card in the guest, then run again"
 
-    def _leaving_disks(self) -> dict[str, str]:
+    def _detaching_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""
         answer = {}
         xml = self.work.host.domains.live(self.work.guest.driver, self.work.guest.domain)
@@ -102,7 +104,7 @@ class Making:
         for each in self.work.record.volumes:
             # a template may call it otherwise
             target = diff.target_of(live, each.key) if live is not None else each.target
-            if f"devices/disk[{target}]" in self.work.record.leaving:
+            if f"devices/disk[{target}]" in self.work.record.detaching:
                 name = each.name.removeprefix(f"{self.work.guest.domain}-")
                 device = self.work.guest.driver.disk_device
                 answer[name] = device.format(name=name, target=target)
@@ -140,7 +142,7 @@ class Making:
         if self.work.keys is not None:
             new = replace(new, keys=self.work.keys, former_ssh_keys=())
         if not self.work.running or self.work.restarts:
-            new = replace(new, staged={}, staged_in="", leaving=())
+            new = replace(new, staged={}, staged_in="", detaching=())
         if new != self.work.record:
             self.work.record = new
             self.work.host.domains.write_record(new)
