@@ -18,7 +18,7 @@ Nobody sees these, they are caught where they can be raised:
     └── OtherHostKey                 access/ssh: something else answers at the guest's address
 
 Whoever must tell errors apart matches types and never compares their words:
-tests/unit/test_error_types.py holds that. Holds words only. It must never print, exit or know
+tests/unit/test_errors.py holds that. Holds words only. It must never print, exit or know
 libvirt.
 """
 

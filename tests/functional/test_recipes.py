@@ -31,7 +31,7 @@ def verb(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "docs/api.md",
         "README.md",
         "tests/cases/bad-specs",
-        "tests/unit/test_cli.py",
+        "tests/unit/cli/test_command_line.py",
         "tests/unit/test_door.py",
     )
     recipes.follow(VERB, folder)
@@ -57,7 +57,7 @@ def test_the_new_verb_answers(verb: Path) -> None:
 
 
 def test_the_new_verb_is_public_and_on_the_page(verb: Path) -> None:
-    files = ("tests/unit/test_door.py", "tests/unit/test_cli.py")
+    files = ("tests/unit/test_door.py", "tests/unit/cli/test_command_line.py")
     done = recipes.run(verb, *PYTEST, *files, "-k", "public_name or all_verbs or volumes")
     assert done.returncode == 0, done.stdout
 
@@ -69,8 +69,8 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pyproject.toml",
         "tests/conftest.py",
         "tests/world.py",
-        "tests/unit/test_fields.py",
-        "tests/unit/test_bad_specs.py",
+        "tests/unit/drivers/test_fields.py",
+        "tests/unit/spec/test_bad_specs.py",
         "tests/cases/test_cases.py",
         "tests/cases/test_records.py",
         "tests/cases/records",
@@ -88,7 +88,7 @@ def test_the_new_key_is_in_the_schema_and_in_the_xml(key: Path) -> None:
 
 
 def test_the_new_keys_cases_are_written_and_hold(key: Path) -> None:
-    files = ("tests/cases/test_cases.py", "tests/unit/test_bad_specs.py")
+    files = ("tests/cases/test_cases.py", "tests/unit/spec/test_bad_specs.py")
     written = recipes.run(key, *PYTEST, "--regen", *files, "-k", "on-crash")
     assert written.returncode == 0, written.stdout
     plan = json.loads((key / "tests/cases/on-crash/expected/plan.json").read_text())
@@ -110,7 +110,7 @@ def test_the_new_keys_cases_are_written_and_hold(key: Path) -> None:
 
 
 def test_the_new_key_has_its_row_and_yesterdays_guests_see_no_change(key: Path) -> None:
-    files = ("tests/unit/test_fields.py", "tests/cases/test_records.py")
+    files = ("tests/unit/drivers/test_fields.py", "tests/cases/test_records.py")
     done = recipes.run(key, *PYTEST, *files, "-k", "row or effect or live or upgrade")
     assert done.returncode == 0, done.stdout
 

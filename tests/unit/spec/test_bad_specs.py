@@ -8,7 +8,7 @@ import pytest
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.spec import json_schema, read_text
 
-CASES = Path(__file__).parent.parent / "cases" / "bad-specs"
+CASES = Path(__file__).parents[2] / "cases" / "bad-specs"
 NAMES = sorted(path.name for path in CASES.iterdir())
 
 

@@ -24,8 +24,8 @@ from virtkit.cli.commands import VERBS as NAMES
 from virtkit.cli.commands import command
 from virtkit.errors import RequestError
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-BAD_SPECS = Path(__file__).parent.parent / "cases" / "bad-specs"
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+BAD_SPECS = Path(__file__).parents[2] / "cases" / "bad-specs"
 COMMANDS: dict[str, Any] = {name: command(name) for name in NAMES}
 VERBS = {
     **{name: each for name, each in COMMANDS.items() if not hasattr(each, "commands")},
@@ -110,7 +110,7 @@ def test_all_verbs_are_there() -> None:
 
 
 def test_version(virtkit: Run) -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     assert virtkit("--version") == Answer(0, f"virtkit {project['version']}\n", "")
 
 

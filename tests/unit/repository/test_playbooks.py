@@ -14,7 +14,7 @@ from virtkit.host import preparation
 from virtkit.host.programs import lxc_hook
 from virtkit.system.commands import PROGRAMS
 
-PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
 ROLES = sorted(each.name for each in (PLAYBOOKS / "roles").iterdir())
 
 

@@ -14,7 +14,7 @@ import pytest
 from virtkit.host import preparation, userns
 from virtkit.host.programs import lxc_hook
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 DEBIANS = (
     '# URIs to check for running guests\n# example: URIS="default xen:///system"\n#URIS=default\n'

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 #: What the scripts use before they come to Vagrant.
 TOOLS = ("sh", "dirname", "readlink", "sed", "id", "grep", "cut", "cat", "mktemp", "rm", "printf")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 VERSION = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]
 
 
