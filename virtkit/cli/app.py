@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -14,8 +15,10 @@ from virtkit.errors import VirtkitError, of_system
 
 def main() -> None:
     """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
-    # most of what a short run makes are modules, which stay: it need not be searched every time
+    # most of what a short run makes are modules, which stay: they need not be searched for garbage
+    # every time, nor at the end
     gc.set_threshold(50_000)
+    atexit.register(gc.freeze)
     _open_streams()
     with signals.heard() as interrupted:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -131,9 +130,9 @@ def _chosen(
         program.print_help(sys.stderr)
         raise SystemExit(2)
     if rest[0] not in verbs:
-        near = difflib.get_close_matches(rest[0], verbs, n=1)
-        meant = aliases.ALIASES.get(rest[0], "")
-        meant = meant if meant in verbs else "".join(near)
+        meant = aliases.ALIASES.get(rest[0])
+        if meant not in verbs:
+            meant = parser.nearest(rest[0], verbs)
         cure = f"did you mean {program.prog} {meant}?" if meant else f"see {program.prog} --help"
         raise parser.WrongUsage(f"{program.prog} has no verb {rest[0]!r}", cure=cure)
     return rest[0], rest[1:]

@@ -8,9 +8,9 @@ that class's own parameters, for options that belong together.
 from __future__ import annotations
 
 import argparse
-import difflib
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -105,8 +105,8 @@ class Parser(argparse.ArgumentParser):
         for each in rest:
             if _is_option(each):
                 name = each.partition("=")[0]
-                near = difflib.get_close_matches(name, self._names, n=1)
-                cure = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
+                meant = nearest(name, self._names)
+                cure = f"did you mean {meant}?" if meant else f"see {self.prog} --help"
                 raise WrongUsage(f"{self.prog} has no option {name}", cure=cure)
         return vars(values), [*rest, *after]
 
@@ -133,6 +133,13 @@ class Parser(argparse.ArgumentParser):
         raise WrongUsage(message, cure=f"see {self.prog} --help")
 
 
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The one of the words that was perhaps meant."""
+    from difflib import get_close_matches  # for errors only
+
+    return next(iter(get_close_matches(word, list(words), n=1)), None)
+
+
 def _is_option(word: str) -> bool:
     return word.startswith("-") and word != "-"
 
@@ -153,9 +160,14 @@ def run(verb: Callable[..., None], prog: str, words: Sequence[str]) -> None:
     _called(verb, values)
 
 
+@functools.cache
+def _parameters(source: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(source, eval_str=True).parameters.values())
+
+
 def _declared(source: Callable[..., Any]) -> Iterator[tuple[str, Option | Words, object]]:
     """The name, the declaration and the default of each that a verb or a class takes."""
-    for each in inspect.signature(source, eval_str=True).parameters.values():
+    for each in _parameters(source):
         if isinstance(each.annotation, type):
             yield from _declared(each.annotation)
         else:
@@ -164,12 +176,8 @@ def _declared(source: Callable[..., Any]) -> Iterator[tuple[str, Option | Words,
 
 def _called(source: Callable[..., Any], values: dict[str, Any]) -> Any:
     """Calls a verb or a class with those of the values that it takes."""
-    parameters = inspect.signature(source, eval_str=True).parameters.values()
-    return source(
-        **{
-            each.name: _called(each.annotation, values)
-            if isinstance(each.annotation, type)
-            else values[each.name]
-            for each in parameters
-        }
-    )
+    given = {}
+    for each in _parameters(source):
+        group = isinstance(each.annotation, type)
+        given[each.name] = _called(each.annotation, values) if group else values[each.name]
+    return source(**given)
