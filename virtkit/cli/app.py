@@ -17,7 +17,7 @@ def main() -> None:
     """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
     # most of what a short run makes are modules, which stay: they need not be searched for garbage
     # every time, nor at the end
-    gc.set_threshold(50_000)
+    gc.set_threshold(100_000)
     atexit.register(gc.freeze)
     _open_streams()
     with signals.heard() as interrupted:
