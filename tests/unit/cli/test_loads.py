@@ -40,14 +40,14 @@ PLANS = {
 }
 #: Words, the most modules that they may load, and what none of these may be.
 COMMANDS: dict[str, tuple[int, set[str]]] = {
-    "--version": (220, NOT_FOR_HELP | PLANS),
-    "--help": (175, NOT_FOR_HELP | PLANS),
-    "nosuch": (345, PLANS | NOT_FOR_HELP - {"rich"}),
-    "up --help": (305, PLANS | NOT_FOR_HELP),
-    "image --help": (305, PLANS | NOT_FOR_HELP),
-    "validate lab.yaml": (360, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
-    "validate --json lab.yaml": (360, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
-    "status lab.yaml": (465, NETWORK | WORK | PLANS),  # rich where libvirt does not answer
+    "--version": (185, NOT_FOR_HELP | PLANS),
+    "--help": (130, NOT_FOR_HELP | PLANS),
+    "nosuch": (210, PLANS | NOT_FOR_HELP - {"rich"}),
+    "up --help": (160, PLANS | NOT_FOR_HELP),
+    "image --help": (130, PLANS | NOT_FOR_HELP),
+    "validate lab.yaml": (335, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "validate --json lab.yaml": (335, NETWORK | LIBVIRT | WORK | PLANS | {"rich"}),
+    "status lab.yaml": (445, NETWORK | WORK | PLANS),  # rich where libvirt does not answer
 }
 
 
