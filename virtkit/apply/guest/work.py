@@ -56,9 +56,9 @@ class Work:
     @property
     def provisions(self) -> bool:
         """Whether the guest is given playbooks."""
-        wanted = self.guest.playbooks
-        ran = None if self.old is None or self.fresh else self.old.provisioned
-        return wanted is not None and (ran is None or not ran.has(wanted))
+        playbooks = self.guest.playbooks
+        provisioned = None if self.old is None or self.fresh else self.old.provisioned
+        return playbooks is not None and (provisioned is None or not provisioned.has(playbooks))
 
     @property
     def follows(self) -> bool:
