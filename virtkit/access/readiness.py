@@ -58,7 +58,7 @@ def wait_ready(
     timeout = record.requested["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
     end = time.monotonic() + timeout
     while True:
-        looked = time.monotonic()
+        look_began = time.monotonic()
         unready = _look(host, record, base, keys_follow)
         if not unready.why:
             return
@@ -75,7 +75,7 @@ def wait_ready(
         progress(status)
         now = time.monotonic()
         progress.sleep(
-            min(_pause(host, now - looked), max(end - now, 0))
+            min(_pause(host, now - look_began), max(end - now, 0))
         )  # the last look is at the end
 
 

@@ -93,8 +93,8 @@ def existing_guests(
     for site in sites:
         lost_guests = site.observed.lost_of(spec.name) if lost else {}
         for name, guest in (lost_guests | site.observed.guests_of(spec.name)).items():
-            wanted = spec.guests[name].host if name in spec.guests else None
-            if name not in answer or wanted == site.host.name:
+            spec_host = spec.guests[name].host if name in spec.guests else None
+            if name not in answer or spec_host == site.host.name:
                 answer[name] = GuestOnHost(site.host, guest)
     return answer
 

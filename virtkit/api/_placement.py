@@ -38,8 +38,8 @@ def _able(word: str, sites: Sequence[HostState]) -> str:
     """The host for new guests of a type."""
     if word == "auto":
         return LOCAL
-    able = [each.host.name for each in sites if each.host.runs(DRIVERS[word])]
-    return able[0] if len(able) == 1 else LOCAL
+    names = [each.host.name for each in sites if each.host.runs(DRIVERS[word])]
+    return names[0] if len(names) == 1 else LOCAL
 
 
 def check_moves(

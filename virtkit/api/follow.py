@@ -113,7 +113,7 @@ def console(
     progress = Progress(stop=stop)
     offset, rest = 0, b""
     while True:
-        over = ended()  # asked first: what it printed until then is read
+        guest_ended = ended()  # asked first: what it printed until then is read
         # the last byte again: where it is gone, the log was rotated and begins again
         new = printed(max(offset - 1, 0))
         if offset and not new:
@@ -123,7 +123,7 @@ def console(
         offset += len(new)
         *lines, rest = (rest + new).split(b"\n")
         yield from map(_text, lines)
-        if over and not new:
+        if guest_ended and not new:
             break
         progress.check_cancelled()
         if not new:

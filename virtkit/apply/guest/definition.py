@@ -41,7 +41,7 @@ class Definition:
         kept = self._work.context.ledger.kept
         names = self._work.host.storage.names()
         self._check_free(kept, names)
-        self._work.wanted = render.guest(guest, user_template.rendered(guest))
+        self._work.xml = render.guest(guest, user_template.rendered(guest))
         self._work.record = self._new_record(kept, names)
         current = domains.definition(guest.driver, guest.domain)
         if current and not (
@@ -100,9 +100,7 @@ class Definition:
         self._work.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
 
     def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
-        fresh = record.of_guest(
-            self._work.guest, self._work.context.options.spec, self._work.wanted
-        )
+        fresh = record.of_guest(self._work.guest, self._work.context.options.spec, self._work.xml)
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
         self._work.keys = self._seed_keys.new()
         new = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._work.keys)
@@ -124,9 +122,7 @@ class Definition:
             provisioned=self._work.old.provisioned,
             staged=self._work.staged if self._work.running else {},
             staged_in=run_of(live) if self._work.running and self._work.staged else "",
-            detaching=detaching(self._work.old, self._work.wanted, live)
-            if self._work.running
-            else (),
+            detaching=detaching(self._work.old, self._work.xml, live) if self._work.running else (),
         )
 
     def _former_ssh_keys(self) -> tuple[str, ...]:
@@ -138,13 +134,13 @@ class Definition:
     def _merged(self, current: str) -> str:
         """Our XML, laid over libvirt's own where there is one: what others added stays."""
         if not current:
-            return self._work.wanted
+            return self._work.xml
         before = self._work.old.rendered if self._work.old else ""
         same_scheme = (
             self._work.observed is not None
             and self._work.observed.scheme == self._work.guest.driver.scheme
         )
-        trees = [tree.parse(each, "a domain") for each in (self._work.wanted, current)]
+        trees = [tree.parse(each, "a domain") for each in (self._work.xml, current)]
         return tree.written(
             diff.merged(tree.parse(before, "a domain") if before and same_scheme else None, *trees)
         )
@@ -162,7 +158,7 @@ class Definition:
             self._work.guest.driver, self._work.guest.domain
         )
         places = diff.differences(
-            tree.parse(self._work.wanted, "a domain"), tree.parse(current, "a domain")
+            tree.parse(self._work.xml, "a domain"), tree.parse(current, "a domain")
         )
         self._work.record = replace(
             self._work.record, rewritten=tuple(each.path for each in places)

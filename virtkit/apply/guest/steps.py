@@ -60,7 +60,7 @@ class GuestSteps:
         self._hotplug.unplug(self.work.record, progress)
 
     def plug(self, say: Say) -> None:
-        self._hotplug.plug(self.work.wanted, say)
+        self._hotplug.plug(self.work.xml, say)
 
     def follow(self, _say: Say) -> None:
         """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""

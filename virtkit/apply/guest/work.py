@@ -49,7 +49,7 @@ class Work:
         needed = change.effect == "restart" or stuck
         self.restarts = self.running and context.options.restart and needed
         self.record = self.old or record.of_guest(self.guest, context.options.spec)
-        self.wanted = self.record.rendered
+        self.xml = self.record.rendered
         #: The keys that it is to let in; None where nobody knows which it has and has to keep.
         self.keys: tuple[str, ...] | None = None
 
