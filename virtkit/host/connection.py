@@ -64,10 +64,10 @@ class Connections:
         self.validating = threading.Lock()
         self._uris = dict(uris or {})
         self._threads = threading.local()
-        self._opened: list[str] = []
+        self._opened_schemes: list[str] = []
         self._locks: list[RemoteLock] = []
         #: What is not asked twice in a run: who hangs, lets nobody in, or isn't there at all.
-        self._closed: dict[str, VirtkitError] = {}
+        self._refusals: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
         """The URI of a scheme; of a host that is reached by ssh, by our own ssh."""
@@ -111,11 +111,11 @@ class Connections:
             try:
                 connections[scheme] = self._open(scheme)
             except VirtkitError as error:
-                if self._opened:
+                if self._opened_schemes:
                     raise
                 raise error.retold(RequestError) from error
-            if scheme not in self._opened:
-                self._opened.append(scheme)
+            if scheme not in self._opened_schemes:
+                self._opened_schemes.append(scheme)
         return connections[scheme]
 
     def _open(self, scheme: str) -> libvirt.virConnect:
@@ -123,7 +123,7 @@ class Connections:
         asked once, not by each thread and step."""
         uri = self.uri(scheme)
         usual = scheme not in self._uris
-        refusal = self._closed.get(uri) or (self._closed.get("") if usual else None)
+        refusal = self._refusals.get(uri) or (self._refusals.get("") if usual else None)
         if refusal is not None:
             raise refusal
         if usual and scheme == "xen" and self.remote is None and not xen_here():
@@ -146,8 +146,8 @@ class Connections:
             result = answer.get(timeout=OPENING)
         except queue.Empty:
             why = f"libvirt's daemon accepts connections, but did not answer for {OPENING:.0f} s"
-            self._closed[uri] = self._failed(scheme, why, stopped(self.host))
-            raise self._closed[uri] from None
+            self._refusals[uri] = self._failed(scheme, why, stopped(self.host))
+            raise self._refusals[uri] from None
         if isinstance(result, libvirt.libvirtError):
             raise self._refused(scheme, result) from result
         if isinstance(result, Exception):
@@ -169,13 +169,13 @@ class Connections:
         if daemon_access.refused(code, message):
             failure = self._failed(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
-            self._closed[self.uri(scheme) if scheme in self._uris else ""] = failure
+            self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure
             return failure
         if lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
             return self._failed(scheme, message, f"{self.restart(scheme)}; then run again")
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
-            self._closed[self.uri(scheme)] = no_driver
+            self._refusals[self.uri(scheme)] = no_driver
         return no_driver
 
     def _failed(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
@@ -203,7 +203,7 @@ class Connections:
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""
         error: VirtkitError | None = None
-        for scheme in [*self._opened, *self.schemes]:
+        for scheme in [*self._opened_schemes, *self.schemes]:
             try:
                 return self.get(scheme)
             except VirtkitError as raised:

@@ -48,9 +48,9 @@ def running(
     return guests
 
 
-def plug(connections: Connections, named: Named, network: str) -> None:
+def plug(connections: Connections, guest: Named, network: str) -> None:
     """Puts the cards of a running guest back on a network that was down."""
-    scheme, name = named
+    scheme, name = guest
     where = connections.host
     with libvirt_errors("connect", f"domain {name}", where=where):
         bridge = connections.any().networkLookupByName(network).bridgeName()

@@ -276,17 +276,17 @@ class _Stages:
 
     def __init__(self, progress: Progress) -> None:
         self._say = progress
-        self._untold = list(_STAGES)
+        self._remaining = list(_STAGES)
 
     @property
     def packing(self) -> bool:
         """Whether it has come to the last: what it writes then is the archive."""
-        return not self._untold
+        return not self._remaining
 
     def __call__(self, line: str) -> None:
-        for at, (beginning, words) in enumerate(self._untold):
+        for at, (beginning, words) in enumerate(self._remaining):
             if line.startswith(f"I: {beginning}"):
-                del self._untold[: at + 1]
+                del self._remaining[: at + 1]
                 self._say(words)
                 return
 
