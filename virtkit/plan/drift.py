@@ -208,8 +208,8 @@ def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     before = _parsed(record.rendered)
     new = tree.parse(wanted, "a domain")
     removed = [each.path for each in diff.removed(before, new, root)] if before is not None else []
-    still = [each for each in record.detaching if diff.at(root, each) is not None]
-    return tuple(dict.fromkeys([*removed, *still]))
+    remaining = [each for each in record.detaching if diff.at(root, each) is not None]
+    return tuple(dict.fromkeys([*removed, *remaining]))
 
 
 def waiting_in(current: ObservedGuest) -> Mapping[str, Cause]:

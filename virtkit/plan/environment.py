@@ -222,10 +222,12 @@ def _arrived(change: Change, deletion: Change | None) -> Change:
     return replace(change, effect="recreate", reasons=reasons)
 
 
-def _gone(current: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
+def _gone(current: ObservedGuest, host: str, spec: str, new_host: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
     reason = (
-        FieldChange("host", host, to) if to else FieldChange("guest", current.record.guest, None)
+        FieldChange("host", host, new_host)
+        if new_host
+        else FieldChange("guest", current.record.guest, None)
     )
     moves = moved(current, spec)
     return Change(

@@ -132,11 +132,11 @@ class _Comparison:
     def _playbooks(self) -> Iterable[FieldChange]:
         """Playbooks that the guest was not given, or not as they are now, or that did not end well.
         That it has more than its spec asks for by now is no change: nobody takes it back."""
-        wanted, ran = self._guest.playbooks, self._current.record.provisioned
-        if wanted is None or (ran is not None and ran.has(wanted)):
+        wanted, provisioned = self._guest.playbooks, self._current.record.provisioned
+        if wanted is None or (provisioned is not None and provisioned.has(wanted)):
             return
-        before = list(ran.playbooks) if ran else None
-        again = ran is not None and ran.digest == wanted.digest
+        before = list(provisioned.playbooks) if provisioned else None
+        again = provisioned is not None and provisioned.digest == wanted.digest
         cause: Cause = "unfinished" if again or not self._current.record.finished else "spec"
         effect = self._effect("playbooks", before, None)
         yield FieldChange("playbooks", before, list(wanted.names), cause, effect)

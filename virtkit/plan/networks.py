@@ -105,7 +105,7 @@ def _held(
 def _drifted(base: Change, network: Network, current: ObservedNetwork) -> ComparedNetwork:
     reasons: list[FieldChange] = []
     waiting: list[FieldChange] = []
-    old, new = ([asdict(each) for each in of.reservations] for of in (current.record, network))
+    old, new = ([asdict(each) for each in side.reservations] for side in (current.record, network))
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
     wanted = render.network(network)

@@ -102,9 +102,9 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
             del answer[name]
     if guest.cloud_init:
         salt = addresses.identity(spec.name, "guest", guest.name)
-        first = digest(salt, guest.core_cloud_init or guest.cloud_init)
-        now = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
-        answer["cloud_init"] = first if recorded == first else now
+        core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
+        current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
+        answer["cloud_init"] = core_digest if recorded == core_digest else current_digest
     return answer
 
 

@@ -145,13 +145,13 @@ def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
 
 def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
     """A host that there is, and that virtkit runs the guest's type on as far as the spec tells."""
-    named, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
-    if named is not None and named not in hosts:
-        cure = f"add `{LOCAL}: {{}}` to `hosts:`" if named == LOCAL else meant(named, hosts)
-        wrong = Wrong(f"there is no host {quote(named)}", cure=cure)
+    host_name, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
+    if host_name is not None and host_name not in hosts:
+        cure = f"add `{LOCAL}: {{}}` to `hosts:`" if host_name == LOCAL else meant(host_name, hosts)
+        wrong = Wrong(f"there is no host {quote(host_name)}", cure=cure)
         faults.at(entry.node, ("host",), wrong)
         return
-    host = named or (hosts[0] if len(hosts) == 1 else LOCAL)
+    host = host_name or (hosts[0] if len(hosts) == 1 else LOCAL)
     guest_type = entry.keys.type
     if host == LOCAL or "type" in entry.wrong:
         return
@@ -164,7 +164,7 @@ def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
             f"(guest {quote(entry.base)})",
             cure=f"{addition}set `host: {LOCAL}`, or one of these types",
         )
-        faults.at(entry.node, ("host",) if named else ("type",), wrong)
+        faults.at(entry.node, ("host",) if host_name else ("type",), wrong)
 
 
 def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:

@@ -89,8 +89,8 @@ def _entry(base: str, node: Node, faults: Faults) -> Entry:
         return Entry(base, node, GuestEntry.model_validate(data, context=FROM_FILE), set())
     except ValidationError as error:
         wrong = faults.invalid(error, node, GuestEntry)
-    right = {key: value for key, value in data.items() if key not in wrong}
-    return Entry(base, node, GuestEntry.model_validate(right, context=FROM_FILE), wrong)
+    valid = {key: value for key, value in data.items() if key not in wrong}
+    return Entry(base, node, GuestEntry.model_validate(valid, context=FROM_FILE), wrong)
 
 
 def _check_total(entries: Iterable[Entry], faults: Faults) -> bool:
