@@ -75,7 +75,7 @@ class _Difference:
         refused = self._desired.refused
         self._errors += [refused[each.name] for each in selected if each.name in refused]
         guests = [change for each in selected for change in self._guest(each)]
-        guests += self._left()
+        guests += self._deletions()
         self._errors += twice(desired, self._templates)
         networks = list(self._networks(selected))
         if self._facts is not None:
@@ -142,13 +142,13 @@ class _Difference:
         environment = self._desired.environment
         return self._observed.lost_of(environment) | self._observed.guests_of(environment)
 
-    def _left(self) -> Iterable[Change]:
+    def _deletions(self) -> Iterable[Change]:
         """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
         for name, each in self._current_guests().items():
             host = self._desired.elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
-                yield _gone(each, self._observed.host, self._spec, host)
+                yield _deletion(each, self._observed.host, self._spec, host)
 
     # --- networks ---------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ def _arrived(change: Change, deletion: Change | None) -> Change:
     return replace(change, effect="recreate", reasons=reasons)
 
 
-def _gone(current: ObservedGuest, host: str, spec: str, new_host: str | None) -> Change:
+def _deletion(current: ObservedGuest, host: str, spec: str, new_host: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
     reason = (
         FieldChange("host", host, new_host)

@@ -193,11 +193,11 @@ class _Comparison:
             if recreated and volume.role != "disk":
                 continue
             if self._observed.active and volume.name not in self._observed.volumes:
-                yield self._gone(volume)
+                yield self._missing_volume(volume)
             elif volume.name in self._observed.sizes:
                 yield from self._size(volume, spec_changes)
 
-    def _gone(self, volume: Volume) -> FieldChange:
+    def _missing_volume(self, volume: Volume) -> FieldChange:
         if volume.role == "root":
             return FieldChange("disk", "made", "missing", "drift", "recreate")
         name = f"disks.{volume.name.removeprefix(f'{self._guest.domain}-')}"
