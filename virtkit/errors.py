@@ -3,7 +3,8 @@
     VirtkitError                     failed on the way (exit 1)
     ├── RequestError                 the request or the spec is wrong, nothing was touched (exit 2)
     │   ├── SpecErrors               all that is wrong with one spec
-    │   └── NoDisk                   images/file_checks: a file is no disk, kernel or initrd
+    │   ├── NoDisk                   images/file_checks: a file is no disk, kernel or initrd
+    │   └── WrongUsage               cli/parser: there is no such verb or option, or value of one
     ├── Interrupted                  somebody asked to stop
     ├── FileUnusable                 host/errors: a hypervisor can't use a disk or an image
     ├── Unanswered                   host/errors: libvirt's daemon ended, hangs or is out of reach

@@ -43,7 +43,7 @@ def test_the_new_verb_is_listed_and_has_its_help(verb: Path) -> None:
     listed = recipes.run(verb, "-m", "virtkit", "--help").stdout
     assert re.search(r"^ *volumes +Print the names of the guests' own disks\.", listed, re.M)
     own = recipes.run(verb, "-m", "virtkit", "volumes", "--help").stdout
-    assert "Usage: virtkit volumes [OPTIONS] [SPEC]" in own
+    assert "usage: virtkit volumes [OPTIONS] [SPEC]" in own
     assert "Print the names of the guests' own disks." in own
     alias = recipes.run(verb, "-m", "virtkit", "vol-list")
     assert (alias.returncode, "did you mean virtkit volumes?" in alias.stderr) == (2, True)

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from virtkit.errors import RequestError
 from virtkit.state import public_keys
 from virtkit.system import commands, temporary
@@ -28,9 +26,16 @@ _OWN = ("id_ed25519", "id_ecdsa", "id_rsa")
 _AGENT = 3.0
 
 
+def _data() -> Path:
+    """The caller's own folder for what virtkit keeps."""
+    import platformdirs  # most commands do without it
+
+    return platformdirs.user_data_path("virtkit")
+
+
 def folder(environment: str) -> Path:
     """Where the caller keeps what belongs to an environment: a made key, known hosts (0700)."""
-    path = platformdirs.user_data_path("virtkit") / environment
+    path = _data() / environment
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
@@ -42,18 +47,18 @@ def playbook_log(environment: str, guest: str) -> Path:
 
 def folders() -> list[Path]:
     """The folders of all environments that there are any of."""
-    base = platformdirs.user_data_path("virtkit")
+    base = _data()
     return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
 
 
 def known(environment: str) -> bool:
     """Whether the caller keeps anything of an environment."""
-    return (platformdirs.user_data_path("virtkit") / environment).is_dir()
+    return (_data() / environment).is_dir()
 
 
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
-    path = platformdirs.user_data_path("virtkit") / environment
+    path = _data() / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
     for each in (*path.glob("known_hosts*"), *path.glob("offered-*"), *path.glob("played-*")):
@@ -256,7 +261,7 @@ def _public_file(environment: str, line: str) -> Path:
 
 def _made_path(environment: str) -> Path:
     """The public half of the environment's own key, where one was made."""
-    return platformdirs.user_data_path("virtkit") / environment / "id_ed25519.pub"
+    return _data() / environment / "id_ed25519.pub"
 
 
 def _made_key(environment: str) -> Path:

@@ -10,25 +10,23 @@ import sys
 import threading
 from typing import Annotated, NoReturn
 
-import typer
-
 from virtkit import api
 from virtkit.cli import aliases, output
-from virtkit.cli.arguments import File, Json, SpecAndGuest, SpecAndGuests, grouped, spec_of
+from virtkit.cli.arguments import (
+    File,
+    Json,
+    SpecAndGuest,
+    SpecAndGuests,
+    SpecGuestAndCommand,
+    spec_of,
+)
+from virtkit.cli.parser import Words, flag
 from virtkit.cli.stdin import Given
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.system import commands
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-#: For verbs whose last words are a command of the guest's.
-_COMMAND = {"allow_interspersed_args": False}
-
-
-@app.command(context_settings=_COMMAND)
-@grouped
-def ssh(*, chosen: SpecAndGuest) -> None:
+def ssh(*, chosen: SpecGuestAndCommand) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
     found, rest = chosen.read()
     guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
@@ -43,12 +41,10 @@ def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None =
         output.error(problem, as_json=False)
         if given is not None and given.silent:
             output.say("ssh was tried as standard input is open; with `</dev/null` other ways are")
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
-@app.command("exec", context_settings=_COMMAND)
-@grouped
-def execute(*, chosen: SpecAndGuest) -> None:
+def execute(*, chosen: SpecGuestAndCommand) -> None:
     """Run a command as root in a guest, through its hypervisor where it can, else by ssh. It reads
     standard input where that is no terminal."""
     found, rest = chosen.read()
@@ -72,17 +68,13 @@ def execute(*, chosen: SpecAndGuest) -> None:
                 f"command's exit code is {way.ran.code}",
                 cure="use `virtkit ssh`, or print into a file there and fetch it: virtkit cp",
             )
-        raise typer.Exit(way.ran.code)
+        raise SystemExit(way.ran.code)
 
 
-@app.command()
-@grouped
 def console(
     *,
     chosen: SpecAndGuest,
-    vnc: Annotated[
-        bool, typer.Option("--vnc", help="Show the display's address and password.")
-    ] = False,
+    vnc: Annotated[bool, flag("--vnc", help="Show the display's address and password.")] = False,
     json: Json = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
@@ -100,17 +92,13 @@ def console(
         output.out().print(f"password: {shown or 'shown on a terminal only'}")
 
 
-@app.command()
-@grouped
 def logs(
     *,
     chosen: SpecAndGuests,
-    follow: Annotated[bool, typer.Option("--follow", help="Keep showing what they print.")] = False,
+    follow: Annotated[bool, flag("--follow", help="Keep showing what they print.")] = False,
     playbooks: Annotated[
         bool,
-        typer.Option(
-            "--playbooks", help="Show what Ansible printed when it last ran their playbooks."
-        ),
+        flag("--playbooks", help="Show what Ansible printed when it last ran their playbooks."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -158,17 +146,12 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
         elif error is not None:
             raise error
     if failed:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
-@app.command()
-@grouped
-def cp(
-    source: Annotated[list[str], typer.Argument(metavar="SPEC|SRC|DST")],
-    file: File = None,
-) -> None:
+def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = None) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    found, rest = spec_of(source, file)
+    found, rest = spec_of(words, file)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
     _become(api.copy(found, rest[0], rest[1]))

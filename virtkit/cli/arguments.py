@@ -1,43 +1,39 @@
-"""What several verbs take: SPEC, GUEST…, -f, --json and their like; and the spec that is named.
-
-A verb takes options that belong together as one dataclass: see ``grouped``.
-"""
+"""What several verbs take: SPEC, GUEST…, -f, --json and their like; and the spec that is named."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
-from inspect import Parameter
-from typing import Annotated, Any, get_type_hints
-
-import typer
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 from virtkit import api
 from virtkit.cli import aliases
+from virtkit.cli.parser import Option, Words, at_least, flag
 from virtkit.errors import RequestError
 
-Words = Annotated[
-    list[str] | None, typer.Argument(metavar="SPEC|GUEST", help="The spec, then guests.")
-]
-OneGuest = Annotated[list[str] | None, typer.Argument(metavar="SPEC|GUEST|COMMAND")]
-SpecOnly = Annotated[list[str] | None, typer.Argument(metavar="SPEC")]
-File = Annotated[str | None, typer.Option("-f", "--file", metavar="SPEC", help="The spec.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+File = Annotated[str | None, Option("-f", "--file", metavar="SPEC", help="The spec.")]
+Json = Annotated[bool, flag("--json", help="Answer with one JSON document.")]
 Parallel = Annotated[
-    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps to run at a time.")
+    int | None,
+    Option(
+        "--parallel",
+        type=at_least(1, int),
+        metavar="N",
+        help="Steps to run at a time: one or more.",
+    ),
 ]
 Timeout = Annotated[
     float,
-    typer.Option(
-        "--timeout", min=0, metavar="SECONDS", help="How long to wait until a guest is forced off."
+    Option(
+        "--timeout",
+        type=at_least(0, float),
+        metavar="SECONDS",
+        help="How long to wait until a guest is forced off (default: %(default)g).",
     ),
 ]
 Vault = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--vault-password-file",
         metavar="FILE",
         help="The password of Ansible's vaults, for playbooks; else as Ansible finds it.",
@@ -45,18 +41,19 @@ Vault = Annotated[
 ]
 LockTimeout = Annotated[
     float,
-    typer.Option(
+    Option(
         "--lock-timeout",
-        min=0,
+        type=at_least(0, float),
         metavar="SECONDS",
-        help="Wait that long for another run on this environment; then exit with 2.",
+        help="Wait that long for another run on this environment (default: %(default)g); then "
+        "exit with 2.",
     ),
 ]
 
 
-def spec_of(given: list[str] | None, file: str | None) -> tuple[api.Spec, list[str]]:
+def spec_of(words: Sequence[str], file: str | None) -> tuple[api.Spec, list[str]]:
     """The spec that a verb's words name, or that is here, and the words after it."""
-    path, rest = aliases.split(given or [], file)
+    path, rest = aliases.split(words, file)
     return api.read(path), rest
 
 
@@ -64,7 +61,7 @@ def spec_of(given: list[str] | None, file: str | None) -> tuple[api.Spec, list[s
 class SpecAndGuests:
     """SPEC, then guests."""
 
-    spec: Words = None
+    spec: Annotated[Sequence[str], Words("[SPEC] [GUEST]...")] = ()
     file: File = None
 
     @property
@@ -79,16 +76,23 @@ class SpecAndGuests:
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAndGuest(SpecAndGuests):
+    """SPEC, then one guest."""
+
+    spec: Annotated[Sequence[str], Words("[SPEC] GUEST")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecGuestAndCommand(SpecAndGuests):
     """SPEC, then one guest, then perhaps a command."""
 
-    spec: OneGuest = None
+    spec: Annotated[Sequence[str], Words("[SPEC] GUEST [-- COMMAND]", command=True)] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlySpec:
     """SPEC and nothing else."""
 
-    spec: SpecOnly = None
+    spec: Annotated[Sequence[str], Words("[SPEC]")] = ()
     file: File = None
 
     @property
@@ -115,37 +119,3 @@ class Run:
 
     parallel: Parallel = None
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT
-
-
-def grouped(verb: Callable[..., None]) -> Callable[..., None]:
-    """A verb as the command-line library reads it. A parameter that is a dataclass becomes options,
-    one a field; ``--debug``, which no verb reads itself, comes last."""
-    groups: dict[str, Any] = {}
-    options: list[Parameter] = []
-    for each in inspect.signature(verb, eval_str=True).parameters.values():
-        if is_dataclass(each.annotation):
-            groups[each.name] = each.annotation
-            options += _options(each.annotation)
-        else:
-            options.append(each.replace(kind=Parameter.KEYWORD_ONLY))
-    options.append(_option("debug", Debug, default=False))
-
-    @wraps(verb)
-    def call(*, debug: bool, **given: Any) -> None:
-        for name, group in groups.items():
-            given[name] = group(**{each.name: given.pop(each.name) for each in fields(group)})
-        verb(**given)
-
-    call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # typer reads it
-    call.__annotations__ = {each.name: each.annotation for each in options}
-    return call
-
-
-def _options(group: Any) -> list[Parameter]:
-    """A dataclass's fields as parameters."""
-    hints = get_type_hints(group, include_extras=True)
-    return [_option(each.name, hints[each.name], each.default) for each in fields(group)]
-
-
-def _option(name: str, annotation: Any, default: object) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import typer
-
 from virtkit import api
 from virtkit.cli import aliases, output
-from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, grouped, spec_of
+from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, spec_of
+from virtkit.cli.parser import Words
 from virtkit.errors import RequestError
 
-app = typer.Typer(
-    name="image",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    help="The image store.",
-)
 
-
-@app.command("list")
-@grouped
 def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
     """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
     found = chosen.read() if chosen.given else None
@@ -47,7 +37,7 @@ def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
 class SpecAndImage:
     """SPEC, where one is named, and an image."""
 
-    spec: Annotated[list[str] | None, typer.Argument(metavar="SPEC|IMAGE")] = None
+    spec: Annotated[Sequence[str], Words("[SPEC] IMAGE")] = ()
     file: File = None
 
     def read(self, verb: str) -> tuple[api.Spec | None, str]:
@@ -56,8 +46,7 @@ class SpecAndImage:
         Raises:
             RequestError: no image is named, or more than one.
         """
-        rest = self.spec or []
-        found = None
+        rest, found = self.spec, None
         if self.file is not None or (rest and aliases.is_spec(rest[0])):
             found, rest = spec_of(rest, self.file)
         if len(rest) != 1:
@@ -91,22 +80,16 @@ def _changing(line: str) -> None:
         output.say(line)
 
 
-@app.command("build")
-@grouped
 def image_build(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Build an image into the cache; up puts it into the pool."""
     _image_make(chosen, "build", json)
 
 
-@app.command("pull")
-@grouped
 def image_pull(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Download and verify an image into the cache; up puts it into the pool."""
     _image_make(chosen, "pull", json)
 
 
-@app.command("rm")
-@grouped
 def image_rm(
     *,
     chosen: SpecAndImage,

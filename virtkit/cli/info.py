@@ -6,18 +6,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from virtkit import api
 from virtkit.cli import aliases, output
-from virtkit.cli.arguments import Json, OnlySpec, SpecAndGuests, grouped
+from virtkit.cli.arguments import Json, OnlySpec, SpecAndGuests
+from virtkit.cli.parser import Option, flag
 from virtkit.errors import RequestError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-@app.command()
-@grouped
 def validate(*, chosen: OnlySpec, json: Json = False) -> None:
     """Read and check the spec; touches nothing."""
     found = chosen.read()
@@ -30,13 +25,11 @@ def validate(*, chosen: OnlySpec, json: Json = False) -> None:
         output.line(said)
 
 
-@app.command()
-@grouped
 def render(
     *,
     chosen: SpecAndGuests,
     record: Annotated[
-        bool, typer.Option("--record", help="Include the record that virtkit keeps in <metadata>.")
+        bool, flag("--record", help="Include the record that virtkit keeps in <metadata>.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -49,19 +42,13 @@ def render(
         sys.stdout.write("\n".join(documents))
 
 
-@app.command()
-@grouped
 def schema(*, json: Json = False) -> None:
     """Print the spec's JSON Schema, for editors."""
     output.data(api.schema())
 
 
-@app.command()
-@grouped
 def init(
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the one that is there.")
-    ] = False,
+    force: Annotated[bool, flag("--force", help="Overwrite the one that is there.")] = False,
 ) -> None:
     """Write a commented starter spec into this folder."""
     path = Path(aliases.DEFAULT)
@@ -71,8 +58,6 @@ def init(
     output.line(f"wrote {path}; next: virtkit up")
 
 
-@app.command()
-@grouped
 def status(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
     found, guests = chosen.read() if chosen.given else (None, [])
@@ -84,18 +69,14 @@ def status(*, chosen: SpecAndGuests, json: Json = False) -> None:
         output.status(answer, environments=found is None)
 
 
-@app.command()
-@grouped
 def inventory(
     *,
     chosen: OnlySpec,
-    everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
-    host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
+    everything: Annotated[bool, flag("--list", help="Ansible's script protocol.")] = False,
+    host: Annotated[str | None, Option("--host", help="One guest's variables.")] = None,
     hypervisor: Annotated[
         bool,
-        typer.Option(
-            "--hypervisor", help="Through the hypervisor, where it has a way in, instead of ssh."
-        ),
+        flag("--hypervisor", help="Through the hypervisor, where it has a way in, instead of ssh."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -111,8 +92,6 @@ def inventory(
             output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
 
 
-@app.command("ssh-config")
-@grouped
 def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Print a file for ssh, editors and rsync, to be included at the top of ~/.ssh/config:
 
@@ -125,13 +104,11 @@ def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
         sys.stdout.write(text)
 
 
-@app.command()
-@grouped
 def doctor(
     *,
     chosen: OnlySpec,
     orphans: Annotated[
-        bool, typer.Option("--orphans", help="Show what belongs to no spec; deletes nothing.")
+        bool, flag("--orphans", help="Show what belongs to no spec; deletes nothing.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -150,4 +127,4 @@ def doctor(
     else:
         output.checks(checks)
     if any(each.ok is False and each.needed for each in checks):
-        raise typer.Exit(2)
+        raise SystemExit(2)

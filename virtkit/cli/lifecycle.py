@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from virtkit import api
 from virtkit.cli import output, progress
 from virtkit.cli.arguments import (
@@ -17,27 +15,23 @@ from virtkit.cli.arguments import (
     SpecAndGuests,
     Timeout,
     Vault,
-    grouped,
 )
+from virtkit.cli.parser import flag
 from virtkit.errors import RequestError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-@app.command()
-@grouped
 def plan(
     *,
     chosen: SpecAndGuests,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 3 if there are changes.")
+        bool, flag("--exit-code", help="Exit with 3 if there are changes.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Show what up --restart would change.")
+        bool, flag("--restart", help="Show what up --restart would change.")
     ] = False,
-    down: Annotated[bool, typer.Option("--down", help="Show what down would remove.")] = False,
+    down: Annotated[bool, flag("--down", help="Show what down would remove.")] = False,
     volumes: Annotated[
-        bool, typer.Option("--volumes", help="With --down: what down --volumes would remove.")
+        bool, flag("--volumes", help="With --down: what down --volumes would remove.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -58,22 +52,20 @@ def plan(
     else:
         output.plan(made)
     if exit_code and made.changes:
-        raise typer.Exit(3)
+        raise SystemExit(3)
 
 
-@app.command()
-@grouped
 def up(
     *,
     chosen: SpecAndGuests,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Recreate and delete what the plan says.")
+        bool, flag("-y", "--yes", help="Recreate and delete what the plan says.")
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Wait only for guests that others start after.")
+        bool, flag("--no-wait", help="Wait only for guests that others start after.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Restart guests whose changes need a restart.")
+        bool, flag("--restart", help="Restart guests whose changes need a restart.")
     ] = False,
     vault: Vault = None,
     run: Run,
@@ -123,8 +115,16 @@ def _vault(path: str | None) -> str:
 
 
 def _agreed() -> bool:
-    """Whether somebody at a terminal agrees to the plan that was shown."""
-    return _at_terminal() and typer.confirm("Do it?", err=True)
+    """Whether somebody at a terminal agrees to the plan that was shown; the input's end is a no."""
+    while _at_terminal():
+        sys.stderr.write("Do it? [y/N]: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline().strip().lower()
+        if answer in ("y", "yes"):
+            return True
+        if answer in ("", "n", "no"):
+            return False
+    return False
 
 
 def _at_terminal() -> bool:
@@ -137,13 +137,11 @@ def _reported(report: api.Report, done: str, json: bool) -> None:
     else:
         output.report(report, done)
     if report.interrupted:
-        raise typer.Exit(130)
+        raise SystemExit(130)
     if not report.ok:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
-@app.command()
-@grouped
 def provision(
     *,
     chosen: SpecAndGuests,
@@ -159,14 +157,12 @@ def provision(
     _reported(report, "provisioned", json)
 
 
-@app.command()
-@grouped
 def down(
     *,
     chosen: SpecAndGuests,
-    volumes: Annotated[bool, typer.Option("--volumes", help="Remove kept disks too.")] = False,
+    volumes: Annotated[bool, flag("--volumes", help="Remove kept disks too.")] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Remove what was made from another spec, too.")
+        bool, flag("-y", "--yes", help="Remove what was made from another spec, too.")
     ] = False,
     run: Run,
     json: Json = False,
@@ -214,11 +210,9 @@ def _change_state(
     _reported(report, done, json)
 
 
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't wait until guests are ready.")]
+NoWait = Annotated[bool, flag("--no-wait", help="Don't wait until guests are ready.")]
 
 
-@app.command()
-@grouped
 def start(
     *,
     chosen: SpecAndGuests,
@@ -230,8 +224,6 @@ def start(
     _change_state("start", "started", chosen, lock_timeout, json=json, wait=not no_wait)
 
 
-@app.command()
-@grouped
 def stop(
     *,
     chosen: SpecAndGuests,
@@ -243,8 +235,6 @@ def stop(
     _change_state("stop", "stopped", chosen, lock_timeout, json=json, timeout=timeout)
 
 
-@app.command()
-@grouped
 def restart(
     *,
     chosen: SpecAndGuests,
@@ -260,8 +250,6 @@ def restart(
     )
 
 
-@app.command()
-@grouped
 def pause(
     *,
     chosen: SpecAndGuests,
@@ -272,8 +260,6 @@ def pause(
     _change_state("pause", "paused", chosen, lock_timeout, json=json)
 
 
-@app.command()
-@grouped
 def resume(
     *,
     chosen: SpecAndGuests,

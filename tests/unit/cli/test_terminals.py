@@ -49,8 +49,8 @@ def shell(script: str, spec: Path, **settings: str) -> subprocess.CompletedProce
     return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
 
 
-def at_terminal(columns: int, code: str, settings: Mapping[str, str]) -> str:
-    """What a program writes on a terminal of that width."""
+def at_terminal(columns: int, code: str, settings: Mapping[str, str], typed: str = "") -> str:
+    """What a program writes on a terminal of that width, where that is typed."""
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {"TERM": "xterm", **settings}
@@ -65,6 +65,7 @@ def at_terminal(columns: int, code: str, settings: Mapping[str, str]) -> str:
         env=kept | environment,
     ) as program:
         os.close(there)
+        os.write(here, typed.encode())
         said = b""
         while True:
             try:
@@ -154,6 +155,19 @@ def test_forced_colours_make_no_terminal_of_a_pipe(setting: str) -> None:
     )
     assert not any(each in done.stderr for each in MOVES), repr(done.stderr)
     assert len(done.stderr.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed", "asked"),
+    [
+        *(("y\n", True, 1), ("YES\n", True, 1), ("n\n", False, 1), ("No\n", False, 1)),
+        *(("\n", False, 1), ("\x04", False, 1), ("maybe\ny\n", True, 2)),
+    ],
+)
+def test_a_question(typed: str, agreed: bool, asked: int) -> None:
+    said = at_terminal(80, "from virtkit.cli import lifecycle as l; print(l._agreed())", {}, typed)
+    assert said.count("Do it? [y/N]: ") == asked
+    assert said.rstrip().endswith(str(agreed))
 
 
 def test_a_table_is_not_cut() -> None:

@@ -58,7 +58,7 @@ def test_it_works_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     programs = tmp_path / "venv" / "bin"
     run(programs / "python", "-m", "pip", "install", "--quiet", wheel, cwd=tmp_path)
-    assert "Usage" in run(programs / "virtkit", "--help", cwd=tmp_path)
+    assert "usage: virtkit" in run(programs / "virtkit", "--help", cwd=tmp_path)
 
     # `init` writes from a template; the folder is not the checkout.
     empty = tmp_path / "empty"
