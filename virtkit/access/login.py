@@ -143,14 +143,14 @@ def ssh_command(login: Login, command: Sequence[str]) -> list[str]:
 
 def scp_command(login: Login, source: str, target: str) -> list[str]:
     """The scp command line; a leading ``:`` marks the path in the guest."""
-    there = f"[{login.address}]" if ":" in login.address else login.address
+    host = f"[{login.address}]" if ":" in login.address else login.address
 
     def side(path: str) -> str:
         if path.startswith(":"):
-            return f"{there}{path}"
+            return f"{host}{path}"
         # to scp what has a colon before a slash is on a host, and what begins with - an option
-        odd = ":" in path.partition("/")[0] or path.startswith("-")
-        return f"./{path}" if odd else path
+        ambiguous = ":" in path.partition("/")[0] or path.startswith("-")
+        return f"./{path}" if ambiguous else path
 
     return ["scp", "-r", "-p", *login.arguments(), "--", side(source), side(target)]
 

@@ -32,14 +32,14 @@ class InventoryGuest:
 
 def variables(login: Login) -> dict[str, str]:
     """The variables that lead Ansible to a guest by ssh."""
-    own = ("HostName", "User")  # Ansible has its own words for these
+    omitted = ("HostName", "User")  # Ansible has its own words for these
     answer = {
         "ansible_host": login.address,
         "ansible_user": login.user,
         "ansible_ssh_common_args": " ".join(
             f"-o {shlex.quote(f'{key}={value}')}"
             for key, value in login.options()
-            if key not in own
+            if key not in omitted
         ),
         "ansible_python_interpreter": "auto_silent",
     }

@@ -17,10 +17,10 @@ import ansible_runner
 
 def main() -> None:
     """Answers with events; the last line is the exit code, or what ansible-runner failed of."""
-    asked = json.loads(sys.stdin.readline())
+    arguments = json.loads(sys.stdin.readline())
     try:
         done = ansible_runner.run(
-            **asked,
+            **arguments,
             fact_cache_type="none",  # the caller's own settings say where facts are kept
             event_handler=_tell,
             quiet=True,
@@ -33,8 +33,8 @@ def main() -> None:
 
 def _tell(event: dict[str, Any]) -> bool:
     """Prints an event; answers that no file of it is to be written."""
-    kept = ("event", "event_data", "stdout")
-    _print({key: event.get(key) for key in kept})
+    keys = ("event", "event_data", "stdout")
+    _print({key: event.get(key) for key in keys})
     return False
 
 

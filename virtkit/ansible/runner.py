@@ -136,7 +136,7 @@ def run(play: Play, progress: Progress) -> Played:
 def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> int:
     """Starts it, hands its events on, and ends it where the work should end; its exit code."""
     line = commands.leashed(_command(play, private))
-    asked = {
+    arguments = {
         "private_data_dir": str(private),
         "project_dir": str(play.folder),
         "ident": "run",
@@ -162,7 +162,7 @@ def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> 
         assert process.stdout is not None
         try:
             with progress.on_cancel(process.kill):
-                process.stdin.write(json.dumps(asked) + "\n")
+                process.stdin.write(json.dumps(arguments) + "\n")
                 process.stdin.close()
                 for text in process.stdout:
                     answer = json.loads(text)
@@ -284,5 +284,5 @@ def _message(result: Mapping[str, Any]) -> str:
     if failed:
         return "; ".join(dict.fromkeys(map(_message, failed)))[:_SHOWN]
     keys = ("msg", "stderr", "module_stderr")
-    said = [str(result[key]).strip() for key in keys if result.get(key)]
-    return "\n".join(dict.fromkeys(said))[:_SHOWN] or "it failed without a message"
+    messages = [str(result[key]).strip() for key in keys if result.get(key)]
+    return "\n".join(dict.fromkeys(messages))[:_SHOWN] or "it failed without a message"

@@ -92,9 +92,9 @@ def _where_pool(host: Host, spec: Spec) -> str:
 
 def damaged_images(host: Host, observed: Observed) -> dict[str, str]:
     """What is wrong with images in the pool, by their content."""
-    made = {content: each for content, each in observed.pool.images.items() if each.made}
-    found = {content: host.storage.damage(each) for content, each in made.items()}
-    return {content: why for content, why in found.items() if why}
+    images = {content: each for content, each in observed.pool.images.items() if each.made}
+    damages = {content: host.storage.damage(each) for content, each in images.items()}
+    return {content: why for content, why in damages.items() if why}
 
 
 def without_damaged(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
@@ -107,14 +107,14 @@ def without_damaged(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
 
 
 def mended_images(
-    found: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
+    plan: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
 ) -> Iterable[Change]:
     """Images that existing guests use, and that somebody damaged: the same content again."""
-    told = {each.object for each in found.changes}
+    planned = {each.object for each in plan.changes}
     for guest in desired.guests:
         name, files = f"image/{guest.image.name}", guest.image.files
-        wanted = files and (only is None or guest.name in only) and name not in told
+        wanted = files and (only is None or guest.name in only) and name not in planned
         if wanted and files and files.content in damaged:
-            told.add(name)
+            planned.add(name)
             reason = FieldChange("volume", damaged[files.content], "whole", "drift")
             yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)

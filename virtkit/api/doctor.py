@@ -39,17 +39,19 @@ class Check:
 def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what a spec claims to have there."""
     hosts = hosts_of(spec)
-    known = commands.PROGRAMS.items()
-    checks = [_program(name) for name, each in known if os.geteuid() != 0 or not each.users]
+    programs = commands.PROGRAMS.items()
+    checks = [_program(name) for name, each in programs if os.geteuid() != 0 or not each.users]
     checks += [
         _builds(),
         _schemas(),
         *(_device() if any(each.remote is None for each in hosts) else ()),
     ]
     for host in hosts:
-        found = _host(host, spec, say)
+        host_checks = _host(host, spec, say)
         several = len(hosts) > 1
-        checks += [replace(e, name=f"{e.name} on {host.name}") if several else e for e in found]
+        checks += [
+            replace(e, name=f"{e.name} on {host.name}") if several else e for e in host_checks
+        ]
     return checks
 
 
@@ -79,9 +81,9 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
 
 
 def _program(name: str) -> Check:
-    program, found = commands.PROGRAMS[name], commands.find(name)
-    cure = "" if found else f"sudo apt-get install {program.package}"
-    return Check(name, found is not None, program.purpose, cure)
+    program, path = commands.PROGRAMS[name], commands.find(name)
+    cure = "" if path else f"sudo apt-get install {program.package}"
+    return Check(name, path is not None, program.purpose, cure)
 
 
 def _builds() -> Check:
@@ -107,12 +109,12 @@ def _device() -> Iterable[Check]:
 
 
 def _schemas() -> Check:
-    there = (schemas.FOLDER / "domain.rng").is_file()
+    installed = (schemas.FOLDER / "domain.rng").is_file()
     return Check(
         "schemas",
-        there,
+        installed,
         f"libvirt's schemas in {schemas.FOLDER}, to check XML before anything is touched",
-        "" if there else "sudo apt-get install libvirt0",
+        "" if installed else "sudo apt-get install libvirt0",
     )
 
 
@@ -157,10 +159,10 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get their own ids here."""
     if not _contains(facts, host):
         return
-    lacks = facts.unprepared
-    if lacks is not None:
-        what = f"they are only hardened: {lacks.why}"
-        yield Check("containers", False, what, lacks.cure)
+    unprepared = facts.unprepared
+    if unprepared is not None:
+        what = f"they are only hardened: {unprepared.why}"
+        yield Check("containers", False, what, unprepared.cure)
         return
     yield Check("containers", True, "each in a user namespace with its own ids")
     if userns.outdated():
@@ -185,8 +187,8 @@ def _firewall(host: Host) -> Iterable[Check]:
         what = "only root may look at its rules, so nobody knows whether libvirt's are there"
         yield Check("firewall", None, what, "run `virtkit doctor` as root")
         return
-    gone = [each for each in bridges if not rules.serves(each.name)]
-    for each in gone:
+    without_rules = [each for each in bridges if not rules.serves(each.name)]
+    for each in without_rules:
         what = (
             f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
             "its guests reach nothing outside, and no other network starts"
@@ -194,7 +196,7 @@ def _firewall(host: Host) -> Iterable[Check]:
         cure = host.connections.restart("network")
         yield Check(f"network {each.network}", False, what, cure)
     yield from _drops(host, rules, bridges)
-    if not gone and not any(rules.dropping(each) for each in bridges):
+    if not without_rules and not any(rules.dropping(each) for each in bridges):
         yield Check("firewall", True, "libvirt's rules for its networks are there")
 
 
@@ -202,19 +204,19 @@ def _drops(
     host: Host, rules: firewall.Rules, bridges: Iterable[firewall.Bridge]
 ) -> Iterable[Check]:
     """The chains that drop by policy. What their other rules accept, only their owner knows."""
-    told = set()
+    reported = set()
     for bridge in bridges:
         for drop in rules.dropping(bridge):
-            lost = (
+            consequence = (
                 "its guests may get no address, and no answer from DNS"
                 if drop.hook == "input"
                 else "its guests may reach nothing outside"
             )
             what = f"chain {drop.chain} of table {drop.table} drops what no rule accepts, and none "
             cure = firewall.opening(bridge.name, [drop], host.remote)
-            yield Check("firewall", None, f"{what}names {bridge.name}: {lost}", cure)
-            told.add(drop)
-    for drop in sorted(rules.drops - told, key=str):
+            yield Check("firewall", None, f"{what}names {bridge.name}: {consequence}", cure)
+            reported.add(drop)
+    for drop in sorted(rules.drops - reported, key=str):
         if drop.hook == "forward":
             what = (
                 f"chain {drop.chain} of table {drop.table} drops what no rule accepts, as Docker "
@@ -248,22 +250,22 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
         what = "its domain is gone, and its volumes are there: it is defined again with its disks"
         yield Check(f"guest {name}", False, what, up)
     for name, network in observed.networks_of(spec.name).items():
-        known = {each.name for each in network.record.reservations}
-        mine = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
-        for gone in sorted((known & mine) - {*guests, *lost}):
+        reserved = {each.name for each in network.record.reservations}
+        own = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
+        for missing in sorted((reserved & own) - {*guests, *lost}):
             what = f"its domain is gone, and network {name} still knows it"
-            yield Check(f"guest {gone}", False, what, up)
+            yield Check(f"guest {missing}", False, what, up)
         if not network.active:
             yield Check(f"network {name}", False, "it is not active", up)
     for name, guest in guests.items():
-        made = {
+        own_networks = {
             link.source
             for link in guest.record.interfaces
             if link.source.startswith(f"{spec.name}-")
         }
-        for gone in sorted(made - {*observed.networks, *observed.strangers}):
+        for missing in sorted(own_networks - {*observed.networks, *observed.strangers}):
             cure = f"{up}, then {command('restart', spec.source, name)}"
-            yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
+            yield Check(f"guest {name}", False, f"its network {missing} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 

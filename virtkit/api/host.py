@@ -68,17 +68,17 @@ def find_machine(word: str, spec: Spec | None = None) -> Machine:
     """
     ansible.require()
     remote = _remote(word, spec)
-    look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _there(remote)
-    python, right = look.split("\n")[:2]
+    look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
+    python, privilege = look.split("\n")[:2]
     where = "this machine" if remote is None else word
     by_hand = "" if remote is None else f"{remote.by_hand} -t "
     if python == "none":
         cure = f"{by_hand}sudo apt-get install python3"
         raise RequestError(f"python3 is missing on {where}, and Ansible needs it", cure=cure)
-    if right == "nobody":
+    if privilege == "nobody":
         cure = "be root here, or install sudo" if remote is None else f"log in as root@{word}"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
-    return Machine(word, remote, python, right == "password")
+    return Machine(word, remote, python, privilege == "password")
 
 
 def _remote(word: str, spec: Spec | None) -> Remote | None:
@@ -95,7 +95,7 @@ def _remote(word: str, spec: Spec | None) -> Remote | None:
         raise RequestError(error.what, cure=cure) from error
 
 
-def _there(remote: Remote) -> str:
+def _look_at(remote: Remote) -> str:
     return remote.run(_LOOK).decode("utf-8", "replace")
 
 

@@ -77,14 +77,14 @@ def image_make(
     Raises:
         Interrupted: ``stop`` was set. What was downloaded so far is gone on from.
     """
-    known = {**CATALOGUE, **(spec.images if spec else {})}
-    if name not in known:
-        near = difflib.get_close_matches(name, list(known), n=1)
+    entries = {**CATALOGUE, **(spec.images if spec else {})}
+    if name not in entries:
+        near = difflib.get_close_matches(name, list(entries), n=1)
         raise RequestError(
             f"there is no image {name!r}",
-            cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(known)}",
+            cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(entries)}",
         )
-    entry = known[name]
+    entry = entries[name]
     ref = ImageRef(name, entry, desired.image_identity(entry))
     return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
 
@@ -114,24 +114,24 @@ def image_remove(
         for host in hosts:
             locks.enter_context(host.images_lock.held(lock_timeout, say))
         entries = _entries(hosts)
-        gone = _removable(entries, name)
-        for each in gone:
+        removed = _removable(entries, name)
+        for each in removed:
             host = next(host for host in hosts if host.name == each.host)
             for identity in images.drop(host, each.content):
                 images.forget(identity)
     for each in entries:
         if each.users and _names(name, each):
             say(f"it stays on host {each.host}: {_used_by(each)}")
-    return gone
+    return removed
 
 
 def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
     """The images that ``name`` names, of hosts where no guest uses any of them."""
-    named = [each for each in entries if _names(name, each)]
-    if not named:
+    matches = [each for each in entries if _names(name, each)]
+    if not matches:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
-    used = [each for each in named if each.users]
-    free = [each for each in named if each.host not in {other.host for other in used}]
+    used = [each for each in matches if each.users]
+    free = [each for each in matches if each.host not in {other.host for other in used}]
     if not free:
         raise RequestError(
             f"image {used[0].name} is in use",

@@ -11,7 +11,7 @@ from virtkit import access
 from virtkit.api._hosts import (
     HostState,
     as_named,
-    found_of,
+    existing_guests,
     hosts_of,
     known_hosts,
     named,
@@ -55,22 +55,22 @@ def apply(
             nothing was touched.
         Interrupted: ``run.stop`` was set before the first step; later the report says so.
     """
-    refused = removal.needs_consent(plan)
-    if refused is not None and not (consent or confirmed):
-        raise refused
+    refusal = removal.needs_consent(plan)
+    if refusal is not None and not (consent or confirmed):
+        raise refusal
     if not plan.changes:
         return Report(spec.name, notes=plan.notes)
     temporary.sweep()
     hosts = hosts_of(spec)
-    with locked(spec, hosts, run, images=True) as before:
-        now = plan_on(hosts, spec, plan.guests, restart=restart, say=run.say)
-        others = _others(spec, before, now)
+    with locked(spec, hosts, run, images=True) as waited_for:
+        new_plan = plan_on(hosts, spec, plan.guests, restart=restart, say=run.say)
+        others = _others(spec, waited_for, new_plan)
         if not consent:
-            _check_loss(now, plan, f"environment {spec.name}: {others}")
-        if not now.changes:
+            _check_loss(new_plan, plan, f"environment {spec.name}: {others}")
+        if not new_plan.changes:
             run.say(f"environment {spec.name}: nothing left to change: {others} did it")
             return Report(spec.name)
-        if _changes(now) != _changes(plan):
+        if _changes(new_plan) != _changes(plan):
             what = f"{others} changed something meanwhile: planning again"
             run.say(f"environment {spec.name}: {what}")
         options = StepOptions(
@@ -81,7 +81,7 @@ def apply(
             inventory=lambda: inventory(spec).tree(),
             vault=run.vault,
         )
-        report = _carried_out(spec, now, hosts, options, run)
+        report = _carried_out(spec, new_plan, hosts, options, run)
     report.notes = plan.notes
     return report
 
@@ -96,24 +96,26 @@ def locked(
 ) -> Iterator[list[str]]:
     """The environment's lock on each of its hosts, in an order that all runs have; and a share in
     the image stores'. Yields the runs on the environment that it waited for."""
-    before = []
+    waited_for = []
     timeout, say, rest = run.lock_timeout, run.say, Progress(stop=run.stop).sleep
     with ExitStack() as stack:
         for host in sorted(hosts, key=lambda each: each.name):
-            before.append(stack.enter_context(host.lock(spec.name).held(timeout, say, rest=rest)))
+            waited_for.append(
+                stack.enter_context(host.lock(spec.name).held(timeout, say, rest=rest))
+            )
             if images:
                 stack.enter_context(host.images_lock.held(timeout, say, shared=True, rest=rest))
-        yield list(filter(None, before))
+        yield list(filter(None, waited_for))
 
 
-def _others(spec: Spec, before: Sequence[str], now: Plan) -> str:
+def _others(spec: Spec, waited_for: Sequence[str], plan: Plan) -> str:
     """Who changed the environment before us, as far as it is known: for whom we waited, and which
     other specs its guests were made from."""
-    records = (each.observed.record for each in now.changes if each.observed is not None)
+    records = (each.observed.record for each in plan.changes if each.observed is not None)
     paths = sorted({each.spec for each in records} - {path_of(spec)})
-    known = [f"this one waited for {each}" for each in before]
-    known += [f"it has guests made from {each}" for each in paths]
-    return f"another run ({'; '.join(known)})" if known else "another run"
+    evidence = [f"this one waited for {each}" for each in waited_for]
+    evidence += [f"it has guests made from {each}" for each in paths]
+    return f"another run ({'; '.join(evidence)})" if evidence else "another run"
 
 
 def _changes(plan: Plan) -> list[Any]:
@@ -121,14 +123,14 @@ def _changes(plan: Plan) -> list[Any]:
     return [each.as_dict() for each in (*plan.changes, *plan.pending)]
 
 
-def _check_loss(now: Plan, shown: Plan, others: str) -> None:
+def _check_loss(plan: Plan, shown: Plan, others: str) -> None:
     """Refuses a plan that loses what the one that was shown does not.
 
     Args:
         others: the environment, and who changed something since.
     """
-    known = {(each.object, each.lost) for each in shown.asks}
-    new = [each for each in now.asks if (each.object, each.lost) not in known]
+    agreed = {(each.object, each.lost) for each in shown.asks}
+    new = [each for each in plan.asks if (each.object, each.lost) not in agreed]
     if new:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
@@ -169,17 +171,17 @@ def remember(
     where that fails."""
     try:
         sites = observe_all([each.host for each in context])
-        left = _list(spec, context, sites, report)
-        elsewhere = access.hosts(spec.name) - {each.host.name for each in context}
-        if removing and not left and not found_of(spec, sites) and not elsewhere:
+        any_lost = _list(spec, context, sites, report)
+        other_hosts = access.hosts(spec.name) - {each.host.name for each in context}
+        if removing and not any_lost and not existing_guests(spec, sites) and not other_hosts:
             access.forget(spec.name)
             return
         for each in sites:
             known_hosts(spec.name, each)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
-        told = error if isinstance(error, VirtkitError) else of_system(what, error)
-        report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, told))
+        failure = error if isinstance(error, VirtkitError) else of_system(what, error)
+        report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, failure))
 
 
 def _list(
@@ -187,15 +189,15 @@ def _list(
 ) -> bool:
     """Writes into the pools' records what the guests' own say; whether guests are listed there that
     have no domain, as far as it is known."""
-    left = False
+    any_lost = False
     for each, site in zip(context, sites, strict=True):
         try:
-            there = site.observed.guests_of(spec.name).values()
-            left |= each.ledger.end(spec.name, [guest.record for guest in there])
+            guests = site.observed.guests_of(spec.name).values()
+            any_lost |= each.ledger.end(spec.name, [guest.record for guest in guests])
         except VirtkitError as error:
             report.results.append(Result("pool", site.host.name, "record", "failed", 0.0, error))
-            left = True
-    return left
+            any_lost = True
+    return any_lost
 
 
 def _with_pool(host: Host, environment: str) -> HostState:
@@ -206,10 +208,10 @@ def _with_pool(host: Host, environment: str) -> HostState:
     """
     guests = host.observe(pool=False).guests_of(environment).values()
     folders = {each.record.folder for each in guests if each.record.volumes}
-    found = {folder: host.storage_at(folder) for folder in folders}
-    if host.storage not in found.values() and host.storage.describe().exists:
-        found[""] = host.storage
-    for folder, storage in found.items():
+    storages = {folder: host.storage_at(folder) for folder in folders}
+    if host.storage not in storages.values() and host.storage.describe().exists:
+        storages[""] = host.storage
+    for folder, storage in storages.items():
         storage.ensure(folder)
         storage.refresh()
     return HostState(host, host.observe())
@@ -218,7 +220,7 @@ def _with_pool(host: Host, environment: str) -> HostState:
 def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) -> Plan:
     """What ``down`` would remove, as far as it is seen before anything is touched: in a pool that
     is not active nobody sees kept disks."""
-    return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
+    return _removal_plan(spec, _observe_as_is(hosts_of(spec)), guests, volumes=volumes)
 
 
 def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
@@ -226,13 +228,15 @@ def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestErro
     return removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
 
 
-def _seen(hosts: Iterable[Host]) -> list[HostState]:
+def _observe_as_is(hosts: Iterable[Host]) -> list[HostState]:
     """What stands on hosts, without a touch."""
     return [HostState(each, each.observe(pool=each.storage.active())) for each in hosts]
 
 
-def _going(spec: Spec, sites: Sequence[HostState], guests: Sequence[str], *, volumes: bool) -> Plan:
-    only = named(spec, found_of(spec, sites, lost=True), guests) if guests else None
+def _removal_plan(
+    spec: Spec, sites: Sequence[HostState], guests: Sequence[str], *, volumes: bool
+) -> Plan:
+    only = named(spec, existing_guests(spec, sites, lost=True), guests) if guests else None
     path = path_of(spec)
     return joined(
         [
@@ -273,24 +277,24 @@ def down(
     """
     hosts = hosts_of(spec)
     active = all(host.storage.active() for host in hosts)
-    seen = _going(spec, _seen(hosts), guests, volumes=volumes)
-    if active and not seen.changes and not access.known(spec.name):
-        for note in seen.notes:
+    preview = _removal_plan(spec, _observe_as_is(hosts), guests, volumes=volumes)
+    if active and not preview.changes and not access.known(spec.name):
+        for note in preview.notes:
             run.say(note)
         return Report(spec.name)
 
     def check(plan: Plan) -> None:
-        refused = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
-        if refused is not None and not consent and confirmed is None:
-            raise refused
+        refusal = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
+        if refusal is not None and not consent and confirmed is None:
+            raise refusal
 
-    check(seen)
-    with locked(spec, hosts, run) as before:
+    check(preview)
+    with locked(spec, hosts, run) as waited_for:
         sites = [_with_pool(host, spec.name) for host in hosts]
-        plan = _going(spec, sites, guests, volumes=volumes)
+        plan = _removal_plan(spec, sites, guests, volumes=volumes)
         check(plan)
         if confirmed is not None and not consent:
-            who = _others(spec, before, plan)
+            who = _others(spec, waited_for, plan)
             _check_loss(plan, confirmed, f"environment {spec.name}: {who}")
         for note in plan.notes:
             run.say(note)

@@ -12,7 +12,7 @@ from virtkit.api._hosts import (
     GuestOnHost,
     Say,
     as_named,
-    found_of,
+    existing_guests,
     hosts_of,
     is_own,
     named,
@@ -65,11 +65,11 @@ def change_state(
     """
     hosts = hosts_of(spec)
     chosen = _chosen(hosts, spec, verb, guests, run.say)
-    something = any(each.observed.state != _AIMS.get(verb) for each in chosen)
+    has_work = any(each.observed.state != _AIMS.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
-    lock = locked(spec, touched, run) if something else nullcontext()
+    lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
-        if something:
+        if has_work:
             chosen = _chosen(hosts, spec, verb, guests)
         steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):
@@ -86,19 +86,19 @@ def _chosen(
     they are called by their own name.
     """
     sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-    every = found_of(spec, sites)
-    found = {n: e for n, e in every.items() if n in guests or is_own(spec, e)}
-    names = named(spec, found, guests) if guests else {*spec.guests, *found}
+    existing = existing_guests(spec, sites)
+    own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
+    names = named(spec, own, guests) if guests else {*spec.guests, *own}
     if not guests:
-        for name in sorted({*every} - {*found}):
-            made = every[name].observed.record.spec
-            say(f"guest {name} is left alone: it was made from {made}; to {verb} it, name it")
-    missing = sorted(names - {*found})
-    if missing and (guests or not found):
+        for name in sorted({*existing} - {*own}):
+            path = existing[name].observed.record.spec
+            say(f"guest {name} is left alone: it was made from {path}; to {verb} it, name it")
+    missing = sorted(names - {*own})
+    if missing and (guests or not own):
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
         )
-    chosen = [found[name] for name in names if name in found]
+    chosen = [own[name] for name in names if name in own]
     if verb in ("pause", "resume"):
         _check_runs(chosen, verb)
     if verb == "pause":
@@ -127,14 +127,14 @@ def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
             )
 
 
-def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step]:
-    host, there = found.host, found.observed
-    driver, name = DRIVERS[there.record.type], there.domain
-    object = f"guest/{there.record.guest}"
-    after = tuple((f"guest/{each}", "ready") for each in there.record.requested["after"])
+def _verb_steps(guest: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step]:
+    host, observed = guest.host, guest.observed
+    driver, name = DRIVERS[observed.record.type], observed.domain
+    object = f"guest/{observed.record.guest}"
+    after = tuple((f"guest/{each}", "ready") for each in observed.record.requested["after"])
 
     # a reset guest would go on with the definition that it was started with
-    reset = not waiting(there)
+    reset = not waiting(observed)
 
     def restart(progress: Progress) -> None:
         off = host.domains.state(driver, name) == "stopped"
@@ -152,11 +152,11 @@ def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
     yield Step(object, verb, host.name, runs[verb], after_all=after)
 
 
-def _ready_step(spec: Spec, found: GuestOnHost, verb: Verb) -> Step:
-    host, there = found.host, found.observed
-    object = f"guest/{there.record.guest}"
+def _ready_step(spec: Spec, guest: GuestOnHost, verb: Verb) -> Step:
+    host, observed = guest.host, guest.observed
+    object = f"guest/{observed.record.guest}"
 
     def ready(progress: Progress) -> None:
-        access.wait_ready(host, there.record, spec.folder, progress)
+        access.wait_ready(host, observed.record, spec.folder, progress)
 
     return Step(object, "ready", host.name, ready, ((object, verb),), waits=True)

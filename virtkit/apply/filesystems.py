@@ -115,16 +115,16 @@ def _mke2fs(image: Path, size: int, label: str, *options: str, progress: Progres
     with image.open("wb") as file:
         file.truncate(size)
     words = ("-q", "-F", "-t", "ext4", "-L", label[:16], *options, str(image))
-    done = commands.run("mke2fs", *words, progress=progress)
-    if done.returncode != 0:
+    result = commands.run("mke2fs", *words, progress=progress)
+    if result.returncode != 0:
         raise VirtkitError(
             f"a file system of {size} bytes can't be made",
-            why=done.stderr.strip(),
+            why=result.stderr.strip(),
             cure="check the disk's size and the free space in the folder for temporary files",
         )
 
 
-def given(path: Path) -> Path:
+def existing_file(path: Path) -> Path:
     """A file of the caller's, as long as it is one."""
     path = path.expanduser()
     if not path.is_file():

@@ -59,16 +59,16 @@ class Hotplug:
     def _wait_gone(self, paths: list[str], progress: Progress) -> None:
         end = time.monotonic() + _LET_GO
         while (live := self._live()) is not None:
-            left = [
+            unreleased = [
                 each
                 for each in paths
                 if (device := diff.at(live, each)) is not None and self._can(device)
             ]
-            if not left:
+            if not unreleased:
                 return
             if time.monotonic() > end:
                 raise VirtkitError(
-                    f"guest {self._guest.name} does not release {', '.join(left)}",
+                    f"guest {self._guest.name} does not release {', '.join(unreleased)}",
                     why=f"it was asked to, {_LET_GO:.0f} s ago",
                     cure="check that nothing in the guest uses it, then run again; or restart the "
                     "guest: virtkit up --restart",

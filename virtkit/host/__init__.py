@@ -97,17 +97,17 @@ class Host:
         Raises:
             VirtkitError: no pool has it.
         """
-        own = self.storage.describe()
-        if own.exists and own.path == folder:
+        pool = self.storage.describe()
+        if pool.exists and pool.path == folder:
             return self.storage
         name = pool_at(self.connections, folder)
         if name is not None:
             return Storage(self.connections, name)
-        if not own.exists:
+        if not pool.exists:
             return self.storage  # it can be defined there
         raise VirtkitError(
             f"no pool has the folder {folder}",
-            why=f"volumes of guests are listed there, and pool {own.name} is {own.path}",
+            why=f"volumes of guests are listed there, and pool {pool.name} is {pool.path}",
             cure=f"{self.connections.virsh()} pool-define-as NAME dir --target "
             f"{shlex.quote(folder)}, then run again",
             where=self.name,
@@ -205,16 +205,16 @@ class Host:
         active = self.networks.active(network)
         cut_off = reattach.running(self.connections, self.schemes, environment, network)
         self.networks.start(network)
-        failed: list[VirtkitError] = []
+        errors: list[VirtkitError] = []
         for each in [] if active else cut_off:
             try:
                 reattach.plug(self.connections, each, network)
             except VirtkitError as error:
-                failed.append(error)
-        if failed:
-            first = failed[0]
-            more = f"{first.cure}; restarting the guest puts it back on the network, too"
-            raise first.retold(type(first), cure=more) from first
+                errors.append(error)
+        if errors:
+            first = errors[0]
+            cure = f"{first.cure}; restarting the guest puts it back on the network, too"
+            raise first.retold(type(first), cure=cure) from first
 
     def observe(self, *, pool: bool = True) -> Observed:
         """All that stands in this host's libvirt.
@@ -223,28 +223,28 @@ class Host:
             pool: look into the pool too; without it a broken one is in nobody's way.
         """
         self.connections.any()
-        seen = observe.guests(self.connections, self.schemes)
-        networks, strangers = observe.networks(self.connections, seen.users)
-        listed = self.storage.record() if pool else PoolRecord()
+        domains = observe.guests(self.connections, self.schemes)
+        networks, strangers = observe.networks(self.connections, domains.users)
+        record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = observe.lost(seen, listed.guests, volumes)
+        lost, held = observe.lost(domains, record.guests, volumes)
         return Observed(
             host=self.name,
-            guests=seen.ours,
+            guests=domains.ours,
             networks=networks,
-            domains=frozenset(seen.strangers),
+            domains=frozenset(domains.strangers),
             strangers=strangers,
             volumes=volumes,
             active=pool and self.storage.active(),
             sizes=self.storage.sizes(
                 volume.name
-                for guest in (*seen.ours.values(), *lost.values())
+                for guest in (*domains.ours.values(), *lost.values())
                 for volume in guest.record.volumes
                 if volume.state == "made" and volume.role in ("root", "disk")
             )
             if pool
             else {},
-            pool=listed,
+            pool=record,
             lost=lost,
             held=held,
         )

@@ -53,7 +53,7 @@ def unheard(connections: Connections, live: str) -> StateReason:
 
 
 def _cards(root: etree._Element) -> list[_Card]:
-    answer = []
+    cards = []
     for each in root.iterfind("./devices/interface"):
         mac, source, target = each.find("mac"), each.find("source"), each.find("target")
         if mac is None or source is None or target is None:
@@ -65,8 +65,8 @@ def _cards(root: etree._Element) -> list[_Card]:
             target.get("dev", ""),
         )
         if card.network and card.bridge and card.port:
-            answer.append(card)
-    return answer
+            cards.append(card)
+    return cards
 
 
 def _senders(connections: Connections, card: _Card) -> set[str]:
@@ -83,10 +83,10 @@ def _senders(connections: Connections, card: _Card) -> set[str]:
 def _listed(connections: Connections, line: list[str]) -> list[Mapping[str, Any]]:
     text = firewall.output(connections.remote, line)
     try:
-        found = json.loads(text or "[]")
+        entries = json.loads(text or "[]")
     except ValueError:
         return []
-    return [each for each in found if isinstance(each, Mapping)]
+    return [each for each in entries if isinstance(each, Mapping)]
 
 
 def _without_lease(connections: Connections, card: _Card) -> bool:
@@ -96,15 +96,15 @@ def _without_lease(connections: Connections, card: _Card) -> bool:
         with libvirt_errors("read", f"network {card.network}", where=connections.host):
             network = connections.any().networkLookupByName(card.network)
             dhcp = tree.parse(network.XMLDesc(0), "a network").find("./ip/dhcp")
-            leased = {each["ipaddr"] for each in network.DHCPLeases(card.mac)}
+            leased_ips = {each["ipaddr"] for each in network.DHCPLeases(card.mac)}
     except VirtkitError:  # it went away
         return False
     line = ["ip", "-j", "-4", "neigh", "show", "dev", card.bridge]
-    heard = {each.get("dst"): each for each in _listed(connections, line)}
-    if dhcp is None or any(each.get("lladdr") == card.mac for each in heard.values()):
+    neighbours = {each.get("dst"): each for each in _listed(connections, line)}
+    if dhcp is None or any(each.get("lladdr") == card.mac for each in neighbours.values()):
         return False
-    silent = {ip for ip, each in heard.items() if {*each.get("state", ())} & _SILENT}
-    return not leased or bool(leased & silent)
+    silent = {ip for ip, each in neighbours.items() if {*each.get("state", ())} & _SILENT}
+    return not leased_ips or bool(leased_ips & silent)
 
 
 def _no_lease(connections: Connections, card: _Card) -> StateReason:
@@ -126,9 +126,9 @@ def _no_lease(connections: Connections, card: _Card) -> StateReason:
             f"check that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
             "list ruleset), and what the network's DHCP server says (journalctl -t dnsmasq-dhcp)",
         )
-    known = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
+    chain = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
     return StateReason(
-        f"{what}; most likely a firewall on the host drops them{known}",
+        f"{what}; most likely a firewall on the host drops them{chain}",
         f"let {card.bridge} through, as root: "
         f"{firewall.opening(card.bridge, drops, connections.remote)}; then run again",
     )
@@ -138,8 +138,8 @@ def bridges(connections: Connections) -> list[Bridge]:
     """The bridges of the active networks for which libvirt makes firewall rules."""
     answer = []
     with libvirt_errors("read", "the networks", where=connections.host):
-        found = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
-        for network in found:
+        active = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+        for network in active:
             with passing_over():
                 root = tree.parse(network.XMLDesc(0), "a network")
                 forward, bridge = root.find("forward"), root.find("bridge")

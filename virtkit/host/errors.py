@@ -170,14 +170,14 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     if words == _DENIED and handing:
         return unreadable(message)
     table = {**_SAID, **_BUSY, **_UNUSABLE}
-    found = table[words] if words else _CURES.get((operation, code), _GENERAL)
-    return found.replace(_RESTART, restart("network", where)) if _RESTART in found else found
+    text = table[words] if words else _CURES.get((operation, code), _GENERAL)
+    return text.replace(_RESTART, restart("network", where)) if _RESTART in text else text
 
 
 def _words(message: str, handing: bool) -> str:
     """The words of libvirt's ``message`` that the tables know; empty where they know none."""
-    known = (*_SAID, *_BUSY, *_UNUSABLE) if handing else tuple(_SAID)
-    return next((words for words in known if words in message), "")
+    phrases = (*_SAID, *_BUSY, *_UNUSABLE) if handing else tuple(_SAID)
+    return next((words for words in phrases if words in message), "")
 
 
 def _type(operation: str, message: str) -> type[VirtkitError]:
@@ -189,17 +189,17 @@ def _type(operation: str, message: str) -> type[VirtkitError]:
 
 def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
     """The cure where a hypervisor may not open a file: by its owner, or by AppArmor's profile."""
-    told = (
+    advice = (
         "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"
     )
     active = apparmor.is_file() and apparmor.read_text().strip() == "Y"
     if active or "apparmor" in message.lower():
-        told += (
+        advice += (
             ". Where that is so already, AppArmor denies it: sudo journalctl -k -g apparmor= tells "
             "what, and a line for it in /etc/apparmor.d/local/abstractions/libvirt-qemu (as "
             '"/data/vms/** rwk,") allows it'
         )
-    return told
+    return advice
 
 
 def lost(error: libvirt.libvirtError) -> bool:

@@ -37,8 +37,8 @@ def force_off(domain: libvirt.virDomain) -> None:
         except libvirt.libvirtError as error:
             if error.get_error_code() in _ENDED:
                 return  # it stopped by itself in between
-            gone = "/sys/fs/cgroup/" in (error.get_error_message() or "")
-            if not gone or attempt == _ATTEMPTS - 1:
+            cgroup_gone = "/sys/fs/cgroup/" in (error.get_error_message() or "")
+            if not cgroup_gone or attempt == _ATTEMPTS - 1:
                 raise
         time.sleep(_AGAIN)
 

@@ -62,8 +62,8 @@ def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:
     Of a running one it is asked whether its hypervisor process answers.
     """
     state, reason = find().state()
-    disks = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
-    if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != disks:
+    paused_by_disk = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+    if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != paused_by_disk:
         return _OF.get((state, reason), StateReason())
     try:
         errors = answered(find, _disk_errors, where, _LOOK)
@@ -71,10 +71,13 @@ def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:
         return StateReason(silent.why, silent.cure)
     if state == libvirt.VIR_DOMAIN_RUNNING:
         return StateReason()
-    said = ", ".join(f"{disk}: {_DISK_ERRORS.get(code, code)}" for disk, code in errors.items())
+    disk_errors = ", ".join(
+        f"{disk}: {_DISK_ERRORS.get(code, code)}" for disk, code in errors.items()
+    )
     full = libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE in errors.values()
     return StateReason(
-        f"QEMU paused it, because a disk can't be written ({said})", _FULL if full else _BROKEN
+        f"QEMU paused it, because a disk can't be written ({disk_errors})",
+        _FULL if full else _BROKEN,
     )
 
 

@@ -75,9 +75,9 @@ class Storage(StoragePool):
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return {}
-            found, answer = named(pool), {}
+            volumes, answer = named(pool), {}
             for name in names:
-                size = _size(found[name]) if name in found else None
+                size = _size(volumes[name]) if name in volumes else None
                 if size is not None:
                     answer[name] = size
             return answer
@@ -169,9 +169,9 @@ class Storage(StoragePool):
         while True:
             for name in reversed(names):
                 content = self.read(name, length=_LARGEST_RECORD)
-                found = record_text.read_pool(content.decode("utf-8", "replace"))
-                if found is not None:
-                    return found
+                record = record_text.read_pool(content.decode("utf-8", "replace"))
+                if record is not None:
+                    return record
             before, names = names, _records(self.names())
             if names == before:
                 return PoolRecord()
@@ -227,8 +227,8 @@ def _records(names: frozenset[str]) -> list[str]:
 
 
 def _number(name: str) -> int:
-    found = _RECORD.fullmatch(name)
-    return int(found[1]) if found else 0
+    match = _RECORD.fullmatch(name)
+    return int(match[1]) if match else 0
 
 
 def rotations(names: frozenset[str], log: str) -> Iterator[str]:

@@ -52,11 +52,11 @@ def checks(remote: Remote | None) -> Iterator[tuple[str, bool | None, str, str]]
     return read(remote.run(_LOOK).decode("utf-8", "replace"))
 
 
-def read(said: str) -> Iterator[tuple[str, bool | None, str, str]]:
+def read(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
     """The checks that follow from what ``_LOOK`` printed."""
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in said.splitlines():
+    for line in output.splitlines():
         if line.startswith("@"):
             lines = parts[line[1:]] = []
         elif line.strip():

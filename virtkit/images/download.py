@@ -27,29 +27,29 @@ _MOST_SUMS = 16 * 1024 * 1024
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
-def fetch(url: str, target: Path, wanted: Digest, progress: Progress) -> None:
+def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
     """Downloads ``url`` to ``target``; a part of it that is there already is not fetched again.
 
     Raises:
         RequestError: its first bytes are no disk's; the rest is not downloaded.
-        VirtkitError: the server doesn't answer, or the content is not what ``wanted`` says. The
+        VirtkitError: the server doesn't answer, or the content is not what ``expected`` says. The
             file is removed then, as it is where it is no disk.
     """
     begun = target.exists()
     if begun and file_checks.is_no_disk(target):  # an older version downloaded anything
         target.unlink()
     _whole(url, target, progress)
-    found = progress.run_interruptible(lambda: digest(target, wanted.kind))
-    if found != wanted.value and begun:  # the part that was there may be of another file
+    actual = progress.run_interruptible(lambda: digest(target, expected.kind))
+    if actual != expected.value and begun:  # the part that was there may be of another file
         target.unlink()
         _whole(url, target, progress)
-        found = progress.run_interruptible(lambda: digest(target, wanted.kind))
-    if found != wanted.value:
+        actual = progress.run_interruptible(lambda: digest(target, expected.kind))
+    if actual != expected.value:
         length = target.stat().st_size
         target.unlink()
         raise VirtkitError(
             f"the download of {url} is not what the spec says",
-            why=f"the {wanted.kind} of its {length} bytes is {found}, not {wanted.value}",
+            why=f"the {expected.kind} of its {length} bytes is {actual}, not {expected.value}",
             cure="run again in case it was cut off on its way; else correct `sha256:` or "
             "`checksums:`, or find out who changed the file; nothing was kept",
         )
@@ -111,8 +111,8 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
     with _open(answer):
         resumed = getattr(answer, "status", None) == 206
         have = have if resumed else 0
-        left = answer.headers.get("Content-Length", "")
-        total = have + int(left) if left.isdecimal() else 0
+        remaining = answer.headers.get("Content-Length", "")
+        total = have + int(remaining) if remaining.isdecimal() else 0
         with target.open("ab" if resumed else "wb") as file:
             while chunk := progress.run_interruptible(lambda: answer.read(_CHUNK)):
                 if not have and len(chunk) >= min(file_types.HEAD, total):

@@ -140,12 +140,12 @@ def _started(
 def environment(**more: str) -> dict[str, str]:
     """What a build gets of the caller's environment: where programs are, and proxies that need no
     login. Packages' scripts see it, and may write it into an image."""
-    own = {"PATH": commands.search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8", **more}
+    variables = {"PATH": commands.search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8", **more}
     for name in _PROXIES:
         value = os.environ.get(name)
         if value and not holds_login(value):
-            own[name] = value
-    return own
+            variables[name] = value
+    return variables
 
 
 def holds_login(proxy: str) -> bool:

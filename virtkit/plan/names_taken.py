@@ -19,15 +19,15 @@ def in_the_way(
 ) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
     where = f"{guest.host} guest/{guest.name}"
-    there, listed = observed.guests.get(guest.domain), observed.pool.guests.get(guest.domain)
-    mine = [
+    current, listed = observed.guests.get(guest.domain), observed.pool.guests.get(guest.domain)
+    records = [
         each
-        for each in (there.record if there else None, listed)
+        for each in (current.record if current else None, listed)
         if each is not None and (each.environment, each.guest) == (guest.environment, guest.name)
     ]
-    owner = there.record if there else listed
-    if owner is not None and owner not in mine:
-        yield _anothers(owner, where, lost=there is None)
+    owner = current.record if current else listed
+    if owner is not None and owner not in records:
+        yield _anothers(owner, where, lost=current is None)
         return  # its volumes are that guest's, too
     holder = observed.held.get(guest.domain)
     if holder is not None:
@@ -37,9 +37,9 @@ def in_the_way(
         return
     if (guest.driver.scheme, guest.domain) in observed.domains:
         yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
-    known = {each.name for one in mine for each in one.volumes}
+    recorded = {each.name for one in records for each in one.volumes}
     for volume in guest.volumes:
-        if volume.name not in observed.volumes or volume.name in known:
+        if volume.name not in observed.volumes or volume.name in recorded:
             continue
         kept = observed.pool.kept.get(volume.name)
         if kept is None or not kept.is_of(guest.environment, guest.name, volume.key):

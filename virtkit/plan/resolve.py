@@ -51,7 +51,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
-        made = decided.guests.get(name)
+        existing = decided.guests.get(name)
         next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
@@ -67,8 +67,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
                     for index in range(len(guest.interfaces))
                 ),
-                requested=requested(spec, guest, made.cloud_init if made else None),
-                targets=made.targets if made else {},
+                requested=requested(spec, guest, existing.cloud_init if existing else None),
+                targets=existing.targets if existing else {},
                 confinement=_kept(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
@@ -102,9 +102,9 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
             del answer[name]
     if guest.cloud_init:
         salt = addresses.identity(spec.name, "guest", guest.name)
-        first = digest(salt, guest.core_cloud_init or guest.cloud_init)
-        now = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
-        answer["cloud_init"] = first if recorded == first else now
+        core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
+        current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
+        answer["cloud_init"] = core_digest if recorded == core_digest else current_digest
     return answer
 
 
@@ -115,19 +115,19 @@ def _driver(
     spec: model.Spec, guest: model.GuestSpec, facts: HostFacts, decided: Decided
 ) -> tuple[Driver, str, RequestError | None]:
     """The driver of a guest, why ``auto`` took it, and the error where the host can't run it."""
-    made = decided.guests.get(guest.name)
+    existing = decided.guests.get(guest.name)
     if guest.type != "auto":
-        words: Iterable[str] = (guest.type,)
-    elif made is not None:
-        words = (made.type,)
+        candidates: Iterable[str] = (guest.type,)
+    elif existing is not None:
+        candidates = (existing.type,)
     else:
-        words = drivers.AUTO
+        candidates = drivers.AUTO
     passed_over: list[Blocker] = []
-    for word in words:
-        driver = drivers.DRIVERS[word]
+    for candidate in candidates:
+        driver = drivers.DRIVERS[candidate]
         reasons = driver.check(facts)
         if not reasons:
-            why = f"auto: {'; '.join(map(_told, passed_over)) or 'KVM runs guests here'}"
+            why = f"auto: {'; '.join(map(_blocker_text, passed_over)) or 'KVM runs guests here'}"
             return driver, why if guest.type == "auto" else "", None
         passed_over += reasons
     error = RequestError(
@@ -139,7 +139,7 @@ def _driver(
     return driver, "", error
 
 
-def _told(reason: Blocker) -> str:
+def _blocker_text(reason: Blocker) -> str:
     """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
     again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
     return reason.why + (again if reason.passing else "")
@@ -171,18 +171,26 @@ def _confinement(
 
 def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confinement | None:
     """The confinement of a guest that exists, as long as the spec asks for such a one."""
-    made = decided.guests.get(guest.name)
-    if made is None or made.type != driver.type or made.confinement.mode not in driver.confined:
+    existing = decided.guests.get(guest.name)
+    if (
+        existing is None
+        or existing.type != driver.type
+        or existing.confinement.mode not in driver.confined
+    ):
         return None
-    return made.confinement if guest.privileged == (made.confinement.mode == "privileged") else None
+    return (
+        existing.confinement
+        if guest.privileged == (existing.confinement.mode == "privileged")
+        else None
+    )
 
 
 def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
     name, entry = guest.image, spec.images[guest.image]
     identity = image_identity(entry)
-    made = decided.guests.get(guest.name)
-    if made is not None and made.image_identity == identity:
-        return ImageRef(name, entry, identity, made.image or decided.images.get(identity))
+    existing = decided.guests.get(guest.name)
+    if existing is not None and existing.image_identity == identity:
+        return ImageRef(name, entry, identity, existing.image or decided.images.get(identity))
     return ImageRef(name, entry, identity, decided.images.get(identity))
 
 
@@ -210,9 +218,9 @@ def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -
     Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
     make their machine-id, and with it DHCP's client id, of it.
     """
-    made = decided.guests.get(name)
-    if made is not None and made.uuid:
-        return made.uuid
+    existing = decided.guests.get(name)
+    if existing is not None and existing.uuid:
+        return existing.uuid
     shares = any(not spec.networks[each.name].made for each in spec.guests[name].interfaces)
     host = [facts.identity] if shares and facts.identity else []
     return addresses.identity(spec.name, "guest", name, *host)
@@ -225,16 +233,18 @@ def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[st
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
     """
     answer: dict[tuple[str, int], str] = {}
-    every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.interfaces)]
-    for name, index, link in every:
+    interfaces = [
+        (g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.interfaces)
+    ]
+    for name, index, link in interfaces:
         if link.mac:
             answer[name, index] = link.mac.lower()
-    for name, index, link in every:
+    for name, index, link in interfaces:
         if not link.mac:
             before = spec.guests[name].interfaces[:index]
             which = str(sum(each.name == link.name for each in before))
-            made = decided.guests.get(name)
-            kept = made.macs.get((link.name, int(which))) if made else None
+            existing = decided.guests.get(name)
+            kept = existing.macs.get((link.name, int(which))) if existing else None
             if kept is not None and kept not in answer.values():
                 answer[name, index] = kept
                 continue
@@ -281,8 +291,8 @@ def _placed(
 ) -> dict[tuple[str, int], str]:
     """The IPv4 address of every link whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
-    gone = [made for name, made in decided.guests.items() if name not in spec.guests]
-    held = {address for made in gone for address in made.addresses.values()}
+    former = [existing for name, existing in decided.guests.items() if name not in spec.guests]
+    held = {address for existing in former for address in existing.addresses.values()}
     for name, network in used.items():
         wanted = {
             (guest.name, index): link.address
@@ -296,8 +306,8 @@ def _placed(
         kept = {
             link: address
             for link in wanted
-            if (made := decided.guests.get(link[0])) is not None
-            if (address := made.addresses.get(macs[link]))
+            if (existing := decided.guests.get(link[0])) is not None
+            if (address := existing.addresses.get(macs[link]))
         }
         dynamic = _dynamic(network, subnets[name])
         answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)

@@ -16,7 +16,7 @@ from virtkit.spec.model import GuestKeys, Model
 
 
 def completed(requested: Mapping[str, Any]) -> dict[str, Any]:
-    """``asked`` with what it lacks; what the model doesn't know stays as it is."""
+    """``requested`` with what it lacks; what the model doesn't know stays as it is."""
     return _completed(GuestKeys, requested)
 
 

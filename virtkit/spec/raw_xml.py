@@ -36,8 +36,8 @@ def elements(xml: str) -> list[etree._Element]:
     for text in (xml.strip(), f"<domain><devices>{xml}</devices></domain>"):
         with suppress(etree.XMLSyntaxError):
             root = etree.fromstring(text.encode(), parser)
-            found = root.iterfind("devices/*") if root.tag == "domain" else [root]
-            return [each for each in found if isinstance(each.tag, str)]
+            devices = root.iterfind("devices/*") if root.tag == "domain" else [root]
+            return [each for each in devices if isinstance(each.tag, str)]
     return []
 
 

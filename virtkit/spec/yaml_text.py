@@ -61,8 +61,8 @@ def top(text: str, source: str) -> str:
         SpecErrors: it is not YAML.
     """
     kinds = {SequenceStartEvent: "list", MappingStartEvent: "map", ScalarEvent: "text"}
-    found = [kinds.get(type(each), "") for each in events(text, source)]
-    return next(filter(None, found), "")
+    event_kinds = [kinds.get(type(each), "") for each in events(text, source)]
+    return next(filter(None, event_kinds), "")
 
 
 class Parser:

@@ -146,8 +146,8 @@ class Guest:
 
     def where(self, *keys: str) -> str:
         """The place in the spec of the one of ``keys`` that it has; its own where it has more."""
-        given = [key for key in keys if getattr(self.spec, key)]
-        return self.places.get(given[0] if len(given) == 1 else "", f"guests.{self.spec.base}")
+        present = [key for key in keys if getattr(self.spec, key)]
+        return self.places.get(present[0] if len(present) == 1 else "", f"guests.{self.spec.base}")
 
     @property
     def domain(self) -> str:

@@ -90,4 +90,4 @@ class Network:
     @property
     def names(self) -> tuple[HostNames, ...]:
         """The names that DNS must be told, since no DHCP lease brings them."""
-        return tuple(found for each in self.reservations for found in host_names(each, self.domain))
+        return tuple(host for each in self.reservations for host in host_names(each, self.domain))

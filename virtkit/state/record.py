@@ -131,10 +131,10 @@ class GuestRecord:
     @property
     def addresses(self) -> list[str]:
         """The addresses that its cards were given, IPv4 first."""
-        given = [each.address for each in self.interfaces] + [
+        addresses = [each.address for each in self.interfaces] + [
             each.address6 for each in self.interfaces
         ]
-        return [each for each in given if each]
+        return [each for each in addresses if each]
 
     @property
     def given_macs(self) -> dict[tuple[str, int], str]:

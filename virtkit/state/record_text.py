@@ -114,7 +114,7 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
         data = _renamed(data)
         if not isinstance(data["requested"], dict):
             return None
-        found = GuestRecord(
+        record = GuestRecord(
             **{
                 **_known(GuestRecord, data),
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
@@ -131,20 +131,20 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
-    return found if record_check.guest(found) else None
+    return record if record_check.guest(record) else None
 
 
 def _volume(data: Mapping[str, Any]) -> VolumeRecord:
-    known = _known(VolumeRecord, data)
-    state = known.get("state", "wanted")
-    return VolumeRecord(**{**known, "state": _FORMER_STATES.get(state, state)})
+    fields = _known(VolumeRecord, data)
+    state = fields.get("state", "wanted")
+    return VolumeRecord(**{**fields, "state": _FORMER_STATES.get(state, state)})
 
 
 def _provisioned(data: Mapping[str, Any] | None) -> Provisioned | None:
     if data is None:
         return None
-    known = _known(Provisioned, data)
-    return Provisioned(**{**known, "playbooks": tuple(data["playbooks"])})
+    fields = _known(Provisioned, data)
+    return Provisioned(**{**fields, "playbooks": tuple(data["playbooks"])})
 
 
 def read_network(document: etree._Element) -> NetworkRecord | None:
@@ -155,7 +155,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
     try:
         data = _renamed(data)
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
-        found = NetworkRecord(
+        record = NetworkRecord(
             **{
                 **_known(NetworkRecord, data),
                 "reservations": tuple(reservations),
@@ -164,7 +164,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
-    return found if record_check.network(found) else None
+    return record if record_check.network(record) else None
 
 
 def pool_text(record: PoolRecord) -> str:
@@ -223,11 +223,11 @@ def _sane(
     answer = {}
     for key, each in entries.items():
         try:
-            found = read(each)
+            entry = read(each)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if found is not None and check(key, found):
-            answer[key] = found
+        if entry is not None and check(key, entry):
+            answer[key] = entry
     return answer
 
 

@@ -91,8 +91,8 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
             ("initrd", guest.spec.kernel.initrd),
         ):
             if path:
-                here = path.startswith(("/", "~/"))
-                source = path if here else f"{guest.source_folder}/{path}"
+                absolute = path.startswith(("/", "~/"))
+                source = path if absolute else f"{guest.source_folder}/{path}"
                 yield volume(role, role, size=0, format="raw", content="file", source=source)
     for disk in guest.spec.disks:
         yield volume(
@@ -117,7 +117,7 @@ def disks(guest: Guest) -> tuple[DiskTarget, ...]:
     # another type's devices have other names
     kept = {k: v for k, v in guest.targets.items() if v.startswith(prefix)}
     free = (each for each in _targets(prefix) if each not in kept.values())
-    found = (
+    targets = (
         DiskTarget(
             each.label if each.role == "disk" else each.role,
             kept.get(each.name) or next(free),
@@ -126,7 +126,7 @@ def disks(guest: Guest) -> tuple[DiskTarget, ...]:
         )
         for each in blocks
     )
-    return tuple(sorted(found, key=lambda each: (len(each.target), each.target)))
+    return tuple(sorted(targets, key=lambda each: (len(each.target), each.target)))
 
 
 def _targets(prefix: str) -> Iterator[str]:

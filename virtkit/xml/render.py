@@ -56,8 +56,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         kind: Any = type(obj)
         if kind.__module__.partition(".")[0] == "virtkit":
             return attr in _METHODS or (attr in _shown(kind) and not callable(value))
-        jinjas = kind.__module__.partition(".")[0] in ("jinja2", "markupsafe")
-        return (jinjas or isinstance(obj, _PLAIN)) and super().is_safe_attribute(obj, attr, value)
+        is_jinja = kind.__module__.partition(".")[0] in ("jinja2", "markupsafe")
+        return (is_jinja or isinstance(obj, _PLAIN)) and super().is_safe_attribute(obj, attr, value)
 
 
 @functools.cache
@@ -134,9 +134,9 @@ def guest(one: Guest, own_xml: str = "") -> str:
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
-    given = raw_devices(one)
-    container_mounts.refuse(one, given, one.where("devices"))
-    devices.extend(given)
+    raw = raw_devices(one)
+    container_mounts.refuse(one, raw, one.where("devices"))
+    devices.extend(raw)
     policy.check(one, root)
     container_mounts.lay(one, root, one.where("template", "devices"))
     return tree.written(root)

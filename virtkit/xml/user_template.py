@@ -40,7 +40,7 @@ def rendered(guest: Guest) -> str:
     where = guest.where("template")
     request = pickle.dumps((_plain(guest), _text(guest, where)))
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             commands.leashed([sys.executable, "-P", "-m", "virtkit.xml.user_template"]),
             input=request,
             capture_output=True,
@@ -50,9 +50,9 @@ def rendered(guest: Guest) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise _too_much(guest, where) from error
-    if done.returncode != 0:
+    if process.returncode != 0:
         raise _too_much(guest, where)
-    answer = json.loads(done.stdout)
+    answer = json.loads(process.stdout)
     if "error" in answer:
         raise RequestError(**answer["error"], where=where)
     return str(answer["xml"])
@@ -105,15 +105,15 @@ def _main() -> None:
     answer: dict[str, object]
     try:
         xml = render.own(guest, text)
-        answer = {"xml": xml} if len(xml) <= _LONGEST else _told(_too_much(guest, ""))
+        answer = {"xml": xml} if len(xml) <= _LONGEST else _error_answer(_too_much(guest, ""))
     except MemoryError:
-        answer = _told(_too_much(guest, ""))
+        answer = _error_answer(_too_much(guest, ""))
     except RequestError as error:
-        answer = _told(error)
+        answer = _error_answer(error)
     sys.stdout.write(json.dumps(answer))
 
 
-def _told(error: RequestError) -> dict[str, object]:
+def _error_answer(error: RequestError) -> dict[str, object]:
     return {"error": {"what": error.what, "why": error.why, "cure": error.cure}}
 
 

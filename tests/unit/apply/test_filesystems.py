@@ -38,7 +38,7 @@ def label(image: Path) -> str:
 def test_a_file_of_the_caller_s_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "vmlinuz").write_text("a kernel")
-    assert filesystems.given(Path("~/vmlinuz")) == tmp_path / "vmlinuz"
+    assert filesystems.existing_file(Path("~/vmlinuz")) == tmp_path / "vmlinuz"
 
 
 def test_iso9660() -> None:
@@ -115,7 +115,7 @@ def test_too_small_for_a_file_system() -> None:
 
 def test_a_given_file(tmp_path: Path) -> None:
     (tmp_path / "kernel").write_bytes(b"")
-    assert filesystems.given(tmp_path / "kernel") == tmp_path / "kernel"
+    assert filesystems.existing_file(tmp_path / "kernel") == tmp_path / "kernel"
     for missing in (tmp_path / "none", tmp_path):
         with pytest.raises(RequestError):
-            filesystems.given(missing)
+            filesystems.existing_file(missing)

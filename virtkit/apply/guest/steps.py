@@ -60,7 +60,7 @@ class GuestSteps:
         self._hotplug.unplug(self.work.record, progress)
 
     def plug(self, say: Say) -> None:
-        self._hotplug.plug(self.work.wanted, say)
+        self._hotplug.plug(self.work.xml, say)
 
     def follow(self, _say: Say) -> None:
         """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""
@@ -87,10 +87,10 @@ class GuestSteps:
 
     def _follow_cure(self) -> str:
         """What helps a guest whose system did not follow."""
-        keys = self.work.keys is not None and not public_keys.same(
+        keys_change = self.work.keys is not None and not public_keys.same(
             self.work.keys, self.work.record.keys or ()
         )
-        if keys:
+        if keys_change:
             again = "run again where you have a key that it accepts"
             restart = "`virtkit restart` gives it the new keys, which its seed has; or "
             return restart + again if self.work.guest.skips_cloud_init else again
@@ -118,11 +118,11 @@ class GuestSteps:
             raise error.retold(FileUnusable, cure=cure) from error
 
     def wait_ready(self, progress: Progress) -> None:
-        folder, known = Path(self.work.guest.source_folder), self.work.record.keys or ()
+        folder, current = Path(self.work.guest.source_folder), self.work.record.keys or ()
         late = (
             self.work.follows
             and self.work.keys is not None
-            and not public_keys.same(self.work.keys, known)
+            and not public_keys.same(self.work.keys, current)
         )
         access.wait_ready(self.work.host, self.work.record, folder, progress, keys_follow=late)
 

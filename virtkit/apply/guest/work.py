@@ -49,16 +49,16 @@ class Work:
         needed = change.effect == "restart" or stuck
         self.restarts = self.running and context.options.restart and needed
         self.record = self.old or record.of_guest(self.guest, context.options.spec)
-        self.wanted = self.record.rendered
+        self.xml = self.record.rendered
         #: The keys that it is to let in; None where nobody knows which it has and has to keep.
         self.keys: tuple[str, ...] | None = None
 
     @property
     def provisions(self) -> bool:
         """Whether the guest is given playbooks."""
-        wanted = self.guest.playbooks
-        ran = None if self.old is None or self.fresh else self.old.provisioned
-        return wanted is not None and (ran is None or not ran.has(wanted))
+        playbooks = self.guest.playbooks
+        provisioned = None if self.old is None or self.fresh else self.old.provisioned
+        return playbooks is not None and (provisioned is None or not provisioned.has(playbooks))
 
     @property
     def follows(self) -> bool:

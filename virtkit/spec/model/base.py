@@ -55,9 +55,9 @@ def _disk_size(size: int) -> int:
 
 
 def _type(word: str) -> str:
-    known = [*DRIVERS, "auto"]
-    if word not in known:
-        raise Wrong(f"there is no guest type {quote(word)}", cure=meant(word, known))
+    types = [*DRIVERS, "auto"]
+    if word not in types:
+        raise Wrong(f"there is no guest type {quote(word)}", cure=meant(word, types))
     return word
 
 

@@ -103,8 +103,8 @@ class Ready(Model):
             if value in ("ssh", "address", "none"):
                 return {"kind": value}
         elif isinstance(value, dict):
-            given = [key for key in ("port", "command") if value.get(key) is not None]
-            return {"kind": given[0], **value} if given else value
+            keys = [key for key in ("port", "command") if value.get(key) is not None]
+            return {"kind": keys[0], **value} if keys else value
         elif isinstance(value, Ready):
             return value
         raise Wrong(
@@ -114,15 +114,15 @@ class Ready(Model):
 
     @model_validator(mode="after")
     def _agrees(self) -> Ready:
-        given = [key for key in ("port", "command") if getattr(self, key) is not None]
+        keys = [key for key in ("port", "command") if getattr(self, key) is not None]
         wanted = [self.kind] if self.kind in ("port", "command") else []
-        if wanted and not given:
+        if wanted and not keys:
             raise Wrong(
                 f"ready does not say which {self.kind}", cure=f"add `{self.kind}:` beside `kind:`"
             )
-        if given != wanted:
+        if keys != wanted:
             raise Wrong(
-                f"ready asks for {' and '.join(dict.fromkeys([self.kind, *given]))}",
+                f"ready asks for {' and '.join(dict.fromkeys([self.kind, *keys]))}",
                 why="a guest is ready in one way; maps of defaults, profiles and guest are merged",
                 cure="keep one; `port: null` or `command: null` takes an inherited one away",
             )

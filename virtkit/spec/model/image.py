@@ -48,14 +48,14 @@ class Image(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Image:
-        given = [key for key in ("build", "url", "path") if getattr(self, key) is not None]
-        if len(given) != 1:
+        sources = [key for key in ("build", "url", "path") if getattr(self, key) is not None]
+        if len(sources) != 1:
             raise Wrong(
-                f"an image has {' and '.join(given) or 'none of build, url and path'}",
+                f"an image has {' and '.join(sources) or 'none of build, url and path'}",
                 cure="give exactly one of `build:`, `url:` and `path:`",
             )
         digests = [key for key in ("sha256", "checksums") if getattr(self, key) is not None]
-        if given == ["url"] and len(digests) != 1:
+        if sources == ["url"] and len(digests) != 1:
             raise Wrong(
                 "an image by url has both sha256 and checksums"
                 if digests
@@ -63,7 +63,7 @@ class Image(Model):
                 why="what is fetched must be what was meant",
                 cure="give one of `sha256:` and `checksums:`",
             )
-        if given != ["url"] and digests:
+        if sources != ["url"] and digests:
             raise Wrong(f"{digests[0]} goes with url only", cure=f"take `{digests[0]}:` out")
         return self
 
