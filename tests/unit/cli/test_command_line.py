@@ -88,6 +88,14 @@ def write(text: str, name: str = "virtkit.yaml") -> str:
 # --- verbs and options ----------------------------------------------------------------------
 
 
+def test_mistakes_are_told_as_the_readme_shows(virtkit: Run) -> None:
+    guest = "    type: quemu\n    memmory: 1GiB\n    memory: 512\n    networks: [fornt]\n"
+    write(f"name: lab\nnetworks:\n  front: {{}}\nguests:\n  web:\n{guest}", "lab.yaml")
+    shown = README.partition("<!-- error -->\n```\n")[2].partition("```\n")[0]
+    answer = virtkit("validate", "lab.yaml")
+    assert (answer.code, answer.out, answer.err) == (2, "", shown)
+
+
 def test_all_verbs_are_there() -> None:
     """None is lost that people's scripts may call, and the README has them all and no other."""
     assert set(CONTRACT) - set(VERBS) == set()
