@@ -250,7 +250,7 @@ def test_who_is_at_work(ann: Lab, tmp_path: Path) -> None:
             assert up.poll() is None
         at_it = f"a run is working on environment duo: process {up.pid} of root"
         for notes in (bob.json("plan")["notes"], ann.json("plan")["notes"]):
-            (note,) = (each for each in notes if "at work" in each)
+            (note,) = (each for each in notes if "is working on" in each)
             assert note.startswith(at_it)
             assert f"virtkit up {bob.spec}" in note
         assert at_it in bob.virtkit("status").err
@@ -258,7 +258,7 @@ def test_who_is_at_work(ann: Lab, tmp_path: Path) -> None:
         assert at_it in done.stderr
         up.send_signal(signal.SIGKILL)
         up.communicate()
-    assert not any("at work" in each for each in bob.json("plan")["notes"])
+    assert not any("is working on" in each for each in bob.json("plan")["notes"])
     # what was left is off by now: it is started, no more
     virsh("destroy", "duo-b")
     (change,) = (e for e in bob.json("plan", "b")["changes"] if e["object"] == "guest/b")
