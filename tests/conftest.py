@@ -34,8 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked long, or is in its file's LONG_TESTS, unless it is asked for by
-    name or by --long."""
+    """Leaves out what is marked long, unless it is asked for by name or by --long."""
     named = any(".py" in each for each in config.invocation_params.args if isinstance(each, str))
     if (
         (named and not config.getoption("--short"))
@@ -43,15 +42,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         or config.getoption("--everything")
     ):
         return
-    out = [each for each in items if _is_long(each)]
+    out = [each for each in items if each.get_closest_marker("long")]
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [each for each in items if each not in out]
-
-
-def _is_long(item: pytest.Item) -> bool:
-    named = getattr(getattr(item, "module", None), "LONG_TESTS", ())
-    return bool(item.get_closest_marker("long")) or getattr(item, "originalname", "") in named
 
 
 @pytest.fixture(scope="session")

@@ -227,7 +227,7 @@ def _prepare(toy: str | None) -> None:
     from virtkit.xml import render
 
     for name in commands.VERBS:
-        commands.command(name)
+        commands.function(name)
     for room in (access, ansible, api, images, spec):  # a run loads what it uses; here all of it
         for name in room.__all__:
             getattr(room, name)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Plan,
         Preparation,
         Report,
+        RunOptions,
         Spec,
         StoreEntry,
         Verb,
@@ -63,10 +64,10 @@ load_when_used(
     __name__,
     {
         "virtkit.api": (
-            "Check Event GuestStatus Inventory Machine Orphan Plan Preparation Report Spec "
-            "StoreEntry Verb Vnc Way apply change_state close console copy doctor down down_plan "
-            "execute find_machine follow format_size image_list image_make image_remove inventory "
-            "log_names logs needs_consent needs_consent_to_go orphans plan playbook_logs "
+            "Check Event GuestStatus Inventory Machine Orphan Plan Preparation Report RunOptions "
+            "Spec StoreEntry Verb Vnc Way apply change_state close console copy doctor down "
+            "down_plan execute find_machine follow format_size image_list image_make image_remove "
+            "inventory log_names logs needs_consent needs_consent_to_go orphans plan playbook_logs "
             "prepare_host provision read render_xml schema ssh ssh_config starter status vnc"
         ),
         "virtkit.errors": "Interrupted RequestError SpecErrors VirtkitError",
@@ -85,6 +86,7 @@ __all__ = [
     "Preparation",
     "Report",
     "RequestError",
+    "RunOptions",
     "Spec",
     "SpecErrors",
     "StoreEntry",

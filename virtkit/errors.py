@@ -3,7 +3,8 @@
     VirtkitError                     failed on the way (exit 1)
     ├── RequestError                 the request or the spec is wrong, nothing was touched (exit 2)
     │   ├── SpecErrors               all that is wrong with one spec
-    │   └── NoDisk                   images/file_checks: a file is no disk, kernel or initrd
+    │   ├── NoDisk                   images/file_checks: a file is no disk, kernel or initrd
+    │   └── WrongUsage               cli/parser: there is no such verb or option, or value of one
     ├── Interrupted                  somebody asked to stop
     ├── FileUnusable                 host/errors: a hypervisor can't use a disk or an image
     ├── Unanswered                   host/errors: libvirt's daemon ended, hangs or is out of reach
@@ -18,7 +19,7 @@ Nobody sees these, they are caught where they can be raised:
     └── OtherHostKey                 access/ssh: something else answers at the guest's address
 
 Whoever must tell errors apart matches types and never compares their words:
-tests/unit/test_error_types.py holds that. Holds words only. It must never print, exit or know
+tests/unit/test_errors.py holds that. Holds words only. It must never print, exit or know
 libvirt.
 """
 
@@ -118,6 +119,6 @@ def of_system(what: str, error: OSError, *, where: str = "") -> VirtkitError:
     return VirtkitError(
         what,
         why=f"on this machine, {place}{error.strerror or error}",
-        cure=_REFUSALS.get(error.errno or 0, "mend this, then run again: it goes on from here"),
+        cure=_REFUSALS.get(error.errno or 0, "fix this, then run again: it goes on from here"),
         where=where,
     )

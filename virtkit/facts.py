@@ -1,4 +1,4 @@
-"""What a run knows of a host before it plans: plain data, read once by host.py.
+"""What a run knows of a host before it plans: plain data, read once by host/observe.py.
 
 It must never ask anything itself: planning from the same facts gives the same plan.
 """
@@ -21,7 +21,7 @@ class Connection:
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
         machines: the ``machine`` words that they list.
-        cure: what mends the error; empty where libvirt just has no driver for the scheme.
+        cure: what fixes the error; empty where libvirt just has no driver for the scheme.
         restart: the command that starts the host's daemon again.
         host: the host's UUID, as libvirt knows it.
     """
@@ -53,7 +53,7 @@ class KvmVerdict:
 
 @dataclass(frozen=True)
 class Unprepared:
-    """Why containers of a host can't have ids of their own, and the command that mends it."""
+    """Why containers of a host can't have their own ids, and the command that fixes it."""
 
     why: str
     cure: str

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -61,8 +60,10 @@ class Progress:
             raise Interrupted
 
     def run_interruptible(self, work: Callable[[], Answer]) -> Answer:
-        """What ``work`` answers. Where it should end, it is left behind in a thread of its own:
+        """What ``work`` answers. Where it should end, it is left behind in its own thread:
         for what only looks, and may be long in a call that nothing ends."""
+        from concurrent.futures import Future, wait  # not for commands that wait for nothing
+
         future: Future[Answer] = Future()
 
         def do() -> None:

@@ -50,8 +50,8 @@ def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
         "user-data": "#cloud-config\n" + _json(user_data(guest, keys)),
         "network-config": _json(network_config(guest.interfaces)),
     }
-    if guest.light:
-        answer["virtkit.sh"] = _light(guest, keys, instance)
+    if guest.skips_cloud_init:
+        answer["virtkit.sh"] = _virtkit_script(guest, keys, instance)
     login, _ = users(_login(guest, keys), guest.spec.cloud_init)
     if login["ssh_authorized_keys"] != list(keys.authorized):
         answer[_KEYS] = "".join(f"{each.strip()}\n" for each in keys.authorized)
@@ -75,7 +75,7 @@ def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
         # a card that the guest got in its life, too
         "updates": {"network": {"when": ["boot"]}},
         # a container's layer has its size from the start
-        "resize_rootfs": guest.driver.root == "disk",
+        "resize_rootfs": guest.driver.grows_filesystems,
     }
     if _default(login, spec):
         own["user"] = login
@@ -95,10 +95,10 @@ def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
             "ed25519_private": keys.host_private,
             "ed25519_public": keys.host_public,
         }
-    laid = {"users", "user"} if "user" in own else {"users"}
-    found = merge(own, {key: value for key, value in spec.items() if key not in laid})
-    files = found.get("write_files")
-    return found | ({"write_files": [*map(_with_mode, files)]} if isinstance(files, list) else {})
+    handled = {"users", "user"} if "user" in own else {"users"}
+    merged = merge(own, {key: value for key, value in spec.items() if key not in handled})
+    files = merged.get("write_files")
+    return merged | ({"write_files": [*map(_with_mode, files)]} if isinstance(files, list) else {})
 
 
 def _with_mode(file: Any) -> Any:
@@ -156,34 +156,34 @@ def users(
 def _laid_over(login: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     """A ``users`` entry over the login; its keys come to those that virtkit goes by."""
     over = {key.replace("-", "_"): value for key, value in entry.items()}
-    given = over.pop("ssh_authorized_keys", None) or []
-    given = [given] if isinstance(given, str) else list(_values(given))
-    known = login["ssh_authorized_keys"]
-    over["ssh_authorized_keys"] = [each for each in given if each not in known]
+    keys = over.pop("ssh_authorized_keys", None) or []
+    keys = [keys] if isinstance(keys, str) else list(_values(keys))
+    login_keys = login["ssh_authorized_keys"]
+    over["ssh_authorized_keys"] = [each for each in keys if each not in login_keys]
     return merge(login, over) | {"name": login["name"]}
 
 
-def _values(given: Any) -> Any:
-    return given.values() if isinstance(given, Mapping) else given
+def _values(collection: Any) -> Any:
+    return collection.values() if isinstance(collection, Mapping) else collection
 
 
-def _listed(given: Any) -> Iterator[str | Mapping[str, Any]]:
+def _listed(entries: Any) -> Iterator[str | Mapping[str, Any]]:
     """The entries of ``users``, which cloud-init also takes as a map and as names with commas."""
-    if isinstance(given, str):
-        yield from _flat(given)
-    elif isinstance(given, Mapping):
-        for name, value in given.items():
+    if isinstance(entries, str):
+        yield from _flat(entries)
+    elif isinstance(entries, Mapping):
+        for name, value in entries.items():
             if isinstance(value, Mapping):
                 yield {**value, "name": name}
             elif value is True or str(value).lower() in _TRUE:
                 yield name
     else:
-        for each in given:
+        for each in entries:
             yield from [each] if isinstance(each, Mapping) else _flat(each)
 
 
-def _flat(given: str | Sequence[str]) -> Iterator[str]:
-    for each in [given] if isinstance(given, str) else given:
+def _flat(names: str | Sequence[str]) -> Iterator[str]:
+    for each in [names] if isinstance(names, str) else names:
         yield from (name for part in each.split(",") if (name := part.strip()))
 
 
@@ -223,7 +223,7 @@ def _ethernet(interface: Interface) -> dict[str, Any]:
     return answer
 
 
-def _light(guest: Guest, keys: Keys, instance: str) -> str:
+def _virtkit_script(guest: Guest, keys: Keys, instance: str) -> str:
     return render.text(
         "seed/virtkit.sh.j2",
         former=(),
@@ -239,7 +239,7 @@ def _light(guest: Guest, keys: Keys, instance: str) -> str:
 def update(
     guest: Guest,
     authorized: Sequence[str],
-    leaving: Mapping[str, str] = MappingProxyType({}),
+    detaching: Mapping[str, str] = MappingProxyType({}),
     former: Sequence[str] = (),
 ) -> str:
     """The script that brings a running guest up to date with its seed; it holds no secret.
@@ -247,17 +247,17 @@ def update(
     Args:
         former: the keys, in base64, that it was given and is no longer to let in; those that its
             ``cloud_init`` gives the login stay all the same.
-        leaving: disks that are about to be unplugged, with their devices in the guest; one in
+        detaching: disks that are about to be unplugged, with their devices in the guest; one in
             use ends the script.
     """
     login, _ = users(_login(guest, Keys(authorized, "", "")), guest.spec.cloud_init)
-    given = " ".join(login["ssh_authorized_keys"])
+    login_keys = " ".join(login["ssh_authorized_keys"])
     return render.text(
         "seed/update.sh.j2",
-        light=guest.light,
-        leaving=dict(leaving),
-        former=[each for each in former if each not in given],
-        cpus=guest.spec.cpus if guest.driver.root == "disk" else 0,
+        skips_cloud_init=guest.skips_cloud_init,
+        detaching=dict(detaching),
+        former=[each for each in former if each not in login_keys],
+        cpus=guest.spec.cpus if guest.driver.own_cpus else 0,
         **_changing(guest, authorized),
     )
 
@@ -283,7 +283,7 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
         ],
         "mounts": mounts,
         "wanted": "".join(f" {each['label']}:{each['path']}" for each in mounts) + " ",
-        "grow": guest.driver.root == "disk",
+        "grow": guest.driver.grows_filesystems,
     }
 
 
@@ -292,8 +292,8 @@ def held(files: Mapping[str, str]) -> Keys | None:
     try:
         data = json.loads(files["user-data"].partition("\n")[2])
         own = data["ssh_keys"]
-        every = data["users"][0]["ssh_authorized_keys"]
-        authorized = files[_KEYS].splitlines() if _KEYS in files else every
+        login_keys = data["users"][0]["ssh_authorized_keys"]
+        authorized = files[_KEYS].splitlines() if _KEYS in files else login_keys
         return Keys(list(authorized), own["ed25519_private"], own["ed25519_public"])
     except (KeyError, IndexError, TypeError, ValueError):
         return None
@@ -301,13 +301,13 @@ def held(files: Mapping[str, str]) -> Keys | None:
 
 def instance(files: Mapping[str, str]) -> str:
     """The instance-id in the files of a seed that ``documents`` made; empty where there is none."""
-    found = re.search(r"^instance-id: (\S+)$", files.get("meta-data", ""), re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(r"^instance-id: (\S+)$", files.get("meta-data", ""), re.MULTILINE)
+    return match[1] if match else ""
 
 
 def _mounts(guest: Guest) -> list[dict[str, str]]:
     """The disks that the guest itself mounts; libvirt mounts a container's."""
-    if guest.driver.root != "disk":
+    if not guest.driver.mounts_disks:
         return []
     return [{"label": each.label, "path": each.mount} for each in guest.volumes if each.mount]
 
@@ -316,4 +316,4 @@ def _json(value: object) -> str:
     """JSON that is YAML too: cloud-init's reader knows no pairs of surrogates, but the characters
     that they stand for; all else beyond ASCII is escaped."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
-    return re.sub("[\x7f-\uffff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return re.sub("[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"

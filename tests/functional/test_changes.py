@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit.apply import Context, Options, steps_of
+from virtkit.apply import Context, StepOptions, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
@@ -54,7 +54,7 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
     made(host, before)
     (change,) = planned(host, after).changes
     assert [each.field for each in change.reasons] == ["disks.data.keep"]
-    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     step = steps_of(Plan("lab", (change,)), context)[0]
     assert step.name == "update", "nothing but the record changes"
     step.run(lambda _: None)
@@ -77,7 +77,7 @@ def test_a_description_follows_while_the_guest_runs(before: str, after: str, hos
     host.domains.start(QEMU, "lab-web")
     (change,) = planned(host, spec[after]).changes
     assert (change.effect, [each.field for each in change.reasons]) == ("live", ["description"])
-    context = Context(host, Options(spec="/lab.yaml", folder=Path("/")))
+    context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     steps = {step.name: step for step in steps_of(Plan("lab", (change,)), context)}
     for name in ("define", "unplug", "plug"):
         steps[name].run(Progress())

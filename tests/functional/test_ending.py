@@ -61,7 +61,7 @@ def test_guests_that_are_waited_for(spec: Spec) -> None:
             threading.Timer(0.5, stop.set).start()
 
     began = time.monotonic()
-    report = api.change_state(spec, "start", tell=tell, stop=stop)
+    report = api.change_state(spec, "start", run=api.RunOptions(tell=tell, stop=stop))
     assert time.monotonic() - began < 30
     assert report.interrupted
     assert [(each.step, each.outcome) for each in report.results] == [
@@ -82,10 +82,11 @@ def test_another_run_that_is_waited_for(verb: str, spec: Spec) -> None:
         if "waiting at most" in line:
             stop.set()
 
+    run = api.RunOptions(say=say, stop=stop)
     runs: dict[str, Callable[[], Report]] = {
-        "up": lambda: api.apply(spec, plan, consent=True, say=say, stop=stop),
-        "down": lambda: api.down(spec, consent=True, say=say, stop=stop),
-        "restart": lambda: api.change_state(spec, "restart", say=say, stop=stop),
+        "up": lambda: api.apply(spec, plan, consent=True, run=run),
+        "down": lambda: api.down(spec, consent=True, run=run),
+        "restart": lambda: api.change_state(spec, "restart", run=run),
     }
     plan = api.plan(spec)
     assert plan.changes, "it is to be started"
@@ -97,7 +98,7 @@ def test_another_run_that_is_waited_for(verb: str, spec: Spec) -> None:
 
 def test_a_run_that_is_not_ended_leaves_the_event_alone(spec: Spec) -> None:
     stop = threading.Event()
-    report = api.change_state(spec, "start", wait=False, stop=stop)
+    report = api.change_state(spec, "start", wait=False, run=api.RunOptions(stop=stop))
     assert report.ok
     assert not stop.is_set()
 

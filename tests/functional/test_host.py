@@ -153,14 +153,18 @@ def test_one_that_does_not_stop(host: Host) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"asked": {}},
-        {"asked": {**WEB.asked, "user": "-oProxyCommand=x"}},
+        {"requested": {}},
+        {"requested": {**WEB.requested, "user": "-oProxyCommand=x"}},
         {"type": "lxc"},
         {"type": "vax"},
         {"environment": "..", "guest": ".."},
         {"guest": "db"},
         {"volumes": [{"name": "victim", "key": "/pool/victim", "role": "disk"}]},
-        {"links": [{"source": "x", "mac": "x", "address": "-oProxyCommand=x", "address6": ""}]},
+        {
+            "interfaces": [
+                {"source": "x", "mac": "x", "address": "-oProxyCommand=x", "address6": ""}
+            ]
+        },
         {"host_key": "a\nb"},
         {"image": {"content": "c", "root": "/etc/shadow", "format": "raw", "size": 1}},
         None,
@@ -179,7 +183,7 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     assert found.guests == {}
     assert found.domains == {("qemu", WEB.domain)}
     assert down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
-    with pytest.raises(RequestError, match="is not this environment's"):
+    with pytest.raises(RequestError, match="does not belong to this environment"):
         diff(DESIRED, found, spec="/lab.yaml")
 
 
@@ -198,7 +202,7 @@ def test_names_that_libvirt_never_hears(host: Host, name: str) -> None:
         lambda: host.storage.delete(f"/pool/../{name}"),
         lambda: Host("local", name),
     ):
-        with pytest.raises(RequestError, match="is not a name that libvirt may hear"):
+        with pytest.raises(RequestError, match="is not a name that virtkit passes to libvirt"):
             call()
 
 

@@ -13,7 +13,7 @@ import world
 from functional.conftest import NODE, POOL
 
 from virtkit import access
-from virtkit.api._hosts import found_of, observe_all
+from virtkit.api._hosts import existing_guests, observe_all
 from virtkit.api._placement import placed
 from virtkit.api.plan import plan_on
 from virtkit.drivers import QEMU
@@ -77,7 +77,7 @@ def test_it_stays_where_it_is_while_its_type_stays(hosts: list[Host]) -> None:
     assert placed(spec_of("{b: {type: qemu}}"), sites) == {"b": "more"}
     assert placed(spec_of("{b: {type: auto}}"), sites) == {"b": "more"}
     assert placed(spec_of("{b: {type: lxc}}"), sites) == {"b": "far"}
-    assert found_of(spec_of("{b: {type: lxc}}"), sites)["b"].host is hosts[2]
+    assert existing_guests(spec_of("{b: {type: lxc}}"), sites)["b"].host is hosts[2]
 
 
 def test_a_plan_of_all_hosts(hosts: list[Host]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import world
 
-from virtkit.apply import Context, Options, Step, steps_of
+from virtkit.apply import Context, Step, StepOptions, steps_of
 from virtkit.drivers import QEMU
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
@@ -28,7 +28,7 @@ DATA = "{name: data, size: 1GiB}"
 
 
 def work(host: Host, found: Plan) -> tuple[Context, Mapping[str, Step]]:
-    context = Context(host, Options(spec=SPEC, folder=Path("/")))
+    context = Context(host, StepOptions(spec=SPEC, folder=Path("/")))
     steps = steps_of(found, context)
     return context, {f"{each.object} {each.name}": each for each in steps}
 
@@ -72,7 +72,7 @@ def test_a_guest_whose_name_in_libvirt_another_run_took_is_not_listed(host: Host
     for _, steps in runs:
         steps["pool record"].run(Progress())
     assert host.storage.record().guests["a-b-c"].environment == "a-b"
-    with pytest.raises(VirtkitError, match="domain a-b-c is not this environment's"):
+    with pytest.raises(VirtkitError, match="domain a-b-c does not belong to this environment"):
         runs[1][1]["guest/b-c define"].run(Progress())
     assert host.observe().guests == {}
 
@@ -100,7 +100,7 @@ def test_a_domain_that_goes_during_down_costs_one_more_run(host: Host) -> None:
     _, steps = work(host, down(host))
     steps["pool record"].run(Progress())
     undefine(host)
-    with pytest.raises(VirtkitError, match="is not what this run knew"):
+    with pytest.raises(VirtkitError, match="has changed since this run looked at it"):
         steps["guest/web volumes"].run(Progress())
     assert before <= host.storage.names(), "nothing was deleted"
     context, steps = work(host, down(host))

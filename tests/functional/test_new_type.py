@@ -1,24 +1,22 @@
-"""A new guest type is one file, one template and one word in the registry. Nothing else.
+"""A new guest type is one file, one template and one line in the registry. Nothing else.
 
-The test makes a copy of virtkit, adds exactly that, and brings a guest of the new type up on
-libvirt's test driver.
+The test makes a copy of virtkit, adds exactly that as CONTRIBUTING.md says it, and brings a guest
+of the new type up on libvirt's test driver.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import recipes
+from recipes import run
 
 HERE = Path(__file__).parent
-REPO = HERE.parent.parent
+RECIPE = recipes.section("A new guest type")
 SPEC = """
 networks: {front: {cidr: 10.20.0.0/24}}
 guests:
@@ -33,36 +31,15 @@ guests:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The copy, with the toy type in it."""
-    folder = tmp_path_factory.mktemp("copy")
-    for name in ("virtkit", "templates"):
-        shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return with_toy(recipes.copied(tmp_path_factory.mktemp("copy")))
+
+
+def with_toy(folder: Path) -> Path:
     shutil.copy(HERE / "toy_driver.py", folder / "virtkit" / "drivers" / "toy.py")
     shutil.copy(HERE / "toy.xml.j2", folder / "templates")
-    registry = folder / "virtkit" / "drivers" / "__init__.py"
-    text = registry.read_text()
-    line, found = re.subn(r"(for driver in \([^)]*\w)\)", r"\1, TOY)", text)
-    assert found == 1, "the registry's one line looks different now: mend this test"
-    registry.write_text(f"from virtkit.drivers.toy import TOY\n{line}")
+    assert recipes.follow(RECIPE, folder) == {"virtkit/drivers/__init__.py"}
     (folder / "lab.yaml").write_text(SPEC)
     return folder
-
-
-def run(folder: Path, *line: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{folder}:{HERE.parent}",
-        "XDG_CACHE_HOME": str(folder / "cache"),
-        "XDG_DATA_HOME": str(folder / "data"),
-        "HOME": str(folder),
-    }
-    return subprocess.run(
-        [sys.executable, *line],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +58,33 @@ def test_the_copy_is_what_runs(folder: Path) -> None:
 def test_the_spec_knows_the_type(folder: Path, seen: dict[str, Any]) -> None:
     assert run(folder, "-m", "virtkit", "validate", "lab.yaml").returncode == 0
     assert '"toy"' in seen["schema"]
-    assert seen["schemes"][-1] == "test"
+    assert "test" in seen["schemes"]
     assert seen["reasons"] == []
 
 
-def test_a_spec_that_asks_for_what_it_lacks_is_refused(folder: Path) -> None:
-    text = SPEC.replace("memory: 256MiB", "graphics: vnc")
-    (folder / "bad.yaml").write_text(text)
+@pytest.mark.parametrize("key", ["graphics: vnc", "kernel: {path: vmlinuz}"])
+def test_a_spec_that_asks_for_what_it_lacks_is_refused(folder: Path, key: str) -> None:
+    (folder / "bad.yaml").write_text(SPEC.replace("memory: 256MiB", key))
     done = run(folder, "-m", "virtkit", "validate", "bad.yaml")
     assert done.returncode == 2
-    assert "a toy has no display" in done.stderr
+    assert f"a guest of type toy cannot have `{key.partition(':')[0]}:`" in done.stderr
+    assert "why: a toy " in done.stderr
+
+
+def test_it_goes_in_beside_a_type_that_came_after_xens(tmp_path: Path) -> None:
+    """A type that is added behind the last one of today, in another place than the recipe's."""
+    copy = recipes.copied(tmp_path)
+    registry = copy / "virtkit" / "drivers" / "__init__.py"
+    text = registry.read_text()
+    later = "        XEN_HVM,\n        replace(QEMU, type='later'),\n"
+    assert text.count("        XEN_HVM,\n") == 1
+    text = text.replace("        XEN_HVM,\n", later)
+    registry.write_text(
+        text.replace("from virtkit", "from dataclasses import replace\nfrom virtkit", 1)
+    )
+    line = "from virtkit.drivers import DRIVERS; print(*DRIVERS)"
+    done = run(with_toy(copy), "-c", line)
+    assert done.stdout.split()[-3:] == ["xen-hvm", "toy", "later"], done.stderr
 
 
 def test_plan(seen: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ TOY = Driver(
     scheme="test",
     domain_type="test",
     template="toy.xml.j2",
-    root="disk",
+    root="backed",
     seed="iso9660",
     log="file",
     stop=("acpi",),
@@ -16,6 +16,6 @@ TOY = Driver(
     restart="reset",
     # libvirt's test driver plugs nothing into a running guest
     effects={"cpus": "live", "cpus.less": "restart", "networks": "restart"},
-    unsupported={"graphics": "a toy has no display"},
+    unsupported={"graphics": "a toy has no display", "kernel": "a toy starts from its disk"},
     check=connected("test", "libvirt-daemon-system"),
 )

@@ -15,7 +15,7 @@ from typing import Any
 import faultpoints
 import libvirt
 
-from virtkit.apply import Context, Options, run, steps_of
+from virtkit.apply import Context, StepOptions, run, steps_of
 from virtkit.drivers import DRIVERS
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
@@ -67,7 +67,7 @@ def planned(spec: Spec, facts: HostFacts) -> Plan:
 
 
 def carry_out(found: Plan) -> list[str]:
-    options = Options(spec="lab.yaml", folder=Path.cwd(), wait=False)
+    options = StepOptions(spec="lab.yaml", folder=Path.cwd(), wait=False)
     context = Context(HOST, options)
     report = run("lab", steps_of(found, context), parallel=2)
     context.ledger.end("lab", [each.record for each in HOST.observe().guests.values()])

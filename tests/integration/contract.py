@@ -116,7 +116,7 @@ def test_up_again_changes_nothing(lab: Lab, place: str) -> None:
     for again in every:
         assert (again.data["ok"], again.data["steps"]) == (True, [])
     quickest = min(again.elapsed for again in every)
-    assert quickest < (3 if place == "local" else 15)  # other tests have the processors, too
+    assert quickest < (3 if place == "local" else 60)  # an emulated host shares the processors
     assert lab.json("plan")["changes"] == lab.json("plan")["pending"] == []
     lab.virtkit("plan", "--exit-code")
     assert "nothing to change" in lab.virtkit("up").out

@@ -118,7 +118,7 @@ def whole(stage: Stage, type: str) -> Whole:
     assert down.code == 0, str(down)
     stage.run("down", "--volumes")
     assert not stage.left()
-    # a plug is pulled only where a guest did not hear in time
+    # a guest is forced off only where it did not hear in time
     heard = tuple(each for each in down.calls if type == "toy" or each != "virDomainDestroy")
     return Whole(state, up.calls, heard)
 

@@ -128,7 +128,7 @@ def test_in_json(lab: Lab) -> None:
 
 
 def test_who_waits_for_a_guest_to_stop(lab: Lab) -> None:
-    """A guest with a disk that stays is asked, and no plug is pulled that nobody waits for."""
+    """A guest with a disk that stays is asked, and is not forced off once nobody waits."""
     (lab.folder / "deaf.raw").write_bytes(bytes(2 * 1024 * 1024))  # boots nothing
     lab.write(SPEC.replace("ctrl.raw", "deaf.raw")).virtkit("up")
     with lab.starts("down") as down:
@@ -263,7 +263,7 @@ def test_while_an_image_is_built(tmp_path: Path, verb: str, number: signal.Signa
     with built(tmp_path, verb) as (_, building):
         _, err = interrupted(building, number, within=3.0)
         heard = "ending image/own make" if verb == "up" else "ending the build"
-        assert f"interrupted: {heard}; once more ends" in err
+        assert f"interrupted: {heard}; interrupt again" in err
         assert programs() == []
         images = tmp_path / "cache/virtkit/images"
         assert [p.name for p in images.rglob("*") if "build-" in p.name] == []

@@ -406,7 +406,7 @@ def test_guests_that_never_get_ready(lab: Lab) -> None:
     fails(
         lab,
         deaf="guest deaf is not ready|after 8 s: port 22|the last lines of its console|deaf: up",
-        loop="guest loop is not ready|after 8 s: port 22|may reboot in a loop|loop: up",
+        loop="guest loop is not ready|after 8 s: port 22|may be rebooting in a loop|loop: up",
         lost="guest lost is not ready|no address yet|DHCP leases: none|guest agent: |ARP: ",
         later="skipped",
     )

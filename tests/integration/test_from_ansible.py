@@ -155,7 +155,7 @@ def test_variables(lab: Lab, first: dict[str, int]) -> None:
     nested = {"list": [1, "2", None], "ü": 'it\'s "q"'}
     assert found["box"]["msg"] == [8080, "hello box", nested, "8080", "open sesame"]
     refused = lab.virtkit("inventory", code=2)
-    assert "guest box: a file in INI form can't hold variables that are encrypted" in refused.err
+    assert "guest box: a file in INI form can't hold encrypted variables" in refused.err
 
 
 def test_cache_and_constructed_groups(lab: Lab, first: dict[str, int]) -> None:

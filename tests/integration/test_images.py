@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = content
         self.most = len(content)
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     @property
     def url(self) -> str:
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         start = int((self.headers.get("Range") or "bytes=0-")[len("bytes=") :].rstrip("-"))
-        self.server.asked.append(f"{self.path} from {start}")
+        self.server.requested.append(f"{self.path} from {start}")
         content = self.server.content
         if self.path.endswith("SUMS"):
             content = f"{hashlib.sha256(content).hexdigest()} *tiny.raw\n".encode()
@@ -86,11 +86,11 @@ def test_an_image_by_url_is_fetched_once(lab: Lab, server: Server) -> None:
     by_url(lab, server)
     assert lab.json("up")["ok"]
     assert boots(lab)
-    assert server.asked == ["/tiny.raw from 0"]
+    assert server.requested == ["/tiny.raw from 0"]
     lab.virtkit("down")
     assert lab.json("up")["ok"]  # from the pool
     lab.virtkit("image pull", "tiny")  # from the cache
-    assert server.asked == ["/tiny.raw from 0"]
+    assert server.requested == ["/tiny.raw from 0"]
 
     (entry,) = [e for e in lab.json("image list")["images"] if e["users"] == ["images-a"]]
     assert (entry["name"], entry["format"], entry["made"]) == ("tiny", "raw", True)
@@ -102,7 +102,7 @@ def test_an_image_by_url_is_fetched_once(lab: Lab, server: Server) -> None:
     run_image(lab, "rm", entry["content"][:12])
     assert not list(POOL.glob(f"virtkit-{entry['content'][:20]}*"))
     assert lab.json("up")["ok"]
-    assert server.asked == ["/tiny.raw from 0"] * 2
+    assert server.requested == ["/tiny.raw from 0"] * 2
     lab.virtkit("down")
     run_image(lab, "rm", entry["content"])
 
@@ -122,7 +122,7 @@ def test_a_download_goes_on_where_it_broke_off(lab: Lab, server: Server) -> None
     server.most = 1024 * 1024
     assert lab.json("up")["ok"]
     size = len(server.content)
-    begun = [int(each.split()[-1]) for each in server.asked]
+    begun = [int(each.split()[-1]) for each in server.requested]
     assert begun == list(range(0, size, server.most))
     assert boots(lab)
 
@@ -142,7 +142,7 @@ def test_checksums_may_name_it(lab: Lab, server: Server) -> None:
     lab.write(SPEC.replace("IMAGE", f"{{url: {server.url}, checksums: {sums}}}"))
     lab.virtkit("image pull", "tiny")
     lab.virtkit("image pull", "tiny")
-    assert server.asked == ["/SHA256SUMS from 0", "/tiny.raw from 0"]
+    assert server.requested == ["/SHA256SUMS from 0", "/tiny.raw from 0"]
 
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])

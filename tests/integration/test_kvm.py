@@ -87,7 +87,7 @@ def test_doctor_looks_anew(lab: Lab, saying: Saying, works: bool) -> None:
     """Whatever is kept; and what it finds is what the next plan goes by."""
     saying(not works)
     ran = lab.virtkit("doctor", code=None)
-    assert "looking whether KVM runs guests here" in ran.err
+    assert "checking whether KVM runs guests here" in ran.err
     assert "kvm probe: just now: " in ran.out
     assert bool(json.loads(lab.virtkit("plan", "--json", code=None).out).get("errors")) != works
 
@@ -107,7 +107,7 @@ def test_a_verdict_that_passes_says_so(lab: Lab, saying: Saying, tmp_path: Path)
     assert "`virtkit doctor` looks again" in note
     assert "stays emulated" in note
     cache.write_text(json.dumps(passing | {"until": time.time() - 1}))
-    assert "looking whether KVM runs guests here" in other.virtkit("plan").err
+    assert "checking whether KVM runs guests here" in other.virtkit("plan").err
 
 
 def test_auto_passes_over_it_and_says_why(lab: Lab, saying: Saying, tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_down_in_the_machine_leaves_nothing(lab: Lab) -> None:
     lab.vagrant("ssh", "kvm1", "-c", "virtkit/vagrant/contract down")
 
 
+@pytest.mark.long  # a minute; test_host_playbook.py asks it of this machine
 def test_provisioned_again_it_changes_nothing(lab: Lab) -> None:
     assert changed(lab.vagrant("provision", "kvm1")) == 0
 

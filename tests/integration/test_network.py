@@ -257,7 +257,7 @@ def test_a_firewall_that_drops(lab: Lab, made_before: bool) -> None:
         (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
         why, cure = failed["error"]["why"], failed["error"]["cure"]
         assert re.search(r"network roads-(front|back) gave it no address", why)
-        assert "most likely a firewall of the host's drops them (inet filter, input)" in why
+        assert "most likely a firewall on the host drops them (inet filter, input)" in why
         assert cure.startswith("let virbr")
         told = doctor(lab, "firewall")
         assert {each["ok"] for each in told} == {None}

@@ -67,7 +67,7 @@ def test_a_guest_that_left_its_spec(lab: Lab) -> None:
     (found,) = orphans().values()
     assert (found["kind"], found["name"], found["environment"]) == ("guest", "left-b", "left")
     assert found["sure"]
-    assert "names it no more" in found["why"]
+    assert "does not name it any more" in found["why"]
     obey(found["cure"])
     assert orphans() == {}
     assert list(domains()) == ["left-a"]
@@ -111,7 +111,7 @@ def test_a_spec_that_moved_claims_what_is_its(lab: Lab, tmp_path: Path) -> None:
     ("text", "why", "sure"),
     [
         ("guests: [", "can't be read", False),
-        (SPEC.replace("name: left", "name: right"), "is of environment right now", True),
+        (SPEC.replace("name: left", "name: right"), "is now the spec of environment right", True),
     ],
 )
 def test_a_spec_that_says_something_else(lab: Lab, text: str, why: str, sure: bool) -> None:

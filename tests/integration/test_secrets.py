@@ -326,7 +326,7 @@ def test_another_host_key_is_refused(lab: Lab) -> None:
         assert "cure: if nobody changed it on purpose" in refused.err
         waited = lab.virtkit("start", "light", "--json", code=1)
         (error,) = [each["error"] for each in waited.data["steps"] if each["error"]]
-        assert "another host key" in error["why"]
+        assert "a different host key" in error["why"]
         assert "something else answers" in error["cure"]
         assert known.read_text() == before, "nothing is trusted because it was seen"
     finally:

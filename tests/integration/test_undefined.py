@@ -193,10 +193,10 @@ def test_a_definition_that_leaves_the_record_out(lab: Lab, tmp_path: Path) -> No
     virsh("destroy", "undone-b")
     for verb in ("plan", "up"):
         (error,) = lab.json(verb, code=2)["errors"]
-        assert "domain undone-b exists and is not this environment's" in error["what"]
+        assert "domain undone-b exists and does not belong to this environment" in error["what"]
         assert "virsh -c qemu:///system undefine undone-b" in error["cure"]
     said = lab.virtkit("down", "b")
-    assert "guest/b stays: domain undone-b carries no record" in said.err
+    assert "guest/b stays: domain undone-b carries no virtkit record" in said.err
     assert "b-root" in lab.volumes()
     same = inodes(lab, "b-root")
     virsh("undefine", "undone-b")
@@ -231,7 +231,7 @@ def test_the_image_that_it_leans_on_stays(lab: Lab) -> None:
     line = [lab.line("up")[0], "image", "rm", "tiny"]
     done = subprocess.run(line, capture_output=True, text=True, cwd="/", check=False)
     assert done.returncode == 2
-    assert "undone-a, undone-b lean on it" in done.stderr
+    assert "undone-a, undone-b use it" in done.stderr
 
 
 def test_the_spec_changed_meanwhile(lab: Lab) -> None:

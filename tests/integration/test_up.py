@@ -124,7 +124,7 @@ def test_a_failure_keeps_its_code_and_what_a_login_brings(folder: Path) -> None:
     assert done.returncode == 2, done
     assert "there is no guest type 'nothing'" in done.stderr
     assert "fs.inotify.max_user_instances is 128" in done.stderr
-    (told,) = [each for each in done.stderr.splitlines() if "an administrator mends that" in each]
+    (told,) = [each for each in done.stderr.splitlines() if "an administrator fixes that" in each]
     assert told.endswith(".venv/bin/virtkit host prepare local")
-    assert done.stdout.splitlines()[-1].startswith("You are new in the group libvirt: log in anew")
+    assert done.stdout.splitlines()[-1].startswith("You are new in the group libvirt: log in again")
     assert "virtkit is a command from your next login on: /srv/new/.local/bin" in done.stderr

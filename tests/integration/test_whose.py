@@ -248,9 +248,9 @@ def test_who_is_at_work(ann: Lab, tmp_path: Path) -> None:
         assert up.stderr is not None
         while "guest/b ready" not in up.stderr.readline():
             assert up.poll() is None
-        at_it = f"a run is at work on environment duo: process {up.pid} of root"
+        at_it = f"a run is working on environment duo: process {up.pid} of root"
         for notes in (bob.json("plan")["notes"], ann.json("plan")["notes"]):
-            (note,) = (each for each in notes if "at work" in each)
+            (note,) = (each for each in notes if "is working on" in each)
             assert note.startswith(at_it)
             assert f"virtkit up {bob.spec}" in note
         assert at_it in bob.virtkit("status").err
@@ -258,7 +258,7 @@ def test_who_is_at_work(ann: Lab, tmp_path: Path) -> None:
         assert at_it in done.stderr
         up.send_signal(signal.SIGKILL)
         up.communicate()
-    assert not any("at work" in each for each in bob.json("plan")["notes"])
+    assert not any("is working on" in each for each in bob.json("plan")["notes"])
     # what was left is off by now: it is started, no more
     virsh("destroy", "duo-b")
     (change,) = (e for e in bob.json("plan", "b")["changes"] if e["object"] == "guest/b")
@@ -301,5 +301,5 @@ def test_who_changed_something_meanwhile(ann: Lab, tmp_path: Path) -> None:
     assert f"it has guests made from {bob.spec}) changed something meanwhile" in said[0]
     assert f"(made from {bob.spec}, not from {ann.spec})" in said[0]
     # b's place in the network stays
-    assert f"environment duo: nothing to change any more: {who}" in said[1]
+    assert f"environment duo: nothing left to change: {who}" in said[1]
     assert set(domains()) == {"duo-a", "duo-b", "duo-more"}

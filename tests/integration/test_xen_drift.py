@@ -192,7 +192,7 @@ def test_its_network(lab: XenLab, edits: Edits) -> None:
 
 
 def test_it_is_gone(lab: XenLab, edits: Edits) -> None:
-    """Off, it is started; without a definition, it is defined again over its disks."""
+    """Off, it is started; without a definition, it is defined again with its disks."""
     asks(lab, "tiny", "destroy")
     change = edits.plan()["guest/tiny"]
     assert (change["action"], why(change)) == ("start", {"state": ("drift", "live")})

@@ -269,7 +269,7 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
         assert root.findtext("./os/cmdline") == (guest.boot.cmdline if guest.boot else None)
         found = record_text.read_guest(root)
         assert found is not None, "what virtkit writes it takes for its own"
-        assert found.asked == guest.asked
+        assert found.requested == guest.requested
         for volume in guest.volumes:
             told = etree.fromstring(render.guest_volume(volume))
             assert strict(told.findtext("name")) == volume.name
@@ -394,7 +394,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
             lines = read(f"run/systemd/network/50-virtkit-{index}.network").splitlines()
             assert f"MACAddress={each.mac}" in lines
             assert not each.domain or f"Domains={each.domain}" in lines
-        mounts = [each for each in guest.volumes if each.mount and guest.driver.root == "disk"]
+        mounts = [each for each in guest.volumes if each.mount and guest.driver.mounts_disks]
         assert read("etc/fstab").splitlines() == [
             f"LABEL={each.label} {each.mount} ext4 defaults,nofail,x-virtkit 0 2" for each in mounts
         ]

@@ -32,21 +32,22 @@ def takes_agent(driver: Driver) -> bool:
 
 
 def by_agent(
-    host: Host, driver: Driver, domain: str, command: Sequence[str], given: bytes = b""
+    host: Host, driver: Driver, domain: str, command: Sequence[str], stdin: bytes = b""
 ) -> Ran | None:
-    """What ``command`` answered through the guest agent, with ``given`` on its input; None where
+    """What ``command`` answered through the guest agent, with ``stdin`` on its input; None where
     no agent answers.
 
     Raises:
         VirtkitError: the command began, and its end is not known.
     """
     try:
-        return guest_exec.by_agent(host.connections, driver, domain, command, float("inf"), given)
+        return guest_exec.by_agent(host.connections, driver, domain, command, float("inf"), stdin)
     except Lost as error:
         raise VirtkitError(
             f"the command's end in {domain} is not known",
             why=f"it began, then the guest agent failed: {error}",
-            cure="look in the guest; `virtkit ssh` is for commands that print or run much",
+            cure="see in the guest what it did; use `virtkit ssh` for commands that run long or "
+            "print much",
             where=f"{host.name} {domain}",
         ) from error
     except Unreachable:
@@ -65,7 +66,7 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
         Unreachable: none is (yet).
     """
     kind: type[Unreachable] = Unreachable
-    said: list[str] = []
+    failures: list[str] = []
     driver = DRIVERS[record.type]
     for way in driver.exec:
         try:
@@ -77,14 +78,16 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
                 return guest_exec.by_agent(
                     host.connections, driver, record.domain, command, timeout
                 )
-            found, looked = addresses(host, record)
-            if not found:
+            guest_addresses, looked = addresses(host, record)
+            if not guest_addresses:
                 raise Unreachable(f"no address ({', '.join(looked)})")
-            return ssh.run(login(host, record, found[0], base), record.host_key, command, timeout)
+            return ssh.run(
+                login(host, record, guest_addresses[0], base), record.host_key, command, timeout
+            )
         except Unreachable as error:
-            said.append(f"{way}: {error}")
+            failures.append(f"{way}: {error}")
             kind = ssh.OtherHostKey if isinstance(error, ssh.OtherHostKey) else kind
-    raise kind("; ".join(said))
+    raise kind("; ".join(failures))
 
 
 def log(host: Host, record: GuestRecord, base: Path) -> str:

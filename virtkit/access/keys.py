@@ -11,13 +11,14 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-
-import platformdirs
+from typing import TYPE_CHECKING
 
 from virtkit.errors import RequestError
 from virtkit.state import public_keys
-from virtkit.state.desired import Guest
 from virtkit.system import commands, temporary
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Guest
 
 #: The caller's own keys that ssh itself looks for, best first.
 _OWN = ("id_ed25519", "id_ecdsa", "id_rsa")
@@ -25,9 +26,16 @@ _OWN = ("id_ed25519", "id_ecdsa", "id_rsa")
 _AGENT = 3.0
 
 
+def _data() -> Path:
+    """The caller's own folder for what virtkit keeps."""
+    import platformdirs  # most commands do without it
+
+    return platformdirs.user_data_path("virtkit")
+
+
 def folder(environment: str) -> Path:
     """Where the caller keeps what belongs to an environment: a made key, known hosts (0700)."""
-    path = platformdirs.user_data_path("virtkit") / environment
+    path = _data() / environment
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
@@ -39,18 +47,18 @@ def playbook_log(environment: str, guest: str) -> Path:
 
 def folders() -> list[Path]:
     """The folders of all environments that there are any of."""
-    base = platformdirs.user_data_path("virtkit")
+    base = _data()
     return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
 
 
 def known(environment: str) -> bool:
     """Whether the caller keeps anything of an environment."""
-    return (platformdirs.user_data_path("virtkit") / environment).is_dir()
+    return (_data() / environment).is_dir()
 
 
 def forget(environment: str) -> None:
     """Removes that folder, when the environment is gone."""
-    path = platformdirs.user_data_path("virtkit") / environment
+    path = _data() / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
     for each in (*path.glob("known_hosts*"), *path.glob("offered-*"), *path.glob("played-*")):
@@ -59,17 +67,17 @@ def forget(environment: str) -> None:
         path.rmdir()
 
 
-def key_files(environment: str, asked: Sequence[str] | None, base: Path) -> list[Path]:
+def key_files(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> list[Path]:
     """The public keys that a guest lets in: those asked for, the caller's own, or a made one.
 
     Args:
-        asked: the spec's ``ssh_keys``, relative to ``base``.
+        ssh_keys: the spec's, relative to ``base``.
 
     Raises:
         RequestError: a file that was asked for is not there or holds no public key.
     """
-    if asked is not None:
-        paths = [base / _home(each) for each in asked]
+    if ssh_keys is not None:
+        paths = [base / _home(each) for each in ssh_keys]
         for path in paths:
             _public_keys(path)
         return paths
@@ -146,7 +154,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def offered(
-    environment: str, keys: Sequence[str] | None, asked: Sequence[str] | None, base: Path
+    environment: str, keys: Sequence[str] | None, ssh_keys: Sequence[str] | None, base: Path
 ) -> tuple[Path, ...]:
     """What ssh is to take for its ``IdentityFile``, best first.
 
@@ -154,40 +162,41 @@ def offered(
     its public half.
 
     Args:
-        keys: what the guest was given, as its record says; None where an older virtkit made it.
-        asked: the spec's ``ssh_keys``, relative to ``base``.
+        keys: what the guest was given, as its record says; None where an older
+            version made it.
+        ssh_keys: the spec's, relative to ``base``.
     """
-    here = _public_files(environment, asked, base)
-    wanted = keys if keys is not None else _guessed(environment, asked, base)
+    public_files = _public_files(environment, ssh_keys, base)
+    guest_keys = keys if keys is not None else _guessed(environment, ssh_keys, base)
     private: list[Path] = []
     elsewhere: list[tuple[str, str]] = []
-    for line in wanted:
+    for line in guest_keys:
         for blob in public_keys.blobs([line]):
-            if blob in here and _has_private(here[blob]):
-                private.append(here[blob].with_suffix(""))
+            if blob in public_files and _has_private(public_files[blob]):
+                private.append(public_files[blob].with_suffix(""))
             else:
                 elsewhere.append((blob, line))
     held = agent_blobs() if elsewhere else frozenset()
     return (
         *private,
         *(
-            here.get(blob) or _public_file(environment, line)
+            public_files.get(blob) or _public_file(environment, line)
             for blob, line in elsewhere
             if blob in held
         ),
     )
 
 
-def _public_files(environment: str, asked: Sequence[str] | None, base: Path) -> dict[str, Path]:
+def _public_files(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> dict[str, Path]:
     """The files that end in .pub, by the key in them. Of several with one key, that with a private
     half beside it: a spec's folder often has a copy of the public half only."""
-    named = [base / _home(each) for each in asked or () if each.endswith(".pub")]
-    every = [*named, *_own_files(), _made_path(environment)]
-    found: dict[str, Path] = {}
-    for path in sorted(every, key=lambda each: not _has_private(each)):
+    named = [base / _home(each) for each in ssh_keys or () if each.endswith(".pub")]
+    candidates = [*named, *_own_files(), _made_path(environment)]
+    files: dict[str, Path] = {}
+    for path in sorted(candidates, key=lambda each: not _has_private(each)):
         for blob in public_keys.blobs(_lines(path)):
-            found.setdefault(blob, path)
-    return found
+            files.setdefault(blob, path)
+    return files
 
 
 def _has_private(public: Path) -> bool:
@@ -200,17 +209,17 @@ def _own_files() -> list[Path]:
     """The caller's public keys; those that ssh itself looks for come first."""
     usual = [f"{name}.pub" for name in _OWN]
     try:
-        found = [each for each in (Path.home() / ".ssh").iterdir() if each.suffix == ".pub"]
+        files = [each for each in (Path.home() / ".ssh").iterdir() if each.suffix == ".pub"]
     except OSError:
         return []
-    return sorted(found, key=lambda e: (e.name not in usual, e.name))
+    return sorted(files, key=lambda e: (e.name not in usual, e.name))
 
 
-def _guessed(environment: str, asked: Sequence[str] | None, base: Path) -> list[str]:
+def _guessed(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> list[str]:
     """What a guest may have been given whose record does not say it: what the spec names, else the
     caller's own keys, and the one that virtkit made."""
     usual = [*_usual(), _made_path(environment)]
-    files = usual if asked is None else [base / _home(each) for each in asked]
+    files = usual if ssh_keys is None else [base / _home(each) for each in ssh_keys]
     return [line for path in files for line in _lines(path)]
 
 
@@ -220,7 +229,7 @@ def agent_blobs() -> frozenset[str]:
     if not os.environ.get("SSH_AUTH_SOCK"):
         return frozenset()
     try:
-        done = subprocess.run(
+        answer = subprocess.run(
             commands.line("ssh-add", "-L"),
             capture_output=True,
             text=True,
@@ -232,7 +241,7 @@ def agent_blobs() -> frozenset[str]:
         )
     except (RequestError, OSError, subprocess.TimeoutExpired):
         return frozenset()
-    return frozenset(public_keys.blobs(done.stdout.splitlines()))
+    return frozenset(public_keys.blobs(answer.stdout.splitlines()))
 
 
 def _public_file(environment: str, line: str) -> Path:
@@ -252,7 +261,7 @@ def _public_file(environment: str, line: str) -> Path:
 
 def _made_path(environment: str) -> Path:
     """The public half of the environment's own key, where one was made."""
-    return platformdirs.user_data_path("virtkit") / environment / "id_ed25519.pub"
+    return _data() / environment / "id_ed25519.pub"
 
 
 def _made_key(environment: str) -> Path:

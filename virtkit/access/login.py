@@ -22,7 +22,7 @@ class Login:
     Attributes:
         alias: names it in known_hosts.
         identities: files of the caller's keys that it lets in (``keys.offered``).
-        keys: all that it lets in, as its record says; None where an older virtkit made it.
+        keys: all that it lets in, as its record says; None where an older version made it.
         proxy: ssh's ``ProxyCommand`` where the way is through the guest's host.
     """
 
@@ -65,7 +65,7 @@ def addresses(host: Host, record: GuestRecord) -> tuple[list[str], list[str]]:
     """
     if record.addresses:
         return record.addresses, []
-    if not record.links:
+    if not record.interfaces:
         return [], ["it has no network"]
     return host.domains.addresses(DRIVERS[record.type], record.domain)
 
@@ -89,7 +89,7 @@ def login(
         guest=record.guest,
         alias=record.domain,
         address=address,
-        user=str(record.asked["user"]),
+        user=str(record.requested["user"]),
         identities=offered(record.environment, record.keys, record.key_files, base),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         keys=record.keys,
@@ -143,14 +143,14 @@ def ssh_command(login: Login, command: Sequence[str]) -> list[str]:
 
 def scp_command(login: Login, source: str, target: str) -> list[str]:
     """The scp command line; a leading ``:`` marks the path in the guest."""
-    there = f"[{login.address}]" if ":" in login.address else login.address
+    host = f"[{login.address}]" if ":" in login.address else login.address
 
     def side(path: str) -> str:
         if path.startswith(":"):
-            return f"{there}{path}"
+            return f"{host}{path}"
         # to scp what has a colon before a slash is on a host, and what begins with - an option
-        odd = ":" in path.partition("/")[0] or path.startswith("-")
-        return f"./{path}" if odd else path
+        ambiguous = ":" in path.partition("/")[0] or path.startswith("-")
+        return f"./{path}" if ambiguous else path
 
     return ["scp", "-r", "-p", *login.arguments(), "--", side(source), side(target)]
 

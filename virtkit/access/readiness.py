@@ -13,14 +13,14 @@ from virtkit.access.ssh import (
     LOOK,
     OTHER_KEY_CURE,
     OtherHostKey,
-    answers,
+    has_host_key,
     lets_in,
     port_status,
     refusal,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import Condition, Host, Unreachable
+from virtkit.host import Host, StateReason, Unreachable
 from virtkit.progress import Progress
 from virtkit.spec import shown
 from virtkit.state.record import GuestRecord
@@ -55,27 +55,27 @@ def wait_ready(
         VirtkitError: it isn't within its time, or it stopped.
     """
     driver = DRIVERS[record.type]
-    timeout = record.asked["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
+    timeout = record.requested["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
     end = time.monotonic() + timeout
     while True:
-        looked = time.monotonic()
-        lacks = _look(host, record, base, keys_follow)
-        if not lacks.why:
+        look_began = time.monotonic()
+        unready = _look(host, record, base, keys_follow)
+        if not unready.why:
             return
-        status = lacks.why
+        status = unready.why
         state = host.domains.state(driver, record.domain)
         if state == "stopped" or time.monotonic() >= end:
-            late = replace(lacks, why=f"after {timeout:.0f} s: {status}")
-            raise _not_ready(host, record, base, late)
+            timed_out = replace(unready, why=f"after {timeout:.0f} s: {status}")
+            raise _not_ready(host, record, base, timed_out)
         if state == "paused":
-            found = host.domains.condition(driver, record.domain)
-            if found.cure:  # it does not go on by itself
-                raise _not_ready(host, record, base, Condition())
-            status = f"it is paused: {found.why}"
+            reason = host.domains.state_reason(driver, record.domain)
+            if reason.cure:  # it does not go on by itself
+                raise _not_ready(host, record, base, StateReason())
+            status = f"it is paused: {reason.why}"
         progress(status)
         now = time.monotonic()
         progress.sleep(
-            min(_pause(host, now - looked), max(end - now, 0))
+            min(_pause(host, now - look_began), max(end - now, 0))
         )  # the last look is at the end
 
 
@@ -84,83 +84,83 @@ def _pause(host: Host, look: float) -> float:
     return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
 
 
-def lacking(host: Host, record: GuestRecord, found: Sequence[str]) -> str:
-    """What a running guest with addresses ``found`` lacks to be ready now; empty where nothing.
+def lacking(host: Host, record: GuestRecord, guest_addresses: Sequence[str]) -> str:
+    """What a running guest with ``guest_addresses`` lacks to be ready now; empty where nothing.
 
     A quick look at a port: no command runs in the guest, and nobody logs in.
     """
-    ready = record.asked["ready"]
+    ready = record.requested["ready"]
     kind = ready["kind"]
     if kind in ("none", "command"):
         return "" if record.finished else "it was never ready"
-    if not found:
+    if not guest_addresses:
         return "it has no address"
     if kind == "address":
         return ""
-    return port_status(host, found[0], int(ready.get("port") or 22), QUICK)
+    return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK)
 
 
-def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Condition:
+def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
     """What a guest still lacks to be ready, with its cure where that is known; empty when it is."""
-    ready = record.asked["ready"]
+    ready = record.requested["ready"]
     kind = ready["kind"]
     if kind == "none":
-        return Condition()
+        return StateReason()
     if kind == "command":
         return _command_status(host, record, base, ready["command"])
-    found, looked = addresses(host, record)
-    if not found:
-        return Condition(f"no address yet ({', '.join(looked)})")
+    guest_addresses, looked = addresses(host, record)
+    if not guest_addresses:
+        return StateReason(f"no address yet ({', '.join(looked)})")
     if kind == "port":
-        return Condition(port_status(host, found[0], ready["port"], LOOK))
+        return StateReason(port_status(host, guest_addresses[0], ready["port"], LOOK))
     if kind == "address":
-        return Condition()
-    found_login = login(host, record, found[0], base)
+        return StateReason()
+    guest_login = login(host, record, guest_addresses[0], base)
     try:
-        let_in = (answers if keys_follow else lets_in)(found_login, record.host_key)
+        let_in = (has_host_key if keys_follow else lets_in)(guest_login, record.host_key)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
-        return Condition(shown(str(error)), cure)
-    return Condition() if let_in else Condition(shown(refusal(found_login)))
+        return StateReason(shown(str(error)), cure)
+    return StateReason() if let_in else StateReason(shown(refusal(guest_login)))
 
 
-def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> Condition:
+def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
     try:
         ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
-        return Condition(f"no command can run in it yet: {error}", cure)
-    return Condition() if ran.code == 0 else Condition(f"`{command}` exits with {ran.code}")
+        return StateReason(f"no command can run in it yet: {error}", cure)
+    return StateReason() if ran.code == 0 else StateReason(f"`{command}` exits with {ran.code}")
 
 
-def _not_ready(host: Host, record: GuestRecord, base: Path, lacks: Condition) -> VirtkitError:
+def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason) -> VirtkitError:
     """What was looked at, what libvirt knows of the guest, and what it printed last."""
     driver = DRIVERS[record.type]
     state = host.domains.state(driver, record.domain)
-    found = host.domains.condition(driver, record.domain)
-    why = [lacks.why if state == "running" else f"it is {state}"]
-    cards = Condition()
-    if state == "running" and not found.cure and record.asked["ready"]["kind"] in _BY_ADDRESS:
+    reason = host.domains.state_reason(driver, record.domain)
+    why = [unready.why if state == "running" else f"it is {state}"]
+    cards = StateReason()
+    if state == "running" and not reason.cure and record.requested["ready"]["kind"] in _BY_ADDRESS:
         cards = host.unheard(driver, record.domain)
-    why += [each.why for each in (found, cards) if each.why]
+    why += [each.why for each in (reason, cards) if each.why]
     try:
         text = log(host, record, base)
     except VirtkitError as unread:  # the pool may be what is broken
         text = unread.why
-    begun = boots(text)
-    if begun >= LOOP:
-        why.append(f"its console began {begun} times so far: it may reboot in a loop")
+    starts = boots(text)
+    if starts >= LOOP:
+        why.append(f"its console shows {starts} boots so far: it may be rebooting in a loop")
     last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
     tail = "\n".join(f"  | {line[:160]}" for line in last)
     why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
     cure = (
         f"see `virtkit logs` and `virtkit console` for {record.guest}, `virtkit doctor` for what "
-        "its host lacks; a longer `ready: {timeout: …}` helps where it is only slow"
+        "its host lacks; a longer `ready: {timeout: …}` helps if it is only slow"
     )
     return VirtkitError(
         f"guest {record.guest} is not ready",
         why="\n".join(why),
-        cure=lacks.cure or found.cure or cards.cure or cure,
+        cure=unready.cure or reason.cure or cards.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
 

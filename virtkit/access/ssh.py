@@ -3,7 +3,6 @@ run a command where the hypervisor has no way of its own."""
 
 from __future__ import annotations
 
-import logging
 import queue
 import re
 import shlex
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     import paramiko  # costs a fifth of a second: loaded where it is used
 
 #: What is said of a guest's address where somebody else answers, and what to do about it.
-OTHER_KEY = "ssh answers with another host key than the one that virtkit gave the guest"
+OTHER_KEY = "ssh answers with a different host key from the one that virtkit gave the guest"
 OTHER_KEY_CURE = (
     "if nobody changed it on purpose, something else answers at its address: look into the guest "
-    "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, and "
-    "where a cloud_init of yours runs, recreating it does"
+    "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, or, "
+    "where the spec has `cloud_init` for it, recreating it"
 )
 #: Seconds that one look at a guest that may not be up yet can take.
 LOOK = 10.0
@@ -47,6 +46,8 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
         OtherHostKey: something with another key answers.
         Unreachable: nothing answers.
     """
+    import logging
+
     import paramiko
 
     # a guest that isn't up yet is no news; what matters is raised
@@ -57,8 +58,8 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
             try:
                 transport.get_security_options().key_types = ["ssh-ed25519"]
                 transport.start_client(timeout=LOOK)
-                seen = transport.get_remote_server_key()
-                if f"{seen.get_name()} {seen.get_base64()}" != host_key:
+                server_key = transport.get_remote_server_key()
+                if f"{server_key.get_name()} {server_key.get_base64()}" != host_key:
                     raise OtherHostKey(OTHER_KEY)
                 yield transport
             finally:
@@ -73,19 +74,19 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
 
 #: What paramiko says, and what it means of a guest.
 _WORDS = (
-    (r"banner\[Errno", "it hung up at once, as one that still boots does"),
+    (r"banner\[Errno", "it hung up at once, as a guest that is still booting does"),
     ("banner|protocol version", "what answers does not speak ssh yet"),
     ("[Ii]ncompatible", "it has no host key of the kind that virtkit gave the guest (ed25519)"),
     ("[Tt]imeout|[Tt]imed out|[Nn]o existing session", "it did not answer in time"),
-    ("[Nn]egotiation|not active|EOF", "it hung up before it let anybody log in"),
+    ("[Nn]egotiation|not active|EOF", "it hung up before anybody could log in"),
 )
 
 
 def _in_words(error: Exception) -> str:
     """What broke a connection, for somebody who doesn't know the library."""
     text = str(error)
-    other = "what answers there does not keep to ssh's protocol" if text else "it hung up"
-    return next((words for pattern, words in _WORDS if re.search(pattern, text)), other)
+    otherwise = "what answers there does not speak the ssh protocol" if text else "it hung up"
+    return next((words for pattern, words in _WORDS if re.search(pattern, text)), otherwise)
 
 
 @contextmanager
@@ -97,20 +98,20 @@ def _stream(login: Login) -> Iterator[socket.socket]:
         return
     # not paramiko's own ProxyCommand: it turns round and round where the program has ended
     tokens = {"h": login.address, "p": "22", "%": "%"}
-    line = shlex.split(re.sub("%([hp%])", lambda found: tokens[found[1]], login.proxy))
-    here, there = socket.socketpair()
-    with here:
-        with there:
-            end = there.fileno()
+    line = shlex.split(re.sub("%([hp%])", lambda match: tokens[match[1]], login.proxy))
+    own_end, program_end = socket.socketpair()
+    with own_end:
+        with program_end:
+            descriptor = program_end.fileno()
             program = subprocess.Popen(
                 commands.leashed(line),
-                stdin=end,
-                stdout=end,
+                stdin=descriptor,
+                stdout=descriptor,
                 stderr=subprocess.DEVNULL,
                 env=commands.environment(),
             )
         try:
-            yield here
+            yield own_end
         finally:
             program.kill()
             program.wait()
@@ -151,7 +152,7 @@ def lets_in(login: Login, host_key: str) -> bool:
         return not keys or _authenticated(transport, login, keys)
 
 
-def answers(login: Login, host_key: str) -> bool:
+def has_host_key(login: Login, host_key: str) -> bool:
     """Whether ssh answers with the guest's own host key, whoever it lets in.
 
     Raises:
@@ -207,17 +208,17 @@ def _authenticated(
 def _usable(login: Login) -> list[paramiko.PKey]:
     """The caller's keys that the guest was given, as far as they can be used without a word from
     the caller: files first, then what the agent holds."""
-    wanted = None if login.keys is None else set(public_keys.blobs(login.keys))
-    found: dict[str, paramiko.PKey] = {}
+    accepted = None if login.keys is None else set(public_keys.blobs(login.keys))
+    keys: dict[str, paramiko.PKey] = {}
     for key in filter(None, map(_private_key, login.identities)):
-        if wanted is None or key.get_base64() in wanted:
-            found[key.get_base64()] = key
-    held = agent_blobs() if wanted is None else agent_blobs() & wanted
-    if held - found.keys():
+        if accepted is None or key.get_base64() in accepted:
+            keys[key.get_base64()] = key
+    held = agent_blobs() if accepted is None else agent_blobs() & accepted
+    if held - keys.keys():
         for key in _agent_keys():
             if key.get_base64() in held:
-                found.setdefault(key.get_base64(), key)
-    return list(found.values())
+                keys.setdefault(key.get_base64(), key)
+    return list(keys.values())
 
 
 def _private_key(path: Path) -> paramiko.PKey | None:

@@ -32,14 +32,14 @@ class InventoryGuest:
 
 def variables(login: Login) -> dict[str, str]:
     """The variables that lead Ansible to a guest by ssh."""
-    own = ("HostName", "User")  # Ansible has words of its own for these
+    omitted = ("HostName", "User")  # Ansible has its own words for these
     answer = {
         "ansible_host": login.address,
         "ansible_user": login.user,
         "ansible_ssh_common_args": " ".join(
             f"-o {shlex.quote(f'{key}={value}')}"
             for key, value in login.options()
-            if key not in own
+            if key not in omitted
         ),
         "ansible_python_interpreter": "auto_silent",
     }
@@ -72,7 +72,7 @@ def through_hypervisor(
         return answer | {"ansible_connection": plugin, "ansible_host": record.domain}
     if not spec:
         return None
-    # that plugin does not become root in a container with ids of its own
+    # that plugin does not become root in a container with its own ids
     return answer | {"ansible_connection": "virtkit.core.exec", "ansible_host": record.guest}
 
 
@@ -97,7 +97,7 @@ def groups(record: GuestRecord, driver: Driver, host: str) -> tuple[str, ...]:
         "model": driver.virtualization,
         "host": host,
     }
-    names = [*record.asked["groups"], *(f"{kind}_{each}" for kind, each in kinds.items())]
+    names = [*record.requested["groups"], *(f"{kind}_{each}" for kind, each in kinds.items())]
     return tuple(dict.fromkeys(map(group_name, names)))
 
 
@@ -157,8 +157,8 @@ def _pairs(guest: InventoryGuest) -> str:
         pairs = {key: _written(value) for key, value in guest.variables.items()}
     except _Encrypted:
         raise RequestError(
-            f"guest {guest.name}: a file in INI form can't hold variables that are encrypted",
-            why="Ansible decrypts them in YAML and in what --list answers only",
+            f"guest {guest.name}: a file in INI form can't hold encrypted variables",
+            why="Ansible decrypts them only in YAML and in what --list prints",
             cure="use the inventory plugin virtkit.core.virtkit instead, or put them into "
             "host_vars/",
         ) from None

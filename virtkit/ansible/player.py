@@ -1,7 +1,7 @@
-"""Runs ansible-runner in a process of its own, and prints Ansible's events as lines of JSON.
+"""Runs ansible-runner in a separate process, and prints Ansible's events as lines of JSON.
 
 ansible-runner forks, and a fork of a process with several threads, as virtkit is one, may wait for
-ever for a lock that another thread had. A program of its own: it must never import virtkit.
+ever for a lock that another thread had. A separate program: it must never import virtkit.
 
 usage: python player.py    (what to run is a line of JSON on standard input)
 """
@@ -17,10 +17,10 @@ import ansible_runner
 
 def main() -> None:
     """Answers with events; the last line is the exit code, or what ansible-runner failed of."""
-    asked = json.loads(sys.stdin.readline())
+    arguments = json.loads(sys.stdin.readline())
     try:
         done = ansible_runner.run(
-            **asked,
+            **arguments,
             fact_cache_type="none",  # the caller's own settings say where facts are kept
             event_handler=_tell,
             quiet=True,
@@ -33,8 +33,8 @@ def main() -> None:
 
 def _tell(event: dict[str, Any]) -> bool:
     """Prints an event; answers that no file of it is to be written."""
-    kept = ("event", "event_data", "stdout")
-    _print({key: event.get(key) for key in kept})
+    keys = ("event", "event_data", "stdout")
+    _print({key: event.get(key) for key in keys})
     return False
 
 

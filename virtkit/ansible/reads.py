@@ -53,11 +53,11 @@ def check(path: Path, where: str) -> None:
         raise RequestError(
             f"playbook {path} can't be read", why=str(error), cure=cure, where=where
         ) from error
-    found = yaml_top(text, str(path))
-    if found != "list" and not text.startswith("$ANSIBLE_VAULT;"):
+    top = yaml_top(text, str(path))
+    if top != "list" and not text.startswith("$ANSIBLE_VAULT;"):
         raise RequestError(
             f"{path} is not a playbook",
-            why=f"its top is {_TOPS[found]}, a playbook's is a list of plays",
+            why=f"its top level is {_TOPS[top]}; a playbook is a list of plays",
             cure="begin it with `- hosts: all`",
             where=where,
         )
@@ -78,12 +78,12 @@ def digest(playbooks: Iterable[Path], folder: Path) -> str:
     Args:
         folder: the spec's, where it is started.
     """
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for path in playbooks:
-        found.update(f"\0{path}\0".encode())
+        hasher.update(f"\0{path}\0".encode())
         for each in _files(path, folder):
-            found.update(f"\0{each}\0".encode() + hashlib.sha256(_content(each)).digest())
-    return found.hexdigest()
+            hasher.update(f"\0{each}\0".encode() + hashlib.sha256(_content(each)).digest())
+    return hasher.hexdigest()
 
 
 def _files(playbook: Path, folder: Path) -> list[Path]:
@@ -118,9 +118,9 @@ def _named(path: Path, base: Path, seen: dict[Path, None]) -> None:
         return
     for word in set(_WORD.findall(path.read_text(errors="replace"))):
         for beside in dict.fromkeys((path.parent, base)):
-            other = beside / word
+            candidate = beside / word
             if not word.startswith(("/", "~")) and ("/" in word or "." in word):
-                _named(other, base, seen)
+                _named(candidate, base, seen)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -132,11 +132,11 @@ def _below(folder: Path) -> Iterator[Path]:
 def _content(path: Path) -> bytes:
     """What of a file counts."""
     try:
-        state = path.stat()
+        status = path.stat()
         if not path.is_file():
             return b""
-        if state.st_size > _LARGE:
-            return f"{state.st_size} {state.st_mtime_ns}".encode()
+        if status.st_size > _LARGE:
+            return f"{status.st_size} {status.st_mtime_ns}".encode()
         return path.read_bytes()
     except OSError:
         return b""

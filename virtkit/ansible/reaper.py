@@ -3,7 +3,7 @@
 Ansible's workers leave its session and outlive it, and a killed virtkit would leave them at work in
 guests. So two processes stand between: the first dies with virtkit's thread (setpriv), or when it
 is killed; the second is told of that by the kernel, is the parent of all that lost theirs, and
-kills until nothing is left. A program of its own: it must never import virtkit.
+kills until nothing is left. A separate program: it must never import virtkit.
 
 usage: python reaper.py /PATH/OF/PROGRAM ARGUMENT…
 """
@@ -16,42 +16,52 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 #: prctl(2)'s words.
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
+#: Blocked, and waited for: a handler would not run for one that comes just before waitpid(2).
+_HEARD = (signal.SIGTERM, signal.SIGCHLD)
 
 
 def main(command: list[str]) -> int:
     """The command's exit code."""
     above = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     second = os.fork()
     if second == 0:
         os._exit(_kept(command, above))
-    # a signal for it is one for the command
-    signal.signal(signal.SIGTERM, lambda number, _: os.kill(second, number))
-    return _code(os.waitpid(second, 0)[1])
+    while True:
+        if signal.sigwait(_HEARD) == signal.SIGTERM:  # one for us is one for the command
+            os.kill(second, signal.SIGTERM)
+        pid, status = os.waitpid(second, os.WNOHANG)
+        if pid:
+            return _code(status)
 
 
 def _kept(command: list[str], above: int) -> int:
-    """Runs the command below this process, in a session of its own."""
+    """Runs the command below this process, in its own session."""
     os.setsid()
     prctl = ctypes.CDLL(None).prctl
     prctl(_SET_CHILD_SUBREAPER, 1)
-    signal.signal(signal.SIGTERM, lambda *_: _end())
     prctl(_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != above:  # it was killed before we asked to be told
         return 1
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
         os.execve(command[0], command, os.environ)
     while True:
-        pid, status = os.wait()
-        if pid == child:
-            return _code(status)
+        if signal.sigwait(_HEARD) == signal.SIGTERM:
+            _end()
+        pid = -1
+        while pid:  # one signal may stand for several that ended
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == child:
+                return _code(status)
 
 
-def _end() -> None:
+def _end() -> NoReturn:
     """Kills all that is below, and then what comes up from below that."""
     while below := Path("/proc/self/task", str(os.getpid()), "children").read_text().split():
         for each in below:

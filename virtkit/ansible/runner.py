@@ -1,6 +1,6 @@
 """Runs playbooks through ansible-runner: its tasks as progress, its failures as an error's reason.
 
-Ansible is a program here, in a process of its own that ends with virtkit. Everything that goes to
+Ansible is a program here, in a process that ends with virtkit. Everything that goes to
 it is in a folder of the caller's alone, which is gone afterwards; what it printed stays, where that
 is asked for. It must never be started by what PATH says, nor be given a secret as an argument.
 """
@@ -31,7 +31,7 @@ _REAPER = Path(__file__).with_name("reaper.py")
 _PLAYER = Path(__file__).with_name("player.py")
 #: Seconds after which ansible-runner looks whether it is to end.
 _WAKE = 1
-#: Characters of a failed task's own words that an error shows.
+#: Characters of a failed task's message that an error shows.
 _SHOWN = 2000
 #: What Ansible does by itself, and nobody waits for.
 _UNTOLD = ("validate_argument_spec", "include_role", "include_tasks", "set_fact")
@@ -66,7 +66,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that failed on a host, and its own words for it."""
+    """A task that failed on a host, and its message."""
 
     host: str
     task: str
@@ -136,7 +136,7 @@ def run(play: Play, progress: Progress) -> Played:
 def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> int:
     """Starts it, hands its events on, and ends it where the work should end; its exit code."""
     line = commands.leashed(_command(play, private))
-    asked = {
+    arguments = {
         "private_data_dir": str(private),
         "project_dir": str(play.folder),
         "ident": "run",
@@ -162,7 +162,7 @@ def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> 
         assert process.stdout is not None
         try:
             with progress.on_cancel(process.kill):
-                process.stdin.write(json.dumps(asked) + "\n")
+                process.stdin.write(json.dumps(arguments) + "\n")
                 process.stdin.close()
                 for text in process.stdout:
                     answer = json.loads(text)
@@ -211,7 +211,7 @@ def _environment(play: Play, private: Path) -> dict[str, str]:
     return {
         "PATH": commands.search_path(),
         "ANSIBLE_HOST_KEY_CHECKING": "True",
-        # connections are shared within this run alone: a guest that is made anew is another one
+        # connections are shared within this run alone: a recreated guest is another one
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(private / "cp"),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NOCOWS": "1",
@@ -255,7 +255,7 @@ class _Events:
         self._changed = dict(data.get("changed") or {})
 
     def _playbook_on_no_hosts_matched(self, _data: Mapping[str, Any]) -> None:
-        self._words.append("no host of the inventory is meant by a play's `hosts:`")
+        self._words.append("no host of the inventory matches a play's `hosts:`")
 
     def _runner_on_failed(self, data: Mapping[str, Any]) -> None:
         if not data.get("ignore_errors"):
@@ -279,10 +279,10 @@ def _name(data: Mapping[str, Any]) -> str:
 def _message(result: Mapping[str, Any]) -> str:
     """What a failed task says. One with `no_log` says nothing."""
     if "censored" in result:
-        return "its words are hidden by `no_log: true`"
+        return "its message is hidden by `no_log: true`"
     failed = [e for e in result.get("results", ()) if isinstance(e, dict) and e.get("failed")]
     if failed:
         return "; ".join(dict.fromkeys(map(_message, failed)))[:_SHOWN]
     keys = ("msg", "stderr", "module_stderr")
-    said = [str(result[key]).strip() for key in keys if result.get(key)]
-    return "\n".join(dict.fromkeys(said))[:_SHOWN] or "it failed without a word"
+    messages = [str(result[key]).strip() for key in keys if result.get(key)]
+    return "\n".join(dict.fromkeys(messages))[:_SHOWN] or "it failed without a message"

@@ -32,17 +32,17 @@ if TYPE_CHECKING:
         apply,
         down,
         down_plan,
-        needs_consent,
         needs_consent_to_go,
     )
     from virtkit.api.orphans import Orphan, orphans
     from virtkit.api.plan import plan, render_xml
     from virtkit.api.provision import playbook_logs, provision
+    from virtkit.api.run_options import RunOptions
     from virtkit.api.spec import read, schema, starter
     from virtkit.api.state import Verb, change_state
     from virtkit.api.status import GuestStatus, log_names, logs, status
     from virtkit.apply import Event, Report
-    from virtkit.plan import Plan
+    from virtkit.plan import Plan, needs_consent
     from virtkit.spec import Spec, format_size
 
 load_when_used(
@@ -57,15 +57,16 @@ load_when_used(
         "virtkit.api.follow": "follow",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
-        "virtkit.api.lifecycle": "apply down down_plan needs_consent needs_consent_to_go",
+        "virtkit.api.lifecycle": "apply down down_plan needs_consent_to_go",
         "virtkit.api.state": "Verb change_state",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
         "virtkit.api.provision": "playbook_logs provision",
+        "virtkit.api.run_options": "RunOptions",
         "virtkit.api.spec": "read schema starter",
         "virtkit.api.status": "GuestStatus log_names logs status",
         "virtkit.apply": "Event Report",
-        "virtkit.plan": "Plan",
+        "virtkit.plan": "Plan needs_consent",
         "virtkit.spec": "Spec format_size",
     },
 )
@@ -83,6 +84,7 @@ __all__ = [
     "Plan",
     "Preparation",
     "Report",
+    "RunOptions",
     "Say",
     "Spec",
     "StoreEntry",

@@ -43,7 +43,7 @@ class GuestOnHost:
     """A guest that exists, and its host."""
 
     host: Host
-    there: ObservedGuest
+    observed: ObservedGuest
 
 
 def hosts_of(spec: Spec | None) -> list[Host]:
@@ -52,15 +52,15 @@ def hosts_of(spec: Spec | None) -> list[Host]:
 
 
 def _host(spec: Spec, name: str) -> Host:
-    found = spec.hosts[name]
-    if found.address is None:
-        return Host(name, found.pool)
+    entry = spec.hosts[name]
+    if entry.address is None:
+        return Host(name, entry.pool)
     key, known_hosts = (
         str(spec.folder / Path(each).expanduser()) if each else ""
-        for each in (found.ssh.key, found.ssh.known_hosts)
+        for each in (entry.ssh.key, entry.ssh.known_hosts)
     )
-    remote = Remote(name, found.address, found.ssh.port or 0, key, known_hosts)
-    return Host(name, found.pool, remote=remote)
+    remote = Remote(name, entry.address, entry.ssh.port or 0, key, known_hosts)
+    return Host(name, entry.pool, remote=remote)
 
 
 def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]:
@@ -80,7 +80,7 @@ def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]
     return sites
 
 
-def found_of(
+def existing_guests(
     spec: Spec, sites: Iterable[HostState], *, lost: bool = False
 ) -> dict[str, GuestOnHost]:
     """The environment's guests that exist, by name. One that an interrupted run has left on two
@@ -91,18 +91,18 @@ def found_of(
     """
     answer: dict[str, GuestOnHost] = {}
     for site in sites:
-        without = site.observed.lost_of(spec.name) if lost else {}
-        for name, there in (without | site.observed.guests_of(spec.name)).items():
-            wanted = spec.guests[name].host if name in spec.guests else None
-            if name not in answer or wanted == site.host.name:
-                answer[name] = GuestOnHost(site.host, there)
+        lost_guests = site.observed.lost_of(spec.name) if lost else {}
+        for name, guest in (lost_guests | site.observed.guests_of(spec.name)).items():
+            spec_host = spec.guests[name].host if name in spec.guests else None
+            if name not in answer or spec_host == site.host.name:
+                answer[name] = GuestOnHost(site.host, guest)
     return answer
 
 
-def is_own(spec: Spec, found: GuestOnHost) -> bool:
+def is_own(spec: Spec, guest: GuestOnHost) -> bool:
     """Whether a guest of the environment is the spec's: named there, or made from it before it left
     it. Another spec may have given its environment the same name."""
-    record = found.there.record
+    record = guest.observed.record
     return record.guest in spec.guests or record.spec == path_of(spec)
 
 
@@ -118,37 +118,37 @@ def as_named(site: HostState, path: str) -> HostState:
     Args:
         path: the spec's, as ``path_of`` has it.
     """
-    there = site.observed
-    paths = {each.record.spec for each in there.guests.values()}
-    paths |= {each.record.spec for each in there.networks.values()}
-    paths |= {each.spec for each in there.pool.kept.values()}
-    paths |= {each.spec for each in there.pool.guests.values()}
-    same = {each for each in paths - {path} if _one_file(each, path)}
-    if not same:
+    observed = site.observed
+    paths = {each.record.spec for each in observed.guests.values()}
+    paths |= {each.record.spec for each in observed.networks.values()}
+    paths |= {each.spec for each in observed.pool.kept.values()}
+    paths |= {each.spec for each in observed.pool.guests.values()}
+    aliases = {each for each in paths - {path} if _one_file(each, path)}
+    if not aliases:
         return site
 
     def named(owned: Any) -> Any:
-        return replace(owned, spec=path) if owned.spec in same else owned
+        return replace(owned, spec=path) if owned.spec in aliases else owned
 
     return HostState(
         site.host,
         replace(
-            there,
-            guests={k: replace(e, record=named(e.record)) for k, e in there.guests.items()},
-            networks={k: replace(e, record=named(e.record)) for k, e in there.networks.items()},
-            lost={k: replace(e, record=named(e.record)) for k, e in there.lost.items()},
+            observed,
+            guests={k: replace(e, record=named(e.record)) for k, e in observed.guests.items()},
+            networks={k: replace(e, record=named(e.record)) for k, e in observed.networks.items()},
+            lost={k: replace(e, record=named(e.record)) for k, e in observed.lost.items()},
             pool=replace(
-                there.pool,
-                kept={k: named(e) for k, e in there.pool.kept.items()},
-                guests={k: named(e) for k, e in there.pool.guests.items()},
+                observed.pool,
+                kept={k: named(e) for k, e in observed.pool.kept.items()},
+                guests={k: named(e) for k, e in observed.pool.guests.items()},
             ),
         ),
     )
 
 
-def _one_file(one: str, other: str) -> bool:
+def _one_file(path: str, other_path: str) -> bool:
     try:
-        return one.startswith("/") and Path(one).samefile(other)
+        return path.startswith("/") and Path(path).samefile(other_path)
     except (OSError, ValueError):  # there is none, or none for us to see
         return False
 
@@ -160,8 +160,8 @@ def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
         if holder := host.lock(environment).holder():
             place = f" on host {host.name}" if host.remote else ""
             answer.append(
-                f"a run is at work on environment {environment}{place}: {holder}; what is "
-                "unfinished may be its"
+                f"a run is working on environment {environment}{place}: {holder}; what is "
+                "unfinished may belong to it"
             )
     return answer
 
@@ -179,15 +179,17 @@ def known_hosts(environment: str, site: HostState) -> Path:
     return access.write_known_hosts(environment, records, site.host.name)
 
 
-def ordered(spec: Spec, mine: Collection[str]) -> list[str]:
+def ordered(spec: Spec, names: Collection[str]) -> list[str]:
     """Guests in the spec's order, then those that left it."""
-    return [n for n in spec.guests if n in mine] + sorted(n for n in mine if n not in spec.guests)
+    return [n for n in spec.guests if n in names] + sorted(n for n in names if n not in spec.guests)
 
 
-def named(spec: Spec, found: Mapping[str, GuestOnHost], words: Sequence[str]) -> set[str]:
+def named(spec: Spec, existing: Mapping[str, GuestOnHost], words: Sequence[str]) -> set[str]:
     """The guests that ``words`` name, those included that left the spec but are there."""
-    groups = {name: each.there.record.asked.get("groups", ()) for name, each in found.items()}
-    bases = {name: name for name in found}
+    groups = {
+        name: each.observed.record.requested.get("groups", ()) for name, each in existing.items()
+    }
+    bases = {name: name for name in existing}
     groups |= {name: guest.groups for name, guest in spec.guests.items()}
     bases |= {name: guest.base for name, guest in spec.guests.items()}
     return select(words, groups, bases)
@@ -202,22 +204,22 @@ def find_one(spec: Spec, word: str) -> tuple[HostState, ObservedGuest]:
     hosts = hosts_of(spec)
     host = spec.host_of(word) if word in spec.guests else None
     sites = observe_all([each for each in hosts if host in (None, each.name)])
-    found = found_of(spec, sites)
-    names = named(spec, found, [word])
+    existing = existing_guests(spec, sites)
+    names = named(spec, existing, [word])
     if len(names) > 1:
         raise RequestError(
             f"{word} names {len(names)} guests: {', '.join(sorted(names))}", cure="name one of them"
         )
     name = names.pop()
-    if name not in found:
+    if name not in existing:
         raise RequestError(f"guest {word} does not exist yet", cure=f"make it: virtkit up {word}")
-    site = next(each for each in sites if each.host is found[name].host)
-    return site, found[name].there
+    site = next(each for each in sites if each.host is existing[name].host)
+    return site, existing[name].observed
 
 
-def must_run(there: ObservedGuest) -> None:
-    if there.state != "running":
+def must_run(guest: ObservedGuest) -> None:
+    if guest.state != "running":
         raise RequestError(
-            f"guest {there.record.guest} is {there.state}",
-            cure=f"first: virtkit {'resume' if there.state == 'paused' else 'start'}",
+            f"guest {guest.record.guest} is {guest.state}",
+            cure=f"first: virtkit {'resume' if guest.state == 'paused' else 'start'}",
         )

@@ -61,8 +61,8 @@ def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playb
             raise SpecErrors(errors)
         files[paths] = ansible.digest(map(Path, paths), spec.folder)
     salt = addresses.identity(spec.name, "playbooks", name)
-    also = [files[paths], guest.vars, list(guest.groups), guest.user]
-    return Playbooks(guest.playbooks, paths, resources.digest(salt, also))
+    inputs = [files[paths], guest.vars, list(guest.groups), guest.user]
+    return Playbooks(guest.playbooks, paths, resources.digest(salt, inputs))
 
 
 def _unique(errors: Iterable[RequestError]) -> list[RequestError]:

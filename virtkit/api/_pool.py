@@ -43,7 +43,7 @@ def pool_changes(
             raise RequestError(
                 f"guest {guest} has its volumes in pool {other}, not {pool.name}",
                 why="guests don't move from pool to pool",
-                cure=f"say `pool: {other}` again; or remove what is there, `virtkit down`, and "
+                cure=f"set `pool: {other}` again; or remove what is there, `virtkit down`, and "
                 "then `virtkit up`",
                 where=_where_pool(host, spec),
             )
@@ -79,7 +79,7 @@ def _check_pool(host: Host, pool: Pool, spec: Spec) -> None:
         raise RequestError(
             f"there is no pool {pool.name}, and virtkit can't make it: pool {other} has "
             f"{pool.path}",
-            cure=f"say `pool: {other}`; or make one with a folder of its own: sudo mkdir -p "
+            cure=f"set `pool: {other}`; or make one with its own folder: sudo mkdir -p "
             f"/srv/{pool.name} && {virsh} pool-define-as {pool.name} dir --target "
             f"/srv/{pool.name} && {virsh} pool-autostart {pool.name}",
             where=_where_pool(host, spec),
@@ -92,9 +92,9 @@ def _where_pool(host: Host, spec: Spec) -> str:
 
 def damaged_images(host: Host, observed: Observed) -> dict[str, str]:
     """What is wrong with images in the pool, by their content."""
-    made = {content: each for content, each in observed.pool.images.items() if each.made}
-    found = {content: host.storage.damage(each) for content, each in made.items()}
-    return {content: why for content, why in found.items() if why}
+    images = {content: each for content, each in observed.pool.images.items() if each.made}
+    damages = {content: host.storage.damage(each) for content, each in images.items()}
+    return {content: why for content, why in damages.items() if why}
 
 
 def without_damaged(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
@@ -107,14 +107,14 @@ def without_damaged(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
 
 
 def mended_images(
-    found: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
+    plan: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
 ) -> Iterable[Change]:
-    """Images that existing guests lean on, and that somebody damaged: the same content again."""
-    told = {each.object for each in found.changes}
+    """Images that existing guests use, and that somebody damaged: the same content again."""
+    planned = {each.object for each in plan.changes}
     for guest in desired.guests:
         name, files = f"image/{guest.image.name}", guest.image.files
-        wanted = files and (only is None or guest.name in only) and name not in told
+        wanted = files and (only is None or guest.name in only) and name not in planned
         if wanted and files and files.content in damaged:
-            told.add(name)
+            planned.add(name)
             reason = FieldChange("volume", damaged[files.content], "whole", "drift")
             yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from virtkit import access
-from virtkit.api._hosts import GuestOnHost, HostState, found_of, ordered
+from virtkit.api._hosts import GuestOnHost, HostState, existing_guests, ordered
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.plan import Plan
@@ -35,12 +35,12 @@ def unready(
         for each in plan.changes
         if each.action != "update" or (restart and each.effect == "restart")
     }
-    found = found_of(spec, sites)
+    existing = existing_guests(spec, sites)
     looked_at = [
-        found[name]
-        for name in ordered(spec, found)
+        existing[name]
+        for name in ordered(spec, existing)
         if name in spec.guests and (only is None or name in only) and f"guest/{name}" not in busy
-        if found[name].there.state == "running" and found[name].there.record.finished
+        if existing[name].observed.state == "running" and existing[name].observed.record.finished
     ]
     if not looked_at:
         return []
@@ -50,18 +50,18 @@ def unready(
         ]
 
 
-def _note(found: GuestOnHost) -> Iterator[str]:
-    host, there = found.host, found.there
-    name = there.record.guest
+def _note(guest: GuestOnHost) -> Iterator[str]:
+    host, observed = guest.host, guest.observed
+    name = observed.record.guest
     try:
-        addresses, _ = access.addresses(host, there.record)
-        why = access.lacking(host, there.record, addresses)
+        addresses, _ = access.addresses(host, observed.record)
+        why = access.lacking(host, observed.record, addresses)
         if not why:
             return
-        driver = DRIVERS[there.record.type]
-        known = host.domains.condition(driver, there.domain).why
-        told = known or host.unheard(driver, there.domain).why
-        why = f"{why}; {told}" if told else why
+        driver = DRIVERS[observed.record.type]
+        state_reason = host.domains.state_reason(driver, observed.domain).why
+        reason = state_reason or host.unheard(driver, observed.domain).why
+        why = f"{why}; {reason}" if reason else why
     except VirtkitError as error:
         why = error.why or error.what
     where = "" if host.name == LOCAL else f" on {host.name}"

@@ -17,8 +17,8 @@ from virtkit.api._hosts import (
     HostState,
     Say,
     as_named,
+    existing_guests,
     find_one,
-    found_of,
     hosts_of,
     is_own,
     known_hosts,
@@ -48,17 +48,17 @@ class Way:
 
 def login(spec: Spec, word: str) -> Login:
     """How to log in to a running guest by ssh."""
-    site, there = find_one(spec, word)
-    must_run(there)
-    return _login(spec, site, there)
+    site, guest = find_one(spec, word)
+    must_run(guest)
+    return _login(spec, site, guest)
 
 
-def _login(spec: Spec, site: HostState, there: ObservedGuest) -> Login:
-    found, looked = access.addresses(site.host, there.record)
-    if not found:
-        raise _no_address(there.record, site.host.name, looked)
+def _login(spec: Spec, site: HostState, guest: ObservedGuest) -> Login:
+    addresses, looked = access.addresses(site.host, guest.record)
+    if not addresses:
+        raise _no_address(guest.record, site.host.name, looked)
     hosts = known_hosts(spec.name, site)
-    return access.login(site.host, there.record, found[0], spec.folder, hosts)
+    return access.login(site.host, guest.record, addresses[0], spec.folder, hosts)
 
 
 def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
@@ -67,8 +67,8 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
     Args:
         looked: where an address was looked for.
     """
-    if record.links:
-        first = "where it still boots, try again in a minute; else see `virtkit logs`"
+    if record.interfaces:
+        first = "if it is still booting, try again in a minute; else see `virtkit logs`"
     else:
         first = "give it a network"
     return VirtkitError(
@@ -89,24 +89,24 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
     guest that lets in others' keys."""
     try:
-        site, there = find_one(spec, word)
-        must_run(there)
-        found = _login(spec, site, there)
-        where = f"{site.host.name} guest/{found.guest}"
-        if access.is_another(found, there.record.host_key):
+        site, guest = find_one(spec, word)
+        must_run(guest)
+        guest_login = _login(spec, site, guest)
+        where = f"{site.host.name} guest/{guest_login.guest}"
+        if access.is_another(guest_login, guest.record.host_key):
             return VirtkitError(
-                f"what answers at {found.address} is not guest {found.guest}",
+                f"what answers at {guest_login.address} is not guest {guest_login.guest}",
                 why=access.OTHER_KEY,
                 cure=access.OTHER_KEY_CURE,
                 where=where,
             )
-        if access.lets_in(found, there.record.host_key) and found.identities:
+        if access.lets_in(guest_login, guest.record.host_key) and guest_login.identities:
             return None  # the connection was lost, or the key has a passphrase
     except (VirtkitError, Unreachable):  # it stopped, and took the connection with it
         return None
     return VirtkitError(
-        f"guest {found.guest} does not let you in",
-        why=access.refusal(found),
+        f"guest {guest_login.guest} does not let you in",
+        why=access.refusal(guest_login),
         cure="whoever made it adds your key to its `ssh_keys:` and runs `virtkit up`; a key with a "
         "passphrase is used where the agent has it (ssh-add)",
         where=where,
@@ -119,7 +119,7 @@ class Input(Protocol):
     def soon(self, limit: int) -> bytes | None:
         """All of it, where its end is near."""
 
-    def whole(self, limit: int, say: Say) -> bytes | None:
+    def read_all(self, limit: int, say: Say) -> bytes | None:
         """All of it, once it has ended."""
 
 
@@ -135,37 +135,39 @@ def execute(
     A guest agent takes its input in one piece, so it gets what is short and at its end; all else
     goes by ssh. Input is never dropped.
     """
-    site, there = find_one(spec, word)
-    must_run(there)
-    host, driver = site.host, DRIVERS[there.record.type]
-    line = access.attached(host, driver, there.domain, command)
+    site, guest = find_one(spec, word)
+    must_run(guest)
+    host, driver = site.host, DRIVERS[guest.record.type]
+    line = access.attached(host, driver, guest.domain, command)
     if line is not None:
         return Way(line)
     agent = access.takes_agent(driver)
     text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
     try:
-        found = _login(spec, site, there) if text is None else None
+        guest_login = _login(spec, site, guest) if text is None else None
     except VirtkitError:
         if given is None or not agent:
             raise
-        found, text = None, given.whole(AGENT_INPUT, say)
+        guest_login, text = None, given.read_all(AGENT_INPUT, say)
         if text is None:
-            raise _too_much(there) from None
+            raise _too_much(guest) from None
     if agent and text is not None:
-        ran = access.by_agent(host, driver, there.domain, command, text)
+        ran = access.by_agent(host, driver, guest.domain, command, text)
         if ran is not None:
             return Way(None, ran)
-    found = found or _login(spec, site, there)
-    return Way(access.ssh_command(found, [shlex.join(access.as_root(found.user, command))]))
+    guest_login = guest_login or _login(spec, site, guest)
+    return Way(
+        access.ssh_command(guest_login, [shlex.join(access.as_root(guest_login.user, command))])
+    )
 
 
-def _too_much(there: ObservedGuest) -> RequestError:
+def _too_much(guest: ObservedGuest) -> RequestError:
     return RequestError(
-        f"guest {there.record.guest} can't be given that much on standard input",
+        f"guest {guest.record.guest} can't be given that much on standard input",
         why=f"the guest agent takes {format_size(AGENT_INPUT)} at most, and ssh has no address to "
         "go to",
         cure="give it a network, or a disk with the data",
-        where=f"guest/{there.record.guest}",
+        where=f"guest/{guest.record.guest}",
     )
 
 
@@ -182,9 +184,9 @@ def copy(spec: Spec, source: str, target: str) -> list[str]:
             "cp copies between here and one guest",
             cure="write one side as GUEST:PATH, as in virtkit cp SPEC file.txt web:/tmp/",
         )
-    found = login(spec, inside[0])
+    guest_login = login(spec, inside[0])
     paths = [f":{path}" if guest else path for guest, path in sides]
-    return access.scp_command(found, paths[0], paths[1])
+    return access.scp_command(guest_login, paths[0], paths[1])
 
 
 def _side(spec: Spec, text: str) -> tuple[str, str]:
@@ -201,10 +203,10 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
 
 def console(spec: Spec, word: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
-    site, there = find_one(spec, word)
-    must_run(there)
-    uri = site.host.connections.uri(DRIVERS[there.record.type].scheme)
-    return ["virsh", "-q", "-c", uri, "console", there.domain]
+    site, guest = find_one(spec, word)
+    must_run(guest)
+    uri = site.host.connections.uri(DRIVERS[guest.record.type].scheme)
+    return ["virsh", "-q", "-c", uri, "console", guest.domain]
 
 
 @dataclass(frozen=True)
@@ -222,13 +224,13 @@ def vnc(spec: Spec, word: str) -> Vnc:
     Raises:
         RequestError: it has none.
     """
-    site, there = find_one(spec, word)
-    must_run(there)
-    xml = site.host.domains.secure_xml(DRIVERS[there.record.type], there.domain)
+    site, guest = find_one(spec, word)
+    must_run(guest)
+    xml = site.host.domains.secure_xml(DRIVERS[guest.record.type], guest.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
         raise RequestError(
-            f"guest {there.record.guest} has no VNC display",
+            f"guest {guest.record.guest} has no VNC display",
             cure="give it `graphics: vnc`, then virtkit up --restart",
         )
     return Vnc(
@@ -275,23 +277,23 @@ def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inve
     """
     guests: list[InventoryGuest] = []
     renamed: dict[str, str] = {}
-    for found, by_ssh in _reachable(spec):
-        record, host = found.there.record, found.host
+    for guest, by_ssh in _reachable(spec):
+        record, host = guest.observed.record, guest.host
         driver, path = DRIVERS[record.type], path_of(spec)
         path = path if path.startswith("/") else ""
         way: Mapping[str, str] | None = ansible.variables(by_ssh) if by_ssh else None
-        if hypervisor and found.there.state == "running" and not host.remote:
+        if hypervisor and guest.observed.state == "running" and not host.remote:
             uri = host.connections.uri(driver.scheme)
             way = ansible.through_hypervisor(record, driver, uri, path) or way
         if way is None:
-            if found.there.state == "running":
+            if guest.observed.state == "running":
                 say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")
             continue
-        known = ansible.facts(record, driver, host.name, path)
-        own = spec.guests[record.guest].vars if record.guest in spec.guests else {}
+        facts = ansible.facts(record, driver, host.name, path)
+        variables = spec.guests[record.guest].vars if record.guest in spec.guests else {}
         groups = ansible.groups(record, driver, host.name)
-        guests.append(InventoryGuest(record.guest, {**known, **way, **own}, groups))
-        renamed |= {each: ansible.group_name(each) for each in record.asked["groups"]}
+        guests.append(InventoryGuest(record.guest, {**facts, **way, **variables}, groups))
+        renamed |= {each: ansible.group_name(each) for each in record.requested["groups"]}
     return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
 
 
@@ -303,7 +305,7 @@ def _no_way(hypervisor: bool) -> str:
 
 #: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
 _HEAD = """\
-# Guests of {environment}, by `virtkit ssh-config`. Keep this in a file of its own, and write at the
+# Guests of {environment}, by `virtkit ssh-config`. Keep this in its own file, and write at the
 # top of ~/.ssh/config, above every Host and Match:
 #   Include {file}"""
 
@@ -327,17 +329,17 @@ def _reachable(
     Without ``guests`` those that are the spec's.
     """
     sites = [as_named(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
-    found = found_of(spec, sites)
-    own = {name for name, each in found.items() if is_own(spec, each)}
-    names = named(spec, found, guests) if guests else own
+    existing = existing_guests(spec, sites)
+    own = {name for name, each in existing.items() if is_own(spec, each)}
+    names = named(spec, existing, guests) if guests else own
     hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
-    for name in ordered(spec, names & found.keys()):
-        host, record = found[name].host, found[name].there.record
-        known = found[name].there.state == "running" or any(record.addresses)
-        addresses = access.addresses(host, record)[0] if known else []
+    for name in ordered(spec, names & existing.keys()):
+        host, record = existing[name].host, existing[name].observed.record
+        addressable = existing[name].observed.state == "running" or any(record.addresses)
+        addresses = access.addresses(host, record)[0] if addressable else []
         keys = hosts[host.name]
         yield (
-            found[name],
+            existing[name],
             access.login(host, record, addresses[0], spec.folder, keys, lasting=True)
             if addresses
             else None,

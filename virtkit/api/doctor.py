@@ -1,4 +1,4 @@
-"""What this machine can run, what is missing, and the command that mends it."""
+"""What this machine can run, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -39,17 +39,19 @@ class Check:
 def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what a spec claims to have there."""
     hosts = hosts_of(spec)
-    known = commands.PROGRAMS.items()
-    checks = [_program(name) for name, each in known if os.geteuid() != 0 or not each.users]
+    programs = commands.PROGRAMS.items()
+    checks = [_program(name) for name, each in programs if os.geteuid() != 0 or not each.users]
     checks += [
         _builds(),
         _schemas(),
         *(_device() if any(each.remote is None for each in hosts) else ()),
     ]
     for host in hosts:
-        found = _host(host, spec, say)
+        host_checks = _host(host, spec, say)
         several = len(hosts) > 1
-        checks += [replace(e, name=f"{e.name} on {host.name}") if several else e for e in found]
+        checks += [
+            replace(e, name=f"{e.name} on {host.name}") if several else e for e in host_checks
+        ]
     return checks
 
 
@@ -61,7 +63,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     except VirtkitError as error:
         return [Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
     try:
-        facts = host.with_kvm(facts, say, anew=True)
+        facts = host.with_kvm(facts, say, refresh=True)
     except VirtkitError as error:
         checks.append(Check("kvm probe", False, error.why or error.what, error.cure))
     if facts.kvm is not None:
@@ -79,9 +81,9 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
 
 
 def _program(name: str) -> Check:
-    program, found = commands.PROGRAMS[name], commands.find(name)
-    cure = "" if found else f"sudo apt-get install {program.package}"
-    return Check(name, found is not None, program.purpose, cure)
+    program, path = commands.PROGRAMS[name], commands.find(name)
+    cure = "" if path else f"sudo apt-get install {program.package}"
+    return Check(name, path is not None, program.purpose, cure)
 
 
 def _builds() -> Check:
@@ -90,7 +92,7 @@ def _builds() -> Check:
         images.check_builds()
     except VirtkitError as error:
         return Check("image builds", False, f"{error.what}: {error.why}", error.cure)
-    return Check("image builds", True, "what images are built with works, and there is room")
+    return Check("image builds", True, "the programs that build images work, and there is room")
 
 
 def _device() -> Iterable[Check]:
@@ -101,18 +103,18 @@ def _device() -> Iterable[Check]:
         yield Check(
             str(device),
             False,
-            "only root may open it, so libvirt probes QEMU anew for seconds at each start",
+            "only root may open it, so libvirt spends seconds at each start on probing QEMU again",
             f"chgrp kvm {device} && chmod 660 {device}",
         )
 
 
 def _schemas() -> Check:
-    there = (schemas.FOLDER / "domain.rng").is_file()
+    installed = (schemas.FOLDER / "domain.rng").is_file()
     return Check(
         "schemas",
-        there,
+        installed,
         f"libvirt's schemas in {schemas.FOLDER}, to check XML before anything is touched",
-        "" if there else "sudo apt-get install libvirt0",
+        "" if installed else "sudo apt-get install libvirt0",
     )
 
 
@@ -134,7 +136,7 @@ def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
 def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
     for driver in DRIVERS.values():
         if driver.scheme not in host.schemes:
-            what = "virtkit runs it on its own machine only, so far"
+            what = "so far virtkit runs it only on the machine that it is on itself"
             yield Check(f"type {driver.type}", None, what)
             continue
         reasons = driver.check(facts)
@@ -154,15 +156,15 @@ def _contains(facts: HostFacts, host: Host) -> bool:
 
 
 def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
-    """Whether containers get ids of their own here."""
+    """Whether containers get their own ids here."""
     if not _contains(facts, host):
         return
-    lacks = facts.unprepared
-    if lacks is not None:
-        what = f"they are only hardened: {lacks.why}"
-        yield Check("containers", False, what, lacks.cure)
+    unprepared = facts.unprepared
+    if unprepared is not None:
+        what = f"they are only hardened: {unprepared.why}"
+        yield Check("containers", False, what, unprepared.cure)
         return
-    yield Check("containers", True, "each in a user namespace with ids of its own")
+    yield Check("containers", True, "each in a user namespace with its own ids")
     if userns.outdated():
         what = "libvirt's hook was installed by another version of virtkit; it works with this one"
         yield Check("containers", None, what, preparation.CURE)
@@ -185,8 +187,8 @@ def _firewall(host: Host) -> Iterable[Check]:
         what = "only root may look at its rules, so nobody knows whether libvirt's are there"
         yield Check("firewall", None, what, "run `virtkit doctor` as root")
         return
-    gone = [each for each in bridges if not rules.serves(each.name)]
-    for each in gone:
+    without_rules = [each for each in bridges if not rules.serves(each.name)]
+    for each in without_rules:
         what = (
             f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
             "its guests reach nothing outside, and no other network starts"
@@ -194,7 +196,7 @@ def _firewall(host: Host) -> Iterable[Check]:
         cure = host.connections.restart("network")
         yield Check(f"network {each.network}", False, what, cure)
     yield from _drops(host, rules, bridges)
-    if not gone and not any(rules.dropping(each) for each in bridges):
+    if not without_rules and not any(rules.dropping(each) for each in bridges):
         yield Check("firewall", True, "libvirt's rules for its networks are there")
 
 
@@ -202,23 +204,23 @@ def _drops(
     host: Host, rules: firewall.Rules, bridges: Iterable[firewall.Bridge]
 ) -> Iterable[Check]:
     """The chains that drop by policy. What their other rules accept, only their owner knows."""
-    told = set()
+    reported = set()
     for bridge in bridges:
         for drop in rules.dropping(bridge):
-            lost = (
+            consequence = (
                 "its guests may get no address, and no answer from DNS"
                 if drop.hook == "input"
                 else "its guests may reach nothing outside"
             )
             what = f"chain {drop.chain} of table {drop.table} drops what no rule accepts, and none "
             cure = firewall.opening(bridge.name, [drop], host.remote)
-            yield Check("firewall", None, f"{what}names {bridge.name}: {lost}", cure)
-            told.add(drop)
-    for drop in sorted(rules.drops - told, key=str):
+            yield Check("firewall", None, f"{what}names {bridge.name}: {consequence}", cure)
+            reported.add(drop)
+    for drop in sorted(rules.drops - reported, key=str):
         if drop.hook == "forward":
             what = (
                 f"chain {drop.chain} of table {drop.table} drops what no rule accepts, as Docker "
-                "has it. libvirt's networks have rules there; a bridge of your own (`mode: "
+                "sets it. libvirt's networks have rules there; a bridge of your own (`mode: "
                 "bridge`) has none, and needs one where net.bridge.bridge-nf-call-iptables is 1"
             )
             yield Check("firewall", None, what)
@@ -245,23 +247,25 @@ def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> It
     guests, up = observed.guests_of(spec.name), command("up", spec.source)
     lost = observed.lost_of(spec.name)
     for name in sorted(lost):
-        what = "its domain is gone, and its volumes are there: it is defined again over its disks"
+        what = "its domain is gone, and its volumes are there: it is defined again with its disks"
         yield Check(f"guest {name}", False, what, up)
     for name, network in observed.networks_of(spec.name).items():
-        known = {each.name for each in network.record.reservations}
-        mine = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
-        for gone in sorted((known & mine) - {*guests, *lost}):
+        reserved = {each.name for each in network.record.reservations}
+        own = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
+        for missing in sorted((reserved & own) - {*guests, *lost}):
             what = f"its domain is gone, and network {name} still knows it"
-            yield Check(f"guest {gone}", False, what, up)
+            yield Check(f"guest {missing}", False, what, up)
         if not network.active:
             yield Check(f"network {name}", False, "it is not active", up)
     for name, guest in guests.items():
-        made = {
-            link.source for link in guest.record.links if link.source.startswith(f"{spec.name}-")
+        own_networks = {
+            link.source
+            for link in guest.record.interfaces
+            if link.source.startswith(f"{spec.name}-")
         }
-        for gone in sorted(made - {*observed.networks, *observed.strangers}):
+        for missing in sorted(own_networks - {*observed.networks, *observed.strangers}):
             cure = f"{up}, then {command('restart', spec.source, name)}"
-            yield Check(f"guest {name}", False, f"its network {gone} is gone", cure)
+            yield Check(f"guest {name}", False, f"its network {missing} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 
@@ -270,8 +274,8 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
     up = command("up", spec.source)
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
-            what = "an older virtkit made it: the pool's record does not list it yet, so without "
-            what += "its domain nobody would know whose its volumes are"
+            what = "an older version of virtkit made it: the pool's record does not list it yet, "
+            what += "so without its domain nobody would know whose its volumes are"
             cure = f"the next `{up}` that changes anything lists it"
             yield Check(f"guest {name}", None, what, cure)
         content = guest.record.image.content if guest.record.image else ""

@@ -49,15 +49,15 @@ def follow(
 
 
 def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[str]:
-    site, there = find_one(spec, guest)
-    host, driver = site.host, DRIVERS[there.record.type]
-    check_log(GuestOnHost(host, there))
+    site, observed = find_one(spec, guest)
+    host, driver = site.host, DRIVERS[observed.record.type]
+    check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
-        return _patiently(partial(host.printed, driver, there.domain, offset), say, stop)
+        return _patiently(partial(host.printed, driver, observed.domain, offset), say, stop)
 
     def ended() -> bool:
-        return _patiently(partial(host.domains.ended, driver, there.domain), say, stop)
+        return _patiently(partial(host.domains.ended, driver, observed.domain), say, stop)
 
     if driver.log != "journal":
         yield from console(printed, ended, stop)
@@ -113,8 +113,8 @@ def console(
     progress = Progress(stop=stop)
     offset, rest = 0, b""
     while True:
-        over = ended()  # asked first: what it printed until then is read
-        # the last byte again: where it is gone, the log was rotated and begins anew
+        guest_ended = ended()  # asked first: what it printed until then is read
+        # the last byte again: where it is gone, the log was rotated and begins again
         new = printed(max(offset - 1, 0))
         if offset and not new:
             offset = 0
@@ -123,7 +123,7 @@ def console(
         offset += len(new)
         *lines, rest = (rest + new).split(b"\n")
         yield from map(_text, lines)
-        if over and not new:
+        if guest_ended and not new:
             break
         progress.check_cancelled()
         if not new:
@@ -136,16 +136,16 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace").rstrip("\r")
 
 
-def _soon(true: Callable[[], bool], seconds: float) -> bool:
+def _soon(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether something comes true within so many seconds."""
     end = time.monotonic() + seconds
-    while not (answer := true()) and time.monotonic() < end:
+    while not (answer := condition()) and time.monotonic() < end:
         time.sleep(_PAUSE)
     return answer
 
 
 def _patiently(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
-    """What ``look`` finds; a libvirt that starts anew meanwhile is waited for.
+    """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
 
     Raises:
         VirtkitError: it did not come back.

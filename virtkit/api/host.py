@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,17 +68,17 @@ def find_machine(word: str, spec: Spec | None = None) -> Machine:
     """
     ansible.require()
     remote = _remote(word, spec)
-    look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _there(remote)
-    python, right = look.split("\n")[:2]
+    look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
+    python, privilege = look.split("\n")[:2]
     where = "this machine" if remote is None else word
     by_hand = "" if remote is None else f"{remote.by_hand} -t "
     if python == "none":
         cure = f"{by_hand}sudo apt-get install python3"
         raise RequestError(f"python3 is missing on {where}, and Ansible needs it", cure=cure)
-    if right == "nobody":
+    if privilege == "nobody":
         cure = "be root here, or install sudo" if remote is None else f"log in as root@{word}"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
-    return Machine(word, remote, python, right == "password")
+    return Machine(word, remote, python, privilege == "password")
 
 
 def _remote(word: str, spec: Spec | None) -> Remote | None:
@@ -94,18 +95,24 @@ def _remote(word: str, spec: Spec | None) -> Remote | None:
         raise RequestError(error.what, cure=cure) from error
 
 
-def _there(remote: Remote) -> str:
+def _look_at(remote: Remote) -> str:
     return remote.run(_LOOK).decode("utf-8", "replace")
 
 
 def prepare_host(
-    machine: Machine, types: Sequence[str] = (), *, password: str = "", tell: Tell = quiet
+    machine: Machine,
+    types: Sequence[str] = (),
+    *,
+    password: str = "",
+    tell: Tell = quiet,
+    stop: threading.Event | None = None,
 ) -> Preparation:
     """Makes a machine a libvirt host, by the playbook host.yml.
 
     Args:
         types: of guests that it is to run; left out, what the playbook takes.
         password: sudo's, where it asks for one.
+        stop: set from any thread, it ends the run as ctrl-c does.
 
     Raises:
         RequestError: a type is none of ``HOST_TYPES``; nothing was touched.
@@ -125,7 +132,7 @@ def prepare_host(
             progress.note(daemon_access.cure())
 
     step = Step(f"host/{machine.name}", "prepare", machine.name, run)
-    answer.report = engine.run(machine.name, [step], parallel=1, tell=tell)
+    answer.report = engine.run(machine.name, [step], parallel=1, tell=tell, stop=stop)
     return answer
 
 
@@ -153,7 +160,7 @@ def _played(machine: Machine, types: Sequence[str], password: str, progress: Pro
         raise VirtkitError(
             f"host {machine.name} was not prepared",
             why=played.why,
-            cure=f"mend what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
+            cure=f"fix what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
             where=machine.name,
         )
     return sum(played.changed.values())

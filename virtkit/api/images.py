@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from virtkit.state.record import GuestRecord
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """An image in the store. ``users``: guests that lean on it; ``size`` in bytes; ``downs``: the
+    """An image in the store. ``users``: guests that use it; ``size`` in bytes; ``downs``: the
     commands that take them down, each for those of one spec."""
 
     name: str
@@ -63,21 +64,29 @@ def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
     ]
 
 
-def image_make(spec: Spec | None, name: str, say: Say = quiet) -> images.LocalImage:
+def image_make(
+    spec: Spec | None, name: str, say: Say = quiet, *, stop: threading.Event | None = None
+) -> images.LocalImage:
     """Builds, downloads or probes an image of the spec or the catalogue, on this side only.
 
     ``up`` puts it into a pool where a guest needs it.
+
+    Args:
+        stop: set from any thread, it ends the work as ctrl-c does.
+
+    Raises:
+        Interrupted: ``stop`` was set. What was downloaded so far is gone on from.
     """
-    known = {**CATALOGUE, **(spec.images if spec else {})}
-    if name not in known:
-        near = difflib.get_close_matches(name, list(known), n=1)
+    entries = {**CATALOGUE, **(spec.images if spec else {})}
+    if name not in entries:
+        near = difflib.get_close_matches(name, list(entries), n=1)
         raise RequestError(
             f"there is no image {name!r}",
-            cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(known)}",
+            cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(entries)}",
         )
-    entry = known[name]
+    entry = entries[name]
     ref = ImageRef(name, entry, desired.image_identity(entry))
-    return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say))
+    return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
 
 
 def image_remove(
@@ -88,7 +97,7 @@ def image_remove(
     say: Say = quiet,
 ) -> list[StoreEntry]:
     """Removes an image, by name or content hash, from this machine's pool or those of a spec's
-    hosts, and from the cache. On a host where guests lean on it, it stays.
+    hosts, and from the cache. On a host where guests use it, it stays.
 
     It waits until no ``up`` runs that could take the image for a new guest.
 
@@ -97,7 +106,7 @@ def image_remove(
         say: told for whom, and where the image stays.
 
     Raises:
-        RequestError: there is none, guests lean on it everywhere, or an ``up`` takes longer.
+        RequestError: there is none, guests use it everywhere, or an ``up`` takes longer.
     """
     hosts = sorted(hosts_of(spec), key=lambda each: each.name)  # all runs lock in this order
     _removable(_entries(hosts), name)
@@ -105,28 +114,28 @@ def image_remove(
         for host in hosts:
             locks.enter_context(host.images_lock.held(lock_timeout, say))
         entries = _entries(hosts)
-        gone = _removable(entries, name)
-        for each in gone:
+        removed = _removable(entries, name)
+        for each in removed:
             host = next(host for host in hosts if host.name == each.host)
             for identity in images.drop(host, each.content):
                 images.forget(identity)
     for each in entries:
         if each.users and _names(name, each):
-            say(f"it stays on host {each.host}: {_leaning(each)}")
-    return gone
+            say(f"it stays on host {each.host}: {_used_by(each)}")
+    return removed
 
 
 def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
-    """The images that ``name`` names, of hosts where no guest leans on any of them."""
-    named = [each for each in entries if _names(name, each)]
-    if not named:
+    """The images that ``name`` names, of hosts where no guest uses any of them."""
+    matches = [each for each in entries if _names(name, each)]
+    if not matches:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
-    used = [each for each in named if each.users]
-    free = [each for each in named if each.host not in {other.host for other in used}]
+    used = [each for each in matches if each.users]
+    free = [each for each in matches if each.host not in {other.host for other in used}]
     if not free:
         raise RequestError(
             f"image {used[0].name} is in use",
-            why="; ".join(map(_leaning, used)),
+            why="; ".join(map(_used_by, used)),
             cure="take these guests down first, or have it done by whoever made them: "
             + "; ".join(dict.fromkeys(each for entry in used for each in entry.downs)),
         )
@@ -137,24 +146,24 @@ def _names(word: str, entry: StoreEntry) -> bool:
     return word == entry.name or (len(word) >= 6 and entry.content.startswith(word))
 
 
-def _leaning(entry: StoreEntry) -> str:
-    return f"{', '.join(entry.users)} lean{'s' if len(entry.users) == 1 else ''} on it"
+def _used_by(entry: StoreEntry) -> str:
+    return f"{', '.join(entry.users)} use{'s' if len(entry.users) == 1 else ''} it"
 
 
 def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
-    return tuple(sorted(each.domain for each in _leaners(observed, content)))
+    return tuple(sorted(each.domain for each in _users_of(observed, content)))
 
 
 def _downs(observed: Observed, content: str) -> tuple[str, ...]:
-    """What takes the guests down that lean on an image, by the specs that they were made from."""
+    """What takes the guests down that use an image, by the specs that they were made from."""
     guests: dict[str, list[str]] = {}
-    for each in _leaners(observed, content):
+    for each in _users_of(observed, content):
         guests.setdefault(each.spec, []).append(each.guest)
     return tuple(command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
 
 
-def _leaners(observed: Observed, content: str) -> list[GuestRecord]:
-    """The guests that lean on an image, those without a domain too. Of one whose run was
+def _users_of(observed: Observed, content: str) -> list[GuestRecord]:
+    """The guests that use an image, those without a domain too. Of one whose run was
     interrupted before it knew its image, only the entry that it was made from is known."""
     image = observed.pool.images.get(content)
     identities = image.identities if image is not None else ()

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from virtkit import access
-from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import (
     HostState,
-    Say,
-    Tell,
     as_named,
-    found_of,
+    existing_guests,
     hosts_of,
     known_hosts,
     named,
     observe_all,
     path_of,
-    quiet,
 )
 from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api.access import inventory
 from virtkit.api.plan import plan_on
-from virtkit.apply import Context, Options, Report, Result, Step, engine, steps_of
+from virtkit.api.run_options import DEFAULT, RunOptions
+from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
 from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
 from virtkit.plan import Plan, joined, removal
@@ -37,67 +33,56 @@ from virtkit.system import temporary
 
 def apply(
     spec: Spec,
-    found: Plan,
+    plan: Plan,
     *,
     consent: bool = False,
     confirmed: bool = False,
     wait: bool = True,
     restart: bool = False,
-    vault: str = "",
-    parallel: int | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
-    stop: threading.Event | None = None,
+    run: RunOptions = DEFAULT,
 ) -> Report:
-    """Carries out a plan, made anew once nobody else changes the environment.
+    """Carries out a plan, made again once nobody else changes the environment.
 
     Args:
-        consent: recreate and delete what the plan says, and what it says made anew.
+        consent: recreate and delete what the plan says, and what it says once made again.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
-        vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
-            say it.
-        parallel: steps at a time; left out, what suits this machine.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom one waits, and where the plan is another afterwards.
-        stop: set from any thread, it ends the run as ctrl-c does.
+        run: how the run goes.
 
     Raises:
         RequestError: the plan loses data and nobody agreed, or another run takes longer;
             nothing was touched.
-        Interrupted: ``stop`` was set before the first step; later the report says so.
+        Interrupted: ``run.stop`` was set before the first step; later the report says so.
     """
-    refused = removal.needs_consent(found)
-    if refused is not None and not (consent or confirmed):
-        raise refused
-    if not found.changes:
-        return Report(spec.name, notes=found.notes)
+    refusal = removal.needs_consent(plan)
+    if refusal is not None and not (consent or confirmed):
+        raise refusal
+    if not plan.changes:
+        return Report(spec.name, notes=plan.notes)
     temporary.sweep()
     hosts = hosts_of(spec)
-    with locked(spec, hosts, lock_timeout, say, images=True, stop=stop) as before:
-        now = plan_on(hosts, spec, found.guests, restart=restart, say=say)
-        others = _others(spec, before, now)
+    with locked(spec, hosts, run, images=True) as waited_for:
+        new_plan = plan_on(hosts, spec, plan.guests, restart=restart, say=run.say)
+        others = _others(spec, waited_for, new_plan)
         if not consent:
-            _check_loss(now, found, f"environment {spec.name}: {others}")
-        if not now.changes:
-            say(f"environment {spec.name}: nothing to change any more: {others} did it")
+            _check_loss(new_plan, plan, f"environment {spec.name}: {others}")
+        if not new_plan.changes:
+            run.say(f"environment {spec.name}: nothing left to change: {others} did it")
             return Report(spec.name)
-        if _changes(now) != _changes(found):
-            what = f"{others} changed something meanwhile: the plan is made anew"
-            say(f"environment {spec.name}: {what}")
-        options = Options(
+        if _changes(new_plan) != _changes(plan):
+            what = f"{others} changed something meanwhile: planning again"
+            run.say(f"environment {spec.name}: {what}")
+        options = StepOptions(
             spec=path_of(spec),
             folder=spec.folder,
             wait=wait,
             restart=restart,
             inventory=lambda: inventory(spec).tree(),
-            vault=vault,
+            vault=run.vault,
         )
-        run = runner(spec, hosts, parallel, tell, stop)
-        report = _carried_out(spec, now, hosts, options, run)
-    report.notes = found.notes
+        report = _carried_out(spec, new_plan, hosts, options, run)
+    report.notes = plan.notes
     return report
 
 
@@ -105,81 +90,77 @@ def apply(
 def locked(
     spec: Spec,
     hosts: Iterable[Host],
-    timeout: float,
-    say: Say,
+    run: RunOptions,
     *,
     images: bool = False,
-    stop: threading.Event | None = None,
 ) -> Iterator[list[str]]:
     """The environment's lock on each of its hosts, in an order that all runs have; and a share in
     the image stores'. Yields the runs on the environment that it waited for."""
-    before = []
-    rest = Progress(stop=stop).sleep
+    waited_for = []
+    timeout, say, rest = run.lock_timeout, run.say, Progress(stop=run.stop).sleep
     with ExitStack() as stack:
         for host in sorted(hosts, key=lambda each: each.name):
-            before.append(stack.enter_context(host.lock(spec.name).held(timeout, say, rest=rest)))
+            waited_for.append(
+                stack.enter_context(host.lock(spec.name).held(timeout, say, rest=rest))
+            )
             if images:
                 stack.enter_context(host.images_lock.held(timeout, say, shared=True, rest=rest))
-        yield list(filter(None, before))
+        yield list(filter(None, waited_for))
 
 
-def _others(spec: Spec, before: Sequence[str], now: Plan) -> str:
+def _others(spec: Spec, waited_for: Sequence[str], plan: Plan) -> str:
     """Who changed the environment before us, as far as it is known: for whom we waited, and which
     other specs its guests were made from."""
-    records = (each.observed.record for each in now.changes if each.observed is not None)
+    records = (each.observed.record for each in plan.changes if each.observed is not None)
     paths = sorted({each.spec for each in records} - {path_of(spec)})
-    known = [f"this one waited for {each}" for each in before]
-    known += [f"it has guests made from {each}" for each in paths]
-    return f"another run ({'; '.join(known)})" if known else "another run"
+    evidence = [f"this one waited for {each}" for each in waited_for]
+    evidence += [f"it has guests made from {each}" for each in paths]
+    return f"another run ({'; '.join(evidence)})" if evidence else "another run"
 
 
-def _changes(found: Plan) -> list[Any]:
+def _changes(plan: Plan) -> list[Any]:
     """What a plan does, without its notes."""
-    return [each.as_dict() for each in (*found.changes, *found.pending)]
+    return [each.as_dict() for each in (*plan.changes, *plan.pending)]
 
 
-def _check_loss(now: Plan, shown: Plan, others: str) -> None:
+def _check_loss(plan: Plan, shown: Plan, others: str) -> None:
     """Refuses a plan that loses what the one that was shown does not.
 
     Args:
         others: the environment, and who changed something since.
     """
-    known = {(each.object, each.lost) for each in shown.asks}
-    new = [each for each in now.asks if (each.object, each.lost) not in known]
+    agreed = {(each.object, each.lost) for each in shown.asks}
+    new = [each for each in plan.asks if (each.object, each.lost) not in agreed]
     if new:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
-            why=f"lost would be: {'; '.join(each.loss for each in new)}",
-            cure="run again: it shows what would be lost by now, and asks",
+            why=f"this would be lost: {'; '.join(each.loss for each in new)}",
+            cure="run again: it shows what would be lost now, and asks",
         )
 
 
 def _carried_out(
     spec: Spec,
-    found: Plan,
+    plan: Plan,
     hosts: Sequence[Host],
-    options: Options,
-    run: Callable[[Sequence[Step]], Report],
+    options: StepOptions,
+    run: RunOptions,
     *,
     removing: bool = False,
 ) -> Report:
     """The report of a plan that was carried out, by who has the environment's lock."""
     context = [Context(host, options) for host in hosts]
-    report = run(steps_of(found, *context))
+    report = runner(spec, hosts, run)(steps_of(plan, *context))
     remember(spec, context, report, removing=removing)
     return report
 
 
 def runner(
-    spec: Spec,
-    hosts: Sequence[Host],
-    parallel: int | None,
-    tell: Tell,
-    stop: threading.Event | None,
+    spec: Spec, hosts: Sequence[Host], run: RunOptions
 ) -> Callable[[Sequence[Step]], Report]:
     """What runs a plan's steps, as many at a time as was asked or as suits this machine."""
-    most = parallel or usual_parallel(hosts)
-    return partial(engine.run, spec.name, parallel=most, tell=tell, stop=stop)
+    most = run.parallel or usual_parallel(hosts)
+    return partial(engine.run, spec.name, parallel=most, tell=run.tell, stop=run.stop)
 
 
 def remember(
@@ -190,17 +171,17 @@ def remember(
     where that fails."""
     try:
         sites = observe_all([each.host for each in context])
-        left = _list(spec, context, sites, report)
-        elsewhere = access.hosts(spec.name) - {each.host.name for each in context}
-        if removing and not left and not found_of(spec, sites) and not elsewhere:
+        any_lost = _list(spec, context, sites, report)
+        other_hosts = access.hosts(spec.name) - {each.host.name for each in context}
+        if removing and not any_lost and not existing_guests(spec, sites) and not other_hosts:
             access.forget(spec.name)
             return
         for each in sites:
             known_hosts(spec.name, each)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
-        told = error if isinstance(error, VirtkitError) else of_system(what, error)
-        report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, told))
+        failure = error if isinstance(error, VirtkitError) else of_system(what, error)
+        report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, failure))
 
 
 def _list(
@@ -208,15 +189,15 @@ def _list(
 ) -> bool:
     """Writes into the pools' records what the guests' own say; whether guests are listed there that
     have no domain, as far as it is known."""
-    left = False
+    any_lost = False
     for each, site in zip(context, sites, strict=True):
         try:
-            there = site.observed.guests_of(spec.name).values()
-            left |= each.ledger.end(spec.name, [guest.record for guest in there])
+            guests = site.observed.guests_of(spec.name).values()
+            any_lost |= each.ledger.end(spec.name, [guest.record for guest in guests])
         except VirtkitError as error:
             report.results.append(Result("pool", site.host.name, "record", "failed", 0.0, error))
-            left = True
-    return left
+            any_lost = True
+    return any_lost
 
 
 def _with_pool(host: Host, environment: str) -> HostState:
@@ -227,10 +208,10 @@ def _with_pool(host: Host, environment: str) -> HostState:
     """
     guests = host.observe(pool=False).guests_of(environment).values()
     folders = {each.record.folder for each in guests if each.record.volumes}
-    found = {folder: host.storage_at(folder) for folder in folders}
-    if host.storage not in found.values() and host.storage.describe().exists:
-        found[""] = host.storage
-    for folder, storage in found.items():
+    storages = {folder: host.storage_at(folder) for folder in folders}
+    if host.storage not in storages.values() and host.storage.describe().exists:
+        storages[""] = host.storage
+    for folder, storage in storages.items():
         storage.ensure(folder)
         storage.refresh()
     return HostState(host, host.observe())
@@ -239,26 +220,23 @@ def _with_pool(host: Host, environment: str) -> HostState:
 def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) -> Plan:
     """What ``down`` would remove, as far as it is seen before anything is touched: in a pool that
     is not active nobody sees kept disks."""
-    return _going(spec, _seen(hosts_of(spec)), guests, volumes=volumes)
+    return _removal_plan(spec, _observe_as_is(hosts_of(spec)), guests, volumes=volumes)
 
 
-def needs_consent(found: Plan) -> RequestError | None:
-    """The error that ``apply`` raises for a plan that nobody agreed to."""
-    return removal.needs_consent(found)
-
-
-def needs_consent_to_go(spec: Spec, found: Plan, *, volumes: bool) -> RequestError | None:
+def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
-    return removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
+    return removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
 
 
-def _seen(hosts: Iterable[Host]) -> list[HostState]:
+def _observe_as_is(hosts: Iterable[Host]) -> list[HostState]:
     """What stands on hosts, without a touch."""
     return [HostState(each, each.observe(pool=each.storage.active())) for each in hosts]
 
 
-def _going(spec: Spec, sites: Sequence[HostState], guests: Sequence[str], *, volumes: bool) -> Plan:
-    only = named(spec, found_of(spec, sites, lost=True), guests) if guests else None
+def _removal_plan(
+    spec: Spec, sites: Sequence[HostState], guests: Sequence[str], *, volumes: bool
+) -> Plan:
+    only = named(spec, existing_guests(spec, sites, lost=True), guests) if guests else None
     path = path_of(spec)
     return joined(
         [
@@ -282,11 +260,7 @@ def down(
     volumes: bool = False,
     consent: bool = False,
     confirmed: Plan | None = None,
-    parallel: int | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
-    stop: threading.Event | None = None,
+    run: RunOptions = DEFAULT,
 ) -> Report:
     """Removes guests and all that is theirs; without ``guests`` the whole environment.
 
@@ -295,9 +269,7 @@ def down(
     Args:
         consent: remove what was made from another spec, too.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom, and what stays.
-        stop: set from any thread, it ends the run as ctrl-c does.
+        run: how the run goes.
 
     Raises:
         RequestError: something was made from another spec and nobody agreed, or another run takes
@@ -305,27 +277,26 @@ def down(
     """
     hosts = hosts_of(spec)
     active = all(host.storage.active() for host in hosts)
-    seen = _going(spec, _seen(hosts), guests, volumes=volumes)
-    if active and not seen.changes and not access.known(spec.name):
-        for note in seen.notes:
-            say(note)
+    preview = _removal_plan(spec, _observe_as_is(hosts), guests, volumes=volumes)
+    if active and not preview.changes and not access.known(spec.name):
+        for note in preview.notes:
+            run.say(note)
         return Report(spec.name)
 
-    def check(found: Plan) -> None:
-        refused = removal.needs_consent_to_go(found, path_of(spec), volumes=volumes)
-        if refused is not None and not consent and confirmed is None:
-            raise refused
+    def check(plan: Plan) -> None:
+        refusal = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
+        if refusal is not None and not consent and confirmed is None:
+            raise refusal
 
-    check(seen)
-    with locked(spec, hosts, lock_timeout, say, stop=stop) as before:
+    check(preview)
+    with locked(spec, hosts, run) as waited_for:
         sites = [_with_pool(host, spec.name) for host in hosts]
-        found = _going(spec, sites, guests, volumes=volumes)
-        check(found)
+        plan = _removal_plan(spec, sites, guests, volumes=volumes)
+        check(plan)
         if confirmed is not None and not consent:
-            who = _others(spec, before, found)
-            _check_loss(found, confirmed, f"environment {spec.name}: {who}")
-        for note in found.notes:
-            say(note)
-        options = Options(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-        run = runner(spec, hosts, parallel, tell, stop)
-        return _carried_out(spec, found, hosts, options, run, removing=True)
+            who = _others(spec, waited_for, plan)
+            _check_loss(plan, confirmed, f"environment {spec.name}: {who}")
+        for note in plan.notes:
+            run.say(note)
+        options = StepOptions(spec=path_of(spec), folder=spec.folder, volumes=volumes)
+        return _carried_out(spec, plan, hosts, options, run, removing=True)

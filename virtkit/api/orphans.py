@@ -54,45 +54,45 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
     """
     specs = _Specs(spec)
     sites = observe_all(hosts_of(spec), pool=True)
-    found: list[Orphan] = []
+    leftovers: list[Orphan] = []
     for each in sites:
-        there = [
+        on_host = [
             *_objects(each.observed, specs, each.host),
             *_kept(each.observed, specs, each.host),
             *_images(each.observed, spec),
             *_volumes(each.observed, each.host),
         ]
-        found += (replace(orphan, host=each.host.name) for orphan in there)
-    return [*found, *_folders(sites, spec), *_caches(each.observed for each in sites)]
+        leftovers += (replace(orphan, host=each.host.name) for orphan in on_host)
+    return [*leftovers, *_folders(sites, spec), *_caches(each.observed for each in sites)]
 
 
 class _Specs:
     """The specs that records name, each read once, and the one that was given."""
 
-    def __init__(self, given: Spec | None) -> None:
-        self._given = given
+    def __init__(self, extra: Spec | None) -> None:
+        self._extra = extra
         self._read: dict[str, tuple[Spec | str, bool]] = {}
 
     def claims(self, environment: str, *, guest: str = "", network: str = "") -> bool:
         """Whether the given one names what another spec may name, too."""
-        given = self._given
+        extra = self._extra
         return (
-            given is not None
-            and given.name == environment
-            and (guest in given.guests or network in given.networks)
+            extra is not None
+            and extra.name == environment
+            and (guest in extra.guests or network in extra.networks)
         )
 
     def of(self, path: str, environment: str) -> tuple[Spec | str, bool]:
         """The spec that something was made from, or why there is none; and whether that is sure."""
-        given = self._given
-        if given is not None and (path_of(given), given.name) == (path, environment):
-            return given, True
+        extra = self._extra
+        if extra is not None and (path_of(extra), extra.name) == (path, environment):
+            return extra, True
         if path not in self._read:
             self._read[path] = _spec(path)
-        found, sure = self._read[path]
-        if isinstance(found, Spec) and found.name != environment:
-            return f"its spec {path} is of environment {found.name} now", True
-        return found, sure
+        spec_or_why, sure = self._read[path]
+        if isinstance(spec_or_why, Spec) and spec_or_why.name != environment:
+            return f"its spec {path} is now the spec of environment {spec_or_why.name}", True
+        return spec_or_why, sure
 
 
 def _spec(path: str) -> tuple[Spec | str, bool]:
@@ -120,11 +120,11 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         if not why or specs.claims(environment, guest=own):
             living.setdefault(environment, set()).add(guest.domain)
             continue
-        found, _ = specs.of(guest.record.spec, environment)
-        gone = isinstance(found, str)
+        spec_or_why, _ = specs.of(guest.record.spec, environment)
+        spec_gone = isinstance(spec_or_why, str)
         why += "; it has no domain any more, and its volumes are left" if guest.lost else ""
-        spec = guest.record.spec
-        cure = _down(environment, host, own) if gone else command("down", spec, own)
+        path = guest.record.spec
+        cure = _down(environment, host, own) if spec_gone else command("down", path, own)
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
         environment = network.record.environment
@@ -132,8 +132,8 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         claimed = specs.claims(environment, network=network.record.network)
         if not why or claimed or {*network.users} & living.get(environment, set()):
             continue
-        found, _ = specs.of(network.record.spec, environment)
-        if not isinstance(found, str):
+        spec_or_why, _ = specs.of(network.record.spec, environment)
+        if not isinstance(spec_or_why, str):
             cure = command("up", network.record.spec)
         elif environment in living:
             virsh = host.connections.virsh()
@@ -147,16 +147,16 @@ def _unwanted(
     record: GuestRecord | NetworkRecord, specs: _Specs, host: Host, observed: Observed
 ) -> tuple[str, bool]:
     """Why no spec wants an object, empty where one does; and whether that is sure."""
-    found, sure = specs.of(record.spec, record.environment)
-    if isinstance(found, str):
+    spec_or_why, sure = specs.of(record.spec, record.environment)
+    if isinstance(spec_or_why, str):
         if _reached_by_others(host, observed, record.environment):
-            return f"{found}; another machine, from which it was made, may have it", False
-        return found, sure
+            return f"{spec_or_why}; another machine, from which it was made, may have it", False
+        return spec_or_why, sure
     if isinstance(record, GuestRecord):
-        named = record.guest in found.guests
+        named = record.guest in spec_or_why.guests
     else:
-        named = record.network in found.networks
-    return "" if named else f"its spec {found.source} names it no more", sure
+        named = record.network in spec_or_why.networks
+    return "" if named else f"its spec {spec_or_why.source} does not name it any more", sure
 
 
 def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool:
@@ -172,25 +172,25 @@ def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = Fals
         guest: it alone; nothing of another spec's goes with it.
         volumes: its kept disks, too.
     """
-    asked: dict[str, Any] = {"name": environment}
+    document: dict[str, Any] = {"name": environment}
     if place := _place(host):
-        asked["hosts"] = {host.name: place}
+        document["hosts"] = {host.name: place}
     if volumes:  # a guest that is gone can be told by its name only where the spec has that
-        asked["guests"] = {guest: {}}
-    words = [*(["--volumes"] if volumes else []), *([guest] if guest else [])]
-    said = shlex.quote(json.dumps(asked, ensure_ascii=False))
-    return " ".join([f"echo {said} | virtkit down -f - --yes", *words])
+        document["guests"] = {guest: {}}
+    arguments = [*(["--volumes"] if volumes else []), *([guest] if guest else [])]
+    text = shlex.quote(json.dumps(document, ensure_ascii=False))
+    return " ".join([f"echo {text} | virtkit down -f - --yes", *arguments])
 
 
 def _place(host: Host) -> dict[str, Any]:
     """What a spec must say of a host."""
-    said: dict[str, Any] = {}
+    entry: dict[str, Any] = {}
     if host.remote is not None:
         ssh = {key: getattr(host.remote, key) for key in ("port", "key", "known_hosts")}
-        said = {"address": host.remote.address, "ssh": {k: v for k, v in ssh.items() if v}}
+        entry = {"address": host.remote.address, "ssh": {k: v for k, v in ssh.items() if v}}
     if host.storage.pool != "default":
-        said["pool"] = host.storage.pool
-    return said
+        entry["pool"] = host.storage.pool
+    return entry
 
 
 def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
@@ -199,11 +199,11 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     for disk in observed.pool.kept.values():
         if specs.claims(disk.environment, guest=disk.guest):
             continue
-        found, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
-        if isinstance(found, Spec) and disk.guest in found.guests:
+        spec_or_why, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
+        if isinstance(spec_or_why, Spec) and disk.guest in spec_or_why.guests:
             continue
-        there = {each.environment for each in observed.records()}
-        if disk.environment not in there:
+        environments = {each.environment for each in observed.records()}
+        if disk.environment not in environments:
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
             cure = _down(disk.environment, host, disk.guest, volumes=True)
             yield Orphan("disk", disk.name, disk.environment, why, cure)
@@ -215,9 +215,9 @@ def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
     for content, image in observed.pool.images.items():
         if content not in used and not unknown & {*image.identities}:
             size = format_size(image.files.size)
-            why = f"image {image.name} ({size}): no guest leans on it"
+            why = f"image {image.name} ({size}): no guest uses it"
             if not image.made:
-                why = f"image {image.name}: its upload did not end, and no guest leans on it"
+                why = f"image {image.name}: its upload did not end, and no guest uses it"
             name = Path(image.files.root).name
             short = content[:12]
             cure = f"virtkit image rm {short}"
@@ -235,11 +235,11 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         files = (image.files.root, image.files.kernel, image.files.initrd)
         listed |= {Path(each).name for each in files}
     own = tuple(f"{each.domain}-" for each in observed.guests.values())
-    like = [n for n in observed.volumes if _LIKE_OURS.fullmatch(n) or n.startswith(own)]
-    used = host.paths() if set(like) - listed else frozenset()
+    candidates = [n for n in observed.volumes if _LIKE_OURS.fullmatch(n) or n.startswith(own)]
+    used = host.paths() if set(candidates) - listed else frozenset()
     names = {Path(each).name for each in used}
-    for name in sorted(set(like) - listed - names):
-        why = "it is named like virtkit's, but no record lists it: it may be left over"
+    for name in sorted(set(candidates) - listed - names):
+        why = "it has a name like virtkit's, but no record lists it: it may be left over"
         volume = f"{shlex.quote(name)} --pool {host.storage.pool}"
         virsh = host.connections.virsh()
         cure = f"{virsh} vol-delete {volume} (first: {virsh} vol-info {volume})"
@@ -256,16 +256,16 @@ def _folders(sites: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
         others = ", ".join(sorted(access.hosts(path.name) - looked_at))
         why = "keys and known hosts of an environment that has no guest here"
         if others:
-            why += f"; it had some on {others}, where nobody looked"
+            why += f"; it had some on {others}, which were not looked at"
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("folder", str(path), path.name, why, cure, sure=not others)
 
 
 def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:
-    images_there = [image for each in observed for image in each.pool.images.values()]
-    stored = {identity for image in images_there for identity in image.identities}
+    stored_images = [image for each in observed for image in each.pool.images.values()]
+    identities = {identity for image in stored_images for identity in image.identities}
     for path in temporary.left():
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("cache", str(path), "", "what an interrupted run left", cure)
-    for path, why in images.leftovers(stored):
+    for path, why in images.leftovers(identities):
         yield Orphan("cache", str(path), "", why, images.removal(path))

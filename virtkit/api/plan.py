@@ -14,7 +14,7 @@ from virtkit.api._hosts import (
     Say,
     as_named,
     at_work,
-    found_of,
+    existing_guests,
     hosts_of,
     observe_all,
     path_of,
@@ -24,6 +24,7 @@ from virtkit.api._placement import check_moves, left_hosts, placed
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
 from virtkit.api._readiness import unready
+from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
@@ -64,10 +65,10 @@ def plan(
     only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
     sites = observe_all(hosts, pool=True)
-    found = _planned(sites, spec, only, restart=restart, say=say)
-    told = unready(spec, sites, found, only, restart=restart)
-    notes = (*found.notes, *told, *at_work(spec.name, hosts))
-    return replace(found, guests=tuple(guests), notes=notes)
+    planned = _planned(sites, spec, only, restart=restart, say=say)
+    unready_notes = unready(spec, sites, planned, only, restart=restart)
+    notes = (*planned.notes, *unready_notes, *at_work(spec.name, hosts))
+    return replace(planned, guests=tuple(guests), notes=notes)
 
 
 def plan_on(
@@ -81,8 +82,8 @@ def plan_on(
     """The same, by connections to the spec's hosts that there are already; nobody is asked whether
     the guests are ready."""
     only = _with_dependencies(spec, guests)
-    found = _planned(observe_all(hosts, pool=True), spec, only, restart=restart, say=say)
-    return replace(found, guests=tuple(guests))
+    planned = _planned(observe_all(hosts, pool=True), spec, only, restart=restart, say=say)
+    return replace(planned, guests=tuple(guests))
 
 
 def _planned(
@@ -102,27 +103,27 @@ def _planned(
             errors.append(error)
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
-    found = joined(plans)
-    notes = (*found.notes, *_others_keys(spec, sites, found, only), *left_hosts(spec))
-    return replace(found, notes=notes)
+    plan = joined(plans)
+    notes = (*plan.notes, *_others_keys(spec, sites, plan, only), *left_hosts(spec))
+    return replace(plan, notes=notes)
 
 
 def _others_keys(
-    spec: Spec, sites: Iterable[HostState], found: Plan, only: Collection[str] | None
+    spec: Spec, sites: Iterable[HostState], plan: Plan, only: Collection[str] | None
 ) -> Iterable[str]:
     """The guests that let in others' keys, and none that the caller has here."""
-    anew = {e.object for e in found.changes if e.action in ("create", "replace", "delete")}
-    for name, each in found_of(spec, sites).items():
-        made = each.there.record
-        known = made.keys
-        if not known or f"guest/{name}" in anew or (only is not None and name not in only):
+    recreated = {e.object for e in plan.changes if e.action in ("create", "replace", "delete")}
+    for name, each in existing_guests(spec, sites).items():
+        guest_record = each.observed.record
+        keys = guest_record.keys
+        if not keys or f"guest/{name}" in recreated or (only is not None and name not in only):
             continue
-        asked = spec.guests[name].ssh_keys if name in spec.guests else None
-        files = [*(asked or ()), *(made.key_files or ())]
-        if not access.offered(spec.name, known, files, spec.folder):
+        requested = spec.guests[name].ssh_keys if name in spec.guests else None
+        files = [*(requested or ()), *(guest_record.key_files or ())]
+        if not access.offered(spec.name, keys, files, spec.folder):
             yield (
-                f"guest/{name} lets in {', '.join(public_keys.names(known))}, and none of your "
-                "keys here: ssh asks for another"
+                f"guest/{name} lets in {', '.join(public_keys.names(keys))}, and none of your "
+                "keys here: ssh will not let you in"
             )
 
 
@@ -137,20 +138,22 @@ def _part(
 ) -> Plan:
     """What ``up`` would change on one host."""
     host = site.host
-    mine = {name for name, place in places.items() if place == host.name}
-    part = spec.part(host.name, mine)
-    chosen = None if only is None else mine & set(only)
-    there = site.observed
-    left = there.guests_of(spec.name) or there.networks_of(spec.name) or there.lost_of(spec.name)
-    if not mine and not left:
+    own = {name for name, place in places.items() if place == host.name}
+    part = spec.part(host.name, own)
+    chosen = None if only is None else own & set(only)
+    current = site.observed
+    existing = (
+        current.guests_of(spec.name) or current.networks_of(spec.name) or current.lost_of(spec.name)
+    )
+    if not own and not existing:
         return Plan(spec.name)
-    pool = tuple(pool_changes(host, part, site.observed, mine if chosen is None else chosen))
+    pool = tuple(pool_changes(host, part, site.observed, own if chosen is None else chosen))
     damaged = damaged_images(host, site.observed)
     observed = replace(site.observed, pool=without_damaged(site.observed.pool, damaged))
     facts, desired = _desired(part, host, observed, chosen, say)
-    others = {n: p for n, p in places.items() if n not in mine and (only is None or n in only)}
-    found = diff(
-        replace(desired, elsewhere=others),
+    elsewhere = {n: p for n, p in places.items() if n not in own and (only is None or n in only)}
+    plan = diff(
+        replace(desired, elsewhere=elsewhere),
         observed,
         spec=path_of(spec),
         only=chosen,
@@ -158,18 +161,18 @@ def _part(
         restart=restart,
         facts=facts,
     )
-    _check(found, part, host)
-    mended = mended_images(found, desired, damaged, chosen)
-    notes = (*found.notes, *_unserved(host, part, site.observed))
-    return replace(found, changes=(*pool, *mended, *found.changes), notes=notes)
+    _check(plan, part, host)
+    mended = mended_images(plan, desired, damaged, chosen)
+    notes = (*plan.notes, *_unserved(host, part, site.observed))
+    return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
 
 
 def _unserved(host: Host, spec: Spec, observed: Observed) -> Iterable[str]:
     """The environment's networks that give no addresses, though they are active."""
     names, cure = host.unserved()
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
-    made = {n: each.name for n, each in observed.networks_of(spec.name).items()}
-    for name, network in {**existing, **made}.items():
+    managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
+    for name, network in {**existing, **managed}.items():
         if network in names:
             yield f"network/{name}: its dnsmasq (DHCP and DNS) has ended; cure: {cure}"
 
@@ -224,7 +227,7 @@ def _desired(
     kept = decided(spec, observed)
     looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
     if any(
-        each.type == "kvm" or (each.type == "auto" and each.name not in kept.guests)
+        DRIVERS[each.type].needs_kvm if each.type in DRIVERS else each.name not in kept.guests
         for each in looked_at
     ):
         facts = host.with_kvm(facts, say)
@@ -273,15 +276,17 @@ def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
 def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | None) -> Desired:
     """The guests with what is in their own kernels' files now: part of what is asked for, since a
     new kernel mostly has the old one's name."""
-    there = observed.guests_of(desired.environment)
+    current = observed.guests_of(desired.environment)
     guests = []
     for each in desired.guests:
-        kernel = each.asked.get("kernel")
+        kernel = each.requested.get("kernel")
         if kernel and (only is None or each.name in only):
-            old = (there[each.name].record.asked.get("kernel") if each.name in there else {}) or {}
+            old = (
+                current[each.name].record.requested.get("kernel") if each.name in current else {}
+            ) or {}
             if content := _content(each) or old.get("content", ""):
                 kernel = {**kernel, "content": content}
-            each = replace(each, asked={**each.asked, "kernel": kernel})
+            each = replace(each, requested={**each.requested, "kernel": kernel})
         guests.append(each)
     return replace(desired, guests=tuple(guests))
 
@@ -289,17 +294,17 @@ def with_kernels(desired: Desired, observed: Observed, only: Collection[str] | N
 def _content(guest: Guest) -> str:
     """A digest of the guest's own kernel and initrd; empty where one can't be read: whether it is
     needed, others tell."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     paths = [Path(each.source).expanduser() for each in guest.volumes if each.content == "file"]
     try:
         for path in paths:
             if not path.is_file():
                 return ""
             with path.open("rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError:
         return ""
-    return found.hexdigest()[:20]
+    return digest.hexdigest()[:20]
 
 
 def decided(spec: Spec, observed: Observed) -> Decided:
@@ -310,10 +315,12 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 type=each.record.type,
                 image=each.record.image,
                 image_identity=each.record.image_identity,
-                addresses={link.mac: link.address for link in each.record.links if link.address},
+                addresses={
+                    link.mac: link.address for link in each.record.interfaces if link.address
+                },
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
-                cloud_init=each.record.asked.get("cloud_init"),
+                cloud_init=each.record.requested.get("cloud_init"),
                 uuid=each.uuid,
                 macs=each.record.given_macs,
             )
@@ -330,31 +337,31 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 
 
 def _by_path(spec: Spec) -> set[str]:
-    """Identities of images that are files: their content counts anew for each new guest."""
+    """Identities of images that are files: their content is read again for each new guest."""
     entries = (each for each in spec.images.values() if each.path is not None)
     return {resources.image_identity(each) for each in entries}
 
 
-def _xml(wanted: Guest | Network, spec: Spec) -> str:
+def _xml(desired: Guest | Network, spec: Spec) -> str:
     """The XML of an object, checked against libvirt's schema."""
-    if isinstance(wanted, Network):
-        body = render.network(wanted)
-        new = record.of_network(wanted, path_of(spec), body)
+    if isinstance(desired, Network):
+        body = render.network(desired)
+        new = record.of_network(desired, path_of(spec), body)
         xml = tree.with_record(body, record_text.network_element(new))
-        where = spec.where(("networks", wanted.name))
-        schemas.check("network", xml, f"network {wanted.name}", where)
+        where = spec.where(("networks", desired.name))
+        schemas.check("network", xml, f"network {desired.name}", where)
         return xml
-    body = render.guest(wanted, user_template.rendered(wanted))
-    element = record_text.guest_element(record.of_guest(wanted, path_of(spec), body))
-    where = spec.where(("guests", wanted.name))
+    body = render.guest(desired, user_template.rendered(desired))
+    element = record_text.guest_element(record.of_guest(desired, path_of(spec), body))
+    where = spec.where(("guests", desired.name))
     if len(element) > record_text.LIMIT:
         raise RequestError(
-            f"guest {wanted.name}: its record would be larger than {record_text.LIMIT} bytes",
+            f"guest {desired.name}: its record would be larger than {record_text.LIMIT} bytes",
             cure="make `devices` shorter, or move them into a template",
             where=where,
         )
     xml = tree.with_record(body, element)
-    schemas.check("domain", xml, f"guest {wanted.name}", where)
+    schemas.check("domain", xml, f"guest {desired.name}", where)
     return xml
 
 
@@ -365,15 +372,15 @@ def _templates(desired: Desired, only: Collection[str] | None) -> dict[str, str]
 
 
 def _file(guest: Guest, path: str) -> Path:
-    found = Path(guest.source_folder, Path(path).expanduser())
-    if not found.is_file():
+    file = Path(guest.source_folder, Path(path).expanduser())
+    if not file.is_file():
         raise RequestError(
-            f"guest {guest.name}: there is no file {found}", cure="correct the path in the spec"
+            f"guest {guest.name}: there is no file {file}", cure="correct the path in the spec"
         )
-    return found
+    return file
 
 
-def _check(found: Plan, spec: Spec, host: Host) -> None:
+def _check(plan: Plan, spec: Spec, host: Host) -> None:
     """Looks at all that a plan needs before anything is touched.
 
     Raises:
@@ -381,7 +388,7 @@ def _check(found: Plan, spec: Spec, host: Host) -> None:
             machine, or XML that libvirt's schema, or libvirt itself, does not allow.
     """
     errors: list[RequestError] = []
-    for change in found.changes:
+    for change in plan.changes:
         if isinstance(change.desired, Guest) and _provisions(change):
             ansible.require()
         if change.action not in ("create", "replace", "update"):

@@ -6,26 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from virtkit import access, ansible
-from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import (
     GuestOnHost,
-    Say,
-    Tell,
     as_named,
-    found_of,
+    existing_guests,
     hosts_of,
     must_run,
     named,
     observe_all,
     ordered,
     path_of,
-    quiet,
 )
-from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
-from virtkit.api.lifecycle import locked, remember
-from virtkit.apply import Context, Options, Report, Step, engine
+from virtkit.api.lifecycle import locked, remember, runner
+from virtkit.api.run_options import DEFAULT, RunOptions
+from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
 from virtkit.apply.provision import wait_login
 from virtkit.errors import RequestError
@@ -38,19 +34,12 @@ def provision(
     spec: Spec,
     guests: Sequence[str] = (),
     *,
-    vault: str = "",
-    parallel: int | None = None,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
+    run: RunOptions = DEFAULT,
 ) -> Report:
     """Runs the playbooks of guests that exist; without ``guests`` of all that have any.
 
     Args:
-        vault: the file with the password of Ansible's vaults.
-        parallel: guests at a time; left out, what suits this machine.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom.
+        run: how the run goes.
 
     Raises:
         RequestError: a guest is not there, does not run or has no playbooks, a playbook can't be
@@ -60,66 +49,65 @@ def provision(
     hosts = hosts_of(spec)
     files: dict[tuple[str, ...], str] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
-    with locked(spec, hosts, lock_timeout, say):
+    with locked(spec, hosts, run):
         sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-        found = found_of(spec, sites)
-        _check_run(wanted, found)
-        options = Options(
-            path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=vault
+        existing = existing_guests(spec, sites)
+        _check_run(wanted, existing)
+        options = StepOptions(
+            path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault
         )
         context = {host.name: Context(host, options) for host in hosts}
         steps = [
             step
             for name, each in wanted.items()
-            for step in _steps(spec, found[name], each, context[found[name].host.name])
+            for step in _steps(spec, existing[name], each, context[existing[name].host.name])
         ]
-        most = parallel or usual_parallel(hosts)
-        report = engine.run(spec.name, steps, parallel=most, tell=tell)
+        report = runner(spec, hosts, run)(steps)
         remember(spec, list(context.values()), report)
         return report
 
 
 def _names(spec: Spec, words: Sequence[str]) -> list[str]:
     """The guests that ``words`` name, each with playbooks; without words, all that have any."""
-    having = [name for name, each in spec.guests.items() if each.playbooks]
-    names = ordered(spec, named(spec, {}, words)) if words else having
-    lacking = [each for each in names if each not in having]
-    if lacking or not names:
-        who = f"guest {', '.join(lacking)}" if lacking else f"no guest of {spec.name}"
+    with_playbooks = [name for name, each in spec.guests.items() if each.playbooks]
+    names = ordered(spec, named(spec, {}, words)) if words else with_playbooks
+    without = [each for each in names if each not in with_playbooks]
+    if without or not names:
+        who = f"guest {', '.join(without)}" if without else f"no guest of {spec.name}"
         raise RequestError(
-            f"{who} has {'no' if lacking else 'any'} playbooks",
+            f"{who} has {'no' if without else 'any'} playbooks",
             cure="give it some, such as `playbooks: [site.yml]`",
-            where=spec.where(("guests", *lacking[:1])),
+            where=spec.where(("guests", *without[:1])),
         )
     return names
 
 
-def _check_run(wanted: Iterable[str], found: dict[str, GuestOnHost]) -> None:
-    missing = [name for name in wanted if name not in found]
+def _check_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
+    missing = [name for name in wanted if name not in existing]
     if missing:
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet",
             cure="virtkit up makes it, and runs its playbooks",
         )
     for name in wanted:
-        must_run(found[name].there)
+        must_run(existing[name].observed)
 
 
-def _steps(spec: Spec, found: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:
+def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:
     """A guest's playbooks, and whether it is ready afterwards. Those that it is ``after`` come
     before it."""
-    record = found.there.record
-    name, object, host = record.guest, f"guest/{record.guest}", found.host
+    record = guest.observed.record
+    name, object, host = record.guest, f"guest/{record.guest}", guest.host
 
-    def login(voice: Progress) -> None:
-        wait_login(context, record, voice)
+    def login(progress: Progress) -> None:
+        wait_login(context, record, progress)
 
-    def run(voice: Progress) -> None:
-        run_playbooks(context, record, wanted, spec.guests[name].vars, voice)
+    def run(progress: Progress) -> None:
+        run_playbooks(context, record, wanted, spec.guests[name].vars, progress)
 
-    def ready(voice: Progress) -> None:
-        asked = {**record.asked, "ready": spec.guests[name].asked["ready"]}
-        access.wait_ready(host, replace(record, asked=asked), spec.folder, voice)
+    def ready(progress: Progress) -> None:
+        requested = {**record.requested, "ready": spec.guests[name].requested["ready"]}
+        access.wait_ready(host, replace(record, requested=requested), spec.folder, progress)
 
     dependencies = tuple((f"guest/{each}", "ready") for each in spec.guests[name].after)
     yield Step(object, "login", host.name, login, after_all=dependencies, waits=True)
@@ -134,14 +122,14 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
         RequestError: it never ran them here.
     """
     names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
-    known = access.known(spec.name)
-    logs = {name: access.playbook_log(spec.name, name) for name in names} if known else {}
-    found = {name: log.read_text(errors="replace") for name, log in logs.items() if log.is_file()}
-    missing = [name for name in names if name not in found]
-    if not found or (guests and missing):
+    kept_here = access.known(spec.name)
+    logs = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
+    texts = {name: log.read_text(errors="replace") for name, log in logs.items() if log.is_file()}
+    missing = [name for name in names if name not in texts]
+    if not texts or (guests and missing):
         raise RequestError(
             f"playbooks of {', '.join(missing) or spec.name} were never run from here",
             why="who runs them keeps what they print",
             cure="virtkit provision runs them",
         )
-    return found
+    return texts

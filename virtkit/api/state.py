@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal
 
 from virtkit import access
-from virtkit.api._defaults import LOCK_TIMEOUT, STOP_TIMEOUT
+from virtkit.api._defaults import STOP_TIMEOUT
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,
-    Tell,
     as_named,
-    found_of,
+    existing_guests,
     hosts_of,
     is_own,
     named,
@@ -23,6 +21,7 @@ from virtkit.api._hosts import (
     quiet,
 )
 from virtkit.api.lifecycle import locked, runner
+from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step
 from virtkit.apply import stop as stopping
 from virtkit.drivers import DRIVERS
@@ -50,10 +49,7 @@ def change_state(
     *,
     timeout: float = STOP_TIMEOUT,
     wait: bool = True,
-    lock_timeout: float = LOCK_TIMEOUT,
-    tell: Tell = quiet,
-    say: Say = quiet,
-    stop: threading.Event | None = None,
+    run: RunOptions = DEFAULT,
 ) -> Report:
     """Starts, stops, restarts, pauses or resumes guests that exist.
 
@@ -61,26 +57,24 @@ def change_state(
         timeout: seconds that a guest gets to shut down before it is forced off, or before its
             reset button is pressed.
         wait: wait until started guests are ready.
-        lock_timeout: seconds to wait for another run on the environment.
-        say: told for whom.
-        stop: set from any thread, it ends the run as ctrl-c does.
+        run: how the run goes.
 
     Raises:
         RequestError: a guest does not exist, its host can't do this, or another run takes
             longer; nothing was touched.
     """
     hosts = hosts_of(spec)
-    chosen = _chosen(hosts, spec, verb, guests, say)
-    something = any(each.there.state != _AIMS.get(verb) for each in chosen)
+    chosen = _chosen(hosts, spec, verb, guests, run.say)
+    has_work = any(each.observed.state != _AIMS.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
-    lock = locked(spec, touched, lock_timeout, say, stop=stop) if something else nullcontext()
+    lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
-        if something:
+        if has_work:
             chosen = _chosen(hosts, spec, verb, guests)
         steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):
             steps += [_ready_step(spec, each, verb) for each in chosen if wait]
-        return runner(spec, hosts, None, tell, stop)(steps)
+        return runner(spec, hosts, run)(steps)
 
 
 def _chosen(
@@ -92,19 +86,19 @@ def _chosen(
     they are called by their own name.
     """
     sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-    every = found_of(spec, sites)
-    found = {n: e for n, e in every.items() if n in guests or is_own(spec, e)}
-    names = named(spec, found, guests) if guests else {*spec.guests, *found}
+    existing = existing_guests(spec, sites)
+    own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
+    names = named(spec, own, guests) if guests else {*spec.guests, *own}
     if not guests:
-        for name in sorted({*every} - {*found}):
-            made = every[name].there.record.spec
-            say(f"guest {name} is left alone: it was made from {made}; to {verb} it, name it")
-    missing = sorted(names - {*found})
-    if missing and (guests or not found):
+        for name in sorted({*existing} - {*own}):
+            path = existing[name].observed.record.spec
+            say(f"guest {name} is left alone: it was made from {path}; to {verb} it, name it")
+    missing = sorted(names - {*own})
+    if missing and (guests or not own):
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
         )
-    chosen = [found[name] for name in names if name in found]
+    chosen = [own[name] for name in names if name in own]
     if verb in ("pause", "resume"):
         _check_runs(chosen, verb)
     if verb == "pause":
@@ -113,7 +107,7 @@ def _chosen(
 
 
 def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
-    stopped = [e.there.record.guest for e in chosen if e.there.state == "stopped"]
+    stopped = [e.observed.record.guest for e in chosen if e.observed.state == "stopped"]
     if stopped:
         raise RequestError(
             f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
@@ -123,7 +117,7 @@ def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
 
 def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
     for each in chosen:
-        record = each.there.record
+        record = each.observed.record
         why = each.host.no_pause(DRIVERS[record.type])
         if why:
             raise RequestError(
@@ -133,14 +127,14 @@ def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
             )
 
 
-def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step]:
-    host, there = found.host, found.there
-    driver, name = DRIVERS[there.record.type], there.domain
-    object = f"guest/{there.record.guest}"
-    after = tuple((f"guest/{each}", "ready") for each in there.record.asked["after"])
+def _verb_steps(guest: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step]:
+    host, observed = guest.host, guest.observed
+    driver, name = DRIVERS[observed.record.type], observed.domain
+    object = f"guest/{observed.record.guest}"
+    after = tuple((f"guest/{each}", "ready") for each in observed.record.requested["after"])
 
     # a reset guest would go on with the definition that it was started with
-    reset = not waiting(there)
+    reset = not waiting(observed)
 
     def restart(progress: Progress) -> None:
         off = host.domains.state(driver, name) == "stopped"
@@ -158,11 +152,11 @@ def _verb_steps(found: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
     yield Step(object, verb, host.name, runs[verb], after_all=after)
 
 
-def _ready_step(spec: Spec, found: GuestOnHost, verb: Verb) -> Step:
-    host, there = found.host, found.there
-    object = f"guest/{there.record.guest}"
+def _ready_step(spec: Spec, guest: GuestOnHost, verb: Verb) -> Step:
+    host, observed = guest.host, guest.observed
+    object = f"guest/{observed.record.guest}"
 
     def ready(progress: Progress) -> None:
-        access.wait_ready(host, there.record, spec.folder, progress)
+        access.wait_ready(host, observed.record, spec.folder, progress)
 
     return Step(object, "ready", host.name, ready, ((object, verb),), waits=True)

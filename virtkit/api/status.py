@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from virtkit.api._hosts import (
     Say,
     as_named,
     at_work,
-    found_of,
+    existing_guests,
     hosts_of,
     named,
     observe_all,
@@ -99,27 +98,27 @@ def status(
         return _all_statuses(say)
     sites, silent = _answering(hosts_of(spec), say)
     path = path_of(spec)
-    found = found_of(spec, [as_named(each, path) for each in sites])
-    for name, each in found.items():
-        if each.there.record.spec != path:
-            say(f"guest {name} was made from another spec: {each.there.record.spec}")
+    existing = existing_guests(spec, [as_named(each, path) for each in sites])
+    for name, each in existing.items():
+        if each.observed.record.spec != path:
+            say(f"guest {name} was made from another spec: {each.observed.record.spec}")
     for line in at_work(spec.name, [each.host for each in sites]):
         say(line)
-    only = named(spec, found, guests) if guests else {*spec.guests, *found}
-    answer = _statuses([found[name] for name in ordered(spec, found) if name in only])
-    missing = [name for name in spec.guests if name in only and name not in found]
+    only = named(spec, existing, guests) if guests else {*spec.guests, *existing}
+    answer = _statuses([existing[name] for name in ordered(spec, existing) if name in only])
+    missing = [name for name in spec.guests if name in only and name not in existing]
     return answer + [_missing(spec, name, silent) for name in missing]
 
 
 def _all_statuses(say: Say) -> list[GuestStatus]:
     """All guests of this machine, by environment and by the spec that they were made from."""
     (site,) = observe_all(hosts_of(None))
-    there = site.observed.guests.values()
-    for environment in sorted({each.record.environment for each in there}):
+    guests = site.observed.guests.values()
+    for environment in sorted({each.record.environment for each in guests}):
         for line in at_work(environment, [site.host]):
             say(line)
-    found = _statuses([GuestOnHost(site.host, each) for each in there])
-    return sorted(found, key=lambda each: (each.environment, each.spec, each.name))
+    statuses = _statuses([GuestOnHost(site.host, each) for each in guests])
+    return sorted(statuses, key=lambda each: (each.environment, each.spec, each.name))
 
 
 def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[str]]:
@@ -137,48 +136,57 @@ def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[st
     return sites, silent
 
 
-def _statuses(found: Sequence[GuestOnHost]) -> list[GuestStatus]:
+def _statuses(guests: Sequence[GuestOnHost]) -> list[GuestStatus]:
+    if len(guests) < 2:
+        return [_status(each.host, each.observed) for each in guests]
+    from concurrent.futures import ThreadPoolExecutor  # takes as long to load as a guest to look at
+
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return list(pool.map(lambda each: _status(each.host, each.there), found))
+        return list(pool.map(lambda each: _status(each.host, each.observed), guests))
 
 
-def _status(host: Host, there: ObservedGuest) -> GuestStatus:
-    found: list[str] = []
+def _status(host: Host, guest: ObservedGuest) -> GuestStatus:
+    addresses: list[str] = []
     ready = False
     why = ""
-    if there.state == "running":
+    if guest.state == "running":
         try:
-            found, _ = access.addresses(host, there.record)
-            ready = not access.lacking(host, there.record, found)
+            addresses, _ = access.addresses(host, guest.record)
+            ready = not access.lacking(host, guest.record, addresses)
         except VirtkitError:  # it went away while we looked
-            found, ready = [], False
-    if not ready and there.record.finished:  # else it may only be on its way up
+            addresses, ready = [], False
+    if not ready and guest.record.finished:  # else it may only be on its way up
         with suppress(VirtkitError):
-            why = host.domains.condition(DRIVERS[there.record.type], there.domain).why
+            why = host.domains.state_reason(DRIVERS[guest.record.type], guest.domain).why
     return GuestStatus(
-        environment=there.record.environment,
-        name=there.record.guest,
-        type=there.record.type,
-        model=DRIVERS[there.record.type].virtualization,
+        environment=guest.record.environment,
+        name=guest.record.guest,
+        type=guest.record.type,
+        model=DRIVERS[guest.record.type].virtualization,
         host=host.name,
-        state=there.state,
+        state=guest.state,
         ready=ready,
-        addresses=tuple(found),
-        user=there.record.asked["user"],
-        groups=tuple(there.record.asked["groups"]),
-        spec=there.record.spec,
-        pending=waiting(there),
+        addresses=tuple(addresses),
+        user=guest.record.requested["user"],
+        groups=tuple(guest.record.requested["groups"]),
+        spec=guest.record.spec,
+        pending=waiting(guest),
         why=why,
-        owner=_owner(there.record.spec),
-        playbooks=_given(there.record.provisioned),
+        owner=_owner(guest.record.spec),
+        playbooks=_playbooks(guest.record.provisioned),
     )
 
 
-def _given(found: Provisioned | None) -> dict[str, Any] | None:
-    if found is None:
+def _playbooks(provisioned: Provisioned | None) -> dict[str, Any] | None:
+    if provisioned is None:
         return None
-    names = list(found.playbooks)
-    return {"names": names, "ended": found.ended, "at": found.at, "changed": found.changed}
+    names = list(provisioned.playbooks)
+    return {
+        "names": names,
+        "ended": provisioned.ended,
+        "at": provisioned.at,
+        "changed": provisioned.changed,
+    }
 
 
 def _owner(path: str) -> str:
@@ -194,8 +202,8 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
     guest, host = spec.guests[name], spec.host_of(name)
     unknown = host in silent or (host is None and bool(silent))
     if host is None and unknown:
-        had = access.host_of(spec.name, f"{spec.name}-{name}")
-        host = had if had in silent else " or ".join(sorted(silent))
+        last_host = access.host_of(spec.name, f"{spec.name}-{name}")
+        host = last_host if last_host in silent else " or ".join(sorted(silent))
     return GuestStatus(
         environment=spec.name,
         name=name,
@@ -214,32 +222,33 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
 
 def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     """What each guest printed so far, by its name."""
-    found = found_of(spec, observe_all(hosts_of(spec)))
-    names = named(spec, found, guests) if guests else set(found)
-    chosen = {name: found[name] for name in ordered(spec, names & found.keys())}
+    existing = existing_guests(spec, observe_all(hosts_of(spec)))
+    names = named(spec, existing, guests) if guests else set(existing)
+    chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
     for each in chosen.values():
         check_log(each)
     return {
-        name: access.log(each.host, each.there.record, spec.folder) for name, each in chosen.items()
+        name: access.log(each.host, each.observed.record, spec.folder)
+        for name, each in chosen.items()
     }
 
 
-def check_log(found: GuestOnHost) -> None:
+def check_log(guest: GuestOnHost) -> None:
     """Refuses to look for a log in a pool in which nothing is seen."""
-    if DRIVERS[found.there.record.type].log != "file":
+    if DRIVERS[guest.observed.record.type].log != "file":
         return
-    pool = found.host.storage.describe()
+    pool = guest.host.storage.describe()
     if not pool.active:
-        virsh = found.host.connections.virsh()
+        virsh = guest.host.connections.virsh()
         raise VirtkitError(
             f"pool {pool.name} is not active, and the guests' logs are in it",
             cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
-            where=found.host.name,
+            where=guest.host.name,
         )
 
 
 def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     """The guests whose logs ``guests`` name."""
-    found = found_of(spec, observe_all(hosts_of(spec)))
-    names = named(spec, found, guests) if guests else set(found)
-    return ordered(spec, names & found.keys())
+    existing = existing_guests(spec, observe_all(hosts_of(spec)))
+    names = named(spec, existing, guests) if guests else set(existing)
+    return ordered(spec, names & existing.keys())

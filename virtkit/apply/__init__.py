@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
-    from virtkit.apply.context import Context, Options
+    from virtkit.apply.context import Context, StepOptions
     from virtkit.apply.engine import Event, Report, Result, Step, run
     from virtkit.apply.shutdown import stop
     from virtkit.apply.steps import steps_of
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 load_when_used(
     __name__,
     {
-        "virtkit.apply.context": "Context Options",
+        "virtkit.apply.context": "Context StepOptions",
         "virtkit.apply.engine": "Event Report Result Step run",
         "virtkit.apply.shutdown": "stop",
         "virtkit.apply.steps": "steps_of",
     },
 )
 
-__all__ = ["Context", "Event", "Options", "Report", "Result", "Step", "run", "steps_of", "stop"]
+__all__ = ["Context", "Event", "Report", "Result", "Step", "StepOptions", "run", "steps_of", "stop"]

@@ -16,8 +16,8 @@ GRACE = 60.0
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a plan is carried out.
+class StepOptions:
+    """What steps know of the request that they are part of.
 
     Attributes:
         spec: the spec's absolute path; ``folder``: its folder.
@@ -44,7 +44,7 @@ class Context:
     """What steps work with: the host, and what earlier steps found out."""
 
     host: Host
-    options: Options
+    options: StepOptions
     image_files: dict[str, ImageFiles] = field(default_factory=dict)
     ledger: Ledger = field(init=False)
 

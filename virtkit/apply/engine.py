@@ -1,4 +1,4 @@
-"""The step graph: runs what is ready, in threads, and skips what hangs on a failure.
+"""The step graph: runs what is ready, in threads, and skips what depends on a failed step.
 
 Knows nothing of guests. It must never start a step whose predecessors are not done.
 """
@@ -168,7 +168,7 @@ class _Run:
         self._tell = tell
         self._failed: set[Place] = set()
         self._under_way: set[Place] = set()
-        self._asked = stop or threading.Event()  # the caller's: looked at, and never set
+        self._caller_stop = stop or threading.Event()  # the caller's: looked at, and never set
         self._stop = threading.Event()
         self._ended: SimpleQueue[tuple[Place, BaseException | None]] = SimpleQueue()
 
@@ -197,13 +197,13 @@ class _Run:
         """Says that it was heard, and which steps are awaited."""
         awaited = [f"{place[1]} {place[2]}" for place in sorted(self._under_way)]
         if awaited:
-            text = f"ending {', '.join(awaited)}; once more ends at once"
+            text = f"ending {', '.join(awaited)}; interrupt again to end at once"
             with self._telling:
                 self._tell(Event("interrupted", "", "", "", elapsed, text))
 
     def _drain(self, graph: TopologicalSorter[Place], pool: ThreadPoolExecutor) -> None:
         while graph.is_active():
-            if self._asked.is_set():
+            if self._caller_stop.is_set():
                 raise Interrupted
             for place in graph.get_ready():
                 pool.submit(self._one, self._steps[place])
@@ -225,9 +225,9 @@ class _Run:
 
     def _skip_the_rest(self) -> None:
         """What an interrupted run never came to."""
-        seen = {(each.host, each.object, each.step) for each in self.report.results}
+        ended = {(each.host, each.object, each.step) for each in self.report.results}
         for step in self._steps.values():
-            if step.place not in seen:
+            if step.place not in ended:
                 self._end(step, "skipped", 0.0, None, "interrupted")
 
     def _unless_blocked(self, step: Step) -> None:
@@ -258,10 +258,10 @@ class _Run:
                 error.where = f"{step.host} {step.object}"
             self._end(step, "failed", time.monotonic() - began, error, error.what)
         except OSError as refusal:  # a full disk here fails this step, and no other
-            told = of_system(
+            failure = of_system(
                 f"{step.object}: {step.name} failed", refusal, where=f"{step.host} {step.object}"
             )
-            self._end(step, "failed", time.monotonic() - began, told, told.what)
+            self._end(step, "failed", time.monotonic() - began, failure, failure.what)
         else:
             note = "; ".join(progress.notes)
             self._end(step, "done", time.monotonic() - began, None, "", note)

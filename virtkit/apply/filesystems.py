@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pycdlib
-
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.progress import Progress
 from virtkit.system import commands, temporary
@@ -22,6 +20,8 @@ _SMALLEST_WITH_JOURNAL = 32 * 1024 * 1024
 
 def iso9660(files: Mapping[str, str]) -> bytes:
     """A NoCloud seed for virtual machines: ISO 9660 with Joliet and Rock Ridge, label cidata."""
+    import pycdlib  # for new seeds only
+
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata")
     for index, (name, text) in enumerate(files.items()):
@@ -58,6 +58,8 @@ def ext4_seed(files: Mapping[str, str], progress: Progress | None = None) -> byt
 
 def read_iso9660(data: bytes) -> dict[str, str]:
     """The files of a seed that ``iso9660`` made; none in one whose upload was cut off."""
+    import pycdlib
+
     iso = pycdlib.PyCdlib()
     answer = {}
     try:
@@ -113,16 +115,16 @@ def _mke2fs(image: Path, size: int, label: str, *options: str, progress: Progres
     with image.open("wb") as file:
         file.truncate(size)
     words = ("-q", "-F", "-t", "ext4", "-L", label[:16], *options, str(image))
-    done = commands.run("mke2fs", *words, progress=progress)
-    if done.returncode != 0:
+    result = commands.run("mke2fs", *words, progress=progress)
+    if result.returncode != 0:
         raise VirtkitError(
             f"a file system of {size} bytes can't be made",
-            why=done.stderr.strip(),
+            why=result.stderr.strip(),
             cure="check the disk's size and the free space in the folder for temporary files",
         )
 
 
-def given(path: Path) -> Path:
+def existing_file(path: Path) -> Path:
     """A file of the caller's, as long as it is one."""
     path = path.expanduser()
     if not path.is_file():

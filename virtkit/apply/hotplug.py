@@ -1,6 +1,6 @@
 """Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks, and more.
 
-What is to be and what is are both read anew from libvirt's live XML, so each step may run again.
+What is to be and what is are both read again from libvirt's live XML, so each step may run again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEVICES = ("disk", "interface")
 _LET_GO = 30.0
 
 
-class Plugging:
+class Hotplug:
     """The live changes of one running guest; its driver's effects say what can be one."""
 
     def __init__(self, host: Host, guest: Guest) -> None:
@@ -42,13 +42,13 @@ class Plugging:
         return tree.parse(xml, "a domain") if xml else None
 
     def unplug(self, record: GuestRecord, progress: Progress) -> None:
-        """Takes away the devices, and the description, that ``record`` says are leaving."""
+        """Takes away the devices, and the description, that ``record`` says are detaching."""
         if (live := self._live()) is None:
             return
-        if "description" in record.leaving and diff.at(live, "description") is not None:
+        if "description" in record.detaching and diff.at(live, "description") is not None:
             progress("description")
             self._host.domains.describe(self._driver, self._guest.domain, None)
-        paths = [each for each in record.leaving if _is_device(each)]
+        paths = [each for each in record.detaching if _is_device(each)]
         for path in paths:
             device = diff.at(live, path)
             if device is not None and self._can(device):
@@ -59,18 +59,18 @@ class Plugging:
     def _wait_gone(self, paths: list[str], progress: Progress) -> None:
         end = time.monotonic() + _LET_GO
         while (live := self._live()) is not None:
-            left = [
+            unreleased = [
                 each
                 for each in paths
                 if (device := diff.at(live, each)) is not None and self._can(device)
             ]
-            if not left:
+            if not unreleased:
                 return
             if time.monotonic() > end:
                 raise VirtkitError(
-                    f"guest {self._guest.name} doesn't let go of {', '.join(left)}",
+                    f"guest {self._guest.name} does not release {', '.join(unreleased)}",
                     why=f"it was asked to, {_LET_GO:.0f} s ago",
-                    cure="see that nothing in the guest uses it, then run again; or restart the "
+                    cure="check that nothing in the guest uses it, then run again; or restart the "
                     "guest: virtkit up --restart",
                     where=f"{self._host.name} guest/{self._guest.name}",
                 )
@@ -88,7 +88,7 @@ class Plugging:
         """Devices that it lacks."""
         for difference in diff.differences(wanted, live):
             path = difference.path
-            if difference.found is None and _is_device(path):
+            if difference.current is None and _is_device(path):
                 device = diff.at(wanted, path)
                 if device is not None and self._can(device):
                     say(path)
@@ -138,12 +138,12 @@ class Plugging:
 
 
 #: What gives a running guest what it lacks, by the action that a field's row names; in this order.
-ACTIONS: Mapping[Action, Callable[[Plugging, etree._Element, etree._Element, Say], None]] = {
-    "plug": Plugging._plug,
-    "set_memory": Plugging._set_memory,
-    "set_cpus": Plugging._set_cpus,
-    "grow": Plugging._grow,
-    "describe": Plugging._describe,
+ACTIONS: Mapping[Action, Callable[[Hotplug, etree._Element, etree._Element, Say], None]] = {
+    "plug": Hotplug._plug,
+    "set_memory": Hotplug._set_memory,
+    "set_cpus": Hotplug._set_cpus,
+    "grow": Hotplug._grow,
+    "describe": Hotplug._describe,
 }
 
 

@@ -52,13 +52,13 @@ class Ledger:
         """The pool in which a guest's volumes lie, though the spec may name another one by now."""
         folder = record.folder
         if folder not in self._storages:
-            found = self._host.storage_at(folder) if folder else self._host.storage
-            self._storages[folder] = found
+            storage = self._host.storage_at(folder) if folder else self._host.storage
+            self._storages[folder] = storage
         return self._storages[folder]
 
     # --- what the last run left -------------------------------------------------------------
 
-    def _known(self, storage: Storage) -> PoolRecord:
+    def _pool_record(self, storage: Storage) -> PoolRecord:
         if storage.pool not in self._before:
             self._before[storage.pool] = storage.record()
         return self._before[storage.pool]
@@ -66,11 +66,11 @@ class Ledger:
     @property
     def kept(self) -> Mapping[str, KeptDisk]:
         """The kept disks of the spec's pool, as the run began."""
-        return self._known(self._host.storage).kept
+        return self._pool_record(self._host.storage).kept
 
     def before(self, domain: str) -> GuestRecord | None:
         """A guest in the record of the spec's pool, as the last run left it."""
-        return self._known(self._host.storage).guests.get(domain)
+        return self._pool_record(self._host.storage).guests.get(domain)
 
     def check(self, record: GuestRecord) -> None:
         """Looks whether the last run left a guest that has no domain in the pool's record, with
@@ -80,13 +80,13 @@ class Ledger:
             VirtkitError: it did not.
         """
         storage = self.storage_of(record)
-        if not record.is_of(self._known(storage).guests.get(record.domain)):
+        if not record.is_of(self._pool_record(storage).guests.get(record.domain)):
             raise VirtkitError(
-                f"guest {record.guest} of environment {record.environment} is not what this run "
-                "knew",
+                f"guest {record.guest} of environment {record.environment} has changed since "
+                "this run looked at it",
                 why=f"its domain is gone, and pool {storage.pool} lists other volumes for it, or "
                 "none; nothing was deleted",
-                cure="run again: it looks anew",
+                cure="run again: it looks again",
                 where=f"{self._host.name} guest/{record.guest}",
             )
 
@@ -134,23 +134,23 @@ class Ledger:
         Args:
             records: of the environment's domains on this host.
         """
-        mine: dict[str, list[GuestRecord]] = {}
+        by_pool: dict[str, list[GuestRecord]] = {}
         for each in records:
-            mine.setdefault(self.storage_of(each).pool, []).append(each)
+            by_pool.setdefault(self.storage_of(each).pool, []).append(each)
         storages = {each.pool: each for each in (self._host.storage, *self._storages.values())}
-        left = False
+        any_lost = False
         for name, storage in storages.items():
             if not storage.active():
                 continue
-            there = mine.get(name, [])
+            in_pool = by_pool.get(name, [])
             with storage.lock.held():
                 before = storage.record()
-                after = _listing(self._without_gone(before), there)
+                after = _listing(self._without_gone(before), in_pool)
                 _write(storage, before, after)
-            domains = {each.domain for each in there}
+            domains = {each.domain for each in in_pool}
             listed = after.guests.items()
-            left |= any(e.environment == environment and d not in domains for d, e in listed)
-        return left
+            any_lost |= any(e.environment == environment and d not in domains for d, e in listed)
+        return any_lost
 
     def _without_gone(self, pool: PoolRecord) -> PoolRecord:
         return replace(

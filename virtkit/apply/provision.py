@@ -26,12 +26,10 @@ def wait_login(
     context: Context, record: GuestRecord, progress: Progress, *, keys_follow: bool = False
 ) -> None:
     """Waits until ssh answers, in the time that the guest has to be ready."""
-    ready = {"kind": "ssh", "timeout": record.asked["ready"].get("timeout")}
-    asked = {**record.asked, "ready": ready}
+    ready = {"kind": "ssh", "timeout": record.requested["ready"].get("timeout")}
+    record = replace(record, requested={**record.requested, "ready": ready})
     folder = context.options.folder
-    access.wait_ready(
-        context.host, replace(record, asked=asked), folder, progress, keys_follow=keys_follow
-    )
+    access.wait_ready(context.host, record, folder, progress, keys_follow=keys_follow)
 
 
 def provision(
@@ -89,7 +87,7 @@ def _failed(
     return VirtkitError(
         f"guest {record.guest}: playbook {names} failed",
         why=played.why,
-        cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); mend it, "
+        cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); fix it, "
         f"and {command('up', spec)} runs it again",
         where=where,
     )

@@ -61,7 +61,7 @@ def _why_not(host: Host, driver: Driver, name: str, timeout: float, progress: Pr
     share = timeout / max(len(driver.stop), 1)
     why = "it could not be asked to shut down"
     for way in driver.stop:
-        if _asked(host, driver, name, way, min(share, _ASKING)):
+        if _ask(host, driver, name, way, min(share, _ASKING)):
             if _stopped(host, driver, name, way, share, progress):
                 return ""
             why = f"it did not shut down in {timeout:.0f} s"
@@ -74,20 +74,20 @@ def _stopped(
     """Whether a guest that was asked stops within ``share`` seconds. It is asked again and again:
     it may not have been able to hear it yet."""
     end = time.monotonic() + share
-    while (left := end - time.monotonic()) > 0:
-        if host.domains.wait_stopped(driver, name, min(left, _AGAIN), progress.sleep):
+    while (remaining := end - time.monotonic()) > 0:
+        if host.domains.wait_stopped(driver, name, min(remaining, _AGAIN), progress.sleep):
             return True
-        if left > _AGAIN:
-            _asked(host, driver, name, way, min(left, _ASKING))
+        if remaining > _AGAIN:
+            _ask(host, driver, name, way, min(remaining, _ASKING))
     return False
 
 
 def _resumed(host: Host, driver: Driver, name: str, timeout: float, progress: Progress) -> str:
     """Lets a paused guest go on; why it can't, where it can't."""
-    found = host.domains.condition(driver, name)
-    if found.cure:  # its disk, its kernel: it would hear nothing
-        return f"it could not be asked: {found.why}"
-    progress("it was paused: it goes on, to be asked")
+    reason = host.domains.state_reason(driver, name)
+    if reason.cure:  # its disk, its kernel: it would hear nothing
+        return f"it could not be asked: {reason.why}"
+    progress("it was paused: resuming it, so that it can shut down")
     try:
         host.domains.resume(driver, name, timeout)
     except Silent:
@@ -97,7 +97,7 @@ def _resumed(host: Host, driver: Driver, name: str, timeout: float, progress: Pr
     return ""
 
 
-def _asked(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bool:
+def _ask(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bool:
     try:
         if way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]

@@ -16,7 +16,7 @@ from virtkit import images
 from virtkit.apply import volumes as disks
 from virtkit.apply.context import GRACE, Context
 from virtkit.apply.engine import Key, Say, Step
-from virtkit.apply.guest.making import Making
+from virtkit.apply.guest.steps import GuestSteps
 from virtkit.apply.shutdown import stop
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host
@@ -78,32 +78,32 @@ def _image(change: Change, context: Context, _awaited: set[str]) -> Iterable[Ste
 
 def _network(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     networks = context.host.networks
-    wanted, there = change.desired, change.observed
+    desired, observed = change.desired, change.observed
 
     def step(name: str, run: Callable[[], None], *after: str) -> Step:
         keys = tuple((change.object, each) for each in after)
         return Step(change.object, name, change.host, lambda _: run(), keys)
 
     if change.action == "delete":
-        assert isinstance(there, ObservedNetwork)
-        prefix = f"{there.record.environment}-"
+        assert isinstance(observed, ObservedNetwork)
+        prefix = f"{observed.record.environment}-"
         # its guests are removed, or go on without it
-        names = [name.removeprefix(prefix) for name in there.users]
+        names = [name.removeprefix(prefix) for name in observed.users]
         last = ("undefine", "define", "unplug")
         guests = tuple((f"guest/{name}", each) for name in names for each in last)
-        yield replace(step("delete", lambda: networks.delete(there)), after=guests)
+        yield replace(step("delete", lambda: networks.delete(observed)), after=guests)
         return
-    assert isinstance(wanted, Network)
-    xml = render.network(wanted)
-    new = record.of_network(wanted, context.options.spec, xml)
+    assert isinstance(desired, Network)
+    xml = render.network(desired)
+    new = record.of_network(desired, context.options.spec, xml)
     if change.action == "update":
-        assert isinstance(there, ObservedNetwork)
-        yield step("update", lambda: networks.update(there, new))
+        assert isinstance(observed, ObservedNetwork)
+        yield step("update", lambda: networks.update(observed, new))
     elif change.action in ("create", "replace"):
-        if isinstance(there, ObservedNetwork):
-            yield step("remove", partial(networks.delete, there))
+        if isinstance(observed, ObservedNetwork):
+            yield step("remove", partial(networks.delete, observed))
         yield step("define", lambda: networks.define(new), "remove")
-    start = partial(context.host.start_network, wanted.environment, wanted.libvirt_name)
+    start = partial(context.host.start_network, desired.environment, desired.libvirt_name)
     yield step("start", start, "define", "update")
 
 
@@ -120,8 +120,8 @@ def _guest(change: Change, context: Context, awaited: set[str]) -> Iterable[Step
 
 
 def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
-    guest, making = change.desired, Making(context, change)
-    work = making.work
+    guest, guest_steps = change.desired, GuestSteps(context, change)
+    work = guest_steps.work
     assert isinstance(guest, Guest)
 
     def step(name: str, run: Callable[[Progress], None], after: Iterable[Key], **rest: Any) -> Step:
@@ -138,19 +138,19 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
     image = (f"image/{guest.image.name}", "make")
     plugs = work.running and not work.restarts and not work.starts_only
     if change.action == "replace":
-        yield step("stop", making.stop, [])
+        yield step("stop", guest_steps.stop, [])
     if not work.starts_only and not work.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        context.ledger.comes(making.definition.listed)
+        context.ledger.comes(guest_steps.definition.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
-        yield step("define", making.definition.define, [*pool, image, *networks, *stopped])
+        yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
         if work.restarts:
-            yield step("stop", making.stop, own("define"))
+            yield step("stop", guest_steps.stop, own("define"))
         if plugs:
-            yield step("unplug", making.unplug, own("define"))
-        yield step("volumes", making.volumes.make, own("define", "stop", "unplug"))
+            yield step("unplug", guest_steps.unplug, own("define"))
+        yield step("volumes", guest_steps.volumes.make, own("define", "stop", "unplug"))
         if plugs:
-            yield step("plug", making.plug, own("volumes"))
+            yield step("plug", guest_steps.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
     starts = not plugs or not _runs(change)
     wait = context.options.wait or guest.name in awaited
@@ -159,24 +159,24 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
         elsewhere = (*dependencies, *own("stop"))
-        yield step("start", lambda _: making.start(), after, after_all=elsewhere)
+        yield step("start", lambda _: guest_steps.start(), after, after_all=elsewhere)
     if provisions:
-        yield step("login", making.wait_login, own("plug", "start"), waits=True)
-        yield step("playbooks", making.provision, own("login", "follow"))
+        yield step("login", guest_steps.wait_login, own("plug", "start"), waits=True)
+        yield step("playbooks", guest_steps.provision, own("login", "follow"))
     if provisions or (starts and (wait or work.follows)):
-        yield step("ready", making.wait_ready, own("start", "playbooks"), waits=True)
+        yield step("ready", guest_steps.wait_ready, own("start", "playbooks"), waits=True)
     if work.follows:
         answers = own("login") if provisions else own("ready")
-        yield step("follow", making.follow, [*own("plug", "start"), *answers], waits=True)
+        yield step("follow", guest_steps.follow, [*own("plug", "start"), *answers], waits=True)
     last = own("plug", "start", "playbooks", "ready", "follow")
-    yield step("finish", lambda _: making.finish(), last)
+    yield step("finish", lambda _: guest_steps.finish(), last)
 
 
 def _runs(change: Change) -> bool:
     """Whether a guest runs and was ready once."""
-    there = change.observed
-    assert there is None or isinstance(there, ObservedGuest)
-    return there is not None and there.state == "running" and there.record.finished
+    observed = change.observed
+    assert observed is None or isinstance(observed, ObservedGuest)
+    return observed is not None and observed.state == "running" and observed.record.finished
 
 
 def _in_record_only(change: Change) -> bool:
@@ -189,12 +189,14 @@ def _in_record_only(change: Change) -> bool:
 
 def _touched(change: Change, context: Context) -> Iterable[Step]:
     """What changes in the record and in libvirt's flags only."""
-    guest, there = change.desired, change.observed
+    guest, observed = change.desired, change.observed
     assert isinstance(guest, Guest)
-    assert isinstance(there, ObservedGuest)
+    assert isinstance(observed, ObservedGuest)
     keep = {each.name: each.keep for each in guest.volumes}
-    volumes = tuple(replace(v, keep=keep.get(v.name, v.keep)) for v in there.record.volumes)
-    new = replace(there.record, asked=guest.asked, spec=context.options.spec, volumes=volumes)
+    volumes = tuple(replace(v, keep=keep.get(v.name, v.keep)) for v in observed.record.volumes)
+    new = replace(
+        observed.record, requested=guest.requested, spec=context.options.spec, volumes=volumes
+    )
 
     def update(_say: Say) -> None:
         domains = context.host.domains
@@ -202,50 +204,54 @@ def _touched(change: Change, context: Context) -> Iterable[Step]:
         domains.write_record(new)
 
     yield Step(change.object, "update", change.host, update)
-    if there.state != "running":
-        started = replace(change, action="start", observed=replace(there, record=new))
+    if observed.state != "running":
+        started = replace(change, action="start", observed=replace(observed, record=new))
         yield from _brought_up(started, context, set())
 
 
-def _removed(change: Change, there: ObservedGuest, context: Context) -> Iterable[Step]:
-    host, driver, ledger = context.host, DRIVERS[there.record.type], context.ledger
+def _removed(change: Change, observed: ObservedGuest, context: Context) -> Iterable[Step]:
+    host, driver, ledger = context.host, DRIVERS[observed.record.type], context.ledger
     volumes_too = context.options.volumes
     # one that was never made is no disk of anybody's yet
     kept = [
         each
-        for each in there.record.volumes
+        for each in observed.record.volumes
         if each.keep and each.state == "made" and not volumes_too
     ]
 
     def stopped(progress: Progress) -> None:
-        stop(host, driver, there.domain, GRACE if kept else 0.0, progress)
+        stop(host, driver, observed.domain, GRACE if kept else 0.0, progress)
 
     def volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
-        folder = there.record.folder
-        storage = ledger.storage_of(there.record)
+        folder = observed.record.folder
+        storage = ledger.storage_of(observed.record)
         if folder and not storage.active():
             storage.ensure(folder)
         storage.refresh()
-        if host.domains.definition(driver, there.domain):
-            host.domains.check_record(there.record)
+        if host.domains.definition(driver, observed.domain):
+            host.domains.check_record(observed.record)
             # first of all the record says what is going, so that an `up` after a kill makes it
-            left = (e if e in kept else replace(e, state="wanted") for e in there.record.volumes)
-            host.domains.write_record(replace(there.record, volumes=tuple(left), finished=False))
+            listed = (
+                e if e in kept else replace(e, state="wanted") for e in observed.record.volumes
+            )
+            host.domains.write_record(
+                replace(observed.record, volumes=tuple(listed), finished=False)
+            )
         else:
-            ledger.check(there.record)
-        gone = [each for each in there.record.volumes if each not in kept]
-        for each in gone:
+            ledger.check(observed.record)
+        deleting = [each for each in observed.record.volumes if each not in kept]
+        for each in deleting:
             disks.delete(storage, each)
-        ledger.deleted(each.name for each in gone if each.keep)
+        ledger.deleted(each.name for each in deleting if each.keep)
 
     def undefine(_say: Say) -> None:
-        for other in there.superseded:  # what a change of type left, when it was interrupted
-            host.domains.undefine(DRIVERS[other], there.record)
-        host.domains.undefine(driver, there.record)
-        ledger.gone(there.record)
+        for old_type in observed.superseded:  # what a change of type left, when it was interrupted
+            host.domains.undefine(DRIVERS[old_type], observed.record)
+        host.domains.undefine(driver, observed.record)
+        ledger.gone(observed.record)
 
-    ledger.leaves(there.record)
+    ledger.leaves(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
     yield Step(change.object, "stop", change.host, stopped)
     yield Step(change.object, "volumes", change.host, volumes, after)

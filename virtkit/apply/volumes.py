@@ -23,7 +23,7 @@ def make(storage: Storage, volume: Volume, progress: Progress) -> None:
         RequestError: the caller's file that it starts with is gone.
     """
     if volume.content == "file":
-        source = filesystems.given(Path(volume.source))
+        source = filesystems.existing_file(Path(volume.source))
         storage.create(_xml(volume, source.stat().st_size))
         storage.upload(volume.name, source)
     elif volume.content == "copied":

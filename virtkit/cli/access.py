@@ -10,33 +10,25 @@ import sys
 import threading
 from typing import Annotated, NoReturn
 
-import typer
-
 from virtkit import api
 from virtkit.cli import aliases, output
 from virtkit.cli.arguments import (
-    Debug,
     File,
     Json,
-    OneGuest,
-    Words,
+    SpecAndGuest,
+    SpecAndGuests,
+    SpecGuestAndCommand,
     spec_of,
 )
+from virtkit.cli.parser import Words, flag
 from virtkit.cli.stdin import Given
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.system import commands
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-#: For verbs whose last words are a command of the guest's.
-_COMMAND = {"allow_interspersed_args": False}
-
-
-@app.command(context_settings=_COMMAND)
-def ssh(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+def ssh(*, chosen: SpecGuestAndCommand) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
-    found, rest = spec_of(spec, file)
+    found, rest = chosen.read()
     guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
     _enter(found, guest, api.ssh(found, guest, command))
 
@@ -49,14 +41,13 @@ def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None =
         output.error(problem, as_json=False)
         if given is not None and given.silent:
             output.say("ssh was tried as standard input is open; with `</dev/null` other ways are")
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
-@app.command("exec", context_settings=_COMMAND)
-def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> None:
+def execute(*, chosen: SpecGuestAndCommand) -> None:
     """Run a command as root in a guest, through its hypervisor where it can, else by ssh. It reads
     standard input where that is no terminal."""
-    found, rest = spec_of(spec, file)
+    found, rest = chosen.read()
     usage = "virtkit exec SPEC GUEST -- COMMAND"
     guest, command = aliases.one_guest(rest, usage)
     if not command:
@@ -77,19 +68,17 @@ def execute(spec: OneGuest = None, file: File = None, debug: Debug = False) -> N
                 f"command's exit code is {way.ran.code}",
                 cure="use `virtkit ssh`, or print into a file there and fetch it: virtkit cp",
             )
-        raise typer.Exit(way.ran.code)
+        raise SystemExit(way.ran.code)
 
 
-@app.command()
 def console(
-    spec: OneGuest = None,
-    file: File = None,
-    vnc: Annotated[bool, typer.Option("--vnc", help="Tell the display's address.")] = False,
+    *,
+    chosen: SpecAndGuest,
+    vnc: Annotated[bool, flag("--vnc", help="Show the display's address and password.")] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
-    found, rest = spec_of(spec, file)
+    found, rest = chosen.read()
     guest, _ = aliases.one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
         _become(api.console(found, guest))
@@ -100,22 +89,21 @@ def console(
         output.data({"address": display.address, "port": display.port, "password": shown})
     else:
         output.out().print(f"vnc://{display.address}:{display.port}")
-        output.out().print(f"password: {shown or 'told on a terminal only'}")
+        output.out().print(f"password: {shown or 'shown on a terminal only'}")
 
 
-@app.command()
 def logs(
-    spec: Words = None,
-    file: File = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on as they print.")] = False,
+    *,
+    chosen: SpecAndGuests,
+    follow: Annotated[bool, flag("--follow", help="Keep showing what they print.")] = False,
     playbooks: Annotated[
-        bool, typer.Option("--playbooks", help="What Ansible printed when it last ran theirs.")
+        bool,
+        flag("--playbooks", help="Show what Ansible printed when it last ran their playbooks."),
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what guests printed so far: consoles, and containers' journals."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     if follow and playbooks:
         raise RequestError(
             "--playbooks can't be followed", cure="up and provision show the tasks as they run"
@@ -158,17 +146,12 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
         elif error is not None:
             raise error
     if failed:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
-@app.command()
-def cp(
-    source: Annotated[list[str], typer.Argument(metavar="SPEC|SRC|DST")],
-    file: File = None,
-    debug: Debug = False,
-) -> None:
+def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = None) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    found, rest = spec_of(source, file)
+    found, rest = spec_of(words, file)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
     _become(api.copy(found, rest[0], rest[1]))

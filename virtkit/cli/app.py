@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from virtkit.cli import signals
-from virtkit.errors import RequestError, VirtkitError, of_system
+from virtkit.errors import VirtkitError, of_system
 
 
 def main() -> None:
     """The program ``virtkit``. Exit codes: see ``virtkit --help``."""
+    # most of what a short run makes are modules, which stay: they need not be searched for garbage
+    # every time, nor at the end
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
     _open_streams()
     with signals.heard() as interrupted:
         try:
@@ -59,38 +65,43 @@ def _leave() -> NoReturn:
 
 def _run() -> int:
     """Runs the verb that the words name; its exit code."""
-    from typer import Abort
-
-    from virtkit.cli.commands import app
+    from virtkit.cli.parser import WrongUsage
 
     try:
-        code = app(prog_name="virtkit", standalone_mode=False)
+        code = _ended(sys.argv[1:])
         sys.stdout.flush()  # what can't be written is found here, and not at the very end
-        return code if isinstance(code, int) else 0
+        return code
     except VirtkitError as problem:
-        if "--debug" in _own_arguments():
+        if "--debug" in _own_arguments() and not isinstance(problem, WrongUsage):
             raise
         _tell(problem)
         return problem.exit_code
-    except Abort as abort:  # ctrl-c, or the end of the input, at a question
-        raise KeyboardInterrupt from abort
     except BrokenPipeError:  # whoever read our answer has read enough
         _drop_output()
         return 0
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
-        told = of_system("virtkit can't go on", refusal)
+        told = of_system("virtkit can't continue", refusal)
         _drop_output()
         _tell(told)
         return told.exit_code
     except Exception as fault:
-        if hasattr(fault, "format_message"):  # the command-line library's own errors
-            return _wrong_usage(fault)
         if "--debug" in _own_arguments():
             raise
         _tell(_own_fault(fault))
         return 1
+
+
+def _ended(words: list[str]) -> int:
+    """Runs a verb; how it ended."""
+    from virtkit.cli import commands
+
+    try:
+        commands.run(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
 def _tell(problem: VirtkitError) -> None:
@@ -108,23 +119,12 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _wrong_usage(fault: Any) -> int:
-    """The exit code for words that no verb takes; the error has the form of all others."""
-    if type(fault).__name__ == "NoArgsIsHelpError":
-        fault.show()
-        return 2
-    verb = fault.ctx.command_path if fault.ctx else "virtkit"
-    problem = RequestError(fault.format_message().rstrip("."), cure=f"see {verb} --help")
-    _tell(problem)
-    return problem.exit_code
-
-
 def _own_fault(fault: Exception) -> VirtkitError:
     """A fault of virtkit's, as an error for its user."""
     return VirtkitError(
         "virtkit itself failed",
         why=f"{type(fault).__name__}: {fault}",
-        cure="run again; where it fails again, report what it prints with --debug",
+        cure="run again; if it fails again, report what it prints with --debug",
     )
 
 

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
-
-import typer
 
 from virtkit import api
 from virtkit.cli import aliases
+from virtkit.cli.parser import Option, Words, at_least, flag
 from virtkit.errors import RequestError
 
-Words = Annotated[
-    list[str] | None, typer.Argument(metavar="SPEC|GUEST", help="The spec, then guests.")
-]
-OneGuest = Annotated[list[str] | None, typer.Argument(metavar="SPEC|GUEST|COMMAND")]
-SpecOnly = Annotated[list[str] | None, typer.Argument(metavar="SPEC")]
-File = Annotated[str | None, typer.Option("-f", "--file", metavar="SPEC", help="The spec.")]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+File = Annotated[str | None, Option("-f", "--file", metavar="SPEC", help="The spec.")]
+Json = Annotated[bool, flag("--json", help="Answer with one JSON document.")]
 Parallel = Annotated[
-    int | None, typer.Option("--parallel", min=1, metavar="N", help="Steps at a time.")
+    int | None,
+    Option(
+        "--parallel",
+        type=at_least(1, int),
+        metavar="N",
+        help="Steps to run at a time: one or more.",
+    ),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Until a guest is forced off.")
+    float,
+    Option(
+        "--timeout",
+        type=at_least(0, float),
+        metavar="SECONDS",
+        help="How long to wait until a guest is forced off (default: %(default)g).",
+    ),
 ]
 Vault = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--vault-password-file",
         metavar="FILE",
         help="The password of Ansible's vaults, for playbooks; else as Ansible finds it.",
@@ -34,24 +41,81 @@ Vault = Annotated[
 ]
 LockTimeout = Annotated[
     float,
-    typer.Option(
+    Option(
         "--lock-timeout",
-        min=0,
+        type=at_least(0, float),
         metavar="SECONDS",
-        help="Wait that long for another run on this environment; then exit with 2.",
+        help="Wait that long for another run on this environment (default: %(default)g); then "
+        "exit with 2.",
     ),
 ]
 
 
-def spec_of(given: list[str] | None, file: str | None) -> tuple[api.Spec, list[str]]:
+def spec_of(words: Sequence[str], file: str | None) -> tuple[api.Spec, list[str]]:
     """The spec that a verb's words name, or that is here, and the words after it."""
-    path, rest = aliases.split(given or [], file)
+    path, rest = aliases.split(words, file)
     return api.read(path), rest
 
 
-def only_spec(given: list[str] | None, file: str | None) -> api.Spec:
-    """The same for a verb that takes nothing else."""
-    spec, rest = spec_of(given, file)
-    if rest:
-        raise RequestError(f"{rest[0]!r} is one word too many", cure="this verb takes SPEC only")
-    return spec
+@dataclass(frozen=True, kw_only=True)
+class SpecAndGuests:
+    """SPEC, then guests."""
+
+    spec: Annotated[Sequence[str], Words("[SPEC] [GUEST]...")] = ()
+    file: File = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is named."""
+        return bool(self.spec) or self.file is not None
+
+    def read(self) -> tuple[api.Spec, list[str]]:
+        """The spec, and the words after it."""
+        return spec_of(self.spec, self.file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecAndGuest(SpecAndGuests):
+    """SPEC, then one guest."""
+
+    spec: Annotated[Sequence[str], Words("[SPEC] GUEST")] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecGuestAndCommand(SpecAndGuests):
+    """SPEC, then one guest, then perhaps a command."""
+
+    spec: Annotated[Sequence[str], Words("[SPEC] GUEST [-- COMMAND]", command=True)] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlySpec:
+    """SPEC and nothing else."""
+
+    spec: Annotated[Sequence[str], Words("[SPEC]")] = ()
+    file: File = None
+
+    @property
+    def given(self) -> bool:
+        """Whether a spec is named."""
+        return bool(self.spec or self.file)
+
+    def read(self) -> api.Spec:
+        """The spec.
+
+        Raises:
+            RequestError: there are words after it.
+        """
+        spec, rest = spec_of(self.spec, self.file)
+        if rest:
+            cure = "this verb takes SPEC only"
+            raise RequestError(f"{rest[0]!r} is one argument too many", cure=cure)
+        return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a run goes, as far as its options say."""
+
+    parallel: Parallel = None
+    lock_timeout: LockTimeout = api.LOCK_TIMEOUT

@@ -3,50 +3,36 @@
 from __future__ import annotations
 
 import sys
+from getpass import getpass
 from typing import Annotated
-
-import typer
 
 from virtkit import api
 from virtkit.cli import aliases, output, progress
-from virtkit.cli.arguments import Debug, File, Json, spec_of
+from virtkit.cli.arguments import File, Json, spec_of
+from virtkit.cli.parser import Option, Words, flag
 from virtkit.errors import RequestError
 
-app = typer.Typer(
-    name="host",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    help="The machines that guests run on.",
-)
 
-
-@app.callback()
-def _host() -> None:
-    pass  # a group, however few verbs it has
-
-
-@app.command("prepare")
 def host_prepare(
-    given: Annotated[list[str] | None, typer.Argument(metavar="[SPEC] HOST")] = None,
+    *,
+    words: Annotated[list[str], Words("[SPEC] HOST")],
     file: File = None,
     types: Annotated[
         str,
-        typer.Option(
+        Option(
             "--types",
             metavar="TYPE,…",
             help=f"Guests that it is to run: {', '.join(api.HOST_TYPES)}. Default: all but xen.",
         ),
     ] = "",
     ask: Annotated[
-        bool, typer.Option("--ask-become-pass", "-K", help="Ask for sudo's password at once.")
+        bool, flag("-K", "--ask-become-pass", help="Ask for sudo's password at once.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
     `local`. Run again it changes nothing."""
-    rest, spec = given or [], None
+    rest, spec = words, None
     if file is not None or (rest and aliases.is_spec(rest[0])):
         spec, rest = spec_of(rest, file)
     if len(rest) != 1:
@@ -62,9 +48,9 @@ def host_prepare(
     else:
         output.report(done.report, f"prepared, {done.changed or 'nothing'} changed")
     if done.report.interrupted:
-        raise typer.Exit(130)
+        raise SystemExit(130)
     if not done.report.ok:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def _password(machine: api.Machine) -> str:
@@ -76,4 +62,10 @@ def _password(machine: api.Machine) -> str:
             cure=f"run it on a terminal (virtkit host prepare {machine.name}), as root, or let "
             "sudo ask for none",
         )
-    return str(typer.prompt(f"sudo's password on {where}", hide_input=True, err=True))
+    while True:
+        try:
+            password = getpass(f"sudo's password on {where}: ")
+        except EOFError as end:
+            raise KeyboardInterrupt from end
+        if password:
+            return password

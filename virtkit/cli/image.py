@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
-
-import typer
 
 from virtkit import api
 from virtkit.cli import aliases, output
-from virtkit.cli.arguments import Debug, File, Json, LockTimeout, SpecOnly, only_spec, spec_of
+from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, spec_of
+from virtkit.cli.parser import Words
 from virtkit.errors import RequestError
 
-app = typer.Typer(
-    name="image",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    help="The image store.",
-)
 
-
-@app.command("list")
-def image_list(
-    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
-    """List the images in this machine's pool, or on a spec's hosts, and who leans on them."""
-    found = only_spec(spec, file) if spec or file else None
+def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
+    """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
+    found = chosen.read() if chosen.given else None
     entries = api.image_list(found)
     if json:
         output.data({"images": [each.as_dict() for each in entries]})
@@ -43,24 +33,34 @@ def image_list(
         output.table(["image", "content", "format", "size", "used by"], rows)
 
 
-def _image(given: list[str] | None, file: str | None, verb: str) -> tuple[api.Spec | None, str]:
-    """The spec, where one is named, and the image."""
-    rest = given or []
-    found = None
-    if file is not None or (rest and aliases.is_spec(rest[0])):
-        found, rest = spec_of(rest, file)
-    if len(rest) != 1:
-        what = "more than one image is named" if rest else "no image is named"
-        raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")
-    return found, rest[0]
+@dataclass(frozen=True, kw_only=True)
+class SpecAndImage:
+    """SPEC, where one is named, and an image."""
+
+    spec: Annotated[Sequence[str], Words("[SPEC] IMAGE")] = ()
+    file: File = None
+
+    def read(self, verb: str) -> tuple[api.Spec | None, str]:
+        """The spec and the image.
+
+        Raises:
+            RequestError: no image is named, or more than one.
+        """
+        rest, found = self.spec, None
+        if self.file is not None or (rest and aliases.is_spec(rest[0])):
+            found, rest = spec_of(rest, self.file)
+        if len(rest) != 1:
+            what = "more than one image is named" if rest else "no image is named"
+            raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")
+        return found, rest[0]
 
 
-def _image_make(given: list[str] | None, file: str | None, verb: str, json: bool) -> None:
-    found, name = _image(given, file, verb)
+def _image_make(chosen: SpecAndImage, verb: str, json: bool) -> None:
+    found, name = chosen.read(verb)
     try:
         made = api.image_make(found, name, _changing)
     finally:
-        if output.moves(output.err()):  # what is printed next gets a line of its own
+        if output.moves(output.err()):  # what is printed next gets its own line
             output.err().print()
     if json:
         output.data(
@@ -80,35 +80,24 @@ def _changing(line: str) -> None:
         output.say(line)
 
 
-ImageWords = Annotated[list[str] | None, typer.Argument(metavar="SPEC|IMAGE")]
-
-
-@app.command("build")
-def image_build(
-    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
+def image_build(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Build an image into the cache; up puts it into the pool."""
-    _image_make(spec, file, "build", json)
+    _image_make(chosen, "build", json)
 
 
-@app.command("pull")
-def image_pull(
-    spec: ImageWords = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
+def image_pull(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Download and verify an image into the cache; up puts it into the pool."""
-    _image_make(spec, file, "pull", json)
+    _image_make(chosen, "pull", json)
 
 
-@app.command("rm")
 def image_rm(
-    spec: ImageWords = None,
-    file: File = None,
+    *,
+    chosen: SpecAndImage,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
-    """Remove an image, by name or content hash, where no guest leans on it."""
-    found, name = _image(spec, file, "rm")
+    """Remove an image, by name or content hash, where no guest uses it."""
+    found, name = chosen.read("rm")
     gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
     if json:
         output.data({"removed": [each.as_dict() for each in gone]})

@@ -6,32 +6,18 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from virtkit import api
 from virtkit.cli import aliases, output
-from virtkit.cli.arguments import (
-    Debug,
-    File,
-    Json,
-    SpecOnly,
-    Words,
-    only_spec,
-    spec_of,
-)
+from virtkit.cli.arguments import Json, OnlySpec, SpecAndGuests
+from virtkit.cli.parser import Option, flag
 from virtkit.errors import RequestError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-@app.command()
-def validate(
-    spec: SpecOnly = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
+def validate(*, chosen: OnlySpec, json: Json = False) -> None:
     """Read and check the spec; touches nothing."""
-    found = only_spec(spec, file)
+    found = chosen.read()
     if json:
-        guests = {name: each.asked for name, each in found.guests.items()}
+        guests = {name: each.requested for name, each in found.guests.items()}
         output.data({"environment": found.name, "valid": True, "guests": guests})
     else:
         count = len(found.guests)
@@ -39,18 +25,16 @@ def validate(
         output.line(said)
 
 
-@app.command()
 def render(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     record: Annotated[
-        bool, typer.Option("--record", help="With the record that virtkit keeps in <metadata>.")
+        bool, flag("--record", help="Include the record that virtkit keeps in <metadata>.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print the libvirt XML that would be defined."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     documents = api.render_xml(found, guests, with_record=record, say=output.say)
     if json:
         output.data({"environment": found.name, "documents": documents})
@@ -58,18 +42,13 @@ def render(
         sys.stdout.write("\n".join(documents))
 
 
-@app.command()
-def schema(json: Json = False, debug: Debug = False) -> None:
+def schema(*, json: Json = False) -> None:
     """Print the spec's JSON Schema, for editors."""
     output.data(api.schema())
 
 
-@app.command()
 def init(
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the one that is there.")
-    ] = False,
-    debug: Debug = False,
+    force: Annotated[bool, flag("--force", help="Overwrite the one that is there.")] = False,
 ) -> None:
     """Write a commented starter spec into this folder."""
     path = Path(aliases.DEFAULT)
@@ -79,11 +58,9 @@ def init(
     output.line(f"wrote {path}; next: virtkit up")
 
 
-@app.command()
-def status(spec: Words = None, file: File = None, json: Json = False, debug: Debug = False) -> None:
+def status(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
-    everything = not spec and file is None
-    found, guests = (None, []) if everything else spec_of(spec, file)
+    found, guests = chosen.read() if chosen.given else (None, [])
     answer = api.status(found, guests, say=output.say)
     if json:
         name = found.name if found else None
@@ -92,20 +69,19 @@ def status(spec: Words = None, file: File = None, json: Json = False, debug: Deb
         output.status(answer, environments=found is None)
 
 
-@app.command()
 def inventory(
-    spec: SpecOnly = None,
-    file: File = None,
-    everything: Annotated[bool, typer.Option("--list", help="Ansible's script protocol.")] = False,
-    host: Annotated[str | None, typer.Option("--host", help="One guest's variables.")] = None,
+    *,
+    chosen: OnlySpec,
+    everything: Annotated[bool, flag("--list", help="Ansible's script protocol.")] = False,
+    host: Annotated[str | None, Option("--host", help="One guest's variables.")] = None,
     hypervisor: Annotated[
-        bool, typer.Option("--hypervisor", help="Not by ssh where the hypervisor has a way in.")
+        bool,
+        flag("--hypervisor", help="Through the hypervisor, where it has a way in, instead of ssh."),
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Print an Ansible inventory: a file for ansible -i as it is."""
-    found = api.inventory(only_spec(spec, file), hypervisor=hypervisor, say=output.say)
+    found = api.inventory(chosen.read(), hypervisor=hypervisor, say=output.say)
     if host is not None:
         output.data(found.variables(host))
     elif everything or json:
@@ -116,14 +92,11 @@ def inventory(
             output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
 
 
-@app.command("ssh-config")
-def ssh_config(
-    spec: Words = None, file: File = None, json: Json = False, debug: Debug = False
-) -> None:
+def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Print a file for ssh, editors and rsync, to be included at the top of ~/.ssh/config:
 
     virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     text = api.ssh_config(found, guests)
     if json:
         output.data({"environment": found.name, "ssh_config": text})
@@ -131,18 +104,16 @@ def ssh_config(
         sys.stdout.write(text)
 
 
-@app.command()
 def doctor(
-    spec: SpecOnly = None,
-    file: File = None,
+    *,
+    chosen: OnlySpec,
     orphans: Annotated[
-        bool, typer.Option("--orphans", help="Show what belongs to no spec; deletes nothing.")
+        bool, flag("--orphans", help="Show what belongs to no spec; deletes nothing.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
-    """Say what this machine can run, what is missing, and the command that mends it."""
-    found = only_spec(spec, file) if spec or file else None
+    """Show what this machine can run, what is missing, and the command that fixes it."""
+    found = chosen.read() if chosen.given else None
     if orphans:
         left = api.orphans(found)
         if json:
@@ -156,4 +127,4 @@ def doctor(
     else:
         output.checks(checks)
     if any(each.ok is False and each.needed for each in checks):
-        raise typer.Exit(2)
+        raise SystemExit(2)

@@ -6,49 +6,41 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from virtkit import api
 from virtkit.cli import output, progress
 from virtkit.cli.arguments import (
-    Debug,
-    File,
     Json,
     LockTimeout,
-    Parallel,
+    Run,
+    SpecAndGuests,
     Timeout,
     Vault,
-    Words,
-    spec_of,
 )
+from virtkit.cli.parser import flag
 from virtkit.errors import RequestError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
-@app.command()
 def plan(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     exit_code: Annotated[
-        bool, typer.Option("--exit-code", help="Exit with 3 where there are changes.")
+        bool, flag("--exit-code", help="Exit with 3 if there are changes.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Show what up --restart would change.")
+        bool, flag("--restart", help="Show what up --restart would change.")
     ] = False,
-    down: Annotated[bool, typer.Option("--down", help="Show what down would remove.")] = False,
+    down: Annotated[bool, flag("--down", help="Show what down would remove.")] = False,
     volumes: Annotated[
-        bool, typer.Option("--volumes", help="With --down: what down --volumes would remove.")
+        bool, flag("--volumes", help="With --down: what down --volumes would remove.")
     ] = False,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show what up would change, and how disruptive each change is."""
     if (restart and down) or (volumes and not down):
         raise RequestError(
-            "--restart is about up, and --volumes about down", cure="see virtkit plan --help"
+            "--restart belongs to up, and --volumes to down", cure="see virtkit plan --help"
         )
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     if down:
         made = api.down_plan(found, guests, volumes=volumes)
         refused = api.needs_consent_to_go(found, made, volumes=volumes)
@@ -60,30 +52,27 @@ def plan(
     else:
         output.plan(made)
     if exit_code and made.changes:
-        raise typer.Exit(3)
+        raise SystemExit(3)
 
 
-@app.command()
 def up(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Recreate and delete what the plan says.")
+        bool, flag("-y", "--yes", help="Recreate and delete what the plan says.")
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Wait only for what others are after.")
+        bool, flag("--no-wait", help="Wait only for guests that others start after.")
     ] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Restart guests that lack what only a restart brings.")
+        bool, flag("--restart", help="Restart guests whose changes need a restart.")
     ] = False,
     vault: Vault = None,
-    parallel: Parallel = None,
-    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    run: Run,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Make it so: create, change, start, run playbooks, and wait until ready."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
         output.plan(made)
@@ -98,13 +87,20 @@ def up(
             confirmed=confirmed,
             wait=not no_wait,
             restart=restart,
-            vault=_vault(vault),
-            parallel=parallel,
-            lock_timeout=lock_timeout,
-            tell=tell,
-            say=output.say,
+            run=_options(run, tell, _vault(vault)),
         )
     _reported(report, "up", json)
+
+
+def _options(run: Run, tell: api.Tell, vault: str = "") -> api.RunOptions:
+    """What the door is told of a run."""
+    return api.RunOptions(
+        vault=vault,
+        parallel=run.parallel,
+        lock_timeout=run.lock_timeout,
+        tell=tell,
+        say=output.say,
+    )
 
 
 def _vault(path: str | None) -> str:
@@ -119,8 +115,16 @@ def _vault(path: str | None) -> str:
 
 
 def _agreed() -> bool:
-    """Whether somebody at a terminal agrees to the plan that was shown."""
-    return _at_terminal() and typer.confirm("Do it?", err=True)
+    """Whether somebody at a terminal agrees to the plan that was shown; the input's end is a no."""
+    while _at_terminal():
+        sys.stderr.write("Do it? [y/N]: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline().strip().lower()
+        if answer in ("y", "yes"):
+            return True
+        if answer in ("", "n", "no"):
+            return False
+    return False
 
 
 def _at_terminal() -> bool:
@@ -133,52 +137,38 @@ def _reported(report: api.Report, done: str, json: bool) -> None:
     else:
         output.report(report, done)
     if report.interrupted:
-        raise typer.Exit(130)
+        raise SystemExit(130)
     if not report.ok:
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
-@app.command()
 def provision(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     vault: Vault = None,
-    parallel: Parallel = None,
-    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    run: Run,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Run the guests' playbooks again."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     password = _vault(vault)
     with progress.shown(output.err(), f"{found.name}: provision") as tell:
-        report = api.provision(
-            found,
-            guests,
-            vault=password,
-            parallel=parallel,
-            lock_timeout=lock_timeout,
-            tell=tell,
-            say=output.say,
-        )
+        report = api.provision(found, guests, run=_options(run, tell, password))
     _reported(report, "provisioned", json)
 
 
-@app.command()
 def down(
-    spec: Words = None,
-    file: File = None,
-    volumes: Annotated[bool, typer.Option("--volumes", help="Remove kept disks too.")] = False,
+    *,
+    chosen: SpecAndGuests,
+    volumes: Annotated[bool, flag("--volumes", help="Remove kept disks too.")] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Remove what was made from another spec, too.")
+        bool, flag("-y", "--yes", help="Remove what was made from another spec, too.")
     ] = False,
-    parallel: Parallel = None,
-    lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
+    run: Run,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Remove the guests and all that is theirs; kept disks and images stay."""
-    found, guests = spec_of(spec, file)
+    found, guests = chosen.read()
     confirmed = None
     if not yes and not json and _at_terminal():
         going = api.down_plan(found, guests, volumes=volumes)
@@ -192,10 +182,7 @@ def down(
             volumes=volumes,
             consent=yes,
             confirmed=confirmed,
-            parallel=parallel,
-            lock_timeout=lock_timeout,
-            tell=tell,
-            say=output.say,
+            run=_options(run, tell),
         )
     _reported(report, "down", json)
 
@@ -203,14 +190,14 @@ def down(
 def _change_state(
     verb: api.Verb,
     done: str,
-    given: list[str] | None,
-    file: str | None,
-    json: bool,
+    chosen: SpecAndGuests,
     lock_timeout: float,
+    *,
+    json: bool,
     timeout: float = api.STOP_TIMEOUT,
     wait: bool = True,
 ) -> None:
-    found, guests = spec_of(given, file)
+    found, guests = chosen.read()
     with progress.shown(output.err(), f"{found.name}: {verb}") as tell:
         report = api.change_state(
             found,
@@ -218,75 +205,66 @@ def _change_state(
             guests,
             timeout=timeout,
             wait=wait,
-            lock_timeout=lock_timeout,
-            tell=tell,
-            say=output.say,
+            run=_options(Run(lock_timeout=lock_timeout), tell),
         )
     _reported(report, done, json)
 
 
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't wait until guests are ready.")]
+NoWait = Annotated[bool, flag("--no-wait", help="Don't wait until guests are ready.")]
 
 
-@app.command()
 def start(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     no_wait: NoWait = False,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Start guests that are stopped."""
-    _change_state("start", "started", spec, file, json, lock_timeout, wait=not no_wait)
+    _change_state("start", "started", chosen, lock_timeout, json=json, wait=not no_wait)
 
 
-@app.command()
 def stop(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     timeout: Timeout = api.STOP_TIMEOUT,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Ask guests to shut down; force them off after the timeout."""
-    _change_state("stop", "stopped", spec, file, json, lock_timeout, timeout)
+    _change_state("stop", "stopped", chosen, lock_timeout, json=json, timeout=timeout)
 
 
-@app.command()
 def restart(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     timeout: Timeout = api.STOP_TIMEOUT,
     no_wait: NoWait = False,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Shut guests down and start them; press reset after the timeout."""
-    _change_state("restart", "restarted", spec, file, json, lock_timeout, timeout, not no_wait)
+    wait = not no_wait
+    _change_state(
+        "restart", "restarted", chosen, lock_timeout, json=json, timeout=timeout, wait=wait
+    )
 
 
-@app.command()
 def pause(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
-    """Freeze running guests."""
-    _change_state("pause", "paused", spec, file, json, lock_timeout)
+    """Pause running guests."""
+    _change_state("pause", "paused", chosen, lock_timeout, json=json)
 
 
-@app.command()
 def resume(
-    spec: Words = None,
-    file: File = None,
+    *,
+    chosen: SpecAndGuests,
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
-    debug: Debug = False,
 ) -> None:
-    """Let paused guests go on."""
-    _change_state("resume", "resumed", spec, file, json, lock_timeout)
+    """Resume paused guests."""
+    _change_state("resume", "resumed", chosen, lock_timeout, json=json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from virtkit.plan import Change
 
 
+#: How long lines are where nobody looks.
+_WIDTH = 240
 _SIGNS = {"create": "+", "update": "~", "replace": "!", "start": ">", "stop": ".", "delete": "-"}
 _STYLES = {"create": "green", "update": "yellow", "replace": "red", "delete": "red"}
 #: The last words of fields that are so many bytes.
@@ -31,7 +34,7 @@ def out() -> Console:
     """Standard output. Where nobody looks, lines are as long as they are."""
     from rich.console import Console  # it takes longer to load than most answers to print
 
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 @functools.cache
@@ -52,6 +55,12 @@ def escape(text: str) -> str:
 def line(text: str) -> None:
     """A line on standard output, as it is."""
     sys.stdout.write(f"{text}\n")
+
+
+def _styled() -> bool:
+    """Whether standard output takes more than text: rich's own question, asked without rich."""
+    wanted = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    return sys.stdout.isatty() or any(each in os.environ for each in wanted)
 
 
 def moves(console: Console) -> bool:
@@ -173,8 +182,6 @@ def status(guests: Iterable[api.GuestStatus], *, environments: bool) -> None:
     Args:
         environments: a table for each spec that guests were made from, below whose it is.
     """
-    from rich.table import Table
-
     from virtkit.spec import LOCAL
 
     guests = list(guests)
@@ -191,19 +198,13 @@ def status(guests: Iterable[api.GuestStatus], *, environments: bool) -> None:
         groups.setdefault(_made_from(each) if environments else "", []).append(number)
     for title, members in (groups or {"": []}).items():
         if title:
-            out().print(f"[bold]{escape(plain(title))}[/]")
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column, width in zip(columns, widths, strict=True):
-            wraps = column == "virtualization"
-            table.add_column(column, no_wrap=not wraps, min_width=None if wraps else width)
-        for number in members:
-            table.add_row(*map(escape, rows[number]))
-        out().print(table)
+            _print(plain(title), "bold")
+        _table(columns, [rows[number] for number in members], widths, wraps="virtualization")
         for each in (guests[number] for number in members):
             if each.why:
-                out().print(f"{escape(each.name)}: {escape(plain(each.why))}")
+                _print(f"{each.name}: {plain(each.why)}")
         if title and title != list(groups)[-1]:
-            out().print()
+            _print("")
 
 
 def _row(guest: api.GuestStatus, columns: Iterable[str]) -> list[str]:
@@ -231,7 +232,7 @@ _CHECKED = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]not
 
 
 def checks(found: Iterable[api.Check]) -> None:
-    """What was looked at, and the command that mends it."""
+    """What was looked at, and the command that fixes it."""
     for each in found:
         out().print(f"{_CHECKED[each.ok]} {escape(plain(f'{each.name}: {each.what}'))}")
         if each.cure:
@@ -251,14 +252,38 @@ def orphans(found: Sequence[api.Orphan]) -> None:
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:
     """A plain table. On a narrow terminal the last column is wrapped, and nothing is cut."""
+    every = [list(row) for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(columns, *every, strict=True)]
+    _table(columns, every, widths, wraps=columns[-1])
+
+
+def _print(text: str, style: str = "none") -> None:
+    """Prints text, in one style. Where nobody looks it needs no rich."""
+    if _styled():
+        out().print(f"[{style}]{escape(text)}[/]")
+    else:
+        line(text)
+
+
+def _table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int], *, wraps: str
+) -> None:
+    """A table of which ``wraps`` is the column that may take several lines.
+
+    Where nobody looks it is printed without rich, as rich prints it there.
+    """
+    every = list(rows)
+    fits = sum(widths) + 2 * (len(widths) - 1) <= _WIDTH
+    if fits and not _styled() and all(cell.isascii() for row in every for cell in row):
+        for row in (columns, *every):
+            line("  ".join(map(str.ljust, row, widths)))
+        return
     from rich.table import Table
 
-    cells = [list(row) for row in rows]
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        last = number == len(columns) - 1
-        width = max(len(each) for each in (column, *(row[number] for row in cells)))
-        made.add_column(column, no_wrap=not last, min_width=None if last else width)
-    for row in cells:
+    for column, width in zip(columns, widths, strict=True):
+        only = column == wraps
+        made.add_column(column, no_wrap=not only, min_width=None if only else width)
+    for row in every:
         made.add_row(*map(escape, row))
     out().print(made)

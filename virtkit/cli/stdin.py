@@ -44,7 +44,7 @@ class Given:
             self._read()
         return self.begun if len(self.begun) <= limit else None
 
-    def whole(self, limit: int, say: Callable[[str], None]) -> bytes | None:
+    def read_all(self, limit: int, say: Callable[[str], None]) -> bytes | None:
         """All of it, once it has ended; None where it has more than ``limit`` bytes."""
         told = time.monotonic() + _PATIENCE
         while not self._ended and len(self.begun) <= limit:

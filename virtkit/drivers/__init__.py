@@ -10,7 +10,15 @@ from virtkit.drivers.xen import XEN_HVM, XEN_PV, XEN_PVH
 #: One line per guest type. ``auto`` is none of them: it is a choice among them.
 DRIVERS: dict[str, Driver] = {
     driver.type: driver
-    for driver in (KVM, QEMU, LXC, UML, XEN_PV, XEN_PVH, XEN_HVM)  # in the order of doctor's words
+    for driver in (  # in the order of doctor's words
+        KVM,
+        QEMU,
+        LXC,
+        UML,
+        XEN_PV,
+        XEN_PVH,
+        XEN_HVM,
+    )
 }
 
 #: What ``auto`` tries, in this order.

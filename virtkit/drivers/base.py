@@ -22,7 +22,7 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a host can't run a driver's guests, and what mends it; ``passing``: perhaps it can the
+    """Why a host can't run a driver's guests, and what fixes it; ``passing``: perhaps it can the
     next time that somebody looks."""
 
     why: str
@@ -40,9 +40,15 @@ class Driver:
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
         template: the file under templates/ that renders its domain XML.
-        root: ``disk`` (a block device of its own) or ``layer`` (a writable layer
-            over the shared image).
-        root_format: of a ``disk``: ``qcow2`` leans on the image, ``raw`` is a copy of it.
+        root: what the volume of its root starts with: ``backed`` by the image, ``copied`` from it,
+            or an empty ``ext4`` for what it writes itself.
+        layered: libvirt mounts the shared image and the guest's volumes, and its init lays them
+            over each other; else its volumes are its block devices.
+        mounts_disks: it mounts its disks itself, as its seed says.
+        grows_filesystems: it grows the file systems on volumes that were made larger itself.
+        own_cpus: its kernel has its CPUs and no others; one that is plugged in is turned on there.
+        starts_with_most_memory: libvirt starts it with all the memory that it may have.
+        needs_kvm: its host needs a KVM that works.
         remote: virtkit runs it on other hosts than its own, too.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
@@ -84,8 +90,13 @@ class Driver:
     scheme: str
     domain_type: str
     template: str
-    root: Literal["disk", "layer"]
-    root_format: Literal["qcow2", "raw"] = "qcow2"
+    root: Literal["backed", "copied", "ext4"]
+    layered: bool = False
+    mounts_disks: bool = True
+    grows_filesystems: bool = True
+    own_cpus: bool = True
+    starts_with_most_memory: bool = False
+    needs_kvm: bool = False
     seed: Literal["iso9660", "ext4"]
     log: Literal["file", "journal", "xenconsoled"]
     stop: tuple[Stop, ...]

@@ -11,7 +11,7 @@ _TURN_ON = (
     "firmware, or nested virtualization where this machine is a guest"
 )
 _LOOK_AGAIN = (
-    "virtkit doctor looks again: do that when the host is less busy; where it says the same, use "
+    "virtkit doctor looks again: do that when the host is less busy; if it says the same, use "
     "`type: qemu` (or `auto`)"
 )
 
@@ -30,6 +30,7 @@ KVM = replace(
     type="kvm",
     virtualization="hardware-assisted (kernel-level)",
     domain_type="kvm",
+    needs_kvm=True,
     cpu_mode="host-passthrough",
     cpu_model="",
     tb_cache=0,

@@ -11,7 +11,12 @@ LXC = Driver(
     scheme="lxc",
     domain_type="lxc",
     template="lxc.xml.j2",
-    root="layer",
+    root="ext4",
+    layered=True,
+    mounts_disks=False,
+    grows_filesystems=False,
+    own_cpus=False,
+    starts_with_most_memory=True,
     seed="ext4",
     log="journal",
     stop=("initctl", "poweroff"),
@@ -56,7 +61,7 @@ LXC = Driver(
     caveats=(
         (
             "a container shares the host's kernel; where the plan calls it hardened, its root is "
-            "the host's, with few capabilities: no boundary against a hostile guest"
+            "the host's root with few capabilities, which is no boundary against a hostile guest"
         ),
     ),
     check=connected("lxc", "libvirt-daemon-driver-lxc"),

@@ -15,7 +15,7 @@ _NO_FIRMWARE = "the kernel is a program of the host's and starts without firmwar
 
 
 def check(facts: HostFacts) -> list[Blocker]:
-    """The processor, libvirt's containers with ids of their own, and the kernel."""
+    """The processor, libvirt's containers with their own ids, and the kernel."""
     if facts.arch != "x86_64":
         return [
             Blocker(f"User-Mode Linux does not run on {facts.arch}", "use `type: qemu` or `lxc`")
@@ -32,8 +32,12 @@ UML = replace(
     type="uml",
     virtualization="kernel level, without a hypervisor (User-Mode Linux)",
     template="uml.xml.j2",
-    root="disk",
-    root_format="raw",
+    root="copied",
+    layered=False,
+    mounts_disks=True,
+    grows_filesystems=True,
+    own_cpus=True,
+    starts_with_most_memory=False,
     stop=("signal",),
     exec=("ssh",),
     effects={

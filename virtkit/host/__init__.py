@@ -1,6 +1,7 @@
 """One host's libvirt: read at the start of a run, written at its end.
 
 The only room that imports libvirt. It must never decide what a guest should be.
+What only some verbs need of a host is imported where they ask for it.
 """
 
 from __future__ import annotations
@@ -9,22 +10,12 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import (
-    bridge_ports,
-    file_users,
-    firewall,
-    guest_exec,
-    kvm_probe,
-    lock,
-    networks,
-    observe,
-    reattach,
-    xen,
-)
+from virtkit.host import file_users, guest_exec, lock, networks, observe
 from virtkit.host.connection import Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
@@ -33,12 +24,15 @@ from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.ssh import Remote, for_ssh
-from virtkit.host.state_reason import Condition
+from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
 from virtkit.host.timeouts import Silent
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
+
+if TYPE_CHECKING:
+    from virtkit.host.firewall import Bridge, Rules
 
 
 class Host:
@@ -82,17 +76,19 @@ class Host:
         return observe.facts(self.connections, self.schemes, self.storage.describe())
 
     def with_kvm(
-        self, facts: HostFacts, say: Callable[[str], None], *, anew: bool = False
+        self, facts: HostFacts, say: Callable[[str], None], *, refresh: bool = False
     ) -> HostFacts:
         """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest.
 
         Args:
-            anew: start one whatever is known.
+            refresh: start one whatever is known.
         """
+        from virtkit.host import kvm_probe
+
         connection = facts.connections.get("qemu")
         if connection is None or connection.error:
             return facts
-        kvm = kvm_probe.verdict(self.connections, facts.pool.path, say, anew=anew)
+        kvm = kvm_probe.verdict(self.connections, facts.pool.path, say, refresh=refresh)
         return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
@@ -101,17 +97,17 @@ class Host:
         Raises:
             VirtkitError: no pool has it.
         """
-        own = self.storage.describe()
-        if own.exists and own.path == folder:
+        pool = self.storage.describe()
+        if pool.exists and pool.path == folder:
             return self.storage
         name = pool_at(self.connections, folder)
         if name is not None:
             return Storage(self.connections, name)
-        if not own.exists:
+        if not pool.exists:
             return self.storage  # it can be defined there
         raise VirtkitError(
             f"no pool has the folder {folder}",
-            why=f"volumes of guests are listed there, and pool {own.name} is {own.path}",
+            why=f"volumes of guests are listed there, and pool {pool.name} is {pool.path}",
             cure=f"{self.connections.virsh()} pool-define-as NAME dir --target "
             f"{shlex.quote(folder)}, then run again",
             where=self.name,
@@ -152,11 +148,15 @@ class Host:
     def printed(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
         """What a guest's console has in its log, from ``offset`` on."""
         if driver.log == "xenconsoled":
+            from virtkit.host import xen
+
             return xen.printed(self.remote, domain, offset)
         return self.storage.read(f"{domain}-console", offset)
 
     def xen_checks(self) -> list[tuple[str, bool | None, str, str]]:
         """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
+        from virtkit.host import xen
+
         return list(xen.checks(self.remote))
 
     def no_pause(self, driver: Driver) -> str:
@@ -175,17 +175,23 @@ class Host:
         names = networks.unserved() if self.remote is None else frozenset()
         return names, self.connections.restart("network")
 
-    def unheard(self, driver: Driver, domain: str) -> Condition:
+    def unheard(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its cards tell."""
-        live = self.domains.live(driver, domain)
-        return bridge_ports.unheard(self.connections, live) if live else Condition()
+        from virtkit.host import bridge_ports
 
-    def rules(self) -> firewall.Rules | None:
+        live = self.domains.live(driver, domain)
+        return bridge_ports.unheard(self.connections, live) if live else StateReason()
+
+    def rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
+        from virtkit.host import firewall
+
         return firewall.rules(self.remote)
 
-    def bridges(self) -> list[firewall.Bridge]:
+    def bridges(self) -> list[Bridge]:
         """The bridges of the active networks for which libvirt makes firewall rules."""
+        from virtkit.host import bridge_ports
+
         return bridge_ports.bridges(self.connections)
 
     def start_network(self, environment: str, network: str) -> None:
@@ -194,19 +200,21 @@ class Host:
         Raises:
             VirtkitError: it did not start, or a guest is not on it; then the others are.
         """
+        from virtkit.host import reattach
+
         active = self.networks.active(network)
         cut_off = reattach.running(self.connections, self.schemes, environment, network)
         self.networks.start(network)
-        failed: list[VirtkitError] = []
+        errors: list[VirtkitError] = []
         for each in [] if active else cut_off:
             try:
                 reattach.plug(self.connections, each, network)
             except VirtkitError as error:
-                failed.append(error)
-        if failed:
-            first = failed[0]
-            more = f"{first.cure}; restarting the guest puts it back on the network, too"
-            raise first.retold(type(first), cure=more) from first
+                errors.append(error)
+        if errors:
+            first = errors[0]
+            cure = f"{first.cure}; restarting the guest puts it back on the network, too"
+            raise first.retold(type(first), cure=cure) from first
 
     def observe(self, *, pool: bool = True) -> Observed:
         """All that stands in this host's libvirt.
@@ -215,28 +223,28 @@ class Host:
             pool: look into the pool too; without it a broken one is in nobody's way.
         """
         self.connections.any()
-        seen = observe.guests(self.connections, self.schemes)
-        networks, strangers = observe.networks(self.connections, seen.users)
-        listed = self.storage.record() if pool else PoolRecord()
+        domains = observe.guests(self.connections, self.schemes)
+        networks, strangers = observe.networks(self.connections, domains.users)
+        record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = observe.lost(seen, listed.guests, volumes)
+        lost, held = observe.lost(domains, record.guests, volumes)
         return Observed(
             host=self.name,
-            guests=seen.ours,
+            guests=domains.ours,
             networks=networks,
-            domains=frozenset(seen.strangers),
+            domains=frozenset(domains.strangers),
             strangers=strangers,
             volumes=volumes,
             active=pool and self.storage.active(),
             sizes=self.storage.sizes(
                 volume.name
-                for guest in (*seen.ours.values(), *lost.values())
+                for guest in (*domains.ours.values(), *lost.values())
                 for volume in guest.record.volumes
                 if volume.state == "made" and volume.role in ("root", "disk")
             )
             if pool
             else {},
-            pool=listed,
+            pool=record,
             lost=lost,
             held=held,
         )
@@ -244,7 +252,6 @@ class Host:
 
 __all__ = [
     "AGENT_INPUT",
-    "Condition",
     "FileUnusable",
     "Host",
     "Lock",
@@ -252,11 +259,11 @@ __all__ = [
     "Ran",
     "Remote",
     "Silent",
+    "StateReason",
     "Storage",
     "Unanswered",
     "Unreachable",
     "close_all",
-    "firewall",
     "for_ssh",
     "guest_exec",
     "lock",

@@ -19,7 +19,7 @@ from virtkit.host import firewall, networks
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.firewall import Bridge
-from virtkit.host.state_reason import Condition
+from virtkit.host.state_reason import StateReason
 from virtkit.xml import tree
 
 #: States of a neighbour that was asked and did not answer (ip-neighbour(8)).
@@ -36,24 +36,24 @@ class _Card:
     port: str
 
 
-def unheard(connections: Connections, live: str) -> Condition:
+def unheard(connections: Connections, live: str) -> StateReason:
     """Why a running guest has no address, by its XML; empty where its cards tell nothing."""
     for card in _cards(tree.parse(live, "a domain")):
         senders = _senders(connections, card)
         if senders and card.mac not in senders:
-            return Condition(
+            return StateReason(
                 f"its card on {card.network} sends as {', '.join(sorted(senders))}, not as "
                 f"{card.mac}: something changed its MAC address, as the host's udev does",
-                "virtkit restart gives it its address back, where its image was built by this "
-                "virtkit; `virtkit doctor` tells what keeps the host's udev from it",
+                "virtkit restart gives it its address back, if its image was built by this "
+                "version of virtkit; `virtkit doctor` tells how to keep the host's udev from it",
             )
         if senders and _without_lease(connections, card):
             return _no_lease(connections, card)
-    return Condition()
+    return StateReason()
 
 
 def _cards(root: etree._Element) -> list[_Card]:
-    answer = []
+    cards = []
     for each in root.iterfind("./devices/interface"):
         mac, source, target = each.find("mac"), each.find("source"), each.find("target")
         if mac is None or source is None or target is None:
@@ -65,8 +65,8 @@ def _cards(root: etree._Element) -> list[_Card]:
             target.get("dev", ""),
         )
         if card.network and card.bridge and card.port:
-            answer.append(card)
-    return answer
+            cards.append(card)
+    return cards
 
 
 def _senders(connections: Connections, card: _Card) -> set[str]:
@@ -83,10 +83,10 @@ def _senders(connections: Connections, card: _Card) -> set[str]:
 def _listed(connections: Connections, line: list[str]) -> list[Mapping[str, Any]]:
     text = firewall.output(connections.remote, line)
     try:
-        found = json.loads(text or "[]")
+        entries = json.loads(text or "[]")
     except ValueError:
         return []
-    return [each for each in found if isinstance(each, Mapping)]
+    return [each for each in entries if isinstance(each, Mapping)]
 
 
 def _without_lease(connections: Connections, card: _Card) -> bool:
@@ -96,22 +96,22 @@ def _without_lease(connections: Connections, card: _Card) -> bool:
         with libvirt_errors("read", f"network {card.network}", where=connections.host):
             network = connections.any().networkLookupByName(card.network)
             dhcp = tree.parse(network.XMLDesc(0), "a network").find("./ip/dhcp")
-            leased = {each["ipaddr"] for each in network.DHCPLeases(card.mac)}
+            leased_ips = {each["ipaddr"] for each in network.DHCPLeases(card.mac)}
     except VirtkitError:  # it went away
         return False
     line = ["ip", "-j", "-4", "neigh", "show", "dev", card.bridge]
-    heard = {each.get("dst"): each for each in _listed(connections, line)}
-    if dhcp is None or any(each.get("lladdr") == card.mac for each in heard.values()):
+    neighbours = {each.get("dst"): each for each in _listed(connections, line)}
+    if dhcp is None or any(each.get("lladdr") == card.mac for each in neighbours.values()):
         return False
-    silent = {ip for ip, each in heard.items() if {*each.get("state", ())} & _SILENT}
-    return not leased or bool(leased & silent)
+    silent = {ip for ip, each in neighbours.items() if {*each.get("state", ())} & _SILENT}
+    return not leased_ips or bool(leased_ips & silent)
 
 
-def _no_lease(connections: Connections, card: _Card) -> Condition:
+def _no_lease(connections: Connections, card: _Card) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
     why = f"network {card.network} gave it no address"
     if connections.remote is None and card.network in networks.unserved():
-        return Condition(
+        return StateReason(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
             f"{connections.restart('network')} (it starts the server again, and guests go on "
             "running)",
@@ -121,14 +121,14 @@ def _no_lease(connections: Connections, card: _Card) -> Condition:
     bridge = Bridge(card.network, card.bridge, forwards=True)
     drops = rules.dropping(bridge) if rules is not None else None
     if drops is not None and "input" not in {each.hook for each in drops}:
-        return Condition(
+        return StateReason(
             what,
-            f"see that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
+            f"check that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
             "list ruleset), and what the network's DHCP server says (journalctl -t dnsmasq-dhcp)",
         )
-    known = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
-    return Condition(
-        f"{what}; most likely a firewall of the host's drops them{known}",
+    chain = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
+    return StateReason(
+        f"{what}; most likely a firewall on the host drops them{chain}",
         f"let {card.bridge} through, as root: "
         f"{firewall.opening(card.bridge, drops, connections.remote)}; then run again",
     )
@@ -138,8 +138,8 @@ def bridges(connections: Connections) -> list[Bridge]:
     """The bridges of the active networks for which libvirt makes firewall rules."""
     answer = []
     with libvirt_errors("read", "the networks", where=connections.host):
-        found = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
-        for network in found:
+        active = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+        for network in active:
             with passing_over():
                 root = tree.parse(network.XMLDesc(0), "a network")
                 forward, bridge = root.find("forward"), root.find("bridge")

@@ -23,7 +23,6 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import daemon_access
 from virtkit.host.errors import NoDriver, Unanswered, cure, lost, restart, stopped
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
@@ -41,7 +40,7 @@ OPENING = 30.0
 _loop = threading.Lock()
 _looping = False
 #: All that this process opened and that nobody has closed.
-_every: weakref.WeakSet[libvirt.virConnect] = weakref.WeakSet()
+_unclosed: weakref.WeakSet[libvirt.virConnect] = weakref.WeakSet()
 
 
 class Connections:
@@ -65,10 +64,10 @@ class Connections:
         self.validating = threading.Lock()
         self._uris = dict(uris or {})
         self._threads = threading.local()
-        self._opened: list[str] = []
+        self._opened_schemes: list[str] = []
         self._locks: list[RemoteLock] = []
         #: What is not asked twice in a run: who hangs, lets nobody in, or isn't there at all.
-        self._closed: dict[str, VirtkitError] = {}
+        self._refusals: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
         """The URI of a scheme; of a host that is reached by ssh, by our own ssh."""
@@ -105,32 +104,32 @@ class Connections:
             VirtkitError: it does not answer any more, or the way to its host was cut and a lock
                 went with it.
         """
-        held: dict[str, libvirt.virConnect] = self._threads.__dict__
-        if scheme not in held or not held[scheme].isAlive():
+        connections: dict[str, libvirt.virConnect] = self._threads.__dict__
+        if scheme not in connections or not connections[scheme].isAlive():
             for each in self._locks:
                 each.check()
             try:
-                held[scheme] = self._open(scheme)
+                connections[scheme] = self._open(scheme)
             except VirtkitError as error:
-                if self._opened:
+                if self._opened_schemes:
                     raise
                 raise error.retold(RequestError) from error
-            if scheme not in self._opened:
-                self._opened.append(scheme)
-        return held[scheme]
+            if scheme not in self._opened_schemes:
+                self._opened_schemes.append(scheme)
+        return connections[scheme]
 
     def _open(self, scheme: str) -> libvirt.virConnect:
         """A new connection; a daemon that hangs is waited for once, and one that lets nobody in is
         asked once, not by each thread and step."""
         uri = self.uri(scheme)
         usual = scheme not in self._uris
-        closed = self._closed.get(uri) or (self._closed.get("") if usual else None)
-        if closed is not None:
-            raise closed
+        refusal = self._refusals.get(uri) or (self._refusals.get("") if usual else None)
+        if refusal is not None:
+            raise refusal
         if usual and scheme == "xen" and self.remote is None and not xen_here():
             raise Unanswered(
                 f"open {uri} failed",
-                why="no Xen runs on this machine",
+                why="Xen does not run on this machine",
                 cure="boot it into Xen: sudo apt-get install xen-system-amd64 "
                 "libvirt-daemon-driver-xen, then reboot",
                 where=self.host,
@@ -144,50 +143,52 @@ class Connections:
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
         try:
-            opened = answer.get(timeout=OPENING)
+            result = answer.get(timeout=OPENING)
         except queue.Empty:
-            why = f"libvirt's daemon takes connections and said nothing for {OPENING:.0f} s"
-            self._closed[uri] = self._failed(scheme, why, stopped(self.host))
-            raise self._closed[uri] from None
-        if isinstance(opened, libvirt.libvirtError):
-            raise self._refused(scheme, opened) from opened
-        if isinstance(opened, Exception):
-            raise opened
-        _every.add(opened)
-        return opened
+            why = f"libvirt's daemon accepts connections, but did not answer for {OPENING:.0f} s"
+            self._refusals[uri] = self._failed(scheme, why, stopped(self.host))
+            raise self._refusals[uri] from None
+        if isinstance(result, libvirt.libvirtError):
+            raise self._refused(scheme, result) from result
+        if isinstance(result, Exception):
+            raise result
+        _unclosed.add(result)
+        return result
 
     def _refused(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""
         code, message = error.get_error_code(), error.get_error_message() or str(error)
         if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
-            own = (
-                f"see what virsh says: {self.virsh(scheme)} uri; where it says the same, mend what "
+            local_cure = (
+                f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
                 f"it names, or `uris: {{{scheme}: …}}` of host {self.host}"
             )
-            return self._failed(scheme, message, own)
+            return self._failed(scheme, message, local_cure)
+        from virtkit.host import daemon_access  # for an error only
+
         if daemon_access.refused(code, message):
-            told = self._failed(scheme, message, cure("open", code, message))
+            failure = self._failed(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
-            self._closed[self.uri(scheme) if scheme in self._uris else ""] = told
-            return told
+            self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure
+            return failure
         if lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
             return self._failed(scheme, message, f"{self.restart(scheme)}; then run again")
-        lacking = self._no_driver(scheme, message)
+        no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
-            self._closed[self.uri(scheme)] = lacking
-        return lacking
+            self._refusals[self.uri(scheme)] = no_driver
+        return no_driver
 
-    def _failed(self, scheme: str, why: str, own: str) -> VirtkitError:
-        """The error for a daemon that doesn't answer; ``own``: the cure on this machine."""
+    def _failed(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
+        """The error for a daemon that doesn't answer; ``local_cure``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
-            own = (
+            local_cure = (
                 f"log in there and see what virsh says: {self.remote.by_hand} "
-                f"virsh -c {scheme}:///system uri; where it says the same, start its daemon or let "
+                f"virsh -c {scheme}:///system uri; if it says the same, start its daemon or let "
                 "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
                 "after a minute"
             )
         what = f"open {self.shown(scheme)} failed"
-        return Unanswered(what, why=why, cure=own, where=self.host)
+        return Unanswered(what, why=why, cure=local_cure, where=self.host)
 
     def _no_driver(self, scheme: str, why: str) -> VirtkitError:
         package = f"libvirt-daemon-driver-{scheme}"
@@ -202,7 +203,7 @@ class Connections:
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""
         error: VirtkitError | None = None
-        for scheme in [*self._opened, *self.schemes]:
+        for scheme in [*self._opened_schemes, *self.schemes]:
             try:
                 return self.get(scheme)
             except VirtkitError as raised:
@@ -213,9 +214,9 @@ class Connections:
 
 def xen_here(root: Path = Path("/")) -> bool:
     """Whether this machine's kernel runs on Xen: libvirt logs a warning for each vain question."""
-    kind = root / "sys/hypervisor/type"
-    known = kind.is_file() and kind.read_text().strip() == "xen"
-    return known or (root / "proc/xen").is_dir()
+    type_file = root / "sys/hypervisor/type"
+    on_xen = type_file.is_file() and type_file.read_text().strip() == "xen"
+    return on_xen or (root / "proc/xen").is_dir()
 
 
 def close_all(timeout: float = 1.0) -> None:
@@ -223,8 +224,8 @@ def close_all(timeout: float = 1.0) -> None:
 
     One that does not answer is left behind after ``timeout`` seconds.
     """
-    opened = list(_every)
-    _every.clear()
+    opened = list(_unclosed)
+    _unclosed.clear()
 
     def close() -> None:
         for each in opened:

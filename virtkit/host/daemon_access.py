@@ -24,8 +24,8 @@ _REFUSED = (
 
 def refused(code: int, message: str) -> bool:
     """Whether libvirt is there, and the caller is not let in."""
-    socket = code == libvirt.VIR_ERR_SYSTEM_ERROR and "Permission denied" in message
-    return code in _REFUSED or socket
+    denied = code == libvirt.VIR_ERR_SYSTEM_ERROR and "Permission denied" in message
+    return code in _REFUSED or denied
 
 
 def cure() -> str:
@@ -33,12 +33,12 @@ def cure() -> str:
     uid = os.getuid()
     group = _group()
     try:
-        user, own = pwd.getpwuid(uid).pw_name, pwd.getpwuid(uid).pw_gid
-        number = grp.getgrnam(group).gr_gid
-        listed = number in os.getgrouplist(user, own)
+        user, primary_gid = pwd.getpwuid(uid).pw_name, pwd.getpwuid(uid).pw_gid
+        gid = grp.getgrnam(group).gr_gid
+        listed = gid in os.getgrouplist(user, primary_gid)
     except KeyError:  # no such user, or no such group
         return words(str(uid), group, session=False, listed=False)
-    session = number in {os.getegid(), *os.getgroups()}
+    session = gid in {os.getegid(), *os.getgroups()}
     return words(user, group, session=session, listed=listed)
 
 
@@ -56,25 +56,27 @@ def words(
     if session:
         return (
             f"your session is in the group {group}, so it is not the group that is missing: see "
-            "what /etc/libvirt/libvirtd.conf says of auth_unix_rw and unix_sock_group, and that "
+            "what /etc/libvirt/libvirtd.conf says about auth_unix_rw and unix_sock_group, and that "
             "polkit runs (systemctl status polkit)"
         )
     if listed:
         return f"log in again: this session began before you were in the group {group}; {at_once}"
     name = shlex.quote(user)
     # usermod knows none but the users of /etc/passwd; those of LDAP may be in a group here, too
-    adding = f"usermod -aG {group} {name}" if _is_in(user, passwd) else f"gpasswd -a {name} {group}"
-    return f"sudo {adding}, then log in again; {at_once}"
+    command = (
+        f"usermod -aG {group} {name}" if _is_in(user, passwd) else f"gpasswd -a {name} {group}"
+    )
+    return f"sudo {command}, then log in again; {at_once}"
 
 
 def awaits_login() -> bool:
     """Whether the caller will be in libvirt's group with the next login, and is not yet."""
     try:
-        user, number = pwd.getpwuid(os.getuid()), grp.getgrnam(_group()).gr_gid
+        user, gid = pwd.getpwuid(os.getuid()), grp.getgrnam(_group()).gr_gid
     except KeyError:
         return False
-    listed = number in os.getgrouplist(user.pw_name, user.pw_gid)
-    return os.getuid() != 0 and listed and number not in {os.getegid(), *os.getgroups()}
+    listed = gid in os.getgrouplist(user.pw_name, user.pw_gid)
+    return os.getuid() != 0 and listed and gid not in {os.getegid(), *os.getgroups()}
 
 
 def _is_in(user: str, passwd: Path) -> bool:
@@ -88,8 +90,8 @@ def _is_in(user: str, passwd: Path) -> bool:
 def _group() -> str:
     """The group that may write to the daemon's socket; libvirt's own where polkit decides."""
     try:
-        found = _SOCKET.stat()
-        closed = not found.st_mode & stat.S_IWOTH and found.st_mode & stat.S_IWGRP
-        return grp.getgrgid(found.st_gid).gr_name if closed and found.st_gid else _GROUP
+        status = _SOCKET.stat()
+        closed = not status.st_mode & stat.S_IWOTH and status.st_mode & stat.S_IWGRP
+        return grp.getgrgid(status.st_gid).gr_name if closed and status.st_gid else _GROUP
     except (OSError, KeyError):
         return _GROUP

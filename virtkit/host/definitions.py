@@ -63,7 +63,7 @@ class Definitions:
                 raise RequestError(
                     f"domain {name}: libvirt refuses this XML",
                     why=error.get_error_message() or str(error),
-                    cure="look at it with `virtkit render`; mend `devices`, `template` or the "
+                    cure="look at it with `virtkit render`; fix `devices`, `template` or the "
                     "value named",
                     where=where,
                 ) from error
@@ -161,9 +161,9 @@ def not_ours(record: GuestRecord, connections: Connections) -> VirtkitError:
     """The error for a domain that was ours when a run began."""
     virsh = connections.virsh(DRIVERS[record.type].scheme)
     return VirtkitError(
-        f"domain {record.domain} is not guest {record.guest} of environment {record.environment} "
-        "as this run knew it",
-        why="its record is gone or another one; nothing was deleted",
-        cure=f"see {virsh} dumpxml {record.domain}, then run again: it looks anew",
+        f"domain {record.domain} (guest {record.guest} of environment {record.environment}) has "
+        "changed since this run looked at it",
+        why="its record is gone or has changed; nothing was deleted",
+        cure=f"see {virsh} dumpxml {record.domain}, then run again: it looks again",
         where=f"{connections.host} guest/{record.guest}",
     )

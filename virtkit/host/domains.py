@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 import libvirt
 
@@ -17,10 +18,12 @@ from virtkit.host.definitions import Definitions, now_and_later
 from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import strict
 from virtkit.host.power import force_off
-from virtkit.host.state_reason import Condition, condition
+from virtkit.host.state_reason import StateReason, reason_of
 from virtkit.host.timeouts import PATIENCE, answered
-from virtkit.state.desired import Volume
 from virtkit.state.observed import GuestState
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Volume
 
 _STATES: Mapping[int, GuestState] = {
     libvirt.VIR_DOMAIN_RUNNING: "running",
@@ -128,10 +131,10 @@ class Domains(Definitions):
         """Whether a domain is stopped, or gone."""
         return self.state(driver, name) == "stopped"
 
-    def condition(self, driver: Driver, name: str) -> Condition:
+    def state_reason(self, driver: Driver, name: str) -> StateReason:
         """Why it is in its state, where libvirt knows."""
         with libvirt_errors("read", f"domain {name}", where=self._connections.host):
-            return condition(partial(self._domain, driver, name), self._connections.host)
+            return reason_of(partial(self._domain, driver, name), self._connections.host)
 
     def wait_stopped(
         self,

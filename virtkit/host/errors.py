@@ -13,7 +13,6 @@ from pathlib import Path
 import libvirt
 
 from virtkit.errors import VirtkitError
-from virtkit.host import daemon_access, preparation
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
@@ -22,11 +21,11 @@ _GENERAL = (
 
 #: What cures disks and images that can't be used.
 _DAMAGED = (
-    "an image or disk is damaged: `virtkit up` makes an image again where its size tells; else "
-    "virtkit down its guests, virtkit image rm IMAGE, virtkit up"
+    "an image or disk is damaged: `virtkit up` makes an image again if its size is wrong; "
+    "else virtkit down its guests, virtkit image rm IMAGE, virtkit up"
 )
 _GONE = (
-    "a file is gone that the guest needs: see that the pool's folder is mounted. An image comes "
+    "a file that the guest needs is gone: check that the pool's folder is mounted. An image comes "
     "back with `virtkit up`; for a guest's own disk: virtkit down SPEC GUEST, then up"
 )
 _ROOT_DENIED = (
@@ -50,24 +49,24 @@ _SAID: Mapping[str, str] = {
         "or qemu-system-arm), then run again"
     ),
     "KVM kernel module": (
-        "the host's KVM is gone or closed (ls -l /dev/kvm): sudo modprobe kvm_intel or kvm_amd "
-        "brings it back, and it has to be root's and of the group kvm, with mode 0660; else the "
-        "guest can run as `type: qemu`"
+        "the host's KVM is gone or can't be opened (ls -l /dev/kvm): sudo modprobe kvm_intel or "
+        "kvm_amd brings it back, and it must belong to root and the group kvm, with mode 0660; "
+        "else the guest can run as `type: qemu`"
     ),
     "/run/virtkit/lxc": (
-        "its volumes are mounted by libvirt's hook, and it was not run: `virtkit doctor` says how "
-        "to prepare this host again"
+        "its volumes are mounted by libvirt's hook, and that did not run: `virtkit doctor` says "
+        "how to prepare this host again"
     ),
     "Failed to create bind target": (
         "a container's <filesystem> takes a folder of the host, and this is a file: name its folder"
     ),
     "Failed to bind mount directory": (
         "something else is mounted in that folder of the host (findmnt -R FOLDER), and a container "
-        "with ids of its own can't have it then: name folders in which nothing is"
+        "with its own ids can't have it then: name folders in which nothing is"
     ),
     "Failed to access '": (
-        "see that the folder of the host under `devices` is there, and that all users may pass to "
-        "it (namei -l PATH): a container with ids of its own has no more rights than they"
+        "check that the folder of the host under `devices` is there, and that all users may pass "
+        "to it (namei -l PATH): a container with its own ids has no more rights than they"
     ),
     "/sys/fs/cgroup/unified": (
         "libvirt's LXC driver fails where both versions of cgroups are mounted: boot the host with "
@@ -83,7 +82,7 @@ _SAID: Mapping[str, str] = {
     ),
     "No space left": (
         "free some space on the host (df -h), then run again: it goes on from here, and what was "
-        "half made is made anew"
+        "half made is recreated"
     ),
     "Read-only file system": (
         "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
@@ -98,7 +97,7 @@ _SAID: Mapping[str, str] = {
         "its process hangs in the host's kernel: see the kernel log and the disks, then run again"
     ),
     "cannot acquire state change lock": (
-        "another call still waits for this guest's hypervisor process; where that is stopped: "
+        "another call still waits for this guest's hypervisor process; if that is stopped: "
         "virtkit stop --timeout 0, then up"
     ),
 }
@@ -149,11 +148,13 @@ class FileUnusable(VirtkitError):
 
 def stopped(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
-    return f"see that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
+    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
 
 
 def restart(part: str, where: str = "") -> str:
     """The command that starts a host's daemon again; ``part`` as for `preparation.restart`."""
+    from virtkit.host import preparation  # for an error only
+
     command = preparation.restart(part)
     return command if where in ("", "local") else f"on host {where}: {command}"
 
@@ -161,20 +162,22 @@ def restart(part: str, where: str = "") -> str:
 def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     """What to do where libvirt answered ``operation`` with error ``code`` and ``message``."""
     if operation == "open":
+        from virtkit.host import daemon_access
+
         return daemon_access.cure() if daemon_access.refused(code, message) else stopped()
     handing = operation in _HANDING
     words = _words(message, handing)
     if words == _DENIED and handing:
         return unreadable(message)
     table = {**_SAID, **_BUSY, **_UNUSABLE}
-    found = table[words] if words else _CURES.get((operation, code), _GENERAL)
-    return found.replace(_RESTART, restart("network", where)) if _RESTART in found else found
+    text = table[words] if words else _CURES.get((operation, code), _GENERAL)
+    return text.replace(_RESTART, restart("network", where)) if _RESTART in text else text
 
 
 def _words(message: str, handing: bool) -> str:
     """The words of libvirt's ``message`` that the tables know; empty where they know none."""
-    known = (*_SAID, *_BUSY, *_UNUSABLE) if handing else tuple(_SAID)
-    return next((words for words in known if words in message), "")
+    phrases = (*_SAID, *_BUSY, *_UNUSABLE) if handing else tuple(_SAID)
+    return next((words for words in phrases if words in message), "")
 
 
 def _type(operation: str, message: str) -> type[VirtkitError]:
@@ -186,17 +189,17 @@ def _type(operation: str, message: str) -> type[VirtkitError]:
 
 def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
     """The cure where a hypervisor may not open a file: by its owner, or by AppArmor's profile."""
-    told = (
+    advice = (
         "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"
     )
     active = apparmor.is_file() and apparmor.read_text().strip() == "Y"
     if active or "apparmor" in message.lower():
-        told += (
+        advice += (
             ". Where that is so already, AppArmor denies it: sudo journalctl -k -g apparmor= tells "
             "what, and a line for it in /etc/apparmor.d/local/abstractions/libvirt-qemu (as "
             '"/data/vms/** rwk,") allows it'
         )
-    return told
+    return advice
 
 
 def lost(error: libvirt.libvirtError) -> bool:

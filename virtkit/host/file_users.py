@@ -15,7 +15,7 @@ from virtkit.xml import tree
 
 def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
     """The paths in all domains' XML, as defined and as they run; volumes of pools by name."""
-    found: set[str] = set()
+    files: set[str] = set()
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
@@ -25,8 +25,8 @@ def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
             for domain in opened.listAllDomains():
                 for flags in (libvirt.VIR_DOMAIN_XML_INACTIVE, 0):
                     with passing_over():
-                        found.update(named(tree.parse(domain.XMLDesc(flags), "a domain")))
-    return frozenset(found)
+                        files.update(named(tree.parse(domain.XMLDesc(flags), "a domain")))
+    return frozenset(files)
 
 
 def named(root: etree._Element) -> Iterator[str]:

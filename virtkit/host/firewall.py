@@ -70,21 +70,21 @@ class Rules:
 
     def dropping(self, bridge: Bridge) -> list[Drop]:
         """The chains that may drop what comes from a bridge: their table has no rule about it."""
-        found = (
+        drops = (
             each
             for each in self.drops
             if (bridge.forwards or each.hook == "input")
             and (bridge.ipv6 or not each.table.startswith("ip6 "))
             and not _about(bridge.name, self.words.get(each.table, ()))
         )
-        return sorted(found, key=lambda each: (each.hook != "input", each.table, each.chain))
+        return sorted(drops, key=lambda each: (each.hook != "input", each.table, each.chain))
 
     def add(self, table: str, chain: str, words: Iterable[str]) -> None:
         """One more rule."""
-        found = set(words)
-        self.words.setdefault(table, set()).update(found)
+        rule_words = set(words)
+        self.words.setdefault(table, set()).update(rule_words)
         if chain.startswith(_CHAINS) or table.endswith(f" {_TABLE}"):
-            self.libvirts |= found
+            self.libvirts |= rule_words
 
 
 def _about(bridge: str, words: Iterable[str]) -> bool:
@@ -152,10 +152,10 @@ def output(remote: Remote | None, line: list[str]) -> str | None:
     """What a program of the host's prints; None where it is not there, or fails."""
     if remote is not None:
         try:
-            said = remote.run(f"PATH=$PATH:{commands.SYSTEM}; {shlex.join(line)}")
+            printed = remote.run(f"PATH=$PATH:{commands.SYSTEM}; {shlex.join(line)}")
         except VirtkitError:
             return None
-        return said.decode("utf-8", "replace")
+        return printed.decode("utf-8", "replace")
     if commands.find(line[0]) is None:
         return None
     done = commands.run(*line)

@@ -27,9 +27,9 @@ def learned(domain: libvirt.virDomain, macs: set[str]) -> tuple[list[str], list[
         except libvirt.libvirtError as error:
             looked.append(f"{word}: {error.get_error_message()}")
             continue
-        found = usable(interfaces, macs)
-        if found:
-            return found, looked
+        addresses = usable(interfaces, macs)
+        if addresses:
+            return addresses, looked
         looked.append(f"{word}: none")
     return [], looked
 
@@ -42,7 +42,7 @@ def macs_of(domain: libvirt.virDomain) -> set[str]:
 
 def usable(interfaces: Mapping[str, Mapping[str, object]], macs: set[str]) -> list[str]:
     """The addresses of the guest's own cards that somebody else can reach."""
-    found: list[str] = []
+    reachable: list[str] = []
     for each in interfaces.values():
         if str(each.get("hwaddr") or "").lower() not in macs:
             continue
@@ -55,5 +55,5 @@ def usable(interfaces: Mapping[str, Mapping[str, object]], macs: set[str]) -> li
                 continue
             scoped = "%" in str(address)  # behind the % any text may stand
             if not (address.is_loopback or address.is_link_local or scoped):
-                found.append(str(address))
-    return sorted(set(found), key=lambda each: (":" in each, each))
+                reachable.append(str(address))
+    return sorted(set(reachable), key=lambda each: (":" in each, each))

@@ -83,9 +83,9 @@ def by_agent(
     name: str,
     command: Sequence[str],
     timeout: float,
-    given: bytes = b"",
+    data: bytes = b"",
 ) -> Ran:
-    """Runs a command through the QEMU guest agent, as root, with ``given`` on its input.
+    """Runs a command through the QEMU guest agent, as root, with ``data`` on its input.
 
     Raises:
         Unreachable: no agent answers.
@@ -96,7 +96,7 @@ def by_agent(
         "path": "/bin/sh",
         "arg": ["-c", 'exec "$@"', "sh", *command],
         "capture-output": True,
-        **({"input-data": base64.b64encode(given).decode()} if given else {}),
+        **({"input-data": base64.b64encode(data).decode()} if data else {}),
     }
     try:
         domain = connections.get(driver.scheme).lookupByName(name)

@@ -65,7 +65,7 @@ def image(sector: bytes = SECTOR) -> bytes:
 
 
 def verdict(
-    connections: Connections, folder: str, say: Callable[[str], None], *, anew: bool = False
+    connections: Connections, folder: str, say: Callable[[str], None], *, refresh: bool = False
 ) -> KvmVerdict:
     """The verdict on this host's KVM, from the cache or from a probe guest.
 
@@ -76,22 +76,22 @@ def verdict(
     Args:
         folder: a folder on the host where QEMU may read files (the pool's).
         say: told before a probe guest is started, and while it is waited for.
-        anew: look again, whatever is kept.
+        refresh: look again, whatever is kept.
 
     Raises:
         VirtkitError: the probe could not be run.
     """
     cache, key = _cache(connections), _key(connections)
-    known = Kept.read(cache, key)
-    if known is not None and not anew and known.holds(time.time()):
-        return known.verdict
-    say("looking whether KVM runs guests here")
-    found = probe(connections, folder, say)
-    kept = Kept.after(key, None if anew else known, found, time.time())
+    cached = Kept.read(cache, key)
+    if cached is not None and not refresh and cached.holds(time.time()):
+        return cached.verdict
+    say("checking whether KVM runs guests here")
+    probed = probe(connections, folder, say)
+    kept = Kept.after(key, None if refresh else cached, probed, time.time())
     with suppress(OSError):  # what can't be kept is looked for again
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(json.dumps(kept.as_dict()))
-    return found
+    return probed
 
 
 @dataclass(frozen=True)
@@ -109,24 +109,24 @@ class Kept:
     hold: float = 0.0
 
     @classmethod
-    def after(cls, key: str, before: Kept | None, found: KvmVerdict, now: float) -> Kept:
-        """What is kept of a verdict; ``before`` is what was kept until now."""
-        if not found.passing:
-            return cls(key, found)
-        again = before is not None and before.verdict.passing
-        hold = min(before.hold * LONGER, LONGEST) if before is not None and again else HOLD
-        return cls(key, found, now + hold, hold)
+    def after(cls, key: str, previous: Kept | None, verdict: KvmVerdict, now: float) -> Kept:
+        """What is kept of a verdict; ``previous`` is what was kept until now."""
+        if not verdict.passing:
+            return cls(key, verdict)
+        again = previous is not None and previous.verdict.passing
+        hold = min(previous.hold * LONGER, LONGEST) if previous is not None and again else HOLD
+        return cls(key, verdict, now + hold, hold)
 
     @classmethod
     def read(cls, path: Path, key: str) -> Kept | None:
         """What a file keeps for ``key``."""
         try:
-            known = json.loads(path.read_text())
-            if known["key"] != key:
+            entry = json.loads(path.read_text())
+            if entry["key"] != key:
                 return None
-            until, hold = float(known.get("until", 0)), float(known.get("hold", 0))
-            found = KvmVerdict(bool(known["works"]), str(known["why"]), hold > 0)
-            return cls(key, found, until, hold)
+            until, hold = float(entry.get("until", 0)), float(entry.get("hold", 0))
+            verdict = KvmVerdict(bool(entry["works"]), str(entry["why"]), hold > 0)
+            return cls(key, verdict, until, hold)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -135,8 +135,8 @@ class Kept:
         return not self.verdict.passing or self.until - self.hold <= now < self.until
 
     def as_dict(self) -> dict[str, object]:
-        own = {"key": self.key, "works": self.verdict.works, "why": self.verdict.why}
-        return own | ({"until": self.until, "hold": self.hold} if self.verdict.passing else {})
+        entry = {"key": self.key, "works": self.verdict.works, "why": self.verdict.why}
+        return entry | ({"until": self.until, "hold": self.hold} if self.verdict.passing else {})
 
 
 def _cache(connections: Connections) -> Path:
@@ -184,9 +184,9 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
     An inactive one is active for as long as the probe takes.
     """
     opened = connections.get("qemu")
-    there = pool_at(connections, folder)
-    if there is not None:
-        pool = opened.storagePoolLookupByName(there)
+    existing = pool_at(connections, folder)
+    if existing is not None:
+        pool = opened.storagePoolLookupByName(existing)
         was_active = bool(pool.isActive())
         if not was_active:
             pool.create(0)
@@ -257,12 +257,14 @@ def _ends(opened: libvirt.virConnect, name: str) -> Iterator[queue.SimpleQueue[i
     """How the domain of that name ended, as libvirt tells it: a passing one is gone then."""
     ends: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def heard(_: object, domain: libvirt.virDomain, event: int, detail: int, *__: object) -> None:
+    def on_event(
+        _: object, domain: libvirt.virDomain, event: int, detail: int, *__: object
+    ) -> None:
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED and domain.name() == name:
             ends.put(detail)
 
     kind = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
-    number = opened.domainEventRegisterAny(None, kind, heard, None)
+    number = opened.domainEventRegisterAny(None, kind, on_event, None)
     try:
         yield ends
     finally:
@@ -277,15 +279,15 @@ def _watched(
 ) -> KvmVerdict:
     """What a probe guest does until its end, or until it had ``most`` seconds of processor time."""
     began, first, used = time.monotonic(), _cpu(domain), 0.0
-    said = began
+    last_said = began
     while (now := time.monotonic()) - began < TIMEOUT and used < most:
         try:
             return judged(ends.get(timeout=0.1))
         except queue.Empty:
             pass
-        if now - said >= _SAYING:
+        if now - last_said >= _SAYING:
             say(f"KVM's probe guest runs on: {now - began:.0f} s, at most {TIMEOUT:.0f}")
-            said = now
+            last_said = now
         used = max(used, _cpu(domain) - first)
     return unfinished(time.monotonic() - began, used, most)
 
@@ -294,7 +296,7 @@ def judged(end: int) -> KvmVerdict:
     """The verdict on a guest that ended; only its own power-off is the end of its program."""
     if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
         return KvmVerdict(True, "KVM runs guests here")
-    why = "KVM is announced, and QEMU ended under a probe guest: see /var/log/libvirt/qemu/"
+    why = "KVM is announced, but QEMU ended while a probe guest ran: see /var/log/libvirt/qemu/"
     return KvmVerdict(False, why, passing=True)
 
 

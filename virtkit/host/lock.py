@@ -82,12 +82,12 @@ class Lock:
             rest: how to wait; may raise to give up.
 
         Raises:
-            RequestError: others still have it when the time is up, or it can't be had at all.
+            RequestError: others still have it when the time is up, or it can't be taken at all.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        descriptor, before = self._taken(timeout, waiting, kind, rest)
+        descriptor, waited_for = self._taken(timeout, waiting, kind, rest)
         try:
-            yield before
+            yield waited_for
         finally:
             os.close(descriptor)
 
@@ -108,23 +108,23 @@ class Lock:
         """A descriptor that has the lock, and whom one waited for."""
         path = self._path()
         end = time.monotonic() + timeout
-        told = ""
+        waited_for = ""
         while (descriptor := _tried(path, kind, self._what)) is None:
             late = time.monotonic() >= end
-            if late or not told:
+            if late or not waited_for:
                 holder = str(_holder(path) or "somebody whose process can't be seen from here")
             if late:
                 raise RequestError(
                     f"{self._what} is in use",
                     why=f"after {timeout:.0f} s of waiting it is still held by {holder}",
-                    cure="run again when that has ended, or wait longer with --lock-timeout; where "
+                    cure="run again when that has ended, or wait longer with --lock-timeout; if "
                     "it hangs, kill it: its lock goes with it",
                 )
-            if not told:
+            if not waited_for:
                 waiting(f"{self._what}: waiting at most {timeout:.0f} s for {holder}")
-                told = holder
+                waited_for = holder
             rest(_LOOK)
-        return descriptor, told
+        return descriptor, waited_for
 
     def _path(self) -> Path:
         for folder in FOLDERS if self._folder is None else (self._folder,):
@@ -157,7 +157,8 @@ class RemoteLock:
         if self._shell is not None and self._shell.poll() is not None:
             raise VirtkitError(
                 f"{self._what} is not locked any more on host {self._remote.name}",
-                why="the connection to the host was cut, and another run may be at it by now",
+                why="the connection to the host was cut, and another run may be working on "
+                "it by now",
                 cure="run again: it goes on from here",
                 where=self._remote.name,
             )
@@ -203,9 +204,9 @@ class RemoteLock:
         """Until the shell has the lock; whether others had it before."""
         assert shell.stdout is not None
         os.set_blocking(shell.stdout.fileno(), False)
-        end, said = time.monotonic() + timeout, b""
-        told = False
-        while not said.endswith(b"held\n"):
+        end, output = time.monotonic() + timeout, b""
+        reported = False
+        while not output.endswith(b"held\n"):
             if shell.poll() is not None:
                 assert shell.stderr is not None
                 raise self._remote.unreached(shell.stderr.read())
@@ -216,15 +217,15 @@ class RemoteLock:
                     f"{self._remote.name}",
                     cure="run again when that has ended, or wait longer with --lock-timeout",
                 )
-            if said.endswith(b"waiting\n") and not told:
+            if output.endswith(b"waiting\n") and not reported:
                 waiting(
                     f"{self._what}: waiting at most {timeout:.0f} s for another run, on host "
                     f"{self._remote.name}"
                 )
-                told = True
-            said += shell.stdout.read() or b""
+                reported = True
+            output += shell.stdout.read() or b""
             rest(_LOOK)
-        return b"waiting\n" in said
+        return b"waiting\n" in output
 
 
 _FOLDER = f"""
@@ -291,7 +292,7 @@ def _opened(path: Path, what: str) -> int:
     except OSError as error:
         why = error.strerror or str(error)
     raise RequestError(
-        f"the lock of {what} can't be had",
+        f"the lock of {what} can't be taken",
         why=f"{path}: {why}",
         cure=f"see whose it is (ls -l {path}) and remove it; virtkit makes a new one",
     )
@@ -307,11 +308,11 @@ def _open_or_make(path: Path) -> int:
         time.sleep(_LOOK)
         return os.open(path, _FLAGS)
     try:
-        made = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o444)
+        descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o444)
     except FileExistsError:
         return _open_or_make(path)
-    os.fchmod(made, 0o444)  # whatever the umask says
-    return made
+    os.fchmod(descriptor, 0o444)  # whatever the umask says
+    return descriptor
 
 
 def _same(descriptor: int, path: Path) -> bool:

@@ -37,7 +37,7 @@ def strict(name: str | None) -> str:
 
 def _refused(name: str | None) -> RequestError:
     return RequestError(
-        f"{name!r} is not a name that libvirt may hear",
+        f"{name!r} is not a name that virtkit passes to libvirt",
         why="names are at most 128 of A-Z, a-z, 0-9, '.', '_' and '-', a letter or digit first",
         cure="choose a name such as 'web'",
     )

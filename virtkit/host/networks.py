@@ -52,12 +52,12 @@ class Networks:
 
     def _note_rewritten(self, network: libvirt.virNetwork, record: NetworkRecord) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
-        found = inactive(network)
-        places = diff.differences(tree.parse(record.rendered, "a network"), found)
+        current = inactive(network)
+        places = diff.differences(tree.parse(record.rendered, "a network"), current)
         paths = tuple(each.path for each in places)
         if paths != record.rewritten:
             element = network_element(replace(record, rewritten=paths))
-            xml = tree.with_record(tree.written(found), element)
+            xml = tree.with_record(tree.written(current), element)
             self._connections.any().networkDefineXML(xml)
 
     def start(self, name: str) -> None:
@@ -72,70 +72,71 @@ class Networks:
         with libvirt_errors("read", f"network {name}", where=self._connections.host):
             return bool(network.isActive())
 
-    def delete(self, there: ObservedNetwork) -> None:
+    def delete(self, current: ObservedNetwork) -> None:
         """Removes a network, where its record still says that it is this one.
 
         Raises:
             VirtkitError: it is another one by now.
         """
-        name, record = there.name, there.record
+        name, record = current.name, current.record
         network = self._network(name)
         with libvirt_errors("delete", f"network {name}", where=self._connections.host):
             if not record.is_of(read_network(inactive(network))):
                 virsh = self._connections.virsh()
                 raise VirtkitError(
-                    f"network {name} is not environment {record.environment}'s as this run knew it",
-                    why="its record is gone or another one; nothing was deleted",
-                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks anew",
+                    f"network {name} of environment {record.environment} has changed since this "
+                    "run looked at it",
+                    why="its record is gone or has changed; nothing was deleted",
+                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks again",
                     where=f"{self._connections.host} network/{record.network}",
                 )
             if network.isActive():
                 network.destroy()
             network.undefine()
 
-    def update(self, there: ObservedNetwork, new: NetworkRecord) -> None:
+    def update(self, current: ObservedNetwork, new: NetworkRecord) -> None:
         """Brings a network up to date: its hosts while it is active, the rest in its definition.
 
         What others added stays. A network that nobody uses is restarted where it lacks the rest.
         """
-        network = self._network(there.name)
-        wanted = tree.parse(new.rendered, there.name)
-        before = tree.parse(there.record.rendered or new.rendered, there.name)
-        with libvirt_errors("update", f"network {there.name}", where=self._connections.host):
+        network = self._network(current.name)
+        desired = tree.parse(new.rendered, current.name)
+        recorded = tree.parse(current.record.rendered or new.rendered, current.name)
+        with libvirt_errors("update", f"network {current.name}", where=self._connections.host):
             if network.isActive():
-                live = tree.parse(network.XMLDesc(0), there.name)
-                self._update_hosts(network, before, wanted, live)
-            merged = diff.merged(before, wanted, inactive(network))
+                live = tree.parse(network.XMLDesc(0), current.name)
+                self._update_hosts(network, recorded, desired, live)
+            merged = diff.merged(recorded, desired, inactive(network))
             xml = tree.with_record(tree.written(merged), network_element(new))
             changed = self._connections.any().networkDefineXMLFlags(
                 xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
             )
             self._note_rewritten(changed, new)
-            if network.isActive() and not there.users:
-                live = tree.parse(network.XMLDesc(0), there.name)
-                if diff.differences(wanted, live):
+            if network.isActive() and not current.users:
+                live = tree.parse(network.XMLDesc(0), current.name)
+                if diff.differences(desired, live):
                     network.destroy()
 
     def _update_hosts(
         self,
         network: libvirt.virNetwork,
-        before: etree._Element,
-        wanted: etree._Element,
+        recorded: etree._Element,
+        desired: etree._Element,
         live: etree._Element,
     ) -> None:
         """Reservations and DNS names of an active network: what is no longer wanted goes first,
         since an address can be reserved once only."""
-        hosts = [each for each in wanted.iter("host") if each.getparent() is not None]
-        texts = {_canonical(each) for each in hosts}
-        known = {_canonical(each) for each in before.iter("host")}
+        hosts = [each for each in desired.iter("host") if each.getparent() is not None]
+        desired_texts = {_canonical(each) for each in hosts}
+        recorded_texts = {_canonical(each) for each in recorded.iter("host")}
         macs = {each.get("mac") for each in hosts if each.get("mac")}
-        there = {_canonical(each) for each in live.iter("host")}
+        live_texts = {_canonical(each) for each in live.iter("host")}
         for each in live.iter("host"):
             text = _canonical(each)
-            if text not in texts and (text in known or each.get("mac") in macs):
+            if text not in desired_texts and (text in recorded_texts or each.get("mac") in macs):
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_DELETE, each)
         for each in hosts:
-            if _canonical(each) not in there:
+            if _canonical(each) not in live_texts:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, each)
 
 
@@ -144,15 +145,15 @@ def unserved(folder: Path = Path("/run/libvirt/network")) -> frozenset[str]:
 
     Goes by the files that libvirt leaves for all to read; where there are none, nothing is known.
     """
-    found = []
+    names = []
     for path in folder.glob("*.pid"):
         try:
             active = path.with_suffix(".xml").exists()
             if active and not _is_dnsmasq(int(path.read_text())):
-                found.append(path.stem)
+                names.append(path.stem)
         except (OSError, ValueError):  # it is not for us, or has just gone
             continue
-    return frozenset(found)
+    return frozenset(names)
 
 
 def _is_dnsmasq(pid: int) -> bool:

@@ -14,13 +14,12 @@ from lxml import etree
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Claim, Connection, HostFacts, Pool
-from virtkit.host import file_users, uml, userns
-from virtkit.host import routes as ways
+from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import NoDriver, libvirt_errors, passing_over
 from virtkit.host.networks import inactive
-from virtkit.state import record, record_text
+from virtkit.state import record_text
 from virtkit.state.observed import ObservedGuest, ObservedNetwork
 from virtkit.state.record import GuestRecord, State, VolumeRecord
 from virtkit.xml import tree
@@ -44,24 +43,26 @@ def connection(connections: Connections, scheme: str) -> Connection:
                 host=root.findtext("./host/uuid", ""),
             )
     except VirtkitError as error:
-        lacking = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
-        cure = "" if lacking else error.cure
+        no_driver = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
+        cure = "" if no_driver else error.cure
         why, restart = error.why or error.what, connections.restart(scheme)
         return Connection(uri, why, cure=cure, restart=restart)
 
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
     """What is known of a host before planning, but for the KVM probe."""
+    from virtkit.host import routes, uml, userns  # for plans only
+
     answers = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     nets: list[_Net] = []
-    found = ways.Ways()
+    ways = routes.Ways()
     if any(not each.error for each in answers.values()):
         with libvirt_errors("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             nets = list(_nets(connections))
-            found = ways.look(connections.remote)
+            ways = routes.observe(connections.remote)
     host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,
@@ -69,10 +70,10 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         connections=answers,
         arch=arch,
         cpus=cpus,
-        claims=tuple(dict.fromkeys(_claims(nets, found.claims))),
+        claims=tuple(dict.fromkeys(_claims(nets, ways.claims))),
         networks={each.name: each.active for each in nets},
-        links=found.links,
-        identity="/".join(each for each in (host, found.machine) if each),
+        links=ways.links,
+        identity="/".join(each for each in (host, ways.machine) if each),
         unprepared=None if connections.remote else userns.unprepared(),
         missing=frozenset(() if connections.remote else _missing()),
         unfit={} if connections.remote else uml.unfit(),
@@ -156,13 +157,13 @@ def guests(connections: Connections, schemes: Iterable[str]) -> Domains:
             continue
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains():
-                found: ObservedGuest | None = None
+                guest: ObservedGuest | None = None
                 with passing_over():
-                    found = _guest(domain, scheme, answer)
-                if found is None:
+                    guest = _guest(domain, scheme, answer)
+                if guest is None:
                     answer.strangers.add((scheme, domain.name()))
                 else:
-                    answer.ours[found.domain] = _newer(found, answer.ours.get(found.domain))
+                    answer.ours[guest.domain] = _newer(guest, answer.ours.get(guest.domain))
             answer.answered.add(scheme)
     return answer
 
@@ -176,23 +177,23 @@ def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
     return replace(new, superseded=(old.record.type,))
 
 
-def _guest(domain: libvirt.virDomain, scheme: str, seen: Domains) -> ObservedGuest | None:
+def _guest(domain: libvirt.virDomain, scheme: str, domains: Domains) -> ObservedGuest | None:
     inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     state = state_of(domain)
     live = domain.XMLDesc(0) if state != "stopped" else ""
     trees = [tree.parse(each, "a domain") for each in (inactive, live) if each]
     for root in trees:
         for source in root.iterfind("./devices/interface/source[@network]"):
-            seen.users.setdefault(source.get("network", ""), set()).add(domain.name())
+            domains.users.setdefault(source.get("network", ""), set()).add(domain.name())
     records = [record_text.read_guest(each) for each in trees]
-    found = next(filter(None, records), None)
+    record = next(filter(None, records), None)
     # a copy of ours is no guest of ours, nor is one that another hypervisor has
-    if found is None or found.domain != domain.name() or _scheme(found) != scheme:
+    if record is None or record.domain != domain.name() or _scheme(record) != scheme:
         for name in (each for root in trees for each in file_users.named(root)):
-            seen.claims[PurePosixPath(name).name] = domain.name()
+            domains.claims[PurePosixPath(name).name] = domain.name()
         return None
     return ObservedGuest(
-        record=found,
+        record=record,
         domain=domain.name(),
         uuid=domain.UUIDString(),
         scheme=scheme,
@@ -206,7 +207,7 @@ def _guest(domain: libvirt.virDomain, scheme: str, seen: Domains) -> ObservedGue
 
 
 def lost(
-    seen: Domains, listed: Mapping[str, GuestRecord], volumes: Collection[str]
+    domains: Domains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
 ) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
     """The guests that the pool's record lists and that have no domain; and the strangers' domains
     for which some of them are left alone.
@@ -214,36 +215,36 @@ def lost(
     Of a driver that did not answer nobody knows whether it has their domains.
 
     Args:
-        listed: the guests in the pool's record.
+        recorded: the guests in the pool's record.
         volumes: the names of the volumes that there are.
     """
     answer: dict[str, ObservedGuest] = {}
     held: dict[str, str] = {}
-    taken = {name for _, name in seen.strangers}
-    for domain, found in listed.items():
-        if domain in seen.ours or _scheme(found) not in seen.answered:
+    strangers = {name for _, name in domains.strangers}
+    for domain, record in recorded.items():
+        if domain in domains.ours or _scheme(record) not in domains.answered:
             continue
-        claimed = (seen.claims.get(each.name) for each in found.volumes)
-        stranger = domain if domain in taken else next(filter(None, claimed), None)
+        claimants = (domains.claims.get(each.name) for each in record.volumes)
+        stranger = domain if domain in strangers else next(filter(None, claimants), None)
         if stranger is not None:
             held[domain] = stranger
             continue
         answer[domain] = ObservedGuest(
-            record=_as_it_stands(found, volumes),
+            record=_as_it_stands(record, volumes),
             domain=domain,
             uuid="",
-            scheme=_scheme(found),
+            scheme=_scheme(record),
             state="stopped",
-            autostart=bool(found.asked.get("autostart")),
+            autostart=bool(record.requested.get("autostart")),
             lost=True,
         )
     return answer, held
 
 
-def _as_it_stands(found: GuestRecord, volumes: Collection[str]) -> GuestRecord:
+def _as_it_stands(record: GuestRecord, volumes: Collection[str]) -> GuestRecord:
     """A guest of the pool's record, with its volumes as they are: an interrupted run may have left
     them otherwise. What may hold data is made, whatever was last written of it."""
-    root = any(each.role == "root" and each.name in volumes for each in found.volumes)
+    root = any(each.role == "root" and each.name in volumes for each in record.volumes)
 
     def state(each: VolumeRecord) -> State:
         if each.name in volumes:
@@ -252,11 +253,11 @@ def _as_it_stands(found: GuestRecord, volumes: Collection[str]) -> GuestRecord:
         # a disk that is gone from a guest that lives on is told, and asks for consent
         return each.state if root and each.role == "disk" else "wanted"
 
-    return replace(found, volumes=tuple(replace(e, state=state(e)) for e in found.volumes))
+    return replace(record, volumes=tuple(replace(e, state=state(e)) for e in record.volumes))
 
 
-def _scheme(found: record.GuestRecord) -> str:
-    return DRIVERS[found.type].scheme
+def _scheme(record: GuestRecord) -> str:
+    return DRIVERS[record.type].scheme
 
 
 def networks(
@@ -271,12 +272,12 @@ def networks(
             strangers.add(name)
             with passing_over():
                 definition = inactive(network)
-                found = record_text.read_network(definition)
-                if found is None or f"{found.environment}-{found.network}" != name:
+                record = record_text.read_network(definition)
+                if record is None or f"{record.environment}-{record.network}" != name:
                     continue
                 active = bool(network.isActive())
                 ours[name] = ObservedNetwork(
-                    record=found,
+                    record=record,
                     name=name,
                     uuid=network.UUIDString(),
                     active=active,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from virtkit.xml import tree
 
 #: How often a container's start, or its end, is tried; seconds between two tries to end it.
 _ATTEMPTS, _AGAIN = 20, 0.25
+#: What libvirt says of a container's start that another try brings about: the loop device that it
+#: found free is taken, or the cgroup that it made is gone. Both were seen on busy machines.
+_PASSING = re.compile("to loop device|Unable to write to '/sys/fs/cgroup/.*: No such file")
 #: What libvirt says of a domain that has just stopped; one without a definition is gone then.
 _ENDED = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
 #: A socket's state in /proc/net/unix; one that listens has another.
@@ -33,8 +37,8 @@ def force_off(domain: libvirt.virDomain) -> None:
         except libvirt.libvirtError as error:
             if error.get_error_code() in _ENDED:
                 return  # it stopped by itself in between
-            gone = "/sys/fs/cgroup/" in (error.get_error_message() or "")
-            if not gone or attempt == _ATTEMPTS - 1:
+            cgroup_gone = "/sys/fs/cgroup/" in (error.get_error_message() or "")
+            if not cgroup_gone or attempt == _ATTEMPTS - 1:
                 raise
         time.sleep(_AGAIN)
 
@@ -44,15 +48,14 @@ def create(domain: libvirt.virDomain) -> None:
 
     libvirt finds a free loop device for a container and then takes it, in two steps: where two
     containers start at once, one finds it taken and has to look again. A container that libvirt
-    would not see end starts again, too.
+    would not see end starts again, too, and one whose cgroup went while it was made.
     """
     for attempt in range(_ATTEMPTS):
         last = attempt == _ATTEMPTS - 1
         try:
             domain.create()
         except libvirt.libvirtError as error:
-            taken = "to loop device" in (error.get_error_message() or "")
-            if not taken or last:
+            if last or not _PASSING.search(error.get_error_message() or ""):
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
         else:
@@ -83,8 +86,8 @@ def unconnected(sockets: str, path: str) -> bool:
 
 
 def limit_memory(domain: libvirt.virDomain, driver: Driver) -> None:
-    """Gives a container the memory that it has; libvirt starts it with all that it may have."""
-    if driver.root != "layer":
+    """Gives a guest the memory that it has, where libvirt starts it with all that it may have."""
+    if not driver.starts_with_most_memory:
         return
     root = tree.parse(domain.XMLDesc(0), "a domain")
     now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))

@@ -126,8 +126,8 @@ def _packages(root: Path) -> Iterator[Lack]:
         text = (root / "var/lib/dpkg/status").read_text(errors="replace")
     except OSError:
         return
-    there = set(re.findall(_INSTALLED, text, re.MULTILINE))
-    missing = [each for each in packages(uses=_uses(root)) if each not in there]
+    present = set(re.findall(_INSTALLED, text, re.MULTILINE))
+    missing = [each for each in packages(uses=_uses(root)) if each not in present]
     if missing:
         yield Lack("packages", f"packages are missing: {' '.join(missing)}")
 
@@ -141,7 +141,9 @@ def _group(root: Path) -> Iterator[Lack]:
     except KeyError:  # packages are missing, and bring it
         return
     if group not in os.getgrouplist(user.pw_name, user.pw_gid):
-        yield Lack("group", f"{user.pw_name} is not in the group libvirt, which libvirt lets in")
+        yield Lack(
+            "group", f"{user.pw_name} is not in the group libvirt, whose members may use libvirt"
+        )
 
 
 # --- libvirt's hook ---------------------------------------------------------------------------
@@ -149,12 +151,12 @@ def _group(root: Path) -> Iterator[Lack]:
 
 def hook(root: Path = _ROOT) -> Iterator[Lack]:
     """libvirt's hook, and a libvirtd that knows it."""
-    known = ready(root) == interface()
-    changed = outdated(root, unseen=not known)
+    loaded = ready(root) == interface()
+    changed = outdated(root, unseen=not loaded)
     if changed:
-        yield Lack("hook", "without libvirt's hook containers get no ids of their own")
-    if changed or not known:
-        yield Lack("restart", "libvirtd was not restarted since its hook came")
+        yield Lack("hook", "without libvirt's hook containers don't get their own ids")
+    if changed or not loaded:
+        yield Lack("restart", "libvirtd was not restarted since its hook was installed")
 
 
 def installed(root: Path = _ROOT) -> list[Path]:
@@ -168,15 +170,15 @@ def outdated(root: Path = _ROOT, *, unseen: bool = False) -> bool:
 
 
 def ready(root: Path = _ROOT) -> str:
-    """The interface of the hook that libvirtd found when it started (hook.READY)."""
+    """The interface of the hook that libvirtd found when it started (READY in lxc_hook.py)."""
     path = root / "run/virtkit/hook"
     return path.read_text().strip() if path.is_file() else ""
 
 
 def interface() -> str:
     """The shipped hook's INTERFACE."""
-    found = re.search(r"^INTERFACE = (\d+)$", HOOK.read_text(), re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(r"^INTERFACE = (\d+)$", HOOK.read_text(), re.MULTILINE)
+    return match[1] if match else ""
 
 
 def restart_command(root: Path = _ROOT, script: Path = _SCRIPT) -> str:
@@ -199,8 +201,8 @@ def restart(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> s
         script: starts libvirt by hand; it asks for root's rights itself.
     """
     commands = _restarting(part, root, script)
-    own = shlex.quote(str(script))
-    return " && ".join(e if e.startswith(own) else f"sudo {e}" for e in commands)
+    by_hand = shlex.quote(str(script))
+    return " && ".join(e if e.startswith(by_hand) else f"sudo {e}" for e in commands)
 
 
 def daemon(part: str = "lxc", root: Path = _ROOT) -> str:
@@ -243,8 +245,8 @@ def _usable(root: Path, name: str) -> bool:
 
 
 def _enabled(root: Path, name: str) -> bool:
-    wanted = (each for folder in _UNITS[:2] for each in (root / folder).glob("*.wants"))
-    return any(os.path.lexists(folder / unit) for folder in wanted for unit in _units(name))
+    wants = (each for folder in _UNITS[:2] for each in (root / folder).glob("*.wants"))
+    return any(os.path.lexists(folder / unit) for folder in wants for unit in _units(name))
 
 
 def _units(name: str) -> Iterator[str]:
@@ -258,12 +260,12 @@ def _unit(root: Path, unit: str) -> Path | None:
 
 
 def _masked(root: Path, unit: str) -> bool:
-    found = _unit(root, unit)
-    if found is None:
+    path = _unit(root, unit)
+    if path is None:
         return False
-    if found.is_symlink():
-        return str(found.readlink()) == "/dev/null"
-    return found.is_file() and found.stat().st_size == 0  # systemd takes an empty file for it, too
+    if path.is_symlink():
+        return str(path.readlink()) == "/dev/null"
+    return path.is_file() and path.stat().st_size == 0  # systemd takes an empty file for it, too
 
 
 # --- settings ---------------------------------------------------------------------------------
@@ -291,8 +293,8 @@ def _shutdown(root: Path) -> Iterator[Lack]:
     if uris is not None and any(each.startswith("lxc:") for each in uris):
         return
     why = "containers are killed when the host shuts down or reboots, not asked to end"
-    own = uris not in (None, ["default"])
-    advice = f"add lxc:///system to URIS in {path}" if own else ""
+    custom = uris not in (None, ["default"])
+    advice = f"add lxc:///system to URIS in {path}" if custom else ""
     yield Lack("libvirt-guests", f"{why} (URIS in {path})", advice)
 
 
@@ -304,11 +306,11 @@ def _uris(settings: Path) -> list[str] | None:
         return None
     except (OSError, UnicodeDecodeError):
         return [""]  # somebody's own
-    found = re.findall(r"^[ \t]*(?:export[ \t]+)?URIS=(.*)$", text, re.MULTILINE)
-    if not found:
+    values = re.findall(r"^[ \t]*(?:export[ \t]+)?URIS=(.*)$", text, re.MULTILINE)
+    if not values:
         return None
     try:
-        words = shlex.split(found[-1], comments=True)
+        words = shlex.split(values[-1], comments=True)
     except ValueError:
         words = []
     return words[0].split() if words else [""]
@@ -318,15 +320,15 @@ def _inotify(root: Path) -> Iterator[Lack]:
     value = root / "proc/sys/fs/inotify/max_user_instances"
     if not value.exists():
         return
-    most = int(value.read_text())
-    if most < INOTIFY_ENOUGH:
+    limit = int(value.read_text())
+    if limit < INOTIFY_ENOUGH:
         setting = "fs.inotify.max_user_instances"
-        fixed = os.statvfs(value).f_flag & os.ST_RDONLY  # as in a container
+        read_only = os.statvfs(value).f_flag & os.ST_RDONLY  # as in a container
         yield Lack(
             "inotify",
-            f"{setting} is {most}, and a container's systemd takes {INOTIFY_EACH}: "
-            f"after {most // INOTIFY_EACH} containers the next ones do not get ready",
-            f"raise {setting} on the machine that this container runs on" if fixed else "",
+            f"{setting} is {limit}, and a container's systemd takes {INOTIFY_EACH}: "
+            f"after {limit // INOTIFY_EACH} containers the next ones do not get ready",
+            f"raise {setting} on the machine that this container runs on" if read_only else "",
         )
 
 

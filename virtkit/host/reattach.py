@@ -1,6 +1,6 @@
 """Guests' cards on a network that was down: libvirt starts a network without them.
 
-A bridge that comes anew has no ports, and the guests that ran before keep their cards outside.
+A recreated bridge has no ports, and the guests that ran before keep their cards outside.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def running(
     connections: Connections, schemes: Iterable[str], environment: str, network: str
 ) -> list[Named]:
     """An environment's running guests that have a card on a network."""
-    found: list[Named] = []
+    guests: list[Named] = []
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
@@ -41,16 +41,16 @@ def running(
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
                 with passing_over():
                     root = tree.parse(domain.XMLDesc(), "a domain")
-                    ours = record_text.read_guest(root)
-                    named = (environment, domain.name())
-                    if ours is not None and (ours.environment, ours.domain) == named:
-                        found += [(scheme, domain.name())] if _cards(root, network) else []
-    return found
+                    record = record_text.read_guest(root)
+                    expected = (environment, domain.name())
+                    if record is not None and (record.environment, record.domain) == expected:
+                        guests += [(scheme, domain.name())] if _cards(root, network) else []
+    return guests
 
 
-def plug(connections: Connections, named: Named, network: str) -> None:
+def plug(connections: Connections, guest: Named, network: str) -> None:
     """Puts the cards of a running guest back on a network that was down."""
-    scheme, name = named
+    scheme, name = guest
     where = connections.host
     with libvirt_errors("connect", f"domain {name}", where=where):
         bridge = connections.any().networkLookupByName(network).bridgeName()
@@ -70,8 +70,8 @@ def _cards(domain: etree._Element, network: str) -> list[etree._Element]:
 def _again(domain: libvirt.virDomain, card: etree._Element, bridge: str) -> None:
     """libvirt plugs a card in where its bridge changes: by its name, and back by the network's."""
     live = libvirt.VIR_DOMAIN_AFFECT_LIVE
-    wanted = etree.tostring(card, encoding="unicode")
-    by_name = etree.fromstring(wanted)
+    original = etree.tostring(card, encoding="unicode")
+    by_name = etree.fromstring(original)
     by_name.set("type", "bridge")
     source = by_name.find("source")
     assert source is not None
@@ -79,12 +79,12 @@ def _again(domain: libvirt.virDomain, card: etree._Element, bridge: str) -> None
     source.set("bridge", bridge)
     try:
         domain.updateDeviceFlags(etree.tostring(by_name, encoding="unicode"), live)
-        domain.updateDeviceFlags(wanted, live)
+        domain.updateDeviceFlags(original, live)
     except libvirt.libvirtError as error:
         if error.get_error_code() not in _NO_UPDATE:
             raise
-        domain.detachDeviceFlags(wanted, live)  # so it is out and in again
-        _attach(domain, wanted, live)
+        domain.detachDeviceFlags(original, live)  # so it is out and in again
+        _attach(domain, original, live)
 
 
 def _attach(domain: libvirt.virDomain, card: str, flags: int) -> None:

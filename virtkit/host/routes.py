@@ -43,7 +43,7 @@ class Ways:
     machine: str = ""
 
 
-def look(remote: Remote | None) -> Ways:
+def observe(remote: Remote | None) -> Ways:
     """A host's ways."""
     if remote is not None:
         return read(remote.run(_ASK).decode("utf-8", "replace"))
@@ -63,16 +63,18 @@ def read(text: str) -> Ways:
         str(each.get("ifname")): str((each.get("linkinfo") or {}).get("info_kind", ""))
         for each in links
     }
-    found = sorted((each for each in claims if each), key=lambda each: (each.subnet, each.holder))
-    return Ways(tuple(found), kinds or None, lines[4].strip() if len(lines) > 4 else "")
+    ordered = sorted((each for each in claims if each), key=lambda each: (each.subnet, each.holder))
+    return Ways(tuple(ordered), kinds or None, lines[4].strip() if len(lines) > 4 else "")
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:
     try:
-        found = json.loads(text or "[]")
+        entries = json.loads(text or "[]")
     except ValueError:
         return []
-    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    return (
+        [each for each in entries if isinstance(each, Mapping)] if isinstance(entries, list) else []
+    )
 
 
 def _of_route(entry: Mapping[str, Any]) -> Claim | None:
@@ -90,7 +92,7 @@ def _of_route(entry: Mapping[str, Any]) -> Claim | None:
 
 
 def _of_rule(entry: Mapping[str, Any]) -> Claim | None:
-    """What a rule sends to a table of its own."""
+    """The destination that a rule sends to a table of its own."""
     if "not" in entry or "dst" not in entry:
         return None
     prefix = f"/{entry['dstlen']}" if "dstlen" in entry else ""
@@ -113,8 +115,8 @@ def _of_kernel(lines: Iterable[str]) -> Iterator[Claim]:
 def _subnet(text: str) -> IPv4Network | IPv6Network | None:
     """A destination that matters: no default, no loopback, nothing that ends at the link."""
     try:
-        found = ip_network(text, strict=False)
+        subnet = ip_network(text, strict=False)
     except ValueError:  # "default", "all"
         return None
-    nobodys = found.is_loopback or found.is_link_local or found.is_multicast
-    return None if nobodys or not found.prefixlen else found
+    nobodys = subnet.is_loopback or subnet.is_link_local or subnet.is_multicast
+    return None if nobodys or not subnet.prefixlen else subnet

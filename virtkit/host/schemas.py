@@ -44,7 +44,7 @@ def check(kind: Literal["domain", "network"], xml: str, what: str, where: str = 
     raise RequestError(
         f"{what}: libvirt's schema does not allow {'; '.join(names) or 'this XML'}",
         why="" if faults else "; ".join(last),
-        cure="; ".join(cures) or f"mend `devices`, `template` or the value named: {_MANUAL[kind]}",
+        cure="; ".join(cures) or f"fix `devices`, `template` or the value named: {_MANUAL[kind]}",
         where=where,
     )
 
@@ -56,20 +56,20 @@ def _faults(kind: str, schema: etree.RelaxNG, root: etree._Element) -> Iterator[
     if devices is None:
         yield from _smallest(kind, schema, bare)
         return
-    every = list(devices)
-    for each in every:
+    children = list(devices)
+    for each in children:
         devices.remove(each)
     if not schema.validate(bare):  # it is not, or not only, a device
-        devices.extend(every)
+        devices.extend(children)
         yield from _smallest(kind, schema, bare)
         return
-    known = _names(kind, "devices")
-    for each in every:
+    known_tags = _names(kind, "devices")
+    for each in children:
         devices.append(each)
         if not schema.validate(bare):
             tag = str(each.tag)
-            if known and tag not in known:
-                unknown = f"mend it in `devices` or `template`: {meant(tag, known)}"
+            if known_tags and tag not in known_tags:
+                unknown = f"fix it in `devices` or `template`: {meant(tag, known_tags)}"
                 yield f"a device {_text(each)}: there is no <{tag}>", unknown
             else:
                 yield from list(_smallest(kind, schema, bare)) or [(_text(each), _cure(kind, each))]
@@ -78,28 +78,28 @@ def _faults(kind: str, schema: etree.RelaxNG, root: etree._Element) -> Iterator[
 
 def _smallest(kind: str, schema: etree.RelaxNG, root: etree._Element) -> Iterator[tuple[str, str]]:
     """The attribute, or else the smallest element, without which the document is right."""
-    found = [each for each in root.iterdescendants() if _without(schema, each)]
+    faulty = [each for each in root.iterdescendants() if _without(schema, each)]
     # a parent whose only fault is in there is found, too
-    for each in found[-1:]:
+    for each in faulty[-1:]:
         keys = [key for key in each.attrib if _without(schema, each, str(key))]
-        named = [f"{key!s}='{each.get(key)}' in {_text(each)}" for key in keys]
-        yield (named[0] if len(named) == 1 else _text(each)), _cure(kind, each)
+        attributes = [f"{key!s}='{each.get(key)}' in {_text(each)}" for key in keys]
+        yield (attributes[0] if len(attributes) == 1 else _text(each)), _cure(kind, each)
 
 
 def _without(schema: etree.RelaxNG, element: etree._Element, key: str = "") -> bool:
     """Whether the document is right without an element, or an attribute of its."""
     if key:
         value = element.attrib.pop(key)
-        answer = schema.validate(element.getroottree())
+        valid = schema.validate(element.getroottree())
         element.set(key, value)
-        return bool(answer)
+        return bool(valid)
     parent = element.getparent()
     assert parent is not None
     place = parent.index(element)
     parent.remove(element)
-    answer = schema.validate(parent.getroottree())
+    valid = schema.validate(parent.getroottree())
     parent.insert(place, element)
-    return bool(answer)
+    return bool(valid)
 
 
 def _text(element: etree._Element) -> str:
@@ -109,7 +109,7 @@ def _text(element: etree._Element) -> str:
 
 def _cure(kind: str, element: etree._Element) -> str:
     return (
-        f"see what <{element.tag!s}> may have: {_MANUAL[kind]}; mend it in `devices` or `template`"
+        f"see what <{element.tag!s}> may have: {_MANUAL[kind]}; fix it in `devices` or `template`"
     )
 
 

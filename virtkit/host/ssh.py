@@ -97,8 +97,8 @@ class Remote:
             return ""
         if done.returncode == 0 or done.stdout:
             return ""
-        said = " ".join(done.stderr.decode("utf-8", "replace").split())
-        return f"port {port} of {address}: {said}"
+        message = " ".join(done.stderr.decode("utf-8", "replace").split())
+        return f"port {port} of {address}: {message}"
 
     def run(self, command: str, *, data: bytes = b"") -> bytes:
         """What a shell command prints on the host.
@@ -119,7 +119,7 @@ class Remote:
             raise VirtkitError(
                 f"a command on host {self.name} failed: {command}",
                 why=done.stderr.decode("utf-8", "replace").strip(),
-                cure=f"see what it says by hand: {self.by_hand}",
+                cure=f"run it by hand: {self.by_hand}",
                 where=self.name,
             )
         return done.stdout
@@ -163,16 +163,14 @@ class Remote:
                 env=commands.environment(),
             )
 
-    def unreached(self, said: bytes) -> VirtkitError:
+    def unreached(self, stderr: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
-        why = said.decode("utf-8", "replace").strip() or "ssh ended without a word"
-        cure = (
-            f"try it by hand: {self.by_hand}; a host that is gone for good is taken out of `hosts:`"
-        )
+        why = stderr.decode("utf-8", "replace").strip() or "ssh ended without a word"
+        cure = f"try it by hand: {self.by_hand}; take a host that is gone for good out of `hosts:`"
         if "Host key verification failed" in why:
             cure = (
-                "see that the key is the host's own, then log in once by hand, or name a file that "
-                "has it: `ssh: {known_hosts: …}`"
+                "check that the key is the host's own, then log in once by hand, or name a file "
+                "that has it: `ssh: {known_hosts: …}`"
             )
         elif "Permission denied" in why:
             cure = "name a key that the host lets in (`ssh: {key: …}`), or load it: ssh-add"
@@ -224,16 +222,20 @@ class Remote:
 
     def _path(self, what: str) -> Path:
         """A file of this host's connection; short, as sockets' paths end at 108 characters."""
-        said = f"{self.address} {self.port} {self.key} {self.known_hosts}"
-        return self._folder() / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.{what}"
+        identity = f"{self.address} {self.port} {self.key} {self.known_hosts}"
+        return self._folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.{what}"
 
     def _folder(self) -> Path:
         """The caller's own folder: whoever has a socket in it has the host."""
         base = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}")
         path = base / "virtkit" if base.is_dir() else Path(f"/tmp/virtkit-{os.geteuid()}")  # noqa: S108 - looked at below
         path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+        status = path.lstat()
+        if (
+            not stat.S_ISDIR(status.st_mode)
+            or status.st_mode & 0o077
+            or status.st_uid != os.geteuid()
+        ):
             raise VirtkitError(
                 f"{path} is open to others, and connections to hosts are kept there",
                 cure=f"see whose it is (ls -ld {shlex.quote(str(path))}) and remove it",

@@ -14,7 +14,7 @@ _LOOK = 2.0
 
 
 @dataclass(frozen=True)
-class Condition:
+class StateReason:
     """What libvirt knows beyond the state. ``cure`` is empty where nothing is wrong."""
 
     why: str = ""
@@ -23,25 +23,25 @@ class Condition:
 
 _LOGS = "its log on the host (as root, below /var/log/libvirt/)"
 _UP = "virtkit up starts it again"
-_OF: Mapping[tuple[int, int], Condition] = {
-    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): Condition("somebody paused it"),
-    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): Condition(
+_OF: Mapping[tuple[int, int], StateReason] = {
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): StateReason("somebody paused it"),
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): StateReason(
         "its kernel panicked", "see `virtkit logs`; virtkit restart starts it over"
     ),
-    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): Condition(
+    (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): StateReason(
         "its watchdog fired", "see `virtkit logs`; virtkit restart starts it over"
     ),
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): Condition(
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): StateReason(
         "its hypervisor process ended without being asked: killed, or crashed",
         f"see the host's kernel log (out of memory?) and {_LOGS}; {_UP}",
     ),
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): Condition(
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): StateReason(
         "its hypervisor could not go on with it", f"see {_LOGS}; {_UP}"
     ),
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): Condition(
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): StateReason(
         "it ended by itself"  # a container also where it was killed: libvirt sees no difference
     ),
-    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): Condition(
+    (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED): StateReason(
         "somebody forced it off"
     ),
 }
@@ -56,25 +56,28 @@ _FULL = (
 _BROKEN = "see the host's kernel log and disks; then virtkit up lets it go on"
 
 
-def condition(find: Callable[[], libvirt.virDomain], where: str) -> Condition:
+def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:
     """Why a domain is in its state; empty where libvirt has no reason, or a usual one.
 
     Of a running one it is asked whether its hypervisor process answers.
     """
     state, reason = find().state()
-    disks = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
-    if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != disks:
-        return _OF.get((state, reason), Condition())
+    paused_by_disk = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+    if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != paused_by_disk:
+        return _OF.get((state, reason), StateReason())
     try:
         errors = answered(find, _disk_errors, where, _LOOK)
     except Silent as silent:
-        return Condition(silent.why, silent.cure)
+        return StateReason(silent.why, silent.cure)
     if state == libvirt.VIR_DOMAIN_RUNNING:
-        return Condition()
-    said = ", ".join(f"{disk}: {_DISK_ERRORS.get(code, code)}" for disk, code in errors.items())
+        return StateReason()
+    disk_errors = ", ".join(
+        f"{disk}: {_DISK_ERRORS.get(code, code)}" for disk, code in errors.items()
+    )
     full = libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE in errors.values()
-    return Condition(
-        f"QEMU paused it, because a disk can't be written ({said})", _FULL if full else _BROKEN
+    return StateReason(
+        f"QEMU paused it, because a disk can't be written ({disk_errors})",
+        _FULL if full else _BROKEN,
     )
 
 

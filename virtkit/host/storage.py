@@ -18,7 +18,7 @@ from virtkit.host.storage_pool import StoragePool, named
 from virtkit.host.streams import filling, once_free, send_bytes, send_sparse
 from virtkit.state import record_text
 from virtkit.state.record import PoolRecord, StoredImage
-from virtkit.xml import render, tree
+from virtkit.xml import tree
 
 #: The pool's own record: names of exactly this form, and none longer than this (bytes).
 _RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
@@ -75,9 +75,9 @@ class Storage(StoragePool):
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return {}
-            found, answer = named(pool), {}
+            volumes, answer = named(pool), {}
             for name in names:
-                size = _size(found[name]) if name in found else None
+                size = _size(volumes[name]) if name in volumes else None
                 if size is not None:
                     answer[name] = size
             return answer
@@ -169,9 +169,9 @@ class Storage(StoragePool):
         while True:
             for name in reversed(names):
                 content = self.read(name, length=_LARGEST_RECORD)
-                found = record_text.read_pool(content.decode("utf-8", "replace"))
-                if found is not None:
-                    return found
+                record = record_text.read_pool(content.decode("utf-8", "replace"))
+                if record is not None:
+                    return record
             before, names = names, _records(self.names())
             if names == before:
                 return PoolRecord()
@@ -189,6 +189,8 @@ class Storage(StoragePool):
                 "another pool: `hosts: {HOST: {pool: NAME}}`",
                 where=self._connections.host,
             )
+        from virtkit.xml import render  # loads Jinja
+
         name = f"virtkit-record-{number:06d}.json"
         self.create(render.volume(name, len(content), "raw"))
         self.write(name, content)
@@ -225,8 +227,8 @@ def _records(names: frozenset[str]) -> list[str]:
 
 
 def _number(name: str) -> int:
-    found = _RECORD.fullmatch(name)
-    return int(found[1]) if found else 0
+    match = _RECORD.fullmatch(name)
+    return int(match[1]) if match else 0
 
 
 def rotations(names: frozenset[str], log: str) -> Iterator[str]:

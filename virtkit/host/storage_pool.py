@@ -13,7 +13,7 @@ from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.host.names import strict
-from virtkit.xml import render, tree
+from virtkit.xml import tree
 
 #: Where virtkit makes the pool on a host that has none of the name.
 FOLDER = "/var/lib/libvirt/images"
@@ -51,7 +51,7 @@ class StoragePool:
             raise VirtkitError(
                 f"pool {self._name} is gone",
                 why="somebody undefined it since this run began",
-                cure="run `virtkit up` or `down` again: they define it anew",
+                cure="run `virtkit up` or `down` again: they define it again",
                 where=self._connections.host,
             )
         return pool
@@ -93,6 +93,8 @@ class StoragePool:
         ):
             pool = self._pool()
             if pool is None:
+                from virtkit.xml import render  # loads Jinja
+
                 xml = render.pool(Pool(self._name, folder or FOLDER))
                 with self._connections.validating:
                     pool = self._connections.any().storagePoolDefineXML(
@@ -124,7 +126,7 @@ class StoragePool:
                 if pool is not None and pool.isActive():
                     pool.refresh(0)
             except libvirt.libvirtError as error:
-                # another program's job on this pool: its refresh or upload serves us as well
+                # another program's job on this pool: its refresh or upload is as good for us
                 if error.get_error_code() != libvirt.VIR_ERR_INTERNAL_ERROR:
                     raise
 

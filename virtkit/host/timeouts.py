@@ -47,9 +47,9 @@ def answered(
     waiting = _waiting(domain)
     if waiting >= _OCCUPIED:
         raise _silent(domain.name(), where, waiting)
-    ended: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
 
-    def own() -> libvirt.virDomain:
+    def own_domain() -> libvirt.virDomain:
         try:
             return find()
         except (VirtkitError, libvirt.libvirtError):
@@ -57,13 +57,13 @@ def answered(
 
     def run() -> None:
         try:
-            ended.put((call(own()), None))
+            results.put((call(own_domain()), None))
         except Exception as error:  # noqa: BLE001 - raised again by whoever waits
-            ended.put((None, error))
+            results.put((None, error))
 
     threading.Thread(target=run, name=domain.name(), daemon=True).start()
     try:
-        answer, error = ended.get(timeout=timeout)
+        answer, error = results.get(timeout=timeout)
     except queue.Empty:
         raise _silent(domain.name(), where, timeout) from None
     if error is not None:

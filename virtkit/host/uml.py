@@ -24,20 +24,20 @@ def unfit(cpuinfo: Path = Path("/proc/cpuinfo"), program: str = PROGRAM) -> dict
     version = _version(program)
     if version >= _ROOM_SINCE:
         return {}
-    said = ".".join(map(str, version)) or "this one"
+    shown = ".".join(map(str, version)) or "this one"
     return {
         program: (
-            f"User-Mode Linux {said} does not run on processors with AMX ({_FLAG}), as this "
+            f"User-Mode Linux {shown} does not run on processors with AMX ({_FLAG}), as this "
             "machine's"
         )
     }
 
 
 def _has_tiles(cpuinfo: Path) -> bool:
-    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.M)
-    return found is not None and _FLAG in found[1].split()
+    match = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.M)
+    return match is not None and _FLAG in match[1].split()
 
 
 def _version(program: str) -> tuple[int, ...]:
-    said = commands.run(program, "--version").stdout
-    return tuple(int(each) for each in re.findall(r"\d+", said)[:2])
+    output = commands.run(program, "--version").stdout
+    return tuple(int(each) for each in re.findall(r"\d+", output)[:2])

@@ -1,4 +1,4 @@
-"""Whether this machine can give containers ids of their own, and what mends it where not.
+"""Whether this machine can give containers their own ids, and what fixes it where not.
 
 Reads files only: cheap enough for every plan. All that a prepared host has is in
 `virtkit.host.preparation`.
@@ -25,21 +25,21 @@ def unprepared(root: Path = Path("/")) -> Unprepared | None:
     if version < KERNEL:
         return Unprepared(
             f"the kernel {release} can't map the ids of file systems",
-            f"use a kernel from {'.'.join(map(str, KERNEL))} on",
+            f"use kernel {'.'.join(map(str, KERNEL))} or later",
         )
     if any(_gone(each) for each in preparation.installed(root)):
         return Unprepared("libvirt's hook for virtkit is not installed", preparation.CURE)
     if preparation.ready(root) != preparation.interface():
         if not outdated(root):
             restart = preparation.as_root(preparation.restart_command(root))
-            return Unprepared("libvirtd was not restarted since its hook came", restart)
+            return Unprepared("libvirtd was not restarted since its hook was installed", restart)
         why = "libvirt's hook was installed by another version of virtkit"
         return Unprepared(why, preparation.CURE)
     return None
 
 
 def outdated(root: Path = Path("/")) -> bool:
-    """Whether the installed hook is not the one that this virtkit ships."""
+    """Whether the installed hook is not the one that this version ships."""
     return preparation.outdated(root)
 
 

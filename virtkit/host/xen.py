@@ -48,15 +48,15 @@ def printed(remote: Remote | None, domain: str, offset: int) -> bytes:
 def checks(remote: Remote | None) -> Iterator[tuple[str, bool | None, str, str]]:
     """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
     if remote is None:
-        return found(commands.run("sh", "-c", _LOOK).stdout)
-    return found(remote.run(_LOOK).decode("utf-8", "replace"))
+        return read(commands.run("sh", "-c", _LOOK).stdout)
+    return read(remote.run(_LOOK).decode("utf-8", "replace"))
 
 
-def found(said: str) -> Iterator[tuple[str, bool | None, str, str]]:
+def read(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
     """The checks that follow from what ``_LOOK`` printed."""
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in said.splitlines():
+    for line in output.splitlines():
         if line.startswith("@"):
             lines = parts[line[1:]] = []
         elif line.strip():

@@ -61,12 +61,12 @@ class Source:
 
 def sources(release: str, progress: Progress | None = None) -> list[Source]:
     """This machine's own sources of a Debian release; none where the release itself has none."""
-    wanted = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(SOURCESENTRY)"
-    words = ("--format", wanted, "Created-By: Packages", "Origin: Debian")
-    found = commands.run("apt-get", "indextargets", *words, progress=progress)
+    columns = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(SOURCESENTRY)"
+    options = ("--format", columns, "Created-By: Packages", "Origin: Debian")
+    listing = commands.run("apt-get", "indextargets", *options, progress=progress)
     suites = (release, f"{release}-updates", f"{release}-security")
     answer: dict[str, Source] = {}
-    for line in found.stdout.splitlines():
+    for line in listing.stdout.splitlines():
         uri, suite, component, entry = [*line.split(maxsplit=3), ""][:4]
         if suite in suites and component == "main" and uri.startswith(("http://", "https://")):
             fields = _fields(Path(entry.rpartition(":")[0]), uri, suite)
@@ -109,9 +109,9 @@ def _of_stanzas(text: str, uri: str, suite: str) -> Mapping[str, str]:
 def _of_lines(text: str, uri: str, suite: str) -> Mapping[str, str]:
     """The options of a line for a mirror and a suite, as fields of deb822."""
     for line in text.splitlines():
-        found = _LINE.match(line)
-        if found and _is_in(uri, found[2]) and found[3] == suite:
-            options = re.findall(r"([\w-]+)[+-]?=(\"[^\"]*\"|\S+)", found[1] or "")
+        match = _LINE.match(line)
+        if match and _is_in(uri, match[2]) and match[3] == suite:
+            options = re.findall(r"([\w-]+)[+-]?=(\"[^\"]*\"|\S+)", match[1] or "")
             return {
                 name: value.strip('"').replace(",", " ")
                 for name, value in options
@@ -130,41 +130,43 @@ def settings(progress: Progress | None = None) -> list[str]:
     """The caller's settings of how apt reaches a mirror, as lines of an apt.conf."""
     dump = commands.run("apt-config", "dump", "--format", "%f%N%v%n", progress=progress).stdout
     pairs = [line.partition("\t")[::2] for line in dump.splitlines()]
-    found = [(name, value) for name, value in pairs if _TRANSPORT.fullmatch(name) and value]
-    named = {name.lower() for name, _ in found}
+    options = [(name, value) for name, value in pairs if _TRANSPORT.fullmatch(name) and value]
+    names = {name.lower() for name, _ in options}
     for variable, name in _PROXIES.items():
         value = os.environ.get(variable, "")
-        if sandbox.holds_login(value) and name.lower() not in named:
-            found.append((name, value))
-    return [f'{name} "{value}";' for name, value in found if '"' not in value]
+        if sandbox.holds_login(value) and name.lower() not in names:
+            options.append((name, value))
+    return [f'{name} "{value}";' for name, value in options if '"' not in value]
 
 
 def _logins(progress: Progress | None) -> str:
     """The caller's apt_auth.conf(5), of one file and all parts; what can't be read is left out."""
     words = ("shell", "file", "Dir::Etc::netrc/f", "parts", "Dir::Etc::netrcparts/d")
-    told = commands.run("apt-config", *words, progress=progress).stdout
-    found = dict(word.partition("=")[::2] for word in shlex.split(told))
+    output = commands.run("apt-config", *words, progress=progress).stdout
+    locations = dict(word.partition("=")[::2] for word in shlex.split(output))
     texts = []
-    paths = [Path(found.get("file") or "/etc/apt/auth.conf")]
+    paths = [Path(locations.get("file") or "/etc/apt/auth.conf")]
     with suppress(OSError):
-        paths += sorted(Path(found.get("parts") or "/etc/apt/auth.conf.d").glob("*.conf"))
+        paths += sorted(Path(locations.get("parts") or "/etc/apt/auth.conf.d").glob("*.conf"))
     for path in paths:
         with suppress(OSError):
             texts.append(path.read_text(errors="surrogateescape"))
     return "\n".join(texts)
 
 
-def hooks(folder: Path, own: Sequence[Source], progress: Progress | None = None) -> list[str]:
+def hooks(
+    folder: Path, own_sources: Sequence[Source], progress: Progress | None = None
+) -> list[str]:
     """mmdebstrap's options for a build that uses this machine's sources.
 
     Args:
         folder: gets the files for it. It must be passed through by the build's root.
-        own: the sources; without any, mmdebstrap takes the distribution's own servers.
+        own_sources: the sources; without any, mmdebstrap takes the distribution's own servers.
     """
     files = {"auth.conf": _logins(progress)}
     conf = [*settings(progress), f'Dir::Etc::netrc "{folder}/auth.conf";']
-    if own:
-        files["build.sources"] = "\n".join(each.stanza for each in own)
+    if own_sources:
+        files["build.sources"] = "\n".join(each.stanza for each in own_sources)
         conf.append(f'Dir::Etc::SourceList "{folder}/build.sources";')
         conf.append('Dir::Etc::SourceParts "/dev/null";')
     files["apt.conf"] = "".join(f"{line}\n" for line in conf)

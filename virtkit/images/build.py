@@ -102,7 +102,7 @@ class Recipe:
 
 def fingerprint() -> str:
     """What makes two builds of one recipe alike on our side: all of ours that goes into an image,
-    and no more, since who changes this has everybody's images built anew."""
+    and no more, since who changes this has everybody's images rebuilt."""
     ours = [os.uname().machine, _options(()), _hooks("GUEST"), _pack_script()]
     return hashlib.sha256(json.dumps(ours).encode() + _guest_files()).hexdigest()
 
@@ -114,11 +114,11 @@ def check(recipe: Recipe, into: Path) -> None:
         into: a folder that is there, on the disk that the image is built on.
 
     Raises:
-        RequestError: it can't; the error says what mends it.
+        RequestError: it can't; the error says what fixes it.
     """
     if recipe.distribution != "debian":
         raise RequestError(
-            f"no way is known to build an image of {recipe.distribution!r}",
+            f"virtkit can't build an image of {recipe.distribution!r}",
             cure="use distribution: debian, or a url or path image",
         )
     check_machine(into)
@@ -147,9 +147,9 @@ def _tools() -> Sequence[str]:
 
 def _check_namespaces() -> None:
     user = _user()
-    lacking = userns_check.lacking_ids(user) if user.uid else None
-    if lacking is not None:
-        raise lacking
+    error = userns_check.lacking_ids(user) if user.uid else None
+    if error is not None:
+        raise error
     done = commands.run(*sandbox.namespaces("own"), "true")
     if done.returncode != 0:
         raise userns_check.refusal(" ".join(done.stderr.split())[-300:], user)
@@ -158,12 +158,12 @@ def _check_namespaces() -> None:
 def _user() -> userns_check.User:
     uid = os.geteuid()
     try:
-        known = getpwuid(uid)
+        account = getpwuid(uid)
     except KeyError:
         return userns_check.User(str(uid), uid)
-    if known.pw_gid == os.getegid():
-        return userns_check.User(known.pw_name, uid)
-    return userns_check.User(known.pw_name, uid, _group_name(known.pw_gid))
+    if account.pw_gid == os.getegid():
+        return userns_check.User(account.pw_name, uid)
+    return userns_check.User(account.pw_name, uid, _group_name(account.pw_gid))
 
 
 def _group_name(gid: int) -> str:
@@ -189,7 +189,7 @@ def build(recipe: Recipe, into: Path, *, progress: Progress) -> None:
         RequestError: it can't work here, and was not begun.
         VirtkitError: a package could not be had or installed, or a folder is full.
     """
-    progress("looking whether it can be built here")
+    progress("checking whether it can be built here")
     check(recipe, into)
     build_folder.sweep()
     with _work(into) as work:
@@ -232,16 +232,16 @@ def _hooks(archive: str) -> list[str]:
 
 def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> None:
     """Have mmdebstrap install and configure the system in ``folder``: ``work/tree.tar``."""
-    own = apt.sources(recipe.release, progress)
+    own_sources = apt.sources(recipe.release, progress)
     with _archive(folder) as archive:
         command = [
             *commands.line("mmdebstrap", "--mode=root", "--format=tar"),
             *_options(recipe.packages),
-            *apt.hooks(folder.parent / "apt", own, progress),
+            *apt.hooks(folder.parent / "apt", own_sources, progress),
             *_hooks(str(archive)),
             recipe.release,
             "-",
-            *(each.line for each in own),
+            *(each.line for each in own_sources),
         ]
         stages = _Stages(progress)
 
@@ -276,17 +276,17 @@ class _Stages:
 
     def __init__(self, progress: Progress) -> None:
         self._say = progress
-        self._untold = list(_STAGES)
+        self._remaining = list(_STAGES)
 
     @property
     def packing(self) -> bool:
         """Whether it has come to the last: what it writes then is the archive."""
-        return not self._untold
+        return not self._remaining
 
     def __call__(self, line: str) -> None:
-        for at, (beginning, words) in enumerate(self._untold):
+        for at, (beginning, words) in enumerate(self._remaining):
             if line.startswith(f"I: {beginning}"):
-                del self._untold[: at + 1]
+                del self._remaining[: at + 1]
                 self._say(words)
                 return
 

@@ -58,12 +58,12 @@ def without_user(text: str) -> str:
     return _USER.sub("", text)
 
 
-def _cure(said: str, folder: Path) -> str:
-    unknown = [next(filter(None, found)) for found in _UNKNOWN.findall(said)]
-    if _FULL.search(said):
+def _cure(text: str, folder: Path) -> str:
+    unknown = [next(filter(None, groups)) for groups in _UNKNOWN.findall(text)]
+    if _FULL.search(text):
         look = f"df -h {shlex.quote(str(folder))}"
         return f"{folder} is full ({look}): free some space there, then run again"
-    if _TOO_SMALL.search(said):
+    if _TOO_SMALL.search(text):
         return "give the image a larger `size:` in the spec, then run again"
     if unknown:
         names = ", ".join(dict.fromkeys(unknown))
@@ -71,33 +71,35 @@ def _cure(said: str, folder: Path) -> str:
             f"correct `packages:` of the image in the spec: the release has no {names} (see "
             f"apt-cache policy {' '.join(dict.fromkeys(unknown))} on that release)"
         )
-    if _LOGIN.search(said):
+    if _LOGIN.search(text):
         return (
-            "see that `apt-get update` works on this machine (as root): the mirror or proxy takes "
-            "no login that it was given; a user other than root must be able to read it, too "
-            "(see namei -l /etc/apt/auth.conf.d), or build as root"
+            "check that `apt-get update` works on this machine (as root): the mirror or proxy "
+            "accepts no login that it was given; a user other than root must be able to read it, "
+            "too (see namei -l /etc/apt/auth.conf.d), or build as root"
         )
-    if _UNSIGNED.search(said):
-        return "see that the archive's key is here: sudo apt-get install debian-archive-keyring"
-    if _GONE.search(said):
+    if _UNSIGNED.search(text):
         return (
-            "run again: the mirror was changed meanwhile; where it stays so, name another one in "
-            "this machine's sources in /etc/apt, or see that its proxy keeps no old lists"
+            "check that the archive's key is installed: sudo apt-get install debian-archive-keyring"
         )
-    if _NO_RELEASE.search(said):
+    if _GONE.search(text):
+        return (
+            "run again: the mirror was changed meanwhile; if it stays so, name another one in "
+            "this machine's sources in /etc/apt, or check that its proxy keeps no old lists"
+        )
+    if _NO_RELEASE.search(text):
         return (
             "correct the image's `release:`, or this machine's sources in /etc/apt: they have no "
             "such release"
         )
-    if _UNREACHED.search(said):
+    if _UNREACHED.search(text):
         return (
-            "see that `apt-get update` works on this machine (as root): the packages come from "
+            "check that `apt-get update` works on this machine (as root): the packages come from "
             "the sources in /etc/apt, by its proxy and network"
         )
-    if _CLASH.search(said):
+    if _CLASH.search(text):
         return "take out of `packages:` what can't be installed beside the rest, then run again"
     return (
-        "see what the lines above say; where they name no cause, see that `apt-get update` works "
+        "see what the lines above say; if they name no cause, check that `apt-get update` works "
         "here (as root), then run again"
     )
 

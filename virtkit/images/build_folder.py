@@ -108,7 +108,7 @@ def _unfit(base: Path, work: Path) -> str:
     if not os.access(base, os.W_OK | os.X_OK):
         return "it may not be written to"
     if '"' in str(base) or "\n" in str(base):
-        return "apt takes no path with such a sign"
+        return "apt takes no path with such a character"
     if os.statvfs(base).f_flag & os.ST_NOEXEC:
         return "it is mounted noexec, so no package can be installed there"
     free = shutil.disk_usage(base).free

@@ -57,20 +57,22 @@ def cached(identity: str) -> LocalImage | None:
     The cache may have been moved or copied since: only the files' names count. Older versions
     wrote whole paths.
     """
-    own = folder() / identity
+    image_folder = folder() / identity
     try:
-        image = _in(own, LocalImage(**json.loads((own / "image.json").read_text())))
+        image = _in(
+            image_folder, LocalImage(**json.loads((image_folder / "image.json").read_text()))
+        )
         files = [Path(each) for each in (image.root, image.kernel, image.initrd) if each]
-        whole = image.length in (0, files[0].stat().st_size)
+        complete = image.length in (0, files[0].stat().st_size)
     except (OSError, ValueError, TypeError, IndexError):
         return None
-    return image if whole and all(each.is_file() for each in files) else None
+    return image if complete and all(each.is_file() for each in files) else None
 
 
-def _in(own: Path, image: LocalImage) -> LocalImage:
+def _in(image_folder: Path, image: LocalImage) -> LocalImage:
     """The image with its files in a folder."""
     root, kernel, initrd = (
-        str(own / Path(each).name) if each else ""
+        str(image_folder / Path(each).name) if each else ""
         for each in (image.root, image.kernel, image.initrd)
     )
     return replace(image, root=root, kernel=kernel, initrd=initrd)
@@ -116,8 +118,8 @@ def prepare(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
     if ref.entry.path is not None:
         return _given(base / Path(ref.entry.path).expanduser(), progress)
     with _locked(ref.identity, progress):
-        found = _usable(ref)
-        return found if found is not None else _make(ref, _builder(ref), progress)
+        image = _usable(ref)
+        return image if image is not None else _make(ref, _builder(ref), progress)
 
 
 def check(ref: ImageRef, base: Path) -> None:
@@ -139,7 +141,7 @@ def check_builds() -> None:
     """Looks whether this machine can build images.
 
     Raises:
-        RequestError: it can't; the error says what mends it.
+        RequestError: it can't; the error says what fixes it.
     """
     folder().mkdir(parents=True, exist_ok=True)
     build.check_machine(folder())
@@ -147,16 +149,18 @@ def check_builds() -> None:
 
 def _usable(ref: ImageRef) -> LocalImage | None:
     """The image in the cache, where it need not be made again."""
-    found = cached(ref.identity)
-    return found if found is not None and found.builder == _builder(ref) else None
+    image = cached(ref.identity)
+    return image if image is not None and image.builder == _builder(ref) else None
 
 
 def _builder(ref: ImageRef) -> str:
     return build.fingerprint() if ref.entry.build is not None else ""
 
 
-def _recipe(wanted: Build) -> build.Recipe:
-    return build.Recipe(wanted.distribution, wanted.release, wanted.packages, wanted.size)
+def _recipe(requested: Build) -> build.Recipe:
+    return build.Recipe(
+        requested.distribution, requested.release, requested.packages, requested.size
+    )
 
 
 def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
@@ -172,11 +176,11 @@ def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
         assert entry.url is not None
         part.mkdir(parents=True, exist_ok=True)
         if entry.sha256 is not None:
-            wanted = Digest("sha256", entry.sha256.lower())
+            expected = Digest("sha256", entry.sha256.lower())
         else:
             look_up = partial(download.digest_in, entry.checksums or "", entry.url)
-            wanted = progress.run_interruptible(look_up)
-        download.fetch(entry.url, part / "root.img", wanted, progress)
+            expected = progress.run_interruptible(look_up)
+        download.fetch(entry.url, part / "root.img", expected, progress)
         files = {"root": "root.img"}
     progress("computing its digest")
     format, size = probe(part / "root.img", progress)
@@ -210,7 +214,7 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
     """Format and virtual size (bytes) of a disk image.
 
     Raises:
-        RequestError: it is no qcow2 or raw image, whatever its name says, or it leans on other
+        RequestError: it is no qcow2 or raw image, although its name says so, or it needs other
             files; or qemu-img is missing.
     """
     if not path.is_file():
@@ -219,12 +223,15 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
     info, quoted = _info(path, progress), shlex.quote(str(path))
     format = info.get("format")
     data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
-    for key, leans in (("backing file", info.get("backing-filename")), ("data file", data_file)):
-        if leans:
+    for key, other_file in (
+        ("backing file", info.get("backing-filename")),
+        ("data file", data_file),
+    ):
+        if other_file:
             raise RequestError(
-                f"image {path} has a {key}: {leans}",
-                why="what it leans on could change, or be any file of the host",
-                cure=f"make it whole: qemu-img convert -O qcow2 {quoted} whole.qcow2",
+                f"image {path} has a {key}: {other_file}",
+                why="that file could change, or be any file of the host",
+                cure=f"make one file of both: qemu-img convert -O qcow2 {quoted} whole.qcow2",
             )
     if format not in ("qcow2", "raw"):
         raise RequestError(
@@ -233,7 +240,7 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
         )
     if format == "raw" and path.suffix == ".qcow2":
         raise RequestError(
-            f"image {path} is no qcow2, whatever its name says",
+            f"image {path} is no qcow2, although its name says so",
             why="its first bytes are not a qcow2's: it is damaged, or a raw disk",
             cure="get it again; a raw disk that is meant needs another name",
         )
@@ -249,9 +256,9 @@ def _check_whole(path: Path, progress: Progress | None) -> None:
     """qemu-img looks at the tables only, so it takes no longer for a large image."""
     done = commands.run("qemu-img", "check", "-U", "-f", "qcow2", str(path), progress=progress)
     if done.returncode not in (0, _LEAKS):
-        said = (done.stderr + done.stdout).strip().splitlines()
+        lines = (done.stderr + done.stdout).strip().splitlines()
         raise RequestError(
-            f"image {path} is damaged or cut off", why="\n".join(said[:2]), cure="get it again"
+            f"image {path} is damaged or cut off", why="\n".join(lines[:2]), cure="get it again"
         )
 
 

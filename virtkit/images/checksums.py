@@ -63,22 +63,22 @@ def find(text: str, checksums: str, url: str) -> Digest:
         VirtkitError: none fits; the error tells what was looked for and what is there.
     """
     name = _name(url)
-    found = list(_entries(text, _name(checksums).removeprefix(name)))
-    named = [each for each in found if PurePosixPath(each.name).name == name]
-    own = _nearest(named, checksums, url)
-    own = own or _single(found, _name(checksums), name)
+    entries = list(_entries(text, _name(checksums).removeprefix(name)))
+    same_name = [each for each in entries if PurePosixPath(each.name).name == name]
+    matches = _nearest(same_name, checksums, url)
+    matches = matches or _single(entries, _name(checksums), name)
     for kind in KINDS:
-        values = {each.digest.value for each in own if each.digest.kind == kind}
+        values = {each.digest.value for each in matches if each.digest.kind == kind}
         if len(values) > 1:
             raise VirtkitError(
                 f"{checksums} has {len(values)} {kind} digests for {name}",
-                why="which of these files is meant can't be told: "
-                + ", ".join(dict.fromkeys(each.name for each in own)),
+                why="it is not clear which of these files is meant: "
+                + ", ".join(dict.fromkeys(each.name for each in matches)),
                 cure="give the one that is meant as `sha256:`",
             )
         if values:
             return Digest(kind, values.pop())
-    raise _none_fits(text, own or found, checksums, name, own=bool(own))
+    raise _none_fits(text, matches or entries, checksums, name, matched=bool(matches))
 
 
 def _path(url: str) -> PurePosixPath:
@@ -104,12 +104,12 @@ def _entries(text: str, called: str) -> Iterator[_Entry]:
             signature = False
         elif signature:
             continue
-        elif found := _HEADING.match(line):
-            heading = _kind(found[1])
-        elif found := _BSD.fullmatch(line):
-            yield _entry(_kind(found[1]), found[3], found[2])
-        elif found := _GNU.fullmatch(line):
-            yield _entry(heading, found[1], found[2])
+        elif match := _HEADING.match(line):
+            heading = _kind(match[1])
+        elif match := _BSD.fullmatch(line):
+            yield _entry(_kind(match[1]), match[3], match[2])
+        elif match := _GNU.fullmatch(line):
+            yield _entry(heading, match[1], match[2])
         elif _BARE.fullmatch(line):
             yield _entry(heading, line, "")
 
@@ -133,15 +133,15 @@ def _nearest(entries: Sequence[_Entry], checksums: str, url: str) -> list[_Entry
     exact = [each for each in entries if from_here / each.name == _path(url)]
     if exact:
         return exact
-    own = _path(url).parts[::-1]
+    url_parts = _path(url).parts[::-1]
 
     def alike(entry: _Entry) -> int:
         parts = PurePosixPath(entry.name).parts[::-1]
-        pairs = enumerate(zip(parts, own, strict=False))
+        pairs = enumerate(zip(parts, url_parts, strict=False))
         return next((at for at, (one, other) in pairs if one != other), len(parts))
 
-    most = max(map(alike, entries), default=0)
-    return [each for each in entries if alike(each) == most]
+    longest = max(map(alike, entries), default=0)
+    return [each for each in entries if alike(each) == longest]
 
 
 def _single(entries: Sequence[_Entry], file: str, name: str) -> list[_Entry]:
@@ -156,33 +156,33 @@ def _single(entries: Sequence[_Entry], file: str, name: str) -> list[_Entry]:
 
 
 def _none_fits(
-    text: str, entries: Sequence[_Entry], checksums: str, name: str, *, own: bool
+    text: str, entries: Sequence[_Entry], checksums: str, name: str, *, matched: bool
 ) -> VirtkitError:
-    every = {each.digest.kind for each in entries}
-    kinds = " and ".join(each if each != _OTHER else "another kind" for each in sorted(every))
-    if own:
+    kinds = {each.digest.kind for each in entries}
+    kinds_text = " and ".join(each if each != _OTHER else "another kind" for each in sorted(kinds))
+    if matched:
         forged = all(each.digest.kind in _FORGED for each in entries)
         return VirtkitError(
             f"{checksums} has no digest for {name} that can be relied on",
-            why=f"it has {kinds} only: "
-            + ("files can be made to have that" if forged else "virtkit does not compute that"),
+            why=f"it has {kinds_text} only: "
+            + ("files can be forged to have that" if forged else "virtkit does not compute that"),
             cure="give a checksums file with sha256, sha384 or sha512, or `sha256:`",
         )
     names = [PurePosixPath(each.name).name for each in entries if each.name]
-    near = difflib.get_close_matches(name, names, n=1)
-    told = ", ".join(dict.fromkeys(names[:_TOLD])) + (", …" if len(names) > _TOLD else "")
+    close = difflib.get_close_matches(name, names, n=1)
+    shown = ", ".join(dict.fromkeys(names[:_TOLD])) + (", …" if len(names) > _TOLD else "")
     kind = file_types.recognise(text.encode()[: file_types.HEAD])
     if names:
-        why = f"looked for {name}; it has {kinds} of {told}"
+        why = f"looked for {name}; it has {kinds_text} of {shown}"
     elif entries:
         why = f"looked for {name}; it has {len(entries)} digests without names"
     else:
-        said = kind.what if kind and kind.name != "text" else f"{len(text)} characters"
-        why = f"looked for {name}; it is {said} without a digest"
+        content = kind.what if kind and kind.name != "text" else f"{len(text)} characters"
+        why = f"looked for {name}; it is {content} without a digest"
     return VirtkitError(
         f"{checksums} has no line for {name}",
         why=why,
-        cure=f"did you mean {near[0]}? Correct `url:`, or give `sha256:`"
-        if near
+        cure=f"did you mean {close[0]}? Correct `url:`, or give `sha256:`"
+        if close
         else "correct `checksums:` or `url:`, or give `sha256:`",
     )

@@ -7,9 +7,12 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from virtkit.errors import VirtkitError, of_system
+from virtkit.errors import Interrupted, VirtkitError, of_system
 from virtkit.images import file_checks, file_types
 from virtkit.images.checksums import Digest, find
 from virtkit.progress import Progress
@@ -24,29 +27,29 @@ _MOST_SUMS = 16 * 1024 * 1024
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
-def fetch(url: str, target: Path, wanted: Digest, progress: Progress) -> None:
+def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
     """Downloads ``url`` to ``target``; a part of it that is there already is not fetched again.
 
     Raises:
         RequestError: its first bytes are no disk's; the rest is not downloaded.
-        VirtkitError: the server doesn't answer, or the content is not what ``wanted`` says. The
+        VirtkitError: the server doesn't answer, or the content is not what ``expected`` says. The
             file is removed then, as it is where it is no disk.
     """
     begun = target.exists()
     if begun and file_checks.is_no_disk(target):  # an older version downloaded anything
         target.unlink()
     _whole(url, target, progress)
-    found = progress.run_interruptible(lambda: digest(target, wanted.kind))
-    if found != wanted.value and begun:  # the part that was there may be of another file
+    actual = progress.run_interruptible(lambda: digest(target, expected.kind))
+    if actual != expected.value and begun:  # the part that was there may be of another file
         target.unlink()
         _whole(url, target, progress)
-        found = progress.run_interruptible(lambda: digest(target, wanted.kind))
-    if found != wanted.value:
+        actual = progress.run_interruptible(lambda: digest(target, expected.kind))
+    if actual != expected.value:
         length = target.stat().st_size
         target.unlink()
         raise VirtkitError(
             f"the download of {url} is not what the spec says",
-            why=f"the {wanted.kind} of its {length} bytes is {found}, not {wanted.value}",
+            why=f"the {expected.kind} of its {length} bytes is {actual}, not {expected.value}",
             cure="run again in case it was cut off on its way; else correct `sha256:` or "
             "`checksums:`, or find out who changed the file; nothing was kept",
         )
@@ -76,7 +79,7 @@ def digest_in(checksums: str, url: str) -> Digest:
     """The digest of ``url``'s file in the checksums file at ``checksums``.
 
     Raises:
-        VirtkitError: it can't be had, or has none that fits.
+        VirtkitError: it can't be downloaded, or has none that fits.
     """
     try:
         with urllib.request.urlopen(checksums, timeout=TIMEOUT) as answer:  # noqa: S310 - the model allows http, https, file
@@ -105,11 +108,11 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
         if error.code == 416:  # nothing after what is there
             return
         raise
-    with answer:
+    with _open(answer):
         resumed = getattr(answer, "status", None) == 206
         have = have if resumed else 0
-        left = answer.headers.get("Content-Length", "")
-        total = have + int(left) if left.isdecimal() else 0
+        remaining = answer.headers.get("Content-Length", "")
+        total = have + int(remaining) if remaining.isdecimal() else 0
         with target.open("ab" if resumed else "wb") as file:
             while chunk := progress.run_interruptible(lambda: answer.read(_CHUNK)):
                 if not have and len(chunk) >= min(file_types.HEAD, total):
@@ -119,6 +122,20 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
                 progress(_so_far(have, total))
     if total and have < total:
         raise OSError(f"the connection ended after {have} of {total} bytes")
+
+
+@contextmanager
+def _open(answer: Any) -> Iterator[None]:
+    """Closes an answer at the end, but where the work was interrupted. Then a thread still reads
+    from it, and closing would wait until the server says something."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except BaseException:
+        answer.close()
+        raise
+    answer.close()
 
 
 def _so_far(have: int, total: int) -> str:

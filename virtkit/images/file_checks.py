@@ -100,23 +100,23 @@ def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
     head = head_of(path)
     kind = file_types.recognise(head)
     inside = file_types.within(head, kind)
-    found = inside or kind
+    content = inside or kind
     if not head:
         what = "an empty file"
-    elif found is None or not _unfit(found, role):
+    elif content is None or not _unfit(content, role):
         return
     else:
-        what = found.what
-    named = "`kernel: {path: …}`" if role == "kernel" else "`kernel: {initrd: …}`"
-    cure = f"name the {role}'s own file in {named}"
-    if found is not None and found.group in ("initrd", "program"):
+        what = content.what
+    key = "`kernel: {path: …}`" if role == "kernel" else "`kernel: {initrd: …}`"
+    cure = f"name the {role}'s own file in {key}"
+    if content is not None and content.group in ("initrd", "program"):
         cure += "; `path:` is the kernel, `initrd:` the initrd"
     raise NoDisk(f"the {role} {path} is {what}", cure=cure)
 
 
 def _unfit(kind: Kind, role: str) -> bool:
-    other = "initrd" if role == "kernel" else "program"
-    return kind.group in (*_NO_BOOT, other)
+    other_role = "initrd" if role == "kernel" else "program"
+    return kind.group in (*_NO_BOOT, other_role)
 
 
 def _what(kind: Kind, inside: Kind | None) -> str:

@@ -31,17 +31,17 @@ def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> Ima
         bootable=not image.kernel,
     )
     length = Path(image.root).stat().st_size
-    one = host.connections.lock(f"image-{image.content}", f"image {ref.name} in the pool")
-    with one.held(waiting=progress, rest=progress.sleep):
-        known = host.storage.record().images.get(image.content)
-        if known is None or not known.made or host.storage.damage(known):
+    lock = host.connections.lock(f"image-{image.content}", f"image {ref.name} in the pool")
+    with lock.held(waiting=progress, rest=progress.sleep):
+        stored = host.storage.record().images.get(image.content)
+        if stored is None or not stored.made or host.storage.damage(stored):
             _note(host, ref, files, length, made=False)
             sources = {files.root: image.root, files.kernel: image.kernel}
             for key, source in (sources | {files.initrd: image.initrd}).items():
                 if key:
                     _upload(host, key, Path(source), progress)
             _note(host, ref, files, length, made=True)
-        elif ref.identity not in known.identities:  # the same content by another entry
+        elif ref.identity not in stored.identities:  # the same content by another entry
             _note(host, ref, files, length, made=True)
     return files
 
@@ -58,8 +58,8 @@ def drop(host: Host, content: str) -> tuple[str, ...]:
         for key in (image.files.root, image.files.kernel, image.files.initrd):
             if key:
                 host.storage.delete(key)
-        left = {each: image for each, image in pool.images.items() if each != content}
-        host.storage.write_record(replace(pool, images=left))
+        remaining = {each: image for each, image in pool.images.items() if each != content}
+        host.storage.write_record(replace(pool, images=remaining))
         return image.identities
 
 
@@ -67,8 +67,8 @@ def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bo
     """Writes an image into the pool's record, with the entries that it was had by."""
     with host.storage.lock.held():
         pool = host.storage.record()
-        known = pool.images.get(files.content)
-        identities = tuple({*(known.identities if known else ()), ref.identity})
+        stored = pool.images.get(files.content)
+        identities = tuple({*(stored.identities if stored else ()), ref.identity})
         image = StoredImage(ref.name, identities, files, made=made, bytes=length)
         images = {**pool.images, files.content: image}
         host.storage.write_record(replace(pool, images=images))

@@ -1,4 +1,4 @@
-"""Runs the programs that build an image, in namespaces of their own that end with us.
+"""Runs the programs that build an image, in namespaces that end with us.
 
 mmdebstrap mounts, starts many others and doesn't obey TERM. In a process namespace all of them are
 killed with its first process, which is killed with unshare, which is killed with the thread that
@@ -43,7 +43,7 @@ _ENDING = 10.0
 
 
 def namespaces(root: Root) -> list[str]:
-    """The beginning of a command line that runs the rest in namespaces of its own."""
+    """The beginning of a command line that runs the rest in new namespaces."""
     words = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() == 0:
         if not _private():
@@ -71,7 +71,7 @@ def run(
     tell: Callable[[str], None] = lambda _: None,
     output: Path | None = None,
 ) -> None:
-    """Runs a command in ``work`` and context each line of its errors to ``tell``.
+    """Runs a command in ``work`` and hands each line of its errors to ``tell``.
 
     It ends as soon as the work should end. All that it started has ended when this returns.
 
@@ -99,7 +99,7 @@ def run(
                     lines.append(line)
                     tell(line)
         except KeyboardInterrupt:
-            progress("interrupted: ending the build; once more ends it at once")
+            progress("interrupted: ending the build; interrupt again to end it at once")
             raise
     progress.check_cancelled()  # it was ended, and did not fail
     if process.returncode != 0:
@@ -140,12 +140,12 @@ def _started(
 def environment(**more: str) -> dict[str, str]:
     """What a build gets of the caller's environment: where programs are, and proxies that need no
     login. Packages' scripts see it, and may write it into an image."""
-    own = {"PATH": commands.search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8", **more}
+    variables = {"PATH": commands.search_path(), "HOME": "/root", "LC_ALL": "C.UTF-8", **more}
     for name in _PROXIES:
         value = os.environ.get(name)
         if value and not holds_login(value):
-            own[name] = value
-    return own
+            variables[name] = value
+    return variables
 
 
 def holds_login(proxy: str) -> bool:

@@ -1,4 +1,4 @@
-"""Why a user can't have the namespaces that an image is built in, and what mends it.
+"""Why a user can't have the namespaces that an image is built in, and what fixes it.
 
 Reads the system's files; it must never change one.
 """
@@ -38,26 +38,28 @@ class _Range:
 
 def lacking_ids(user: User, root: Path = Path("/")) -> RequestError | None:
     """The error for a user who has no ids of their own to build with."""
-    short, none = [], []
+    short, missing = [], []
     for name in ("subuid", "subgid"):
         # unshare takes the first line
-        own = next((e for e in _ranges(root / "etc" / name) if _is_of(e, user)), None)
-        if own is None:
-            none.append(name)
-        elif own.count < ENOUGH:
-            short.append(f"/etc/{name} gives {user.name} {own.count} ids, {ENOUGH} are needed")
-    if not short and not none:
+        own_range = next((e for e in _ranges(root / "etc" / name) if _is_of(e, user)), None)
+        if own_range is None:
+            missing.append(name)
+        elif own_range.count < ENOUGH:
+            short.append(
+                f"/etc/{name} gives {user.name} {own_range.count} ids, {ENOUGH} are needed"
+            )
+    if not short and not missing:
         return None
-    why = [*(f"/etc/{name} has no line for {user.name}" for name in none), *short]
+    why = [*(f"/etc/{name} has no line for {user.name}" for name in missing), *short]
     start, name = _free(user, root), shlex.quote(user.name)
     line = shlex.quote(f"{user.name}:{start}:{ENOUGH}")
     if short:
         cure = f"as root, write {line} into /etc/subuid and /etc/subgid, in place of what they have"
     elif _is_local(user, root):
-        words = (f"--add-{each}s {start}-{start + ENOUGH - 1}" for each in none)
+        words = (f"--add-{each}s {start}-{start + ENOUGH - 1}" for each in missing)
         cure = f"as root: usermod {' '.join(words)} {name}"
     else:
-        files = " ".join(f"/etc/{each}" for each in none)
+        files = " ".join(f"/etc/{each}" for each in missing)
         cure = f"as root: echo {line} | tee -a {files}"
     return RequestError(_WHAT, why="; ".join(why), cure=cure)
 
@@ -65,21 +67,21 @@ def lacking_ids(user: User, root: Path = Path("/")) -> RequestError | None:
 def _free(user: User, root: Path) -> int:
     """The beginning of a range of ids that nobody has."""
     start = _FIRST
-    every = [each for name in ("subuid", "subgid") for each in _ranges(root / "etc" / name)]
-    for each in every:
+    ranges = [each for name in ("subuid", "subgid") for each in _ranges(root / "etc" / name)]
+    for each in ranges:
         if each.start < _LAST:
             start = max(start, each.start + each.count)
     return start
 
 
-def refusal(said: str, user: User, root: Path = Path("/")) -> RequestError:
-    """The error for a user whom this machine gave no namespaces; ``said`` are unshare's words."""
+def refusal(output: str, user: User, root: Path = Path("/")) -> RequestError:
+    """The error for a user whom this machine gave no namespaces; ``output`` are unshare's words."""
     if user.group:
         return RequestError(
             _WHAT,
             why="in this shell the user's group is another one than their own, as after "
             "`sg` or `newgrp`, and then newuidmap refuses",
-            cure=f"log in anew, or run it as: sg {shlex.quote(user.group)} -c 'virtkit …'",
+            cure=f"log in again, or run it as: sg {shlex.quote(user.group)} -c 'virtkit …'",
         )
     settings = root / "proc/sys"
     for path, bad, good in (
@@ -92,16 +94,16 @@ def refusal(said: str, user: User, root: Path = Path("/")) -> RequestError:
             file = "/etc/sysctl.d/90-virtkit-userns.conf"
             return RequestError(
                 _WHAT,
-                why=f"{name} is {bad}: only root may make user namespaces; {said}",
+                why=f"{name} is {bad}: only root may make user namespaces; {output}",
                 cure=f"as root: echo {name}={good} >{file} && sysctl -p {file}; or build as root",
             )
-    if "uid_map" in said or "gid_map" in said:
+    if "uid_map" in output or "gid_map" in output:
         cure = "as root: apt-get install --reinstall uidmap (newuidmap must be setuid root)"
-        return RequestError(_WHAT, why=said, cure=cure)
+        return RequestError(_WHAT, why=output, cure=cure)
     return RequestError(
         _WHAT,
-        why=said,
-        cure="see that `unshare --user --map-root-user --map-auto true` works: a container or a "
+        why=output,
+        cure="check that `unshare --user --map-root-user --map-auto true` works: a container or a "
         "service may forbid it (seccomp, NoNewPrivileges); or build as root",
     )
 

@@ -1,6 +1,6 @@
 """Desired against observed: what has to change, why, and what each change costs.
 
-Pure. Records are compared with records; libvirt's XML only by what we rendered (compare.py).
+Pure. Records are compared with records; libvirt's XML only by what we rendered (xml/diff.py).
 """
 
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.drivers.effects import Effect
     from virtkit.plan.changes import Action, Change, FieldChange, Plan
-    from virtkit.plan.drift import leaving, run_of, uses, waiting
+    from virtkit.plan.drift import detaching, run_of, uses, waiting
     from virtkit.plan.environment import diff, joined
     from virtkit.plan.ownership import command
     from virtkit.plan.removal import down, needs_consent, needs_consent_to_go
@@ -22,7 +22,7 @@ load_when_used(
     {
         "virtkit.drivers.effects": "Effect",
         "virtkit.plan.changes": "Action Change FieldChange Plan",
-        "virtkit.plan.drift": "leaving run_of uses waiting",
+        "virtkit.plan.drift": "detaching run_of uses waiting",
         "virtkit.plan.environment": "diff joined",
         "virtkit.plan.ownership": "command",
         "virtkit.plan.removal": "down needs_consent needs_consent_to_go",
@@ -39,10 +39,10 @@ __all__ = [
     "FieldChange",
     "Plan",
     "command",
+    "detaching",
     "diff",
     "down",
     "joined",
-    "leaving",
     "needs_consent",
     "needs_consent_to_go",
     "run_of",

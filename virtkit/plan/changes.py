@@ -82,9 +82,9 @@ class Change:
         }
 
 
-def moved(there: ObservedGuest | ObservedNetwork, spec: str) -> tuple[FieldChange, ...]:
+def moved(current: ObservedGuest | ObservedNetwork, spec: str) -> tuple[FieldChange, ...]:
     """The spec's path, where it is another one than the object was made from."""
-    return (FieldChange("spec", there.record.spec, spec),) if there.record.spec != spec else ()
+    return (FieldChange("spec", current.record.spec, spec),) if current.record.spec != spec else ()
 
 
 @dataclass(frozen=True)

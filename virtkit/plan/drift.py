@@ -9,16 +9,20 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lxml import etree
 
 from virtkit.drivers.fields import field_at, limited_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK
-from virtkit.state.desired import LAYER, Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
+from virtkit.state.volumes import LAYER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
+
+if TYPE_CHECKING:
+    from virtkit.state.desired import Guest
 
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
 #: reason; it lacks nothing until then, so no plan tells of it.
@@ -46,24 +50,29 @@ class Place:
 class Documents:
     """The XML of one guest that exists: as it should be, as it was rendered, and libvirt's."""
 
-    def __init__(self, guest: Guest, there: ObservedGuest, wanted: str) -> None:
+    def __init__(self, guest: Guest, current: ObservedGuest, wanted: str) -> None:
         self._guest = guest
-        self._record = there.record
-        self._same = wanted == there.record.rendered
+        self._record = current.record
+        self._same = wanted == current.record.rendered
         self._wanted = tree.parse(wanted, f"the XML of {guest.name}")
-        self._before = _parsed(there.record.rendered)
-        self._inactive = _parsed(there.inactive)
-        self._live = _parsed(there.live)
+        self._before = _parsed(current.record.rendered)
+        self._inactive = _parsed(current.inactive)
+        self._live = _parsed(current.live)
 
     def next_boot(self) -> list[Place]:
         """What the next boot would lack."""
         if self._inactive is None:
             return []
-        every = [*self._differences(self._wanted, self._inactive), *self._removed(self._inactive)]
-        if not every:
+        differences = [
+            *self._differences(self._wanted, self._inactive),
+            *self._removed(self._inactive),
+        ]
+        if not differences:
             return []
         drifted = {each.path for each in self._differences(self._before, self._inactive)}
-        every = [each for each in every if each.path in drifted or not _comes_later(each)]
+        differences = [
+            each for each in differences if each.path in drifted or not _comes_later(each)
+        ]
         live = {each.path: each for each in self._now}
         return [
             Place(
@@ -72,7 +81,7 @@ class Documents:
                 "drift" if each.path in drifted or self._before is None else "upgrade",
                 live.get(each.path),
             )
-            for each in every
+            for each in differences
         ]
 
     def now(self) -> list[Place]:
@@ -94,7 +103,7 @@ class Documents:
         return [
             *(d for d in self._differences(self._wanted, self._live) if not self._harmless(d)),
             *self._removed(self._live),
-            *(Difference(e, None, "yes") for e in self._record.leaving if self._stays(e)),
+            *(Difference(e, None, "yes") for e in self._record.detaching if self._stays(e)),
         ]
 
     def _stays(self, path: str) -> bool:
@@ -105,28 +114,30 @@ class Documents:
             diff.at(each, path) is not None for each in after if each is not None
         )
 
-    def _harmless(self, each: Difference) -> bool:
+    def _harmless(self, difference: Difference) -> bool:
         """A guest that has all its memory still (its balloon isn't there yet, or has no driver),
         could grow further than it has to, or was started by an older version."""
         assert self._live is not None
-        if _comes_later(each):
+        if _comes_later(difference):
             return True
-        if each.path == "memory" and self._guest.spec.max.memory is None:
-            return int(each.found or 0) > int(each.wanted or 0)
-        return each.path == "currentMemory" and each.found == diff.value(self._live, "memory")
+        if difference.path == "memory" and self._guest.spec.max.memory is None:
+            return int(difference.current or 0) > int(difference.wanted or 0)
+        return difference.path == "currentMemory" and difference.current == diff.value(
+            self._live, "memory"
+        )
 
     def _differences(
-        self, wanted: etree._Element | None, found: etree._Element
+        self, wanted: etree._Element | None, current: etree._Element
     ) -> Iterable[Difference]:
         if wanted is None:
             return []
         rewritten = self._record.rewritten
-        return [each for each in diff.differences(wanted, found) if each.path not in rewritten]
+        return [each for each in diff.differences(wanted, current) if each.path not in rewritten]
 
-    def _removed(self, found: etree._Element) -> list[Difference]:
+    def _removed(self, current: etree._Element) -> list[Difference]:
         if self._before is None or self._same:
             return []
-        return diff.removed(self._before, self._wanted, found)
+        return diff.removed(self._before, self._wanted, current)
 
     def _field(self, path: str) -> str:
         limited = limited_at(path)
@@ -139,10 +150,10 @@ class Documents:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
         place = "/".join(diff.steps(path)[:2])
         if "backingStore" in diff.steps(path):
-            return ""  # what a disk leans on, and not what is on it
-        every = (self._wanted, self._before, self._live)
-        found = [diff.at(each, place) for each in every if each is not None]
-        device = next((each for each in found if each is not None), None)
+            return ""  # a disk's backing file, and not what is on it
+        documents = (self._wanted, self._before, self._live)
+        devices = [diff.at(each, place) for each in documents if each is not None]
+        device = next((each for each in devices if each is not None), None)
         if device is None or not place.startswith("devices/"):
             return ""
         if device.tag == "interface":
@@ -161,18 +172,20 @@ class Documents:
         """The spec's name for the network that a card is on, or was."""
         mac = device.find("mac")
         address = (mac.get("address") or "").lower() if mac is not None else ""
-        asked = self._record.asked.get("networks")
-        names = [DEFAULT_NETWORK] if asked is None else [each["name"] for each in asked]
-        known = {card.mac: name for card, name in zip(self._record.links, names, strict=False)}
-        known |= {each.mac: each.network for each in self._guest.interfaces}
+        requested = self._record.requested.get("networks")
+        names = [DEFAULT_NETWORK] if requested is None else [each["name"] for each in requested]
+        names_by_mac = {
+            card.mac: name for card, name in zip(self._record.interfaces, names, strict=False)
+        }
+        names_by_mac |= {each.mac: each.network for each in self._guest.interfaces}
         source = device.find("source")
-        there = source.get("network", source.get("bridge", "")) if source is not None else ""
-        return known.get(address) or there.removeprefix(f"{self._guest.environment}-")
+        source_name = source.get("network", source.get("bridge", "")) if source is not None else ""
+        return names_by_mac.get(address) or source_name.removeprefix(f"{self._guest.environment}-")
 
 
 def _comes_later(difference: Difference) -> bool:
     """Whether a difference is only that an older version did not render something yet."""
-    return difference.found is None and _LATER.fullmatch(difference.path) is not None
+    return difference.current is None and _LATER.fullmatch(difference.path) is not None
 
 
 def _parsed(xml: str) -> etree._Element | None:
@@ -187,22 +200,22 @@ def uses(live: str, name: str) -> bool:
     return any(path.rpartition("/")[2] == name for path in paths)
 
 
-def leaving(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     """Places of what a running guest has of ours and is no longer to have."""
     root = _parsed(live)
     if root is None:
         return ()
     before = _parsed(record.rendered)
     new = tree.parse(wanted, "a domain")
-    gone = [each.path for each in diff.removed(before, new, root)] if before is not None else []
-    still = [each for each in record.leaving if diff.at(root, each) is not None]
-    return tuple(dict.fromkeys([*gone, *still]))
+    removed = [each.path for each in diff.removed(before, new, root)] if before is not None else []
+    remaining = [each for each in record.detaching if diff.at(root, each) is not None]
+    return tuple(dict.fromkeys([*removed, *remaining]))
 
 
-def waiting_in(there: ObservedGuest) -> Mapping[str, Cause]:
+def waiting_in(current: ObservedGuest) -> Mapping[str, Cause]:
     """What was staged since the guest was started, with the causes."""
-    run = run_of(there.live)
-    return there.record.staged if run and run == there.record.staged_in else {}
+    run = run_of(current.live)
+    return current.record.staged if run and run == current.record.staged_in else {}
 
 
 def run_of(live: str) -> str:
@@ -211,6 +224,6 @@ def run_of(live: str) -> str:
     return root.get("id", "") if root is not None else ""
 
 
-def waiting(there: ObservedGuest) -> tuple[str, ...]:
+def waiting(current: ObservedGuest) -> tuple[str, ...]:
     """The fields whose change waits until a running guest is restarted."""
-    return tuple(sorted(waiting_in(there)))
+    return tuple(sorted(waiting_in(current)))

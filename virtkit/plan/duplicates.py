@@ -25,10 +25,10 @@ def twice(guests: Iterable[Guest], templates: Mapping[str, str]) -> list[Request
             place = (sole.kind, sole.value)
             if place in owners and guest.name in templates:
                 wrong = raw_xml.shared(owners[place], guest.name, sole)
-                told = RequestError(
+                error = RequestError(
                     wrong.what, why=wrong.why, cure=wrong.cure, where=guest.where("template")
                 )
-                answer.setdefault((*place, guest.spec.base), told)
+                answer.setdefault((*place, guest.spec.base), error)
             owners.setdefault(place, guest.name)
     return list(answer.values())
 

@@ -70,14 +70,14 @@ class _Difference:
         self._notes: list[str] = []
 
     def plan(self) -> Plan:
-        every = self._desired.guests
-        wanted = [each for each in every if self._only is None or each.name in self._only]
+        desired = self._desired.guests
+        selected = [each for each in desired if self._only is None or each.name in self._only]
         refused = self._desired.refused
-        self._errors += [refused[each.name] for each in wanted if each.name in refused]
-        guests = [change for each in wanted for change in self._guest(each)]
-        guests += self._left()
-        self._errors += twice(every, self._templates)
-        networks = list(self._networks(wanted))
+        self._errors += [refused[each.name] for each in selected if each.name in refused]
+        guests = [change for each in selected for change in self._guest(each)]
+        guests += self._deletions()
+        self._errors += twice(desired, self._templates)
+        networks = list(self._networks(selected))
         if self._facts is not None:
             self._errors += host_conflicts.errors(
                 [*networks, *guests],
@@ -107,13 +107,13 @@ class _Difference:
     def _guest(self, guest: Guest) -> Iterable[Change]:
         environment = self._desired.environment
         lost = self._observed.lost_of(environment).get(guest.name)
-        there = self._observed.guests_of(environment).get(guest.name) or lost
+        current = self._observed.guests_of(environment).get(guest.name) or lost
         self._errors += in_the_way(guest, self._observed, self._facts, self._spec)
-        if there is None:
+        if current is None:
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             if guest.playbooks:
-                given = FieldChange("playbooks", None, list(guest.playbooks.names))
-                new = replace(new, reasons=(given,))
+                reason = FieldChange("playbooks", None, list(guest.playbooks.names))
+                new = replace(new, reasons=(reason,))
             yield new
             return
         try:
@@ -121,13 +121,13 @@ class _Difference:
         except RequestError as error:
             self._errors.append(error)
             return
-        found = compared(guest, there, self._observed, spec=self._spec, wanted=xml)
-        self._errors += found.errors
-        change, waiting = found.change, found.pending
-        if there.lost:
-            change = _again(guest, there, change)
-            if change.action == "create" and not _never_made(there):
-                self._notes.append(_told_again(there, self._observed))
+        comparison = compared(guest, current, self._observed, spec=self._spec, wanted=xml)
+        self._errors += comparison.errors
+        change, waiting = comparison.change, comparison.pending
+        if current.lost:
+            change = _defined_again(guest, current, change)
+            if change.action == "create" and not _never_made(current):
+                self._notes.append(_again_note(current, self._observed))
         if waiting is not None and self._restart and waiting.effect == "restart":
             reasons = (*(change.reasons if change else ()), *waiting.reasons)
             change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
@@ -137,113 +137,121 @@ class _Difference:
         if change is not None:
             yield change
 
-    def _there(self) -> Mapping[str, ObservedGuest]:
+    def _current_guests(self) -> Mapping[str, ObservedGuest]:
         """All guests of the environment, with and without a domain."""
         environment = self._desired.environment
         return self._observed.lost_of(environment) | self._observed.guests_of(environment)
 
-    def _left(self) -> Iterable[Change]:
+    def _deletions(self) -> Iterable[Change]:
         """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
-        for name, each in self._there().items():
+        for name, each in self._current_guests().items():
             host = self._desired.elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
-                yield _gone(each, self._observed.host, self._spec, host)
+                yield _deletion(each, self._observed.host, self._spec, host)
 
     # --- networks ---------------------------------------------------------------------------
 
-    def _networks(self, wanted: Collection[Guest]) -> Iterable[Change]:
-        mine = self._observed.networks_of(self._desired.environment)
-        needed = {each.network for guest in wanted for each in guest.interfaces}
+    def _networks(self, guests: Collection[Guest]) -> Iterable[Change]:
+        current_networks = self._observed.networks_of(self._desired.environment)
+        needed = {each.network for guest in guests for each in guest.interfaces}
         taken = {*self._observed.strangers, *self._observed.networks}
         for network in self._desired.networks:
             if network.name not in needed:
                 continue
-            there = mine.get(network.name)
-            if there is None and network.libvirt_name in taken:
+            current = current_networks.get(network.name)
+            if current is None and network.libvirt_name in taken:
                 where = f"{network.host} network/{network.name}"
                 what = f"network {network.libvirt_name}"
-                self._errors.append(not_ours(what, "it is another's", where))
+                self._errors.append(not_ours(what, "it belongs to somebody else", where))
                 continue
-            if there is not None and self._only is not None:
+            if current is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
-                network = with_others(network, there, self._there().keys() - names)
+                network = with_others(network, current, self._current_guests().keys() - names)
             try:
-                found = compared_network(network, there, self._observed, spec=self._spec)
+                comparison = compared_network(network, current, self._observed, spec=self._spec)
             except RequestError as error:
                 self._errors.append(error)
                 continue
-            self._pending += [found.pending] if found.pending else []
-            self._notes += found.notes
-            if found.change is not None:
-                yield found.change
+            self._pending += [comparison.pending] if comparison.pending else []
+            self._notes += comparison.notes
+            if comparison.change is not None:
+                yield comparison.change
         if self._only is None:
             names = {network.name for network in self._desired.networks}
-            for name, old in mine.items():
+            for name, old in current_networks.items():
                 if name not in names and not strangers(
                     old, self._observed, self._desired.environment
                 ):
-                    other = moved(old, self._spec)
+                    moves = moved(old, self._spec)
                     yield Change(
                         f"network/{name}",
                         self._observed.host,
                         "delete",
-                        reasons=other,
-                        lost=f"network {old.name}" if other else "",
+                        reasons=moves,
+                        lost=f"network {old.name}" if moves else "",
                         observed=old,
                     )
 
 
 def joined(plans: Sequence[Plan]) -> Plan:
     """The plans of an environment's hosts as one. A guest that one host loses and another gets is
-    made anew there, and the plan says so."""
-    every = [change for each in plans for change in each.changes]
-    left = {each.object: each for each in every if each.action == "delete"}
+    recreated there, and the plan says so."""
+    changes = [change for each in plans for change in each.changes]
+    deletions = {each.object: each for each in changes if each.action == "delete"}
     return replace(
         plans[0],
-        changes=tuple(_arrived(each, left.get(each.object)) for each in every),
+        changes=tuple(_arrived(each, deletions.get(each.object)) for each in changes),
         pending=tuple(change for each in plans for change in each.pending),
         notes=tuple(note for each in plans for note in each.notes),
     )
 
 
-def _arrived(change: Change, left: Change | None) -> Change:
+def _arrived(change: Change, deletion: Change | None) -> Change:
     """What makes a guest, where it comes from another host."""
-    if change.action != "create" or left is None or not isinstance(left.observed, ObservedGuest):
+    if (
+        change.action != "create"
+        or deletion is None
+        or not isinstance(deletion.observed, ObservedGuest)
+    ):
         return change
-    fields = [("host", left.host, change.host)]
+    fields = [("host", deletion.host, change.host)]
     if isinstance(change.desired, Guest):
-        fields.append(("type", left.observed.record.type, change.desired.driver.type))
+        fields.append(("type", deletion.observed.record.type, change.desired.driver.type))
     reasons = tuple(FieldChange(*each, effect="recreate") for each in fields if each[1] != each[2])
     return replace(change, effect="recreate", reasons=reasons)
 
 
-def _gone(there: ObservedGuest, host: str, spec: str, to: str | None) -> Change:
+def _deletion(current: ObservedGuest, host: str, spec: str, new_host: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
-    left = FieldChange("host", host, to) if to else FieldChange("guest", there.record.guest, None)
-    other = moved(there, spec)
+    reason = (
+        FieldChange("host", host, new_host)
+        if new_host
+        else FieldChange("guest", current.record.guest, None)
+    )
+    moves = moved(current, spec)
     return Change(
-        f"guest/{there.record.guest}",
+        f"guest/{current.record.guest}",
         host,
         "delete",
-        reasons=(left, *other),
-        lost=lost_with(there) if other or not _nothing_left(there) else "",
-        observed=there,
+        reasons=(reason, *moves),
+        lost=lost_with(current) if moves or not _nothing_left(current) else "",
+        observed=current,
     )
 
 
-def _nothing_left(there: ObservedGuest) -> bool:
+def _nothing_left(current: ObservedGuest) -> bool:
     """Whether a guest without a domain has no volume either."""
-    return there.lost and not any(each.state == "made" for each in there.record.volumes)
+    return current.lost and not any(each.state == "made" for each in current.record.volumes)
 
 
-def _never_made(there: ObservedGuest) -> bool:
+def _never_made(current: ObservedGuest) -> bool:
     """Whether a run listed a guest, and was interrupted or failed before anything of it was
     made."""
-    return _nothing_left(there) and not (there.record.finished or there.record.booted)
+    return _nothing_left(current) and not (current.record.finished or current.record.booted)
 
 
-def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
+def _defined_again(guest: Guest, current: ObservedGuest, change: Change | None) -> Change:
     """What defines a guest without a domain again, over those of its volumes that there are.
 
     Args:
@@ -252,27 +260,27 @@ def _again(guest: Guest, there: ObservedGuest, change: Change | None) -> Change:
     """
     new = change or Change(f"guest/{guest.name}", guest.host, "create")
     reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
-    cause: Cause = "unfinished" if _never_made(there) else "drift"
+    cause: Cause = "unfinished" if _never_made(current) else "drift"
     return replace(
         new,
         action="replace" if new.action == "replace" else "create",
         effect="recreate" if new.action == "replace" else "none",
-        reasons=(FieldChange("domain", None, there.domain, cause), *reasons),
+        reasons=(FieldChange("domain", None, current.domain, cause), *reasons),
         desired=new.desired or guest,
-        observed=there,
+        observed=current,
     )
 
 
-def _told_again(there: ObservedGuest, observed: Observed) -> str:
-    disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
+def _again_note(current: ObservedGuest, observed: Observed) -> str:
+    disks = [each for each in current.record.volumes if each.role in ("root", "disk")]
     taken = [each.name for each in disks if each.name in observed.volumes]
-    name = f"guest/{there.record.guest}"
+    name = f"guest/{current.record.guest}"
     if not taken:
-        return f"{name}: its domain and its disks are gone: it is made anew"
-    anew = [each.name for each in disks if each.name not in taken]
-    rest = f"; {', '.join(anew)} is made anew" if anew else ""
+        return f"{name}: its domain and its disks are gone: it is recreated"
+    recreated = [each.name for each in disks if each.name not in taken]
+    rest = f"; {', '.join(recreated)} is recreated" if recreated else ""
     return (
-        f"{name}: somebody undefined it: it is defined again over its disks "
+        f"{name}: somebody undefined it: it is defined again with its disks "
         f"({', '.join(taken)}){rest}"
     )
 
@@ -298,13 +306,13 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
         if each.action == "create" and each.desired.why:
             about.setdefault(each.desired.why, []).append(each.object)
         confinement = each.desired.confinement
-        made = each.action in ("create", "replace")
-        if said := _of_folders(each):
-            about.setdefault(said, []).append(each.object)
-        if made and confinement.mode == "hardened" and confinement.why:
+        is_made = each.action in ("create", "replace")
+        if folders_note := _of_folders(each):
+            about.setdefault(folders_note, []).append(each.object)
+        if is_made and confinement.mode == "hardened" and confinement.why:
             note = (
                 f"{confinement.mode}, not unprivileged: {confinement.why} "
-                "(`virtkit doctor` says how to mend it)"
+                "(`virtkit doctor` says how to fix it)"
             )
             about.setdefault(note, []).append(each.object)
     for note, objects in about.items():
@@ -315,21 +323,21 @@ def _of_folders(change: Change) -> str:
     """What to know of the host's folders that a guest is given by this change."""
     guest = change.desired
     fields = {reason.field for reason in change.reasons}
-    given = change.action in ("create", "replace") or "devices" in fields
-    if not isinstance(guest, Guest) or not given:
+    gets_folders = change.action in ("create", "replace") or "devices" in fields
+    if not isinstance(guest, Guest) or not gets_folders:
         return ""
     return container_mounts.note(guest, render.raw_devices(guest))
 
 
 def _from_elsewhere(changes: Iterable[Change], spec: str) -> Iterable[str]:
     """What changes and was made from another spec: it may be somebody else's."""
-    made: dict[str, list[str]] = {}
+    objects_by_spec: dict[str, list[str]] = {}
     for each in changes:
-        there = each.observed
-        told = any(reason.field == "spec" for reason in each.reasons)
-        if there is not None and there.record.spec != spec and not told:
-            made.setdefault(there.record.spec, []).append(each.object)
-    for path, objects in made.items():
+        current = each.observed
+        explained = any(reason.field == "spec" for reason in each.reasons)
+        if current is not None and current.record.spec != spec and not explained:
+            objects_by_spec.setdefault(current.record.spec, []).append(each.object)
+    for path, objects in objects_by_spec.items():
         yield f"{', '.join(objects)}: made from {path}, not from {spec}"
 
 
@@ -337,13 +345,16 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
     """The containers whose disks grow, and whose file systems nobody grows: that is the hook's."""
     for each in guests:
         guest = each.desired
-        if each.action != "update" or not isinstance(guest, Guest) or not guest.anew.why:
+        if each.action != "update" or not isinstance(guest, Guest):
+            continue
+        why = guest.next_confinement.why
+        if not why:
             continue
         # what grows is a disk
         grown = [r.field for r in each.reasons if row_of(r.field).action == "grow"]
         if grown:
             yield (
                 f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
-                f"libvirt's hook would give it at a start: {guest.anew.why} "
-                "(`virtkit doctor` says how to mend it)"
+                f"libvirt's hook would give it at a start: {why} "
+                "(`virtkit doctor` says how to fix it)"
             )

@@ -11,7 +11,7 @@ from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
 from virtkit.plan.drift import Documents, Place, uses, waiting_in
-from virtkit.plan.requested import wishes
+from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
 from virtkit.state import public_keys
@@ -30,27 +30,27 @@ class Compared:
 
 
 def compared(
-    guest: Guest, there: ObservedGuest, observed: Observed, *, spec: str, wanted: str
+    guest: Guest, current: ObservedGuest, observed: Observed, *, spec: str, wanted: str
 ) -> Compared:
-    """The change that makes ``there`` into ``guest``, and what waits for a restart.
+    """The change that makes ``current`` into ``guest``, and what waits for a restart.
 
     Args:
         spec: the spec's path.
         wanted: the guest's XML as virtkit renders it now.
     """
-    return _Comparison(guest, there, observed, spec, wanted).run()
+    return _Comparison(guest, current, observed, spec, wanted).run()
 
 
 class _Comparison:
     def __init__(
-        self, guest: Guest, there: ObservedGuest, observed: Observed, spec: str, wanted: str
+        self, guest: Guest, current: ObservedGuest, observed: Observed, spec: str, wanted: str
     ) -> None:
         self._guest = guest
-        self._there = there
+        self._current = current
         self._observed = observed
         self._spec = spec
-        self._documents = Documents(guest, there, wanted)
-        self._made = {v.name: v for v in there.record.volumes if v.state == "made"}
+        self._documents = Documents(guest, current, wanted)
+        self._made_volumes = {v.name: v for v in current.record.volumes if v.state == "made"}
         self._lost: list[str] = []
         self._errors: list[RequestError] = []
 
@@ -60,18 +60,18 @@ class _Comparison:
             self._guest.host,
             "update",
             desired=self._guest,
-            observed=self._there,
+            observed=self._current,
         )
-        wished = list(self._wished())
-        volumes = list(self._volumes(wished))
-        if any(each.effect == "recreate" for each in [*wished, *volumes]):
-            return Compared(self._replaced(base, [*wished, *volumes]), errors=self._errors)
-        reasons = _unique([*wished, *volumes, *self._drift(wished)])
+        spec_changes = list(self._spec_changes())
+        volumes = list(self._volumes(spec_changes))
+        if any(each.effect == "recreate" for each in [*spec_changes, *volumes]):
+            return Compared(self._replaced(base, [*spec_changes, *volumes]), errors=self._errors)
+        reasons = _unique([*spec_changes, *volumes, *self._drift(spec_changes)])
         reasons += self._now(reasons)
         pending = self._waiting(reasons)
         answer = Compared(errors=self._errors)
-        if not self._there.record.finished:
-            reasons += _unfinished(self._there)
+        if not self._current.record.finished:
+            reasons += _unfinished(self._current)
         staged = {
             each.field: each.cause
             for each in [*reasons, *pending]
@@ -82,7 +82,7 @@ class _Comparison:
         elif reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
-            reasons += moved(self._there, self._spec) if lost else ()
+            reasons += moved(self._current, self._spec) if lost else ()
             answer.change = replace(
                 base,
                 effect=effect,
@@ -90,10 +90,10 @@ class _Comparison:
                 lost=lost,
                 staged=staged,
             )
-        elif self._there.state != "running" and not self._there.lost:
-            reason = FieldChange("state", self._there.state, "running", "drift", "live")
+        elif self._current.state != "running" and not self._current.lost:
+            reason = FieldChange("state", self._current.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
-        elif _unlisted(self._there, self._observed):
+        elif _unlisted(self._current, self._observed):
             reason = FieldChange("listed", False, True, "unfinished", "none")
             answer.change = replace(base, reasons=(reason,))
         if pending:
@@ -103,10 +103,10 @@ class _Comparison:
 
     # --- the spec ---------------------------------------------------------------------------
 
-    def _wished(self) -> Iterable[FieldChange]:
+    def _spec_changes(self) -> Iterable[FieldChange]:
         """What the spec asks otherwise than it did."""
-        record, guest = self._there.record, self._guest
-        for name, old, new in wishes(record.asked, guest.asked):
+        record, guest = self._current.record, self._guest
+        for name, old, new in requested_changes(record.requested, guest.requested):
             if name == "image" or (name == "type" and record.type == guest.driver.type):
                 continue
             yield FieldChange(name, old, new, effect=self._effect(name, old, new))
@@ -114,38 +114,38 @@ class _Comparison:
             if name.startswith("disks.") and name.endswith(".mount") and old is None:
                 self._errors.append(_blank(guest, name.split(".")[1]))
         if record.image_identity != guest.image.identity:
-            after = guest.asked.get("image") or guest.image.name
-            yield FieldChange("image", record.asked.get("image"), after, effect="recreate")
-        if record.asked.get("ssh_keys") == guest.asked.get("ssh_keys"):
+            after = guest.requested.get("image") or guest.image.name
+            yield FieldChange("image", record.requested.get("image"), after, effect="recreate")
+        if record.requested.get("ssh_keys") == guest.requested.get("ssh_keys"):
             yield from self._keys()
         yield from self._playbooks()
 
     def _keys(self) -> Iterable[FieldChange]:
         """Keys that were changed under the same names, or that the guest did not follow yet."""
-        known, wanted = self._there.record.keys, self._guest.keys
-        if known is None or wanted is None or public_keys.same(known, wanted):
+        recorded, wanted = self._current.record.keys, self._guest.keys
+        if recorded is None or wanted is None or public_keys.same(recorded, wanted):
             return
-        before, after = (public_keys.names(each) for each in (known, wanted))
-        cause: Cause = "spec" if self._there.record.finished else "unfinished"
+        before, after = (public_keys.names(each) for each in (recorded, wanted))
+        cause: Cause = "spec" if self._current.record.finished else "unfinished"
         yield FieldChange("ssh_keys", before, after, cause, self._effect("ssh_keys", before, after))
 
     def _playbooks(self) -> Iterable[FieldChange]:
         """Playbooks that the guest was not given, or not as they are now, or that did not end well.
         That it has more than its spec asks for by now is no change: nobody takes it back."""
-        wanted, ran = self._guest.playbooks, self._there.record.provisioned
-        if wanted is None or (ran is not None and ran.has(wanted)):
+        wanted, provisioned = self._guest.playbooks, self._current.record.provisioned
+        if wanted is None or (provisioned is not None and provisioned.has(wanted)):
             return
-        before = list(ran.playbooks) if ran else None
-        again = ran is not None and ran.digest == wanted.digest
-        cause: Cause = "unfinished" if again or not self._there.record.finished else "spec"
+        before = list(provisioned.playbooks) if provisioned else None
+        again = provisioned is not None and provisioned.digest == wanted.digest
+        cause: Cause = "unfinished" if again or not self._current.record.finished else "spec"
         effect = self._effect("playbooks", before, None)
         yield FieldChange("playbooks", before, list(wanted.names), cause, effect)
 
     def _takes_disk(self, name: str, old: Any, new: Any) -> None:
         """Tells of a disk that leaves the spec; one that is kept stays in the pool."""
         kind, _, disk = name.partition(".")
-        made = f"{self._guest.domain}-{disk}" in self._made
-        if kind == "disks" and "." not in disk and new is None and made and not old.get("keep"):
+        is_made = f"{self._guest.domain}-{disk}" in self._made_volumes
+        if kind == "disks" and "." not in disk and new is None and is_made and not old.get("keep"):
             self._lost.append(f"disk {self._guest.domain}-{disk}")
 
     def _effect(self, name: str, old: Any, new: Any) -> Effect:
@@ -154,25 +154,25 @@ class _Comparison:
         effect = self._guest.driver.effect(name, less=numbers and new < old)
         if effect == "live" and numbers and self._documents.beyond(name, new):
             effect = "restart"
-        off = self._there.state == "stopped" and name != "autostart"
+        off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
 
-    def _replaced(self, base: Change, wished: Sequence[FieldChange]) -> Change:
+    def _replaced(self, base: Change, changes: Sequence[FieldChange]) -> Change:
         disks = {volume.name for volume in self._guest.volumes if volume.role == "disk"}
-        doomed = [
+        deleted = [
             each.name
-            for each in self._made.values()
+            for each in self._made_volumes.values()
             if each.role == "disk" and each.name not in disks and not each.keep
         ]
         name = self._guest.name
-        disks_lost = dict.fromkeys([*(f"disk {each}" for each in doomed), *self._lost])
+        disks_lost = dict.fromkeys([*(f"disk {each}" for each in deleted), *self._lost])
         lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
-        reasons = (*wished, *moved(self._there, self._spec))
-        if not self._made:  # an interrupted run may have left nothing that could hold data
-            lost = f"guest {name} itself" if moved(self._there, self._spec) else ""
+        reasons = (*changes, *moved(self._current, self._spec))
+        if not self._made_volumes:  # an interrupted run may have left nothing that could hold data
+            lost = f"guest {name} itself" if moved(self._current, self._spec) else ""
         return replace(
             base,
-            desired=self._guest.made_anew(),
+            desired=self._guest.recreated(),
             action="replace",
             effect="recreate",
             reasons=reasons,
@@ -181,62 +181,62 @@ class _Comparison:
 
     # --- volumes ----------------------------------------------------------------------------
 
-    def _volumes(self, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
+    def _volumes(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """Disks that are too small, gone behind our back, or left until a restart."""
-        for old in self._there.record.volumes:
-            if old.state == "doomed" and not uses(self._there.live, old.name):
+        for old in self._current.record.volumes:
+            if old.state == "deleting" and not uses(self._current.live, old.name):
                 yield FieldChange(f"volume {old.name}", "left over", None, "unfinished", "none")
-        anew = any(each.effect == "recreate" for each in wished)
+        recreated = any(each.effect == "recreate" for each in spec_changes)
         for volume in self._guest.volumes:
-            if volume.name not in self._made or volume.role == "console":
+            if volume.name not in self._made_volumes or volume.role == "console":
                 continue
-            if anew and volume.role != "disk":
+            if recreated and volume.role != "disk":
                 continue
             if self._observed.active and volume.name not in self._observed.volumes:
-                yield self._gone(volume)
+                yield self._missing_volume(volume)
             elif volume.name in self._observed.sizes:
-                yield from self._size(volume, wished)
+                yield from self._size(volume, spec_changes)
 
-    def _gone(self, volume: Volume) -> FieldChange:
+    def _missing_volume(self, volume: Volume) -> FieldChange:
         if volume.role == "root":
             return FieldChange("disk", "made", "missing", "drift", "recreate")
         name = f"disks.{volume.name.removeprefix(f'{self._guest.domain}-')}"
-        running = self._there.state != "stopped"
+        running = self._current.state != "stopped"
         effect: Effect = "restart" if running and volume.role == "disk" else "next-boot"
         if volume.role == "disk":
             self._lost.append(f"disk {volume.name} is gone: an empty one would take its place")
         return FieldChange(name, "made", "missing", "drift", effect)
 
-    def _size(self, volume: Volume, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
+    def _size(self, volume: Volume, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         name = _field(volume) if volume.role == "root" else f"{_field(volume)}.size"
         now = self._observed.sizes[volume.name]
-        asked = any(each.field == name and each.after is not None for each in wished)
-        if volume.size < now and asked:
+        requested = any(each.field == name and each.after is not None for each in spec_changes)
+        if volume.size < now and requested:
             self._errors.append(
                 RequestError(
                     f"guest {self._guest.name}: {name} can't shrink",
                     why=f"{volume.name} has {now} bytes, the spec says {volume.size}",
-                    cure=f"say {writable_size(now)} or more; for a smaller disk, make one of "
+                    cure=f"use {writable_size(now)} or more; for a smaller disk, make one of "
                     "another name and copy what you need",
                     where=f"{self._guest.host} guest/{self._guest.name}",
                 )
             )
-        if volume.size > now and not asked:
+        if volume.size > now and not requested:
             yield FieldChange(name, now, volume.size, "drift", self._effect(name, now, volume.size))
 
     # --- what libvirt has -------------------------------------------------------------------
 
-    def _drift(self, wished: Sequence[FieldChange]) -> Iterable[FieldChange]:
-        """What somebody changed in libvirt, or a newer virtkit renders otherwise."""
-        there, guest = self._there, self._guest
-        if there.bare:
+    def _drift(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
+        """What somebody changed in libvirt, or a newer version renders otherwise."""
+        current, guest = self._current, self._guest
+        if current.bare:
             yield FieldChange("record", None, "written", "drift", "none")
-        if not there.persistent:
+        if not current.persistent:
             yield FieldChange("domain", "transient", "persistent", "drift", "none")
-        asked = completed(there.record.asked)["autostart"]
-        if there.autostart != guest.spec.autostart == asked and there.record.finished:
-            yield FieldChange("autostart", there.autostart, guest.spec.autostart, "drift", "live")
-        fields = {each.field for each in wished}
+        requested = completed(current.record.requested)["autostart"]
+        if current.autostart != guest.spec.autostart == requested and current.record.finished:
+            yield FieldChange("autostart", current.autostart, guest.spec.autostart, "drift", "live")
+        fields = {each.field for each in spec_changes}
         for place in self._documents.next_boot():
             if not _explained(place.field, fields):
                 yield replace(_reason(place), effect=self._cost(place))
@@ -244,7 +244,7 @@ class _Comparison:
     def _cost(self, place: Place) -> Effect:
         if place.cause == "upgrade":
             return "next-boot"
-        if self._there.state != "stopped" and not place.live:
+        if self._current.state != "stopped" and not place.live:
             return "none"  # only the definition differs, the guest itself doesn't lack it
         return self._live_effect(place)
 
@@ -252,16 +252,16 @@ class _Comparison:
         effect = self._effect(place.field, *_values(place))
         return "restart" if effect == "live" and not place.live_fix else effect
 
-    def _now(self, known: Sequence[FieldChange]) -> list[FieldChange]:
+    def _now(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks and can be given at once."""
-        return [each for each in self._live(known) if each.effect == "live"]
+        return [each for each in self._live(reasons) if each.effect == "live"]
 
-    def _waiting(self, known: Sequence[FieldChange]) -> list[FieldChange]:
+    def _waiting(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks until it is restarted."""
-        return [each for each in self._live(known) if each.effect != "live"]
+        return [each for each in self._live(reasons) if each.effect != "live"]
 
-    def _live(self, known: Sequence[FieldChange]) -> list[FieldChange]:
-        fields = {each.field for each in known}
+    def _live(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
+        fields = {each.field for each in reasons}
         answer = []
         for place in self._documents.now():
             if _explained(place.field, fields):
@@ -274,39 +274,39 @@ class _Comparison:
             answer.append(reason)
         return _unique([*answer, *self._traceless(fields)])
 
-    def _traceless(self, known: set[str]) -> Iterable[FieldChange]:
+    def _traceless(self, fields: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
-        for name, cause in waiting_in(self._there).items():
-            if row_of(name).traceless and name not in known:
+        for name, cause in waiting_in(self._current).items():
+            if row_of(name).traceless and name not in fields:
                 first, *rest = name.split(".")
-                asked = self._guest.asked.get(first)
+                requested = self._guest.requested.get(first)
                 if rest:
-                    named = (each.get(rest[1]) for each in asked or () if each["name"] == rest[0])
-                    asked = next(named, None)
+                    named = (e.get(rest[1]) for e in requested or () if e["name"] == rest[0])
+                    requested = next(named, None)
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
-                yield FieldChange(name, None, asked, cause, effect)
+                yield FieldChange(name, None, requested, cause, effect)
 
     def _staged(self, field: str) -> Cause:
         """Why the running guest lacks something."""
-        staged = waiting_in(self._there)
+        staged = waiting_in(self._current)
         names = [field, *(name for name in staged if _explained(field, {name}))]
         return next((staged[name] for name in names if name in staged), "drift")
 
 
-def _unlisted(there: ObservedGuest, observed: Observed) -> bool:
+def _unlisted(current: ObservedGuest, observed: Observed) -> bool:
     """Whether an interrupted run did not come to write the guest, as it is, into the pool's
-    record. One that an older virtkit made is listed by the next run that changes anything."""
-    listed = observed.pool.guests.get(there.domain)
-    return listed is not None and not there.lost and listed != there.record.listed()
+    record. One that an older version made is listed by the next run that changes anything."""
+    listed = observed.pool.guests.get(current.domain)
+    return listed is not None and not current.lost and listed != current.record.listed()
 
 
-def _unfinished(there: ObservedGuest) -> Iterable[FieldChange]:
+def _unfinished(current: ObservedGuest) -> Iterable[FieldChange]:
     """What an interrupted run left to do."""
-    state = there.state
+    state = current.state
     effect: Effect = "next-boot" if state == "stopped" else "live"
     if state != "running":
         yield FieldChange("state", state, "running", "unfinished", "live")
-    for each in there.record.volumes:
+    for each in current.record.volumes:
         if each.state == "wanted" and each.role != "console":
             yield FieldChange(f"volume {each.name}", "missing", "made", "unfinished", effect)
     yield FieldChange("finished", False, True, "unfinished", "live")
@@ -352,10 +352,10 @@ def _reason(place: Place) -> FieldChange:
 
 def _values(place: Place) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
-    found, wanted = place.difference.found, place.difference.wanted
+    current, wanted = place.difference.current, place.difference.wanted
     if row_of(place.field).number_in_xml:
-        return _number(found), _number(wanted)
-    return found, wanted
+        return _number(current), _number(wanted)
+    return current, wanted
 
 
 def _number(text: str | None) -> int | str | None:

@@ -40,28 +40,28 @@ def errors(
         spec: the spec's path.
         templates: the texts of users' own templates, by guest.
     """
-    found: list[RequestError] = []
+    conflicts: list[RequestError] = []
     for change in changes:
         wanted = change.desired
         if isinstance(wanted, Network) and _starts(change):
-            found += _subnets(wanted, desired, facts, observed, spec)
+            conflicts += _subnets(wanted, desired, facts, observed, spec)
         elif isinstance(wanted, Guest) and _plugs(change):
-            found += _sources(wanted, templates.get(wanted.name, ""), desired, facts)
+            conflicts += _sources(wanted, templates.get(wanted.name, ""), desired, facts)
     # several guests may name one bridge
-    return list({(each.what, each.where): each for each in found}.values())
+    return list({(each.what, each.where): each for each in conflicts}.values())
 
 
 def _starts(change: Change) -> bool:
     """Whether a network starts that was not active."""
-    there = change.observed
-    off = isinstance(there, ObservedNetwork) and not there.active
+    current = change.observed
+    off = isinstance(current, ObservedNetwork) and not current.active
     return change.action in ("create", "replace") or off
 
 
 def _plugs(change: Change) -> bool:
     """Whether a guest starts, or gets other cards."""
-    there = change.observed
-    off = isinstance(there, ObservedGuest) and there.state == "stopped"
+    current = change.observed
+    off = isinstance(current, ObservedGuest) and current.state == "stopped"
     cards = any(key(each.field).partition(".")[0] == "networks" for each in change.reasons)
     return change.action in ("create", "replace") or off or cards or change.effect == "restart"
 
@@ -73,12 +73,12 @@ def _subnets(
     network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec: str
 ) -> Iterator[RequestError]:
     for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
-        held = [each for each in facts.claims if subnet and _in_use(subnet, each, network)]
-        if held:
+        claims = [each for each in facts.claims if subnet and _in_use(subnet, each, network)]
+        if claims:
             yield RequestError(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
-                why="; ".join(dict.fromkeys(map(_told, held))),
-                cure=_cure(name, held, facts, observed, (network.environment, spec)),
+                why="; ".join(dict.fromkeys(map(_claim_text, claims))),
+                cure=_cure(name, claims, facts, observed, (network.environment, spec)),
                 where=desired.places.get((network.name, name), ""),
             )
 
@@ -98,7 +98,7 @@ def _in_use(subnet: str, claim: Claim, network: Network) -> bool:
     return part or (claim.kind == "connected" and other.prefixlen > _WIDE)
 
 
-def _told(claim: Claim) -> str:
+def _claim_text(claim: Claim) -> str:
     if claim.kind == "network":
         return f"libvirt's network {claim.holder} has {claim.subnet}"
     if claim.kind == "address":
@@ -108,7 +108,7 @@ def _told(claim: Claim) -> str:
 
 def _cure(
     name: str,
-    held: Sequence[Claim],
+    claims: Sequence[Claim],
     facts: HostFacts,
     observed: Observed,
     ours: tuple[str, str],
@@ -119,21 +119,21 @@ def _cure(
         name: the key of the spec that has it.
         ours: the environment, and the spec's path.
     """
-    free = f"say another `{name}:`"
+    free = f"give it another `{name}:`"
     if name == "cidr":
         free += ", or leave it out and get one that is free"
-    others = dict.fromkeys(each.holder for each in held if each.kind == "network")
+    others = dict.fromkeys(each.holder for each in claims if each.kind == "network")
     if not others:
         family = "-6 " if name == "ipv6" else ""
         place = "" if facts.name == LOCAL else f", on host {facts.name}"
         return f"{free}; see who has it{place}: ip {family}route show table all"
-    made = {n: observed.networks[n].record for n in others if n in observed.networks}
-    if not {*others} - {*made}:
-        owners = [(each.environment, each.spec) for each in made.values()]
+    records = {n: observed.networks[n].record for n in others if n in observed.networks}
+    if not {*others} - {*records}:
+        owners = [(each.environment, each.spec) for each in records.values()]
         if all(each == ours for each in owners):
             return f"{free}; or take down what has it first: {command('down', ours[1])}"
-        told = dict.fromkeys(f"{owner} (made from {path})" for owner, path in owners)
-        return f"{free}; or have environment {', '.join(told)} taken down"
+        owner_texts = dict.fromkeys(f"{owner} (made from {path})" for owner, path in owners)
+        return f"{free}; or have environment {', '.join(owner_texts)} taken down"
     stops = (f"{virsh(facts)} net-destroy {shlex.quote(each)}" for each in others)
     return f"{free}; or stop the other network: {' && '.join(stops)}"
 
@@ -163,28 +163,28 @@ class _Plug:
 def _sources(
     guest: Guest, template: str, desired: Desired, facts: HostFacts
 ) -> Iterator[RequestError]:
-    made = {each.libvirt_name for each in desired.networks}
+    own_networks = {each.libvirt_name for each in desired.networks}
     for each in dict.fromkeys(_all_plugs(guest, template)):
         where = desired.places.get((each.network, each.key)) or guest.where("devices", "template")
         if each.kind == "bridge":
             yield from _bridge(each, guest, where, facts)
-        elif each.source not in made:
+        elif each.source not in own_networks:
             yield from _existing(each, guest, where, facts)
 
 
 def _all_plugs(guest: Guest, template: str) -> Iterator[_Plug]:
     """What a guest's cards are plugged into, those in raw XML too."""
-    known: dict[tuple[str, str], str] = {
+    names: dict[tuple[str, str], str] = {
         (each.kind, each.source): each.network for each in guest.interfaces
     }
     if not template:
-        yield from (_Plug(*each, network) for each, network in known.items())
+        yield from (_Plug(*each, network) for each, network in names.items())
     for xml in (template, *guest.spec.devices):
         for card in (card for each in raw_xml.elements(xml) for card in each.iter("interface")):
             kind, source = card.get("type", ""), card.find("source")
             name = "" if source is None else source.get(kind, "")
             if kind in ("bridge", "network") and name:
-                yield _Plug(kind, name, known.get((kind, name), ""))
+                yield _Plug(kind, name, names.get((kind, name), ""))
 
 
 def _bridge(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
@@ -219,9 +219,11 @@ def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterat
     if active:
         return
     if active is None:
-        known = f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
-        own = f"take {plug.words} out: virtkit then makes a network of its own"
-        ways = [known, own if plug.network else "take this card out of the raw XML"]
+        correction = (
+            f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
+        )
+        removal = f"take {plug.words} out: virtkit then makes its own network"
+        ways = [correction, removal if plug.network else "take this card out of the raw XML"]
         yield RequestError(
             f"{_named(plug, guest)}: libvirt has no network {name} on host {guest.host}",
             cure="; or ".join(filter(None, ways)),
@@ -247,8 +249,8 @@ def virsh(facts: HostFacts | None, scheme: str = "") -> str:
     Args:
         scheme: of the driver that is to be asked; left out, any that answers.
     """
-    known = facts.connections if facts else {}
-    uris = [known[scheme].uri] if scheme in known else []
-    uris += [each.uri for each in known.values() if not each.error]
+    connections = facts.connections if facts else {}
+    uris = [connections[scheme].uri] if scheme in connections else []
+    uris += [each.uri for each in connections.values() if not each.error]
     uris.append(f"{scheme or 'qemu'}:///system")
     return f"virsh -c {shlex.quote(uris[0])}"

@@ -19,15 +19,15 @@ def in_the_way(
 ) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
     where = f"{guest.host} guest/{guest.name}"
-    there, listed = observed.guests.get(guest.domain), observed.pool.guests.get(guest.domain)
-    mine = [
+    current, listed = observed.guests.get(guest.domain), observed.pool.guests.get(guest.domain)
+    records = [
         each
-        for each in (there.record if there else None, listed)
+        for each in (current.record if current else None, listed)
         if each is not None and (each.environment, each.guest) == (guest.environment, guest.name)
     ]
-    owner = there.record if there else listed
-    if owner is not None and owner not in mine:
-        yield _anothers(owner, where, lost=there is None)
+    owner = current.record if current else listed
+    if owner is not None and owner not in records:
+        yield _anothers(owner, where, lost=current is None)
         return  # its volumes are that guest's, too
     holder = observed.held.get(guest.domain)
     if holder is not None:
@@ -36,10 +36,10 @@ def in_the_way(
         yield _held(guest, holder, where, virsh(facts, scheme))
         return
     if (guest.driver.scheme, guest.domain) in observed.domains:
-        yield not_ours(f"domain {guest.domain}", "it carries no record of virtkit's", where)
-    known = {each.name for one in mine for each in one.volumes}
+        yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
+    recorded = {each.name for one in records for each in one.volumes}
     for volume in guest.volumes:
-        if volume.name not in observed.volumes or volume.name in known:
+        if volume.name not in observed.volumes or volume.name in recorded:
             continue
         kept = observed.pool.kept.get(volume.name)
         if kept is None or not kept.is_of(guest.environment, guest.name, volume.key):
@@ -56,7 +56,7 @@ def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
     if not lost:
         return not_ours(what, f"it is {why}", where)
     return RequestError(
-        f"{what} is not this environment's",
+        f"{what} does not belong to this environment",
         why=f"the pool's record lists it as {why}; somebody undefined it",
         cure=f"remove what is left of it: {command('down', owner.spec, owner.guest)}; or give the "
         "environment or the guest another name",
@@ -69,7 +69,7 @@ def _outlived(guest: Guest, volume: Volume, where: str, spec: str) -> RequestErr
     return RequestError(
         f"disk {volume.name} is there from an earlier guest {guest.name}, which was to keep it",
         why="without `keep: true` it would go with the guest, and what is on it with it",
-        cure="say `keep: true` for it, and it is taken again; or remove it, with what is on it: "
+        cure="set `keep: true` for it, and it is used again; or remove it, with what is on it: "
         + command("down", spec, guest.name, "--volumes"),
         where=where,
     )
@@ -84,24 +84,24 @@ def _held(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
     name = shlex.quote(holder)
     cure = f"take that definition away, which leaves the disks: {virsh} undefine {name}"
     if holder == guest.domain:
-        why = f"it carries no record of virtkit's, and the pool's lists guest {guest.name}"
+        why = f"it carries no virtkit record, and the pool's lists guest {guest.name}"
         how = "somebody defined it without its <metadata>"
     else:
-        why = f"it has the volumes of guest {guest.name}, which has no domain of its own"
+        why = f"it has the volumes of guest {guest.name}, which has no domain itself"
         how = "somebody renamed it, or made another one"
         cure += f"; or rename it back: {virsh} domrename {name} {guest.domain}"
     return RequestError(
-        f"domain {holder} exists and is not this environment's",
+        f"domain {holder} exists and does not belong to this environment",
         why=f"{why}: {how}",
-        cure=f"{cure} (where it runs, shut it down first); then `virtkit up` defines the guest "
-        "again over its disks",
+        cure=f"{cure} (if it runs, shut it down first); then `virtkit up` defines the guest "
+        "again with its disks",
         where=where,
     )
 
 
 def not_ours(what: str, why: str, where: str) -> RequestError:
     return RequestError(
-        f"{what} exists and is not this environment's",
+        f"{what} exists and does not belong to this environment",
         why=why,
         cure="rename or remove it, or give the environment or the guest another name",
         where=where,

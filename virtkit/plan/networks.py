@@ -29,9 +29,9 @@ class ComparedNetwork:
 
 
 def compared_network(
-    network: Network, there: ObservedNetwork | None, observed: Observed, *, spec: str
+    network: Network, current: ObservedNetwork | None, observed: Observed, *, spec: str
 ) -> ComparedNetwork:
-    """The change that makes ``there`` into ``network``.
+    """The change that makes ``current`` into ``network``.
 
     Args:
         spec: the spec's path.
@@ -40,31 +40,32 @@ def compared_network(
         RequestError: what differs can't change while guests hold the network.
     """
     base = Change(f"network/{network.name}", network.host, "create", desired=network)
-    if there is None:
+    if current is None:
         return ComparedNetwork(base)
-    base = replace(base, observed=there)
-    wished = [
-        FieldChange(name, there.record.asked.get(name), network.asked.get(name), effect="recreate")
-        for name in sorted({*there.record.asked, *network.asked})
-        if there.record.asked.get(name) != network.asked.get(name)
+    base = replace(base, observed=current)
+    before, after = current.record.requested, network.requested
+    changes = [
+        FieldChange(name, before.get(name), after.get(name), effect="recreate")
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
     ]
-    if wished and there.users:
-        raise _held(network, there, wished, observed, spec)
-    if wished:
+    if changes and current.users:
+        raise _held(network, current, changes, observed, spec)
+    if changes:
         change = replace(base, action="replace", effect="recreate")
-        other = moved(there, spec)
-        lost = f"the network as another spec has it: {there.name}" if other else ""
-        return ComparedNetwork(replace(change, reasons=(*wished, *other), lost=lost))
-    return _drifted(base, network, there)
+        moves = moved(current, spec)
+        lost = f"the network as another spec has it: {current.name}" if moves else ""
+        return ComparedNetwork(replace(change, reasons=(*changes, *moves), lost=lost))
+    return _drifted(base, network, current)
 
 
-def with_others(network: Network, there: ObservedNetwork, names: Collection[str]) -> Network:
+def with_others(network: Network, current: ObservedNetwork, names: Collection[str]) -> Network:
     """The network with what it reserves for guests that a run leaves alone.
 
     Args:
         names: of these guests.
     """
-    old = there.record.reservations
+    old = current.record.reservations
     own = {word for each in network.reservations for word in (each.mac, each.ip, each.name)}
     others = [e for e in old if e.name in names and not own & {e.mac, e.ip, e.name}]
     if not others:
@@ -76,14 +77,14 @@ def with_others(network: Network, there: ObservedNetwork, names: Collection[str]
 
 def _held(
     network: Network,
-    there: ObservedNetwork,
-    wished: Sequence[FieldChange],
+    current: ObservedNetwork,
+    changes: Sequence[FieldChange],
     observed: Observed,
     spec: str,
 ) -> RequestError:
-    own, moved_here = mine(there.users, observed, network.environment, spec)
-    told = whose(there.users, observed, network.environment, spec)
-    if len(own) == len(told):
+    own, moved_here = mine(current.users, observed, network.environment, spec)
+    holders = whose(current.users, observed, network.environment, spec)
+    if len(own) == len(holders):
         cure = f"take these guests down first ({command('down', spec, *own)}), then up again"
     else:
         cure = (
@@ -91,58 +92,58 @@ def _held(
         )
     if moved_here:
         line = command("down", spec, *own, *moved_here, "--yes")
-        cure += f"; where that was this spec at an earlier place: {line}"
+        cure += f"; if that was this spec at an earlier place: {line}"
     return RequestError(
-        f"network {network.name}: {', '.join(each.field for each in wished)} can't change "
-        "while guests hold it",
-        why=f"{', '.join(told)} would lose their link",
+        f"network {network.name}: {', '.join(each.field for each in changes)} can't change "
+        "while guests use it",
+        why=f"{', '.join(holders)} would lose their link",
         cure=cure,
         where=f"{network.host} network/{network.name}",
     )
 
 
-def _drifted(base: Change, network: Network, there: ObservedNetwork) -> ComparedNetwork:
+def _drifted(base: Change, network: Network, current: ObservedNetwork) -> ComparedNetwork:
     reasons: list[FieldChange] = []
     waiting: list[FieldChange] = []
-    old, new = ([asdict(each) for each in of.reservations] for of in (there.record, network))
+    old, new = ([asdict(each) for each in side.reservations] for side in (current.record, network))
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
     wanted = render.network(network)
-    config = _places(wanted, there, there.inactive)
-    live = _places(wanted, there, there.live)
-    drifted = _places(there.record.rendered, there, there.inactive)
+    config = _places(wanted, current, current.inactive)
+    live = _places(wanted, current, current.live)
+    drifted = _places(current.record.rendered, current, current.inactive)
     for path, place in {**live, **config}.items():
         if old != new and _is_host(place):
             continue
         cause: Cause = "upgrade" if path in config and path not in drifted else "drift"
         effect: Effect = "none"
         if path in live:
-            effect = "restart" if there.users and not _is_host(place) else "live"
+            effect = "restart" if current.users and not _is_host(place) else "live"
         later = effect == "restart" and path not in config
-        reason = FieldChange(path, place.found, place.wanted, cause, effect)
+        reason = FieldChange(path, place.current, place.wanted, cause, effect)
         (waiting if later else reasons).append(reason)
     answer = ComparedNetwork()
     if reasons:
         effect = worst(each.effect for each in reasons)
         answer.change = replace(base, action="update", effect=effect, reasons=tuple(reasons))
-    elif not there.active or not there.autostart:
-        reason = FieldChange("active", there.active, True, "drift", "live")
+    elif not current.active or not current.autostart:
+        reason = FieldChange("active", current.active, True, "drift", "live")
         answer.change = replace(base, action="start", effect="live", reasons=(reason,))
     if waiting:
         answer.pending = replace(base, action="update", effect="restart", reasons=tuple(waiting))
         answer.notes.append(
             f"network/{network.name} gets {', '.join(each.field for each in waiting)} when it "
-            f"starts again; {', '.join(there.users)} hold it"
+            f"starts again; in use by {', '.join(current.users)}"
         )
     return answer
 
 
-def _places(wanted: str, there: ObservedNetwork, xml: str) -> dict[str, Difference]:
+def _places(wanted: str, current: ObservedNetwork, xml: str) -> dict[str, Difference]:
     """What of ``wanted`` isn't in ``xml``, by its place."""
     if not wanted or not xml:
         return {}
-    every = diff.differences(*(tree.parse(each, there.name) for each in (wanted, xml)))
-    return {each.path: each for each in every if each.path not in there.record.rewritten}
+    differences = diff.differences(*(tree.parse(each, current.name) for each in (wanted, xml)))
+    return {each.path: each for each in differences if each.path not in current.record.rewritten}
 
 
 def _is_host(place: Difference) -> bool:

@@ -13,8 +13,8 @@ def mine(
 ) -> tuple[list[str], list[str]]:
     """The guests among ``domains`` that are the environment's: those that were made from this spec,
     and those that were made from another."""
-    there = (observed.guests[each] for each in domains if each in observed.guests)
-    records = [each.record for each in there if each.record.environment == environment]
+    guests = (observed.guests[each] for each in domains if each in observed.guests)
+    records = [each.record for each in guests if each.record.environment == environment]
     own = [each.guest for each in records if each.spec == spec]
     return own, [each.guest for each in records if each.spec != spec]
 
@@ -25,10 +25,10 @@ def whose(domains: Iterable[str], observed: Observed, environment: str, spec: st
 
 
 def _owner(domain: str, observed: Observed, environment: str, spec: str) -> str:
-    there = observed.guests.get(domain)
-    if there is None:
+    guest = observed.guests.get(domain)
+    if guest is None:
         return " (not made by virtkit)"
-    record = there.record
+    record = guest.record
     if record.environment != environment:
         return f" (environment {record.environment}, made from {record.spec})"
     return f" (made from {record.spec})" if record.spec != spec else ""

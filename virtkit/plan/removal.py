@@ -28,18 +28,18 @@ def down(
         spec: the spec's path.
         names: the guests that it names.
     """
-    mine = observed.lost_of(environment) | observed.guests_of(environment)
-    going = [each for name, each in mine.items() if only is None or name in only]
-    changes = [_guest(each, observed.host, spec, volumes=volumes) for each in going]
+    guests = observed.lost_of(environment) | observed.guests_of(environment)
+    deleting = [each for name, each in guests.items() if only is None or name in only]
+    changes = [_guest(each, observed.host, spec, volumes=volumes) for each in deleting]
     if volumes:
         changes += _disks(observed, environment, spec, names, only)
-    domains = {each.domain for each in going}
+    domains = {each.domain for each in deleting}
     notes = list(_held(observed, environment, only))
     for name, network in observed.networks_of(environment).items():
         others = strangers(network, observed, environment)
         if others:
-            told = ", ".join(whose(others, observed, environment, spec))
-            notes.append(f"network/{name} stays: {told} use{'s' if len(others) == 1 else ''} it")
+            owners = ", ".join(whose(others, observed, environment, spec))
+            notes.append(f"network/{name} stays: {owners} use{'s' if len(others) == 1 else ''} it")
         elif not {*network.users} - domains:
             changes += _network(network, observed.host, spec, only)
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
@@ -51,16 +51,16 @@ def _held(observed: Observed, environment: str, only: Collection[str] | None) ->
         listed = observed.pool.guests[domain]
         if listed.environment == environment and (only is None or listed.guest in only):
             yield (
-                f"guest/{listed.guest} stays: domain {holder} carries no record of virtkit's, and "
+                f"guest/{listed.guest} stays: domain {holder} carries no virtkit record, and "
                 "has its name or its volumes; once that is undefined, `down` removes them"
             )
 
 
-def _guest(there: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Change:
-    other = moved(there, spec)
-    lost = lost_with(there, volumes=volumes) if other else ""
-    name = f"guest/{there.record.guest}"
-    return Change(name, host, "delete", reasons=other, lost=lost, observed=there)
+def _guest(current: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Change:
+    moves = moved(current, spec)
+    lost = lost_with(current, volumes=volumes) if moves else ""
+    name = f"guest/{current.record.guest}"
+    return Change(name, host, "delete", reasons=moves, lost=lost, observed=current)
 
 
 def _disks(
@@ -89,14 +89,14 @@ def _disks(
 
 
 def _network(
-    there: ObservedNetwork, host: str, spec: str, only: Collection[str] | None
+    current: ObservedNetwork, host: str, spec: str, only: Collection[str] | None
 ) -> Iterable[Change]:
     """A network that no guest is left on. With its guests it goes as they do; one of another spec
-    that never had any here needs consent of its own, and ``only`` some guests are not about it."""
-    other = moved(there, spec) if not there.users else ()
-    if not other or only is None:
-        name, lost = there.record.network, f"network {there.name}" if other else ""
-        yield Change(f"network/{name}", host, "delete", reasons=other, lost=lost, observed=there)
+    that never had any here needs its own consent, and ``only`` some guests are not about it."""
+    moves = moved(current, spec) if not current.users else ()
+    if not moves or only is None:
+        name, lost = current.record.network, f"network {current.name}" if moves else ""
+        yield Change(f"network/{name}", host, "delete", reasons=moves, lost=lost, observed=current)
 
 
 def strangers(network: ObservedNetwork, observed: Observed, environment: str) -> list[str]:
@@ -105,27 +105,27 @@ def strangers(network: ObservedNetwork, observed: Observed, environment: str) ->
     return [user for user in network.users if user not in ours]
 
 
-def lost_with(there: ObservedGuest, *, volumes: bool = False) -> str:
+def lost_with(current: ObservedGuest, *, volumes: bool = False) -> str:
     """What is gone with a guest.
 
     Args:
         volumes: so are its kept disks.
     """
-    disks = [each for each in there.record.volumes if each.role in ("root", "disk")]
+    disks = [each for each in current.record.volumes if each.role in ("root", "disk")]
     kept = [each.name for each in disks if each.keep and not volumes]
-    gone = [each.name for each in disks if each.name not in kept]
+    deleted = [each.name for each in disks if each.name not in kept]
     stays = f" ({', '.join(kept)} stay{'s' if len(kept) == 1 else ''})" if kept else ""
-    return f"{', '.join(gone) or 'the guest itself'}{stays}"
+    return f"{', '.join(deleted) or 'the guest itself'}{stays}"
 
 
 def needs_consent(plan: Plan) -> RequestError | None:
-    """The error for a plan that loses something and that nobody agreed to."""
+    """The error that ``apply`` raises for a plan with losses that nobody agreed to."""
     if not plan.asks:
         return None
     losses = "; ".join(change.loss for change in plan.asks)
     return RequestError(
-        "this would delete or recreate what holds data, and nobody agreed",
-        why=f"lost would be: {losses}",
+        "this would delete or recreate what holds data, and needs your consent",
+        why=f"this would be lost: {losses}",
         cure="look at `virtkit plan`, then run again with --yes" + _else_rename(plan),
     )
 
@@ -135,7 +135,7 @@ def _else_rename(plan: Plan) -> str:
     if not paths:
         return ""
     return (
-        f"; where {', '.join(paths)} is not this spec at an earlier place, but another, "
+        f"; if {', '.join(paths)} is not this spec at an earlier place, but another, "
         "give this one another `name:`"
     )
 
@@ -155,15 +155,13 @@ def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> Requ
     if not plan.asks:
         return None
     own = [e.name for e in plan.changes if e.object.startswith("guest/") and not e.lost]
-    cure = (
-        "where that is this spec at an earlier place, or may go all the same: run again with --yes"
-    )
+    cure = "if that is this spec at an earlier place, or may go all the same: run again with --yes"
     if own:
         words = (*own, *(["--volumes"] if volumes else []))
         cure += f"; to remove only what is this spec's: {command('down', spec, *words)}"
     return RequestError(
         f"this would remove what of environment {plan.environment} was made from another spec, "
-        "and nobody agreed",
-        why=f"lost would be: {'; '.join(change.loss for change in plan.asks)}",
+        "and needs your consent",
+        why=f"this would be lost: {'; '.join(change.loss for change in plan.asks)}",
         cure=cure,
     )

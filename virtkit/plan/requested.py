@@ -9,10 +9,12 @@ from virtkit.spec.defaults import completed
 from virtkit.spec.model import DEFAULT_NETWORK
 
 #: A field that differs: its name, what was asked, what is asked.
-Wish = tuple[str, Any, Any]
+RequestedChange = tuple[str, Any, Any]
 
 
-def wishes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[Wish]:
+def requested_changes(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterable[RequestedChange]:
     """The fields that differ; disks and network cards one by one.
 
     A field that a record lacks has the model's default: an upgrade that brings one is no change.
@@ -28,8 +30,8 @@ def wishes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[Wish
             yield name, old, new
 
 
-def _links(asked: Any) -> Any:
-    return [{"name": DEFAULT_NETWORK}] if asked is None else asked
+def _links(requested: Any) -> Any:
+    return [{"name": DEFAULT_NETWORK}] if requested is None else requested
 
 
 def _by_name(entries: Any) -> dict[str, Mapping[str, Any]]:
@@ -46,7 +48,7 @@ def _by_name(entries: Any) -> dict[str, Mapping[str, Any]]:
 
 def _entries(
     field: str, before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
-) -> Iterable[Wish]:
+) -> Iterable[RequestedChange]:
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name), after.get(name)
         if old is None or new is None:

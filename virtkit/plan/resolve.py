@@ -32,7 +32,7 @@ from virtkit.state.desired import (
 )
 
 #: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
-#: Ansible's, of which the record has a digest of its own.
+#: Ansible's, of which the record has its own digest.
 _NOT_ASKED = {"name", "base", "index", "host", "playbooks", "vars"}
 
 
@@ -51,8 +51,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
-        made = decided.guests.get(name)
-        anew = _confinement(spec, guest, driver, facts, decided, taken)
+        existing = decided.guests.get(name)
+        next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
                 environment=spec.name,
@@ -65,12 +65,12 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 image=_image(spec, guest, decided),
                 interfaces=tuple(
                     _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
-                    for index in range(len(guest.links))
+                    for index in range(len(guest.interfaces))
                 ),
-                asked=asked(spec, guest, made.cloud_init if made else None),
-                targets=made.targets if made else {},
-                confinement=_kept(guest, driver, decided) or anew,
-                anew=anew,
+                requested=requested(spec, guest, existing.cloud_init if existing else None),
+                targets=existing.targets if existing else {},
+                confinement=_kept(guest, driver, decided) or next_confinement,
+                next_confinement=next_confinement,
                 host_cpus=facts.cpus,
                 identity=_identity(spec, name, facts, decided),
                 places={
@@ -88,8 +88,8 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     )
 
 
-def asked(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
-    """What the record keeps of a guest's wishes, JSON-able; of secrets a salted digest only.
+def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> dict[str, Any]:
+    """What the record keeps of a guest's spec, as JSON has it; of secrets a salted digest only.
 
     Args:
         recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long
@@ -102,9 +102,9 @@ def asked(spec: model.Spec, guest: model.GuestSpec, recorded: object = None) -> 
             del answer[name]
     if guest.cloud_init:
         salt = addresses.identity(spec.name, "guest", guest.name)
-        first = digest(salt, guest.core_cloud_init or guest.cloud_init)
-        now = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
-        answer["cloud_init"] = first if recorded == first else now
+        core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
+        current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
+        answer["cloud_init"] = core_digest if recorded == core_digest else current_digest
     return answer
 
 
@@ -115,19 +115,19 @@ def _driver(
     spec: model.Spec, guest: model.GuestSpec, facts: HostFacts, decided: Decided
 ) -> tuple[Driver, str, RequestError | None]:
     """The driver of a guest, why ``auto`` took it, and the error where the host can't run it."""
-    made = decided.guests.get(guest.name)
+    existing = decided.guests.get(guest.name)
     if guest.type != "auto":
-        words: Iterable[str] = (guest.type,)
-    elif made is not None:
-        words = (made.type,)
+        candidates: Iterable[str] = (guest.type,)
+    elif existing is not None:
+        candidates = (existing.type,)
     else:
-        words = drivers.AUTO
+        candidates = drivers.AUTO
     passed_over: list[Blocker] = []
-    for word in words:
-        driver = drivers.DRIVERS[word]
+    for candidate in candidates:
+        driver = drivers.DRIVERS[candidate]
         reasons = driver.check(facts)
         if not reasons:
-            why = f"auto: {'; '.join(map(_told, passed_over)) or 'KVM runs guests here'}"
+            why = f"auto: {'; '.join(map(_blocker_text, passed_over)) or 'KVM runs guests here'}"
             return driver, why if guest.type == "auto" else "", None
         passed_over += reasons
     error = RequestError(
@@ -139,7 +139,7 @@ def _driver(
     return driver, "", error
 
 
-def _told(reason: Blocker) -> str:
+def _blocker_text(reason: Blocker) -> str:
     """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
     again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
     return reason.why + (again if reason.passing else "")
@@ -171,18 +171,26 @@ def _confinement(
 
 def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confinement | None:
     """The confinement of a guest that exists, as long as the spec asks for such a one."""
-    made = decided.guests.get(guest.name)
-    if made is None or made.type != driver.type or made.confinement.mode not in driver.confined:
+    existing = decided.guests.get(guest.name)
+    if (
+        existing is None
+        or existing.type != driver.type
+        or existing.confinement.mode not in driver.confined
+    ):
         return None
-    return made.confinement if guest.privileged == (made.confinement.mode == "privileged") else None
+    return (
+        existing.confinement
+        if guest.privileged == (existing.confinement.mode == "privileged")
+        else None
+    )
 
 
 def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
     name, entry = guest.image, spec.images[guest.image]
     identity = image_identity(entry)
-    made = decided.guests.get(guest.name)
-    if made is not None and made.image_identity == identity:
-        return ImageRef(name, entry, identity, made.image or decided.images.get(identity))
+    existing = decided.guests.get(guest.name)
+    if existing is not None and existing.image_identity == identity:
+        return ImageRef(name, entry, identity, existing.image or decided.images.get(identity))
     return ImageRef(name, entry, identity, decided.images.get(identity))
 
 
@@ -191,7 +199,7 @@ def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageR
 
 def _used(spec: model.Spec) -> dict[str, model.NetworkSpec]:
     """The networks that guests use, by name."""
-    names = [link.name for guest in spec.guests.values() for link in guest.links]
+    names = [link.name for guest in spec.guests.values() for link in guest.interfaces]
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
 
 
@@ -210,10 +218,10 @@ def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -
     Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
     make their machine-id, and with it DHCP's client id, of it.
     """
-    made = decided.guests.get(name)
-    if made is not None and made.uuid:
-        return made.uuid
-    shares = any(not spec.networks[each.name].made for each in spec.guests[name].links)
+    existing = decided.guests.get(name)
+    if existing is not None and existing.uuid:
+        return existing.uuid
+    shares = any(not spec.networks[each.name].made for each in spec.guests[name].interfaces)
     host = [facts.identity] if shares and facts.identity else []
     return addresses.identity(spec.name, "guest", name, *host)
 
@@ -225,16 +233,18 @@ def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[st
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
     """
     answer: dict[tuple[str, int], str] = {}
-    every = [(g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.links)]
-    for name, index, link in every:
+    interfaces = [
+        (g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.interfaces)
+    ]
+    for name, index, link in interfaces:
         if link.mac:
             answer[name, index] = link.mac.lower()
-    for name, index, link in every:
+    for name, index, link in interfaces:
         if not link.mac:
-            before = spec.guests[name].links[:index]
+            before = spec.guests[name].interfaces[:index]
             which = str(sum(each.name == link.name for each in before))
-            made = decided.guests.get(name)
-            kept = made.macs.get((link.name, int(which))) if made else None
+            existing = decided.guests.get(name)
+            kept = existing.macs.get((link.name, int(which))) if existing else None
             if kept is not None and kept not in answer.values():
                 answer[name, index] = kept
                 continue
@@ -281,13 +291,13 @@ def _placed(
 ) -> dict[tuple[str, int], str]:
     """The IPv4 address of every link whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
-    gone = [made for name, made in decided.guests.items() if name not in spec.guests]
-    held = {address for made in gone for address in made.addresses.values()}
+    former = [existing for name, existing in decided.guests.items() if name not in spec.guests]
+    held = {address for existing in former for address in existing.addresses.values()}
     for name, network in used.items():
         wanted = {
             (guest.name, index): link.address
             for guest in spec.guests.values()
-            for index, link in enumerate(guest.links)
+            for index, link in enumerate(guest.interfaces)
             if link.name == name
         }
         if not network.made:
@@ -296,8 +306,8 @@ def _placed(
         kept = {
             link: address
             for link in wanted
-            if (made := decided.guests.get(link[0])) is not None
-            if (address := made.addresses.get(macs[link]))
+            if (existing := decided.guests.get(link[0])) is not None
+            if (address := existing.addresses.get(macs[link]))
         }
         dynamic = _dynamic(network, subnets[name])
         answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
@@ -313,7 +323,7 @@ def _interface(
     subnets: Mapping[str, str],
     placed: Mapping[tuple[str, int], str],
 ) -> Interface:
-    link = guest.links[index]
+    link = guest.interfaces[index]
     network = used[link.name]
     address = placed.get((guest.name, index), "")
     cidr = subnets.get(link.name, "")
@@ -375,5 +385,5 @@ def _networks(
                 for each in guest.interfaces
                 if each.network == name
             ),
-            asked=network.model_dump(mode="json"),
+            requested=network.model_dump(mode="json"),
         )

@@ -24,14 +24,14 @@ def select(
     chosen: set[str] = set()
     for word in words:
         if word.startswith("@"):
-            found = {name for name in bases if word[1:] in groups[name]}
+            matches = {name for name in bases if word[1:] in groups[name]}
         else:
-            found = {n for n, base in bases.items() if base == word or fnmatchcase(n, word)}
-        if not found:
+            matches = {n for n, base in bases.items() if base == word or fnmatchcase(n, word)}
+        if not matches:
             near = difflib.get_close_matches(word, [*bases, *bases.values()], n=1)
             hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(bases) or 'none'}"
             raise RequestError(f"no guest {word!r} in this environment", cure=hint)
-        chosen |= found
+        chosen |= matches
     return chosen
 
 

@@ -32,7 +32,7 @@ from virtkit.spec.values import RESERVED_DISKS
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
 LONGEST_NAME = 63
 
-_DEFAULTS = GuestKeys()
+_DEFAULTS = GuestKeys.model_construct()
 
 
 def check(reading: Reading, faults: Faults) -> None:
@@ -58,13 +58,13 @@ def check(reading: Reading, faults: Faults) -> None:
 def _networks(reading: Reading, faults: Faults) -> None:
     """Made networks whose addresses overlap."""
     nodes, models = reading.networks.nodes, reading.networks.models
-    made = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
-    for (first, one), (second, other) in combinations(made, 2):
+    subnets = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
+    for (first, one), (second, other) in combinations(subnets, 2):
         if one.overlaps(other):
             wrong = Wrong(
                 f"the networks '{first}' and '{second}' overlap",
                 why=f"{one} and {other} hold the same addresses",
-                cure="give each a cidr of its own",
+                cure="give each its own cidr",
             )
             faults.at(nodes[second], ("cidr",), wrong)
 
@@ -96,7 +96,7 @@ def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
     if isinstance(user, dict):
         yield from _no_user(("user",), user)
     elif not isinstance(user, str):
-        wrong = Wrong(f"`user` is {kind_of(user)}, which is no user", cure="say `user: eve`")
+        wrong = Wrong(f"`user` is {kind_of(user)}, which is no user", cure="set `user: eve`")
         yield ("user",), wrong
     rows: Iterable[tuple[str | int, Any]] = ()
     if isinstance(users, (list, dict)):
@@ -125,10 +125,10 @@ def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]
         wrong = Wrong(f"a user's name is {kind_of(name)}", cure="write a name, in quotes")
         yield (*path, "name"), wrong
     for key in ("ssh_authorized_keys", "ssh-authorized-keys"):
-        given = user.get(key) or []
-        keys = given.values() if isinstance(given, dict) else given
-        if isinstance(given, str) or (
-            isinstance(given, (list, dict)) and all(isinstance(each, str) for each in keys)
+        value = user.get(key) or []
+        keys = value.values() if isinstance(value, dict) else value
+        if isinstance(value, str) or (
+            isinstance(value, (list, dict)) and all(isinstance(each, str) for each in keys)
         ):
             continue
         wrong = Wrong(f"`{key}` is no list of ssh keys", cure="write [ssh-ed25519 AAAA… me@here]")
@@ -137,56 +137,57 @@ def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]
 
 def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
     name = entry.keys.image
-    known = [*reading.images.nodes, *CATALOGUE]
-    if name not in known:
-        wrong = Wrong(f"there is no image {quote(name)}", cure=meant(name, known))
+    names = [*reading.images.nodes, *CATALOGUE]
+    if name not in names:
+        wrong = Wrong(f"there is no image {quote(name)}", cure=meant(name, names))
         faults.at(entry.node, ("image",), wrong)
 
 
 def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
     """A host that there is, and that virtkit runs the guest's type on as far as the spec tells."""
-    named, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
-    if named is not None and named not in hosts:
-        cure = f"add `{LOCAL}: {{}}` to `hosts:`" if named == LOCAL else meant(named, hosts)
-        wrong = Wrong(f"there is no host {quote(named)}", cure=cure)
+    host_name, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
+    if host_name is not None and host_name not in hosts:
+        cure = f"add `{LOCAL}: {{}}` to `hosts:`" if host_name == LOCAL else meant(host_name, hosts)
+        wrong = Wrong(f"there is no host {quote(host_name)}", cure=cure)
         faults.at(entry.node, ("host",), wrong)
         return
-    host = named or (hosts[0] if len(hosts) == 1 else LOCAL)
-    word = entry.keys.type
+    host = host_name or (hosts[0] if len(hosts) == 1 else LOCAL)
+    guest_type = entry.keys.type
     if host == LOCAL or "type" in entry.wrong:
         return
-    if not all(DRIVERS[each].remote for each in (AUTO if word == "auto" else (word,))):
-        able = ", ".join(word for word, driver in DRIVERS.items() if driver.remote)
-        listed = "" if LOCAL in hosts else f"add `{LOCAL}: {{}}` to `hosts:` and "
+    if not all(DRIVERS[each].remote for each in (AUTO if guest_type == "auto" else (guest_type,))):
+        types = ", ".join(word for word, driver in DRIVERS.items() if driver.remote)
+        addition = "" if LOCAL in hosts else f"add `{LOCAL}: {{}}` to `hosts:` and "
         wrong = Wrong(
-            f"a guest of type {word} cannot be on host {quote(host)}",
-            why=f"on hosts that ssh reaches virtkit runs {able} so far (guest {quote(entry.base)})",
-            cure=f"{listed}say `host: {LOCAL}`, or one of these types",
+            f"a guest of type {guest_type} cannot be on host {quote(host)}",
+            why=f"on hosts that ssh reaches virtkit runs {types} so far "
+            f"(guest {quote(entry.base)})",
+            cure=f"{addition}set `host: {LOCAL}`, or one of these types",
         )
-        faults.at(entry.node, ("host",) if named else ("type",), wrong)
+        faults.at(entry.node, ("host",) if host_name else ("type",), wrong)
 
 
 def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
     """What the guest's type cannot do; ``auto`` is held to what all that it may choose can."""
-    word = entry.keys.type
+    guest_type = entry.keys.type
     if "type" in entry.wrong:
         return
     image = reading.images.models.get(entry.keys.image)
-    for choice in AUTO if word == "auto" else (word,):
+    for choice in AUTO if guest_type == "auto" else (guest_type,):
         driver = DRIVERS[choice]
         for path, why in _lacking(entry.keys, driver):
             feature = "disks.blank" if path[0] == "disks" else str(path[0])
-            asked = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
+            phrase = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
             wrong = Wrong(
-                f"a guest of type {word} cannot have {asked}",
+                f"a guest of type {guest_type} cannot have {phrase}",
                 why=f"{why} (guest {quote(entry.base)})",
-                cure=_cure(feature, asked),
+                cure=_cure(feature, phrase),
             )
             faults.at(entry.node, path, wrong)
         boots = entry.keys.kernel is not None and "kernel" not in driver.unsupported
         if driver.needs_built_image and not boots and image is not None and image.build is None:
             wrong = Wrong(
-                f"a guest of type {word} needs an image that virtkit builds",
+                f"a guest of type {guest_type} needs an image that virtkit builds",
                 why=f"'{entry.keys.image}' is a disk image (guest {quote(entry.base)})",
                 cure="name an image with `build:`, or choose another type",
             )
@@ -204,13 +205,13 @@ def _lacking(keys: GuestKeys, driver: Driver) -> Iterator[tuple[Path, str]]:
             yield (feature,), why
 
 
-def _cure(feature: str, asked: str) -> str:
+def _cure(feature: str, phrase: str) -> str:
     if feature == "disks.blank":
         return "give it `mount:`"
-    able = [word for word, driver in DRIVERS.items() if feature not in driver.unsupported]
-    if set(AUTO) <= set(able):  # which runs everywhere
-        able = ["auto"]
-    return f"take {asked} out" + (f", or say `type: {able[0]}`" if able else "")
+    types = [word for word, driver in DRIVERS.items() if feature not in driver.unsupported]
+    if set(AUTO) <= set(types):  # which runs everywhere
+        types = ["auto"]
+    return f"take {phrase} out" + (f", or set `type: {types[0]}`" if types else "")
 
 
 def _disks(entry: Entry, faults: Faults) -> None:
@@ -224,7 +225,7 @@ def _disks(entry: Entry, faults: Faults) -> None:
             if value in seen:
                 wrong = Wrong(
                     f"two disks of the guest have the {key} {value}",
-                    cure=f"give each disk a {key} of its own",
+                    cure=f"give each disk its own {key}",
                 )
                 faults.at(entry.node, ("disks", index, key), wrong)
             seen.add(value)
@@ -246,11 +247,11 @@ def _most(entry: Entry, faults: Faults) -> None:
 def _links(entry: Entry, reading: Reading, faults: Faults) -> None:
     """Network cards on networks that are missing, or twice on one."""
     seen: set[str] = set()
-    known = [*reading.networks.nodes, DEFAULT_NETWORK]
+    names = [*reading.networks.nodes, DEFAULT_NETWORK]
     for index, link in enumerate(entry.keys.networks or ()):
         path = ("networks", index, "name")
-        if link.name not in known:
-            wrong = Wrong(f"there is no network {quote(link.name)}", cure=meant(link.name, known))
+        if link.name not in names:
+            wrong = Wrong(f"there is no network {quote(link.name)}", cure=meant(link.name, names))
             faults.at(entry.node, path, wrong)
         elif link.name in seen:
             wrong = Wrong(
@@ -269,16 +270,16 @@ def _cards(reading: Reading) -> Iterator[tuple[Entry, GuestSpec, Path, Interface
 
 def _addresses(reading: Reading, faults: Faults) -> None:
     """Addresses that their network cannot have, or that two guests would have."""
-    models = {DEFAULT_NETWORK: NetworkSpec()} | reading.networks.models
+    models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | reading.networks.models
     if DEFAULT_NETWORK in reading.networks.nodes and (
         DEFAULT_NETWORK not in reading.networks.models
     ):
         del models[DEFAULT_NETWORK]
     owners: dict[tuple[str, str], str] = {}
-    told: set[tuple[str, Path]] = set()
+    reported: set[tuple[str, Path]] = set()
     for entry, guest, path, link in _cards(reading):
         network = models.get(link.name)
-        if link.address is None or network is None or (entry.base, path) in told:
+        if link.address is None or network is None or (entry.base, path) in reported:
             continue
         wrong = _misplaced(link.address, link.name, network)
         owner = owners.setdefault((link.name, link.address), guest.name)
@@ -286,10 +287,10 @@ def _addresses(reading: Reading, faults: Faults) -> None:
             wrong = Wrong(
                 f"two guests have the address {link.address} on '{link.name}'",
                 why=f"'{owner}' and '{guest.name}'",
-                cure="give each an address of its own, or leave it out",
+                cure="give each its own address, or leave it out",
             )
         if wrong is not None:
-            told.add((entry.base, path))
+            reported.add((entry.base, path))
             faults.at(entry.node, (*path, "address"), wrong)
 
 
@@ -305,7 +306,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Wrong | None:
     if subnet is None:
         return Wrong(
             f"the network '{name}' has no cidr that {address} could belong to",
-            cure=f"say `cidr:` under networks.{name}, or take `address:` out",
+            cure=f"set `cidr:` under networks.{name}, or take `address:` out",
         )
     reason = not_a_guest(address, subnet)
     if not reason and network.made and address == str(subnet[1]):
@@ -315,23 +316,23 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Wrong | None:
     if not reason:
         return None
     first = subnet[2] if network.made else subnet[1]
-    return Wrong(f"the address {address} is {reason}", cure=f"say one of {first} to {subnet[-2]}")
+    return Wrong(f"the address {address} is {reason}", cure=f"use one of {first} to {subnet[-2]}")
 
 
 def _macs(reading: Reading, faults: Faults) -> None:
     """MAC addresses that two network cards would have."""
     owners: dict[str, tuple[str, Path]] = {}
-    told: set[tuple[str, Path]] = set()
+    reported: set[tuple[str, Path]] = set()
     for entry, guest, path, link in _cards(reading):
-        if link.mac is None or (entry.base, path) in told:
+        if link.mac is None or (entry.base, path) in reported:
             continue
-        owner, owned = owners.setdefault(link.mac, (guest.name, path))
-        if (owner, owned) != (guest.name, path):
-            told.add((entry.base, path))
+        owner, owner_path = owners.setdefault(link.mac, (guest.name, path))
+        if (owner, owner_path) != (guest.name, path):
+            reported.add((entry.base, path))
             wrong = Wrong(
                 f"two network cards have the MAC address {link.mac}",
                 why=f"of '{owner}' and of '{guest.name}'",
-                cure="give each a MAC address of its own, or leave it out",
+                cure="give each its own MAC address, or leave it out",
             )
             faults.at(entry.node, (*path, "mac"), wrong)
 
@@ -339,7 +340,7 @@ def _macs(reading: Reading, faults: Faults) -> None:
 def _raw(reading: Reading, faults: Faults) -> None:
     """What raw XML gives to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
-    told: set[tuple[str, int, str]] = set()
+    reported: set[tuple[str, int, str]] = set()
     for _, guest, _, link in _cards(reading):
         if link.mac is not None:
             owners["MAC address", link.mac, guest.host or ""] = guest.name
@@ -347,8 +348,8 @@ def _raw(reading: Reading, faults: Faults) -> None:
         for index, xml in enumerate(guest.devices):
             for sole in raw_xml.soles(xml):
                 place = (sole.kind, sole.value, guest.host or "")
-                if place in owners and (entry.base, index, sole.kind) not in told:
-                    told.add((entry.base, index, sole.kind))
+                if place in owners and (entry.base, index, sole.kind) not in reported:
+                    reported.add((entry.base, index, sole.kind))
                     wrong = raw_xml.shared(owners[place], guest.name, sole)
                     faults.at(entry.node, ("devices", index), wrong)
                 owners.setdefault(place, guest.name)

@@ -15,13 +15,13 @@ from pydantic_core import to_jsonable_python
 from virtkit.spec.model import GuestKeys, Model
 
 
-def completed(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """``asked`` with what it lacks; what the model doesn't know stays as it is."""
-    return _completed(GuestKeys, asked)
+def completed(requested: Mapping[str, Any]) -> dict[str, Any]:
+    """``requested`` with what it lacks; what the model doesn't know stays as it is."""
+    return _completed(GuestKeys, requested)
 
 
-def _completed(model: type[Model], asked: Mapping[str, Any]) -> dict[str, Any]:
-    answer = {**asked, **{k: v for k, v in _defaults(model).items() if k not in asked}}
+def _completed(model: type[Model], requested: Mapping[str, Any]) -> dict[str, Any]:
+    answer = {**requested, **{k: v for k, v in _defaults(model).items() if k not in requested}}
     for name, part in _parts(model):
         value = answer.get(name)
         if isinstance(value, dict):

@@ -66,8 +66,8 @@ class _Builder:
             )
         elif raw.kind == "scalar":
             cloud = _below(path, CLOUD)
-            older = cloud or _below(path, VARS)
-            node.value = self._scalar(raw, path, yaml11.resolve if older else resolve)
+            is_yaml11 = cloud or _below(path, VARS)
+            node.value = self._scalar(raw, path, yaml11.resolve if is_yaml11 else resolve)
             node.core = _core(raw) if cloud else None
         elif raw.kind == "list":
             node.value = [

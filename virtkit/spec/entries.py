@@ -33,9 +33,9 @@ def _map(node: Node, faults: Faults) -> Node:
     if isinstance(node.value, dict):
         return node
     if node.value is not None:
-        found = kind_of(node.plain())
+        kind = kind_of(node.plain())
         wrong = Wrong(
-            f"expected a map of keys, found {found}", cure="write `key: value` lines below the key"
+            f"expected a map of keys, found {kind}", cure="write `key: value` lines below the key"
         )
         faults.at(node, (), wrong)
     return Node({}, node.path, node.mark, node.key)
@@ -89,8 +89,8 @@ def _entry(base: str, node: Node, faults: Faults) -> Entry:
         return Entry(base, node, GuestEntry.model_validate(data, context=FROM_FILE), set())
     except ValidationError as error:
         wrong = faults.invalid(error, node, GuestEntry)
-    right = {key: value for key, value in data.items() if key not in wrong}
-    return Entry(base, node, GuestEntry.model_validate(right, context=FROM_FILE), wrong)
+    valid = {key: value for key, value in data.items() if key not in wrong}
+    return Entry(base, node, GuestEntry.model_validate(valid, context=FROM_FILE), wrong)
 
 
 def _check_total(entries: Iterable[Entry], faults: Faults) -> bool:
@@ -125,27 +125,27 @@ def _check_collisions(entries: Iterable[Entry], faults: Faults) -> None:
 
 def _link(entries: list[Entry], faults: Faults) -> None:
     """Makes the guests of each entry, with ``after`` as names of guests."""
-    known: dict[str, tuple[str, ...]] = {}
+    guest_names: dict[str, tuple[str, ...]] = {}
     for entry in entries:
-        known |= {name: (name,) for name in entry.names}
+        guest_names |= {name: (name,) for name in entry.names}
     for entry in entries:
-        known[entry.base] = tuple(entry.names)
+        guest_names[entry.base] = tuple(entry.names)
     uncounted = {entry.base for entry in entries if "count" in entry.wrong}
     for entry in entries:
-        after = _after(entry, known, uncounted, faults)
+        after = _after(entry, guest_names, uncounted, faults)
         ready = _ready(entry, faults)
         entry.guests = list(_count_out(entry, after, ready, faults))
 
 
 def _after(
-    entry: Entry, known: Mapping[str, tuple[str, ...]], uncounted: set[str], faults: Faults
+    entry: Entry, guest_names: Mapping[str, tuple[str, ...]], uncounted: set[str], faults: Faults
 ) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for index, name in enumerate(entry.keys.after):
-        if name in known:
-            names |= dict.fromkeys(known[name])
+        if name in guest_names:
+            names |= dict.fromkeys(guest_names[name])
         elif name.rpartition("-")[0] not in uncounted:
-            wrong = Wrong(f"there is no guest {quote(name)}", cure=meant(name, known))
+            wrong = Wrong(f"there is no guest {quote(name)}", cure=meant(name, guest_names))
             faults.at(entry.node, ("after", index), wrong)
     return tuple(names)
 
@@ -163,7 +163,7 @@ def _ready(entry: Entry, faults: Faults) -> Ready:
             cure="take `ready:` out, or give it a network",
         )
         faults.at(node, (), wrong)
-    return Ready(kind="none")
+    return Ready.model_construct(kind="none")
 
 
 def _count_out(
@@ -174,7 +174,7 @@ def _count_out(
     cloud = entry.node.entries.get(CLOUD)
     core = cloud.plain(core=True) if cloud and keys[CLOUD] else {}
     keys["core_cloud_init"] = core if core != keys[CLOUD] else {}
-    given = set(entry.keys.model_fields_set) - {"count", "profiles"} | {"name", "base", "index"}
+    fields = set(entry.keys.model_fields_set) - {"count", "profiles"} | {"name", "base", "index"}
     cards = _cards(entry, faults)
     for step, name in enumerate(entry.names):
         values = keys | {
@@ -186,7 +186,7 @@ def _count_out(
             "networks": None if cards is None else tuple(_counted(card, step) for card in cards),
         }
         # Every value was validated as part of the entry.
-        yield GuestSpec.model_construct(_fields_set=given, **values)
+        yield GuestSpec.model_construct(_fields_set=fields, **values)
 
 
 def _cards(entry: Entry, faults: Faults) -> list[InterfaceSpec] | None:

@@ -50,7 +50,7 @@ class Faults:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._found: dict[tuple[int, int, str], RequestError] = {}
+        self._errors: dict[tuple[int, int, str], RequestError] = {}
         self._unknown: set[Path] = set()
 
     def flaw(self, flaw: Flaw) -> None:
@@ -64,12 +64,12 @@ class Faults:
         if any(path[:length] in self._unknown for length in range(len(path) + 1)):
             return
         error = error_at(self.source, mark, path, wrong)
-        self._found.setdefault((mark.line, mark.column, wrong.what), error)
+        self._errors.setdefault((mark.line, mark.column, wrong.what), error)
 
     def at(self, node: Node, path: Path, wrong: Wrong) -> None:
         """Keeps an error about ``path`` below ``node``, or the nearest thing that is there."""
-        found, left = node.find(path)
-        self.add(found.key if left else found.place, found.path, wrong)
+        nearest, rest = node.find(path)
+        self.add(nearest.key if rest else nearest.place, nearest.path, wrong)
 
     def key(self, node: Node, wrong: Wrong) -> None:
         """Keeps an error about the key of ``node``."""
@@ -102,19 +102,21 @@ class Faults:
         return wrong_keys
 
     def _detail(self, detail: ErrorDetails, node: Node, path: Path, model: type[BaseModel]) -> None:
-        found, left = node.find(path)
-        wrong = _translate(detail, found, path, _model_at(path, model))
-        if detail["type"] == "extra_forbidden" and not left:
-            self.key(found, wrong)
+        nearest, rest = node.find(path)
+        wrong = _translate(detail, nearest, path, _model_at(path, model))
+        if detail["type"] == "extra_forbidden" and not rest:
+            self.key(nearest, wrong)
         elif detail["type"] == "missing":
-            self.add(found.mark if _in_list(found) else found.key, (*found.path, *left), wrong)
+            self.add(
+                nearest.mark if _in_list(nearest) else nearest.key, (*nearest.path, *rest), wrong
+            )
         else:
-            self.add(found.place, found.path, wrong)
+            self.add(nearest.place, nearest.path, wrong)
 
     def raise_all(self) -> None:
         """Raises SpecErrors, in the file's order, where there are any."""
-        if self._found:
-            raise SpecErrors([self._found[place] for place in sorted(self._found)])
+        if self._errors:
+            raise SpecErrors([self._errors[place] for place in sorted(self._errors)])
 
 
 def _in_list(node: Node) -> bool:
@@ -171,7 +173,7 @@ def _expected(kind: str, node: Node) -> Wrong:
     cures = {
         "text": "write one text",
         "a whole number": "write a number without a unit, a point or quotes",
-        "true or false": "say true or false, without quotes",
+        "true or false": "write true or false, without quotes",
         "a list": "write [a, b], or one `- …` per line",
         "a map of keys": "write `key: value` lines below the key",
     }
@@ -197,16 +199,16 @@ def _one_of(node: Node, context: dict[str, Any]) -> Wrong:
     if not isinstance(node.value, str):
         return Wrong(
             f"expected one of {', '.join(words)}, found {kind_of(node.value)}",
-            cure=f"say {words[0]}",
+            cure=f"use {words[0]}",
         )
     return Wrong(f"{quote(node.value)} is not known here", cure=meant(node.value, words))
 
 
 def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Wrong:
     if kind == "greater_than_equal":
-        return Wrong(f"{quote(node.value)} is too small", cure=f"say {context['ge']} or more")
+        return Wrong(f"{quote(node.value)} is too small", cure=f"use {context['ge']} or more")
     if kind == "less_than_equal":
-        return Wrong(f"{quote(node.value)} is too large", cure=f"say {context['le']} or less")
+        return Wrong(f"{quote(node.value)} is too large", cure=f"use {context['le']} or less")
     if kind == "too_long":
         most = context["max_length"]
         return Wrong(

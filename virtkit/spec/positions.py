@@ -30,5 +30,5 @@ class Positions:
             merged = self.guests.get(str(path[1]))
             if merged is not None:
                 start, below = merged, path[2:]
-        node, left = start.find(below)
-        return (node.place if not left else node.key), dotted((*node.path, *left))
+        node, rest = start.find(below)
+        return (node.place if not rest else node.key), dotted((*node.path, *rest))

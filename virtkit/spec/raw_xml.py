@@ -36,8 +36,8 @@ def elements(xml: str) -> list[etree._Element]:
     for text in (xml.strip(), f"<domain><devices>{xml}</devices></domain>"):
         with suppress(etree.XMLSyntaxError):
             root = etree.fromstring(text.encode(), parser)
-            found = root.iterfind("devices/*") if root.tag == "domain" else [root]
-            return [each for each in found if isinstance(each.tag, str)]
+            devices = root.iterfind("devices/*") if root.tag == "domain" else [root]
+            return [each for each in devices if isinstance(each.tag, str)]
     return []
 
 
@@ -50,11 +50,11 @@ def soles(xml: str) -> Iterator[Sole]:
 def shared(one: str, other: str, sole: Sole) -> Wrong:
     """The error where two guests would have it, or one of them twice."""
     cures = {
-        "MAC address": "leave it out, and each guest gets one of its own",
-        "host device": "give each guest another one, in an entry of its own",
-        "disk": "give each guest one of its own; or say <shareable/> or <readonly/> in it",
-        "vsock CID": "say auto='yes' instead",
-        "display's port": "leave it out, and say autoport='yes'",
+        "MAC address": "leave it out, and each guest gets its own",
+        "host device": "give each guest another one, in a separate entry",
+        "disk": "give each guest its own; or write <shareable/> or <readonly/> in it",
+        "vsock CID": "use auto='yes' instead",
+        "display's port": "leave it out, and write autoport='yes'",
     }
     value = shown(sole.value)
     what = f"{quote(one)} and {quote(other)} would both have the {sole.kind} {value}"
@@ -63,7 +63,7 @@ def shared(one: str, other: str, sole: Sole) -> Wrong:
     return Wrong(
         what,
         why=f"it stands in {sole.element} of raw XML, and only one guest can have it at a time",
-        cure=cures.get(sole.kind, "write an entry of its own for each guest, with another one"),
+        cure=cures.get(sole.kind, "write a separate entry for each guest, with a different one"),
     )
 
 

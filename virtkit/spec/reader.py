@@ -87,7 +87,7 @@ def _read(path: Path, source: str) -> bytes:
         raise RequestError(
             f"the spec {quote(source)} cannot be read",
             why=why or type(error).__name__,
-            cure=f"see that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
+            cure=f"check that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
             where=source,
         ) from error
 
@@ -188,8 +188,8 @@ def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
             except Wrong as wrong:
                 faults.at(node, (), wrong)
         else:
-            found = kind_of(node.plain())
-            faults.at(node, (), Wrong(f"expected text, found {found}", cure="say `name: lab`"))
+            kind = kind_of(node.plain())
+            faults.at(node, (), Wrong(f"expected text, found {kind}", cure="set `name: lab`"))
         return ""
     if source == STDIN_SOURCE:
         faults.add(
@@ -239,9 +239,9 @@ def _parts(root: Node, key: str, model: type[_Part], faults: Faults) -> Parts[_P
             label(name)
         except Wrong as wrong:
             faults.key(node, wrong)
-        built = _model(node, model, faults)
-        if built is not None:
-            parts.models[name] = built
+        part = _model(node, model, faults)
+        if part is not None:
+            parts.models[name] = part
     return parts
 
 
@@ -257,15 +257,15 @@ def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
     hosts, images = dict(reading.hosts.models), dict(reading.images.models)
     networks = dict(reading.networks.models)
     guests = {guest.name: guest for entry in reading.entries for guest in entry.guests}
-    unsaid = any(guest.host is None for guest in guests.values())
-    if not hosts or (unsaid and len(hosts) > 1):
-        hosts.setdefault(LOCAL, HostSpec())
+    any_without_host = any(guest.host is None for guest in guests.values())
+    if not hosts or (any_without_host and len(hosts) > 1):
+        hosts.setdefault(LOCAL, HostSpec.model_construct())
     for guest in guests.values():
         if guest.image not in images:
             images[guest.image] = CATALOGUE[guest.image]
-        for link in guest.links:
+        for link in guest.interfaces:
             if link.name == DEFAULT_NETWORK:
-                networks.setdefault(DEFAULT_NETWORK, NetworkSpec())
+                networks.setdefault(DEFAULT_NETWORK, NetworkSpec.model_construct())
     spec = Spec.model_construct(
         name=reading.name,
         source=source,

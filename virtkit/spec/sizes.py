@@ -46,19 +46,19 @@ def parse_size(value: object) -> int:
         raise Wrong(
             f"{quote(value)} is not a size",
             why="a number alone does not say which unit is meant",
-            cure=f"say {value}MiB or {value}GiB" if 0 < value < 10**6 else "say 512MiB or 8GiB",
+            cure=f"use {value}MiB or {value}GiB" if 0 < value < 10**6 else "use 512MiB or 8GiB",
         )
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise Wrong(f"{quote(value)} is not a size", cure=_size_cure(value))
     size = Fraction(match[1]) * _BYTES[match[2]]
     if size == 0:
-        raise Wrong(f"{quote(value)} is no size at all", cure="say 512MiB, 2GiB or 8G")
+        raise Wrong(f"{quote(value)} is no size at all", cure="use 512MiB, 2GiB or 8G")
     if size > LARGEST_SIZE:
-        raise Wrong(f"{quote(value)} is too large", cure=f"say at most {format_size(LARGEST_SIZE)}")
+        raise Wrong(f"{quote(value)} is too large", cure=f"use at most {format_size(LARGEST_SIZE)}")
     if size % KIB:
         near = format_size(max(1, round(size / KIB)) * KIB)
-        raise Wrong(f"{quote(value)} is not a whole number of KiB", cure=f"say {near}")
+        raise Wrong(f"{quote(value)} is not a whole number of KiB", cure=f"use {near}")
     return int(size)
 
 
@@ -66,8 +66,8 @@ def _size_cure(value: object) -> str:
     decimal = _DECIMAL_SIZE.fullmatch(value) if isinstance(value, str) else None
     if decimal is not None and isinstance(value, str):
         unit = decimal[1].upper()
-        return f"say {value[: decimal.start(1)].strip()}{unit}iB: sizes are binary"
-    return "say 512MiB, 2GiB or 8G"
+        return f"use {value[: decimal.start(1)].strip()}{unit}iB: sizes are binary"
+    return "use 512MiB, 2GiB or 8G"
 
 
 def format_size(size: int) -> str:
@@ -93,16 +93,16 @@ def parse_duration(value: object) -> float:
         raise Wrong(
             f"{quote(value)} is not a duration",
             why="a number alone does not say which unit is meant",
-            cure=f"say {value}s or {value}m" if 0 < value < 10**6 else "say 90s, 5m or 1h",
+            cure=f"use {value}s or {value}m" if 0 < value < 10**6 else "use 90s, 5m or 1h",
         )
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Wrong(f"{quote(value)} is not a duration", cure="say 90s, 5m or 1h")
+        raise Wrong(f"{quote(value)} is not a duration", cure="use 90s, 5m or 1h")
     seconds = Fraction(match[1]) * _SECONDS[match[2]]
     if seconds == 0:
-        raise Wrong(f"{quote(value)} is no time at all", cure="say 90s, 5m or 1h")
+        raise Wrong(f"{quote(value)} is no time at all", cure="use 90s, 5m or 1h")
     if seconds > LONGEST_DURATION:
-        raise Wrong(f"{quote(value)} is too long", cure=f"say at most {LONGEST_DURATION // 3600}h")
+        raise Wrong(f"{quote(value)} is too long", cure=f"use at most {LONGEST_DURATION // 3600}h")
     return float(seconds)
 
 

@@ -56,4 +56,4 @@ def meant(word: str, known: Iterable[str]) -> str:
     if not words:
         return "take it out"
     more = ", …" if len(words) > LISTED else ""
-    return f"known here: {', '.join(words[:LISTED])}{more}"
+    return f"use one of: {', '.join(words[:LISTED])}{more}"

@@ -89,7 +89,7 @@ def label(text: str) -> str:
 
 def _label_cure(text: str) -> str:
     near = suggest_label(text)
-    return f"say '{near}'" if near else "choose a name such as 'web'"
+    return f"use '{near}'" if near else "choose a name such as 'web'"
 
 
 def suggest_label(text: str) -> str:
@@ -147,7 +147,7 @@ release_name = _matching(
     _RELEASE,
     "a release",
     "at most 32 of a-z, 0-9, '.' and '-', a letter first",
-    "say the code name, such as 'bookworm'",
+    "use the code name, such as 'bookworm'",
 )
 bridge_name = _matching(
     _BRIDGE,
@@ -198,12 +198,12 @@ def host_path(text: str) -> str:
     if bad:
         raise Wrong(
             f"{quote(text)} is not a path that virtkit takes",
-            why=f"{' '.join(bad)} has a meaning of its own in shells or XML",
+            why=f"{' '.join(bad)} has a special meaning in shells or XML",
             cure="rename the file, or link to it under a plain name",
         )
     if text.startswith("-"):
         raise Wrong(
-            f"the path {quote(text)} looks like an option", cure=f"say {quote('./' + text)}"
+            f"the path {quote(text)} looks like an option", cure=f"use {quote('./' + text)}"
         )
     if text.startswith("~") and not text.startswith("~/"):
         raise Wrong(
@@ -231,18 +231,18 @@ def mount_point(text: str) -> str:
         raise Wrong(
             f"{quote(text)} is not a folder to mount a disk on",
             why="an absolute path of A-Z, a-z, 0-9 and . _ @ + -, and not '/'",
-            cure="say /srv/data",
+            cure="use /srv/data",
         )
     if ".." in text.split("/") or posixpath.normpath(text) != text or text.startswith("//"):
         near = "/" + posixpath.normpath(text).lstrip("/")
         raise Wrong(
             f"the folder {quote(text)} is not written in its shortest form",
-            cure=f"say {near}" if len(near) > 1 else "say /srv/data",
+            cure=f"use {near}" if len(near) > 1 else "use /srv/data",
         )
     if text in _SYSTEM_FOLDERS or text.startswith(_SYSTEM_TREES):
         raise Wrong(
             f"a disk mounted on {text} would hide the system's own files",
-            cure="mount it on a folder of its own, such as /srv/data",
+            cure="mount it on its own folder, such as /srv/data",
         )
     return text
 
@@ -259,15 +259,15 @@ def mac_address(text: str) -> str:
     """A unicast MAC address, in lower case with colons."""
     mac = text.lower()
     if _MAC.fullmatch(mac) is None:
-        raise Wrong(f"{quote(text)} is not a MAC address", cure="say 52:54:00:00:00:10")
+        raise Wrong(f"{quote(text)} is not a MAC address", cure="use 52:54:00:00:00:10")
     if int(mac[:2], 16) & 1:
         raise Wrong(
             f"{text} is not the address of one network card",
             why="an odd first byte means a group of receivers (multicast)",
-            cure=f"say 52:54:00{mac[8:]}",
+            cure=f"use 52:54:00{mac[8:]}",
         )
     if mac == "00:00:00:00:00:00":
-        raise Wrong(f"{text} is no network card's address", cure="say 52:54:00:00:00:10")
+        raise Wrong(f"{text} is no network card's address", cure="use 52:54:00:00:00:10")
     return mac
 
 
@@ -277,7 +277,7 @@ def ipv4_address(text: str) -> str:
         return str(IPv4Address(text))
     except AddressValueError as error:
         raise Wrong(
-            f"{quote(text)} is not an IPv4 address", cure="say an address such as 10.20.0.10"
+            f"{quote(text)} is not an IPv4 address", cure="use an address such as 10.20.0.10"
         ) from error
 
 
@@ -285,7 +285,7 @@ def ip_address(text: str) -> str:
     """An IPv4 address of a name server or a gateway."""
     address = ipv4_address(text)
     if IPv4Address(address).is_multicast or IPv4Address(address).is_unspecified:
-        raise Wrong(f"{text} is no machine's address", cure="say an address such as 10.20.0.1")
+        raise Wrong(f"{text} is no machine's address", cure="use an address such as 10.20.0.1")
     return address
 
 
@@ -296,7 +296,7 @@ def cidr(text: str) -> str:
     except ValueError as error:
         raise Wrong(
             f"{quote(text)} is not an IPv4 network",
-            cure="say an address and a prefix length, such as 10.20.0.0/24",
+            cure="use an address and a prefix length, such as 10.20.0.0/24",
         ) from error
     low, high = _NETWORK_PREFIXES
     if re.fullmatch(r"[0-9.]+/[0-9]{1,2}", text, re.ASCII) is None or not (
@@ -304,14 +304,14 @@ def cidr(text: str) -> str:
     ):
         raise Wrong(
             f"the network {quote(text)} has no prefix length from /{low} to /{high}",
-            cure=f"say {IPv4Network(f'{network.network_address}/24', strict=False)}",
+            cure=f"use {IPv4Network(f'{network.network_address}/24', strict=False)}",
         )
     if str(network) != text:
-        raise Wrong(f"{quote(text)} is an address in a network", cure=f"say {network}")
+        raise Wrong(f"{quote(text)} is an address in a network", cure=f"use {network}")
     if network.is_multicast or network.is_loopback or network.is_link_local:
-        raise Wrong(f"{text} is not for networks of guests", cure="say 10.20.0.0/24")
+        raise Wrong(f"{text} is not for networks of guests", cure="use 10.20.0.0/24")
     if network.is_reserved or network.network_address in IPv4Network("0.0.0.0/8"):
-        raise Wrong(f"{text} is not for networks of guests", cure="say 10.20.0.0/24")
+        raise Wrong(f"{text} is not for networks of guests", cure="use 10.20.0.0/24")
     return text
 
 
@@ -321,18 +321,18 @@ def ipv6_cidr(text: str) -> str:
         network = IPv6Network(text, strict=False)
     except ValueError as error:
         raise Wrong(
-            f"{quote(text)} is not an IPv6 network", cure="say a network such as fd00:20::/64"
+            f"{quote(text)} is not an IPv6 network", cure="use a network such as fd00:20::/64"
         ) from error
     if network.prefixlen != 64:
         raise Wrong(
             f"the network {quote(text)} is not a /64",
             why="guests make their own IPv6 addresses, which needs 64 bits",
-            cure=f"say {IPv6Network(f'{network.network_address}/64', strict=False)}",
+            cure=f"use {IPv6Network(f'{network.network_address}/64', strict=False)}",
         )
     if IPv6Address(text.partition("/")[0]) != network.network_address:
-        raise Wrong(f"{quote(text)} is an address in a network", cure=f"say {network}")
+        raise Wrong(f"{quote(text)} is an address in a network", cure=f"use {network}")
     if network.is_multicast or network.is_loopback or network.is_link_local:
-        raise Wrong(f"{text} is not for networks of guests", cure="say fd00:20::/64")
+        raise Wrong(f"{text} is not for networks of guests", cure="use fd00:20::/64")
     return str(network)
 
 
@@ -342,7 +342,7 @@ def domain_name(text: str) -> str:
         raise Wrong(
             f"{quote(text)} is not a domain",
             why="a domain is DNS labels with dots between, at most 200 characters",
-            cure="say lab.test",
+            cure="use lab.test",
         )
     return text
 
@@ -352,7 +352,7 @@ def ssh_address(text: str) -> str:
     if re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.:_-]*", text) is None:
         raise Wrong(
             f"{quote(text)} is no address for ssh",
-            cure="say USER@HOST, such as root@rack1.example.org; a port goes into `ssh: {port: N}`",
+            cure="use USER@HOST, such as root@rack1.example.org; a port goes into `ssh: {port: N}`",
         )
     return text
 
@@ -377,7 +377,7 @@ def url(text: str) -> str:
         raise Wrong(
             f"{quote(text)} is not a URL that virtkit fetches",
             why="http://, https:// and file:/// only, of the characters that URLs may hold",
-            cure="say https://HOST/PATH; percent-encode what a URL may not hold",
+            cure="use https://HOST/PATH; percent-encode what a URL may not hold",
         )
     if "@" in parts:
         raise Wrong(

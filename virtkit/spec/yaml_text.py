@@ -61,8 +61,8 @@ def top(text: str, source: str) -> str:
         SpecErrors: it is not YAML.
     """
     kinds = {SequenceStartEvent: "list", MappingStartEvent: "map", ScalarEvent: "text"}
-    found = [kinds.get(type(each), "") for each in events(text, source)]
-    return next(filter(None, found), "")
+    event_kinds = [kinds.get(type(each), "") for each in events(text, source)]
+    return next(filter(None, event_kinds), "")
 
 
 class Parser:
@@ -204,10 +204,10 @@ def _cure_invalid(error: MarkedYAMLError) -> str:
     if "cannot start any token" in problem:
         return "put the value in quotes"
     if "mapping values are not allowed" in problem:
-        return "put text that holds ': ' in quotes, and see that keys line up"
+        return "put text that holds ': ' in quotes, and check that keys line up"
     if "end of stream" in problem or "stream end" in problem:
         return "close the quote or bracket that was opened"
-    return "see that keys line up, and that text with special characters is in quotes"
+    return "check that keys line up, and that text with special characters is in quotes"
 
 
 def _refusal(source: str, mark: Mark, what: str, *, cure: str, why: str = "") -> SpecErrors:

@@ -47,7 +47,7 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
         if candidate not in taken:
             return candidate
     raise RequestError(  # 256 clashes in a row: the range is as good as full
-        "no free MAC address", cure="give the guest's network link a `mac:` of its own"
+        "no free MAC address", cure="give the guest's network link its own `mac:`"
     )
 
 
@@ -96,20 +96,20 @@ def free_subnet(
         where: of an error.
     """
     fixed = [IPv4Network(each) for each in used]
-    known = [IPv4Network(each) for each in routes]
+    routed = [IPv4Network(each) for each in routes]
     # the more a route is to, the less it tells
-    for most in (-1, *sorted({each.prefixlen for each in known if _is_wide(each)})):
-        claims = [each for each in known if each.prefixlen > most or not _is_wide(each)]
-        if found := _free_of(name, [*fixed, *claims]):
-            return found
+    for most in (-1, *sorted({each.prefixlen for each in routed if _is_wide(each)})):
+        claims = [each for each in routed if each.prefixlen > most or not _is_wide(each)]
+        if subnet := _free_of(name, [*fixed, *claims]):
+            return subnet
     network = name.rpartition("/")[2]
-    inside = _free_of(name, [*fixed, *(each for each in known if each.prefixlen >= _OURS)])
+    inside = _free_of(name, [*fixed, *(each for each in routed if each.prefixlen >= _OURS)])
     raise RequestError(
         f"no free /{_OURS} for the network {network}",
         why="the host's routes and libvirt's networks have all of 10.0.0.0/8, 172.16.0.0/12 and "
         "192.168.0.0/16 (ip route show table all; virsh -c qemu:///system net-list --all)",
-        cure=f"say which part of a route the guests may have, since this host reaches nobody else "
-        f"there: `networks: {{{network}: {{cidr: {inside}}}}}`"
+        cure=f"name the part of a route that the guests may have, since this host reaches nobody "
+        f"else there: `networks: {{{network}: {{cidr: {inside}}}}}`"
         if inside
         else "remove routes or networks that nobody needs",
         where=where,
@@ -159,10 +159,10 @@ def allocate(
         usable = link in kept and IPv4Address(kept[link]) in network and kept[link] not in own
         if link not in answer and usable and kept[link] not in answer.values():
             answer[link] = kept[link]
-    given = {IPv4Address(each) for each in answer.values()}
-    others = {IPv4Address(each) for each in held if each not in own} - given
+    taken = {IPv4Address(each) for each in answer.values()}
+    others = {IPv4Address(each) for each in held if each not in own} - taken
     last = sorted(each for each in others if each in network)
-    free = chain(_free(network, given | others, dynamic), last)
+    free = chain(_free(network, taken | others, dynamic), last)
     for link in wanted:
         if link in answer:
             continue

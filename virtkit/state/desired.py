@@ -121,11 +121,11 @@ class Guest:
     source_folder: str
     image: ImageRef
     interfaces: tuple[Interface, ...]
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
     targets: Mapping[str, str] = field(default_factory=dict)
     confinement: Confinement = Confinement()
-    #: The confinement that it has once its root is made anew.
-    anew: Confinement = Confinement()
+    #: The confinement that it has once its root is recreated.
+    next_confinement: Confinement = Confinement()
     #: Its UUID; where nothing else was decided, that of its names.
     identity: str = ""
     #: Its host's CPUs; 0 where unknown.
@@ -146,8 +146,8 @@ class Guest:
 
     def where(self, *keys: str) -> str:
         """The place in the spec of the one of ``keys`` that it has; its own where it has more."""
-        given = [key for key in keys if getattr(self.spec, key)]
-        return self.places.get(given[0] if len(given) == 1 else "", f"guests.{self.spec.base}")
+        present = [key for key in keys if getattr(self.spec, key)]
+        return self.places.get(present[0] if len(present) == 1 else "", f"guests.{self.spec.base}")
 
     @property
     def domain(self) -> str:
@@ -173,8 +173,8 @@ class Guest:
         return f"{self.name}.{domain}" if domain else self.name
 
     @property
-    def light(self) -> bool:
-        """Whether virtkit's own first boot serves; cloud-init is for what users add to it."""
+    def skips_cloud_init(self) -> bool:
+        """Whether virtkit's own first boot is enough; cloud-init is for what users add to it."""
         return self.image.entry.build is not None and not self.spec.cloud_init
 
     @property
@@ -187,8 +187,8 @@ class Guest:
 
     @property
     def boot(self) -> Boot | None:
-        light = "cloud-init=disabled" if self.light else ""
-        root = f"root=LABEL={ROOT_LABEL} rw {self.driver.boot_args} {light}".strip()
+        cloud_init = "cloud-init=disabled" if self.skips_cloud_init else ""
+        root = f"root=LABEL={ROOT_LABEL} rw {self.driver.boot_args} {cloud_init}".strip()
         if self.spec.kernel is not None:
             paths = {each.role: each.key for each in self.volumes}
             return Boot(paths["kernel"], paths.get("initrd", ""), self.spec.kernel.cmdline or root)
@@ -218,9 +218,9 @@ class Guest:
         """The same guest, once its image is made."""
         return replace(self, image=replace(self.image, files=files))
 
-    def made_anew(self) -> Guest:
+    def recreated(self) -> Guest:
         """The same guest, where all but its disks is made again."""
-        return replace(self, confinement=self.anew)
+        return replace(self, confinement=self.next_confinement)
 
 
 @dataclass(frozen=True)

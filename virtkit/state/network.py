@@ -51,7 +51,7 @@ class Network:
     domain: str
     dhcp: tuple[str, str] | None
     reservations: tuple[Reservation, ...]
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
 
     @property
     def libvirt_name(self) -> str:
@@ -90,4 +90,4 @@ class Network:
     @property
     def names(self) -> tuple[HostNames, ...]:
         """The names that DNS must be told, since no DHCP lease brings them."""
-        return tuple(found for each in self.reservations for found in host_names(each, self.domain))
+        return tuple(host for each in self.reservations for host in host_names(each, self.domain))

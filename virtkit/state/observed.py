@@ -1,6 +1,6 @@
 """What stands in libvirt, as data: what virtkit owns with its records, and whose the rest is.
 
-host.py fills it, plan.py reads it.
+host/observe.py fills it, plan/ reads it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Observed:
 
     def records(self) -> list[GuestRecord]:
         """All guests that something here is of: with a domain, or listed by the pool."""
-        known = {domain: each.record for domain, each in self.guests.items()}
-        return list({**self.pool.guests, **known}.values())
+        by_domain = {domain: each.record for domain, each in self.guests.items()}
+        return list({**self.pool.guests, **by_domain}.values())
 
     def guests_of(self, environment: str) -> dict[str, ObservedGuest]:
         """The environment's guests, by the guest's name in the spec."""

@@ -52,10 +52,10 @@ class PublicKey:
 
 def parse(line: str) -> PublicKey | None:
     """The key in a line of a .pub file or of authorized_keys; None where there is none."""
-    for found in _KEY.finditer(line):
-        kind, blob = found["kind"], found["blob"]
+    for match in _KEY.finditer(line):
+        kind, blob = match["kind"], match["blob"]
         if _kind(blob) == kind:
-            comment = "".join(each for each in line[found.end() :] if each.isprintable())
+            comment = "".join(each for each in line[match.end() :] if each.isprintable())
             return PublicKey(kind, blob, comment.strip())
     return None
 
@@ -73,8 +73,8 @@ def same(one: Iterable[str], other: Iterable[str]) -> bool:
 
 def joined(*lists: Iterable[str]) -> tuple[str, ...]:
     """All recorded keys of several lists, each once."""
-    every = {blob: line for lines in lists for line in lines for blob in blobs([line])}
-    return tuple(every.values())
+    lines_by_blob = {blob: line for lines in lists for line in lines for blob in blobs([line])}
+    return tuple(lines_by_blob.values())
 
 
 def blobs(lines: Iterable[str]) -> list[str]:
@@ -89,8 +89,8 @@ def names(lines: Iterable[str]) -> list[str]:
 
 def records(lines: Sequence[str]) -> tuple[str, ...]:
     """Lines of authorized_keys as records have them; what a record can't hold is left out."""
-    found = (str(key) for key in map(parse, lines) if key is not None)
-    return tuple(dict.fromkeys(each for each in found if len(each) <= _LONGEST))
+    texts = (str(key) for key in map(parse, lines) if key is not None)
+    return tuple(dict.fromkeys(each for each in texts if len(each) <= _LONGEST))
 
 
 def _kind(blob: str) -> str:

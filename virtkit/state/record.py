@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from virtkit.spec import DEFAULT_NETWORK
 from virtkit.spec.values import is_mac_address
-from virtkit.state.desired import Guest, ImageFiles, Network, Playbooks, Reservation, Volume
+from virtkit.state.image import ImageFiles
+from virtkit.state.network import Reservation
 
-#: ``wanted``: may be made (again); ``made``: never touched but by delete; ``doomed``: on its
-#: way out, to be deleted and made anew.
-State = Literal["wanted", "made", "doomed"]
+if TYPE_CHECKING:
+    from virtkit.state.desired import Guest, Network, Playbooks, Volume
+
+#: ``wanted``: may be made (again); ``made``: never touched but by delete; ``deleting``: on its
+#: way out, to be deleted and recreated.
+State = Literal["wanted", "made", "deleting"]
 #: Why something is to be changed: the spec, somebody else's change, an interrupted run, or that
 #: virtkit renders it otherwise than it did.
 Cause = Literal["spec", "drift", "unfinished", "upgrade"]
@@ -69,12 +73,12 @@ class GuestRecord:
 
     Attributes:
         rendered: the XML that was defined, without metadata; what others added isn't in it.
-        rewritten: places where libvirt has it otherwise from the start (compare.Difference).
+        rewritten: places where libvirt has it otherwise from the start (xml.diff.Difference).
         staged: fields whose change waits for the next boot, and the cause of each;
             ``staged_in``: libvirt's id of the running guest, another one after each start.
-        leaving: places in ``rendered`` of before that the running guest may still have.
+        detaching: places in ``rendered`` of before that the running guest may still have.
         keys: the public keys that it lets in: those that it was given, and while they change both
-            the old and the new ones. None where an older virtkit made it, and nobody knows.
+            the old and the new ones. None where an older version made it, and nobody knows.
         former_ssh_keys: while they change, the files that the spec named before: the private half
             of a key that the guest still lets in may be beside one of them.
         instance: cloud-init's instance-id, new for each life of the guest.
@@ -86,10 +90,10 @@ class GuestRecord:
     guest: str
     type: str
     spec: str
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
     image_identity: str
     image: ImageFiles | None
-    links: tuple[InterfaceRecord, ...] = ()
+    interfaces: tuple[InterfaceRecord, ...] = ()
     volumes: tuple[VolumeRecord, ...] = ()
     host_key: str = ""
     keys: tuple[str, ...] | None = None
@@ -100,7 +104,7 @@ class GuestRecord:
     rewritten: tuple[str, ...] = ()
     staged: Mapping[str, Cause] = field(default_factory=dict)
     staged_in: str = ""
-    leaving: tuple[str, ...] = ()
+    detaching: tuple[str, ...] = ()
     booted: bool = False
     finished: bool = False
     confinement: str = ""
@@ -116,8 +120,8 @@ class GuestRecord:
     def key_files(self) -> list[str] | None:
         """The files of keys that it may let in, as specs name them; None where these are the
         caller's own."""
-        asked: list[str] | None = self.asked.get("ssh_keys")
-        return [*(asked or ()), *self.former_ssh_keys] if self.former_ssh_keys else asked
+        requested: list[str] | None = self.requested.get("ssh_keys")
+        return [*(requested or ()), *self.former_ssh_keys] if self.former_ssh_keys else requested
 
     @property
     def folder(self) -> str:
@@ -127,21 +131,23 @@ class GuestRecord:
     @property
     def addresses(self) -> list[str]:
         """The addresses that its cards were given, IPv4 first."""
-        given = [each.address for each in self.links] + [each.address6 for each in self.links]
-        return [each for each in given if each]
+        addresses = [each.address for each in self.interfaces] + [
+            each.address6 for each in self.interfaces
+        ]
+        return [each for each in addresses if each]
 
     @property
     def given_macs(self) -> dict[tuple[str, int], str]:
         """The MACs that the spec did not say, by the network's name in it and which card on it."""
-        asked = self.asked.get("networks")
-        entries = asked if isinstance(asked, list) else [{"name": DEFAULT_NETWORK}]
-        if len(entries) != len(self.links) or not all(isinstance(e, dict) for e in entries):
+        requested = self.requested.get("networks")
+        entries = requested if isinstance(requested, list) else [{"name": DEFAULT_NETWORK}]
+        if len(entries) != len(self.interfaces) or not all(isinstance(e, dict) for e in entries):
             return {}
         names = [each.get("name") for each in entries]
         return {
-            (str(name), names[:at].count(name)): self.links[at].mac
+            (str(name), names[:at].count(name)): self.interfaces[at].mac
             for at, name in enumerate(names)
-            if not entries[at].get("mac") and is_mac_address(self.links[at].mac)
+            if not entries[at].get("mac") and is_mac_address(self.interfaces[at].mac)
         }
 
     def is_of(self, other: GuestRecord | None) -> bool:
@@ -154,7 +160,7 @@ class GuestRecord:
 
     def listed(self) -> GuestRecord:
         """What the pool's record says of the guest: what it takes to define it again."""
-        return replace(self, rendered="", rewritten=(), staged={}, staged_in="", leaving=())
+        return replace(self, rendered="", rewritten=(), staged={}, staged_in="", detaching=())
 
     def with_state(self, state: State) -> GuestRecord:
         """The same record with all volumes in ``state``."""
@@ -168,7 +174,7 @@ class NetworkRecord:
     environment: str
     network: str
     spec: str
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
     cidr: str
     reservations: tuple[Reservation, ...] = ()
     rendered: str = ""
@@ -186,7 +192,7 @@ class NetworkRecord:
 class StoredImage:
     """An image in the pool: the entries of specs that gave it; ``made`` after the upload.
 
-    ``bytes`` is the length of its root's file, 0 where an older virtkit did not say.
+    ``bytes`` is the length of its root's file, 0 where an older version did not say.
     """
 
     name: str
@@ -200,7 +206,7 @@ class StoredImage:
 class KeptDisk:
     """A disk that outlived its guest (``keep: true``).
 
-    ``spec`` is the path that its guest was made from; empty where an older virtkit did not say.
+    ``spec`` is the path that its guest was made from; empty where an older version did not say.
     """
 
     environment: str
@@ -220,7 +226,7 @@ class PoolRecord:
     domain.
 
     ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
-    not hang on a domain, which anybody can undefine. While a guest's domain carries its record,
+    not depend on a domain, which anybody can undefine. While a guest's domain carries its record,
     that one counts. ``unread`` is what this version can't act on, as JSON by part and key: it is
     written again as it is.
     """
@@ -255,10 +261,10 @@ def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
         guest=guest.name,
         type=guest.driver.type,
         spec=spec_path,
-        asked=guest.asked,
+        requested=guest.requested,
         image_identity=guest.image.identity,
         image=guest.image.files,
-        links=tuple(
+        interfaces=tuple(
             InterfaceRecord(each.source, each.mac, each.address, each.address6)
             for each in guest.interfaces
         ),
@@ -281,7 +287,7 @@ def of_network(network: Network, spec_path: str, rendered: str = "") -> NetworkR
         environment=network.environment,
         network=network.name,
         spec=spec_path,
-        asked=network.asked,
+        requested=network.requested,
         cidr=network.cidr,
         reservations=network.reservations,
         rendered=rendered,

@@ -41,7 +41,7 @@ def guest(record: GuestRecord) -> bool:
         and _KEY.fullmatch(record.host_key) is not None
         and all(map(public_keys.recorded, record.keys or ()))
         and all(map(_is_address, record.addresses))
-        and _asked(record.asked)
+        and _requested(record.requested)
         and (record.image is None or _image(record.image))
         and all(_volume(each.name, each.key, record.domain) for each in record.volumes)
         and len({PurePosixPath(each.key).parent for each in record.volumes}) <= 1
@@ -54,7 +54,7 @@ def network(record: NetworkRecord) -> bool:
         fits(record, type(record))
         and text.is_label(record.environment)
         and text.is_label(record.network)
-        and _keys(record.asked)
+        and _keys(record.requested)
         and _passes(text.cidr, record.cidr)
     )
 
@@ -109,14 +109,14 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _asked(asked: Mapping[str, Any]) -> bool:
+def _requested(requested: Mapping[str, Any]) -> bool:
     """What virtkit rests on, of what was asked; the rest is only compared."""
-    ready, keys = asked.get("ready"), asked.get("ssh_keys")
+    ready, keys = requested.get("ready"), requested.get("ssh_keys")
     return (
-        _keys(asked)
-        and _passes(text.user_name, asked.get("user"))
-        and _all(text.group_name, asked.get("groups"))
-        and _all(text.label, asked.get("after"))
+        _keys(requested)
+        and _passes(text.user_name, requested.get("user"))
+        and _all(text.group_name, requested.get("groups"))
+        and _all(text.label, requested.get("after"))
         and fits(keys, list[str] | None)
         and isinstance(ready, dict)
         and _ready(ready)
@@ -133,8 +133,8 @@ def _ready(ready: Mapping[str, Any]) -> bool:
     )
 
 
-def _keys(asked: Mapping[str, Any]) -> bool:
-    return all(key.isidentifier() for key in asked)
+def _keys(requested: Mapping[str, Any]) -> bool:
+    return all(key.isidentifier() for key in requested)
 
 
 def _all(check: Callable[[str], object], values: object) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from lxml import etree
 
 from virtkit.state import record_check
-from virtkit.state.desired import ImageFiles, Reservation
+from virtkit.state.image import ImageFiles
+from virtkit.state.network import Reservation
 from virtkit.state.record import (
     GuestRecord,
     InterfaceRecord,
@@ -29,6 +30,9 @@ Entry = TypeVar("Entry")
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
 LIMIT = 256 * 1024
+#: What 0.1.0 called what has another name now: fields of records, and states of volumes.
+_FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
+_FORMER_STATES = {"doomed": "deleting"}
 #: How much deeper in calls JSON is written than it is read, at most.
 _DEEPER = 200
 
@@ -80,6 +84,12 @@ def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's JSON in today's words. An older virtkit takes no record that has them: it lacks
+    ``asked`` there, and leaves the object alone as a stranger's."""
+    return {_FORMER_FIELDS.get(key, key): value for key, value in data.items()}
+
+
 def _json(text: str) -> Any:
     """JSON whose texts can be written again; None where it is none. An escaped half of a pair of
     surrogates is JSON, and no text."""
@@ -101,18 +111,19 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
 def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
     """The record in its JSON; None where it is none that virtkit could have written."""
     try:
-        if not isinstance(data["asked"], dict):
+        data = _renamed(data)
+        if not isinstance(data["requested"], dict):
             return None
-        found = GuestRecord(
+        record = GuestRecord(
             **{
                 **_known(GuestRecord, data),
                 "image": ImageFiles(**_known(ImageFiles, data["image"])) if data["image"] else None,
-                "volumes": tuple(VolumeRecord(**_known(VolumeRecord, v)) for v in data["volumes"]),
-                "links": tuple(
-                    InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["links"]
+                "volumes": tuple(map(_volume, data["volumes"])),
+                "interfaces": tuple(
+                    InterfaceRecord(**_known(InterfaceRecord, each)) for each in data["interfaces"]
                 ),
                 "rewritten": tuple(data.get("rewritten", ())),
-                "leaving": tuple(data.get("leaving", ())),
+                "detaching": tuple(data.get("detaching", ())),
                 "former_ssh_keys": tuple(data.get("former_ssh_keys", ())),
                 "provisioned": _provisioned(data.get("provisioned")),
                 "keys": None if data.get("keys") is None else tuple(data["keys"]),
@@ -120,14 +131,20 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
-    return found if record_check.guest(found) else None
+    return record if record_check.guest(record) else None
+
+
+def _volume(data: Mapping[str, Any]) -> VolumeRecord:
+    fields = _known(VolumeRecord, data)
+    state = fields.get("state", "wanted")
+    return VolumeRecord(**{**fields, "state": _FORMER_STATES.get(state, state)})
 
 
 def _provisioned(data: Mapping[str, Any] | None) -> Provisioned | None:
     if data is None:
         return None
-    known = _known(Provisioned, data)
-    return Provisioned(**{**known, "playbooks": tuple(data["playbooks"])})
+    fields = _known(Provisioned, data)
+    return Provisioned(**{**fields, "playbooks": tuple(data["playbooks"])})
 
 
 def read_network(document: etree._Element) -> NetworkRecord | None:
@@ -136,8 +153,9 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
     if data is None:
         return None
     try:
+        data = _renamed(data)
         reservations = (Reservation(**_known(Reservation, each)) for each in data["reservations"])
-        found = NetworkRecord(
+        record = NetworkRecord(
             **{
                 **_known(NetworkRecord, data),
                 "reservations": tuple(reservations),
@@ -146,7 +164,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
-    return found if record_check.network(found) else None
+    return record if record_check.network(record) else None
 
 
 def pool_text(record: PoolRecord) -> str:
@@ -161,7 +179,7 @@ def pool_text(record: PoolRecord) -> str:
 def _listed(guest: GuestRecord) -> dict[str, Any]:
     """A guest in the pool's record: without what that leaves out."""
     data = asdict(guest.listed())
-    for key in ("rendered", "rewritten", "staged", "staged_in", "leaving"):
+    for key in ("rendered", "rewritten", "staged", "staged_in", "detaching"):
         del data[key]
     return data
 
@@ -205,11 +223,11 @@ def _sane(
     answer = {}
     for key, each in entries.items():
         try:
-            found = read(each)
+            entry = read(each)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if found is not None and check(key, found):
-            answer[key] = found
+        if entry is not None and check(key, entry):
+            answer[key] = entry
     return answer
 
 
@@ -224,5 +242,5 @@ def _stored(data: Mapping[str, Any]) -> StoredImage:
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that ``kind`` has a field for: a newer virtkit may have written more."""
+    """The entries that ``kind`` has a field for: a newer version may have written more."""
     return {key: value for key, value in data.items() if key in kind.__dataclass_fields__}

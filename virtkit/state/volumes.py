@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
 LAYER = "/.virtkit"
-#: Where libvirt's hook mounts the volumes of containers that have ids of their own, on the host.
+#: Where libvirt's hook mounts the volumes of containers that have their own ids, on the host.
 MOUNTS = "/run/virtkit/lxc"
 #: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
 EMPTY = "empty"
@@ -75,13 +75,13 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
         return Volume(role=role, name=name, key=f"{guest.folder}/{name}", **rest)
 
     size = guest.spec.disk or guest.files.size
-    if guest.driver.root == "disk":
-        image = {"source": guest.files.root, "source_format": guest.files.format}
-        form = guest.driver.root_format
-        content = "backed" if form == "qcow2" else "copied"
-        yield volume("root", "root", size=size, format=form, content=content, **image)
+    content = guest.driver.root
+    if content == "ext4":
+        yield volume("root", "root", size=size, format="raw", content=content, label="root")
     else:
-        yield volume("root", "root", size=size, format="raw", content="ext4", label="root")
+        image = {"source": guest.files.root, "source_format": guest.files.format}
+        form = "qcow2" if content == "backed" else "raw"
+        yield volume("root", "root", size=size, format=form, content=content, **image)
     if guest.driver.log == "file":
         yield volume("console", "console", size=0, format="raw", content="log")
     yield volume("seed", "seed", size=0, format="raw", content="seed")
@@ -91,8 +91,8 @@ def of_guest(guest: Guest) -> Iterable[Volume]:
             ("initrd", guest.spec.kernel.initrd),
         ):
             if path:
-                here = path.startswith(("/", "~/"))
-                source = path if here else f"{guest.source_folder}/{path}"
+                absolute = path.startswith(("/", "~/"))
+                source = path if absolute else f"{guest.source_folder}/{path}"
                 yield volume(role, role, size=0, format="raw", content="file", source=source)
     for disk in guest.spec.disks:
         yield volume(
@@ -117,7 +117,7 @@ def disks(guest: Guest) -> tuple[DiskTarget, ...]:
     # another type's devices have other names
     kept = {k: v for k, v in guest.targets.items() if v.startswith(prefix)}
     free = (each for each in _targets(prefix) if each not in kept.values())
-    found = (
+    targets = (
         DiskTarget(
             each.label if each.role == "disk" else each.role,
             kept.get(each.name) or next(free),
@@ -126,7 +126,7 @@ def disks(guest: Guest) -> tuple[DiskTarget, ...]:
         )
         for each in blocks
     )
-    return tuple(sorted(found, key=lambda each: (len(each.target), each.target)))
+    return tuple(sorted(targets, key=lambda each: (len(each.target), each.target)))
 
 
 def _targets(prefix: str) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _targets(prefix: str) -> Iterator[str]:
 def filesystems(guest: Guest) -> tuple[Filesystem, ...]:
     """A container's file systems: shared image, own layer, disks, seed. Its init lays them
     over each other. One that has disks instead sees folders of the host, in an empty root."""
-    if guest.driver.root == "disk":
+    if not guest.driver.layered:
         return tuple(_folders(guest))
     targets = {"root": LAYER, "seed": SEED}
     return (

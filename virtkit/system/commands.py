@@ -55,8 +55,8 @@ PROGRAMS = {
 
 def search_path() -> str:
     """The caller's PATH, then the system's folders that it lacks."""
-    own = os.environ.get("PATH") or os.defpath
-    return os.pathsep.join(dict.fromkeys(f"{own}:{SYSTEM}".split(os.pathsep)))
+    path = os.environ.get("PATH") or os.defpath
+    return os.pathsep.join(dict.fromkeys(f"{path}:{SYSTEM}".split(os.pathsep)))
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -78,13 +78,13 @@ def require(*names: str, purpose: str = "") -> None:
     missing = [each for each in names if find(each) is None]
     if not missing:
         return
-    known = [PROGRAMS[each] for each in missing if each in PROGRAMS]
-    packages = dict.fromkeys(each.package for each in known)
-    purposes = dict.fromkeys([purpose] if purpose else [each.purpose for each in known])
+    programs = [PROGRAMS[each] for each in missing if each in PROGRAMS]
+    packages = dict.fromkeys(each.package for each in programs)
+    purposes = dict.fromkeys([purpose] if purpose else [each.purpose for each in programs])
     raise RequestError(
         f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing on this machine",
         why=f"not found in {search_path()}; what for: {', '.join(purposes) or 'to be run'}",
-        cure=f"sudo apt-get install {' '.join(packages)}" if known else f"install {missing[0]}",
+        cure=f"sudo apt-get install {' '.join(packages)}" if programs else f"install {missing[0]}",
     )
 
 
@@ -108,7 +108,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """What a program answers. It ends with us, and where the work should end.
 
-    In a process group of its own: the terminal's ctrl-c reaches us alone, and we end it.
+    In its own process group: the terminal's ctrl-c reaches us alone, and we end it.
 
     Raises:
         RequestError: it is not on this machine.

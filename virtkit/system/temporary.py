@@ -35,8 +35,8 @@ def write(path: Path, text: str) -> None:
 def folder() -> Iterator[Path]:
     """A folder of the caller's alone."""
     sweep()
-    with locked(Path(tempfile.gettempdir()), _PREFIX) as made:
-        yield made
+    with locked(Path(tempfile.gettempdir()), _PREFIX) as path:
+        yield path
 
 
 def sweep() -> None:
@@ -54,18 +54,18 @@ def left() -> Iterator[Path]:
 def locked(base: Path, prefix: str, remove: Callable[[Path], object] = _remove) -> Iterator[Path]:
     """A new folder in ``base``, of mode 0700, whose lock we have until it was removed."""
     while True:
-        made = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
         # another run may take it for a leftover until we have its lock
         with suppress(FileNotFoundError):
-            lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if made.exists():
+            if path.exists():
                 break
             os.close(lock)
     try:
-        yield made
+        yield path
     finally:
-        remove(made)
+        remove(path)
         os.close(lock)
 
 

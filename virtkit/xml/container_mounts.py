@@ -24,7 +24,7 @@ def lay(one: Guest, root: etree._Element, where: str) -> None:
     Raises:
         RequestError: one of them would not be in the guest.
     """
-    if one.driver.root != "layer":
+    if not one.driver.layered:
         return  # a virtual machine's is a device, and its target a name
     taken = [each.mount for each in one.spec.disks if each.mount]
     for filesystem in list(_further(one, root)):
@@ -68,7 +68,7 @@ def _check(
         raise RequestError(
             what,
             why=str(wrong),
-            cure="give it a <target dir='…'/> of its own, such as /srv/data",
+            cure="give it its own <target dir='…'/>, such as /srv/data",
             where=where,
         ) from wrong
     over = next((each for each in taken if f"{each}/".startswith(f"{path}/")), None)
@@ -83,7 +83,7 @@ def _check(
     if one.confinement.ids and filesystem.get("type") not in _NO_IMAGE:
         raise RequestError(
             what,
-            why="a container with ids of its own can mount no image",
+            why="a container with its own ids can mount no image",
             cure="mount the image on the host and give the guest that folder "
             "(<filesystem type='mount'>), or give it a disk (`disks: [{name, size, mount}]`)",
             where=where,
@@ -102,7 +102,7 @@ def note(one: Guest, devices: Iterable[etree._Element]) -> str:
     if not shown or not one.confinement.ids:
         return ""
     return (
-        f"files of {', '.join(shown)} are nobody's in there, and its users can do with them what "
-        f"all may: its root is the host's user {one.confinement.ids} (`chown` gives it files), "
-        f"its user 1000 is {one.confinement.ids + 1000}"
+        f"files of {', '.join(shown)} belong to nobody in there, and its users can do with them "
+        f"only what everybody may: its root is the host's user {one.confinement.ids} (`chown` "
+        f"gives it files), its user 1000 is {one.confinement.ids + 1000}"
     )

@@ -85,28 +85,28 @@ class Difference:
     Attributes:
         path: where, as ``devices/disk[vdb]/source/@file``.
         wanted: what we rendered: a text or, of a whole element, what tells it from others.
-        found: what stands there; None where it is missing.
+        current: what stands there; None where it is missing.
     """
 
     path: str
     wanted: str | None
-    found: str | None
+    current: str | None
 
 
-def differences(wanted: etree._Element, found: etree._Element) -> list[Difference]:
-    """What of ``wanted`` isn't in ``found``; our record is never looked at."""
-    return list(_missing(wanted, found, ""))
+def differences(wanted: etree._Element, current: etree._Element) -> list[Difference]:
+    """What of ``wanted`` isn't in ``current``; our record is never looked at."""
+    return list(_missing(wanted, current, ""))
 
 
 def removed(
-    before: etree._Element, wanted: etree._Element, found: etree._Element
+    before: etree._Element, wanted: etree._Element, current: etree._Element
 ) -> list[Difference]:
-    """What we once rendered and no longer want, and what of it still stands in ``found``."""
-    return list(_left_over(before, wanted, found, ""))
+    """What we once rendered and no longer want, and what of it still stands in ``current``."""
+    return list(_left_over(before, wanted, current, ""))
 
 
 def merged(
-    before: etree._Element | None, wanted: etree._Element, found: etree._Element
+    before: etree._Element | None, wanted: etree._Element, current: etree._Element
 ) -> etree._Element:
     """libvirt's own XML with our changes: what others added stays.
 
@@ -116,20 +116,20 @@ def merged(
     Args:
         before: what we rendered last time; what of it we no longer want is taken out.
     """
-    if _another_machine(wanted, found):
+    if _another_machine(wanted, current):
         answer = copy.deepcopy(wanted)
-        for each in found.findall("metadata"):
+        for each in current.findall("metadata"):
             answer.insert(2, copy.deepcopy(each))  # after name and uuid
         return answer
-    answer = copy.deepcopy(found)
+    answer = copy.deepcopy(current)
     if before is not None:
         _take_out(before, wanted, answer)
     _put_in(wanted, answer)
     return answer
 
 
-def _another_machine(wanted: etree._Element, found: etree._Element) -> bool:
-    mine, theirs = wanted.find("./os/type"), found.find("./os/type")
+def _another_machine(wanted: etree._Element, current: etree._Element) -> bool:
+    mine, theirs = wanted.find("./os/type"), current.find("./os/type")
     if mine is None or theirs is None:
         return False
     kept = "machine" not in mine.attrib or _same(mine, theirs, "machine")
@@ -141,9 +141,9 @@ def at(root: etree._Element, path: str) -> etree._Element | None:
     here = root
     for name in steps(path):
         below = (each for each in _children(here) if _name(each) == name)
-        if (found := next(below, None)) is None:
+        if (child := next(below, None)) is None:
             return None
-        here = found
+        here = child
     return here
 
 
@@ -154,8 +154,8 @@ def steps(path: str) -> list[str]:
 
 def value(root: etree._Element, path: str) -> str | None:
     """What stands at ``path``, as a difference shows it: sizes in bytes."""
-    found = at(root, path)
-    return _shown(found) if found is not None else None
+    element = at(root, path)
+    return _shown(element) if element is not None else None
 
 
 def target_of(root: etree._Element, key: str) -> str:
@@ -173,15 +173,15 @@ def target_of(root: etree._Element, key: str) -> str:
 # --- the match ------------------------------------------------------------------------------
 
 
-def _missing(wanted: etree._Element, found: etree._Element, path: str) -> Iterator[Difference]:
-    if _text(wanted) and _value(wanted) != _value(found):
-        yield Difference(path, _shown(wanted), _shown(found))
+def _missing(wanted: etree._Element, current: etree._Element, path: str) -> Iterator[Difference]:
+    if _text(wanted) and _value(wanted) != _value(current):
+        yield Difference(path, _shown(wanted), _shown(current))
     for key, value in _attributes(wanted):
-        other = _attribute(found, key)
-        if not _same(wanted, found, key):
-            shown = (_with_unit(wanted, key, value), _with_unit(found, key, other))
+        current_value = _attribute(current, key)
+        if not _same(wanted, current, key):
+            shown = (_with_unit(wanted, key, value), _with_unit(current, key, current_value))
             yield Difference(f"{path}/@{key}", *shown)
-    for mine, theirs in _pairs(wanted, found):
+    for mine, theirs in _pairs(wanted, current):
         below = f"{path}/{_name(mine)}".lstrip("/")
         if theirs is None:
             yield Difference(below, _shown(mine), None)
@@ -190,14 +190,14 @@ def _missing(wanted: etree._Element, found: etree._Element, path: str) -> Iterat
 
 
 def _left_over(
-    before: etree._Element, wanted: etree._Element, found: etree._Element, path: str
+    before: etree._Element, wanted: etree._Element, current: etree._Element, path: str
 ) -> Iterator[Difference]:
     for key, value in _attributes(before):
-        if key not in wanted.attrib and key in found.attrib and _same(before, found, key):
+        if key not in wanted.attrib and key in current.attrib and _same(before, current, key):
             yield Difference(f"{path}/@{key}", None, _with_unit(before, key, value))
-    still = dict(_pairs(before, wanted))
-    for old, theirs in _pairs(before, found):
-        new = still[old]
+    counterparts = dict(_pairs(before, wanted))
+    for old, theirs in _pairs(before, current):
+        new = counterparts[old]
         below = f"{path}/{_name(old)}".lstrip("/")
         if theirs is not None and new is None:
             yield Difference(below, None, _shown(theirs))
@@ -208,57 +208,57 @@ def _left_over(
 # --- the merge ------------------------------------------------------------------------------
 
 
-def _take_out(before: etree._Element, wanted: etree._Element, found: etree._Element) -> None:
+def _take_out(before: etree._Element, wanted: etree._Element, current: etree._Element) -> None:
     for key, _ in _attributes(before):
-        if key not in wanted.attrib and key in found.attrib and _same(before, found, key):
-            del found.attrib[key]
-            if (unit := _unit_of(found, key)) is not None:
-                found.attrib.pop(unit, "")
-    still = dict(_pairs(before, wanted))
-    for old, theirs in list(_pairs(before, found)):
-        new = still[old]
+        if key not in wanted.attrib and key in current.attrib and _same(before, current, key):
+            del current.attrib[key]
+            if (unit := _unit_of(current, key)) is not None:
+                current.attrib.pop(unit, "")
+    counterparts = dict(_pairs(before, wanted))
+    for old, theirs in list(_pairs(before, current)):
+        new = counterparts[old]
         if theirs is not None and new is None:
-            found.remove(theirs)
+            current.remove(theirs)
         elif theirs is not None and new is not None:
             _take_out(old, new, theirs)
 
 
-def _put_in(wanted: etree._Element, found: etree._Element) -> None:
-    if _text(wanted) and _value(wanted) != _value(found):
-        found.text = wanted.text
-        _put_unit(wanted, found, "")
+def _put_in(wanted: etree._Element, current: etree._Element) -> None:
+    if _text(wanted) and _value(wanted) != _value(current):
+        current.text = wanted.text
+        _put_unit(wanted, current, "")
     for key, value in _attributes(wanted):
-        if not _same(wanted, found, key):
-            found.set(key, value)
-            _put_unit(wanted, found, key)
-    for mine, theirs in list(_pairs(wanted, found)):
+        if not _same(wanted, current, key):
+            current.set(key, value)
+            _put_unit(wanted, current, key)
+    for mine, theirs in list(_pairs(wanted, current)):
         if theirs is None:
-            found.append(copy.deepcopy(mine))
+            current.append(copy.deepcopy(mine))
         else:
             _put_in(mine, theirs)
 
 
-def _put_unit(wanted: etree._Element, found: etree._Element, key: str) -> None:
+def _put_unit(wanted: etree._Element, current: etree._Element, key: str) -> None:
     """A number goes in with its unit; where we give none, libvirt's own is meant."""
-    unit = _unit_of(wanted, key) or _unit_of(found, key)
+    unit = _unit_of(wanted, key) or _unit_of(current, key)
     if unit is None:
         return
     if unit in wanted.attrib:
-        found.set(unit, wanted.get(unit, ""))
+        current.set(unit, wanted.get(unit, ""))
     else:
-        found.attrib.pop(unit, "")
+        current.attrib.pop(unit, "")
 
 
 # --- what is meant by the same ----------------------------------------------------------------
 
 
 def _pairs(
-    wanted: etree._Element, found: etree._Element
+    wanted: etree._Element, current: etree._Element
 ) -> Iterator[tuple[etree._Element, etree._Element | None]]:
-    """Each child of ``wanted`` with the one of ``found`` that is meant: by identity, else the
+    """Each child of ``wanted`` with the one of ``current`` that is meant: by identity, else the
     one with the fewest differences. A device that a guest has once (a watchdog) is always meant."""
     free: dict[str, list[etree._Element]] = {}
-    for each in _children(found):
+    for each in _children(current):
         free.setdefault(str(each.tag), []).append(each)
     for mine in _children(wanted):
         candidates = free.get(str(mine.tag), [])
@@ -349,17 +349,17 @@ def _bytes(element: etree._Element, key: str, text: str) -> int | None:
     factor = _factor(unit) if unit else default
     if name is None or factor is None or not (text.isascii() and text.isdigit()):
         return None
-    whole = min(default or 1, _KIB)
-    return -(-int(text) * factor // whole) * whole
+    step = min(default or 1, _KIB)
+    return -(-int(text) * factor // step) * step
 
 
 def _factor(unit: str) -> int | None:
     """The bytes of a unit: KiB and K are binary, KB is decimal; None for what is no size."""
-    found = _UNIT.fullmatch(unit)
-    if found is None or found[1]:
-        return 1 if found else None
-    decimal = (found[3] or "").lower() == "b"
-    return int((1000 if decimal else 1024) ** ("kmgtpe".index(found[2].lower()) + 1))
+    match = _UNIT.fullmatch(unit)
+    if match is None or match[1]:
+        return 1 if match else None
+    decimal = (match[3] or "").lower() == "b"
+    return int((1000 if decimal else 1024) ** ("kmgtpe".index(match[2].lower()) + 1))
 
 
 def _amount(element: etree._Element, key: str, text: str) -> str:
@@ -384,16 +384,16 @@ def _attribute(element: etree._Element, key: str) -> str | None:
     return value
 
 
-def _same(wanted: etree._Element, found: etree._Element, key: str) -> bool:
+def _same(wanted: etree._Element, current: etree._Element, key: str) -> bool:
     """Whether libvirt means with an attribute what we mean with it."""
-    value, other = wanted.get(key, ""), _attribute(found, key)
-    if other is None:
+    value, current_value = wanted.get(key, ""), _attribute(current, key)
+    if current_value is None:
         return False
     if key == "machine":
-        return _same_machine(value, other)
+        return _same_machine(value, current_value)
     if _unit_of(wanted, key) is not None:
-        return _amount(wanted, key, value) == _amount(found, key, other)
-    return value == other or (key == "address" and value.lower() == other.lower())
+        return _amount(wanted, key, value) == _amount(current, key, current_value)
+    return value == current_value or (key == "address" and value.lower() == current_value.lower())
 
 
 def _same_machine(value: str, other: str) -> bool:

@@ -91,11 +91,11 @@ def check(one: Guest, root: etree._Element) -> None:
     where = one.where("template", "devices")
     _check_attributes(one, root, where)
     _check_secrets(one, root, where)
-    known = {each.key for each in one.volumes}
-    known |= {each.source for each in one.filesystems if not each.readonly}
+    own = {each.key for each in one.volumes}
+    own |= {each.source for each in one.filesystems if not each.readonly}
     shared = {one.files.root, one.files.kernel, one.files.initrd}
     shared |= {each.source for each in one.filesystems if each.readonly}
-    _refuse(one, reaches(root, known, shared), where)
+    _refuse(one, reaches(root, own, shared), where)
 
 
 def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
@@ -108,14 +108,14 @@ def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
         raise RequestError(
             f"the template of guest {one.name} has <{_RIGHTS}> {len(rights)} times",
             why="libvirt takes the last one, whatever the first one denies",
-            cure="leave one, or say `privileged: true`",
+            cure="leave one, or set `privileged: true`",
             where=where,
         )
     if missing:
         raise RequestError(
             f"the template of guest {one.name} lacks {', '.join(missing)}",
             why="without it the guest is as good as root on its host",
-            cure="put it back, or say `privileged: true`",
+            cure="put it back, or set `privileged: true`",
             where=where,
         )
 
@@ -124,19 +124,19 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
     """Nor must it add rights to a container, or map a second range of users to the host's."""
     if one.spec.privileged or not one.driver.capabilities:
         return
-    given = {
+    rights = {
         tree.local_name(each)
         for each in root.iterfind(f"features/{_RIGHTS}/*")
         if each.get("state") != "off"
     }
-    more = sorted(given - {*one.driver.capabilities})
+    more = sorted(rights - {*one.driver.capabilities})
     maps = [tree.local_name(each) for each in root.iterfind("idmap/*")]
     if maps and not one.confinement.ids:
         raise RequestError(
-            f"the template of guest {one.name} has an <idmap> of its own",
+            f"the template of guest {one.name} has its own <idmap>",
             why="this host gives containers no ids, so these are somebody else's",
             cure="take it out; `virtkit doctor` says how to prepare the host, and then a guest "
-            "that is made anew has ids of its own (`guest.confinement.ids`); or say "
+            "that is recreated has its own ids (`guest.confinement.ids`); or set "
             "`privileged: true`",
             where=where,
         )
@@ -145,39 +145,39 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
         raise RequestError(
             f"the template of guest {one.name} adds {', '.join(more)}",
             why="with it the guest could become root on its host",
-            cure="take it out, or say `privileged: true`",
+            cure="take it out, or set `privileged: true`",
             where=where,
         )
 
 
 def reaches(
-    root: etree._Element, known: Collection[str], image: Collection[str] = ()
+    root: etree._Element, own: Collection[str], image: Collection[str] = ()
 ) -> dict[str, str]:
     """What in a domain's XML reaches the host: the word for ``allow:`` to an example of it.
 
     Args:
-        known: paths on the host that are the guest's own.
+        own: paths on the host that are the guest's own.
         image: paths that it shares with others, to read only.
     """
-    found: dict[str, str] = {}
+    reached: dict[str, str] = {}
     for element in tree.outside_metadata(root):
         tag, name = tree.local_name(element), etree.QName(element)
         if name.namespace and name.namespace.startswith(_FOREIGN):
-            found.setdefault("commandline", tag)
+            reached.setdefault("commandline", tag)
         elif tag in _REACHING:
-            found.setdefault(_REACHING[tag], f"<{tag}>")
+            reached.setdefault(_REACHING[tag], f"<{tag}>")
         for key, value in tree.attributes(element):
             if value in _HOSTDEVS.get((tag, key), ()):
-                found.setdefault("hostdev", f"<{tag} {key}='{value}'>")
+                reached.setdefault("hostdev", f"<{tag} {key}='{value}'>")
             if key == "secret":  # libvirt's own, as the element is
-                found.setdefault("host-paths", f"<{tag} {key}='{value}'>")
+                reached.setdefault("host-paths", f"<{tag} {key}='{value}'>")
         if network := _of_network(element):
-            found.setdefault("host-paths", network)
-        allowed = {*known, *_HARMLESS, *(image if _only_read(element) else ())}
+            reached.setdefault("host-paths", network)
+        allowed = {*own, *_HARMLESS, *(image if _only_read(element) else ())}
         for path in _paths(element):
             if path not in allowed:
-                found.setdefault("host-paths", path)
-    return found
+                reached.setdefault("host-paths", path)
+    return reached
 
 
 def _parent(element: etree._Element) -> str:
@@ -217,8 +217,8 @@ def _paths(element: etree._Element) -> Iterable[str]:
         if key in _OF_SERVER and _is_on_server(element):
             continue
         device = (tag, key) == ("source", "dev") and around != "interface"
-        names = "/" in value or key in _PATH_KEYS or device
-        if names and (tag, key) not in _FREE_KEYS:
+        is_path = "/" in value or key in _PATH_KEYS or device
+        if is_path and (tag, key) not in _FREE_KEYS:
             yield value
     if tag == "source":
         volume = "".join(_values(element, "volume"))
@@ -239,16 +239,16 @@ def _of_network(element: etree._Element) -> str:
     if not _is_on_server(element):
         return ""
     protocols = _values(element, "protocol")
-    said = f"<source protocol='{protocols[0]}'>"
+    source = f"<source protocol='{protocols[0]}'>"
     if "ssh" in protocols:
-        return f"{said}, which goes by the host's own keys"
+        return f"{source}, which goes by the host's own keys"
     hosts = [e for e in element.iterchildren(etree.Element) if tree.local_name(e) == "host"]
     names = [name for each in hosts for name in _values(each, "name") or [""]]
     own = [each for each in names if _is_own(each)]
     if own:
-        return f"{said} of {own[0] or 'the host'} itself"
+        return f"{source} of {own[0] or 'the host'} itself"
     if element.find("host") is None:
-        return f"{said} without <host>, so that the host's own configuration says where"
+        return f"{source} without <host>, so that the host's own configuration says where"
     return ""
 
 
@@ -281,10 +281,10 @@ def _check_attributes(one: Guest, root: etree._Element, where: str) -> None:
     """What is judged must be what libvirt reads, and that looks at no namespace of an attribute."""
     for element in tree.outside_metadata(root):
         keys = [key for key, _ in tree.attributes(element)]
-        twice = next((each for each in keys if keys.count(each) > 1), None)
-        if twice:
+        duplicate = next((each for each in keys if keys.count(each) > 1), None)
+        if duplicate:
             raise RequestError(
-                f"guest {one.name}: its <{tree.local_name(element)}> has {twice} twice",
+                f"guest {one.name}: its <{tree.local_name(element)}> has {duplicate} twice",
                 why="libvirt reads one of them, whatever its namespace",
                 cure="write it once, without a prefix",
                 where=where,
@@ -308,25 +308,25 @@ def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:
 
 def _check_identity(one: Guest, root: etree._Element, where: str) -> None:
     """A template with another name or UUID would define over somebody else's domain."""
-    for tag, right in (("name", one.domain), ("uuid", one.uuid)):
+    for tag, expected in (("name", one.domain), ("uuid", one.uuid)):
         element = root.find(tag)
-        found = "" if element is None else "".join(map(str, element.itertext()))
-        if found != right:
+        text = "" if element is None else "".join(map(str, element.itertext()))
+        if text != expected:
             raise RequestError(
-                f"the template of guest {one.name} gives it the {tag} {found or '(none)'}",
-                why=f"its {tag} is {right}, and virtkit defines nothing else",
+                f"the template of guest {one.name} gives it the {tag} {text or '(none)'}",
+                why=f"its {tag} is {expected}, and virtkit defines nothing else",
                 cure=f"write <{tag}>{{{{ guest.{'domain' if tag == 'name' else tag} }}}}</{tag}>, "
                 'or begin with {% extends "base.xml.j2" %}',
                 where=where,
             )
 
 
-def _refuse(one: Guest, reaching: dict[str, str], where: str) -> None:
-    for word, example in reaching.items():
-        if word not in one.spec.allow:
+def _refuse(one: Guest, reached: dict[str, str], where: str) -> None:
+    for permission, example in reached.items():
+        if permission not in one.spec.allow:
             raise RequestError(
                 f"guest {one.name} reaches the host: {example}",
                 why="`devices` and `template` may only use what `allow` names",
-                cure=f"add `allow: [{word}]` to the guest, or take it out",
+                cure=f"add `allow: [{permission}]` to the guest, or take it out",
                 where=where,
             )

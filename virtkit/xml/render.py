@@ -34,6 +34,12 @@ _TEMPLATE_ERRORS = (
 _PLAIN = (str, int, float, tuple, list, dict, type(None))
 #: Methods of virtkit's own that templates call; all else that they see is data.
 _METHODS = {"volume"}
+#: What 0.1.0 called data that has another name now: users' templates may have it so.
+_FORMER = {
+    ("Guest", "asked"): "requested",
+    ("Guest", "light"): "skips_cloud_init",
+    ("GuestSpec", "links"): "interfaces",
+}
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -42,12 +48,16 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     Their methods would be a way out: pydantic's old ``parse_raw`` unpickles what it is given.
     """
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        former = (type(obj).__name__, attribute)
+        return super().getattr(obj, _FORMER.get(former, attribute))
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         kind: Any = type(obj)
         if kind.__module__.partition(".")[0] == "virtkit":
             return attr in _METHODS or (attr in _shown(kind) and not callable(value))
-        jinjas = kind.__module__.partition(".")[0] in ("jinja2", "markupsafe")
-        return (jinjas or isinstance(obj, _PLAIN)) and super().is_safe_attribute(obj, attr, value)
+        is_jinja = kind.__module__.partition(".")[0] in ("jinja2", "markupsafe")
+        return (is_jinja or isinstance(obj, _PLAIN)) and super().is_safe_attribute(obj, attr, value)
 
 
 @functools.cache
@@ -91,7 +101,7 @@ def text(template: str, **values: object) -> str:
 def own(one: Guest, template: str) -> str:
     """What a template of the user's makes of a guest.
 
-    It may loop without end; user_template.py calls it in a process of its own.
+    It may loop without end; user_template.py calls it in a separate process.
 
     Raises:
         RequestError: the template is broken.
@@ -102,7 +112,7 @@ def own(one: Guest, template: str) -> str:
         raise RequestError(
             f"the template of guest {one.name} can't be rendered",
             why=str(error),
-            cure=f"mend {one.spec.template}; the variable is `guest`",
+            cure=f"fix {one.spec.template}; the variable is `guest`",
             where=one.where("template"),
         ) from error
 
@@ -124,9 +134,9 @@ def guest(one: Guest, own_xml: str = "") -> str:
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
-    given = raw_devices(one)
-    container_mounts.refuse(one, given, one.where("devices"))
-    devices.extend(given)
+    raw = raw_devices(one)
+    container_mounts.refuse(one, raw, one.where("devices"))
+    devices.extend(raw)
     policy.check(one, root)
     container_mounts.lay(one, root, one.where("template", "devices"))
     return tree.written(root)

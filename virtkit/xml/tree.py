@@ -24,7 +24,7 @@ def parse(xml: str, what: str, where: str = "") -> etree._Element:
         root = etree.fromstring(xml.encode(), parser)
     except etree.XMLSyntaxError as error:
         raise RequestError(
-            f"{what} is not well-formed XML", why=str(error), cure="mend the XML", where=where
+            f"{what} is not well-formed XML", why=str(error), cure="fix the XML", where=where
         ) from error
     if root.getroottree().docinfo.internalDTD is not None:
         raise RequestError(f"{what} carries a DOCTYPE", cure="remove it", where=where)

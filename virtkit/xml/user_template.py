@@ -1,4 +1,4 @@
-"""A spec's own template, rendered in a process of its own that is bounded in time and memory.
+"""A spec's own template, rendered in a separate process that is bounded in time and memory.
 
 Jinja's sandbox keeps a template away from the host, but not from loops without end. Guests that
 have no template never come here.
@@ -40,7 +40,7 @@ def rendered(guest: Guest) -> str:
     where = guest.where("template")
     request = pickle.dumps((_plain(guest), _text(guest, where)))
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             commands.leashed([sys.executable, "-P", "-m", "virtkit.xml.user_template"]),
             input=request,
             capture_output=True,
@@ -50,9 +50,9 @@ def rendered(guest: Guest) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise _too_much(guest, where) from error
-    if done.returncode != 0:
+    if process.returncode != 0:
         raise _too_much(guest, where)
-    answer = json.loads(done.stdout)
+    answer = json.loads(process.stdout)
     if "error" in answer:
         raise RequestError(**answer["error"], where=where)
     return str(answer["xml"])
@@ -77,9 +77,9 @@ def _text(guest: Guest, where: str) -> str:
 
 def _too_much(guest: Guest, where: str) -> RequestError:
     return RequestError(
-        f"the template of guest {guest.name} does not come to an end",
+        f"the template of guest {guest.name} does not finish",
         why=f"it may take {_SECONDS} s and {_MEMORY // 1024**2} MiB",
-        cure=f"mend {guest.spec.template}: a loop or a repeated text is too long",
+        cure=f"fix {guest.spec.template}: a loop or a repeated text is too long",
         where=where,
     )
 
@@ -97,7 +97,7 @@ def _unasked(_facts: HostFacts) -> list[Blocker]:
 
 
 def _main() -> None:
-    """In the process of its own: the request from standard input, the answer to standard output."""
+    """In that process: the request from standard input, the answer to standard output."""
     guest, text = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from rendered() above
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
@@ -105,15 +105,15 @@ def _main() -> None:
     answer: dict[str, object]
     try:
         xml = render.own(guest, text)
-        answer = {"xml": xml} if len(xml) <= _LONGEST else _told(_too_much(guest, ""))
+        answer = {"xml": xml} if len(xml) <= _LONGEST else _error_answer(_too_much(guest, ""))
     except MemoryError:
-        answer = _told(_too_much(guest, ""))
+        answer = _error_answer(_too_much(guest, ""))
     except RequestError as error:
-        answer = _told(error)
+        answer = _error_answer(error)
     sys.stdout.write(json.dumps(answer))
 
 
-def _told(error: RequestError) -> dict[str, object]:
+def _error_answer(error: RequestError) -> dict[str, object]:
     return {"error": {"what": error.what, "why": error.why, "cure": error.cure}}
 
 

@@ -16,7 +16,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import not_ours
-from virtkit.plan import leaving, run_of
+from virtkit.plan import detaching, run_of
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
@@ -41,14 +41,14 @@ class Definition:
         kept = self._work.context.ledger.kept
         names = self._work.host.storage.names()
         self._check_free(kept, names)
-        self._work.wanted = render.guest(guest, user_template.rendered(guest))
+        self._work.xml = render.guest(guest, user_template.rendered(guest))
         self._work.record = self._new_record(kept, names)
-        found = domains.definition(guest.driver, guest.domain)
-        if found and not (
-            self._is_ours(found) or self._is_ours(domains.live(guest.driver, guest.domain))
+        current = domains.definition(guest.driver, guest.domain)
+        if current and not (
+            self._is_ours(current) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
             raise not_ours(self._work.record, self._work.host.connections)
-        xml = tree.with_record(self._merged(found), record_text.guest_element(self._work.record))
+        xml = tree.with_record(self._merged(current), record_text.guest_element(self._work.record))
         domains.define(guest.driver, _with_password(xml), autostart=guest.spec.autostart)
         if self._work.running:
             domains.write_record(self._work.record)
@@ -73,8 +73,8 @@ class Definition:
         """What the last run did for a guest that has no domain by now, where it was interrupted and
         the pool's record does not know: its seed tells, which is made last."""
         if (
-            self._work.there is None
-            or not self._work.there.lost
+            self._work.observed is None
+            or not self._work.observed.lost
             or self._work.old is None
             or self._work.fresh
         ):
@@ -100,23 +100,21 @@ class Definition:
         self._work.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
 
     def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
-        fresh = record.of_guest(
-            self._work.guest, self._work.context.options.spec, self._work.wanted
-        )
+        fresh = record.of_guest(self._work.guest, self._work.context.options.spec, self._work.xml)
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
         self._work.keys = self._seed_keys.new()
-        answer = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._work.keys)
+        new = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._work.keys)
         if self._work.old is None or self._work.fresh:
-            return answer
+            return new
         live = ""
         if self._work.running:
             live = self._work.host.domains.live(self._work.guest.driver, self._work.guest.domain)
-        known = self._seed_keys.known()
-        both = known is not None and answer.keys is not None
+        current_keys = self._seed_keys.known()
+        both = current_keys is not None and new.keys is not None
         return replace(
-            answer,
+            new,
             # until it has followed, the guest may let in either
-            keys=public_keys.joined(known or (), answer.keys or ()) if both else None,
+            keys=public_keys.joined(current_keys or (), new.keys or ()) if both else None,
             former_ssh_keys=self._former_ssh_keys(),
             host_key=self._work.old.host_key,
             instance=self._work.old.instance,
@@ -124,7 +122,7 @@ class Definition:
             provisioned=self._work.old.provisioned,
             staged=self._work.staged if self._work.running else {},
             staged_in=run_of(live) if self._work.running and self._work.staged else "",
-            leaving=leaving(self._work.old, self._work.wanted, live) if self._work.running else (),
+            detaching=detaching(self._work.old, self._work.xml, live) if self._work.running else (),
         )
 
     def _former_ssh_keys(self) -> tuple[str, ...]:
@@ -133,32 +131,34 @@ class Definition:
             return self._work.old.former_ssh_keys if self._work.old else ()
         return tuple(dict.fromkeys(self._work.old.key_files or ()))
 
-    def _merged(self, found: str) -> str:
+    def _merged(self, current: str) -> str:
         """Our XML, laid over libvirt's own where there is one: what others added stays."""
-        if not found:
-            return self._work.wanted
+        if not current:
+            return self._work.xml
         before = self._work.old.rendered if self._work.old else ""
-        same = (
-            self._work.there is not None
-            and self._work.there.scheme == self._work.guest.driver.scheme
+        same_scheme = (
+            self._work.observed is not None
+            and self._work.observed.scheme == self._work.guest.driver.scheme
         )
-        trees = [tree.parse(each, "a domain") for each in (self._work.wanted, found)]
+        trees = [tree.parse(each, "a domain") for each in (self._work.xml, current)]
         return tree.written(
-            diff.merged(tree.parse(before, "a domain") if before and same else None, *trees)
+            diff.merged(tree.parse(before, "a domain") if before and same_scheme else None, *trees)
         )
 
     def _is_ours(self, xml: str) -> bool:
         """Whether a domain that is there carries this guest's record."""
         if not xml:
             return False
-        known = replace(self._work.record, volumes=())
-        return known.is_of(record_text.read_guest(tree.parse(xml, "a domain")))
+        expected = replace(self._work.record, volumes=())
+        return expected.is_of(record_text.read_guest(tree.parse(xml, "a domain")))
 
     def _note_rewritten(self) -> None:
         """What libvirt has otherwise right after we defined it is no drift later."""
-        found = self._work.host.domains.definition(self._work.guest.driver, self._work.guest.domain)
+        current = self._work.host.domains.definition(
+            self._work.guest.driver, self._work.guest.domain
+        )
         places = diff.differences(
-            tree.parse(self._work.wanted, "a domain"), tree.parse(found, "a domain")
+            tree.parse(self._work.xml, "a domain"), tree.parse(current, "a domain")
         )
         self._work.record = replace(
             self._work.record, rewritten=tuple(each.path for each in places)
@@ -166,11 +166,11 @@ class Definition:
 
     def _forget_other_types(self) -> None:
         """Removes the domain of a type that the guest had before, now that the new one stands."""
-        if self._work.there is None:
+        if self._work.observed is None:
             return
-        for other in {self._work.there.record.type, *self._work.there.superseded}:
-            if DRIVERS[other].scheme != self._work.guest.driver.scheme:
-                self._work.host.domains.undefine(DRIVERS[other], self._work.there.record)
+        for old_type in {self._work.observed.record.type, *self._work.observed.superseded}:
+            if DRIVERS[old_type].scheme != self._work.guest.driver.scheme:
+                self._work.host.domains.undefine(DRIVERS[old_type], self._work.observed.record)
 
     def _taken(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
         """The names of the guest's new volumes that others have."""
@@ -191,11 +191,12 @@ class Definition:
     def _check_free(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> None:
         """Looks whether somebody took a name since the plan was made: a volume that is listed as
         wanted is deleted, should there be one."""
-        other = self._work.context.ledger.before(self._work.guest.domain)
-        if other is not None and self._namesake(other):
+        listed = self._work.context.ledger.before(self._work.guest.domain)
+        if listed is not None and self._namesake(listed):
             raise VirtkitError(
-                f"guest {self._work.guest.name}: domain {other.domain} is not this environment's",
-                why=f"it is guest {other.guest} of environment {other.environment}",
+                f"guest {self._work.guest.name}: domain {listed.domain} does not belong to "
+                "this environment",
+                why=f"it is guest {listed.guest} of environment {listed.environment}",
                 cure="give one of the environments another name; then run again",
                 where=f"{self._work.host.name} guest/{self._work.guest.name}",
             )
@@ -219,7 +220,7 @@ class Definition:
             raise VirtkitError(
                 f"guest {self._work.guest.name}: its root disk is smaller than its image",
                 why=f"disk: {root.size} bytes, image {self._work.guest.image.name}: {image} bytes",
-                cure=f"leave out `disk:`, or say {writable_size(image)} or more",
+                cure=f"leave out `disk:`, or use {writable_size(image)} or more",
             )
 
     def _volume(
@@ -230,13 +231,13 @@ class Definition:
             return replace(new, state="made")
         for old in self._work.old.volumes if self._work.old else ():
             if old.name == new.name:
-                if self._anew(new):
-                    return replace(new, state="doomed")
+                if self._recreates(new):
+                    return replace(new, state="deleting")
                 missing = old.state == "made" and self._missing(new, names)
                 return replace(new, state="wanted" if missing else old.state)
         return new
 
-    def _anew(self, volume: VolumeRecord) -> bool:
+    def _recreates(self, volume: VolumeRecord) -> bool:
         """Whether a volume that exists is made once more."""
         if self._work.fresh:
             return volume.role != "disk"
@@ -244,7 +245,7 @@ class Definition:
         return bool(self._work.fields & fields.get(volume.role, set()))
 
     def _missing(self, volume: VolumeRecord, names: Collection[str]) -> bool:
-        """Whether the plan says (and somebody agreed) that a disk is gone and is made anew."""
+        """Whether the plan says (and it was confirmed) that a disk is gone and is recreated."""
         disk = volume.name.removeprefix(f"{self._work.guest.domain}-")
         return self._work.causes.get(f"disks.{disk}") == "drift" and volume.name not in names
 
@@ -254,7 +255,7 @@ class Definition:
         for old in self._work.old.volumes if self._work.old else ():
             if old.name not in names:
                 # kept is only what was made
-                yield replace(old, state="doomed", keep=old.keep and old.state != "wanted")
+                yield replace(old, state="deleting", keep=old.keep and old.state != "wanted")
 
 
 def _with_password(xml: str) -> str:

@@ -21,23 +21,23 @@ class SeedKeys:
     def new(self) -> tuple[str, ...] | None:
         """The keys that the guest is to let in: those of its spec, or those that it was made with.
 
-        None where an older virtkit made it, and its seed does not say which these are.
+        None where an older version of virtkit made it, and its seed does not say which these are.
         """
         if self._work.fresh or self._work.old is None or "ssh_keys" in self._work.fields:
             return public_keys.records(access.authorized_keys(self._work.guest))
         if self._work.guest.keys is not None:
             return self._work.guest.keys
-        known = self.known()
+        current = self.known()
         if (
-            known is not None
+            current is not None
             and not self._work.old.finished
             and self._work.guest.spec.ssh_keys is None
         ):
             # a run that was to give it the caller's own ones was interrupted
             own = public_keys.records(access.own_keys(self._work.guest.environment))
-            if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(known)):
+            if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(current)):
                 return own
-        return known
+        return current
 
     def known(self) -> tuple[str, ...] | None:
         """The keys that the guest lets in now, by its record, else by its seed."""
@@ -53,10 +53,10 @@ class SeedKeys:
         if held and public_keys.same(public_keys.records(held.authorized), self._work.keys):
             return held.authorized
         named = self._work.guest.spec.ssh_keys is not None
-        given = named and (
+        from_spec = named and (
             self._work.fresh or self._work.old is None or self._work.guest.keys is not None
         )
-        return access.authorized_keys(self._work.guest) if given else self._work.keys
+        return access.authorized_keys(self._work.guest) if from_spec else self._work.keys
 
     def made(self, wanted: bool) -> seed.Keys | None:
         """Who may log in, and the host key, for a seed that is about to be made.

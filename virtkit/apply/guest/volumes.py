@@ -35,12 +35,12 @@ class Volumes:
         ]
         wanted.sort(key=lambda each: each.content == "seed")  # it is the sign that all are made
         keys = self._seed_keys.made(any(each.content == "seed" for each in wanted))
-        doomed = [each for each in self._work.record.volumes if each.state == "doomed"]
-        held = [each for each in doomed if each.name not in volumes and self._in_use(each)]
-        doomed = [each for each in doomed if each not in held]
-        if wanted or doomed:
+        deleting = [each for each in self._work.record.volumes if each.state == "deleting"]
+        in_use = [each for each in deleting if each.name not in volumes and self._in_use(each)]
+        deleting = [each for each in deleting if each not in in_use]
+        if wanted or deleting:
             self._work.host.domains.check_record(self._work.record)
-        for each in doomed:
+        for each in deleting:
             if not each.keep:
                 disks.delete(self._work.host.storage, each)
         for volume in wanted:
@@ -48,9 +48,11 @@ class Volumes:
             if volume.content != "log":
                 self._make_one(volume, keys, progress)
         self._check_kept(volumes)
-        left = tuple(each for each in self._work.record.volumes if each.name in volumes)
-        self._work.record = replace(self._work.record, volumes=left).with_state("made")
-        self._work.record = replace(self._work.record, volumes=(*self._work.record.volumes, *held))
+        staying = tuple(each for each in self._work.record.volumes if each.name in volumes)
+        self._work.record = replace(self._work.record, volumes=staying).with_state("made")
+        self._work.record = replace(
+            self._work.record, volumes=(*self._work.record.volumes, *in_use)
+        )
         self._work.host.domains.write_record(self._work.record)
         self._grow(progress)
 
@@ -77,7 +79,7 @@ class Volumes:
                 raise VirtkitError(
                     f"kept disk {name} is larger than the spec says, and is never shrunk",
                     why=f"it has {size} bytes, the spec says {volumes[name].size}",
-                    cure=f"say `size: {writable_size(size)}`; or remove it, with what is on it: "
+                    cure=f"set `size: {writable_size(size)}`; or remove it, with what is on it: "
                     + self._work.down("--volumes"),
                 )
 

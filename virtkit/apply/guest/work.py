@@ -22,13 +22,13 @@ class Work:
         self.context = context
         self.host = context.host
         self.guest = change.desired
-        self.there = change.observed
-        self.old = self.there.record if self.there else None
+        self.observed = change.observed
+        self.old = self.observed.record if self.observed else None
         self.causes = {each.field: each.cause for each in change.reasons}
         self.staged = dict(change.staged)
         self.fields = {each.field.partition(".")[0] for each in change.reasons}
         roots = [e for e in (self.old.volumes if self.old else ()) if e.role == "root"]
-        #: All but its disks is made anew: it is none that lost its domain and has its root still.
+        #: All but its disks is recreated: it is none that lost its domain and has its root still.
         self.fresh = change.action == "replace" or (
             change.action == "create" and not any(each.state == "made" for each in roots)
         )
@@ -36,27 +36,29 @@ class Work:
         self.provisions_only = (
             change.action == "update"
             and set(self.causes) == {"playbooks"}
-            and self.there is not None
-            and self.there.state == "running"
+            and self.observed is not None
+            and self.observed.state == "running"
         )
         #: A start of an unfinished guest sees that nothing else is left of the interrupted run.
         self.starts_only = change.action == "start" and not (self.old and not self.old.finished)
-        self.running = self.there is not None and self.there.state != "stopped" and not self.fresh
+        self.running = (
+            self.observed is not None and self.observed.state != "stopped" and not self.fresh
+        )
         # a guest that did not let go of a device is restarted where somebody asks for that
-        stuck = self.old is not None and bool(self.old.leaving) and not self.old.finished
+        stuck = self.old is not None and bool(self.old.detaching) and not self.old.finished
         needed = change.effect == "restart" or stuck
         self.restarts = self.running and context.options.restart and needed
         self.record = self.old or record.of_guest(self.guest, context.options.spec)
-        self.wanted = self.record.rendered
+        self.xml = self.record.rendered
         #: The keys that it is to let in; None where nobody knows which it has and has to keep.
         self.keys: tuple[str, ...] | None = None
 
     @property
     def provisions(self) -> bool:
         """Whether the guest is given playbooks."""
-        wanted = self.guest.playbooks
-        ran = None if self.old is None or self.fresh else self.old.provisioned
-        return wanted is not None and (ran is None or not ran.has(wanted))
+        playbooks = self.guest.playbooks
+        provisioned = None if self.old is None or self.fresh else self.old.provisioned
+        return playbooks is not None and (provisioned is None or not provisioned.has(playbooks))
 
     @property
     def follows(self) -> bool:
@@ -66,8 +68,8 @@ class Work:
         unfinished = not self.old.finished and self.guest.spec.ready.kind != "none"
         if self.running and not self.restarts:
             return unfinished or bool(self.fields & FOLLOWED)
-        # what boots anew has it from its seed, but where cloud-init reads that
-        late = self.old.booted and not self.guest.light
+        # what boots again has it from its seed, but where cloud-init reads that
+        late = self.old.booted and not self.guest.skips_cloud_init
         return late and (unfinished or bool(self.fields & FIRST_BOOT))
 
     def down(self, *options: str) -> str:

@@ -1,6 +1,6 @@
 # A boot sector that does what a broken KVM fails at: it enters long mode with paging, counts to
 # probe.py's COUNT, and then switches the machine off through ACPI. Only a guest whose virtual CPU
-# really runs gets to the end in time. tests/unit/test_probe.py assembles it and compares.
+# really runs gets to the end in time. tests/unit/host/test_kvm_probe.py assembles it and compares.
 #
 #   as -o probe.o kvm_probe.S && ld -N -Ttext 0x7c00 --oformat binary -o probe.bin probe.o
 

@@ -144,13 +144,21 @@ def main(uri: str, name: str, command: list[str]) -> int:
 
 def _run(command: list[str], bounding: int, own_user: bool) -> int:
     """The command's exit code. What we are told to do, it does; ctrl-c the terminal tells it."""
+    # blocked, and waited for: a handler would not run for one that comes just before waitpid(2)
+    signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         _become(command, bounding, own_user)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: os.kill(child, number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    pid = 0
+    while not pid:
+        number = signal.sigwait(signals)
+        if number != signal.SIGCHLD:
+            os.kill(child, number)
+        pid, status = os.waitpid(child, os.WNOHANG)
+    code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
 
 

@@ -40,24 +40,24 @@ def _memory(size: int) -> int:
     if not SMALLEST_MEMORY <= size <= LARGEST_MEMORY:
         raise Wrong(
             f"{sizes.format_size(size)} of memory is not what a guest can have",
-            cure=f"say {sizes.format_size(SMALLEST_MEMORY)} to {sizes.format_size(LARGEST_MEMORY)}",
+            cure=f"use {sizes.format_size(SMALLEST_MEMORY)} to {sizes.format_size(LARGEST_MEMORY)}",
         )
     if size % MIB:
         near = sizes.format_size(round(size / MIB) * MIB)
-        raise Wrong("memory comes in whole MiB", cure=f"say {near}")
+        raise Wrong("memory comes in whole MiB", cure=f"use {near}")
     return size
 
 
 def _disk_size(size: int) -> int:
     if size < MIB:
-        raise Wrong(f"a disk of {sizes.format_size(size)} is too small", cure="say 1MiB or more")
+        raise Wrong(f"a disk of {sizes.format_size(size)} is too small", cure="use 1MiB or more")
     return size
 
 
 def _type(word: str) -> str:
-    known = [*DRIVERS, "auto"]
-    if word not in known:
-        raise Wrong(f"there is no guest type {quote(word)}", cure=meant(word, known))
+    types = [*DRIVERS, "auto"]
+    if word not in types:
+        raise Wrong(f"there is no guest type {quote(word)}", cure=meant(word, types))
     return word
 
 
@@ -124,6 +124,12 @@ Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
 
 
 class Model(BaseModel):
-    """What all parts of a spec are: frozen, and strict about keys."""
+    """What all parts of a spec are: frozen, and strict about keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    Its validator is built when a value is first checked: most specs have some of the parts only.
+    Values of virtkit's own are made by ``model_construct``, which needs none.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True
+    )

@@ -50,8 +50,8 @@ class Spec(Model):
 
     def part(self, host: str, guests: Collection[str]) -> Spec:
         """What of it is on one host: the ``guests`` that are there."""
-        there = {name: guest for name, guest in self.guests.items() if name in guests}
-        return self.model_copy(update={"hosts": {host: self.hosts[host]}, "guests": there})
+        on_host = {name: guest for name, guest in self.guests.items() if name in guests}
+        return self.model_copy(update={"hosts": {host: self.hosts[host]}, "guests": on_host})
 
     _positions: Positions = PrivateAttr(default_factory=Positions)
 
@@ -67,5 +67,5 @@ class Spec(Model):
 
     def where(self, path: Path) -> str:
         """``FILE:LINE:COL PATH`` of a key, as in an error's ``where``."""
-        mark, found = self._positions.find(path)
-        return f"{self.source}:{mark} {found}".rstrip()
+        mark, file_path = self._positions.find(path)
+        return f"{self.source}:{mark} {file_path}".rstrip()

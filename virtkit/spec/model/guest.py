@@ -80,7 +80,8 @@ class Ready(Model):
     model_config = ConfigDict(json_schema_extra=_ready_schema)
 
     kind: Literal["ssh", "address", "port", "command", "none"] = Field(
-        default="ssh", description="What is asked; told by `port` and `command` where they stand."
+        default="ssh",
+        description="What is asked; follows from `port` or `command` where one is given.",
     )
     port: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(
         default=None, description="The TCP port that must answer."
@@ -97,31 +98,31 @@ class Ready(Model):
             if value in ("port", "command"):
                 example = "80" if value == "port" else "systemctl is-active nginx"
                 raise Wrong(
-                    f"ready does not say which {value}", cure=f"say `ready: {{{value}: {example}}}`"
+                    f"ready does not say which {value}", cure=f"set `ready: {{{value}: {example}}}`"
                 )
             if value in ("ssh", "address", "none"):
                 return {"kind": value}
         elif isinstance(value, dict):
-            given = [key for key in ("port", "command") if value.get(key) is not None]
-            return {"kind": given[0], **value} if given else value
+            keys = [key for key in ("port", "command") if value.get(key) is not None]
+            return {"kind": keys[0], **value} if keys else value
         elif isinstance(value, Ready):
             return value
         raise Wrong(
             f"{quote(value)} is not a way to be ready",
-            cure="say ssh, address, none, {port: N} or {command: …}",
+            cure="use ssh, address, none, {port: N} or {command: …}",
         )
 
     @model_validator(mode="after")
     def _agrees(self) -> Ready:
-        given = [key for key in ("port", "command") if getattr(self, key) is not None]
+        keys = [key for key in ("port", "command") if getattr(self, key) is not None]
         wanted = [self.kind] if self.kind in ("port", "command") else []
-        if wanted and not given:
+        if wanted and not keys:
             raise Wrong(
                 f"ready does not say which {self.kind}", cure=f"add `{self.kind}:` beside `kind:`"
             )
-        if given != wanted:
+        if keys != wanted:
             raise Wrong(
-                f"ready asks for {' and '.join(dict.fromkeys([self.kind, *given]))}",
+                f"ready asks for {' and '.join(dict.fromkeys([self.kind, *keys]))}",
                 why="a guest is ready in one way; maps of defaults, profiles and guest are merged",
                 cure="keep one; `port: null` or `command: null` takes an inherited one away",
             )
@@ -163,7 +164,8 @@ class GuestKeys(Model):
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
     max: Most = Field(
-        default=Most(), description="How far it may grow while it runs; left out, what it has."
+        default=Most.model_construct(),
+        description="How far it may grow while it runs; left out, what it has.",
     )
     disk: DiskSize | None = Field(
         default=None, description="The root disk, grown from the image; never shrunk."
@@ -196,7 +198,7 @@ class GuestKeys(Model):
         default=(), description="Guests that must be ready before it starts."
     )
     ready: Ready = Field(
-        default=Ready(),
+        default=Ready.model_construct(),
         description="When it counts as ready.",
         json_schema_extra={"default": "ssh"},
     )
@@ -233,7 +235,7 @@ class GuestEntry(GuestKeys):
     """A guest, a profile or the defaults as the file has them."""
 
     count: Annotated[StrictInt, Field(ge=1, le=MOST_GUESTS)] | None = Field(
-        default=None, description="Make that many: NAME-1, NAME-2, …"
+        default=None, description="Make so many guests: NAME-1, NAME-2, …"
     )
     profiles: tuple[Label, ...] = Field(
         default=(), description="Profiles to take keys from; later win."
@@ -257,9 +259,11 @@ class GuestSpec(GuestKeys):
     core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
 
     @property
-    def links(self) -> tuple[InterfaceSpec, ...]:
+    def interfaces(self) -> tuple[InterfaceSpec, ...]:
         """Its network cards, the one on the network ``default`` included."""
-        return (InterfaceSpec(name=DEFAULT_NETWORK),) if self.networks is None else self.networks
+        if self.networks is None:
+            return (InterfaceSpec.model_construct(name=DEFAULT_NETWORK),)
+        return self.networks
 
     @property
     def most_cpus(self) -> int:
@@ -272,6 +276,6 @@ class GuestSpec(GuestKeys):
         return self.max.memory or self.memory
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def requested(self) -> dict[str, Any]:
         """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
         return self.model_dump(mode="json")

@@ -23,7 +23,7 @@ class HostSpec(Model):
     """A machine with libvirt: ``local`` is this one, another one has an address."""
 
     address: SshAddress | None = Field(default=None, description="As for ssh: `root@rack1`.")
-    ssh: Ssh = Field(default=Ssh(), description="How ssh gets there.")
+    ssh: Ssh = Field(default=Ssh.model_construct(), description="How ssh gets there.")
     pool: ForeignName = Field(
         default="default", description="The libvirt storage pool for this host's volumes."
     )

@@ -33,7 +33,9 @@ class Build(Model):
 class Image(Model):
     """What a guest's root disk starts from: one of ``build``, ``url`` and ``path``."""
 
-    build: Build | None = Field(default=None, description="Make it here; runs on every guest type.")
+    build: Build | None = Field(
+        default=None, description="Build it here; runs on every guest type."
+    )
     url: Url | None = Field(default=None, description="Fetch it: http, https or file.")
     sha256: Sha256 | None = Field(default=None, description="The digest of what `url` gives.")
     checksums: Url | None = Field(
@@ -46,14 +48,14 @@ class Image(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Image:
-        given = [key for key in ("build", "url", "path") if getattr(self, key) is not None]
-        if len(given) != 1:
+        sources = [key for key in ("build", "url", "path") if getattr(self, key) is not None]
+        if len(sources) != 1:
             raise Wrong(
-                f"an image has {' and '.join(given) or 'none of build, url and path'}",
+                f"an image has {' and '.join(sources) or 'none of build, url and path'}",
                 cure="give exactly one of `build:`, `url:` and `path:`",
             )
         digests = [key for key in ("sha256", "checksums") if getattr(self, key) is not None]
-        if given == ["url"] and len(digests) != 1:
+        if sources == ["url"] and len(digests) != 1:
             raise Wrong(
                 "an image by url has both sha256 and checksums"
                 if digests
@@ -61,12 +63,16 @@ class Image(Model):
                 why="what is fetched must be what was meant",
                 cure="give one of `sha256:` and `checksums:`",
             )
-        if given != ["url"] and digests:
+        if sources != ["url"] and digests:
             raise Wrong(f"{digests[0]} goes with url only", cure=f"take `{digests[0]}:` out")
         return self
 
 
 #: Image names that need no entry under ``images``.
 CATALOGUE: MappingProxyType[str, Image] = MappingProxyType(
-    {DEFAULT_IMAGE: Image(build=Build(distribution="debian", release="bookworm"))}
+    {
+        DEFAULT_IMAGE: Image.model_construct(
+            build=Build.model_construct(distribution="debian", release="bookworm")
+        )
+    }
 )

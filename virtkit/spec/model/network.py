@@ -35,7 +35,7 @@ def _dhcp(value: object) -> object:
         return value
     raise Wrong(
         "dhcp is neither a range nor false",
-        cure="say `dhcp: {start: …, end: …}`, or `dhcp: false` for none, or leave it out",
+        cure="set `dhcp: {start: …, end: …}`, or `dhcp: false` for none, or leave it out",
     )
 
 
@@ -100,7 +100,7 @@ class NetworkSpec(Model):
         elif self.bridge is not None:
             raise Wrong(
                 f"bridge goes with mode bridge, this network's is {self.mode}",
-                cure="say `mode: bridge`, or take `bridge:` out",
+                cure="set `mode: bridge`, or take `bridge:` out",
             )
         self._addresses()
         return self
@@ -118,13 +118,13 @@ class NetworkSpec(Model):
         if self.bridge is None:
             raise Wrong(
                 "a network of mode bridge does not say which bridge",
-                cure="say `bridge: br0`",
+                cure="set `bridge: br0`",
             )
         for key in ("domain", "ipv6", "dhcp"):
             if getattr(self, key):
                 raise Wrong(
-                    f"{key} cannot be had with mode bridge",
-                    why="virtkit makes no network there, the bridge's own network rules",
+                    f"{key} cannot be set with mode bridge",
+                    why="virtkit makes no network there; the bridge's own network decides",
                     cure=f"take `{key}:` out",
                 )
 
@@ -140,17 +140,17 @@ class NetworkSpec(Model):
             )
         if self.gateway:
             if subnet is None:
-                raise Wrong("a gateway is given and no cidr", cure="say `cidr:` too")
+                raise Wrong("a gateway is given and no cidr", cure="give `cidr:` too")
             reason = not_a_guest(self.gateway, subnet)
             if reason:
                 raise Wrong(
                     f"the gateway {self.gateway} is {reason}",
-                    cure=f"say an address such as {subnet[1]}",
+                    cure=f"use an address such as {subnet[1]}",
                 )
 
     def _range(self, dhcp: Dhcp, subnet: IPv4Network | None) -> None:
         if subnet is None:
-            raise Wrong("a dhcp range is given and no cidr", cure="say `cidr:` too")
+            raise Wrong("a dhcp range is given and no cidr", cure="give `cidr:` too")
         if IPv4Address(dhcp.end) < IPv4Address(dhcp.start):
             raise Wrong(f"the dhcp range ends at {dhcp.end}, before its start", cure="swap the two")
         for address in (dhcp.start, dhcp.end):

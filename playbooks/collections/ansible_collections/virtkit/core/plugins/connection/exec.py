@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: exec
 short_description: Run tasks in guests by C(virtkit exec)
-version_added: 0.1.0
+version_added: 0.2.0
 author: the virtkit maintainers (!UNKNOWN)
 description:
   - Gets into a guest as C(virtkit exec) does, through its hypervisor where it can, as root.

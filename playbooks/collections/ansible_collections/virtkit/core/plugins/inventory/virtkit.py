@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: virtkit
 short_description: The guests of a virtkit spec
-version_added: 0.1.0
+version_added: 0.2.0
 author: the virtkit maintainers (!UNKNOWN)
 description:
   - Takes guests, groups and variables from C(virtkit inventory), so that both say the same.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: virtkit_environment
 short_description: Bring up, remove or plan the guests of a virtkit spec
-version_added: 0.1.0
+version_added: 0.2.0
 author: the virtkit maintainers (!UNKNOWN)
 description:
   - Makes the virtual machines and containers of a spec, changes them to what it says, and removes
@@ -40,7 +40,7 @@ options:
     type: list
     elements: str
   restart:
-    description: Restart guests that lack what only a restart brings.
+    description: Restart guests whose changes need a restart.
     type: bool
     default: false
   volumes:
@@ -167,7 +167,7 @@ error:
     what: there is no guest type 'vm'
     where: "lab.yaml:4:11 guests.web.type"
     why: ""
-    cure: "known here: auto, kvm, lxc, qemu, uml, xen-hvm, xen-pv, xen-pvh"
+    cure: "use one of: auto, kvm, lxc, qemu, uml, xen-hvm, xen-pv, xen-pvh"
     code: 2
 errors:
   description: All errors.
@@ -232,7 +232,7 @@ def diff_of(plan):
 def _diff(change):
     before, after = [], []
     if change["action"] in ("create", "replace"):
-        after.append("made" if change["action"] == "create" else "made anew")
+        after.append("made" if change["action"] == "create" else "recreated")
     if change["action"] in ("delete", "replace"):
         before.append("there")
     if change.get("lost"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: virtkit_guest
 short_description: Start, stop, restart and pause guests, run commands in them, read their consoles
-version_added: 0.1.0
+version_added: 0.2.0
 author: the virtkit maintainers (!UNKNOWN)
 description:
   - Does one thing with guests that M(virtkit.core.virtkit_environment) has made. O(state),

@@ -1,0 +1,159 @@
+"""What is said while ssh doesn't answer yet: our words, and no library's. And which of the caller's
+keys a guest is offered. Real connections."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import struct
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from virtkit.access import Login, is_another, lets_in, new_host_key, ssh
+from virtkit.host import Unreachable
+
+PYTHON = sys.executable
+LOGIN = Login("web", "lab-web", "10.20.0.10", "virtkit", (), Path("/nowhere/known_hosts"))
+
+
+def said(proxy: str) -> str:
+    with pytest.raises(Unreachable) as found:
+        lets_in(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA")
+    return str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("true", "hung up"),
+        ("sh -c 'echo HTTP/1.1 400; sleep 3'", "does not speak ssh yet"),
+        ("sh -c 'printf SSH-1.5-old\\\\r\\\\n; sleep 3'", "no host key of the kind"),
+        ("sh -c 'printf SSH-2.0-x\\\\r\\\\n; sleep 1'", "10.20.0.10: "),
+        ("sh -c 'echo SSH-2.0-x; head -c 100 /dev/urandom; sleep 3'", "10.20.0.10: "),
+    ],
+)
+def test_what_does_not_answer_as_ssh_does(proxy: str, words: str) -> None:
+    told = said(proxy)
+    assert told.startswith("ssh at 10.20.0.10: ")
+    assert words in told
+    assert not any(each in told for each in ("banner", "Errno", "Negotiation", "session", "packet"))
+    assert is_another(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA") is False
+
+
+def test_what_says_nothing() -> None:
+    told = said("sleep 60")
+    assert "did not answer in time" in told or "does not speak ssh yet" in told
+
+
+# --- a guest that lets one key in -------------------------------------------------------------
+
+#: An ssh server on its standard input. It lets in one key, and never answers a command.
+SERVER = """
+import socket, sys, threading
+import paramiko
+
+class Guest(paramiko.ServerInterface):
+    def get_allowed_auths(self, username):
+        return "publickey"
+    def check_auth_publickey(self, username, key):
+        known = key.get_base64() == sys.argv[2] and not key.public_blob
+        return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
+    def check_channel_request(self, kind, number):
+        return paramiko.OPEN_SUCCEEDED
+    def check_channel_exec_request(self, channel, command):
+        return True
+
+transport = paramiko.Transport(socket.socket(fileno=0))
+transport.add_server_key(paramiko.Ed25519Key.from_private_key_file(sys.argv[1]))
+transport.start_server(server=Guest())
+threading.Event().wait(30)
+"""
+
+
+def guest(folder: Path, line: str, *identities: Path) -> tuple[Login, str]:
+    """How to log in to such a server, and its host key."""
+    private, public = new_host_key()
+    (folder / "host").write_text(private)
+    (folder / "server.py").write_text(SERVER)
+    words = [PYTHON, folder / "server.py", folder / "host", line.split()[1]]
+    login = replace(LOGIN, proxy=shlex.join(map(str, words)), identities=identities, keys=(line,))
+    return login, public
+
+
+def pair(folder: Path, name: str, *words: str) -> tuple[Path, str]:
+    """A new key's private half and its public line."""
+    path = folder / name
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-f", path, *words], check=True)
+    return path, path.with_suffix(".pub").read_text().strip()
+
+
+def security_key(folder: Path) -> tuple[Path, str]:
+    """What stands for a key in a token: openssh-key-v1 (PROTOCOL.key) around a handle."""
+
+    def field(data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + data
+
+    kind = b"sk-ssh-ed25519@openssh.com"
+    public = field(kind) + field(b"p" * 32) + field(b"ssh:")
+    private = struct.pack(">II", 7, 7) + public + b"\1" + field(b"h" * 32) + field(b"") + field(b"")
+    private += bytes(range(1, 1 + -len(private) % 8))
+    data = b"openssh-key-v1\0" + field(b"none") * 2 + field(b"") + struct.pack(">I", 1)
+    text = base64.encodebytes(data + field(public) + field(private)).decode()
+    path = folder / "id_ed25519_sk"
+    path.write_text(
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n"
+    )
+    path.chmod(0o600)
+    return path, f"{kind.decode()} {base64.b64encode(public).decode()}"
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_a_key_of_the_guests_is_let_in(kind: str, tmp_path: Path) -> None:
+    path, line = pair(tmp_path, "mine", "-t", kind)
+    assert lets_in(*guest(tmp_path, line, path))
+
+
+def test_another_host_key_is_an_error_of_its_own(tmp_path: Path) -> None:
+    path, line = pair(tmp_path, "mine", "-t", "ed25519")
+    login, host_key = guest(tmp_path, line, path)
+    assert is_another(login, host_key) is False
+    assert is_another(login, "ssh-ed25519 AAAA") is True
+    for ask in (lets_in, ssh.has_host_key):
+        with pytest.raises(ssh.OtherHostKey):
+            ask(login, "ssh-ed25519 AAAA")
+
+
+def test_a_key_that_the_guest_has_not_is_not(tmp_path: Path) -> None:
+    path, line = pair(tmp_path, "mine", "-t", "ed25519")
+    _, theirs = pair(tmp_path, "theirs", "-t", "ed25519")
+    login, host_key = guest(tmp_path, theirs, path)
+    assert lets_in(replace(login, keys=(line,)), host_key) is False
+
+
+def test_a_certificate_beside_a_key_does_not_take_its_place(tmp_path: Path) -> None:
+    authority, _ = pair(tmp_path, "authority", "-t", "ed25519")
+    path, line = pair(tmp_path, "mine", "-t", "ed25519")
+    words = ["-s", authority, "-I", "me", "-n", "me", path.with_suffix(".pub")]
+    subprocess.run(["ssh-keygen", "-q", *words], check=True)
+    assert (tmp_path / "mine-cert.pub").is_file()
+    assert lets_in(*guest(tmp_path, line, path))
+
+
+def test_a_key_that_only_ssh_can_use_is_no_failure(tmp_path: Path) -> None:
+    """The right host key has to do: whoever has that one read the seed."""
+    path, line = security_key(tmp_path)
+    told = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True)
+    assert told.stdout.split()[:2] == line.split(), told.stderr
+    assert lets_in(*guest(tmp_path, line, path))
+
+
+def test_a_command_without_an_end_is_told(tmp_path: Path) -> None:
+    path, line = pair(tmp_path, "mine", "-t", "ed25519")
+    login, host_key = guest(tmp_path, line, path)
+    with pytest.raises(Unreachable) as found:
+        ssh.run(login, host_key, ["sleep", "60"], 0.5)
+    assert str(found.value) == "ssh at 10.20.0.10: it did not answer in time"

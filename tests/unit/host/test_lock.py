@@ -1,0 +1,247 @@
+"""Locks between processes and users: who has one, who waits, what others may have left there."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from virtkit.errors import RequestError
+from virtkit.host import lock
+from virtkit.host.lock import Lock
+
+HOLDS = """
+import sys
+from pathlib import Path
+from virtkit.host.lock import Lock
+with Lock("lab", "environment lab", Path(sys.argv[1])).held(5, shared="shared" in sys.argv):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One like /run/lock."""
+    path = tmp_path / "locks"
+    path.mkdir()
+    path.chmod(0o1777)
+    for parent in (tmp_path, *tmp_path.parents[:3]):  # pytest's own are closed to other users
+        parent.chmod(parent.stat().st_mode | 0o011)
+    return path
+
+
+@pytest.fixture
+def lab(folder: Path) -> Lock:
+    return Lock("lab", "environment lab", folder)
+
+
+@contextmanager
+def holder(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the lock."""
+    line = [sys.executable, "-c", HOLDS, str(folder), *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def taken(one: Lock, timeout: float = 0.0, *, shared: bool = False) -> bool:
+    try:
+        with one.held(timeout, shared=shared):
+            return True
+    except RequestError:
+        return False
+
+
+def test_one_at_a_time_in_one_process_too(lab: Lock, folder: Path) -> None:
+    with lab.held():
+        assert not taken(lab)
+        assert taken(Lock("other", "environment other", folder))
+    assert taken(lab)
+
+
+def test_who_has_it_is_told(lab: Lock, folder: Path) -> None:
+    said: list[str] = []
+    with holder(folder) as other, pytest.raises(RequestError) as error, lab.held(0.3, said.append):
+        pass
+    who = f"process {other.pid} of "
+    assert error.value.exit_code == 2
+    assert error.value.what == "environment lab is in use"
+    assert who in error.value.why
+    assert sys.executable in error.value.why
+    assert f"since {time.strftime('%Y-%m-%d')}" in error.value.why
+    assert "--lock-timeout" in error.value.cure
+    assert len(said) == 1
+    assert who in said[0]
+
+
+def test_whoever_looks_takes_nothing(lab: Lock, folder: Path) -> None:
+    assert lab.holder() == ""
+    assert list(folder.iterdir()) == []
+    with holder(folder) as other:
+        assert f"process {other.pid} of " in lab.holder()
+        assert sys.executable in lab.holder()
+    other.wait()
+    assert lab.holder() == ""
+    with lab.held() as before:
+        assert before == ""
+
+
+def test_whom_one_waited_for_is_known_afterwards(lab: Lock, folder: Path) -> None:
+    with holder(folder) as other:
+        assert other.stdin is not None
+        threading.Timer(0.3, other.stdin.close).start()
+        with lab.held(20) as before:
+            assert f"process {other.pid} of " in before
+
+
+def test_a_shell_sees_the_holder_as_we_do() -> None:
+    """What is run on other machines, run on this one."""
+    name = f"whose test-{os.getpid()}"
+    look = f"file={shlex.quote(f'virtkit-{quote(name)}.lock')}\n{lock.LOOK}"
+
+    def seen() -> str:
+        done = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    one = Lock(name, "it")
+    assert seen() == ""
+    with one.held():
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        assert seen() == f"process {os.getpid()} of {user}\n"
+        waiter = subprocess.Popen(["flock", str(one._path()), "true"])
+        time.sleep(0.3)
+        assert f"process {os.getpid()} of" in seen()
+        assert one.holder().startswith(seen().strip())
+    waiter.wait()
+    assert seen() == ""
+    one._path().unlink()
+
+
+def test_it_dies_with_its_holder(lab: Lock, folder: Path) -> None:
+    with holder(folder) as other:
+        assert not taken(lab)
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert taken(lab)
+
+
+def test_it_is_had_as_soon_as_it_is_free(lab: Lock, folder: Path) -> None:
+    with holder(folder) as other:
+        assert other.stdin is not None
+        threading.Timer(0.3, other.stdin.close).start()
+        began = time.monotonic()
+        with lab.held(20):
+            assert 0.2 < time.monotonic() - began < 5
+
+
+def test_shared(lab: Lock, folder: Path) -> None:
+    with holder(folder, "shared"):
+        assert taken(lab, shared=True)
+        assert not taken(lab)
+
+
+def test_giving_up_leaves_nothing_open(lab: Lock, folder: Path) -> None:
+    def gives_up(_seconds: float) -> None:
+        raise ZeroDivisionError
+
+    with holder(folder):
+        before = descriptors()
+        with pytest.raises(ZeroDivisionError), lab.held(5, rest=gives_up):
+            pass
+        assert descriptors() == before
+
+
+def test_a_file_that_goes_away_is_made_again(lab: Lock, folder: Path) -> None:
+    with lab.held():
+        pass
+    (file,) = folder.iterdir()
+    file.unlink()
+    with lab.held():
+        assert list(folder.iterdir()) == [file]
+        assert not taken(lab)
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "pipe", "folder"])
+def test_what_is_no_plain_file_is_refused(kind: str, lab: Lock, folder: Path) -> None:
+    path, target = folder / "virtkit-lab.lock", folder / "target"
+    target.write_text("precious")
+    if kind == "symlink":
+        path.symlink_to(target)
+    elif kind == "dangling":
+        path.symlink_to(folder / "made-by-root")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(RequestError, match="can't be taken") as error, lab.held(5):
+        pass
+    assert str(path) in error.value.why
+    assert error.value.cure
+    assert target.read_text() == "precious"
+    assert not (folder / "made-by-root").exists()
+
+
+def test_what_others_wrote_there_stays(lab: Lock, folder: Path) -> None:
+    path = folder / "virtkit-lab.lock"
+    path.write_text("of somebody")
+    with lab.held():
+        assert path.read_text() == "of somebody"
+    assert path.exists()
+
+
+def test_all_users_may_take_it(lab: Lock, folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with lab.held():
+            pass
+    finally:
+        os.umask(before)
+    (file,) = folder.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o444
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be another user")
+    # flock(1) as nobody, on the same file as root's; it opens it for reading
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    assert subprocess.run([*nobody, "flock", "-n", file, "true"], check=False).returncode == 0
+    with lab.held():
+        assert subprocess.run([*nobody, "flock", "-n", file, "true"], check=False).returncode == 1
+    # and root on nobody's
+    file.unlink()
+    subprocess.run([*nobody, "touch", file], check=True)
+    assert file.stat().st_uid == 65534
+    assert taken(lab)
+
+
+def test_the_first_folder_that_is_open_to_all(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, loose = tmp_path / "closed", tmp_path / "loose"
+    closed.mkdir(mode=0o755)
+    loose.mkdir()
+    loose.chmod(0o777)  # anybody could remove anybody's lock there
+    monkeypatch.setattr(lock, "FOLDERS", (tmp_path / "none", closed, loose, folder))
+    with Lock("a/b", "it").held():
+        assert [each.name for each in folder.iterdir()] == ["virtkit-a%2Fb.lock"]
+    monkeypatch.setattr(lock, "FOLDERS", (closed,))
+    with pytest.raises(RequestError, match="no folder for locks"), Lock("a", "it").held():
+        pass

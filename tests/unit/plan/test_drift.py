@@ -1,0 +1,167 @@
+"""Differences in a guest's XML by the name of the field that they belong to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import world
+
+from virtkit.plan import detaching, waiting
+from virtkit.plan.drift import Documents, Place
+from virtkit.state.desired import Guest
+from virtkit.state.observed import ObservedGuest
+from virtkit.xml import render
+
+KEYS = {
+    "type": "qemu",
+    "networks": ["front", "back"],
+    "graphics": "vnc",
+    "disk": "4GiB",
+    "disks": [{"name": "data", "size": "1GiB", "mount": "/srv/a.b+c"}],
+}
+
+
+def desired(**keys: object) -> Guest:
+    guests = {"web": {**KEYS, **keys}}
+    networks = {"front": {}, "back": {}}
+    return world.guest_of(json.dumps({"name": "lab", "networks": networks, "guests": guests}))
+
+
+def changed(old: ObservedGuest, **keys: object) -> Guest:
+    """The guest that stands there, as the spec asks for it now."""
+    targets = {each.name: each.target for each in old.record.volumes}
+    return replace(desired(**keys), targets=targets)
+
+
+def there(guest: Guest) -> ObservedGuest:
+    found = replace(world.desired_of("name: lab\n"), guests=(guest,))
+    return world.up(found, "/lab.yaml").guests[guest.domain]
+
+
+def documents(guest: Guest, **fields: str) -> Documents:
+    return Documents(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
+
+
+def place(guest: Guest, old: str, new: str) -> Place:
+    """The difference that an edit of the definition makes."""
+    xml = render.guest(guest)
+    assert xml.count(old) == 1, (old, xml)
+    (found,) = documents(guest, inactive=xml.replace(old, new)).next_boot()
+    return found
+
+
+FRONT, BACK = (each.mac for each in desired().interfaces)
+GIB = str(world.GIB)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        (f'<currentMemory unit="b">{GIB}<', '<currentMemory unit="b">1<', "memory"),
+        (f'<memory unit="b">{GIB}<', '<memory unit="b">1<', "memory"),
+        (' current="1">1<', ' current="1">2<', "cpus"),
+        (' current="1">1<', ' current="2">1<', "cpus"),
+        ("mitigations=off", "mitigations=on", "kernel"),
+        ('listen="127.0.0.1"', 'listen="0.0.0.0"', "graphics"),
+        ('<model type="vga"/>', '<model type="qxl"/>', "graphics"),
+        ("<serial>root</serial>", "<serial>x</serial>", "disk"),
+        ('<source file="/pool/lab-web-data"/>', '<source file="/x"/>', "disks.data"),
+        ('<target dev="vdb"', '<target dev="vdx"', "disks.data"),
+        ('<source network="lab-front"/>', '<source network="x"/>', "networks.front"),
+        (BACK, "52:54:00:00:00:01", "networks.back"),
+        ("<on_crash>destroy<", "<on_crash>restart<", "on_crash"),
+        ('machine="q35"', 'machine="pc-i440fx-8.2"', "os/type/@machine"),
+    ],
+)
+def test_a_machines_fields(old: str, new: str, field: str) -> None:
+    found = place(desired(), old, new)
+    assert (found.field, found.cause, found.live) == (field, "drift", None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("<quota>100000<", "<quota>1<", "cpus"),
+        ('dir="/.virtkit/mounts/srv/a.b+c"', 'dir="/x"', "disks.data"),
+        ("/lab-web-data", "/x", "disks.data"),
+        (FRONT, "52:54:00:00:00:01", "networks.front"),
+        ("<privnet/>", "", "features/privnet"),
+    ],
+)
+def test_a_containers_fields(old: str, new: str, field: str) -> None:
+    assert place(desired(type="lxc", graphics="none"), old, new).field == field
+
+
+def test_what_was_asked_as_a_limit_is_a_limit() -> None:
+    guest = desired(max={"cpus": 4, "memory": "4GiB"})
+    assert place(guest, f'<memory unit="b">{4 * world.GIB}<', '<memory unit="b">1<').field == "max"
+    assert place(guest, ' current="1">4<', ' current="1">8<').field == "max"
+    assert place(guest, ' current="1">4<', ' current="2">4<').field == "cpus"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fixed"),
+    [
+        (f'<currentMemory unit="b">{GIB}<', '<currentMemory unit="b">1<', True),
+        ('<target dev="vdb"', '<target dev="vdx"', True),
+        (BACK, "52:54:00:00:00:01", True),
+        ('<source network="lab-front"/>', '<source network="x"/>', False),
+        ('<source file="/pool/lab-web-data"/>', '<source file="/x"/>', False),
+        ("<on_crash>destroy<", "<on_crash>restart<", False),
+    ],
+)
+def test_what_a_running_guest_can_be_given(old: str, new: str, fixed: bool) -> None:
+    assert place(desired(), old, new).live_fix is fixed
+
+
+def test_the_running_guest_has_it_too() -> None:
+    guest = desired()
+    edited = render.guest(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
+    (found,) = documents(guest, inactive=edited, live=edited).next_boot()
+    assert found.live is not None
+    assert (found.live.wanted, found.live.current) == ("destroy", "restart")
+    (now,) = documents(guest, live=edited).now()
+    assert now.field == "on_crash"
+    assert documents(guest, live="").now() == [], "it doesn't run"
+
+
+def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
+    old = there(desired())
+    new = changed(old, disks=[], networks=["front"])
+    found = Documents(new, old, render.guest(new))
+    assert {each.field for each in found.next_boot()} == {"disks.data", "networks.back"}
+    assert {each.cause for each in found.next_boot()} == {"upgrade"}
+    assert {each.field for each in found.now()} == {"disks.data", "networks.back"}
+
+
+def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
+    old = there(desired())
+    new = changed(old, disks=[], networks=["front"])
+    left = detaching(old.record, render.guest(new), old.live)
+    now = there(new)
+    now = replace(now, live=old.live, record=replace(now.record, detaching=left))
+    fields = [each.field for each in Documents(new, now, render.guest(new)).now()]
+    assert fields == ["disks.data", "networks.back"]
+    kept = replace(now, inactive=old.live)
+    assert Documents(new, kept, render.guest(new)).now() == [], "a restart would not take it away"
+
+
+def test_beyond() -> None:
+    found = documents(desired(cpus=2, max={"memory": "2GiB"}))
+    assert not found.beyond("memory", 2 * world.GIB)
+    assert found.beyond("memory", 3 * world.GIB)
+    assert not found.beyond("cpus", 2)
+    assert found.beyond("cpus", 3)
+    assert not found.beyond("disk", 9 * world.GIB)
+    assert not documents(desired(), live="").beyond("memory", 9 * world.GIB), "it doesn't run"
+
+
+def test_waiting() -> None:
+    """What `status` shows: nothing once the guest was started again."""
+    guest = there(desired(cpus=2))
+    staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
+    assert waiting(replace(guest, record=staged)) == ("cpus", "disks.x")
+    assert waiting(replace(guest, record=replace(staged, staged_in="6"))) == ()
+    assert waiting(replace(guest, record=staged, live="")) == ()

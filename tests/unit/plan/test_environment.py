@@ -1,0 +1,304 @@
+"""Words to guests, desired against observed. Whole plans are cases: tests/cases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import world
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.plan import (
+    Plan,
+    command,
+    diff,
+    needs_consent,
+    needs_consent_to_go,
+    removal,
+    select,
+    with_after,
+)
+from virtkit.state.desired import Decided
+from virtkit.state.observed import Observed
+
+BASES = {"db": "db", "web-1": "web", "web-2": "web", "cache": "cache"}
+GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cache": ()}
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["db"], {"db"}),
+        (["web"], {"web-1", "web-2"}),
+        (["web-2"], {"web-2"}),
+        (["web-*"], {"web-1", "web-2"}),
+        (["*"], set(BASES)),
+        (["[cd]*"], {"cache", "db"}),
+        (["@data"], {"db", "web-2"}),
+        (["@front", "db"], {"web-1", "web-2", "db"}),
+        ([], set()),
+    ],
+)
+def test_select(words: list[str], names: set[str]) -> None:
+    assert select(words, GROUPS, BASES) == names
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("wbe", "did you mean web?"),
+        ("catch", "did you mean cache?"),
+        ("zzz", "one of: db, web-1, web-2, cache"),
+        ("@nobody", "one of"),
+        ("@", "one of"),
+        ("", "one of"),
+        ("x*", "one of"),
+        ("[", "one of"),
+    ],
+)
+def test_select_says_what_there_is(word: str, hint: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        select([word], GROUPS, BASES)
+    assert hint in caught.value.cure
+    assert word in caught.value.what
+
+
+def test_select_where_there_is_nothing() -> None:
+    with pytest.raises(RequestError) as caught:
+        select(["web"], {}, {})
+    assert caught.value.cure == "one of: none"
+
+
+graphs = st.dictionaries(
+    st.integers(0, 9).map(str), st.lists(st.integers(0, 9).map(str), max_size=3), max_size=10
+)
+
+
+@given(graphs, st.lists(st.integers(0, 9).map(str), max_size=3))
+def test_with_after(after: dict[str, list[str]], names: list[str]) -> None:
+    found = with_after(names, after)
+    assert set(names) <= found
+    for name in found:
+        assert set(after.get(name, ())) <= found, "nothing that it needs is missing"
+    for name in found - set(names):
+        assert any(name in after.get(each, ()) for each in found), "nothing comes along unasked"
+
+
+SPEC = json.dumps(
+    {
+        "name": "lab",
+        "networks": {"front": {"cidr": "10.20.0.0/24"}},
+        "defaults": {"networks": ["front"], "type": "qemu"},
+        "guests": {
+            "web": {"after": ["db"]},
+            "db": {"disks": [{"name": "data", "size": "1GiB", "mount": "/d", "keep": True}]},
+        },
+    }
+)
+DESIRED = world.desired_of(SPEC)
+UP = world.up(DESIRED, "/lab.yaml")
+EVERYTHING = ["guest/web", "guest/db", "network/front", "images"]
+
+
+def actions(found: Plan) -> dict[str, str]:
+    return {each.object: each.action for each in found.changes}
+
+
+def test_nothing_there() -> None:
+    found = diff(DESIRED, world.up(DESIRED, "", {"without": EVERYTHING}), spec="/lab.yaml")
+    assert actions(found) == {
+        "image/debian-12": "create",
+        "network/front": "create",
+        "guest/web": "create",
+        "guest/db": "create",
+    }
+    assert found.asks == ()
+    assert needs_consent(found) is None
+
+
+@given(st.sets(st.sampled_from(EVERYTHING)), st.sampled_from(["running", "paused", "stopped"]))
+def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: str) -> None:
+    """Promise 2: whatever an interruption left, the plan is what is missing."""
+    change = {"without": without, "guests": {"web": {"state": state}}}
+    observed = world.up(DESIRED, "/lab.yaml", change)
+    desired = world.desired_of(SPEC, found=decided(observed))
+    found = actions(diff(desired, observed, spec="/lab.yaml"))
+    expected = {each: "create" for each in without if each != "images"}
+    if "images" in without and {"guest/web", "guest/db"} & without:
+        expected["image/debian-12"] = "create"
+    if "guest/web" not in without and state != "running":
+        expected["guest/web"] = "start"
+    assert found == expected
+    assert not [each for each in found.values() if each in ("delete", "replace")]
+
+
+def decided(observed: Observed) -> Decided:
+    return world.decided(world.spec_of(SPEC), observed)
+
+
+def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
+    same = world.desired_of(SPEC, found=decided(UP))
+    assert diff(same, UP, spec="/elsewhere.yaml").changes == ()
+    other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
+    (change,) = [each for each in diff(other, UP, spec="/elsewhere.yaml").changes if each.lost]
+    moved = next(each for each in change.reasons if each.field == "spec")
+    assert (moved.before, moved.after) == ("/lab.yaml", "/elsewhere.yaml")
+
+
+def test_nothing_is_lost_where_nothing_was_made() -> None:
+    """An interrupted first run may be followed by another spec, without a question."""
+    half = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"volumes": "wanted"}}})
+    other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
+    changes = diff(other, half, spec="/lab.yaml").changes
+    assert [(c.action, c.lost) for c in changes if c.object == "guest/web"] == [("replace", "")]
+
+
+def test_consent() -> None:
+    empty = world.desired_of("name: lab\n")
+    found = diff(empty, UP, spec="/lab.yaml")
+    refused = needs_consent(found)
+    assert refused is not None
+    assert refused.exit_code == 2
+    assert "lab-db-root" in refused.why
+    assert "lab-db-data stays" in refused.why
+    assert "--yes" in refused.cure
+    assert [each.object for each in found.asks] == ["guest/web", "guest/db"]
+
+
+def test_all_errors_at_once() -> None:
+    strangers = replace(
+        world.up(DESIRED, "", {"without": EVERYTHING}),
+        domains=frozenset({("qemu", "lab-web"), ("qemu", "lab-db")}),
+        strangers=frozenset({"lab-front"}),
+    )
+    with pytest.raises(SpecErrors) as caught:
+        diff(DESIRED, strangers, spec="/lab.yaml")
+    assert len(caught.value.errors) == 3
+
+
+def test_another_environment_with_the_same_libvirt_names() -> None:
+    """`a` with guest `b-c` and `a-b` with guest `c` both want the domain a-b-c."""
+    ours = "name: a\nguests: {b-c: {type: qemu, networks: []}}\n"
+    theirs = world.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n")
+    with pytest.raises(SpecErrors) as caught:
+        diff(world.desired_of(ours), world.up(theirs, ""), spec="")
+    assert "guest c of environment a-b" in caught.value.why
+
+
+def test_only_deletes_nothing() -> None:
+    found = diff(world.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
+    assert found.changes == ()
+    less = world.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
+    found = diff(less, UP, spec="", only={"new"})
+    assert set(actions(found).values()) == {"create"}
+
+
+# --- down -----------------------------------------------------------------------------------
+
+
+def test_down_takes_what_left_the_spec_too() -> None:
+    found = removal.down(UP, "lab", spec="/lab.yaml", only=None, volumes=False)
+    assert actions(found) == {
+        "guest/web": "delete",
+        "guest/db": "delete",
+        "network/front": "delete",
+    }
+    assert removal.down(UP, "other", spec="/lab.yaml", only=None, volumes=True).changes == ()
+
+
+def test_a_network_goes_with_its_last_guest() -> None:
+    assert actions(removal.down(UP, "lab", spec="/lab.yaml", only={"web"}, volumes=False)) == {
+        "guest/web": "delete"
+    }
+    without = world.up(DESIRED, "", {"without": ["guest/db"]})
+    assert "network/front" in actions(
+        removal.down(without, "lab", spec="/lab.yaml", only={"web"}, volumes=False)
+    )
+
+
+def test_a_strangers_guest_holds_a_network() -> None:
+    held = world.up(DESIRED, "", {"users": {"lab-front": ["somebody"]}})
+    found = removal.down(held, "lab", spec="/lab.yaml", only=None, volumes=False)
+    assert "network/front" not in actions(found)
+    assert found.notes == ("network/front stays: somebody (not made by virtkit) uses it",)
+
+
+def test_kept_disks() -> None:
+    kept = world.up(world.desired_of("name: lab\n"), "", {"kept": ["lab/db/lab-db-data", "x/y/z"]})
+    assert removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=False).changes == ()
+    assert actions(removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=True)) == {
+        "disk/lab-db-data": "delete"
+    }
+    assert removal.down(kept, "lab", spec="/lab.yaml", only={"web"}, volumes=True).changes == ()
+
+
+def test_what_another_spec_made_needs_consent_to_go() -> None:
+    path = "/home/bob/lab's.yaml"
+    both = world.up(DESIRED, "/lab.yaml", {"guests": {"db": {"spec": path}}})
+    assert needs_consent_to_go(down(both, "/lab.yaml", only={"web"}), "/lab.yaml") is None
+    refused = needs_consent_to_go(down(both, "/lab.yaml"), "/lab.yaml")
+    assert refused is not None
+    assert refused.exit_code == 2
+    assert refused.why == (
+        "this would be lost: guest/db: lab-db-root (lab-db-data stays) "
+        f"(made from {path}, not from /lab.yaml)"
+    )
+    assert "run again with --yes" in refused.cure
+    assert refused.cure.endswith("to remove only what is this spec's: virtkit down /lab.yaml web")
+    # nothing of it is this spec's; with the kept disks
+    moved = needs_consent_to_go(down(UP, "/new.yaml", volumes=True), "/new.yaml", volumes=True)
+    assert moved is not None
+    assert "lab-db-data (made from /lab.yaml, not from /new.yaml)" in moved.why
+    assert "only" not in moved.cure
+    # and the other way round
+    theirs = needs_consent_to_go(down(both, path, volumes=True), path, volumes=True)
+    assert theirs is not None
+    assert theirs.cure.endswith("""virtkit down '/home/bob/lab'"'"'s.yaml' db --volumes""")
+
+
+def down(observed: Observed, spec: str, **options: Any) -> Plan:
+    return removal.down(observed, "lab", spec=spec, **{"only": None, "volumes": False} | options)
+
+
+def test_commands() -> None:
+    assert command("down", "/a b/lab.yaml", "x") == "virtkit down '/a b/lab.yaml' x"
+    assert command("down", "<stdin>", "x") == "virtkit down - x"
+    assert command("up", "/lab.txt") == "virtkit up -f /lab.txt"
+
+
+def test_consent_names_both_specs() -> None:
+    empty = world.desired_of("name: lab\n")
+    refused = needs_consent(diff(empty, UP, spec="/mine.yaml"))
+    assert refused is not None
+    assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
+    assert "if /lab.yaml is not this spec at an earlier place" in refused.cure
+
+
+def test_a_guest_without_a_disk_asks_too() -> None:
+    guest = UP.guests["lab-web"]
+    bare = replace(guest, record=replace(guest.record, volumes=()))
+    there = replace(UP, guests={guest.domain: bare}, networks={})
+    found = diff(world.desired_of("name: lab\n"), there, spec="/lab.yaml")
+    assert [each.lost for each in found.asks] == ["the guest itself"]
+
+
+def test_as_dict() -> None:
+    text = SPEC.replace('"after": ["db"]', '"memory": "2GiB"')
+    other = world.desired_of(text, found=decided(UP))
+    document = diff(other, UP, spec="/lab.yaml").as_dict()
+    assert json.loads(json.dumps(document)) == document
+    (change,) = [each for each in document["changes"] if each["action"] == "update"]
+    assert change["object"] == "guest/web"
+    memory = next(each for each in change["reasons"] if each["field"] == "memory")
+    assert memory == {
+        "field": "memory",
+        "from": world.GIB,
+        "to": 2 * world.GIB,
+        "cause": "spec",
+        "effect": "restart",
+    }
+    assert change["effect"] == "restart"

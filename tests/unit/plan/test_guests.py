@@ -1,0 +1,660 @@
+"""What each change of a guest costs, in the state that the guest is in; drift, upgrades, waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+import world
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from virtkit.drivers.effects import ORDER, Effect
+from virtkit.errors import SpecErrors
+from virtkit.plan import Change, Plan, environment, needs_consent
+from virtkit.plan import detaching as detaching_of
+from virtkit.state import addresses
+from virtkit.state.desired import LAYER, Decided, DecidedGuest, digest
+from virtkit.state.observed import GuestState, Observed
+from virtkit.xml import render
+
+SPEC = "/lab.yaml"
+DATA = {"name": "data", "size": "1GiB", "mount": "/srv/data"}
+#: What the guest has before; each test changes some of it.
+BASE: dict[str, Any] = {
+    "memory": "1GiB",
+    "cpus": 2,
+    "max": {"memory": "2GiB", "cpus": 4},
+    "networks": ["front"],
+    "disks": [DATA],
+    "disk": "4GiB",
+}
+XEN = world.facts_of(
+    {"connections": {"qemu": "", "lxc": "", "xen": ""}, "machines": {"xen": ["xenpv"]}}
+)
+States = Literal["running", "paused", "stopped"]
+
+
+def text(keys: Mapping[str, Any]) -> str:
+    networks = {"front": {"cidr": "10.20.0.0/24"}, "back": {"cidr": "10.21.0.0/24"}}
+    return json.dumps({"name": "lab", "networks": networks, "guests": {"web": keys}})
+
+
+def keys_of(type: str, **changed: Any) -> dict[str, Any]:
+    every = {**BASE, "type": type, **changed}
+    return {key: value for key, value in every.items() if value is not None}
+
+
+def there(keys: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> Observed:
+    """libvirt, with the guest brought up; ``observed`` is of the guest."""
+    found = dict(observed or {})
+    sizes = found.pop("sizes", {})
+    without = found.pop("without", [])
+    change = {"guests": {"web": found}, "sizes": sizes, "without": without}
+    return world.up(world.desired_of(text(keys)), SPEC, change)
+
+
+def planned(keys: Mapping[str, Any], observed: Observed, **options: Any) -> Plan:
+    spec = text(keys)
+    found = world.decided(world.spec_of(spec), observed)
+    desired = world.desired_of(spec, found=found)
+    return environment.diff(desired, observed, spec=SPEC, **options)
+
+
+def of_web(found: Plan) -> Change:
+    (change,) = [each for each in found.changes if each.object == "guest/web"]
+    return change
+
+
+def effects(change: Change) -> dict[str, Effect]:
+    return {each.field: each.effect for each in change.reasons}
+
+
+def causes(changes: tuple[Change, ...]) -> dict[str, tuple[str, Effect]]:
+    """Causes and effects by field, of the guest's one change if there is one."""
+    every = [each for each in changes if each.object == "guest/web"]
+    assert len(every) <= 1
+    return {r.field: (r.cause, r.effect) for each in every for r in each.reasons}
+
+
+# --- by the spec ----------------------------------------------------------------------------
+
+MORE = {"name": "more", "size": "1GiB", "mount": "/srv/more"}
+#: What is changed, the reason's field, and its effect on a machine and on a container that run.
+CHANGES: list[tuple[dict[str, Any], str, Effect, Effect | None]] = [
+    ({"groups": ["a"]}, "groups", "none", "none"),
+    ({"ready": "none"}, "ready", "none", "none"),
+    ({"allow": ["hostdev"]}, "allow", "none", "none"),
+    ({"disks": [{**DATA, "keep": True}]}, "disks.data.keep", "none", "none"),
+    ({"autostart": True}, "autostart", "live", "live"),
+    ({"ssh_keys": ["me.pub"]}, "ssh_keys", "live", "live"),
+    ({"memory": "2GiB"}, "memory", "live", "live"),
+    ({"memory": "512MiB"}, "memory", "live", "live"),
+    ({"cpus": 4}, "cpus", "live", "restart"),
+    ({"cpus": 1}, "cpus", "restart", "restart"),
+    ({"max": {"memory": "2GiB", "cpus": 8}}, "max", "restart", "restart"),
+    ({"disk": "8GiB"}, "disk", "live", "restart"),
+    ({"disks": [DATA, MORE]}, "disks.more", "live", "restart"),
+    ({"disks": []}, "disks.data", "live", "restart"),
+    ({"disks": [{**DATA, "size": "2GiB"}]}, "disks.data.size", "live", "restart"),
+    ({"disks": [{**DATA, "mount": "/data"}]}, "disks.data.mount", "live", "restart"),
+    ({"networks": ["front", "back"]}, "networks.back", "live", "live"),
+    (
+        {"networks": [{"name": "front", "address": "10.20.0.77"}]},
+        "networks.front.address",
+        "restart",
+        "restart",
+    ),
+    (
+        {"networks": [{"name": "front", "mac": "52:54:00:00:00:07"}]},
+        "networks.front.mac",
+        "live",
+        "live",
+    ),
+    ({"devices": ["<sound model='ac97'/>"]}, "devices", "restart", "restart"),
+    ({"graphics": "vnc"}, "graphics", "restart", None),
+    ({"firmware": "uefi"}, "firmware", "restart", None),
+    ({"kernel": {"path": "vmlinuz"}}, "kernel", "restart", None),
+    ({"user": "admin"}, "user", "recreate", "recreate"),
+    ({"cloud_init": {"packages": ["nginx"]}}, "cloud_init", "recreate", "recreate"),
+    ({"privileged": True}, "privileged", "recreate", "recreate"),
+]
+CASES = [
+    pytest.param(changed, field, type, effect, id=f"{field}-{type}-{index}")
+    for index, (changed, field, machine, container) in enumerate(CHANGES)
+    for type, effect in (
+        ("qemu", "restart" if field == "cpus" else machine),
+        ("kvm", machine),
+        ("lxc", container),
+    )
+    if effect is not None and not (field == "privileged" and type != "lxc")
+]
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "stopped"])
+@pytest.mark.parametrize(("changed", "field", "type", "effect"), CASES)
+def test_a_change_costs_what_the_table_says(
+    changed: dict[str, Any], field: str, type: str, effect: Effect, state: GuestState
+) -> None:
+    observed = there(keys_of(type), {"state": state})
+    found = planned(keys_of(type, **changed), observed)
+    change = of_web(found)
+    if state == "stopped" and effect in ("live", "restart") and field != "autostart":
+        effect = "next-boot"
+    assert effects(change) == {field: effect}, "one reason, and nothing beside it"
+    assert change.effect == effect
+    assert change.action == ("replace" if effect == "recreate" else "update")
+    assert [each.cause for each in change.reasons] == ["spec"]
+    assert found.pending == ()
+    lost = {"recreate": True, "disks.data": changed.get("disks") == []}
+    assert bool(change.lost) == (lost.get(effect, False) or lost.get(field, False))
+
+
+STAGED = [each for each in CASES if each.values[3] == "restart"]
+
+
+@pytest.mark.parametrize(("changed", "field", "type", "_effect"), STAGED)
+def test_what_was_staged_waits_and_is_no_change(
+    changed: dict[str, Any], field: str, type: str, _effect: Effect
+) -> None:
+    """After `up`: the definition is the new one, the guest runs on with the old one."""
+    before = there(keys_of(type)).guests["lab-web"]
+    desired = world.desired_of(text(keys_of(type, **changed)))
+    wanted = render.guest(world.with_image(desired.guests[0]))
+    left = detaching_of(before.record, wanted, before.live)
+    record = {"staged": {field: "spec"}, "detaching": left}
+    after = there(keys_of(type, **changed), {"record": record, "live": before.live})
+    found = planned(keys_of(type, **changed), after)
+    assert causes(found.changes) == {}
+    waits = causes(found.pending)
+    assert waits, "the plan says that it waits"
+    assert set(waits.values()) == {("spec", "restart")}, "and why"
+    asked = planned(keys_of(type, **changed), after, restart=True)
+    assert of_web(asked).effect == "restart"
+    assert asked.pending == ()
+
+
+@pytest.mark.parametrize(("changed", "field", "type", "_effect"), STAGED)
+def test_what_was_staged_is_done_when_the_guest_has_booted(
+    changed: dict[str, Any], field: str, type: str, _effect: Effect
+) -> None:
+    detaching = ("devices/disk[vdx]", "devices/sound")
+    record = {"staged": {field: "spec"}, "staged_in": "6", "detaching": detaching}
+    after = there(keys_of(type, **changed), {"record": record})
+    found = planned(keys_of(type, **changed), after)
+    assert (found.changes, found.pending) == ((), ())
+
+
+@pytest.mark.parametrize("type", ["qemu", "kvm", "lxc"])
+@pytest.mark.parametrize("field", ["memory", "cpus"])
+def test_beyond_what_the_guest_was_started_with_it_takes_a_restart(type: str, field: str) -> None:
+    less = {"memory": "1GiB", "cpus": 1, "max": None}
+    more: dict[str, dict[str, Any]] = {"memory": {"memory": "2GiB"}, "cpus": {"cpus": 2}}
+    observed = there(keys_of(type, **less))
+    found = planned(keys_of(type, **{**less, **more[field]}), observed)
+    assert effects(of_web(found)) == {field: "restart"}
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_memory_that_was_lowered_is_done_once(type: str) -> None:
+    """The running guest could still grow to what it had; nobody has to restart it for that."""
+    before = there(keys_of(type, max=None)).guests["lab-web"]
+    live = before.live.replace(
+        '<currentMemory unit="b">1073741824<', '<currentMemory unit="KiB">524288<'
+    )
+    after = there(keys_of(type, max=None, memory="512MiB"), {"live": live})
+    found = planned(keys_of(type, max=None, memory="512MiB"), after)
+    assert (found.changes, found.pending) == ((), ())
+
+
+def test_a_change_of_type_only_is_none_where_auto_took_it() -> None:
+    observed = there(keys_of("auto"))
+    assert planned(keys_of("kvm"), observed).changes == ()
+    assert effects(of_web(planned(keys_of("qemu"), observed))) == {"type": "recreate"}
+
+
+@pytest.mark.parametrize(("before", "after"), [("lxc", "qemu"), ("qemu", "lxc")])
+def test_a_change_of_type_is_a_guest_that_its_schema_allows(before: str, after: str) -> None:
+    change = of_web(planned(keys_of(after), there(keys_of(before))))
+    assert (change.action, change.effect) == ("replace", "recreate")
+    guest = change.desired
+    assert guest is not None
+    targets = [each.target for each in guest.disks]  # type: ignore[union-attr]
+    assert after == "lxc" or targets == ["vda", "vdb", "vdc"]
+
+
+# --- disks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_no_disk_shrinks(type: str, state: str) -> None:
+    small = keys_of(type, disk="2GiB", disks=[{**DATA, "size": "512MiB"}])
+    with pytest.raises(SpecErrors) as caught:
+        planned(small, there(keys_of(type), {"state": state}))
+    assert [each.what for each in caught.value.errors] == [
+        "guest web: disk can't shrink",
+        "guest web: disks.data.size can't shrink",
+    ]
+    for each in caught.value.errors:
+        assert each.exit_code == 2
+        assert "iB or more" in each.cure
+
+
+def test_a_disk_that_somebody_made_larger_stays() -> None:
+    large = there(keys_of("qemu"), {"sizes": {"lab-web-data": 5 * world.GIB}})
+    assert planned(keys_of("qemu"), large).changes == ()
+    with pytest.raises(SpecErrors, match="can't shrink"):
+        planned(keys_of("qemu", disks=[{**DATA, "size": "2GiB"}]), large)
+
+
+def test_a_new_root_disk_may_be_smaller_but_no_other_disk_may() -> None:
+    """A guest that is made anew has a new root disk; its other disks stay."""
+    observed = there(keys_of("qemu"))
+    anew = of_web(planned(keys_of("qemu", disk="2GiB", user="admin"), observed))
+    assert anew.action == "replace"
+    small = [{**DATA, "size": "512MiB"}]
+    with pytest.raises(SpecErrors, match=r"disks\.data\.size can't shrink"):
+        planned(keys_of("qemu", disks=small, user="admin"), observed)
+
+
+def test_a_disk_that_is_smaller_than_the_spec_grows() -> None:
+    small = there(keys_of("qemu"), {"sizes": {"lab-web-data": world.GIB // 2}})
+    found = planned(keys_of("qemu"), small)
+    assert causes(found.changes) == {"disks.data.size": ("drift", "live")}
+    small = there(keys_of("lxc"), {"sizes": {"lab-web-root": world.GIB}, "state": "stopped"})
+    assert causes(planned(keys_of("lxc"), small).changes) == {"disk": ("drift", "next-boot")}
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_disk_that_is_gone_asks(state: str) -> None:
+    observed = there(keys_of("qemu"), {"without": ["lab-web-data"], "state": state})
+    found = planned(keys_of("qemu"), observed)
+    change = of_web(found)
+    assert change.action == "update"
+    assert effects(change) == {"disks.data": "restart" if state == "running" else "next-boot"}
+    assert "lab-web-data is gone" in change.lost
+    assert needs_consent(found) is not None
+
+
+def test_a_root_disk_that_is_gone_is_a_guest_made_anew() -> None:
+    found = planned(keys_of("qemu"), there(keys_of("qemu"), {"without": ["lab-web-root"]}))
+    change = of_web(found)
+    assert (change.action, change.effect) == ("replace", "recreate")
+    assert "root disk" in change.lost
+    assert needs_consent(found) is not None
+
+
+def test_a_disk_that_is_gone_is_told_of_a_guest_made_anew_too() -> None:
+    observed = there(keys_of("qemu"), {"without": ["lab-web-data"]})
+    change = of_web(planned(keys_of("qemu", user="admin"), observed))
+    assert "all on the root disk of web, disk lab-web-data is gone" in change.lost
+    assert effects(change) == {"user": "recreate", "disks.data": "restart"}
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_a_seed_that_is_gone_is_written_again(type: str) -> None:
+    """No data of anybody's is in it."""
+    observed = there(keys_of(type), {"without": ["lab-web-seed"]})
+    found = planned(keys_of(type), observed)
+    assert causes(found.changes) == {"disks.seed": ("drift", "next-boot")}
+    assert of_web(found).lost == ""
+
+
+def test_nothing_is_gone_where_the_pool_is_not_active() -> None:
+    observed = there(keys_of("qemu"), {"without": ["lab-web-data", "lab-web-root"]})
+    assert planned(keys_of("qemu"), replace(observed, active=False, sizes={})).changes == ()
+
+
+def test_a_kept_disk_leaves_without_a_loss() -> None:
+    kept = keys_of("qemu", disks=[{**DATA, "keep": True}])
+    change = of_web(planned(keys_of("qemu", disks=[]), there(kept)))
+    assert (change.lost, effects(change)) == ("", {"disks.data": "live"})
+    change = of_web(planned(keys_of("qemu", disks=[]), there(keys_of("qemu"))))
+    assert change.lost == "disk lab-web-data"
+
+
+def test_a_disk_that_was_never_made_is_no_loss() -> None:
+    observed = there(keys_of("qemu"), {"volumes": "wanted"})
+    assert of_web(planned(keys_of("qemu", disks=[]), observed)).lost == ""
+
+
+def test_a_loss_from_another_spec_names_both() -> None:
+    observed = there(keys_of("qemu"), {"spec": "/other.yaml"})
+    change = of_web(planned(keys_of("qemu", disks=[]), observed))
+    (moved,) = [each for each in change.reasons if each.field == "spec"]
+    assert (moved.before, moved.after) == ("/other.yaml", SPEC)
+
+
+def test_the_others_keep_their_names_in_the_guest() -> None:
+    observed = there(keys_of("qemu"))
+    change = of_web(planned(keys_of("qemu", disks=[{"name": "a", "size": "1GiB"}, DATA]), observed))
+    targets = {each.name: each.target for each in change.desired.disks}  # type: ignore[union-attr]
+    assert targets == {"root": "vda", "data": "vdb", "seed": "vdc", "a": "vdd"}
+
+
+def test_the_seed_comes_last_and_stays_where_it_once_was() -> None:
+    """0.1.0 gave it the second name; a guest that another type is made of gets that type's."""
+    for type, names in (("qemu", "vda vdb vdc vdd"), ("xen-pv", "xvda xvdb xvdc xvdd")):
+        keys = keys_of(type, max=None, disks=[DATA, MORE])
+        (guest,) = world.desired_of(text(keys), XEN).guests
+        order = ["root", "data", "more", "seed"]
+        assert [each.name for each in guest.disks] == order
+        assert " ".join(each.target for each in guest.disks) == names
+        old = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
+        kept = {each.target: each.name for each in replace(guest, targets=old).disks}
+        if type == "qemu":
+            order = ["root", "seed", "data", "more"]
+        assert list(kept.items()) == list(zip(names.split(), order, strict=True))
+
+
+def test_a_guest_of_the_first_version_has_no_change() -> None:
+    """Its seed is its second disk, and it read plain words of cloud_init by YAML 1.2."""
+    disks, users = "[{name: data, size: 1GiB}]", "[{name: eve, sudo: no}]"
+    keys = f"type: qemu, disks: {disks}, cloud_init: {{users: {users}}}"
+    now = f"name: lab\nguests:\n  web: {{{keys}}}\n"
+    salt = addresses.identity("lab", "guest", "web")
+    first = digest(salt, {"users": [{"name": "eve", "sudo": "no"}]})
+    targets = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
+    made = DecidedGuest("qemu", None, "", targets=targets, cloud_init=first)
+    before = world.desired_of(now, found=Decided(guests={"web": made}))
+    observed = world.up(before, SPEC)
+    record = observed.guests["lab-web"].record
+    assert record.requested["cloud_init"] == first
+    assert {each.name: each.target for each in record.volumes if each.target} == targets
+    for spec, fields in ((now, {}), (now.replace("no}", "yes}"), {"cloud_init": "recreate"})):
+        found = world.decided(world.spec_of(spec), observed)
+        diff = environment.diff(world.desired_of(spec, found=found), observed, spec=SPEC)
+        assert {r.field: r.effect for each in diff.changes for r in each.reasons} == fields
+
+
+@pytest.mark.parametrize(("before", "after"), [("no", '"no"'), ('"no"', "no"), ("on", "off")])
+def test_words_that_mean_something_else_now_are_a_change(before: str, after: str) -> None:
+    now = "name: lab\nguests: {web: {type: lxc, cloud_init: {ssh_pwauth: WORD}}}\n"
+    observed = world.up(world.desired_of(now.replace("WORD", before)), SPEC)
+    for word, changes in ((before, 0), (after, 1)):
+        spec = now.replace("WORD", word)
+        found = world.decided(world.spec_of(spec), observed)
+        desired = world.desired_of(spec, found=found)
+        assert len(environment.diff(desired, observed, spec=SPEC).changes) == changes
+
+
+def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
+    """A container that was restarted since: what it had is to be deleted at last."""
+    before, fresh = there(keys_of("lxc")), there(keys_of("lxc", disks=[]))
+    old, guest = (each.guests["lab-web"] for each in (before, fresh))
+    (data,) = [each for each in old.record.volumes if each.role == "disk"]
+    volumes = (*guest.record.volumes, replace(data, state="deleting"))
+    detaching = detaching_of(old.record, guest.inactive, old.live)
+    new = replace(guest.record, volumes=volumes, staged={"disks.data": "spec"}, detaching=detaching)
+    held = replace(fresh, guests={"lab-web": replace(guest, record=new, live=old.live)})
+    found = planned(keys_of("lxc", disks=[]), held)
+    assert causes(found.changes) == {}
+    assert causes(found.pending) == {"disks.data": ("spec", "restart")}
+    after = replace(fresh, guests={"lab-web": replace(guest, record=new)})
+    found = planned(keys_of("lxc", disks=[]), after)
+    assert causes(found.changes) == {"volume lab-web-data": ("unfinished", "none")}
+
+
+# --- drift ----------------------------------------------------------------------------------
+
+HALF = {'<currentMemory unit="b">1073741824<': '<currentMemory unit="KiB">524288<'}
+CRASH = {"<on_crash>destroy<": "<on_crash>preserve<"}
+UNPLUGGED = {'<target dev="vdb"': '<target dev="vdx"'}
+
+
+def drift(type: str, **edits: Any) -> Plan:
+    return planned(keys_of(type), there(keys_of(type), edits))
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_an_edit_of_the_definition_alone_costs_the_guest_nothing(type: str) -> None:
+    found = drift(type, edits={**HALF, **CRASH})
+    assert causes(found.changes) == {"memory": ("drift", "none"), "on_crash": ("drift", "none")}
+    assert found.pending == ()
+    found = drift(type, edits={**HALF, **CRASH}, state="stopped")
+    assert causes(found.changes) == {
+        "memory": ("drift", "next-boot"),
+        "on_crash": ("drift", "next-boot"),
+    }
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_what_others_added_is_no_drift(type: str) -> None:
+    more = {
+        "<devices>": '<devices><watchdog model="itco" action="reset"/>',
+        "<name>lab-web</name>": "<name>lab-web</name><description>mine</description>",
+        "</features>": "<vmport state='off'/></features>",
+    }
+    found = drift(type, edits=more, live_edits=more)
+    assert (found.changes, found.pending) == ((), ())
+
+
+def test_what_libvirt_rewrote_when_we_defined_it_is_no_drift() -> None:
+    record = {"rewritten": ("on_crash",)}
+    found = drift("qemu", edits=CRASH, live_edits=CRASH, record=record)
+    assert (found.changes, found.pending) == ((), ())
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_setmem_is_undone_while_the_guest_runs(type: str, state: str) -> None:
+    found = drift(type, live_edits=HALF, state=state)
+    assert causes(found.changes) == {"memory": ("drift", "live")}
+    assert found.pending == ()
+
+
+def test_a_guest_that_has_all_its_memory_still_is_no_drift() -> None:
+    """Its balloon has no driver, or isn't there yet: libvirt then says what it could have."""
+    whole = {'<currentMemory unit="b">1073741824<': '<currentMemory unit="b">2147483648<'}
+    found = drift("qemu", live_edits=whole)
+    assert (found.changes, found.pending) == ((), ())
+
+
+def test_devices_that_somebody_unplugged_come_back() -> None:
+    found = drift("qemu", live_edits=UNPLUGGED)
+    assert causes(found.changes) == {"disks.data": ("drift", "live")}
+    mac = world.desired_of(text(keys_of("qemu"))).guests[0].interfaces[0].mac
+    found = drift("lxc", live_edits={mac: "52:54:00:00:00:01"})
+    assert causes(found.changes) == {"networks.front": ("drift", "live")}
+    folder = {f'<target dir="{LAYER}/mounts/srv/data"': '<target dir="/x"'}
+    found = drift("lxc", live_edits=folder)
+    assert (causes(found.changes), causes(found.pending)) == (
+        {},
+        {"disks.data": ("drift", "restart")},
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('<link state="up"/>', '<link state="down"/>'),
+        ('<source network="lab-front"/>', '<source network="default"/>'),
+        ("<on_crash>destroy<", "<on_crash>preserve<"),
+        ('<driver name="qemu" type="raw" discard="unmap"/>', '<driver name="qemu" type="raw"/>'),
+    ],
+)
+def test_what_no_plugging_mends_waits_for_a_restart(old: str, new: str) -> None:
+    """Else every `up` would say that it mends it, and the next plan would say so again."""
+    found = drift("qemu", live_edits={old: new})
+    assert found.changes == ()
+    assert set(causes(found.pending).values()) == {("drift", "restart")}
+    both = drift("qemu", edits={old: new}, live_edits={old: new})
+    assert set(causes(both.changes).values()) == {("drift", "restart")}
+
+
+def test_autostart_that_somebody_turned_is_turned_back() -> None:
+    for state in ("running", "stopped"):
+        found = drift("qemu", autostart=True, state=state)
+        assert causes(found.changes) == {"autostart": ("drift", "live")}
+
+
+def test_a_change_by_the_spec_accounts_for_its_places() -> None:
+    """Somebody's edit of the same field is no reason of its own."""
+    observed = there(keys_of("qemu"), {"edits": HALF, "live_edits": HALF})
+    found = planned(keys_of("qemu", memory="2GiB"), observed)
+    assert causes(found.changes) == {"memory": ("spec", "live")}
+
+
+# --- upgrades -------------------------------------------------------------------------------
+
+E1000 = '{% extends "qemu.xml.j2" %}{% block card %}<model type="e1000"/>{% endblock %}'
+SOUND = '{% extends "TYPE.xml.j2" %}{% block devices %}{{ super() }}<sound/>{% endblock %}'
+
+
+def test_another_template_waits_for_the_next_boot() -> None:
+    found = planned(keys_of("qemu"), there(keys_of("qemu"), {"template": E1000}))
+    assert causes(found.changes) == {"networks.front": ("upgrade", "next-boot")}
+    off = planned(keys_of("qemu"), there(keys_of("qemu"), {"template": E1000, "state": "stopped"}))
+    assert causes(off.changes) == {"networks.front": ("upgrade", "next-boot")}
+
+
+@pytest.mark.parametrize("type", ["qemu", "lxc"])
+def test_what_the_template_no_longer_has_is_taken_out(type: str) -> None:
+    template = SOUND.replace("TYPE", type)
+    found = planned(keys_of(type), there(keys_of(type), {"template": template}))
+    assert causes(found.changes) == {"devices/sound": ("upgrade", "next-boot")}
+
+
+def test_an_upgrade_is_never_a_reason_to_restart() -> None:
+    live = there(keys_of("qemu"), {"template": E1000}).guests["lab-web"].live
+    record = {"staged": {"networks.front": "upgrade"}}
+    after = there(keys_of("qemu"), {"live": live, "record": record})
+    for restart in (False, True):
+        found = planned(keys_of("qemu"), after, restart=restart)
+        assert found.changes == ()
+        assert causes(found.pending) == {"networks.front": ("upgrade", "next-boot")}
+
+
+def test_a_record_without_its_xml_is_only_drift() -> None:
+    """As an earlier virtkit wrote it: nothing tells an upgrade from somebody's edit."""
+    found = drift("qemu", edits=CRASH, record={"rendered": ""})
+    assert causes(found.changes) == {"on_crash": ("drift", "none")}
+
+
+# --- the rest -------------------------------------------------------------------------------
+
+
+def test_unfinished_is_told_beside_other_changes() -> None:
+    observed = there(keys_of("qemu"), {"finished": False})
+    found = planned(keys_of("qemu", groups=["a"]), observed)
+    assert causes(found.changes) == {"groups": ("spec", "none"), "finished": ("unfinished", "live")}
+
+
+def test_what_waits_is_not_forgotten_by_a_start() -> None:
+    record = {"staged": {"kernel": "spec"}}
+    observed = there(keys_of("qemu"), {"finished": False, "state": "paused", "record": record})
+    change = of_web(planned(keys_of("qemu"), observed))
+    assert (change.action, change.staged) == ("start", {"kernel": "spec"})
+
+
+def test_the_worst_effect_is_the_changes() -> None:
+    more = keys_of("qemu", groups=["a"], memory="2GiB", cpus=1)
+    change = of_web(planned(more, there(keys_of("qemu"))))
+    assert change.effect == "restart"
+    assert ORDER.index(change.effect) == max(ORDER.index(e) for e in effects(change).values())
+
+
+def test_a_guest_on_another_network() -> None:
+    found = planned(keys_of("qemu", networks=["back"]), there(keys_of("qemu")))
+    assert effects(of_web(found)) == {"networks.front": "live", "networks.back": "live"}
+    assert {each.object: each.action for each in found.changes} == {
+        "network/back": "create",
+        "network/front": "delete",
+        "guest/web": "update",
+    }
+
+
+def test_without_a_network_nobody_waits_for_it() -> None:
+    found = planned(keys_of("qemu", networks=[]), there(keys_of("qemu")))
+    assert effects(of_web(found)) == {"networks.front": "live", "ready": "none"}
+
+
+def test_leaving_is_what_the_running_guest_still_has() -> None:
+    observed = there(keys_of("qemu"))
+    old = observed.guests["lab-web"]
+    new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
+    wanted = render.guest(world.with_image(new))  # type: ignore[arg-type]
+    mac = old.record.interfaces[0].mac
+    expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
+    assert detaching_of(old.record, wanted, old.live) == expected
+    assert detaching_of(old.record, wanted, "") == (), "it doesn't run"
+    later = replace(old.record, rendered=wanted, detaching=expected)
+    assert detaching_of(later, wanted, old.live) == expected, "not forgotten by the next change"
+    assert detaching_of(later, wanted, wanted) == ()
+
+
+requested = st.fixed_dictionaries(
+    {"type": st.sampled_from(["qemu", "kvm", "lxc"])},
+    optional={
+        "memory": st.sampled_from(["512MiB", "1GiB"]),
+        "cpus": st.integers(1, 2),
+        "max": st.sampled_from(
+            [{}, {"cpus": 4}, {"memory": "4GiB"}, {"cpus": 2, "memory": "1GiB"}]
+        ),
+        "networks": st.lists(st.sampled_from(["front", "back"]), max_size=2, unique=True),
+        "disks": st.lists(st.sampled_from([DATA, MORE]), max_size=2, unique_by=lambda d: d["name"]),
+        "groups": st.just(["a"]),
+        "devices": st.just(["<sound model='ac97'/>"]),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(requested, requested, st.sampled_from(["running", "paused", "stopped"]))
+def test_whatever_is_asked_a_second_plan_has_nothing(
+    old: dict[str, Any], new: dict[str, Any], state: str
+) -> None:
+    """From any guest to any other: the plan says something where they differ, and then nothing."""
+    found = planned(new, there(old, {"state": state}))
+    changed = [each.action for each in found.changes if each.object == "guest/web"]
+    asked = [world.desired_of(text(each)).guests[0].requested for each in (old, new)]
+    if asked[0] != asked[1]:
+        assert changed == ["update" if old["type"] == new["type"] else "replace"]
+    elif state == "running":
+        assert changed == []
+    after = planned(new, there(new))
+    assert (after.changes, after.pending, after.asks) == ((), (), ())
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+OTHER = world.PUBLIC.replace("ID6t", "ID7t")
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "finished", "cause"),
+    [
+        (None, [OTHER], True, None),  # an older version's record doesn't say
+        ([world.PUBLIC], None, True, None),  # the spec names none: those that it was made with
+        ([f"{world.PUBLIC} me"], [f"{world.PUBLIC} another comment"], True, None),
+        ([world.PUBLIC], [OTHER], True, "spec"),
+        ([world.PUBLIC, OTHER], [OTHER], False, "unfinished"),  # it may let in the old one still
+        ([world.PUBLIC], [], True, "spec"),
+    ],
+)
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_keys_that_a_guest_lets_in(
+    known: list[str] | None,
+    wanted: list[str] | None,
+    finished: bool,
+    cause: str | None,
+    state: States,
+) -> None:
+    keys = keys_of("lxc", ssh_keys=["me.pub"] if wanted is not None else None)
+    record = {"keys": known and tuple(known)}
+    observed = there(keys, {"state": state, "finished": finished, "record": record})
+    desired = world.desired_of(text(keys), found=world.decided(world.spec_of(text(keys)), observed))
+    guests = tuple(replace(each, keys=wanted and tuple(wanted)) for each in desired.guests)
+    if wanted == []:
+        guests = tuple(replace(each, keys=()) for each in guests)
+    found = environment.diff(replace(desired, guests=guests), observed, spec=SPEC)
+    reasons = {each.field: each for change in found.changes for each in change.reasons}
+    assert ("ssh_keys" in reasons) == (cause is not None)
+    if cause is not None:
+        assert reasons["ssh_keys"].cause == cause
+        assert reasons["ssh_keys"].effect == ("live" if state == "running" else "next-boot")
+        assert all("SHA256:" in each for each in reasons["ssh_keys"].before)
