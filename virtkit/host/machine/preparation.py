@@ -22,9 +22,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 #: What goes into /etc, as it is shipped.
-HOOK, LINK = _HERE / "programs/lxc_hook.py", _HERE / "80-virtkit.link"
+HOOK, LINK = _PACKAGE / "host/programs/lxc_hook.py", _PACKAGE / "host/80-virtkit.link"
 
 #: What gives this machine all of it.
 CURE = "virtkit host prepare local"
@@ -40,7 +40,7 @@ _ROOT = Path("/")
 #: The list of packages: inside an installed virtkit, or beside it in a checkout.
 _LIST = "playbooks/roles/packages/files/Debian.list"
 #: What starts libvirt in a checkout of virtkit, where no init system does it.
-_SCRIPT = _HERE.parent.parent / "scripts" / "libvirt"
+_SCRIPT = _PACKAGE.parent / "scripts" / "libvirt"
 #: libvirt's daemon for all; where each driver has its own, that of a URI's scheme, and of
 #: networks, which drivers share.
 _ALL = "libvirtd"
@@ -50,6 +50,8 @@ _OWN = {
     "xen": "virtxend",
     "network": "virtnetworkd",
 }
+#: What a daemon serves: a URI's scheme, or networks.
+PARTS = tuple(_OWN)
 #: Where units are; what is in one hides what is in the next.
 _UNITS = (
     "etc/systemd/system",
@@ -104,7 +106,7 @@ def packages(machine: str = "", *, uses: Collection[str] = USES) -> list[str]:
     Args:
         uses: what they are for, as in the list's first column.
     """
-    places = (_HERE.parent / _LIST, _HERE.parent.parent / _LIST)
+    places = (_PACKAGE / _LIST, _PACKAGE.parent / _LIST)
     path = next(each for each in places if each.is_file())
     rows = (each.split() for each in path.read_text().splitlines() if each.strip()[:1] not in "#")
     kinds = ("any", machine or os.uname().machine)

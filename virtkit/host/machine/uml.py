@@ -7,9 +7,8 @@ has AMX, whose tiles take 8 KiB, its first process ends in "ptrace set fp regs f
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
-
-from virtkit.system import commands
 
 #: The program, and the first version with room for all registers that a processor has.
 PROGRAM = "/usr/bin/linux.uml"
@@ -39,5 +38,5 @@ def _has_tiles(cpuinfo: Path) -> bool:
 
 
 def _version(program: str) -> tuple[int, ...]:
-    output = commands.run(program, "--version").stdout
-    return tuple(int(each) for each in re.findall(r"\d+", output)[:2])
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return tuple(int(each) for each in re.findall(r"\d+", done.stdout)[:2])

@@ -1,0 +1,70 @@
+"""Asks a host what only its own files tell: this machine at once, another one by one ssh command.
+
+Nothing of virtkit's is installed there: the program, `virtkit.host.machine.look`, goes along with
+the question, and its files are gone again with the answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import shlex
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from virtkit.errors import VirtkitError
+from virtkit.host.machine import look, preparation
+from virtkit.host.ssh import Remote
+
+#: Unpacks what comes on its input, runs it with the words after it, and removes it.
+_RUN = (
+    'folder=$(mktemp -d) && trap \'rm -rf "$folder"\' EXIT && tar -xz -C "$folder" -f - && '
+    'python3 -IBS "$folder"'
+)
+_MAIN = "import sys\nfrom virtkit.host.machine.look import main\nmain(*sys.argv[1:])\n"
+
+
+def ask(remote: Remote | None, *questions: str) -> dict[str, Any]:
+    """The answers of a host by the questions' first words; see `virtkit.host.machine.look`.
+
+    Raises:
+        VirtkitError: the host was not reached, or has no Python.
+    """
+    if remote is None:
+        return look.answers(questions)
+    output = remote.run(f"{_RUN} {shlex.join(questions)}", data=_packed())
+    try:
+        answer: dict[str, Any] = json.loads(output)
+    except ValueError as error:
+        raise VirtkitError(
+            f"host {remote.name} answers with more than it was asked",
+            why=output[:200].decode("utf-8", "replace"),
+            cure=f"see what its shell prints at a login without a terminal: {remote.by_hand} true",
+            where=remote.name,
+        ) from error
+    return answer
+
+
+@functools.cache
+def _packed() -> bytes:
+    """The program and the files that it reads, as a tar archive."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in _files():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    yield "__main__.py", _MAIN.encode()
+    package = Path(__file__).parents[1]
+    for folder in ("", "host/"):
+        yield f"virtkit/{folder}__init__.py", b""
+    shipped = (preparation.HOOK, preparation.LINK)
+    for path in (*Path(look.__file__).parent.glob("*.py"), *shipped):
+        yield f"virtkit/{path.relative_to(package)}", path.read_bytes()

@@ -1,0 +1,126 @@
+"""Looks at the machine that it runs on, and answers questions about it.
+
+Questions are words, as ``unserved`` or ``missing=/usr/bin/linux.uml``. As a program it prints the
+answers as JSON. It must never change anything, and never needs root.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from virtkit.host.machine import dnsmasq, preparation, uml, userns
+
+#: Where programs are that users' own PATH has not.
+_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
+#: A line for each question to ``ip``, then the machine's id, then a file of many lines.
+_NETWORK = f"""PATH=$PATH:{_PATH}
+for what in "route show table all" rule "-6 rule" "-d link"; do
+printf '%s\\n' "$(ip -j $what 2>/dev/null)"; done
+printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
+cat /proc/net/route 2>/dev/null || :"""
+
+
+def answers(questions: Iterable[str]) -> dict[str, Any]:
+    """The answers by the questions' first words, of types that JSON has."""
+    answer = {}
+    for question in questions:
+        name, _, words = question.partition("=")
+        answer[name] = _QUESTIONS[name](*filter(None, words.split(",")))
+    return answer
+
+
+def boot() -> str:
+    """Names this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def counting(count: str) -> float:
+    """Seconds of processor time in which Python counts so far here."""
+    part = 100
+    began = time.thread_time()
+    for _ in range(int(count) // part):
+        pass
+    return (time.thread_time() - began) * part
+
+
+def freezer() -> bool:
+    """Whether there is the freezer of cgroup v1, with which libvirt pauses containers."""
+    return Path("/sys/fs/cgroup/freezer").is_dir()
+
+
+def ids() -> list[list[int]]:
+    """First ids, and how many, that users have for namespaces of their own."""
+    return [[each.start, len(each)] for each in userns.subordinate_ids()]
+
+
+def missing(*paths: str) -> list[str]:
+    """The files of these that are not there."""
+    return [each for each in paths if not Path(each).is_file()]
+
+
+def network() -> str:
+    """What `virtkit.host.routes` reads: routes, rules and links."""
+    done = subprocess.run(["sh", "-c", _NETWORK], capture_output=True, check=False)
+    return done.stdout.decode("utf-8", "replace")
+
+
+def restart() -> dict[str, str]:
+    """The command that starts each of libvirt's daemons again."""
+    return {each: preparation.restart(each) for each in preparation.PARTS}
+
+
+def settings() -> list[dict[str, str]]:
+    """What a prepared host has and this one lacks, with ``name``, ``why``, and ``advice`` where
+    the playbook leaves it to an administrator."""
+    return [vars(each) for each in preparation.settings()]
+
+
+def sockets() -> str:
+    """The machine's Unix sockets (proc(5))."""
+    return Path("/proc/net/unix").read_text()
+
+
+def unprepared() -> list[str] | None:
+    """Why containers can't have their own ids here, and what fixes that (`userns.unprepared`)."""
+    words = userns.unprepared()
+    return None if words is None else list(words)
+
+
+def xen(root: Path = Path("/")) -> bool:
+    """Whether the kernel runs on Xen: libvirt logs a warning for each vain question."""
+    hypervisor = root / "sys/hypervisor/type"
+    on_xen = hypervisor.is_file() and hypervisor.read_text().strip() == "xen"
+    return on_xen or (root / "proc/xen").is_dir()
+
+
+_QUESTIONS: dict[str, Callable[..., Any]] = {
+    "boot": boot,
+    "counting": counting,
+    "freezer": freezer,
+    "hook_outdated": preparation.outdated,
+    "ids": ids,
+    "missing": missing,
+    "network": network,
+    "restart": restart,
+    "settings": settings,
+    "sockets": sockets,
+    "unfit": uml.unfit,
+    "unprepared": unprepared,
+    "unserved": dnsmasq.unserved,
+    "xen": xen,
+}
+
+
+def main(*questions: str) -> None:
+    """The program."""
+    json.dump(answers(questions), sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
