@@ -1,0 +1,194 @@
+"""Which host a new guest goes to, where its spec says ``place:`` and not ``host:``.
+
+The same spec and the same hosts give the same places. A guest that is there stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from virtkit.errors import RequestError, SpecErrors
+from virtkit.spec import Spec, model
+from virtkit.spec.sizes import format_size
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A host on which guests may be placed.
+
+    Attributes:
+        labels: the spec's, by key.
+        memory: bytes that it has for guests, and ``free`` those that it has left.
+        cpus: its logical CPUs, and ``used`` those of the guests that are there.
+        unable: why it can't run a type, by the types that it can't run.
+    """
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    memory: int = 0
+    free: int = 0
+    cpus: int = 1
+    used: int = 0
+    unable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A guest's host, and why it is that one; empty where it was there."""
+
+    host: str
+    why: str = ""
+
+
+def place(
+    spec: Spec, candidates: Sequence[Candidate], current: Mapping[str, str], new: Collection[str]
+) -> dict[str, Placement]:
+    """The hosts of the ``new`` guests.
+
+    Args:
+        candidates: in the spec's order.
+        current: the host of each guest that is there, or whose host the spec names.
+
+    Raises:
+        SpecErrors: guests for which no host has room, or which must not be where there is some.
+    """
+    places = _Places(spec, candidates, current)
+    errors: list[RequestError] = []
+    for name in _in_order(spec, new):
+        try:
+            places.add(spec.guests[name])
+        except RequestError as error:
+            errors.append(error)
+    if errors:
+        raise SpecErrors(errors)
+    return places.chosen
+
+
+def _in_order(spec: Spec, new: Collection[str]) -> Iterable[str]:
+    """The spec's order, but each after the guests that it has to be with."""
+    done: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        if name in done:
+            return
+        mate = spec.guests[name].place
+        done[name] = None
+        for each in _named(spec, mate.beside if mate else None):
+            if each in new:
+                add(each)
+        order.append(name)
+
+    order: list[str] = []
+    for name in spec.guests:
+        if name in new:
+            add(name)
+    return order
+
+
+def _named(spec: Spec, word: str | None) -> list[str]:
+    """The guests of that name, or of that entry."""
+    return [name for name, guest in spec.guests.items() if word in (name, guest.base)]
+
+
+class _Places:
+    """Where guests are by now, and what room is left."""
+
+    def __init__(
+        self, spec: Spec, candidates: Sequence[Candidate], current: Mapping[str, str]
+    ) -> None:
+        self._spec = spec
+        self._candidates = {each.name: each for each in candidates}
+        self._hosts = dict(current)
+        self._free = {each.name: each.free for each in candidates}
+        self._used = {each.name: each.used for each in candidates}
+        self.chosen: dict[str, Placement] = {}
+
+    def add(self, guest: model.GuestSpec) -> None:
+        """Places a guest.
+
+        Raises:
+            RequestError: it can go nowhere.
+        """
+        refusals = {name: self._refusal(guest, each) for name, each in self._candidates.items()}
+        able = [name for name, why in refusals.items() if not why]
+        if not able:
+            raise RequestError(
+                f"there is no host for guest {guest.name}",
+                why="; ".join(f"{name} {why}" for name, why in refusals.items()),
+                cure="give it less `memory:`, change its `place:`, name its `host:` outright, or "
+                "add a host",
+                where=self._spec.where(("guests", guest.name, "place")),
+            )
+        host, why = self._best(guest, able)
+        self._hosts[guest.name] = host
+        self._free[host] -= guest.memory
+        self._used[host] += guest.cpus
+        self.chosen[guest.name] = Placement(host, why)
+
+    def _refusal(self, guest: model.GuestSpec, host: Candidate) -> str:
+        """Why a guest can't go to a host; empty where it can."""
+        if guest.type in host.unable:
+            return f"can't run type {guest.type} ({host.unable[guest.type]})"
+        asked = guest.place
+        if asked is not None and asked.apart is not None:
+            for other in _named(self._spec, asked.apart):
+                if other != guest.name and self._hosts.get(other) == host.name:
+                    return f"has {other}, which it is to be apart from"
+        if asked is not None and asked.beside is not None:
+            others = [each for each in _named(self._spec, asked.beside) if each != guest.name]
+            homes = {self._hosts[each] for each in others if each in self._hosts}
+            if homes and host.name not in homes:
+                return f"does not have {asked.beside}, which it is to be with"
+        for other, home in self._hosts.items():
+            if home == host.name and self._wants_apart(other, guest):
+                return f"has {other}, which is to be apart from it"
+        if self._free[host.name] < guest.memory:
+            room = format_size(max(0, self._free[host.name]) // 2**20 * 2**20)
+            return f"has {room} of memory free, and {format_size(guest.memory)} are needed"
+        return ""
+
+    def _wants_apart(self, other: str, guest: model.GuestSpec) -> bool:
+        """Whether a guest that is placed is to be apart from this one."""
+        entry = self._spec.guests.get(other)
+        asked = entry.place if entry is not None and other != guest.name else None
+        return asked is not None and asked.apart in (guest.name, guest.base)
+
+    def _best(self, guest: model.GuestSpec, able: Sequence[str]) -> tuple[str, str]:
+        """The host to take of those that can have it, and why."""
+        asked = guest.place
+        reasons = []
+        if asked is not None and asked.beside is not None:
+            reasons.append(f"with {asked.beside}")
+        if asked is not None and asked.apart is not None:
+            reasons.append(f"apart from {asked.apart}")
+        if asked is not None and asked.spread is not None:
+            counts = {name: self._alike(guest, name, asked.spread) for name in able}
+            fewest = min(counts.values())
+            able = [name for name in able if counts[name] == fewest]
+            part = self._part(able[0], asked.spread)
+            reasons.append(f"{fewest} of {guest.base} in {asked.spread} {part}")
+        pack = asked is not None and asked.pack
+        host = min(able, key=lambda name: self._load(name, guest) * (-1 if pack else 1))
+        room = format_size(max(0, self._free[host]) // 2**20 * 2**20)
+        reasons.append(f"{'fullest with room' if pack else 'most room'}, {room} free")
+        return host, "; ".join(reasons)
+
+    def _part(self, host: str, label: str) -> str:
+        """The part of all hosts that one is in, by a label; hosts without it are one part."""
+        return host if label == "host" else self._candidates[host].labels.get(label, "")
+
+    def _alike(self, guest: model.GuestSpec, host: str, label: str) -> int:
+        """How many guests of the same entry are in a host's part."""
+        part = self._part(host, label)
+        return sum(
+            home in self._candidates and self._part(home, label) == part
+            for name, home in self._hosts.items()
+            if name in self._spec.guests and self._spec.guests[name].base == guest.base
+        )
+
+    def _load(self, host: str, guest: model.GuestSpec) -> float:
+        """How full a host would be with it, by what is scarcer there."""
+        candidate = self._candidates[host]
+        memory = 1 - (self._free[host] - guest.memory) / max(1, candidate.memory)
+        return max(memory, (self._used[host] + guest.cpus) / max(1, candidate.cpus))
