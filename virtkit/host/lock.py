@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import RUN_AGAIN, RequestError, VirtkitError
 from virtkit.host.ssh import Remote
 from virtkit.system import commands
 
@@ -159,7 +159,7 @@ class RemoteLock:
                 f"{self._what} is not locked any more on host {self._remote.name}",
                 why="the connection to the host was cut, and another run may be working on "
                 "it by now",
-                cure="run again: it goes on from here",
+                cure=RUN_AGAIN,
                 where=self._remote.name,
             )
 
