@@ -141,14 +141,14 @@ class Domains(Definitions):
         driver: Driver,
         name: str,
         timeout: float,
-        rest: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
-        """Whether the domain stopped within ``timeout`` seconds; ``rest`` may raise to give up."""
+        """Whether the domain stopped within ``timeout`` seconds; ``sleep`` may raise to give up."""
         end = time.monotonic() + timeout
         while not self.ended(driver, name):
             if time.monotonic() >= end:
                 return False
-            rest(0.2)
+            sleep(0.2)
         return True
 
     def addresses(self, driver: Driver, name: str) -> tuple[list[str], list[str]]:
