@@ -112,7 +112,7 @@ class Lock:
         while (descriptor := _tried(path, kind, self._what)) is None:
             late = time.monotonic() >= end
             if late or not waited_for:
-                holder = str(_holder(path) or "somebody whose process can't be seen from here")
+                holder = str(_holder(path) or "a process that can't be seen from here")
             if late:
                 raise RequestError(
                     f"{self._what} is in use",
@@ -237,7 +237,7 @@ file=$folder/$file
 #: What the shell of a RemoteLock does, with the same folders and care as a Lock.
 _REMOTE = f"""{_FOLDER}
 if [ ! -e "$file" ]; then (umask 0222; set -C; : >"$file") 2>/dev/null; fi
-if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is no plain file" >&2; exit 1; fi
+if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is not a regular file" >&2; exit 1; fi
 exec 9<"$file" || exit 1
 if ! flock -n "$kind" 9; then
     echo waiting
@@ -288,13 +288,13 @@ def _opened(path: Path, what: str) -> int:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
-        why = "it is no plain file"
+        why = "it is not a regular file"
     except OSError as error:
         why = error.strerror or str(error)
     raise RequestError(
         f"the lock of {what} can't be taken",
         why=f"{path}: {why}",
-        cure=f"see whose it is (ls -l {path}) and remove it; virtkit makes a new one",
+        cure=f"check who owns it (ls -l {path}), then remove it; virtkit makes a new one",
     )
 
 

@@ -312,7 +312,7 @@ def _mount_empty(target: str, ids: int) -> None:
 
 
 def _loop_device(path: str, readonly: bool) -> int:
-    """A descriptor of a loop device over a plain file; the device goes with its last user."""
+    """A descriptor of a loop device over a regular file; the device goes with its last user."""
     access = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
     with ExitStack() as stack:
         file = _plain_file(path, access)
@@ -340,7 +340,7 @@ def _plain_file(path: str, access: int) -> int:
     file = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise Refused(f"{path} is no plain file")
+        raise Refused(f"{path} is not a regular file")
     return file
 
 

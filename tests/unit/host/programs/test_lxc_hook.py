@@ -157,9 +157,9 @@ def test_only_plain_files_become_devices(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         loop_device(tmp_path / "link")
     for each in ("pipe", "."):
-        with pytest.raises(lxc_hook.Refused, match="no plain file"):
+        with pytest.raises(lxc_hook.Refused, match="not a regular file"):
             loop_device(tmp_path / each)
-    with pytest.raises(lxc_hook.Refused, match="no plain file"):
+    with pytest.raises(lxc_hook.Refused, match="not a regular file"):
         loop_device(Path("/dev/null"))
 
 
