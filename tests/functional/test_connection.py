@@ -117,6 +117,7 @@ def test_a_uri_that_was_given_leads_elsewhere() -> None:
         Host("rack", "default", {"qemu": uri}).connections.get("qemu")
     assert f"virsh -c {uri} uri" in caught.value.cure
     assert "systemctl" not in caught.value.cure
+    assert "uris" not in caught.value.cure, "no spec has such a key"
 
 
 def test_connections_are_closed_in_the_end() -> None:

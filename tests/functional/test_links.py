@@ -56,7 +56,7 @@ def test_a_guest_that_sends_nothing_is_not_up(
 def test_a_card_whose_address_was_changed(host_with: Callable[..., Host], senders: Senders) -> None:
     senders("da:00:00:00:00:07")
     found = unheard(host_with(NETWORK).connections, LIVE)
-    assert found.why.startswith(f"its card on front sends as da:00:00:00:00:07, not as {MAC}")
+    assert found.why.startswith(f"its interface on front sends as da:00:00:00:00:07, not as {MAC}")
     assert "virtkit restart" in found.cure
     senders(MAC, "da:00:00:00:00:07")
     assert unheard(host_with(NETWORK).connections, LIVE).why == "", (

@@ -37,7 +37,7 @@ PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
 #: Seconds for a quick look at a port; one that answers takes milliseconds.
 QUICK = 1.0
 
-#: Seconds until a guest that isn't ready has failed; its driver's patience multiplies it.
+#: Seconds until a guest that isn't ready has failed, times its driver's timeout_factor.
 TIMEOUT = 300.0
 
 

@@ -185,7 +185,10 @@ def refusal(login: Login) -> str:
     if not login.keys:
         return f"ssh does not let {login.user} in"
     whose = ", ".join(public_keys.names(login.keys))
-    return f"ssh lets {login.user} in with a key that is not here or was refused: {whose}"
+    return (
+        f"ssh lets {login.user} in with these keys only, and none of them is here or it was "
+        f"refused: {whose}"
+    )
 
 
 def _authenticated(

@@ -54,10 +54,10 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
-        return _patiently(partial(host.printed, driver, observed.domain, offset), say, stop)
+        return _retry_unanswered(partial(host.printed, driver, observed.domain, offset), say, stop)
 
     def ended() -> bool:
-        return _patiently(partial(host.domains.ended, driver, observed.domain), say, stop)
+        return _retry_unanswered(partial(host.domains.ended, driver, observed.domain), say, stop)
 
     if driver.log != "journal":
         yield from console(printed, ended, stop)
@@ -144,7 +144,7 @@ def _soon(condition: Callable[[], bool], seconds: float) -> bool:
     return answer
 
 
-def _patiently(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
+def _retry_unanswered(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
     """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
 
     Raises:

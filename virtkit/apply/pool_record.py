@@ -97,7 +97,7 @@ class Ledger:
         for storage, leaving in self._pools():
             if not storage.active():
                 storage.ensure(next((each.folder for each in leaving), ""))
-            with storage.lock.held(waiting=progress, rest=progress.sleep):
+            with storage.lock.acquire(on_wait=progress, sleep=progress.sleep):
                 before = storage.record()
                 coming = self._arrivals(before) if storage is self._host.storage else ()
                 _write(storage, before, _listing(before, [*leaving, *coming]))
@@ -143,7 +143,7 @@ class Ledger:
             if not storage.active():
                 continue
             in_pool = by_pool.get(name, [])
-            with storage.lock.held():
+            with storage.lock.acquire():
                 before = storage.record()
                 after = _listing(self._without_gone(before), in_pool)
                 _write(storage, before, after)

@@ -117,7 +117,7 @@ class Host:
         """The name of the pool with this folder; empty where none has it."""
         return pool_at(self.connections, folder) or ""
 
-    def lacks_folder(self, path: str) -> bool:
+    def folder_missing(self, path: str) -> bool:
         """Whether a folder is not there, as far as can be seen from here."""
         if self.remote is not None:
             try:

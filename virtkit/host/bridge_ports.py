@@ -42,10 +42,11 @@ def unheard(connections: Connections, live: str) -> StateReason:
         senders = _senders(connections, card)
         if senders and card.mac not in senders:
             return StateReason(
-                f"its card on {card.network} sends as {', '.join(sorted(senders))}, not as "
+                f"its interface on {card.network} sends as {', '.join(sorted(senders))}, not as "
                 f"{card.mac}: something changed its MAC address, as the host's udev does",
-                "virtkit restart gives it its address back, if its image was built by this "
-                "version of virtkit; `virtkit doctor` tells how to keep the host's udev from it",
+                "`virtkit restart` gives it its MAC address back, if its image was built by this "
+                "version of virtkit; `virtkit doctor` tells how to keep the host's udev from "
+                "changing it",
             )
         if senders and _without_lease(connections, card):
             return _no_lease(connections, card)
@@ -116,7 +117,7 @@ def _no_lease(connections: Connections, card: _Card) -> StateReason:
             f"{connections.restart('network')} (it starts the server again, and guests go on "
             "running)",
         )
-    what = f"{why}: its card is up, and its DHCP requests get no answer"
+    what = f"{why}: its interface is up, and its DHCP requests get no answer"
     rules = firewall.rules(connections.remote)
     bridge = Bridge(card.network, card.bridge, forwards=True)
     drops = rules.dropping(bridge) if rules is not None else None

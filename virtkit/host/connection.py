@@ -161,7 +161,7 @@ class Connections:
         if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
             local_cure = (
                 f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
-                f"it names, or `uris: {{{scheme}: …}}` of host {self.host}"
+                f"it names on host {self.host}, then run again"
             )
             return self._failed(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only

@@ -19,7 +19,7 @@ from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import strict
 from virtkit.host.power import force_off
 from virtkit.host.state_reason import StateReason, reason_of
-from virtkit.host.timeouts import PATIENCE, answered
+from virtkit.host.timeouts import ANSWER_TIMEOUT, answered
 from virtkit.state.observed import GuestState
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Domains(Definitions):
         driver: Driver,
         name: str,
         call: Callable[[libvirt.virDomain], object],
-        timeout: float = PATIENCE,
+        timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         answered(partial(self._domain, driver, name), call, self._connections.host, timeout)
 
@@ -71,7 +71,7 @@ class Domains(Definitions):
             if state_of(domain) == "running":
                 self._answered(driver, name, libvirt.virDomain.suspend)
 
-    def resume(self, driver: Driver, name: str, timeout: float = PATIENCE) -> None:
+    def resume(self, driver: Driver, name: str, timeout: float = ANSWER_TIMEOUT) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with libvirt_errors("resume", f"domain {name}", where=self._connections.host):
@@ -141,14 +141,14 @@ class Domains(Definitions):
         driver: Driver,
         name: str,
         timeout: float,
-        rest: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
-        """Whether the domain stopped within ``timeout`` seconds; ``rest`` may raise to give up."""
+        """Whether the domain stopped within ``timeout`` seconds; ``sleep`` may raise to give up."""
         end = time.monotonic() + timeout
         while not self.ended(driver, name):
             if time.monotonic() >= end:
                 return False
-            rest(0.2)
+            sleep(0.2)
         return True
 
     def addresses(self, driver: Driver, name: str) -> tuple[list[str], list[str]]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import libvirt
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import RUN_AGAIN, VirtkitError
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
-    "'virt*'), then run again: it goes on from here"
+    f"'virt*'), then {RUN_AGAIN}"
 )
 
 #: What cures disks and images that can't be used.
@@ -62,7 +62,7 @@ _SAID: Mapping[str, str] = {
     ),
     "Failed to bind mount directory": (
         "something else is mounted in that folder of the host (findmnt -R FOLDER), and a container "
-        "with its own ids can't have it then: name folders in which nothing is"
+        "with its own ids can't have it then: name a folder in which nothing is mounted"
     ),
     "Failed to access '": (
         "check that the folder of the host under `devices` is there, and that all users may pass "
@@ -81,8 +81,8 @@ _SAID: Mapping[str, str] = {
         "net.ipv6.conf.INTERFACE.accept_ra=2, or leave out `ipv6:`"
     ),
     "No space left": (
-        "free some space on the host (df -h), then run again: it goes on from here, and what was "
-        "half made is recreated"
+        f"free some space on the host (df -h), then {RUN_AGAIN}, and what was half made is "
+        "recreated"
     ),
     "Read-only file system": (
         "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
@@ -148,7 +148,7 @@ class FileUnusable(VirtkitError):
 
 def stopped(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
-    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
+    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then {RUN_AGAIN}"
 
 
 def restart(part: str, where: str = "") -> str:

@@ -286,7 +286,7 @@ def _watched(
         except queue.Empty:
             pass
         if now - last_said >= _SAYING:
-            say(f"KVM's probe guest runs on: {now - began:.0f} s, at most {TIMEOUT:.0f}")
+            say(f"KVM's probe guest is still running: {now - began:.0f} s of at most {TIMEOUT:.0f}")
             last_said = now
         used = max(used, _cpu(domain) - first)
     return unfinished(time.monotonic() - began, used, most)
@@ -305,12 +305,12 @@ def unfinished(seconds: float, used: float, most: float) -> KvmVerdict:
     if used >= most:
         why = (
             f"KVM is announced but hangs: a probe guest of less than a second had {used:.0f} s of "
-            "processor time and was not done"
+            "processor time and did not finish"
         )
     else:
         why = (
-            f"KVM is announced, and a probe guest was not done in {seconds:.0f} s, of which it had "
-            f"the processor for {used:.0f}: this host is too busy to tell"
+            f"KVM is announced, but a probe guest did not finish in {seconds:.0f} s, of which it "
+            f"had the processor for {used:.0f}: this host is too busy to tell"
         )
     return KvmVerdict(False, why, passing=True)
 

@@ -42,7 +42,7 @@ class Networks:
         connection = self._connections.any()
         with (
             self._defining,
-            self._lock.held(),
+            self._lock.acquire(),
             libvirt_errors("define", f"network {name}", where=self._connections.host),
         ):
             with self._connections.validating:

@@ -88,7 +88,7 @@ class StoragePool:
                 folder is never made: it may only be unmounted.
         """
         with (
-            self.lock.held(),
+            self.lock.acquire(),
             libvirt_errors("activate", f"pool {self._name}", where=self._connections.host),
         ):
             pool = self._pool()

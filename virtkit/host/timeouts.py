@@ -15,7 +15,7 @@ from virtkit.errors import VirtkitError
 Answer = TypeVar("Answer")
 
 #: Seconds that a hypervisor process on a busy host may take for one answer.
-PATIENCE = 15.0
+ANSWER_TIMEOUT = 15.0
 #: Seconds after which a call that waits already is one that nobody answers.
 _OCCUPIED = 1.5
 
@@ -28,7 +28,7 @@ def answered(
     find: Callable[[], libvirt.virDomain],
     call: Callable[[libvirt.virDomain], Answer],
     where: str,
-    timeout: float = PATIENCE,
+    timeout: float = ANSWER_TIMEOUT,
 ) -> Answer:
     """What ``call`` returns or raises, within ``timeout`` seconds.
 

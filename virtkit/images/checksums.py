@@ -165,7 +165,7 @@ def _none_fits(
         return VirtkitError(
             f"{checksums} has no digest for {name} that can be relied on",
             why=f"it has {kinds_text} only: "
-            + ("files can be forged to have that" if forged else "virtkit does not compute that"),
+            + ("files can be forged to match that" if forged else "virtkit does not compute that"),
             cure="give a checksums file with sha256, sha384 or sha512, or `sha256:`",
         )
     names = [PurePosixPath(each.name).name for each in entries if each.name]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from virtkit.errors import Interrupted, VirtkitError, of_system
+from virtkit.errors import RUN_AGAIN, Interrupted, VirtkitError, of_system
 from virtkit.images import file_checks, file_types
 from virtkit.images.checksums import Digest, find
 from virtkit.progress import Progress
@@ -147,5 +147,5 @@ def _failed(url: str, why: str) -> VirtkitError:
     return VirtkitError(
         f"{url} can't be downloaded",
         why=why,
-        cure="check the address and the network, then run again: it goes on where it stopped",
+        cure=f"check the address and the network, then {RUN_AGAIN}",
     )

@@ -79,8 +79,8 @@ def refusal(output: str, user: User, root: Path = Path("/")) -> RequestError:
     if user.group:
         return RequestError(
             _WHAT,
-            why="in this shell the user's group is another one than their own, as after "
-            "`sg` or `newgrp`, and then newuidmap refuses",
+            why="this shell runs with another group than the user's own, as after `sg` or "
+            "`newgrp`, and newuidmap refuses that",
             cure=f"log in again, or run it as: sg {shlex.quote(user.group)} -c 'virtkit …'",
         )
     settings = root / "proc/sys"

@@ -70,7 +70,7 @@ def test_a_connection_that_is_gone(code: int) -> None:
     assert caught.value.why == "libvirt stopped answering: client socket is closed"
     assert isinstance(caught.value, Unanswered)
     assert "libvirt's daemon runs" in caught.value.cure
-    assert "run again: it goes on" in caught.value.cure
+    assert "run again: it continues where it stopped" in caught.value.cure
 
 
 def test_what_is_not_libvirts_passes() -> None:

@@ -64,7 +64,7 @@ NOBODY = FIRST_ID - 1
 #: group that is smaller than what describes it, and would be asked again at each start.
 WORTH = 2048
 #: How long e2fsck and resize2fs may each take, in seconds; libvirt waits for them.
-PATIENCE = 300.0
+PROGRAM_TIMEOUT = 300.0
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {  # the same numbers on all of Linux's processors
@@ -312,7 +312,7 @@ def _mount_empty(target: str, ids: int) -> None:
 
 
 def _loop_device(path: str, readonly: bool) -> int:
-    """A descriptor of a loop device over a plain file; the device goes with its last user."""
+    """A descriptor of a loop device over a regular file; the device goes with its last user."""
     access = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
     with ExitStack() as stack:
         file = _plain_file(path, access)
@@ -340,7 +340,7 @@ def _plain_file(path: str, access: int) -> int:
     file = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise Refused(f"{path} is no plain file")
+        raise Refused(f"{path} is not a regular file")
     return file
 
 
@@ -463,11 +463,11 @@ def _run(volume: int, ids: int, name: str, *options: str) -> None:
             pass_fds=[volume],
             env={"LC_ALL": "C"},
             cwd="/",
-            timeout=PATIENCE,
+            timeout=PROGRAM_TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Failed(f"{name} took more than {PATIENCE:g} s") from error
+        raise Failed(f"{name} took more than {PROGRAM_TIMEOUT:g} s") from error
     # e2fsck says 1 where it mended something
     if done.returncode not in ((0, 1) if name == "e2fsck" else (0,)):
         said = " ".join(done.stdout.decode("ascii", "replace").split())[-400:]

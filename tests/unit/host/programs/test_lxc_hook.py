@@ -157,9 +157,9 @@ def test_only_plain_files_become_devices(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         loop_device(tmp_path / "link")
     for each in ("pipe", "."):
-        with pytest.raises(lxc_hook.Refused, match="no plain file"):
+        with pytest.raises(lxc_hook.Refused, match="not a regular file"):
             loop_device(tmp_path / each)
-    with pytest.raises(lxc_hook.Refused, match="no plain file"):
+    with pytest.raises(lxc_hook.Refused, match="not a regular file"):
         loop_device(Path("/dev/null"))
 
 
@@ -286,7 +286,7 @@ def test_it_waits_no_longer_than_it_must(
 ) -> None:
     path = made(tmp_path / "disk", 32 * MIB)
     os.truncate(path, 64 * MIB)
-    monkeypatch.setattr(lxc_hook, "PATIENCE", 0.0)
+    monkeypatch.setattr(lxc_hook, "PROGRAM_TIMEOUT", 0.0)
     lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
     assert "did not grow: e2fsck took more than 0 s" in logs.read_text()
     assert whole(path)
