@@ -9,14 +9,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import file_users, guest_exec, lock, networks, observe
-from virtkit.host.connection import Connections, close_all
+from virtkit.host import file_users, guest_exec, lock, observe
+from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
 from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
@@ -43,6 +42,7 @@ class Host:
         pool: the storage pool for its volumes.
         uris: libvirt URI by scheme, where it is not the usual one.
         remote: how another machine is reached; None for this one.
+        prepare: the command that makes it a prepared host.
     """
 
     def __init__(
@@ -51,10 +51,11 @@ class Host:
         pool: str = "default",
         uris: Mapping[str, str] | None = None,
         remote: Remote | None = None,
+        prepare: str = PREPARE_LOCAL,
     ) -> None:
         self.name = name
         self.remote = remote
-        self.connections = Connections(name, uris, remote)
+        self.connections = Connections(name, uris, remote, prepare)
         self.schemes = self.connections.schemes
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)
@@ -119,16 +120,9 @@ class Host:
 
     def folder_missing(self, path: str) -> bool:
         """Whether a folder is not there, as far as can be seen from here."""
-        if self.remote is not None:
-            try:
-                self.remote.run(f"test -d {shlex.quote(path)}")
-            except VirtkitError:
-                return True
-            return False
-        try:
-            return not Path(path).is_dir()
-        except OSError:  # nobody but root may look
-            return False
+        from virtkit.host import look
+
+        return look.folder_missing(self.remote, path)
 
     def runs(self, driver: Driver) -> bool:
         """Whether libvirt there knows a driver's guests."""
@@ -161,7 +155,7 @@ class Host:
 
     def no_pause(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
-        if driver.freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
+        if driver.freezer and not self.ask("freezer")["freezer"]:
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
 
@@ -169,11 +163,15 @@ class Host:
         """All files that any domain names, strangers' too."""
         return file_users.paths(self.connections, self.schemes)
 
-    def unserved(self) -> tuple[frozenset[str], str]:
-        """The host's active networks without DHCP and DNS, as far as can be seen from here, and
-        what brings it back."""
-        names = networks.unserved() if self.remote is None else frozenset()
-        return names, self.connections.restart("network")
+    def ask(self, *questions: str) -> dict[str, Any]:
+        """What only the host's own files tell; see `virtkit.host.machine.look`.
+
+        Raises:
+            VirtkitError: ssh does not get there.
+        """
+        from virtkit.host import look
+
+        return look.ask(self.remote, *questions)
 
     def unheard(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its cards tell."""

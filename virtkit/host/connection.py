@@ -16,7 +16,6 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import libvirt
@@ -37,6 +36,9 @@ KEEPALIVE, MISSED = 5, 5
 OPENING = 30.0
 
 
+#: What makes this machine a prepared host.
+PREPARE_LOCAL = "virtkit host prepare local"
+
 _loop = threading.Lock()
 _looping = False
 #: All that this process opened and that nobody has closed.
@@ -50,16 +52,24 @@ class Connections:
         host: the host's name, for messages.
         uris: URI by scheme where it is not the usual one.
         remote: how another machine is reached; None for this one.
+        prepare: the command that makes it a prepared host.
     """
 
     def __init__(
-        self, host: str, uris: Mapping[str, str] | None = None, remote: Remote | None = None
+        self,
+        host: str,
+        uris: Mapping[str, str] | None = None,
+        remote: Remote | None = None,
+        prepare: str = PREPARE_LOCAL,
     ) -> None:
         self.host = host
         self.remote = remote
-        #: The URI schemes of all guest types that virtkit runs there.
-        drivers = [each for each in DRIVERS.values() if each.remote or remote is None]
-        self.schemes = tuple(dict.fromkeys(each.scheme for each in drivers))
+        self.prepare = prepare
+        #: The commands that start its daemons again, by what each serves; another host tells them
+        #: when it is looked at.
+        self.restarts: Mapping[str, str] = {}
+        #: The URI schemes of all guest types.
+        self.schemes = tuple(dict.fromkeys(each.scheme for each in DRIVERS.values()))
         #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
         self.validating = threading.Lock()
         self._uris = dict(uris or {})
@@ -87,7 +97,11 @@ class Connections:
 
     def restart(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
-        return restart(part, self.host if self.remote is not None else "")
+        if self.remote is None:
+            return restart(part)
+        if part in self.restarts:
+            return f"on host {self.host}: {self.restarts[part]}"
+        return restart(part, self.host)
 
     def lock(self, name: str, what: str) -> Lock | RemoteLock:
         """A lock of the host, for all who change something there."""
@@ -126,7 +140,7 @@ class Connections:
         refusal = self._refusals.get(uri) or (self._refusals.get("") if usual else None)
         if refusal is not None:
             raise refusal
-        if usual and scheme == "xen" and self.remote is None and not xen_here():
+        if usual and scheme == "xen" and self.remote is None and not _on_xen():
             raise Unanswered(
                 f"open {uri} failed",
                 why="Xen does not run on this machine",
@@ -212,11 +226,10 @@ class Connections:
         raise error
 
 
-def xen_here(root: Path = Path("/")) -> bool:
-    """Whether this machine's kernel runs on Xen: libvirt logs a warning for each vain question."""
-    type_file = root / "sys/hypervisor/type"
-    on_xen = type_file.is_file() and type_file.read_text().strip() == "xen"
-    return on_xen or (root / "proc/xen").is_dir()
+def _on_xen() -> bool:
+    from virtkit.host.machine import look  # where Xen is asked only
+
+    return look.xen()
 
 
 def close_all(timeout: float = 1.0) -> None:

@@ -153,10 +153,11 @@ def stopped(where: str = "") -> str:
 
 def restart(part: str, where: str = "") -> str:
     """The command that starts a host's daemon again; ``part`` as for `preparation.restart`."""
-    from virtkit.host import preparation  # for an error only
+    if where not in ("", "local"):
+        return f"on host {where}: sudo systemctl restart libvirtd"
+    from virtkit.host.machine import preparation  # for an error only
 
-    command = preparation.restart(part)
-    return command if where in ("", "local") else f"on host {where}: {command}"
+    return preparation.restart(part)
 
 
 def cure(operation: str, code: int, message: str = "", where: str = "") -> str:

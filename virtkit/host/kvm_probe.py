@@ -23,6 +23,7 @@ import libvirt
 import platformdirs
 
 from virtkit.facts import KvmVerdict, Pool
+from virtkit.host import look
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, lost
 from virtkit.host.power import force_off
@@ -50,8 +51,6 @@ SECTOR = bytes.fromhex(
     "fb66ba040666b8002066eff4ebfd0f1f00000000000000000000000000009a200000000000009200001700987c"
 )
 _MIB = 1024 * 1024
-#: Names a boot of a host.
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: What libvirt answers where a host has no KVM; and, in its words, that QEMU itself gave up.
 _NO_KVM = (libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 _QEMU_ENDED = ("process exited", "closed the monitor")
@@ -148,11 +147,11 @@ def _cache(connections: Connections) -> Path:
 
 def _key(connections: Connections) -> str:
     """This boot of the host with this libvirt."""
-    opened, remote = connections.get("qemu"), connections.remote
-    boot = _BOOT.read_text() if remote is None else remote.run(f"cat {_BOOT}").decode()
+    opened = connections.get("qemu")
+    boot = look.ask(connections.remote, "boot")["boot"]
     with libvirt_errors("read", "libvirt's version", where=connections.host):
         versions = f"{opened.getLibVersion()} {opened.getVersion()}"
-    return f"{boot.strip()} {connections.uri('qemu')} {versions}"
+    return f"{boot} {connections.uri('qemu')} {versions}"
 
 
 def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> KvmVerdict:
@@ -172,7 +171,9 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         volume = pool.createXML(render.volume(name, _MIB, "raw"))
         try:
             _fill(opened, volume)
-            return _run(opened, volume.path(), name, say)
+            counting = look.ask(connections.remote, f"counting={COUNT}")["counting"]
+            most = FIRMWARE + SLOWNESS * float(counting)
+            return _run(opened, name, volume.path(), most, say)
         finally:
             volume.delete()
 
@@ -197,7 +198,8 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
                 pool.destroy()
         return
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
-    flags = 0 if Path(folder).is_dir() else libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD
+    missing = look.folder_missing(connections.remote, folder)
+    flags = libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD if missing else 0
     passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
     try:
         yield passing
@@ -229,9 +231,9 @@ def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
 
 
 def _run(
-    opened: libvirt.virConnect, path: str, name: str, say: Callable[[str], None]
+    opened: libvirt.virConnect, name: str, path: str, most: float, say: Callable[[str], None]
 ) -> KvmVerdict:
-    most = FIRMWARE + SLOWNESS * counting()
+    """The verdict on a guest that runs until it had ``most`` seconds of processor time."""
     with _ends(opened, name) as ends:
         try:
             domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
@@ -241,15 +243,6 @@ def _run(
             return _watched(domain, ends, most, say)
         finally:
             force_off(domain)
-
-
-def counting() -> float:
-    """Seconds of processor time in which Python counts as far here as the probe guest does."""
-    part = 100
-    began = time.thread_time()
-    for _ in range(COUNT // part):
-        pass
-    return (time.thread_time() - began) * part
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import functools
 import io
 import json
 import shlex
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,26 @@ def ask(remote: Remote | None, *questions: str) -> dict[str, Any]:
     return answer
 
 
+def folder_missing(remote: Remote | None, path: str) -> bool:
+    """Whether a folder of a host is not there, as far as can be seen from here.
+
+    Raises:
+        VirtkitError: the host was not reached.
+    """
+    if remote is not None:
+        quoted = shlex.quote(path)
+        return remote.run(f"test -d {quoted} || echo missing") != b""
+    try:
+        return not Path(path).is_dir()
+    except OSError:  # nobody but root may look
+        return False
+
+
 @functools.cache
 def _packed() -> bytes:
     """The program and the files that it reads, as a tar archive."""
+    import tarfile  # for other hosts only
+
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, content in _files():

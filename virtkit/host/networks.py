@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import libvirt
 from lxml import etree
@@ -138,37 +136,6 @@ class Networks:
         for each in hosts:
             if _canonical(each) not in live_texts:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, each)
-
-
-def unserved(folder: Path = Path("/run/libvirt/network")) -> frozenset[str]:
-    """The active networks of this machine whose dnsmasq has ended: libvirt does not look after it.
-
-    Goes by the files that libvirt leaves for all to read; where there are none, nothing is known.
-    """
-    names = []
-    for path in folder.glob("*.pid"):
-        try:
-            active = path.with_suffix(".xml").exists()
-            if active and not _is_dnsmasq(int(path.read_text())):
-                names.append(path.stem)
-        except (OSError, ValueError):  # it is not for us, or has just gone
-            continue
-    return frozenset(names)
-
-
-def _is_dnsmasq(pid: int) -> bool:
-    """Whether a process is there and has the name, or may have it: a /proc that is mounted with
-    hidepid hides others' processes from users."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is there
-    try:
-        return Path(f"/proc/{pid}/comm").read_bytes().strip() == b"dnsmasq"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def inactive(network: libvirt.virNetwork) -> etree._Element:

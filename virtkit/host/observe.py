@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_interface
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 import libvirt
@@ -13,16 +13,28 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import Claim, Connection, HostFacts, Pool
+from virtkit.facts import Claim, Connection, HostFacts, Pool, Unprepared
 from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
 from virtkit.host.errors import NoDriver, libvirt_errors, passing_over
+from virtkit.host.machine import userns
 from virtkit.host.networks import inactive
 from virtkit.state import record_text
 from virtkit.state.observed import ObservedGuest, ObservedNetwork
 from virtkit.state.record import GuestRecord, State, VolumeRecord
 from virtkit.xml import tree
+
+#: What a plan asks of the host's own files.
+_QUESTIONS = (
+    "ids",
+    "missing=" + ",".join(path for driver in DRIVERS.values() for path in driver.programs),
+    "network",
+    "restart",
+    "unfit",
+    "unprepared",
+    "unserved",
+)
 
 
 def connection(connections: Connections, scheme: str) -> Connection:
@@ -51,18 +63,19 @@ def connection(connections: Connections, scheme: str) -> Connection:
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
     """What is known of a host before planning, but for the KVM probe."""
-    from virtkit.host import routes, uml, userns  # for plans only
+    from virtkit.host import look, routes  # for plans only
 
+    machine = look.ask(connections.remote, *_QUESTIONS)
+    connections.restarts = machine["restart"]
+    ways = routes.read(machine["network"])
     answers = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     nets: list[_Net] = []
-    ways = routes.Ways()
     if any(not each.error for each in answers.values()):
         with libvirt_errors("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             nets = list(_nets(connections))
-            ways = routes.observe(connections.remote)
     host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,
@@ -74,17 +87,24 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         networks={each.name: each.active for each in nets},
         links=ways.links,
         identity="/".join(each for each in (host, ways.machine) if each),
-        unprepared=None if connections.remote else userns.unprepared(),
-        missing=frozenset(() if connections.remote else _missing()),
-        unfit={} if connections.remote else uml.unfit(),
-        ids=frozenset() if connections.remote else frozenset(userns.subordinate_ids()),
+        unprepared=_unprepared(connections, machine["unprepared"]),
+        missing=frozenset(machine["missing"]),
+        unfit=machine["unfit"],
+        ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
+        unserved=frozenset(machine["unserved"]),
     )
 
 
-def _missing() -> Iterable[str]:
-    """The programs of guest types that this machine hasn't got."""
-    programs = (each for driver in DRIVERS.values() for each in driver.programs)
-    return (each for each in programs if not Path(each).is_file())
+def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unprepared | None:
+    """Why containers of a host can't have their own ids, with the command that fixes it."""
+    if answer is None:
+        return None
+    why, what = answer
+    if what == "kernel":
+        cure = f"use kernel {'.'.join(map(str, userns.KERNEL))} or later"
+    else:
+        cure = connections.prepare if what == "prepare" else connections.restart("lxc")
+    return Unprepared(why, cure)
 
 
 @dataclass(frozen=True)

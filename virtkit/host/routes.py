@@ -12,15 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from virtkit.facts import Claim
-from virtkit.host.ssh import Remote
-from virtkit.system import commands
 
-#: One process, or one command on another host: a line for each question, then a file of many.
-_ASK = f"""PATH=$PATH:{commands.SYSTEM}
-for what in "route show table all" rule "-6 rule" "-d link"; do
-printf '%s\\n' "$(ip -j $what 2>/dev/null)"; done
-printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
-cat /proc/net/route 2>/dev/null || :"""
 #: Types of routes that no machine has.
 _NOBODYS = {"broadcast", "multicast", "anycast"}
 #: Who sets the routes of networks that the host has a card in.
@@ -43,16 +35,11 @@ class Ways:
     machine: str = ""
 
 
-def observe(remote: Remote | None) -> Ways:
-    """A host's ways."""
-    if remote is not None:
-        return read(remote.run(_ASK).decode("utf-8", "replace"))
-    return read(commands.run("sh", "-c", _ASK).stdout)
-
-
 def read(text: str) -> Ways:
-    """What the questions brought. Without the program ``ip`` the kernel's own list of IPv4 routes
-    has to do."""
+    """What `virtkit.host.machine.look.network` printed: a line for each question, then a file.
+
+    Without the program ``ip`` the kernel's own list of IPv4 routes has to do.
+    """
     lines = text.splitlines()
     answers, rest = lines[:4], lines[5:]
     routes, rules4, rules6, links = (_entries(each) for each in [*answers, *[""] * 4][:4])
