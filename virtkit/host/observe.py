@@ -13,7 +13,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import Claim, Connection, HostFacts, Pool
+from virtkit.facts import Connection, HostFacts, Pool, UsedSubnet
 from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
@@ -70,7 +70,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         connections=answers,
         arch=arch,
         cpus=cpus,
-        claims=tuple(dict.fromkeys(_claims(nets, ways.claims))),
+        used_subnets=tuple(dict.fromkeys(_used_subnets(nets, ways.used_subnets))),
         networks={each.name: each.active for each in nets},
         links=ways.links,
         identity="/".join(each for each in (host, ways.machine) if each),
@@ -115,17 +115,17 @@ def _subnet(ip: etree._Element) -> Iterator[str]:
         yield str(ip_interface(f"{address}/{suffix}").network)
 
 
-def _claims(nets: Iterable[_Net], routes: Iterable[Claim]) -> Iterator[Claim]:
+def _used_subnets(nets: Iterable[_Net], routes: Iterable[UsedSubnet]) -> Iterator[UsedSubnet]:
     """Who has which subnet: what leads to a libvirt network's bridge is that network's."""
     bridges: dict[str, str] = {}
     for net in nets:
         if net.active and net.bridge:
             bridges[net.bridge] = net.name
         kind: Literal["network", "inactive"] = "network" if net.active else "inactive"
-        yield from (Claim(each, net.name, kind) for each in net.subnets)
+        yield from (UsedSubnet(each, net.name, kind) for each in net.subnets)
     for each in routes:
         name = bridges.get(each.holder)
-        yield Claim(each.subnet, name, "network") if name else each
+        yield UsedSubnet(each.subnet, name, "network") if name else each
 
 
 @dataclass
@@ -137,14 +137,14 @@ class Domains:
         ours: our guests by domain name.
         strangers: the others: the scheme of their driver, and the name.
         users: who uses a network, by its name.
-        claims: the last parts of paths and the volumes in strangers' XML, and whose.
+        file_users: the last parts of paths and the volumes in strangers' XML, and whose.
     """
 
     answered: set[str] = field(default_factory=set)
     ours: dict[str, ObservedGuest] = field(default_factory=dict)
     strangers: set[tuple[str, str]] = field(default_factory=set)
     users: dict[str, set[str]] = field(default_factory=dict)
-    claims: dict[str, str] = field(default_factory=dict)
+    file_users: dict[str, str] = field(default_factory=dict)
 
 
 def guests(connections: Connections, schemes: Iterable[str]) -> Domains:
@@ -190,7 +190,7 @@ def _guest(domain: libvirt.virDomain, scheme: str, domains: Domains) -> Observed
     # a copy of ours is no guest of ours, nor is one that another hypervisor has
     if record is None or record.domain != domain.name() or _scheme(record) != scheme:
         for name in (each for root in trees for each in file_users.named(root)):
-            domains.claims[PurePosixPath(name).name] = domain.name()
+            domains.file_users[PurePosixPath(name).name] = domain.name()
         return None
     return ObservedGuest(
         record=record,
@@ -224,8 +224,8 @@ def lost(
     for domain, record in recorded.items():
         if domain in domains.ours or _scheme(record) not in domains.answered:
             continue
-        claimants = (domains.claims.get(each.name) for each in record.volumes)
-        stranger = domain if domain in strangers else next(filter(None, claimants), None)
+        users = (domains.file_users.get(each.name) for each in record.volumes)
+        stranger = domain if domain in strangers else next(filter(None, users), None)
         if stranger is not None:
             held[domain] = stranger
             continue
