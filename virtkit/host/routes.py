@@ -28,7 +28,7 @@ _CONNECTED = {"kernel", "ra"}
 
 
 @dataclass(frozen=True)
-class Ways:
+class HostNetwork:
     """What was found.
 
     Attributes:
@@ -44,14 +44,14 @@ class Ways:
     machine: str = ""
 
 
-def observe(remote: Remote | None) -> Ways:
-    """A host's ways."""
+def observe(remote: Remote | None) -> HostNetwork:
+    """What this host, or a remote one, has of the network."""
     if remote is not None:
         return read(remote.run(_ASK).decode("utf-8", "replace"))
     return read(commands.run("sh", "-c", _ASK).stdout)
 
 
-def read(text: str) -> Ways:
+def read(text: str) -> HostNetwork:
     """What the questions brought. Without the program ``ip`` the kernel's own list of IPv4 routes
     has to do."""
     lines = text.splitlines()
@@ -65,7 +65,7 @@ def read(text: str) -> Ways:
         for each in links
     }
     used = sorted((each for each in subnets if each), key=lambda each: (each.subnet, each.holder))
-    return Ways(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")
+    return HostNetwork(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:
