@@ -129,27 +129,27 @@ def _used_subnets(nets: Iterable[_Net], routes: Iterable[UsedSubnet]) -> Iterato
 
 
 @dataclass
-class Domains:
+class ObservedDomains:
     """The domains of a host.
 
     Attributes:
         answered: the schemes of the drivers that told theirs.
         ours: our guests by domain name.
         strangers: the others: the scheme of their driver, and the name.
-        users: who uses a network, by its name.
+        network_users: who uses a network, by its name.
         file_users: the last parts of paths and the volumes in strangers' XML, and whose.
     """
 
     answered: set[str] = field(default_factory=set)
     ours: dict[str, ObservedGuest] = field(default_factory=dict)
     strangers: set[tuple[str, str]] = field(default_factory=set)
-    users: dict[str, set[str]] = field(default_factory=dict)
+    network_users: dict[str, set[str]] = field(default_factory=dict)
     file_users: dict[str, str] = field(default_factory=dict)
 
 
-def guests(connections: Connections, schemes: Iterable[str]) -> Domains:
+def guests(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
     """All domains, ours and strangers'; one that can't be read is a stranger's."""
-    answer = Domains()
+    answer = ObservedDomains()
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
@@ -177,14 +177,16 @@ def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
     return replace(new, superseded=(old.record.type,))
 
 
-def _guest(domain: libvirt.virDomain, scheme: str, domains: Domains) -> ObservedGuest | None:
+def _guest(
+    domain: libvirt.virDomain, scheme: str, domains: ObservedDomains
+) -> ObservedGuest | None:
     inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     state = state_of(domain)
     live = domain.XMLDesc(0) if state != "stopped" else ""
     trees = [tree.parse(each, "a domain") for each in (inactive, live) if each]
     for root in trees:
         for source in root.iterfind("./devices/interface/source[@network]"):
-            domains.users.setdefault(source.get("network", ""), set()).add(domain.name())
+            domains.network_users.setdefault(source.get("network", ""), set()).add(domain.name())
     records = [record_text.read_guest(each) for each in trees]
     record = next(filter(None, records), None)
     # a copy of ours is no guest of ours, nor is one that another hypervisor has
@@ -207,7 +209,7 @@ def _guest(domain: libvirt.virDomain, scheme: str, domains: Domains) -> Observed
 
 
 def lost(
-    domains: Domains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
+    domains: ObservedDomains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
 ) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
     """The guests that the pool's record lists and that have no domain; and the strangers' domains
     for which some of them are left alone.
