@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         ssh_command,
         write_known_hosts,
     )
-    from virtkit.access.readiness import lacking, wait_ready
+    from virtkit.access.readiness import unready_reason, wait_ready
     from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
 
 load_when_used(
@@ -42,7 +42,7 @@ load_when_used(
         "virtkit.access.login": (
             "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
         ),
-        "virtkit.access.readiness": "lacking wait_ready",
+        "virtkit.access.readiness": "unready_reason wait_ready",
         "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in refusal",
     },
 )
@@ -63,7 +63,6 @@ __all__ = [
     "is_another",
     "key_files",
     "known",
-    "lacking",
     "lets_in",
     "log",
     "login",
@@ -76,6 +75,7 @@ __all__ = [
     "scp_command",
     "ssh_command",
     "takes_agent",
+    "unready_reason",
     "wait_ready",
     "write_known_hosts",
 ]

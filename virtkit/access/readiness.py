@@ -84,7 +84,7 @@ def _pause(host: Host, look: float) -> float:
     return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
 
 
-def lacking(host: Host, record: GuestRecord, guest_addresses: Sequence[str]) -> str:
+def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[str]) -> str:
     """What a running guest with ``guest_addresses`` lacks to be ready now; empty where nothing.
 
     A quick look at a port: no command runs in the guest, and nobody logs in.

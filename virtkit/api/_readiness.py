@@ -55,7 +55,7 @@ def _note(guest: GuestOnHost) -> Iterator[str]:
     name = observed.record.guest
     try:
         addresses, _ = access.addresses(host, observed.record)
-        why = access.lacking(host, observed.record, addresses)
+        why = access.unready_reason(host, observed.record, addresses)
         if not why:
             return
         driver = DRIVERS[observed.record.type]

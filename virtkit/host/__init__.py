@@ -222,7 +222,7 @@ class Host:
         """
         self.connections.any()
         domains = observe.guests(self.connections, self.schemes)
-        networks, strangers = observe.networks(self.connections, domains.users)
+        networks, strangers = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
         lost, held = observe.lost(domains, record.guests, volumes)

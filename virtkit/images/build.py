@@ -147,7 +147,7 @@ def _tools() -> Sequence[str]:
 
 def _check_namespaces() -> None:
     user = _user()
-    error = userns_check.lacking_ids(user) if user.uid else None
+    error = userns_check.missing_ids(user) if user.uid else None
     if error is not None:
         raise error
     done = commands.run(*sandbox.namespaces("own"), "true")

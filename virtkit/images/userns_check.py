@@ -36,7 +36,7 @@ class _Range:
     count: int
 
 
-def lacking_ids(user: User, root: Path = Path("/")) -> RequestError | None:
+def missing_ids(user: User, root: Path = Path("/")) -> RequestError | None:
     """The error for a user who has no ids of their own to build with."""
     short, missing = [], []
     for name in ("subuid", "subgid"):

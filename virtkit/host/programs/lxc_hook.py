@@ -62,7 +62,7 @@ FIRST_ID, LAST_ID, IDS = 0x78000000, 0x7FFFFFFF, 65536
 NOBODY = FIRST_ID - 1
 #: Fewer blocks than these are not worth a look at the whole file system: resize2fs leaves out a
 #: group that is smaller than what describes it, and would be asked again at each start.
-WORTH = 2048
+MIN_GROWTH = 2048
 #: How long e2fsck and resize2fs may each take, in seconds; libvirt waits for them.
 PROGRAM_TIMEOUT = 300.0
 
@@ -212,7 +212,7 @@ def prepare(container: Container) -> None:
     os.chown(container.folder, container.ids, container.ids)
     for each in wanted:
         if not each.readonly:
-            follow(each.file, container.ids, container.name)
+            grow_filesystem(each.file, container.ids, container.name)
     with user_namespace(container.ids) as namespace:
         for each in wanted:
             os.mkdir(each.target, 0o700)
@@ -353,7 +353,7 @@ def _call(name: str, *arguments: int | bytes | None) -> int:
     return result
 
 
-# --- file systems follow their files ----------------------------------------------------------
+# --- file systems grow with their files --------------------------------------------------------
 
 
 class Failed(Exception):
@@ -373,8 +373,8 @@ def mounted_by_libvirt(root: ElementTree.Element) -> Iterator[str]:
             yield path
 
 
-def follow(path: str, ids: int, domain: str) -> None:
-    """Grows a file system whose file was grown. It never fails: what did not grow serves as it was.
+def grow_filesystem(path: str, ids: int, domain: str) -> None:
+    """Grows a file system whose file was grown. It never fails: what did not grow works as it was.
 
     That is done while nobody has it mounted. ext4 would grow while it is, too, but only for those
     who have CAP_SYS_RESOURCE.
@@ -382,13 +382,13 @@ def follow(path: str, ids: int, domain: str) -> None:
     try:
         volume = _plain_file(path, os.O_RDWR)
         try:
-            lacked = lacking(volume)
-            if lacked < WORTH:
+            missing = missing_blocks(volume)
+            if missing < MIN_GROWTH:
                 return
             began = time.monotonic()
             _wait_unused(volume)
             _grow(volume, ids)
-            blocks, seconds = lacked - lacking(volume), time.monotonic() - began
+            blocks, seconds = missing - missing_blocks(volume), time.monotonic() - began
         finally:
             os.close(volume)
         tell(domain, f"the file system in {path} grew by {blocks} blocks in {seconds:.1f} s")
@@ -396,7 +396,7 @@ def follow(path: str, ids: int, domain: str) -> None:
         tell(domain, f"the file system in {path} did not grow: {error}")
 
 
-def lacking(volume: int) -> int:
+def missing_blocks(volume: int) -> int:
     """By how many blocks an ext4 file system is smaller than its file; 0 where there is none."""
     block = os.pread(volume, 1024, 1024).ljust(1024, b"\0")
     if block[0x38:0x3A] != b"\x53\xef":
@@ -646,7 +646,7 @@ def _follow_libvirts(name: str, root: ElementTree.Element) -> None:
         sys.stderr.write(f"virtkit: {name}: no file system grows: {error}\n")
         return
     for each in files:
-        follow(each, NOBODY, name)
+        grow_filesystem(each, NOBODY, name)
 
 
 if __name__ == "__main__":
