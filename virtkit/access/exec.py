@@ -20,7 +20,7 @@ def attached(host: Host, driver: Driver, domain: str, command: Sequence[str]) ->
     """
     if "namespaces" in driver.exec:
         try:
-            return [*guest_exec.entering(host.connections, driver, domain), *command]
+            return guest_exec.namespace_line(host.connections, driver, domain, command)
         except Unreachable:
             return None
     return None

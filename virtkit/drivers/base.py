@@ -49,7 +49,6 @@ class Driver:
         own_cpus: its kernel has its CPUs and no others; one that is plugged in is turned on there.
         starts_with_most_memory: libvirt starts it with all the memory that it may have.
         needs_kvm: its host needs a KVM that works.
-        remote: virtkit runs it on other hosts than its own, too.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
             ``journal``, or ``xenconsoled``'s log on the host.
@@ -59,6 +58,8 @@ class Driver:
         serial_start: its guests are started one at a time on a host.
         host_cpus: a running guest gets no CPU more than its host has; one that starts may.
         freezer: pausing it needs the cgroup freezer, version 1.
+        controller: the socket by which libvirt hears of a guest's process, whose ``{name}`` is the
+            domain's, where libvirt may lose it; else empty.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         native: the hypervisor's own form, into which libvirt turns domain XML without defining it,
             and says what it would refuse; empty where libvirt has none.
@@ -102,10 +103,10 @@ class Driver:
     stop: tuple[Stop, ...]
     exec: tuple[Exec, ...]
     restart: Literal["reset", "cycle"]
-    remote: bool = False
     serial_start: bool = False
     host_cpus: bool = False
     freezer: bool = False
+    controller: str = ""
     undefine: tuple[str, ...] = ()
     native: str = ""
     effects: Mapping[str, Effect] = field(default_factory=dict)

@@ -23,6 +23,7 @@ LXC = Driver(
     exec=("namespaces", "ssh"),
     restart="cycle",
     freezer=True,
+    controller="/run/libvirt/lxc/{name}.sock",
     unsupported={
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",

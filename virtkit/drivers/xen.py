@@ -36,7 +36,6 @@ XEN_PV = Driver(
     domain_type="xen",
     template="xen-pv.xml.j2",
     root="copied",  # qcow2 would take a QEMU in dom0 for each disk
-    remote=True,
     seed="iso9660",
     log="xenconsoled",
     stop=("paravirt",),

@@ -90,8 +90,13 @@ class Domains(Definitions):
 
     def _create(self, driver: Driver, domain: libvirt.virDomain) -> None:
         with self._starting if driver.serial_start else nullcontext():
-            power.create(domain)
+            power.create(domain, driver, self._sockets)
         power.limit_memory(domain, driver)
+
+    def _sockets(self) -> str:
+        from virtkit.host import look
+
+        return str(look.ask(self._connections.remote, "sockets")["sockets"])
 
     def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
         """Asks a running guest to shut down in one of libvirt's ways; libvirt's yes proves nothing.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,10 +20,13 @@ import libvirt_qemu
 
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
+from virtkit.host.ssh import Remote
 from virtkit.system import commands
 
 #: What reading an agent's answer can raise: whoever has the guest writes it.
 _GARBLED = (ValueError, TypeError, LookupError, AttributeError)
+#: The program that enters a container's namespaces.
+_NSENTER = Path(__file__).with_name("programs") / "nsenter.py"
 #: Bytes of input that the guest agent is given at most: they go in one message, and libvirt takes
 #: 4 MiB of it, in base64.
 AGENT_INPUT = 1024 * 1024
@@ -45,24 +50,49 @@ class Lost(Unreachable):
     """The command began, and its end is not known: another way would run it a second time."""
 
 
-def entering(connections: Connections, driver: Driver, name: str) -> list[str]:
-    """The command line that runs what follows it inside a container.
+def namespace_line(
+    connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float = 0
+) -> list[str]:
+    """The command line that runs a command inside a container.
+
+    Args:
+        timeout: seconds after which it is ended on another host; 0: never.
 
     Raises:
-        Unreachable: the caller isn't root, so it can't join namespaces.
+        Unreachable: nobody here is root on the host, so nobody can join namespaces; or the
+            container doesn't run.
     """
-    if os.geteuid() != 0:
+    remote = connections.remote
+    privilege = _privilege(remote)
+    if privilege is None:
         raise Unreachable("namespaces can only be joined by root")
-    # as a file and isolated: it needs libvirt alone, and starts in a tenth of a second
-    program = [sys.executable, "-I", str(Path(__file__).with_name("programs") / "nsenter.py")]
-    return [*program, connections.uri(driver.scheme), name]
+    try:
+        controller = connections.get(driver.scheme).lookupByName(name).ID()
+    except libvirt.libvirtError as error:
+        raise Unreachable(error.get_error_message() or str(error)) from error
+    words = [str(controller), name, *command]
+    if remote is None:
+        return [sys.executable, "-IS", str(_NSENTER), *words]
+    ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
+    program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text()]
+    return remote.line(shlex.join([*program, *words]))
+
+
+@functools.cache
+def _privilege(remote: Remote | None) -> tuple[str, ...] | None:
+    """What makes a command root's on a host; None where nothing does that asks for no password."""
+    if remote is None:
+        return () if os.geteuid() == 0 else None
+    answer = remote.run('[ "$(id -u)" != 0 ] || echo root; ! sudo -n true 2>/dev/null || echo sudo')
+    words = answer.decode().split()
+    return () if "root" in words else ("sudo", "-n") if "sudo" in words else None
 
 
 def by_namespaces(
     connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
 ) -> Ran:
     """Runs a command in a container, as its root."""
-    line = [*entering(connections, driver, name), *command]
+    line = namespace_line(connections, driver, name, command, timeout)
     try:
         done = subprocess.run(
             commands.leashed(line),

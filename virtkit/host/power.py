@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import libvirt
 
@@ -43,12 +43,15 @@ def force_off(domain: libvirt.virDomain) -> None:
         time.sleep(_AGAIN)
 
 
-def create(domain: libvirt.virDomain) -> None:
+def create(domain: libvirt.virDomain, driver: Driver, sockets: Callable[[], str]) -> None:
     """Starts a domain.
 
     libvirt finds a free loop device for a container and then takes it, in two steps: where two
     containers start at once, one finds it taken and has to look again. A container that libvirt
     would not see end starts again, too, and one whose cgroup went while it was made.
+
+    Args:
+        sockets: reads the host's /proc/net/unix.
     """
     for attempt in range(_ATTEMPTS):
         last = attempt == _ATTEMPTS - 1
@@ -59,20 +62,18 @@ def create(domain: libvirt.virDomain) -> None:
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
         else:
-            if last or not _unheard(domain):
+            if last or not driver.controller or not _unheard(domain, driver, sockets()):
                 return
             domain.destroy()
 
 
-def _unheard(domain: libvirt.virDomain) -> bool:
+def _unheard(domain: libvirt.virDomain, driver: Driver, sockets: str) -> bool:
     """Whether libvirtd has lost its connection to a container's process already.
 
     Seen with libvirt 9.0 on a busy machine, once in some seventy starts: such a container counts
     as running for ever, whatever becomes of it.
     """
-    if domain.connect().getURI() != "lxc:///system":
-        return False
-    return unconnected(Path("/proc/net/unix").read_text(), f"/run/libvirt/lxc/{domain.name()}.sock")
+    return unconnected(sockets, driver.controller.format(name=domain.name()))
 
 
 def unconnected(sockets: str, path: str) -> bool:

@@ -1,8 +1,9 @@
 """Runs one command inside a container of libvirt's LXC driver, as the container's root.
 
-A program of its own (``nsenter.py URI DOMAIN COMMAND…``): entering
-namespaces needs a process without threads. It joins the namespaces and cgroups of the
-container's init and takes no capability that init has not. Exit code: the command's own.
+A program of its own (``nsenter.py PID DOMAIN COMMAND…``, with the pid of libvirt's controller):
+entering namespaces needs a process without threads. Other hosts get it with ``python3 -c``, so it
+needs the standard library alone. It joins the namespaces and cgroups of the container's init and
+takes no capability that init has not. Exit code: the command's own.
 
 Source: setns(2), namespaces(7), capabilities(7).
 """
@@ -16,8 +17,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-
-import libvirt
 
 _KINDS = {  # setns(2); user last: after it nothing else may be entered
     "ipc": 0x08000000,
@@ -39,11 +38,11 @@ def _checked(result: int, what: str) -> int:
     return result
 
 
-def init_of(domain: libvirt.virDomain) -> int:
-    """The pid of a container's init: the child of libvirt's controller, whose pid is the ID."""
+def init_of(controller: int) -> int:
+    """The pid of a container's init: the child of libvirt's controller."""
     end = time.monotonic() + 5
     while True:
-        children = Path(f"/proc/{domain.ID()}/task/{domain.ID()}/children").read_text().split()
+        children = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
         if children or time.monotonic() > end:
             return int(children[0])
         time.sleep(0.05)
@@ -122,19 +121,17 @@ def _become(command: list[str], bounding: int, own_user: bool) -> None:
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def main(uri: str, name: str, command: list[str]) -> int:
+def main(controller: int, name: str, command: list[str]) -> int:
     """Runs ``command`` in the domain ``name``; its exit code, 255 where it wasn't reached."""
-    libvirt.registerErrorHandler(lambda *_: None, None)  # we tell what matters
     try:
-        domain = libvirt.open(uri).lookupByName(name)
-        init = init_of(domain)
+        init = init_of(controller)
         descriptors = _namespaces(init)
         bounding = _bounding_set(init)
         _join_cgroups(init)
         if Path(f"/proc/{init}/root").samefile("/"):
             raise OSError(errno.ESRCH, "it has not left the host's files yet")
         own_user = _enter(descriptors)
-    except (libvirt.libvirtError, OSError, IndexError) as error:
+    except (OSError, IndexError) as error:
         sys.stderr.write(f"error: {name} was not entered: {error}\n")
         return 255
     except KeyboardInterrupt:
@@ -163,4 +160,4 @@ def _run(command: list[str], bounding: int, own_user: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))
