@@ -15,7 +15,7 @@ from integration.stage import TALLY, Tally
 from xenhost import xenhost
 from xenhost.xenhost import XenHost
 
-from virtkit.host import uml
+from virtkit.host.machine import uml
 
 HERE = Path(__file__).parent
 

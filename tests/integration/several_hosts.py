@@ -7,16 +7,17 @@ out of it. Root, and an ordinary user in libvirt's group, log in with one key.
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from integration.lab import run, until
+from integration.remote import RemoteLab
 
 TESTS = Path(__file__).parents[1]
 #: Who logs in and is not root.
@@ -44,14 +45,19 @@ echo "127.0.0.1 localhost $2" >/etc/hosts
 mkdir -p /run/sshd
 kill "$(cat /run/libvirt/libvirtd.pid)"
 while [ -e /run/libvirt/libvirtd.pid ]; do sleep .05; done
-printf 'host_uuid = "%s"\\nunix_sock_group = "libvirt"\\nunix_sock_rw_perms = "0770"\\nauth_unix_rw = "none"\\n' \\
-    "$(cat /proc/sys/kernel/random/uuid)" >>/etc/libvirt/libvirtd.conf
+cat >>/etc/libvirt/libvirtd.conf <<EOF
+host_uuid = "$(cat /proc/sys/kernel/random/uuid)"
+unix_sock_group = "libvirt"
+unix_sock_rw_perms = "0770"
+auth_unix_rw = "none"
+EOF
 libvirtd -d -p /run/libvirt/libvirtd.pid </dev/null
 echo "virtkit-$2"
 read line # until the card is there
 ip addr add "$4/24" dev eth0
 ip link set eth0 up
-LD_LIBRARY_PATH=$(dirname "$3"/usr/lib/*/libwrap.so.0) "$3/usr/sbin/sshd" -f "$1/sshd_config" -E "$1/sshd.log"
+export LD_LIBRARY_PATH=$(dirname "$3"/usr/lib/*/libwrap.so.0)
+"$3/usr/sbin/sshd" -f "$1/sshd_config" -E "$1/sshd.log"
 echo ready
 read line
 """
@@ -169,9 +175,7 @@ def _begun(folder: Path, number: int, server: str) -> Iterator[LibvirtHost]:
     own = folder / name
     (own / "etc").mkdir(parents=True)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", own / "hostkey")
-    (own / "sshd_config").write_text(
-        _SSHD.format(address=address, folder=own, server=server)
-    )
+    (own / "sshd_config").write_text(_SSHD.format(address=address, folder=own, server=server))
     line: Sequence[str | Path] = ["sh", "-c", _HOST, "sh", own, name, server, address]
     with subprocess.Popen(
         [TESTS / "sandbox", *line],
@@ -216,14 +220,42 @@ def _heard(host: LibvirtHost, word: str) -> None:
 
 def _within(pid: int) -> int:
     """A process of a sandbox's, by that of the program that made it."""
-    own = os.readlink("/proc/self/ns/net")
+    own = Path("/proc/self/ns/net").readlink()
     end = time.monotonic() + 10
     while time.monotonic() < end:
         todo = [pid]
         while todo:
             each = todo.pop()
             with suppress(OSError):
-                if os.readlink(f"/proc/{each}/ns/net") != own:
+                if Path(f"/proc/{each}/ns/net").readlink() != own:
                     return each
                 todo += map(int, Path(f"/proc/{each}/task/{each}/children").read_text().split())
     raise AssertionError("the sandbox has no process")
+
+
+@dataclass
+class HostsLab(RemoteLab):
+    """A Lab on several hosts; what is asked of one is asked of the first."""
+
+    hosts: Sequence[LibvirtHost] = ()
+
+    def there(self, command: str) -> str:
+        return self.hosts[0].ssh(command)
+
+    def on(self, host: LibvirtHost) -> HostsLab:
+        """The same, asking another host."""
+        return replace(self, hosts=[host])
+
+
+@contextmanager
+def hosts_laboratory(
+    folder: Path, name: str, spec: str, hosts: Sequence[LibvirtHost], user: str = "root"
+) -> Iterator[HostsLab]:
+    """A Lab on these hosts, whose guests are gone in the end, whatever happened."""
+    entries = {each.name: each.spec(user) for each in hosts}
+    lab = HostsLab(folder, name, hosts=hosts)
+    lab.write(f"hosts: {json.dumps(entries)}\n{spec}")
+    try:
+        yield lab
+    finally:
+        lab.virtkit("down", "--volumes", "--yes", code=None)

@@ -111,7 +111,8 @@ def status(pid: int) -> dict[str, str]:
 
 def in_the_container(*command: str) -> subprocess.CompletedProcess[str]:
     """What somebody can do who took the guest's kernel over."""
-    line = [sys.executable, "-I", nsenter.__file__, URI, "program-u", *command]
+    controller = virsh("domid", "program-u", uri=URI)
+    line = [sys.executable, "-IS", nsenter.__file__, controller, "program-u", *command]
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 

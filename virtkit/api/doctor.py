@@ -15,7 +15,7 @@ from virtkit.api._hosts import Say, hosts_of, quiet
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import Host, firewall, preparation, schemas, userns
+from virtkit.host import Host, firewall, schemas
 from virtkit.plan import command
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed
@@ -69,12 +69,12 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     if facts.kvm is not None:
         checks.append(Check("kvm probe", facts.kvm.works or None, f"just now: {facts.kvm.why}"))
     checks += _libvirt(facts, host)
-    checks += _types(facts, host)
+    checks += _types(facts)
     checks += _containers(facts, host)
     checks += _preparation(facts, host)
     checks += _firewall(host)
     checks += _xen(facts, host)
-    checks += _unserved(host)
+    checks += _unserved(facts, host)
     if spec is not None:
         checks += _claimed(host, facts, host.observe(), spec)
     return checks
@@ -133,12 +133,8 @@ def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
     yield Check(f"pool {pool.name}", None if not pool.exists else True, what + room)
 
 
-def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
+def _types(facts: HostFacts) -> Iterable[Check]:
     for driver in DRIVERS.values():
-        if driver.scheme not in host.schemes:
-            what = "so far virtkit runs it only on the machine that it is on itself"
-            yield Check(f"type {driver.type}", None, what)
-            continue
         reasons = driver.check(facts)
         if not reasons:
             yield Check(f"type {driver.type}", True, driver.virtualization)
@@ -148,16 +144,14 @@ def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
             yield Check(f"type {driver.type}", None, caveat)
 
 
-def _contains(facts: HostFacts, host: Host) -> bool:
+def _contains(facts: HostFacts) -> bool:
     """Whether a type runs here that libvirt has containers for."""
-    return host.remote is None and any(
-        "userns" in each.confined and not each.check(facts) for each in DRIVERS.values()
-    )
+    return any("userns" in each.confined and not each.check(facts) for each in DRIVERS.values())
 
 
 def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get their own ids here."""
-    if not _contains(facts, host):
+    if not _contains(facts):
         return
     unprepared = facts.unprepared
     if unprepared is not None:
@@ -165,16 +159,17 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
         yield Check("containers", False, what, unprepared.cure)
         return
     yield Check("containers", True, "each in a user namespace with its own ids")
-    if userns.outdated():
+    if host.ask("hook_outdated")["hook_outdated"]:
         what = "libvirt's hook was installed by another version of virtkit; it works with this one"
-        yield Check("containers", None, what, preparation.CURE)
+        yield Check("containers", None, what, host.connections.prepare)
 
 
 def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
     """What else a prepared host has, and this one lacks."""
-    if _contains(facts, host):
-        for each in preparation.settings():
-            yield Check(each.name, None, each.why, each.cure)
+    if _contains(facts):
+        for each in host.ask("settings")["settings"]:
+            cure = each["advice"] or host.connections.prepare
+            yield Check(each["name"], None, each["why"], cure)
 
 
 def _firewall(host: Host) -> Iterable[Check]:
@@ -235,10 +230,10 @@ def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
         yield Check(f"xen {name}", ok, what, cure)
 
 
-def _unserved(host: Host) -> Iterable[Check]:
+def _unserved(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Networks of anybody's whose dnsmasq has ended."""
-    names, cure = host.unserved()
-    for name in sorted(names):
+    cure = host.connections.restart("network")
+    for name in sorted(facts.unserved):
         yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
 
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from virtkit import access, images
 from virtkit.api._hosts import HostState, hosts_of, observe_all, path_of
-from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.plan import command
@@ -161,8 +160,7 @@ def _unwanted(
 
 def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool:
     """Whether an environment there may have been made from another machine than this one."""
-    drivers = (DRIVERS[each.record.type] for each in observed.guests_of(environment).values())
-    return host.remote is not None or any(each.remote for each in drivers)
+    return host.remote is not None
 
 
 def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:

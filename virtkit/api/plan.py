@@ -163,17 +163,17 @@ def _part(
     )
     _check(plan, part, host)
     mended = mended_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_unserved(host, part, site.observed))
+    notes = (*plan.notes, *_unserved(host, facts, part, site.observed))
     return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
 
 
-def _unserved(host: Host, spec: Spec, observed: Observed) -> Iterable[str]:
+def _unserved(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
     """The environment's networks that give no addresses, though they are active."""
-    names, cure = host.unserved()
+    cure = host.connections.restart("network")
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
     managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
     for name, network in {**existing, **managed}.items():
-        if network in names:
+        if network in facts.unserved:
             yield f"network/{name}: its dnsmasq (DHCP and DNS) has ended; cure: {cure}"
 
 

@@ -144,27 +144,12 @@ def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
 
 
 def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
-    """A host that there is, and that virtkit runs the guest's type on as far as the spec tells."""
+    """A host that there is."""
     host_name, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
     if host_name is not None and host_name not in hosts:
         cure = f"add `{LOCAL}: {{}}` to `hosts:`" if host_name == LOCAL else meant(host_name, hosts)
         wrong = Wrong(f"there is no host {quote(host_name)}", cure=cure)
         faults.at(entry.node, ("host",), wrong)
-        return
-    host = host_name or (hosts[0] if len(hosts) == 1 else LOCAL)
-    guest_type = entry.keys.type
-    if host == LOCAL or "type" in entry.wrong:
-        return
-    if not all(DRIVERS[each].remote for each in (AUTO if guest_type == "auto" else (guest_type,))):
-        types = ", ".join(word for word, driver in DRIVERS.items() if driver.remote)
-        addition = "" if LOCAL in hosts else f"add `{LOCAL}: {{}}` to `hosts:` and "
-        wrong = Wrong(
-            f"a guest of type {guest_type} cannot be on host {quote(host)}",
-            why=f"on hosts that ssh reaches virtkit runs {types} so far "
-            f"(guest {quote(entry.base)})",
-            cure=f"{addition}set `host: {LOCAL}`, or one of these types",
-        )
-        faults.at(entry.node, ("host",) if host_name else ("type",), wrong)
 
 
 def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
