@@ -14,7 +14,8 @@ import pytest
 from virtkit.drivers import XEN_PV
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import HostFacts, Pool
-from virtkit.host import Host, connection, observe, preparation
+from virtkit.host import Host, connection, observe
+from virtkit.host.machine import look, preparation
 
 
 def test_a_daemon_that_takes_connections_and_says_nothing(
@@ -86,19 +87,7 @@ def test_nothing_listens(tmp_path: Path) -> None:
     assert preparation.restart("qemu") in caught.value.cure
 
 
-def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:
-    """libvirt notes each vain question in the host's log."""
-    assert not connection.xen_here(tmp_path)
-    (tmp_path / "sys/hypervisor").mkdir(parents=True)
-    (tmp_path / "sys/hypervisor/type").write_text("xen\n")
-    assert connection.xen_here(tmp_path)
-    (tmp_path / "sys/hypervisor/type").write_text("kvm\n")
-    assert not connection.xen_here(tmp_path)
-    (tmp_path / "proc/xen").mkdir(parents=True)
-    assert connection.xen_here(tmp_path)
-
-
-@pytest.mark.skipif(connection.xen_here(), reason="Xen runs here")
+@pytest.mark.skipif(look.xen(), reason="Xen runs here")
 def test_no_xen_runs_here() -> None:
     connections = Host().connections
     found = observe.connection(connections, "xen")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from integration.lab import POOL, Lab, laboratory, run, until, virsh
 
-from virtkit.host import preparation
+from virtkit.host.machine import preparation
 from virtkit.state import record_text
 from virtkit.state.addresses import IDS
 from virtkit.state.record import GuestRecord

@@ -18,7 +18,7 @@ import pytest
 from integration.lab import Lab, domains, laboratory, printed, run, tiny_disk, until, virsh
 from integration.ordinary_user import USER, machine
 
-from virtkit.host import preparation
+from virtkit.host.machine import preparation
 
 SPEC = """
 name: daemons

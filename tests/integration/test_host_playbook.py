@@ -1,4 +1,4 @@
-"""host.yml on this machine: what it gives, `virtkit.host.preparation` no longer sees as missing.
+"""host.yml on this machine: what it gives, virtkit no longer sees as missing.
 
 In a mount namespace of its own whose folders of settings are copies. No systemd is here; with it,
 and as an ordinary user by ssh, test_lab.py runs it.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host import preparation
+from virtkit.host.machine import preparation
 
 pytestmark = pytest.mark.timeout(300)
 

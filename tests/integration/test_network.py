@@ -21,7 +21,7 @@ import pytest
 from faultpoints import Fault, runner
 from integration.lab import Lab, laboratory, obey, restart_libvirtd, run, until, virsh
 
-from virtkit.host import preparation
+from virtkit.host.machine import preparation
 
 URI = "lxc:///system"
 HOOK = Path("/etc/libvirt/hooks/lxc.d/as-udev")

@@ -80,5 +80,5 @@ def playbook(host: RealHost, *words: str) -> dict[str, int]:
 
 def missing(host: RealHost, user: str = "alice") -> list[str]:
     """What the host's own virtkit sees as missing."""
-    said = host.ssh("/usr/bin/python3 -I virtkit/virtkit/host/preparation.py missing", user)
+    said = host.ssh("/usr/bin/python3 -I virtkit/virtkit/host/machine/preparation.py missing", user)
     return [line.split("\t")[0] for line in said.splitlines()]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from virtkit.host import preparation
+from virtkit.host.machine import preparation
 from virtkit.host.programs import lxc_hook
 from virtkit.system.commands import PROGRAMS
 

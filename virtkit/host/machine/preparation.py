@@ -80,11 +80,6 @@ class Missing:
         return self.advice or CURE
 
 
-def as_root(command: str) -> str:
-    """A command for root's shell as the caller can type it."""
-    return command if os.geteuid() == 0 else f"sudo sh -c {shlex.quote(command)}"
-
-
 def missing(root: Path = _ROOT) -> list[Missing]:
     """All that is missing on the host whose files are below ``root``."""
     return [*_packages(root), *_group(root), *hook(root), *settings(root)]
@@ -181,11 +176,6 @@ def interface() -> str:
     """The shipped hook's INTERFACE."""
     match = re.search(r"^INTERFACE = (\d+)$", HOOK.read_text(), re.MULTILINE)
     return match[1] if match else ""
-
-
-def restart_command(root: Path = _ROOT, script: Path = _SCRIPT) -> str:
-    """What restarts libvirt's daemon for containers, for root's shell; guests go on running."""
-    return " && ".join(_restarting("lxc", root, script))
 
 
 # --- libvirt's daemon -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from virtkit.drivers import UML
 from virtkit.facts import HostFacts, Pool
-from virtkit.host import uml
+from virtkit.host.machine import uml
 
 PLAIN = "processor\t: 0\nflags\t\t: fpu sse2 avx2 avx512f\n\nprocessor\t: 1\nflags\t\t: fpu sse2\n"
 TILES = PLAIN.replace("avx512f", "avx512f amx_bf16 amx_tile amx_int8")
