@@ -73,11 +73,11 @@ def test_a_guest_is_on_the_host_that_runs_its_type(hosts: list[Host]) -> None:
 
 def test_it_stays_where_it_is_while_its_type_stays(hosts: list[Host]) -> None:
     make(hosts[2], "{b: {type: qemu}}")
-    sites = observe_all(hosts)
-    assert placed(spec_of("{b: {type: qemu}}"), sites) == {"b": "more"}
-    assert placed(spec_of("{b: {type: auto}}"), sites) == {"b": "more"}
-    assert placed(spec_of("{b: {type: lxc}}"), sites) == {"b": "far"}
-    assert existing_guests(spec_of("{b: {type: lxc}}"), sites)["b"].host is hosts[2]
+    host_states = observe_all(hosts)
+    assert placed(spec_of("{b: {type: qemu}}"), host_states) == {"b": "more"}
+    assert placed(spec_of("{b: {type: auto}}"), host_states) == {"b": "more"}
+    assert placed(spec_of("{b: {type: lxc}}"), host_states) == {"b": "far"}
+    assert existing_guests(spec_of("{b: {type: lxc}}"), host_states)["b"].host is hosts[2]
 
 
 def test_a_plan_of_all_hosts(hosts: list[Host]) -> None:

@@ -18,7 +18,7 @@ _AT_ONCE = 64
 
 def unready(
     spec: Spec,
-    sites: Sequence[HostState],
+    host_states: Sequence[HostState],
     plan: Plan,
     only: Collection[str] | None,
     *,
@@ -35,7 +35,7 @@ def unready(
         for each in plan.changes
         if each.action != "update" or (restart and each.effect == "restart")
     }
-    existing = existing_guests(spec, sites)
+    existing = existing_guests(spec, host_states)
     looked_at = [
         existing[name]
         for name in ordered(spec, existing)

@@ -48,17 +48,17 @@ class Way:
 
 def login(spec: Spec, word: str) -> Login:
     """How to log in to a running guest by ssh."""
-    site, guest = find_one(spec, word)
+    host_state, guest = find_one(spec, word)
     must_run(guest)
-    return _login(spec, site, guest)
+    return _login(spec, host_state, guest)
 
 
-def _login(spec: Spec, site: HostState, guest: ObservedGuest) -> Login:
-    addresses, looked = access.addresses(site.host, guest.record)
+def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
+    addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
-        raise _no_address(guest.record, site.host.name, looked)
-    hosts = known_hosts(spec.name, site)
-    return access.login(site.host, guest.record, addresses[0], spec.folder, hosts)
+        raise _no_address(guest.record, host_state.host.name, looked)
+    hosts = known_hosts(spec.name, host_state)
+    return access.login(host_state.host, guest.record, addresses[0], spec.folder, hosts)
 
 
 def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
@@ -89,10 +89,10 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
     guest that lets in others' keys."""
     try:
-        site, guest = find_one(spec, word)
+        host_state, guest = find_one(spec, word)
         must_run(guest)
-        guest_login = _login(spec, site, guest)
-        where = f"{site.host.name} guest/{guest_login.guest}"
+        guest_login = _login(spec, host_state, guest)
+        where = f"{host_state.host.name} guest/{guest_login.guest}"
         if access.is_another(guest_login, guest.record.host_key):
             return VirtkitError(
                 f"what answers at {guest_login.address} is not guest {guest_login.guest}",
@@ -135,16 +135,16 @@ def execute(
     A guest agent takes its input in one piece, so it gets what is short and at its end; all else
     goes by ssh. Input is never dropped.
     """
-    site, guest = find_one(spec, word)
+    host_state, guest = find_one(spec, word)
     must_run(guest)
-    host, driver = site.host, DRIVERS[guest.record.type]
+    host, driver = host_state.host, DRIVERS[guest.record.type]
     line = access.attached(host, driver, guest.domain, command)
     if line is not None:
         return Way(line)
     agent = access.takes_agent(driver)
     text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
     try:
-        guest_login = _login(spec, site, guest) if text is None else None
+        guest_login = _login(spec, host_state, guest) if text is None else None
     except VirtkitError:
         if given is None or not agent:
             raise
@@ -155,7 +155,7 @@ def execute(
         ran = access.by_agent(host, driver, guest.domain, command, text)
         if ran is not None:
             return Way(None, ran)
-    guest_login = guest_login or _login(spec, site, guest)
+    guest_login = guest_login or _login(spec, host_state, guest)
     return Way(
         access.ssh_command(guest_login, [shlex.join(access.as_root(guest_login.user, command))])
     )
@@ -203,9 +203,9 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
 
 def console(spec: Spec, word: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
-    site, guest = find_one(spec, word)
+    host_state, guest = find_one(spec, word)
     must_run(guest)
-    uri = site.host.connections.uri(DRIVERS[guest.record.type].scheme)
+    uri = host_state.host.connections.uri(DRIVERS[guest.record.type].scheme)
     return ["virsh", "-q", "-c", uri, "console", guest.domain]
 
 
@@ -224,9 +224,9 @@ def vnc(spec: Spec, word: str) -> Vnc:
     Raises:
         RequestError: it has none.
     """
-    site, guest = find_one(spec, word)
+    host_state, guest = find_one(spec, word)
     must_run(guest)
-    xml = site.host.domains.secure_xml(DRIVERS[guest.record.type], guest.domain)
+    xml = host_state.host.domains.secure_xml(DRIVERS[guest.record.type], guest.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
         raise RequestError(
@@ -328,11 +328,11 @@ def _reachable(
 
     Without ``guests`` those that are the spec's.
     """
-    sites = [as_named(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
-    existing = existing_guests(spec, sites)
+    host_states = [as_named(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
+    existing = existing_guests(spec, host_states)
     own = {name for name, each in existing.items() if is_own(spec, each)}
     names = named(spec, existing, guests) if guests else own
-    hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
+    hosts = {each.host.name: known_hosts(spec.name, each) for each in host_states}
     for name in ordered(spec, names & existing.keys()):
         host, record = existing[name].host, existing[name].observed.record
         addressable = existing[name].observed.state == "running" or any(record.addresses)

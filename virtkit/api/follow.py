@@ -49,8 +49,8 @@ def follow(
 
 
 def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[str]:
-    site, observed = find_one(spec, guest)
-    host, driver = site.host, DRIVERS[observed.record.type]
+    host_state, observed = find_one(spec, guest)
+    host, driver = host_state.host, DRIVERS[observed.record.type]
     check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:

@@ -55,12 +55,12 @@ def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
             each.files.format,
             each.files.size,
             each.made,
-            _image_users(site.observed, each.files.content),
-            site.host.name,
-            _downs(site.observed, each.files.content),
+            _image_users(host_state.observed, each.files.content),
+            host_state.host.name,
+            _downs(host_state.observed, each.files.content),
         )
-        for site in observe_all(hosts, pool=True)
-        for each in site.observed.pool.images.values()
+        for host_state in observe_all(hosts, pool=True)
+        for each in host_state.observed.pool.images.values()
     ]
 
 

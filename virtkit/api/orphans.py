@@ -53,9 +53,9 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
         spec: one more spec that claims what is its; its hosts and pools are those looked at.
     """
     specs = _Specs(spec)
-    sites = observe_all(hosts_of(spec), pool=True)
+    host_states = observe_all(hosts_of(spec), pool=True)
     leftovers: list[Orphan] = []
-    for each in sites:
+    for each in host_states:
         on_host = [
             *_objects(each.observed, specs, each.host),
             *_kept(each.observed, specs, each.host),
@@ -63,7 +63,11 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
             *_volumes(each.observed, each.host),
         ]
         leftovers += (replace(orphan, host=each.host.name) for orphan in on_host)
-    return [*leftovers, *_folders(sites, spec), *_caches(each.observed for each in sites)]
+    return [
+        *leftovers,
+        *_folders(host_states, spec),
+        *_caches(each.observed for each in host_states),
+    ]
 
 
 class _Specs:
@@ -246,9 +250,11 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         yield Orphan("volume", name, "", why, cure, sure=False)
 
 
-def _folders(sites: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
+def _folders(host_states: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
     """Keys and known hosts of environments that have nothing here any more."""
-    environments = {each.environment for site in sites for each in site.observed.records()}
+    environments = {
+        each.environment for host_state in host_states for each in host_state.observed.records()
+    }
     for path in access.folders():
         if path.name in environments:
             continue

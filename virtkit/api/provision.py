@@ -50,8 +50,8 @@ def provision(
     files: dict[tuple[str, ...], str] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
     with locked(spec, hosts, run):
-        sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-        existing = existing_guests(spec, sites)
+        host_states = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
+        existing = existing_guests(spec, host_states)
         _check_run(wanted, existing)
         options = StepOptions(
             path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault

@@ -85,8 +85,8 @@ def _chosen(
     Those that this spec does not name and that were made from another one are left alone, unless
     they are called by their own name.
     """
-    sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-    existing = existing_guests(spec, sites)
+    host_states = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
+    existing = existing_guests(spec, host_states)
     own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
     names = named(spec, own, guests) if guests else {*spec.guests, *own}
     if not guests:

@@ -96,13 +96,13 @@ def status(
     """
     if spec is None:
         return _all_statuses(say)
-    sites, silent = _answering(hosts_of(spec), say)
+    host_states, silent = _answering(hosts_of(spec), say)
     path = path_of(spec)
-    existing = existing_guests(spec, [as_named(each, path) for each in sites])
+    existing = existing_guests(spec, [as_named(each, path) for each in host_states])
     for name, each in existing.items():
         if each.observed.record.spec != path:
             say(f"guest {name} was made from another spec: {each.observed.record.spec}")
-    for line in at_work(spec.name, [each.host for each in sites]):
+    for line in at_work(spec.name, [each.host for each in host_states]):
         say(line)
     only = named(spec, existing, guests) if guests else {*spec.guests, *existing}
     answer = _statuses([existing[name] for name in ordered(spec, existing) if name in only])
@@ -112,28 +112,28 @@ def status(
 
 def _all_statuses(say: Say) -> list[GuestStatus]:
     """All guests of this machine, by environment and by the spec that they were made from."""
-    (site,) = observe_all(hosts_of(None))
-    guests = site.observed.guests.values()
+    (host_state,) = observe_all(hosts_of(None))
+    guests = host_state.observed.guests.values()
     for environment in sorted({each.record.environment for each in guests}):
-        for line in at_work(environment, [site.host]):
+        for line in at_work(environment, [host_state.host]):
             say(line)
-    statuses = _statuses([GuestOnHost(site.host, each) for each in guests])
+    statuses = _statuses([GuestOnHost(host_state.host, each) for each in guests])
     return sorted(statuses, key=lambda each: (each.environment, each.spec, each.name))
 
 
 def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[str]]:
     """What stands on the hosts that answer, and the names of the others."""
-    sites, silent, last = [], set(), None
+    host_states, silent, last = [], set(), None
     for host in hosts:
         try:
-            sites += observe_all([host])
+            host_states += observe_all([host])
         except VirtkitError as error:
             say(f"host {host.name} does not answer: {error.why or error.what}")
             silent.add(host.name)
             last = error
-    if last is not None and not sites:
+    if last is not None and not host_states:
         raise last
-    return sites, silent
+    return host_states, silent
 
 
 def _statuses(guests: Sequence[GuestOnHost]) -> list[GuestStatus]:
