@@ -1,4 +1,4 @@
-"""What every door function needs: the spec's hosts, what stands there, and guests by word."""
+"""What the public functions share: the spec's hosts, what stands there, and guests by name."""
 
 from __future__ import annotations
 
@@ -184,35 +184,36 @@ def ordered(spec: Spec, names: Collection[str]) -> list[str]:
     return [n for n in spec.guests if n in names] + sorted(n for n in names if n not in spec.guests)
 
 
-def named(spec: Spec, existing: Mapping[str, GuestOnHost], words: Sequence[str]) -> set[str]:
-    """The guests that ``words`` name, those included that left the spec but are there."""
+def named(spec: Spec, existing: Mapping[str, GuestOnHost], guests: Sequence[str]) -> set[str]:
+    """The guests that ``guests`` name, those included that left the spec but are there."""
     groups = {
         name: each.observed.record.requested.get("groups", ()) for name, each in existing.items()
     }
     bases = {name: name for name in existing}
     groups |= {name: guest.groups for name, guest in spec.guests.items()}
     bases |= {name: guest.base for name, guest in spec.guests.items()}
-    return select(words, groups, bases)
+    return select(guests, groups, bases)
 
 
-def find_one(spec: Spec, word: str) -> tuple[HostState, ObservedGuest]:
-    """The one guest that ``word`` names, and where it is: other hosts are left alone.
+def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
+    """The one guest that ``guest`` names, and where it is: other hosts are left alone.
 
     Raises:
         RequestError: there is none, or it isn't made.
     """
     hosts = hosts_of(spec)
-    host = spec.host_of(word) if word in spec.guests else None
+    host = spec.host_of(guest) if guest in spec.guests else None
     host_states = observe_all([each for each in hosts if host in (None, each.name)])
     existing = existing_guests(spec, host_states)
-    names = named(spec, existing, [word])
+    names = named(spec, existing, [guest])
     if len(names) > 1:
         raise RequestError(
-            f"{word} names {len(names)} guests: {', '.join(sorted(names))}", cure="name one of them"
+            f"{guest} names {len(names)} guests: {', '.join(sorted(names))}",
+            cure="name one of them",
         )
     name = names.pop()
     if name not in existing:
-        raise RequestError(f"guest {word} does not exist yet", cure=f"make it: virtkit up {word}")
+        raise RequestError(f"guest {guest} does not exist yet", cure=f"make it: virtkit up {guest}")
     host_state = next(each for each in host_states if each.host is existing[name].host)
     return host_state, existing[name].observed
 

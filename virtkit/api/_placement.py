@@ -16,7 +16,7 @@ from virtkit.state.observed import Observed
 def placed(spec: Spec, host_states: Sequence[HostState]) -> dict[str, str]:
     """The host of each guest: the spec's; else the one that has it already; else ``local``, or
     the only other one whose libvirt knows its type where ``local`` doesn't."""
-    host_for = functools.cache(lambda word: _able(word, host_states))
+    host_for = functools.cache(lambda type: _able(type, host_states))
     answer: dict[str, str] = {}
     for name, guest in spec.guests.items():
         host = spec.host_of(name)
@@ -34,11 +34,11 @@ def _has(observed: Observed, spec: Spec, guest: model.GuestSpec) -> bool:
     return current is not None and guest.type in ("auto", current.record.type)
 
 
-def _able(word: str, host_states: Sequence[HostState]) -> str:
+def _able(type: str, host_states: Sequence[HostState]) -> str:
     """The host for new guests of a type."""
-    if word == "auto":
+    if type == "auto":
         return LOCAL
-    names = [each.host.name for each in host_states if each.host.runs(DRIVERS[word])]
+    names = [each.host.name for each in host_states if each.host.runs(DRIVERS[type])]
     return names[0] if len(names) == 1 else LOCAL
 
 

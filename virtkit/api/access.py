@@ -46,11 +46,11 @@ class Way:
     ran: Ran | None = None
 
 
-def login(spec: Spec, word: str) -> Login:
+def login(spec: Spec, guest: str) -> Login:
     """How to log in to a running guest by ssh."""
-    host_state, guest = find_one(spec, word)
-    must_run(guest)
-    return _login(spec, host_state, guest)
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    return _login(spec, host_state, observed)
 
 
 def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
@@ -80,27 +80,27 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
     )
 
 
-def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
+def ssh(spec: Spec, guest: str, command: Sequence[str] = ()) -> list[str]:
     """The command line of ``virtkit ssh``."""
-    return access.ssh_command(login(spec, word), command)
+    return access.ssh_command(login(spec, guest), command)
 
 
-def refused(spec: Spec, word: str) -> VirtkitError | None:
+def refused(spec: Spec, guest: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
     guest that lets in others' keys."""
     try:
-        host_state, guest = find_one(spec, word)
-        must_run(guest)
-        guest_login = _login(spec, host_state, guest)
+        host_state, observed = find_one(spec, guest)
+        must_run(observed)
+        guest_login = _login(spec, host_state, observed)
         where = f"{host_state.host.name} guest/{guest_login.guest}"
-        if access.is_another(guest_login, guest.record.host_key):
+        if access.is_another(guest_login, observed.record.host_key):
             return VirtkitError(
                 f"what answers at {guest_login.address} is not guest {guest_login.guest}",
                 why=access.OTHER_KEY,
                 cure=access.OTHER_KEY_CURE,
                 where=where,
             )
-        if access.lets_in(guest_login, guest.record.host_key) and guest_login.identities:
+        if access.lets_in(guest_login, observed.record.host_key) and guest_login.identities:
             return None  # the connection was lost, or the key has a passphrase
     except (VirtkitError, Unreachable):  # it stopped, and took the connection with it
         return None
@@ -125,7 +125,7 @@ class Input(Protocol):
 
 def execute(
     spec: Spec,
-    word: str,
+    guest: str,
     command: Sequence[str],
     given: Input | None = None,
     say: Say = lambda _: None,
@@ -135,27 +135,27 @@ def execute(
     A guest agent takes its input in one piece, so it gets what is short and at its end; all else
     goes by ssh. Input is never dropped.
     """
-    host_state, guest = find_one(spec, word)
-    must_run(guest)
-    host, driver = host_state.host, DRIVERS[guest.record.type]
-    line = access.attached(host, driver, guest.domain, command)
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    host, driver = host_state.host, DRIVERS[observed.record.type]
+    line = access.attached(host, driver, observed.domain, command)
     if line is not None:
         return Way(line)
     agent = access.takes_agent(driver)
     text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
     try:
-        guest_login = _login(spec, host_state, guest) if text is None else None
+        guest_login = _login(spec, host_state, observed) if text is None else None
     except VirtkitError:
         if given is None or not agent:
             raise
         guest_login, text = None, given.read_all(AGENT_INPUT, say)
         if text is None:
-            raise _too_much(guest) from None
+            raise _too_much(observed) from None
     if agent and text is not None:
-        ran = access.by_agent(host, driver, guest.domain, command, text)
+        ran = access.by_agent(host, driver, observed.domain, command, text)
         if ran is not None:
             return Way(None, ran)
-    guest_login = guest_login or _login(spec, host_state, guest)
+    guest_login = guest_login or _login(spec, host_state, observed)
     return Way(
         access.ssh_command(guest_login, [shlex.join(access.as_root(guest_login.user, command))])
     )
@@ -201,12 +201,12 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
     return name, path
 
 
-def console(spec: Spec, word: str) -> list[str]:
+def console(spec: Spec, guest: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
-    host_state, guest = find_one(spec, word)
-    must_run(guest)
-    uri = host_state.host.connections.uri(DRIVERS[guest.record.type].scheme)
-    return ["virsh", "-q", "-c", uri, "console", guest.domain]
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    uri = host_state.host.connections.uri(DRIVERS[observed.record.type].scheme)
+    return ["virsh", "-q", "-c", uri, "console", observed.domain]
 
 
 @dataclass(frozen=True)
@@ -218,19 +218,19 @@ class Vnc:
     password: str
 
 
-def vnc(spec: Spec, word: str) -> Vnc:
+def vnc(spec: Spec, guest: str) -> Vnc:
     """Address and password of a guest's VNC display.
 
     Raises:
         RequestError: it has none.
     """
-    host_state, guest = find_one(spec, word)
-    must_run(guest)
-    xml = host_state.host.domains.secure_xml(DRIVERS[guest.record.type], guest.domain)
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
         raise RequestError(
-            f"guest {guest.record.guest} has no VNC display",
+            f"guest {observed.record.guest} has no VNC display",
             cure="give it `graphics: vnc`, then virtkit up --restart",
         )
     return Vnc(

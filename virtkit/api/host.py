@@ -58,37 +58,37 @@ class Preparation:
         return {"host": host, "changed": self.changed, **document}
 
 
-def find_machine(word: str, spec: Spec | None = None) -> Machine:
-    """Looks at the machine that a word names: a host of the spec, ``local``, or as for ssh.
+def find_machine(name: str, spec: Spec | None = None) -> Machine:
+    """Looks at the machine that ``name`` stands for: a host of the spec, ``local``, or as for ssh.
 
     Raises:
-        RequestError: the word names none, Ansible is missing here, Python or a way to become root
+        RequestError: ``name`` stands for none, Ansible is missing here, Python or a way to become root
             there; nothing was touched.
         VirtkitError: ssh does not get there.
     """
     ansible.require()
-    remote = _remote(word, spec)
+    remote = _remote(name, spec)
     look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
     python, privilege = look.split("\n")[:2]
-    where = "this machine" if remote is None else word
+    where = "this machine" if remote is None else name
     by_hand = "" if remote is None else f"{remote.by_hand} -t "
     if python == "none":
         cure = f"{by_hand}sudo apt-get install python3"
         raise RequestError(f"python3 is missing on {where}, and Ansible needs it", cure=cure)
     if privilege == "nobody":
-        cure = "be root here, or install sudo" if remote is None else f"log in as root@{word}"
+        cure = "be root here, or install sudo" if remote is None else f"log in as root@{name}"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
-    return Machine(word, remote, python, privilege == "password")
+    return Machine(name, remote, python, privilege == "password")
 
 
-def _remote(word: str, spec: Spec | None) -> Remote | None:
-    if word == LOCAL:
+def _remote(name: str, spec: Spec | None) -> Remote | None:
+    if name == LOCAL:
         return None
     for host in hosts_of(spec) if spec else ():
-        if host.name == word:
+        if host.name == name:
             return host.remote
     try:
-        return Remote(word, ssh_address(word))
+        return Remote(name, ssh_address(name))
     except Wrong as error:
         hosts = f", or a host of the spec: {', '.join(spec.hosts)}" if spec else ""
         cure = f"name it as for ssh (root@rack1); `{LOCAL}` is this machine{hosts}"

@@ -210,20 +210,20 @@ def render_xml(
     return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
 
 
-def _select(spec: Spec, words: Sequence[str]) -> set[str]:
+def _select(spec: Spec, guests: Sequence[str]) -> set[str]:
     return select(
-        words,
+        guests,
         {name: guest.groups for name, guest in spec.guests.items()},
         {name: guest.base for name, guest in spec.guests.items()},
     )
 
 
-def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
-    """The guests that ``words`` name and what they are after; None for all."""
-    if not words:
+def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:
+    """The guests that ``guests`` name and what they are after; None for all."""
+    if not guests:
         return None
     after = {name: guest.after for name, guest in spec.guests.items()}
-    return with_after(_select(spec, words), after)
+    return with_after(_select(spec, guests), after)
 
 
 def _desired(

@@ -67,10 +67,10 @@ def provision(
         return report
 
 
-def _names(spec: Spec, words: Sequence[str]) -> list[str]:
-    """The guests that ``words`` name, each with playbooks; without words, all that have any."""
+def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
+    """The guests that ``guests`` name, each with playbooks; without ``guests``, all that have any."""
     with_playbooks = [name for name, each in spec.guests.items() if each.playbooks]
-    names = ordered(spec, named(spec, {}, words)) if words else with_playbooks
+    names = ordered(spec, named(spec, {}, guests)) if guests else with_playbooks
     without = [each for each in names if each not in with_playbooks]
     if without or not names:
         who = f"guest {', '.join(without)}" if without else f"no guest of {spec.name}"
