@@ -62,8 +62,8 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     """Looks at the machine that ``name`` stands for: a host of the spec, ``local``, or as for ssh.
 
     Raises:
-        RequestError: ``name`` stands for none, Ansible is missing here, Python or a way to become root
-            there; nothing was touched.
+        RequestError: ``name`` stands for none, Ansible is missing here, Python or a way to become
+            root there; nothing was touched.
         VirtkitError: ssh does not get there.
     """
     ansible.require()

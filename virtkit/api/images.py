@@ -120,14 +120,14 @@ def image_remove(
             for identity in images.drop(host, each.content):
                 images.forget(identity)
     for each in entries:
-        if each.users and _names(name, each):
+        if each.users and _matches(name, each):
             say(f"it stays on host {each.host}: {_used_by(each)}")
     return removed
 
 
 def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
     """The images that ``name`` names, of hosts where no guest uses any of them."""
-    matches = [each for each in entries if _names(name, each)]
+    matches = [each for each in entries if _matches(name, each)]
     if not matches:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
     used = [each for each in matches if each.users]
@@ -142,8 +142,8 @@ def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
     return free
 
 
-def _names(word: str, entry: StoreEntry) -> bool:
-    return word == entry.name or (len(word) >= 6 and entry.content.startswith(word))
+def _matches(name: str, entry: StoreEntry) -> bool:
+    return name == entry.name or (len(name) >= 6 and entry.content.startswith(name))
 
 
 def _used_by(entry: StoreEntry) -> str:

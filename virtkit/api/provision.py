@@ -68,7 +68,7 @@ def provision(
 
 
 def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
-    """The guests that ``guests`` name, each with playbooks; without ``guests``, all that have any."""
+    """The guests that ``guests`` name, each with playbooks; without these, all that have any."""
     with_playbooks = [name for name, each in spec.guests.items() if each.playbooks]
     names = ordered(spec, named(spec, {}, guests)) if guests else with_playbooks
     without = [each for each in names if each not in with_playbooks]
