@@ -37,7 +37,7 @@ class GuestStatus:
     """One guest as it is.
 
     Attributes:
-        model: its kind of virtualization in the article's words.
+        virtualization: its kind, such as "hardware-assisted"; ``model`` in JSON.
         spec: the path of the spec that it was made from; ``owner``: the user whose file that is,
             empty where there is none here.
         pending: fields whose change waits until it is restarted.
@@ -49,7 +49,7 @@ class GuestStatus:
     environment: str
     name: str
     type: str
-    model: str
+    virtualization: str
     host: str
     state: str
     ready: bool
@@ -67,7 +67,7 @@ class GuestStatus:
             "environment": self.environment,
             "name": self.name,
             "type": self.type,
-            "model": self.model,
+            "model": self.virtualization,
             "host": self.host,
             "state": self.state,
             "ready": self.ready,
@@ -162,7 +162,7 @@ def _status(host: Host, guest: ObservedGuest) -> GuestStatus:
         environment=guest.record.environment,
         name=guest.record.guest,
         type=guest.record.type,
-        model=DRIVERS[guest.record.type].virtualization,
+        virtualization=DRIVERS[guest.record.type].virtualization,
         host=host.name,
         state=guest.state,
         ready=ready,
@@ -208,7 +208,7 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
         environment=spec.name,
         name=name,
         type=guest.type,
-        model=DRIVERS[guest.type].virtualization if guest.type in DRIVERS else "",
+        virtualization=DRIVERS[guest.type].virtualization if guest.type in DRIVERS else "",
         host=host or LOCAL,
         state="unknown" if unknown else "missing",
         ready=False,
