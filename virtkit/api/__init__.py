@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from virtkit.api._defaults import HOST_TYPES, LOCK_TIMEOUT, STOP_TIMEOUT
     from virtkit.api._hosts import Say, Tell, close
     from virtkit.api.access import (
+        Execution,
         Inventory,
         Vnc,
-        Way,
         console,
         copy,
         execute,
@@ -51,7 +51,8 @@ load_when_used(
         "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
         "virtkit.api._hosts": "Say Tell close",
         "virtkit.api.access": (
-            "Inventory Vnc Way console copy execute inventory login refused ssh ssh_config vnc"
+            "Execution Inventory Vnc console copy execute inventory login refused ssh ssh_config "
+            "vnc"
         ),
         "virtkit.api.doctor": "Check doctor",
         "virtkit.api.follow": "follow",
@@ -77,6 +78,7 @@ __all__ = [
     "STOP_TIMEOUT",
     "Check",
     "Event",
+    "Execution",
     "GuestStatus",
     "Inventory",
     "Machine",
@@ -91,7 +93,6 @@ __all__ = [
     "Tell",
     "Verb",
     "Vnc",
-    "Way",
     "apply",
     "change_state",
     "close",

@@ -39,11 +39,12 @@ from virtkit.xml import tree
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way into a guest: a command line to run with the caller's streams, or an answer."""
+class Execution:
+    """How a command in a guest is run: a command line for the caller to run with its own streams,
+    or the result, where the guest agent ran it."""
 
     command: list[str] | None
-    ran: Ran | None = None
+    result: Ran | None = None
 
 
 def login(spec: Spec, guest: str) -> Login:
@@ -129,7 +130,7 @@ def execute(
     command: Sequence[str],
     given: Input | None = None,
     say: Say = lambda _: None,
-) -> Way:
+) -> Execution:
     """Runs a command as root: through the hypervisor where it can, else by ssh and sudo.
 
     A guest agent takes its input in one piece, so it gets what is short and at its end; all else
@@ -140,7 +141,7 @@ def execute(
     host, driver = host_state.host, DRIVERS[observed.record.type]
     line = access.attached(host, driver, observed.domain, command)
     if line is not None:
-        return Way(line)
+        return Execution(line)
     agent = access.takes_agent(driver)
     text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
     try:
@@ -154,9 +155,9 @@ def execute(
     if agent and text is not None:
         ran = access.by_agent(host, driver, observed.domain, command, text)
         if ran is not None:
-            return Way(None, ran)
+            return Execution(None, ran)
     guest_login = guest_login or _login(spec, host_state, observed)
-    return Way(
+    return Execution(
         access.ssh_command(guest_login, [shlex.join(access.as_root(guest_login.user, command))])
     )
 
