@@ -117,8 +117,8 @@ def refused(spec: Spec, guest: str) -> VirtkitError | None:
 class Input(Protocol):
     """What a command is to read. Each answers None where there is more than ``limit`` bytes."""
 
-    def soon(self, limit: int) -> bytes | None:
-        """All of it, where its end is near."""
+    def read_if_short(self, limit: int) -> bytes | None:
+        """All of it, where it is short and its end is near."""
 
     def read_all(self, limit: int, say: Say) -> bytes | None:
         """All of it, once it has ended."""
@@ -128,7 +128,7 @@ def execute(
     spec: Spec,
     guest: str,
     command: Sequence[str],
-    given: Input | None = None,
+    stdin: Input | None = None,
     say: Say = lambda _: None,
 ) -> Execution:
     """Runs a command as root: through the hypervisor where it can, else by ssh and sudo.
@@ -143,13 +143,13 @@ def execute(
     if line is not None:
         return Execution(line)
     agent = access.takes_agent(driver)
-    text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
+    text = b"" if stdin is None else stdin.read_if_short(AGENT_INPUT) if agent else None
     try:
         guest_login = _login(spec, host_state, observed) if text is None else None
     except VirtkitError:
-        if given is None or not agent:
+        if stdin is None or not agent:
             raise
-        guest_login, text = None, given.read_all(AGENT_INPUT, say)
+        guest_login, text = None, stdin.read_all(AGENT_INPUT, say)
         if text is None:
             raise _too_much(observed) from None
     if agent and text is not None:
