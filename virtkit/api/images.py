@@ -26,8 +26,13 @@ from virtkit.state.record import GuestRecord
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """An image in the store. ``users``: guests that use it; ``size`` in bytes; ``downs``: the
-    commands that take them down, each for those of one spec."""
+    """An image in the store.
+
+    Attributes:
+        size: in bytes.
+        users: the guests that use it.
+        down_commands: what removes these guests, a command for those of each spec.
+    """
 
     name: str
     content: str
@@ -36,10 +41,12 @@ class StoreEntry:
     made: bool
     users: tuple[str, ...]
     host: str
-    downs: tuple[str, ...] = ()
+    down_commands: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        document = asdict(self)
+        document["downs"] = document.pop("down_commands")  # its name in JSON
+        return document
 
 
 def image_list(spec: Spec | None = None) -> list[StoreEntry]:
@@ -57,7 +64,7 @@ def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
             each.made,
             _image_users(host_state.observed, each.files.content),
             host_state.host.name,
-            _downs(host_state.observed, each.files.content),
+            _down_commands(host_state.observed, each.files.content),
         )
         for host_state in observe_all(hosts, pool=True)
         for each in host_state.observed.pool.images.values()
@@ -136,8 +143,8 @@ def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
         raise RequestError(
             f"image {used[0].name} is in use",
             why="; ".join(map(_used_by, used)),
-            cure="take these guests down first, or have it done by whoever made them: "
-            + "; ".join(dict.fromkeys(each for entry in used for each in entry.downs)),
+            cure="remove these guests first, or ask whoever made them to do it: "
+            + "; ".join(dict.fromkeys(each for entry in used for each in entry.down_commands)),
         )
     return free
 
@@ -154,7 +161,7 @@ def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
     return tuple(sorted(each.domain for each in _users_of(observed, content)))
 
 
-def _downs(observed: Observed, content: str) -> tuple[str, ...]:
+def _down_commands(observed: Observed, content: str) -> tuple[str, ...]:
     """What takes the guests down that use an image, by the specs that they were made from."""
     guests: dict[str, list[str]] = {}
     for each in _users_of(observed, content):

@@ -39,3 +39,8 @@ def test_in_use_everywhere_it_stays() -> None:
 def test_part_of_a_name_or_too_short_a_hash_is_none(word: str) -> None:
     with pytest.raises(RequestError, match="has no image"):
         _removable([entry("local")], word)
+
+
+def test_the_names_in_json_stay() -> None:
+    document = entry("local", "lab-a").as_dict()
+    assert list(document) == ["name", "content", "format", "size", "made", "users", "host", "downs"]
