@@ -35,13 +35,13 @@ class Machine:
     Attributes:
         remote: how ssh gets there; None is this machine.
         python: the path of its Python.
-        asks: whether its sudo wants a password.
+        needs_password: whether its sudo asks for one.
     """
 
     name: str
     remote: Remote | None
     python: str
-    asks: bool
+    needs_password: bool
 
 
 @dataclass
@@ -111,7 +111,7 @@ def prepare_host(
 
     Args:
         types: of guests that it is to run; left out, what the playbook takes.
-        password: sudo's, where it asks for one.
+        password: for sudo, where the machine needs one.
         stop: set from any thread, it ends the run as ctrl-c does.
 
     Raises:
