@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         execute,
         inventory,
         login,
-        refused,
         ssh,
         ssh_config,
+        ssh_refusal,
         vnc,
     )
     from virtkit.api.doctor import Check, doctor
@@ -51,8 +51,8 @@ load_when_used(
         "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
         "virtkit.api._hosts": "Say Tell close",
         "virtkit.api.access": (
-            "Execution Inventory Vnc console copy execute inventory login refused ssh ssh_config "
-            "vnc"
+            "Execution Inventory Vnc console copy execute inventory login ssh ssh_config "
+            "ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check doctor",
         "virtkit.api.follow": "follow",
@@ -120,11 +120,11 @@ __all__ = [
     "prepare_host",
     "provision",
     "read",
-    "refused",
     "render_xml",
     "schema",
     "ssh",
     "ssh_config",
+    "ssh_refusal",
     "starter",
     "status",
     "vnc",

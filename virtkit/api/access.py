@@ -86,7 +86,7 @@ def ssh(spec: Spec, guest: str, command: Sequence[str] = ()) -> list[str]:
     return access.ssh_command(login(spec, guest), command)
 
 
-def refused(spec: Spec, guest: str) -> VirtkitError | None:
+def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
     """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
     guest that lets in others' keys."""
     try:

@@ -36,7 +36,7 @@ def ssh(*, chosen: SpecGuestAndCommand) -> None:
 def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None = None) -> NoReturn:
     """Runs ssh with our streams, and tells why a guest did not let the caller in."""
     code = _run(command, given)
-    problem = api.refused(spec, guest) if code == 255 else None
+    problem = api.ssh_refusal(spec, guest) if code == 255 else None
     if problem is not None:
         output.error(problem, as_json=False)
         if given is not None and given.silent:
