@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     )
     from virtkit.api.orphans import Orphan, orphans
     from virtkit.api.plan import plan, render_xml
+    from virtkit.api.power import Verb, change_state
     from virtkit.api.provision import playbook_logs, provision
     from virtkit.api.run_options import RunOptions
     from virtkit.api.spec import read, schema, starter
-    from virtkit.api.state import Verb, change_state
     from virtkit.api.status import GuestStatus, log_names, logs, status
     from virtkit.apply import Event, Report
     from virtkit.plan import Plan, needs_consent
@@ -59,9 +59,9 @@ load_when_used(
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
         "virtkit.api.lifecycle": "apply down down_plan needs_consent_to_go",
-        "virtkit.api.state": "Verb change_state",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
+        "virtkit.api.power": "Verb change_state",
         "virtkit.api.provision": "playbook_logs provision",
         "virtkit.api.run_options": "RunOptions",
         "virtkit.api.spec": "read schema starter",
