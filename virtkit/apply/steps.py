@@ -121,7 +121,7 @@ def _guest(change: Change, context: Context, awaited: set[str]) -> Iterable[Step
 
 def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
     guest, guest_steps = change.desired, GuestSteps(context, change)
-    work = guest_steps.work
+    guest_context = guest_steps.context
     assert isinstance(guest, Guest)
 
     def step(name: str, run: Callable[[Progress], None], after: Iterable[Key], **rest: Any) -> Step:
@@ -136,15 +136,15 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
         for name in ("start", "update")
     ]
     image = (f"image/{guest.image.name}", "make")
-    plugs = work.running and not work.restarts and not work.starts_only
+    plugs = guest_context.running and not guest_context.restarts and not guest_context.starts_only
     if change.action == "replace":
         yield step("stop", guest_steps.stop, [])
-    if not work.starts_only and not work.provisions_only:
+    if not guest_context.starts_only and not guest_context.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
         context.ledger.comes(guest_steps.definition.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
         yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
-        if work.restarts:
+        if guest_context.restarts:
             yield step("stop", guest_steps.stop, own("define"))
         if plugs:
             yield step("unplug", guest_steps.unplug, own("define"))
@@ -154,7 +154,7 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
     starts = not plugs or not _runs(change)
     wait = context.options.wait or guest.name in awaited
-    provisions = work.provisions and wait
+    provisions = guest_context.provisions and wait
     if starts:
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
@@ -163,9 +163,9 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
     if provisions:
         yield step("login", guest_steps.wait_login, own("plug", "start"), waits=True)
         yield step("playbooks", guest_steps.provision, own("login", "follow"))
-    if provisions or (starts and (wait or work.follows)):
+    if provisions or (starts and (wait or guest_context.follows)):
         yield step("ready", guest_steps.wait_ready, own("start", "playbooks"), waits=True)
-    if work.follows:
+    if guest_context.follows:
         answers = own("login") if provisions else own("ready")
         yield step("follow", guest_steps.follow, [*own("plug", "start"), *answers], waits=True)
     last = own("plug", "start", "playbooks", "ready", "follow")
