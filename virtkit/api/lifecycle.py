@@ -171,7 +171,7 @@ def remember(
     where that fails."""
     try:
         host_states = observe_all([each.host for each in context])
-        any_lost = _list(spec, context, host_states, report)
+        any_lost = _write_pool_records(spec, context, host_states, report)
         other_hosts = access.hosts(spec.name) - {each.host.name for each in context}
         if removing and not any_lost and not existing_guests(spec, host_states) and not other_hosts:
             access.forget(spec.name)
@@ -184,7 +184,7 @@ def remember(
         report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, failure))
 
 
-def _list(
+def _write_pool_records(
     spec: Spec, context: Sequence[Context], host_states: Sequence[HostState], report: Report
 ) -> bool:
     """Writes into the pools' records what the guests' own say; whether guests are listed there that
@@ -193,7 +193,7 @@ def _list(
     for each, host_state in zip(context, host_states, strict=True):
         try:
             guests = host_state.observed.guests_of(spec.name).values()
-            any_lost |= each.ledger.end(spec.name, [guest.record for guest in guests])
+            any_lost |= each.pool_records.write_after(spec.name, [guest.record for guest in guests])
         except VirtkitError as error:
             report.results.append(
                 Result("pool", host_state.host.name, "record", "failed", 0.0, error)
