@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         tree,
         variables,
     )
-    from virtkit.ansible.reads import check, digest, installs_python
+    from virtkit.ansible.playbook_files import check, digest, installs_python
     from virtkit.ansible.runner import Failure, Play, Played, require, run
 
 load_when_used(
@@ -25,7 +25,7 @@ load_when_used(
         "virtkit.ansible.inventory": (
             "InventoryGuest facts group_name groups script static through_hypervisor tree variables"
         ),
-        "virtkit.ansible.reads": "check digest installs_python",
+        "virtkit.ansible.playbook_files": "check digest installs_python",
         "virtkit.ansible.runner": "Failure Play Played require run",
     },
 )

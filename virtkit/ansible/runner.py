@@ -28,7 +28,7 @@ INSTALL = f"{shlex.quote(sys.executable)} -m pip install ansible-core"
 #: What Ansible runs below of, so that its workers end with it.
 _REAPER = Path(__file__).with_name("reaper.py")
 #: What runs ansible-runner.
-_PLAYER = Path(__file__).with_name("player.py")
+_RUNNER = Path(__file__).with_name("runner_process.py")
 #: Seconds after which ansible-runner looks whether it is to end.
 _WAKE = 1
 #: Characters of a failed task's message that an error shows.
@@ -149,7 +149,7 @@ def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> 
     with (
         (private / "stderr").open("w+") as errors,
         subprocess.Popen(
-            commands.leashed([sys.executable, "-P", str(_PLAYER)]),
+            commands.leashed([sys.executable, "-P", str(_RUNNER)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
