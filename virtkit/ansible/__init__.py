@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         variables,
     )
     from virtkit.ansible.playbook_files import check, digest, installs_python
-    from virtkit.ansible.runner import Failure, Play, Played, require, run
+    from virtkit.ansible.runner import Failure, PlaybookResult, PlaybookRun, require, run
 
 load_when_used(
     __name__,
@@ -26,15 +26,15 @@ load_when_used(
             "InventoryGuest facts group_name groups script static through_hypervisor tree variables"
         ),
         "virtkit.ansible.playbook_files": "check digest installs_python",
-        "virtkit.ansible.runner": "Failure Play Played require run",
+        "virtkit.ansible.runner": "Failure PlaybookResult PlaybookRun require run",
     },
 )
 
 __all__ = [
     "Failure",
     "InventoryGuest",
-    "Play",
-    "Played",
+    "PlaybookResult",
+    "PlaybookRun",
     "check",
     "digest",
     "facts",

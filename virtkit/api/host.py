@@ -127,7 +127,7 @@ def prepare_host(
     answer = Preparation(Report(machine.name))
 
     def run(progress: Progress) -> None:
-        answer.changed = _played(machine, types, password, progress)
+        answer.changed = _run_playbook(machine, types, password, progress)
         if machine.remote is None and daemon_access.awaits_login():
             progress.note(daemon_access.cure())
 
@@ -136,7 +136,7 @@ def prepare_host(
     return answer
 
 
-def _played(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
+def _run_playbook(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
     """Runs the playbook; how many tasks changed something."""
     playbook = _playbooks() / "host.yml"
     with temporary.folder() as private:
@@ -146,8 +146,8 @@ def _played(machine: Machine, types: Sequence[str], password: str, progress: Pro
             file.touch(mode=0o600)
             file.write_text(password)
             environment["ANSIBLE_BECOME_PASSWORD_FILE"] = str(file)
-        played = ansible.run(
-            ansible.Play(
+        result = ansible.run(
+            ansible.PlaybookRun(
                 playbooks=(playbook,),
                 inventory=_inventory(machine),
                 folder=playbook.parent,
@@ -156,14 +156,14 @@ def _played(machine: Machine, types: Sequence[str], password: str, progress: Pro
             ),
             progress,
         )
-    if played.code != 0:
+    if result.code != 0:
         raise VirtkitError(
             f"host {machine.name} was not prepared",
-            why=played.why,
+            why=result.why,
             cure=f"fix what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
             where=machine.name,
         )
-    return sum(played.changed.values())
+    return sum(result.changed.values())
 
 
 def _playbooks() -> Path:
