@@ -13,7 +13,7 @@ from virtkit.spec import LOCAL, Spec, model
 from virtkit.state.observed import Observed
 
 
-def placed(spec: Spec, host_states: Sequence[HostState]) -> dict[str, str]:
+def place_guests(spec: Spec, host_states: Sequence[HostState]) -> dict[str, str]:
     """The host of each guest: the spec's; else the one that has it already; else ``local``, or
     the only other one whose libvirt knows its type where ``local`` doesn't."""
     host_for = functools.cache(lambda type: _able(type, host_states))
@@ -45,7 +45,7 @@ def _able(type: str, host_states: Sequence[HostState]) -> str:
 def check_moves(
     spec: Spec,
     host_states: Sequence[HostState],
-    places: Mapping[str, str],
+    placement: Mapping[str, str],
     only: Collection[str] | None,
 ) -> None:
     """Refuses to move guests to a host where their disks can't follow."""
@@ -54,12 +54,12 @@ def check_moves(
         host = host_state.host.name
         guests = host_state.observed.lost_of(spec.name) | host_state.observed.guests_of(spec.name)
         for name, guest in guests.items():
-            place = places.get(name, host)
+            new_host = placement.get(name, host)
             disks = [each.name for each in guest.record.volumes if each.role == "disk"]
-            if place != host and disks and (only is None or name in only):
+            if new_host != host and disks and (only is None or name in only):
                 errors.append(
                     RequestError(
-                        f"guest {name} can't move from host {host} to {place}",
+                        f"guest {name} can't move from host {host} to {new_host}",
                         why=f"{', '.join(disks)} would not follow",
                         cure=f"set `host: {host}`; or take the disks out of the spec and "
                         "run `virtkit up` before it moves",

@@ -177,8 +177,8 @@ def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = Fals
         volumes: its kept disks, too.
     """
     document: dict[str, Any] = {"name": environment}
-    if place := _place(host):
-        document["hosts"] = {host.name: place}
+    if entry := _host_entry(host):
+        document["hosts"] = {host.name: entry}
     if volumes:  # a guest that is gone can be told by its name only where the spec has that
         document["guests"] = {guest: {}}
     arguments = [*(["--volumes"] if volumes else []), *([guest] if guest else [])]
@@ -186,7 +186,7 @@ def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = Fals
     return " ".join([f"echo {text} | virtkit down -f - --yes", *arguments])
 
 
-def _place(host: Host) -> dict[str, Any]:
+def _host_entry(host: Host) -> dict[str, Any]:
     """What a spec must say of a host."""
     entry: dict[str, Any] = {}
     if host.remote is not None:

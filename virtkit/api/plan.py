@@ -20,7 +20,7 @@ from virtkit.api._hosts import (
     path_of,
     quiet,
 )
-from virtkit.api._placement import check_moves, left_hosts, placed
+from virtkit.api._placement import check_moves, left_hosts, place_guests
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
 from virtkit.api._readiness import unready
@@ -95,13 +95,13 @@ def _planned(
     say: Say,
 ) -> Plan:
     host_states = [as_named(each, path_of(spec)) for each in host_states]
-    places = placed(spec, host_states)
-    check_moves(spec, host_states, places, only)
+    placement = place_guests(spec, host_states)
+    check_moves(spec, host_states, placement, only)
     plans: list[Plan] = []
     errors: list[RequestError] = []
     for host_state in host_states:
         try:
-            plans.append(_part(spec, host_state, places, only, restart=restart, say=say))
+            plans.append(_part(spec, host_state, placement, only, restart=restart, say=say))
         except SpecErrors as many:
             errors += many.errors
         except RequestError as error:
@@ -135,7 +135,7 @@ def _others_keys(
 def _part(
     spec: Spec,
     host_state: HostState,
-    places: Mapping[str, str],
+    placement: Mapping[str, str],
     only: Collection[str] | None,
     *,
     restart: bool,
@@ -143,7 +143,7 @@ def _part(
 ) -> Plan:
     """What ``up`` would change on one host."""
     host = host_state.host
-    own = {name for name, place in places.items() if place == host.name}
+    own = {name for name, where in placement.items() if where == host.name}
     part = spec.part(host.name, own)
     chosen = None if only is None else own & set(only)
     current = host_state.observed
@@ -156,7 +156,7 @@ def _part(
     damaged = damaged_images(host, host_state.observed)
     observed = replace(host_state.observed, pool=without_damaged(host_state.observed.pool, damaged))
     facts, desired = _desired(part, host, observed, chosen, say)
-    elsewhere = {n: p for n, p in places.items() if n not in own and (only is None or n in only)}
+    elsewhere = {n: p for n, p in placement.items() if n not in own and (only is None or n in only)}
     plan = diff(
         replace(desired, elsewhere=elsewhere),
         observed,
@@ -192,12 +192,12 @@ def render_xml(
     """
     only = _with_dependencies(spec, guests)
     host_states = observe_all(hosts_of(spec), pool=True)
-    places = placed(spec, host_states)
+    placement = place_guests(spec, host_states)
     networks: list[str] = []
     domains: list[str] = []
     for host_state in host_states:
         part = spec.part(
-            host_state.host.name, [n for n, p in places.items() if p == host_state.host.name]
+            host_state.host.name, [n for n, p in placement.items() if p == host_state.host.name]
         )
         _, desired = _desired(part, host_state.host, host_state.observed, only, say)
         chosen = [each for each in desired.guests if only is None or each.name in only]
