@@ -106,8 +106,11 @@ def test_a_host_that_left_the_spec_is_told(
     for host in ("far", "gone"):
         access.write_known_hosts("lab", [made], host)
     notes = plan_on(hosts, spec_of("{a: {type: qemu}}")).notes
-    told = "host gone left the spec and is not looked at: guests of lab were there"
-    assert [each for each in notes if "left the spec" in each] == [told]
+    told = (
+        "host gone is no longer in the spec, so guests of lab on it are not looked at; "
+        "put it back into `hosts:` to see or remove them"
+    )
+    assert [each for each in notes if "no longer in the spec" in each] == [told]
 
 
 def test_a_guest_moves_with_consent(hosts: list[Host]) -> None:

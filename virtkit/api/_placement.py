@@ -73,4 +73,7 @@ def check_moves(
 def left_hosts(spec: Spec) -> Iterable[str]:
     """The hosts that left the spec: what is there is not looked at."""
     for name in sorted(access.hosts(spec.name) - {*spec.hosts}):
-        yield f"host {name} left the spec and is not looked at: guests of {spec.name} were there"
+        yield (
+            f"host {name} is no longer in the spec, so guests of {spec.name} on it are not looked "
+            "at; put it back into `hosts:` to see or remove them"
+        )

@@ -73,10 +73,10 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
     else:
         first = "give it a network"
     return VirtkitError(
-        f"guest {record.guest} has no address that anybody knows",
+        f"guest {record.guest} has no known address",
         why=", ".join(looked),
         cure=f"{first}; `virtkit console` needs no address, nor does `virtkit exec` where it goes "
-        "by the hypervisor",
+        "through the hypervisor",
         where=f"{host} guest/{record.guest}",
     )
 
@@ -87,8 +87,8 @@ def ssh(spec: Spec, guest: str, command: Sequence[str] = ()) -> list[str]:
 
 
 def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
-    """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
-    guest that lets in others' keys."""
+    """Why ssh did not let the caller in, where ssh does not say it: what answers is not the guest,
+    or the guest lets in others' keys."""
     try:
         host_state, observed = find_one(spec, guest)
         must_run(observed)
@@ -108,8 +108,8 @@ def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
     return VirtkitError(
         f"guest {guest_login.guest} does not let you in",
         why=access.refusal(guest_login),
-        cure="whoever made it adds your key to its `ssh_keys:` and runs `virtkit up`; a key with a "
-        "passphrase is used where the agent has it (ssh-add)",
+        cure="ask whoever made it to add your key to its `ssh_keys:` and to run `virtkit up`; a "
+        "key with a passphrase is used only if the agent has it (ssh-add)",
         where=where,
     )
 

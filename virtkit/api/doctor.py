@@ -136,7 +136,7 @@ def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
 def _types(facts: HostFacts, host: Host) -> Iterable[Check]:
     for driver in DRIVERS.values():
         if driver.scheme not in host.schemes:
-            what = "so far virtkit runs it only on the machine that it is on itself"
+            what = "virtkit runs it on this machine only, not on other hosts"
             yield Check(f"type {driver.type}", None, what)
             continue
         reasons = driver.check(facts)
@@ -184,7 +184,7 @@ def _firewall(host: Host) -> Iterable[Check]:
         return
     rules = host.rules()
     if rules is None:
-        what = "only root may look at its rules, so nobody knows whether libvirt's are there"
+        what = "only root may read its rules, so it is not known whether libvirt's are there"
         yield Check("firewall", None, what, "run `virtkit doctor` as root")
         return
     without_rules = [each for each in bridges if not rules.serves(each.name)]

@@ -54,8 +54,8 @@ def change_state(
     """Starts, stops, restarts, pauses or resumes guests that exist.
 
     Args:
-        timeout: seconds that a guest gets to shut down before it is forced off, or before its
-            reset button is pressed.
+        timeout: seconds that a guest gets to shut down before it is forced off, or before it is
+            reset.
         wait: wait until started guests are ready.
         run: how the run goes.
 

@@ -128,8 +128,8 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     missing = [name for name in names if name not in texts]
     if not texts or (guests and missing):
         raise RequestError(
-            f"playbooks of {', '.join(missing) or spec.name} were never run from here",
-            why="who runs them keeps what they print",
-            cure="virtkit provision runs them",
+            f"you have not run the playbooks of {', '.join(missing) or spec.name} on this machine",
+            why="what playbooks print is kept by the user who runs them",
+            cure="run them: virtkit provision",
         )
     return texts

@@ -36,7 +36,7 @@ def stop(
         why = _why_not(host, driver, name, timeout, progress)
         if reset and host.domains.state(driver, name) == "running":
             if timeout > 0:
-                progress.note(f"{why}: its reset button was pressed")
+                progress.note(f"{why}: it was reset")
             host.domains.reset(driver, name)
             return False
     except Silent as silent:  # nothing but force reaches a hypervisor process that is stopped
