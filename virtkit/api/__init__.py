@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         vnc,
     )
     from virtkit.api.doctor import Check, doctor
-    from virtkit.api.follow import follow
     from virtkit.api.host import Machine, Preparation, find_machine, prepare_host
     from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
     from virtkit.api.lifecycle import (
@@ -34,13 +33,14 @@ if TYPE_CHECKING:
         down_plan,
         needs_consent_to_go,
     )
+    from virtkit.api.logs import follow, log_names, logs, playbook_logs
     from virtkit.api.orphans import Orphan, orphans
     from virtkit.api.plan import plan, render_xml
     from virtkit.api.power import Verb, change_state
-    from virtkit.api.provision import playbook_logs, provision
+    from virtkit.api.provision import provision
     from virtkit.api.run_options import RunOptions
     from virtkit.api.spec import read, schema, starter
-    from virtkit.api.status import GuestStatus, log_names, logs, status
+    from virtkit.api.status import GuestStatus, status
     from virtkit.apply import Event, Report
     from virtkit.plan import Plan, needs_consent
     from virtkit.spec import Spec, format_size
@@ -55,17 +55,17 @@ load_when_used(
             "ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check doctor",
-        "virtkit.api.follow": "follow",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
         "virtkit.api.lifecycle": "apply down down_plan needs_consent_to_go",
+        "virtkit.api.logs": "follow log_names logs playbook_logs",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
         "virtkit.api.power": "Verb change_state",
-        "virtkit.api.provision": "playbook_logs provision",
+        "virtkit.api.provision": "provision",
         "virtkit.api.run_options": "RunOptions",
         "virtkit.api.spec": "read schema starter",
-        "virtkit.api.status": "GuestStatus log_names logs status",
+        "virtkit.api.status": "GuestStatus status",
         "virtkit.apply": "Event Report",
         "virtkit.plan": "Plan needs_consent",
         "virtkit.spec": "Spec format_size",

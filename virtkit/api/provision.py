@@ -1,4 +1,4 @@
-"""Playbooks run again, whatever the guests' records say of them; and what they printed."""
+"""Playbooks run again, whatever the guests' records say of them."""
 
 from __future__ import annotations
 
@@ -113,23 +113,3 @@ def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) 
     yield Step(object, "login", host.name, login, after_all=dependencies, waits=True)
     yield Step(object, "playbooks", host.name, run, ((object, "login"),))
     yield Step(object, "ready", host.name, ready, ((object, "playbooks"),), waits=True)
-
-
-def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
-    """What Ansible printed when it last ran each guest's playbooks from here, by the guest's name.
-
-    Raises:
-        RequestError: it never ran them here.
-    """
-    names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
-    kept_here = access.known(spec.name)
-    logs = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
-    texts = {name: log.read_text(errors="replace") for name, log in logs.items() if log.is_file()}
-    missing = [name for name in names if name not in texts]
-    if not texts or (guests and missing):
-        raise RequestError(
-            f"you have not run the playbooks of {', '.join(missing) or spec.name} on this machine",
-            why="what playbooks print is kept by the user who runs them",
-            cure="run them: virtkit provision",
-        )
-    return texts

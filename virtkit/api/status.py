@@ -1,4 +1,4 @@
-"""Guests as they are: status, and what they printed."""
+"""Guests as they are."""
 
 from __future__ import annotations
 
@@ -218,37 +218,3 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
         spec=path_of(spec),
         owner=_owner(path_of(spec)),
     )
-
-
-def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
-    """What each guest printed so far, by its name."""
-    existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
-    chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
-    for each in chosen.values():
-        check_log(each)
-    return {
-        name: access.log(each.host, each.observed.record, spec.folder)
-        for name, each in chosen.items()
-    }
-
-
-def check_log(guest: GuestOnHost) -> None:
-    """Refuses to look for a log in a pool in which nothing is seen."""
-    if DRIVERS[guest.observed.record.type].log != "file":
-        return
-    pool = guest.host.storage.describe()
-    if not pool.active:
-        virsh = guest.host.connections.virsh()
-        raise VirtkitError(
-            f"pool {pool.name} is not active, and the guests' logs are in it",
-            cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
-            where=guest.host.name,
-        )
-
-
-def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
-    """The guests whose logs ``guests`` name."""
-    existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
-    return ordered(spec, names & existing.keys())
