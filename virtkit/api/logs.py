@@ -66,12 +66,14 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     """What Ansible printed when it last ran each guest's playbooks from here, by the guest's name.
 
     Raises:
-        RequestError: it never ran them here.
+        RequestError: the caller never ran them here.
     """
     names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
     kept_here = access.known(spec.name)
-    logs = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
-    texts = {name: log.read_text(errors="replace") for name, log in logs.items() if log.is_file()}
+    files = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
+    texts = {
+        name: file.read_text(errors="replace") for name, file in files.items() if file.is_file()
+    }
     missing = [name for name in names if name not in texts]
     if not texts or (guests and missing):
         raise RequestError(
@@ -104,10 +106,10 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     _check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
-        return _patiently(partial(host.printed, driver, observed.domain, offset), say, stop)
+        return _wait_for_libvirt(partial(host.printed, driver, observed.domain, offset), say, stop)
 
     def ended() -> bool:
-        return _patiently(partial(host.domains.ended, driver, observed.domain), say, stop)
+        return _wait_for_libvirt(partial(host.domains.ended, driver, observed.domain), say, stop)
 
     if driver.log != "journal":
         yield from console(printed, ended, stop)
@@ -194,8 +196,8 @@ def _soon(condition: Callable[[], bool], seconds: float) -> bool:
     return answer
 
 
-def _patiently(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
-    """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
+def _wait_for_libvirt(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
+    """What ``look`` answers; where libvirt restarts meanwhile, it is waited for.
 
     Raises:
         VirtkitError: it did not come back.
