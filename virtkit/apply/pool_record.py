@@ -21,31 +21,31 @@ NewEntry = Callable[[PoolRecord, Collection[str]], GuestRecord | None]
 
 
 class PoolRecords:
-    """What a run writes into the records of one host's pools."""
+    """The records of one host's pools, as a run changes them."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._new_entries: list[NewEntry] = []
+        self._adding: list[NewEntry] = []
         self._removing: list[GuestRecord] = []
         self._storages: dict[str, Storage] = {}
         #: The records of pools, by their names, as the last run left them.
-        self._before: dict[str, PoolRecord] = {}
+        self._former: dict[str, PoolRecord] = {}
         self._removed: set[str] = set()
-        self._deleted_disks: set[str] = set()
+        self._deleted: set[str] = set()
 
     # --- what the run is to do --------------------------------------------------------------
 
     @property
     def needed(self) -> bool:
-        """Whether volumes are made or deleted."""
-        return bool(self._new_entries or self._removing)
+        """Whether volumes are made or go."""
+        return bool(self._adding or self._removing)
 
-    def will_make(self, entry: NewEntry) -> None:
-        """A guest whose volumes are to be made."""
-        self._new_entries.append(entry)
+    def will_add(self, entry: NewEntry) -> None:
+        """Announces a guest whose volumes are to be made."""
+        self._adding.append(entry)
 
     def will_remove(self, record: GuestRecord) -> None:
-        """A guest whose volumes are to be deleted."""
+        """Announces a guest whose volumes are to be deleted."""
         self._removing.append(record)
 
     def storage_of(self, record: GuestRecord) -> Storage:
@@ -59,16 +59,16 @@ class PoolRecords:
     # --- what the last run left -------------------------------------------------------------
 
     def _pool_record(self, storage: Storage) -> PoolRecord:
-        if storage.pool not in self._before:
-            self._before[storage.pool] = storage.record()
-        return self._before[storage.pool]
+        if storage.pool not in self._former:
+            self._former[storage.pool] = storage.record()
+        return self._former[storage.pool]
 
     @property
     def kept(self) -> Mapping[str, KeptDisk]:
         """The kept disks of the spec's pool, as the run began."""
         return self._pool_record(self._host.storage).kept
 
-    def recorded(self, domain: str) -> GuestRecord | None:
+    def former(self, domain: str) -> GuestRecord | None:
         """A guest in the record of the spec's pool, as the last run left it."""
         return self._pool_record(self._host.storage).guests.get(domain)
 
@@ -99,33 +99,33 @@ class PoolRecords:
                 storage.ensure(next((each.folder for each in removing), ""))
             with storage.lock.held(waiting=progress, rest=progress.sleep):
                 before = storage.record()
-                new = self._new_records(before) if storage is self._host.storage else ()
-                _write(storage, before, _listing(before, [*removing, *new]))
-                self._before[storage.pool] = before
+                adding = self._entries(before) if storage is self._host.storage else ()
+                _write(storage, before, _listing(before, [*removing, *adding]))
+                self._former[storage.pool] = before
 
     def _pools(self) -> Iterable[tuple[Storage, list[GuestRecord]]]:
-        """The pools that the run changes, and the guests that each of them loses."""
+        """The pools that the run changes, and the guests that it removes from each."""
         answer: dict[str, tuple[Storage, list[GuestRecord]]] = {}
         for each in self._removing:
             storage = self.storage_of(each)
             answer.setdefault(storage.pool, (storage, []))[1].append(each)
-        if self._new_entries:
+        if self._adding:
             own = self._host.storage
             answer.setdefault(own.pool, (own, []))
         return answer.values()
 
-    def _new_records(self, before: PoolRecord) -> Iterator[GuestRecord]:
-        """What is to be listed of the guests whose volumes are to be made."""
-        names = self._host.storage.names() if self._new_entries else frozenset()
-        yield from filter(None, (entry(before, names) for entry in self._new_entries))
+    def _entries(self, before: PoolRecord) -> Iterator[GuestRecord]:
+        """What is to be listed of the guests that are added."""
+        names = self._host.storage.names() if self._adding else frozenset()
+        yield from filter(None, (each(before, names) for each in self._adding))
 
-    def guest_removed(self, record: GuestRecord) -> None:
-        """A guest that was removed: nothing is left of it but kept disks."""
+    def mark_removed(self, record: GuestRecord) -> None:
+        """Notes a guest of which nothing is left but kept disks."""
         self._removed.add(record.domain)
 
-    def disks_deleted(self, names: Iterable[str]) -> None:
-        """Disks that were deleted."""
-        self._deleted_disks.update(names)
+    def mark_deleted(self, names: Iterable[str]) -> None:
+        """Notes kept disks that were deleted."""
+        self._deleted.update(names)
 
     def write_after(self, environment: str, records: Iterable[GuestRecord]) -> bool:
         """Lists an environment's guests as their domains' records say, and no more those that are
@@ -156,7 +156,7 @@ class PoolRecords:
         return replace(
             pool,
             guests={d: e for d, e in pool.guests.items() if d not in self._removed},
-            kept={n: e for n, e in pool.kept.items() if n not in self._deleted_disks},
+            kept={n: e for n, e in pool.kept.items() if n not in self._deleted},
         )
 
 

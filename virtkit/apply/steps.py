@@ -43,10 +43,10 @@ def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
     touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
         steps.insert(0, Step("pool", "ensure", context.host.name, lambda _: _pool(context.host)))
-    records = context.pool_records
-    if records.needed:
+    if context.pool_records.needed:
         after = (("pool", "ensure"),)
-        steps.insert(1, Step("pool", "record", context.host.name, records.write_before, after))
+        write = context.pool_records.write_before
+        steps.insert(1, Step("pool", "record", context.host.name, write, after))
     return steps
 
 
@@ -142,7 +142,7 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
         yield step("stop", guest_steps.stop, [])
     if not guest_context.starts_only and not guest_context.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        context.pool_records.will_make(guest_steps.definition.listed)
+        context.pool_records.will_add(guest_steps.definition.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
         yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
         if guest_context.restarts:
@@ -244,13 +244,13 @@ def _removed(change: Change, observed: ObservedGuest, context: Context) -> Itera
         deleting = [each for each in observed.record.volumes if each not in kept]
         for each in deleting:
             disks.delete(storage, each)
-        pool_records.disks_deleted(each.name for each in deleting if each.keep)
+        pool_records.mark_deleted(each.name for each in deleting if each.keep)
 
     def undefine(_say: Say) -> None:
         for old_type in observed.superseded:  # what a change of type left, when it was interrupted
             host.domains.undefine(DRIVERS[old_type], observed.record)
         host.domains.undefine(driver, observed.record)
-        pool_records.guest_removed(observed.record)
+        pool_records.mark_removed(observed.record)
 
     pool_records.will_remove(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
@@ -266,7 +266,7 @@ def _disk(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step
         disk = context.pool_records.kept.get(change.name)
         if disk is not None:
             context.host.storage.delete(disk.key)
-            context.pool_records.disks_deleted([disk.name])
+            context.pool_records.mark_deleted([disk.name])
 
     yield Step(change.object, "delete", change.host, delete)
 

@@ -81,7 +81,7 @@ class Definition:
             or self._context.fresh
         ):
             return
-        listed = self._context.host_context.pool_records.recorded(self._context.guest.domain)
+        listed = self._context.host_context.pool_records.former(self._context.guest.domain)
         unsure = {e.name for e in listed.volumes if e.state != "made"} if listed else set()
         if not unsure and self._context.old.instance:
             return
@@ -201,7 +201,7 @@ class Definition:
     def _check_free(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> None:
         """Looks whether somebody took a name since the plan was made: a volume that is listed as
         wanted is deleted, should there be one."""
-        listed = self._context.host_context.pool_records.recorded(self._context.guest.domain)
+        listed = self._context.host_context.pool_records.former(self._context.guest.domain)
         if listed is not None and self._namesake(listed):
             raise VirtkitError(
                 f"guest {self._context.guest.name}: domain {listed.domain} does not belong to "
