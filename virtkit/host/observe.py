@@ -56,13 +56,13 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
     answers = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     nets: list[_Net] = []
-    host_routes = routes.Routes()
+    ways = routes.Ways()
     if any(not each.error for each in answers.values()):
         with libvirt_errors("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             nets = list(_nets(connections))
-            host_routes = routes.observe(connections.remote)
+            ways = routes.observe(connections.remote)
     host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,
@@ -70,10 +70,10 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         connections=answers,
         arch=arch,
         cpus=cpus,
-        claims=tuple(dict.fromkeys(_claims(nets, host_routes.claims))),
+        claims=tuple(dict.fromkeys(_claims(nets, ways.claims))),
         networks={each.name: each.active for each in nets},
-        links=host_routes.links,
-        identity="/".join(each for each in (host, host_routes.machine) if each),
+        links=ways.links,
+        identity="/".join(each for each in (host, ways.machine) if each),
         unprepared=None if connections.remote else userns.unprepared(),
         missing=frozenset(() if connections.remote else _missing()),
         unfit={} if connections.remote else uml.unfit(),

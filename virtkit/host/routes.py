@@ -28,7 +28,7 @@ _CONNECTED = {"kernel", "ra"}
 
 
 @dataclass(frozen=True)
-class Routes:
+class Ways:
     """What was found.
 
     Attributes:
@@ -43,14 +43,14 @@ class Routes:
     machine: str = ""
 
 
-def observe(remote: Remote | None) -> Routes:
-    """What a host has of the network."""
+def observe(remote: Remote | None) -> Ways:
+    """A host's ways."""
     if remote is not None:
         return read(remote.run(_ASK).decode("utf-8", "replace"))
     return read(commands.run("sh", "-c", _ASK).stdout)
 
 
-def read(text: str) -> Routes:
+def read(text: str) -> Ways:
     """What the questions brought. Without the program ``ip`` the kernel's own list of IPv4 routes
     has to do."""
     lines = text.splitlines()
@@ -64,7 +64,7 @@ def read(text: str) -> Routes:
         for each in links
     }
     ordered = sorted((each for each in claims if each), key=lambda each: (each.subnet, each.holder))
-    return Routes(tuple(ordered), kinds or None, lines[4].strip() if len(lines) > 4 else "")
+    return Ways(tuple(ordered), kinds or None, lines[4].strip() if len(lines) > 4 else "")
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:
