@@ -118,7 +118,7 @@ class Input(Protocol):
     """What a command is to read. Each answers None where there is more than ``limit`` bytes."""
 
     def read_if_short(self, limit: int) -> bytes | None:
-        """All of it, where it is short and its end is near."""
+        """All of it, where its end is near."""
 
     def read_all(self, limit: int, say: Say) -> bytes | None:
         """All of it, once it has ended."""

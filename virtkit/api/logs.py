@@ -106,10 +106,10 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     _check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
-        return _wait_for_libvirt(partial(host.printed, driver, observed.domain, offset), say, stop)
+        return _retry_unanswered(partial(host.printed, driver, observed.domain, offset), say, stop)
 
     def ended() -> bool:
-        return _wait_for_libvirt(partial(host.domains.ended, driver, observed.domain), say, stop)
+        return _retry_unanswered(partial(host.domains.ended, driver, observed.domain), say, stop)
 
     if driver.log != "journal":
         yield from console(printed, ended, stop)
@@ -196,8 +196,8 @@ def _soon(condition: Callable[[], bool], seconds: float) -> bool:
     return answer
 
 
-def _wait_for_libvirt(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
-    """What ``look`` answers; where libvirt restarts meanwhile, it is waited for.
+def _retry_unanswered(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
+    """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
 
     Raises:
         VirtkitError: it did not come back.
