@@ -1,4 +1,4 @@
-"""The door: what virtkit can do, as functions. Every face shows what these return.
+"""What virtkit can do, as functions. The command line and all others show what these return.
 
 ``up`` is ``apply(plan(read(path)))`` and nothing else. A name is loaded when it is used.
 """
