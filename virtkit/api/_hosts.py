@@ -111,7 +111,7 @@ def path_of(spec: Spec) -> str:
     return spec.source if spec.source.startswith("<") else str(Path(spec.source).resolve())
 
 
-def as_named(host_state: HostState, path: str) -> HostState:
+def with_spec_path(host_state: HostState, path: str) -> HostState:
     """The same, where records that have the spec's file by another path (a symlink, a mount) have
     it by this one.
 

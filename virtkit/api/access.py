@@ -16,7 +16,6 @@ from virtkit.api._hosts import (
     GuestOnHost,
     HostState,
     Say,
-    as_named,
     existing_guests,
     find_one,
     hosts_of,
@@ -28,6 +27,7 @@ from virtkit.api._hosts import (
     ordered,
     path_of,
     quiet,
+    with_spec_path,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
@@ -329,7 +329,7 @@ def _reachable(
 
     Without ``guests`` those that are the spec's.
     """
-    host_states = [as_named(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
+    host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
     existing = existing_guests(spec, host_states)
     own = {name for name, each in existing.items() if is_own(spec, each)}
     names = named(spec, existing, guests) if guests else own

@@ -10,13 +10,13 @@ from typing import Any
 from virtkit import access
 from virtkit.api._hosts import (
     HostState,
-    as_named,
     existing_guests,
     hosts_of,
     known_hosts,
     named,
     observe_all,
     path_of,
+    with_spec_path,
 )
 from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api.access import inventory
@@ -243,7 +243,7 @@ def _removal_plan(
     return joined(
         [
             removal.down(
-                as_named(each, path).observed,
+                with_spec_path(each, path).observed,
                 spec.name,
                 spec=path,
                 names=spec.guests.keys(),

@@ -12,13 +12,13 @@ from virtkit import access, ansible, images
 from virtkit.api._hosts import (
     HostState,
     Say,
-    as_named,
     at_work,
     existing_guests,
     hosts_of,
     observe_all,
     path_of,
     quiet,
+    with_spec_path,
 )
 from virtkit.api._placement import check_moves, left_hosts, place_guests
 from virtkit.api._playbooks import with_playbooks
@@ -94,7 +94,7 @@ def _planned(
     restart: bool,
     say: Say,
 ) -> Plan:
-    host_states = [as_named(each, path_of(spec)) for each in host_states]
+    host_states = [with_spec_path(each, path_of(spec)) for each in host_states]
     placement = place_guests(spec, host_states)
     check_moves(spec, host_states, placement, only)
     plans: list[Plan] = []

@@ -11,7 +11,6 @@ from virtkit.api._defaults import STOP_TIMEOUT
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,
-    as_named,
     existing_guests,
     hosts_of,
     is_own,
@@ -19,6 +18,7 @@ from virtkit.api._hosts import (
     observe_all,
     path_of,
     quiet,
+    with_spec_path,
 )
 from virtkit.api.lifecycle import locked, runner
 from virtkit.api.run_options import DEFAULT, RunOptions
@@ -85,7 +85,7 @@ def _chosen(
     Those that this spec does not name and that were made from another one are left alone, unless
     they are called by their own name.
     """
-    host_states = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
+    host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
     existing = existing_guests(spec, host_states)
     own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
     names = named(spec, own, guests) if guests else {*spec.guests, *own}

@@ -8,7 +8,6 @@ from dataclasses import replace
 from virtkit import access, ansible
 from virtkit.api._hosts import (
     GuestOnHost,
-    as_named,
     existing_guests,
     hosts_of,
     must_run,
@@ -16,6 +15,7 @@ from virtkit.api._hosts import (
     observe_all,
     ordered,
     path_of,
+    with_spec_path,
 )
 from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
@@ -50,7 +50,7 @@ def provision(
     files: dict[tuple[str, ...], str] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
     with locked(spec, hosts, run):
-        host_states = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
+        host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
         existing = existing_guests(spec, host_states)
         _check_run(wanted, existing)
         options = StepOptions(

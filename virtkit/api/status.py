@@ -13,7 +13,6 @@ from virtkit.api._hosts import (
     GuestOnHost,
     HostState,
     Say,
-    as_named,
     at_work,
     existing_guests,
     hosts_of,
@@ -22,6 +21,7 @@ from virtkit.api._hosts import (
     ordered,
     path_of,
     quiet,
+    with_spec_path,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -98,7 +98,7 @@ def status(
         return _all_statuses(say)
     host_states, silent = _answering(hosts_of(spec), say)
     path = path_of(spec)
-    existing = existing_guests(spec, [as_named(each, path) for each in host_states])
+    existing = existing_guests(spec, [with_spec_path(each, path) for each in host_states])
     for name, each in existing.items():
         if each.observed.record.spec != path:
             say(f"guest {name} was made from another spec: {each.observed.record.spec}")
