@@ -1,4 +1,4 @@
-"""Spec and libvirt to a plan: everything is looked at before anything is touched."""
+"""What ``up`` would change, or libvirt's XML of it. It must never change anything itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A guest's volumes: made, grown, deleted; and its record, which says so."""
+"""The step that makes, grows and deletes a guest's volumes, and says so in its record."""
 
 from __future__ import annotations
 
