@@ -82,7 +82,7 @@ def image_make(
         stop: set from any thread, it ends the work as ctrl-c does.
 
     Raises:
-        Interrupted: ``stop`` was set. What was downloaded so far is gone on from.
+        Interrupted: ``stop`` was set. The next download continues where this one stopped.
     """
     entries = {**CATALOGUE, **(spec.images if spec else {})}
     if name not in entries:

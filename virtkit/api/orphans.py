@@ -50,7 +50,8 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
     """All that is left over on this machine, or on a spec's hosts.
 
     Args:
-        spec: one more spec that claims what is its; its hosts and pools are those looked at.
+        spec: one more spec, whose guests and networks are no orphans. Its hosts and pools are
+            those looked at.
     """
     specs = _Specs(spec)
     host_states = observe_all(hosts_of(spec), pool=True)
@@ -77,7 +78,7 @@ class _Specs:
         self._extra = extra
         self._read: dict[str, tuple[Spec | str, bool]] = {}
 
-    def claims(self, environment: str, *, guest: str = "", network: str = "") -> bool:
+    def names(self, environment: str, *, guest: str = "", network: str = "") -> bool:
         """Whether the given one names what another spec may name, too."""
         extra = self._extra
         return (
@@ -121,7 +122,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     for guest in (*observed.guests.values(), *observed.lost.values()):
         environment, own = guest.record.environment, guest.record.guest
         why, sure = _unwanted(guest.record, specs, host, observed)
-        if not why or specs.claims(environment, guest=own):
+        if not why or specs.names(environment, guest=own):
             living.setdefault(environment, set()).add(guest.domain)
             continue
         spec_or_why, _ = specs.of(guest.record.spec, environment)
@@ -133,7 +134,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     for network in observed.networks.values():
         environment = network.record.environment
         why, sure = _unwanted(network.record, specs, host, observed)
-        claimed = specs.claims(environment, network=network.record.network)
+        claimed = specs.names(environment, network=network.record.network)
         if not why or claimed or {*network.users} & living.get(environment, set()):
             continue
         spec_or_why, _ = specs.of(network.record.spec, environment)
@@ -201,7 +202,7 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Kept disks of environments without a guest; a spec that is given may ask for them, as may the
     one that they were made from."""
     for disk in observed.pool.kept.values():
-        if specs.claims(disk.environment, guest=disk.guest):
+        if specs.names(disk.environment, guest=disk.guest):
             continue
         spec_or_why, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
         if isinstance(spec_or_why, Spec) and disk.guest in spec_or_why.guests:

@@ -14,7 +14,7 @@ def entry(
     return StoreEntry(name, content, "raw", 4096, True, users, host)
 
 
-def test_it_goes_where_nobody_leans_on_it() -> None:
+def test_it_is_removed_where_no_guest_uses_it() -> None:
     used, free = entry("local", "lab-a"), entry("xen1")
     other = entry("local", name="mine", content="abcdef0123")
     assert _removable([used, free, other], "debian-12") == [free]

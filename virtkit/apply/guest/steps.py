@@ -69,7 +69,7 @@ class GuestSteps:
         self._hotplug.plug(self.context.xml, say)
 
     def follow(self, _say: Say) -> None:
-        """Lets the guest's own system follow: cards, keys, disks and their size, CPUs."""
+        """Has the guest's own system follow: interfaces, keys, disks and their size, CPUs."""
         authorized = self._seed_keys.authorized(self._seed_keys.held())
         still = set(public_keys.blobs(authorized))
         former = [e for e in public_keys.blobs(self.context.record.keys or ()) if e not in still]
@@ -100,7 +100,9 @@ class GuestSteps:
             again = "run again where you have a key that it accepts"
             restart = "`virtkit restart` gives it the new keys, which its seed has; or "
             return restart + again if self.context.guest.skips_cloud_init else again
-        return "see `virtkit logs`; end what uses the disk or the card in the guest, then run again"
+        return (
+            "see `virtkit logs`; end what uses the disk or interface in the guest, then run again"
+        )
 
     def _detaching_disks(self) -> dict[str, str]:
         """The disks that the running guest is no longer to have, and what it calls them."""
