@@ -84,18 +84,18 @@ class PlaybookResult:
         code: Ansible's exit code.
         changed: how many tasks changed something, by host.
         failures: what failed, in the order in which it did.
-        words: Ansible's own where it failed without a task, as at a mistake in the playbook.
+        message: Ansible's own where it failed without a task, as at a mistake in the playbook.
     """
 
     code: int
     changed: Mapping[str, int]
     failures: tuple[Failure, ...]
-    words: str = ""
+    message: str = ""
 
     @property
     def why(self) -> str:
         """Why it failed."""
-        return "\n".join(map(str, self.failures)) or self.words or f"it exited with {self.code}"
+        return "\n".join(map(str, self.failures)) or self.message or f"it exited with {self.code}"
 
 
 def require() -> None:
@@ -123,9 +123,9 @@ def run(playbook_run: PlaybookRun, progress: Progress) -> PlaybookResult:
     require()
     events = _Events(progress)
     with temporary.folder() as private:
-        _written(playbook_run, private)
+        _write_files(playbook_run, private)
         try:
-            code = _watched(playbook_run, private, events, progress)
+            code = _run_watched(playbook_run, private, events, progress)
         finally:
             printed = private / "artifacts" / "run" / "stdout"
             if playbook_run.log is not None and printed.exists():
@@ -133,7 +133,9 @@ def run(playbook_run: PlaybookRun, progress: Progress) -> PlaybookResult:
     return events.result(code)
 
 
-def _watched(playbook_run: PlaybookRun, private: Path, events: _Events, progress: Progress) -> int:
+def _run_watched(
+    playbook_run: PlaybookRun, private: Path, events: _Events, progress: Progress
+) -> int:
     """Starts it, hands its events on, and ends it where the work should end; its exit code."""
     line = commands.leashed(_command(playbook_run, private))
     arguments = {
@@ -183,7 +185,7 @@ def _watched(playbook_run: PlaybookRun, private: Path, events: _Events, progress
     return int(answer["code"])
 
 
-def _written(playbook_run: PlaybookRun, private: Path) -> None:
+def _write_files(playbook_run: PlaybookRun, private: Path) -> None:
     """What Ansible is to read; the folder is the caller's alone."""
     (private / "hosts.json").write_text(json.dumps(playbook_run.inventory))
     (private / "variables.json").write_text(json.dumps(dict(playbook_run.variables)))
@@ -227,7 +229,7 @@ class _Events:
         self._say = progress
         self._changed: dict[str, int] = {}
         self._failures: list[Failure] = []
-        self._words: list[str] = []
+        self._messages: list[str] = []
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Looks at an event."""
@@ -236,12 +238,12 @@ class _Events:
         if handler is not None:
             handler(data)
         elif event.get("event") in ("verbose", "error", "warning") and event.get("stdout"):
-            self._words.append(str(event["stdout"]))
+            self._messages.append(str(event["stdout"]))
 
     def result(self, code: int) -> PlaybookResult:
         """How it ended."""
-        words = "\n".join(self._words).strip()[-_SHOWN:] if code else ""
-        return PlaybookResult(code, self._changed, tuple(self._failures), words)
+        message = "\n".join(self._messages).strip()[-_SHOWN:] if code else ""
+        return PlaybookResult(code, self._changed, tuple(self._failures), message)
 
     # --- by the names of Ansible's events -----------------------------------------------------
 
@@ -255,7 +257,7 @@ class _Events:
         self._changed = dict(data.get("changed") or {})
 
     def _playbook_on_no_hosts_matched(self, _data: Mapping[str, Any]) -> None:
-        self._words.append("no host of the inventory matches a play's `hosts:`")
+        self._messages.append("no host of the inventory matches a play's `hosts:`")
 
     def _runner_on_failed(self, data: Mapping[str, Any]) -> None:
         if not data.get("ignore_errors"):

@@ -185,7 +185,7 @@ class _Run:
         except (KeyboardInterrupt, Interrupted):
             self.report.interrupted = True
             self._stop.set()
-            self._tell_heard(time.monotonic() - began)
+            self._tell_interrupted(time.monotonic() - began)
         finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
@@ -193,7 +193,7 @@ class _Run:
         self.report.elapsed = time.monotonic() - began
         return self.report
 
-    def _tell_heard(self, elapsed: float) -> None:
+    def _tell_interrupted(self, elapsed: float) -> None:
         """Says that it was heard, and which steps are awaited."""
         awaited = [f"{step_id[1]} {step_id[2]}" for step_id in sorted(self._under_way)]
         if awaited:

@@ -64,7 +64,7 @@ def _awaited(plan: Plan) -> set[str]:
 # --- images and networks --------------------------------------------------------------------
 
 
-def _image(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
+def _image_steps(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     ref = change.desired
     assert isinstance(ref, ImageRef)
 
@@ -77,7 +77,7 @@ def _image(change: Change, context: Context, _awaited: set[str]) -> Iterable[Ste
     yield Step(change.object, "make", change.host, make, after)
 
 
-def _network(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
+def _network_steps(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     networks = context.host.networks
     desired, observed = change.desired, change.observed
 
@@ -111,16 +111,16 @@ def _network(change: Change, context: Context, _awaited: set[str]) -> Iterable[S
 # --- guests -------------------------------------------------------------------------------
 
 
-def _guest(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
+def _guest_steps(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
     if change.action == "delete":
         assert isinstance(change.observed, ObservedGuest)
-        return _removed(change, change.observed, context)
+        return _removal_steps(change, change.observed, context)
     if change.action == "update" and _in_record_only(change):
-        return _touched(change, context)
-    return _brought_up(change, context, awaited)
+        return _record_only_steps(change, context)
+    return _bring_up_steps(change, context, awaited)
 
 
-def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
+def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
     guest, guest_steps = change.desired, GuestSteps(context, change)
     guest_context = guest_steps.context
     assert isinstance(guest, Guest)
@@ -188,7 +188,7 @@ def _in_record_only(change: Change) -> bool:
     )
 
 
-def _touched(change: Change, context: Context) -> Iterable[Step]:
+def _record_only_steps(change: Change, context: Context) -> Iterable[Step]:
     """What changes in the record and in libvirt's flags only."""
     guest, observed = change.desired, change.observed
     assert isinstance(guest, Guest)
@@ -207,10 +207,10 @@ def _touched(change: Change, context: Context) -> Iterable[Step]:
     yield Step(change.object, "update", change.host, update)
     if observed.state != "running":
         started = replace(change, action="start", observed=replace(observed, record=new))
-        yield from _brought_up(started, context, set())
+        yield from _bring_up_steps(started, context, set())
 
 
-def _removed(change: Change, observed: ObservedGuest, context: Context) -> Iterable[Step]:
+def _removal_steps(change: Change, observed: ObservedGuest, context: Context) -> Iterable[Step]:
     host, driver, pool_records = context.host, DRIVERS[observed.record.type], context.pool_records
     volumes_too = context.options.volumes
     # one that was never made is no disk of anybody's yet
@@ -259,7 +259,7 @@ def _removed(change: Change, observed: ObservedGuest, context: Context) -> Itera
     yield Step(change.object, "undefine", change.host, undefine, ((change.object, "volumes"),))
 
 
-def _disk(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
+def _disk_steps(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     """A kept disk that ``down --volumes`` removes."""
 
     def delete(_say: Say) -> None:
@@ -272,8 +272,8 @@ def _disk(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step
 
 
 _BY_KIND: Mapping[str, Callable[[Change, Context, set[str]], Iterable[Step]]] = {
-    "image": _image,
-    "network": _network,
-    "guest": _guest,
-    "disk": _disk,
+    "image": _image_steps,
+    "network": _network_steps,
+    "guest": _guest_steps,
+    "disk": _disk_steps,
 }
