@@ -30,7 +30,7 @@ _REAPER = Path(__file__).with_name("reaper.py")
 #: What runs ansible-runner.
 _RUNNER = Path(__file__).with_name("runner_process.py")
 #: Seconds after which ansible-runner looks whether it is to end.
-_WAKE = 1
+_POLL_INTERVAL = 1
 #: Characters of a failed task's message that an error shows.
 _SHOWN = 2000
 #: What Ansible does by itself, and nobody waits for.
@@ -145,7 +145,7 @@ def _run_watched(
         "binary": line[0],
         "cmdline": shlex.join(line[1:]),
         "envvars": _environment(playbook_run, private),
-        "settings": {"pexpect_timeout": _WAKE},
+        "settings": {"pexpect_timeout": _POLL_INTERVAL},
     }
     answer: dict[str, Any] = {}
     with (

@@ -13,7 +13,7 @@ from virtkit.plan import Plan
 from virtkit.spec import LOCAL, Spec
 
 #: Looks at a time. Each is one connection, and takes a second where nobody answers.
-_AT_ONCE = 64
+_PARALLEL = 64
 
 
 def unready(
@@ -44,7 +44,7 @@ def unready(
     ]
     if not looked_at:
         return []
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(looked_at))) as pool:
+    with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(looked_at))) as pool:
         return [
             note for notes in pool.map(lambda each: [*_note(each)], looked_at) for note in notes
         ]

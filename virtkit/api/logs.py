@@ -35,11 +35,11 @@ Answer = TypeVar("Answer")
 #: What prints a container's journal, and goes on.
 _JOURNAL = ("journalctl", "--no-pager", "-b", "-n", "100", "-f")
 #: Seconds that a daemon of libvirt's gets to come back.
-_RETURN = 60.0
+_LIBVIRT_TIMEOUT = 60.0
 #: Seconds between the end of a journal and that of its guest, which shuts down.
-_SHUTDOWN = 15.0
+_SHUTDOWN_TIMEOUT = 15.0
 #: Seconds between two looks.
-_PAUSE = 0.5
+_POLL_INTERVAL = 0.5
 
 
 def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
@@ -117,7 +117,7 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     command = execute(spec, guest, _JOURNAL).command
     assert command is not None  # containers have no agent that would answer for it
     code = yield from journal(command, stop)
-    if code and not stop.is_set() and not _soon(ended, _SHUTDOWN):
+    if code and not stop.is_set() and not _soon(ended, _SHUTDOWN_TIMEOUT):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
@@ -179,7 +179,7 @@ def console(
             break
         progress.check_cancelled()
         if not new:
-            progress.sleep(_PAUSE)
+            progress.sleep(_POLL_INTERVAL)
     if rest:
         yield _text(rest)
 
@@ -192,7 +192,7 @@ def _soon(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether something comes true within so many seconds."""
     end = time.monotonic() + seconds
     while not (answer := condition()) and time.monotonic() < end:
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_INTERVAL)
     return answer
 
 
@@ -209,8 +209,8 @@ def _retry_unanswered(look: Callable[[], Answer], say: Say, stop: threading.Even
             return look()
         except Unanswered as error:
             if end is None:
-                say(f"{error.why or error.what}: waiting at most {_RETURN:.0f} s for it")
-                end = time.monotonic() + _RETURN
+                say(f"{error.why or error.what}: waiting at most {_LIBVIRT_TIMEOUT:.0f} s for it")
+                end = time.monotonic() + _LIBVIRT_TIMEOUT
             elif time.monotonic() >= end:
                 raise
         Progress(stop=stop).sleep(1.0)

@@ -23,7 +23,7 @@ from virtkit.api._hosts import (
 from virtkit.api.lifecycle import locked, runner
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step
-from virtkit.apply import stop as stopping
+from virtkit.apply import stop as stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host
@@ -34,7 +34,7 @@ from virtkit.spec import Spec
 Verb = Literal["start", "stop", "restart", "pause", "resume"]
 
 #: The state in which a guest has no need of a verb; restart is always something.
-_AIMS: Mapping[str, str] = {
+_TARGET_STATES: Mapping[str, str] = {
     "start": "running",
     "stop": "stopped",
     "pause": "paused",
@@ -65,7 +65,7 @@ def change_state(
     """
     hosts = hosts_of(spec)
     chosen = _chosen(hosts, spec, verb, guests, run.say)
-    has_work = any(each.observed.state != _AIMS.get(verb) for each in chosen)
+    has_work = any(each.observed.state != _TARGET_STATES.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
     lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
@@ -138,12 +138,12 @@ def _verb_steps(guest: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
 
     def restart(progress: Progress) -> None:
         off = host.domains.state(driver, name) == "stopped"
-        if off or stopping(host, driver, name, timeout, progress, reset=reset) or not reset:
+        if off or stop_guest(host, driver, name, timeout, progress, reset=reset) or not reset:
             host.domains.start(driver, name)
 
     runs: dict[Verb, Callable[[Progress], Any]] = {
         "start": lambda _: host.domains.start(driver, name),
-        "stop": lambda progress: stopping(host, driver, name, timeout, progress),
+        "stop": lambda progress: stop_guest(host, driver, name, timeout, progress),
         "restart": restart,
         "pause": lambda _: host.domains.pause(driver, name),
         "resume": lambda _: host.domains.resume(driver, name),

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 Outcome = Literal["done", "failed", "skipped"]
 
 #: Seconds after which the main thread looks up from waiting.
-_WAKE = 0.2
+_POLL_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class _Run:
                 pool.submit(self._one, self._steps[step_id])
             # not without end: Python may note a ctrl-c just before it blocks, and act on it after
             with suppress(Empty):
-                step_id, fault = self._ended.get(timeout=_WAKE)
+                step_id, fault = self._ended.get(timeout=_POLL_INTERVAL)
                 if fault is not None:  # ours, not the step's: it ends the run
                     raise fault
                 graph.done(step_id)

@@ -19,7 +19,7 @@ from virtkit.state.desired import Playbooks
 from virtkit.state.record import GuestRecord, Provisioned
 
 #: Seconds that a guest gets to tell whether it has Python.
-_LOOK = 30.0
+_PYTHON_TIMEOUT = 30.0
 
 
 def wait_login(
@@ -105,7 +105,7 @@ def _check_python(
         return
     line = ["sh", "-c", "command -v python3 || command -v python"]
     try:
-        ran = access.run(context.host, record, context.options.folder, line, _LOOK)
+        ran = access.run(context.host, record, context.options.folder, line, _PYTHON_TIMEOUT)
     except Unreachable:  # Ansible says why, by its own way
         return
     if ran.code == 0 or ansible.installs_python(map(Path, playbooks.paths)):

@@ -27,7 +27,7 @@ from virtkit.state import public_keys
 from virtkit.xml import diff, tree
 
 #: Seconds that a guest gets to follow.
-_FOLLOW = 120.0
+_FOLLOW_TIMEOUT = 120.0
 
 
 class GuestSteps:
@@ -77,7 +77,11 @@ class GuestSteps:
         folder = Path(self.context.guest.source_folder)
         try:
             ran = access.run(
-                self.context.host, self.context.record, folder, ["sh", "-c", script], _FOLLOW
+                self.context.host,
+                self.context.record,
+                folder,
+                ["sh", "-c", script],
+                _FOLLOW_TIMEOUT,
             )
             why = ran.err.decode("utf-8", "replace").strip() if ran.code != 0 else ""
         except Unreachable as error:
