@@ -7,14 +7,14 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.ansible.inventory import (
         InventoryGuest,
-        facts,
         group_name,
         groups,
+        guest_variables,
+        hypervisor_variables,
         script,
+        ssh_variables,
         static,
-        through_hypervisor,
         tree,
-        variables,
     )
     from virtkit.ansible.playbook_files import check, digest, installs_python
     from virtkit.ansible.runner import Failure, PlaybookResult, PlaybookRun, require, run
@@ -23,7 +23,8 @@ load_when_used(
     __name__,
     {
         "virtkit.ansible.inventory": (
-            "InventoryGuest facts group_name groups script static through_hypervisor tree variables"
+            "InventoryGuest group_name groups guest_variables hypervisor_variables script "
+            "ssh_variables static tree"
         ),
         "virtkit.ansible.playbook_files": "check digest installs_python",
         "virtkit.ansible.runner": "Failure PlaybookResult PlaybookRun require run",
@@ -37,15 +38,15 @@ __all__ = [
     "PlaybookRun",
     "check",
     "digest",
-    "facts",
     "group_name",
     "groups",
+    "guest_variables",
+    "hypervisor_variables",
     "installs_python",
     "require",
     "run",
     "script",
+    "ssh_variables",
     "static",
-    "through_hypervisor",
     "tree",
-    "variables",
 ]

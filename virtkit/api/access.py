@@ -246,11 +246,11 @@ class Inventory:
     """The guests that Ansible can reach, their groups and variables.
 
     Attributes:
-        renamed: the spec's groups that have another name here, by that.
+        renamed_groups: the spec's groups that have another name here, by that.
     """
 
     guests: tuple[InventoryGuest, ...]
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed_groups: Mapping[str, str] = field(default_factory=dict)
 
     def static(self) -> str:
         """A file for ``ansible -i`` as it is."""
@@ -282,18 +282,18 @@ def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inve
         record, host = guest.observed.record, guest.host
         driver, path = DRIVERS[record.type], path_of(spec)
         path = path if path.startswith("/") else ""
-        way: Mapping[str, str] | None = ansible.variables(by_ssh) if by_ssh else None
+        connection: Mapping[str, str] | None = ansible.ssh_variables(by_ssh) if by_ssh else None
         if hypervisor and guest.observed.state == "running" and not host.remote:
             uri = host.connections.uri(driver.scheme)
-            way = ansible.through_hypervisor(record, driver, uri, path) or way
-        if way is None:
+            connection = ansible.hypervisor_variables(record, driver, uri, path) or connection
+        if connection is None:
             if guest.observed.state == "running":
                 say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")
             continue
-        facts = ansible.facts(record, driver, host.name, path)
+        own = ansible.guest_variables(record, driver, host.name, path)
         variables = spec.guests[record.guest].vars if record.guest in spec.guests else {}
         groups = ansible.groups(record, driver, host.name)
-        guests.append(InventoryGuest(record.guest, {**facts, **way, **variables}, groups))
+        guests.append(InventoryGuest(record.guest, {**own, **connection, **variables}, groups))
         renamed |= {each: ansible.group_name(each) for each in record.requested["groups"]}
     return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
 
