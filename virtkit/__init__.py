@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from virtkit.api import (
         Check,
         Event,
+        Execution,
         GuestStatus,
         Inventory,
         Machine,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         StoreEntry,
         Verb,
         Vnc,
-        Way,
         apply,
         change_state,
         close,
@@ -64,8 +64,8 @@ load_when_used(
     __name__,
     {
         "virtkit.api": (
-            "Check Event GuestStatus Inventory Machine Orphan Plan Preparation Report RunOptions "
-            "Spec StoreEntry Verb Vnc Way apply change_state close console copy doctor down "
+            "Check Event Execution GuestStatus Inventory Machine Orphan Plan Preparation Report "
+            "RunOptions Spec StoreEntry Verb Vnc apply change_state close console copy doctor down "
             "down_plan execute find_machine follow format_size image_list image_make image_remove "
             "inventory log_names logs needs_consent needs_consent_to_go orphans plan playbook_logs "
             "prepare_host provision read render_xml schema ssh ssh_config starter status vnc"
@@ -77,6 +77,7 @@ load_when_used(
 __all__ = [
     "Check",
     "Event",
+    "Execution",
     "GuestStatus",
     "Interrupted",
     "Inventory",
@@ -93,7 +94,6 @@ __all__ = [
     "Verb",
     "VirtkitError",
     "Vnc",
-    "Way",
     "apply",
     "change_state",
     "close",

@@ -14,7 +14,7 @@ import pytest
 import world
 
 from virtkit import api
-from virtkit.api.follow import console, journal
+from virtkit.api.logs import console, journal
 from virtkit.apply import Event, Report
 from virtkit.drivers import QEMU
 from virtkit.errors import Interrupted

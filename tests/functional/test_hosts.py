@@ -14,7 +14,7 @@ from functional.conftest import NODE, POOL
 
 from virtkit import access
 from virtkit.api._hosts import existing_guests, observe_all
-from virtkit.api._placement import placed
+from virtkit.api._placement import place_guests
 from virtkit.api.plan import plan_on
 from virtkit.drivers import QEMU
 from virtkit.errors import RequestError
@@ -68,16 +68,21 @@ def entries(plan: Plan) -> list[tuple[str, str, str, str]]:
 
 def test_a_guest_is_on_the_host_that_runs_its_type(hosts: list[Host]) -> None:
     spec = spec_of("{a: {type: lxc}, b: {type: qemu}, c: {type: xen-pv, host: more}, d: {}}")
-    assert placed(spec, observe_all(hosts)) == {"a": "far", "b": "local", "c": "more", "d": "local"}
+    assert place_guests(spec, observe_all(hosts)) == {
+        "a": "far",
+        "b": "local",
+        "c": "more",
+        "d": "local",
+    }
 
 
 def test_it_stays_where_it_is_while_its_type_stays(hosts: list[Host]) -> None:
     make(hosts[2], "{b: {type: qemu}}")
-    sites = observe_all(hosts)
-    assert placed(spec_of("{b: {type: qemu}}"), sites) == {"b": "more"}
-    assert placed(spec_of("{b: {type: auto}}"), sites) == {"b": "more"}
-    assert placed(spec_of("{b: {type: lxc}}"), sites) == {"b": "far"}
-    assert existing_guests(spec_of("{b: {type: lxc}}"), sites)["b"].host is hosts[2]
+    host_states = observe_all(hosts)
+    assert place_guests(spec_of("{b: {type: qemu}}"), host_states) == {"b": "more"}
+    assert place_guests(spec_of("{b: {type: auto}}"), host_states) == {"b": "more"}
+    assert place_guests(spec_of("{b: {type: lxc}}"), host_states) == {"b": "far"}
+    assert existing_guests(spec_of("{b: {type: lxc}}"), host_states)["b"].host is hosts[2]
 
 
 def test_a_plan_of_all_hosts(hosts: list[Host]) -> None:
@@ -101,8 +106,11 @@ def test_a_host_that_left_the_spec_is_told(
     for host in ("far", "gone"):
         access.write_known_hosts("lab", [made], host)
     notes = plan_on(hosts, spec_of("{a: {type: qemu}}")).notes
-    told = "host gone left the spec and is not looked at: guests of lab were there"
-    assert [each for each in notes if "left the spec" in each] == [told]
+    told = (
+        "host gone is no longer in the spec, so guests of lab on it are not looked at; "
+        "put it back into `hosts:` to see or remove them"
+    )
+    assert [each for each in notes if "no longer in the spec" in each] == [told]
 
 
 def test_a_guest_moves_with_consent(hosts: list[Host]) -> None:

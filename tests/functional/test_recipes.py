@@ -32,7 +32,7 @@ def verb(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "README.md",
         "tests/cases/bad-specs",
         "tests/unit/cli/test_command_line.py",
-        "tests/unit/test_door.py",
+        "tests/unit/test_exports.py",
     )
     recipes.follow(VERB, folder)
     (folder / "lab.yaml").write_text(WITHOUT_KEY)
@@ -57,7 +57,7 @@ def test_the_new_verb_answers(verb: Path) -> None:
 
 
 def test_the_new_verb_is_public_and_on_the_page(verb: Path) -> None:
-    files = ("tests/unit/test_door.py", "tests/unit/cli/test_command_line.py")
+    files = ("tests/unit/test_exports.py", "tests/unit/cli/test_command_line.py")
     done = recipes.run(verb, *PYTEST, *files, "-k", "public_name or all_verbs or volumes")
     assert done.returncode == 0, done.stdout
 

@@ -48,7 +48,7 @@ def test_one_that_can_not_be_asked_is_not_said_to_have_been_given_time(
 def test_it_is_reset_where_that_is_wanted(guest: Host) -> None:
     answer, (note,), state = stopped(guest, 60.0, reset=True)
     assert (answer, state) == (False, "running")
-    assert note == "it could not be asked to shut down: its reset button was pressed"
+    assert note == "it could not be asked to shut down: it was reset"
 
 
 def test_a_paused_one_goes_on_first(guest: Host) -> None:

@@ -214,7 +214,7 @@ def test_a_pool_that_can_not_be_made_or_activated(lab: Lab, open_folder: Path) -
         lab.virtkit("down", "--volumes")
         virsh("pool-destroy", "mine")
         folder.rename(open_folder / "away")
-        refused(lab, "pool mine is not active", f"its folder {folder} is gone")
+        refused(lab, "pool mine can't be activated", f"its folder {folder} is gone")
         (open_folder / "away").rename(folder)
         assert lab.json("up")["ok"], "where it can be activated, up does that"
         lab.virtkit("down", "--volumes")

@@ -459,7 +459,7 @@ def test_inventory_and_ssh_config(folder: str, user: str, name: str, groups: lis
         identities=(Path(folder, "id"),),
         known_hosts=Path(folder, "known_hosts"),
     )
-    meant = ansible.variables(one)
+    meant = ansible.ssh_variables(one)
     named = tuple(dict.fromkeys(map(ansible.group_name, groups)))
     static = ansible.static([ansible.InventoryGuest(name, meant, named)])
     first, *rest = static.split("\n")

@@ -7,45 +7,46 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.ansible.inventory import (
         InventoryGuest,
-        facts,
         group_name,
         groups,
+        guest_variables,
+        hypervisor_variables,
         script,
+        ssh_variables,
         static,
-        through_hypervisor,
         tree,
-        variables,
     )
-    from virtkit.ansible.reads import check, digest, installs_python
-    from virtkit.ansible.runner import Failure, Play, Played, require, run
+    from virtkit.ansible.playbook_files import check, digest, installs_python
+    from virtkit.ansible.runner import Failure, PlaybookResult, PlaybookRun, require, run
 
 load_when_used(
     __name__,
     {
         "virtkit.ansible.inventory": (
-            "InventoryGuest facts group_name groups script static through_hypervisor tree variables"
+            "InventoryGuest group_name groups guest_variables hypervisor_variables script "
+            "ssh_variables static tree"
         ),
-        "virtkit.ansible.reads": "check digest installs_python",
-        "virtkit.ansible.runner": "Failure Play Played require run",
+        "virtkit.ansible.playbook_files": "check digest installs_python",
+        "virtkit.ansible.runner": "Failure PlaybookResult PlaybookRun require run",
     },
 )
 
 __all__ = [
     "Failure",
     "InventoryGuest",
-    "Play",
-    "Played",
+    "PlaybookResult",
+    "PlaybookRun",
     "check",
     "digest",
-    "facts",
     "group_name",
     "groups",
+    "guest_variables",
+    "hypervisor_variables",
     "installs_python",
     "require",
     "run",
     "script",
+    "ssh_variables",
     "static",
-    "through_hypervisor",
     "tree",
-    "variables",
 ]

@@ -30,7 +30,7 @@ class InventoryGuest:
     groups: tuple[str, ...]
 
 
-def variables(login: Login) -> dict[str, str]:
+def ssh_variables(login: Login) -> dict[str, str]:
     """The variables that lead Ansible to a guest by ssh."""
     omitted = ("HostName", "User")  # Ansible has its own words for these
     answer = {
@@ -48,7 +48,7 @@ def variables(login: Login) -> dict[str, str]:
     return answer
 
 
-def through_hypervisor(
+def hypervisor_variables(
     record: GuestRecord, driver: Driver, uri: str, spec: str
 ) -> dict[str, str] | None:
     """The variables that lead Ansible to a guest of this machine without a network; None where its
@@ -76,7 +76,7 @@ def through_hypervisor(
     return answer | {"ansible_connection": "virtkit.core.exec", "ansible_host": record.guest}
 
 
-def facts(record: GuestRecord, driver: Driver, host: str, spec: str) -> dict[str, str]:
+def guest_variables(record: GuestRecord, driver: Driver, host: str, spec: str) -> dict[str, str]:
     """The variables that tell what a guest is."""
     answer = {
         "virtkit_environment": record.environment,

@@ -28,9 +28,9 @@ INSTALL = f"{shlex.quote(sys.executable)} -m pip install ansible-core"
 #: What Ansible runs below of, so that its workers end with it.
 _REAPER = Path(__file__).with_name("reaper.py")
 #: What runs ansible-runner.
-_PLAYER = Path(__file__).with_name("player.py")
+_RUNNER = Path(__file__).with_name("runner_process.py")
 #: Seconds after which ansible-runner looks whether it is to end.
-_WAKE = 1
+_POLL_INTERVAL = 1
 #: Characters of a failed task's message that an error shows.
 _SHOWN = 2000
 #: What Ansible does by itself, and nobody waits for.
@@ -40,7 +40,7 @@ _BESIDE = ("group_vars", "host_vars")
 
 
 @dataclass(frozen=True)
-class Play:
+class PlaybookRun:
     """Playbooks, and what they are run with.
 
     Attributes:
@@ -77,25 +77,25 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Played:
+class PlaybookResult:
     """How playbooks ended.
 
     Attributes:
         code: Ansible's exit code.
         changed: how many tasks changed something, by host.
         failures: what failed, in the order in which it did.
-        words: Ansible's own where it failed without a task, as at a mistake in the playbook.
+        message: Ansible's own where it failed without a task, as at a mistake in the playbook.
     """
 
     code: int
     changed: Mapping[str, int]
     failures: tuple[Failure, ...]
-    words: str = ""
+    message: str = ""
 
     @property
     def why(self) -> str:
         """Why it failed."""
-        return "\n".join(map(str, self.failures)) or self.words or f"it exited with {self.code}"
+        return "\n".join(map(str, self.failures)) or self.message or f"it exited with {self.code}"
 
 
 def require() -> None:
@@ -112,7 +112,7 @@ def require() -> None:
         )
 
 
-def run(play: Play, progress: Progress) -> Played:
+def run(playbook_run: PlaybookRun, progress: Progress) -> PlaybookResult:
     """Runs playbooks, and waits until they have ended.
 
     Raises:
@@ -123,33 +123,35 @@ def run(play: Play, progress: Progress) -> Played:
     require()
     events = _Events(progress)
     with temporary.folder() as private:
-        _written(play, private)
+        _write_files(playbook_run, private)
         try:
-            code = _watched(play, private, events, progress)
+            code = _run_watched(playbook_run, private, events, progress)
         finally:
             printed = private / "artifacts" / "run" / "stdout"
-            if play.log is not None and printed.exists():
-                temporary.write(play.log, printed.read_text(errors="replace"))
-    return events.played(code)
+            if playbook_run.log is not None and printed.exists():
+                temporary.write(playbook_run.log, printed.read_text(errors="replace"))
+    return events.result(code)
 
 
-def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> int:
+def _run_watched(
+    playbook_run: PlaybookRun, private: Path, events: _Events, progress: Progress
+) -> int:
     """Starts it, hands its events on, and ends it where the work should end; its exit code."""
-    line = commands.leashed(_command(play, private))
+    line = commands.leashed(_command(playbook_run, private))
     arguments = {
         "private_data_dir": str(private),
-        "project_dir": str(play.folder),
+        "project_dir": str(playbook_run.folder),
         "ident": "run",
         "binary": line[0],
         "cmdline": shlex.join(line[1:]),
-        "envvars": _environment(play, private),
-        "settings": {"pexpect_timeout": _WAKE},
+        "envvars": _environment(playbook_run, private),
+        "settings": {"pexpect_timeout": _POLL_INTERVAL},
     }
     answer: dict[str, Any] = {}
     with (
         (private / "stderr").open("w+") as errors,
         subprocess.Popen(
-            commands.leashed([sys.executable, "-P", str(_PLAYER)]),
+            commands.leashed([sys.executable, "-P", str(_RUNNER)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -176,34 +178,34 @@ def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> 
         if "code" not in answer:
             errors.seek(0)
             raise VirtkitError(
-                f"playbook {', '.join(map(str, play.playbooks))} could not be run",
+                f"playbook {', '.join(map(str, playbook_run.playbooks))} could not be run",
                 why=str(answer.get("failed") or errors.read()[-_SHOWN:]),
                 cure=f"{INSTALL} --upgrade ansible-runner",
             )
     return int(answer["code"])
 
 
-def _written(play: Play, private: Path) -> None:
+def _write_files(playbook_run: PlaybookRun, private: Path) -> None:
     """What Ansible is to read; the folder is the caller's alone."""
-    (private / "hosts.json").write_text(json.dumps(play.inventory))
-    (private / "variables.json").write_text(json.dumps(dict(play.variables)))
+    (private / "hosts.json").write_text(json.dumps(playbook_run.inventory))
+    (private / "variables.json").write_text(json.dumps(dict(playbook_run.variables)))
     for name in _BESIDE:
-        if (play.folder / name).is_dir():
-            (private / name).symlink_to(play.folder / name)
+        if (playbook_run.folder / name).is_dir():
+            (private / name).symlink_to(playbook_run.folder / name)
 
 
-def _command(play: Play, private: Path) -> list[str]:
+def _command(playbook_run: PlaybookRun, private: Path) -> list[str]:
     """The command line, by the Python that runs virtkit: not what PATH has first, and not a folder
     `ansible` where it is started (-P)."""
     line = [sys.executable, "-I", "-S", str(_REAPER), sys.executable, "-P", "-m", "ansible"]
     line += ["playbook", "-i", str(private / "hosts.json")]
-    line += ["-e", f"@{private / 'variables.json'}"] if play.variables else []
-    line += ["--limit", play.limit] if play.limit else []
-    line += ["--check", "--diff"] if play.check else []
-    return [*line, "--", *map(str, play.playbooks)]
+    line += ["-e", f"@{private / 'variables.json'}"] if playbook_run.variables else []
+    line += ["--limit", playbook_run.limit] if playbook_run.limit else []
+    line += ["--check", "--diff"] if playbook_run.check else []
+    return [*line, "--", *map(str, playbook_run.playbooks)]
 
 
-def _environment(play: Play, private: Path) -> dict[str, str]:
+def _environment(playbook_run: PlaybookRun, private: Path) -> dict[str, str]:
     """What Ansible gets beside the caller's environment; ansible-runner would turn the check of
     host keys off."""
     words = (os.environ.get(each) for each in ("LC_ALL", "LC_CTYPE", "LANG"))
@@ -216,7 +218,7 @@ def _environment(play: Play, private: Path) -> dict[str, str]:
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_NOCOWS": "1",
         **({} if utf8 else {"LC_ALL": "C.UTF-8"}),  # Ansible starts in no other locale
-        **play.environment,
+        **playbook_run.environment,
     }
 
 
@@ -227,7 +229,7 @@ class _Events:
         self._say = progress
         self._changed: dict[str, int] = {}
         self._failures: list[Failure] = []
-        self._words: list[str] = []
+        self._messages: list[str] = []
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Looks at an event."""
@@ -236,12 +238,12 @@ class _Events:
         if handler is not None:
             handler(data)
         elif event.get("event") in ("verbose", "error", "warning") and event.get("stdout"):
-            self._words.append(str(event["stdout"]))
+            self._messages.append(str(event["stdout"]))
 
-    def played(self, code: int) -> Played:
+    def result(self, code: int) -> PlaybookResult:
         """How it ended."""
-        words = "\n".join(self._words).strip()[-_SHOWN:] if code else ""
-        return Played(code, self._changed, tuple(self._failures), words)
+        message = "\n".join(self._messages).strip()[-_SHOWN:] if code else ""
+        return PlaybookResult(code, self._changed, tuple(self._failures), message)
 
     # --- by the names of Ansible's events -----------------------------------------------------
 
@@ -255,7 +257,7 @@ class _Events:
         self._changed = dict(data.get("changed") or {})
 
     def _playbook_on_no_hosts_matched(self, _data: Mapping[str, Any]) -> None:
-        self._words.append("no host of the inventory matches a play's `hosts:`")
+        self._messages.append("no host of the inventory matches a play's `hosts:`")
 
     def _runner_on_failed(self, data: Mapping[str, Any]) -> None:
         if not data.get("ignore_errors"):

@@ -1,4 +1,4 @@
-"""The door: what virtkit can do, as functions. Every face shows what these return.
+"""What virtkit can do, as functions. The command line and all others show what these return.
 
 ``up`` is ``apply(plan(read(path)))`` and nothing else. A name is loaded when it is used.
 """
@@ -11,21 +11,20 @@ if TYPE_CHECKING:
     from virtkit.api._defaults import HOST_TYPES, LOCK_TIMEOUT, STOP_TIMEOUT
     from virtkit.api._hosts import Say, Tell, close
     from virtkit.api.access import (
+        Execution,
         Inventory,
         Vnc,
-        Way,
         console,
         copy,
         execute,
         inventory,
         login,
-        refused,
         ssh,
         ssh_config,
+        ssh_refusal,
         vnc,
     )
     from virtkit.api.doctor import Check, doctor
-    from virtkit.api.follow import follow
     from virtkit.api.host import Machine, Preparation, find_machine, prepare_host
     from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
     from virtkit.api.lifecycle import (
@@ -34,13 +33,14 @@ if TYPE_CHECKING:
         down_plan,
         needs_consent_to_go,
     )
+    from virtkit.api.logs import follow, log_names, logs, playbook_logs
     from virtkit.api.orphans import Orphan, orphans
     from virtkit.api.plan import plan, render_xml
-    from virtkit.api.provision import playbook_logs, provision
+    from virtkit.api.power import Verb, change_state
+    from virtkit.api.provision import provision
     from virtkit.api.run_options import RunOptions
     from virtkit.api.spec import read, schema, starter
-    from virtkit.api.state import Verb, change_state
-    from virtkit.api.status import GuestStatus, log_names, logs, status
+    from virtkit.api.status import GuestStatus, status
     from virtkit.apply import Event, Report
     from virtkit.plan import Plan, needs_consent
     from virtkit.spec import Spec, format_size
@@ -51,20 +51,21 @@ load_when_used(
         "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
         "virtkit.api._hosts": "Say Tell close",
         "virtkit.api.access": (
-            "Inventory Vnc Way console copy execute inventory login refused ssh ssh_config vnc"
+            "Execution Inventory Vnc console copy execute inventory login ssh ssh_config "
+            "ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check doctor",
-        "virtkit.api.follow": "follow",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
         "virtkit.api.lifecycle": "apply down down_plan needs_consent_to_go",
-        "virtkit.api.state": "Verb change_state",
+        "virtkit.api.logs": "follow log_names logs playbook_logs",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
-        "virtkit.api.provision": "playbook_logs provision",
+        "virtkit.api.power": "Verb change_state",
+        "virtkit.api.provision": "provision",
         "virtkit.api.run_options": "RunOptions",
         "virtkit.api.spec": "read schema starter",
-        "virtkit.api.status": "GuestStatus log_names logs status",
+        "virtkit.api.status": "GuestStatus status",
         "virtkit.apply": "Event Report",
         "virtkit.plan": "Plan needs_consent",
         "virtkit.spec": "Spec format_size",
@@ -77,6 +78,7 @@ __all__ = [
     "STOP_TIMEOUT",
     "Check",
     "Event",
+    "Execution",
     "GuestStatus",
     "Inventory",
     "Machine",
@@ -91,7 +93,6 @@ __all__ = [
     "Tell",
     "Verb",
     "Vnc",
-    "Way",
     "apply",
     "change_state",
     "close",
@@ -119,11 +120,11 @@ __all__ = [
     "prepare_host",
     "provision",
     "read",
-    "refused",
     "render_xml",
     "schema",
     "ssh",
     "ssh_config",
+    "ssh_refusal",
     "starter",
     "status",
     "vnc",

@@ -1,4 +1,5 @@
-"""What the door's functions take where nothing is said; without their modules, for help texts."""
+"""Defaults of the public functions' parameters. They stand here so that help texts can say them
+without loading the modules of these functions."""
 
 #: Seconds to wait for another run on the same environment.
 LOCK_TIMEOUT = 600.0

@@ -1,4 +1,4 @@
-"""What every door function needs: the spec's hosts, what stands there, and guests by word."""
+"""What the public functions share: the spec's hosts, what stands there, and guests by name."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]
     Raises:
         VirtkitError: one of them does not answer.
     """
-    sites = []
+    host_states = []
     for host in hosts:
         if pool:
             host.storage.refresh()  # files that came behind libvirt's back may have our names
-        sites.append(HostState(host, host.observe(pool=pool)))
-    return sites
+        host_states.append(HostState(host, host.observe(pool=pool)))
+    return host_states
 
 
 def existing_guests(
-    spec: Spec, sites: Iterable[HostState], *, lost: bool = False
+    spec: Spec, host_states: Iterable[HostState], *, lost: bool = False
 ) -> dict[str, GuestOnHost]:
     """The environment's guests that exist, by name. One that an interrupted run has left on two
     hosts is the one where the spec wants it.
@@ -90,12 +90,12 @@ def existing_guests(
         lost: those that have volumes and no domain, too.
     """
     answer: dict[str, GuestOnHost] = {}
-    for site in sites:
-        lost_guests = site.observed.lost_of(spec.name) if lost else {}
-        for name, guest in (lost_guests | site.observed.guests_of(spec.name)).items():
+    for host_state in host_states:
+        lost_guests = host_state.observed.lost_of(spec.name) if lost else {}
+        for name, guest in (lost_guests | host_state.observed.guests_of(spec.name)).items():
             spec_host = spec.guests[name].host if name in spec.guests else None
-            if name not in answer or spec_host == site.host.name:
-                answer[name] = GuestOnHost(site.host, guest)
+            if name not in answer or spec_host == host_state.host.name:
+                answer[name] = GuestOnHost(host_state.host, guest)
     return answer
 
 
@@ -111,27 +111,27 @@ def path_of(spec: Spec) -> str:
     return spec.source if spec.source.startswith("<") else str(Path(spec.source).resolve())
 
 
-def as_named(site: HostState, path: str) -> HostState:
+def with_spec_path(host_state: HostState, path: str) -> HostState:
     """The same, where records that have the spec's file by another path (a symlink, a mount) have
     it by this one.
 
     Args:
         path: the spec's, as ``path_of`` has it.
     """
-    observed = site.observed
+    observed = host_state.observed
     paths = {each.record.spec for each in observed.guests.values()}
     paths |= {each.record.spec for each in observed.networks.values()}
     paths |= {each.spec for each in observed.pool.kept.values()}
     paths |= {each.spec for each in observed.pool.guests.values()}
     aliases = {each for each in paths - {path} if _one_file(each, path)}
     if not aliases:
-        return site
+        return host_state
 
     def named(owned: Any) -> Any:
         return replace(owned, spec=path) if owned.spec in aliases else owned
 
     return HostState(
-        site.host,
+        host_state.host,
         replace(
             observed,
             guests={k: replace(e, record=named(e.record)) for k, e in observed.guests.items()},
@@ -172,11 +172,11 @@ def parallel(hosts: Iterable[Host]) -> int:
     return sum(max(4, min(16, 2 * host.cpus())) for host in hosts)
 
 
-def known_hosts(environment: str, site: HostState) -> Path:
+def known_hosts(environment: str, host_state: HostState) -> Path:
     """The environment's known_hosts for a host, brought up to date."""
-    guests = site.observed.guests_of(environment).values()
+    guests = host_state.observed.guests_of(environment).values()
     records = [each.record for each in guests]
-    return access.write_known_hosts(environment, records, site.host.name)
+    return access.write_known_hosts(environment, records, host_state.host.name)
 
 
 def ordered(spec: Spec, names: Collection[str]) -> list[str]:
@@ -184,37 +184,38 @@ def ordered(spec: Spec, names: Collection[str]) -> list[str]:
     return [n for n in spec.guests if n in names] + sorted(n for n in names if n not in spec.guests)
 
 
-def named(spec: Spec, existing: Mapping[str, GuestOnHost], words: Sequence[str]) -> set[str]:
-    """The guests that ``words`` name, those included that left the spec but are there."""
+def named(spec: Spec, existing: Mapping[str, GuestOnHost], guests: Sequence[str]) -> set[str]:
+    """The guests that ``guests`` name, those included that left the spec but are there."""
     groups = {
         name: each.observed.record.requested.get("groups", ()) for name, each in existing.items()
     }
     bases = {name: name for name in existing}
     groups |= {name: guest.groups for name, guest in spec.guests.items()}
     bases |= {name: guest.base for name, guest in spec.guests.items()}
-    return select(words, groups, bases)
+    return select(guests, groups, bases)
 
 
-def find_one(spec: Spec, word: str) -> tuple[HostState, ObservedGuest]:
-    """The one guest that ``word`` names, and where it is: other hosts are left alone.
+def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
+    """The one guest that ``guest`` names, and where it is: other hosts are left alone.
 
     Raises:
         RequestError: there is none, or it isn't made.
     """
     hosts = hosts_of(spec)
-    host = spec.host_of(word) if word in spec.guests else None
-    sites = observe_all([each for each in hosts if host in (None, each.name)])
-    existing = existing_guests(spec, sites)
-    names = named(spec, existing, [word])
+    host = spec.host_of(guest) if guest in spec.guests else None
+    host_states = observe_all([each for each in hosts if host in (None, each.name)])
+    existing = existing_guests(spec, host_states)
+    names = named(spec, existing, [guest])
     if len(names) > 1:
         raise RequestError(
-            f"{word} names {len(names)} guests: {', '.join(sorted(names))}", cure="name one of them"
+            f"{guest} names {len(names)} guests: {', '.join(sorted(names))}",
+            cure="name one of them",
         )
     name = names.pop()
     if name not in existing:
-        raise RequestError(f"guest {word} does not exist yet", cure=f"make it: virtkit up {word}")
-    site = next(each for each in sites if each.host is existing[name].host)
-    return site, existing[name].observed
+        raise RequestError(f"guest {guest} does not exist yet", cure=f"make it: virtkit up {guest}")
+    host_state = next(each for each in host_states if each.host is existing[name].host)
+    return host_state, existing[name].observed
 
 
 def must_run(guest: ObservedGuest) -> None:

@@ -60,7 +60,7 @@ def pool_changes(
     if pool.exists and not pool.active:
         if host.folder_missing(pool.path) and (folders or not host.storage.unfinished()):
             raise RequestError(
-                f"pool {pool.name} is not active, and can't be: its folder {pool.path} is gone",
+                f"pool {pool.name} can't be activated: its folder {pool.path} is gone",
                 cure=f"mount it again, or make it (sudo mkdir -p {shlex.quote(pool.path)})",
                 where=_where_pool(host, spec),
             )
@@ -116,5 +116,5 @@ def mended_images(
         wanted = files and (only is None or guest.name in only) and name not in planned
         if wanted and files and files.content in damaged:
             planned.add(name)
-            reason = FieldChange("volume", damaged[files.content], "whole", "drift")
+            reason = FieldChange("volume", damaged[files.content], "intact", "drift")
             yield Change(name, guest.host, "create", reasons=(reason,), desired=guest.image)

@@ -13,12 +13,12 @@ from virtkit.plan import Plan
 from virtkit.spec import LOCAL, Spec
 
 #: Looks at a time. Each is one connection, and takes a second where nobody answers.
-_AT_ONCE = 64
+_PARALLEL = 64
 
 
 def unready(
     spec: Spec,
-    sites: Sequence[HostState],
+    host_states: Sequence[HostState],
     plan: Plan,
     only: Collection[str] | None,
     *,
@@ -35,7 +35,7 @@ def unready(
         for each in plan.changes
         if each.action != "update" or (restart and each.effect == "restart")
     }
-    existing = existing_guests(spec, sites)
+    existing = existing_guests(spec, host_states)
     looked_at = [
         existing[name]
         for name in ordered(spec, existing)
@@ -44,7 +44,7 @@ def unready(
     ]
     if not looked_at:
         return []
-    with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(looked_at))) as pool:
+    with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(looked_at))) as pool:
         return [
             note for notes in pool.map(lambda each: [*_note(each)], looked_at) for note in notes
         ]

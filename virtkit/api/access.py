@@ -16,7 +16,6 @@ from virtkit.api._hosts import (
     GuestOnHost,
     HostState,
     Say,
-    as_named,
     existing_guests,
     find_one,
     hosts_of,
@@ -28,6 +27,7 @@ from virtkit.api._hosts import (
     ordered,
     path_of,
     quiet,
+    with_spec_path,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
@@ -39,26 +39,27 @@ from virtkit.xml import tree
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way into a guest: a command line to run with the caller's streams, or an answer."""
+class Execution:
+    """How a command in a guest is run: a command line for the caller to run with its own streams,
+    or the result, where the guest agent ran it."""
 
     command: list[str] | None
-    ran: Ran | None = None
+    result: Ran | None = None
 
 
-def login(spec: Spec, word: str) -> Login:
+def login(spec: Spec, guest: str) -> Login:
     """How to log in to a running guest by ssh."""
-    site, guest = find_one(spec, word)
-    must_run(guest)
-    return _login(spec, site, guest)
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    return _login(spec, host_state, observed)
 
 
-def _login(spec: Spec, site: HostState, guest: ObservedGuest) -> Login:
-    addresses, looked = access.addresses(site.host, guest.record)
+def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
+    addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
-        raise _no_address(guest.record, site.host.name, looked)
-    hosts = known_hosts(spec.name, site)
-    return access.login(site.host, guest.record, addresses[0], spec.folder, hosts)
+        raise _no_address(guest.record, host_state.host.name, looked)
+    hosts = known_hosts(spec.name, host_state)
+    return access.login(host_state.host, guest.record, addresses[0], spec.folder, hosts)
 
 
 def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
@@ -72,43 +73,43 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
     else:
         first = "give it a network"
     return VirtkitError(
-        f"guest {record.guest} has no address that anybody knows",
+        f"guest {record.guest} has no known address",
         why=", ".join(looked),
         cure=f"{first}; `virtkit console` needs no address, nor does `virtkit exec` where it goes "
-        "by the hypervisor",
+        "through the hypervisor",
         where=f"{host} guest/{record.guest}",
     )
 
 
-def ssh(spec: Spec, word: str, command: Sequence[str] = ()) -> list[str]:
+def ssh(spec: Spec, guest: str, command: Sequence[str] = ()) -> list[str]:
     """The command line of ``virtkit ssh``."""
-    return access.ssh_command(login(spec, word), command)
+    return access.ssh_command(login(spec, guest), command)
 
 
-def refused(spec: Spec, word: str) -> VirtkitError | None:
-    """Why ssh did not let the caller in, where its own words don't help: another's host key, or a
-    guest that lets in others' keys."""
+def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
+    """Why ssh did not let the caller in, where ssh does not say it: what answers is not the guest,
+    or the guest lets in others' keys."""
     try:
-        site, guest = find_one(spec, word)
-        must_run(guest)
-        guest_login = _login(spec, site, guest)
-        where = f"{site.host.name} guest/{guest_login.guest}"
-        if access.is_another(guest_login, guest.record.host_key):
+        host_state, observed = find_one(spec, guest)
+        must_run(observed)
+        guest_login = _login(spec, host_state, observed)
+        where = f"{host_state.host.name} guest/{guest_login.guest}"
+        if access.is_another(guest_login, observed.record.host_key):
             return VirtkitError(
                 f"what answers at {guest_login.address} is not guest {guest_login.guest}",
                 why=access.OTHER_KEY,
                 cure=access.OTHER_KEY_CURE,
                 where=where,
             )
-        if access.lets_in(guest_login, guest.record.host_key) and guest_login.identities:
+        if access.lets_in(guest_login, observed.record.host_key) and guest_login.identities:
             return None  # the connection was lost, or the key has a passphrase
     except (VirtkitError, Unreachable):  # it stopped, and took the connection with it
         return None
     return VirtkitError(
         f"guest {guest_login.guest} does not let you in",
         why=access.refusal(guest_login),
-        cure="whoever made it adds your key to its `ssh_keys:` and runs `virtkit up`; a key with a "
-        "passphrase is used where the agent has it (ssh-add)",
+        cure="ask whoever made it to add your key to its `ssh_keys:` and to run `virtkit up`; a "
+        "key with a passphrase is used only if the agent has it (ssh-add)",
         where=where,
     )
 
@@ -116,7 +117,7 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
 class Input(Protocol):
     """What a command is to read. Each answers None where there is more than ``limit`` bytes."""
 
-    def soon(self, limit: int) -> bytes | None:
+    def read_if_short(self, limit: int) -> bytes | None:
         """All of it, where its end is near."""
 
     def read_all(self, limit: int, say: Say) -> bytes | None:
@@ -125,38 +126,38 @@ class Input(Protocol):
 
 def execute(
     spec: Spec,
-    word: str,
+    guest: str,
     command: Sequence[str],
-    given: Input | None = None,
+    stdin: Input | None = None,
     say: Say = lambda _: None,
-) -> Way:
+) -> Execution:
     """Runs a command as root: through the hypervisor where it can, else by ssh and sudo.
 
     A guest agent takes its input in one piece, so it gets what is short and at its end; all else
     goes by ssh. Input is never dropped.
     """
-    site, guest = find_one(spec, word)
-    must_run(guest)
-    host, driver = site.host, DRIVERS[guest.record.type]
-    line = access.attached(host, driver, guest.domain, command)
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    host, driver = host_state.host, DRIVERS[observed.record.type]
+    line = access.attached(host, driver, observed.domain, command)
     if line is not None:
-        return Way(line)
+        return Execution(line)
     agent = access.takes_agent(driver)
-    text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
+    text = b"" if stdin is None else stdin.read_if_short(AGENT_INPUT) if agent else None
     try:
-        guest_login = _login(spec, site, guest) if text is None else None
+        guest_login = _login(spec, host_state, observed) if text is None else None
     except VirtkitError:
-        if given is None or not agent:
+        if stdin is None or not agent:
             raise
-        guest_login, text = None, given.read_all(AGENT_INPUT, say)
+        guest_login, text = None, stdin.read_all(AGENT_INPUT, say)
         if text is None:
-            raise _too_much(guest) from None
+            raise _too_much(observed) from None
     if agent and text is not None:
-        ran = access.by_agent(host, driver, guest.domain, command, text)
+        ran = access.by_agent(host, driver, observed.domain, command, text)
         if ran is not None:
-            return Way(None, ran)
-    guest_login = guest_login or _login(spec, site, guest)
-    return Way(
+            return Execution(None, ran)
+    guest_login = guest_login or _login(spec, host_state, observed)
+    return Execution(
         access.ssh_command(guest_login, [shlex.join(access.as_root(guest_login.user, command))])
     )
 
@@ -201,12 +202,12 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
     return name, path
 
 
-def console(spec: Spec, word: str) -> list[str]:
+def console(spec: Spec, guest: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
-    site, guest = find_one(spec, word)
-    must_run(guest)
-    uri = site.host.connections.uri(DRIVERS[guest.record.type].scheme)
-    return ["virsh", "-q", "-c", uri, "console", guest.domain]
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    uri = host_state.host.connections.uri(DRIVERS[observed.record.type].scheme)
+    return ["virsh", "-q", "-c", uri, "console", observed.domain]
 
 
 @dataclass(frozen=True)
@@ -218,19 +219,19 @@ class Vnc:
     password: str
 
 
-def vnc(spec: Spec, word: str) -> Vnc:
+def vnc(spec: Spec, guest: str) -> Vnc:
     """Address and password of a guest's VNC display.
 
     Raises:
         RequestError: it has none.
     """
-    site, guest = find_one(spec, word)
-    must_run(guest)
-    xml = site.host.domains.secure_xml(DRIVERS[guest.record.type], guest.domain)
+    host_state, observed = find_one(spec, guest)
+    must_run(observed)
+    xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
         raise RequestError(
-            f"guest {guest.record.guest} has no VNC display",
+            f"guest {observed.record.guest} has no VNC display",
             cure="give it `graphics: vnc`, then virtkit up --restart",
         )
     return Vnc(
@@ -245,11 +246,11 @@ class Inventory:
     """The guests that Ansible can reach, their groups and variables.
 
     Attributes:
-        renamed: the spec's groups that have another name here, by that.
+        renamed_groups: the spec's groups that have another name here, by that.
     """
 
     guests: tuple[InventoryGuest, ...]
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed_groups: Mapping[str, str] = field(default_factory=dict)
 
     def static(self) -> str:
         """A file for ``ansible -i`` as it is."""
@@ -281,18 +282,18 @@ def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inve
         record, host = guest.observed.record, guest.host
         driver, path = DRIVERS[record.type], path_of(spec)
         path = path if path.startswith("/") else ""
-        way: Mapping[str, str] | None = ansible.variables(by_ssh) if by_ssh else None
+        connection: Mapping[str, str] | None = ansible.ssh_variables(by_ssh) if by_ssh else None
         if hypervisor and guest.observed.state == "running" and not host.remote:
             uri = host.connections.uri(driver.scheme)
-            way = ansible.through_hypervisor(record, driver, uri, path) or way
-        if way is None:
+            connection = ansible.hypervisor_variables(record, driver, uri, path) or connection
+        if connection is None:
             if guest.observed.state == "running":
                 say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")
             continue
-        facts = ansible.facts(record, driver, host.name, path)
+        own = ansible.guest_variables(record, driver, host.name, path)
         variables = spec.guests[record.guest].vars if record.guest in spec.guests else {}
         groups = ansible.groups(record, driver, host.name)
-        guests.append(InventoryGuest(record.guest, {**facts, **way, **variables}, groups))
+        guests.append(InventoryGuest(record.guest, {**own, **connection, **variables}, groups))
         renamed |= {each: ansible.group_name(each) for each in record.requested["groups"]}
     return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
 
@@ -328,11 +329,11 @@ def _reachable(
 
     Without ``guests`` those that are the spec's.
     """
-    sites = [as_named(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
-    existing = existing_guests(spec, sites)
+    host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
+    existing = existing_guests(spec, host_states)
     own = {name for name, each in existing.items() if is_own(spec, each)}
     names = named(spec, existing, guests) if guests else own
-    hosts = {each.host.name: known_hosts(spec.name, each) for each in sites}
+    hosts = {each.host.name: known_hosts(spec.name, each) for each in host_states}
     for name in ordered(spec, names & existing.keys()):
         host, record = existing[name].host, existing[name].observed.record
         addressable = existing[name].observed.state == "running" or any(record.addresses)

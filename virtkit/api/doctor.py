@@ -24,7 +24,12 @@ from virtkit.system import commands
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. ``ok`` is None for a remark; ``needed``: virtkit is lost without it."""
+    """One thing looked at.
+
+    Attributes:
+        ok: None for a remark.
+        needed: virtkit can do nothing without it.
+    """
 
     name: str
     ok: bool | None
@@ -37,7 +42,7 @@ class Check:
 
 
 def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
-    """All checks of this machine, and of what a spec claims to have there."""
+    """All checks of this machine, and of what the records of a spec's environment say."""
     hosts = hosts_of(spec)
     programs = commands.PROGRAMS.items()
     checks = [_program(name) for name, each in programs if os.geteuid() != 0 or not each.users]
@@ -76,7 +81,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _xen(facts, host)
     checks += _unserved(facts, host)
     if spec is not None:
-        checks += _claimed(host, facts, host.observe(), spec)
+        checks += _recorded(host, facts, host.observe(), spec)
     return checks
 
 
@@ -179,7 +184,7 @@ def _firewall(host: Host) -> Iterable[Check]:
         return
     rules = host.rules()
     if rules is None:
-        what = "only root may look at its rules, so nobody knows whether libvirt's are there"
+        what = "only root may read its rules, so it is not known whether libvirt's are there"
         yield Check("firewall", None, what, "run `virtkit doctor` as root")
         return
     without_rules = [each for each in bridges if not rules.serves(each.name)]
@@ -237,7 +242,7 @@ def _unserved(facts: HostFacts, host: Host) -> Iterable[Check]:
         yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
 
 
-def _claimed(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
+def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
     guests, up = observed.guests_of(spec.name), command("up", spec.source)
     lost = observed.lost_of(spec.name)

@@ -35,13 +35,13 @@ class Machine:
     Attributes:
         remote: how ssh gets there; None is this machine.
         python: the path of its Python.
-        asks: whether its sudo wants a password.
+        needs_password: whether its sudo asks for one.
     """
 
     name: str
     remote: Remote | None
     python: str
-    asks: bool
+    needs_password: bool
 
 
 @dataclass
@@ -58,37 +58,37 @@ class Preparation:
         return {"host": host, "changed": self.changed, **document}
 
 
-def find_machine(word: str, spec: Spec | None = None) -> Machine:
-    """Looks at the machine that a word names: a host of the spec, ``local``, or as for ssh.
+def find_machine(name: str, spec: Spec | None = None) -> Machine:
+    """Looks at the machine that ``name`` stands for: a host of the spec, ``local``, or as for ssh.
 
     Raises:
-        RequestError: the word names none, Ansible is missing here, Python or a way to become root
-            there; nothing was touched.
+        RequestError: ``name`` stands for none, Ansible is missing here, Python or a way to become
+            root there; nothing was touched.
         VirtkitError: ssh does not get there.
     """
     ansible.require()
-    remote = _remote(word, spec)
+    remote = _remote(name, spec)
     look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
     python, privilege = look.split("\n")[:2]
-    where = "this machine" if remote is None else word
+    where = "this machine" if remote is None else name
     by_hand = "" if remote is None else f"{remote.by_hand} -t "
     if python == "none":
         cure = f"{by_hand}sudo apt-get install python3"
         raise RequestError(f"python3 is missing on {where}, and Ansible needs it", cure=cure)
     if privilege == "nobody":
-        cure = "be root here, or install sudo" if remote is None else f"log in as root@{word}"
+        cure = "be root here, or install sudo" if remote is None else f"log in as root@{name}"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
-    return Machine(word, remote, python, privilege == "password")
+    return Machine(name, remote, python, privilege == "password")
 
 
-def _remote(word: str, spec: Spec | None) -> Remote | None:
-    if word == LOCAL:
+def _remote(name: str, spec: Spec | None) -> Remote | None:
+    if name == LOCAL:
         return None
     for host in hosts_of(spec) if spec else ():
-        if host.name == word:
+        if host.name == name:
             return host.remote
     try:
-        return Remote(word, ssh_address(word))
+        return Remote(name, ssh_address(name))
     except Wrong as error:
         hosts = f", or a host of the spec: {', '.join(spec.hosts)}" if spec else ""
         cure = f"name it as for ssh (root@rack1); `{LOCAL}` is this machine{hosts}"
@@ -111,7 +111,7 @@ def prepare_host(
 
     Args:
         types: of guests that it is to run; left out, what the playbook takes.
-        password: sudo's, where it asks for one.
+        password: for sudo, where the machine needs one.
         stop: set from any thread, it ends the run as ctrl-c does.
 
     Raises:
@@ -127,7 +127,7 @@ def prepare_host(
     answer = Preparation(Report(machine.name))
 
     def run(progress: Progress) -> None:
-        answer.changed = _played(machine, types, password, progress)
+        answer.changed = _run_playbook(machine, types, password, progress)
         if machine.remote is None and daemon_access.awaits_login():
             progress.note(daemon_access.cure())
 
@@ -136,7 +136,7 @@ def prepare_host(
     return answer
 
 
-def _played(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
+def _run_playbook(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
     """Runs the playbook; how many tasks changed something."""
     playbook = _playbooks() / "host.yml"
     with temporary.folder() as private:
@@ -146,8 +146,8 @@ def _played(machine: Machine, types: Sequence[str], password: str, progress: Pro
             file.touch(mode=0o600)
             file.write_text(password)
             environment["ANSIBLE_BECOME_PASSWORD_FILE"] = str(file)
-        played = ansible.run(
-            ansible.Play(
+        result = ansible.run(
+            ansible.PlaybookRun(
                 playbooks=(playbook,),
                 inventory=_inventory(machine),
                 folder=playbook.parent,
@@ -156,14 +156,14 @@ def _played(machine: Machine, types: Sequence[str], password: str, progress: Pro
             ),
             progress,
         )
-    if played.code != 0:
+    if result.code != 0:
         raise VirtkitError(
             f"host {machine.name} was not prepared",
-            why=played.why,
+            why=result.why,
             cure=f"fix what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
             where=machine.name,
         )
-    return sum(played.changed.values())
+    return sum(result.changed.values())
 
 
 def _playbooks() -> Path:

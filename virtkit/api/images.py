@@ -26,8 +26,13 @@ from virtkit.state.record import GuestRecord
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """An image in the store. ``users``: guests that use it; ``size`` in bytes; ``downs``: the
-    commands that take them down, each for those of one spec."""
+    """An image in the store.
+
+    Attributes:
+        size: in bytes.
+        users: the guests that use it.
+        down_commands: what removes these guests, a command for those of each spec.
+    """
 
     name: str
     content: str
@@ -36,10 +41,12 @@ class StoreEntry:
     made: bool
     users: tuple[str, ...]
     host: str
-    downs: tuple[str, ...] = ()
+    down_commands: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        document = asdict(self)
+        document["downs"] = document.pop("down_commands")  # its name in JSON
+        return document
 
 
 def image_list(spec: Spec | None = None) -> list[StoreEntry]:
@@ -55,12 +62,12 @@ def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
             each.files.format,
             each.files.size,
             each.made,
-            _image_users(site.observed, each.files.content),
-            site.host.name,
-            _downs(site.observed, each.files.content),
+            _image_users(host_state.observed, each.files.content),
+            host_state.host.name,
+            _down_commands(host_state.observed, each.files.content),
         )
-        for site in observe_all(hosts, pool=True)
-        for each in site.observed.pool.images.values()
+        for host_state in observe_all(hosts, pool=True)
+        for each in host_state.observed.pool.images.values()
     ]
 
 
@@ -75,7 +82,7 @@ def image_make(
         stop: set from any thread, it ends the work as ctrl-c does.
 
     Raises:
-        Interrupted: ``stop`` was set. What was downloaded so far is gone on from.
+        Interrupted: ``stop`` was set. The next download continues where this one stopped.
     """
     entries = {**CATALOGUE, **(spec.images if spec else {})}
     if name not in entries:
@@ -120,14 +127,14 @@ def image_remove(
             for identity in images.drop(host, each.content):
                 images.forget(identity)
     for each in entries:
-        if each.users and _names(name, each):
+        if each.users and _matches(name, each):
             say(f"it stays on host {each.host}: {_used_by(each)}")
     return removed
 
 
 def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
     """The images that ``name`` names, of hosts where no guest uses any of them."""
-    matches = [each for each in entries if _names(name, each)]
+    matches = [each for each in entries if _matches(name, each)]
     if not matches:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
     used = [each for each in matches if each.users]
@@ -136,14 +143,14 @@ def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
         raise RequestError(
             f"image {used[0].name} is in use",
             why="; ".join(map(_used_by, used)),
-            cure="take these guests down first, or have it done by whoever made them: "
-            + "; ".join(dict.fromkeys(each for entry in used for each in entry.downs)),
+            cure="remove these guests first, or ask whoever made them to do it: "
+            + "; ".join(dict.fromkeys(each for entry in used for each in entry.down_commands)),
         )
     return free
 
 
-def _names(word: str, entry: StoreEntry) -> bool:
-    return word == entry.name or (len(word) >= 6 and entry.content.startswith(word))
+def _matches(name: str, entry: StoreEntry) -> bool:
+    return name == entry.name or (len(name) >= 6 and entry.content.startswith(name))
 
 
 def _used_by(entry: StoreEntry) -> str:
@@ -154,7 +161,7 @@ def _image_users(observed: Observed, content: str) -> tuple[str, ...]:
     return tuple(sorted(each.domain for each in _users_of(observed, content)))
 
 
-def _downs(observed: Observed, content: str) -> tuple[str, ...]:
+def _down_commands(observed: Observed, content: str) -> tuple[str, ...]:
     """What takes the guests down that use an image, by the specs that they were made from."""
     guests: dict[str, list[str]] = {}
     for each in _users_of(observed, content):

@@ -10,13 +10,13 @@ from typing import Any
 from virtkit import access
 from virtkit.api._hosts import (
     HostState,
-    as_named,
     existing_guests,
     hosts_of,
     known_hosts,
     named,
     observe_all,
     path_of,
+    with_spec_path,
 )
 from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api.access import inventory
@@ -172,13 +172,13 @@ def remember(
     that is gone, but where it has guests on a host that left the spec. What was done stays done
     where that fails."""
     try:
-        sites = observe_all([each.host for each in context])
-        any_lost = _list(spec, context, sites, report)
+        host_states = observe_all([each.host for each in context])
+        any_lost = _write_pool_records(spec, context, host_states, report)
         other_hosts = access.hosts(spec.name) - {each.host.name for each in context}
-        if removing and not any_lost and not existing_guests(spec, sites) and not other_hosts:
+        if removing and not any_lost and not existing_guests(spec, host_states) and not other_hosts:
             access.forget(spec.name)
             return
-        for each in sites:
+        for each in host_states:
             known_hosts(spec.name, each)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
@@ -186,18 +186,20 @@ def remember(
         report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, failure))
 
 
-def _list(
-    spec: Spec, context: Sequence[Context], sites: Sequence[HostState], report: Report
+def _write_pool_records(
+    spec: Spec, context: Sequence[Context], host_states: Sequence[HostState], report: Report
 ) -> bool:
     """Writes into the pools' records what the guests' own say; whether guests are listed there that
     have no domain, as far as it is known."""
     any_lost = False
-    for each, site in zip(context, sites, strict=True):
+    for each, host_state in zip(context, host_states, strict=True):
         try:
-            guests = site.observed.guests_of(spec.name).values()
-            any_lost |= each.ledger.end(spec.name, [guest.record for guest in guests])
+            guests = host_state.observed.guests_of(spec.name).values()
+            any_lost |= each.pool_records.write_after(spec.name, [guest.record for guest in guests])
         except VirtkitError as error:
-            report.results.append(Result("pool", site.host.name, "record", "failed", 0.0, error))
+            report.results.append(
+                Result("pool", host_state.host.name, "record", "failed", 0.0, error)
+            )
             any_lost = True
     return any_lost
 
@@ -236,21 +238,21 @@ def _observe_as_is(hosts: Iterable[Host]) -> list[HostState]:
 
 
 def _removal_plan(
-    spec: Spec, sites: Sequence[HostState], guests: Sequence[str], *, volumes: bool
+    spec: Spec, host_states: Sequence[HostState], guests: Sequence[str], *, volumes: bool
 ) -> Plan:
-    only = named(spec, existing_guests(spec, sites, lost=True), guests) if guests else None
+    only = named(spec, existing_guests(spec, host_states, lost=True), guests) if guests else None
     path = path_of(spec)
     return joined(
         [
             removal.down(
-                as_named(each, path).observed,
+                with_spec_path(each, path).observed,
                 spec.name,
                 spec=path,
                 names=spec.guests.keys(),
                 only=only,
                 volumes=volumes,
             )
-            for each in sites
+            for each in host_states
         ]
     )
 
@@ -292,8 +294,8 @@ def down(
 
     check(preview)
     with locked(spec, hosts, run) as waited_for:
-        sites = [_with_pool(host, spec.name) for host in hosts]
-        plan = _removal_plan(spec, sites, guests, volumes=volumes)
+        host_states = [_with_pool(host, spec.name) for host in hosts]
+        plan = _removal_plan(spec, host_states, guests, volumes=volumes)
         check(plan)
         if confirmed is not None and not consent:
             who = _others(spec, waited_for, plan)

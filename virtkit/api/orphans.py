@@ -49,12 +49,13 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
     """All that is left over on this machine, or on a spec's hosts.
 
     Args:
-        spec: one more spec that claims what is its; its hosts and pools are those looked at.
+        spec: one more spec, whose guests and networks are no orphans. Its hosts and pools are
+            those looked at.
     """
     specs = _Specs(spec)
-    sites = observe_all(hosts_of(spec), pool=True)
+    host_states = observe_all(hosts_of(spec), pool=True)
     leftovers: list[Orphan] = []
-    for each in sites:
+    for each in host_states:
         on_host = [
             *_objects(each.observed, specs, each.host),
             *_kept(each.observed, specs, each.host),
@@ -62,7 +63,11 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
             *_volumes(each.observed, each.host),
         ]
         leftovers += (replace(orphan, host=each.host.name) for orphan in on_host)
-    return [*leftovers, *_folders(sites, spec), *_caches(each.observed for each in sites)]
+    return [
+        *leftovers,
+        *_folders(host_states, spec),
+        *_caches(each.observed for each in host_states),
+    ]
 
 
 class _Specs:
@@ -72,7 +77,7 @@ class _Specs:
         self._extra = extra
         self._read: dict[str, tuple[Spec | str, bool]] = {}
 
-    def claims(self, environment: str, *, guest: str = "", network: str = "") -> bool:
+    def names(self, environment: str, *, guest: str = "", network: str = "") -> bool:
         """Whether the given one names what another spec may name, too."""
         extra = self._extra
         return (
@@ -116,7 +121,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     for guest in (*observed.guests.values(), *observed.lost.values()):
         environment, own = guest.record.environment, guest.record.guest
         why, sure = _unwanted(guest.record, specs, host, observed)
-        if not why or specs.claims(environment, guest=own):
+        if not why or specs.names(environment, guest=own):
             living.setdefault(environment, set()).add(guest.domain)
             continue
         spec_or_why, _ = specs.of(guest.record.spec, environment)
@@ -128,7 +133,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     for network in observed.networks.values():
         environment = network.record.environment
         why, sure = _unwanted(network.record, specs, host, observed)
-        claimed = specs.claims(environment, network=network.record.network)
+        claimed = specs.names(environment, network=network.record.network)
         if not why or claimed or {*network.users} & living.get(environment, set()):
             continue
         spec_or_why, _ = specs.of(network.record.spec, environment)
@@ -171,8 +176,8 @@ def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = Fals
         volumes: its kept disks, too.
     """
     document: dict[str, Any] = {"name": environment}
-    if place := _place(host):
-        document["hosts"] = {host.name: place}
+    if entry := _host_entry(host):
+        document["hosts"] = {host.name: entry}
     if volumes:  # a guest that is gone can be told by its name only where the spec has that
         document["guests"] = {guest: {}}
     arguments = [*(["--volumes"] if volumes else []), *([guest] if guest else [])]
@@ -180,7 +185,7 @@ def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = Fals
     return " ".join([f"echo {text} | virtkit down -f - --yes", *arguments])
 
 
-def _place(host: Host) -> dict[str, Any]:
+def _host_entry(host: Host) -> dict[str, Any]:
     """What a spec must say of a host."""
     entry: dict[str, Any] = {}
     if host.remote is not None:
@@ -195,7 +200,7 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Kept disks of environments without a guest; a spec that is given may ask for them, as may the
     one that they were made from."""
     for disk in observed.pool.kept.values():
-        if specs.claims(disk.environment, guest=disk.guest):
+        if specs.names(disk.environment, guest=disk.guest):
             continue
         spec_or_why, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
         if isinstance(spec_or_why, Spec) and disk.guest in spec_or_why.guests:
@@ -244,9 +249,11 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         yield Orphan("volume", name, "", why, cure, sure=False)
 
 
-def _folders(sites: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
+def _folders(host_states: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
     """Keys and known hosts of environments that have nothing here any more."""
-    environments = {each.environment for site in sites for each in site.observed.records()}
+    environments = {
+        each.environment for host_state in host_states for each in host_state.observed.records()
+    }
     for path in access.folders():
         if path.name in environments:
             continue

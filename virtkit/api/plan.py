@@ -1,4 +1,4 @@
-"""Spec and libvirt to a plan: everything is looked at before anything is touched."""
+"""What ``up`` would change, or libvirt's XML of it. It must never change anything itself."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from virtkit import access, ansible, images
 from virtkit.api._hosts import (
     HostState,
     Say,
-    as_named,
     at_work,
     existing_guests,
     hosts_of,
     observe_all,
     path_of,
     quiet,
+    with_spec_path,
 )
-from virtkit.api._placement import check_moves, left_hosts, placed
+from virtkit.api._placement import check_moves, left_hosts, place_guests
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
 from virtkit.api._readiness import unready
@@ -64,9 +64,9 @@ def plan(
     """
     only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
-    sites = observe_all(hosts, pool=True)
-    planned = _planned(sites, spec, only, restart=restart, say=say)
-    unready_notes = unready(spec, sites, planned, only, restart=restart)
+    host_states = observe_all(hosts, pool=True)
+    planned = _planned(host_states, spec, only, restart=restart, say=say)
+    unready_notes = unready(spec, host_states, planned, only, restart=restart)
     notes = (*planned.notes, *unready_notes, *at_work(spec.name, hosts))
     return replace(planned, guests=tuple(guests), notes=notes)
 
@@ -87,16 +87,21 @@ def plan_on(
 
 
 def _planned(
-    sites: Sequence[HostState], spec: Spec, only: Collection[str] | None, *, restart: bool, say: Say
+    host_states: Sequence[HostState],
+    spec: Spec,
+    only: Collection[str] | None,
+    *,
+    restart: bool,
+    say: Say,
 ) -> Plan:
-    sites = [as_named(each, path_of(spec)) for each in sites]
-    places = placed(spec, sites)
-    check_moves(spec, sites, places, only)
+    host_states = [with_spec_path(each, path_of(spec)) for each in host_states]
+    placement = place_guests(spec, host_states)
+    check_moves(spec, host_states, placement, only)
     plans: list[Plan] = []
     errors: list[RequestError] = []
-    for site in sites:
+    for host_state in host_states:
         try:
-            plans.append(_part(spec, site, places, only, restart=restart, say=say))
+            plans.append(_part(spec, host_state, placement, only, restart=restart, say=say))
         except SpecErrors as many:
             errors += many.errors
         except RequestError as error:
@@ -104,16 +109,16 @@ def _planned(
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
     plan = joined(plans)
-    notes = (*plan.notes, *_others_keys(spec, sites, plan, only), *left_hosts(spec))
+    notes = (*plan.notes, *_others_keys(spec, host_states, plan, only), *left_hosts(spec))
     return replace(plan, notes=notes)
 
 
 def _others_keys(
-    spec: Spec, sites: Iterable[HostState], plan: Plan, only: Collection[str] | None
+    spec: Spec, host_states: Iterable[HostState], plan: Plan, only: Collection[str] | None
 ) -> Iterable[str]:
     """The guests that let in others' keys, and none that the caller has here."""
     recreated = {e.object for e in plan.changes if e.action in ("create", "replace", "delete")}
-    for name, each in existing_guests(spec, sites).items():
+    for name, each in existing_guests(spec, host_states).items():
         guest_record = each.observed.record
         keys = guest_record.keys
         if not keys or f"guest/{name}" in recreated or (only is not None and name not in only):
@@ -129,29 +134,29 @@ def _others_keys(
 
 def _part(
     spec: Spec,
-    site: HostState,
-    places: Mapping[str, str],
+    host_state: HostState,
+    placement: Mapping[str, str],
     only: Collection[str] | None,
     *,
     restart: bool,
     say: Say,
 ) -> Plan:
     """What ``up`` would change on one host."""
-    host = site.host
-    own = {name for name, place in places.items() if place == host.name}
+    host = host_state.host
+    own = {name for name, where in placement.items() if where == host.name}
     part = spec.part(host.name, own)
     chosen = None if only is None else own & set(only)
-    current = site.observed
+    current = host_state.observed
     existing = (
         current.guests_of(spec.name) or current.networks_of(spec.name) or current.lost_of(spec.name)
     )
     if not own and not existing:
         return Plan(spec.name)
-    pool = tuple(pool_changes(host, part, site.observed, own if chosen is None else chosen))
-    damaged = damaged_images(host, site.observed)
-    observed = replace(site.observed, pool=without_damaged(site.observed.pool, damaged))
+    pool = tuple(pool_changes(host, part, host_state.observed, own if chosen is None else chosen))
+    damaged = damaged_images(host, host_state.observed)
+    observed = replace(host_state.observed, pool=without_damaged(host_state.observed.pool, damaged))
     facts, desired = _desired(part, host, observed, chosen, say)
-    elsewhere = {n: p for n, p in places.items() if n not in own and (only is None or n in only)}
+    elsewhere = {n: p for n, p in placement.items() if n not in own and (only is None or n in only)}
     plan = diff(
         replace(desired, elsewhere=elsewhere),
         observed,
@@ -163,7 +168,7 @@ def _part(
     )
     _check(plan, part, host)
     mended = mended_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_unserved(host, facts, part, site.observed))
+    notes = (*plan.notes, *_unserved(host, facts, part, host_state.observed))
     return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
 
 
@@ -186,13 +191,15 @@ def render_xml(
         with_record: each document has virtkit's record in its ``<metadata>``, as libvirt gets it.
     """
     only = _with_dependencies(spec, guests)
-    sites = observe_all(hosts_of(spec), pool=True)
-    places = placed(spec, sites)
+    host_states = observe_all(hosts_of(spec), pool=True)
+    placement = place_guests(spec, host_states)
     networks: list[str] = []
     domains: list[str] = []
-    for site in sites:
-        part = spec.part(site.host.name, [n for n, p in places.items() if p == site.host.name])
-        _, desired = _desired(part, site.host, site.observed, only, say)
+    for host_state in host_states:
+        part = spec.part(
+            host_state.host.name, [n for n, p in placement.items() if p == host_state.host.name]
+        )
+        _, desired = _desired(part, host_state.host, host_state.observed, only, say)
         chosen = [each for each in desired.guests if only is None or each.name in only]
         used = {each.network for guest in chosen for each in guest.interfaces}
         networks += [_xml(each, spec) for each in desired.networks if each.name in used]
@@ -203,20 +210,20 @@ def render_xml(
     return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
 
 
-def _select(spec: Spec, words: Sequence[str]) -> set[str]:
+def _select(spec: Spec, guests: Sequence[str]) -> set[str]:
     return select(
-        words,
+        guests,
         {name: guest.groups for name, guest in spec.guests.items()},
         {name: guest.base for name, guest in spec.guests.items()},
     )
 
 
-def _with_dependencies(spec: Spec, words: Sequence[str]) -> set[str] | None:
-    """The guests that ``words`` name and what they are after; None for all."""
-    if not words:
+def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:
+    """The guests that ``guests`` name and what they are after; None for all."""
+    if not guests:
         return None
     after = {name: guest.after for name, guest in spec.guests.items()}
-    return with_after(_select(spec, words), after)
+    return with_after(_select(spec, guests), after)
 
 
 def _desired(

@@ -1,4 +1,4 @@
-"""Playbooks run again, whatever the guests' records say of them; and what they printed."""
+"""Playbooks run again, whatever the guests' records say of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 from virtkit import access, ansible
 from virtkit.api._hosts import (
     GuestOnHost,
-    as_named,
     existing_guests,
     hosts_of,
     must_run,
@@ -16,6 +15,7 @@ from virtkit.api._hosts import (
     observe_all,
     ordered,
     path_of,
+    with_spec_path,
 )
 from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
@@ -50,8 +50,8 @@ def provision(
     files: dict[tuple[str, ...], str] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
     with locked(spec, hosts, run):
-        sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-        existing = existing_guests(spec, sites)
+        host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
+        existing = existing_guests(spec, host_states)
         _check_run(wanted, existing)
         options = StepOptions(
             path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault
@@ -67,10 +67,10 @@ def provision(
         return report
 
 
-def _names(spec: Spec, words: Sequence[str]) -> list[str]:
-    """The guests that ``words`` name, each with playbooks; without words, all that have any."""
+def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
+    """The guests that ``guests`` name, each with playbooks; without these, all that have any."""
     with_playbooks = [name for name, each in spec.guests.items() if each.playbooks]
-    names = ordered(spec, named(spec, {}, words)) if words else with_playbooks
+    names = ordered(spec, named(spec, {}, guests)) if guests else with_playbooks
     without = [each for each in names if each not in with_playbooks]
     if without or not names:
         who = f"guest {', '.join(without)}" if without else f"no guest of {spec.name}"
@@ -113,23 +113,3 @@ def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) 
     yield Step(object, "login", host.name, login, after_all=dependencies, waits=True)
     yield Step(object, "playbooks", host.name, run, ((object, "login"),))
     yield Step(object, "ready", host.name, ready, ((object, "playbooks"),), waits=True)
-
-
-def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
-    """What Ansible printed when it last ran each guest's playbooks from here, by the guest's name.
-
-    Raises:
-        RequestError: it never ran them here.
-    """
-    names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
-    kept_here = access.known(spec.name)
-    logs = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
-    texts = {name: log.read_text(errors="replace") for name, log in logs.items() if log.is_file()}
-    missing = [name for name in names if name not in texts]
-    if not texts or (guests and missing):
-        raise RequestError(
-            f"playbooks of {', '.join(missing) or spec.name} were never run from here",
-            why="who runs them keeps what they print",
-            cure="virtkit provision runs them",
-        )
-    return texts

@@ -1,4 +1,4 @@
-"""Guests as they are: status, and what they printed."""
+"""Guests as they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from virtkit.api._hosts import (
     GuestOnHost,
     HostState,
     Say,
-    as_named,
     at_work,
     existing_guests,
     hosts_of,
@@ -22,6 +21,7 @@ from virtkit.api._hosts import (
     ordered,
     path_of,
     quiet,
+    with_spec_path,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -37,7 +37,7 @@ class GuestStatus:
     """One guest as it is.
 
     Attributes:
-        model: its kind of virtualization in the article's words.
+        virtualization: its kind, such as "hardware-assisted"; ``model`` in JSON.
         spec: the path of the spec that it was made from; ``owner``: the user whose file that is,
             empty where there is none here.
         pending: fields whose change waits until it is restarted.
@@ -49,7 +49,7 @@ class GuestStatus:
     environment: str
     name: str
     type: str
-    model: str
+    virtualization: str
     host: str
     state: str
     ready: bool
@@ -67,7 +67,7 @@ class GuestStatus:
             "environment": self.environment,
             "name": self.name,
             "type": self.type,
-            "model": self.model,
+            "model": self.virtualization,
             "host": self.host,
             "state": self.state,
             "ready": self.ready,
@@ -96,13 +96,13 @@ def status(
     """
     if spec is None:
         return _all_statuses(say)
-    sites, silent = _answering(hosts_of(spec), say)
+    host_states, silent = _answering(hosts_of(spec), say)
     path = path_of(spec)
-    existing = existing_guests(spec, [as_named(each, path) for each in sites])
+    existing = existing_guests(spec, [with_spec_path(each, path) for each in host_states])
     for name, each in existing.items():
         if each.observed.record.spec != path:
             say(f"guest {name} was made from another spec: {each.observed.record.spec}")
-    for line in at_work(spec.name, [each.host for each in sites]):
+    for line in at_work(spec.name, [each.host for each in host_states]):
         say(line)
     only = named(spec, existing, guests) if guests else {*spec.guests, *existing}
     answer = _statuses([existing[name] for name in ordered(spec, existing) if name in only])
@@ -112,28 +112,28 @@ def status(
 
 def _all_statuses(say: Say) -> list[GuestStatus]:
     """All guests of this machine, by environment and by the spec that they were made from."""
-    (site,) = observe_all(hosts_of(None))
-    guests = site.observed.guests.values()
+    (host_state,) = observe_all(hosts_of(None))
+    guests = host_state.observed.guests.values()
     for environment in sorted({each.record.environment for each in guests}):
-        for line in at_work(environment, [site.host]):
+        for line in at_work(environment, [host_state.host]):
             say(line)
-    statuses = _statuses([GuestOnHost(site.host, each) for each in guests])
+    statuses = _statuses([GuestOnHost(host_state.host, each) for each in guests])
     return sorted(statuses, key=lambda each: (each.environment, each.spec, each.name))
 
 
 def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[str]]:
     """What stands on the hosts that answer, and the names of the others."""
-    sites, silent, last = [], set(), None
+    host_states, silent, last = [], set(), None
     for host in hosts:
         try:
-            sites += observe_all([host])
+            host_states += observe_all([host])
         except VirtkitError as error:
             say(f"host {host.name} does not answer: {error.why or error.what}")
             silent.add(host.name)
             last = error
-    if last is not None and not sites:
+    if last is not None and not host_states:
         raise last
-    return sites, silent
+    return host_states, silent
 
 
 def _statuses(guests: Sequence[GuestOnHost]) -> list[GuestStatus]:
@@ -162,7 +162,7 @@ def _status(host: Host, guest: ObservedGuest) -> GuestStatus:
         environment=guest.record.environment,
         name=guest.record.guest,
         type=guest.record.type,
-        model=DRIVERS[guest.record.type].virtualization,
+        virtualization=DRIVERS[guest.record.type].virtualization,
         host=host.name,
         state=guest.state,
         ready=ready,
@@ -208,7 +208,7 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
         environment=spec.name,
         name=name,
         type=guest.type,
-        model=DRIVERS[guest.type].virtualization if guest.type in DRIVERS else "",
+        virtualization=DRIVERS[guest.type].virtualization if guest.type in DRIVERS else "",
         host=host or LOCAL,
         state="unknown" if unknown else "missing",
         ready=False,
@@ -218,37 +218,3 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
         spec=path_of(spec),
         owner=_owner(path_of(spec)),
     )
-
-
-def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
-    """What each guest printed so far, by its name."""
-    existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
-    chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
-    for each in chosen.values():
-        check_log(each)
-    return {
-        name: access.log(each.host, each.observed.record, spec.folder)
-        for name, each in chosen.items()
-    }
-
-
-def check_log(guest: GuestOnHost) -> None:
-    """Refuses to look for a log in a pool in which nothing is seen."""
-    if DRIVERS[guest.observed.record.type].log != "file":
-        return
-    pool = guest.host.storage.describe()
-    if not pool.active:
-        virsh = guest.host.connections.virsh()
-        raise VirtkitError(
-            f"pool {pool.name} is not active, and the guests' logs are in it",
-            cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
-            where=guest.host.name,
-        )
-
-
-def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
-    """The guests whose logs ``guests`` name."""
-    existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
-    return ordered(spec, names & existing.keys())

@@ -20,13 +20,13 @@ from virtkit.progress import Progress
 
 #: An object and the name of one of its steps.
 Key = tuple[str, str]
-#: The same, on a host.
-Place = tuple[str, str, str]
+#: What tells a run's steps apart: a host, an object and a step of it.
+StepId = tuple[str, str, str]
 Say = Callable[[str], None]
 Outcome = Literal["done", "failed", "skipped"]
 
 #: Seconds after which the main thread looks up from waiting.
-_WAKE = 0.2
+_POLL_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Step:
         return self.object, self.name
 
     @property
-    def place(self) -> Place:
+    def id(self) -> StepId:
         return self.host, self.object, self.name
 
 
@@ -161,16 +161,16 @@ class _Run:
         stop: threading.Event | None,
     ) -> None:
         self.report = Report(environment)
-        self._steps = {step.place: step for step in steps}
-        self._after = {step.place: _before(step, self._steps) for step in steps}
+        self._steps = {step.id: step for step in steps}
+        self._after = {step.id: _before(step, self._steps) for step in steps}
         self._busy = threading.Semaphore(max(parallel, 1))
         self._telling = threading.Lock()
         self._tell = tell
-        self._failed: set[Place] = set()
-        self._under_way: set[Place] = set()
+        self._failed: set[StepId] = set()
+        self._under_way: set[StepId] = set()
         self._caller_stop = stop or threading.Event()  # the caller's: looked at, and never set
         self._stop = threading.Event()
-        self._ended: SimpleQueue[tuple[Place, BaseException | None]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[StepId, BaseException | None]] = SimpleQueue()
 
     def go(self) -> Report:
         began = time.monotonic()
@@ -185,7 +185,7 @@ class _Run:
         except (KeyboardInterrupt, Interrupted):
             self.report.interrupted = True
             self._stop.set()
-            self._tell_heard(time.monotonic() - began)
+            self._tell_interrupted(time.monotonic() - began)
         finally:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
@@ -193,26 +193,26 @@ class _Run:
         self.report.elapsed = time.monotonic() - began
         return self.report
 
-    def _tell_heard(self, elapsed: float) -> None:
+    def _tell_interrupted(self, elapsed: float) -> None:
         """Says that it was heard, and which steps are awaited."""
-        awaited = [f"{place[1]} {place[2]}" for place in sorted(self._under_way)]
+        awaited = [f"{step_id[1]} {step_id[2]}" for step_id in sorted(self._under_way)]
         if awaited:
             text = f"ending {', '.join(awaited)}; interrupt again to end at once"
             with self._telling:
                 self._tell(Event("interrupted", "", "", "", elapsed, text))
 
-    def _drain(self, graph: TopologicalSorter[Place], pool: ThreadPoolExecutor) -> None:
+    def _drain(self, graph: TopologicalSorter[StepId], pool: ThreadPoolExecutor) -> None:
         while graph.is_active():
             if self._caller_stop.is_set():
                 raise Interrupted
-            for place in graph.get_ready():
-                pool.submit(self._one, self._steps[place])
+            for step_id in graph.get_ready():
+                pool.submit(self._one, self._steps[step_id])
             # not without end: Python may note a ctrl-c just before it blocks, and act on it after
             with suppress(Empty):
-                place, fault = self._ended.get(timeout=_WAKE)
+                step_id, fault = self._ended.get(timeout=_POLL_INTERVAL)
                 if fault is not None:  # ours, not the step's: it ends the run
                     raise fault
-                graph.done(place)
+                graph.done(step_id)
 
     def _one(self, step: Step) -> None:
         fault: BaseException | None = None
@@ -221,31 +221,31 @@ class _Run:
                 self._unless_blocked(step)
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             fault = error
-        self._ended.put((step.place, fault))
+        self._ended.put((step.id, fault))
 
     def _skip_the_rest(self) -> None:
         """What an interrupted run never came to."""
         ended = {(each.host, each.object, each.step) for each in self.report.results}
         for step in self._steps.values():
-            if step.place not in ended:
+            if step.id not in ended:
                 self._end(step, "skipped", 0.0, None, "interrupted")
 
     def _unless_blocked(self, step: Step) -> None:
-        blocker = next((each for each in self._after[step.place] if each in self._failed), None)
+        blocker = next((each for each in self._after[step.id] if each in self._failed), None)
         if self._stop.is_set():
             self._end(step, "skipped", 0.0, None, "interrupted")
         elif blocker is not None:
             self._end(step, "skipped", 0.0, None, f"{blocker[1]}: {blocker[2]} failed")
         else:
-            self._work(step)
+            self._carry_out(step)
 
-    def _work(self, step: Step) -> None:
+    def _carry_out(self, step: Step) -> None:
         began = time.monotonic()
         progress = Progress(
             lambda line: self._event("progress", step, time.monotonic() - began, line), self._stop
         )
         self._event("started", step)
-        self._under_way.add(step.place)
+        self._under_way.add(step.id)
         try:
             if step.waits:
                 progress.run_interruptible(lambda: step.run(progress))
@@ -266,7 +266,7 @@ class _Run:
             note = "; ".join(progress.notes)
             self._end(step, "done", time.monotonic() - began, None, "", note)
         finally:
-            self._under_way.discard(step.place)
+            self._under_way.discard(step.id)
 
     def _end(
         self,
@@ -278,7 +278,7 @@ class _Run:
         note: str = "",
     ) -> None:
         if outcome != "done":
-            self._failed.add(step.place)
+            self._failed.add(step.id)
         self.report.results.append(
             Result(step.object, step.host, step.name, outcome, elapsed, error, note)
         )
@@ -289,7 +289,7 @@ class _Run:
             self._tell(Event(kind, step.object, step.host, step.name, elapsed, message))
 
 
-def _before(step: Step, steps: Mapping[Place, Step]) -> list[Place]:
+def _before(step: Step, steps: Mapping[StepId, Step]) -> list[StepId]:
     """The steps that one is after."""
     own = [(step.host, *key) for key in step.after]
     return [e for e in own if e in steps] + [e for e in steps if e[1:] in step.after_all]

@@ -12,7 +12,7 @@ from lxml import etree
 
 from virtkit.apply.engine import Say
 from virtkit.drivers import Driver
-from virtkit.drivers.fields import Action
+from virtkit.drivers.fields import LiveAction
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.progress import Progress
@@ -23,7 +23,7 @@ from virtkit.xml import diff, tree
 #: Devices that can come and go.
 _DEVICES = ("disk", "interface")
 #: Seconds that a guest gets to let go of a device.
-_LET_GO = 30.0
+_DETACH_TIMEOUT = 30.0
 
 
 class Hotplug:
@@ -57,7 +57,7 @@ class Hotplug:
         self._wait_gone(paths, progress)
 
     def _wait_gone(self, paths: list[str], progress: Progress) -> None:
-        end = time.monotonic() + _LET_GO
+        end = time.monotonic() + _DETACH_TIMEOUT
         while (live := self._live()) is not None:
             unreleased = [
                 each
@@ -69,7 +69,7 @@ class Hotplug:
             if time.monotonic() > end:
                 raise VirtkitError(
                     f"guest {self._guest.name} does not release {', '.join(unreleased)}",
-                    why=f"it was asked to, {_LET_GO:.0f} s ago",
+                    why=f"it was asked to, {_DETACH_TIMEOUT:.0f} s ago",
                     cure="check that nothing in the guest uses it, then run again; or restart the "
                     "guest: virtkit up --restart",
                     where=f"{self._host.name} guest/{self._guest.name}",
@@ -138,7 +138,7 @@ class Hotplug:
 
 
 #: What gives a running guest what it lacks, by the action that a field's row names; in this order.
-ACTIONS: Mapping[Action, Callable[[Hotplug, etree._Element, etree._Element, Say], None]] = {
+ACTIONS: Mapping[LiveAction, Callable[[Hotplug, etree._Element, etree._Element, Say], None]] = {
     "plug": Hotplug._plug,
     "set_memory": Hotplug._set_memory,
     "set_cpus": Hotplug._set_cpus,

@@ -19,7 +19,7 @@ from virtkit.state.desired import Playbooks
 from virtkit.state.record import GuestRecord, Provisioned
 
 #: Seconds that a guest gets to tell whether it has Python.
-_LOOK = 30.0
+_PYTHON_TIMEOUT = 30.0
 
 
 def wait_login(
@@ -54,7 +54,7 @@ def provision(
     record = replace(record, provisioned=begun)
     domains.write_record(record)
     log = access.playbook_log(record.environment, record.guest)
-    play = ansible.Play(
+    playbook_run = ansible.PlaybookRun(
         playbooks=tuple(map(Path, playbooks.paths)),
         inventory=context.options.inventory(),
         folder=context.options.folder,
@@ -64,13 +64,13 @@ def provision(
         else {},
         log=log,
     )
-    played = ansible.run(play, progress)
-    changed = sum(played.changed.values())
-    ended = replace(begun, ended="ok" if played.code == 0 else "failed", changed=changed, at=_now())
+    result = ansible.run(playbook_run, progress)
+    changed = sum(result.changed.values())
+    ended = replace(begun, ended="ok" if result.code == 0 else "failed", changed=changed, at=_now())
     record = replace(record, provisioned=ended)
     domains.write_record(record)
-    if played.code != 0:
-        raise _failed(context, record, played, log, where)
+    if result.code != 0:
+        raise _failed(context, record, result, log, where)
     return record
 
 
@@ -79,14 +79,14 @@ def _now() -> str:
 
 
 def _failed(
-    context: Context, record: GuestRecord, played: ansible.Played, log: Path, where: str
+    context: Context, record: GuestRecord, result: ansible.PlaybookResult, log: Path, where: str
 ) -> VirtkitError:
     assert record.provisioned is not None
     names = ", ".join(record.provisioned.playbooks)
     spec = context.options.spec
     return VirtkitError(
         f"guest {record.guest}: playbook {names} failed",
-        why=played.why,
+        why=result.why,
         cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); fix it, "
         f"and {command('up', spec)} runs it again",
         where=where,
@@ -105,7 +105,7 @@ def _check_python(
         return
     line = ["sh", "-c", "command -v python3 || command -v python"]
     try:
-        ran = access.run(context.host, record, context.options.folder, line, _LOOK)
+        ran = access.run(context.host, record, context.options.folder, line, _PYTHON_TIMEOUT)
     except Unreachable:  # Ansible says why, by its own way
         return
     if ran.code == 0 or ansible.installs_python(map(Path, playbooks.paths)):

@@ -10,9 +10,9 @@ from virtkit.host import Host, Silent, Unreachable, guest_exec
 from virtkit.progress import Progress
 
 #: Seconds that asking itself may take; libvirt waits for a stopped process without end.
-_ASKING = 10.0
+_ASK_TIMEOUT = 10.0
 #: Seconds after which a guest is asked again: one that still boots hears nothing.
-_AGAIN = 5.0
+_ASK_INTERVAL = 5.0
 
 
 def stop(
@@ -36,7 +36,7 @@ def stop(
         why = _why_not(host, driver, name, timeout, progress)
         if reset and host.domains.state(driver, name) == "running":
             if timeout > 0:
-                progress.note(f"{why}: its reset button was pressed")
+                progress.note(f"{why}: it was reset")
             host.domains.reset(driver, name)
             return False
     except Silent as silent:  # nothing but force reaches a hypervisor process that is stopped
@@ -55,13 +55,13 @@ def _why_not(host: Host, driver: Driver, name: str, timeout: float, progress: Pr
     if timeout <= 0 or state == "stopped":
         return ""
     if state == "paused":
-        why = _resumed(host, driver, name, min(timeout, _ASKING), progress)
+        why = _resumed(host, driver, name, min(timeout, _ASK_TIMEOUT), progress)
         if why:
             return why
     share = timeout / max(len(driver.stop), 1)
     why = "it could not be asked to shut down"
     for way in driver.stop:
-        if _ask(host, driver, name, way, min(share, _ASKING)):
+        if _ask(host, driver, name, way, min(share, _ASK_TIMEOUT)):
             if _stopped(host, driver, name, way, share, progress):
                 return ""
             why = f"it did not shut down in {timeout:.0f} s"
@@ -75,10 +75,10 @@ def _stopped(
     it may not have been able to hear it yet."""
     end = time.monotonic() + share
     while (remaining := end - time.monotonic()) > 0:
-        if host.domains.wait_stopped(driver, name, min(remaining, _AGAIN), progress.sleep):
+        if host.domains.wait_stopped(driver, name, min(remaining, _ASK_INTERVAL), progress.sleep):
             return True
-        if remaining > _AGAIN:
-            _ask(host, driver, name, way, min(remaining, _ASKING))
+        if remaining > _ASK_INTERVAL:
+            _ask(host, driver, name, way, min(remaining, _ASK_TIMEOUT))
     return False
 
 
@@ -102,7 +102,8 @@ def _ask(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bo
         if way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]
             return (
-                guest_exec.by_namespaces(host.connections, driver, name, command, _ASKING).code == 0
+                guest_exec.by_namespaces(host.connections, driver, name, command, _ASK_TIMEOUT).code
+                == 0
             )
         else:
             host.domains.ask_to_stop(driver, name, way, timeout)

@@ -43,9 +43,10 @@ def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
     touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
         steps.insert(0, Step("pool", "ensure", context.host.name, lambda _: _pool(context.host)))
-    if context.ledger.needed:
+    if context.pool_records.needed:
         after = (("pool", "ensure"),)
-        steps.insert(1, Step("pool", "record", context.host.name, context.ledger.begin, after))
+        write = context.pool_records.write_before
+        steps.insert(1, Step("pool", "record", context.host.name, write, after))
     return steps
 
 
@@ -63,7 +64,7 @@ def _awaited(plan: Plan) -> set[str]:
 # --- images and networks --------------------------------------------------------------------
 
 
-def _image(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
+def _image_steps(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     ref = change.desired
     assert isinstance(ref, ImageRef)
 
@@ -76,7 +77,7 @@ def _image(change: Change, context: Context, _awaited: set[str]) -> Iterable[Ste
     yield Step(change.object, "make", change.host, make, after)
 
 
-def _network(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
+def _network_steps(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     networks = context.host.networks
     desired, observed = change.desired, change.observed
 
@@ -110,18 +111,18 @@ def _network(change: Change, context: Context, _awaited: set[str]) -> Iterable[S
 # --- guests -------------------------------------------------------------------------------
 
 
-def _guest(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
+def _guest_steps(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
     if change.action == "delete":
         assert isinstance(change.observed, ObservedGuest)
-        return _removed(change, change.observed, context)
+        return _removal_steps(change, change.observed, context)
     if change.action == "update" and _in_record_only(change):
-        return _touched(change, context)
-    return _brought_up(change, context, awaited)
+        return _record_only_steps(change, context)
+    return _bring_up_steps(change, context, awaited)
 
 
-def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
+def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iterable[Step]:
     guest, guest_steps = change.desired, GuestSteps(context, change)
-    work = guest_steps.work
+    guest_context = guest_steps.context
     assert isinstance(guest, Guest)
 
     def step(name: str, run: Callable[[Progress], None], after: Iterable[Key], **rest: Any) -> Step:
@@ -136,15 +137,15 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
         for name in ("start", "update")
     ]
     image = (f"image/{guest.image.name}", "make")
-    plugs = work.running and not work.restarts and not work.starts_only
+    plugs = guest_context.running and not guest_context.restarts and not guest_context.starts_only
     if change.action == "replace":
         yield step("stop", guest_steps.stop, [])
-    if not work.starts_only and not work.provisions_only:
+    if not guest_context.starts_only and not guest_context.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        context.ledger.comes(guest_steps.definition.listed)
+        context.pool_records.will_add(guest_steps.definition.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
         yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
-        if work.restarts:
+        if guest_context.restarts:
             yield step("stop", guest_steps.stop, own("define"))
         if plugs:
             yield step("unplug", guest_steps.unplug, own("define"))
@@ -154,7 +155,7 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
     starts = not plugs or not _runs(change)
     wait = context.options.wait or guest.name in awaited
-    provisions = work.provisions and wait
+    provisions = guest_context.provisions and wait
     if starts:
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
@@ -163,9 +164,9 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
     if provisions:
         yield step("login", guest_steps.wait_login, own("plug", "start"), waits=True)
         yield step("playbooks", guest_steps.provision, own("login", "follow"))
-    if provisions or (starts and (wait or work.follows)):
+    if provisions or (starts and (wait or guest_context.follows)):
         yield step("ready", guest_steps.wait_ready, own("start", "playbooks"), waits=True)
-    if work.follows:
+    if guest_context.follows:
         answers = own("login") if provisions else own("ready")
         yield step("follow", guest_steps.follow, [*own("plug", "start"), *answers], waits=True)
     last = own("plug", "start", "playbooks", "ready", "follow")
@@ -187,7 +188,7 @@ def _in_record_only(change: Change) -> bool:
     )
 
 
-def _touched(change: Change, context: Context) -> Iterable[Step]:
+def _record_only_steps(change: Change, context: Context) -> Iterable[Step]:
     """What changes in the record and in libvirt's flags only."""
     guest, observed = change.desired, change.observed
     assert isinstance(guest, Guest)
@@ -206,11 +207,11 @@ def _touched(change: Change, context: Context) -> Iterable[Step]:
     yield Step(change.object, "update", change.host, update)
     if observed.state != "running":
         started = replace(change, action="start", observed=replace(observed, record=new))
-        yield from _brought_up(started, context, set())
+        yield from _bring_up_steps(started, context, set())
 
 
-def _removed(change: Change, observed: ObservedGuest, context: Context) -> Iterable[Step]:
-    host, driver, ledger = context.host, DRIVERS[observed.record.type], context.ledger
+def _removal_steps(change: Change, observed: ObservedGuest, context: Context) -> Iterable[Step]:
+    host, driver, pool_records = context.host, DRIVERS[observed.record.type], context.pool_records
     volumes_too = context.options.volumes
     # one that was never made is no disk of anybody's yet
     kept = [
@@ -225,7 +226,7 @@ def _removed(change: Change, observed: ObservedGuest, context: Context) -> Itera
     def volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
         folder = observed.record.folder
-        storage = ledger.storage_of(observed.record)
+        storage = pool_records.storage_of(observed.record)
         if folder and not storage.active():
             storage.ensure(folder)
         storage.refresh()
@@ -239,40 +240,40 @@ def _removed(change: Change, observed: ObservedGuest, context: Context) -> Itera
                 replace(observed.record, volumes=tuple(listed), finished=False)
             )
         else:
-            ledger.check(observed.record)
+            pool_records.check(observed.record)
         deleting = [each for each in observed.record.volumes if each not in kept]
         for each in deleting:
             disks.delete(storage, each)
-        ledger.deleted(each.name for each in deleting if each.keep)
+        pool_records.mark_deleted(each.name for each in deleting if each.keep)
 
     def undefine(_say: Say) -> None:
         for old_type in observed.superseded:  # what a change of type left, when it was interrupted
             host.domains.undefine(DRIVERS[old_type], observed.record)
         host.domains.undefine(driver, observed.record)
-        ledger.gone(observed.record)
+        pool_records.mark_removed(observed.record)
 
-    ledger.leaves(observed.record)
+    pool_records.will_remove(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
     yield Step(change.object, "stop", change.host, stopped)
     yield Step(change.object, "volumes", change.host, volumes, after)
     yield Step(change.object, "undefine", change.host, undefine, ((change.object, "volumes"),))
 
 
-def _disk(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
+def _disk_steps(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step]:
     """A kept disk that ``down --volumes`` removes."""
 
     def delete(_say: Say) -> None:
-        disk = context.ledger.kept.get(change.name)
+        disk = context.pool_records.kept.get(change.name)
         if disk is not None:
             context.host.storage.delete(disk.key)
-            context.ledger.deleted([disk.name])
+            context.pool_records.mark_deleted([disk.name])
 
     yield Step(change.object, "delete", change.host, delete)
 
 
 _BY_KIND: Mapping[str, Callable[[Change, Context, set[str]], Iterable[Step]]] = {
-    "image": _image,
-    "network": _network,
-    "guest": _guest,
-    "disk": _disk,
+    "image": _image_steps,
+    "network": _network_steps,
+    "guest": _guest_steps,
+    "disk": _disk_steps,
 }

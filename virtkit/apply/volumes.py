@@ -1,4 +1,4 @@
-"""A guest's volumes, one by one: made with what they start with, and deleted."""
+"""One volume made with what it starts with, or deleted; ``guest.volumes`` says which and when."""
 
 from __future__ import annotations
 

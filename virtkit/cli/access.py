@@ -36,7 +36,7 @@ def ssh(*, chosen: SpecGuestAndCommand) -> None:
 def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None = None) -> NoReturn:
     """Runs ssh with our streams, and tells why a guest did not let the caller in."""
     code = _run(command, given)
-    problem = api.refused(spec, guest) if code == 255 else None
+    problem = api.ssh_refusal(spec, guest) if code == 255 else None
     if problem is not None:
         output.error(problem, as_json=False)
         if given is not None and given.silent:
@@ -53,22 +53,23 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
     if not command:
         raise RequestError("no command is given", cure=usage)
     given = Given()
-    way = api.execute(found, guest, command, given, output.say)
-    if way.command is not None and way.command[0] == "ssh":
-        _enter(found, guest, way.command, given)
-    if way.command is not None:
-        _become(way.command)
-    if way.ran is not None:
-        sys.stdout.buffer.write(way.ran.out)
-        sys.stderr.buffer.write(way.ran.err)
-        if way.ran.cut:
+    execution = api.execute(found, guest, command, given, output.say)
+    if execution.command is not None and execution.command[0] == "ssh":
+        _enter(found, guest, execution.command, given)
+    if execution.command is not None:
+        _become(execution.command)
+    result = execution.result
+    if result is not None:
+        sys.stdout.buffer.write(result.out)
+        sys.stderr.buffer.write(result.err)
+        if result.cut:
             raise VirtkitError(
                 "the command printed more than this",
-                why=f"the guest agent keeps the first {api.format_size(len(way.ran.out))}; the "
-                f"command's exit code is {way.ran.code}",
+                why=f"the guest agent keeps the first {api.format_size(len(result.out))}; the "
+                f"command's exit code is {result.code}",
                 cure="use `virtkit ssh`, or print into a file there and fetch it: virtkit cp",
             )
-        raise SystemExit(way.ran.code)
+        raise SystemExit(result.code)
 
 
 def console(

@@ -39,7 +39,7 @@ def host_prepare(
         what = "more than one host is named" if rest else "no host is named"
         raise RequestError(what, cure="virtkit host prepare [SPEC] HOST; `local` is this machine")
     machine = api.find_machine(rest[0], spec)
-    password = _password(machine) if ask or machine.asks else ""
+    password = _password(machine) if ask or machine.needs_password else ""
     wanted = [each.strip() for each in types.split(",") if each.strip()]
     with progress.shown(output.err(), f"{machine.name}: prepare") as tell:
         done = api.prepare_host(machine, wanted, password=password, tell=tell)

@@ -88,7 +88,7 @@ def inventory(
         output.data(found.script())
     else:
         sys.stdout.write(found.static())
-        for group, name in found.renamed.items():
+        for group, name in found.renamed_groups.items():
             output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
 
 

@@ -216,7 +216,7 @@ def _row(guest: api.GuestStatus, columns: Iterable[str]) -> list[str]:
         "ready": "yes" if guest.ready else "no",
         "address": ", ".join(guest.addresses) or "-",
         "user": guest.user,
-        "virtualization": guest.model,
+        "virtualization": guest.virtualization,
         "pending": ", ".join(guest.pending) or "-",
     }
     return [plain(cells[column]) for column in columns]

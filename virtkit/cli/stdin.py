@@ -35,7 +35,7 @@ class Given:
     def silent(self) -> bool:
         return not self.begun and not self._ended
 
-    def soon(self, limit: int) -> bytes | None:
+    def read_if_short(self, limit: int) -> bytes | None:
         """All of it, where its end is near and it has no more than ``limit`` bytes."""
         end = time.monotonic() + _PATIENCE
         while not self._ended and len(self.begun) <= limit:

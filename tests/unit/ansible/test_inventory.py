@@ -43,7 +43,7 @@ def login(name: str = "web", folder: str = "/keys", **fields: object) -> Login:
 
 
 def guest(name: str = "web", *groups: str, **fields: object) -> InventoryGuest:
-    return InventoryGuest(name, ansible.variables(login(name, **fields)), groups)
+    return InventoryGuest(name, ansible.ssh_variables(login(name, **fields)), groups)
 
 
 def hosts_of(text: str) -> dict[str, dict[str, str]]:
@@ -71,7 +71,7 @@ def read(text: str) -> Any:
 @given(paths)
 def test_paths_survive(folder: str) -> None:
     (found,) = hosts_of(ansible.static([guest(folder=folder)])).values()
-    meant = ansible.variables(login(folder=folder))
+    meant = ansible.ssh_variables(login(folder=folder))
     assert {key: read(value) for key, value in found.items()} == meant
 
 
@@ -113,9 +113,9 @@ def test_script() -> None:
 
 def test_variables_of_one() -> None:
     found = Inventory((guest("web"),))
-    assert found.variables("web") == ansible.variables(login("web"))
+    assert found.variables("web") == ansible.ssh_variables(login("web"))
     assert found.variables("nobody") == {}
-    assert "ansible_ssh_private_key_file" not in ansible.variables(login(identities=()))
+    assert "ansible_ssh_private_key_file" not in ansible.ssh_variables(login(identities=()))
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_groups_and_facts() -> None:
         *("web_servers", "environment_lab", "type_lxc", "model_shared_kernel_system_level"),
         "host_rack_1",
     )
-    found = ansible.facts(one, DRIVERS["lxc"], "rack-1", "/lab.yaml")
+    found = ansible.guest_variables(one, DRIVERS["lxc"], "rack-1", "/lab.yaml")
     assert found["virtkit_model"] == "shared kernel (system level)"
     assert (found["virtkit_domain"], found["virtkit_spec"]) == ("lab-web", "/lab.yaml")
-    assert "virtkit_spec" not in ansible.facts(one, DRIVERS["lxc"], "local", "")
+    assert "virtkit_spec" not in ansible.guest_variables(one, DRIVERS["lxc"], "local", "")
 
 
 @pytest.mark.parametrize(
@@ -159,16 +159,18 @@ def test_groups_and_facts() -> None:
 )
 def test_ways_through_the_hypervisor(type: str, ids: int, plugin: str, host: str) -> None:
     one = record(type, ids=ids)
-    found = ansible.through_hypervisor(one, DRIVERS[type], "qemu:///system", "/lab.yaml")
+    found = ansible.hypervisor_variables(one, DRIVERS[type], "qemu:///system", "/lab.yaml")
     assert found is not None
     assert (found["ansible_connection"], found["ansible_host"]) == (plugin, host)
 
 
 def test_no_way_through_the_hypervisor() -> None:
     for type in ("uml", "xen-pv"):
-        assert ansible.through_hypervisor(record(type), DRIVERS[type], "xen:///", "/x.yaml") is None
+        assert (
+            ansible.hypervisor_variables(record(type), DRIVERS[type], "xen:///", "/x.yaml") is None
+        )
     one = record("lxc", ids=100000)
-    assert ansible.through_hypervisor(one, DRIVERS["lxc"], "lxc:///system", "") is None
+    assert ansible.hypervisor_variables(one, DRIVERS["lxc"], "lxc:///system", "") is None
 
 
 def test_what_a_file_cannot_hold_is_refused() -> None:
@@ -198,7 +200,7 @@ def test_ssh_reads_what_we_meant(folder: str) -> None:
     meant = folder.replace("%", "%%")
     assert options["identityfile"].strip('"') == f"{meant}/id_ed25519"
     # Ansible splits this variable as a shell would
-    common = shlex.split(ansible.variables(one)["ansible_ssh_common_args"])
+    common = shlex.split(ansible.ssh_variables(one)["ansible_ssh_common_args"])
     told = subprocess.run(
         ["ssh", "-G", *common, "10.20.0.10"], capture_output=True, text=True, check=True
     )
@@ -213,7 +215,7 @@ def test_the_callers_settings_for_all_hosts_change_nothing(tmp_path: Path) -> No
     lines = "".join(f"  {key} {value}\n" for key, value in one.options())
     (tmp_path / "config").write_text(f"Host lab-web\n{lines}\n{own}")
     (tmp_path / "own").write_text(own)
-    common = shlex.split(ansible.variables(one)["ansible_ssh_common_args"])
+    common = shlex.split(ansible.ssh_variables(one)["ansible_ssh_common_args"])
     for line in (
         ["-F", tmp_path / "config", "lab-web"],
         ["-F", tmp_path / "own", *common, "-oUser=admin", "10.20.0.10"],
@@ -248,7 +250,7 @@ def test_settings_of_the_callers_change_nothing(tmp_path: Path) -> None:
     block.write_text("\n".join([f"Host {one.alias}", *(f"  {k} {v}" for k, v in one.options())]))
     both = tmp_path / "both"
     both.write_text(f"Include {block}\n{OWN}")
-    ansible_args = shlex.split(ansible.variables(one)["ansible_ssh_common_args"])
+    ansible_args = shlex.split(ansible.ssh_variables(one)["ansible_ssh_common_args"])
     virtkits = ssh_command(one, [])[1:-1]
     assert virtkits[:2] == ["-F", "/dev/null"]
     for line in (
@@ -372,7 +374,7 @@ def test_ansible_reads_it(name: str, tmp_path: Path) -> None:
         path.chmod(0o755)
     listed = json.loads(ansible_program("ansible-inventory", "-i", path, "--list", home=tmp_path))
     found = listed["_meta"]["hostvars"]
-    assert found["db"] == ansible.variables(login("db", "/my keys"))
+    assert found["db"] == ansible.ssh_variables(login("db", "/my keys"))
     assert listed["front"] == {"hosts": ["web"]}
     assert {key: found["web"][key] for key in one.variables if key not in local} == {
         key: value for key, value in one.variables.items() if key not in local

@@ -30,8 +30,8 @@ def playbook(path: Path, *tasks: str) -> Path:
     return path
 
 
-def play(path: Path, **values: Any) -> ansible.Play:
-    return ansible.Play((path,), HERE, path.parent, **values)
+def play(path: Path, **values: Any) -> ansible.PlaybookRun:
+    return ansible.PlaybookRun((path,), HERE, path.parent, **values)
 
 
 # --- what it reads --------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_a_killed_run_leaves_nothing_at_work(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from virtkit import ansible; "
         "from virtkit.progress import Progress; "
-        f"ansible.run(ansible.Play((Path({str(path)!r}),), {HERE!r}, Path('/')), Progress())"
+        f"ansible.run(ansible.PlaybookRun((Path({str(path)!r}),), {HERE!r}, Path('/')), Progress())"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as run:
         assert until(lambda: working(path) and working(f"sleep {SLEEP}"))

@@ -20,7 +20,7 @@ from virtkit.host import Remote
 def test_this_machine_is_looked_at() -> None:
     machine = api.find_machine("local")
     assert (machine.remote, Path(machine.python).name) == (None, "python3")
-    assert os.geteuid() != 0 or not machine.asks
+    assert os.geteuid() != 0 or not machine.needs_password
     hosts = host._inventory(machine)["all"]["hosts"]
     assert hosts["local"]["ansible_connection"] == "local"
 
@@ -55,7 +55,7 @@ def test_one_that_is_not_reached() -> None:
 
 
 def test_a_type_that_no_host_is_prepared_for() -> None:
-    machine = host.Machine("local", None, "/usr/bin/python3", asks=False)
+    machine = host.Machine("local", None, "/usr/bin/python3", needs_password=False)
     with pytest.raises(RequestError) as caught:
         api.prepare_host(machine, ["kvm", "qemu"])
     assert (caught.value.why, "kvm, lxc, uml, xen" in caught.value.cure) == (
@@ -78,7 +78,7 @@ def test_it_is_ended_from_another_thread() -> None:
         one.bind(("127.0.0.1", 0))
         one.listen()
         remote = Remote("rack", "ops@127.0.0.1", one.getsockname()[1])
-        machine = host.Machine("rack", remote, "/usr/bin/python3", asks=False)
+        machine = host.Machine("rack", remote, "/usr/bin/python3", needs_password=False)
         began = time.monotonic()
         done = api.prepare_host(machine, tell=tell, stop=stop)
     assert time.monotonic() - began < 30
@@ -89,7 +89,7 @@ def test_it_is_ended_from_another_thread() -> None:
 
 def test_ansible_gets_there_as_all_else_of_virtkits_does() -> None:
     remote = Remote("ops@rack", "ops@rack", 7, "/a key")
-    machine = host.Machine("ops@rack", remote, "/opt/a python3", asks=True)
+    machine = host.Machine("ops@rack", remote, "/opt/a python3", needs_password=True)
     variables = host._inventory(machine)["all"]["hosts"]["rack"]
     assert (variables["ansible_user"], variables["ansible_host"]) == ("ops", "rack")
     assert variables["ansible_python_interpreter"] == "/opt/a python3"

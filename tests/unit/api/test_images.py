@@ -14,7 +14,7 @@ def entry(
     return StoreEntry(name, content, "raw", 4096, True, users, host)
 
 
-def test_it_goes_where_nobody_leans_on_it() -> None:
+def test_it_is_removed_where_no_guest_uses_it() -> None:
     used, free = entry("local", "lab-a"), entry("xen1")
     other = entry("local", name="mine", content="abcdef0123")
     assert _removable([used, free, other], "debian-12") == [free]
@@ -39,3 +39,8 @@ def test_in_use_everywhere_it_stays() -> None:
 def test_part_of_a_name_or_too_short_a_hash_is_none(word: str) -> None:
     with pytest.raises(RequestError, match="has no image"):
         _removable([entry("local")], word)
+
+
+def test_the_names_in_json_stay() -> None:
+    document = entry("local", "lab-a").as_dict()
+    assert list(document) == ["name", "content", "format", "size", "made", "users", "host", "downs"]

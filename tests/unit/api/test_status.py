@@ -9,7 +9,7 @@ import pytest
 import world
 
 from virtkit import access
-from virtkit.api._hosts import HostState, as_named, path_of
+from virtkit.api._hosts import HostState, path_of, with_spec_path
 from virtkit.api.status import _missing
 from virtkit.host import Host
 from virtkit.spec import Spec, read_text
@@ -59,7 +59,7 @@ def test_a_spec_by_another_path_is_the_same(tmp_path: Path) -> None:
     def seen(path: str) -> set[str]:
         there = world.up(world.desired_of(HERE), path)
         kept = {"x": KeptDisk("lab", "web", "x", "/pool/x", path)}
-        found = as_named(_site(there, kept), str(spec)).observed
+        found = with_spec_path(_host_state(there, kept), str(spec)).observed
         owned = (*found.guests.values(), *found.networks.values())
         return {*(each.record.spec for each in owned), *(e.spec for e in found.pool.kept.values())}
 
@@ -68,5 +68,5 @@ def test_a_spec_by_another_path_is_the_same(tmp_path: Path) -> None:
         assert seen(other) == {other}
 
 
-def _site(there: Observed, kept: dict[str, KeptDisk]) -> HostState:
+def _host_state(there: Observed, kept: dict[str, KeptDisk]) -> HostState:
     return HostState(Host(), replace(there, pool=PoolRecord(there.pool.images, kept)))

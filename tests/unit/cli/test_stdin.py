@@ -17,7 +17,7 @@ LOOK = """
 import json, sys
 from virtkit.cli.stdin import Given
 given, said = Given(), []
-soon = given.soon(8)
+soon = given.read_if_short(8)
 whole = None if soon is not None else given.read_all(int(sys.argv[1]), said.append)
 told = [None if each is None else each.decode() for each in (soon, whole)]
 print(json.dumps([*told, given.begun.decode(), given.silent, said]))
@@ -26,14 +26,14 @@ DRIPS = """
 import json
 from virtkit.cli.stdin import Given
 given = Given()
-assert given.soon(10**9) is None
+assert given.read_if_short(10**9) is None
 print(json.dumps(given.begun.decode()))
 """
 COPY = """
 import subprocess, sys
 from virtkit.cli.stdin import Given
 given = Given()
-given.soon(8)
+given.read_if_short(8)
 program = subprocess.Popen(["sha256sum"], stdin=subprocess.PIPE)
 given.go_on(program)
 program.wait()

@@ -8,55 +8,55 @@ from dataclasses import replace
 
 from virtkit import access, seed
 from virtkit.apply import volumes as disks
-from virtkit.apply.guest.work import Work
+from virtkit.apply.guest.context import GuestContext
 from virtkit.state import public_keys
 
 
 class SeedKeys:
     """The keys in the seed of one guest."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, context: GuestContext) -> None:
+        self._context = context
 
     def new(self) -> tuple[str, ...] | None:
         """The keys that the guest is to let in: those of its spec, or those that it was made with.
 
         None where an older version of virtkit made it, and its seed does not say which these are.
         """
-        if self._work.fresh or self._work.old is None or "ssh_keys" in self._work.fields:
-            return public_keys.records(access.authorized_keys(self._work.guest))
-        if self._work.guest.keys is not None:
-            return self._work.guest.keys
+        if self._context.fresh or self._context.old is None or "ssh_keys" in self._context.fields:
+            return public_keys.records(access.authorized_keys(self._context.guest))
+        if self._context.guest.keys is not None:
+            return self._context.guest.keys
         current = self.known()
         if (
             current is not None
-            and not self._work.old.finished
-            and self._work.guest.spec.ssh_keys is None
+            and not self._context.old.finished
+            and self._context.guest.spec.ssh_keys is None
         ):
             # a run that was to give it the caller's own ones was interrupted
-            own = public_keys.records(access.own_keys(self._work.guest.environment))
+            own = public_keys.records(access.own_keys(self._context.guest.environment))
             if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(current)):
                 return own
         return current
 
     def known(self) -> tuple[str, ...] | None:
         """The keys that the guest lets in now, by its record, else by its seed."""
-        if self._work.old is None or self._work.old.keys is not None:
-            return self._work.old.keys if self._work.old else None
+        if self._context.old is None or self._context.old.keys is not None:
+            return self._context.old.keys if self._context.old else None
         held = self.held()
         return public_keys.records(held.authorized) if held else None
 
     def authorized(self, held: seed.Keys | None) -> Sequence[str]:
         """The lines of authorized_keys; those that ``held`` has may say more than the keys."""
-        if self._work.keys is None:
-            return held.authorized if held else access.authorized_keys(self._work.guest)
-        if held and public_keys.same(public_keys.records(held.authorized), self._work.keys):
+        if self._context.keys is None:
+            return held.authorized if held else access.authorized_keys(self._context.guest)
+        if held and public_keys.same(public_keys.records(held.authorized), self._context.keys):
             return held.authorized
-        named = self._work.guest.spec.ssh_keys is not None
+        named = self._context.guest.spec.ssh_keys is not None
         from_spec = named and (
-            self._work.fresh or self._work.old is None or self._work.guest.keys is not None
+            self._context.fresh or self._context.old is None or self._context.guest.keys is not None
         )
-        return access.authorized_keys(self._work.guest) if from_spec else self._work.keys
+        return access.authorized_keys(self._context.guest) if from_spec else self._context.keys
 
     def made(self, wanted: bool) -> seed.Keys | None:
         """Who may log in, and the host key, for a seed that is about to be made.
@@ -65,22 +65,24 @@ class SeedKeys:
         """
         if not wanted:
             return None
-        held = None if self._work.fresh else self.held()
+        held = None if self._context.fresh else self.held()
         authorized = self.authorized(held)
         if held is not None:
             return replace(held, authorized=authorized)
-        if self._work.old is not None and self._work.old.booted and not self._work.fresh:
-            return seed.Keys(authorized, "", self._work.old.host_key)
+        if self._context.old is not None and self._context.old.booted and not self._context.fresh:
+            return seed.Keys(authorized, "", self._context.old.host_key)
         private, public = access.new_host_key()
-        self._work.record = replace(self._work.record, host_key=public, instance=str(uuid.uuid4()))
-        self._work.host.domains.write_record(self._work.record)
+        self._context.record = replace(
+            self._context.record, host_key=public, instance=str(uuid.uuid4())
+        )
+        self._context.host.domains.write_record(self._context.record)
         return seed.Keys(authorized, private, public)
 
     def held(self) -> seed.Keys | None:
         """The keys in the seed that the guest has; None where it can't be read."""
-        return self.in_seed()[0] if self._work.record.instance else None
+        return self.in_seed()[0] if self._context.record.instance else None
 
     def in_seed(self) -> tuple[seed.Keys | None, str]:
         """The keys and the instance in the guest's seed; nothing where it can't be read."""
-        files = disks.seed_files(self._work.host.storage, self._work.guest)
+        files = disks.seed_files(self._context.host.storage, self._context.guest)
         return seed.held(files), seed.instance(files)

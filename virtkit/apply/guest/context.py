@@ -1,4 +1,4 @@
-"""What the steps of one guest share: what is asked, what stands there, and how far they are.
+"""What the steps of one guest share: its change, its record, and what the change takes.
 
 ``record`` is the journal: each step writes into it what it did.
 """
@@ -13,13 +13,13 @@ from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 
 
-class Work:
+class GuestContext:
     """One guest that is made, recreated, changed, completed or started."""
 
     def __init__(self, context: Context, change: Change) -> None:
         assert isinstance(change.desired, Guest)
         assert change.observed is None or isinstance(change.observed, ObservedGuest)
-        self.context = context
+        self.host_context = context
         self.host = context.host
         self.guest = change.desired
         self.observed = change.observed
@@ -74,4 +74,4 @@ class Work:
 
     def down(self, *options: str) -> str:
         """The command that removes the guest."""
-        return command("down", self.context.options.spec, self.guest.name, *options)
+        return command("down", self.host_context.options.spec, self.guest.name, *options)

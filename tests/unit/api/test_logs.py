@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.api.follow import console, journal
+from virtkit.api.logs import console, journal
 
 
 def read(log: Path) -> Callable[[int], bytes]:

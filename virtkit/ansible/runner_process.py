@@ -3,7 +3,7 @@
 ansible-runner forks, and a fork of a process with several threads, as virtkit is one, may wait for
 ever for a lock that another thread had. A separate program: it must never import virtkit.
 
-usage: python player.py    (what to run is a line of JSON on standard input)
+usage: python runner_process.py    (what to run is a line of JSON on standard input)
 """
 
 from __future__ import annotations

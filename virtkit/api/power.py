@@ -11,7 +11,6 @@ from virtkit.api._defaults import STOP_TIMEOUT
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,
-    as_named,
     existing_guests,
     hosts_of,
     is_own,
@@ -19,11 +18,12 @@ from virtkit.api._hosts import (
     observe_all,
     path_of,
     quiet,
+    with_spec_path,
 )
 from virtkit.api.lifecycle import locked, runner
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step
-from virtkit.apply import stop as stopping
+from virtkit.apply import stop as stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host
@@ -34,7 +34,7 @@ from virtkit.spec import Spec
 Verb = Literal["start", "stop", "restart", "pause", "resume"]
 
 #: The state in which a guest has no need of a verb; restart is always something.
-_AIMS: Mapping[str, str] = {
+_TARGET_STATES: Mapping[str, str] = {
     "start": "running",
     "stop": "stopped",
     "pause": "paused",
@@ -54,8 +54,8 @@ def change_state(
     """Starts, stops, restarts, pauses or resumes guests that exist.
 
     Args:
-        timeout: seconds that a guest gets to shut down before it is forced off, or before its
-            reset button is pressed.
+        timeout: seconds that a guest gets to shut down before it is forced off, or before it is
+            reset.
         wait: wait until started guests are ready.
         run: how the run goes.
 
@@ -65,7 +65,7 @@ def change_state(
     """
     hosts = hosts_of(spec)
     chosen = _chosen(hosts, spec, verb, guests, run.say)
-    has_work = any(each.observed.state != _AIMS.get(verb) for each in chosen)
+    has_work = any(each.observed.state != _TARGET_STATES.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
     lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
@@ -85,8 +85,8 @@ def _chosen(
     Those that this spec does not name and that were made from another one are left alone, unless
     they are called by their own name.
     """
-    sites = [as_named(each, path_of(spec)) for each in observe_all(hosts)]
-    existing = existing_guests(spec, sites)
+    host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
+    existing = existing_guests(spec, host_states)
     own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
     names = named(spec, own, guests) if guests else {*spec.guests, *own}
     if not guests:
@@ -138,12 +138,12 @@ def _verb_steps(guest: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
 
     def restart(progress: Progress) -> None:
         off = host.domains.state(driver, name) == "stopped"
-        if off or stopping(host, driver, name, timeout, progress, reset=reset) or not reset:
+        if off or stop_guest(host, driver, name, timeout, progress, reset=reset) or not reset:
             host.domains.start(driver, name)
 
     runs: dict[Verb, Callable[[Progress], Any]] = {
         "start": lambda _: host.domains.start(driver, name),
-        "stop": lambda progress: stopping(host, driver, name, timeout, progress),
+        "stop": lambda progress: stop_guest(host, driver, name, timeout, progress),
         "restart": restart,
         "pause": lambda _: host.domains.pause(driver, name),
         "resume": lambda _: host.domains.resume(driver, name),

@@ -1,4 +1,4 @@
-"""What guests print, as they print it."""
+"""What guests printed so far, what they print now, and what their playbooks printed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from virtkit.api._hosts import GuestOnHost, Say, find_one, quiet
+from virtkit import access
+from virtkit.api._hosts import (
+    GuestOnHost,
+    Say,
+    existing_guests,
+    find_one,
+    hosts_of,
+    named,
+    observe_all,
+    ordered,
+    quiet,
+)
 from virtkit.api.access import execute
-from virtkit.api.status import check_log
 from virtkit.drivers import DRIVERS
-from virtkit.errors import Interrupted, VirtkitError
+from virtkit.errors import Interrupted, RequestError, VirtkitError
 from virtkit.host import Unanswered
 from virtkit.progress import Progress
 from virtkit.spec import Spec
@@ -25,11 +35,53 @@ Answer = TypeVar("Answer")
 #: What prints a container's journal, and goes on.
 _JOURNAL = ("journalctl", "--no-pager", "-b", "-n", "100", "-f")
 #: Seconds that a daemon of libvirt's gets to come back.
-_RETURN = 60.0
+_LIBVIRT_TIMEOUT = 60.0
 #: Seconds between the end of a journal and that of its guest, which shuts down.
-_SHUTDOWN = 15.0
+_SHUTDOWN_TIMEOUT = 15.0
 #: Seconds between two looks.
-_PAUSE = 0.5
+_POLL_INTERVAL = 0.5
+
+
+def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
+    """What each guest printed so far, by its name."""
+    existing = existing_guests(spec, observe_all(hosts_of(spec)))
+    names = named(spec, existing, guests) if guests else set(existing)
+    chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
+    for each in chosen.values():
+        _check_log(each)
+    return {
+        name: access.log(each.host, each.observed.record, spec.folder)
+        for name, each in chosen.items()
+    }
+
+
+def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
+    """The guests whose logs ``guests`` name."""
+    existing = existing_guests(spec, observe_all(hosts_of(spec)))
+    names = named(spec, existing, guests) if guests else set(existing)
+    return ordered(spec, names & existing.keys())
+
+
+def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
+    """What Ansible printed when it last ran each guest's playbooks from here, by the guest's name.
+
+    Raises:
+        RequestError: the caller never ran them here.
+    """
+    names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
+    kept_here = access.known(spec.name)
+    files = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
+    texts = {
+        name: file.read_text(errors="replace") for name, file in files.items() if file.is_file()
+    }
+    missing = [name for name in names if name not in texts]
+    if not texts or (guests and missing):
+        raise RequestError(
+            f"you have not run the playbooks of {', '.join(missing) or spec.name} on this machine",
+            why="what playbooks print is kept by the user who runs them",
+            cure="run them: virtkit provision",
+        )
+    return texts
 
 
 def follow(
@@ -49,9 +101,9 @@ def follow(
 
 
 def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[str]:
-    site, observed = find_one(spec, guest)
-    host, driver = site.host, DRIVERS[observed.record.type]
-    check_log(GuestOnHost(host, observed))
+    host_state, observed = find_one(spec, guest)
+    host, driver = host_state.host, DRIVERS[observed.record.type]
+    _check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
         return _retry_unanswered(partial(host.printed, driver, observed.domain, offset), say, stop)
@@ -65,7 +117,7 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     command = execute(spec, guest, _JOURNAL).command
     assert command is not None  # containers have no agent that would answer for it
     code = yield from journal(command, stop)
-    if code and not stop.is_set() and not _soon(ended, _SHUTDOWN):
+    if code and not stop.is_set() and not _soon(ended, _SHUTDOWN_TIMEOUT):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
@@ -127,7 +179,7 @@ def console(
             break
         progress.check_cancelled()
         if not new:
-            progress.sleep(_PAUSE)
+            progress.sleep(_POLL_INTERVAL)
     if rest:
         yield _text(rest)
 
@@ -140,7 +192,7 @@ def _soon(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether something comes true within so many seconds."""
     end = time.monotonic() + seconds
     while not (answer := condition()) and time.monotonic() < end:
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_INTERVAL)
     return answer
 
 
@@ -157,8 +209,22 @@ def _retry_unanswered(look: Callable[[], Answer], say: Say, stop: threading.Even
             return look()
         except Unanswered as error:
             if end is None:
-                say(f"{error.why or error.what}: waiting at most {_RETURN:.0f} s for it")
-                end = time.monotonic() + _RETURN
+                say(f"{error.why or error.what}: waiting at most {_LIBVIRT_TIMEOUT:.0f} s for it")
+                end = time.monotonic() + _LIBVIRT_TIMEOUT
             elif time.monotonic() >= end:
                 raise
         Progress(stop=stop).sleep(1.0)
+
+
+def _check_log(guest: GuestOnHost) -> None:
+    """Refuses to look for a log in a pool in which nothing is seen."""
+    if DRIVERS[guest.observed.record.type].log != "file":
+        return
+    pool = guest.host.storage.describe()
+    if not pool.active:
+        virsh = guest.host.connections.virsh()
+        raise VirtkitError(
+            f"pool {pool.name} is not active, and the guests' logs are in it",
+            cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
+            where=guest.host.name,
+        )

@@ -1,4 +1,4 @@
-"""What other tools were reported for, each as a test.
+"""What was reported as a fault of other tools, each as a test.
 
 Covered elsewhere:
 

@@ -1,7 +1,7 @@
-"""What Ansible reads of a playbook: whether it can, and a digest that tells when it is another one.
+"""The files of a playbook: whether it is one, and a digest that tells when any of them changed.
 
-Files are looked at, and nothing is run. What a playbook names by a variable is not seen, unless it
-is in one of Ansible's own folders beside it.
+Nothing is run. What a playbook names by a variable is not seen, unless it is in one of Ansible's
+own folders beside it.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ def _files(playbook: Path, folder: Path) -> list[Path]:
     for each in (playbook, folder / _SETTINGS):
         _named(each, playbook.parent, seen)
     folders = [base / name for base in (playbook.parent, folder) for name in _FOLDERS]
-    for each in dict.fromkeys([*folders, *_set(folder)]):
+    for each in dict.fromkeys([*folders, *_configured_folders(folder)]):
         seen.update(dict.fromkeys(_below(each)))
     return sorted(seen)
 
 
-def _set(folder: Path) -> Iterator[Path]:
+def _configured_folders(folder: Path) -> Iterator[Path]:
     """The folders of roles and collections that the settings name, as far as they are the spec's
     own: what is everybody's may be large, and is nobody's edit."""
     settings = configparser.ConfigParser(interpolation=None, strict=False)
