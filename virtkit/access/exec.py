@@ -93,7 +93,7 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
 def log(host: Host, record: GuestRecord, base: Path) -> str:
     """What a guest printed so far: its console log, or a container's journal."""
     if DRIVERS[record.type].log == "xenconsoled":
-        return host.printed(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
+        return host.console_output(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
     if DRIVERS[record.type].log == "file":
         name = f"{record.domain}-console"
         host.storage.refresh()

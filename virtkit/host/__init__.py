@@ -145,12 +145,12 @@ class Host:
         with libvirt_errors("read", "the host", where=self.name):
             return int(self.connections.any().getInfo()[2])
 
-    def printed(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
+    def console_output(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
         """What a guest's console has in its log, from ``offset`` on."""
         if driver.log == "xenconsoled":
             from virtkit.host import xen
 
-            return xen.printed(self.remote, domain, offset)
+            return xen.console_output(self.remote, domain, offset)
         return self.storage.read(f"{domain}-console", offset)
 
     def xen_checks(self) -> list[tuple[str, bool | None, str, str]]:

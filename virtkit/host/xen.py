@@ -32,7 +32,7 @@ echo @emulator; ls -L {_EMULATOR} {_DEBIANS} 2>/dev/null
 """
 
 
-def printed(remote: Remote | None, domain: str, offset: int) -> bytes:
+def console_output(remote: Remote | None, domain: str, offset: int) -> bytes:
     """What a guest printed, from ``offset`` on; nothing where it has no log."""
     path = LOGS / f"guest-{strict(domain)}.log"
     if remote is not None:
