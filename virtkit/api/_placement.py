@@ -38,7 +38,7 @@ def _able(word: str, sites: Sequence[HostState]) -> str:
     """The host for new guests of a type."""
     if word == "auto":
         return LOCAL
-    names = [each.host.name for each in sites if each.host.runs(DRIVERS[word])]
+    names = [each.host.name for each in sites if each.host.has_driver(DRIVERS[word])]
     return names[0] if len(names) == 1 else LOCAL
 
 

@@ -130,8 +130,8 @@ class Host:
         except OSError:  # nobody but root may look
             return False
 
-    def runs(self, driver: Driver) -> bool:
-        """Whether libvirt there knows a driver's guests."""
+    def has_driver(self, driver: Driver) -> bool:
+        """Whether libvirt there has the driver of a guest type."""
         if driver.scheme not in self.schemes:
             return False
         try:
