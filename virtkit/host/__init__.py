@@ -165,9 +165,9 @@ class Host:
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
 
-    def paths(self) -> frozenset[str]:
+    def files_in_use(self) -> frozenset[str]:
         """All files that any domain names, strangers' too."""
-        return file_users.paths(self.connections, self.schemes)
+        return file_users.files_in_use(self.connections, self.schemes)
 
     def unserved(self) -> tuple[frozenset[str], str]:
         """The host's active networks without DHCP and DNS, as far as can be seen from here, and

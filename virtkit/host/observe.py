@@ -191,7 +191,7 @@ def _guest(
     record = next(filter(None, records), None)
     # a copy of ours is no guest of ours, nor is one that another hypervisor has
     if record is None or record.domain != domain.name() or _scheme(record) != scheme:
-        for name in (each for root in trees for each in file_users.named(root)):
+        for name in (each for root in trees for each in file_users.paths_in(root)):
             domains.file_users[PurePosixPath(name).name] = domain.name()
         return None
     return ObservedGuest(
