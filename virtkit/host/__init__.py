@@ -169,10 +169,10 @@ class Host:
         """All files that any domain names, strangers' too."""
         return file_users.files_in_use(self.connections, self.schemes)
 
-    def unserved(self) -> tuple[frozenset[str], str]:
+    def networks_without_dnsmasq(self) -> tuple[frozenset[str], str]:
         """The host's active networks without DHCP and DNS, as far as can be seen from here, and
         what brings it back."""
-        names = networks.unserved() if self.remote is None else frozenset()
+        names = networks.without_dnsmasq() if self.remote is None else frozenset()
         return names, self.connections.restart("network")
 
     def unheard(self, driver: Driver, domain: str) -> StateReason:

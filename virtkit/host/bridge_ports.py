@@ -111,7 +111,7 @@ def _without_lease(connections: Connections, card: _Card) -> bool:
 def _no_lease(connections: Connections, card: _Card) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
     why = f"network {card.network} gave it no address"
-    if connections.remote is None and card.network in networks.unserved():
+    if connections.remote is None and card.network in networks.without_dnsmasq():
         return StateReason(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
             f"{connections.restart('network')} (it starts the server again, and guests go on "

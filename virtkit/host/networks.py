@@ -140,7 +140,7 @@ class Networks:
                 _update(network, libvirt.VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, each)
 
 
-def unserved(folder: Path = Path("/run/libvirt/network")) -> frozenset[str]:
+def without_dnsmasq(folder: Path = Path("/run/libvirt/network")) -> frozenset[str]:
     """The active networks of this machine whose dnsmasq has ended: libvirt does not look after it.
 
     Goes by the files that libvirt leaves for all to read; where there are none, nothing is known.
