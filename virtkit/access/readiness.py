@@ -139,10 +139,10 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     state = host.domains.state(driver, record.domain)
     reason = host.domains.state_reason(driver, record.domain)
     why = [unready.why if state == "running" else f"it is {state}"]
-    cards = StateReason()
+    interface_reason = StateReason()
     if state == "running" and not reason.cure and record.requested["ready"]["kind"] in _BY_ADDRESS:
-        cards = host.unheard(driver, record.domain)
-    why += [each.why for each in (reason, cards) if each.why]
+        interface_reason = host.no_address_reason(driver, record.domain)
+    why += [each.why for each in (reason, interface_reason) if each.why]
     try:
         text = log(host, record, base)
     except VirtkitError as unread:  # the pool may be what is broken
@@ -160,7 +160,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     return VirtkitError(
         f"guest {record.guest} is not ready",
         why="\n".join(why),
-        cure=unready.cure or reason.cure or cards.cure or cure,
+        cure=unready.cure or reason.cure or interface_reason.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
 

@@ -60,7 +60,7 @@ def _note(guest: GuestOnHost) -> Iterator[str]:
             return
         driver = DRIVERS[observed.record.type]
         state_reason = host.domains.state_reason(driver, observed.domain).why
-        reason = state_reason or host.unheard(driver, observed.domain).why
+        reason = state_reason or host.no_address_reason(driver, observed.domain).why
         why = f"{why}; {reason}" if reason else why
     except VirtkitError as error:
         why = error.why or error.what

@@ -1,7 +1,8 @@
 """What each field of a guest is: one row a field. Everybody who has to know it asks here.
 
-The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or card that comes or
-goes, ``disks.size`` for a change of one. Drivers say where a change costs them something else.
+The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or an interface that
+comes or goes, ``disks.size`` for a change of one. Drivers say where a change costs them something
+else.
 """
 
 from __future__ import annotations

@@ -175,12 +175,12 @@ class Host:
         names = networks.without_dnsmasq() if self.remote is None else frozenset()
         return names, self.connections.restart("network")
 
-    def unheard(self, driver: Driver, domain: str) -> StateReason:
-        """Why a running guest that does not answer has no address, as its cards tell."""
+    def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
+        """Why a running guest that does not answer has no address, as its interfaces tell."""
         from virtkit.host import bridge_ports
 
         live = self.domains.live(driver, domain)
-        return bridge_ports.unheard(self.connections, live) if live else StateReason()
+        return bridge_ports.no_address_reason(self.connections, live) if live else StateReason()
 
     def rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
@@ -195,7 +195,7 @@ class Host:
         return bridge_ports.bridges(self.connections)
 
     def start_network(self, environment: str, network: str) -> None:
-        """Starts a network, and puts the cards of the guests that ran on without it back on it.
+        """Starts a network, and reattaches the guests that ran on without it.
 
         Raises:
             VirtkitError: it did not start, or a guest is not on it; then the others are.
@@ -203,12 +203,12 @@ class Host:
         from virtkit.host import reattach
 
         active = self.networks.active(network)
-        cut_off = reattach.running(self.connections, self.schemes, environment, network)
+        cut_off = reattach.running_guests(self.connections, self.schemes, environment, network)
         self.networks.start(network)
         errors: list[VirtkitError] = []
         for each in [] if active else cut_off:
             try:
-                reattach.plug(self.connections, each, network)
+                reattach.attach(self.connections, each, network)
             except VirtkitError as error:
                 errors.append(error)
         if errors:

@@ -59,12 +59,12 @@ def create(domain: libvirt.virDomain) -> None:
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
         else:
-            if last or not _unheard(domain):
+            if last or not _disconnected(domain):
                 return
             domain.destroy()
 
 
-def _unheard(domain: libvirt.virDomain) -> bool:
+def _disconnected(domain: libvirt.virDomain) -> bool:
     """Whether libvirtd has lost its connection to a container's process already.
 
     Seen with libvirt 9.0 on a busy machine, once in some seventy starts: such a container counts

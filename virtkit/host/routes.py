@@ -23,7 +23,7 @@ printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
 cat /proc/net/route 2>/dev/null || :"""
 #: Types of routes that no machine has.
 _NOBODYS = {"broadcast", "multicast", "anycast"}
-#: Who sets the routes of networks that the host has a card in.
+#: Who sets the routes of networks that the host has an interface in.
 _CONNECTED = {"kernel", "ra"}
 
 
