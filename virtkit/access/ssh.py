@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from virtkit.access.keys import agent_blobs
 from virtkit.access.login import Login, as_root
-from virtkit.host import Host, Ran, Unreachable
+from virtkit.host import CommandResult, Host, Unreachable
 from virtkit.state import public_keys
 from virtkit.system import commands
 
@@ -163,7 +163,7 @@ def has_host_key(login: Login, host_key: str) -> bool:
         return True
 
 
-def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> Ran:
+def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> CommandResult:
     """Runs a command as root.
 
     Raises:
@@ -177,7 +177,7 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
             channel.settimeout(timeout)
             channel.exec_command(shlex.join(as_root(login.user, command)))
             out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
-            return Ran(channel.recv_exit_status(), out, err)
+            return CommandResult(channel.recv_exit_status(), out, err)
 
 
 def refusal(login: Login) -> str:

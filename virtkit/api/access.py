@@ -31,7 +31,7 @@ from virtkit.api._hosts import (
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import AGENT_INPUT, Ran, Unreachable
+from virtkit.host import AGENT_INPUT, CommandResult, Unreachable
 from virtkit.spec import Spec, format_size
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord
@@ -43,7 +43,7 @@ class Way:
     """A way into a guest: a command line to run with the caller's streams, or an answer."""
 
     command: list[str] | None
-    ran: Ran | None = None
+    ran: CommandResult | None = None
 
 
 def login(spec: Spec, word: str) -> Login:

@@ -61,7 +61,7 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
     if way.ran is not None:
         sys.stdout.buffer.write(way.ran.out)
         sys.stderr.buffer.write(way.ran.err)
-        if way.ran.cut:
+        if way.ran.truncated:
             raise VirtkitError(
                 "the command printed more than this",
                 why=f"the guest agent keeps the first {api.format_size(len(way.ran.out))}; the "
