@@ -70,7 +70,9 @@ def carry_out(found: Plan) -> list[str]:
     options = StepOptions(spec="lab.yaml", folder=Path.cwd(), wait=False)
     context = Context(HOST, options)
     report = run("lab", steps_of(found, context), parallel=2)
-    context.ledger.end("lab", [each.record for each in HOST.observe().guests.values()])
+    context.pool_records.write_after(
+        "lab", [each.record for each in HOST.observe().guests.values()]
+    )
     return [f"{each.object} {each.step} {each.outcome}" for each in report.results]
 
 

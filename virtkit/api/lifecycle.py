@@ -195,7 +195,7 @@ def _list(
     for each, site in zip(context, sites, strict=True):
         try:
             guests = site.observed.guests_of(spec.name).values()
-            any_lost |= each.ledger.end(spec.name, [guest.record for guest in guests])
+            any_lost |= each.pool_records.write_after(spec.name, [guest.record for guest in guests])
         except VirtkitError as error:
             report.results.append(Result("pool", site.host.name, "record", "failed", 0.0, error))
             any_lost = True

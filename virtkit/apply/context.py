@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from virtkit.apply.pool_record import Ledger
+from virtkit.apply.pool_record import PoolRecords
 from virtkit.host import Host
 from virtkit.state.desired import ImageFiles
 
@@ -46,7 +46,7 @@ class Context:
     host: Host
     options: StepOptions
     image_files: dict[str, ImageFiles] = field(default_factory=dict)
-    ledger: Ledger = field(init=False)
+    pool_records: PoolRecords = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.host)
+        self.pool_records = PoolRecords(self.host)

@@ -17,20 +17,20 @@ from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord
 
 #: What is to be listed of a guest; None where somebody else has its name, or that of one of its
 #: volumes. It gets the pool's record and the names of all volumes.
-Coming = Callable[[PoolRecord, Collection[str]], GuestRecord | None]
+NewEntry = Callable[[PoolRecord, Collection[str]], GuestRecord | None]
 
 
-class Ledger:
-    """The part of a run in the records of one host's pools."""
+class PoolRecords:
+    """The records of one host's pools, as a run changes them."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._coming: list[Coming] = []
-        self._leaving: list[GuestRecord] = []
+        self._adding: list[NewEntry] = []
+        self._removing: list[GuestRecord] = []
         self._storages: dict[str, Storage] = {}
         #: The records of pools, by their names, as the last run left them.
-        self._before: dict[str, PoolRecord] = {}
-        self._gone: set[str] = set()
+        self._former: dict[str, PoolRecord] = {}
+        self._removed: set[str] = set()
         self._deleted: set[str] = set()
 
     # --- what the run is to do --------------------------------------------------------------
@@ -38,15 +38,15 @@ class Ledger:
     @property
     def needed(self) -> bool:
         """Whether volumes are made or go."""
-        return bool(self._coming or self._leaving)
+        return bool(self._adding or self._removing)
 
-    def comes(self, coming: Coming) -> None:
-        """A guest whose volumes are to be made."""
-        self._coming.append(coming)
+    def will_add(self, entry: NewEntry) -> None:
+        """Announces a guest whose volumes are to be made."""
+        self._adding.append(entry)
 
-    def leaves(self, record: GuestRecord) -> None:
-        """A guest whose volumes are to go."""
-        self._leaving.append(record)
+    def will_remove(self, record: GuestRecord) -> None:
+        """Announces a guest whose volumes are to be deleted."""
+        self._removing.append(record)
 
     def storage_of(self, record: GuestRecord) -> Storage:
         """The pool in which a guest's volumes lie, though the spec may name another one by now."""
@@ -59,16 +59,16 @@ class Ledger:
     # --- what the last run left -------------------------------------------------------------
 
     def _pool_record(self, storage: Storage) -> PoolRecord:
-        if storage.pool not in self._before:
-            self._before[storage.pool] = storage.record()
-        return self._before[storage.pool]
+        if storage.pool not in self._former:
+            self._former[storage.pool] = storage.record()
+        return self._former[storage.pool]
 
     @property
     def kept(self) -> Mapping[str, KeptDisk]:
         """The kept disks of the spec's pool, as the run began."""
         return self._pool_record(self._host.storage).kept
 
-    def before(self, domain: str) -> GuestRecord | None:
+    def former(self, domain: str) -> GuestRecord | None:
         """A guest in the record of the spec's pool, as the last run left it."""
         return self._pool_record(self._host.storage).guests.get(domain)
 
@@ -92,42 +92,42 @@ class Ledger:
 
     # --- the two writes ---------------------------------------------------------------------
 
-    def begin(self, progress: Progress) -> None:
-        """Lists what is about to be made, and what is about to go."""
-        for storage, leaving in self._pools():
+    def write_before(self, progress: Progress) -> None:
+        """Lists what is about to be made, and what is about to be deleted."""
+        for storage, removing in self._pools():
             if not storage.active():
-                storage.ensure(next((each.folder for each in leaving), ""))
+                storage.ensure(next((each.folder for each in removing), ""))
             with storage.lock.acquire(on_wait=progress, sleep=progress.sleep):
                 before = storage.record()
-                coming = self._arrivals(before) if storage is self._host.storage else ()
-                _write(storage, before, _listing(before, [*leaving, *coming]))
-                self._before[storage.pool] = before
+                adding = self._entries(before) if storage is self._host.storage else ()
+                _write(storage, before, _listing(before, [*removing, *adding]))
+                self._former[storage.pool] = before
 
     def _pools(self) -> Iterable[tuple[Storage, list[GuestRecord]]]:
-        """The pools that the run changes, and the guests that leave each."""
+        """The pools that the run changes, and the guests that it removes from each."""
         answer: dict[str, tuple[Storage, list[GuestRecord]]] = {}
-        for each in self._leaving:
+        for each in self._removing:
             storage = self.storage_of(each)
             answer.setdefault(storage.pool, (storage, []))[1].append(each)
-        if self._coming:
+        if self._adding:
             own = self._host.storage
             answer.setdefault(own.pool, (own, []))
         return answer.values()
 
-    def _arrivals(self, before: PoolRecord) -> Iterator[GuestRecord]:
-        """What is to be listed of the guests that come."""
-        names = self._host.storage.names() if self._coming else frozenset()
-        yield from filter(None, (each(before, names) for each in self._coming))
+    def _entries(self, before: PoolRecord) -> Iterator[GuestRecord]:
+        """What is to be listed of the guests that are added."""
+        names = self._host.storage.names() if self._adding else frozenset()
+        yield from filter(None, (each(before, names) for each in self._adding))
 
-    def gone(self, record: GuestRecord) -> None:
-        """A guest of which nothing is left but kept disks."""
-        self._gone.add(record.domain)
+    def mark_removed(self, record: GuestRecord) -> None:
+        """Notes a guest of which nothing is left but kept disks."""
+        self._removed.add(record.domain)
 
-    def deleted(self, names: Iterable[str]) -> None:
-        """Disks that are gone."""
+    def mark_deleted(self, names: Iterable[str]) -> None:
+        """Notes kept disks that were deleted."""
         self._deleted.update(names)
 
-    def end(self, environment: str, records: Iterable[GuestRecord]) -> bool:
+    def write_after(self, environment: str, records: Iterable[GuestRecord]) -> bool:
         """Lists an environment's guests as their domains' records say, and no more those that are
         gone. The answer is whether one is still listed that has no domain.
 
@@ -145,17 +145,17 @@ class Ledger:
             in_pool = by_pool.get(name, [])
             with storage.lock.acquire():
                 before = storage.record()
-                after = _listing(self._without_gone(before), in_pool)
+                after = _listing(self._without_removed(before), in_pool)
                 _write(storage, before, after)
             domains = {each.domain for each in in_pool}
             listed = after.guests.items()
             any_lost |= any(e.environment == environment and d not in domains for d, e in listed)
         return any_lost
 
-    def _without_gone(self, pool: PoolRecord) -> PoolRecord:
+    def _without_removed(self, pool: PoolRecord) -> PoolRecord:
         return replace(
             pool,
-            guests={d: e for d, e in pool.guests.items() if d not in self._gone},
+            guests={d: e for d, e in pool.guests.items() if d not in self._removed},
             kept={n: e for n, e in pool.kept.items() if n not in self._deleted},
         )
 

@@ -43,9 +43,10 @@ def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
     touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
         steps.insert(0, Step("pool", "ensure", context.host.name, lambda _: _pool(context.host)))
-    if context.ledger.needed:
+    if context.pool_records.needed:
         after = (("pool", "ensure"),)
-        steps.insert(1, Step("pool", "record", context.host.name, context.ledger.begin, after))
+        write = context.pool_records.write_before
+        steps.insert(1, Step("pool", "record", context.host.name, write, after))
     return steps
 
 
@@ -141,7 +142,7 @@ def _brought_up(change: Change, context: Context, awaited: set[str]) -> Iterable
         yield step("stop", guest_steps.stop, [])
     if not work.starts_only and not work.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        context.ledger.comes(guest_steps.definition.listed)
+        context.pool_records.will_add(guest_steps.definition.listed)
         pool = [("pool", "ensure"), ("pool", "record")]
         yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
         if work.restarts:
@@ -210,7 +211,7 @@ def _touched(change: Change, context: Context) -> Iterable[Step]:
 
 
 def _removed(change: Change, observed: ObservedGuest, context: Context) -> Iterable[Step]:
-    host, driver, ledger = context.host, DRIVERS[observed.record.type], context.ledger
+    host, driver, pool_records = context.host, DRIVERS[observed.record.type], context.pool_records
     volumes_too = context.options.volumes
     # one that was never made is no disk of anybody's yet
     kept = [
@@ -225,7 +226,7 @@ def _removed(change: Change, observed: ObservedGuest, context: Context) -> Itera
     def volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
         folder = observed.record.folder
-        storage = ledger.storage_of(observed.record)
+        storage = pool_records.storage_of(observed.record)
         if folder and not storage.active():
             storage.ensure(folder)
         storage.refresh()
@@ -239,19 +240,19 @@ def _removed(change: Change, observed: ObservedGuest, context: Context) -> Itera
                 replace(observed.record, volumes=tuple(listed), finished=False)
             )
         else:
-            ledger.check(observed.record)
+            pool_records.check(observed.record)
         deleting = [each for each in observed.record.volumes if each not in kept]
         for each in deleting:
             disks.delete(storage, each)
-        ledger.deleted(each.name for each in deleting if each.keep)
+        pool_records.mark_deleted(each.name for each in deleting if each.keep)
 
     def undefine(_say: Say) -> None:
         for old_type in observed.superseded:  # what a change of type left, when it was interrupted
             host.domains.undefine(DRIVERS[old_type], observed.record)
         host.domains.undefine(driver, observed.record)
-        ledger.gone(observed.record)
+        pool_records.mark_removed(observed.record)
 
-    ledger.leaves(observed.record)
+    pool_records.will_remove(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
     yield Step(change.object, "stop", change.host, stopped)
     yield Step(change.object, "volumes", change.host, volumes, after)
@@ -262,10 +263,10 @@ def _disk(change: Change, context: Context, _awaited: set[str]) -> Iterable[Step
     """A kept disk that ``down --volumes`` removes."""
 
     def delete(_say: Say) -> None:
-        disk = context.ledger.kept.get(change.name)
+        disk = context.pool_records.kept.get(change.name)
         if disk is not None:
             context.host.storage.delete(disk.key)
-            context.ledger.deleted([disk.name])
+            context.pool_records.mark_deleted([disk.name])
 
     yield Step(change.object, "delete", change.host, delete)
 

@@ -38,7 +38,7 @@ class Definition:
         guest, domains = self._work.guest, self._work.host.domains
         self._check_size()
         self._settle()
-        kept = self._work.context.ledger.kept
+        kept = self._work.context.pool_records.kept
         names = self._work.host.storage.names()
         self._check_free(kept, names)
         self._work.xml = render.guest(guest, user_template.rendered(guest))
@@ -79,7 +79,7 @@ class Definition:
             or self._work.fresh
         ):
             return
-        listed = self._work.context.ledger.before(self._work.guest.domain)
+        listed = self._work.context.pool_records.former(self._work.guest.domain)
         unsure = {e.name for e in listed.volumes if e.state != "made"} if listed else set()
         if not unsure and self._work.old.instance:
             return
@@ -191,7 +191,7 @@ class Definition:
     def _check_free(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> None:
         """Looks whether somebody took a name since the plan was made: a volume that is listed as
         wanted is deleted, should there be one."""
-        listed = self._work.context.ledger.before(self._work.guest.domain)
+        listed = self._work.context.pool_records.former(self._work.guest.domain)
         if listed is not None and self._namesake(listed):
             raise VirtkitError(
                 f"guest {self._work.guest.name}: domain {listed.domain} does not belong to "

@@ -106,7 +106,7 @@ def test_a_domain_that_goes_during_down_costs_one_more_run(host: Host) -> None:
     context, steps = work(host, down(host))
     for step in ("pool record", "guest/web volumes", "guest/web undefine"):
         steps[step].run(Progress())
-    assert not context.ledger.end("lab", [])
+    assert not context.pool_records.write_after("lab", [])
     assert host.storage.record().guests == {}
     assert not before & host.storage.names()
 
@@ -120,5 +120,5 @@ def test_what_a_newer_version_listed_is_written_again(host: Host) -> None:
         steps[step].run(Progress())
     undefine(host)
     steps["guest/web undefine"].run(Progress())
-    context.ledger.end("lab", [])
+    context.pool_records.write_after("lab", [])
     assert host.storage.record() == record.PoolRecord(unread=newer)
