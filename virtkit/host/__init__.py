@@ -161,7 +161,7 @@ class Host:
 
     def no_pause(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
-        if driver.freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
+        if driver.pause_needs_freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
 

@@ -87,7 +87,7 @@ def unconnected(sockets: str, path: str) -> bool:
 
 def limit_memory(domain: libvirt.virDomain, driver: Driver) -> None:
     """Gives a guest the memory that it has, where libvirt starts it with all that it may have."""
-    if not driver.starts_with_most_memory:
+    if not driver.starts_with_max_memory:
         return
     root = tree.parse(domain.XMLDesc(0), "a domain")
     now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
