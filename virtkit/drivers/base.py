@@ -75,7 +75,7 @@ class Driver:
         disk_device: what the guest calls a disk, by its ``{name}`` or its ``{target}``.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
-        ports: PCI Express ports, taken or free for devices that are plugged in.
+        pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: what a built image's kernel (or init) is told, beside the root.
         capabilities: what a container that is not privileged keeps.
         folders: of the host, which its container sees to read only, in a root that is empty.
@@ -117,7 +117,7 @@ class Driver:
     cpu_mode: str = ""
     cpu_model: str = ""
     tb_cache: int = 0
-    ports: int = 0
+    pcie_ports: int = 0
     boot_args: str = ""
     capabilities: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()

@@ -149,7 +149,7 @@ def test_machines_get_disks_while_they_run(word: str) -> None:
     driver = DRIVERS[word]
     for field in ("disk", "disks.data", "disks.data.size", "disks.data.mount", "networks.front"):
         assert driver.effect(field) == "live", field
-    assert driver.ports > 0, "they are plugged in somewhere"
+    assert driver.pcie_ports > 0, "they are plugged in somewhere"
 
 
 def test_containers_get_disks_when_they_start() -> None:
