@@ -29,10 +29,10 @@ from virtkit.state.record import GuestRecord
 _BY_ADDRESS = ("ssh", "address", "port")
 
 #: Starts in one console log that look like a loop.
-LOOP = 5
+MIN_LOOP_BOOTS = 5
 
 #: Seconds between two looks: on this host, on another (each is work for that host, too), at most.
-PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
+PAUSE, PAUSE_FAR, MAX_PAUSE = 0.25, 2.0, 10.0
 
 #: Seconds for a quick look at a port; one that answers takes milliseconds.
 QUICK = 1.0
@@ -81,7 +81,7 @@ def wait_ready(
 
 def _pause(host: Host, look: float) -> float:
     """Looks are work for guest and host: where they are slow, they get a quarter of the time."""
-    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
+    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, MAX_PAUSE))
 
 
 def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[str]) -> str:
@@ -148,7 +148,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     except VirtkitError as unread:  # the pool may be what is broken
         text = unread.why
     starts = boots(text)
-    if starts >= LOOP:
+    if starts >= MIN_LOOP_BOOTS:
         why.append(f"its console shows {starts} boots so far: it may be rebooting in a loop")
     last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
     tail = "\n".join(f"  | {line[:160]}" for line in last)

@@ -31,7 +31,7 @@ from virtkit.api._hosts import (
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import AGENT_INPUT, CommandResult, Unreachable
+from virtkit.host import MAX_AGENT_INPUT, CommandResult, Unreachable
 from virtkit.spec import Spec, format_size
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord
@@ -142,13 +142,13 @@ def execute(
     if line is not None:
         return Way(line)
     agent = access.takes_agent(driver)
-    text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
+    text = b"" if given is None else given.soon(MAX_AGENT_INPUT) if agent else None
     try:
         guest_login = _login(spec, site, guest) if text is None else None
     except VirtkitError:
         if given is None or not agent:
             raise
-        guest_login, text = None, given.read_all(AGENT_INPUT, say)
+        guest_login, text = None, given.read_all(MAX_AGENT_INPUT, say)
         if text is None:
             raise _too_much(guest) from None
     if agent and text is not None:
@@ -164,8 +164,8 @@ def execute(
 def _too_much(guest: ObservedGuest) -> RequestError:
     return RequestError(
         f"guest {guest.record.guest} can't be given that much on standard input",
-        why=f"the guest agent takes {format_size(AGENT_INPUT)} at most, and ssh has no address to "
-        "go to",
+        why=f"the guest agent takes {format_size(MAX_AGENT_INPUT)} at most, and ssh has no address "
+        "to go to",
         cure="give it a network, or a disk with the data",
         where=f"guest/{guest.record.guest}",
     )

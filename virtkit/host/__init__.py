@@ -20,7 +20,7 @@ from virtkit.host.connection import Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
 from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
-from virtkit.host.guest_exec import AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
+from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.ssh import Remote, for_ssh
@@ -251,7 +251,7 @@ class Host:
 
 
 __all__ = [
-    "AGENT_INPUT",
+    "MAX_AGENT_INPUT",
     "CommandResult",
     "FileUnusable",
     "Host",

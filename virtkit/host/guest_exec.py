@@ -24,7 +24,7 @@ from virtkit.system import commands
 _GARBLED = (ValueError, TypeError, LookupError, AttributeError)
 #: Bytes of input that the guest agent is given at most: they go in one message, and libvirt takes
 #: 4 MiB of it, in base64.
-AGENT_INPUT = 1024 * 1024
+MAX_AGENT_INPUT = 1024 * 1024
 
 
 @dataclass(frozen=True)

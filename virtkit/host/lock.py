@@ -34,7 +34,7 @@ TIMEOUT = 600.0
 _LOOK = 0.05
 #: Not a symlink's target, and no waiting for the other end of a pipe that somebody put there.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_SHOWN = 200
+_MAX_COMMAND = 200
 
 
 @dataclass(frozen=True)
@@ -353,4 +353,4 @@ def _process(pid: int) -> Holder:
     ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
     up = float(Path("/proc/uptime").read_text().split()[0])
     began = time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
-    return Holder(pid, user, command[:_SHOWN], datetime.fromtimestamp(began).astimezone())
+    return Holder(pid, user, command[:_MAX_COMMAND], datetime.fromtimestamp(began).astimezone())

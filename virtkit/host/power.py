@@ -90,6 +90,6 @@ def limit_memory(domain: libvirt.virDomain, driver: Driver) -> None:
     if not driver.starts_with_max_memory:
         return
     root = tree.parse(domain.XMLDesc(0), "a domain")
-    now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
-    if now < most:
-        domain.setMemoryFlags(now, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    current, maximum = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
+    if current < maximum:
+        domain.setMemoryFlags(current, libvirt.VIR_DOMAIN_AFFECT_LIVE)

@@ -22,7 +22,7 @@ from virtkit.xml import tree
 
 #: The pool's own record: names of exactly this form, and none longer than this (bytes).
 _RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
-_LARGEST_RECORD = 64 * 1024**2
+_MAX_RECORD = 64 * 1024**2
 
 
 class Storage(StoragePool):
@@ -168,7 +168,7 @@ class Storage(StoragePool):
         names = _records(self.names())
         while True:
             for name in reversed(names):
-                content = self.read(name, length=_LARGEST_RECORD)
+                content = self.read(name, length=_MAX_RECORD)
                 record = record_text.read_pool(content.decode("utf-8", "replace"))
                 if record is not None:
                     return record
@@ -181,9 +181,9 @@ class Storage(StoragePool):
         old = _records(self.names())
         number = _number(old[-1]) + 1 if old else 1
         content = record_text.pool_text(new).encode()
-        if len(content) > _LARGEST_RECORD:  # it could not be read again
+        if len(content) > _MAX_RECORD:  # it could not be read again
             raise VirtkitError(
-                f"the record of pool {self._name} would be larger than {_LARGEST_RECORD} bytes",
+                f"the record of pool {self._name} would be larger than {_MAX_RECORD} bytes",
                 why=f"it lists {len(new.guests)} guests",
                 cure="make `devices` of the guests shorter, or give some of the environments "
                 "another pool: `hosts: {HOST: {pool: NAME}}`",

@@ -87,9 +87,9 @@ def test_only_its_own_power_off_is_its_end() -> None:
 
 
 def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
-    hangs = kvm_probe.unfinished(9.0, used=8.9, most=8.6)
+    hangs = kvm_probe.unfinished(9.0, used=8.9, max_seconds=8.6)
     assert "hangs" in hangs.why
-    busy = kvm_probe.unfinished(30.0, used=2.0, most=8.6)
+    busy = kvm_probe.unfinished(30.0, used=2.0, max_seconds=8.6)
     assert "too busy to tell" in busy.why
     assert hangs.passing
     assert busy.passing, "neither is kept until the next boot"
@@ -117,9 +117,9 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
         assert known.holds(1000 + known.hold - 1)
         assert not known.holds(1000 + known.hold + 1)
         assert not known.holds(500), "the clock was put back"
-    assert holds[0] == kvm_probe.HOLD
+    assert holds[0] == kvm_probe.MIN_HOLD
     assert holds == sorted(holds)
-    assert holds[-1] == kvm_probe.LONGEST
+    assert holds[-1] == kvm_probe.MAX_HOLD
     path.write_text("[]")
     assert kvm_probe.Kept.read(path, "boot") is None
 
