@@ -10,7 +10,7 @@ from pathlib import Path
 from virtkit.access.exec import log, run
 from virtkit.access.login import addresses, login
 from virtkit.access.ssh import (
-    LOOK,
+    LOOK_TIMEOUT,
     OTHER_KEY_CURE,
     OtherHostKey,
     has_host_key,
@@ -35,7 +35,7 @@ MIN_LOOP_BOOTS = 5
 PAUSE, PAUSE_FAR, MAX_PAUSE = 0.25, 2.0, 10.0
 
 #: Seconds for a quick look at a port; one that answers takes milliseconds.
-QUICK = 1.0
+QUICK_TIMEOUT = 1.0
 
 #: Seconds until a guest that isn't ready has failed, times its driver's timeout_factor.
 TIMEOUT = 300.0
@@ -97,7 +97,7 @@ def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[st
         return "it has no address"
     if kind == "address":
         return ""
-    return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK)
+    return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK_TIMEOUT)
 
 
 def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
@@ -112,7 +112,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
     if not guest_addresses:
         return StateReason(f"no address yet ({', '.join(looked)})")
     if kind == "port":
-        return StateReason(port_status(host, guest_addresses[0], ready["port"], LOOK))
+        return StateReason(port_status(host, guest_addresses[0], ready["port"], LOOK_TIMEOUT))
     if kind == "address":
         return StateReason()
     guest_login = login(host, record, guest_addresses[0], base)
@@ -126,7 +126,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
     try:
-        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK)
+        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK_TIMEOUT)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(f"no command can run in it yet: {error}", cure)

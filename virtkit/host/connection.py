@@ -34,7 +34,7 @@ libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each 
 #: along, but for a few seconds while it ends a container.
 KEEPALIVE, MISSED = 5, 5
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
-OPENING = 30.0
+OPEN_TIMEOUT = 30.0
 
 
 _loop = threading.Lock()
@@ -143,9 +143,11 @@ class Connections:
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
         try:
-            result = answer.get(timeout=OPENING)
+            result = answer.get(timeout=OPEN_TIMEOUT)
         except queue.Empty:
-            why = f"libvirt's daemon accepts connections, but did not answer for {OPENING:.0f} s"
+            why = (
+                f"libvirt's daemon accepts connections, but did not answer for {OPEN_TIMEOUT:.0f} s"
+            )
             self._refusals[uri] = self._failed(scheme, why, stopped(self.host))
             raise self._refusals[uri] from None
         if isinstance(result, libvirt.libvirtError):

@@ -31,7 +31,7 @@ FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - guarded as the modul
 #: Seconds that one waits: an ``up`` that builds an image and boots emulated guests takes minutes.
 TIMEOUT = 600.0
 #: Seconds between two tries.
-_LOOK = 0.05
+_RETRY_INTERVAL = 0.05
 #: Not a symlink's target, and no waiting for the other end of a pipe that somebody put there.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _MAX_COMMAND = 200
@@ -123,7 +123,7 @@ class Lock:
             if not waited_for:
                 on_wait(f"{self._what}: waiting at most {timeout:.0f} s for {holder}")
                 waited_for = holder
-            sleep(_LOOK)
+            sleep(_RETRY_INTERVAL)
         return descriptor, waited_for
 
     def _path(self) -> Path:
@@ -224,7 +224,7 @@ class RemoteLock:
                 )
                 reported = True
             output += shell.stdout.read() or b""
-            sleep(_LOOK)
+            sleep(_RETRY_INTERVAL)
         return b"waiting\n" in output
 
 
@@ -305,7 +305,7 @@ def _open_or_make(path: Path) -> int:
     except FileNotFoundError:
         pass
     except PermissionError:  # its maker hasn't got to its mode yet
-        time.sleep(_LOOK)
+        time.sleep(_RETRY_INTERVAL)
         return os.open(path, _FLAGS)
     try:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o444)

@@ -24,7 +24,7 @@ Named = tuple[str, str]
 #: How drivers say that they change no interface that is plugged in: LXC's, and Xen's.
 _NO_UPDATE = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 #: Seconds until libvirt knows a new container's init, on a busy host.
-_INIT = 10.0
+_INIT_TIMEOUT = 10.0
 
 
 def running_guests(
@@ -91,7 +91,7 @@ def _reattach(domain: libvirt.virDomain, interface: etree._Element, bridge: str)
 def _attach(domain: libvirt.virDomain, interface: str, flags: int) -> None:
     """libvirt gives a container no interface before it heard of its init, shortly after its
     start."""
-    end = time.monotonic() + _INIT
+    end = time.monotonic() + _INIT_TIMEOUT
     while True:
         try:
             domain.attachDeviceFlags(interface, flags)
