@@ -168,7 +168,7 @@ class Connections:
             return self._failed(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only
 
-        if daemon_access.refused(code, message):
+        if daemon_access.denied(code, message):
             failure = self._failed(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
             self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure

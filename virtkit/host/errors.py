@@ -164,7 +164,7 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     if operation == "open":
         from virtkit.host import daemon_access
 
-        return daemon_access.cure() if daemon_access.refused(code, message) else stopped()
+        return daemon_access.cure() if daemon_access.denied(code, message) else stopped()
     handing = operation in _HANDING
     words = _words(message, handing)
     if words == _DENIED and handing:

@@ -7,7 +7,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from virtkit.host.daemon_access import refused, words
+from virtkit.host.daemon_access import denied, words
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ from virtkit.host.daemon_access import refused, words
         ),
         (
             libvirt.VIR_ERR_SYSTEM_ERROR,
-            "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection refused",
+            "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection denied",
             False,
         ),
         (libvirt.VIR_ERR_NO_CONNECT, "no connection driver available for xen:///system", False),
     ],
 )
 def test_who_is_refused(code: int, message: str, expected: bool) -> None:
-    assert refused(code, message) is expected
+    assert denied(code, message) is expected
 
 
 def test_what_they_have_to_do(tmp_path: Path) -> None:
