@@ -58,7 +58,7 @@ class Definitions:
         try:
             connection.domainXMLToNative(driver.native, xml, 0)
         except libvirt.libvirtError as error:
-            if refused(error):
+            if invalid_xml(error):
                 name = tree.parse(xml, "a domain").findtext("name")
                 raise RequestError(
                     f"domain {name}: libvirt refuses this XML",
@@ -142,7 +142,7 @@ class Definitions:
             domain.undefineFlags(flags) if flags else domain.undefine()
 
 
-def refused(error: libvirt.libvirtError) -> bool:
+def invalid_xml(error: libvirt.libvirtError) -> bool:
     """Whether libvirt finds a domain's XML wrong, whatever is on the host."""
     code, part = error.get_error_code(), error.get_error_domain()
     return code in _REFUSALS or (
