@@ -23,7 +23,7 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host.errors import NoDriver, Unanswered, cure, lost, restart, stopped
+from virtkit.host.errors import NoDriver, Unanswered, connection_lost, cure, restart, stopped
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
 
@@ -173,7 +173,7 @@ class Connections:
             # all of a machine's daemons ask for the same group
             self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure
             return failure
-        if lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
+        if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
             return self._failed(scheme, message, f"{self.restart(scheme)}; then run again")
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:

@@ -202,7 +202,7 @@ def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
     return advice
 
 
-def lost(error: libvirt.libvirtError) -> bool:
+def connection_lost(error: libvirt.libvirtError) -> bool:
     """Whether the connection is gone, and not only the call refused."""
     return error.get_error_domain() in (
         libvirt.VIR_FROM_RPC,
@@ -219,7 +219,7 @@ def passing_over() -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if lost(error):
+        if connection_lost(error):
             raise
     except Unanswered:
         raise
@@ -240,7 +240,7 @@ def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[No
         yield
     except libvirt.libvirtError as error:
         message = error.get_error_message() or str(error)
-        if lost(error):
+        if connection_lost(error):
             raise Unanswered(
                 f"{operation} {what} failed",
                 why=f"libvirt stopped answering: {message}",

@@ -24,7 +24,7 @@ import platformdirs
 
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, lost
+from virtkit.host.errors import connection_lost, libvirt_errors
 from virtkit.host.power import force_off
 from virtkit.host.storage_pool import pool_at
 from virtkit.xml import render
@@ -223,7 +223,7 @@ def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
     Raises:
         libvirtError: the connection is gone, so that it says nothing at all.
     """
-    if lost(error):
+    if connection_lost(error):
         raise error
     message = (error.get_error_message() or str(error)).strip()
     gave_up = any(each in message for each in _QEMU_ENDED)
