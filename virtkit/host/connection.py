@@ -23,7 +23,7 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host.errors import NoDriver, Unanswered, connection_lost, cure, restart, stopped
+from virtkit.host.errors import NoDriver, Unanswered, connection_lost, cure, daemon_cure, restart
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
 
@@ -148,7 +148,7 @@ class Connections:
             why = (
                 f"libvirt's daemon accepts connections, but did not answer for {OPEN_TIMEOUT:.0f} s"
             )
-            self._refusals[uri] = self._failed(scheme, why, stopped(self.host))
+            self._refusals[uri] = self._failed(scheme, why, daemon_cure(self.host))
             raise self._refusals[uri] from None
         if isinstance(result, libvirt.libvirtError):
             raise self._refused(scheme, result) from result

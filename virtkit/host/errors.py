@@ -146,7 +146,7 @@ class FileUnusable(VirtkitError):
     """A hypervisor can't use a disk or an image that a guest needs: it is damaged, or gone."""
 
 
-def stopped(where: str = "") -> str:
+def daemon_cure(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
     return f"check that libvirt's daemon runs: {restart('qemu', where)}; then {RUN_AGAIN}"
 
@@ -164,7 +164,7 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     if operation == "open":
         from virtkit.host import daemon_access
 
-        return daemon_access.cure() if daemon_access.denied(code, message) else stopped()
+        return daemon_access.cure() if daemon_access.denied(code, message) else daemon_cure()
     handing = operation in _HANDING
     words = _words(message, handing)
     if words == _DENIED and handing:
@@ -244,7 +244,7 @@ def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[No
             raise Unanswered(
                 f"{operation} {what} failed",
                 why=f"libvirt stopped answering: {message}",
-                cure=stopped(where),
+                cure=daemon_cure(where),
                 where=where,
             ) from error
         raise _type(operation, message)(

@@ -23,7 +23,7 @@ from virtkit.host.daemon_access import denied, words
         ),
         (
             libvirt.VIR_ERR_SYSTEM_ERROR,
-            "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection denied",
+            "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection refused",
             False,
         ),
         (libvirt.VIR_ERR_NO_CONNECT, "no connection driver available for xen:///system", False),
