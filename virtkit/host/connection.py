@@ -148,16 +148,16 @@ class Connections:
             why = (
                 f"libvirt's daemon accepts connections, but did not answer for {OPEN_TIMEOUT:.0f} s"
             )
-            self._refusals[uri] = self._failed(scheme, why, daemon_cure(self.host))
+            self._refusals[uri] = self._unanswered(scheme, why, daemon_cure(self.host))
             raise self._refusals[uri] from None
         if isinstance(result, libvirt.libvirtError):
-            raise self._refused(scheme, result) from result
+            raise self._open_error(scheme, result) from result
         if isinstance(result, Exception):
             raise result
         _unclosed.add(result)
         return result
 
-    def _refused(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
+    def _open_error(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""
         code, message = error.get_error_code(), error.get_error_message() or str(error)
         if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
@@ -165,22 +165,22 @@ class Connections:
                 f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
                 f"it names on host {self.host}, then run again"
             )
-            return self._failed(scheme, message, local_cure)
+            return self._unanswered(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only
 
         if daemon_access.denied(code, message):
-            failure = self._failed(scheme, message, cure("open", code, message))
+            failure = self._unanswered(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
             self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure
             return failure
         if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
-            return self._failed(scheme, message, f"{self.restart(scheme)}; then run again")
+            return self._unanswered(scheme, message, f"{self.restart(scheme)}; then run again")
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver
         return no_driver
 
-    def _failed(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
+    def _unanswered(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
         """The error for a daemon that doesn't answer; ``local_cure``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
             local_cure = (

@@ -10,7 +10,7 @@ from virtkit.drivers import DRIVERS, Driver
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.state.record import GuestRecord
 from virtkit.state.record_text import NAMESPACE, guest_element, read_guest
 from virtkit.xml import tree
@@ -32,12 +32,12 @@ class Definitions:
 
     def _domain(self, driver: Driver, name: str) -> libvirt.virDomain:
         with libvirt_errors("find", f"domain {name}", where=self._connections.host):
-            return self._connections.get(driver.scheme).lookupByName(strict(name))
+            return self._connections.get(driver.scheme).lookupByName(checked_name(name))
 
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
         connection = self._connections.get(driver.scheme)
-        name = strict(tree.parse(xml, "a domain").findtext("name"))
+        name = checked_name(tree.parse(xml, "a domain").findtext("name"))
         with libvirt_errors("define", f"domain {name}", where=self._connections.host):
             with self._connections.validating:
                 domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)

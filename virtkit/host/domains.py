@@ -16,7 +16,7 @@ from virtkit.host import guest_addresses, power
 from virtkit.host.connection import Connections
 from virtkit.host.definitions import Definitions, now_and_later
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.host.power import force_off
 from virtkit.host.state_reason import StateReason, reason_of
 from virtkit.host.timeouts import ANSWER_TIMEOUT, answered
@@ -121,7 +121,9 @@ class Domains(Definitions):
         forget it at its end."""
         with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             try:
-                return state_of(self._connections.get(driver.scheme).lookupByName(strict(name)))
+                return state_of(
+                    self._connections.get(driver.scheme).lookupByName(checked_name(name))
+                )
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                     return "stopped"

@@ -167,7 +167,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         try:
             opened.getDomainCapabilities(None, None, None, "kvm")
         except libvirt.libvirtError as error:
-            return _refused("no KVM on this host", error)
+            return _verdict_of("no KVM on this host", error)
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
     with (
         libvirt_errors("probe", "KVM", where=connections.host),
@@ -217,7 +217,7 @@ def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
     stream.finish()
 
 
-def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
+def _verdict_of(what: str, error: libvirt.libvirtError) -> KvmVerdict:
     """The verdict of an error; a passing one where it says nothing of KVM.
 
     Raises:
@@ -240,7 +240,7 @@ def _run(
         try:
             domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
         except libvirt.libvirtError as error:
-            return _refused("KVM is announced but starts no guest", error)
+            return _verdict_of("KVM is announced but starts no guest", error)
         try:
             return _watched(domain, ends, max_seconds, say)
         finally:

@@ -13,7 +13,7 @@ import libvirt
 
 from virtkit.errors import VirtkitError
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict, strict_path
+from virtkit.host.names import checked_name, checked_path
 from virtkit.host.storage_pool import StoragePool, named
 from virtkit.host.streams import filling, once_free, send_bytes, send_sparse
 from virtkit.state import record_text
@@ -32,7 +32,7 @@ class Storage(StoragePool):
 
     def create(self, xml: str) -> None:
         """Creates a volume from its XML."""
-        name = strict(tree.parse(xml, "a volume").findtext("name"))
+        name = checked_name(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
 
@@ -42,10 +42,10 @@ class Storage(StoragePool):
         At once where the file system shares blocks (XFS, btrfs). Else libvirt reads each hole to
         its end; so it copies only where the caller can't read the file.
         """
-        name = strict(tree.parse(xml, "a volume").findtext("name"))
+        name = checked_name(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("copy", f"volume {source} to {name}", where=self._connections.host):
             pool = self._existing()
-            original = pool.storageVolLookupByName(strict(PurePosixPath(source).name))
+            original = pool.storageVolLookupByName(checked_name(PurePosixPath(source).name))
             with suppress(libvirt.libvirtError):
                 pool.createXMLFrom(xml, original, libvirt.VIR_STORAGE_VOL_CREATE_REFLINK)
                 return
@@ -58,7 +58,7 @@ class Storage(StoragePool):
     def delete(self, key: str) -> bool:
         """Deletes the volume with this key (its path), and no other of its name; False where no
         active pool has it."""
-        name = PurePosixPath(strict_path(key)).name
+        name = PurePosixPath(checked_path(key)).name
         with libvirt_errors("delete", f"volume {name}", where=self._connections.host):
             try:
                 volume = self._connections.any().storageVolLookupByKey(key)
@@ -105,7 +105,7 @@ class Storage(StoragePool):
 
     def _find(self, name: str) -> libvirt.virStorageVol | None:
         try:
-            return self._existing().storageVolLookupByName(strict(name))
+            return self._existing().storageVolLookupByName(checked_name(name))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                 return None

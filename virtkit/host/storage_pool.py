@@ -12,7 +12,7 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.xml import tree
 
 #: Where virtkit makes the pool on a host that has none of the name.
@@ -26,7 +26,7 @@ class StoragePool:
 
     def __init__(self, connections: Connections, pool: str) -> None:
         self._connections = connections
-        self._name = strict(pool)
+        self._name = checked_name(pool)
         self._refreshing = threading.Lock()
         #: Of whoever makes the pool or writes its record.
         self.lock = connections.lock(f"pool-{pool}", f"pool {pool}")

@@ -62,7 +62,7 @@ def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
     ],
 )
 def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
-    found = kvm_probe._refused("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
+    found = kvm_probe._verdict_of("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
     assert (found.works, found.passing) == (False, not lasting)
     assert message in found.why
 
@@ -70,7 +70,7 @@ def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting:
 def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
     gone = said(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, "client socket is closed")
     with pytest.raises(libvirt.libvirtError) as caught:
-        kvm_probe._refused("no KVM", gone)
+        kvm_probe._verdict_of("no KVM", gone)
     assert caught.value is gone
 
 
