@@ -13,10 +13,10 @@ from virtkit.access.ssh import (
     LOOK_TIMEOUT,
     OTHER_KEY_CURE,
     OtherHostKey,
+    denied_reason,
     has_host_key,
     lets_in,
     port_status,
-    refusal,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -121,7 +121,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(shown(str(error)), cure)
-    return StateReason() if let_in else StateReason(shown(refusal(guest_login)))
+    return StateReason() if let_in else StateReason(shown(denied_reason(guest_login)))
 
 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:

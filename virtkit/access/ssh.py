@@ -172,7 +172,9 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
     with connected(login, host_key) as transport:
         keys = _usable(login)
         if not _authenticated(transport, login, keys):
-            raise Unreachable(refusal(login) if keys or login.keys else f"no key for {login.user}")
+            raise Unreachable(
+                denied_reason(login) if keys or login.keys else f"no key for {login.user}"
+            )
         with closing(transport.open_session(timeout=LOOK_TIMEOUT)) as channel:
             channel.settimeout(timeout)
             channel.exec_command(shlex.join(as_root(login.user, command)))
@@ -180,7 +182,7 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
             return CommandResult(channel.recv_exit_status(), out, err)
 
 
-def refusal(login: Login) -> str:
+def denied_reason(login: Login) -> str:
     """What to say where ssh doesn't let the caller in."""
     if not login.keys:
         return f"ssh does not let {login.user} in"
@@ -216,10 +218,10 @@ def _usable(login: Login) -> list[paramiko.PKey]:
     for key in filter(None, map(_private_key, login.identities)):
         if accepted is None or key.get_base64() in accepted:
             keys[key.get_base64()] = key
-    held = agent_blobs() if accepted is None else agent_blobs() & accepted
-    if held - keys.keys():
+    in_agent = agent_blobs() if accepted is None else agent_blobs() & accepted
+    if in_agent - keys.keys():
         for key in _agent_keys():
-            if key.get_base64() in held:
+            if key.get_base64() in in_agent:
                 keys.setdefault(key.get_base64(), key)
     return list(keys.values())
 

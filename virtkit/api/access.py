@@ -106,7 +106,7 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
         return None
     return VirtkitError(
         f"guest {guest_login.guest} does not let you in",
-        why=access.refusal(guest_login),
+        why=access.denied_reason(guest_login),
         cure="whoever made it adds your key to its `ssh_keys:` and runs `virtkit up`; a key with a "
         "passphrase is used where the agent has it (ssh-add)",
         where=where,

@@ -227,7 +227,7 @@ class Host:
         networks, strangers = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = observe.lost(domains, record.guests, volumes)
+        lost, held = observe.undefined_guests(domains, record.guests, volumes)
         return Observed(
             host=self.name,
             guests=domains.ours,

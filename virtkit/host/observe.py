@@ -208,7 +208,7 @@ def _guest(
     )
 
 
-def lost(
+def undefined_guests(
     domains: ObservedDomains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
 ) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
     """The guests that the pool's record lists and that have no domain; and the strangers' domains

@@ -74,7 +74,7 @@ def _free(user: User, root: Path) -> int:
     return start
 
 
-def refusal(output: str, user: User, root: Path = Path("/")) -> RequestError:
+def no_namespaces(output: str, user: User, root: Path = Path("/")) -> RequestError:
     """The error for a user whom this machine gave no namespaces; ``output`` are unshare's words."""
     if user.group:
         return RequestError(
