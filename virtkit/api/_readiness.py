@@ -67,5 +67,5 @@ def _note(guest: GuestOnHost) -> Iterator[str]:
     where = "" if host.name == LOCAL else f" on {host.name}"
     yield (
         f"guest/{name}{where} runs and is not ready: {why}; see `virtkit logs` for {name}, "
-        f"`virtkit restart` starts it over"
+        f"`virtkit restart` starts it again"
     )
