@@ -92,7 +92,7 @@ class Definitions:
         with libvirt_errors("record", f"domain {record.domain}", where=self._connections.host):
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
             element = guest_element(record, bare=True)
-            domain.setMetadata(kind, element, "vk", NAMESPACE, now_and_later(domain))
+            domain.setMetadata(kind, element, "vk", NAMESPACE, affect_flags(domain))
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
         domain = self._domain(driver, name)
@@ -151,7 +151,7 @@ def invalid_xml(error: libvirt.libvirtError) -> bool:
     )
 
 
-def now_and_later(domain: libvirt.virDomain) -> int:
+def affect_flags(domain: libvirt.virDomain) -> int:
     """libvirt's flags for a change of a domain as it runs and as it is defined, as far as it is."""
     flags: int = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
     return flags | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)

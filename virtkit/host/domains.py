@@ -14,7 +14,7 @@ import libvirt
 from virtkit.drivers import Driver, Stop
 from virtkit.host import guest_addresses, power
 from virtkit.host.connection import Connections
-from virtkit.host.definitions import Definitions, now_and_later
+from virtkit.host.definitions import Definitions, affect_flags
 from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import checked_name
 from virtkit.host.power import force_off
@@ -184,7 +184,7 @@ class Domains(Definitions):
         """Gives a domain the text that libvirt shows of it, or none, live and for the next boot."""
         domain, kind = self._domain(driver, name), libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
         with libvirt_errors("describe", f"domain {name}", where=self._connections.host):
-            domain.setMetadata(kind, text, None, None, now_and_later(domain))
+            domain.setMetadata(kind, text, None, None, affect_flags(domain))
 
     def set_cpus(self, driver: Driver, name: str, count: int) -> None:
         """Gives a running domain ``count`` of the virtual CPUs that it may have."""
