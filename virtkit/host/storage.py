@@ -14,8 +14,8 @@ import libvirt
 from virtkit.errors import VirtkitError
 from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import checked_name, checked_path
-from virtkit.host.storage_pool import StoragePool, named
-from virtkit.host.streams import filling, once_free, send_bytes, send_sparse
+from virtkit.host.storage_pool import StoragePool, volumes_by_name
+from virtkit.host.streams import filling, retry_while_busy, send_bytes, send_sparse
 from virtkit.state import record_text
 from virtkit.state.record import PoolRecord, StoredImage
 from virtkit.xml import tree
@@ -66,7 +66,7 @@ class Storage(StoragePool):
                 if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                     return False
                 raise
-            once_free(partial(volume.delete, 0))
+            retry_while_busy(partial(volume.delete, 0))
             return True
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
@@ -75,7 +75,7 @@ class Storage(StoragePool):
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return {}
-            volumes, answer = named(pool), {}
+            volumes, answer = volumes_by_name(pool), {}
             for name in names:
                 size = _size(volumes[name]) if name in volumes else None
                 if size is not None:
@@ -87,7 +87,7 @@ class Storage(StoragePool):
         with libvirt_errors("grow", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
             if int(volume.info()[1]) < size:
-                once_free(partial(volume.resize, size, 0))
+                retry_while_busy(partial(volume.resize, size, 0))
 
     def damage(self, image: StoredImage) -> str:
         """What is wrong with an image's volumes, as far as their names and lengths tell."""
@@ -116,7 +116,7 @@ class Storage(StoragePool):
         with libvirt_errors("upload", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
             with filling(volume) as stream:
-                once_free(partial(volume.upload, stream, 0, len(content), 0))
+                retry_while_busy(partial(volume.upload, stream, 0, len(content), 0))
                 send_bytes(stream, content)
 
     def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
@@ -132,7 +132,7 @@ class Storage(StoragePool):
             size = os.fstat(file.fileno()).st_size
             with filling(volume) as stream:
                 sparse = libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM
-                once_free(partial(volume.upload, stream, 0, size, sparse))
+                retry_while_busy(partial(volume.upload, stream, 0, size, sparse))
                 send_sparse(stream, file.fileno(), size, say)
 
     def read(self, name: str, offset: int = 0, length: int = 0) -> bytes:
@@ -147,7 +147,7 @@ class Storage(StoragePool):
                 return b""
             stream = volume.connect().newStream(0)
             try:
-                once_free(partial(volume.download, stream, offset, length, 0))
+                retry_while_busy(partial(volume.download, stream, offset, length, 0))
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                     return b""  # deleted since it was found
@@ -198,7 +198,7 @@ class Storage(StoragePool):
             for each in old:
                 volume = self._find(each)
                 if volume is not None:
-                    once_free(partial(volume.delete, 0))
+                    retry_while_busy(partial(volume.delete, 0))
 
 
 def _size(volume: libvirt.virStorageVol) -> int | None:

@@ -143,7 +143,7 @@ class StoragePool:
             if pool is None or not pool.isActive():
                 return frozenset()
             # not listVolumes: it asks for their number first, and leaves out what came since
-            return frozenset(named(pool))
+            return frozenset(volumes_by_name(pool))
 
 
 def _unfinished(pool: libvirt.virStoragePool) -> bool:
@@ -162,7 +162,7 @@ def pool_at(connections: Connections, folder: str) -> str | None:
     return None
 
 
-def named(pool: libvirt.virStoragePool) -> dict[str, libvirt.virStorageVol]:
+def volumes_by_name(pool: libvirt.virStoragePool) -> dict[str, libvirt.virStorageVol]:
     """A pool's volumes by name. Others' files have any names: one that is no text is none of ours,
     and libvirt's binding can't say it."""
     answer = {}
