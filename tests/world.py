@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import Claim, Connection, HostFacts, KvmVerdict, Pool, Unprepared
+from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool, Unprepared, UsedSubnet
 from virtkit.plan.resolve import resolve
 from virtkit.seed import Keys
 from virtkit.spec import Spec, read_text
@@ -59,8 +59,8 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         },
         cpus=4,
         kvm=KvmVerdict(**kvm) if kvm else None,
-        claims=(
-            *(Claim(each, "eth0") for each in data.get("subnets", ())),
+        used_subnets=(
+            *(UsedSubnet(each, "eth0") for each in data.get("subnets", ())),
             *(_claim(*each.split()) for each in data.get("claims", ())),
         ),
         networks=data.get("networks", {}),
@@ -71,8 +71,8 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     )
 
 
-def _claim(subnet: str, kind: Any, holder: str) -> Claim:
-    return Claim(subnet, holder, kind)
+def _claim(subnet: str, kind: Any, holder: str) -> UsedSubnet:
+    return UsedSubnet(subnet, holder, kind)
 
 
 WITH_KVM = facts_of({"kvm": {"works": True, "why": "KVM runs guests here"}})

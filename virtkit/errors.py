@@ -15,7 +15,7 @@ Nobody sees these, they are caught where they can be raised:
 
     Wrong                            spec/value_error: a value of a spec, before its place is known
     Unreachable                      host/guest_exec: this way into a guest is not open (yet)
-    ├── Lost                         a command began, and its end is not known
+    ├── OutcomeUnknown               a command began, and its end is not known
     └── OtherHostKey                 access/ssh: something else answers at the guest's address
 
 Whoever must tell errors apart matches types and never compares their words:
@@ -29,11 +29,14 @@ import errno
 from collections.abc import Sequence
 from typing import TypeVar
 
+#: The end of the cure where a run stopped on its way.
+RUN_AGAIN = "run again: it continues where it stopped"
+
 _Error = TypeVar("_Error", bound="VirtkitError")
 
 
 class VirtkitError(Exception):
-    """Something failed on the way; running again goes on from there.
+    """Something failed on the way; running again continues where it stopped.
 
     Args:
         what: one line that names the object and what happened to it.
@@ -86,10 +89,10 @@ class RequestError(VirtkitError):
 
 
 class Interrupted(VirtkitError):
-    """Somebody asked to stop; what was under way is left in a state to go on from."""
+    """Somebody asked to stop; the next run continues where this one stopped."""
 
     def __init__(self) -> None:
-        super().__init__("interrupted", cure="run again: it goes on from here")
+        super().__init__("interrupted", cure=RUN_AGAIN)
 
 
 class SpecErrors(RequestError):
@@ -106,10 +109,10 @@ class SpecErrors(RequestError):
 
 #: What this machine's own refusals mean for whoever runs virtkit.
 _REFUSALS = {
-    errno.ENOSPC: "free some space there (df -h), then run again: it goes on from here",
-    errno.EDQUOT: "free some of your quota there, then run again: it goes on from here",
-    errno.EROFS: "make it writable (mount -o remount,rw), then run again: it goes on from here",
-    errno.EACCES: "see who may write there, then run again: it goes on from here",
+    errno.ENOSPC: f"free some space there (df -h), then {RUN_AGAIN}",
+    errno.EDQUOT: f"free some of your quota there, then {RUN_AGAIN}",
+    errno.EROFS: f"make it writable (mount -o remount,rw), then {RUN_AGAIN}",
+    errno.EACCES: f"see who may write there, then {RUN_AGAIN}",
 }
 
 
@@ -119,6 +122,6 @@ def of_system(what: str, error: OSError, *, where: str = "") -> VirtkitError:
     return VirtkitError(
         what,
         why=f"on this machine, {place}{error.strerror or error}",
-        cure=_REFUSALS.get(error.errno or 0, "fix this, then run again: it goes on from here"),
+        cure=_REFUSALS.get(error.errno or 0, f"fix this, then {RUN_AGAIN}"),
         where=where,
     )

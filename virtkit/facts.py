@@ -71,8 +71,8 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """An IPv4 or IPv6 network that is somebody's on a host.
+class UsedSubnet:
+    """An IPv4 or IPv6 network that is in use on a host.
 
     Attributes:
         subnet: as ``10.0.0.0/24``.
@@ -96,7 +96,7 @@ class HostFacts:
         cpus: logical CPUs; 0 where unknown.
         pool: the pool that virtkit uses here.
         kvm: the probe's verdict; None where nobody needed to know.
-        claims: networks in use: routes, whatever their table, and libvirt's networks.
+        used_subnets: networks in use: routes, whatever their table, and libvirt's networks.
         networks: libvirt's networks, ours too, and whether each is active.
         links: the host's devices to what they are (``bridge``, ``openvswitch``, or empty); None
             where nobody could look.
@@ -113,7 +113,7 @@ class HostFacts:
     arch: str = "x86_64"
     cpus: int = 0
     kvm: KvmVerdict | None = None
-    claims: tuple[Claim, ...] = ()
+    used_subnets: tuple[UsedSubnet, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)
     links: Mapping[str, str] | None = None
     identity: str = ""

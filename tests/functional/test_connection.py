@@ -20,7 +20,7 @@ from virtkit.host import Host, connection, observe, preparation
 def test_a_daemon_that_takes_connections_and_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "OPENING", 0.5)
+    monkeypatch.setattr(connection, "OPEN_TIMEOUT", 0.5)
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))
@@ -117,6 +117,7 @@ def test_a_uri_that_was_given_leads_elsewhere() -> None:
         Host("rack", "default", {"qemu": uri}).connections.get("qemu")
     assert f"virsh -c {uri} uri" in caught.value.cure
     assert "systemctl" not in caught.value.cure
+    assert "uris" not in caught.value.cure, "no spec has such a key"
 
 
 def test_connections_are_closed_in_the_end() -> None:

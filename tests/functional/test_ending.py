@@ -90,7 +90,7 @@ def test_another_run_that_is_waited_for(verb: str, spec: Spec) -> None:
     }
     plan = api.plan(spec)
     assert plan.changes, "it is to be started"
-    with Host("local", "default").lock(spec.name).held(), pytest.raises(Interrupted):
+    with Host("local", "default").lock(spec.name).acquire(), pytest.raises(Interrupted):
         runs[verb]()
     (guest,) = api.status(spec)
     assert guest.state == "stopped"

@@ -14,7 +14,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS, QEMU
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.facts import Claim, Pool
+from virtkit.facts import Pool, UsedSubnet
 from virtkit.host import Host
 from virtkit.plan import diff, down
 from virtkit.state import record, record_text
@@ -64,7 +64,7 @@ def test_facts(host_with: MakeHost) -> None:
     facts = host.facts()
     assert facts.pool == Pool("default", "/pool")
     assert facts.cpus == host.cpus() == 6
-    assert Claim("192.168.7.0/24", "n", "network") in facts.claims
+    assert UsedSubnet("192.168.7.0/24", "n", "network") in facts.used_subnets
     assert facts.networks["n"] is True
     assert facts.identity
     qemu, lxc = facts.connections["qemu"], facts.connections["lxc"]

@@ -1,4 +1,4 @@
-"""host.yml on this machine: what it gives, `virtkit.host.preparation` no longer sees as lacking.
+"""host.yml on this machine: what it gives, `virtkit.host.preparation` no longer sees as missing.
 
 In a mount namespace of its own whose folders of settings are copies. No systemd is here; with it,
 and as an ordinary user by ssh, test_lab.py runs it.
@@ -62,20 +62,20 @@ def changed(said: str) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
-def lacking(state: Path) -> list[str]:
-    said = on_bare(state, sys.executable, "-I", preparation.__file__, "lacks")
+def missing(state: Path) -> list[str]:
+    said = on_bare(state, sys.executable, "-I", preparation.__file__, "missing")
     return [line.split("\t")[0] for line in said.splitlines()]
 
 
 def test_what_it_gives_is_no_longer_lacking(tmp_path: Path) -> None:
-    assert lacking(tmp_path) == ["hook", "restart", "udev", "inotify"]
+    assert missing(tmp_path) == ["hook", "restart", "udev", "inotify"]
     told = on_bare(tmp_path, *PLAYBOOK, "--check")
     assert changed(told)[0] > 0, told
-    assert lacking(tmp_path) == ["hook", "restart", "udev", "inotify"], "it only looked"
+    assert missing(tmp_path) == ["hook", "restart", "udev", "inotify"], "it only looked"
     said = on_bare(tmp_path, *PLAYBOOK, "-e", "virtkit_types=lxc")
     assert changed(said)[0] >= 4, said
     # libvirt's daemon runs in the sandbox, which is another machine to this namespace
-    assert lacking(tmp_path) == ["restart"]
+    assert missing(tmp_path) == ["restart"]
     assert changed(on_bare(tmp_path, *PLAYBOOK, "--check")) == (0, 0)
     virtkit = str(Path(sys.executable).with_name("virtkit"))
     line = f"exec {virtkit} host prepare --json local 2>/dev/null"
@@ -90,4 +90,4 @@ def test_a_type_that_it_does_not_know(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "kvm (QEMU comes with it)" in " ".join((done.stdout + done.stderr).split())
-    assert lacking(tmp_path) == ["hook", "restart", "udev", "inotify"], "nothing was touched"
+    assert missing(tmp_path) == ["hook", "restart", "udev", "inotify"], "nothing was touched"

@@ -47,12 +47,15 @@ def test_doctor_finds_all_well(lab: XenLab) -> None:
 def test_a_lock_of_the_host_is_had_by_one(lab: XenLab) -> None:
     one, other = (RemoteLock(remote(lab.xen), "test", "the test") for _ in range(2))
     heard: list[str] = []
-    with one.held():
-        with pytest.raises(RequestError, match="the test is in use"), other.held(timeout=2):
+    with one.acquire():
+        with pytest.raises(RequestError, match="the test is in use"), other.acquire(timeout=2):
             pass
         waiter = threading.Thread(target=lambda: _take(other, heard))
         waiter.start()
-        with pytest.raises(RequestError), RemoteLock(remote(lab.xen), "test", "x").held(timeout=1):
+        with (
+            pytest.raises(RequestError),
+            RemoteLock(remote(lab.xen), "test", "x").acquire(timeout=1),
+        ):
             pass
         assert until(lambda: heard, 60)  # the way there takes its time
         assert "on host xen1" in heard[0]
@@ -62,15 +65,15 @@ def test_a_lock_of_the_host_is_had_by_one(lab: XenLab) -> None:
 
 
 def _take(lock: RemoteLock, heard: list[str]) -> None:
-    with lock.held(timeout=60, waiting=heard.append):
+    with lock.acquire(timeout=60, on_wait=heard.append):
         heard.append("taken")
 
 
 def test_a_lock_dies_with_its_holder(lab: XenLab) -> None:
     lock = RemoteLock(remote(lab.xen), "dying", "the test")
-    with pytest.raises(ValueError, match="gone"), lock.held():
+    with pytest.raises(ValueError, match="gone"), lock.acquire():
         raise ValueError("gone")
-    with lock.held(timeout=10):
+    with lock.acquire(timeout=10):
         holds = remote(lab.xen).run("pidof flock cat || true")
         assert holds.strip()
 

@@ -78,7 +78,7 @@ def playbook(host: RealHost, *words: str) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", recap)}
 
 
-def lacking(host: RealHost, user: str = "alice") -> list[str]:
-    """What the host's own virtkit sees as lacking."""
-    said = host.ssh("/usr/bin/python3 -I virtkit/virtkit/host/preparation.py lacks", user)
+def missing(host: RealHost, user: str = "alice") -> list[str]:
+    """What the host's own virtkit sees as missing."""
+    said = host.ssh("/usr/bin/python3 -I virtkit/virtkit/host/preparation.py missing", user)
     return [line.split("\t")[0] for line in said.splitlines()]

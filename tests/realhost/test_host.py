@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from realhost import realhost
-from realhost.person import lacking, playbook
+from realhost.person import missing, playbook
 from realhost.realhost import RealHost
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
@@ -35,15 +35,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHost]:
 
 
 def test_check_mode_touches_nothing(host: RealHost) -> None:
-    before = lacking(host)
+    before = missing(host)
     assert before[0] == "packages"
     assert playbook(host, "--check")["changed"] >= 4
-    assert lacking(host) == before
+    assert missing(host) == before
 
 
 def test_it_gives_all_that_lacks(host: RealHost) -> None:
     assert playbook(host)["changed"] >= 8
-    assert lacking(host) == []
+    assert missing(host) == []
 
 
 def test_again_and_in_check_mode_it_changes_nothing(host: RealHost) -> None:
@@ -54,9 +54,9 @@ def test_again_and_in_check_mode_it_changes_nothing(host: RealHost) -> None:
 def test_it_starts_a_daemon_that_missed_its_hook(host: RealHost) -> None:
     """As where it was killed before the restart."""
     host.ssh("rm /run/virtkit/hook")
-    assert lacking(host) == ["restart"]
+    assert missing(host) == ["restart"]
     assert playbook(host, "-e", "virtkit_types=lxc")["changed"] == 1
-    assert lacking(host) == []
+    assert missing(host) == []
 
 
 def test_a_pool_elsewhere_and_tls(host: RealHost, tmp_path: Path) -> None:

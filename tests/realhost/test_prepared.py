@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from realhost import realhost
-from realhost.person import SPEC, lacking, left, make_spec, playbook
+from realhost.person import SPEC, left, make_spec, missing, playbook
 from realhost.realhost import RealHost
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
@@ -42,9 +42,9 @@ def virtkit(host: RealHost, words: str) -> Any:
 
 
 def test_host_yml_prepares_it(host: RealHost) -> None:
-    assert {"group", "hook", "udev", "libvirt-guests", "inotify"} <= {*lacking(host)}
+    assert {"group", "hook", "udev", "libvirt-guests", "inotify"} <= {*missing(host)}
     assert playbook(host)["changed"] >= 6
-    assert lacking(host) == []
+    assert missing(host) == []
 
 
 def test_the_same_again_changes_nothing(host: RealHost, tmp_path: Path) -> None:

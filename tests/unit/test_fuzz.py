@@ -29,7 +29,7 @@ from virtkit import access, ansible, seed
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import schemas
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec, load, read_text, values
 from virtkit.state import record, record_text
@@ -258,21 +258,21 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
         xml = tree.with_record(render.network(network), element)
         schemas.check("network", xml, "a network")
         root = etree.fromstring(xml)
-        assert strict(root.findtext("name")) == network.libvirt_name
+        assert checked_name(root.findtext("name")) == network.libvirt_name
         assert record_text.read_network(root) is not None
     for guest in map(world.with_image, desired.guests if desired else ()):
         element = record_text.guest_element(record.of_guest(guest, "/s.yaml"))
         xml = tree.with_record(render.guest(guest), element)
         schemas.check("domain", xml, "a guest")
         root = etree.fromstring(xml)
-        assert strict(root.findtext("name")) == guest.domain
+        assert checked_name(root.findtext("name")) == guest.domain
         assert root.findtext("./os/cmdline") == (guest.boot.cmdline if guest.boot else None)
         found = record_text.read_guest(root)
         assert found is not None, "what virtkit writes it takes for its own"
         assert found.requested == guest.requested
         for volume in guest.volumes:
             told = etree.fromstring(render.guest_volume(volume))
-            assert strict(told.findtext("name")) == volume.name
+            assert checked_name(told.findtext("name")) == volume.name
             assert volume.key == f"{world.FOLDER}/{volume.name}"
 
 

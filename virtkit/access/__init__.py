@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         ssh_command,
         write_known_hosts,
     )
-    from virtkit.access.readiness import lacking, wait_ready
-    from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
+    from virtkit.access.readiness import unready_reason, wait_ready
+    from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, denied_reason, is_another, lets_in
 
 load_when_used(
     __name__,
@@ -42,8 +42,8 @@ load_when_used(
         "virtkit.access.login": (
             "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
         ),
-        "virtkit.access.readiness": "lacking wait_ready",
-        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in refusal",
+        "virtkit.access.readiness": "unready_reason wait_ready",
+        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in denied_reason",
     },
 )
 
@@ -56,6 +56,7 @@ __all__ = [
     "attached",
     "authorized_keys",
     "by_agent",
+    "denied_reason",
     "folders",
     "forget",
     "host_of",
@@ -63,7 +64,6 @@ __all__ = [
     "is_another",
     "key_files",
     "known",
-    "lacking",
     "lets_in",
     "log",
     "login",
@@ -71,11 +71,11 @@ __all__ = [
     "offered",
     "own_keys",
     "playbook_log",
-    "refusal",
     "run",
     "scp_command",
     "ssh_command",
     "takes_agent",
+    "unready_reason",
     "wait_ready",
     "write_known_hosts",
 ]

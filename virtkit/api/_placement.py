@@ -38,7 +38,7 @@ def _able(type: str, host_states: Sequence[HostState]) -> str:
     """The host for new guests of a type."""
     if type == "auto":
         return LOCAL
-    names = [each.host.name for each in host_states if each.host.runs(DRIVERS[type])]
+    names = [each.host.name for each in host_states if each.host.has_driver(DRIVERS[type])]
     return names[0] if len(names) == 1 else LOCAL
 
 

@@ -58,7 +58,7 @@ def pool_changes(
     if not folders:
         _check_pool(host, pool, spec)
     if pool.exists and not pool.active:
-        if host.lacks_folder(pool.path) and (folders or not host.storage.unfinished()):
+        if host.folder_missing(pool.path) and (folders or not host.storage.unfinished()):
             raise RequestError(
                 f"pool {pool.name} can't be activated: its folder {pool.path} is gone",
                 cure=f"mount it again, or make it (sudo mkdir -p {shlex.quote(pool.path)})",

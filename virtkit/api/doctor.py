@@ -79,7 +79,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _preparation(facts, host)
     checks += _firewall(host)
     checks += _xen(facts, host)
-    checks += _unserved(host)
+    checks += _without_dnsmasq(host)
     if spec is not None:
         checks += _recorded(host, facts, host.observe(), spec)
     return checks
@@ -240,9 +240,9 @@ def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
         yield Check(f"xen {name}", ok, what, cure)
 
 
-def _unserved(host: Host) -> Iterable[Check]:
+def _without_dnsmasq(host: Host) -> Iterable[Check]:
     """Networks of anybody's whose dnsmasq has ended."""
-    names, cure = host.unserved()
+    names, cure = host.networks_without_dnsmasq()
     for name in sorted(names):
         yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
 

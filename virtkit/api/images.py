@@ -119,7 +119,7 @@ def image_remove(
     _removable(_entries(hosts), name)
     with ExitStack() as locks:
         for host in hosts:
-            locks.enter_context(host.images_lock.held(lock_timeout, say))
+            locks.enter_context(host.images_lock.acquire(lock_timeout, say))
         entries = _entries(hosts)
         removed = _removable(entries, name)
         for each in removed:

@@ -97,14 +97,16 @@ def locked(
     """The environment's lock on each of its hosts, in an order that all runs have; and a share in
     the image stores'. Yields the runs on the environment that it waited for."""
     waited_for = []
-    timeout, say, rest = run.lock_timeout, run.say, Progress(stop=run.stop).sleep
+    timeout, say, sleep = run.lock_timeout, run.say, Progress(stop=run.stop).sleep
     with ExitStack() as stack:
         for host in sorted(hosts, key=lambda each: each.name):
             waited_for.append(
-                stack.enter_context(host.lock(spec.name).held(timeout, say, rest=rest))
+                stack.enter_context(host.lock(spec.name).acquire(timeout, say, sleep=sleep))
             )
             if images:
-                stack.enter_context(host.images_lock.held(timeout, say, shared=True, rest=rest))
+                stack.enter_context(
+                    host.images_lock.acquire(timeout, say, shared=True, sleep=sleep)
+                )
         yield list(filter(None, waited_for))
 
 

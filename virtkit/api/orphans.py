@@ -241,7 +241,7 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         listed |= {Path(each).name for each in files}
     own = tuple(f"{each.domain}-" for each in observed.guests.values())
     candidates = [n for n in observed.volumes if _LIKE_OURS.fullmatch(n) or n.startswith(own)]
-    used = host.paths() if set(candidates) - listed else frozenset()
+    used = host.files_in_use() if set(candidates) - listed else frozenset()
     names = {Path(each).name for each in used}
     for name in sorted(set(candidates) - listed - names):
         why = "it has a name like virtkit's, but no record lists it: it may be left over"

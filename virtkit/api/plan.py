@@ -168,13 +168,13 @@ def _part(
     )
     _check(plan, part, host)
     mended = mended_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_unserved(host, part, host_state.observed))
+    notes = (*plan.notes, *_without_dnsmasq(host, part, host_state.observed))
     return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
 
 
-def _unserved(host: Host, spec: Spec, observed: Observed) -> Iterable[str]:
+def _without_dnsmasq(host: Host, spec: Spec, observed: Observed) -> Iterable[str]:
     """The environment's networks that give no addresses, though they are active."""
-    names, cure = host.unserved()
+    names, cure = host.networks_without_dnsmasq()
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
     managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
     for name, network in {**existing, **managed}.items():

@@ -152,7 +152,7 @@ def _status(host: Host, guest: ObservedGuest) -> GuestStatus:
     if guest.state == "running":
         try:
             addresses, _ = access.addresses(host, guest.record)
-            ready = not access.lacking(host, guest.record, addresses)
+            ready = not access.unready_reason(host, guest.record, addresses)
         except VirtkitError:  # it went away while we looked
             addresses, ready = [], False
     if not ready and guest.record.finished:  # else it may only be on its way up

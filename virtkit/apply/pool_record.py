@@ -97,7 +97,7 @@ class PoolRecords:
         for storage, removing in self._pools():
             if not storage.active():
                 storage.ensure(next((each.folder for each in removing), ""))
-            with storage.lock.held(waiting=progress, rest=progress.sleep):
+            with storage.lock.acquire(on_wait=progress, sleep=progress.sleep):
                 before = storage.record()
                 adding = self._entries(before) if storage is self._host.storage else ()
                 _write(storage, before, _listing(before, [*removing, *adding]))
@@ -143,7 +143,7 @@ class PoolRecords:
             if not storage.active():
                 continue
             in_pool = by_pool.get(name, [])
-            with storage.lock.held():
+            with storage.lock.acquire():
                 before = storage.record()
                 after = _listing(self._without_removed(before), in_pool)
                 _write(storage, before, after)

@@ -62,7 +62,7 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
     if result is not None:
         sys.stdout.buffer.write(result.out)
         sys.stderr.buffer.write(result.err)
-        if result.cut:
+        if result.truncated:
             raise VirtkitError(
                 "the command printed more than this",
                 why=f"the guest agent keeps the first {api.format_size(len(result.out))}; the "

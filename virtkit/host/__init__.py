@@ -20,7 +20,7 @@ from virtkit.host.connection import Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
 from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
-from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
+from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.ssh import Remote, for_ssh
@@ -117,7 +117,7 @@ class Host:
         """The name of the pool with this folder; empty where none has it."""
         return pool_at(self.connections, folder) or ""
 
-    def lacks_folder(self, path: str) -> bool:
+    def folder_missing(self, path: str) -> bool:
         """Whether a folder is not there, as far as can be seen from here."""
         if self.remote is not None:
             try:
@@ -130,8 +130,8 @@ class Host:
         except OSError:  # nobody but root may look
             return False
 
-    def runs(self, driver: Driver) -> bool:
-        """Whether libvirt there knows a driver's guests."""
+    def has_driver(self, driver: Driver) -> bool:
+        """Whether libvirt there has the driver of a guest type."""
         if driver.scheme not in self.schemes:
             return False
         try:
@@ -145,12 +145,12 @@ class Host:
         with libvirt_errors("read", "the host", where=self.name):
             return int(self.connections.any().getInfo()[2])
 
-    def printed(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
+    def console_output(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
         """What a guest's console has in its log, from ``offset`` on."""
         if driver.log == "xenconsoled":
             from virtkit.host import xen
 
-            return xen.printed(self.remote, domain, offset)
+            return xen.console_output(self.remote, domain, offset)
         return self.storage.read(f"{domain}-console", offset)
 
     def xen_checks(self) -> list[tuple[str, bool | None, str, str]]:
@@ -161,26 +161,26 @@ class Host:
 
     def no_pause(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
-        if driver.freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
+        if driver.pause_needs_freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
 
-    def paths(self) -> frozenset[str]:
+    def files_in_use(self) -> frozenset[str]:
         """All files that any domain names, strangers' too."""
-        return file_users.paths(self.connections, self.schemes)
+        return file_users.files_in_use(self.connections, self.schemes)
 
-    def unserved(self) -> tuple[frozenset[str], str]:
+    def networks_without_dnsmasq(self) -> tuple[frozenset[str], str]:
         """The host's active networks without DHCP and DNS, as far as can be seen from here, and
         what brings it back."""
-        names = networks.unserved() if self.remote is None else frozenset()
+        names = networks.without_dnsmasq() if self.remote is None else frozenset()
         return names, self.connections.restart("network")
 
-    def unheard(self, driver: Driver, domain: str) -> StateReason:
-        """Why a running guest that does not answer has no address, as its cards tell."""
+    def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
+        """Why a running guest that does not answer has no address, as its interfaces tell."""
         from virtkit.host import bridge_ports
 
         live = self.domains.live(driver, domain)
-        return bridge_ports.unheard(self.connections, live) if live else StateReason()
+        return bridge_ports.no_address_reason(self.connections, live) if live else StateReason()
 
     def rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
@@ -195,7 +195,7 @@ class Host:
         return bridge_ports.bridges(self.connections)
 
     def start_network(self, environment: str, network: str) -> None:
-        """Starts a network, and puts the cards of the guests that ran on without it back on it.
+        """Starts a network, and reattaches the guests that ran on without it.
 
         Raises:
             VirtkitError: it did not start, or a guest is not on it; then the others are.
@@ -203,12 +203,12 @@ class Host:
         from virtkit.host import reattach
 
         active = self.networks.active(network)
-        cut_off = reattach.running(self.connections, self.schemes, environment, network)
+        cut_off = reattach.running_guests(self.connections, self.schemes, environment, network)
         self.networks.start(network)
         errors: list[VirtkitError] = []
         for each in [] if active else cut_off:
             try:
-                reattach.plug(self.connections, each, network)
+                reattach.attach(self.connections, each, network)
             except VirtkitError as error:
                 errors.append(error)
         if errors:
@@ -224,10 +224,10 @@ class Host:
         """
         self.connections.any()
         domains = observe.guests(self.connections, self.schemes)
-        networks, strangers = observe.networks(self.connections, domains.users)
+        networks, strangers = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = observe.lost(domains, record.guests, volumes)
+        lost, held = observe.undefined_guests(domains, record.guests, volumes)
         return Observed(
             host=self.name,
             guests=domains.ours,
@@ -251,12 +251,12 @@ class Host:
 
 
 __all__ = [
-    "AGENT_INPUT",
+    "MAX_AGENT_INPUT",
+    "CommandResult",
     "FileUnusable",
     "Host",
     "Lock",
-    "Lost",
-    "Ran",
+    "OutcomeUnknown",
     "Remote",
     "Silent",
     "StateReason",

@@ -14,12 +14,12 @@ import libvirt
 from virtkit.drivers import Driver, Stop
 from virtkit.host import guest_addresses, power
 from virtkit.host.connection import Connections
-from virtkit.host.definitions import Definitions, now_and_later
+from virtkit.host.definitions import Definitions, affect_flags
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.host.power import force_off
 from virtkit.host.state_reason import StateReason, reason_of
-from virtkit.host.timeouts import PATIENCE, answered
+from virtkit.host.timeouts import ANSWER_TIMEOUT, answered
 from virtkit.state.observed import GuestState
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Domains(Definitions):
         driver: Driver,
         name: str,
         call: Callable[[libvirt.virDomain], object],
-        timeout: float = PATIENCE,
+        timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         answered(partial(self._domain, driver, name), call, self._connections.host, timeout)
 
@@ -71,7 +71,7 @@ class Domains(Definitions):
             if state_of(domain) == "running":
                 self._answered(driver, name, libvirt.virDomain.suspend)
 
-    def resume(self, driver: Driver, name: str, timeout: float = PATIENCE) -> None:
+    def resume(self, driver: Driver, name: str, timeout: float = ANSWER_TIMEOUT) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with libvirt_errors("resume", f"domain {name}", where=self._connections.host):
@@ -121,7 +121,9 @@ class Domains(Definitions):
         forget it at its end."""
         with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             try:
-                return state_of(self._connections.get(driver.scheme).lookupByName(strict(name)))
+                return state_of(
+                    self._connections.get(driver.scheme).lookupByName(checked_name(name))
+                )
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                     return "stopped"
@@ -141,14 +143,14 @@ class Domains(Definitions):
         driver: Driver,
         name: str,
         timeout: float,
-        rest: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
-        """Whether the domain stopped within ``timeout`` seconds; ``rest`` may raise to give up."""
+        """Whether the domain stopped within ``timeout`` seconds; ``sleep`` may raise to give up."""
         end = time.monotonic() + timeout
         while not self.ended(driver, name):
             if time.monotonic() >= end:
                 return False
-            rest(0.2)
+            sleep(0.2)
         return True
 
     def addresses(self, driver: Driver, name: str) -> tuple[list[str], list[str]]:
@@ -182,7 +184,7 @@ class Domains(Definitions):
         """Gives a domain the text that libvirt shows of it, or none, live and for the next boot."""
         domain, kind = self._domain(driver, name), libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
         with libvirt_errors("describe", f"domain {name}", where=self._connections.host):
-            domain.setMetadata(kind, text, None, None, now_and_later(domain))
+            domain.setMetadata(kind, text, None, None, affect_flags(domain))
 
     def set_cpus(self, driver: Driver, name: str, count: int) -> None:
         """Gives a running domain ``count`` of the virtual CPUs that it may have."""

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import libvirt
 
-from virtkit.errors import VirtkitError
+from virtkit.errors import RUN_AGAIN, VirtkitError
 
 _GENERAL = (
     "see `virtkit doctor` and libvirt's log on its host (sudo journalctl -u 'libvirt*' -u "
-    "'virt*'), then run again: it goes on from here"
+    f"'virt*'), then {RUN_AGAIN}"
 )
 
 #: What cures disks and images that can't be used.
@@ -62,7 +62,7 @@ _SAID: Mapping[str, str] = {
     ),
     "Failed to bind mount directory": (
         "something else is mounted in that folder of the host (findmnt -R FOLDER), and a container "
-        "with its own ids can't have it then: name folders in which nothing is"
+        "with its own ids can't have it then: name a folder in which nothing is mounted"
     ),
     "Failed to access '": (
         "check that the folder of the host under `devices` is there, and that all users may pass "
@@ -81,8 +81,8 @@ _SAID: Mapping[str, str] = {
         "net.ipv6.conf.INTERFACE.accept_ra=2, or leave out `ipv6:`"
     ),
     "No space left": (
-        "free some space on the host (df -h), then run again: it goes on from here, and what was "
-        "half made is recreated"
+        f"free some space on the host (df -h), then {RUN_AGAIN}, and what was half made is "
+        "recreated"
     ),
     "Read-only file system": (
         "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
@@ -146,9 +146,9 @@ class FileUnusable(VirtkitError):
     """A hypervisor can't use a disk or an image that a guest needs: it is damaged, or gone."""
 
 
-def stopped(where: str = "") -> str:
+def daemon_cure(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
-    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then run again: it goes on"
+    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then {RUN_AGAIN}"
 
 
 def restart(part: str, where: str = "") -> str:
@@ -164,7 +164,7 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     if operation == "open":
         from virtkit.host import daemon_access
 
-        return daemon_access.cure() if daemon_access.refused(code, message) else stopped()
+        return daemon_access.cure() if daemon_access.denied(code, message) else daemon_cure()
     handing = operation in _HANDING
     words = _words(message, handing)
     if words == _DENIED and handing:
@@ -202,7 +202,7 @@ def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
     return advice
 
 
-def lost(error: libvirt.libvirtError) -> bool:
+def connection_lost(error: libvirt.libvirtError) -> bool:
     """Whether the connection is gone, and not only the call refused."""
     return error.get_error_domain() in (
         libvirt.VIR_FROM_RPC,
@@ -219,7 +219,7 @@ def passing_over() -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if lost(error):
+        if connection_lost(error):
             raise
     except Unanswered:
         raise
@@ -240,11 +240,11 @@ def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[No
         yield
     except libvirt.libvirtError as error:
         message = error.get_error_message() or str(error)
-        if lost(error):
+        if connection_lost(error):
             raise Unanswered(
                 f"{operation} {what} failed",
                 why=f"libvirt stopped answering: {message}",
-                cure=stopped(where),
+                cure=daemon_cure(where),
                 where=where,
             ) from error
         raise _type(operation, message)(

@@ -24,7 +24,7 @@ import platformdirs
 
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, lost
+from virtkit.host.errors import connection_lost, libvirt_errors
 from virtkit.host.power import force_off
 from virtkit.host.storage_pool import pool_at
 from virtkit.xml import render
@@ -36,12 +36,12 @@ COUNT = 100_000_000
 #: Seconds of processor time that its firmware may take, and how many times as long as a loop of
 #: Python's here its counting. Seen, in seconds: where KVM works less than 0.2 for all of it, where
 #: it works within an emulated machine 3, where it hangs under Linux 50 and more.
-FIRMWARE, SLOWNESS = 4.0, 3
+MAX_FIRMWARE, MAX_SLOWNESS = 4.0, 3
 #: Seconds between two lines of progress.
-_SAYING = 5.0
+_PROGRESS_INTERVAL = 5.0
 #: Seconds for which a verdict is kept that may be another one the next time: so long at first, so
 #: many times longer each time that it comes out the same, and never longer than the last.
-HOLD, LONGER, LONGEST = 120.0, 4, 7200.0
+MIN_HOLD, HOLD_FACTOR, MAX_HOLD = 120.0, 4, 7200.0
 #: The boot sector of programs/kvm_probe.S without its padding and signature.
 SECTOR = bytes.fromhex(
     "fa31c08ed88ec08ed0bc007cfc66bf0010000066b9000c00006631c066f3ab66c70600100320000066c7060020"
@@ -114,7 +114,11 @@ class Kept:
         if not verdict.passing:
             return cls(key, verdict)
         again = previous is not None and previous.verdict.passing
-        hold = min(previous.hold * LONGER, LONGEST) if previous is not None and again else HOLD
+        hold = (
+            min(previous.hold * HOLD_FACTOR, MAX_HOLD)
+            if previous is not None and again
+            else MIN_HOLD
+        )
         return cls(key, verdict, now + hold, hold)
 
     @classmethod
@@ -163,7 +167,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         try:
             opened.getDomainCapabilities(None, None, None, "kvm")
         except libvirt.libvirtError as error:
-            return _refused("no KVM on this host", error)
+            return _verdict_of("no KVM on this host", error)
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
     with (
         libvirt_errors("probe", "KVM", where=connections.host),
@@ -213,13 +217,13 @@ def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
     stream.finish()
 
 
-def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
+def _verdict_of(what: str, error: libvirt.libvirtError) -> KvmVerdict:
     """The verdict of an error; a passing one where it says nothing of KVM.
 
     Raises:
         libvirtError: the connection is gone, so that it says nothing at all.
     """
-    if lost(error):
+    if connection_lost(error):
         raise error
     message = (error.get_error_message() or str(error)).strip()
     gave_up = any(each in message for each in _QEMU_ENDED)
@@ -231,14 +235,14 @@ def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
 def _run(
     opened: libvirt.virConnect, path: str, name: str, say: Callable[[str], None]
 ) -> KvmVerdict:
-    most = FIRMWARE + SLOWNESS * counting()
+    max_seconds = MAX_FIRMWARE + MAX_SLOWNESS * counting()
     with _ends(opened, name) as ends:
         try:
             domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
         except libvirt.libvirtError as error:
-            return _refused("KVM is announced but starts no guest", error)
+            return _verdict_of("KVM is announced but starts no guest", error)
         try:
-            return _watched(domain, ends, most, say)
+            return _watched(domain, ends, max_seconds, say)
         finally:
             force_off(domain)
 
@@ -274,22 +278,22 @@ def _ends(opened: libvirt.virConnect, name: str) -> Iterator[queue.SimpleQueue[i
 def _watched(
     domain: libvirt.virDomain,
     ends: queue.SimpleQueue[int],
-    most: float,
+    max_seconds: float,
     say: Callable[[str], None],
 ) -> KvmVerdict:
-    """What a probe guest does until its end, or until it had ``most`` seconds of processor time."""
+    """What a probe guest does until its end, or until it had ``max_seconds`` of processor time."""
     began, first, used = time.monotonic(), _cpu(domain), 0.0
     last_said = began
-    while (now := time.monotonic()) - began < TIMEOUT and used < most:
+    while (now := time.monotonic()) - began < TIMEOUT and used < max_seconds:
         try:
             return judged(ends.get(timeout=0.1))
         except queue.Empty:
             pass
-        if now - last_said >= _SAYING:
-            say(f"KVM's probe guest runs on: {now - began:.0f} s, at most {TIMEOUT:.0f}")
+        if now - last_said >= _PROGRESS_INTERVAL:
+            say(f"KVM's probe guest is still running: {now - began:.0f} s of at most {TIMEOUT:.0f}")
             last_said = now
         used = max(used, _cpu(domain) - first)
-    return unfinished(time.monotonic() - began, used, most)
+    return unfinished(time.monotonic() - began, used, max_seconds)
 
 
 def judged(end: int) -> KvmVerdict:
@@ -300,17 +304,17 @@ def judged(end: int) -> KvmVerdict:
     return KvmVerdict(False, why, passing=True)
 
 
-def unfinished(seconds: float, used: float, most: float) -> KvmVerdict:
+def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
     """The verdict on a guest that was waited for, by the processor time that it ``used``."""
-    if used >= most:
+    if used >= max_seconds:
         why = (
             f"KVM is announced but hangs: a probe guest of less than a second had {used:.0f} s of "
-            "processor time and was not done"
+            "processor time and did not finish"
         )
     else:
         why = (
-            f"KVM is announced, and a probe guest was not done in {seconds:.0f} s, of which it had "
-            f"the processor for {used:.0f}: this host is too busy to tell"
+            f"KVM is announced, but a probe guest did not finish in {seconds:.0f} s, of which it "
+            f"had the processor for {used:.0f}: this host is too busy to tell"
         )
     return KvmVerdict(False, why, passing=True)
 

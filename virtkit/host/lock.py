@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import RUN_AGAIN, RequestError, VirtkitError
 from virtkit.host.ssh import Remote
 from virtkit.system import commands
 
@@ -31,10 +31,10 @@ FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - guarded as the modul
 #: Seconds that one waits: an ``up`` that builds an image and boots emulated guests takes minutes.
 TIMEOUT = 600.0
 #: Seconds between two tries.
-_LOOK = 0.05
+_RETRY_INTERVAL = 0.05
 #: Not a symlink's target, and no waiting for the other end of a pipe that somebody put there.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_SHOWN = 200
+_MAX_COMMAND = 200
 
 
 @dataclass(frozen=True)
@@ -65,27 +65,27 @@ class Lock:
         self._folder = folder
 
     @contextmanager
-    def held(
+    def acquire(
         self,
         timeout: float = TIMEOUT,
-        waiting: Callable[[str], None] = lambda _: None,
+        on_wait: Callable[[str], None] = lambda _: None,
         *,
         shared: bool = False,
-        rest: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[str]:
         """Has the lock while the block runs; yields whom one had to wait for, empty if nobody.
 
         Args:
             timeout: seconds to wait for it.
-            waiting: told once, where one has to wait, for whom and since when.
+            on_wait: told once, where one has to wait, for whom and since when.
             shared: with others that share it, and without those that don't.
-            rest: how to wait; may raise to give up.
+            sleep: how to wait; may raise to give up.
 
         Raises:
             RequestError: others still have it when the time is up, or it can't be taken at all.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        descriptor, waited_for = self._taken(timeout, waiting, kind, rest)
+        descriptor, waited_for = self._taken(timeout, on_wait, kind, sleep)
         try:
             yield waited_for
         finally:
@@ -101,9 +101,9 @@ class Lock:
     def _taken(
         self,
         timeout: float,
-        waiting: Callable[[str], None],
+        on_wait: Callable[[str], None],
         kind: int,
-        rest: Callable[[float], None],
+        sleep: Callable[[float], None],
     ) -> tuple[int, str]:
         """A descriptor that has the lock, and whom one waited for."""
         path = self._path()
@@ -112,7 +112,7 @@ class Lock:
         while (descriptor := _tried(path, kind, self._what)) is None:
             late = time.monotonic() >= end
             if late or not waited_for:
-                holder = str(_holder(path) or "somebody whose process can't be seen from here")
+                holder = str(_holder(path) or "a process that can't be seen from here")
             if late:
                 raise RequestError(
                     f"{self._what} is in use",
@@ -121,9 +121,9 @@ class Lock:
                     "it hangs, kill it: its lock goes with it",
                 )
             if not waited_for:
-                waiting(f"{self._what}: waiting at most {timeout:.0f} s for {holder}")
+                on_wait(f"{self._what}: waiting at most {timeout:.0f} s for {holder}")
                 waited_for = holder
-            rest(_LOOK)
+            sleep(_RETRY_INTERVAL)
         return descriptor, waited_for
 
     def _path(self) -> Path:
@@ -159,20 +159,20 @@ class RemoteLock:
                 f"{self._what} is not locked any more on host {self._remote.name}",
                 why="the connection to the host was cut, and another run may be working on "
                 "it by now",
-                cure="run again: it goes on from here",
+                cure=RUN_AGAIN,
                 where=self._remote.name,
             )
 
     @contextmanager
-    def held(
+    def acquire(
         self,
         timeout: float = TIMEOUT,
-        waiting: Callable[[str], None] = lambda _: None,
+        on_wait: Callable[[str], None] = lambda _: None,
         *,
         shared: bool = False,
-        rest: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[str]:
-        """As ``Lock.held``."""
+        """As ``Lock.acquire``."""
         script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_REMOTE}"
         pipe = subprocess.PIPE
         line = self._remote.line(script)
@@ -180,7 +180,7 @@ class RemoteLock:
             line, stdin=pipe, stdout=pipe, stderr=pipe, env=commands.environment()
         ) as shell:
             try:
-                waited = self._wait(shell, timeout, waiting, rest)
+                waited = self._wait(shell, timeout, on_wait, sleep)
                 self._shell = shell
                 yield f"another run, on host {self._remote.name}" if waited else ""
             finally:
@@ -198,8 +198,8 @@ class RemoteLock:
         self,
         shell: subprocess.Popen[bytes],
         timeout: float,
-        waiting: Callable[[str], None],
-        rest: Callable[[float], None],
+        on_wait: Callable[[str], None],
+        sleep: Callable[[float], None],
     ) -> bool:
         """Until the shell has the lock; whether others had it before."""
         assert shell.stdout is not None
@@ -218,13 +218,13 @@ class RemoteLock:
                     cure="run again when that has ended, or wait longer with --lock-timeout",
                 )
             if output.endswith(b"waiting\n") and not reported:
-                waiting(
+                on_wait(
                     f"{self._what}: waiting at most {timeout:.0f} s for another run, on host "
                     f"{self._remote.name}"
                 )
                 reported = True
             output += shell.stdout.read() or b""
-            rest(_LOOK)
+            sleep(_RETRY_INTERVAL)
         return b"waiting\n" in output
 
 
@@ -237,7 +237,7 @@ file=$folder/$file
 #: What the shell of a RemoteLock does, with the same folders and care as a Lock.
 _REMOTE = f"""{_FOLDER}
 if [ ! -e "$file" ]; then (umask 0222; set -C; : >"$file") 2>/dev/null; fi
-if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is no plain file" >&2; exit 1; fi
+if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is not a regular file" >&2; exit 1; fi
 exec 9<"$file" || exit 1
 if ! flock -n "$kind" 9; then
     echo waiting
@@ -288,13 +288,13 @@ def _opened(path: Path, what: str) -> int:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
-        why = "it is no plain file"
+        why = "it is not a regular file"
     except OSError as error:
         why = error.strerror or str(error)
     raise RequestError(
         f"the lock of {what} can't be taken",
         why=f"{path}: {why}",
-        cure=f"see whose it is (ls -l {path}) and remove it; virtkit makes a new one",
+        cure=f"check who owns it (ls -l {path}), then remove it; virtkit makes a new one",
     )
 
 
@@ -305,7 +305,7 @@ def _open_or_make(path: Path) -> int:
     except FileNotFoundError:
         pass
     except PermissionError:  # its maker hasn't got to its mode yet
-        time.sleep(_LOOK)
+        time.sleep(_RETRY_INTERVAL)
         return os.open(path, _FLAGS)
     try:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o444)
@@ -353,4 +353,4 @@ def _process(pid: int) -> Holder:
     ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
     up = float(Path("/proc/uptime").read_text().split()[0])
     began = time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
-    return Holder(pid, user, command[:_SHOWN], datetime.fromtimestamp(began).astimezone())
+    return Holder(pid, user, command[:_MAX_COMMAND], datetime.fromtimestamp(began).astimezone())

@@ -13,7 +13,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import Claim, Connection, HostFacts, Pool
+from virtkit.facts import Connection, HostFacts, Pool, UsedSubnet
 from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
@@ -56,13 +56,13 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
     answers = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     nets: list[_Net] = []
-    ways = routes.Ways()
+    network = routes.HostNetwork()
     if any(not each.error for each in answers.values()):
         with libvirt_errors("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             nets = list(_nets(connections))
-            ways = routes.observe(connections.remote)
+            network = routes.observe(connections.remote)
     host = next((each.host for each in answers.values() if each.host), "")
     return HostFacts(
         name=connections.host,
@@ -70,10 +70,10 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         connections=answers,
         arch=arch,
         cpus=cpus,
-        claims=tuple(dict.fromkeys(_claims(nets, ways.claims))),
+        used_subnets=tuple(dict.fromkeys(_used_subnets(nets, network.used_subnets))),
         networks={each.name: each.active for each in nets},
-        links=ways.links,
-        identity="/".join(each for each in (host, ways.machine) if each),
+        links=network.links,
+        identity="/".join(each for each in (host, network.machine) if each),
         unprepared=None if connections.remote else userns.unprepared(),
         missing=frozenset(() if connections.remote else _missing()),
         unfit={} if connections.remote else uml.unfit(),
@@ -115,41 +115,41 @@ def _subnet(ip: etree._Element) -> Iterator[str]:
         yield str(ip_interface(f"{address}/{suffix}").network)
 
 
-def _claims(nets: Iterable[_Net], routes: Iterable[Claim]) -> Iterator[Claim]:
+def _used_subnets(nets: Iterable[_Net], routes: Iterable[UsedSubnet]) -> Iterator[UsedSubnet]:
     """Who has which subnet: what leads to a libvirt network's bridge is that network's."""
     bridges: dict[str, str] = {}
     for net in nets:
         if net.active and net.bridge:
             bridges[net.bridge] = net.name
         kind: Literal["network", "inactive"] = "network" if net.active else "inactive"
-        yield from (Claim(each, net.name, kind) for each in net.subnets)
+        yield from (UsedSubnet(each, net.name, kind) for each in net.subnets)
     for each in routes:
         name = bridges.get(each.holder)
-        yield Claim(each.subnet, name, "network") if name else each
+        yield UsedSubnet(each.subnet, name, "network") if name else each
 
 
 @dataclass
-class Domains:
+class ObservedDomains:
     """The domains of a host.
 
     Attributes:
         answered: the schemes of the drivers that told theirs.
         ours: our guests by domain name.
         strangers: the others: the scheme of their driver, and the name.
-        users: who uses a network, by its name.
-        claims: the last parts of paths and the volumes in strangers' XML, and whose.
+        network_users: who uses a network, by its name.
+        file_users: the last parts of paths and the volumes in strangers' XML, and whose.
     """
 
     answered: set[str] = field(default_factory=set)
     ours: dict[str, ObservedGuest] = field(default_factory=dict)
     strangers: set[tuple[str, str]] = field(default_factory=set)
-    users: dict[str, set[str]] = field(default_factory=dict)
-    claims: dict[str, str] = field(default_factory=dict)
+    network_users: dict[str, set[str]] = field(default_factory=dict)
+    file_users: dict[str, str] = field(default_factory=dict)
 
 
-def guests(connections: Connections, schemes: Iterable[str]) -> Domains:
+def guests(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
     """All domains, ours and strangers'; one that can't be read is a stranger's."""
-    answer = Domains()
+    answer = ObservedDomains()
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
@@ -177,20 +177,22 @@ def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
     return replace(new, superseded=(old.record.type,))
 
 
-def _guest(domain: libvirt.virDomain, scheme: str, domains: Domains) -> ObservedGuest | None:
+def _guest(
+    domain: libvirt.virDomain, scheme: str, domains: ObservedDomains
+) -> ObservedGuest | None:
     inactive = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
     state = state_of(domain)
     live = domain.XMLDesc(0) if state != "stopped" else ""
     trees = [tree.parse(each, "a domain") for each in (inactive, live) if each]
     for root in trees:
         for source in root.iterfind("./devices/interface/source[@network]"):
-            domains.users.setdefault(source.get("network", ""), set()).add(domain.name())
+            domains.network_users.setdefault(source.get("network", ""), set()).add(domain.name())
     records = [record_text.read_guest(each) for each in trees]
     record = next(filter(None, records), None)
     # a copy of ours is no guest of ours, nor is one that another hypervisor has
     if record is None or record.domain != domain.name() or _scheme(record) != scheme:
-        for name in (each for root in trees for each in file_users.named(root)):
-            domains.claims[PurePosixPath(name).name] = domain.name()
+        for name in (each for root in trees for each in file_users.paths_in(root)):
+            domains.file_users[PurePosixPath(name).name] = domain.name()
         return None
     return ObservedGuest(
         record=record,
@@ -206,8 +208,8 @@ def _guest(domain: libvirt.virDomain, scheme: str, domains: Domains) -> Observed
     )
 
 
-def lost(
-    domains: Domains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
+def undefined_guests(
+    domains: ObservedDomains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
 ) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
     """The guests that the pool's record lists and that have no domain; and the strangers' domains
     for which some of them are left alone.
@@ -224,8 +226,8 @@ def lost(
     for domain, record in recorded.items():
         if domain in domains.ours or _scheme(record) not in domains.answered:
             continue
-        claimants = (domains.claims.get(each.name) for each in record.volumes)
-        stranger = domain if domain in strangers else next(filter(None, claimants), None)
+        users = (domains.file_users.get(each.name) for each in record.volumes)
+        stranger = domain if domain in strangers else next(filter(None, users), None)
         if stranger is not None:
             held[domain] = stranger
             continue

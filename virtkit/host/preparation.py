@@ -1,11 +1,11 @@
-"""What this host lacks of what a prepared one has, and which daemon of libvirt's it has.
+"""What is missing on this host of what a prepared one has, and which daemon of libvirt's it has.
 
-playbooks/host.yml gives what lacks. Looking takes milliseconds and Ansible takes seconds, so
+playbooks/host.yml gives what is missing. Looking takes milliseconds and Ansible takes seconds, so
 `virtkit doctor`, plans and scripts/up look here first. It only reads, and never needs root; it must
 never ask or start anything.
 
-It is also a program, which runs before virtkit is installed and so imports nothing of it: `lacks`
-prints a line for each thing that this host lacks and the playbook gives, its name and why it
+It is also a program, which runs before virtkit is installed and so imports nothing of it: `missing`
+prints a line for each thing that is missing and that the playbook gives, its name and why it
 matters, with a tab between; `packages` prints the packages of a prepared host; `daemon` prints
 libvirt's daemon for containers.
 """
@@ -62,8 +62,8 @@ _PROGRAMS = ("usr/sbin", "usr/local/sbin", "usr/bin", "usr/local/bin")
 
 
 @dataclass(frozen=True)
-class Lack:
-    """What a host lacks, and ``why`` that matters.
+class Missing:
+    """What is missing on a host, and ``why`` that matters.
 
     ``advice`` is what to do where the playbook leaves an administrator's decision alone.
     """
@@ -83,13 +83,13 @@ def as_root(command: str) -> str:
     return command if os.geteuid() == 0 else f"sudo sh -c {shlex.quote(command)}"
 
 
-def lacks(root: Path = _ROOT) -> list[Lack]:
-    """All that the host whose files are below ``root`` lacks."""
+def missing(root: Path = _ROOT) -> list[Missing]:
+    """All that is missing on the host whose files are below ``root``."""
     return [*_packages(root), *_group(root), *hook(root), *settings(root)]
 
 
-def settings(root: Path = _ROOT) -> Iterator[Lack]:
-    """What it lacks of settings, with which guests run better."""
+def settings(root: Path = _ROOT) -> Iterator[Missing]:
+    """The missing settings with which guests run better."""
     yield from _link(root)
     yield from _shutdown(root)
     yield from _inotify(root)
@@ -120,7 +120,7 @@ def _uses(root: Path) -> list[str]:
     return [each for each in USES if debian or each != "uml"]
 
 
-def _packages(root: Path) -> Iterator[Lack]:
+def _packages(root: Path) -> Iterator[Missing]:
     """What dpkg does not have; nothing on a machine that has another package manager."""
     try:
         text = (root / "var/lib/dpkg/status").read_text(errors="replace")
@@ -129,10 +129,10 @@ def _packages(root: Path) -> Iterator[Lack]:
     present = set(re.findall(_INSTALLED, text, re.MULTILINE))
     missing = [each for each in packages(uses=_uses(root)) if each not in present]
     if missing:
-        yield Lack("packages", f"packages are missing: {' '.join(missing)}")
+        yield Missing("packages", f"packages are missing: {' '.join(missing)}")
 
 
-def _group(root: Path) -> Iterator[Lack]:
+def _group(root: Path) -> Iterator[Missing]:
     """Whether the caller will be in libvirt's group with the next login, at the latest."""
     if root != _ROOT or os.geteuid() == 0:
         return
@@ -141,7 +141,7 @@ def _group(root: Path) -> Iterator[Lack]:
     except KeyError:  # packages are missing, and bring it
         return
     if group not in os.getgrouplist(user.pw_name, user.pw_gid):
-        yield Lack(
+        yield Missing(
             "group", f"{user.pw_name} is not in the group libvirt, whose members may use libvirt"
         )
 
@@ -149,14 +149,14 @@ def _group(root: Path) -> Iterator[Lack]:
 # --- libvirt's hook ---------------------------------------------------------------------------
 
 
-def hook(root: Path = _ROOT) -> Iterator[Lack]:
+def hook(root: Path = _ROOT) -> Iterator[Missing]:
     """libvirt's hook, and a libvirtd that knows it."""
     loaded = ready(root) == interface()
     changed = outdated(root, unseen=not loaded)
     if changed:
-        yield Lack("hook", "without libvirt's hook containers don't get their own ids")
+        yield Missing("hook", "without libvirt's hook containers don't get their own ids")
     if changed or not loaded:
-        yield Lack("restart", "libvirtd was not restarted since its hook was installed")
+        yield Missing("restart", "libvirtd was not restarted since its hook was installed")
 
 
 def installed(root: Path = _ROOT) -> list[Path]:
@@ -271,20 +271,20 @@ def _masked(root: Path, unit: str) -> bool:
 # --- settings ---------------------------------------------------------------------------------
 
 
-def _link(root: Path) -> Iterator[Lack]:
+def _link(root: Path) -> Iterator[Missing]:
     """udev reads it by itself; the reload is for an interface that comes within seconds."""
     path = root / "etc/systemd/network" / LINK.name
     if not (root / "run/udev/control").exists() or path.is_symlink():  # one to /dev/null masks it
         return
     if _differs(path, LINK):
-        yield Lack(
+        yield Missing(
             "udev",
             "udev now and then gives a container's interface another MAC than libvirt did, and the "
             f"container has no network then ({path} is missing)",
         )
 
 
-def _shutdown(root: Path) -> Iterator[Lack]:
+def _shutdown(root: Path) -> Iterator[Missing]:
     """Debian's libvirt-guests.service asks libvirt's default URI only, that of virtual machines."""
     path = root / "etc/default/libvirt-guests"
     if not _systemd(root) or _unit(root, "libvirt-guests.service") is None:
@@ -295,7 +295,7 @@ def _shutdown(root: Path) -> Iterator[Lack]:
     why = "containers are killed when the host shuts down or reboots, not asked to end"
     custom = uris not in (None, ["default"])
     advice = f"add lxc:///system to URIS in {path}" if custom else ""
-    yield Lack("libvirt-guests", f"{why} (URIS in {path})", advice)
+    yield Missing("libvirt-guests", f"{why} (URIS in {path})", advice)
 
 
 def _uris(settings: Path) -> list[str] | None:
@@ -316,7 +316,7 @@ def _uris(settings: Path) -> list[str] | None:
     return words[0].split() if words else [""]
 
 
-def _inotify(root: Path) -> Iterator[Lack]:
+def _inotify(root: Path) -> Iterator[Missing]:
     value = root / "proc/sys/fs/inotify/max_user_instances"
     if not value.exists():
         return
@@ -324,7 +324,7 @@ def _inotify(root: Path) -> Iterator[Lack]:
     if limit < INOTIFY_ENOUGH:
         setting = "fs.inotify.max_user_instances"
         read_only = os.statvfs(value).f_flag & os.ST_RDONLY  # as in a container
-        yield Lack(
+        yield Missing(
             "inotify",
             f"{setting} is {limit}, and a container's systemd takes {INOTIFY_EACH}: "
             f"after {limit // INOTIFY_EACH} containers the next ones do not get ready",
@@ -356,10 +356,10 @@ def main(*words: str) -> None:
             lines = [daemon()]
         case ("packages",):
             lines = packages()
-        case ("lacks",):
-            lines = [f"{each.name}\t{each.why}" for each in lacks() if not each.advice]
+        case ("missing",):
+            lines = [f"{each.name}\t{each.why}" for each in missing() if not each.advice]
         case _:
-            raise SystemExit("usage: preparation.py lacks | packages | daemon")
+            raise SystemExit("usage: preparation.py missing | packages | daemon")
     sys.stdout.writelines(f"{each}\n" for each in lines)
 
 

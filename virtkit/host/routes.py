@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from virtkit.facts import Claim
+from virtkit.facts import UsedSubnet
 from virtkit.host.ssh import Remote
 from virtkit.system import commands
 
@@ -23,48 +23,49 @@ printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
 cat /proc/net/route 2>/dev/null || :"""
 #: Types of routes that no machine has.
 _NOBODYS = {"broadcast", "multicast", "anycast"}
-#: Who sets the routes of networks that the host has a card in.
+#: Who sets the routes of networks that the host has an interface in.
 _CONNECTED = {"kernel", "ra"}
 
 
 @dataclass(frozen=True)
-class Ways:
+class HostNetwork:
     """What was found.
 
     Attributes:
-        claims: the host's routes, by device, and what its rules send elsewhere; no default route.
+        used_subnets: of the host's routes, by device, and what its rules send elsewhere; no default
+            route.
         links: its devices to what they are (``bridge``, ``openvswitch``, or empty); None where
             nobody could ask.
         machine: its /etc/machine-id.
     """
 
-    claims: tuple[Claim, ...] = ()
+    used_subnets: tuple[UsedSubnet, ...] = ()
     links: Mapping[str, str] | None = None
     machine: str = ""
 
 
-def observe(remote: Remote | None) -> Ways:
-    """A host's ways."""
+def observe(remote: Remote | None) -> HostNetwork:
+    """What this host, or a remote one, has of the network."""
     if remote is not None:
         return read(remote.run(_ASK).decode("utf-8", "replace"))
     return read(commands.run("sh", "-c", _ASK).stdout)
 
 
-def read(text: str) -> Ways:
+def read(text: str) -> HostNetwork:
     """What the questions brought. Without the program ``ip`` the kernel's own list of IPv4 routes
     has to do."""
     lines = text.splitlines()
     answers, rest = lines[:4], lines[5:]
     routes, rules4, rules6, links = (_entries(each) for each in [*answers, *[""] * 4][:4])
-    claims = {*map(_of_route, routes), *map(_of_rule, [*rules4, *rules6])}
+    subnets = {*map(_of_route, routes), *map(_of_rule, [*rules4, *rules6])}
     if not routes:
-        claims |= set(_of_kernel(rest))
+        subnets |= set(_of_kernel(rest))
     kinds = {
         str(each.get("ifname")): str((each.get("linkinfo") or {}).get("info_kind", ""))
         for each in links
     }
-    ordered = sorted((each for each in claims if each), key=lambda each: (each.subnet, each.holder))
-    return Ways(tuple(ordered), kinds or None, lines[4].strip() if len(lines) > 4 else "")
+    used = sorted((each for each in subnets if each), key=lambda each: (each.subnet, each.holder))
+    return HostNetwork(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:
@@ -77,7 +78,7 @@ def _entries(text: str) -> list[Mapping[str, Any]]:
     )
 
 
-def _of_route(entry: Mapping[str, Any]) -> Claim | None:
+def _of_route(entry: Mapping[str, Any]) -> UsedSubnet | None:
     """A route, of whichever table; the host's own addresses are routes, too."""
     kind = str(entry.get("type", "unicast"))
     subnet = _subnet(str(entry.get("dst", "default")))
@@ -85,22 +86,22 @@ def _of_route(entry: Mapping[str, Any]) -> Claim | None:
         return None
     device = str(entry.get("dev", ""))
     if kind == "local":
-        return Claim(str(subnet), device, "address")
+        return UsedSubnet(str(subnet), device, "address")
     if kind == "unicast" and entry.get("protocol") in _CONNECTED:
-        return Claim(str(subnet), device, "connected")
-    return Claim(str(subnet), device or kind)
+        return UsedSubnet(str(subnet), device, "connected")
+    return UsedSubnet(str(subnet), device or kind)
 
 
-def _of_rule(entry: Mapping[str, Any]) -> Claim | None:
+def _of_rule(entry: Mapping[str, Any]) -> UsedSubnet | None:
     """The destination that a rule sends to a table of its own."""
     if "not" in entry or "dst" not in entry:
         return None
     prefix = f"/{entry['dstlen']}" if "dstlen" in entry else ""
     subnet = _subnet(f"{entry['dst']}{prefix}")
-    return Claim(str(subnet), f"rule {entry.get('priority')}") if subnet else None
+    return UsedSubnet(str(subnet), f"rule {entry.get('priority')}") if subnet else None
 
 
-def _of_kernel(lines: Iterable[str]) -> Iterator[Claim]:
+def _of_kernel(lines: Iterable[str]) -> Iterator[UsedSubnet]:
     """The lines of /proc/net/route (proc(5))."""
     for line in lines:
         columns = line.split()
@@ -109,7 +110,7 @@ def _of_kernel(lines: Iterable[str]) -> Iterator[Claim]:
         address, mask = (bytes.fromhex(columns[at])[::-1] for at in (1, 7))
         prefix = bin(int.from_bytes(mask, "big")).count("1")
         if prefix:
-            yield Claim(str(IPv4Network((address, prefix), strict=False)), columns[0])
+            yield UsedSubnet(str(IPv4Network((address, prefix), strict=False)), columns[0])
 
 
 def _subnet(text: str) -> IPv4Network | IPv6Network | None:

@@ -15,7 +15,7 @@ from virtkit.errors import VirtkitError
 Answer = TypeVar("Answer")
 
 #: Seconds that a hypervisor process on a busy host may take for one answer.
-PATIENCE = 15.0
+ANSWER_TIMEOUT = 15.0
 #: Seconds after which a call that waits already is one that nobody answers.
 _OCCUPIED = 1.5
 
@@ -28,7 +28,7 @@ def answered(
     find: Callable[[], libvirt.virDomain],
     call: Callable[[libvirt.virDomain], Answer],
     where: str,
-    timeout: float = PATIENCE,
+    timeout: float = ANSWER_TIMEOUT,
 ) -> Answer:
     """What ``call`` returns or raises, within ``timeout`` seconds.
 
@@ -85,7 +85,7 @@ def _silent(name: str, where: str, seconds: float) -> Silent:
         f"domain {name} does not answer",
         why=f"its hypervisor process has said nothing for {seconds:.0f} s: it is stopped "
         "(SIGSTOP), or its host is overloaded",
-        cure="let its process go on, on the host: sudo sh -c 'kill -CONT $(cat "
+        cure="resume its process, on the host: sudo sh -c 'kill -CONT $(cat "
         f"/run/libvirt/*/{name}.pid)'; or force the guest off: virtkit stop --timeout 0, then up",
         where=where,
     )

@@ -147,12 +147,12 @@ def _tools() -> Sequence[str]:
 
 def _check_namespaces() -> None:
     user = _user()
-    error = userns_check.lacking_ids(user) if user.uid else None
+    error = userns_check.missing_ids(user) if user.uid else None
     if error is not None:
         raise error
     done = commands.run(*sandbox.namespaces("own"), "true")
     if done.returncode != 0:
-        raise userns_check.refusal(" ".join(done.stderr.split())[-300:], user)
+        raise userns_check.no_namespaces(" ".join(done.stderr.split())[-300:], user)
 
 
 def _user() -> userns_check.User:

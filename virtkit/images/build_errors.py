@@ -74,8 +74,8 @@ def _cure(text: str, folder: Path) -> str:
     if _LOGIN.search(text):
         return (
             "check that `apt-get update` works on this machine (as root): the mirror or proxy "
-            "accepts no login that it was given; a user other than root must be able to read it, "
-            "too (see namei -l /etc/apt/auth.conf.d), or build as root"
+            "refuses the login that apt's settings have for it; a user other than root must be "
+            "able to read that, too (see namei -l /etc/apt/auth.conf.d), or build as root"
         )
     if _UNSIGNED.search(text):
         return (

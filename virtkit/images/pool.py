@@ -32,7 +32,7 @@ def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> Ima
     )
     length = Path(image.root).stat().st_size
     lock = host.connections.lock(f"image-{image.content}", f"image {ref.name} in the pool")
-    with lock.held(waiting=progress, rest=progress.sleep):
+    with lock.acquire(on_wait=progress, sleep=progress.sleep):
         stored = host.storage.record().images.get(image.content)
         if stored is None or not stored.made or host.storage.damage(stored):
             _note(host, ref, files, length, made=False)
@@ -52,7 +52,7 @@ def drop(host: Host, content: str) -> tuple[str, ...]:
     Returns:
         the identities of the entries that it was had by.
     """
-    with host.storage.lock.held():
+    with host.storage.lock.acquire():
         pool = host.storage.record()
         image = pool.images[content]
         for key in (image.files.root, image.files.kernel, image.files.initrd):
@@ -65,7 +65,7 @@ def drop(host: Host, content: str) -> tuple[str, ...]:
 
 def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bool) -> None:
     """Writes an image into the pool's record, with the entries that it was had by."""
-    with host.storage.lock.held():
+    with host.storage.lock.acquire():
         pool = host.storage.record()
         stored = pool.images.get(files.content)
         identities = tuple({*(stored.identities if stored else ()), ref.identity})

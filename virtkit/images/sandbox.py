@@ -37,7 +37,7 @@ _START = f'echo "{_BOUND}" >&2; read -r _ && exec "$@" </dev/null'
 #: Variables that programs go by to reach servers.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 #: Lines that a failed command is told with are taken from as many.
-_KEPT = 400
+_MAX_LINES = 400
 #: Seconds that a namespace gets to end in, once it was killed.
 _ENDING = 10.0
 
@@ -85,7 +85,7 @@ def run(
         VirtkitError: what ``failed`` made, as it exited with an error.
         Interrupted: the work should end.
     """
-    lines: deque[str] = deque(maxlen=_KEPT)
+    lines: deque[str] = deque(maxlen=_MAX_LINES)
     with _started(command, root, work, output) as process:
         assert process.stdin is not None
         assert process.stderr is not None

@@ -90,7 +90,7 @@ class Documents:
 
     def beyond(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
-        place = row_of(field).most
+        place = row_of(field).max_place
         if not place or self._live is None:
             return False
         most = int(diff.value(self._live, place) or 0)

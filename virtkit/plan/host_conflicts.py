@@ -12,7 +12,7 @@ from ipaddress import ip_network
 
 from virtkit.drivers.fields import key
 from virtkit.errors import RequestError
-from virtkit.facts import Claim, HostFacts
+from virtkit.facts import HostFacts, UsedSubnet
 from virtkit.plan.changes import Change
 from virtkit.plan.ownership import command
 from virtkit.spec import LOCAL, meant, raw_xml
@@ -73,7 +73,7 @@ def _subnets(
     network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec: str
 ) -> Iterator[RequestError]:
     for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
-        claims = [each for each in facts.claims if subnet and _in_use(subnet, each, network)]
+        claims = [each for each in facts.used_subnets if subnet and _in_use(subnet, each, network)]
         if claims:
             yield RequestError(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
@@ -83,7 +83,7 @@ def _subnets(
             )
 
 
-def _in_use(subnet: str, claim: Claim, network: Network) -> bool:
+def _in_use(subnet: str, claim: UsedSubnet, network: Network) -> bool:
     """Whether who has the claim would lose something of it to a network of ours.
 
     A route to more than the subnet is no claim: a spec may take a part of what a VPN reaches. Nor
@@ -98,7 +98,7 @@ def _in_use(subnet: str, claim: Claim, network: Network) -> bool:
     return part or (claim.kind == "connected" and other.prefixlen > _WIDE)
 
 
-def _claim_text(claim: Claim) -> str:
+def _claim_text(claim: UsedSubnet) -> str:
     if claim.kind == "network":
         return f"libvirt's network {claim.holder} has {claim.subnet}"
     if claim.kind == "address":
@@ -108,7 +108,7 @@ def _claim_text(claim: Claim) -> str:
 
 def _cure(
     name: str,
-    claims: Sequence[Claim],
+    claims: Sequence[UsedSubnet],
     facts: HostFacts,
     observed: Observed,
     ours: tuple[str, str],

@@ -264,7 +264,7 @@ def _subnets(
         if not network.made or name in answer:
             continue
         kept = decided.networks.get(name)
-        claims = [each for each in facts.claims if ":" not in each.subnet]
+        claims = [each for each in facts.used_subnets if ":" not in each.subnet]
         routes = [each.subnet for each in claims if each.kind == "route"]
         others = [each.subnet for each in claims if each.kind != "route"]
         answer[name] = kept or addresses.free_subnet(

@@ -38,6 +38,7 @@ _METHODS = {"volume"}
 _FORMER = {
     ("Guest", "asked"): "requested",
     ("Guest", "light"): "skips_cloud_init",
+    ("Driver", "ports"): "pcie_ports",
     ("GuestSpec", "links"): "interfaces",
 }
 

@@ -69,7 +69,7 @@ def test_what_the_guests_own_system_does_is_a_reason_to_ask_it() -> None:
 
 
 def test_the_limits_are_those_that_max_has() -> None:
-    assert {name for name, row in FIELDS.items() if row.most} == set(Most.model_fields)
+    assert {name for name, row in FIELDS.items() if row.max_place} == set(Most.model_fields)
     assert accounts_for("max") == {"max", *Most.model_fields}
     assert accounts_for("memory") == {"memory", "max"}
     assert accounts_for("user") == set()
@@ -149,7 +149,7 @@ def test_machines_get_disks_while_they_run(word: str) -> None:
     driver = DRIVERS[word]
     for field in ("disk", "disks.data", "disks.data.size", "disks.data.mount", "networks.front"):
         assert driver.effect(field) == "live", field
-    assert driver.ports > 0, "they are plugged in somewhere"
+    assert driver.pcie_ports > 0, "they are plugged in somewhere"
 
 
 def test_containers_get_disks_when_they_start() -> None:

@@ -19,9 +19,9 @@ from virtkit.host.errors import (
     FileUnusable,
     Unanswered,
     cure,
+    daemon_cure,
     libvirt_errors,
     passing_over,
-    stopped,
     unreadable,
 )
 from virtkit.host.ssh import Remote
@@ -70,7 +70,7 @@ def test_a_connection_that_is_gone(code: int) -> None:
     assert caught.value.why == "libvirt stopped answering: client socket is closed"
     assert isinstance(caught.value, Unanswered)
     assert "libvirt's daemon runs" in caught.value.cure
-    assert "run again: it goes on" in caught.value.cure
+    assert "run again: it continues where it stopped" in caught.value.cure
 
 
 def test_what_is_not_libvirts_passes() -> None:
@@ -136,7 +136,7 @@ def test_a_command_is_for_the_host_that_the_error_is_of() -> None:
     restart = preparation.restart("network")
     assert cure("connect", 1, gone, "rack").startswith(f"on host rack: {restart} (")
     assert cure("connect", 1, gone, "local").startswith(f"{restart} (")
-    assert f"on host rack: {preparation.restart()};" in stopped("rack")
+    assert f"on host rack: {preparation.restart()};" in daemon_cure("rack")
     there = Connections("rack", remote=Remote("rack", "root@rack"))
     record = GuestRecord("lab", "web", "xen-pv", "/specs/lab.yaml", {}, "", None)
     assert "virsh -c xen+ssh://root@rack/system dumpxml lab-web" in not_ours(record, there).cure

@@ -26,7 +26,7 @@ HOLDS = """
 import sys
 from pathlib import Path
 from virtkit.host.lock import Lock
-with Lock("lab", "environment lab", Path(sys.argv[1])).held(5, shared="shared" in sys.argv):
+with Lock("lab", "environment lab", Path(sys.argv[1])).acquire(5, shared="shared" in sys.argv):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -66,14 +66,14 @@ def descriptors() -> int:
 
 def taken(one: Lock, timeout: float = 0.0, *, shared: bool = False) -> bool:
     try:
-        with one.held(timeout, shared=shared):
+        with one.acquire(timeout, shared=shared):
             return True
     except RequestError:
         return False
 
 
 def test_one_at_a_time_in_one_process_too(lab: Lock, folder: Path) -> None:
-    with lab.held():
+    with lab.acquire():
         assert not taken(lab)
         assert taken(Lock("other", "environment other", folder))
     assert taken(lab)
@@ -81,7 +81,11 @@ def test_one_at_a_time_in_one_process_too(lab: Lock, folder: Path) -> None:
 
 def test_who_has_it_is_told(lab: Lock, folder: Path) -> None:
     said: list[str] = []
-    with holder(folder) as other, pytest.raises(RequestError) as error, lab.held(0.3, said.append):
+    with (
+        holder(folder) as other,
+        pytest.raises(RequestError) as error,
+        lab.acquire(0.3, said.append),
+    ):
         pass
     who = f"process {other.pid} of "
     assert error.value.exit_code == 2
@@ -102,7 +106,7 @@ def test_whoever_looks_takes_nothing(lab: Lock, folder: Path) -> None:
         assert sys.executable in lab.holder()
     other.wait()
     assert lab.holder() == ""
-    with lab.held() as before:
+    with lab.acquire() as before:
         assert before == ""
 
 
@@ -110,7 +114,7 @@ def test_whom_one_waited_for_is_known_afterwards(lab: Lock, folder: Path) -> Non
     with holder(folder) as other:
         assert other.stdin is not None
         threading.Timer(0.3, other.stdin.close).start()
-        with lab.held(20) as before:
+        with lab.acquire(20) as before:
             assert f"process {other.pid} of " in before
 
 
@@ -125,7 +129,7 @@ def test_a_shell_sees_the_holder_as_we_do() -> None:
 
     one = Lock(name, "it")
     assert seen() == ""
-    with one.held():
+    with one.acquire():
         user = pwd.getpwuid(os.geteuid()).pw_name
         assert seen() == f"process {os.getpid()} of {user}\n"
         waiter = subprocess.Popen(["flock", str(one._path()), "true"])
@@ -150,7 +154,7 @@ def test_it_is_had_as_soon_as_it_is_free(lab: Lock, folder: Path) -> None:
         assert other.stdin is not None
         threading.Timer(0.3, other.stdin.close).start()
         began = time.monotonic()
-        with lab.held(20):
+        with lab.acquire(20):
             assert 0.2 < time.monotonic() - began < 5
 
 
@@ -166,17 +170,17 @@ def test_giving_up_leaves_nothing_open(lab: Lock, folder: Path) -> None:
 
     with holder(folder):
         before = descriptors()
-        with pytest.raises(ZeroDivisionError), lab.held(5, rest=gives_up):
+        with pytest.raises(ZeroDivisionError), lab.acquire(5, sleep=gives_up):
             pass
         assert descriptors() == before
 
 
 def test_a_file_that_goes_away_is_made_again(lab: Lock, folder: Path) -> None:
-    with lab.held():
+    with lab.acquire():
         pass
     (file,) = folder.iterdir()
     file.unlink()
-    with lab.held():
+    with lab.acquire():
         assert list(folder.iterdir()) == [file]
         assert not taken(lab)
 
@@ -193,7 +197,7 @@ def test_what_is_no_plain_file_is_refused(kind: str, lab: Lock, folder: Path) ->
         os.mkfifo(path)
     else:
         path.mkdir()
-    with pytest.raises(RequestError, match="can't be taken") as error, lab.held(5):
+    with pytest.raises(RequestError, match="can't be taken") as error, lab.acquire(5):
         pass
     assert str(path) in error.value.why
     assert error.value.cure
@@ -204,7 +208,7 @@ def test_what_is_no_plain_file_is_refused(kind: str, lab: Lock, folder: Path) ->
 def test_what_others_wrote_there_stays(lab: Lock, folder: Path) -> None:
     path = folder / "virtkit-lab.lock"
     path.write_text("of somebody")
-    with lab.held():
+    with lab.acquire():
         assert path.read_text() == "of somebody"
     assert path.exists()
 
@@ -212,7 +216,7 @@ def test_what_others_wrote_there_stays(lab: Lock, folder: Path) -> None:
 def test_all_users_may_take_it(lab: Lock, folder: Path) -> None:
     before = os.umask(0o077)
     try:
-        with lab.held():
+        with lab.acquire():
             pass
     finally:
         os.umask(before)
@@ -223,7 +227,7 @@ def test_all_users_may_take_it(lab: Lock, folder: Path) -> None:
     # flock(1) as nobody, on the same file as root's; it opens it for reading
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     assert subprocess.run([*nobody, "flock", "-n", file, "true"], check=False).returncode == 0
-    with lab.held():
+    with lab.acquire():
         assert subprocess.run([*nobody, "flock", "-n", file, "true"], check=False).returncode == 1
     # and root on nobody's
     file.unlink()
@@ -240,8 +244,8 @@ def test_the_first_folder_that_is_open_to_all(
     loose.mkdir()
     loose.chmod(0o777)  # anybody could remove anybody's lock there
     monkeypatch.setattr(lock, "FOLDERS", (tmp_path / "none", closed, loose, folder))
-    with Lock("a/b", "it").held():
+    with Lock("a/b", "it").acquire():
         assert [each.name for each in folder.iterdir()] == ["virtkit-a%2Fb.lock"]
     monkeypatch.setattr(lock, "FOLDERS", (closed,))
-    with pytest.raises(RequestError, match="no folder for locks"), Lock("a", "it").held():
+    with pytest.raises(RequestError, match="no folder for locks"), Lock("a", "it").acquire():
         pass

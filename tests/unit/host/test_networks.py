@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host.networks import unserved
+from virtkit.host.networks import without_dnsmasq
 
 
 def test_whose_dnsmasq_has_ended(tmp_path: Path) -> None:
@@ -33,12 +33,12 @@ def test_whose_dnsmasq_has_ended(tmp_path: Path) -> None:
         network("driver", 1, active=False)
         (run / "odd.xml").write_text("")
         (run / "odd.pid").mkdir()
-        assert unserved(run) == {"taken", "dead"}
+        assert without_dnsmasq(run) == {"taken", "dead"}
         serves.kill()
         serves.wait()
-        assert unserved(run) == {"well", "taken", "dead"}
+        assert without_dnsmasq(run) == {"well", "taken", "dead"}
         another.kill()
-    assert unserved(tmp_path / "none") == frozenset()
+    assert without_dnsmasq(tmp_path / "none") == frozenset()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount /proc and to be two users")
@@ -50,7 +50,7 @@ def test_what_proc_hides_has_not_ended(tmp_path: Path) -> None:
         "import os, sys; from pathlib import Path; from virtkit.host import networks\n"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
         "assert not Path('/proc', sys.argv[2]).exists()\n"
-        "print(*networks.unserved(Path(sys.argv[1])))"
+        "print(*networks.without_dnsmasq(Path(sys.argv[1])))"
     )
     hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
     with (

@@ -1,4 +1,4 @@
-"""What a host lacks of what a prepared one has: on trees of files."""
+"""What is missing on a host of what a prepared one has: on trees of files."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def write(path: Path, text: str) -> None:
 
 
 def names(root: Path) -> list[str]:
-    return [each.name for each in preparation.lacks(root)]
+    return [each.name for each in preparation.missing(root)]
 
 
-def one(root: Path, name: str) -> preparation.Lack:
-    (found,) = [each for each in preparation.lacks(root) if each.name == name]
+def one(root: Path, name: str) -> preparation.Missing:
+    (found,) = [each for each in preparation.missing(root) if each.name == name]
     return found
 
 
@@ -59,10 +59,10 @@ def give_hook(root: Path) -> None:
         write(each, preparation.HOOK.read_text())
 
 
-def test_what_it_lacks_goes_as_it_is_given(host: Path) -> None:
+def test_what_is_missing_goes_as_it_is_given(host: Path) -> None:
     """The playbook gives it: tests/integration/test_host_playbook.py."""
     assert names(host) == NAMES
-    assert {each.cure for each in preparation.lacks(host)} == {"virtkit host prepare local"}
+    assert {each.cure for each in preparation.missing(host)} == {"virtkit host prepare local"}
     give_hook(host)
     write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK.read_text())
     write(host / "etc/default/libvirt-guests", 'URIS="default lxc:///system"')
@@ -120,7 +120,7 @@ def test_the_list_of_packages_is_for_a_machine_and_its_uses() -> None:
     assert not {*preparation.packages("x86_64", uses=["xen"])} & {*preparation.packages("x86_64")}
 
 
-def test_where_there_is_no_such_part_nothing_of_it_lacks(host: Path) -> None:
+def test_where_there_is_no_such_part_nothing_of_it_is_missing(host: Path) -> None:
     (host / "run/udev/control").unlink()
     (host / "run/systemd/system").rmdir()
     (host / "proc/sys/fs/inotify/max_user_instances").unlink()
@@ -225,12 +225,12 @@ def test_the_program_needs_nothing_but_its_neighbours(tmp_path: Path, place: str
     beside = folder.parent.parent if place == "virtkit/host" else folder.parent
     write(beside / list_of, (REPO / list_of).read_text())
     told = {}
-    for word in ("lacks", "packages", "daemon", "nonsense"):
+    for word in ("missing", "packages", "daemon", "nonsense"):
         line = [sys.executable, "-IS", folder / "preparation.py", word]
         told[word] = subprocess.run(line, capture_output=True, text=True, check=False)
     assert [each.returncode for each in told.values()] == [0, 0, 0, 1]
     assert told["packages"].stdout.split() == preparation.packages()
-    assert all(len(line.split("\t")) == 2 for line in told["lacks"].stdout.splitlines())
+    assert all(len(line.split("\t")) == 2 for line in told["missing"].stdout.splitlines())
 
 
 def test_scripts_know_the_same_packages() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from virtkit.facts import Claim
+from virtkit.facts import UsedSubnet
 from virtkit.host import routes
 
 #: A laptop: a card, a split VPN, WireGuard with a table of its own, a blackhole, an address on lo.
@@ -51,17 +51,17 @@ def said(*answers: object) -> str:
 
 def test_routes_of_all_tables_rules_and_links() -> None:
     found = routes.read(said(ROUTES, RULES, [], LINKS))
-    assert set(found.claims) == {
-        Claim("192.0.2.0/24", "eth0", "connected"),
-        Claim("0.0.0.0/1", "tun0"),
-        Claim("10.0.0.0/8", "tun0"),
-        Claim("10.77.0.0/16", "wg1"),
-        Claim("10.40.0.0/16", "unreachable"),
-        Claim("192.0.2.2/32", "eth0", "address"),
-        Claim("10.9.9.9/32", "lo", "address"),
-        Claim("2001:db8:1::/64", "eth0", "connected"),
-        Claim("fd00::/8", "tun0"),
-        Claim("10.50.0.0/16", "rule 32764"),
+    assert set(found.used_subnets) == {
+        UsedSubnet("192.0.2.0/24", "eth0", "connected"),
+        UsedSubnet("0.0.0.0/1", "tun0"),
+        UsedSubnet("10.0.0.0/8", "tun0"),
+        UsedSubnet("10.77.0.0/16", "wg1"),
+        UsedSubnet("10.40.0.0/16", "unreachable"),
+        UsedSubnet("192.0.2.2/32", "eth0", "address"),
+        UsedSubnet("10.9.9.9/32", "lo", "address"),
+        UsedSubnet("2001:db8:1::/64", "eth0", "connected"),
+        UsedSubnet("fd00::/8", "tun0"),
+        UsedSubnet("10.50.0.0/16", "rule 32764"),
     }
     assert found.links == {"lo": "", "eth0": "", "br0": "bridge", "ovs0": "openvswitch"}
     assert found.machine == "3d1219c7c4c5"
@@ -69,14 +69,14 @@ def test_routes_of_all_tables_rules_and_links() -> None:
 
 def test_without_ip_the_kernel_s_list_has_to_do() -> None:
     found = routes.read("\n".join(["", "", "", "", "", PROC]))
-    assert found.claims == (Claim("192.0.2.0/24", "eth0"),)
+    assert found.used_subnets == (UsedSubnet("192.0.2.0/24", "eth0"),)
     assert found.links is None, "nobody could look, so nothing is missing"
     assert found.machine == ""
 
 
 def test_whatever_is_said_is_no_error() -> None:
     for text in ("", "\n", "{}\n[1]\nnull\n[[]]\n", "[{]\n" * 5, "[{}]\n" * 4):
-        assert routes.read(text).claims == ()
+        assert routes.read(text).used_subnets == ()
 
 
 def test_this_machine() -> None:
@@ -84,4 +84,4 @@ def test_this_machine() -> None:
     devices = subprocess.run(["ls", "/sys/class/net"], capture_output=True, text=True, check=True)
     assert found.links is not None
     assert set(found.links) == set(devices.stdout.split()) - {"bonding_masters"}
-    assert not any(each.subnet.startswith("127.") for each in found.claims)
+    assert not any(each.subnet.startswith("127.") for each in found.used_subnets)

@@ -31,7 +31,7 @@ def give(machine: Path, text: str, *names: str) -> None:
 @pytest.mark.parametrize("line", ["alice:100000:65536\n", "1000:100000:65536\n", "\nalice:7:70000"])
 def test_enough(machine: Path, line: str) -> None:
     give(machine, line)
-    assert userns_check.lacking_ids(ALICE, machine) is None
+    assert userns_check.missing_ids(ALICE, machine) is None
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_enough(machine: Path, line: str) -> None:
 )
 def test_no_line(machine: Path, text: str, start: int) -> None:
     give(machine, text)
-    error = userns_check.lacking_ids(ALICE, machine)
+    error = userns_check.missing_ids(ALICE, machine)
     assert error is not None
     assert error.exit_code == 2
     assert "/etc/subuid has no line for alice" in error.why
@@ -58,21 +58,21 @@ def test_no_line(machine: Path, text: str, start: int) -> None:
 
 def test_one_file_only(machine: Path) -> None:
     give(machine, "alice:100000:65536\n", "subuid")
-    error = userns_check.lacking_ids(ALICE, machine)
+    error = userns_check.missing_ids(ALICE, machine)
     assert error is not None
     assert error.why == "/etc/subgid has no line for alice"
     assert error.cure == "as root: usermod --add-subgids 165536-231071 alice"
 
 
 def test_no_files(tmp_path: Path) -> None:
-    error = userns_check.lacking_ids(ALICE, tmp_path)
+    error = userns_check.missing_ids(ALICE, tmp_path)
     assert error is not None
     assert "alice:100000:65536" in error.cure
 
 
 def test_of_a_directory_service(machine: Path) -> None:
     """usermod does not know such a user."""
-    error = userns_check.lacking_ids(User("dora", 20001), machine)
+    error = userns_check.missing_ids(User("dora", 20001), machine)
     assert error is not None
     assert error.cure == "as root: echo dora:100000:65536 | tee -a /etc/subuid /etc/subgid"
 
@@ -80,7 +80,7 @@ def test_of_a_directory_service(machine: Path) -> None:
 def test_too_few(machine: Path) -> None:
     """The first line counts: another one would change nothing."""
     give(machine, "alice:100000:1000\n")
-    error = userns_check.lacking_ids(ALICE, machine)
+    error = userns_check.missing_ids(ALICE, machine)
     assert error is not None
     assert "gives alice 1000 ids, 65536 are needed" in error.why
     assert "write alice:101000:65536 into /etc/subuid" in error.cure
@@ -100,7 +100,9 @@ def test_too_few(machine: Path) -> None:
 )
 def test_the_kernel_is_told_not_to(machine: Path, setting: str, value: str, good: str) -> None:
     (machine / "proc/sys" / setting).write_text(f"{value}\n")
-    error = userns_check.refusal("unshare: unshare failed: Operation not permitted", ALICE, machine)
+    error = userns_check.no_namespaces(
+        "unshare: unshare failed: Operation not permitted", ALICE, machine
+    )
     assert setting.replace("/", ".") in error.why
     assert "unshare failed" in error.why
     assert f"echo {good} >" in error.cure
@@ -108,15 +110,17 @@ def test_the_kernel_is_told_not_to(machine: Path, setting: str, value: str, good
 
 
 def test_after_sg(machine: Path) -> None:
-    error = userns_check.refusal("newgidmap: …", User("alice", 1000, "alice"), machine)
+    error = userns_check.no_namespaces("newgidmap: …", User("alice", 1000, "alice"), machine)
     assert "sg alice -c" in error.cure
 
 
 def test_newuidmap_without_its_right(machine: Path) -> None:
     said = "newuidmap: write to uid_map failed: Operation not permitted"
-    assert "reinstall uidmap" in userns_check.refusal(said, ALICE, machine).cure
+    assert "reinstall uidmap" in userns_check.no_namespaces(said, ALICE, machine).cure
 
 
 def test_a_container_that_forbids_it(machine: Path) -> None:
-    error = userns_check.refusal("unshare: unshare failed: Operation not permitted", ALICE, machine)
+    error = userns_check.no_namespaces(
+        "unshare: unshare failed: Operation not permitted", ALICE, machine
+    )
     assert "seccomp" in error.cure

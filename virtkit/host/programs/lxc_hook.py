@@ -62,9 +62,9 @@ FIRST_ID, LAST_ID, IDS = 0x78000000, 0x7FFFFFFF, 65536
 NOBODY = FIRST_ID - 1
 #: Fewer blocks than these are not worth a look at the whole file system: resize2fs leaves out a
 #: group that is smaller than what describes it, and would be asked again at each start.
-WORTH = 2048
+MIN_GROWTH = 2048
 #: How long e2fsck and resize2fs may each take, in seconds; libvirt waits for them.
-PATIENCE = 300.0
+PROGRAM_TIMEOUT = 300.0
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SYSCALLS = {  # the same numbers on all of Linux's processors
@@ -212,7 +212,7 @@ def prepare(container: Container) -> None:
     os.chown(container.folder, container.ids, container.ids)
     for each in wanted:
         if not each.readonly:
-            follow(each.file, container.ids, container.name)
+            grow_filesystem(each.file, container.ids, container.name)
     with user_namespace(container.ids) as namespace:
         for each in wanted:
             os.mkdir(each.target, 0o700)
@@ -267,12 +267,12 @@ def _mount(mount: Mount, namespace: int) -> None:
     """Mounts a volume's file system, its ids mapped, out of anybody's reach until it is."""
     with ExitStack() as stack:
 
-        def held(descriptor: int) -> int:
+        def opened(descriptor: int) -> int:
             stack.callback(os.close, descriptor)
             return descriptor
 
-        device = held(_loop_device(mount.file, mount.readonly))
-        context = held(_call("fsopen", b"ext4", 1))
+        device = opened(_loop_device(mount.file, mount.readonly))
+        context = opened(_call("fsopen", b"ext4", 1))
         source = os.readlink(f"/proc/self/fd/{device}").encode()
         _call("fsconfig", context, _FSCONFIG_SET_STRING, b"source", source, 0)
         if mount.readonly:
@@ -280,7 +280,7 @@ def _mount(mount: Mount, namespace: int) -> None:
         _call("fsconfig", context, _FSCONFIG_CREATE, None, None, 0)
         # libvirt, in the container's namespace, could not mount a `nodev` one read-only anew
         flags = _MOUNT_ATTR_RDONLY if mount.readonly else _MOUNT_ATTR_NODEV
-        tree = held(_call("fsmount", context, 1, flags))
+        tree = opened(_call("fsmount", context, 1, flags))
         attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
         _call("mount_setattr", tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         target = mount.target.encode()
@@ -312,7 +312,7 @@ def _mount_empty(target: str, ids: int) -> None:
 
 
 def _loop_device(path: str, readonly: bool) -> int:
-    """A descriptor of a loop device over a plain file; the device goes with its last user."""
+    """A descriptor of a loop device over a regular file; the device goes with its last user."""
     access = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_CLOEXEC
     with ExitStack() as stack:
         file = _plain_file(path, access)
@@ -340,7 +340,7 @@ def _plain_file(path: str, access: int) -> int:
     file = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise Refused(f"{path} is no plain file")
+        raise Refused(f"{path} is not a regular file")
     return file
 
 
@@ -353,7 +353,7 @@ def _call(name: str, *arguments: int | bytes | None) -> int:
     return result
 
 
-# --- file systems follow their files ----------------------------------------------------------
+# --- file systems grow with their files --------------------------------------------------------
 
 
 class Failed(Exception):
@@ -373,8 +373,8 @@ def mounted_by_libvirt(root: ElementTree.Element) -> Iterator[str]:
             yield path
 
 
-def follow(path: str, ids: int, domain: str) -> None:
-    """Grows a file system whose file was grown. It never fails: what did not grow serves as it was.
+def grow_filesystem(path: str, ids: int, domain: str) -> None:
+    """Grows a file system whose file was grown. It never fails: what did not grow works as it was.
 
     That is done while nobody has it mounted. ext4 would grow while it is, too, but only for those
     who have CAP_SYS_RESOURCE.
@@ -382,13 +382,13 @@ def follow(path: str, ids: int, domain: str) -> None:
     try:
         volume = _plain_file(path, os.O_RDWR)
         try:
-            lacked = lacking(volume)
-            if lacked < WORTH:
+            missing = missing_blocks(volume)
+            if missing < MIN_GROWTH:
                 return
             began = time.monotonic()
             _wait_unused(volume)
             _grow(volume, ids)
-            blocks, seconds = lacked - lacking(volume), time.monotonic() - began
+            blocks, seconds = missing - missing_blocks(volume), time.monotonic() - began
         finally:
             os.close(volume)
         tell(domain, f"the file system in {path} grew by {blocks} blocks in {seconds:.1f} s")
@@ -396,7 +396,7 @@ def follow(path: str, ids: int, domain: str) -> None:
         tell(domain, f"the file system in {path} did not grow: {error}")
 
 
-def lacking(volume: int) -> int:
+def missing_blocks(volume: int) -> int:
     """By how many blocks an ext4 file system is smaller than its file; 0 where there is none."""
     block = os.pread(volume, 1024, 1024).ljust(1024, b"\0")
     if block[0x38:0x3A] != b"\x53\xef":
@@ -463,11 +463,11 @@ def _run(volume: int, ids: int, name: str, *options: str) -> None:
             pass_fds=[volume],
             env={"LC_ALL": "C"},
             cwd="/",
-            timeout=PATIENCE,
+            timeout=PROGRAM_TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Failed(f"{name} took more than {PATIENCE:g} s") from error
+        raise Failed(f"{name} took more than {PROGRAM_TIMEOUT:g} s") from error
     # e2fsck says 1 where it mended something
     if done.returncode not in ((0, 1) if name == "e2fsck" else (0,)):
         said = " ".join(done.stdout.decode("ascii", "replace").split())[-400:]
@@ -646,7 +646,7 @@ def _follow_libvirts(name: str, root: ElementTree.Element) -> None:
         sys.stderr.write(f"virtkit: {name}: no file system grows: {error}\n")
         return
     for each in files:
-        follow(each, NOBODY, name)
+        grow_filesystem(each, NOBODY, name)
 
 
 if __name__ == "__main__":

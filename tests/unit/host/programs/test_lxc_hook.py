@@ -157,9 +157,9 @@ def test_only_plain_files_become_devices(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         loop_device(tmp_path / "link")
     for each in ("pipe", "."):
-        with pytest.raises(lxc_hook.Refused, match="no plain file"):
+        with pytest.raises(lxc_hook.Refused, match="not a regular file"):
             loop_device(tmp_path / each)
-    with pytest.raises(lxc_hook.Refused, match="no plain file"):
+    with pytest.raises(lxc_hook.Refused, match="not a regular file"):
         loop_device(Path("/dev/null"))
 
 
@@ -185,9 +185,9 @@ def made(path: Path, size: int, *options: str) -> Path:
     return path
 
 
-def lacking(path: Path) -> int:
+def missing_blocks(path: Path) -> int:
     with path.open("rb") as file:
-        return lxc_hook.lacking(file.fileno())
+        return lxc_hook.missing_blocks(file.fileno())
 
 
 def whole(path: Path) -> bool:
@@ -198,9 +198,9 @@ def whole(path: Path) -> bool:
 @pytest.mark.parametrize("options", [(), ("-b", "4096"), ("-O", "^64bit"), ("-O", "^has_journal")])
 def test_it_knows_how_much_a_file_system_lacks(tmp_path: Path, options: tuple[str, ...]) -> None:
     path = made(tmp_path / "disk", 64 * MIB, *options)
-    assert lacking(path) == 0
+    assert missing_blocks(path) == 0
     os.truncate(path, 96 * MIB)
-    assert lacking(path) * (4096 if "4096" in options else 1024) == 32 * MIB
+    assert missing_blocks(path) * (4096 if "4096" in options else 1024) == 32 * MIB
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * MIB, b"\xff" * MIB])
@@ -208,8 +208,8 @@ def test_what_is_no_file_system_lacks_nothing(tmp_path: Path, logs: Path, conten
     path = tmp_path / "disk"
     path.write_bytes(content)
     os.truncate(path, 64 * MIB)
-    assert lacking(path) == 0
-    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
+    assert missing_blocks(path) == 0
+    lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
     assert not logs.exists()
 
 
@@ -221,12 +221,12 @@ def test_a_file_system_follows_its_file(
     path = made(tmp_path / "disk", 32 * MIB, *options)
     os.truncate(path, 64 * MIB)
     before = path.stat()
-    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
-    assert lacking(path) == 0
+    lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
+    assert missing_blocks(path) == 0
     assert whole(path)
     assert (path.stat().st_uid, path.stat().st_gid) == (before.st_uid, before.st_gid)
     assert f"virtkit: the file system in {path} grew by 32768 blocks in " in logs.read_text()
-    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
+    lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
     assert len(logs.read_text().splitlines()) == 1
 
 
@@ -256,8 +256,8 @@ def test_a_file_system_that_is_not_sound_stays_as_it_is(
     path = made(tmp_path / "disk", 32 * MIB)
     subprocess.run(["debugfs", "-w", "-R", "clri <2>", path], check=True, capture_output=True)
     os.truncate(path, 64 * MIB)
-    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
-    assert lacking(path) == 32 * 1024
+    lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
+    assert missing_blocks(path) == 32 * 1024
     said = f"virtkit: the file system in {path} did not grow: e2fsck ended with 4: "
     assert said in logs.read_text()
     assert said in capsys.readouterr().err
@@ -271,13 +271,13 @@ def test_a_growth_that_found_no_room_leaves_a_sound_file_system(tmp_path: Path, 
     held = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 * MIB, held[1]))
     try:
-        lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
+        lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, held)
     assert "did not grow: resize2fs ended with " in logs.read_text()
     assert whole(path)
-    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
-    assert lacking(path) == 0
+    lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
+    assert missing_blocks(path) == 0
 
 
 @root_only
@@ -286,8 +286,8 @@ def test_it_waits_no_longer_than_it_must(
 ) -> None:
     path = made(tmp_path / "disk", 32 * MIB)
     os.truncate(path, 64 * MIB)
-    monkeypatch.setattr(lxc_hook, "PATIENCE", 0.0)
-    lxc_hook.follow(str(path), lxc_hook.NOBODY, "lab-db")
+    monkeypatch.setattr(lxc_hook, "PROGRAM_TIMEOUT", 0.0)
+    lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
     assert "did not grow: e2fsck took more than 0 s" in logs.read_text()
     assert whole(path)
 
@@ -295,7 +295,7 @@ def test_it_waits_no_longer_than_it_must(
 def test_it_says_where_there_is_nothing_to_grow(tmp_path: Path, logs: Path) -> None:
     (tmp_path / "link").symlink_to("disk")
     for name in ("disk", "link"):
-        lxc_hook.follow(str(tmp_path / name), lxc_hook.NOBODY, "lab-db")
+        lxc_hook.grow_filesystem(str(tmp_path / name), lxc_hook.NOBODY, "lab-db")
     assert logs.read_text().count(" did not grow: ") == 2
 
 
