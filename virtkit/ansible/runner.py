@@ -135,7 +135,7 @@ def run(play: Play, progress: Progress) -> Played:
 
 def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> int:
     """Starts it, hands its events on, and ends it where the work should end; its exit code."""
-    line = commands.leashed(_command(play, private))
+    line = commands.die_with_parent(_command(play, private))
     arguments = {
         "private_data_dir": str(private),
         "project_dir": str(play.folder),
@@ -149,7 +149,7 @@ def _watched(play: Play, private: Path, events: _Events, progress: Progress) -> 
     with (
         (private / "stderr").open("w+") as errors,
         subprocess.Popen(
-            commands.leashed([sys.executable, "-P", str(_PLAYER)]),
+            commands.die_with_parent([sys.executable, "-P", str(_PLAYER)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -160,7 +160,7 @@ def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = Non
 def _run(command: list[str], given: Given | None = None) -> int:
     """Runs a program with our streams; its exit code. What we are told to do, it does."""
     sys.stdout.flush()
-    line = commands.leashed(commands.line(*command), "HUP")  # as if its terminal had gone
+    line = commands.die_with_parent(commands.line(*command), "HUP")  # as if its terminal had gone
     begun = given is not None and bool(given.begun)
     program = subprocess.Popen(
         line, env=commands.environment(), stdin=subprocess.PIPE if begun else None

@@ -65,7 +65,7 @@ def by_namespaces(
     line = [*entering(connections, driver, name), *command]
     try:
         done = subprocess.run(
-            commands.leashed(line),
+            commands.die_with_parent(line),
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=timeout,
