@@ -56,7 +56,7 @@ def _close() -> None:
 
 def _leave() -> NoReturn:
     """Ends the process without waiting for threads that only looked at something."""
-    for stream, text in ((sys.stdout, ""), (sys.stderr, signals.GOES_ON)):
+    for stream, text in ((sys.stdout, ""), (sys.stderr, signals.LAST_LINE)):
         with suppress(OSError, ValueError):  # nobody reads it any more
             stream.write(text)
             stream.flush()
