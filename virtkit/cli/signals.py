@@ -21,9 +21,9 @@ LAST_LINE = "interrupted; run again: it continues where it stopped\n"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds that the main thread gets to hear the first one.
-_PATIENCE = 1.0
+_HEARING_TIMEOUT = 1.0
 #: Seconds within which two are one: timeout(1) and sudo signal a process and then its group.
-_ONE = 0.25
+_SAME_SIGNAL_SECONDS = 0.25
 
 
 @contextmanager
@@ -64,9 +64,9 @@ def _watch(reader: int, told: threading.Event) -> None:
         now = time.monotonic()
         if first is None:
             first = now
-            if not told.wait(_PATIENCE):
+            if not told.wait(_HEARING_TIMEOUT):
                 _end()
-        elif now - first > _ONE:
+        elif now - first > _SAME_SIGNAL_SECONDS:
             _end()
     os.close(reader)
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-#: Seconds in which an input that is to be short begins, and goes on.
-_SOON = 0.3
-#: Seconds of waiting for an input's end at most: for a near one, and without telling it.
-_PATIENCE = 2.0
-_PIECE = 65536
+#: Seconds until the next piece of an input that is to be short.
+_PIECE_TIMEOUT = 0.3
+#: Seconds until the end of such an input; after as many it is told that an end is waited for.
+_END_TIMEOUT = 2.0
+_PIECE_BYTES = 65536
 
 
 class Given:
@@ -37,18 +37,18 @@ class Given:
 
     def soon(self, limit: int) -> bytes | None:
         """All of it, where its end is near and it has no more than ``limit`` bytes."""
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _END_TIMEOUT
         while not self._ended and len(self.begun) <= limit:
-            if time.monotonic() > end or not self._ready(_SOON):
+            if time.monotonic() > end or not self._ready(_PIECE_TIMEOUT):
                 return None
             self._read()
         return self.begun if len(self.begun) <= limit else None
 
     def read_all(self, limit: int, say: Callable[[str], None]) -> bytes | None:
         """All of it, once it has ended; None where it has more than ``limit`` bytes."""
-        told = time.monotonic() + _PATIENCE
+        told = time.monotonic() + _END_TIMEOUT
         while not self._ended and len(self.begun) <= limit:
-            if self._ready(_SOON):
+            if self._ready(_PIECE_TIMEOUT):
                 self._read()
             elif time.monotonic() > told:
                 told = float("inf")
@@ -64,7 +64,7 @@ class Given:
         with suppress(OSError), program.stdin as target:  # it ends when it likes
             target.write(self.begun)
             target.flush()
-            while not self._ended and (piece := os.read(self._source, _PIECE)):
+            while not self._ended and (piece := os.read(self._source, _PIECE_BYTES)):
                 target.write(piece)
                 target.flush()
 
@@ -72,6 +72,6 @@ class Given:
         return bool(select.select([self._source], [], [], seconds)[0])
 
     def _read(self) -> None:
-        piece = os.read(self._source, _PIECE)
+        piece = os.read(self._source, _PIECE_BYTES)
         self.begun += piece
         self._ended = not piece
