@@ -116,7 +116,7 @@ def refused(spec: Spec, word: str) -> VirtkitError | None:
 class Input(Protocol):
     """What a command is to read. Each answers None where there is more than ``limit`` bytes."""
 
-    def soon(self, limit: int) -> bytes | None:
+    def read_if_short(self, limit: int) -> bytes | None:
         """All of it, where its end is near."""
 
     def read_all(self, limit: int, say: Say) -> bytes | None:
@@ -142,7 +142,7 @@ def execute(
     if line is not None:
         return Way(line)
     agent = access.takes_agent(driver)
-    text = b"" if given is None else given.soon(AGENT_INPUT) if agent else None
+    text = b"" if given is None else given.read_if_short(AGENT_INPUT) if agent else None
     try:
         guest_login = _login(spec, site, guest) if text is None else None
     except VirtkitError:

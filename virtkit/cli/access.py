@@ -21,7 +21,7 @@ from virtkit.cli.arguments import (
     spec_of,
 )
 from virtkit.cli.parser import Words, flag
-from virtkit.cli.stdin import Given
+from virtkit.cli.stdin import Stdin
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.system import commands
 
@@ -33,13 +33,13 @@ def ssh(*, chosen: SpecGuestAndCommand) -> None:
     _enter(found, guest, api.ssh(found, guest, command))
 
 
-def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None = None) -> NoReturn:
+def _enter(spec: api.Spec, guest: str, command: list[str], stdin: Stdin | None = None) -> NoReturn:
     """Runs ssh with our streams, and tells why a guest did not let the caller in."""
-    code = _run(command, given)
+    code = _run(command, stdin)
     problem = api.refused(spec, guest) if code == 255 else None
     if problem is not None:
         output.error(problem, as_json=False)
-        if given is not None and given.silent:
+        if stdin is not None and stdin.silent:
             output.say("ssh was tried as standard input is open; with `</dev/null` other ways are")
     raise SystemExit(code)
 
@@ -52,10 +52,10 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
     guest, command = aliases.one_guest(rest, usage)
     if not command:
         raise RequestError("no command is given", cure=usage)
-    given = Given()
-    way = api.execute(found, guest, command, given, output.say)
+    stdin = Stdin()
+    way = api.execute(found, guest, command, stdin, output.say)
     if way.command is not None and way.command[0] == "ssh":
-        _enter(found, guest, way.command, given)
+        _enter(found, guest, way.command, stdin)
     if way.command is not None:
         _become(way.command)
     if way.ran is not None:
@@ -157,16 +157,16 @@ def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = Non
     _become(api.copy(found, rest[0], rest[1]))
 
 
-def _run(command: list[str], given: Given | None = None) -> int:
+def _run(command: list[str], stdin: Stdin | None = None) -> int:
     """Runs a program with our streams; its exit code. What we are told to do, it does."""
     sys.stdout.flush()
     line = commands.die_with_parent(commands.line(*command), "HUP")  # as if its terminal had gone
-    begun = given is not None and bool(given.begun)
+    piped = stdin is not None and bool(stdin.read_so_far)
     program = subprocess.Popen(
-        line, env=commands.environment(), stdin=subprocess.PIPE if begun else None
+        line, env=commands.environment(), stdin=subprocess.PIPE if piped else None
     )
-    if given is not None and begun:
-        given.go_on(program)
+    if stdin is not None and piped:
+        stdin.copy_to(program)
     own = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)
     }  # the terminal tells it, too
