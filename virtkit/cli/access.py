@@ -40,7 +40,10 @@ def _enter(spec: api.Spec, guest: str, command: list[str], stdin: Stdin | None =
     if problem is not None:
         output.error(problem, as_json=False)
         if stdin is not None and stdin.silent:
-            output.say("ssh was tried as standard input is open; with `</dev/null` other ways are")
+            output.say(
+                "it went by ssh because standard input is open; with `</dev/null` the guest agent "
+                "can run the command"
+            )
     raise SystemExit(code)
 
 

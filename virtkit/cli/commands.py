@@ -32,7 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "stop": ("lifecycle.stop", "Ask guests to shut down; force them off after the timeout."),
     "restart": (
         "lifecycle.restart",
-        "Shut guests down and start them; press reset after the timeout.",
+        "Shut guests down and start them; reset them after the timeout.",
     ),
     "pause": ("lifecycle.pause", "Pause running guests."),
     "resume": ("lifecycle.resume", "Resume paused guests."),

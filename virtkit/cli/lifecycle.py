@@ -243,7 +243,7 @@ def restart(
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Shut guests down and start them; press reset after the timeout."""
+    """Shut guests down and start them; reset them after the timeout."""
     wait = not no_wait
     _change_state(
         "restart", "restarted", chosen, lock_timeout, json=json, timeout=timeout, wait=wait
