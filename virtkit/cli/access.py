@@ -28,9 +28,9 @@ from virtkit.system import commands
 
 def ssh(*, chosen: SpecGuestAndCommand) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
-    found, rest = chosen.read()
+    spec, rest = chosen.read()
     guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
-    _enter(found, guest, api.ssh(found, guest, command))
+    _enter(spec, guest, api.ssh(spec, guest, command))
 
 
 def _enter(spec: api.Spec, guest: str, command: list[str], stdin: Stdin | None = None) -> NoReturn:
@@ -50,15 +50,15 @@ def _enter(spec: api.Spec, guest: str, command: list[str], stdin: Stdin | None =
 def execute(*, chosen: SpecGuestAndCommand) -> None:
     """Run a command as root in a guest, through its hypervisor where it can, else by ssh. It reads
     standard input where that is no terminal."""
-    found, rest = chosen.read()
+    spec, rest = chosen.read()
     usage = "virtkit exec SPEC GUEST -- COMMAND"
     guest, command = aliases.one_guest(rest, usage)
     if not command:
         raise RequestError("no command is given", cure=usage)
     stdin = Stdin()
-    way = api.execute(found, guest, command, stdin, output.say)
+    way = api.execute(spec, guest, command, stdin, output.say)
     if way.command is not None and way.command[0] == "ssh":
-        _enter(found, guest, way.command, stdin)
+        _enter(spec, guest, way.command, stdin)
     if way.command is not None:
         _become(way.command)
     if way.ran is not None:
@@ -81,12 +81,12 @@ def console(
     json: Json = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
-    found, rest = chosen.read()
+    spec, rest = chosen.read()
     guest, _ = aliases.one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
-        _become(api.console(found, guest))
+        _become(api.console(spec, guest))
         return
-    display = api.vnc(found, guest)
+    display = api.vnc(spec, guest)
     shown = display.password if sys.stdout.isatty() else None
     if json:
         output.data({"address": display.address, "port": display.port, "password": shown})
@@ -106,17 +106,17 @@ def logs(
     json: Json = False,
 ) -> None:
     """Show what guests printed so far: consoles, and containers' journals."""
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     if follow and playbooks:
         raise RequestError(
             "--playbooks can't be followed", cure="up and provision show the tasks as they run"
         )
     if follow:
-        _follow(found, guests)
+        _follow(spec, guests)
         return
-    answer = (api.playbook_logs if playbooks else api.logs)(found, guests)
+    answer = (api.playbook_logs if playbooks else api.logs)(spec, guests)
     if json:
-        output.data({"environment": found.name, "logs": answer})
+        output.data({"environment": spec.name, "logs": answer})
         return
     for name, text in answer.items():
         for line in text.splitlines():
@@ -154,10 +154,10 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
 
 def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = None) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    found, rest = spec_of(words, file)
+    spec, rest = spec_of(words, file)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
-    _become(api.copy(found, rest[0], rest[1]))
+    _become(api.copy(spec, rest[0], rest[1]))
 
 
 def _run(command: list[str], stdin: Stdin | None = None) -> int:

@@ -114,8 +114,8 @@ def run(words: Sequence[str]) -> None:
 def function(name: str) -> Callable[..., None]:
     """The function of a verb."""
     module, _, attribute = VERBS[name][0].partition(".")
-    found: Callable[..., None] = getattr(import_module(f"virtkit.cli.{module}"), attribute)
-    return found
+    verb: Callable[..., None] = getattr(import_module(f"virtkit.cli.{module}"), attribute)
+    return verb
 
 
 def _chosen(

@@ -15,8 +15,8 @@ from virtkit.errors import RequestError
 
 def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
     """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
-    found = chosen.read() if chosen.given else None
-    entries = api.image_list(found)
+    spec = chosen.read() if chosen.given else None
+    entries = api.image_list(spec)
     if json:
         output.data({"images": [each.as_dict() for each in entries]})
     else:
@@ -46,19 +46,19 @@ class SpecAndImage:
         Raises:
             RequestError: no image is named, or more than one.
         """
-        rest, found = self.spec, None
+        spec, rest = None, self.spec
         if self.file is not None or (rest and aliases.is_spec(rest[0])):
-            found, rest = spec_of(rest, self.file)
+            spec, rest = spec_of(rest, self.file)
         if len(rest) != 1:
             what = "more than one image is named" if rest else "no image is named"
             raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")
-        return found, rest[0]
+        return spec, rest[0]
 
 
 def _image_make(chosen: SpecAndImage, verb: str, json: bool) -> None:
-    found, name = chosen.read(verb)
+    spec, name = chosen.read(verb)
     try:
-        made = api.image_make(found, name, _changing)
+        made = api.image_make(spec, name, _changing)
     finally:
         if output.moves(output.err()):  # what is printed next gets its own line
             output.err().print()
@@ -97,10 +97,10 @@ def image_rm(
     json: Json = False,
 ) -> None:
     """Remove an image, by name or content hash, where no guest uses it."""
-    found, name = chosen.read("rm")
-    gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
+    spec, name = chosen.read("rm")
+    removed = api.image_remove(name, spec, lock_timeout=lock_timeout, say=output.say)
     if json:
-        output.data({"removed": [each.as_dict() for each in gone]})
+        output.data({"removed": [each.as_dict() for each in removed]})
     else:
-        removed = (output.label(each.content[:12], each.host) for each in gone)
-        output.out().print(f"removed {', '.join(removed)}")
+        names = (output.label(each.content[:12], each.host) for each in removed)
+        output.out().print(f"removed {', '.join(names)}")

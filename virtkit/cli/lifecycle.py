@@ -40,18 +40,18 @@ def plan(
         raise RequestError(
             "--restart belongs to up, and --volumes to down", cure="see virtkit plan --help"
         )
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     if down:
-        made = api.down_plan(found, guests, volumes=volumes)
-        refused = api.needs_consent_to_go(found, made, volumes=volumes)
+        planned = api.down_plan(spec, guests, volumes=volumes)
+        refused = api.needs_consent_to_go(spec, planned, volumes=volumes)
     else:
-        made = api.plan(found, guests, restart=restart, say=output.say)
-        refused = api.needs_consent(made)
+        planned = api.plan(spec, guests, restart=restart, say=output.say)
+        refused = api.needs_consent(planned)
     if json:
-        output.data(made.as_dict() | {"refused": refused.as_dict() if refused else None})
+        output.data(planned.as_dict() | {"refused": refused.as_dict() if refused else None})
     else:
-        output.plan(made)
-    if exit_code and made.changes:
+        output.plan(planned)
+    if exit_code and planned.changes:
         raise SystemExit(3)
 
 
@@ -72,17 +72,17 @@ def up(
     json: Json = False,
 ) -> None:
     """Make it so: create, change, start, run playbooks, and wait until ready."""
-    found, guests = chosen.read()
-    made = api.plan(found, guests, restart=restart, say=output.say)
+    spec, guests = chosen.read()
+    planned = api.plan(spec, guests, restart=restart, say=output.say)
     if not json:
-        output.plan(made)
-    confirmed = bool(made.asks) and not yes and not json and _agreed()
-    if not made.changes and not json:
+        output.plan(planned)
+    confirmed = bool(planned.asks) and not yes and not json and _agreed()
+    if not planned.changes and not json:
         return
-    with progress.shown(output.err(), f"{made.environment}: up") as tell:
+    with progress.shown(output.err(), f"{planned.environment}: up") as tell:
         report = api.apply(
-            found,
-            made,
+            spec,
+            planned,
             consent=yes,
             confirmed=confirmed,
             wait=not no_wait,
@@ -150,10 +150,10 @@ def provision(
     json: Json = False,
 ) -> None:
     """Run the guests' playbooks again."""
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     password = _vault(vault)
-    with progress.shown(output.err(), f"{found.name}: provision") as tell:
-        report = api.provision(found, guests, run=_options(run, tell, password))
+    with progress.shown(output.err(), f"{spec.name}: provision") as tell:
+        report = api.provision(spec, guests, run=_options(run, tell, password))
     _reported(report, "provisioned", json)
 
 
@@ -168,16 +168,16 @@ def down(
     json: Json = False,
 ) -> None:
     """Remove the guests and all that is theirs; kept disks and images stay."""
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     confirmed = None
     if not yes and not json and _at_terminal():
-        going = api.down_plan(found, guests, volumes=volumes)
-        if going.asks:
-            output.plan(going)
-            confirmed = going if _agreed() else None
-    with progress.shown(output.err(), f"{found.name}: down") as tell:
+        removal = api.down_plan(spec, guests, volumes=volumes)
+        if removal.asks:
+            output.plan(removal)
+            confirmed = removal if _agreed() else None
+    with progress.shown(output.err(), f"{spec.name}: down") as tell:
         report = api.down(
-            found,
+            spec,
             guests,
             volumes=volumes,
             consent=yes,
@@ -197,10 +197,10 @@ def _change_state(
     timeout: float = api.STOP_TIMEOUT,
     wait: bool = True,
 ) -> None:
-    found, guests = chosen.read()
-    with progress.shown(output.err(), f"{found.name}: {verb}") as tell:
+    spec, guests = chosen.read()
+    with progress.shown(output.err(), f"{spec.name}: {verb}") as tell:
         report = api.change_state(
-            found,
+            spec,
             verb,
             guests,
             timeout=timeout,
