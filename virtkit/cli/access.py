@@ -11,7 +11,7 @@ import threading
 from typing import Annotated, NoReturn
 
 from virtkit import api
-from virtkit.cli import aliases, output
+from virtkit.cli import aliases, output, streams
 from virtkit.cli.arguments import (
     File,
     Json,
@@ -132,7 +132,7 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
         try:
             for line in api.follow(spec, name, say=output.say):
                 sys.stdout.write(f"{name} | {line}\n" if len(names) > 1 else f"{line}\n")
-                sys.stdout.flush()
+                streams.flush()
         except Exception as error:  # noqa: BLE001 - the main thread tells it
             ended.put(error)
         else:
@@ -143,6 +143,8 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
     failed = False
     for _ in names:
         error = ended.get()
+        if isinstance(error, streams.Unread):  # whoever read it has read enough
+            break
         if isinstance(error, VirtkitError):  # the other guests are followed on
             output.error(error, as_json=False)
             failed = True

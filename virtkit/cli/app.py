@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from virtkit.cli import signals
+from virtkit.cli import signals, streams
 from virtkit.errors import VirtkitError, of_system
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     # every time, nor at the end
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    _open_streams()
+    streams.open_all()
     with signals.heard() as interrupted:
         try:
             code = _run()
@@ -30,20 +30,6 @@ def main() -> None:
             _leave()
         _close()
     sys.exit(code)
-
-
-def _open_streams() -> None:
-    """Standard streams that the caller closed lead nowhere. Else what is opened next, as libvirt's
-    socket, gets their numbers, and is written to."""
-    for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - until the end
 
 
 def _close() -> None:
@@ -76,14 +62,10 @@ def _run() -> int:
             raise
         _tell(problem)
         return problem.exit_code
-    except BrokenPipeError:  # whoever read our answer has read enough
-        _drop_output()
-        return 0
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
         told = of_system("virtkit can't continue", refusal)
-        _drop_output()
         _tell(told)
         return told.exit_code
     except Exception as fault:
@@ -105,14 +87,20 @@ def _ended(words: list[str]) -> int:
 
 
 def _tell(problem: VirtkitError) -> None:
-    """Prints an error, in the form that was asked for."""
+    """Prints an error: as JSON where that is asked for and standard output takes it."""
     from virtkit.cli import output
 
-    output.error(problem, as_json="--json" in _own_arguments())
+    if "--json" in _own_arguments():
+        with suppress(OSError):
+            output.error(problem, as_json=True)
+            sys.stdout.flush()
+            return
+    _flush_or_drop()
+    output.error(problem, as_json=False)
 
 
-def _drop_output() -> None:
-    """What is still to be written to standard output goes nowhere, where nobody takes it."""
+def _flush_or_drop() -> None:
+    """Writes out what was printed on standard output; it goes nowhere where that takes nothing."""
     try:
         sys.stdout.flush()
     except OSError:
