@@ -96,7 +96,7 @@ def run(words: Sequence[str]) -> None:
         SystemExit: the verb ended with an exit code.
     """
     first = {name: text for name, (_, text) in VERBS.items() if " " not in name} | GROUPS
-    program = parser.Parser("virtkit", "VERB [ARGS]...", _ABOUT, _EPILOG)
+    program = parser.CommandParser("virtkit", "VERB [ARGS]...", _ABOUT, _EPILOG)
     program.add("version", _VERSION, default=False)
     name, rest = _chosen(program, first, words)
     if name in GROUPS:
@@ -105,7 +105,7 @@ def run(words: Sequence[str]) -> None:
             for verb, (_, text) in VERBS.items()
             if verb.startswith(f"{name} ")
         }
-        group = parser.Parser(f"virtkit {name}", "VERB [ARGS]...", GROUPS[name])
+        group = parser.CommandParser(f"virtkit {name}", "VERB [ARGS]...", GROUPS[name])
         verb, rest = _chosen(group, below, rest)
         name = f"{name} {verb}"
     parser.run(function(name), f"virtkit {name}", rest)
@@ -119,7 +119,7 @@ def function(name: str) -> Callable[..., None]:
 
 
 def _chosen(
-    program: parser.Parser, verbs: Mapping[str, str], words: Sequence[str]
+    program: parser.CommandParser, verbs: Mapping[str, str], words: Sequence[str]
 ) -> tuple[str, list[str]]:
     """The verb that the words begin with, and those after it."""
     program.list_verbs(verbs)
