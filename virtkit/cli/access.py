@@ -11,13 +11,14 @@ import threading
 from typing import Annotated, NoReturn
 
 from virtkit import api
-from virtkit.cli import aliases, output, streams
+from virtkit.cli import output, streams
 from virtkit.cli.arguments import (
     File,
     Json,
     SpecAndGuest,
     SpecAndGuests,
     SpecGuestAndCommand,
+    one_guest,
     spec_of,
 )
 from virtkit.cli.parser import Words, flag
@@ -29,7 +30,7 @@ from virtkit.system import commands
 def ssh(*, chosen: SpecGuestAndCommand) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
     spec, rest = chosen.read()
-    guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
+    guest, command = one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
     _enter(spec, guest, api.ssh(spec, guest, command))
 
 
@@ -52,7 +53,7 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
     standard input where that is no terminal."""
     spec, rest = chosen.read()
     usage = "virtkit exec SPEC GUEST -- COMMAND"
-    guest, command = aliases.one_guest(rest, usage)
+    guest, command = one_guest(rest, usage)
     if not command:
         raise RequestError("no command is given", cure=usage)
     stdin = Stdin()
@@ -82,7 +83,7 @@ def console(
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
     spec, rest = chosen.read()
-    guest, _ = aliases.one_guest(rest, "virtkit console SPEC GUEST")
+    guest, _ = one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
         _become(api.console(spec, guest))
         return

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import aliases, output
-from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, spec_of
+from virtkit.cli import output
+from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, is_spec, spec_of
 from virtkit.cli.parser import Words
 from virtkit.errors import RequestError
 
@@ -47,7 +47,7 @@ class SpecAndImage:
             RequestError: no image is named, or more than one.
         """
         spec, rest = None, self.spec
-        if self.file is not None or (rest and aliases.is_spec(rest[0])):
+        if self.file is not None or (rest and is_spec(rest[0])):
             spec, rest = spec_of(rest, self.file)
         if len(rest) != 1:
             what = "more than one image is named" if rest else "no image is named"

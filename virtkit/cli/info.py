@@ -1,4 +1,5 @@
-"""Verbs that only tell: validate, render, schema, init, status, inventory, ssh-config, doctor."""
+"""Verbs that only show: validate, render, schema, status, inventory, ssh-config, doctor. And init,
+which writes the starter spec."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import aliases, output
-from virtkit.cli.arguments import Json, OnlySpec, SpecAndGuests
+from virtkit.cli import output
+from virtkit.cli.arguments import DEFAULT_SPEC, Json, OnlySpec, SpecAndGuests
 from virtkit.cli.parser import Option, flag
 from virtkit.errors import RequestError
 
@@ -51,7 +52,7 @@ def init(
     force: Annotated[bool, flag("--force", help="Overwrite the one that is there.")] = False,
 ) -> None:
     """Write a commented starter spec into this folder."""
-    path = Path(aliases.DEFAULT)
+    path = Path(DEFAULT_SPEC)
     if path.exists() and not force:
         raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
     path.write_text(api.starter())

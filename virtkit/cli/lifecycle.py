@@ -1,4 +1,5 @@
-"""Verbs that change an environment: plan, up, down, provision, start, stop and their like."""
+"""The life of an environment: plan shows what changes; up, down, provision, start, stop and their
+like change it."""
 
 from __future__ import annotations
 
