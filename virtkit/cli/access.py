@@ -31,10 +31,12 @@ def ssh(*, chosen: SpecGuestAndCommand) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
     spec, rest = chosen.read()
     guest, command = one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
-    _enter(spec, guest, api.ssh(spec, guest, command))
+    _run_ssh(spec, guest, api.ssh(spec, guest, command))
 
 
-def _enter(spec: api.Spec, guest: str, command: list[str], stdin: Stdin | None = None) -> NoReturn:
+def _run_ssh(
+    spec: api.Spec, guest: str, command: list[str], stdin: Stdin | None = None
+) -> NoReturn:
     """Runs ssh with our streams, and tells why a guest did not let the caller in."""
     code = _run(command, stdin)
     problem = api.refused(spec, guest) if code == 255 else None
@@ -59,7 +61,7 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
     stdin = Stdin()
     way = api.execute(spec, guest, command, stdin, output.say)
     if way.command is not None and way.command[0] == "ssh":
-        _enter(spec, guest, way.command, stdin)
+        _run_ssh(spec, guest, way.command, stdin)
     if way.command is not None:
         _become(way.command)
     if way.ran is not None:

@@ -20,7 +20,7 @@ def main() -> None:
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
     streams.open_all()
-    with signals.heard() as interrupted:
+    with signals.handled() as interrupted:
         try:
             code = _run()
         except KeyboardInterrupt:
@@ -54,7 +54,7 @@ def _run() -> int:
     from virtkit.cli.parser import WrongUsage
 
     try:
-        code = _ended(sys.argv[1:])
+        code = _run_verb(sys.argv[1:])
         sys.stdout.flush()  # what can't be written is found here, and not at the very end
         return code
     except VirtkitError as problem:
@@ -75,7 +75,7 @@ def _run() -> int:
         return 1
 
 
-def _ended(words: list[str]) -> int:
+def _run_verb(words: list[str]) -> int:
     """Runs a verb; how it ended."""
     from virtkit.cli import commands
 

@@ -98,7 +98,7 @@ def run(words: Sequence[str]) -> None:
     first = {name: text for name, (_, text) in VERBS.items() if " " not in name} | GROUPS
     program = parser.CommandParser("virtkit", "VERB [ARGS]...", _ABOUT, _EPILOG)
     program.add("version", _VERSION, default=False)
-    name, rest = _chosen(program, first, words)
+    name, rest = _pick_verb(program, first, words)
     if name in GROUPS:
         below = {
             verb.removeprefix(f"{name} "): text
@@ -106,7 +106,7 @@ def run(words: Sequence[str]) -> None:
             if verb.startswith(f"{name} ")
         }
         group = parser.CommandParser(f"virtkit {name}", "VERB [ARGS]...", GROUPS[name])
-        verb, rest = _chosen(group, below, rest)
+        verb, rest = _pick_verb(group, below, rest)
         name = f"{name} {verb}"
     parser.run(function(name), f"virtkit {name}", rest)
 
@@ -118,7 +118,7 @@ def function(name: str) -> Callable[..., None]:
     return verb
 
 
-def _chosen(
+def _pick_verb(
     program: parser.CommandParser, verbs: Mapping[str, str], words: Sequence[str]
 ) -> tuple[str, list[str]]:
     """The verb that the words begin with, and those after it."""

@@ -55,25 +55,25 @@ class SpecAndImage:
         return spec, rest[0]
 
 
-def _image_make(chosen: SpecAndImage, verb: str, json: bool) -> None:
+def _make(chosen: SpecAndImage, verb: str, json: bool) -> None:
     spec, name = chosen.read(verb)
     try:
-        made = api.image_make(spec, name, _changing)
+        image = api.image_make(spec, name, _show_progress)
     finally:
-        if output.moves(output.err()):  # what is printed next gets its own line
+        if output.can_overwrite(output.err()):  # what is printed next gets its own line
             output.err().print()
     if json:
         output.data(
-            {"name": name, "content": made.content, "format": made.format, "size": made.size}
+            {"name": name, "content": image.content, "format": image.format, "size": image.size}
         )
     else:
-        output.out().print(f"{name}: {made.content[:12]}, {api.format_size(made.size)}")
+        output.out().print(f"{name}: {image.content[:12]}, {api.format_size(image.size)}")
 
 
-def _changing(line: str) -> None:
+def _show_progress(line: str) -> None:
     """Progress of one thing: rewritten in place on a terminal."""
     line = output.plain(line)  # a package or a mirror has a say in it
-    if output.moves(output.err()):
+    if output.can_overwrite(output.err()):
         line = line[: output.err().width - 1]  # what wraps can't be printed over
         output.err().print(f"\r\x1b[2K{line}", end="", markup=False)
     elif not line.endswith("%"):
@@ -82,12 +82,12 @@ def _changing(line: str) -> None:
 
 def image_build(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Build an image into the cache; up puts it into the pool."""
-    _image_make(chosen, "build", json)
+    _make(chosen, "build", json)
 
 
 def image_pull(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Download and verify an image into the cache; up puts it into the pool."""
-    _image_make(chosen, "pull", json)
+    _make(chosen, "pull", json)
 
 
 def image_rm(

@@ -77,7 +77,7 @@ def up(
     planned = api.plan(spec, guests, restart=restart, say=output.say)
     if not json:
         output.plan(planned)
-    confirmed = bool(planned.asks) and not yes and not json and _agreed()
+    confirmed = bool(planned.asks) and not yes and not json and _ask_consent()
     if not planned.changes and not json:
         return
     with progress.shown(output.err(), f"{planned.environment}: up") as tell:
@@ -90,7 +90,7 @@ def up(
             restart=restart,
             run=_options(run, tell, _vault(vault)),
         )
-    _reported(report, "up", json)
+    _show_report(report, "up", json)
 
 
 def _options(run: Run, tell: api.Tell, vault: str = "") -> api.RunOptions:
@@ -115,7 +115,7 @@ def _vault(path: str | None) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def _agreed() -> bool:
+def _ask_consent() -> bool:
     """Whether somebody at a terminal agrees to the plan that was shown; the input's end is a no."""
     while _at_terminal():
         sys.stderr.write("Do it? [y/N]: ")
@@ -132,7 +132,8 @@ def _at_terminal() -> bool:
     return sys.stderr.isatty() and sys.stdin.isatty()
 
 
-def _reported(report: api.Report, done: str, json: bool) -> None:
+def _show_report(report: api.Report, done: str, json: bool) -> None:
+    """Shows how a run ended; exits where it did not end well."""
     if json:
         output.data(report.as_dict())
     else:
@@ -155,7 +156,7 @@ def provision(
     password = _vault(vault)
     with progress.shown(output.err(), f"{spec.name}: provision") as tell:
         report = api.provision(spec, guests, run=_options(run, tell, password))
-    _reported(report, "provisioned", json)
+    _show_report(report, "provisioned", json)
 
 
 def down(
@@ -175,7 +176,7 @@ def down(
         removal = api.down_plan(spec, guests, volumes=volumes)
         if removal.asks:
             output.plan(removal)
-            confirmed = removal if _agreed() else None
+            confirmed = removal if _ask_consent() else None
     with progress.shown(output.err(), f"{spec.name}: down") as tell:
         report = api.down(
             spec,
@@ -185,7 +186,7 @@ def down(
             confirmed=confirmed,
             run=_options(run, tell),
         )
-    _reported(report, "down", json)
+    _show_report(report, "down", json)
 
 
 def _change_state(
@@ -208,7 +209,7 @@ def _change_state(
             wait=wait,
             run=_options(Run(lock_timeout=lock_timeout), tell),
         )
-    _reported(report, done, json)
+    _show_report(report, done, json)
 
 
 NoWait = Annotated[bool, flag("--no-wait", help="Don't wait until guests are ready.")]

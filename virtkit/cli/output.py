@@ -63,7 +63,7 @@ def _styled() -> bool:
     return sys.stdout.isatty() or any(each in os.environ for each in wanted)
 
 
-def moves(console: Console) -> bool:
+def can_overwrite(console: Console) -> bool:
     """Whether what was printed there can be printed over."""
     return console.file.isatty() and not console.is_dumb_terminal
 

@@ -27,7 +27,7 @@ _SAME_SIGNAL_SECONDS = 0.25
 
 
 @contextmanager
-def heard() -> Iterator[threading.Event]:
+def handled() -> Iterator[threading.Event]:
     """Makes the first one a KeyboardInterrupt, and ends the process at the second one.
 
     Yields what is set once there was one.

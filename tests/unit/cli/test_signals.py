@@ -15,7 +15,7 @@ from virtkit.cli import signals
 def hangs():
     threading.Event().wait()
 try:
-    with signals.heard():
+    with signals.handled():
         print("ready", flush=True)
         try:
             BODY

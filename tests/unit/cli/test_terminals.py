@@ -262,7 +262,9 @@ def test_forced_colours_make_no_terminal_of_a_pipe(setting: str) -> None:
     ],
 )
 def test_a_question(typed: str, agreed: bool, asked: int) -> None:
-    said = at_terminal(80, "from virtkit.cli import lifecycle as l; print(l._agreed())", {}, typed)
+    said = at_terminal(
+        80, "from virtkit.cli import lifecycle as l; print(l._ask_consent())", {}, typed
+    )
     assert said.count("Do it? [y/N]: ") == asked
     assert said.rstrip().endswith(str(agreed))
 
