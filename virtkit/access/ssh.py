@@ -104,7 +104,7 @@ def _stream(login: Login) -> Iterator[socket.socket]:
         with program_end:
             descriptor = program_end.fileno()
             program = subprocess.Popen(
-                commands.leashed(line),
+                commands.die_with_parent(line),
                 stdin=descriptor,
                 stdout=descriptor,
                 stderr=subprocess.DEVNULL,

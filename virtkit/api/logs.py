@@ -134,7 +134,7 @@ def journal(
     """The lines that a program prints; returns its exit code. It ends with whoever reads them, and
     once ``stop`` is set."""
     with subprocess.Popen(
-        commands.leashed(command, "TERM"),
+        commands.die_with_parent(command, "TERM"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         encoding="utf-8",

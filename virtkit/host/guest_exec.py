@@ -68,7 +68,7 @@ def by_namespaces(
     line = [*nsenter_command(connections, driver, name), *command]
     try:
         done = subprocess.run(
-            commands.leashed(line),
+            commands.die_with_parent(line),
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=timeout,

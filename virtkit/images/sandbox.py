@@ -112,11 +112,11 @@ def _started(
 ) -> Iterator[subprocess.Popen[str]]:
     """The process, which has ended after the block with all that it started."""
     start = _START if output else f"exec >&2; {_START}"
-    line = commands.leashed(["sh", "-c", start, "sh", *command])
+    line = commands.die_with_parent(["sh", "-c", start, "sh", *command])
     with (
         Path(output or os.devnull).open("wb") as answer,
         subprocess.Popen(
-            commands.leashed([*namespaces(root), *line]),
+            commands.die_with_parent([*namespaces(root), *line]),
             cwd=work,
             env=environment(TMPDIR=str(work)),
             stdin=subprocess.PIPE,

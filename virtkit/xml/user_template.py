@@ -41,7 +41,7 @@ def rendered(guest: Guest) -> str:
     request = pickle.dumps((_plain(guest), _text(guest, where)))
     try:
         process = subprocess.run(
-            commands.leashed([sys.executable, "-P", "-m", "virtkit.xml.user_template"]),
+            commands.die_with_parent([sys.executable, "-P", "-m", "virtkit.xml.user_template"]),
             input=request,
             capture_output=True,
             timeout=_PATIENCE,
