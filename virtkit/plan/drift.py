@@ -47,8 +47,8 @@ class Place:
         return device or row_of(self.field).settable
 
 
-class Documents:
-    """The XML of one guest that exists: as it should be, as it was rendered, and libvirt's."""
+class DriftCheck:
+    """Compares the XML of a guest that exists: as it should be, as it was rendered, libvirt's."""
 
     def __init__(self, guest: Guest, current: ObservedGuest, wanted: str) -> None:
         self._guest = guest
@@ -84,11 +84,11 @@ class Documents:
             for each in differences
         ]
 
-    def now(self) -> list[Place]:
+    def running(self) -> list[Place]:
         """What the running guest lacks, or still has from before."""
         return [Place(self._field(each.path), each, "drift", each) for each in self._now]
 
-    def beyond(self, field: str, after: int) -> bool:
+    def exceeds_max(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
         place = row_of(field).most
         if not place or self._live is None:

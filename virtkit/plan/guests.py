@@ -10,7 +10,7 @@ from virtkit.drivers.effects import Effect, worst
 from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
-from virtkit.plan.drift import Documents, Place, uses, waiting_in
+from virtkit.plan.drift import DriftCheck, Place, uses, waiting_in
 from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
@@ -49,7 +49,7 @@ class _Comparison:
         self._current = current
         self._observed = observed
         self._spec = spec
-        self._documents = Documents(guest, current, wanted)
+        self._drift_check = DriftCheck(guest, current, wanted)
         self._made_volumes = {v.name: v for v in current.record.volumes if v.state == "made"}
         self._lost: list[str] = []
         self._errors: list[RequestError] = []
@@ -152,7 +152,7 @@ class _Comparison:
         """What it costs this guest, in the state that it is in."""
         numbers = isinstance(old, int) and isinstance(new, int)
         effect = self._guest.driver.effect(name, less=numbers and new < old)
-        if effect == "live" and numbers and self._documents.beyond(name, new):
+        if effect == "live" and numbers and self._drift_check.exceeds_max(name, new):
             effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
@@ -237,7 +237,7 @@ class _Comparison:
         if current.autostart != guest.spec.autostart == requested and current.record.finished:
             yield FieldChange("autostart", current.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in spec_changes}
-        for place in self._documents.next_boot():
+        for place in self._drift_check.next_boot():
             if not _explained(place.field, fields):
                 yield replace(_reason(place), effect=self._cost(place))
 
@@ -263,7 +263,7 @@ class _Comparison:
     def _live(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         fields = {each.field for each in reasons}
         answer = []
-        for place in self._documents.now():
+        for place in self._drift_check.running():
             if _explained(place.field, fields):
                 continue
             reason = replace(_reason(place), effect=self._live_effect(place))
