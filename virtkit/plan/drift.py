@@ -30,7 +30,7 @@ _LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]
 
 
 @dataclass(frozen=True)
-class Place:
+class FieldDifference:
     """A difference in the XML, by the name of its field; ``live``: the same in the running
     guest's, None where that has what we want."""
 
@@ -59,7 +59,7 @@ class DriftCheck:
         self._inactive = _parsed(current.inactive)
         self._live = _parsed(current.live)
 
-    def next_boot(self) -> list[Place]:
+    def next_boot(self) -> list[FieldDifference]:
         """What the next boot would lack."""
         if self._inactive is None:
             return []
@@ -75,7 +75,7 @@ class DriftCheck:
         ]
         live = {each.path: each for each in self._now}
         return [
-            Place(
+            FieldDifference(
                 self._field(each.path),
                 each,
                 "drift" if each.path in drifted or self._before is None else "upgrade",
@@ -84,9 +84,9 @@ class DriftCheck:
             for each in differences
         ]
 
-    def running(self) -> list[Place]:
+    def running(self) -> list[FieldDifference]:
         """What the running guest lacks, or still has from before."""
-        return [Place(self._field(each.path), each, "drift", each) for each in self._now]
+        return [FieldDifference(self._field(each.path), each, "drift", each) for each in self._now]
 
     def exceeds_max(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""

@@ -10,7 +10,7 @@ from virtkit.drivers.effects import Effect, worst
 from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
-from virtkit.plan.drift import DriftCheck, Place, uses, waiting_in
+from virtkit.plan.drift import DriftCheck, FieldDifference, uses, waiting_in
 from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
@@ -237,20 +237,20 @@ class _Comparison:
         if current.autostart != guest.spec.autostart == requested and current.record.finished:
             yield FieldChange("autostart", current.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in spec_changes}
-        for place in self._drift_check.next_boot():
-            if not _explained(place.field, fields):
-                yield replace(_reason(place), effect=self._cost(place))
+        for difference in self._drift_check.next_boot():
+            if not _explained(difference.field, fields):
+                yield replace(_reason(difference), effect=self._cost(difference))
 
-    def _cost(self, place: Place) -> Effect:
-        if place.cause == "upgrade":
+    def _cost(self, difference: FieldDifference) -> Effect:
+        if difference.cause == "upgrade":
             return "next-boot"
-        if self._current.state != "stopped" and not place.live:
+        if self._current.state != "stopped" and not difference.live:
             return "none"  # only the definition differs, the guest itself doesn't lack it
-        return self._live_effect(place)
+        return self._live_effect(difference)
 
-    def _live_effect(self, place: Place) -> Effect:
-        effect = self._effect(place.field, *_values(place))
-        return "restart" if effect == "live" and not place.live_fix else effect
+    def _live_effect(self, difference: FieldDifference) -> Effect:
+        effect = self._effect(difference.field, *_values(difference))
+        return "restart" if effect == "live" and not difference.live_fix else effect
 
     def _now(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks and can be given at once."""
@@ -263,12 +263,12 @@ class _Comparison:
     def _live(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         fields = {each.field for each in reasons}
         answer = []
-        for place in self._drift_check.running():
-            if _explained(place.field, fields):
+        for difference in self._drift_check.running():
+            if _explained(difference.field, fields):
                 continue
-            reason = replace(_reason(place), effect=self._live_effect(place))
+            reason = replace(_reason(difference), effect=self._live_effect(difference))
             if reason.effect != "live":
-                cause = self._staged(place.field)
+                cause = self._staged(difference.field)
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
                 reason = replace(reason, cause=cause, effect=effect)
             answer.append(reason)
@@ -345,15 +345,15 @@ def _explained(field: str, fields: set[str]) -> bool:
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
 
-def _reason(place: Place) -> FieldChange:
-    before, after = _values(place)
-    return FieldChange(place.field, before, after, place.cause)
+def _reason(difference: FieldDifference) -> FieldChange:
+    before, after = _values(difference)
+    return FieldChange(difference.field, before, after, difference.cause)
 
 
-def _values(place: Place) -> tuple[Any, Any]:
+def _values(difference: FieldDifference) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
-    current, wanted = place.difference.current, place.difference.wanted
-    if row_of(place.field).number_in_xml:
+    current, wanted = difference.difference.current, difference.difference.wanted
+    if row_of(difference.field).number_in_xml:
         return _number(current), _number(wanted)
     return current, wanted
 

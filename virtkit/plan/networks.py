@@ -15,8 +15,8 @@ from virtkit.state.record import Cause
 from virtkit.xml import diff, render, tree
 from virtkit.xml.diff import Difference
 
-#: Places that libvirt can change while a network is active.
-_HOSTS = ("/dhcp/host[", "dns/host[")
+#: Paths of what libvirt can change while a network is active.
+_HOST_PATHS = ("/dhcp/host[", "dns/host[")
 
 
 @dataclass
@@ -109,18 +109,18 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
     wanted = render.network(network)
-    config = _places(wanted, current, current.inactive)
-    live = _places(wanted, current, current.live)
-    drifted = _places(current.record.rendered, current, current.inactive)
-    for path, place in {**live, **config}.items():
-        if old != new and _is_host(place):
+    config = _by_path(wanted, current, current.inactive)
+    live = _by_path(wanted, current, current.live)
+    drifted = _by_path(current.record.rendered, current, current.inactive)
+    for path, difference in {**live, **config}.items():
+        if old != new and _is_reservation(difference):
             continue
         cause: Cause = "upgrade" if path in config and path not in drifted else "drift"
         effect: Effect = "none"
         if path in live:
-            effect = "restart" if current.users and not _is_host(place) else "live"
+            effect = "restart" if current.users and not _is_reservation(difference) else "live"
         later = effect == "restart" and path not in config
-        reason = FieldChange(path, place.current, place.wanted, cause, effect)
+        reason = FieldChange(path, difference.current, difference.wanted, cause, effect)
         (waiting if later else reasons).append(reason)
     answer = ComparedNetwork()
     if reasons:
@@ -138,13 +138,13 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
     return answer
 
 
-def _places(wanted: str, current: ObservedNetwork, xml: str) -> dict[str, Difference]:
-    """What of ``wanted`` isn't in ``xml``, by its place."""
+def _by_path(wanted: str, current: ObservedNetwork, xml: str) -> dict[str, Difference]:
+    """What of ``wanted`` isn't in ``xml``, by its path."""
     if not wanted or not xml:
         return {}
     differences = diff.differences(*(tree.parse(each, current.name) for each in (wanted, xml)))
     return {each.path: each for each in differences if each.path not in current.record.rewritten}
 
 
-def _is_host(place: Difference) -> bool:
-    return any(each in f"/{place.path}" for each in _HOSTS)
+def _is_reservation(difference: Difference) -> bool:
+    return any(each in f"/{difference.path}" for each in _HOST_PATHS)

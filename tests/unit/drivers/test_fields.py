@@ -16,7 +16,7 @@ from virtkit.drivers.fields import (
     field_at,
     key,
 )
-from virtkit.plan.drift import Place
+from virtkit.plan.drift import FieldDifference
 from virtkit.spec.model import Disk, GuestKeys, InterfaceSpec, Most
 from virtkit.xml.diff import Difference
 
@@ -55,7 +55,7 @@ def test_what_is_live_and_stands_in_the_xml_can_be_given_to_a_running_guest(word
     """Else `plan` says live, `up` says done, and the next `plan` tells of the same again."""
     for place, name in PLACES.items():
         if DRIVERS[word].effect(name) == "live" and FIELDS[name].action != "plug":
-            assert Place(name, Difference(place, "2", "1"), "drift").live_fix, name
+            assert FieldDifference(name, Difference(place, "2", "1"), "drift").live_fix, name
 
 
 def test_each_action_is_somebodys() -> None:
