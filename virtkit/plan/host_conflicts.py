@@ -79,7 +79,7 @@ def _subnets(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
                 why="; ".join(dict.fromkeys(map(_claim_text, claims))),
                 cure=_cure(name, claims, facts, observed, (network.environment, spec)),
-                where=desired.places.get((network.name, name), ""),
+                where=desired.positions.get((network.name, name), ""),
             )
 
 
@@ -165,7 +165,9 @@ def _sources(
 ) -> Iterator[RequestError]:
     own_networks = {each.libvirt_name for each in desired.networks}
     for each in dict.fromkeys(_all_plugs(guest, template)):
-        where = desired.places.get((each.network, each.key)) or guest.where("devices", "template")
+        where = desired.positions.get((each.network, each.key)) or guest.where(
+            "devices", "template"
+        )
         if each.kind == "bridge":
             yield from _bridge(each, guest, where, facts)
         elif each.source not in own_networks:

@@ -73,7 +73,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
                 identity=_identity(spec, name, facts, decided),
-                places={
+                positions={
                     key: spec.where(("guests", name, *filter(None, [key])))
                     for key in ("", "template", "devices")
                 },
@@ -84,7 +84,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
         guests=tuple(guests),
         refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
-        places=_places(spec, used),
+        positions=_positions(spec, used),
     )
 
 
@@ -203,7 +203,7 @@ def _used(spec: model.Spec) -> dict[str, model.NetworkSpec]:
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
 
 
-def _places(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
+def _positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
     """Where in the spec networks say what the host must have, or must not."""
     return {
         (name, key): spec.where(("networks", name, key))
