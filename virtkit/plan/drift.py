@@ -31,18 +31,18 @@ _LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]
 
 @dataclass(frozen=True)
 class FieldDifference:
-    """A difference in the XML, by the name of its field; ``live``: the same in the running
+    """A difference in the XML, with the name of its field; ``live``: the same in the running
     guest's, None where that has what we want."""
 
     field: str
-    difference: Difference
+    xml: Difference
     cause: Cause
     live: Difference | None = None
 
     @property
     def live_fix(self) -> bool:
         """Whether a running guest can be given it at all: whole devices, values such as memory."""
-        *above, last = diff.steps(self.difference.path)
+        *above, last = diff.steps(self.xml.path)
         device = above == ["devices"] and last.startswith(("disk[", "interface["))
         return device or row_of(self.field).settable
 

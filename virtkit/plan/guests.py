@@ -352,7 +352,7 @@ def _reason(difference: FieldDifference) -> FieldChange:
 
 def _values(difference: FieldDifference) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
-    current, wanted = difference.difference.current, difference.difference.wanted
+    current, wanted = difference.xml.current, difference.xml.wanted
     if row_of(difference.field).number_in_xml:
         return _number(current), _number(wanted)
     return current, wanted
