@@ -8,9 +8,8 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import host_conflicts
+from virtkit.plan import duplicates, host_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, moved
-from virtkit.plan.duplicates import twice
 from virtkit.plan.guests import compared
 from virtkit.plan.names_taken import in_the_way, not_ours
 from virtkit.plan.networks import compared_network, with_others
@@ -76,7 +75,7 @@ class _Difference:
         self._errors += [refused[each.name] for each in selected if each.name in refused]
         guests = [change for each in selected for change in self._guest(each)]
         guests += self._deletions()
-        self._errors += twice(desired, self._templates)
+        self._errors += duplicates.errors(desired, self._templates)
         networks = list(self._networks(selected))
         if self._facts is not None:
             self._errors += host_conflicts.errors(

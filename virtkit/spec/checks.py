@@ -346,11 +346,11 @@ def _raw(reading: Reading, faults: Faults) -> None:
             owners["MAC address", link.mac, guest.host or ""] = guest.name
     for entry, guest in reading.guests():
         for index, xml in enumerate(guest.devices):
-            for sole in raw_xml.soles(xml):
-                place = (sole.kind, sole.value, guest.host or "")
-                if place in owners and (entry.base, index, sole.kind) not in reported:
-                    reported.add((entry.base, index, sole.kind))
-                    wrong = raw_xml.shared(owners[place], guest.name, sole)
+            for resource in raw_xml.exclusive_resources(xml):
+                place = (resource.kind, resource.value, guest.host or "")
+                if place in owners and (entry.base, index, resource.kind) not in reported:
+                    reported.add((entry.base, index, resource.kind))
+                    wrong = raw_xml.conflict(owners[place], guest.name, resource)
                     faults.at(entry.node, ("devices", index), wrong)
                 owners.setdefault(place, guest.name)
 
