@@ -45,7 +45,7 @@ def check(reading: Reading, faults: Faults) -> None:
         _disks(entry, faults)
         _users(entry, faults)
         _playbooks(entry, faults)
-        _most(entry, faults)
+        _max(entry, faults)
         _links(entry, reading, faults)
     _addresses(reading, faults)
     _macs(reading, faults)
@@ -231,11 +231,11 @@ def _disks(entry: Entry, faults: Faults) -> None:
             seen.add(value)
 
 
-def _most(entry: Entry, faults: Faults) -> None:
+def _max(entry: Entry, faults: Faults) -> None:
     """A guest that begins with more than it may grow to."""
     for key in ("cpus", "memory"):
-        most, own = getattr(entry.keys.max, key), getattr(entry.keys, key)
-        if most is not None and most < own:
+        limit, own = getattr(entry.keys.max, key), getattr(entry.keys, key)
+        if limit is not None and limit < own:
             wrong = Wrong(
                 f"max.{key} is below the guest's {key}",
                 why="`max` says how far the guest may grow while it runs",

@@ -11,7 +11,7 @@ from virtkit.spec.document import CLOUD
 from virtkit.spec.draft import Entry
 from virtkit.spec.errors import Faults
 from virtkit.spec.merge import merged, profile_order, without_nulls
-from virtkit.spec.model import FROM_FILE, MOST_GUESTS, GuestEntry, GuestSpec, InterfaceSpec, Ready
+from virtkit.spec.model import FROM_FILE, MAX_GUESTS, GuestEntry, GuestSpec, InterfaceSpec, Ready
 from virtkit.spec.nodes import Node
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.value_error import Wrong, meant, quote
@@ -97,9 +97,9 @@ def _check_total(entries: Iterable[Entry], faults: Faults) -> bool:
     total = 0
     for entry in entries:
         total += entry.keys.count or 1
-        if total > MOST_GUESTS:
+        if total > MAX_GUESTS:
             wrong = Wrong(
-                f"the spec makes more than {MOST_GUESTS} guests",
+                f"the spec makes more than {MAX_GUESTS} guests",
                 cure="lower `count:`, or split the environment",
             )
             faults.at(entry.node, ("count",), wrong)

@@ -20,7 +20,7 @@ from virtkit.spec.model import (
     Disk,
     InterfaceSpec,
     Kernel,
-    Most,
+    Max,
     Ready,
     Ssh,
 )
@@ -36,7 +36,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "networks": InterfaceSpec,
     "ready": Ready,
     "kernel": Kernel,
-    "max": Most,
+    "max": Max,
     "ssh": Ssh,
 }
 

@@ -39,6 +39,8 @@ _FORMER = {
     ("Guest", "asked"): "requested",
     ("Guest", "light"): "skips_cloud_init",
     ("GuestSpec", "links"): "interfaces",
+    ("GuestSpec", "most_cpus"): "max_cpus",
+    ("GuestSpec", "most_memory"): "max_memory",
 }
 
 

@@ -312,8 +312,8 @@ def test_a_template_may_have_the_names_of_0_1_0() -> None:
     former, now = (
         own(f"<title>{' '.join(f'{{{{ guest.{each} }}}}' for each in names)}</title>")
         for names in (
-            ("asked.memory", "light", "spec.links[0].name"),
-            ("requested.memory", "skips_cloud_init", "spec.interfaces[0].name"),
+            ("asked.memory", "light", "spec.links[0].name", "spec.most_cpus"),
+            ("requested.memory", "skips_cloud_init", "spec.interfaces[0].name", "spec.max_cpus"),
         )
     )
     assert former == now

@@ -8,7 +8,7 @@ from virtkit.spec.model.base import (
     DEFAULT_NETWORK,
     FROM_FILE,
     LOCAL,
-    MOST_GUESTS,
+    MAX_GUESTS,
     Label,
     Model,
 )
@@ -20,7 +20,7 @@ from virtkit.spec.model.guest import (
     GuestSpec,
     InterfaceSpec,
     Kernel,
-    Most,
+    Max,
     Ready,
 )
 from virtkit.spec.model.host import HostSpec, Ssh
@@ -34,7 +34,7 @@ __all__ = [
     "DHCP_RANGE",
     "FROM_FILE",
     "LOCAL",
-    "MOST_GUESTS",
+    "MAX_GUESTS",
     "Build",
     "Dhcp",
     "Disk",
@@ -46,8 +46,8 @@ __all__ = [
     "InterfaceSpec",
     "Kernel",
     "Label",
+    "Max",
     "Model",
-    "Most",
     "NetworkSpec",
     "Ready",
     "Spec",

@@ -30,8 +30,8 @@ DEFAULT_NETWORK = "default"
 #: The host that this machine is.
 LOCAL = "local"
 
-MOST_CPUS = 512
-MOST_GUESTS = 1000
+MAX_CPUS = 512
+MAX_GUESTS = 1000
 SMALLEST_MEMORY = 8 * MIB
 LARGEST_MEMORY = 16 * TIB
 

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 from virtkit.spec.model.base import (
     DEFAULT_IMAGE,
     DEFAULT_NETWORK,
-    MOST_CPUS,
-    MOST_GUESTS,
+    MAX_CPUS,
+    MAX_GUESTS,
     Address,
     Command,
     DiskName,
@@ -139,10 +139,10 @@ class Kernel(Model):
     cmdline: Line | None = Field(default=None, description="The kernel's command line.")
 
 
-class Most(Model):
+class Max(Model):
     """How far a running guest may grow."""
 
-    cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] | None = Field(
+    cpus: Annotated[StrictInt, Field(ge=1, le=MAX_CPUS)] | None = Field(
         default=None, description="Virtual CPUs; left out, what it has."
     )
     memory: Memory | None = Field(default=None, description="Memory; left out, what it has.")
@@ -159,12 +159,12 @@ class GuestKeys(Model):
     description: Line | None = Field(
         default=None, description="A text about it that libvirt shows (`virsh desc`)."
     )
-    cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] = Field(
+    cpus: Annotated[StrictInt, Field(ge=1, le=MAX_CPUS)] = Field(
         default=1, description="Virtual CPUs."
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
-    max: Most = Field(
-        default=Most.model_construct(),
+    max: Max = Field(
+        default=Max.model_construct(),
         description="How far it may grow while it runs; left out, what it has.",
     )
     disk: DiskSize | None = Field(
@@ -234,7 +234,7 @@ class GuestKeys(Model):
 class GuestEntry(GuestKeys):
     """A guest, a profile or the defaults as the file has them."""
 
-    count: Annotated[StrictInt, Field(ge=1, le=MOST_GUESTS)] | None = Field(
+    count: Annotated[StrictInt, Field(ge=1, le=MAX_GUESTS)] | None = Field(
         default=None, description="Make so many guests: NAME-1, NAME-2, …"
     )
     profiles: tuple[Label, ...] = Field(
@@ -266,12 +266,12 @@ class GuestSpec(GuestKeys):
         return self.networks
 
     @property
-    def most_cpus(self) -> int:
+    def max_cpus(self) -> int:
         """Virtual CPUs that it can be given while it runs."""
         return self.max.cpus or self.cpus
 
     @property
-    def most_memory(self) -> int:
+    def max_memory(self) -> int:
         """Bytes of memory that it can be given while it runs."""
         return self.max.memory or self.memory
 
