@@ -354,9 +354,9 @@ def _xml(desired: Guest | Network, spec: Spec) -> str:
     body = render.guest(desired, user_template.rendered(desired))
     element = record_text.guest_element(record.of_guest(desired, path_of(spec), body))
     where = spec.where(("guests", desired.name))
-    if len(element) > record_text.LIMIT:
+    if len(element) > record_text.MAX_RECORD:
         raise RequestError(
-            f"guest {desired.name}: its record would be larger than {record_text.LIMIT} bytes",
+            f"guest {desired.name}: its record would be larger than {record_text.MAX_RECORD} bytes",
             cure="make `devices` shorter, or move them into a template",
             where=where,
         )

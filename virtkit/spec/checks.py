@@ -30,7 +30,7 @@ from virtkit.spec.value_error import Wrong, meant, quote
 from virtkit.spec.values import RESERVED_DISKS
 
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
-LONGEST_NAME = 63
+MAX_NAME_LENGTH = 63
 
 _DEFAULTS = GuestKeys.model_construct()
 
@@ -411,10 +411,10 @@ def _long_names(reading: Reading, faults: Faults) -> None:
 
 def _check_length(environment: str, name: str, node: Node, faults: Faults) -> None:
     full = f"{environment}-{name}"
-    if len(full) > LONGEST_NAME and len(name) <= LONGEST_NAME:
+    if len(full) > MAX_NAME_LENGTH and len(name) <= MAX_NAME_LENGTH:
         wrong = Wrong(
             f"the name {quote(full)} is too long for libvirt",
-            why=f"{len(full)} characters; its sockets take {LONGEST_NAME}",
+            why=f"{len(full)} characters; its sockets take {MAX_NAME_LENGTH}",
             cure="shorten it, or the environment's name",
         )
         faults.key(node, wrong)

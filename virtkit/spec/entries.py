@@ -17,7 +17,7 @@ from virtkit.spec.scalars import kind_of
 from virtkit.spec.value_error import Wrong, meant, quote
 from virtkit.spec.values import is_label, label
 
-_HIGHEST_IPV4 = 2**32 - 1
+_MAX_IPV4 = 2**32 - 1
 
 
 def section(root: Node, key: str, faults: Faults) -> dict[str, Node]:
@@ -197,7 +197,7 @@ def _cards(entry: Entry, faults: Faults) -> list[InterfaceSpec] | None:
     cards = []
     for index, link in enumerate(entry.keys.networks):
         left_out: dict[str, None] = {}
-        if link.address and int(IPv4Address(link.address)) + last > _HIGHEST_IPV4:
+        if link.address and int(IPv4Address(link.address)) + last > _MAX_IPV4:
             left_out["address"] = None
         if link.mac and (_mac_number(link.mac) + last) >> 40 != _mac_number(link.mac) >> 40:
             left_out["mac"] = None

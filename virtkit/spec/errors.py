@@ -26,7 +26,7 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Flaw, Mark, Node, Path, error_at
 from virtkit.spec.scalars import kind_of
-from virtkit.spec.value_error import QUOTED, Wrong, meant, quote
+from virtkit.spec.value_error import MAX_QUOTED, Wrong, meant, quote
 
 #: The model of the maps below a key, wherever that key stands.
 _PARTS: dict[str, type[BaseModel]] = {
@@ -168,7 +168,7 @@ def _expected(kind: str, node: Node) -> Wrong:
         written = str(value).lower() if isinstance(value, bool) else str(value)
         return Wrong(what, cure=f'put it in quotes: "{written}"')
     if wanted == "a list" and isinstance(value, (str, int)) and not isinstance(value, bool):
-        short = 0 < len(str(value)) <= QUOTED
+        short = 0 < len(str(value)) <= MAX_QUOTED
         return Wrong(what, cure=f"write a list, such as [{value}]" if short else "write [a, b]")
     cures = {
         "text": "write one text",
@@ -185,7 +185,7 @@ def _no_file(text: str) -> Wrong:
     what = f"expected cloud-config's keys, found {kind_of(text)}"
     if "\n" in text or text.startswith("#"):
         return Wrong(what, cure=f"take the `|` behind `{CLOUD}:` out; the lines below it can stay")
-    shown = shlex.quote(text) if len(text) <= QUOTED else "FILE"
+    shown = shlex.quote(text) if len(text) <= MAX_QUOTED else "FILE"
     return Wrong(
         what,
         why="a spec holds the keys themselves",

@@ -37,7 +37,7 @@ from virtkit.spec.value_error import Wrong, meant, quote, shown
 from virtkit.spec.values import label, suggest_label
 
 #: The largest file that is read, in bytes.
-LARGEST_FILE = 1024 * 1024
+MAX_FILE_SIZE = 1024 * 1024
 #: What ``load`` takes for standard input, and how messages call it.
 STDIN, STDIN_SOURCE = "-", "<stdin>"
 
@@ -58,7 +58,7 @@ def load(path: str | Path) -> Spec:
     """
     source = str(path)
     if source == STDIN:
-        data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        data = sys.stdin.buffer.read(MAX_FILE_SIZE + 1)
         return read_text(_decode(data, STDIN_SOURCE), source=STDIN_SOURCE, folder=Path.cwd())
     data = _read(Path(path), source)
     full = Path(path).resolve()
@@ -69,7 +69,7 @@ def load(path: str | Path) -> Spec:
 def _read(path: Path, source: str) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(LARGEST_FILE + 1)
+            return file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError as error:
         raise RequestError(
             f"there is no file {quote(source)}",
@@ -104,9 +104,9 @@ def _check_path(path: Path) -> None:
 
 
 def _decode(data: bytes, source: str) -> str:
-    if len(data) > LARGEST_FILE:
+    if len(data) > MAX_FILE_SIZE:
         raise RequestError(
-            f"the spec is larger than {LARGEST_FILE // 1024} KiB",
+            f"the spec is larger than {MAX_FILE_SIZE // 1024} KiB",
             cure="split the environment, or use `count:`, `defaults:` and `profiles:`",
             where=source,
         )

@@ -16,9 +16,9 @@ GIB = 1024 * MIB
 TIB = 1024 * GIB
 
 #: The largest size that a spec may name, in bytes.
-LARGEST_SIZE = 1024 * TIB
+MAX_SIZE = 1024 * TIB
 #: The longest duration that a spec may name, in seconds.
-LONGEST_DURATION = 7 * 24 * 3600
+MAX_DURATION = 7 * 24 * 3600
 
 _BYTES = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SECONDS = {
@@ -54,8 +54,8 @@ def parse_size(value: object) -> int:
     size = Fraction(match[1]) * _BYTES[match[2]]
     if size == 0:
         raise Wrong(f"{quote(value)} is no size at all", cure="use 512MiB, 2GiB or 8G")
-    if size > LARGEST_SIZE:
-        raise Wrong(f"{quote(value)} is too large", cure=f"use at most {format_size(LARGEST_SIZE)}")
+    if size > MAX_SIZE:
+        raise Wrong(f"{quote(value)} is too large", cure=f"use at most {format_size(MAX_SIZE)}")
     if size % KIB:
         near = format_size(max(1, round(size / KIB)) * KIB)
         raise Wrong(f"{quote(value)} is not a whole number of KiB", cure=f"use {near}")
@@ -101,8 +101,8 @@ def parse_duration(value: object) -> float:
     seconds = Fraction(match[1]) * _SECONDS[match[2]]
     if seconds == 0:
         raise Wrong(f"{quote(value)} is no time at all", cure="use 90s, 5m or 1h")
-    if seconds > LONGEST_DURATION:
-        raise Wrong(f"{quote(value)} is too long", cure=f"use at most {LONGEST_DURATION // 3600}h")
+    if seconds > MAX_DURATION:
+        raise Wrong(f"{quote(value)} is too long", cure=f"use at most {MAX_DURATION // 3600}h")
     return float(seconds)
 
 

@@ -22,7 +22,7 @@ _FLOAT = re.compile(
 )
 _NO_END = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", re.ASCII)
 #: More digits no program of a guest's is sure to hold.
-_LONGEST = 19
+_MAX_DIGITS = 19
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -39,7 +39,7 @@ def resolve(text: str) -> str | int | float | bool | None:
         raise ValueError("is a number without end")
     digits = text.replace("_", "")
     if _INT.fullmatch(text):
-        if len(text) > _LONGEST:
+        if len(text) > _MAX_DIGITS:
             raise ValueError("is a number of too many digits")
         return _int(digits)
     if _FLOAT.fullmatch(text):

@@ -29,7 +29,7 @@ from virtkit.state.record import (
 Entry = TypeVar("Entry")
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
-LIMIT = 256 * 1024
+MAX_RECORD = 256 * 1024
 #: What 0.1.0 called what has another name now: fields of records, and states of volumes.
 _FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
 _FORMER_STATES = {"doomed": "deleting"}

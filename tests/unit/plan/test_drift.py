@@ -9,7 +9,7 @@ import pytest
 import world
 
 from virtkit.plan import detaching, waiting
-from virtkit.plan.drift import DriftCheck, Place
+from virtkit.plan.drift import DriftCheck, FieldDifference
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.xml import render
@@ -44,7 +44,7 @@ def drift_check(guest: Guest, **fields: str) -> DriftCheck:
     return DriftCheck(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
 
 
-def place(guest: Guest, old: str, new: str) -> Place:
+def place(guest: Guest, old: str, new: str) -> FieldDifference:
     """The difference that an edit of the definition makes."""
     xml = render.guest(guest)
     assert xml.count(old) == 1, (old, xml)

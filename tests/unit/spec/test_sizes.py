@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from virtkit.spec.sizes import (
     GIB,
     KIB,
-    LARGEST_SIZE,
-    LONGEST_DURATION,
+    MAX_DURATION,
+    MAX_SIZE,
     MIB,
     TIB,
     format_duration,
@@ -68,13 +68,13 @@ def test_no_durations(value: object) -> None:
     assert caught.value.cure
 
 
-@given(st.integers(1, LARGEST_SIZE // KIB))
+@given(st.integers(1, MAX_SIZE // KIB))
 def test_sizes_come_back(kib: int) -> None:
     assert parse_size(format_size(kib * KIB)) == kib * KIB
     assert format_size(kib * KIB + 1) == f"{kib * KIB + 1} bytes"
 
 
-@given(st.integers(1, LONGEST_DURATION * 1000))
+@given(st.integers(1, MAX_DURATION * 1000))
 def test_durations_come_back(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
 

@@ -32,15 +32,15 @@ LOCAL = "local"
 
 MAX_CPUS = 512
 MAX_GUESTS = 1000
-SMALLEST_MEMORY = 8 * MIB
-LARGEST_MEMORY = 16 * TIB
+MIN_MEMORY = 8 * MIB
+MAX_MEMORY = 16 * TIB
 
 
 def _memory(size: int) -> int:
-    if not SMALLEST_MEMORY <= size <= LARGEST_MEMORY:
+    if not MIN_MEMORY <= size <= MAX_MEMORY:
         raise Wrong(
             f"{sizes.format_size(size)} of memory is not what a guest can have",
-            cure=f"use {sizes.format_size(SMALLEST_MEMORY)} to {sizes.format_size(LARGEST_MEMORY)}",
+            cure=f"use {sizes.format_size(MIN_MEMORY)} to {sizes.format_size(MAX_MEMORY)}",
         )
     if size % MIB:
         near = sizes.format_size(round(size / MIB) * MIB)
