@@ -76,7 +76,7 @@ def up(
     made = api.plan(found, guests, restart=restart, say=output.say)
     if not json:
         output.plan(made)
-    confirmed = bool(made.asks) and not yes and not json and _agreed()
+    confirmed = bool(made.needs_consent) and not yes and not json and _agreed()
     if not made.changes and not json:
         return
     with progress.shown(output.err(), f"{made.environment}: up") as tell:
@@ -172,7 +172,7 @@ def down(
     confirmed = None
     if not yes and not json and _at_terminal():
         going = api.down_plan(found, guests, volumes=volumes)
-        if going.asks:
+        if going.needs_consent:
             output.plan(going)
             confirmed = going if _agreed() else None
     with progress.shown(output.err(), f"{found.name}: down") as tell:

@@ -111,6 +111,6 @@ class Plan:
         }
 
     @property
-    def asks(self) -> tuple[Change, ...]:
+    def needs_consent(self) -> tuple[Change, ...]:
         """The changes that need consent."""
         return tuple(change for change in self.changes if change.lost)

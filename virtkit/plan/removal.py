@@ -120,9 +120,9 @@ def lost_with(current: ObservedGuest, *, volumes: bool = False) -> str:
 
 def needs_consent(plan: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan with losses that nobody agreed to."""
-    if not plan.asks:
+    if not plan.needs_consent:
         return None
-    losses = "; ".join(change.loss for change in plan.asks)
+    losses = "; ".join(change.loss for change in plan.needs_consent)
     return RequestError(
         "this would delete or recreate what holds data, and needs your consent",
         why=f"this would be lost: {losses}",
@@ -131,7 +131,7 @@ def needs_consent(plan: Plan) -> RequestError | None:
 
 
 def _else_rename(plan: Plan) -> str:
-    paths = sorted({str(path) for each in plan.asks for path in _elsewhere(each) if path})
+    paths = sorted({str(path) for each in plan.needs_consent for path in _elsewhere(each) if path})
     if not paths:
         return ""
     return (
@@ -152,7 +152,7 @@ def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> Requ
         spec: the path of the spec at hand.
         volumes: kept disks were to go, too.
     """
-    if not plan.asks:
+    if not plan.needs_consent:
         return None
     own = [e.name for e in plan.changes if e.object.startswith("guest/") and not e.lost]
     cure = "if that is this spec at an earlier place, or may go all the same: run again with --yes"
@@ -162,6 +162,6 @@ def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> Requ
     return RequestError(
         f"this would remove what of environment {plan.environment} was made from another spec, "
         "and needs your consent",
-        why=f"this would be lost: {'; '.join(change.loss for change in plan.asks)}",
+        why=f"this would be lost: {'; '.join(change.loss for change in plan.needs_consent)}",
         cure=cure,
     )

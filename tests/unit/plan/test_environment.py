@@ -116,7 +116,7 @@ def test_nothing_there() -> None:
         "guest/web": "create",
         "guest/db": "create",
     }
-    assert found.asks == ()
+    assert found.needs_consent == ()
     assert needs_consent(found) is None
 
 
@@ -166,7 +166,7 @@ def test_consent() -> None:
     assert "lab-db-root" in refused.why
     assert "lab-db-data stays" in refused.why
     assert "--yes" in refused.cure
-    assert [each.object for each in found.asks] == ["guest/web", "guest/db"]
+    assert [each.object for each in found.needs_consent] == ["guest/web", "guest/db"]
 
 
 def test_all_errors_at_once() -> None:
@@ -283,7 +283,7 @@ def test_a_guest_without_a_disk_asks_too() -> None:
     bare = replace(guest, record=replace(guest.record, volumes=()))
     there = replace(UP, guests={guest.domain: bare}, networks={})
     found = diff(world.desired_of("name: lab\n"), there, spec="/lab.yaml")
-    assert [each.lost for each in found.asks] == ["the guest itself"]
+    assert [each.lost for each in found.needs_consent] == ["the guest itself"]
 
 
 def test_as_dict() -> None:

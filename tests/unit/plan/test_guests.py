@@ -617,7 +617,7 @@ def test_whatever_is_asked_a_second_plan_has_nothing(
     elif state == "running":
         assert changed == []
     after = planned(new, there(new))
-    assert (after.changes, after.pending, after.asks) == ((), (), ())
+    assert (after.changes, after.pending, after.needs_consent) == ((), (), ())
 
 
 # --- keys -----------------------------------------------------------------------------------------
