@@ -175,7 +175,8 @@ class DriftCheck:
         requested = self._record.requested.get("networks")
         names = [DEFAULT_NETWORK] if requested is None else [each["name"] for each in requested]
         names_by_mac = {
-            card.mac: name for card, name in zip(self._record.interfaces, names, strict=False)
+            interface.mac: name
+            for interface, name in zip(self._record.interfaces, names, strict=False)
         }
         names_by_mac |= {each.mac: each.network for each in self._guest.interfaces}
         source = device.find("source")

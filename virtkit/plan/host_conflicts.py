@@ -59,11 +59,18 @@ def _starts(change: Change) -> bool:
 
 
 def _plugs(change: Change) -> bool:
-    """Whether a guest starts, or gets other cards."""
+    """Whether a guest starts, or gets other network cards."""
     current = change.observed
     off = isinstance(current, ObservedGuest) and current.state == "stopped"
-    cards = any(key(each.field).partition(".")[0] == "networks" for each in change.reasons)
-    return change.action in ("create", "replace") or off or cards or change.effect == "restart"
+    other_interfaces = any(
+        key(each.field).partition(".")[0] == "networks" for each in change.reasons
+    )
+    return (
+        change.action in ("create", "replace")
+        or off
+        or other_interfaces
+        or change.effect == "restart"
+    )
 
 
 # --- subnets --------------------------------------------------------------------------------
@@ -182,8 +189,8 @@ def _all_plugs(guest: Guest, template: str) -> Iterator[_Plug]:
     if not template:
         yield from (_Plug(*each, network) for each, network in names.items())
     for xml in (template, *guest.spec.devices):
-        for card in (card for each in raw_xml.elements(xml) for card in each.iter("interface")):
-            kind, source = card.get("type", ""), card.find("source")
+        for interface in (one for each in raw_xml.elements(xml) for one in each.iter("interface")):
+            kind, source = interface.get("type", ""), interface.find("source")
             name = "" if source is None else source.get(kind, "")
             if kind in ("bridge", "network") and name:
                 yield _Plug(kind, name, names.get((kind, name), ""))

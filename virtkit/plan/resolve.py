@@ -199,7 +199,7 @@ def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageR
 
 def _used(spec: model.Spec) -> dict[str, model.NetworkSpec]:
     """The networks that guests use, by name."""
-    names = [link.name for guest in spec.guests.values() for link in guest.interfaces]
+    names = [interface.name for guest in spec.guests.values() for interface in guest.interfaces]
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
 
 
@@ -227,30 +227,37 @@ def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -
 
 
 def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:
-    """The MAC of every link, by guest and index; another link that goes leaves it as it is.
+    """The MAC of every network card, by guest and index; one that goes changes no other.
 
     A guest that exists keeps those that it was given. A new one's depends on its host where other
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
     """
     answer: dict[tuple[str, int], str] = {}
     interfaces = [
-        (g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.interfaces)
+        (g.name, i, interface)
+        for g in spec.guests.values()
+        for i, interface in enumerate(g.interfaces)
     ]
-    for name, index, link in interfaces:
-        if link.mac:
-            answer[name, index] = link.mac.lower()
-    for name, index, link in interfaces:
-        if not link.mac:
+    for name, index, interface in interfaces:
+        if interface.mac:
+            answer[name, index] = interface.mac.lower()
+    for name, index, interface in interfaces:
+        if not interface.mac:
             before = spec.guests[name].interfaces[:index]
-            which = str(sum(each.name == link.name for each in before))
+            which = str(sum(each.name == interface.name for each in before))
             existing = decided.guests.get(name)
-            kept = existing.macs.get((link.name, int(which))) if existing else None
+            kept = existing.macs.get((interface.name, int(which))) if existing else None
             if kept is not None and kept not in answer.values():
                 answer[name, index] = kept
                 continue
-            host = [] if spec.networks[link.name].made else [facts.identity]
+            host = [] if spec.networks[interface.name].made else [facts.identity]
             answer[name, index] = addresses.mac(
-                spec.name, name, link.name, which, *filter(None, host), taken={*answer.values()}
+                spec.name,
+                name,
+                interface.name,
+                which,
+                *filter(None, host),
+                taken={*answer.values()},
             )
     return answer
 
@@ -289,28 +296,30 @@ def _placed(
     macs: Mapping[tuple[str, int], str],
     decided: Decided,
 ) -> dict[tuple[str, int], str]:
-    """The IPv4 address of every link whose network is ours, or that asks for one."""
+    """The IPv4 address of every network card whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
     former = [existing for name, existing in decided.guests.items() if name not in spec.guests]
-    held = {address for existing in former for address in existing.addresses.values()}
+    reserved = {address for existing in former for address in existing.addresses.values()}
     for name, network in used.items():
         wanted = {
-            (guest.name, index): link.address
+            (guest.name, index): interface.address
             for guest in spec.guests.values()
-            for index, link in enumerate(guest.interfaces)
-            if link.name == name
+            for index, interface in enumerate(guest.interfaces)
+            if interface.name == name
         }
         if not network.made:
-            answer |= {link: address for link, address in wanted.items() if address}
+            answer |= {interface: address for interface, address in wanted.items() if address}
             continue
         kept = {
-            link: address
-            for link in wanted
-            if (existing := decided.guests.get(link[0])) is not None
-            if (address := existing.addresses.get(macs[link]))
+            interface: address
+            for interface in wanted
+            if (existing := decided.guests.get(interface[0])) is not None
+            if (address := existing.addresses.get(macs[interface]))
         }
         dynamic = _dynamic(network, subnets[name])
-        answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
+        answer |= addresses.allocate(
+            subnets[name], wanted, kept=kept, reserved=reserved, dynamic=dynamic
+        )
     return answer
 
 
@@ -323,10 +332,10 @@ def _interface(
     subnets: Mapping[str, str],
     placed: Mapping[tuple[str, int], str],
 ) -> Interface:
-    link = guest.interfaces[index]
-    network = used[link.name]
+    interface = guest.interfaces[index]
+    network = used[interface.name]
     address = placed.get((guest.name, index), "")
-    cidr = subnets.get(link.name, "")
+    cidr = subnets.get(interface.name, "")
     static = gateway = ""
     dns: tuple[str, ...] = ()
     if address and cidr and network.static:
@@ -339,9 +348,9 @@ def _interface(
     elif network.mode == "bridge":
         kind, source = "bridge", network.bridge or ""
     else:
-        kind, source = "network", f"{environment}-{link.name}"
+        kind, source = "network", f"{environment}-{interface.name}"
     return Interface(
-        network=link.name,
+        network=interface.name,
         kind="bridge" if kind == "bridge" else "network",
         source=source,
         mac=mac,

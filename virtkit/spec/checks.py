@@ -46,7 +46,7 @@ def check(reading: Reading, faults: Faults) -> None:
         _users(entry, faults)
         _playbooks(entry, faults)
         _max(entry, faults)
-        _links(entry, reading, faults)
+        _interfaces(entry, reading, faults)
     _addresses(reading, faults)
     _macs(reading, faults)
     _raw(reading, faults)
@@ -244,28 +244,30 @@ def _max(entry: Entry, faults: Faults) -> None:
             faults.at(entry.node, ("max", key), wrong)
 
 
-def _links(entry: Entry, reading: Reading, faults: Faults) -> None:
+def _interfaces(entry: Entry, reading: Reading, faults: Faults) -> None:
     """Network cards on networks that are missing, or twice on one."""
     seen: set[str] = set()
     names = [*reading.networks.nodes, DEFAULT_NETWORK]
-    for index, link in enumerate(entry.keys.networks or ()):
+    for index, interface in enumerate(entry.keys.networks or ()):
         path = ("networks", index, "name")
-        if link.name not in names:
-            wrong = Wrong(f"there is no network {quote(link.name)}", cure=meant(link.name, names))
-            faults.at(entry.node, path, wrong)
-        elif link.name in seen:
+        if interface.name not in names:
             wrong = Wrong(
-                f"the guest is on the network '{link.name}' twice", cure="take one of them out"
+                f"there is no network {quote(interface.name)}", cure=meant(interface.name, names)
             )
             faults.at(entry.node, path, wrong)
-        seen.add(link.name)
+        elif interface.name in seen:
+            wrong = Wrong(
+                f"the guest is on the network '{interface.name}' twice", cure="take one of them out"
+            )
+            faults.at(entry.node, path, wrong)
+        seen.add(interface.name)
 
 
-def _cards(reading: Reading) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
+def _all_interfaces(reading: Reading) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
     """Every network card, with the path of its entry below the guest's."""
     for entry, guest in reading.guests():
-        for index, link in enumerate(guest.networks or ()):
-            yield entry, guest, ("networks", index), link
+        for index, interface in enumerate(guest.networks or ()):
+            yield entry, guest, ("networks", index), interface
 
 
 def _addresses(reading: Reading, faults: Faults) -> None:
@@ -277,15 +279,15 @@ def _addresses(reading: Reading, faults: Faults) -> None:
         del models[DEFAULT_NETWORK]
     owners: dict[tuple[str, str], str] = {}
     reported: set[tuple[str, Path]] = set()
-    for entry, guest, path, link in _cards(reading):
-        network = models.get(link.name)
-        if link.address is None or network is None or (entry.base, path) in reported:
+    for entry, guest, path, interface in _all_interfaces(reading):
+        network = models.get(interface.name)
+        if interface.address is None or network is None or (entry.base, path) in reported:
             continue
-        wrong = _misplaced(link.address, link.name, network)
-        owner = owners.setdefault((link.name, link.address), guest.name)
+        wrong = _misplaced(interface.address, interface.name, network)
+        owner = owners.setdefault((interface.name, interface.address), guest.name)
         if wrong is None and owner != guest.name:
             wrong = Wrong(
-                f"two guests have the address {link.address} on '{link.name}'",
+                f"two guests have the address {interface.address} on '{interface.name}'",
                 why=f"'{owner}' and '{guest.name}'",
                 cure="give each its own address, or leave it out",
             )
@@ -323,14 +325,14 @@ def _macs(reading: Reading, faults: Faults) -> None:
     """MAC addresses that two network cards would have."""
     owners: dict[str, tuple[str, Path]] = {}
     reported: set[tuple[str, Path]] = set()
-    for entry, guest, path, link in _cards(reading):
-        if link.mac is None or (entry.base, path) in reported:
+    for entry, guest, path, interface in _all_interfaces(reading):
+        if interface.mac is None or (entry.base, path) in reported:
             continue
-        owner, owner_path = owners.setdefault(link.mac, (guest.name, path))
+        owner, owner_path = owners.setdefault(interface.mac, (guest.name, path))
         if (owner, owner_path) != (guest.name, path):
             reported.add((entry.base, path))
             wrong = Wrong(
-                f"two network cards have the MAC address {link.mac}",
+                f"two network cards have the MAC address {interface.mac}",
                 why=f"of '{owner}' and of '{guest.name}'",
                 cure="give each its own MAC address, or leave it out",
             )
@@ -341,9 +343,9 @@ def _raw(reading: Reading, faults: Faults) -> None:
     """What raw XML gives to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
     reported: set[tuple[str, int, str]] = set()
-    for _, guest, _, link in _cards(reading):
-        if link.mac is not None:
-            owners["MAC address", link.mac, guest.host or ""] = guest.name
+    for _, guest, _, interface in _all_interfaces(reading):
+        if interface.mac is not None:
+            owners["MAC address", interface.mac, guest.host or ""] = guest.name
     for entry, guest in reading.guests():
         for index, xml in enumerate(guest.devices):
             for resource in raw_xml.exclusive_resources(xml):

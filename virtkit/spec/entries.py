@@ -175,7 +175,7 @@ def _count_out(
     core = cloud.plain(core=True) if cloud and keys[CLOUD] else {}
     keys["core_cloud_init"] = core if core != keys[CLOUD] else {}
     fields = set(entry.keys.model_fields_set) - {"count", "profiles"} | {"name", "base", "index"}
-    cards = _cards(entry, faults)
+    interfaces = _first_interfaces(entry, faults)
     for step, name in enumerate(entry.names):
         values = keys | {
             "name": name,
@@ -183,44 +183,49 @@ def _count_out(
             "index": None if entry.keys.count is None else step + 1,
             "after": after,
             "ready": ready,
-            "networks": None if cards is None else tuple(_counted(card, step) for card in cards),
+            "networks": None
+            if interfaces is None
+            else tuple(_counted(interface, step) for interface in interfaces),
         }
         # Every value was validated as part of the entry.
         yield GuestSpec.model_construct(_fields_set=fields, **values)
 
 
-def _cards(entry: Entry, faults: Faults) -> list[InterfaceSpec] | None:
+def _first_interfaces(entry: Entry, faults: Faults) -> list[InterfaceSpec] | None:
     """The network cards of the first guest; what cannot count up far enough is left out."""
     if entry.keys.networks is None:
         return None
     last = (entry.keys.count or 1) - 1
-    cards = []
-    for index, link in enumerate(entry.keys.networks):
+    interfaces = []
+    for index, interface in enumerate(entry.keys.networks):
         left_out: dict[str, None] = {}
-        if link.address and int(IPv4Address(link.address)) + last > _MAX_IPV4:
+        if interface.address and int(IPv4Address(interface.address)) + last > _MAX_IPV4:
             left_out["address"] = None
-        if link.mac and (_mac_number(link.mac) + last) >> 40 != _mac_number(link.mac) >> 40:
+        if (
+            interface.mac
+            and (_mac_number(interface.mac) + last) >> 40 != _mac_number(interface.mac) >> 40
+        ):
             left_out["mac"] = None
         for key in left_out:
             wrong = Wrong(
-                f"{getattr(link, key)} cannot count up {last} times",
+                f"{getattr(interface, key)} cannot count up {last} times",
                 cure=f"begin with a lower {key}, or lower `count:`",
             )
             faults.at(entry.node, ("networks", index, key), wrong)
-        cards.append(link.model_copy(update=left_out))
-    return cards
+        interfaces.append(interface.model_copy(update=left_out))
+    return interfaces
 
 
-def _counted(link: InterfaceSpec, step: int) -> InterfaceSpec:
-    if step == 0 or not (link.address or link.mac):
-        return link
+def _counted(interface: InterfaceSpec, step: int) -> InterfaceSpec:
+    if step == 0 or not (interface.address or interface.mac):
+        return interface
     update: dict[str, str] = {}
-    if link.address:
-        update["address"] = str(IPv4Address(link.address) + step)
-    if link.mac:
-        digits = f"{_mac_number(link.mac) + step:012x}"
+    if interface.address:
+        update["address"] = str(IPv4Address(interface.address) + step)
+    if interface.mac:
+        digits = f"{_mac_number(interface.mac) + step:012x}"
         update["mac"] = ":".join(digits[at : at + 2] for at in range(0, 12, 2))
-    return link.model_copy(update=update)
+    return interface.model_copy(update=update)
 
 
 def _mac_number(mac: str) -> int:

@@ -263,8 +263,8 @@ def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
     for guest in guests.values():
         if guest.image not in images:
             images[guest.image] = CATALOGUE[guest.image]
-        for link in guest.interfaces:
-            if link.name == DEFAULT_NETWORK:
+        for interface in guest.interfaces:
+            if interface.name == DEFAULT_NETWORK:
                 networks.setdefault(DEFAULT_NETWORK, NetworkSpec.model_construct())
     spec = Spec.model_construct(
         name=reading.name,

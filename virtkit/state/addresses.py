@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from virtkit.errors import RequestError
 
-Link = TypeVar("Link")
+#: Whatever tells network cards apart.
+Key = TypeVar("Key")
 
 #: The host's ids that containers get, IDS each: above what useradd (to 600100000), systemd-nspawn
 #: (to 0x6fffffff) and sssd (to 2000200000) give, and below 2**31, where some programs see a sign.
@@ -47,7 +48,7 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
         if candidate not in taken:
             return candidate
     raise RequestError(  # 256 clashes in a row: the range is as good as full
-        "no free MAC address", cure="give the guest's network link its own `mac:`"
+        "no free MAC address", cure="give the guest's network card its own `mac:`"
     )
 
 
@@ -141,35 +142,35 @@ def dynamic_range(cidr: str) -> tuple[str, str]:
 
 def allocate(
     cidr: str,
-    wanted: Mapping[Link, str | None],
+    wanted: Mapping[Key, str | None],
     *,
-    kept: Mapping[Link, str],
-    held: Collection[str] = (),
+    kept: Mapping[Key, str],
+    reserved: Collection[str] = (),
     dynamic: tuple[str, str] | None,
-) -> dict[Link, str]:
-    """An address in ``cidr`` for every link: the wanted one, else the kept one, else a free one.
+) -> dict[Key, str]:
+    """An address in ``cidr`` for every network card: as wanted, else as kept, else a free one.
 
     Free ones come from outside the ``dynamic`` range (first, last) as long as there are any, and
-    are none that is ``held`` by guests outside the spec, as long as there are others.
+    are none that is ``reserved`` by guests outside the spec, as long as there are others.
     """
     network = IPv4Network(cidr)
     own = {str(each) for each in (network[0], network[1], network[-1])}  # the host's is the second
-    answer = {link: address for link, address in wanted.items() if address is not None}
-    for link in wanted:
-        usable = link in kept and IPv4Address(kept[link]) in network and kept[link] not in own
-        if link not in answer and usable and kept[link] not in answer.values():
-            answer[link] = kept[link]
+    answer = {key: address for key, address in wanted.items() if address is not None}
+    for key in wanted:
+        usable = key in kept and IPv4Address(kept[key]) in network and kept[key] not in own
+        if key not in answer and usable and kept[key] not in answer.values():
+            answer[key] = kept[key]
     taken = {IPv4Address(each) for each in answer.values()}
-    others = {IPv4Address(each) for each in held if each not in own} - taken
+    others = {IPv4Address(each) for each in reserved if each not in own} - taken
     last = sorted(each for each in others if each in network)
     free = chain(_free(network, taken | others, dynamic), last)
-    for link in wanted:
-        if link in answer:
+    for key in wanted:
+        if key in answer:
             continue
         address = next(free, None)
         if address is None:
             raise RequestError(f"subnet {cidr} is full", cure="give the network a larger `cidr:`")
-        answer[link] = str(address)
+        answer[key] = str(address)
     return answer
 
 
