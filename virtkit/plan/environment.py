@@ -11,7 +11,7 @@ from virtkit.facts import HostFacts
 from virtkit.plan import duplicates, host_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, moved
 from virtkit.plan.guests import compared
-from virtkit.plan.names_taken import in_the_way, not_ours
+from virtkit.plan.names_taken import name_conflicts, not_ours
 from virtkit.plan.networks import compared_network, with_others
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.state.desired import Desired, Guest
@@ -107,7 +107,7 @@ class _Difference:
         environment = self._desired.environment
         lost = self._observed.lost_of(environment).get(guest.name)
         current = self._observed.guests_of(environment).get(guest.name) or lost
-        self._errors += in_the_way(guest, self._observed, self._facts, self._spec)
+        self._errors += name_conflicts(guest, self._observed, self._facts, self._spec)
         if current is None:
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             if guest.playbooks:

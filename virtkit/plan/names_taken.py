@@ -14,7 +14,7 @@ from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
 
 
-def in_the_way(
+def name_conflicts(
     guest: Guest, observed: Observed, facts: HostFacts | None, spec: str
 ) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
@@ -33,7 +33,7 @@ def in_the_way(
     if holder is not None:
         schemes = (scheme for scheme, name in observed.domains if name == holder)
         scheme = next(schemes, guest.driver.scheme)
-        yield _held(guest, holder, where, virsh(facts, scheme))
+        yield _held_by_strangers(guest, holder, where, virsh(facts, scheme))
         return
     if (guest.driver.scheme, guest.domain) in observed.domains:
         yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
@@ -75,7 +75,7 @@ def _outlived(guest: Guest, volume: Volume, where: str, spec: str) -> RequestErr
     )
 
 
-def _held(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
+def _held_by_strangers(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
     """A guest of ours without a domain, whose name or volumes a stranger's domain has.
 
     Args:

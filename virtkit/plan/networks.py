@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
-from virtkit.plan.ownership import command, mine, whose
+from virtkit.plan.ownership import command, split_by_spec, with_owners
 from virtkit.state.desired import Network
 from virtkit.state.observed import Observed, ObservedNetwork
 from virtkit.state.record import Cause
@@ -50,7 +50,7 @@ def compared_network(
         if before.get(name) != after.get(name)
     ]
     if changes and current.users:
-        raise _held(network, current, changes, observed, spec)
+        raise _in_use(network, current, changes, observed, spec)
     if changes:
         change = replace(base, action="replace", effect="recreate")
         moves = moved(current, spec)
@@ -75,15 +75,15 @@ def with_others(network: Network, current: ObservedNetwork, names: Collection[st
     return replace(network, reservations=tuple(both))
 
 
-def _held(
+def _in_use(
     network: Network,
     current: ObservedNetwork,
     changes: Sequence[FieldChange],
     observed: Observed,
     spec: str,
 ) -> RequestError:
-    own, moved_here = mine(current.users, observed, network.environment, spec)
-    holders = whose(current.users, observed, network.environment, spec)
+    own, moved_here = split_by_spec(current.users, observed, network.environment, spec)
+    holders = with_owners(current.users, observed, network.environment, spec)
     if len(own) == len(holders):
         cure = f"take these guests down first ({command('down', spec, *own)}), then up again"
     else:

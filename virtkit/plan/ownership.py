@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from virtkit.state.observed import Observed
 
 
-def mine(
+def split_by_spec(
     domains: Iterable[str], observed: Observed, environment: str, spec: str
 ) -> tuple[list[str], list[str]]:
     """The guests among ``domains`` that are the environment's: those that were made from this spec,
@@ -19,8 +19,10 @@ def mine(
     return own, [each.guest for each in records if each.spec != spec]
 
 
-def whose(domains: Iterable[str], observed: Observed, environment: str, spec: str) -> list[str]:
-    """The domains, those of others with whose they are."""
+def with_owners(
+    domains: Iterable[str], observed: Observed, environment: str, spec: str
+) -> list[str]:
+    """The domains' names, with their owner where that is not this spec."""
     return [each + _owner(each, observed, environment, spec) for each in domains]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, Plan, moved
-from virtkit.plan.ownership import command, whose
+from virtkit.plan.ownership import command, with_owners
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
 
@@ -34,18 +34,20 @@ def down(
     if volumes:
         changes += _disks(observed, environment, spec, names, only)
     domains = {each.domain for each in deleting}
-    notes = list(_held(observed, environment, only))
+    notes = list(_held_notes(observed, environment, only))
     for name, network in observed.networks_of(environment).items():
         others = strangers(network, observed, environment)
         if others:
-            owners = ", ".join(whose(others, observed, environment, spec))
+            owners = ", ".join(with_owners(others, observed, environment, spec))
             notes.append(f"network/{name} stays: {owners} use{'s' if len(others) == 1 else ''} it")
         elif not {*network.users} - domains:
             changes += _network(network, observed.host, spec, only)
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
 
 
-def _held(observed: Observed, environment: str, only: Collection[str] | None) -> Iterable[str]:
+def _held_notes(
+    observed: Observed, environment: str, only: Collection[str] | None
+) -> Iterable[str]:
     """Guests of which only volumes are left, and these are in a stranger's domain."""
     for domain, holder in observed.held.items():
         listed = observed.pool.guests[domain]
