@@ -86,13 +86,13 @@ class Case:
             volumes = bool(self.request.get("volumes"))
             names = self.spec.guests.keys()
             return down(
-                observed, self.spec.name, spec=SPEC, names=names, only=only, volumes=volumes
+                observed, self.spec.name, spec_path=SPEC, names=names, only=only, volumes=volumes
             )
         desired = self.desired(observed)
         return diff(
             desired,
             observed,
-            spec=SPEC,
+            spec_path=SPEC,
             only=only,
             templates=self.rendered(desired),
             restart=bool(self.request.get("restart")),

@@ -150,7 +150,7 @@ def planned(folder: Path, guests: dict[str, dict[str, Any]]) -> Plan:
     spec, facts = read(folder)
     there = observed(folder, guests)
     desired = resolve(spec, facts, world.decided(spec, there))
-    return diff(desired, there, spec=SPEC, facts=facts)
+    return diff(desired, there, spec_path=SPEC, facts=facts)
 
 
 def told(found: Plan) -> list[str]:

@@ -243,7 +243,7 @@ def _removal_plan(
             removal.down(
                 as_named(each, path).observed,
                 spec.name,
-                spec=path,
+                spec_path=path,
                 names=spec.guests.keys(),
                 only=only,
                 volumes=volumes,

@@ -155,7 +155,7 @@ def _part(
     plan = diff(
         replace(desired, elsewhere=elsewhere),
         observed,
-        spec=path_of(spec),
+        spec_path=path_of(spec),
         only=chosen,
         templates=_templates(desired, chosen),
         restart=restart,

@@ -82,9 +82,13 @@ class Change:
         }
 
 
-def moved(current: ObservedGuest | ObservedNetwork, spec: str) -> tuple[FieldChange, ...]:
+def moved(current: ObservedGuest | ObservedNetwork, spec_path: str) -> tuple[FieldChange, ...]:
     """The spec's path, where it is another one than the object was made from."""
-    return (FieldChange("spec", current.record.spec, spec),) if current.record.spec != spec else ()
+    return (
+        (FieldChange("spec", current.record.spec, spec_path),)
+        if current.record.spec != spec_path
+        else ()
+    )
 
 
 @dataclass(frozen=True)

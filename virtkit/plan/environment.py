@@ -24,7 +24,7 @@ def diff(
     desired: Desired,
     observed: Observed,
     *,
-    spec: str,
+    spec_path: str,
     only: Collection[str] | None = None,
     templates: Mapping[str, str] | None = None,
     restart: bool = False,
@@ -33,7 +33,7 @@ def diff(
     """What makes ``observed`` into ``desired``.
 
     Args:
-        spec: the spec's path, to tell where a record's own is another.
+        spec_path: the spec's path, to tell where a record's own is another.
         only: guests to look at; nothing is deleted then.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
@@ -42,7 +42,7 @@ def diff(
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
-    difference = _Difference(desired, observed, spec, only, templates or {}, restart, facts)
+    difference = _Difference(desired, observed, spec_path, only, templates or {}, restart, facts)
     return difference.plan()
 
 
@@ -51,7 +51,7 @@ class _Difference:
         self,
         desired: Desired,
         observed: Observed,
-        spec: str,
+        spec_path: str,
         only: Collection[str] | None,
         templates: Mapping[str, str],
         restart: bool,
@@ -59,7 +59,7 @@ class _Difference:
     ) -> None:
         self._desired = desired
         self._observed = observed
-        self._spec = spec
+        self._spec_path = spec_path
         self._only = only
         self._templates = templates
         self._restart = restart
@@ -83,7 +83,7 @@ class _Difference:
                 self._desired,
                 self._facts,
                 self._observed,
-                spec=self._spec,
+                spec_path=self._spec_path,
                 templates=self._templates,
             )
         if self._errors:
@@ -95,7 +95,7 @@ class _Difference:
             notes=(
                 *_choices(guests),
                 *_kept_sizes(guests),
-                *_from_elsewhere([*networks, *guests], self._spec),
+                *_from_elsewhere([*networks, *guests], self._spec_path),
                 *self._notes,
             ),
             desired=self._desired,
@@ -107,7 +107,7 @@ class _Difference:
         environment = self._desired.environment
         lost = self._observed.lost_of(environment).get(guest.name)
         current = self._observed.guests_of(environment).get(guest.name) or lost
-        self._errors += name_conflicts(guest, self._observed, self._facts, self._spec)
+        self._errors += name_conflicts(guest, self._observed, self._facts, self._spec_path)
         if current is None:
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             if guest.playbooks:
@@ -120,7 +120,7 @@ class _Difference:
         except RequestError as error:
             self._errors.append(error)
             return
-        comparison = compared(guest, current, self._observed, spec=self._spec, wanted=xml)
+        comparison = compared(guest, current, self._observed, spec_path=self._spec_path, wanted=xml)
         self._errors += comparison.errors
         change, waiting = comparison.change, comparison.pending
         if current.lost:
@@ -147,7 +147,7 @@ class _Difference:
         for name, each in self._current_guests().items():
             host = self._desired.elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
-                yield _deletion(each, self._observed.host, self._spec, host)
+                yield _deletion(each, self._observed.host, self._spec_path, host)
 
     # --- networks ---------------------------------------------------------------------------
 
@@ -168,7 +168,9 @@ class _Difference:
                 names = {each.name for each in self._desired.guests}
                 network = with_others(network, current, self._current_guests().keys() - names)
             try:
-                comparison = compared_network(network, current, self._observed, spec=self._spec)
+                comparison = compared_network(
+                    network, current, self._observed, spec_path=self._spec_path
+                )
             except RequestError as error:
                 self._errors.append(error)
                 continue
@@ -182,7 +184,7 @@ class _Difference:
                 if name not in names and not strangers(
                     old, self._observed, self._desired.environment
                 ):
-                    moves = moved(old, self._spec)
+                    moves = moved(old, self._spec_path)
                     yield Change(
                         f"network/{name}",
                         self._observed.host,
@@ -221,14 +223,14 @@ def _arrived(change: Change, deletion: Change | None) -> Change:
     return replace(change, effect="recreate", reasons=reasons)
 
 
-def _deletion(current: ObservedGuest, host: str, spec: str, new_host: str | None) -> Change:
+def _deletion(current: ObservedGuest, host: str, spec_path: str, new_host: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
     reason = (
         FieldChange("host", host, new_host)
         if new_host
         else FieldChange("guest", current.record.guest, None)
     )
-    moves = moved(current, spec)
+    moves = moved(current, spec_path)
     return Change(
         f"guest/{current.record.guest}",
         host,
@@ -328,16 +330,16 @@ def _of_folders(change: Change) -> str:
     return container_mounts.note(guest, render.raw_devices(guest))
 
 
-def _from_elsewhere(changes: Iterable[Change], spec: str) -> Iterable[str]:
+def _from_elsewhere(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
     """What changes and was made from another spec: it may be somebody else's."""
     objects_by_spec: dict[str, list[str]] = {}
     for each in changes:
         current = each.observed
         explained = any(reason.field == "spec" for reason in each.reasons)
-        if current is not None and current.record.spec != spec and not explained:
+        if current is not None and current.record.spec != spec_path and not explained:
             objects_by_spec.setdefault(current.record.spec, []).append(each.object)
     for path, objects in objects_by_spec.items():
-        yield f"{', '.join(objects)}: made from {path}, not from {spec}"
+        yield f"{', '.join(objects)}: made from {path}, not from {spec_path}"
 
 
 def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:

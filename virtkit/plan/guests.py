@@ -30,25 +30,25 @@ class Compared:
 
 
 def compared(
-    guest: Guest, current: ObservedGuest, observed: Observed, *, spec: str, wanted: str
+    guest: Guest, current: ObservedGuest, observed: Observed, *, spec_path: str, wanted: str
 ) -> Compared:
     """The change that makes ``current`` into ``guest``, and what waits for a restart.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
         wanted: the guest's XML as virtkit renders it now.
     """
-    return _Comparison(guest, current, observed, spec, wanted).run()
+    return _Comparison(guest, current, observed, spec_path, wanted).run()
 
 
 class _Comparison:
     def __init__(
-        self, guest: Guest, current: ObservedGuest, observed: Observed, spec: str, wanted: str
+        self, guest: Guest, current: ObservedGuest, observed: Observed, spec_path: str, wanted: str
     ) -> None:
         self._guest = guest
         self._current = current
         self._observed = observed
-        self._spec = spec
+        self._spec_path = spec_path
         self._drift_check = DriftCheck(guest, current, wanted)
         self._made_volumes = {v.name: v for v in current.record.volumes if v.state == "made"}
         self._lost: list[str] = []
@@ -82,7 +82,7 @@ class _Comparison:
         elif reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
-            reasons += moved(self._current, self._spec) if lost else ()
+            reasons += moved(self._current, self._spec_path) if lost else ()
             answer.change = replace(
                 base,
                 effect=effect,
@@ -167,9 +167,9 @@ class _Comparison:
         name = self._guest.name
         disks_lost = dict.fromkeys([*(f"disk {each}" for each in deleted), *self._lost])
         lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
-        reasons = (*changes, *moved(self._current, self._spec))
+        reasons = (*changes, *moved(self._current, self._spec_path))
         if not self._made_volumes:  # an interrupted run may have left nothing that could hold data
-            lost = f"guest {name} itself" if moved(self._current, self._spec) else ""
+            lost = f"guest {name} itself" if moved(self._current, self._spec_path) else ""
         return replace(
             base,
             desired=self._guest.recreated(),

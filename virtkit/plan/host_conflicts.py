@@ -31,20 +31,20 @@ def errors(
     facts: HostFacts,
     observed: Observed,
     *,
-    spec: str,
+    spec_path: str,
     templates: Mapping[str, str],
 ) -> list[RequestError]:
     """What stops ``changes`` on the host that ``facts`` describe.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
         templates: the texts of users' own templates, by guest.
     """
     conflicts: list[RequestError] = []
     for change in changes:
         wanted = change.desired
         if isinstance(wanted, Network) and _starts(change):
-            conflicts += _subnets(wanted, desired, facts, observed, spec)
+            conflicts += _subnets(wanted, desired, facts, observed, spec_path)
         elif isinstance(wanted, Guest) and _plugs(change):
             conflicts += _sources(wanted, templates.get(wanted.name, ""), desired, facts)
     # several guests may name one bridge
@@ -77,7 +77,7 @@ def _plugs(change: Change) -> bool:
 
 
 def _subnets(
-    network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec: str
+    network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec_path: str
 ) -> Iterator[RequestError]:
     for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
         claims = [each for each in facts.claims if subnet and _in_use(subnet, each, network)]
@@ -85,7 +85,7 @@ def _subnets(
             yield RequestError(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
                 why="; ".join(dict.fromkeys(map(_claim_text, claims))),
-                cure=_cure(name, claims, facts, observed, (network.environment, spec)),
+                cure=_cure(name, claims, facts, observed, (network.environment, spec_path)),
                 where=desired.positions.get((network.name, name), ""),
             )
 

@@ -15,7 +15,7 @@ from virtkit.state.record import GuestRecord
 
 
 def name_conflicts(
-    guest: Guest, observed: Observed, facts: HostFacts | None, spec: str
+    guest: Guest, observed: Observed, facts: HostFacts | None, spec_path: str
 ) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
     where = f"{guest.host} guest/{guest.name}"
@@ -46,7 +46,7 @@ def name_conflicts(
             why = f"no record of guest {guest.name} lists it"
             yield not_ours(f"volume {volume.name}", why, where)
         elif not volume.keep:
-            yield _outlived(guest, volume, where, spec)
+            yield _outlived(guest, volume, where, spec_path)
 
 
 def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
@@ -64,13 +64,13 @@ def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
     )
 
 
-def _outlived(guest: Guest, volume: Volume, where: str, spec: str) -> RequestError:
+def _outlived(guest: Guest, volume: Volume, where: str, spec_path: str) -> RequestError:
     """A disk that was kept when its guest went, and that the spec no longer keeps."""
     return RequestError(
         f"disk {volume.name} is there from an earlier guest {guest.name}, which was to keep it",
         why="without `keep: true` it would go with the guest, and what is on it with it",
         cure="set `keep: true` for it, and it is used again; or remove it, with what is on it: "
-        + command("down", spec, guest.name, "--volumes"),
+        + command("down", spec_path, guest.name, "--volumes"),
         where=where,
     )
 

@@ -29,12 +29,12 @@ class ComparedNetwork:
 
 
 def compared_network(
-    network: Network, current: ObservedNetwork | None, observed: Observed, *, spec: str
+    network: Network, current: ObservedNetwork | None, observed: Observed, *, spec_path: str
 ) -> ComparedNetwork:
     """The change that makes ``current`` into ``network``.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
 
     Raises:
         RequestError: what differs can't change while guests hold the network.
@@ -50,10 +50,10 @@ def compared_network(
         if before.get(name) != after.get(name)
     ]
     if changes and current.users:
-        raise _in_use(network, current, changes, observed, spec)
+        raise _in_use(network, current, changes, observed, spec_path)
     if changes:
         change = replace(base, action="replace", effect="recreate")
-        moves = moved(current, spec)
+        moves = moved(current, spec_path)
         lost = f"the network as another spec has it: {current.name}" if moves else ""
         return ComparedNetwork(replace(change, reasons=(*changes, *moves), lost=lost))
     return _drifted(base, network, current)
@@ -80,18 +80,18 @@ def _in_use(
     current: ObservedNetwork,
     changes: Sequence[FieldChange],
     observed: Observed,
-    spec: str,
+    spec_path: str,
 ) -> RequestError:
-    own, moved_here = split_by_spec(current.users, observed, network.environment, spec)
-    holders = with_owners(current.users, observed, network.environment, spec)
+    own, moved_here = split_by_spec(current.users, observed, network.environment, spec_path)
+    holders = with_owners(current.users, observed, network.environment, spec_path)
     if len(own) == len(holders):
-        cure = f"take these guests down first ({command('down', spec, *own)}), then up again"
+        cure = f"take these guests down first ({command('down', spec_path, *own)}), then up again"
     else:
         cure = (
             "give your network another name; or have these guests taken down by whoever made them"
         )
     if moved_here:
-        line = command("down", spec, *own, *moved_here, "--yes")
+        line = command("down", spec_path, *own, *moved_here, "--yes")
         cure += f"; if that was this spec at an earlier place: {line}"
     return RequestError(
         f"network {network.name}: {', '.join(each.field for each in changes)} can't change "

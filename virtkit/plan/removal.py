@@ -14,7 +14,7 @@ def down(
     observed: Observed,
     environment: str,
     *,
-    spec: str,
+    spec_path: str,
     names: Collection[str] = (),
     only: Collection[str] | None,
     volumes: bool,
@@ -25,23 +25,23 @@ def down(
     another spec is told as lost, so that it needs consent.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
         names: the guests that it names.
     """
     guests = observed.lost_of(environment) | observed.guests_of(environment)
     deleting = [each for name, each in guests.items() if only is None or name in only]
-    changes = [_guest(each, observed.host, spec, volumes=volumes) for each in deleting]
+    changes = [_guest(each, observed.host, spec_path, volumes=volumes) for each in deleting]
     if volumes:
-        changes += _disks(observed, environment, spec, names, only)
+        changes += _disks(observed, environment, spec_path, names, only)
     domains = {each.domain for each in deleting}
     notes = list(_held_notes(observed, environment, only))
     for name, network in observed.networks_of(environment).items():
         others = strangers(network, observed, environment)
         if others:
-            owners = ", ".join(with_owners(others, observed, environment, spec))
+            owners = ", ".join(with_owners(others, observed, environment, spec_path))
             notes.append(f"network/{name} stays: {owners} use{'s' if len(others) == 1 else ''} it")
         elif not {*network.users} - domains:
-            changes += _network(network, observed.host, spec, only)
+            changes += _network(network, observed.host, spec_path, only)
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
 
 
@@ -58,8 +58,8 @@ def _held_notes(
             )
 
 
-def _guest(current: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Change:
-    moves = moved(current, spec)
+def _guest(current: ObservedGuest, host: str, spec_path: str, *, volumes: bool) -> Change:
+    moves = moved(current, spec_path)
     lost = lost_with(current, volumes=volumes) if moves else ""
     name = f"guest/{current.record.guest}"
     return Change(name, host, "delete", reasons=moves, lost=lost, observed=current)
@@ -68,7 +68,7 @@ def _guest(current: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Ch
 def _disks(
     observed: Observed,
     environment: str,
-    spec: str,
+    spec_path: str,
     names: Collection[str],
     only: Collection[str] | None,
 ) -> Iterable[Change]:
@@ -80,22 +80,22 @@ def _disks(
             continue
         if only is not None and disk.guest not in only:
             continue
-        own = disk.spec == spec or (not disk.spec and disk.guest in names)
+        own = disk.spec == spec_path or (not disk.spec and disk.guest in names)
         yield Change(
             f"disk/{disk.name}",
             observed.host,
             "delete",
-            reasons=() if own else (FieldChange("spec", disk.spec or None, spec),),
+            reasons=() if own else (FieldChange("spec", disk.spec or None, spec_path),),
             lost="" if own else f"disk {disk.name}",
         )
 
 
 def _network(
-    current: ObservedNetwork, host: str, spec: str, only: Collection[str] | None
+    current: ObservedNetwork, host: str, spec_path: str, only: Collection[str] | None
 ) -> Iterable[Change]:
     """A network that no guest is left on. With its guests it goes as they do; one of another spec
     that never had any here needs its own consent, and ``only`` some guests are not about it."""
-    moves = moved(current, spec) if not current.users else ()
+    moves = moved(current, spec_path) if not current.users else ()
     if not moves or only is None:
         name, lost = current.record.network, f"network {current.name}" if moves else ""
         yield Change(f"network/{name}", host, "delete", reasons=moves, lost=lost, observed=current)
@@ -147,11 +147,13 @@ def _elsewhere(change: Change) -> Iterable[str | None]:
     return (each.before for each in change.reasons if each.field == "spec")
 
 
-def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> RequestError | None:
+def needs_consent_to_go(
+    plan: Plan, spec_path: str, *, volumes: bool = False
+) -> RequestError | None:
     """The error for a removal of what was made from another spec, that nobody agreed to.
 
     Args:
-        spec: the path of the spec at hand.
+        spec_path: the path of the spec at hand.
         volumes: kept disks were to go, too.
     """
     if not plan.needs_consent:
@@ -160,7 +162,7 @@ def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> Requ
     cure = "if that is this spec at an earlier place, or may go all the same: run again with --yes"
     if own:
         words = (*own, *(["--volumes"] if volumes else []))
-        cure += f"; to remove only what is this spec's: {command('down', spec, *words)}"
+        cure += f"; to remove only what is this spec's: {command('down', spec_path, *words)}"
     return RequestError(
         f"this would remove what of environment {plan.environment} was made from another spec, "
         "and needs your consent",

@@ -28,7 +28,7 @@ def confinements(facts: HostFacts, text: str = TWO) -> dict[str, tuple[str, int]
 def planned(observed: Observed, facts: HostFacts, text: str = TWO) -> Plan:
     spec = world.spec_of(text)
     desired = world.resolve(spec, facts, world.decided(spec, observed))
-    return diff(desired, observed, spec=SPEC)
+    return diff(desired, observed, spec_path=SPEC)
 
 
 def there(facts: HostFacts, change: dict[str, Any] | None = None, text: str = TWO) -> Observed:

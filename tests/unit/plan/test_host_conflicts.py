@@ -24,7 +24,7 @@ def refused(
     found = world.decided(world.spec_of(text), observed)
     desired = world.desired_of(text, facts, found)
     with pytest.raises(SpecErrors) as caught:
-        diff(desired, observed, spec="/lab.yaml", facts=facts, **options)
+        diff(desired, observed, spec_path="/lab.yaml", facts=facts, **options)
     (error,) = caught.value.every()
     return error
 
