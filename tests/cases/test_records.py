@@ -32,7 +32,7 @@ from virtkit.facts import HostFacts
 from virtkit.plan import Plan, diff
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Disk, InterfaceSpec, Kernel, Ready, Spec
-from virtkit.spec.model import GuestKeys, Max
+from virtkit.spec.model import GuestFields, Max
 from virtkit.state import record_text
 from virtkit.state.desired import Decided
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
@@ -68,7 +68,7 @@ WITHIN: dict[str, dict[str, Any]] = {
     "max": Max().model_dump(mode="json"),
     "ready": Ready().model_dump(mode="json", exclude={"kind"}),
 }
-DEFAULTS: dict[str, Any] = GuestKeys().model_dump(mode="json")
+DEFAULTS: dict[str, Any] = GuestFields().model_dump(mode="json")
 
 
 def written() -> None:

@@ -18,7 +18,7 @@ from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
-    GuestKeys,
+    GuestFields,
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
@@ -32,7 +32,7 @@ from virtkit.spec.values import RESERVED_DISKS
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
 MAX_NAME_LENGTH = 63
 
-_DEFAULTS = GuestKeys.model_construct()
+_DEFAULTS = GuestFields.model_construct()
 
 
 def check(reading: Reading, faults: Faults) -> None:
@@ -71,14 +71,14 @@ def _networks(reading: Reading, faults: Faults) -> None:
 
 def _users(entry: Entry, faults: Faults) -> None:
     """Users in forms that cloud-init fails at, before it has made the login."""
-    for path, wrong in _no_users(entry.keys.cloud_init):
+    for path, wrong in _no_users(entry.fields.cloud_init):
         faults.at(entry.node, (CLOUD, *path), wrong)
 
 
 def _playbooks(entry: Entry, faults: Faults) -> None:
     """Playbooks of a guest that ssh can't go to."""
     node = entry.node.entries.get("playbooks")
-    if entry.keys.playbooks and entry.keys.networks == () and node is not None:
+    if entry.fields.playbooks and entry.fields.networks == () and node is not None:
         wrong = Wrong(
             "a guest without networks cannot be given playbooks",
             why="Ansible gets in by ssh",
@@ -136,7 +136,7 @@ def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]
 
 
 def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
-    name = entry.keys.image
+    name = entry.fields.image
     names = [*reading.images.nodes, *CATALOGUE]
     if name not in names:
         wrong = Wrong(f"there is no image {quote(name)}", cure=meant(name, names))
@@ -145,14 +145,14 @@ def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
 
 def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
     """A host that there is, and that virtkit runs the guest's type on as far as the spec tells."""
-    host_name, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
+    host_name, hosts = entry.fields.host, [*reading.hosts.nodes] or [LOCAL]
     if host_name is not None and host_name not in hosts:
         cure = f"add `{LOCAL}: {{}}` to `hosts:`" if host_name == LOCAL else meant(host_name, hosts)
         wrong = Wrong(f"there is no host {quote(host_name)}", cure=cure)
         faults.at(entry.node, ("host",), wrong)
         return
     host = host_name or (hosts[0] if len(hosts) == 1 else LOCAL)
-    guest_type = entry.keys.type
+    guest_type = entry.fields.type
     if host == LOCAL or "type" in entry.wrong:
         return
     if not all(DRIVERS[each].remote for each in (AUTO if guest_type == "auto" else (guest_type,))):
@@ -169,13 +169,13 @@ def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
 
 def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
     """What the guest's type cannot do; ``auto`` is held to what all that it may choose can."""
-    guest_type = entry.keys.type
+    guest_type = entry.fields.type
     if "type" in entry.wrong:
         return
-    image = reading.images.models.get(entry.keys.image)
+    image = reading.images.models.get(entry.fields.image)
     for choice in AUTO if guest_type == "auto" else (guest_type,):
         driver = DRIVERS[choice]
-        for path, why in _lacking(entry.keys, driver):
+        for path, why in _unsupported(entry.fields, driver):
             feature = "disks.blank" if path[0] == "disks" else str(path[0])
             phrase = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
             wrong = Wrong(
@@ -184,24 +184,24 @@ def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
                 cure=_cure(feature, phrase),
             )
             faults.at(entry.node, path, wrong)
-        boots = entry.keys.kernel is not None and "kernel" not in driver.unsupported
+        boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
         if driver.needs_built_image and not boots and image is not None and image.build is None:
             wrong = Wrong(
                 f"a guest of type {guest_type} needs an image that virtkit builds",
-                why=f"'{entry.keys.image}' is a disk image (guest {quote(entry.base)})",
+                why=f"'{entry.fields.image}' is a disk image (guest {quote(entry.base)})",
                 cure="name an image with `build:`, or choose another type",
             )
             faults.at(entry.node, ("image",), wrong)
 
 
-def _lacking(keys: GuestKeys, driver: Driver) -> Iterator[tuple[Path, str]]:
-    """What ``keys`` ask for and ``driver`` lacks, with the reason."""
+def _unsupported(fields: GuestFields, driver: Driver) -> Iterator[tuple[Path, str]]:
+    """What ``fields`` ask for and ``driver`` doesn't support, with the reason."""
     for feature, why in driver.unsupported.items():
         if feature == "disks.blank":
-            for index, disk in enumerate(keys.disks):
+            for index, disk in enumerate(fields.disks):
                 if disk.mount is None:
                     yield ("disks", index), why
-        elif getattr(keys, feature) != getattr(_DEFAULTS, feature):
+        elif getattr(fields, feature) != getattr(_DEFAULTS, feature):
             yield (feature,), why
 
 
@@ -218,7 +218,7 @@ def _disks(entry: Entry, faults: Faults) -> None:
     """Disks of one guest with the same name, or mounted on the same folder."""
     for key in ("name", "mount"):
         seen: set[str] = set()
-        for index, disk in enumerate(entry.keys.disks):
+        for index, disk in enumerate(entry.fields.disks):
             value = getattr(disk, key)
             if value is None:
                 continue
@@ -234,7 +234,7 @@ def _disks(entry: Entry, faults: Faults) -> None:
 def _max(entry: Entry, faults: Faults) -> None:
     """A guest that begins with more than it may grow to."""
     for key in ("cpus", "memory"):
-        limit, own = getattr(entry.keys.max, key), getattr(entry.keys, key)
+        limit, own = getattr(entry.fields.max, key), getattr(entry.fields, key)
         if limit is not None and limit < own:
             wrong = Wrong(
                 f"max.{key} is below the guest's {key}",
@@ -248,7 +248,7 @@ def _interfaces(entry: Entry, reading: Reading, faults: Faults) -> None:
     """Network cards on networks that are missing, or twice on one."""
     seen: set[str] = set()
     names = [*reading.networks.nodes, DEFAULT_NETWORK]
-    for index, interface in enumerate(entry.keys.networks or ()):
+    for index, interface in enumerate(entry.fields.networks or ()):
         path = ("networks", index, "name")
         if interface.name not in names:
             wrong = Wrong(

@@ -32,23 +32,23 @@ class Entry:
     Attributes:
         base: its key.
         node: the merged map; each value knows where it was written.
-        keys: what it says; keys in ``wrong`` stand at their default here.
-        wrong: the keys with errors of their own, which later checks leave alone.
+        fields: what it says; those in ``wrong`` stand at their default here.
+        wrong: the fields with errors of their own, which later checks leave alone.
         guests: what it makes.
     """
 
     base: str
     node: Node
-    keys: GuestEntry
+    fields: GuestEntry
     wrong: set[str]
     guests: list[GuestSpec] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         """The names of its guests."""
-        if self.keys.count is None:
+        if self.fields.count is None:
             return [self.base]
-        return [f"{self.base}-{number}" for number in range(1, self.keys.count + 1)]
+        return [f"{self.base}-{number}" for number in range(1, self.fields.count + 1)]
 
 
 @dataclass(slots=True)

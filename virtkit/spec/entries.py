@@ -96,7 +96,7 @@ def _entry(base: str, node: Node, faults: Faults) -> Entry:
 def _check_total(entries: Iterable[Entry], faults: Faults) -> bool:
     total = 0
     for entry in entries:
-        total += entry.keys.count or 1
+        total += entry.fields.count or 1
         if total > MAX_GUESTS:
             wrong = Wrong(
                 f"the spec makes more than {MAX_GUESTS} guests",
@@ -110,7 +110,7 @@ def _check_total(entries: Iterable[Entry], faults: Faults) -> bool:
 def _check_collisions(entries: Iterable[Entry], faults: Faults) -> None:
     """Names that two entries would both make."""
     seen: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda entry: entry.keys.count is not None):
+    for entry in sorted(entries, key=lambda entry: entry.fields.count is not None):
         for name in entry.names:
             other = seen.setdefault(name, entry)
             if other is not entry:
@@ -141,7 +141,7 @@ def _after(
     entry: Entry, guest_names: Mapping[str, tuple[str, ...]], uncounted: set[str], faults: Faults
 ) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    for index, name in enumerate(entry.keys.after):
+    for index, name in enumerate(entry.fields.after):
         if name in guest_names:
             names |= dict.fromkeys(guest_names[name])
         elif name.rpartition("-")[0] not in uncounted:
@@ -152,13 +152,13 @@ def _after(
 
 def _ready(entry: Entry, faults: Faults) -> Ready:
     """What the guests' readiness is: none without networks."""
-    keys = entry.keys
-    if keys.networks != () or keys.ready.kind == "none":
-        return keys.ready
+    fields = entry.fields
+    if fields.networks != () or fields.ready.kind == "none":
+        return fields.ready
     node = entry.node.entries.get("ready")
     if node is not None and node.path[:1] == ("guests",):
         wrong = Wrong(
-            f"a guest without networks cannot be asked for {keys.ready.kind}",
+            f"a guest without networks cannot be asked for {fields.ready.kind}",
             why="with `networks: []` ready is none",
             cure="take `ready:` out, or give it a network",
         )
@@ -169,18 +169,19 @@ def _ready(entry: Entry, faults: Faults) -> Ready:
 def _count_out(
     entry: Entry, after: tuple[str, ...], ready: Ready, faults: Faults
 ) -> Iterable[GuestSpec]:
-    keys = {name: getattr(entry.keys, name) for name in GuestEntry.model_fields}
-    del keys["count"], keys["profiles"]
+    fields = {name: getattr(entry.fields, name) for name in GuestEntry.model_fields}
+    del fields["count"], fields["profiles"]
     cloud = entry.node.entries.get(CLOUD)
-    core = cloud.plain(core=True) if cloud and keys[CLOUD] else {}
-    keys["core_cloud_init"] = core if core != keys[CLOUD] else {}
-    fields = set(entry.keys.model_fields_set) - {"count", "profiles"} | {"name", "base", "index"}
+    core = cloud.plain(core=True) if cloud and fields[CLOUD] else {}
+    fields["core_cloud_init"] = core if core != fields[CLOUD] else {}
+    fields_set = set(entry.fields.model_fields_set) - {"count", "profiles"}
+    fields_set |= {"name", "base", "index"}
     interfaces = _first_interfaces(entry, faults)
     for step, name in enumerate(entry.names):
-        values = keys | {
+        values = fields | {
             "name": name,
             "base": entry.base,
-            "index": None if entry.keys.count is None else step + 1,
+            "index": None if entry.fields.count is None else step + 1,
             "after": after,
             "ready": ready,
             "networks": None
@@ -188,16 +189,16 @@ def _count_out(
             else tuple(_counted(interface, step) for interface in interfaces),
         }
         # Every value was validated as part of the entry.
-        yield GuestSpec.model_construct(_fields_set=fields, **values)
+        yield GuestSpec.model_construct(_fields_set=fields_set, **values)
 
 
 def _first_interfaces(entry: Entry, faults: Faults) -> list[InterfaceSpec] | None:
     """The network cards of the first guest; what cannot count up far enough is left out."""
-    if entry.keys.networks is None:
+    if entry.fields.networks is None:
         return None
-    last = (entry.keys.count or 1) - 1
+    last = (entry.fields.count or 1) - 1
     interfaces = []
-    for index, interface in enumerate(entry.keys.networks):
+    for index, interface in enumerate(entry.fields.networks):
         left_out: dict[str, None] = {}
         if interface.address and int(IPv4Address(interface.address)) + last > _MAX_IPV4:
             left_out["address"] = None

@@ -17,11 +17,11 @@ from virtkit.drivers.fields import (
     key,
 )
 from virtkit.plan.drift import FieldDifference
-from virtkit.spec.model import Disk, GuestKeys, InterfaceSpec, Max
+from virtkit.spec.model import Disk, GuestFields, InterfaceSpec, Max
 from virtkit.xml.diff import Difference
 
 NAMES = {
-    *GuestKeys.model_fields,
+    *GuestFields.model_fields,
     *(f"disks.{name}" for name in Disk.model_fields if name != "name"),
     *(f"networks.{name}" for name in InterfaceSpec.model_fields if name != "name"),
 }

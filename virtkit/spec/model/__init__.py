@@ -16,7 +16,7 @@ from virtkit.spec.model.environment import Spec
 from virtkit.spec.model.guest import (
     Disk,
     GuestEntry,
-    GuestKeys,
+    GuestFields,
     GuestSpec,
     InterfaceSpec,
     Kernel,
@@ -39,7 +39,7 @@ __all__ = [
     "Dhcp",
     "Disk",
     "GuestEntry",
-    "GuestKeys",
+    "GuestFields",
     "GuestSpec",
     "HostSpec",
     "Image",

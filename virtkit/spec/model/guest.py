@@ -148,7 +148,7 @@ class Max(Model):
     memory: Memory | None = Field(default=None, description="Memory; left out, what it has.")
 
 
-class GuestKeys(Model):
+class GuestFields(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
     type: TypeWord = Field(default="auto", description="The virtualization it uses.")
@@ -231,7 +231,7 @@ class GuestKeys(Model):
     )
 
 
-class GuestEntry(GuestKeys):
+class GuestEntry(GuestFields):
     """A guest, a profile or the defaults as the file has them."""
 
     count: Annotated[StrictInt, Field(ge=1, le=MAX_GUESTS)] | None = Field(
@@ -242,7 +242,7 @@ class GuestEntry(GuestKeys):
     )
 
 
-class GuestSpec(GuestKeys):
+class GuestSpec(GuestFields):
     """One guest, all merged: what one virtual machine or container is to be.
 
     Attributes:
