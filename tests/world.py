@@ -14,7 +14,7 @@ from typing import Any
 from virtkit.api.plan import decided
 from virtkit.facts import Claim, Connection, HostFacts, KvmVerdict, Pool, Unprepared
 from virtkit.plan.resolve import resolve
-from virtkit.seed import Keys
+from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
 from virtkit.state import record
 from virtkit.state.desired import Decided, Desired, Guest, ImageFiles, ImageRef
@@ -28,7 +28,7 @@ GIB = 1024**3
 RUN = "7"
 #: A real public key without a comment; nobody has its private half.
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID6tkuCKY5iC97Jvb4vHZ6SQ/WnE4jsyQT9hJCnjIsK1"
-KEYS = Keys(
+KEYS = SshKeys(
     authorized=["ssh-ed25519 AAAAcaller caller@example.org"],
     host_private="-----BEGIN KEY-----\nAAAAhost\n-----END KEY-----\n",
     host_public="ssh-ed25519 AAAAhost",
