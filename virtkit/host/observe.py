@@ -202,7 +202,7 @@ def _guest(domain: libvirt.virDomain, scheme: str, domains: Domains) -> Observed
         inactive=inactive,
         live=live,
         persistent=bool(domain.isPersistent()),
-        bare=records[0] is None,
+        record_missing=records[0] is None,
     )
 
 

@@ -229,7 +229,7 @@ class _Comparison:
     def _drift(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """What somebody changed in libvirt, or a newer version renders otherwise."""
         current, guest = self._current, self._guest
-        if current.bare:
+        if current.record_missing:
             yield FieldChange("record", None, "written", "drift", "none")
         if not current.persistent:
             yield FieldChange("domain", "transient", "persistent", "drift", "none")

@@ -22,7 +22,8 @@ class ObservedGuest:
         inactive: libvirt's XML of the next boot; ``live`` that of the running guest, else empty.
         superseded: types of which the guest still has a domain from before its type changed.
         persistent: False where somebody undefined it while it runs: its end is the domain's.
-        bare: somebody's definition for the next boot left its record out; the running guest has it.
+        record_missing: somebody's definition for the next boot left its record out; the running
+            guest has it.
         lost: it has no domain; ``record`` is what the pool's own says.
     """
 
@@ -36,7 +37,7 @@ class ObservedGuest:
     live: str = ""
     superseded: tuple[str, ...] = ()
     persistent: bool = True
-    bare: bool = False
+    record_missing: bool = False
     lost: bool = False
 
 

@@ -177,7 +177,7 @@ def test_attributes_tell_people_what_it_is() -> None:
     root = etree.fromstring(record_text.guest_element(EXAMPLE))
     assert root.tag == f"{{{record_text.NAMESPACE}}}guest"
     assert dict(root.attrib) == {"environment": "lab", "name": "web", "finished": "no"}
-    bare = etree.fromstring(record_text.guest_element(EXAMPLE, bare=True))
+    bare = etree.fromstring(record_text.guest_element(EXAMPLE, without_namespace=True))
     assert (bare.tag, bare.nsmap) == ("guest", {})
 
 
