@@ -213,7 +213,7 @@ def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*removed, *remaining]))
 
 
-def waiting_in(current: ObservedGuest) -> Mapping[str, Cause]:
+def staged_causes(current: ObservedGuest) -> Mapping[str, Cause]:
     """What was staged since the guest was started, with the causes."""
     run = run_of(current.live)
     return current.record.staged if run and run == current.record.staged_in else {}
@@ -225,6 +225,6 @@ def run_of(live: str) -> str:
     return root.get("id", "") if root is not None else ""
 
 
-def waiting(current: ObservedGuest) -> tuple[str, ...]:
+def pending_fields(current: ObservedGuest) -> tuple[str, ...]:
     """The fields whose change waits until a running guest is restarted."""
-    return tuple(sorted(waiting_in(current)))
+    return tuple(sorted(staged_causes(current)))

@@ -122,17 +122,17 @@ class _Difference:
             return
         comparison = compared(guest, current, self._observed, spec_path=self._spec_path, wanted=xml)
         self._errors += comparison.errors
-        change, waiting = comparison.change, comparison.pending
+        change, pending = comparison.change, comparison.pending
         if current.lost:
             change = _defined_again(guest, current, change)
             if change.action == "create" and not _never_made(current):
                 self._notes.append(_again_note(current, self._observed))
-        if waiting is not None and self._restart and waiting.effect == "restart":
-            reasons = (*(change.reasons if change else ()), *waiting.reasons)
-            change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
-            waiting = None
-        if waiting is not None:
-            self._pending.append(waiting)
+        if pending is not None and self._restart and pending.effect == "restart":
+            reasons = (*(change.reasons if change else ()), *pending.reasons)
+            change = replace(change or pending, action="update", effect="restart", reasons=reasons)
+            pending = None
+        if pending is not None:
+            self._pending.append(pending)
         if change is not None:
             yield change
 

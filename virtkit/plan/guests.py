@@ -10,7 +10,7 @@ from virtkit.drivers.effects import Effect, worst
 from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
-from virtkit.plan.drift import DriftCheck, FieldDifference, uses, waiting_in
+from virtkit.plan.drift import DriftCheck, FieldDifference, staged_causes, uses
 from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
@@ -68,7 +68,7 @@ class _Comparison:
             return Compared(self._replaced(base, [*spec_changes, *volumes]), errors=self._errors)
         reasons = _unique([*spec_changes, *volumes, *self._drift(spec_changes)])
         reasons += self._now(reasons)
-        pending = self._waiting(reasons)
+        pending = self._pending(reasons)
         answer = Compared(errors=self._errors)
         if not self._current.record.finished:
             reasons += _unfinished(self._current)
@@ -256,7 +256,7 @@ class _Comparison:
         """What the running guest lacks and can be given at once."""
         return [each for each in self._live(reasons) if each.effect == "live"]
 
-    def _waiting(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
+    def _pending(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks until it is restarted."""
         return [each for each in self._live(reasons) if each.effect != "live"]
 
@@ -276,7 +276,7 @@ class _Comparison:
 
     def _traceless(self, fields: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
-        for name, cause in waiting_in(self._current).items():
+        for name, cause in staged_causes(self._current).items():
             if row_of(name).traceless and name not in fields:
                 first, *rest = name.split(".")
                 requested = self._guest.requested.get(first)
@@ -288,7 +288,7 @@ class _Comparison:
 
     def _staged(self, field: str) -> Cause:
         """Why the running guest lacks something."""
-        staged = waiting_in(self._current)
+        staged = staged_causes(self._current)
         names = [field, *(name for name in staged if _explained(field, {name}))]
         return next((staged[name] for name in names if name in staged), "drift")
 

@@ -104,7 +104,7 @@ def _in_use(
 
 def _drifted(base: Change, network: Network, current: ObservedNetwork) -> ComparedNetwork:
     reasons: list[FieldChange] = []
-    waiting: list[FieldChange] = []
+    pending: list[FieldChange] = []
     old, new = ([asdict(each) for each in side.reservations] for side in (current.record, network))
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
@@ -121,7 +121,7 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
             effect = "restart" if current.users and not _is_reservation(difference) else "live"
         later = effect == "restart" and path not in config
         reason = FieldChange(path, difference.current, difference.wanted, cause, effect)
-        (waiting if later else reasons).append(reason)
+        (pending if later else reasons).append(reason)
     answer = ComparedNetwork()
     if reasons:
         effect = worst(each.effect for each in reasons)
@@ -129,10 +129,10 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
     elif not current.active or not current.autostart:
         reason = FieldChange("active", current.active, True, "drift", "live")
         answer.change = replace(base, action="start", effect="live", reasons=(reason,))
-    if waiting:
-        answer.pending = replace(base, action="update", effect="restart", reasons=tuple(waiting))
+    if pending:
+        answer.pending = replace(base, action="update", effect="restart", reasons=tuple(pending))
         answer.notes.append(
-            f"network/{network.name} gets {', '.join(each.field for each in waiting)} when it "
+            f"network/{network.name} gets {', '.join(each.field for each in pending)} when it "
             f"starts again; in use by {', '.join(current.users)}"
         )
     return answer

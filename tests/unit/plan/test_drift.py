@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import world
 
-from virtkit.plan import detaching, waiting
+from virtkit.plan import detaching, pending_fields
 from virtkit.plan.drift import DriftCheck, FieldDifference
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
@@ -166,6 +166,6 @@ def test_waiting() -> None:
     """What `status` shows: nothing once the guest was started again."""
     guest = there(desired(cpus=2))
     staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
-    assert waiting(replace(guest, record=staged)) == ("cpus", "disks.x")
-    assert waiting(replace(guest, record=replace(staged, staged_in="6"))) == ()
-    assert waiting(replace(guest, record=staged, live="")) == ()
+    assert pending_fields(replace(guest, record=staged)) == ("cpus", "disks.x")
+    assert pending_fields(replace(guest, record=replace(staged, staged_in="6"))) == ()
+    assert pending_fields(replace(guest, record=staged, live="")) == ()
