@@ -24,9 +24,9 @@ def errors(guests: Iterable[Guest], templates: Mapping[str, str]) -> list[Reques
         for resource in _resources(guest, templates.get(guest.name, "")):
             place = (resource.kind, resource.value)
             if place in owners and guest.name in templates:
-                wrong = raw_xml.conflict(owners[place], guest.name, resource)
+                problem = raw_xml.conflict(owners[place], guest.name, resource)
                 error = RequestError(
-                    wrong.what, why=wrong.why, cure=wrong.cure, where=guest.where("template")
+                    problem.what, why=problem.why, cure=problem.cure, where=guest.where("template")
                 )
                 answer.setdefault((*place, guest.spec.base), error)
             owners.setdefault(place, guest.name)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from virtkit.spec import yaml11
-from virtkit.spec.nodes import Flaw, Mark, Node, Path, Scalar
+from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, Scalar
+from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import control_character, not_text, resolve
-from virtkit.spec.value_error import Wrong, quote
 from virtkit.spec.yaml_text import MAX_DEPTH, MAX_NODES, Parser, Raw, too_deep, too_many
 
 _YAML_TAG = "tag:yaml.org,2002:"
@@ -22,7 +22,7 @@ CLOUD, VARS = "cloud_init", "vars"
 _ANSIBLE_TAGS = {"!vault": "__ansible_vault", "!unsafe": "__ansible_unsafe"}
 
 
-def read_document(text: str, source: str) -> tuple[Node | None, list[Flaw]]:
+def read_document(text: str, source: str) -> tuple[Node | None, list[DocumentProblem]]:
     """The tree of a YAML document, None where it holds nothing, and what is wrong in it.
 
     Args:
@@ -36,7 +36,7 @@ def read_document(text: str, source: str) -> tuple[Node | None, list[Flaw]]:
     if raw is None or raw.is_null:
         return None, []
     builder = _Builder(source)
-    return builder.build(raw, (), raw.mark, 0), builder.flaws
+    return builder.build(raw, (), raw.mark, 0), builder.problems
 
 
 class _Builder:
@@ -45,7 +45,7 @@ class _Builder:
     def __init__(self, source: str) -> None:
         self.source = source
         self.count = 0
-        self.flaws: list[Flaw] = []
+        self.problems: list[DocumentProblem] = []
 
     def build(self, raw: Raw, path: Path, key: Mark, depth: int) -> Node:
         self.count += 1
@@ -145,10 +145,12 @@ class _Builder:
             return 0
 
     def _report(self, mark: Mark, path: Path, what: str, *, cure: str, why: str = "") -> None:
-        self.flaws.append(Flaw(mark, path, Wrong(what, cure=cure, why=why)))
+        self.problems.append(DocumentProblem(mark, path, Problem(what, cure=cure, why=why)))
 
     def _report_key(self, mark: Mark, path: Path, what: str, *, cure: str, why: str = "") -> None:
-        self.flaws.append(Flaw(mark, path, Wrong(what, cure=cure, why=why), of_value=False))
+        self.problems.append(
+            DocumentProblem(mark, path, Problem(what, cure=cure, why=why), of_value=False)
+        )
 
 
 def _below(path: Path, key: str) -> bool:

@@ -32,15 +32,15 @@ class Entry:
     Attributes:
         base: its key.
         node: the merged map; each value knows where it was written.
-        fields: what it says; those in ``wrong`` stand at their default here.
-        wrong: the fields with errors of their own, which later checks leave alone.
+        fields: what it says; those in ``invalid`` stand at their default here.
+        invalid: the fields with errors of their own, which later checks leave alone.
         guests: what it makes.
     """
 
     base: str
     node: Node
     fields: GuestEntry
-    wrong: set[str]
+    invalid: set[str]
     guests: list[GuestSpec] = field(default_factory=list)
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from virtkit.spec.value_error import Wrong, quote, shown
+from virtkit.spec.problem import Problem, quote, shown
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -47,7 +47,7 @@ def exclusive_resources(xml: str) -> Iterator[ExclusiveResource]:
         yield from (resource for resource in _of_device(each) if resource.value)
 
 
-def conflict(one: str, other: str, resource: ExclusiveResource) -> Wrong:
+def conflict(one: str, other: str, resource: ExclusiveResource) -> Problem:
     """The error where two guests would have it, or one of them twice."""
     cures = {
         "MAC address": "leave it out, and each guest gets its own",
@@ -60,7 +60,7 @@ def conflict(one: str, other: str, resource: ExclusiveResource) -> Wrong:
     what = f"{quote(one)} and {quote(other)} would both have the {resource.kind} {value}"
     if one == other:
         what = f"{quote(one)} would have the {resource.kind} {value} twice"
-    return Wrong(
+    return Problem(
         what,
         why=f"it stands in {resource.element} of raw XML, and only one guest can have it at a time",
         cure=cures.get(

@@ -18,7 +18,7 @@ from virtkit.spec.checks import check
 from virtkit.spec.document import read_document
 from virtkit.spec.draft import Parts, Reading
 from virtkit.spec.entries import read_entries, section
-from virtkit.spec.errors import Faults
+from virtkit.spec.errors import Problems
 from virtkit.spec.merge import without_nulls
 from virtkit.spec.model import (
     CATALOGUE,
@@ -32,8 +32,8 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Mark, Node
 from virtkit.spec.positions import Positions
+from virtkit.spec.problem import Problem, meant, quote, shown
 from virtkit.spec.scalars import kind_of
-from virtkit.spec.value_error import Wrong, meant, quote, shown
 from virtkit.spec.values import label, suggest_label
 
 #: The largest file that is read, in bytes.
@@ -135,121 +135,121 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
     Raises:
         SpecErrors: the spec is wrong; holds every error found.
     """
-    faults = Faults(source)
-    root = _root(text, faults)
+    problems = Problems(source)
+    root = _root(text, problems)
     for key, node in root.entries.items():
         if key not in TOP_KEYS:
-            unknown = Wrong(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
-            faults.key(node, unknown)
+            unknown = Problem(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
+            problems.at_key(node, unknown)
     reading = Reading(
-        name=_environment(root, faults, source, folder),
-        hosts=_hosts(root, faults),
-        images=_parts(root, "images", Image, faults),
-        networks=_parts(root, "networks", NetworkSpec, faults),
-        entries=read_entries(root, faults),
+        name=_environment(root, problems, source, folder),
+        hosts=_hosts(root, problems),
+        images=_parts(root, "images", Image, problems),
+        networks=_parts(root, "networks", NetworkSpec, problems),
+        entries=read_entries(root, problems),
     )
-    check(reading, faults)
-    faults.raise_all()
+    check(reading, problems)
+    problems.raise_all()
     return _spec(reading, root, source, folder)
 
 
-def _root(text: str, faults: Faults) -> Node:
-    root, flaws = read_document(text, faults.source)
-    for flaw in flaws:
-        faults.flaw(flaw)
+def _root(text: str, problems: Problems) -> Node:
+    root, document_problems = read_document(text, problems.source)
+    for each in document_problems:
+        problems.in_document(each)
     if root is None:
-        faults.add(
+        problems.add(
             Mark(1, 1),
             (),
-            Wrong("the spec is empty", cure="write one, or get a starter with `virtkit init`"),
+            Problem("the spec is empty", cure="write one, or get a starter with `virtkit init`"),
         )
-        faults.raise_all()
+        problems.raise_all()
     assert root is not None
     if not isinstance(root.value, dict):
-        faults.add(
+        problems.add(
             root.mark,
             (),
-            Wrong(
+            Problem(
                 f"a spec is a map of keys, this is {kind_of(root.plain())}",
                 cure=f"begin with one of the keys {', '.join(TOP_KEYS)}",
             ),
         )
-        faults.raise_all()
+        problems.raise_all()
     return root
 
 
-def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
+def _environment(root: Node, problems: Problems, source: str, folder: Path) -> str:
     """The environment's name: as written, else from the file's or its folder's name."""
     node = root.entries.get("name")
     if node is not None and node.value is not None:
         if isinstance(node.value, str):
             try:
                 return label(node.value)
-            except Wrong as wrong:
-                faults.at(node, (), wrong)
+            except Problem as problem:
+                problems.at(node, (), problem)
         else:
             kind = kind_of(node.plain())
-            faults.at(node, (), Wrong(f"expected text, found {kind}", cure="set `name: lab`"))
+            problems.at(node, (), Problem(f"expected text, found {kind}", cure="set `name: lab`"))
         return ""
     if source == STDIN_SOURCE:
-        faults.add(
+        problems.add(
             root.mark,
             ("name",),
-            Wrong("a spec from standard input needs a name", cure="add `name: lab`"),
+            Problem("a spec from standard input needs a name", cure="add `name: lab`"),
         )
         return ""
     path = Path(source)
     stem = folder.name if path.stem == "virtkit" else path.stem
     try:
         return label(stem)
-    except Wrong as wrong:
-        faults.add(
+    except Problem as problem:
+        problems.add(
             root.mark,
             ("name",),
-            Wrong(
+            Problem(
                 f"the environment cannot be called {quote(stem)}, after its "
                 + ("folder" if path.stem == "virtkit" else "file"),
-                why=wrong.why,
+                why=problem.why,
                 cure=f"add `name: {suggest_label(stem) or 'lab'}`",
             ),
         )
     return ""
 
 
-def _hosts(root: Node, faults: Faults) -> Parts[HostSpec]:
+def _hosts(root: Node, problems: Problems) -> Parts[HostSpec]:
     """The hosts by name; others than ``local`` have an address."""
-    hosts = _parts(root, "hosts", HostSpec, faults)
+    hosts = _parts(root, "hosts", HostSpec, problems)
     for name, host in hosts.models.items():
         if (name == LOCAL) == (host.address is None):
             continue
-        wrong = (
-            Wrong("local is this machine", cure="take out the address, or give the host a name")
+        problem = (
+            Problem("local is this machine", cure="take out the address, or give the host a name")
             if name == LOCAL
-            else Wrong(f"host {name} has no address", cure="add `address: USER@HOST`")
+            else Problem(f"host {name} has no address", cure="add `address: USER@HOST`")
         )
-        faults.key(hosts.nodes[name], wrong)
+        problems.at_key(hosts.nodes[name], problem)
     return hosts
 
 
-def _parts(root: Node, key: str, model: type[_Part], faults: Faults) -> Parts[_Part]:
+def _parts(root: Node, key: str, model: type[_Part], problems: Problems) -> Parts[_Part]:
     """The entries of the section ``key``, each to be a ``model``."""
-    parts: Parts[_Part] = Parts(section(root, key, faults), {})
+    parts: Parts[_Part] = Parts(section(root, key, problems), {})
     for name, node in parts.nodes.items():
         try:
             label(name)
-        except Wrong as wrong:
-            faults.key(node, wrong)
-        part = _model(node, model, faults)
+        except Problem as problem:
+            problems.at_key(node, problem)
+        part = _model(node, model, problems)
         if part is not None:
             parts.models[name] = part
     return parts
 
 
-def _model(node: Node, model: type[_Part], faults: Faults) -> _Part | None:
+def _model(node: Node, model: type[_Part], problems: Problems) -> _Part | None:
     try:
         return model.model_validate(without_nulls(node).plain(), context=FROM_FILE)
     except ValidationError as error:
-        faults.invalid(error, node, model)
+        problems.invalid(error, node, model)
         return None
 
 

@@ -7,7 +7,7 @@ import unicodedata
 from math import isfinite
 
 from virtkit.spec.nodes import Scalar
-from virtkit.spec.value_error import quote
+from virtkit.spec.problem import quote
 
 _NO_TEXT = "\ufffe\uffff\u2028\u2029"
 NULL = frozenset({"", "~", "null", "Null", "NULL"})

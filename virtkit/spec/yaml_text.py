@@ -26,8 +26,8 @@ from ruamel.yaml.reader import ReaderError
 
 from virtkit.errors import SpecErrors
 from virtkit.spec.nodes import Mark, error_at
+from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import NULL
-from virtkit.spec.value_error import Wrong, quote
 
 MAX_DEPTH = 32
 MAX_NODES = 20_000
@@ -211,7 +211,7 @@ def _cure_invalid(error: MarkedYAMLError) -> str:
 
 
 def _refusal(source: str, mark: Mark, what: str, *, cure: str, why: str = "") -> SpecErrors:
-    return SpecErrors([error_at(source, mark, (), Wrong(what, cure=cure, why=why))])
+    return SpecErrors([error_at(source, mark, (), Problem(what, cure=cure, why=why))])
 
 
 def too_many(source: str, mark: Mark) -> SpecErrors:

@@ -31,8 +31,8 @@ from virtkit.spec.model.base import (
     Variable,
     Xml,
 )
+from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
-from virtkit.spec.value_error import Wrong, quote
 
 
 class Disk(Model):
@@ -97,7 +97,7 @@ class Ready(Model):
         if isinstance(value, str):
             if value in ("port", "command"):
                 example = "80" if value == "port" else "systemctl is-active nginx"
-                raise Wrong(
+                raise Problem(
                     f"ready does not say which {value}", cure=f"set `ready: {{{value}: {example}}}`"
                 )
             if value in ("ssh", "address", "none"):
@@ -107,7 +107,7 @@ class Ready(Model):
             return {"kind": keys[0], **value} if keys else value
         elif isinstance(value, Ready):
             return value
-        raise Wrong(
+        raise Problem(
             f"{quote(value)} is not a way to be ready",
             cure="use ssh, address, none, {port: N} or {command: …}",
         )
@@ -117,11 +117,11 @@ class Ready(Model):
         keys = [key for key in ("port", "command") if getattr(self, key) is not None]
         wanted = [self.kind] if self.kind in ("port", "command") else []
         if wanted and not keys:
-            raise Wrong(
+            raise Problem(
                 f"ready does not say which {self.kind}", cure=f"add `{self.kind}:` beside `kind:`"
             )
         if keys != wanted:
-            raise Wrong(
+            raise Problem(
                 f"ready asks for {' and '.join(dict.fromkeys([self.kind, *keys]))}",
                 why="a guest is ready in one way; maps of defaults, profiles and guest are merged",
                 cure="keep one; `port: null` or `command: null` takes an inherited one away",

@@ -1,4 +1,4 @@
-"""How a single value of a spec is found wrong, before anyone knows where it stands.
+"""What is wrong in a spec and what cures it, before anyone knows where it stands.
 
 Holds words only. It must never know files, lines or columns.
 """
@@ -14,11 +14,11 @@ MAX_QUOTED = 63
 MAX_LISTED = 40
 
 
-class Wrong(ValueError):
-    """A value that cannot stand in a spec.
+class Problem(ValueError):
+    """Something that cannot stand in a spec.
 
     Args:
-        what: one line that names the value and what is wrong with it.
+        what: one line that names it and says what is wrong with it.
         cure: what the writer can do about it.
         why: the rule behind it, where that is not plain.
     """
