@@ -12,7 +12,7 @@ from typing import Any
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec import raw_xml
 from virtkit.spec.document import CLOUD
-from virtkit.spec.draft import Entry, Reading
+from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.model import (
     CATALOGUE,
@@ -35,29 +35,29 @@ MAX_NAME_LENGTH = 63
 _DEFAULTS = GuestFields.model_construct()
 
 
-def check(reading: Reading, problems: Problems) -> None:
+def check(draft: Draft, problems: Problems) -> None:
     """All checks that need more than one value; errors go to ``problems``."""
-    _networks(reading, problems)
-    for entry in reading.entries:
-        _image(entry, reading, problems)
-        _host(entry, reading, problems)
-        _driver(entry, reading, problems)
+    _networks(draft, problems)
+    for entry in draft.entries:
+        _image(entry, draft, problems)
+        _host(entry, draft, problems)
+        _driver(entry, draft, problems)
         _disks(entry, problems)
         _users(entry, problems)
         _playbooks(entry, problems)
         _max(entry, problems)
-        _interfaces(entry, reading, problems)
-    _addresses(reading, problems)
-    _macs(reading, problems)
-    _raw(reading, problems)
-    _cycles(reading, problems)
-    _long_names(reading, problems)
-    _volumes(reading, problems)
+        _interfaces(entry, draft, problems)
+    _addresses(draft, problems)
+    _macs(draft, problems)
+    _raw(draft, problems)
+    _cycles(draft, problems)
+    _long_names(draft, problems)
+    _volumes(draft, problems)
 
 
-def _networks(reading: Reading, problems: Problems) -> None:
+def _networks(draft: Draft, problems: Problems) -> None:
     """Made networks whose addresses overlap."""
-    nodes, models = reading.networks.nodes, reading.networks.models
+    nodes, models = draft.networks.nodes, draft.networks.models
     subnets = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
     for (first, one), (second, other) in combinations(subnets, 2):
         if one.overlaps(other):
@@ -137,17 +137,17 @@ def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Proble
         yield (*path, key), problem
 
 
-def _image(entry: Entry, reading: Reading, problems: Problems) -> None:
+def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
-    names = [*reading.images.nodes, *CATALOGUE]
+    names = [*draft.images.nodes, *CATALOGUE]
     if name not in names:
         problem = Problem(f"there is no image {quote(name)}", cure=meant(name, names))
         problems.at(entry.node, ("image",), problem)
 
 
-def _host(entry: Entry, reading: Reading, problems: Problems) -> None:
+def _host(entry: Entry, draft: Draft, problems: Problems) -> None:
     """A host that there is, and that virtkit runs the guest's type on as far as the spec tells."""
-    host_name, hosts = entry.fields.host, [*reading.hosts.nodes] or [LOCAL]
+    host_name, hosts = entry.fields.host, [*draft.hosts.nodes] or [LOCAL]
     if host_name is not None and host_name not in hosts:
         cure = f"add `{LOCAL}: {{}}` to `hosts:`" if host_name == LOCAL else meant(host_name, hosts)
         problem = Problem(f"there is no host {quote(host_name)}", cure=cure)
@@ -169,12 +169,12 @@ def _host(entry: Entry, reading: Reading, problems: Problems) -> None:
         problems.at(entry.node, ("host",) if host_name else ("type",), problem)
 
 
-def _driver(entry: Entry, reading: Reading, problems: Problems) -> None:
+def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
     """What the guest's type cannot do; ``auto`` is held to what all that it may choose can."""
     guest_type = entry.fields.type
     if "type" in entry.invalid:
         return
-    image = reading.images.models.get(entry.fields.image)
+    image = draft.images.models.get(entry.fields.image)
     for choice in AUTO if guest_type == "auto" else (guest_type,):
         driver = DRIVERS[choice]
         for path, why in _unsupported(entry.fields, driver):
@@ -246,10 +246,10 @@ def _max(entry: Entry, problems: Problems) -> None:
             problems.at(entry.node, ("max", key), problem)
 
 
-def _interfaces(entry: Entry, reading: Reading, problems: Problems) -> None:
+def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
     """Network cards on networks that are missing, or twice on one."""
     seen: set[str] = set()
-    names = [*reading.networks.nodes, DEFAULT_NETWORK]
+    names = [*draft.networks.nodes, DEFAULT_NETWORK]
     for index, interface in enumerate(entry.fields.networks or ()):
         path = ("networks", index, "name")
         if interface.name not in names:
@@ -265,23 +265,21 @@ def _interfaces(entry: Entry, reading: Reading, problems: Problems) -> None:
         seen.add(interface.name)
 
 
-def _all_interfaces(reading: Reading) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
+def _all_interfaces(draft: Draft) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
     """Every network card, with the path of its entry below the guest's."""
-    for entry, guest in reading.guests():
+    for entry, guest in draft.guests():
         for index, interface in enumerate(guest.networks or ()):
             yield entry, guest, ("networks", index), interface
 
 
-def _addresses(reading: Reading, problems: Problems) -> None:
+def _addresses(draft: Draft, problems: Problems) -> None:
     """Addresses that their network cannot have, or that two guests would have."""
-    models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | reading.networks.models
-    if DEFAULT_NETWORK in reading.networks.nodes and (
-        DEFAULT_NETWORK not in reading.networks.models
-    ):
+    models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | draft.networks.models
+    if DEFAULT_NETWORK in draft.networks.nodes and (DEFAULT_NETWORK not in draft.networks.models):
         del models[DEFAULT_NETWORK]
     owners: dict[tuple[str, str], str] = {}
     reported: set[tuple[str, Path]] = set()
-    for entry, guest, path, interface in _all_interfaces(reading):
+    for entry, guest, path, interface in _all_interfaces(draft):
         network = models.get(interface.name)
         if interface.address is None or network is None or (entry.base, path) in reported:
             continue
@@ -323,11 +321,11 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
     return Problem(f"the address {address} is {reason}", cure=f"use one of {first} to {subnet[-2]}")
 
 
-def _macs(reading: Reading, problems: Problems) -> None:
+def _macs(draft: Draft, problems: Problems) -> None:
     """MAC addresses that two network cards would have."""
     owners: dict[str, tuple[str, Path]] = {}
     reported: set[tuple[str, Path]] = set()
-    for entry, guest, path, interface in _all_interfaces(reading):
+    for entry, guest, path, interface in _all_interfaces(draft):
         if interface.mac is None or (entry.base, path) in reported:
             continue
         owner, owner_path = owners.setdefault(interface.mac, (guest.name, path))
@@ -341,14 +339,14 @@ def _macs(reading: Reading, problems: Problems) -> None:
             problems.at(entry.node, (*path, "mac"), problem)
 
 
-def _raw(reading: Reading, problems: Problems) -> None:
+def _raw(draft: Draft, problems: Problems) -> None:
     """What raw XML gives to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
     reported: set[tuple[str, int, str]] = set()
-    for _, guest, _, interface in _all_interfaces(reading):
+    for _, guest, _, interface in _all_interfaces(draft):
         if interface.mac is not None:
             owners["MAC address", interface.mac, guest.host or ""] = guest.name
-    for entry, guest in reading.guests():
+    for entry, guest in draft.guests():
         for index, xml in enumerate(guest.devices):
             for resource in raw_xml.exclusive_resources(xml):
                 place = (resource.kind, resource.value, guest.host or "")
@@ -359,18 +357,18 @@ def _raw(reading: Reading, problems: Problems) -> None:
                 owners.setdefault(place, guest.name)
 
 
-def _cycles(reading: Reading, problems: Problems) -> None:
+def _cycles(draft: Draft, problems: Problems) -> None:
     """Guests that wait for each other.
 
     All guests of an entry are after the same ones, so entries that go in a circle always hold
     guests that do.
     """
-    base = {guest.name: entry.base for entry, guest in reading.guests()}
+    base = {guest.name: entry.base for entry, guest in draft.guests()}
     after = {
         entry.base: list(dict.fromkeys(base[name] for name in guest.after))
-        for entry, guest in reading.guests()
+        for entry, guest in draft.guests()
     }
-    nodes = {entry.base: entry.node for entry in reading.entries}
+    nodes = {entry.base: entry.node for entry in draft.entries}
     for cycle in _find_cycles(after):
         what = "guests wait for each other, and none can start"
         if len(cycle) == 1:
@@ -403,14 +401,14 @@ def _find_cycles(after: Mapping[str, list[str]]) -> Iterator[list[str]]:
                 trail[below] = iter(after[below])
 
 
-def _long_names(reading: Reading, problems: Problems) -> None:
+def _long_names(draft: Draft, problems: Problems) -> None:
     """Names that are too long once the environment's stands before them."""
-    for entry in reading.entries:
+    for entry in draft.entries:
         name = max(entry.names, key=len)
-        _check_length(reading.name, name, entry.node, problems)
-    for name, node in reading.networks.nodes.items():
-        if name not in reading.networks.models or reading.networks.models[name].made:
-            _check_length(reading.name, name, node, problems)
+        _check_length(draft.name, name, entry.node, problems)
+    for name, node in draft.networks.nodes.items():
+        if name not in draft.networks.models or draft.networks.models[name].made:
+            _check_length(draft.name, name, node, problems)
 
 
 def _check_length(environment: str, name: str, node: Node, problems: Problems) -> None:
@@ -424,18 +422,18 @@ def _check_length(environment: str, name: str, node: Node, problems: Problems) -
         problems.at_key(node, problem)
 
 
-def _volumes(reading: Reading, problems: Problems) -> None:
+def _volumes(draft: Draft, problems: Problems) -> None:
     """Disks of different guests whose volumes would have the same name."""
     owners: dict[str, str] = {}
-    for _, guest in reading.guests():
+    for _, guest in draft.guests():
         owners |= {f"{guest.name}-{disk}": guest.name for disk in RESERVED_DISKS}
-    for entry, guest in reading.guests():
+    for entry, guest in draft.guests():
         for index, disk in enumerate(guest.disks):
             volume = f"{guest.name}-{disk.name}"
             owner = owners.setdefault(volume, guest.name)
             if owner != guest.name:
                 problem = Problem(
-                    f"two volumes would be called '{reading.name}-{volume}'",
+                    f"two volumes would be called '{draft.name}-{volume}'",
                     why=f"a disk of '{owner}' and one of '{guest.name}'",
                     cure="rename the disk or one of the guests",
                 )

@@ -20,7 +20,7 @@ from virtkit.spec.values import is_label, label
 _MAX_IPV4 = 2**32 - 1
 
 
-def section(root: Node, key: str, problems: Problems) -> dict[str, Node]:
+def section_nodes(root: Node, key: str, problems: Problems) -> dict[str, Node]:
     """The entries of a top-level map of maps; null stands for an empty map everywhere."""
     node = root.entries.get(key)
     if node is None:
@@ -44,8 +44,8 @@ def _map(node: Node, problems: Problems) -> Node:
 def read_entries(root: Node, problems: Problems) -> list[Entry]:
     """Every entry under ``guests``, with the guests it makes."""
     defaults = _map(root.entries["defaults"], problems) if "defaults" in root.entries else None
-    profiles = section(root, "profiles", problems)
-    guests = section(root, "guests", problems)
+    profiles = section_nodes(root, "profiles", problems)
+    guests = section_nodes(root, "guests", problems)
     for node in [*profiles.values(), *guests.values()]:
         _check_name(node, problems)
     for node in [*([defaults] if defaults else []), *profiles.values(), *guests.values()]:
@@ -56,7 +56,7 @@ def read_entries(root: Node, problems: Problems) -> list[Entry]:
         entries.append(_entry(base, merged([defaults, *layers] if defaults else layers), problems))
     if _check_total(entries, problems):
         _check_collisions(entries, problems)
-        _link(entries, problems)
+        _make_guests(entries, problems)
     return entries
 
 
@@ -123,7 +123,7 @@ def _check_collisions(entries: Iterable[Entry], problems: Problems) -> None:
                 break
 
 
-def _link(entries: list[Entry], problems: Problems) -> None:
+def _make_guests(entries: list[Entry], problems: Problems) -> None:
     """Makes the guests of each entry, with ``after`` as names of guests."""
     guest_names: dict[str, tuple[str, ...]] = {}
     for entry in entries:

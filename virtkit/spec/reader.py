@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from virtkit.errors import RequestError
 from virtkit.spec.checks import check
 from virtkit.spec.document import read_document
-from virtkit.spec.draft import Parts, Reading
-from virtkit.spec.entries import read_entries, section
+from virtkit.spec.draft import Draft, Section
+from virtkit.spec.entries import read_entries, section_nodes
 from virtkit.spec.errors import Problems
 from virtkit.spec.merge import without_nulls
 from virtkit.spec.model import (
@@ -43,7 +43,7 @@ STDIN, STDIN_SOURCE = "-", "<stdin>"
 
 TOP_KEYS = ("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
 
-_Part = TypeVar("_Part", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def load(path: str | Path) -> Spec:
@@ -141,16 +141,16 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
         if key not in TOP_KEYS:
             unknown = Problem(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
             problems.at_key(node, unknown)
-    reading = Reading(
+    draft = Draft(
         name=_environment(root, problems, source, folder),
         hosts=_hosts(root, problems),
-        images=_parts(root, "images", Image, problems),
-        networks=_parts(root, "networks", NetworkSpec, problems),
+        images=_section(root, "images", Image, problems),
+        networks=_section(root, "networks", NetworkSpec, problems),
         entries=read_entries(root, problems),
     )
-    check(reading, problems)
+    check(draft, problems)
     problems.raise_all()
-    return _spec(reading, root, source, folder)
+    return _spec(draft, root, source, folder)
 
 
 def _root(text: str, problems: Problems) -> Node:
@@ -216,9 +216,9 @@ def _environment(root: Node, problems: Problems, source: str, folder: Path) -> s
     return ""
 
 
-def _hosts(root: Node, problems: Problems) -> Parts[HostSpec]:
+def _hosts(root: Node, problems: Problems) -> Section[HostSpec]:
     """The hosts by name; others than ``local`` have an address."""
-    hosts = _parts(root, "hosts", HostSpec, problems)
+    hosts = _section(root, "hosts", HostSpec, problems)
     for name, host in hosts.models.items():
         if (name == LOCAL) == (host.address is None):
             continue
@@ -231,21 +231,21 @@ def _hosts(root: Node, problems: Problems) -> Parts[HostSpec]:
     return hosts
 
 
-def _parts(root: Node, key: str, model: type[_Part], problems: Problems) -> Parts[_Part]:
+def _section(root: Node, key: str, model: type[_Model], problems: Problems) -> Section[_Model]:
     """The entries of the section ``key``, each to be a ``model``."""
-    parts: Parts[_Part] = Parts(section(root, key, problems), {})
-    for name, node in parts.nodes.items():
+    answer: Section[_Model] = Section(section_nodes(root, key, problems), {})
+    for name, node in answer.nodes.items():
         try:
             label(name)
         except Problem as problem:
             problems.at_key(node, problem)
-        part = _model(node, model, problems)
-        if part is not None:
-            parts.models[name] = part
-    return parts
+        one = _validated(node, model, problems)
+        if one is not None:
+            answer.models[name] = one
+    return answer
 
 
-def _model(node: Node, model: type[_Part], problems: Problems) -> _Part | None:
+def _validated(node: Node, model: type[_Model], problems: Problems) -> _Model | None:
     try:
         return model.model_validate(without_nulls(node).plain(), context=FROM_FILE)
     except ValidationError as error:
@@ -253,10 +253,10 @@ def _model(node: Node, model: type[_Part], problems: Problems) -> _Part | None:
         return None
 
 
-def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
-    hosts, images = dict(reading.hosts.models), dict(reading.images.models)
-    networks = dict(reading.networks.models)
-    guests = {guest.name: guest for entry in reading.entries for guest in entry.guests}
+def _spec(draft: Draft, root: Node, source: str, folder: Path) -> Spec:
+    hosts, images = dict(draft.hosts.models), dict(draft.images.models)
+    networks = dict(draft.networks.models)
+    guests = {guest.name: guest for entry in draft.entries for guest in entry.guests}
     any_without_host = any(guest.host is None for guest in guests.values())
     if not hosts or (any_without_host and len(hosts) > 1):
         hosts.setdefault(LOCAL, HostSpec.model_construct())
@@ -267,7 +267,7 @@ def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
             if interface.name == DEFAULT_NETWORK:
                 networks.setdefault(DEFAULT_NETWORK, NetworkSpec.model_construct())
     spec = Spec.model_construct(
-        name=reading.name,
+        name=draft.name,
         source=source,
         folder=folder,
         images=images,
@@ -275,7 +275,7 @@ def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
         guests=guests,
         hosts=hosts,
     )
-    merged_guests = {entry.base: entry.node for entry in reading.entries}
-    merged_guests |= {guest.name: e.node for e in reading.entries for guest in e.guests}
+    merged_guests = {entry.base: entry.node for entry in draft.entries}
+    merged_guests |= {guest.name: e.node for e in draft.entries for guest in e.guests}
     spec._positions = Positions(root, merged_guests)
     return spec
