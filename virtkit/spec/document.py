@@ -13,7 +13,7 @@ from virtkit.spec import yaml11
 from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, Scalar
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import control_character, not_text, resolve
-from virtkit.spec.yaml_text import MAX_DEPTH, MAX_NODES, Parser, Raw, too_deep, too_many
+from virtkit.spec.yaml_text import MAX_DEPTH, MAX_NODES, RawNode, YamlParser, too_deep, too_many
 
 _YAML_TAG = "tag:yaml.org,2002:"
 #: The keys below which plain words are cloud-init's and Ansible's, and so YAML 1.1's.
@@ -32,7 +32,7 @@ def read_document(text: str, source: str) -> tuple[Node | None, list[DocumentPro
     Raises:
         SpecErrors: it is not YAML, or larger than a spec may be.
     """
-    raw = Parser(text, source).document()
+    raw = YamlParser(text, source).document()
     if raw is None or raw.is_null:
         return None, []
     builder = _Builder(source)
@@ -47,7 +47,7 @@ class _Builder:
         self.count = 0
         self.problems: list[DocumentProblem] = []
 
-    def build(self, raw: Raw, path: Path, key: Mark, depth: int) -> Node:
+    def build(self, raw: RawNode, path: Path, key: Mark, depth: int) -> Node:
         self.count += 1
         if self.count > MAX_NODES:
             raise too_many(self.source, raw.mark)
@@ -78,7 +78,7 @@ class _Builder:
             node.value = self._map(raw, path, depth)
         return node
 
-    def _map(self, raw: Raw, path: Path, depth: int) -> dict[str, Node]:
+    def _map(self, raw: RawNode, path: Path, depth: int) -> dict[str, Node]:
         entries: dict[str, Node] = {}
         for raw_key, raw_value in raw.pairs:
             key = self._key(raw_key, path)
@@ -96,7 +96,7 @@ class _Builder:
             entries[key] = self.build(raw_value, (*path, key), raw_key.mark, depth + 1)
         return entries
 
-    def _key(self, raw: Raw, path: Path) -> str | None:
+    def _key(self, raw: RawNode, path: Path) -> str | None:
         """The text of a key; None, and an error, where it is something else."""
         if raw.kind != "scalar" or raw.tag:
             self._report_key(raw.mark, path, "a key is not text", cure="write keys as plain words")
@@ -128,7 +128,7 @@ class _Builder:
             return None
         return raw.text
 
-    def _scalar(self, raw: Raw, path: Path, read: Callable[[str], Scalar]) -> Scalar:
+    def _scalar(self, raw: RawNode, path: Path, read: Callable[[str], Scalar]) -> Scalar:
         text = raw.text
         bad = control_character(text)
         if bad:
@@ -159,7 +159,7 @@ def _below(path: Path, key: str) -> bool:
     return path[depth : depth + 1] == (key,) and path[0] in ("defaults", "profiles", "guests")
 
 
-def _core(raw: Raw) -> tuple[Scalar] | None:
+def _core(raw: RawNode) -> tuple[Scalar] | None:
     """A plain word's value by YAML 1.2; None where there is none."""
     try:
         return (resolve(raw.text),) if raw.plain else None
