@@ -299,7 +299,7 @@ def _placed(
     """The IPv4 address of every network card whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
     former = [existing for name, existing in decided.guests.items() if name not in spec.guests]
-    reserved = {address for existing in former for address in existing.addresses.values()}
+    held = {address for existing in former for address in existing.addresses.values()}
     for name, network in used.items():
         wanted = {
             (guest.name, index): interface.address
@@ -317,9 +317,7 @@ def _placed(
             if (address := existing.addresses.get(macs[interface]))
         }
         dynamic = _dynamic(network, subnets[name])
-        answer |= addresses.allocate(
-            subnets[name], wanted, kept=kept, reserved=reserved, dynamic=dynamic
-        )
+        answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
     return answer
 
 

@@ -14,8 +14,7 @@ from typing import TypeVar
 
 from virtkit.errors import RequestError
 
-#: Whatever tells network cards apart.
-Key = TypeVar("Key")
+Interface = TypeVar("Interface")
 
 #: The host's ids that containers get, IDS each: above what useradd (to 600100000), systemd-nspawn
 #: (to 0x6fffffff) and sssd (to 2000200000) give, and below 2**31, where some programs see a sign.
@@ -48,7 +47,7 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
         if candidate not in taken:
             return candidate
     raise RequestError(  # 256 clashes in a row: the range is as good as full
-        "no free MAC address", cure="give the guest's network card its own `mac:`"
+        "no free MAC address", cure="give the guest's entry in `networks:` its own `mac:`"
     )
 
 
@@ -142,35 +141,37 @@ def dynamic_range(cidr: str) -> tuple[str, str]:
 
 def allocate(
     cidr: str,
-    wanted: Mapping[Key, str | None],
+    wanted: Mapping[Interface, str | None],
     *,
-    kept: Mapping[Key, str],
-    reserved: Collection[str] = (),
+    kept: Mapping[Interface, str],
+    held: Collection[str] = (),
     dynamic: tuple[str, str] | None,
-) -> dict[Key, str]:
-    """An address in ``cidr`` for every network card: as wanted, else as kept, else a free one.
+) -> dict[Interface, str]:
+    """An address in ``cidr`` for every interface: wanted, else kept, else free.
 
     Free ones come from outside the ``dynamic`` range (first, last) as long as there are any, and
-    are none that is ``reserved`` by guests outside the spec, as long as there are others.
+    are none that is ``held`` by guests outside the spec, as long as there are others.
     """
     network = IPv4Network(cidr)
     own = {str(each) for each in (network[0], network[1], network[-1])}  # the host's is the second
-    answer = {key: address for key, address in wanted.items() if address is not None}
-    for key in wanted:
-        usable = key in kept and IPv4Address(kept[key]) in network and kept[key] not in own
-        if key not in answer and usable and kept[key] not in answer.values():
-            answer[key] = kept[key]
+    answer = {interface: address for interface, address in wanted.items() if address is not None}
+    for interface in wanted:
+        former = kept.get(interface)
+        if interface in answer or former is None or former in own:
+            continue
+        if IPv4Address(former) in network and former not in answer.values():
+            answer[interface] = former
     taken = {IPv4Address(each) for each in answer.values()}
-    others = {IPv4Address(each) for each in reserved if each not in own} - taken
+    others = {IPv4Address(each) for each in held if each not in own} - taken
     last = sorted(each for each in others if each in network)
     free = chain(_free(network, taken | others, dynamic), last)
-    for key in wanted:
-        if key in answer:
+    for interface in wanted:
+        if interface in answer:
             continue
         address = next(free, None)
         if address is None:
             raise RequestError(f"subnet {cidr} is full", cure="give the network a larger `cidr:`")
-        answer[key] = str(address)
+        answer[interface] = str(address)
     return answer
 
 

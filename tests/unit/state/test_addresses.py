@@ -168,7 +168,7 @@ def test_slaac() -> None:
 
 
 def test_what_guests_outside_the_spec_hold_is_given_last() -> None:
-    reserved = ["10.0.0.2", "10.0.0.4", "10.9.9.9", "10.0.0.1"]
+    held = ["10.0.0.2", "10.0.0.4", "10.9.9.9", "10.0.0.1"]
     interfaces = dict.fromkeys(range(5))
-    found = addresses.allocate("10.0.0.0/29", interfaces, kept={}, reserved=reserved, dynamic=None)
+    found = addresses.allocate("10.0.0.0/29", interfaces, kept={}, held=held, dynamic=None)
     assert [*found.values()] == ["10.0.0.3", "10.0.0.5", "10.0.0.6", "10.0.0.2", "10.0.0.4"]
