@@ -140,7 +140,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             **_network(xml, change.get("networks", {}).get(each.name, {})),
         )
     without_domain = {
-        domain: replace(each, state="stopped", inactive="", live="", lost=True)
+        domain: replace(each, state="stopped", inactive="", live="", undefined=True)
         for domain, each in observed_guests.items()
         if each.record.guest in change.get("lost", ())
     }
@@ -162,7 +162,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             if volume.role in ("root", "disk")
         },
         pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept, listed),
-        lost=without_domain,
+        undefined=without_domain,
     )
 
 

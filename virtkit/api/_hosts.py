@@ -91,7 +91,7 @@ def existing_guests(
     """
     answer: dict[str, GuestOnHost] = {}
     for site in sites:
-        lost_guests = site.observed.lost_of(spec.name) if lost else {}
+        lost_guests = site.observed.undefined_of(spec.name) if lost else {}
         for name, guest in (lost_guests | site.observed.guests_of(spec.name)).items():
             spec_host = spec.guests[name].host if name in spec.guests else None
             if name not in answer or spec_host == site.host.name:
@@ -136,7 +136,9 @@ def as_named(site: HostState, path: str) -> HostState:
             observed,
             guests={k: replace(e, record=named(e.record)) for k, e in observed.guests.items()},
             networks={k: replace(e, record=named(e.record)) for k, e in observed.networks.items()},
-            lost={k: replace(e, record=named(e.record)) for k, e in observed.lost.items()},
+            undefined={
+                k: replace(e, record=named(e.record)) for k, e in observed.undefined.items()
+            },
             pool=replace(
                 observed.pool,
                 kept={k: named(e) for k, e in observed.pool.kept.items()},

@@ -30,7 +30,7 @@ def placed(spec: Spec, sites: Sequence[HostState]) -> dict[str, str]:
 
 def _has(observed: Observed, spec: Spec, guest: model.GuestSpec) -> bool:
     """Whether a guest is there, and as the type that it is to be."""
-    current = (observed.lost_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
+    current = (observed.undefined_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
     return current is not None and guest.type in ("auto", current.record.type)
 
 
@@ -48,7 +48,7 @@ def check_moves(
     """Refuses to move guests to a host where their disks can't follow."""
     errors = []
     for site in sites:
-        guests = site.observed.lost_of(spec.name) | site.observed.guests_of(spec.name)
+        guests = site.observed.undefined_of(spec.name) | site.observed.guests_of(spec.name)
         for name, guest in guests.items():
             place = places.get(name, site.host.name)
             disks = [each.name for each in guest.record.volumes if each.role == "disk"]

@@ -143,7 +143,9 @@ def _part(
     chosen = None if only is None else own & set(only)
     current = site.observed
     existing = (
-        current.guests_of(spec.name) or current.networks_of(spec.name) or current.lost_of(spec.name)
+        current.guests_of(spec.name)
+        or current.networks_of(spec.name)
+        or current.undefined_of(spec.name)
     )
     if not own and not existing:
         return Plan(spec.name)
@@ -324,7 +326,9 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 uuid=each.uuid,
                 macs=each.record.given_macs,
             )
-            for name, each in (observed.lost_of(spec.name) | observed.guests_of(spec.name)).items()
+            for name, each in (
+                observed.undefined_of(spec.name) | observed.guests_of(spec.name)
+            ).items()
         },
         networks={name: each.record.cidr for name, each in observed.networks_of(spec.name).items()},
         images={

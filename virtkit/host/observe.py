@@ -236,7 +236,7 @@ def lost(
             scheme=_scheme(record),
             state="stopped",
             autostart=bool(record.requested.get("autostart")),
-            lost=True,
+            undefined=True,
         )
     return answer, held
 

@@ -105,8 +105,8 @@ class _Difference:
 
     def _guest(self, guest: Guest) -> Iterable[Change]:
         environment = self._desired.environment
-        lost = self._observed.lost_of(environment).get(guest.name)
-        current = self._observed.guests_of(environment).get(guest.name) or lost
+        undefined = self._observed.undefined_of(environment).get(guest.name)
+        current = self._observed.guests_of(environment).get(guest.name) or undefined
         self._errors += name_conflicts(guest, self._observed, self._facts, self._spec_path)
         if current is None:
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
@@ -123,7 +123,7 @@ class _Difference:
         comparison = compared(guest, current, self._observed, spec_path=self._spec_path, wanted=xml)
         self._errors += comparison.errors
         change, pending = comparison.change, comparison.pending
-        if current.lost:
+        if current.undefined:
             change = _defined_again(guest, current, change)
             if change.action == "create" and not _never_made(current):
                 self._notes.append(_again_note(current, self._observed))
@@ -139,7 +139,7 @@ class _Difference:
     def _current_guests(self) -> Mapping[str, ObservedGuest]:
         """All guests of the environment, with and without a domain."""
         environment = self._desired.environment
-        return self._observed.lost_of(environment) | self._observed.guests_of(environment)
+        return self._observed.undefined_of(environment) | self._observed.guests_of(environment)
 
     def _deletions(self) -> Iterable[Change]:
         """The guests that left the spec, or the host."""
@@ -243,7 +243,7 @@ def _deletion(current: ObservedGuest, host: str, spec_path: str, new_host: str |
 
 def _nothing_left(current: ObservedGuest) -> bool:
     """Whether a guest without a domain has no volume either."""
-    return current.lost and not any(each.state == "made" for each in current.record.volumes)
+    return current.undefined and not any(each.state == "made" for each in current.record.volumes)
 
 
 def _never_made(current: ObservedGuest) -> bool:

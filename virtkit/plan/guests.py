@@ -90,7 +90,7 @@ class _Comparison:
                 lost=lost,
                 staged=staged,
             )
-        elif self._current.state != "running" and not self._current.lost:
+        elif self._current.state != "running" and not self._current.undefined:
             reason = FieldChange("state", self._current.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
         elif _unlisted(self._current, self._observed):
@@ -297,7 +297,7 @@ def _unlisted(current: ObservedGuest, observed: Observed) -> bool:
     """Whether an interrupted run did not come to write the guest, as it is, into the pool's
     record. One that an older version made is listed by the next run that changes anything."""
     listed = observed.pool.guests.get(current.domain)
-    return listed is not None and not current.lost and listed != current.record.listed()
+    return listed is not None and not current.undefined and listed != current.record.listed()
 
 
 def _unfinished(current: ObservedGuest) -> Iterable[FieldChange]:

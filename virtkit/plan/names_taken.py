@@ -27,13 +27,13 @@ def name_conflicts(
     ]
     owner = current.record if current else listed
     if owner is not None and owner not in records:
-        yield _anothers(owner, where, lost=current is None)
+        yield _anothers(owner, where, undefined=current is None)
         return  # its volumes are that guest's, too
-    holder = observed.held.get(guest.domain)
+    holder = observed.taken_over.get(guest.domain)
     if holder is not None:
         schemes = (scheme for scheme, name in observed.domains if name == holder)
         scheme = next(schemes, guest.driver.scheme)
-        yield _held_by_strangers(guest, holder, where, virsh(facts, scheme))
+        yield _taken_over(guest, holder, where, virsh(facts, scheme))
         return
     if (guest.driver.scheme, guest.domain) in observed.domains:
         yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
@@ -49,11 +49,11 @@ def name_conflicts(
             yield _outlived(guest, volume, where, spec_path)
 
 
-def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
+def _anothers(owner: GuestRecord, where: str, *, undefined: bool) -> RequestError:
     """A guest of another environment has the name in libvirt: environment a-b, guest c has that of
     environment a, guest b-c."""
     what, why = f"domain {owner.domain}", f"guest {owner.guest} of environment {owner.environment}"
-    if not lost:
+    if not undefined:
         return not_ours(what, f"it is {why}", where)
     return RequestError(
         f"{what} does not belong to this environment",
@@ -75,7 +75,7 @@ def _outlived(guest: Guest, volume: Volume, where: str, spec_path: str) -> Reque
     )
 
 
-def _held_by_strangers(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
+def _taken_over(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
     """A guest of ours without a domain, whose name or volumes a stranger's domain has.
 
     Args:

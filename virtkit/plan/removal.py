@@ -28,13 +28,13 @@ def down(
         spec_path: the path of the spec at hand.
         names: the guests that it names.
     """
-    guests = observed.lost_of(environment) | observed.guests_of(environment)
+    guests = observed.undefined_of(environment) | observed.guests_of(environment)
     deleting = [each for name, each in guests.items() if only is None or name in only]
     changes = [_guest(each, observed.host, spec_path, volumes=volumes) for each in deleting]
     if volumes:
         changes += _disks(observed, environment, spec_path, names, only)
     domains = {each.domain for each in deleting}
-    notes = list(_held_notes(observed, environment, only))
+    notes = list(_taken_over_notes(observed, environment, only))
     for name, network in observed.networks_of(environment).items():
         others = strangers(network, observed, environment)
         if others:
@@ -45,11 +45,11 @@ def down(
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
 
 
-def _held_notes(
+def _taken_over_notes(
     observed: Observed, environment: str, only: Collection[str] | None
 ) -> Iterable[str]:
     """Guests of which only volumes are left, and these are in a stranger's domain."""
-    for domain, holder in observed.held.items():
+    for domain, holder in observed.taken_over.items():
         listed = observed.pool.guests[domain]
         if listed.environment == environment and (only is None or listed.guest in only):
             yield (

@@ -24,7 +24,7 @@ class ObservedGuest:
         persistent: False where somebody undefined it while it runs: its end is the domain's.
         record_missing: somebody's definition for the next boot left its record out; the running
             guest has it.
-        lost: it has no domain; ``record`` is what the pool's own says.
+        undefined: it has no domain; ``record`` is what the pool's own says.
     """
 
     record: GuestRecord
@@ -38,7 +38,7 @@ class ObservedGuest:
     superseded: tuple[str, ...] = ()
     persistent: bool = True
     record_missing: bool = False
-    lost: bool = False
+    undefined: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ class Observed:
         strangers: names of all networks without our record.
         volumes: names of all volumes in the pool; unknown unless it is ``active``.
         sizes: bytes of our guests' disks that are made, by volume name.
-        lost: guests that the pool's record lists and that have no domain, by the domain's name.
-        held: those of them that are left alone: a stranger's domain has their name or volumes. By
-            the domain's name, the stranger's.
+        undefined: guests that the pool's record lists and that have no domain, by the domain's
+            name.
+        taken_over: those of them that are left alone: a stranger's domain has their name or
+            volumes. By the domain's name, the stranger's.
     """
 
     host: str
@@ -84,14 +85,14 @@ class Observed:
     active: bool = True
     sizes: Mapping[str, int] = field(default_factory=dict)
     pool: PoolRecord = field(default_factory=PoolRecord)
-    lost: Mapping[str, ObservedGuest] = field(default_factory=dict)
-    held: Mapping[str, str] = field(default_factory=dict)
+    undefined: Mapping[str, ObservedGuest] = field(default_factory=dict)
+    taken_over: Mapping[str, str] = field(default_factory=dict)
 
-    def lost_of(self, environment: str) -> dict[str, ObservedGuest]:
+    def undefined_of(self, environment: str) -> dict[str, ObservedGuest]:
         """The environment's guests without a domain, by the guest's name in the spec."""
         return {
             each.record.guest: each
-            for each in self.lost.values()
+            for each in self.undefined.values()
             if each.record.environment == environment
         }
 

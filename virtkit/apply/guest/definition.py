@@ -74,7 +74,7 @@ class Definition:
         the pool's record does not know: its seed tells, which is made last."""
         if (
             self._work.observed is None
-            or not self._work.observed.lost
+            or not self._work.observed.undefined
             or self._work.old is None
             or self._work.fresh
         ):
