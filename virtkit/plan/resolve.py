@@ -51,7 +51,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
-        existing = decided.guests.get(name)
+        decided_guest = decided.guests.get(name)
         next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
@@ -67,8 +67,10 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
                     for index in range(len(guest.interfaces))
                 ),
-                requested=requested(spec, guest, existing.cloud_init if existing else None),
-                targets=existing.targets if existing else {},
+                requested=requested(
+                    spec, guest, decided_guest.cloud_init if decided_guest else None
+                ),
+                targets=decided_guest.targets if decided_guest else {},
                 confinement=_kept(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
@@ -115,11 +117,11 @@ def _driver(
     spec: model.Spec, guest: model.GuestSpec, facts: HostFacts, decided: Decided
 ) -> tuple[Driver, str, RequestError | None]:
     """The driver of a guest, why ``auto`` took it, and the error where the host can't run it."""
-    existing = decided.guests.get(guest.name)
+    decided_guest = decided.guests.get(guest.name)
     if guest.type != "auto":
         candidates: Iterable[str] = (guest.type,)
-    elif existing is not None:
-        candidates = (existing.type,)
+    elif decided_guest is not None:
+        candidates = (decided_guest.type,)
     else:
         candidates = drivers.AUTO
     passed_over: list[Blocker] = []
@@ -171,16 +173,16 @@ def _confinement(
 
 def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confinement | None:
     """The confinement of a guest that exists, as long as the spec asks for such a one."""
-    existing = decided.guests.get(guest.name)
+    decided_guest = decided.guests.get(guest.name)
     if (
-        existing is None
-        or existing.type != driver.type
-        or existing.confinement.mode not in driver.confined
+        decided_guest is None
+        or decided_guest.type != driver.type
+        or decided_guest.confinement.mode not in driver.confined
     ):
         return None
     return (
-        existing.confinement
-        if guest.privileged == (existing.confinement.mode == "privileged")
+        decided_guest.confinement
+        if guest.privileged == (decided_guest.confinement.mode == "privileged")
         else None
     )
 
@@ -188,9 +190,9 @@ def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confineme
 def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
     name, entry = guest.image, spec.images[guest.image]
     identity = image_identity(entry)
-    existing = decided.guests.get(guest.name)
-    if existing is not None and existing.image_identity == identity:
-        return ImageRef(name, entry, identity, existing.image or decided.images.get(identity))
+    decided_guest = decided.guests.get(guest.name)
+    if decided_guest is not None and decided_guest.image_identity == identity:
+        return ImageRef(name, entry, identity, decided_guest.image or decided.images.get(identity))
     return ImageRef(name, entry, identity, decided.images.get(identity))
 
 
@@ -218,9 +220,9 @@ def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -
     Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
     make their machine-id, and with it DHCP's client id, of it.
     """
-    existing = decided.guests.get(name)
-    if existing is not None and existing.uuid:
-        return existing.uuid
+    decided_guest = decided.guests.get(name)
+    if decided_guest is not None and decided_guest.uuid:
+        return decided_guest.uuid
     shares = any(not spec.networks[each.name].made for each in spec.guests[name].interfaces)
     host = [facts.identity] if shares and facts.identity else []
     return addresses.identity(spec.name, "guest", name, *host)
@@ -245,8 +247,8 @@ def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[st
         if not interface.mac:
             before = spec.guests[name].interfaces[:index]
             which = str(sum(each.name == interface.name for each in before))
-            existing = decided.guests.get(name)
-            kept = existing.macs.get((interface.name, int(which))) if existing else None
+            decided_guest = decided.guests.get(name)
+            kept = decided_guest.macs.get((interface.name, int(which))) if decided_guest else None
             if kept is not None and kept not in answer.values():
                 answer[name, index] = kept
                 continue
@@ -298,8 +300,10 @@ def _placed(
 ) -> dict[tuple[str, int], str]:
     """The IPv4 address of every network card whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
-    former = [existing for name, existing in decided.guests.items() if name not in spec.guests]
-    held = {address for existing in former for address in existing.addresses.values()}
+    former = [
+        decided_guest for name, decided_guest in decided.guests.items() if name not in spec.guests
+    ]
+    held = {address for decided_guest in former for address in decided_guest.addresses.values()}
     for name, network in used.items():
         wanted = {
             (guest.name, index): interface.address
@@ -313,8 +317,8 @@ def _placed(
         kept = {
             interface: address
             for interface in wanted
-            if (existing := decided.guests.get(interface[0])) is not None
-            if (address := existing.addresses.get(macs[interface]))
+            if (decided_guest := decided.guests.get(interface[0])) is not None
+            if (address := decided_guest.addresses.get(macs[interface]))
         }
         dynamic = _dynamic(network, subnets[name])
         answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
