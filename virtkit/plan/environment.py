@@ -327,7 +327,7 @@ def _of_folders(change: Change) -> str:
     gets_folders = change.action in ("create", "replace") or "devices" in fields
     if not isinstance(guest, Guest) or not gets_folders:
         return ""
-    return container_mounts.note(guest, render.raw_devices(guest))
+    return container_mounts.owner_note(guest, render.raw_devices(guest))
 
 
 def _from_elsewhere(changes: Iterable[Change], spec_path: str) -> Iterable[str]:

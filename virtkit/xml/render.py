@@ -137,10 +137,10 @@ def guest(one: Guest, own_xml: str = "") -> str:
     if devices is None:
         devices = etree.SubElement(root, "devices")
     raw = raw_devices(one)
-    container_mounts.refuse(one, raw, one.where("devices"))
+    container_mounts.check_devices(one, raw, one.where("devices"))
     devices.extend(raw)
     policy.check(one, root)
-    container_mounts.lay(one, root, one.where("template", "devices"))
+    container_mounts.set_targets(one, root, one.where("template", "devices"))
     return tree.written(root)
 
 
