@@ -92,7 +92,7 @@ def _in_use(
         )
     if moved_here:
         line = command("down", spec_path, *own, *moved_here, "--yes")
-        cure += f"; if that was this spec at an earlier place: {line}"
+        cure += f"; if the spec's file was only moved: {line}"
     return RequestError(
         f"network {network.name}: {', '.join(each.field for each in changes)} can't change "
         "while guests use it",

@@ -137,7 +137,7 @@ def _else_rename(plan: Plan) -> str:
     if not paths:
         return ""
     return (
-        f"; if {', '.join(paths)} is not this spec at an earlier place, but another, "
+        f"; if {', '.join(paths)} is another spec, and not this one before its file was moved, "
         "give this one another `name:`"
     )
 
@@ -159,13 +159,16 @@ def needs_consent_to_go(
     if not plan.needs_consent:
         return None
     own = [e.name for e in plan.changes if e.object.startswith("guest/") and not e.lost]
-    cure = "if that is this spec at an earlier place, or may go all the same: run again with --yes"
+    cure = (
+        "if that is this spec before its file was moved, or may be removed all the same: run again "
+        "with --yes"
+    )
     if own:
         words = (*own, *(["--volumes"] if volumes else []))
         cure += f"; to remove only what is this spec's: {command('down', spec_path, *words)}"
     return RequestError(
-        f"this would remove what of environment {plan.environment} was made from another spec, "
-        "and needs your consent",
+        f"this would remove parts of environment {plan.environment} that were made from another "
+        "spec, and needs your consent",
         why=f"this would be lost: {'; '.join(change.loss for change in plan.needs_consent)}",
         cure=cure,
     )

@@ -161,8 +161,8 @@ def _ready(entry: Entry, problems: Problems) -> Ready:
     node = entry.node.entries.get("ready")
     if node is not None and node.path[:1] == ("guests",):
         problem = Problem(
-            f"a guest without networks cannot be asked for {fields.ready.kind}",
-            why="with `networks: []` ready is none",
+            f"a guest without networks cannot have `ready: {fields.ready.kind}`",
+            why="nothing could reach it to ask; with `networks: []` ready is none",
             cure="take `ready:` out, or give it a network",
         )
         problems.at(node, (), problem)

@@ -35,12 +35,12 @@ def resolve(text: str) -> Scalar:
         raise ValueError("is octal to some programs and decimal to others")
     if _INT.fullmatch(text):
         if len(text) > 19:
-            raise ValueError("is a number of too many digits")
+            raise ValueError("has too many digits for a number")
         return int(text, 0)
     if _FLOAT.fullmatch(text):
         number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         if not isfinite(number):
-            raise ValueError("is a number without end")
+            raise ValueError("is not a finite number")
         return number
     return text
 

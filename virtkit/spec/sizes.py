@@ -53,7 +53,9 @@ def parse_size(value: object) -> int:
         raise Problem(f"{quote(value)} is not a size", cure=_size_cure(value))
     size = Fraction(match[1]) * _BYTES[match[2]]
     if size == 0:
-        raise Problem(f"{quote(value)} is no size at all", cure="use 512MiB, 2GiB or 8G")
+        raise Problem(
+            f"{quote(value)} is zero", cure="use a size above zero, such as 512MiB or 2GiB"
+        )
     if size > MAX_SIZE:
         raise Problem(f"{quote(value)} is too large", cure=f"use at most {format_size(MAX_SIZE)}")
     if size % KIB:
@@ -100,7 +102,9 @@ def parse_duration(value: object) -> float:
         raise Problem(f"{quote(value)} is not a duration", cure="use 90s, 5m or 1h")
     seconds = Fraction(match[1]) * _SECONDS[match[2]]
     if seconds == 0:
-        raise Problem(f"{quote(value)} is no time at all", cure="use 90s, 5m or 1h")
+        raise Problem(
+            f"{quote(value)} is zero", cure="use a duration above zero, such as 90s or 5m"
+        )
     if seconds > MAX_DURATION:
         raise Problem(f"{quote(value)} is too long", cure=f"use at most {MAX_DURATION // 3600}h")
     return float(seconds)

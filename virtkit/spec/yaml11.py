@@ -36,16 +36,16 @@ def resolve(text: str) -> str | int | float | bool | None:
     if text in (text.lower(), text.upper(), text.capitalize()) and text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
     if _NO_END.fullmatch(text):
-        raise ValueError("is a number without end")
+        raise ValueError("is not a finite number")
     digits = text.replace("_", "")
     if _INT.fullmatch(text):
         if len(text) > _MAX_DIGITS:
-            raise ValueError("is a number of too many digits")
+            raise ValueError("has too many digits for a number")
         return _int(digits)
     if _FLOAT.fullmatch(text):
         number = _sexagesimal(digits, float) if ":" in digits else float(digits)
         if not isfinite(number):
-            raise ValueError("is a number without end")
+            raise ValueError("is not a finite number")
         return number
     return text
 

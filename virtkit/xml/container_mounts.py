@@ -41,8 +41,8 @@ def check_devices(one: Guest, devices: Iterable[etree._Element], where: str) -> 
     process: what that has mounted is not in the guest."""
     if one.driver.folders and any(each.tag == "filesystem" for each in devices):
         raise RequestError(
-            f"guest {one.name}: the <filesystem> under `devices` would not be in it",
-            why="its container would have it, and the kernel in there does not see it",
+            f"guest {one.name} would not see the <filesystem> under `devices`",
+            why="its container would have it, but the kernel that runs in there cannot see it",
             cure="take it out; `type: lxc` can have it, `virtkit cp` copies files",
             where=where,
         )
@@ -77,7 +77,7 @@ def _check(
         raise RequestError(
             what,
             why=f"something else is mounted on {over or under}, and one would hide the other",
-            cure="give it a <target dir='…'/> that lies in no other one's, and has none in it",
+            cure="give it a <target dir='…'/> that is neither below nor above another one's",
             where=where,
         )
     if one.confinement.ids and filesystem.get("type") not in _NO_IMAGE:

@@ -279,7 +279,9 @@ def test_consent_names_both_specs() -> None:
     refused = needs_consent(diff(empty, UP, spec_path="/mine.yaml"))
     assert refused is not None
     assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
-    assert "if /lab.yaml is not this spec at an earlier place" in refused.cure
+    assert (
+        "if /lab.yaml is another spec, and not this one before its file was moved" in refused.cure
+    )
 
 
 def test_a_guest_without_a_disk_asks_too() -> None:
