@@ -1,4 +1,4 @@
-"""A whole environment: desired against observed."""
+"""Compares all objects that a spec asks for on a host with what is there: the plan."""
 
 from __future__ import annotations
 

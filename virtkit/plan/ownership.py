@@ -1,4 +1,4 @@
-"""Whose what is on a host: this spec's, another spec's of the same environment, or others'."""
+"""Who owns what on a host: this spec, another spec of the same environment, or others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What removes an environment, and what may only go once somebody agreed."""
+"""What removes an environment, and which of that needs somebody's consent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each thing of a spec stands in its file, once the tree itself is no longer needed."""
+"""Where in its file each part of a spec stands, for messages that come after it was read."""
 
 from __future__ import annotations
 

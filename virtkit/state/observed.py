@@ -1,4 +1,4 @@
-"""What stands in libvirt, as data: what virtkit owns with its records, and whose the rest is.
+"""What is in libvirt, as data: what virtkit owns, with its records, and who owns the rest.
 
 host/observe.py fills it, plan/ reads it.
 """
