@@ -74,7 +74,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 confinement=_kept(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
-                identity=_identity(spec, name, facts, decided),
+                decided_uuid=_uuid(spec, name, facts, decided),
                 positions={
                     key: spec.where(("guests", name, *filter(None, [key])))
                     for key in ("", "template", "devices")
@@ -103,7 +103,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
         if row.sparse and answer[name] == defaults[name]:
             del answer[name]
     if guest.cloud_init:
-        salt = addresses.identity(spec.name, "guest", guest.name)
+        salt = addresses.derived_uuid(spec.name, "guest", guest.name)
         core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
         current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
         answer["cloud_init"] = core_digest if recorded == core_digest else current_digest
@@ -214,7 +214,7 @@ def _positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], s
     }
 
 
-def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
+def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
     """A guest's UUID: as its domain has it, else derived.
 
     Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
@@ -225,7 +225,7 @@ def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -
         return decided_guest.uuid
     shares = any(not spec.networks[each.name].made for each in spec.guests[name].interfaces)
     host = [facts.identity] if shares and facts.identity else []
-    return addresses.identity(spec.name, "guest", name, *host)
+    return addresses.derived_uuid(spec.name, "guest", name, *host)
 
 
 def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:

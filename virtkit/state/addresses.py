@@ -34,7 +34,7 @@ _WIDE = 9
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:virtkit:1")
 
 
-def identity(*names: str) -> str:
+def derived_uuid(*names: str) -> str:
     """The UUID of the object that ``names`` name, as text."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(names)))
 

@@ -127,7 +127,7 @@ class Guest:
     #: The confinement that it has once its root is recreated.
     next_confinement: Confinement = Confinement()
     #: Its UUID; where nothing else was decided, that of its names.
-    identity: str = ""
+    decided_uuid: str = ""
     #: Its host's CPUs; 0 where unknown.
     host_cpus: int = 0
     #: The public keys that it is to let in; None: those that it was made with.
@@ -157,7 +157,7 @@ class Guest:
 
     @property
     def uuid(self) -> str:
-        return self.identity or addresses.identity(self.environment, "guest", self.name)
+        return self.decided_uuid or addresses.derived_uuid(self.environment, "guest", self.name)
 
     @property
     def cpu_quota(self) -> int:

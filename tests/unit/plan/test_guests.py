@@ -356,7 +356,7 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
     disks, users = "[{name: data, size: 1GiB}]", "[{name: eve, sudo: no}]"
     keys = f"type: qemu, disks: {disks}, cloud_init: {{users: {users}}}"
     now = f"name: lab\nguests:\n  web: {{{keys}}}\n"
-    salt = addresses.identity("lab", "guest", "web")
+    salt = addresses.derived_uuid("lab", "guest", "web")
     first = digest(salt, {"users": [{"name": "eve", "sudo": "no"}]})
     targets = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
     made = DecidedGuest("qemu", None, "", targets=targets, cloud_init=first)

@@ -157,8 +157,10 @@ def test_mac_gives_up() -> None:
 
 
 def test_identity() -> None:
-    assert addresses.identity("lab", "guest", "web") == "698bcd3f-a163-57b0-a748-c2e4e370e02c"
-    assert addresses.identity("lab", "guest", "web") != addresses.identity("lab", "network", "web")
+    assert addresses.derived_uuid("lab", "guest", "web") == "698bcd3f-a163-57b0-a748-c2e4e370e02c"
+    assert addresses.derived_uuid("lab", "guest", "web") != addresses.identity(
+        "lab", "network", "web"
+    )
 
 
 def test_slaac() -> None:
