@@ -48,7 +48,7 @@ def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None
     }
     error = refused(LAB, there, replace(world.WITH_KVM, connections=known))
     virsh, name = "virsh -c 'lxc+ssh://ops@rack/system?a=b&c=d'", """'lab web'"'"'s'"""
-    assert f"leaves the disks: {virsh} undefine {name}; or" in error.cure
+    assert f"leaves its disks: {virsh} undefine {name}; or" in error.cure
     assert f"{virsh} domrename {name} lab-web (if it runs" in error.cure
 
 
