@@ -187,7 +187,7 @@ def _network(xml: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     own = dict(fields)
     template = own.pop("template", "")
-    xml = render.guest(guest, render.own(guest, template) if template else "")
+    xml = render.guest(guest, render.from_user_template(guest, template) if template else "")
     new = replace(record.of_guest(guest, own.pop("spec", spec), xml), host_key=KEYS.host_public)
     new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
     addresses = own.pop("addresses", None)

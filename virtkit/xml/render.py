@@ -100,7 +100,7 @@ def text(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def own(one: Guest, template: str) -> str:
+def from_user_template(one: Guest, template: str) -> str:
     """What a template of the user's makes of a guest.
 
     It may loop without end; user_template.py calls it in a separate process.
@@ -119,18 +119,18 @@ def own(one: Guest, template: str) -> str:
         ) from error
 
 
-def guest(one: Guest, own_xml: str = "") -> str:
+def guest(one: Guest, user_xml: str = "") -> str:
     """The domain XML of a guest, without its record.
 
     Args:
-        own_xml: what the spec's ``template:`` made, instead of the type's own.
+        user_xml: what the spec's ``template:`` made, instead of the type's own.
 
     Raises:
         RequestError: the XML or a raw device is broken, holds a secret, or reaches the host
             unasked.
     """
     where = one.where("template")
-    rendered = own_xml or _environment().get_template(one.driver.template).render(guest=one)
+    rendered = user_xml or _environment().get_template(one.driver.template).render(guest=one)
     root = tree.parse_plain(rendered, f"the domain XML of guest {one.name}", where)
     policy.check_template(one, root)
     devices = root.find("devices")

@@ -104,7 +104,7 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
     answer: dict[str, object]
     try:
-        xml = render.own(guest, text)
+        xml = render.from_user_template(guest, text)
         answer = {"xml": xml} if len(xml) <= _MAX_BYTES else _error_answer(_too_much(guest, ""))
     except MemoryError:
         answer = _error_answer(_too_much(guest, ""))

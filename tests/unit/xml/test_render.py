@@ -27,7 +27,7 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    body = render.guest(guest, render.own(guest, own) if own else "")
+    body = render.guest(guest, render.from_user_template(guest, own) if own else "")
     element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
     return tree.with_record(body, element)
 
