@@ -69,7 +69,7 @@ class Problems:
     def at(self, node: Node, path: Path, problem: Problem) -> None:
         """Keeps an error about ``path`` below ``node``, or the nearest thing that is there."""
         nearest, rest = node.find(path)
-        self.add(nearest.key if rest else nearest.place, nearest.path, problem)
+        self.add(nearest.key if rest else nearest.position, nearest.path, problem)
 
     def at_key(self, node: Node, problem: Problem) -> None:
         """Keeps an error about the key of ``node``."""
@@ -111,7 +111,7 @@ class Problems:
                 nearest.mark if _in_list(nearest) else nearest.key, (*nearest.path, *rest), problem
             )
         else:
-            self.add(nearest.place, nearest.path, problem)
+            self.add(nearest.position, nearest.path, problem)
 
     def raise_all(self) -> None:
         """Raises SpecErrors, in the file's order, where there are any."""

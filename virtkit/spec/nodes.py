@@ -67,7 +67,7 @@ class Node:
     core: tuple[Scalar] | None = None
 
     @property
-    def place(self) -> Mark:
+    def position(self) -> Mark:
         """Where a message about this value points: at a scalar itself, else at its key."""
         return self.key if isinstance(self.value, (dict, list)) else self.mark
 

@@ -31,4 +31,4 @@ class Positions:
             if merged is not None:
                 start, below = merged, path[2:]
         node, rest = start.find(below)
-        return (node.place if not rest else node.key), dotted((*node.path, *rest))
+        return (node.position if not rest else node.key), dotted((*node.path, *rest))
