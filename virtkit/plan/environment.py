@@ -8,10 +8,9 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import duplicates, host_conflicts
+from virtkit.plan import duplicates, host_conflicts, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, moved
 from virtkit.plan.guests import compared
-from virtkit.plan.names_taken import name_conflicts, not_ours
 from virtkit.plan.networks import compared_network, with_others
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.state.desired import Desired, Guest
@@ -107,7 +106,7 @@ class _Difference:
         environment = self._desired.environment
         undefined = self._observed.undefined_of(environment).get(guest.name)
         current = self._observed.guests_of(environment).get(guest.name) or undefined
-        self._errors += name_conflicts(guest, self._observed, self._facts, self._spec_path)
+        self._errors += name_conflicts.errors(guest, self._observed, self._facts, self._spec_path)
         if current is None:
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             if guest.playbooks:
@@ -162,7 +161,9 @@ class _Difference:
             if current is None and network.libvirt_name in taken:
                 where = f"{network.host} network/{network.name}"
                 what = f"network {network.libvirt_name}"
-                self._errors.append(not_ours(what, "it belongs to somebody else", where))
+                self._errors.append(
+                    name_conflicts.not_ours(what, "it belongs to somebody else", where)
+                )
                 continue
             if current is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
@@ -308,7 +309,7 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
             about.setdefault(each.desired.why, []).append(each.object)
         confinement = each.desired.confinement
         is_made = each.action in ("create", "replace")
-        if folders_note := _of_folders(each):
+        if folders_note := _folders_note(each):
             about.setdefault(folders_note, []).append(each.object)
         if is_made and confinement.mode == "hardened" and confinement.why:
             note = (
@@ -320,7 +321,7 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
         yield f"{', '.join(objects)}: {note}"
 
 
-def _of_folders(change: Change) -> str:
+def _folders_note(change: Change) -> str:
     """What to know of the host's folders that a guest is given by this change."""
     guest = change.desired
     fields = {reason.field for reason in change.reasons}

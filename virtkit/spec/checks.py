@@ -71,7 +71,7 @@ def _networks(draft: Draft, problems: Problems) -> None:
 
 def _users(entry: Entry, problems: Problems) -> None:
     """Users in forms that cloud-init fails at, before it has made the login."""
-    for path, problem in _no_users(entry.fields.cloud_init):
+    for path, problem in _bad_users(entry.fields.cloud_init):
         problems.at(entry.node, (CLOUD, *path), problem)
 
 
@@ -88,13 +88,13 @@ def _playbooks(entry: Entry, problems: Problems) -> None:
         problems.at(node, (), problem)
 
 
-def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
+def _bad_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
     users, user = cloud.get("users", []), cloud.get("user", "")
     cure = "write a list of names and maps: [{name: eve, sudo: false}]"
     if not isinstance(users, (str, list, dict)):
         yield ("users",), Problem(f"`users` is {kind_of(users)}, which makes no user", cure=cure)
     if isinstance(user, dict):
-        yield from _no_user(("user",), user)
+        yield from _bad_user(("user",), user)
     elif not isinstance(user, str):
         problem = Problem(f"`user` is {kind_of(user)}, which is no user", cure="set `user: eve`")
         yield ("user",), problem
@@ -103,7 +103,7 @@ def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
         rows = users.items() if isinstance(users, dict) else enumerate(users)
     for place, each in rows:
         if isinstance(each, dict):
-            yield from _no_user(("users", place), each)
+            yield from _bad_user(("users", place), each)
         elif not (_is_switch(each) if isinstance(users, dict) else _is_names(each)):
             yield ("users", place), Problem(f"{kind_of(each)} is no user", cure=cure)
 
@@ -118,7 +118,7 @@ def _is_names(value: object) -> bool:
     return all(isinstance(each, str) for each in (value if isinstance(value, list) else [value]))
 
 
-def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
+def _bad_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
     """What of a user's map is looked at here: whose it is, and whom it lets in."""
     name = user.get("name", "")
     if not isinstance(name, str):

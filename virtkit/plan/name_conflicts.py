@@ -14,7 +14,7 @@ from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
 
 
-def name_conflicts(
+def errors(
     guest: Guest, observed: Observed, facts: HostFacts | None, spec_path: str
 ) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
