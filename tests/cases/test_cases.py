@@ -67,7 +67,10 @@ class Case:
     def rendered(self, desired: Desired) -> dict[str, str]:
         """What the users' own templates make of their guests."""
         guests = {each.name: samples.with_image(each) for each in desired.guests}
-        return {n: render.own(guests[n], text) for n, text in self.templates(desired).items()}
+        return {
+            n: render.from_user_template(guests[n], text)
+            for n, text in self.templates(desired).items()
+        }
 
     def text(self, name: str) -> str:
         path = self.folder / name
@@ -86,13 +89,13 @@ class Case:
             volumes = bool(self.request.get("volumes"))
             names = self.spec.guests.keys()
             return down(
-                observed, self.spec.name, spec=SPEC, names=names, only=only, volumes=volumes
+                observed, self.spec.name, spec_path=SPEC, names=names, only=only, volumes=volumes
             )
         desired = self.desired(observed)
         return diff(
             desired,
             observed,
-            spec=SPEC,
+            spec_path=SPEC,
             only=only,
             templates=self.rendered(desired),
             restart=bool(self.request.get("restart")),
@@ -151,7 +154,7 @@ def network_xml(network: Network) -> str:
 
 
 def guest_xml(guest: Guest, own: str) -> str:
-    xml = render.own(guest, own) if own else ""
+    xml = render.from_user_template(guest, own) if own else ""
     element = record_text.guest_element(record.of_guest(guest, SPEC))
     return pretty(tree.with_record(render.guest(guest, xml), element))
 

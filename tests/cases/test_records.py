@@ -32,7 +32,7 @@ from virtkit.facts import HostFacts
 from virtkit.plan import Plan, diff
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Disk, InterfaceSpec, Kernel, Ready, Spec
-from virtkit.spec.model import GuestKeys, Most
+from virtkit.spec.model import GuestFields, Max
 from virtkit.state import record_text
 from virtkit.state.desired import Decided
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
@@ -65,10 +65,10 @@ WITHIN: dict[str, dict[str, Any]] = {
     "disks": Disk(name="a", size=samples.GIB).model_dump(mode="json", exclude={"name", "size"}),
     "networks": InterfaceSpec(name="a").model_dump(mode="json", exclude={"name"}),
     "kernel": Kernel(path="a").model_dump(mode="json", exclude={"path"}),
-    "max": Most().model_dump(mode="json"),
+    "max": Max().model_dump(mode="json"),
     "ready": Ready().model_dump(mode="json", exclude={"kind"}),
 }
-DEFAULTS: dict[str, Any] = GuestKeys().model_dump(mode="json")
+DEFAULTS: dict[str, Any] = GuestFields().model_dump(mode="json")
 
 
 def written() -> None:
@@ -150,7 +150,7 @@ def planned(folder: Path, guests: dict[str, dict[str, Any]]) -> Plan:
     spec, facts = read(folder)
     there = observed(folder, guests)
     desired = resolve(spec, facts, samples.decided(spec, there))
-    return diff(desired, there, spec=SPEC, facts=facts)
+    return diff(desired, there, spec_path=SPEC, facts=facts)
 
 
 def told(found: Plan) -> list[str]:

@@ -57,7 +57,7 @@ def found(host: Host) -> tuple[frozenset[str], frozenset[str]]:
 def run_down(host: Host, steps: Iterable[str]) -> None:
     """Carries out steps of the guest's removal. (The last one's flags are none of the test
     driver's.)"""
-    going = down(host.observe(pool=False), "lab", spec="/lab.yaml", only=None, volumes=False)
+    going = down(host.observe(pool=False), "lab", spec_path="/lab.yaml", only=None, volumes=False)
     context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     for step in steps_of(going, context):
         if step.name in steps:
@@ -117,7 +117,7 @@ def move(host: Host) -> None:
 def test_the_record_is_looked_at_right_before(
     host: Host, change: Callable[[Host], None], steps: tuple[str, ...]
 ) -> None:
-    going = down(host.observe(), "lab", spec="/lab.yaml", only=None, volumes=False)
+    going = down(host.observe(), "lab", spec_path="/lab.yaml", only=None, volumes=False)
     context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     change(host)
     for step in steps_of(going, context):

@@ -182,9 +182,9 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     found = host_with(POOL, domain).observe()
     assert found.guests == {}
     assert found.domains == {("qemu", WEB.domain)}
-    assert down(found, "lab", spec="/lab.yaml", only=None, volumes=True).changes == ()
+    assert down(found, "lab", spec_path="/lab.yaml", only=None, volumes=True).changes == ()
     with pytest.raises(RequestError, match="does not belong to this environment"):
-        diff(DESIRED, found, spec="/lab.yaml")
+        diff(DESIRED, found, spec_path="/lab.yaml")
 
 
 @pytest.mark.parametrize("name", [".", "..", "", "-rf", "../x", "a/b", "a b", "é", "a..b"])

@@ -55,7 +55,7 @@ def made(host: Host, text: str) -> None:
 
 
 def down(host: Host) -> Plan:
-    return removal.down(host.observe(), "lab", spec=SPEC, only=None, volumes=False)
+    return removal.down(host.observe(), "lab", spec_path=SPEC, only=None, volumes=False)
 
 
 def undefine(host: Host) -> None:
@@ -82,7 +82,7 @@ def test_a_strangers_volume_that_came_since_the_plan_stays(host: Host) -> None:
     desired = samples.desired_of(
         LAB % DATA, found=samples.decided(samples.spec_of(LAB % DATA), host.observe())
     )
-    _, steps = work(host, diff(desired, host.observe(), spec=SPEC))
+    _, steps = work(host, diff(desired, host.observe(), spec_path=SPEC))
     stranger = samples.guest_of(LAB % DATA).volumes[-1]
     assert stranger.name == "lab-web-data"
     host.storage.create(render.guest_volume(stranger))

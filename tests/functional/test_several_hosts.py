@@ -125,7 +125,7 @@ def test_a_guest_moves_with_consent(hosts: list[Host]) -> None:
     assert [each.as_dict() for each in create.reasons] == [
         {"field": "host", "from": "far", "to": "local", "cause": "spec", "effect": "recreate"}
     ]
-    assert [delete] == list(found.asks)
+    assert [delete] == list(found.needs_consent)
     assert delete.lost == "lab-a-root"
     assert entries(plan_on(hosts, spec_of(text), ["b"]))[1:] == [
         ("local", "guest/b", "create", "none")

@@ -94,7 +94,7 @@ def test_what_is_said_of_the_login_is_laid_over_it(cloud: dict[str, Any]) -> Non
     assert login["ssh_authorized_keys"] == [*samples.KEYS.authorized, KEY]
     assert found["user"] == login, "cloud-init's default user, who gets its password and keys"
     files = seed.documents(guest, samples.KEYS, "one")
-    assert seed.held(files) == samples.KEYS, "the spec's keys are not virtkit's"
+    assert seed.keys_in(files) == samples.KEYS, "the spec's keys are not virtkit's"
 
 
 OTHERS: list[tuple[object, list[object]]] = [

@@ -250,7 +250,7 @@ def _without_dnsmasq(host: Host) -> Iterable[Check]:
 def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
     guests, up = observed.guests_of(spec.name), command("up", spec.source)
-    lost = observed.lost_of(spec.name)
+    lost = observed.undefined_of(spec.name)
     for name in sorted(lost):
         what = "its domain is gone, and its volumes are there: it is defined again with its disks"
         yield Check(f"guest {name}", False, what, up)

@@ -77,7 +77,7 @@ def up(
     planned = api.plan(spec, guests, restart=restart, say=output.say)
     if not json:
         output.plan(planned)
-    confirmed = bool(planned.asks) and not yes and not json and _ask_consent()
+    confirmed = bool(planned.needs_consent) and not yes and not json and _ask_consent()
     if not planned.changes and not json:
         return
     with progress.shown(output.err(), f"{planned.environment}: up") as tell:
@@ -174,7 +174,7 @@ def down(
     confirmed = None
     if not yes and not json and _at_terminal():
         removal = api.down_plan(spec, guests, volumes=volumes)
-        if removal.asks:
+        if removal.needs_consent:
             output.plan(removal)
             confirmed = removal if _ask_consent() else None
     with progress.shown(output.err(), f"{spec.name}: down") as tell:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from virtkit import api
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import VirtkitError
+from virtkit.spec.problem import shown
 from virtkit.spec.sizes import format_size
-from virtkit.spec.value_error import shown
 
 if TYPE_CHECKING:
     from rich.console import Console

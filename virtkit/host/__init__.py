@@ -245,8 +245,8 @@ class Host:
             if pool
             else {},
             pool=record,
-            lost=lost,
-            held=held,
+            undefined=lost,
+            taken_over=held,
         )
 
 

@@ -91,7 +91,7 @@ class Definitions:
         domain = self._domain(DRIVERS[record.type], record.domain)
         with libvirt_errors("record", f"domain {record.domain}", where=self._connections.host):
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
-            element = guest_element(record, bare=True)
+            element = guest_element(record, without_namespace=True)
             domain.setMetadata(kind, element, "vk", NAMESPACE, affect_flags(domain))
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:

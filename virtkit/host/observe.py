@@ -21,7 +21,7 @@ from virtkit.host.errors import NoDriver, libvirt_errors, passing_over
 from virtkit.host.networks import inactive
 from virtkit.state import record_text
 from virtkit.state.observed import ObservedGuest, ObservedNetwork
-from virtkit.state.record import GuestRecord, State, VolumeRecord
+from virtkit.state.record import GuestRecord, VolumeRecord, VolumeState
 from virtkit.xml import tree
 
 
@@ -204,7 +204,7 @@ def _guest(
         inactive=inactive,
         live=live,
         persistent=bool(domain.isPersistent()),
-        bare=records[0] is None,
+        record_missing=records[0] is None,
     )
 
 
@@ -238,7 +238,7 @@ def undefined_guests(
             scheme=_scheme(record),
             state="stopped",
             autostart=bool(record.requested.get("autostart")),
-            lost=True,
+            undefined=True,
         )
     return answer, held
 
@@ -248,7 +248,7 @@ def _as_it_stands(record: GuestRecord, volumes: Collection[str]) -> GuestRecord:
     them otherwise. What may hold data is made, whatever was last written of it."""
     root = any(each.role == "root" and each.name in volumes for each in record.volumes)
 
-    def state(each: VolumeRecord) -> State:
+    def state(each: VolumeRecord) -> VolumeState:
         if each.name in volumes:
             data = each.role == "root" or (each.role == "disk" and each.state == "wanted")
             return "made" if data else each.state

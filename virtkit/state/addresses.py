@@ -34,7 +34,7 @@ _WIDE = 9
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:virtkit:1")
 
 
-def identity(*names: str) -> str:
+def derived_uuid(*names: str) -> str:
     """The UUID of the object that ``names`` name, as text."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(names)))
 
@@ -91,7 +91,7 @@ def free_subnet(
 
     Args:
         name: ``ENVIRONMENT/NETWORK``.
-        routes: as ``used``; but one that covers nearly everything, as a VPN's, is no claim to a
+        routes: as ``used``; but one that covers nearly everything, as a VPN's, does not count for a
             /24 where nothing else is free.
         where: of an error.
     """
@@ -99,8 +99,8 @@ def free_subnet(
     routed = [IPv4Network(each) for each in routes]
     # the more a route is to, the less it tells
     for most in (-1, *sorted({each.prefixlen for each in routed if _is_wide(each)})):
-        claims = [each for each in routed if each.prefixlen > most or not _is_wide(each)]
-        if subnet := _free_of(name, [*fixed, *claims]):
+        relevant = [each for each in routed if each.prefixlen > most or not _is_wide(each)]
+        if subnet := _free_of(name, [*fixed, *relevant]):
             return subnet
     network = name.rpartition("/")[2]
     inside = _free_of(name, [*fixed, *(each for each in routed if each.prefixlen >= _OURS)])
@@ -116,9 +116,9 @@ def free_subnet(
     )
 
 
-def _free_of(name: str, claims: Iterable[IPv4Network]) -> str:
-    """The first candidate that meets none of the ``claims``; empty where there is none."""
-    taken = [(int(each[0]), int(each[-1])) for each in set(claims)]
+def _free_of(name: str, used: Iterable[IPv4Network]) -> str:
+    """The first candidate that meets none of the ``used`` subnets; empty where there is none."""
+    taken = [(int(each[0]), int(each[-1])) for each in set(used)]
     for within in PRIVATE:
         for candidate in _candidates(name, within):
             first, last = int(candidate[0]), int(candidate[-1])

@@ -42,7 +42,7 @@ def up(folder: Path, change: Mapping[str, Any] | None = None) -> Observed:
 
 
 def planned(folder: Path, observed: Observed, *, restart: bool = False) -> Plan:
-    return diff(desired_of(folder, observed), observed, spec=SPEC, restart=restart)
+    return diff(desired_of(folder, observed), observed, spec_path=SPEC, restart=restart)
 
 
 def told(changes: tuple[Change, ...]) -> list[tuple[str, str, str, str]]:

@@ -44,7 +44,7 @@ def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
 
 def diff(observed: Observed = NOTHING, text: str = SPEC) -> Plan:
     found = samples.decided(samples.spec_of(text), observed)
-    return environment.diff(samples.desired_of(text, found=found), observed, spec="/lab.yaml")
+    return environment.diff(samples.desired_of(text, found=found), observed, spec_path="/lab.yaml")
 
 
 def test_a_new_environment() -> None:
@@ -106,7 +106,9 @@ def test_what_waits_restarts_a_paused_guest_too() -> None:
     staged = {"record": {"staged": {"cpus": "spec"}}, "live_edits": {">1</vcpu>": ">2</vcpu>"}}
     there = samples.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"} | staged}})
     desired = samples.desired_of(SPEC, found=samples.decided(samples.spec_of(SPEC), there))
-    found = steps(environment.diff(desired, there, spec="/lab.yaml", restart=True), restart=True)
+    found = steps(
+        environment.diff(desired, there, spec_path="/lab.yaml", restart=True), restart=True
+    )
     assert {"guest/web define", "guest/web stop", "guest/web start"} <= set(found)
 
 
@@ -143,7 +145,9 @@ def test_what_needs_a_restart_waits_unless_asked() -> None:
 
 @pytest.mark.parametrize("volumes", [False, True])
 def test_down_runs_backwards_and_undefines_last(volumes: bool) -> None:
-    found = steps(down(UP, "lab", spec="/lab.yaml", only=None, volumes=volumes), volumes=volumes)
+    found = steps(
+        down(UP, "lab", spec_path="/lab.yaml", only=None, volumes=volumes), volumes=volumes
+    )
     for name in ("db", "web"):
         assert found[f"guest/{name} volumes"] >= {f"guest/{name} stop"}
         assert found[f"guest/{name} undefine"] >= {f"guest/{name} volumes"}

@@ -318,7 +318,7 @@ def test_what_is_no_kernel_or_initrd(role: str, content: bytes, what: str, tmp_p
     spec = samples.spec_of(f"guests: {{a: {text}}}\nname: lab\n", str(tmp_path))
     desired = resolve(spec, samples.WITH_KVM, Decided())
     with pytest.raises(RequestError) as caught:
-        _check(diff(desired, Observed("local"), spec="/lab.yaml"), spec, Host())
+        _check(diff(desired, Observed("local"), spec_path="/lab.yaml"), spec, Host())
     (error,) = [each for each in caught.value.every() if role in each.what]
     assert what in error.what
     assert error.exit_code == 2

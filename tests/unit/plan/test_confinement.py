@@ -28,7 +28,7 @@ def confinements(facts: HostFacts, text: str = TWO) -> dict[str, tuple[str, int]
 def planned(observed: Observed, facts: HostFacts, text: str = TWO) -> Plan:
     spec = samples.spec_of(text)
     desired = samples.resolve(spec, facts, samples.decided(spec, observed))
-    return diff(desired, observed, spec=SPEC)
+    return diff(desired, observed, spec_path=SPEC)
 
 
 def there(facts: HostFacts, change: dict[str, Any] | None = None, text: str = TWO) -> Observed:

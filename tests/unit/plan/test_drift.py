@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import samples
 
-from virtkit.plan import detaching, waiting
-from virtkit.plan.drift import Documents, Place
+from virtkit.plan import detaching, pending_fields
+from virtkit.plan.drift import DriftCheck, FieldDifference
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.xml import render
@@ -40,15 +40,15 @@ def there(guest: Guest) -> ObservedGuest:
     return samples.up(found, "/lab.yaml").guests[guest.domain]
 
 
-def documents(guest: Guest, **fields: str) -> Documents:
-    return Documents(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
+def drift_check(guest: Guest, **fields: str) -> DriftCheck:
+    return DriftCheck(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
 
 
-def place(guest: Guest, old: str, new: str) -> Place:
+def place(guest: Guest, old: str, new: str) -> FieldDifference:
     """The difference that an edit of the definition makes."""
     xml = render.guest(guest)
     assert xml.count(old) == 1, (old, xml)
-    (found,) = documents(guest, inactive=xml.replace(old, new)).next_boot()
+    (found,) = drift_check(guest, inactive=xml.replace(old, new)).next_boot()
     return found
 
 
@@ -121,21 +121,21 @@ def test_what_a_running_guest_can_be_given(old: str, new: str, fixed: bool) -> N
 def test_the_running_guest_has_it_too() -> None:
     guest = desired()
     edited = render.guest(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
-    (found,) = documents(guest, inactive=edited, live=edited).next_boot()
+    (found,) = drift_check(guest, inactive=edited, live=edited).next_boot()
     assert found.live is not None
     assert (found.live.wanted, found.live.current) == ("destroy", "restart")
-    (now,) = documents(guest, live=edited).now()
+    (now,) = drift_check(guest, live=edited).running()
     assert now.field == "on_crash"
-    assert documents(guest, live="").now() == [], "it doesn't run"
+    assert drift_check(guest, live="").running() == [], "it doesn't run"
 
 
 def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
     old = there(desired())
     new = changed(old, disks=[], networks=["front"])
-    found = Documents(new, old, render.guest(new))
+    found = DriftCheck(new, old, render.guest(new))
     assert {each.field for each in found.next_boot()} == {"disks.data", "networks.back"}
     assert {each.cause for each in found.next_boot()} == {"upgrade"}
-    assert {each.field for each in found.now()} == {"disks.data", "networks.back"}
+    assert {each.field for each in found.running()} == {"disks.data", "networks.back"}
 
 
 def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
@@ -144,26 +144,30 @@ def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
     left = detaching(old.record, render.guest(new), old.live)
     now = there(new)
     now = replace(now, live=old.live, record=replace(now.record, detaching=left))
-    fields = [each.field for each in Documents(new, now, render.guest(new)).now()]
+    fields = [each.field for each in DriftCheck(new, now, render.guest(new)).running()]
     assert fields == ["disks.data", "networks.back"]
     kept = replace(now, inactive=old.live)
-    assert Documents(new, kept, render.guest(new)).now() == [], "a restart would not take it away"
+    assert DriftCheck(new, kept, render.guest(new)).running() == [], (
+        "a restart would not take it away"
+    )
 
 
 def test_beyond() -> None:
-    found = documents(desired(cpus=2, max={"memory": "2GiB"}))
-    assert not found.beyond("memory", 2 * samples.GIB)
-    assert found.beyond("memory", 3 * samples.GIB)
-    assert not found.beyond("cpus", 2)
-    assert found.beyond("cpus", 3)
-    assert not found.beyond("disk", 9 * samples.GIB)
-    assert not documents(desired(), live="").beyond("memory", 9 * samples.GIB), "it doesn't run"
+    found = drift_check(desired(cpus=2, max={"memory": "2GiB"}))
+    assert not found.exceeds_max("memory", 2 * samples.GIB)
+    assert found.exceeds_max("memory", 3 * samples.GIB)
+    assert not found.exceeds_max("cpus", 2)
+    assert found.exceeds_max("cpus", 3)
+    assert not found.exceeds_max("disk", 9 * samples.GIB)
+    assert not drift_check(desired(), live="").exceeds_max("memory", 9 * samples.GIB), (
+        "it doesn't run"
+    )
 
 
 def test_waiting() -> None:
     """What `status` shows: nothing once the guest was started again."""
     guest = there(desired(cpus=2))
     staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
-    assert waiting(replace(guest, record=staged)) == ("cpus", "disks.x")
-    assert waiting(replace(guest, record=replace(staged, staged_in="6"))) == ()
-    assert waiting(replace(guest, record=staged, live="")) == ()
+    assert pending_fields(replace(guest, record=staged)) == ("cpus", "disks.x")
+    assert pending_fields(replace(guest, record=replace(staged, staged_in="6"))) == ()
+    assert pending_fields(replace(guest, record=staged, live="")) == ()

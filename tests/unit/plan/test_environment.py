@@ -109,14 +109,14 @@ def actions(found: Plan) -> dict[str, str]:
 
 
 def test_nothing_there() -> None:
-    found = diff(DESIRED, samples.up(DESIRED, "", {"without": EVERYTHING}), spec="/lab.yaml")
+    found = diff(DESIRED, samples.up(DESIRED, "", {"without": EVERYTHING}), spec_path="/lab.yaml")
     assert actions(found) == {
         "image/debian-12": "create",
         "network/front": "create",
         "guest/web": "create",
         "guest/db": "create",
     }
-    assert found.asks == ()
+    assert found.needs_consent == ()
     assert needs_consent(found) is None
 
 
@@ -126,7 +126,7 @@ def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: s
     change = {"without": without, "guests": {"web": {"state": state}}}
     observed = samples.up(DESIRED, "/lab.yaml", change)
     desired = samples.desired_of(SPEC, found=decided(observed))
-    found = actions(diff(desired, observed, spec="/lab.yaml"))
+    found = actions(diff(desired, observed, spec_path="/lab.yaml"))
     expected = {each: "create" for each in without if each != "images"}
     if "images" in without and {"guest/web", "guest/db"} & without:
         expected["image/debian-12"] = "create"
@@ -142,9 +142,9 @@ def decided(observed: Observed) -> Decided:
 
 def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
     same = samples.desired_of(SPEC, found=decided(UP))
-    assert diff(same, UP, spec="/elsewhere.yaml").changes == ()
+    assert diff(same, UP, spec_path="/elsewhere.yaml").changes == ()
     other = samples.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
-    (change,) = [each for each in diff(other, UP, spec="/elsewhere.yaml").changes if each.lost]
+    (change,) = [each for each in diff(other, UP, spec_path="/elsewhere.yaml").changes if each.lost]
     moved = next(each for each in change.reasons if each.field == "spec")
     assert (moved.before, moved.after) == ("/lab.yaml", "/elsewhere.yaml")
 
@@ -153,20 +153,20 @@ def test_nothing_is_lost_where_nothing_was_made() -> None:
     """An interrupted first run may be followed by another spec, without a question."""
     half = samples.up(DESIRED, "/lab.yaml", {"guests": {"web": {"volumes": "wanted"}}})
     other = samples.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
-    changes = diff(other, half, spec="/lab.yaml").changes
+    changes = diff(other, half, spec_path="/lab.yaml").changes
     assert [(c.action, c.lost) for c in changes if c.object == "guest/web"] == [("replace", "")]
 
 
 def test_consent() -> None:
     empty = samples.desired_of("name: lab\n")
-    found = diff(empty, UP, spec="/lab.yaml")
+    found = diff(empty, UP, spec_path="/lab.yaml")
     refused = needs_consent(found)
     assert refused is not None
     assert refused.exit_code == 2
     assert "lab-db-root" in refused.why
     assert "lab-db-data stays" in refused.why
     assert "--yes" in refused.cure
-    assert [each.object for each in found.asks] == ["guest/web", "guest/db"]
+    assert [each.object for each in found.needs_consent] == ["guest/web", "guest/db"]
 
 
 def test_all_errors_at_once() -> None:
@@ -176,7 +176,7 @@ def test_all_errors_at_once() -> None:
         strangers=frozenset({"lab-front"}),
     )
     with pytest.raises(SpecErrors) as caught:
-        diff(DESIRED, strangers, spec="/lab.yaml")
+        diff(DESIRED, strangers, spec_path="/lab.yaml")
     assert len(caught.value.errors) == 3
 
 
@@ -185,15 +185,15 @@ def test_another_environment_with_the_same_libvirt_names() -> None:
     ours = "name: a\nguests: {b-c: {type: qemu, networks: []}}\n"
     theirs = samples.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n")
     with pytest.raises(SpecErrors) as caught:
-        diff(samples.desired_of(ours), samples.up(theirs, ""), spec="")
+        diff(samples.desired_of(ours), samples.up(theirs, ""), spec_path="")
     assert "guest c of environment a-b" in caught.value.why
 
 
 def test_only_deletes_nothing() -> None:
-    found = diff(samples.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
+    found = diff(samples.desired_of(SPEC, found=decided(UP)), UP, spec_path="", only={"web"})
     assert found.changes == ()
     less = samples.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
-    found = diff(less, UP, spec="", only={"new"})
+    found = diff(less, UP, spec_path="", only={"new"})
     assert set(actions(found).values()) == {"create"}
 
 
@@ -201,28 +201,28 @@ def test_only_deletes_nothing() -> None:
 
 
 def test_down_takes_what_left_the_spec_too() -> None:
-    found = removal.down(UP, "lab", spec="/lab.yaml", only=None, volumes=False)
+    found = removal.down(UP, "lab", spec_path="/lab.yaml", only=None, volumes=False)
     assert actions(found) == {
         "guest/web": "delete",
         "guest/db": "delete",
         "network/front": "delete",
     }
-    assert removal.down(UP, "other", spec="/lab.yaml", only=None, volumes=True).changes == ()
+    assert removal.down(UP, "other", spec_path="/lab.yaml", only=None, volumes=True).changes == ()
 
 
 def test_a_network_goes_with_its_last_guest() -> None:
-    assert actions(removal.down(UP, "lab", spec="/lab.yaml", only={"web"}, volumes=False)) == {
+    assert actions(removal.down(UP, "lab", spec_path="/lab.yaml", only={"web"}, volumes=False)) == {
         "guest/web": "delete"
     }
     without = samples.up(DESIRED, "", {"without": ["guest/db"]})
     assert "network/front" in actions(
-        removal.down(without, "lab", spec="/lab.yaml", only={"web"}, volumes=False)
+        removal.down(without, "lab", spec_path="/lab.yaml", only={"web"}, volumes=False)
     )
 
 
 def test_a_strangers_guest_holds_a_network() -> None:
     held = samples.up(DESIRED, "", {"users": {"lab-front": ["somebody"]}})
-    found = removal.down(held, "lab", spec="/lab.yaml", only=None, volumes=False)
+    found = removal.down(held, "lab", spec_path="/lab.yaml", only=None, volumes=False)
     assert "network/front" not in actions(found)
     assert found.notes == ("network/front stays: somebody (not made by virtkit) uses it",)
 
@@ -231,11 +231,13 @@ def test_kept_disks() -> None:
     kept = samples.up(
         samples.desired_of("name: lab\n"), "", {"kept": ["lab/db/lab-db-data", "x/y/z"]}
     )
-    assert removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=False).changes == ()
-    assert actions(removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=True)) == {
+    assert removal.down(kept, "lab", spec_path="/lab.yaml", only=None, volumes=False).changes == ()
+    assert actions(removal.down(kept, "lab", spec_path="/lab.yaml", only=None, volumes=True)) == {
         "disk/lab-db-data": "delete"
     }
-    assert removal.down(kept, "lab", spec="/lab.yaml", only={"web"}, volumes=True).changes == ()
+    assert (
+        removal.down(kept, "lab", spec_path="/lab.yaml", only={"web"}, volumes=True).changes == ()
+    )
 
 
 def test_what_another_spec_made_needs_consent_to_go() -> None:
@@ -263,7 +265,9 @@ def test_what_another_spec_made_needs_consent_to_go() -> None:
 
 
 def down(observed: Observed, spec: str, **options: Any) -> Plan:
-    return removal.down(observed, "lab", spec=spec, **{"only": None, "volumes": False} | options)
+    return removal.down(
+        observed, "lab", spec_path=spec, **{"only": None, "volumes": False} | options
+    )
 
 
 def test_commands() -> None:
@@ -274,24 +278,26 @@ def test_commands() -> None:
 
 def test_consent_names_both_specs() -> None:
     empty = samples.desired_of("name: lab\n")
-    refused = needs_consent(diff(empty, UP, spec="/mine.yaml"))
+    refused = needs_consent(diff(empty, UP, spec_path="/mine.yaml"))
     assert refused is not None
     assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
-    assert "if /lab.yaml is not this spec at an earlier place" in refused.cure
+    assert (
+        "if /lab.yaml is another spec, and not this one before its file was moved" in refused.cure
+    )
 
 
 def test_a_guest_without_a_disk_asks_too() -> None:
     guest = UP.guests["lab-web"]
     bare = replace(guest, record=replace(guest.record, volumes=()))
     there = replace(UP, guests={guest.domain: bare}, networks={})
-    found = diff(samples.desired_of("name: lab\n"), there, spec="/lab.yaml")
-    assert [each.lost for each in found.asks] == ["the guest itself"]
+    found = diff(samples.desired_of("name: lab\n"), there, spec_path="/lab.yaml")
+    assert [each.lost for each in found.needs_consent] == ["the guest itself"]
 
 
 def test_as_dict() -> None:
     text = SPEC.replace('"after": ["db"]', '"memory": "2GiB"')
     other = samples.desired_of(text, found=decided(UP))
-    document = diff(other, UP, spec="/lab.yaml").as_dict()
+    document = diff(other, UP, spec_path="/lab.yaml").as_dict()
     assert json.loads(json.dumps(document)) == document
     (change,) = [each for each in document["changes"] if each["action"] == "update"]
     assert change["object"] == "guest/web"

@@ -61,7 +61,7 @@ def planned(keys: Mapping[str, Any], observed: Observed, **options: Any) -> Plan
     spec = text(keys)
     found = samples.decided(samples.spec_of(spec), observed)
     desired = samples.desired_of(spec, found=found)
-    return environment.diff(desired, observed, spec=SPEC, **options)
+    return environment.diff(desired, observed, spec_path=SPEC, **options)
 
 
 def of_web(found: Plan) -> Change:
@@ -356,7 +356,7 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
     disks, users = "[{name: data, size: 1GiB}]", "[{name: eve, sudo: no}]"
     keys = f"type: qemu, disks: {disks}, cloud_init: {{users: {users}}}"
     now = f"name: lab\nguests:\n  web: {{{keys}}}\n"
-    salt = addresses.identity("lab", "guest", "web")
+    salt = addresses.derived_uuid("lab", "guest", "web")
     first = digest(salt, {"users": [{"name": "eve", "sudo": "no"}]})
     targets = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
     made = DecidedGuest("qemu", None, "", targets=targets, cloud_init=first)
@@ -367,7 +367,7 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
     assert {each.name: each.target for each in record.volumes if each.target} == targets
     for spec, fields in ((now, {}), (now.replace("no}", "yes}"), {"cloud_init": "recreate"})):
         found = samples.decided(samples.spec_of(spec), observed)
-        diff = environment.diff(samples.desired_of(spec, found=found), observed, spec=SPEC)
+        diff = environment.diff(samples.desired_of(spec, found=found), observed, spec_path=SPEC)
         assert {r.field: r.effect for each in diff.changes for r in each.reasons} == fields
 
 
@@ -379,7 +379,7 @@ def test_words_that_mean_something_else_now_are_a_change(before: str, after: str
         spec = now.replace("WORD", word)
         found = samples.decided(samples.spec_of(spec), observed)
         desired = samples.desired_of(spec, found=found)
-        assert len(environment.diff(desired, observed, spec=SPEC).changes) == changes
+        assert len(environment.diff(desired, observed, spec_path=SPEC).changes) == changes
 
 
 def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
@@ -617,7 +617,7 @@ def test_whatever_is_asked_a_second_plan_has_nothing(
     elif state == "running":
         assert changed == []
     after = planned(new, there(new))
-    assert (after.changes, after.pending, after.asks) == ((), (), ())
+    assert (after.changes, after.pending, after.needs_consent) == ((), (), ())
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -653,7 +653,7 @@ def test_keys_that_a_guest_lets_in(
     guests = tuple(replace(each, keys=wanted and tuple(wanted)) for each in desired.guests)
     if wanted == []:
         guests = tuple(replace(each, keys=()) for each in guests)
-    found = environment.diff(replace(desired, guests=guests), observed, spec=SPEC)
+    found = environment.diff(replace(desired, guests=guests), observed, spec_path=SPEC)
     reasons = {each.field: each for change in found.changes for each in change.reasons}
     assert ("ssh_keys" in reasons) == (cause is not None)
     if cause is not None:

@@ -24,7 +24,7 @@ def refused(
     found = samples.decided(samples.spec_of(text), observed)
     desired = samples.desired_of(text, facts, found)
     with pytest.raises(SpecErrors) as caught:
-        diff(desired, observed, spec="/lab.yaml", facts=facts, **options)
+        diff(desired, observed, spec_path="/lab.yaml", facts=facts, **options)
     (error,) = caught.value.every()
     return error
 
@@ -33,14 +33,14 @@ def undefined(spec: str = "/lab.yaml") -> Observed:
     return samples.up(samples.desired_of(LAB), spec, {"lost": ["web"]})
 
 
-def held(observed: Observed, domains: Mapping[str, str], holder: str) -> Observed:
+def taken_over(observed: Observed, domains: Mapping[str, str], holder: str) -> Observed:
     """The guest's volumes, or its name, are a stranger's; ``domains``: names to schemes."""
     pairs = frozenset((scheme, name) for name, scheme in domains.items())
-    return replace(observed, lost={}, held={"lab-web": holder}, domains=pairs)
+    return replace(observed, undefined={}, taken_over={"lab-web": holder}, domains=pairs)
 
 
 def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None:
-    there = held(undefined(), {"lab web's": "lxc"}, "lab web's")
+    there = taken_over(undefined(), {"lab web's": "lxc"}, "lab web's")
     uris = {"qemu": "qemu+ssh://ops@rack/system", "lxc": "lxc+ssh://ops@rack/system?a=b&c=d"}
     known = {
         scheme: replace(each, uri=uris[scheme])
@@ -48,12 +48,12 @@ def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None
     }
     error = refused(LAB, there, replace(samples.WITH_KVM, connections=known))
     virsh, name = "virsh -c 'lxc+ssh://ops@rack/system?a=b&c=d'", """'lab web'"'"'s'"""
-    assert f"leaves the disks: {virsh} undefine {name}; or" in error.cure
+    assert f"leaves its disks: {virsh} undefine {name}; or" in error.cure
     assert f"{virsh} domrename {name} lab-web (if it runs" in error.cure
 
 
 def test_a_strangers_domain_with_a_guests_name() -> None:
-    error = refused(LAB, held(undefined(), {"lab-web": "qemu"}, "lab-web"))
+    error = refused(LAB, taken_over(undefined(), {"lab-web": "qemu"}, "lab-web"))
     assert "virsh -c qemu:///system undefine lab-web (if it runs" in error.cure
     assert "domrename" not in error.cure
 

@@ -31,7 +31,7 @@ def there(change: dict[str, Any] | None = None, without: list[str] | None = None
 def planned(observed: Observed, network: dict[str, Any] = NETWORK, **guests: Any) -> Plan:
     spec = text(network, **(guests or {"web": WEB}))
     found = samples.decided(samples.spec_of(spec), observed)
-    return diff(samples.desired_of(spec, found=found), observed, spec="/lab.yaml")
+    return diff(samples.desired_of(spec, found=found), observed, spec_path="/lab.yaml")
 
 
 def causes(changes: tuple[Change, ...]) -> dict[str, tuple[str, str]]:

@@ -22,8 +22,8 @@ from virtkit.state.record import (
     KeptDisk,
     NetworkRecord,
     PoolRecord,
-    State,
     StoredImage,
+    VolumeState,
 )
 from virtkit.state.record import VolumeRecord as Volume
 
@@ -60,7 +60,7 @@ several = st.lists(words, max_size=3).map(tuple)
 causes = st.sampled_from(["spec", "drift", "unfinished", "upgrade"])
 
 
-def _volume(owner: tuple[str, str], name: str, state: State, keep: bool) -> Volume:
+def _volume(owner: tuple[str, str], name: str, state: VolumeState, keep: bool) -> Volume:
     name = f"{owner[0]}-{owner[1]}-{name}"
     return Volume(name, f"/pool/{name}", "disk", state, keep, "vdb")
 
@@ -177,7 +177,7 @@ def test_attributes_tell_people_what_it_is() -> None:
     root = etree.fromstring(record_text.guest_element(EXAMPLE))
     assert root.tag == f"{{{record_text.NAMESPACE}}}guest"
     assert dict(root.attrib) == {"environment": "lab", "name": "web", "finished": "no"}
-    bare = etree.fromstring(record_text.guest_element(EXAMPLE, bare=True))
+    bare = etree.fromstring(record_text.guest_element(EXAMPLE, without_namespace=True))
     assert (bare.tag, bare.nsmap) == ("guest", {})
 
 

@@ -27,7 +27,7 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    body = render.guest(guest, render.own(guest, own) if own else "")
+    body = render.guest(guest, render.from_user_template(guest, own) if own else "")
     element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
     return tree.with_record(body, element)
 
@@ -312,12 +312,13 @@ def test_a_template_may_have_the_names_of_0_1_0() -> None:
     former, now = (
         own(f"<title>{' '.join(f'{{{{ guest.{each} }}}}' for each in names)}</title>")
         for names in (
-            ("asked.memory", "light", "spec.links[0].name", "driver.ports"),
+            ("asked.memory", "light", "spec.links[0].name", "driver.ports", "spec.most_cpus"),
             (
                 "requested.memory",
                 "skips_cloud_init",
                 "spec.interfaces[0].name",
                 "driver.pcie_ports",
+                "spec.max_cpus",
             ),
         )
     )

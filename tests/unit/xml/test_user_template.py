@@ -72,7 +72,7 @@ def test_one_without_end(extra: str, tmp_path: Path) -> None:
         user_template.rendered(guest_of(tmp_path, extra))
     assert "own.xml.j2" in caught.value.cure
     assert caught.value.where == PLACE
-    assert time.monotonic() - began < user_template._PATIENCE
+    assert time.monotonic() - began < user_template._TIMEOUT
 
 
 def test_a_broken_one(tmp_path: Path) -> None:

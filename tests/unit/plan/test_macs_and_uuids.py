@@ -54,7 +54,7 @@ def test_guests_that_exist_keep_what_they_have(before: str, after: str) -> None:
     new = resolve(samples.spec_of(SPEC), host(after), found)
     assert macs(new) == macs(old)
     assert uuids(new) == uuids(old)
-    assert diff(new, there, spec=PATH).changes == ()
+    assert diff(new, there, spec_path=PATH).changes == ()
 
 
 def resolved(text: str, before: str, after: str) -> dict[tuple[str, str], str]:
