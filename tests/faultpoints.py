@@ -244,7 +244,7 @@ def _become(words: list[str], fault: Fault, log: int) -> None:
     from virtkit.host import connection
 
     if fault.do == "freeze":  # nobody waits half a minute per call here
-        connection.KEEPALIVE, connection.MISSED, connection.OPENING = 1, 1, 1.0
+        connection.KEEPALIVE, connection.MISSED, connection.OPEN_TIMEOUT = 1, 1, 1.0
     _Points(fault, log).wrap()
     sys.argv[:] = ["virtkit", *words]
     main()

@@ -13,9 +13,9 @@
 
 Nobody sees these, they are caught where they can be raised:
 
-    Wrong                            spec/value_error: a value of a spec, before its place is known
+    Problem                          spec/problem: what a spec has wrong, before its place is known
     Unreachable                      host/guest_exec: this way into a guest is not open (yet)
-    ├── Lost                         a command began, and its end is not known
+    ├── OutcomeUnknown               a command began, and its end is not known
     └── OtherHostKey                 access/ssh: something else answers at the guest's address
 
 Whoever must tell errors apart matches types and never compares their words:

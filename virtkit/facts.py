@@ -105,7 +105,7 @@ class HostFacts:
         missing: programs of guest types (``Driver.programs``) that are not on the host.
         unfit: those that are and can't run on its processor, and why.
         ids: what users of the host have for namespaces of their own (/etc/subuid).
-        unserved: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
+        networks_without_dnsmasq: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
     """
 
     name: str
@@ -122,4 +122,4 @@ class HostFacts:
     missing: frozenset[str] = frozenset()
     unfit: Mapping[str, str] = field(default_factory=dict)
     ids: frozenset[range] = frozenset()
-    unserved: frozenset[str] = frozenset()
+    networks_without_dnsmasq: frozenset[str] = frozenset()

@@ -24,7 +24,7 @@ _KEYS = "authorized_keys"
 
 
 @dataclass(frozen=True)
-class Keys:
+class SshKeys:
     """What lets callers in and proves the guest to them.
 
     Attributes:
@@ -39,7 +39,7 @@ class Keys:
     host_public: str
 
 
-def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
+def documents(guest: Guest, keys: SshKeys, instance: str) -> dict[str, str]:
     """The seed's files by name. ``instance`` is new for each life of the guest.
 
     Any image with cloud-init takes them; where the spec adds no cloud_init of its own, an
@@ -58,7 +58,7 @@ def documents(guest: Guest, keys: Keys, instance: str) -> dict[str, str]:
     return answer
 
 
-def user_data(guest: Guest, keys: Keys) -> dict[str, Any]:
+def user_data(guest: Guest, keys: SshKeys) -> dict[str, Any]:
     """virtkit's own user-data with the spec's ``cloud_init`` merged in.
 
     Lists are appended to virtkit's own, other keys win over them. The login is cloud-init's default
@@ -108,7 +108,7 @@ def _with_mode(file: Any) -> Any:
     return {**file, "permissions": f"0{mode:o}"} if type(mode) is int and mode >= 0 else file
 
 
-def _login(guest: Guest, keys: Keys) -> dict[str, Any]:
+def _login(guest: Guest, keys: SshKeys) -> dict[str, Any]:
     """The user that virtkit goes by, alike on both kinds of first boot.
 
     All that an image's own default user has is said here, else the login would have that.
@@ -223,7 +223,7 @@ def _ethernet(interface: Interface) -> dict[str, Any]:
     return answer
 
 
-def _virtkit_script(guest: Guest, keys: Keys, instance: str) -> str:
+def _virtkit_script(guest: Guest, keys: SshKeys, instance: str) -> str:
     return render.text(
         "seed/virtkit.sh.j2",
         former=(),
@@ -250,7 +250,7 @@ def update(
         detaching: disks that are about to be unplugged, with their devices in the guest; one in
             use ends the script.
     """
-    login, _ = users(_login(guest, Keys(authorized, "", "")), guest.spec.cloud_init)
+    login, _ = users(_login(guest, SshKeys(authorized, "", "")), guest.spec.cloud_init)
     login_keys = " ".join(login["ssh_authorized_keys"])
     return render.text(
         "seed/update.sh.j2",
@@ -287,19 +287,19 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def held(files: Mapping[str, str]) -> Keys | None:
+def keys_in(files: Mapping[str, str]) -> SshKeys | None:
     """The keys in the files of a seed that ``documents`` made; None where they can't be read."""
     try:
         data = json.loads(files["user-data"].partition("\n")[2])
         own = data["ssh_keys"]
         login_keys = data["users"][0]["ssh_authorized_keys"]
         authorized = files[_KEYS].splitlines() if _KEYS in files else login_keys
-        return Keys(list(authorized), own["ed25519_private"], own["ed25519_public"])
+        return SshKeys(list(authorized), own["ed25519_private"], own["ed25519_public"])
     except (KeyError, IndexError, TypeError, ValueError):
         return None
 
 
-def instance(files: Mapping[str, str]) -> str:
+def instance_in(files: Mapping[str, str]) -> str:
     """The instance-id in the files of a seed that ``documents`` made; empty where there is none."""
     match = re.search(r"^instance-id: (\S+)$", files.get("meta-data", ""), re.MULTILINE)
     return match[1] if match else ""

@@ -21,7 +21,7 @@ from virtkit.host.machine import look, preparation
 def test_a_daemon_that_takes_connections_and_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "OPENING", 0.5)
+    monkeypatch.setattr(connection, "OPEN_TIMEOUT", 0.5)
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))

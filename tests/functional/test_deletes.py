@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-import world
+import samples
 
 from virtkit.apply import Context, StepOptions, steps_of
 from virtkit.drivers import QEMU
@@ -28,8 +28,8 @@ networks: {front: {cidr: 10.20.0.0/24}}
 guests:
   web: {type: qemu, networks: [front], disks: [{name: data, size: 1GiB, mount: /d}]}
 """
-DESIRED = world.desired_of(SPEC)
-WEB = world.with_image(DESIRED.guests[0])
+DESIRED = samples.desired_of(SPEC)
+WEB = samples.with_image(DESIRED.guests[0])
 BODY = render.guest(WEB)
 RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
 DOMAIN = """<domain type="test"><name>lab-web</name><uuid>{}</uuid>
@@ -57,7 +57,7 @@ def found(host: Host) -> tuple[frozenset[str], frozenset[str]]:
 def run_down(host: Host, steps: Iterable[str]) -> None:
     """Carries out steps of the guest's removal. (The last one's flags are none of the test
     driver's.)"""
-    going = down(host.observe(pool=False), "lab", spec="/lab.yaml", only=None, volumes=False)
+    going = down(host.observe(pool=False), "lab", spec_path="/lab.yaml", only=None, volumes=False)
     context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     for step in steps_of(going, context):
         if step.name in steps:
@@ -117,7 +117,7 @@ def move(host: Host) -> None:
 def test_the_record_is_looked_at_right_before(
     host: Host, change: Callable[[Host], None], steps: tuple[str, ...]
 ) -> None:
-    going = down(host.observe(), "lab", spec="/lab.yaml", only=None, volumes=False)
+    going = down(host.observe(), "lab", spec_path="/lab.yaml", only=None, volumes=False)
     context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     change(host)
     for step in steps_of(going, context):

@@ -63,7 +63,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 
 def planned(spec: Spec, facts: HostFacts) -> Plan:
     observed = HOST.observe()
-    return diff(resolve(spec, facts, decided(spec, observed)), observed, spec=spec.source)
+    return diff(resolve(spec, facts, decided(spec, observed)), observed, spec_path=spec.source)
 
 
 def carry_out(found: Plan) -> list[str]:
@@ -111,7 +111,7 @@ def main() -> None:
     answer["finished"] = of_web().finished
     answer["state"] = HOST.observe().guests["lab-web"].state
     answer["second"] = planned(spec, facts).as_dict()["changes"]
-    down = removal.down(HOST.observe(), "lab", spec=spec.source, only=None, volumes=False)
+    down = removal.down(HOST.observe(), "lab", spec_path=spec.source, only=None, volumes=False)
     answer["down"] = carry_out(down)
     left = HOST.observe()
     answer["left"] = [*left.guests, *left.networks, *left.pool.guests]

@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 import platformdirs
 import pytest
-from integration.stage import TALLY, Tally
+from integration.fault_lab import TALLY, Tally
 from xenhost import xenhost
 from xenhost.xenhost import XenHost
 

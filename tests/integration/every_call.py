@@ -25,9 +25,8 @@ from typing import Any, Literal
 
 import pytest
 from faultpoints import Do, Ended, Fault, changes, runner
-from integration.lab import Lab, tiny_disk
-from integration.stage import (
-    Stage,
+from integration.fault_lab import (
+    FaultLab,
     Tally,
     Whole,
     converges,
@@ -38,6 +37,7 @@ from integration.stage import (
     start_libvirtd,
     told,
 )
+from integration.lab import Lab, tiny_disk
 
 SPEC = """
 name: cut
@@ -70,7 +70,7 @@ MARKS = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @contextmanager
-def staged(folder: Path, type: str) -> Iterator[Stage]:
+def opened_fault_lab(folder: Path, type: str) -> Iterator[FaultLab]:
     """An environment of guests of one type, and nothing of it there."""
     lab = Lab(folder, "cut").write(SPECS[type].replace("TYPE", type))
     settings, toy = {}, None
@@ -82,13 +82,13 @@ def staged(folder: Path, type: str) -> Iterator[Stage]:
         toy = folder / "volumes"
         toy.mkdir()
     with runner(settings, toy=toy) as forks:
-        stage = Stage(lab, URIS[type], forks, *([toy] if toy else []), image=type != "lxc")
-        held = stage.open()  # else the test driver forgets it all
+        fault_lab = FaultLab(lab, URIS[type], forks, *([toy] if toy else []), image=type != "lxc")
+        held = fault_lab.open()  # else the test driver forgets it all
         try:
-            yield stage
+            yield fault_lab
         finally:
             start_libvirtd() if not held.isAlive() else None
-            Stage(**vars(stage) | {"image": True}).reset()
+            FaultLab(**vars(fault_lab) | {"image": True}).reset()
             del held
 
 
@@ -98,26 +98,26 @@ def type(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def stage(type: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with staged(tmp_path_factory.mktemp(type), type) as stage:
-        yield stage
+def fault_lab(type: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with opened_fault_lab(tmp_path_factory.mktemp(type), type) as fault_lab:
+        yield fault_lab
 
 
 @pytest.fixture(scope="module")
-def whole(stage: Stage, type: str) -> Whole:
-    stage.up()  # what is made once only, as keys for ssh, is not of every run
-    stage.run("down", "--volumes")
-    stage.reset()
+def whole(fault_lab: FaultLab, type: str) -> Whole:
+    fault_lab.up()  # what is made once only, as keys for ssh, is not of every run
+    fault_lab.run("down", "--volumes")
+    fault_lab.reset()
     count = Fault(changing=type != "toy")
-    up = stage.run("up", fault=count)
+    up = fault_lab.run("up", fault=count)
     assert up.code == 0, str(up)
-    stage.up()
-    state = stage.state()
-    assert not stage.planned()
-    down = stage.run("down", fault=count)
+    fault_lab.up()
+    state = fault_lab.state()
+    assert not fault_lab.planned()
+    down = fault_lab.run("down", fault=count)
     assert down.code == 0, str(down)
-    stage.run("down", "--volumes")
-    assert not stage.left()
+    fault_lab.run("down", "--volumes")
+    assert not fault_lab.left()
     # a guest is forced off only where it did not hear in time
     heard = tuple(each for each in down.calls if type == "toy" or each != "virDomainDestroy")
     return Whole(state, up.calls, heard)
@@ -141,74 +141,74 @@ def points(type: str, calls: Sequence[str]) -> Iterator[Fault]:
         yield Fault("kill", count[name], side, changing=not toy, name=name)
 
 
-def test_up(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
+def test_up(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: str) -> None:
     known: list[Any] = []
     with loop(tally, "killed", "up", type, whole.up) as figures:
         for fault in points(type, whole.up):
             if not PARTS[part](fault):
                 continue
-            stage.reset()
-            ended = killed(stage, "up", fault)
+            fault_lab.reset()
+            ended = killed(fault_lab, "up", fault)
             figures.points += 1
-            found = stage.state()
+            found = fault_lab.state()
             if found not in known:
-                converges(stage, whole, str(ended))
+                converges(fault_lab, whole, str(ended))
                 known += [found] if type == "toy" else []
             figures.converged += 1
 
 
-def test_undefined(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
+def test_undefined(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: str) -> None:
     """Somebody undefines what the killed run left, and its volumes are still the guest's."""
     known: list[Any] = []
     with loop(tally, "killed, undefined", "up", type, whole.up) as figures:
         for fault in points(type, whole.up):
             if not PARTS[part](fault) or not changes(fault.name):
                 continue
-            stage.reset()
-            ended = killed(stage, "up", fault)
-            stage.undefine()
+            fault_lab.reset()
+            ended = killed(fault_lab, "up", fault)
+            fault_lab.undefine()
             figures.points += 1
-            found = stage.state()
+            found = fault_lab.state()
             if found not in known:
-                stage.run("up")
-                assert stage.state() == whole.state, str(ended)
-                assert not stage.planned(), str(ended)
-                stage.run("down", "--volumes")
-                assert not stage.left(), str(ended)
+                fault_lab.run("up")
+                assert fault_lab.state() == whole.state, str(ended)
+                assert not fault_lab.planned(), str(ended)
+                fault_lab.run("down", "--volumes")
+                assert not fault_lab.left(), str(ended)
                 known += [found] if type == "toy" else []
             figures.converged += 1
 
 
-def test_down(stage: Stage, type: str, whole: Whole, tally: Tally, part: str) -> None:
+def test_down(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: str) -> None:
     """The kept disk is the same one through it all."""
-    stage.reset()
-    stage.up()
+    fault_lab.reset()
+    fault_lab.up()
     known: list[Any] = [whole.state] if type == "toy" else []
     with (
         loop(tally, "killed", "down", type, whole.down) as figures,
-        stage.holding(but=not_kept) as kept,
+        fault_lab.holding(but=not_kept) as kept,
     ):
         assert kept == ["cut-a-data"]
         for fault in points(type, whole.down):
             if not PARTS[part](fault):
                 continue
-            ended = killed(stage, "down", fault)
-            stage.settle(fault)
+            ended = killed(fault_lab, "down", fault)
+            fault_lab.settle(fault)
             figures.points += 1
-            found = stage.state()
+            found = fault_lab.state()
             if found not in known:
-                stage.up()
-                assert stage.state() == whole.state, str(ended)
-                assert not stage.planned(), str(ended)
-                killed(stage, "down", fault)
-                stage.run("down")
-                assert stage.left() == kept, str(ended)
+                fault_lab.up()
+                assert fault_lab.state() == whole.state, str(ended)
+                assert not fault_lab.planned(), str(ended)
+                killed(fault_lab, "down", fault)
+                fault_lab.run("down")
+                assert fault_lab.left() == kept, str(ended)
                 known += [found] if type == "toy" else []
             figures.converged += 1
-            if stage.state() != whole.state:
-                stage.up()
-    stage.run("down", "--volumes")
-    assert not stage.left()
+            if fault_lab.state() != whole.state:
+                fault_lab.up()
+    fault_lab.run("down", "--volumes")
+    assert not fault_lab.left()
 
 
 # --- libvirtd -------------------------------------------------------------------------------
@@ -237,9 +237,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("everything", [everything], ids=[""])
 
 
-def struck(stage: Stage, verb: str, fault: Fault, do: Do) -> Ended:
+def struck(fault_lab: FaultLab, verb: str, fault: Fault, do: Do) -> Ended:
     """A run during which that happens to libvirtd, which runs again afterwards."""
-    ended = stage.run(verb, "--json", fault=replace(fault, do=do, pid=libvirtd()))
+    ended = fault_lab.run(verb, "--json", fault=replace(fault, do=do, pid=libvirtd()))
     if do == "end":
         start_libvirtd()
     assert len(ended.calls) >= fault.number, f"{fault} was not reached: {ended}"
@@ -253,32 +253,32 @@ WORDS = {"end": "libvirtd killed", "freeze": "libvirtd frozen", "pause": "libvir
 
 
 def test_libvirtd(
-    stage: Stage, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
+    fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
 ) -> None:
     """It is killed; stands still until virtkit has given up; or for a second, which is no harm."""
     with loop(tally, WORDS[do], "up", type, whole.up) as figures:
         for fault in daemon_points(type, whole.up, everything):
-            stage.reset()
-            ended = struck(stage, "up", fault, do)
+            fault_lab.reset()
+            ended = struck(fault_lab, "up", fault, do)
             figures.points += 1
-            converges(stage, whole, str(ended))
+            converges(fault_lab, whole, str(ended))
             figures.converged += 1
 
 
 @pytest.mark.long  # what a `down` leaves is what kills of virtkit leave
 def test_libvirtd_on_the_way_down(
-    stage: Stage, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
+    fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
 ) -> None:
     """The next `down` leaves the kept disk and nothing else."""
     with loop(tally, WORDS[do], "down", type, whole.down) as figures:
         for fault in daemon_points(type, whole.down, everything):
-            stage.reset()
-            stage.up()
-            with stage.holding(but=not_kept) as kept:
-                ended = struck(stage, "down", fault, do)
+            fault_lab.reset()
+            fault_lab.up()
+            with fault_lab.holding(but=not_kept) as kept:
+                ended = struck(fault_lab, "down", fault, do)
                 figures.points += 1
-                stage.run("down")
-                assert stage.left() == kept == ["cut-a-data"], str(ended)
-            stage.run("down", "--volumes")
-            assert not stage.left(), str(ended)
+                fault_lab.run("down")
+                assert fault_lab.left() == kept == ["cut-a-data"], str(ended)
+            fault_lab.run("down", "--volumes")
+            assert not fault_lab.left(), str(ended)
             figures.converged += 1

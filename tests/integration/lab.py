@@ -28,7 +28,7 @@ VIRTKIT = Path(sys.executable).with_name("virtkit")
 POOL = Path("/var/lib/libvirt/images")
 URIS = ("qemu:///system", "lxc:///system")
 #: Seconds that a run may take; less than a test may.
-PATIENCE = 900
+RUN_TIMEOUT = 900
 
 Answer = TypeVar("Answer")
 
@@ -162,7 +162,10 @@ class Lab:
             self._program(verb, *words, stdin=stdin)
             if self.program
             else forks().run(
-                *self.line(verb, *words)[1:], settings=self.settings, stdin=stdin, timeout=PATIENCE
+                *self.line(verb, *words)[1:],
+                settings=self.settings,
+                stdin=stdin,
+                timeout=RUN_TIMEOUT,
             )
         )
         text = " ".join(["virtkit", verb, *map(str, words)])

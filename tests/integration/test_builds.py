@@ -24,7 +24,7 @@ SPEC = """
 images: {own: {build: {distribution: debian, release: bookworm, packages: [hello], size: 64MiB}}}
 guests: {a: {image: own, type: qemu, networks: []}}
 """
-GOES_ON = "interrupted: running again goes on from here\n"
+LAST_LINE = "interrupted; run again: it continues where it stopped\n"
 KILLS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 
 #: Says what `up` and `doctor` find before a build.
@@ -115,7 +115,7 @@ def ends(process: subprocess.Popen[str], number: signal.Signals, plain: Machine)
     if number != signal.SIGKILL:
         assert process.returncode == 130, err
         assert "interrupted: ending the build" in err
-        assert err.endswith(GOES_ON)
+        assert err.endswith(LAST_LINE)
         assert "Traceback" not in err
         assert left(plain) == []
     assert until(lambda: not processes(), 5), processes()

@@ -28,7 +28,7 @@ from virtkit.xml import tree
 URI = "lxc:///system"
 HOOK = Path("/etc/libvirt/hooks/lxc.d/virtkit")
 MOUNTS = Path("/run/virtkit/lxc")
-PROBE = Path(__file__).with_name("ways_out.py").read_text()
+PROBE = Path(__file__).with_name("container_escapes.py").read_text()
 SPEC = """
 name: fenced
 defaults: {type: lxc, memory: 256MiB}

@@ -68,7 +68,7 @@ def interrupted(
     assert process.returncode == 130, (out, err)
     assert elapsed < within, (elapsed, out, err)
     assert "Traceback" not in out + err
-    assert err.endswith("interrupted: running again goes on from here\n")
+    assert err.endswith("interrupted; run again: it continues where it stopped\n")
     return out, err
 
 

@@ -204,7 +204,7 @@ def test_a_spec_by_another_path(ann: Lab, tmp_path: Path) -> None:
     place.rename(ann.folder)
     error = ann.json("down", code=2)["error"]
     assert f"made from {place}/duo.yaml, not from {ann.folder}/duo.yaml" in error["why"]
-    assert "an earlier place" in error["cure"]
+    assert "before its file was moved" in error["cure"]
     assert ann.json("plan")["changes"] == []
     # from standard input
     line = [str(VIRTKIT), "down", "-", "--json"]

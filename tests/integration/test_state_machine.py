@@ -17,8 +17,8 @@ import pytest
 from faultpoints import Ended, Fault
 from hypothesis import HealthCheck, Phase, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
-from integration.every_call import staged
-from integration.stage import Histories, Stage, Tally
+from integration.every_call import opened_fault_lab
+from integration.fault_lab import FaultLab, Histories, Tally
 from lxml import etree
 
 NAMES = strategies.sampled_from(["a", "b", "c"])
@@ -33,18 +33,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 class Environment(RuleBasedStateMachine):
-    """One environment. ``stage`` and ``seen`` are set by the test.
+    """One environment. ``fault_lab`` and ``seen`` are set by the test.
 
     ``made`` holds the disks that stood at the last `up`, by the name of their volume: the inode,
     and whether it is kept. Whatever may rightly end a disk takes it out.
     """
 
-    stage: Stage
+    fault_lab: FaultLab
     seen: Histories
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage.reset()
+        self.fault_lab.reset()
         self.seen.histories += 1
         self.foreign: set[str] = set()
         self.made: dict[str, tuple[int, bool]] = {}
@@ -63,7 +63,7 @@ class Environment(RuleBasedStateMachine):
     # --- the spec ---------------------------------------------------------------------------
 
     def write(self) -> None:
-        self.stage.lab.spec.write_text(json.dumps(self.spec))
+        self.fault_lab.lab.spec.write_text(json.dumps(self.spec))
 
     def guest(self, name: str) -> dict[str, Any]:
         return self.spec["guests"].setdefault(name, {"networks": ["front"]})
@@ -134,7 +134,7 @@ class Environment(RuleBasedStateMachine):
         return found[0] if found else None
 
     def opened(self) -> libvirt.virConnect:
-        return self.stage.open()
+        return self.fault_lab.open()
 
     def edit(self, name: str, edit: Callable[[etree._Element], None]) -> bool:
         """As `virsh edit`: whether the guest was there."""
@@ -190,7 +190,7 @@ class Environment(RuleBasedStateMachine):
             return
         domain.destroy() if domain.isActive() else None
         domain.undefine()
-        now = self.stage.state()
+        now = self.fault_lab.state()
         for volume in now["volumes"]:
             if volume.startswith(f"cut-{name}-") and volume not in now["record"]["kept"]:
                 self.delete(volume)
@@ -199,12 +199,12 @@ class Environment(RuleBasedStateMachine):
 
     def delete(self, volume: str) -> None:
         self.opened().storagePoolLookupByName("default").storageVolLookupByName(volume).delete()
-        (self.stage.store / volume).unlink()
+        (self.fault_lab.store / volume).unlink()
 
     @rule(name=NAMES, disk=DISKS)
     def others_delete_a_disk(self, name: str, disk: str) -> None:
         volume = f"cut-{name}-{disk}"
-        if (self.stage.store / volume).exists():
+        if (self.fault_lab.store / volume).exists():
             self.delete(volume)
             self.made.pop(volume, None)
 
@@ -234,7 +234,11 @@ class Environment(RuleBasedStateMachine):
 
     def run(self, verb: str, *words: str, fault: Fault | None = None) -> Ended:
         self.seen.runs += 1
-        ended = self.stage.run(verb, *words, fault=fault) if fault else self.stage.run(verb, *words)
+        ended = (
+            self.fault_lab.run(verb, *words, fault=fault)
+            if fault
+            else self.fault_lab.run(verb, *words)
+        )
         assert "Traceback" not in ended.err, str(ended)
         return ended
 
@@ -257,7 +261,7 @@ class Environment(RuleBasedStateMachine):
         for number in numbers:
             self.killed(number, "up", *words)
         self.run("up", *words)
-        plan = self.stage.runner.run("plan", self.stage.lab.spec, "--json").data
+        plan = self.fault_lab.runner.run("plan", self.fault_lab.lab.spec, "--json").data
         assert plan["changes"] == [], json.dumps(plan, indent=1)
         assert not (restart and [p for p in plan["pending"] if p["effect"] == "restart"]), plan
         self._as_asked()
@@ -277,11 +281,13 @@ class Environment(RuleBasedStateMachine):
     def _disks_as_made(self) -> None:
         """No disk was made again; those of the spec are looked after from now on."""
         for volume, (inode, _) in self.made.items():
-            assert (self.stage.store / volume).stat().st_ino == inode, f"{volume} was made again"
+            assert (self.fault_lab.store / volume).stat().st_ino == inode, (
+                f"{volume} was made again"
+            )
         for name, guest in self.spec["guests"].items():
             for disk in guest.get("disks", ()):
                 volume = f"cut-{name}-{disk['name']}"
-                self.made[volume] = (self.stage.store / volume).stat().st_ino, disk["keep"]
+                self.made[volume] = (self.fault_lab.store / volume).stat().st_ino, disk["keep"]
 
     @rule(verb=strategies.sampled_from(["stop", "start", "restart"]))
     def is_told(self, verb: str) -> None:
@@ -296,23 +302,23 @@ class Environment(RuleBasedStateMachine):
         self.run("down", *(["--volumes"] if volumes else []))
         self.foreign.clear()
         self.made.clear() if volumes else self.forget("cut-")
-        left = self.stage.left()
+        left = self.fault_lab.left()
         assert not left or (not volumes and all(each.endswith(("-data", "-more")) for each in left))
 
     def teardown(self) -> None:
         self.comes_up(restart=True)
         self.goes_down(volumes=True)
-        assert not self.stage.left()
+        assert not self.fault_lab.left()
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with staged(tmp_path_factory.mktemp("toy"), "toy") as stage:
-        yield stage
+def fault_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
+    with opened_fault_lab(tmp_path_factory.mktemp("toy"), "toy") as fault_lab:
+        yield fault_lab
 
 
-def test_any_history_ends_well(stage: Stage, tally: Tally) -> None:
-    Environment.stage = stage
+def test_any_history_ends_well(fault_lab: FaultLab, tally: Tally) -> None:
+    Environment.fault_lab = fault_lab
     Environment.seen = seen = Histories()
     tally.append(seen)
     run_state_machine_as_test(  # type: ignore[no-untyped-call] # hypothesis has no types for it

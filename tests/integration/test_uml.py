@@ -22,7 +22,7 @@ from virtkit.state.addresses import IDS
 from virtkit.xml import tree
 
 URI = "lxc:///system"
-PROBE = Path(__file__).with_name("ways_out.py").read_text()
+PROBE = Path(__file__).with_name("container_escapes.py").read_text()
 #: Asks the kernel, by its console for its host, to panic.
 PANIC = """
 import socket, struct
@@ -175,7 +175,8 @@ def test_it_sees_programs_and_its_disks(lab: Lab) -> None:
     script = "echo /*; echo /dev/ubd*; touch /usr/x; (: >/dev/ubdc); cat /proc/1/root/etc/shadow"
     done = in_the_container("/usr/bin/sh", "-c", script)
     root, disks = done.stdout.splitlines()
-    assert root.replace("/run ", "") == "/dev /lib /lib64 /proc /sys /tmp /usr"  # ways_out.py's
+    # /run: container_escapes.py's
+    assert root.replace("/run ", "") == "/dev /lib /lib64 /proc /sys /tmp /usr"
     assert disks == "/dev/ubda /dev/ubdb /dev/ubdc"
     assert "'/usr/x': Read-only file system" in done.stderr
     assert "/dev/ubdc: Operation not permitted" in done.stderr
@@ -219,7 +220,7 @@ print(len(held) > 100 * 2**20)
     (folder,) = Path("/sys/fs/cgroup/memory/machine").glob("*program-u.libvirt-lxc")
     before = (
         folder / "memory.oom_control"
-    ).read_text()  # ways_out.py had a child of its own killed
+    ).read_text()  # container_escapes.py had a child of its own killed
     assert lab.sh("u", f"python3 -c '{hog}' | tail -1") == "True"
     assert (folder / "memory.oom_control").read_text() == before
     most = int((folder / "memory.max_usage_in_bytes").read_text())

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import libvirt
 import pytest
 from faultpoints import Ended, Fault, runner
+from integration.fault_lab import FaultLab, Tally, Whole, converges, killed, loop, not_kept, told
 from integration.lab import POOL, Lab, tiny_disk, until
-from integration.stage import Stage, Tally, Whole, converges, killed, loop, not_kept, told
 from integration.xen import remote
 from integration.xen_tiny import tiny_kernel
 from xenhost.xenhost import XenHost
@@ -43,8 +43,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @dataclass
-class XenStage(Stage):
-    """A Stage whose host is another machine. ``way``: how the test itself gets there."""
+class XenFaultLab(FaultLab):
+    """A FaultLab whose host is another machine. ``way``: how the test itself gets there."""
 
     way: Remote = None  # type: ignore[assignment]  # it has no default, but others before it do
     opened: list[libvirt.virConnect] = field(default_factory=list)
@@ -87,30 +87,30 @@ class XenStage(Stage):
 
 
 @pytest.fixture(scope="module")
-def stage(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[XenStage]:
+def fault_lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[XenFaultLab]:
     folder = tmp_path_factory.mktemp("xencut")
     lab = Lab(folder, "cut").write(xen.spec + SPEC)
     (folder / "cut.raw").write_bytes(tiny_disk(os.urandom(64 * 1024)))
     (folder / "tiny.elf").write_bytes(tiny_kernel())
     with runner({"XDG_CACHE_HOME": str(folder / "cache")}) as forks:
-        yield XenStage(lab, "xen:///system", forks, way=remote(xen))
+        yield XenFaultLab(lab, "xen:///system", forks, way=remote(xen))
 
 
 @pytest.fixture(scope="module")
-def whole(stage: XenStage) -> Whole:
-    stage.reset()
-    stage.up()
-    stage.run("down", "--volumes")
-    stage.reset()
-    up = stage.run("up", fault=Fault(changing=True))
+def whole(fault_lab: XenFaultLab) -> Whole:
+    fault_lab.reset()
+    fault_lab.up()
+    fault_lab.run("down", "--volumes")
+    fault_lab.reset()
+    up = fault_lab.run("up", fault=Fault(changing=True))
     assert up.code == 0, str(up)
-    assert not stage.planned()
-    state = stage.state()
-    down = stage.run("down", fault=Fault(changing=True))
+    assert not fault_lab.planned()
+    state = fault_lab.state()
+    down = fault_lab.run("down", fault=Fault(changing=True))
     assert down.code == 0, str(down)
     assert "virDomainDestroy" not in down.calls  # it heard
-    stage.run("down", "--volumes")
-    assert not stage.left()
+    fault_lab.run("down", "--volumes")
+    assert not fault_lab.left()
     return Whole(state, up.calls, down.calls)
 
 
@@ -131,39 +131,39 @@ def points(calls: Sequence[str], everything: bool) -> Iterator[Fault]:
         yield Fault("kill", count[name], "after", changing=True, name=name)
 
 
-def test_up(stage: XenStage, whole: Whole, tally: Tally, everything: bool) -> None:
+def test_up(fault_lab: XenFaultLab, whole: Whole, tally: Tally, everything: bool) -> None:
     with loop(tally, "killed", "up", "xen-pv", whole.up) as figures:
         for fault in points(whole.up, everything):
-            stage.reset()
-            ended = killed(stage, "up", fault)
+            fault_lab.reset()
+            ended = killed(fault_lab, "up", fault)
             figures.points += 1
-            converges(stage, whole, str(ended))
+            converges(fault_lab, whole, str(ended))
             figures.converged += 1
 
 
-def test_down(stage: XenStage, whole: Whole, tally: Tally, everything: bool) -> None:
+def test_down(fault_lab: XenFaultLab, whole: Whole, tally: Tally, everything: bool) -> None:
     """The kept disk is the same one through it all."""
-    stage.reset()
-    stage.up()
+    fault_lab.reset()
+    fault_lab.up()
     with (
         loop(tally, "killed", "down", "xen-pv", whole.down) as figures,
-        stage.holding(but=not_kept) as kept,
+        fault_lab.holding(but=not_kept) as kept,
     ):
         assert kept == KEPT
         for fault in points(whole.down, everything):
-            ended = killed(stage, "down", fault)
-            stage.settle(fault)
+            ended = killed(fault_lab, "down", fault)
+            fault_lab.settle(fault)
             figures.points += 1
-            stage.up()
-            assert stage.state() == whole.state, str(ended)
-            assert not stage.planned(), str(ended)
-            killed(stage, "down", fault)
-            stage.run("down")
-            assert stage.left() == kept, str(ended)
+            fault_lab.up()
+            assert fault_lab.state() == whole.state, str(ended)
+            assert not fault_lab.planned(), str(ended)
+            killed(fault_lab, "down", fault)
+            fault_lab.run("down")
+            assert fault_lab.left() == kept, str(ended)
             figures.converged += 1
-            stage.up()
-    stage.run("down", "--volumes")
-    assert not stage.left()
+            fault_lab.up()
+    fault_lab.run("down", "--volumes")
+    assert not fault_lab.left()
 
 
 # --- the way there, and libvirtd ------------------------------------------------------------
@@ -186,32 +186,32 @@ FAULTS: dict[str, tuple[Callable[[Remote], str], str]] = {
 }
 
 
-def struck(stage: XenStage, verb: str, calls: Sequence[str], fault: str) -> Ended:
+def struck(fault_lab: XenFaultLab, verb: str, calls: Sequence[str], fault: str) -> Ended:
     """A run to which that happened in the middle."""
     does, mended = FAULTS[fault]
     number = len(calls) // 2
-    at = Fault("command", number, "after", changing=True, command=does(stage.way))
-    ended = stage.run(verb, "--json", fault=at)
-    stage.way.run(mended)
+    at = Fault("command", number, "after", changing=True, command=does(fault_lab.way))
+    ended = fault_lab.run(verb, "--json", fault=at)
+    fault_lab.way.run(mended)
     assert told(ended), str(ended)
     return ended
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_host_goes_away(stage: XenStage, whole: Whole, tally: Tally, fault: str) -> None:
+def test_the_host_goes_away(fault_lab: XenFaultLab, whole: Whole, tally: Tally, fault: str) -> None:
     with loop(tally, fault, "up", "xen-pv", whole.up) as figures:
-        stage.reset()
-        ended = struck(stage, "up", whole.up, fault)
+        fault_lab.reset()
+        ended = struck(fault_lab, "up", whole.up, fault)
         figures.points += 1
-        converges(stage, whole, str(ended))
+        converges(fault_lab, whole, str(ended))
         figures.converged += 1
     with loop(tally, fault, "down", "xen-pv", whole.down) as figures:
-        stage.up()
-        with stage.holding(but=not_kept) as kept:
-            ended = struck(stage, "down", whole.down, fault)
+        fault_lab.up()
+        with fault_lab.holding(but=not_kept) as kept:
+            ended = struck(fault_lab, "down", whole.down, fault)
             figures.points += 1
-            stage.run("down")
-            assert stage.left() == kept == KEPT, str(ended)
-        stage.run("down", "--volumes")
-        assert not stage.left()
+            fault_lab.run("down")
+            assert fault_lab.left() == kept == KEPT, str(ended)
+        fault_lab.run("down", "--volumes")
+        assert not fault_lab.left()
         figures.converged += 1

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         write_known_hosts,
     )
     from virtkit.access.readiness import unready_reason, wait_ready
-    from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, is_another, lets_in, refusal
+    from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, denied_reason, is_another, lets_in
 
 load_when_used(
     __name__,
@@ -43,7 +43,7 @@ load_when_used(
             "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
         ),
         "virtkit.access.readiness": "unready_reason wait_ready",
-        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in refusal",
+        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in denied_reason",
     },
 )
 
@@ -56,6 +56,7 @@ __all__ = [
     "attached",
     "authorized_keys",
     "by_agent",
+    "denied_reason",
     "folders",
     "forget",
     "host_of",
@@ -70,7 +71,6 @@ __all__ = [
     "offered",
     "own_keys",
     "playbook_log",
-    "refusal",
     "run",
     "scp_command",
     "ssh_command",

@@ -9,7 +9,7 @@ from virtkit.access import ssh
 from virtkit.access.login import addresses, login
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.errors import VirtkitError
-from virtkit.host import Host, Lost, Ran, Unreachable, guest_exec, rotations
+from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable, guest_exec, rotations
 from virtkit.state.record import GuestRecord
 
 
@@ -20,7 +20,7 @@ def attached(host: Host, driver: Driver, domain: str, command: Sequence[str]) ->
     """
     if "namespaces" in driver.exec:
         try:
-            return guest_exec.namespace_line(host.connections, driver, domain, command)
+            return guest_exec.nsenter_command(host.connections, driver, domain, command)
         except Unreachable:
             return None
     return None
@@ -33,7 +33,7 @@ def takes_agent(driver: Driver) -> bool:
 
 def by_agent(
     host: Host, driver: Driver, domain: str, command: Sequence[str], stdin: bytes = b""
-) -> Ran | None:
+) -> CommandResult | None:
     """What ``command`` answered through the guest agent, with ``stdin`` on its input; None where
     no agent answers.
 
@@ -42,7 +42,7 @@ def by_agent(
     """
     try:
         return guest_exec.by_agent(host.connections, driver, domain, command, float("inf"), stdin)
-    except Lost as error:
+    except OutcomeUnknown as error:
         raise VirtkitError(
             f"the command's end in {domain} is not known",
             why=f"it began, then the guest agent failed: {error}",
@@ -54,7 +54,9 @@ def by_agent(
         return None
 
 
-def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], timeout: float) -> Ran:
+def run(
+    host: Host, record: GuestRecord, base: Path, command: Sequence[str], timeout: float
+) -> CommandResult:
     """Runs a command as root by the first way that is open.
 
     Args:
@@ -93,7 +95,7 @@ def run(host: Host, record: GuestRecord, base: Path, command: Sequence[str], tim
 def log(host: Host, record: GuestRecord, base: Path) -> str:
     """What a guest printed so far: its console log, or a container's journal."""
     if DRIVERS[record.type].log == "xenconsoled":
-        return host.printed(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
+        return host.console_output(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
     if DRIVERS[record.type].log == "file":
         name = f"{record.domain}-console"
         host.storage.refresh()

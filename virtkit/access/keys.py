@@ -176,13 +176,13 @@ def offered(
                 private.append(public_files[blob].with_suffix(""))
             else:
                 elsewhere.append((blob, line))
-    held = agent_blobs() if elsewhere else frozenset()
+    in_agent = agent_blobs() if elsewhere else frozenset()
     return (
         *private,
         *(
             public_files.get(blob) or _public_file(environment, line)
             for blob, line in elsewhere
-            if blob in held
+            if blob in in_agent
         ),
     )
 

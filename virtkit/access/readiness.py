@@ -10,13 +10,13 @@ from pathlib import Path
 from virtkit.access.exec import log, run
 from virtkit.access.login import addresses, login
 from virtkit.access.ssh import (
-    LOOK,
+    LOOK_TIMEOUT,
     OTHER_KEY_CURE,
     OtherHostKey,
+    denied_reason,
     has_host_key,
     lets_in,
     port_status,
-    refusal,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -29,13 +29,13 @@ from virtkit.state.record import GuestRecord
 _BY_ADDRESS = ("ssh", "address", "port")
 
 #: Starts in one console log that look like a loop.
-LOOP = 5
+MIN_LOOP_BOOTS = 5
 
 #: Seconds between two looks: on this host, on another (each is work for that host, too), at most.
-PAUSE, PAUSE_FAR, PAUSE_MOST = 0.25, 2.0, 10.0
+PAUSE, PAUSE_FAR, MAX_PAUSE = 0.25, 2.0, 10.0
 
 #: Seconds for a quick look at a port; one that answers takes milliseconds.
-QUICK = 1.0
+QUICK_TIMEOUT = 1.0
 
 #: Seconds until a guest that isn't ready has failed, times its driver's timeout_factor.
 TIMEOUT = 300.0
@@ -81,7 +81,7 @@ def wait_ready(
 
 def _pause(host: Host, look: float) -> float:
     """Looks are work for guest and host: where they are slow, they get a quarter of the time."""
-    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, PAUSE_MOST))
+    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, MAX_PAUSE))
 
 
 def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[st
         return "it has no address"
     if kind == "address":
         return ""
-    return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK)
+    return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK_TIMEOUT)
 
 
 def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
@@ -112,7 +112,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
     if not guest_addresses:
         return StateReason(f"no address yet ({', '.join(looked)})")
     if kind == "port":
-        return StateReason(port_status(host, guest_addresses[0], ready["port"], LOOK))
+        return StateReason(port_status(host, guest_addresses[0], ready["port"], LOOK_TIMEOUT))
     if kind == "address":
         return StateReason()
     guest_login = login(host, record, guest_addresses[0], base)
@@ -121,12 +121,12 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(shown(str(error)), cure)
-    return StateReason() if let_in else StateReason(shown(refusal(guest_login)))
+    return StateReason() if let_in else StateReason(shown(denied_reason(guest_login)))
 
 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
     try:
-        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK)
+        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK_TIMEOUT)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(f"no command can run in it yet: {error}", cure)
@@ -139,16 +139,16 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     state = host.domains.state(driver, record.domain)
     reason = host.domains.state_reason(driver, record.domain)
     why = [unready.why if state == "running" else f"it is {state}"]
-    cards = StateReason()
+    interface_reason = StateReason()
     if state == "running" and not reason.cure and record.requested["ready"]["kind"] in _BY_ADDRESS:
-        cards = host.unheard(driver, record.domain)
-    why += [each.why for each in (reason, cards) if each.why]
+        interface_reason = host.no_address_reason(driver, record.domain)
+    why += [each.why for each in (reason, interface_reason) if each.why]
     try:
         text = log(host, record, base)
     except VirtkitError as unread:  # the pool may be what is broken
         text = unread.why
     starts = boots(text)
-    if starts >= LOOP:
+    if starts >= MIN_LOOP_BOOTS:
         why.append(f"its console shows {starts} boots so far: it may be rebooting in a loop")
     last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
     tail = "\n".join(f"  | {line[:160]}" for line in last)
@@ -160,7 +160,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     return VirtkitError(
         f"guest {record.guest} is not ready",
         why="\n".join(why),
-        cure=unready.cure or reason.cure or cards.cure or cure,
+        cure=unready.cure or reason.cure or interface_reason.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
 

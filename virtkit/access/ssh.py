@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from virtkit.access.keys import agent_blobs
 from virtkit.access.login import Login, as_root
-from virtkit.host import Host, Ran, Unreachable
+from virtkit.host import CommandResult, Host, Unreachable
 from virtkit.state import public_keys
 from virtkit.system import commands
 
@@ -31,7 +31,7 @@ OTHER_KEY_CURE = (
     "where the spec has `cloud_init` for it, recreating it"
 )
 #: Seconds that one look at a guest that may not be up yet can take.
-LOOK = 10.0
+LOOK_TIMEOUT = 10.0
 
 
 class OtherHostKey(Unreachable):
@@ -57,7 +57,7 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
             transport = paramiko.Transport(stream)
             try:
                 transport.get_security_options().key_types = ["ssh-ed25519"]
-                transport.start_client(timeout=LOOK)
+                transport.start_client(timeout=LOOK_TIMEOUT)
                 server_key = transport.get_remote_server_key()
                 if f"{server_key.get_name()} {server_key.get_base64()}" != host_key:
                     raise OtherHostKey(OTHER_KEY)
@@ -93,7 +93,7 @@ def _in_words(error: Exception) -> str:
 def _stream(login: Login) -> Iterator[socket.socket]:
     """A connection to a guest's ssh, through its host where that is the way."""
     if not login.proxy:
-        with closing(socket.create_connection((login.address, 22), timeout=LOOK)) as direct:
+        with closing(socket.create_connection((login.address, 22), timeout=LOOK_TIMEOUT)) as direct:
             yield direct
         return
     # not paramiko's own ProxyCommand: it turns round and round where the program has ended
@@ -104,7 +104,7 @@ def _stream(login: Login) -> Iterator[socket.socket]:
         with program_end:
             descriptor = program_end.fileno()
             program = subprocess.Popen(
-                commands.leashed(line),
+                commands.die_with_parent(line),
                 stdin=descriptor,
                 stdout=descriptor,
                 stderr=subprocess.DEVNULL,
@@ -120,7 +120,7 @@ def _stream(login: Login) -> Iterator[socket.socket]:
 def port_status(host: Host, address: str, port: int, timeout: float) -> str:
     """Why a port of a guest takes no connection within ``timeout`` seconds; empty where it does."""
     if host.remote is not None:
-        return host.remote.port_status(address, port, timeout + LOOK)
+        return host.remote.port_status(address, port, timeout + LOOK_TIMEOUT)
     try:
         with closing(socket.create_connection((address, port), timeout=timeout)):
             return ""
@@ -163,7 +163,7 @@ def has_host_key(login: Login, host_key: str) -> bool:
         return True
 
 
-def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> Ran:
+def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> CommandResult:
     """Runs a command as root.
 
     Raises:
@@ -172,15 +172,17 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
     with connected(login, host_key) as transport:
         keys = _usable(login)
         if not _authenticated(transport, login, keys):
-            raise Unreachable(refusal(login) if keys or login.keys else f"no key for {login.user}")
-        with closing(transport.open_session(timeout=LOOK)) as channel:
+            raise Unreachable(
+                denied_reason(login) if keys or login.keys else f"no key for {login.user}"
+            )
+        with closing(transport.open_session(timeout=LOOK_TIMEOUT)) as channel:
             channel.settimeout(timeout)
             channel.exec_command(shlex.join(as_root(login.user, command)))
             out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
-            return Ran(channel.recv_exit_status(), out, err)
+            return CommandResult(channel.recv_exit_status(), out, err)
 
 
-def refusal(login: Login) -> str:
+def denied_reason(login: Login) -> str:
     """What to say where ssh doesn't let the caller in."""
     if not login.keys:
         return f"ssh does not let {login.user} in"
@@ -196,7 +198,7 @@ def _authenticated(
 ) -> bool:
     import paramiko
 
-    transport.auth_timeout = LOOK
+    transport.auth_timeout = LOOK_TIMEOUT
     for key in keys:
         try:
             transport.auth_publickey(login.user, key)
@@ -216,10 +218,10 @@ def _usable(login: Login) -> list[paramiko.PKey]:
     for key in filter(None, map(_private_key, login.identities)):
         if accepted is None or key.get_base64() in accepted:
             keys[key.get_base64()] = key
-    held = agent_blobs() if accepted is None else agent_blobs() & accepted
-    if held - keys.keys():
+    in_agent = agent_blobs() if accepted is None else agent_blobs() & accepted
+    if in_agent - keys.keys():
         for key in _agent_keys():
-            if key.get_base64() in held:
+            if key.get_base64() in in_agent:
                 keys.setdefault(key.get_base64(), key)
     return list(keys.values())
 
@@ -247,7 +249,7 @@ def _agent_keys() -> list[paramiko.PKey]:
         target=lambda: answer.put(list(paramiko.Agent().get_keys())), daemon=True
     ).start()
     try:
-        keys = answer.get(timeout=LOOK)
+        keys = answer.get(timeout=LOOK_TIMEOUT)
     except queue.Empty:
         return []
     return [each for each in keys if not each.get_name().startswith("sk-")]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from virtkit.errors import RequestError
-from virtkit.spec.yaml_text import top as yaml_top
+from virtkit.spec.yaml_text import top_kind as yaml_top
 
 #: Folders that Ansible looks into, beside a playbook and beside the spec.
 _FOLDERS = (

@@ -137,7 +137,7 @@ def _run_watched(
     playbook_run: PlaybookRun, private: Path, events: _Events, progress: Progress
 ) -> int:
     """Starts it, hands its events on, and ends it where the work should end; its exit code."""
-    line = commands.leashed(_command(playbook_run, private))
+    line = commands.die_with_parent(_command(playbook_run, private))
     arguments = {
         "private_data_dir": str(private),
         "project_dir": str(playbook_run.folder),
@@ -151,7 +151,7 @@ def _run_watched(
     with (
         (private / "stderr").open("w+") as errors,
         subprocess.Popen(
-            commands.leashed([sys.executable, "-P", str(_RUNNER)]),
+            commands.die_with_parent([sys.executable, "-P", str(_RUNNER)]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -91,7 +91,7 @@ def existing_guests(
     """
     answer: dict[str, GuestOnHost] = {}
     for host_state in host_states:
-        lost_guests = host_state.observed.lost_of(spec.name) if lost else {}
+        lost_guests = host_state.observed.undefined_of(spec.name) if lost else {}
         for name, guest in (lost_guests | host_state.observed.guests_of(spec.name)).items():
             spec_host = spec.guests[name].host if name in spec.guests else None
             if name not in answer or spec_host == host_state.host.name:
@@ -136,7 +136,9 @@ def with_spec_path(host_state: HostState, path: str) -> HostState:
             observed,
             guests={k: replace(e, record=named(e.record)) for k, e in observed.guests.items()},
             networks={k: replace(e, record=named(e.record)) for k, e in observed.networks.items()},
-            lost={k: replace(e, record=named(e.record)) for k, e in observed.lost.items()},
+            undefined={
+                k: replace(e, record=named(e.record)) for k, e in observed.undefined.items()
+            },
             pool=replace(
                 observed.pool,
                 kept={k: named(e) for k, e in observed.pool.kept.items()},

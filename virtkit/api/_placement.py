@@ -30,7 +30,7 @@ def place_guests(spec: Spec, host_states: Sequence[HostState]) -> dict[str, str]
 
 def _has(observed: Observed, spec: Spec, guest: model.GuestSpec) -> bool:
     """Whether a guest is there, and as the type that it is to be."""
-    current = (observed.lost_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
+    current = (observed.undefined_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
     return current is not None and guest.type in ("auto", current.record.type)
 
 
@@ -38,7 +38,7 @@ def _able(type: str, host_states: Sequence[HostState]) -> str:
     """The host for new guests of a type."""
     if type == "auto":
         return LOCAL
-    names = [each.host.name for each in host_states if each.host.runs(DRIVERS[type])]
+    names = [each.host.name for each in host_states if each.host.has_driver(DRIVERS[type])]
     return names[0] if len(names) == 1 else LOCAL
 
 
@@ -52,7 +52,9 @@ def check_moves(
     errors = []
     for host_state in host_states:
         host = host_state.host.name
-        guests = host_state.observed.lost_of(spec.name) | host_state.observed.guests_of(spec.name)
+        guests = host_state.observed.undefined_of(spec.name) | host_state.observed.guests_of(
+            spec.name
+        )
         for name, guest in guests.items():
             new_host = placement.get(name, host)
             disks = [each.name for each in guest.record.volumes if each.role == "disk"]

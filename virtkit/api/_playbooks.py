@@ -60,7 +60,7 @@ def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playb
         if errors:
             raise SpecErrors(errors)
         files[paths] = ansible.digest(map(Path, paths), spec.folder)
-    salt = addresses.identity(spec.name, "playbooks", name)
+    salt = addresses.derived_uuid(spec.name, "playbooks", name)
     inputs = [files[paths], guest.vars, list(guest.groups), guest.user]
     return Playbooks(guest.playbooks, paths, resources.digest(salt, inputs))
 

@@ -60,12 +60,12 @@ def _note(guest: GuestOnHost) -> Iterator[str]:
             return
         driver = DRIVERS[observed.record.type]
         state_reason = host.domains.state_reason(driver, observed.domain).why
-        reason = state_reason or host.unheard(driver, observed.domain).why
+        reason = state_reason or host.no_address_reason(driver, observed.domain).why
         why = f"{why}; {reason}" if reason else why
     except VirtkitError as error:
         why = error.why or error.what
     where = "" if host.name == LOCAL else f" on {host.name}"
     yield (
         f"guest/{name}{where} runs and is not ready: {why}; see `virtkit logs` for {name}, "
-        f"`virtkit restart` starts it over"
+        f"`virtkit restart` starts it again"
     )

@@ -31,7 +31,7 @@ from virtkit.api._hosts import (
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import AGENT_INPUT, Ran, Unreachable
+from virtkit.host import MAX_AGENT_INPUT, CommandResult, Unreachable
 from virtkit.spec import Spec, format_size
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord
@@ -44,7 +44,7 @@ class Execution:
     or the result, where the guest agent ran it."""
 
     command: list[str] | None
-    result: Ran | None = None
+    result: CommandResult | None = None
 
 
 def login(spec: Spec, guest: str) -> Login:
@@ -107,7 +107,7 @@ def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
         return None
     return VirtkitError(
         f"guest {guest_login.guest} does not let you in",
-        why=access.refusal(guest_login),
+        why=access.denied_reason(guest_login),
         cure="ask whoever made it to add your key to its `ssh_keys:` and to run `virtkit up`; a "
         "key with a passphrase is used only if the agent has it (ssh-add)",
         where=where,
@@ -143,13 +143,13 @@ def execute(
     if line is not None:
         return Execution(line)
     agent = access.takes_agent(driver)
-    text = b"" if stdin is None else stdin.read_if_short(AGENT_INPUT) if agent else None
+    text = b"" if stdin is None else stdin.read_if_short(MAX_AGENT_INPUT) if agent else None
     try:
         guest_login = _login(spec, host_state, observed) if text is None else None
     except VirtkitError:
         if stdin is None or not agent:
             raise
-        guest_login, text = None, stdin.read_all(AGENT_INPUT, say)
+        guest_login, text = None, stdin.read_all(MAX_AGENT_INPUT, say)
         if text is None:
             raise _too_much(observed) from None
     if agent and text is not None:
@@ -165,8 +165,8 @@ def execute(
 def _too_much(guest: ObservedGuest) -> RequestError:
     return RequestError(
         f"guest {guest.record.guest} can't be given that much on standard input",
-        why=f"the guest agent takes {format_size(AGENT_INPUT)} at most, and ssh has no address to "
-        "go to",
+        why=f"the guest agent takes {format_size(MAX_AGENT_INPUT)} at most, and ssh has no address "
+        "to go to",
         cure="give it a network, or a disk with the data",
         where=f"guest/{guest.record.guest}",
     )

@@ -79,7 +79,7 @@ def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     checks += _preparation(facts, host)
     checks += _firewall(host)
     checks += _xen(facts, host)
-    checks += _unserved(facts, host)
+    checks += _without_dnsmasq(facts, host)
     if spec is not None:
         checks += _recorded(host, facts, host.observe(), spec)
     return checks
@@ -235,17 +235,17 @@ def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
         yield Check(f"xen {name}", ok, what, cure)
 
 
-def _unserved(facts: HostFacts, host: Host) -> Iterable[Check]:
+def _without_dnsmasq(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Networks of anybody's whose dnsmasq has ended."""
     cure = host.connections.restart("network")
-    for name in sorted(facts.unserved):
+    for name in sorted(facts.networks_without_dnsmasq):
         yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
 
 
 def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list and is gone."""
     guests, up = observed.guests_of(spec.name), command("up", spec.source)
-    lost = observed.lost_of(spec.name)
+    lost = observed.undefined_of(spec.name)
     for name in sorted(lost):
         what = "its domain is gone, and its volumes are there: it is defined again with its disks"
         yield Check(f"guest {name}", False, what, up)

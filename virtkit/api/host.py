@@ -16,7 +16,7 @@ from virtkit.apply import Report, Step, engine
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Remote, daemon_access
 from virtkit.progress import Progress
-from virtkit.spec import LOCAL, Spec, Wrong, ssh_address
+from virtkit.spec import LOCAL, Problem, Spec, ssh_address
 from virtkit.system import commands, temporary
 
 #: Where a machine's Python is, and how the one who logs in becomes root there.
@@ -89,7 +89,7 @@ def _remote(name: str, spec: Spec | None) -> Remote | None:
             return host.remote
     try:
         return Remote(name, ssh_address(name))
-    except Wrong as error:
+    except Problem as error:
         hosts = f", or a host of the spec: {', '.join(spec.hosts)}" if spec else ""
         cure = f"name it as for ssh (root@rack1); `{LOCAL}` is this machine{hosts}"
         raise RequestError(error.what, cure=cure) from error
@@ -117,11 +117,11 @@ def prepare_host(
     Raises:
         RequestError: a type is none of ``HOST_TYPES``; nothing was touched.
     """
-    wrong = sorted({*types} - {*HOST_TYPES})
-    if wrong:
+    problem = sorted({*types} - {*HOST_TYPES})
+    if problem:
         raise RequestError(
-            f"{wrong[0]!r} is no type that a host is prepared for",
-            why="QEMU comes with kvm" if wrong[0] == "qemu" else "",
+            f"{problem[0]!r} is no type that a host is prepared for",
+            why="QEMU comes with kvm" if problem[0] == "qemu" else "",
             cure=f"--types takes {', '.join(HOST_TYPES)}, with commas between",
         )
     answer = Preparation(Report(machine.name))

@@ -131,8 +131,8 @@ def _check_loss(plan: Plan, shown: Plan, others: str) -> None:
     Args:
         others: the environment, and who changed something since.
     """
-    agreed = {(each.object, each.lost) for each in shown.asks}
-    new = [each for each in plan.asks if (each.object, each.lost) not in agreed]
+    agreed = {(each.object, each.lost) for each in shown.needs_consent}
+    new = [each for each in plan.needs_consent if (each.object, each.lost) not in agreed]
     if new:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
@@ -247,7 +247,7 @@ def _removal_plan(
             removal.down(
                 with_spec_path(each, path).observed,
                 spec.name,
-                spec=path,
+                spec_path=path,
                 names=spec.guests.keys(),
                 only=only,
                 volumes=volumes,

@@ -106,7 +106,9 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     _check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
-        return _retry_unanswered(partial(host.printed, driver, observed.domain, offset), say, stop)
+        return _retry_unanswered(
+            partial(host.console_output, driver, observed.domain, offset), say, stop
+        )
 
     def ended() -> bool:
         return _retry_unanswered(partial(host.domains.ended, driver, observed.domain), say, stop)
@@ -132,7 +134,7 @@ def journal(
     """The lines that a program prints; returns its exit code. It ends with whoever reads them, and
     once ``stop`` is set."""
     with subprocess.Popen(
-        commands.leashed(command, "TERM"),
+        commands.die_with_parent(command, "TERM"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         encoding="utf-8",

@@ -118,7 +118,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Guests and networks whose spec is gone or names them no more; a network that a guest of
     another spec uses is none."""
     living: dict[str, set[str]] = {}
-    for guest in (*observed.guests.values(), *observed.lost.values()):
+    for guest in (*observed.guests.values(), *observed.undefined.values()):
         environment, own = guest.record.environment, guest.record.guest
         why, sure = _unwanted(guest.record, specs, host, observed)
         if not why or specs.names(environment, guest=own):
@@ -126,7 +126,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
             continue
         spec_or_why, _ = specs.of(guest.record.spec, environment)
         spec_gone = isinstance(spec_or_why, str)
-        why += "; it has no domain any more, and its volumes are left" if guest.lost else ""
+        why += "; it has no domain any more, and its volumes are left" if guest.undefined else ""
         path = guest.record.spec
         cure = _down(environment, host, own) if spec_gone else command("down", path, own)
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
@@ -239,7 +239,7 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         listed |= {Path(each).name for each in files}
     own = tuple(f"{each.domain}-" for each in observed.guests.values())
     candidates = [n for n in observed.volumes if _LIKE_OURS.fullmatch(n) or n.startswith(own)]
-    used = host.paths() if set(candidates) - listed else frozenset()
+    used = host.files_in_use() if set(candidates) - listed else frozenset()
     names = {Path(each).name for each in used}
     for name in sorted(set(candidates) - listed - names):
         why = "it has a name like virtkit's, but no record lists it: it may be left over"

@@ -148,7 +148,9 @@ def _part(
     chosen = None if only is None else own & set(only)
     current = host_state.observed
     existing = (
-        current.guests_of(spec.name) or current.networks_of(spec.name) or current.lost_of(spec.name)
+        current.guests_of(spec.name)
+        or current.networks_of(spec.name)
+        or current.undefined_of(spec.name)
     )
     if not own and not existing:
         return Plan(spec.name)
@@ -160,7 +162,7 @@ def _part(
     plan = diff(
         replace(desired, elsewhere=elsewhere),
         observed,
-        spec=path_of(spec),
+        spec_path=path_of(spec),
         only=chosen,
         templates=_templates(desired, chosen),
         restart=restart,
@@ -168,17 +170,17 @@ def _part(
     )
     _check(plan, part, host)
     mended = mended_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_unserved(host, facts, part, host_state.observed))
+    notes = (*plan.notes, *_without_dnsmasq(host, facts, part, host_state.observed))
     return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
 
 
-def _unserved(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
+def _without_dnsmasq(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
     """The environment's networks that give no addresses, though they are active."""
     cure = host.connections.restart("network")
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
     managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
     for name, network in {**existing, **managed}.items():
-        if network in facts.unserved:
+        if network in facts.networks_without_dnsmasq:
             yield f"network/{name}: its dnsmasq (DHCP and DNS) has ended; cure: {cure}"
 
 
@@ -331,7 +333,9 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 uuid=each.uuid,
                 macs=each.record.given_macs,
             )
-            for name, each in (observed.lost_of(spec.name) | observed.guests_of(spec.name)).items()
+            for name, each in (
+                observed.undefined_of(spec.name) | observed.guests_of(spec.name)
+            ).items()
         },
         networks={name: each.record.cidr for name, each in observed.networks_of(spec.name).items()},
         images={
@@ -361,9 +365,9 @@ def _xml(desired: Guest | Network, spec: Spec) -> str:
     body = render.guest(desired, user_template.rendered(desired))
     element = record_text.guest_element(record.of_guest(desired, path_of(spec), body))
     where = spec.where(("guests", desired.name))
-    if len(element) > record_text.LIMIT:
+    if len(element) > record_text.MAX_RECORD:
         raise RequestError(
-            f"guest {desired.name}: its record would be larger than {record_text.LIMIT} bytes",
+            f"guest {desired.name}: its record would be larger than {record_text.MAX_RECORD} bytes",
             cure="make `devices` shorter, or move them into a template",
             where=where,
         )

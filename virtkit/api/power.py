@@ -27,7 +27,7 @@ from virtkit.apply import stop as stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.host import Host
-from virtkit.plan import waiting
+from virtkit.plan import pending_fields
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 
@@ -134,7 +134,7 @@ def _verb_steps(guest: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
     after = tuple((f"guest/{each}", "ready") for each in observed.record.requested["after"])
 
     # a reset guest would go on with the definition that it was started with
-    reset = not waiting(observed)
+    reset = not pending_fields(observed)
 
     def restart(progress: Progress) -> None:
         off = host.domains.state(driver, name) == "stopped"

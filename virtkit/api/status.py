@@ -26,7 +26,7 @@ from virtkit.api._hosts import (
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
-from virtkit.plan import waiting
+from virtkit.plan import pending_fields
 from virtkit.spec import LOCAL, Spec
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Provisioned
@@ -170,7 +170,7 @@ def _status(host: Host, guest: ObservedGuest) -> GuestStatus:
         user=guest.record.requested["user"],
         groups=tuple(guest.record.requested["groups"]),
         spec=guest.record.spec,
-        pending=waiting(guest),
+        pending=pending_fields(guest),
         why=why,
         owner=_owner(guest.record.spec),
         playbooks=_playbooks(guest.record.provisioned),

@@ -11,58 +11,64 @@ import threading
 from typing import Annotated, NoReturn
 
 from virtkit import api
-from virtkit.cli import aliases, output
+from virtkit.cli import output, streams
 from virtkit.cli.arguments import (
     File,
     Json,
     SpecAndGuest,
     SpecAndGuests,
     SpecGuestAndCommand,
+    one_guest,
     spec_of,
 )
 from virtkit.cli.parser import Words, flag
-from virtkit.cli.stdin import Given
+from virtkit.cli.stdin import Stdin
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.system import commands
 
 
 def ssh(*, chosen: SpecGuestAndCommand) -> None:
     """Open a shell in a guest, or run a command there: virtkit ssh SPEC GUEST -- COMMAND."""
-    found, rest = chosen.read()
-    guest, command = aliases.one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
-    _enter(found, guest, api.ssh(found, guest, command))
+    spec, rest = chosen.read()
+    guest, command = one_guest(rest, "virtkit ssh SPEC GUEST [-- COMMAND]")
+    _run_ssh(spec, guest, api.ssh(spec, guest, command))
 
 
-def _enter(spec: api.Spec, guest: str, command: list[str], given: Given | None = None) -> NoReturn:
+def _run_ssh(
+    spec: api.Spec, guest: str, command: list[str], stdin: Stdin | None = None
+) -> NoReturn:
     """Runs ssh with our streams, and tells why a guest did not let the caller in."""
-    code = _run(command, given)
+    code = _run(command, stdin)
     problem = api.ssh_refusal(spec, guest) if code == 255 else None
     if problem is not None:
         output.error(problem, as_json=False)
-        if given is not None and given.silent:
-            output.say("ssh was tried as standard input is open; with `</dev/null` other ways are")
+        if stdin is not None and stdin.silent:
+            output.say(
+                "the command went by ssh because standard input is open; with `</dev/null` a guest "
+                "agent can run it, where there is one"
+            )
     raise SystemExit(code)
 
 
 def execute(*, chosen: SpecGuestAndCommand) -> None:
     """Run a command as root in a guest, through its hypervisor where it can, else by ssh. It reads
     standard input where that is no terminal."""
-    found, rest = chosen.read()
+    spec, rest = chosen.read()
     usage = "virtkit exec SPEC GUEST -- COMMAND"
-    guest, command = aliases.one_guest(rest, usage)
+    guest, command = one_guest(rest, usage)
     if not command:
         raise RequestError("no command is given", cure=usage)
-    given = Given()
-    execution = api.execute(found, guest, command, given, output.say)
+    stdin = Stdin()
+    execution = api.execute(spec, guest, command, stdin, output.say)
     if execution.command is not None and execution.command[0] == "ssh":
-        _enter(found, guest, execution.command, given)
+        _run_ssh(spec, guest, execution.command, stdin)
     if execution.command is not None:
         _become(execution.command)
     result = execution.result
     if result is not None:
         sys.stdout.buffer.write(result.out)
         sys.stderr.buffer.write(result.err)
-        if result.cut:
+        if result.truncated:
             raise VirtkitError(
                 "the command printed more than this",
                 why=f"the guest agent keeps the first {api.format_size(len(result.out))}; the "
@@ -79,12 +85,12 @@ def console(
     json: Json = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
-    found, rest = chosen.read()
-    guest, _ = aliases.one_guest(rest, "virtkit console SPEC GUEST")
+    spec, rest = chosen.read()
+    guest, _ = one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
-        _become(api.console(found, guest))
+        _become(api.console(spec, guest))
         return
-    display = api.vnc(found, guest)
+    display = api.vnc(spec, guest)
     shown = display.password if sys.stdout.isatty() else None
     if json:
         output.data({"address": display.address, "port": display.port, "password": shown})
@@ -104,17 +110,17 @@ def logs(
     json: Json = False,
 ) -> None:
     """Show what guests printed so far: consoles, and containers' journals."""
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     if follow and playbooks:
         raise RequestError(
             "--playbooks can't be followed", cure="up and provision show the tasks as they run"
         )
     if follow:
-        _follow(found, guests)
+        _follow(spec, guests)
         return
-    answer = (api.playbook_logs if playbooks else api.logs)(found, guests)
+    answer = (api.playbook_logs if playbooks else api.logs)(spec, guests)
     if json:
-        output.data({"environment": found.name, "logs": answer})
+        output.data({"environment": spec.name, "logs": answer})
         return
     for name, text in answer.items():
         for line in text.splitlines():
@@ -130,7 +136,7 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
         try:
             for line in api.follow(spec, name, say=output.say):
                 sys.stdout.write(f"{name} | {line}\n" if len(names) > 1 else f"{line}\n")
-                sys.stdout.flush()
+                streams.flush()
         except Exception as error:  # noqa: BLE001 - the main thread tells it
             ended.put(error)
         else:
@@ -141,6 +147,8 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
     failed = False
     for _ in names:
         error = ended.get()
+        if isinstance(error, streams.Unread):  # whoever read it has read enough
+            break
         if isinstance(error, VirtkitError):  # the other guests are followed on
             output.error(error, as_json=False)
             failed = True
@@ -152,22 +160,22 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
 
 def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = None) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    found, rest = spec_of(words, file)
+    spec, rest = spec_of(words, file)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
-    _become(api.copy(found, rest[0], rest[1]))
+    _become(api.copy(spec, rest[0], rest[1]))
 
 
-def _run(command: list[str], given: Given | None = None) -> int:
+def _run(command: list[str], stdin: Stdin | None = None) -> int:
     """Runs a program with our streams; its exit code. What we are told to do, it does."""
     sys.stdout.flush()
-    line = commands.leashed(commands.line(*command), "HUP")  # as if its terminal had gone
-    begun = given is not None and bool(given.begun)
+    line = commands.die_with_parent(commands.line(*command), "HUP")  # as if its terminal had gone
+    piped = stdin is not None and bool(stdin.read_so_far)
     program = subprocess.Popen(
-        line, env=commands.environment(), stdin=subprocess.PIPE if begun else None
+        line, env=commands.environment(), stdin=subprocess.PIPE if piped else None
     )
-    if given is not None and begun:
-        given.go_on(program)
+    if stdin is not None and piped:
+        stdin.copy_to(program)
     own = {
         signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)
     }  # the terminal tells it, too

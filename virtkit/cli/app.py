@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from virtkit.cli import signals
+from virtkit.cli import signals, streams
 from virtkit.errors import VirtkitError, of_system
 
 
@@ -19,8 +19,8 @@ def main() -> None:
     # every time, nor at the end
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
-    _open_streams()
-    with signals.heard() as interrupted:
+    streams.open_all()
+    with signals.handled() as interrupted:
         try:
             code = _run()
         except KeyboardInterrupt:
@@ -30,20 +30,6 @@ def main() -> None:
             _leave()
         _close()
     sys.exit(code)
-
-
-def _open_streams() -> None:
-    """Standard streams that the caller closed lead nowhere. Else what is opened next, as libvirt's
-    socket, gets their numbers, and is written to."""
-    for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - until the end
 
 
 def _close() -> None:
@@ -56,7 +42,7 @@ def _close() -> None:
 
 def _leave() -> NoReturn:
     """Ends the process without waiting for threads that only looked at something."""
-    for stream, text in ((sys.stdout, ""), (sys.stderr, signals.GOES_ON)):
+    for stream, text in ((sys.stdout, ""), (sys.stderr, signals.LAST_LINE)):
         with suppress(OSError, ValueError):  # nobody reads it any more
             stream.write(text)
             stream.flush()
@@ -68,7 +54,7 @@ def _run() -> int:
     from virtkit.cli.parser import WrongUsage
 
     try:
-        code = _ended(sys.argv[1:])
+        code = _run_verb(sys.argv[1:])
         sys.stdout.flush()  # what can't be written is found here, and not at the very end
         return code
     except VirtkitError as problem:
@@ -76,14 +62,10 @@ def _run() -> int:
             raise
         _tell(problem)
         return problem.exit_code
-    except BrokenPipeError:  # whoever read our answer has read enough
-        _drop_output()
-        return 0
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
         told = of_system("virtkit can't continue", refusal)
-        _drop_output()
         _tell(told)
         return told.exit_code
     except Exception as fault:
@@ -93,7 +75,7 @@ def _run() -> int:
         return 1
 
 
-def _ended(words: list[str]) -> int:
+def _run_verb(words: list[str]) -> int:
     """Runs a verb; how it ended."""
     from virtkit.cli import commands
 
@@ -105,14 +87,20 @@ def _ended(words: list[str]) -> int:
 
 
 def _tell(problem: VirtkitError) -> None:
-    """Prints an error, in the form that was asked for."""
+    """Prints an error: as JSON where that is asked for and standard output takes it."""
     from virtkit.cli import output
 
-    output.error(problem, as_json="--json" in _own_arguments())
+    if "--json" in _own_arguments():
+        with suppress(OSError):
+            output.error(problem, as_json=True)
+            sys.stdout.flush()
+            return
+    _flush_or_drop()
+    output.error(problem, as_json=False)
 
 
-def _drop_output() -> None:
-    """What is still to be written to standard output goes nowhere, where nobody takes it."""
+def _flush_or_drop() -> None:
+    """Writes out what was printed on standard output; it goes nowhere where that takes nothing."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,15 +1,18 @@
-"""What several verbs take: SPEC, GUEST…, -f, --json and their like; and the spec that is named."""
+"""What several verbs take: SPEC (first, or by -f), GUEST…, --json and their like."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import aliases
 from virtkit.cli.parser import Option, Words, at_least, flag
 from virtkit.errors import RequestError
+
+#: The spec that is taken where none is named.
+DEFAULT_SPEC = "virtkit.yaml"
 
 File = Annotated[str | None, Option("-f", "--file", metavar="SPEC", help="The spec.")]
 Json = Annotated[bool, flag("--json", help="Answer with one JSON document.")]
@@ -51,9 +54,40 @@ LockTimeout = Annotated[
 ]
 
 
+def is_spec(word: str) -> bool:
+    """Whether a word names a spec rather than a guest."""
+    return word == "-" or word.endswith((".yaml", ".yml"))
+
+
+def split_spec(words: Sequence[str], file: str | None) -> tuple[str, list[str]]:
+    """The spec's path, and the words after it.
+
+    Raises:
+        RequestError: no spec is named and there is none in this folder.
+    """
+    if file is not None:
+        return file, list(words)
+    if words and is_spec(words[0]):
+        return words[0], list(words[1:])
+    if not Path(DEFAULT_SPEC).exists():
+        raise RequestError(
+            f"no spec is named, and there is no {DEFAULT_SPEC} here",
+            cure="name one that ends in .yaml, or write one with `virtkit init`",
+        )
+    return DEFAULT_SPEC, list(words)
+
+
+def one_guest(words: Sequence[str], usage: str) -> tuple[str, list[str]]:
+    """The guest and the words after it, a separating ``--`` left out."""
+    if not words or words[0] == "--":
+        raise RequestError("no guest is named", cure=usage)
+    rest = list(words[1:])
+    return words[0], rest[1:] if rest[:1] == ["--"] else rest
+
+
 def spec_of(words: Sequence[str], file: str | None) -> tuple[api.Spec, list[str]]:
     """The spec that a verb's words name, or that is here, and the words after it."""
-    path, rest = aliases.split(words, file)
+    path, rest = split_spec(words, file)
     return api.read(path), rest
 
 

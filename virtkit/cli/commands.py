@@ -32,7 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "stop": ("lifecycle.stop", "Ask guests to shut down; force them off after the timeout."),
     "restart": (
         "lifecycle.restart",
-        "Shut guests down and start them; press reset after the timeout.",
+        "Shut guests down and start them; reset them after the timeout.",
     ),
     "pause": ("lifecycle.pause", "Pause running guests."),
     "resume": ("lifecycle.resume", "Resume paused guests."),
@@ -96,17 +96,17 @@ def run(words: Sequence[str]) -> None:
         SystemExit: the verb ended with an exit code.
     """
     first = {name: text for name, (_, text) in VERBS.items() if " " not in name} | GROUPS
-    program = parser.Parser("virtkit", "VERB [ARGS]...", _ABOUT, _EPILOG)
+    program = parser.CommandParser("virtkit", "VERB [ARGS]...", _ABOUT, _EPILOG)
     program.add("version", _VERSION, default=False)
-    name, rest = _chosen(program, first, words)
+    name, rest = _pick_verb(program, first, words)
     if name in GROUPS:
         below = {
             verb.removeprefix(f"{name} "): text
             for verb, (_, text) in VERBS.items()
             if verb.startswith(f"{name} ")
         }
-        group = parser.Parser(f"virtkit {name}", "VERB [ARGS]...", GROUPS[name])
-        verb, rest = _chosen(group, below, rest)
+        group = parser.CommandParser(f"virtkit {name}", "VERB [ARGS]...", GROUPS[name])
+        verb, rest = _pick_verb(group, below, rest)
         name = f"{name} {verb}"
     parser.run(function(name), f"virtkit {name}", rest)
 
@@ -114,12 +114,12 @@ def run(words: Sequence[str]) -> None:
 def function(name: str) -> Callable[..., None]:
     """The function of a verb."""
     module, _, attribute = VERBS[name][0].partition(".")
-    found: Callable[..., None] = getattr(import_module(f"virtkit.cli.{module}"), attribute)
-    return found
+    verb: Callable[..., None] = getattr(import_module(f"virtkit.cli.{module}"), attribute)
+    return verb
 
 
-def _chosen(
-    program: parser.Parser, verbs: Mapping[str, str], words: Sequence[str]
+def _pick_verb(
+    program: parser.CommandParser, verbs: Mapping[str, str], words: Sequence[str]
 ) -> tuple[str, list[str]]:
     """The verb that the words begin with, and those after it."""
     program.list_verbs(verbs)

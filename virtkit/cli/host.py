@@ -7,8 +7,8 @@ from getpass import getpass
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import aliases, output, progress
-from virtkit.cli.arguments import File, Json, spec_of
+from virtkit.cli import output, progress
+from virtkit.cli.arguments import File, Json, is_spec, spec_of
 from virtkit.cli.parser import Option, Words, flag
 from virtkit.errors import RequestError
 
@@ -33,7 +33,7 @@ def host_prepare(
     """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
     `local`. Run again it changes nothing."""
     rest, spec = words, None
-    if file is not None or (rest and aliases.is_spec(rest[0])):
+    if file is not None or (rest and is_spec(rest[0])):
         spec, rest = spec_of(rest, file)
     if len(rest) != 1:
         what = "more than one host is named" if rest else "no host is named"

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import aliases, output
-from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, spec_of
+from virtkit.cli import output
+from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, is_spec, spec_of
 from virtkit.cli.parser import Words
 from virtkit.errors import RequestError
 
 
 def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
     """List the images in this machine's pool, or on a spec's hosts, and what uses them."""
-    found = chosen.read() if chosen.given else None
-    entries = api.image_list(found)
+    spec = chosen.read() if chosen.given else None
+    entries = api.image_list(spec)
     if json:
         output.data({"images": [each.as_dict() for each in entries]})
     else:
@@ -46,34 +46,34 @@ class SpecAndImage:
         Raises:
             RequestError: no image is named, or more than one.
         """
-        rest, found = self.spec, None
-        if self.file is not None or (rest and aliases.is_spec(rest[0])):
-            found, rest = spec_of(rest, self.file)
+        spec, rest = None, self.spec
+        if self.file is not None or (rest and is_spec(rest[0])):
+            spec, rest = spec_of(rest, self.file)
         if len(rest) != 1:
             what = "more than one image is named" if rest else "no image is named"
             raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")
-        return found, rest[0]
+        return spec, rest[0]
 
 
-def _image_make(chosen: SpecAndImage, verb: str, json: bool) -> None:
-    found, name = chosen.read(verb)
+def _make(chosen: SpecAndImage, verb: str, json: bool) -> None:
+    spec, name = chosen.read(verb)
     try:
-        made = api.image_make(found, name, _changing)
+        image = api.image_make(spec, name, _show_progress)
     finally:
-        if output.moves(output.err()):  # what is printed next gets its own line
+        if output.can_overwrite(output.err()):  # what is printed next gets its own line
             output.err().print()
     if json:
         output.data(
-            {"name": name, "content": made.content, "format": made.format, "size": made.size}
+            {"name": name, "content": image.content, "format": image.format, "size": image.size}
         )
     else:
-        output.out().print(f"{name}: {made.content[:12]}, {api.format_size(made.size)}")
+        output.out().print(f"{name}: {image.content[:12]}, {api.format_size(image.size)}")
 
 
-def _changing(line: str) -> None:
+def _show_progress(line: str) -> None:
     """Progress of one thing: rewritten in place on a terminal."""
     line = output.plain(line)  # a package or a mirror has a say in it
-    if output.moves(output.err()):
+    if output.can_overwrite(output.err()):
         line = line[: output.err().width - 1]  # what wraps can't be printed over
         output.err().print(f"\r\x1b[2K{line}", end="", markup=False)
     elif not line.endswith("%"):
@@ -82,12 +82,12 @@ def _changing(line: str) -> None:
 
 def image_build(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Build an image into the cache; up puts it into the pool."""
-    _image_make(chosen, "build", json)
+    _make(chosen, "build", json)
 
 
 def image_pull(*, chosen: SpecAndImage, json: Json = False) -> None:
     """Download and verify an image into the cache; up puts it into the pool."""
-    _image_make(chosen, "pull", json)
+    _make(chosen, "pull", json)
 
 
 def image_rm(
@@ -97,10 +97,10 @@ def image_rm(
     json: Json = False,
 ) -> None:
     """Remove an image, by name or content hash, where no guest uses it."""
-    found, name = chosen.read("rm")
-    gone = api.image_remove(name, found, lock_timeout=lock_timeout, say=output.say)
+    spec, name = chosen.read("rm")
+    removed = api.image_remove(name, spec, lock_timeout=lock_timeout, say=output.say)
     if json:
-        output.data({"removed": [each.as_dict() for each in gone]})
+        output.data({"removed": [each.as_dict() for each in removed]})
     else:
-        removed = (output.label(each.content[:12], each.host) for each in gone)
-        output.out().print(f"removed {', '.join(removed)}")
+        names = (output.label(each.content[:12], each.host) for each in removed)
+        output.out().print(f"removed {', '.join(names)}")

@@ -1,4 +1,5 @@
-"""Verbs that only tell: validate, render, schema, init, status, inventory, ssh-config, doctor."""
+"""Verbs that only show: validate, render, schema, status, inventory, ssh-config, doctor. And init,
+which writes the starter spec."""
 
 from __future__ import annotations
 
@@ -7,21 +8,21 @@ from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import aliases, output
-from virtkit.cli.arguments import Json, OnlySpec, SpecAndGuests
+from virtkit.cli import output
+from virtkit.cli.arguments import DEFAULT_SPEC, Json, OnlySpec, SpecAndGuests
 from virtkit.cli.parser import Option, flag
 from virtkit.errors import RequestError
 
 
 def validate(*, chosen: OnlySpec, json: Json = False) -> None:
     """Read and check the spec; touches nothing."""
-    found = chosen.read()
+    spec = chosen.read()
     if json:
-        guests = {name: each.requested for name, each in found.guests.items()}
-        output.data({"environment": found.name, "valid": True, "guests": guests})
+        guests = {name: each.requested for name, each in spec.guests.items()}
+        output.data({"environment": spec.name, "valid": True, "guests": guests})
     else:
-        count = len(found.guests)
-        said = f"{found.source}: valid, {count} guest{'' if count == 1 else 's'}"
+        count = len(spec.guests)
+        said = f"{spec.source}: valid, {count} guest{'' if count == 1 else 's'}"
         output.line(said)
 
 
@@ -34,10 +35,10 @@ def render(
     json: Json = False,
 ) -> None:
     """Print the libvirt XML that would be defined."""
-    found, guests = chosen.read()
-    documents = api.render_xml(found, guests, with_record=record, say=output.say)
+    spec, guests = chosen.read()
+    documents = api.render_xml(spec, guests, with_record=record, say=output.say)
     if json:
-        output.data({"environment": found.name, "documents": documents})
+        output.data({"environment": spec.name, "documents": documents})
     else:
         sys.stdout.write("\n".join(documents))
 
@@ -51,7 +52,7 @@ def init(
     force: Annotated[bool, flag("--force", help="Overwrite the one that is there.")] = False,
 ) -> None:
     """Write a commented starter spec into this folder."""
-    path = Path(aliases.DEFAULT)
+    path = Path(DEFAULT_SPEC)
     if path.exists() and not force:
         raise RequestError(f"there is a {path} already", cure="edit it, or use --force")
     path.write_text(api.starter())
@@ -60,13 +61,13 @@ def init(
 
 def status(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
-    found, guests = chosen.read() if chosen.given else (None, [])
-    answer = api.status(found, guests, say=output.say)
+    spec, guests = chosen.read() if chosen.given else (None, [])
+    answer = api.status(spec, guests, say=output.say)
     if json:
-        name = found.name if found else None
+        name = spec.name if spec else None
         output.data({"environment": name, "guests": [each.as_dict() for each in answer]})
     else:
-        output.status(answer, environments=found is None)
+        output.status(answer, environments=spec is None)
 
 
 def inventory(
@@ -81,14 +82,14 @@ def inventory(
     json: Json = False,
 ) -> None:
     """Print an Ansible inventory: a file for ansible -i as it is."""
-    found = api.inventory(chosen.read(), hypervisor=hypervisor, say=output.say)
+    hosts = api.inventory(chosen.read(), hypervisor=hypervisor, say=output.say)
     if host is not None:
-        output.data(found.variables(host))
+        output.data(hosts.variables(host))
     elif everything or json:
-        output.data(found.script())
+        output.data(hosts.script())
     else:
-        sys.stdout.write(found.static())
-        for group, name in found.renamed_groups.items():
+        sys.stdout.write(hosts.static())
+        for group, name in hosts.renamed_groups.items():
             output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
 
 
@@ -96,10 +97,10 @@ def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
     """Print a file for ssh, editors and rsync, to be included at the top of ~/.ssh/config:
 
     virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
-    found, guests = chosen.read()
-    text = api.ssh_config(found, guests)
+    spec, guests = chosen.read()
+    text = api.ssh_config(spec, guests)
     if json:
-        output.data({"environment": found.name, "ssh_config": text})
+        output.data({"environment": spec.name, "ssh_config": text})
     else:
         sys.stdout.write(text)
 
@@ -113,15 +114,15 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Show what this machine can run, what is missing, and the command that fixes it."""
-    found = chosen.read() if chosen.given else None
+    spec = chosen.read() if chosen.given else None
     if orphans:
-        left = api.orphans(found)
+        left = api.orphans(spec)
         if json:
             output.data({"orphans": [each.as_dict() for each in left]})
         else:
             output.orphans(left)
         return
-    checks = api.doctor(found, say=output.say)
+    checks = api.doctor(spec, say=output.say)
     if json:
         output.data({"checks": [each.as_dict() for each in checks]})
     else:

@@ -1,4 +1,5 @@
-"""Verbs that change an environment: plan, up, down, provision, start, stop and their like."""
+"""The life of an environment: plan shows what changes; up, down, provision, start, stop and their
+like change it."""
 
 from __future__ import annotations
 
@@ -40,18 +41,18 @@ def plan(
         raise RequestError(
             "--restart belongs to up, and --volumes to down", cure="see virtkit plan --help"
         )
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     if down:
-        made = api.down_plan(found, guests, volumes=volumes)
-        refused = api.needs_consent_to_go(found, made, volumes=volumes)
+        planned = api.down_plan(spec, guests, volumes=volumes)
+        refused = api.needs_consent_to_go(spec, planned, volumes=volumes)
     else:
-        made = api.plan(found, guests, restart=restart, say=output.say)
-        refused = api.needs_consent(made)
+        planned = api.plan(spec, guests, restart=restart, say=output.say)
+        refused = api.needs_consent(planned)
     if json:
-        output.data(made.as_dict() | {"refused": refused.as_dict() if refused else None})
+        output.data(planned.as_dict() | {"refused": refused.as_dict() if refused else None})
     else:
-        output.plan(made)
-    if exit_code and made.changes:
+        output.plan(planned)
+    if exit_code and planned.changes:
         raise SystemExit(3)
 
 
@@ -72,28 +73,28 @@ def up(
     json: Json = False,
 ) -> None:
     """Make it so: create, change, start, run playbooks, and wait until ready."""
-    found, guests = chosen.read()
-    made = api.plan(found, guests, restart=restart, say=output.say)
+    spec, guests = chosen.read()
+    planned = api.plan(spec, guests, restart=restart, say=output.say)
     if not json:
-        output.plan(made)
-    confirmed = bool(made.asks) and not yes and not json and _agreed()
-    if not made.changes and not json:
+        output.plan(planned)
+    confirmed = bool(planned.needs_consent) and not yes and not json and _ask_consent()
+    if not planned.changes and not json:
         return
-    with progress.shown(output.err(), f"{made.environment}: up") as tell:
+    with progress.shown(output.err(), f"{planned.environment}: up") as tell:
         report = api.apply(
-            found,
-            made,
+            spec,
+            planned,
             consent=yes,
             confirmed=confirmed,
             wait=not no_wait,
             restart=restart,
             run=_options(run, tell, _vault(vault)),
         )
-    _reported(report, "up", json)
+    _show_report(report, "up", json)
 
 
 def _options(run: Run, tell: api.Tell, vault: str = "") -> api.RunOptions:
-    """What the door is told of a run."""
+    """The options of a run, as the API takes them."""
     return api.RunOptions(
         vault=vault,
         parallel=run.parallel,
@@ -114,7 +115,7 @@ def _vault(path: str | None) -> str:
     return str(Path(path).expanduser().absolute())
 
 
-def _agreed() -> bool:
+def _ask_consent() -> bool:
     """Whether somebody at a terminal agrees to the plan that was shown; the input's end is a no."""
     while _at_terminal():
         sys.stderr.write("Do it? [y/N]: ")
@@ -131,7 +132,8 @@ def _at_terminal() -> bool:
     return sys.stderr.isatty() and sys.stdin.isatty()
 
 
-def _reported(report: api.Report, done: str, json: bool) -> None:
+def _show_report(report: api.Report, done: str, json: bool) -> None:
+    """Shows how a run ended; exits where it did not end well."""
     if json:
         output.data(report.as_dict())
     else:
@@ -150,11 +152,11 @@ def provision(
     json: Json = False,
 ) -> None:
     """Run the guests' playbooks again."""
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     password = _vault(vault)
-    with progress.shown(output.err(), f"{found.name}: provision") as tell:
-        report = api.provision(found, guests, run=_options(run, tell, password))
-    _reported(report, "provisioned", json)
+    with progress.shown(output.err(), f"{spec.name}: provision") as tell:
+        report = api.provision(spec, guests, run=_options(run, tell, password))
+    _show_report(report, "provisioned", json)
 
 
 def down(
@@ -168,23 +170,23 @@ def down(
     json: Json = False,
 ) -> None:
     """Remove the guests and all that is theirs; kept disks and images stay."""
-    found, guests = chosen.read()
+    spec, guests = chosen.read()
     confirmed = None
     if not yes and not json and _at_terminal():
-        going = api.down_plan(found, guests, volumes=volumes)
-        if going.asks:
-            output.plan(going)
-            confirmed = going if _agreed() else None
-    with progress.shown(output.err(), f"{found.name}: down") as tell:
+        removal = api.down_plan(spec, guests, volumes=volumes)
+        if removal.needs_consent:
+            output.plan(removal)
+            confirmed = removal if _ask_consent() else None
+    with progress.shown(output.err(), f"{spec.name}: down") as tell:
         report = api.down(
-            found,
+            spec,
             guests,
             volumes=volumes,
             consent=yes,
             confirmed=confirmed,
             run=_options(run, tell),
         )
-    _reported(report, "down", json)
+    _show_report(report, "down", json)
 
 
 def _change_state(
@@ -197,17 +199,17 @@ def _change_state(
     timeout: float = api.STOP_TIMEOUT,
     wait: bool = True,
 ) -> None:
-    found, guests = chosen.read()
-    with progress.shown(output.err(), f"{found.name}: {verb}") as tell:
+    spec, guests = chosen.read()
+    with progress.shown(output.err(), f"{spec.name}: {verb}") as tell:
         report = api.change_state(
-            found,
+            spec,
             verb,
             guests,
             timeout=timeout,
             wait=wait,
             run=_options(Run(lock_timeout=lock_timeout), tell),
         )
-    _reported(report, done, json)
+    _show_report(report, done, json)
 
 
 NoWait = Annotated[bool, flag("--no-wait", help="Don't wait until guests are ready.")]
@@ -243,7 +245,7 @@ def restart(
     lock_timeout: LockTimeout = api.LOCK_TIMEOUT,
     json: Json = False,
 ) -> None:
-    """Shut guests down and start them; press reset after the timeout."""
+    """Shut guests down and start them; reset them after the timeout."""
     wait = not no_wait
     _change_state(
         "restart", "restarted", chosen, lock_timeout, json=json, timeout=timeout, wait=wait

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from virtkit import api
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import VirtkitError
+from virtkit.spec.problem import shown
 from virtkit.spec.sizes import format_size
-from virtkit.spec.value_error import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,7 @@ def _styled() -> bool:
     return sys.stdout.isatty() or any(each in os.environ for each in wanted)
 
 
-def moves(console: Console) -> bool:
+def can_overwrite(console: Console) -> bool:
     """Whether what was printed there can be printed over."""
     return console.file.isatty() and not console.is_dumb_terminal
 
@@ -104,22 +104,22 @@ def label(object: str, host: str) -> str:
     return object if host == LOCAL else f"{object} on {host}"
 
 
-def plan(found: api.Plan) -> None:
+def plan(plan: api.Plan) -> None:
     """A plan, a line per change and one per reason."""
-    count = len(found.changes)
+    count = len(plan.changes)
     what = "nothing to change" if not count else f"{count} change{'s' if count > 1 else ''}"
-    out().print(f"[bold]{found.environment}[/]: {what}")
-    for change in found.changes:
+    out().print(f"[bold]{plan.environment}[/]: {what}")
+    for change in plan.changes:
         out().print(_change(change))
         _reasons(change)
         if change.lost:
             out().print(f"      [red]lost: {escape(change.lost)}[/]")
-    for change in found.pending:
+    for change in plan.pending:
         cure = "virtkit up --restart" if change.effect == "restart" else "its next boot"
         name = label(change.object, change.host)
         out().print(f"  [cyan]…[/] {name:24} pending  until {cure}")
         _reasons(change)
-    for note in found.notes:
+    for note in plan.notes:
         out().print(f"  [dim]{escape(plain(note))}[/]")
 
 
@@ -157,23 +157,23 @@ def _value(field: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def report(found: api.Report, done: str) -> None:
+def report(report: api.Report, done: str) -> None:
     """How a run ended: its failures, what is left, then one line."""
-    for each in found.results:
+    for each in report.results:
         if each.error is not None:
             err().print(f"[bold red]failed:[/] {label(each.object, each.host)} {each.step}")
             error(each.error, as_json=False)
         if each.note:
             where = label(each.object, each.host)
             err().print(f"[yellow]note:[/] {escape(plain(f'{where} {each.step}: {each.note}'))}")
-    skipped = sorted({label(e.object, e.host) for e in found.results if e.outcome == "skipped"})
-    if found.interrupted:
-        for object, steps in found.left.items():
+    skipped = sorted({label(e.object, e.host) for e in report.results if e.outcome == "skipped"})
+    if report.interrupted:
+        for object, steps in report.left.items():
             err().print(f"[yellow]left:[/] {object}: {', '.join(steps)}")
     elif skipped:
         err().print(f"[yellow]skipped:[/] {', '.join(skipped)}")
-    end = done if found.ok else "interrupted" if found.interrupted else "failed"
-    out().print(f"[bold]{found.environment}[/]: {end} ({found.elapsed:.1f} s)")
+    end = done if report.ok else "interrupted" if report.interrupted else "failed"
+    out().print(f"[bold]{report.environment}[/]: {end} ({report.elapsed:.1f} s)")
 
 
 def status(guests: Iterable[api.GuestStatus], *, environments: bool) -> None:
@@ -231,22 +231,22 @@ def _made_from(guest: api.GuestStatus) -> str:
 _CHECKED = {True: "[green]ok[/]     ", False: "[red]missing[/]", None: "[dim]note[/]   "}
 
 
-def checks(found: Iterable[api.Check]) -> None:
+def checks(checks: Iterable[api.Check]) -> None:
     """What was looked at, and the command that fixes it."""
-    for each in found:
+    for each in checks:
         out().print(f"{_CHECKED[each.ok]} {escape(plain(f'{each.name}: {each.what}'))}")
         if each.cure:
             out().print(f"        cure: {plain(each.cure)}", markup=False)
 
 
-def orphans(found: Sequence[api.Orphan]) -> None:
+def orphans(orphans: Sequence[api.Orphan]) -> None:
     """What is left over, and the command that removes it."""
-    for each in found:
+    for each in orphans:
         mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
         said = f"{each.kind} {label(each.name, each.host)}: {each.why}"
         out().print(f"{mark} {escape(plain(said))}")
         out().print(f"        to remove it: {plain(each.cure)}", markup=False)
-    if not found:
+    if not orphans:
         out().print("nothing is left over")
 
 

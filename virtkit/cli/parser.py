@@ -64,7 +64,7 @@ class Words:
 DEBUG = flag("--debug", help="Show tracebacks.")
 
 
-class Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """argparse with virtkit's errors. Options may stand before, between and after the words."""
 
     def __init__(self, prog: str, usage: str, text: str | None, epilog: str | None = None) -> None:
@@ -148,7 +148,7 @@ def run(verb: Callable[..., None], prog: str, words: Sequence[str]) -> None:
     """Runs a verb with what the words say."""
     declared = list(_declared(verb))
     beside = next((each for _, each, _ in declared if isinstance(each, Words)), Words(""))
-    parser = Parser(prog, beside.usage, verb.__doc__)
+    parser = CommandParser(prog, beside.usage, verb.__doc__)
     for name, each, default in declared:
         if isinstance(each, Option):
             parser.add(name, each, default)

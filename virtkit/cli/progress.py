@@ -24,7 +24,7 @@ _WIDE = 60
 @contextmanager
 def shown(console: Console, title: str) -> Iterator[api.Tell]:
     """What to tell a run's events to. Forced colours make no terminal of a pipe."""
-    if output.moves(console) and console.width >= _WIDE:
+    if output.can_overwrite(console) and console.width >= _WIDE:
         from rich.live import Live
 
         tree = _Tree(title)

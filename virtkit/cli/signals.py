@@ -1,7 +1,7 @@
 """Ctrl-c, and SIGTERM as if it were one: the first asks for an end, the second is the end.
 
 Where the main thread can't hear the first, as in a call of libvirt's that does not return, that
-is the end too. A run that is killed is gone on from, so ending at once loses nothing.
+is the end too. Running again continues where a killed run stopped, so ending at once loses nothing.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, NoReturn
 
 #: The exit code of a run that somebody interrupted, and its last line.
 INTERRUPTED = 130
-GOES_ON = "interrupted: running again goes on from here\n"
+LAST_LINE = "interrupted; run again: it continues where it stopped\n"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds that the main thread gets to hear the first one.
-_PATIENCE = 1.0
+_HEARING_TIMEOUT = 1.0
 #: Seconds within which two are one: timeout(1) and sudo signal a process and then its group.
-_ONE = 0.25
+_SAME_SIGNAL_SECONDS = 0.25
 
 
 @contextmanager
-def heard() -> Iterator[threading.Event]:
+def handled() -> Iterator[threading.Event]:
     """Makes the first one a KeyboardInterrupt, and ends the process at the second one.
 
     Yields what is set once there was one.
@@ -64,9 +64,9 @@ def _watch(reader: int, told: threading.Event) -> None:
         now = time.monotonic()
         if first is None:
             first = now
-            if not told.wait(_PATIENCE):
+            if not told.wait(_HEARING_TIMEOUT):
                 _end()
-        elif now - first > _ONE:
+        elif now - first > _SAME_SIGNAL_SECONDS:
             _end()
     os.close(reader)
 
@@ -76,5 +76,5 @@ def _end() -> NoReturn:
     with suppress(OSError):  # nobody reads it any more
         if sys.stderr.isatty():
             os.write(2, b"\x1b[?25h\n")  # the cursor, which the live tree hides
-        os.write(2, GOES_ON.encode())
+        os.write(2, LAST_LINE.encode())
     os._exit(INTERRUPTED)

@@ -47,7 +47,7 @@ class Driver:
         mounts_disks: it mounts its disks itself, as its seed says.
         grows_filesystems: it grows the file systems on volumes that were made larger itself.
         own_cpus: its kernel has its CPUs and no others; one that is plugged in is turned on there.
-        starts_with_most_memory: libvirt starts it with all the memory that it may have.
+        starts_with_max_memory: libvirt starts it with all the memory that it may have.
         needs_kvm: its host needs a KVM that works.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
@@ -57,7 +57,7 @@ class Driver:
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
         serial_start: its guests are started one at a time on a host.
         host_cpus: a running guest gets no CPU more than its host has; one that starts may.
-        freezer: pausing it needs the cgroup freezer, version 1.
+        pause_needs_freezer: pausing it needs the cgroup freezer, version 1.
         controller: the socket by which libvirt hears of a guest's process, whose ``{name}`` is the
             domain's, where libvirt may lose it; else empty.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
@@ -76,7 +76,7 @@ class Driver:
         disk_device: what the guest calls a disk, by its ``{name}`` or its ``{target}``.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
-        ports: PCI Express ports, taken or free for devices that are plugged in.
+        pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: what a built image's kernel (or init) is told, beside the root.
         capabilities: what a container that is not privileged keeps.
         folders: of the host, which its container sees to read only, in a root that is empty.
@@ -96,7 +96,7 @@ class Driver:
     mounts_disks: bool = True
     grows_filesystems: bool = True
     own_cpus: bool = True
-    starts_with_most_memory: bool = False
+    starts_with_max_memory: bool = False
     needs_kvm: bool = False
     seed: Literal["iso9660", "ext4"]
     log: Literal["file", "journal", "xenconsoled"]
@@ -105,7 +105,7 @@ class Driver:
     restart: Literal["reset", "cycle"]
     serial_start: bool = False
     host_cpus: bool = False
-    freezer: bool = False
+    pause_needs_freezer: bool = False
     controller: str = ""
     undefine: tuple[str, ...] = ()
     native: str = ""
@@ -118,7 +118,7 @@ class Driver:
     cpu_mode: str = ""
     cpu_model: str = ""
     tb_cache: int = 0
-    ports: int = 0
+    pcie_ports: int = 0
     boot_args: str = ""
     capabilities: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()

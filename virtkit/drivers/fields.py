@@ -1,7 +1,8 @@
 """What each field of a guest is: one row a field. Everybody who has to know it asks here.
 
-The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or card that comes or
-goes, ``disks.size`` for a change of one. Drivers say where a change costs them something else.
+The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or an interface that
+comes or goes, ``disks.size`` for a change of one. Drivers say where a change costs them something
+else.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Field:
         effect: what its change costs, where the driver says nothing else.
         action: what carries the change out where it is ``live``; empty where it never is.
         places: where it stands in a domain's XML; devices are told by what they are.
-        most: the place of the most that a running guest can be given; ``max`` has a part for it.
+        max_place: the place of its maximum, which a running guest can be given; ``max`` has a part
+            for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
         traceless: its change can't be seen in a running guest's XML.
         seed: it stands in the seed, which is written again for the next boot.
@@ -41,7 +43,7 @@ class Field:
     effect: Effect
     action: LiveAction | Literal[""] = ""
     places: tuple[str, ...] = ()
-    most: str = ""
+    max_place: str = ""
     number: Literal["", "bytes", "count", "mixed"] = ""
     traceless: bool = False
     seed: bool = False
@@ -71,7 +73,7 @@ FIELDS: Mapping[str, Field] = {
         effect="restart",
         action="set_cpus",
         places=("vcpu", "cputune"),
-        most="vcpu",
+        max_place="vcpu",
         number="count",
         follows=True,
     ),
@@ -97,7 +99,7 @@ FIELDS: Mapping[str, Field] = {
         effect="live",
         action="set_memory",
         places=("currentMemory", "memory", "memtune"),
-        most="memory",
+        max_place="memory",
         number="bytes",
     ),
     "networks": Field(
@@ -125,7 +127,7 @@ FOLLOWED = frozenset(name for name, row in FIELDS.items() if row.seed or row.fol
 FIRST_BOOT = frozenset(name for name, row in FIELDS.items() if row.first_boot)
 _NO_FIELD = Field(effect="restart")
 #: The fields that a running guest has up to a limit, which ``max`` may give.
-_LIMITED = frozenset(name for name, row in FIELDS.items() if row.most)
+_LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_place)
 
 
 def key(field: str) -> str:
@@ -148,7 +150,7 @@ def field_at(path: str) -> str:
 
 def limited_at(place: str) -> str:
     """The field whose limit stands at a place in a domain's XML; empty where none does."""
-    return next((name for name in _LIMITED if FIELDS[name].most == place), "")
+    return next((name for name in _LIMITED if FIELDS[name].max_place == place), "")
 
 
 def accounts_for(field: str) -> frozenset[str]:

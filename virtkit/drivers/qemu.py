@@ -36,7 +36,7 @@ QEMU = Driver(
     cpu_model="Nehalem",
     # a boot goes through 350; what has no room is translated again
     tb_cache=256,
-    ports=14,
+    pcie_ports=14,
     # mitigations guard a processor that isn't there; and on a busy host ten emulated ticks can come
     # too late for the kernel, which then stops for good: "IO-APIC + timer doesn't work!"
     boot_args="console=ttyS0 mitigations=off no_timer_check",

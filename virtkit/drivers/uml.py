@@ -1,7 +1,7 @@
 """A Linux kernel that runs as a program (kernel level, without a hypervisor): User-Mode Linux.
 
 libvirt has no driver for it any more. It runs in a container of libvirt's LXC driver, whose disks
-and network cards it takes for its own; the container's init (templates/uml_init.py) starts it.
+and network interfaces it takes for its own; the container's init (templates/uml_init.py) starts it.
 """
 
 from dataclasses import replace
@@ -37,7 +37,7 @@ UML = replace(
     mounts_disks=True,
     grows_filesystems=True,
     own_cpus=True,
-    starts_with_most_memory=False,
+    starts_with_max_memory=False,
     stop=("signal",),
     exec=("ssh",),
     effects={
@@ -57,7 +57,7 @@ UML = replace(
     confined={"userns": LXC.confined["userns"]},
     disk_prefix="ubd",
     boot_args="console=ttyS0",
-    # the kernel itself has net_raw alone, as its network cards are raw sockets; what starts it
+    # the kernel itself has net_raw alone, as its network interfaces are raw sockets; what starts it
     # takes IPv6 off the container, and then gives the others up
     capabilities=("net_raw", "net_admin", "setpcap"),
     folders=("/usr", "/lib", "/lib64"),

@@ -42,7 +42,7 @@ XEN_PV = Driver(
     exec=("ssh",),
     restart="cycle",
     undefine=("VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",),
-    # libxl plugs disks and cards, and can't resize a disk that is in use
+    # libxl plugs disks and interfaces, and can't resize a disk that is in use
     effects={
         "cpus": "live",
         "cpus.less": "restart",

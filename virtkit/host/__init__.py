@@ -19,7 +19,7 @@ from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
 from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
-from virtkit.host.guest_exec import AGENT_INPUT, Lost, Ran, Unreachable
+from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
 from virtkit.host.ssh import Remote, for_ssh
@@ -124,8 +124,8 @@ class Host:
 
         return look.folder_missing(self.remote, path)
 
-    def runs(self, driver: Driver) -> bool:
-        """Whether libvirt there knows a driver's guests."""
+    def has_driver(self, driver: Driver) -> bool:
+        """Whether libvirt there has the driver of a guest type."""
         if driver.scheme not in self.schemes:
             return False
         try:
@@ -139,12 +139,12 @@ class Host:
         with libvirt_errors("read", "the host", where=self.name):
             return int(self.connections.any().getInfo()[2])
 
-    def printed(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
+    def console_output(self, driver: Driver, domain: str, offset: int = 0) -> bytes:
         """What a guest's console has in its log, from ``offset`` on."""
         if driver.log == "xenconsoled":
             from virtkit.host import xen
 
-            return xen.printed(self.remote, domain, offset)
+            return xen.console_output(self.remote, domain, offset)
         return self.storage.read(f"{domain}-console", offset)
 
     def xen_checks(self) -> list[tuple[str, bool | None, str, str]]:
@@ -155,13 +155,13 @@ class Host:
 
     def no_pause(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
-        if driver.freezer and not self.ask("freezer")["freezer"]:
+        if driver.pause_needs_freezer and not self.ask("freezer")["freezer"]:
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
         return ""
 
-    def paths(self) -> frozenset[str]:
+    def files_in_use(self) -> frozenset[str]:
         """All files that any domain names, strangers' too."""
-        return file_users.paths(self.connections, self.schemes)
+        return file_users.files_in_use(self.connections, self.schemes)
 
     def ask(self, *questions: str) -> dict[str, Any]:
         """What only the host's own files tell; see `virtkit.host.machine.look`.
@@ -173,12 +173,12 @@ class Host:
 
         return look.ask(self.remote, *questions)
 
-    def unheard(self, driver: Driver, domain: str) -> StateReason:
-        """Why a running guest that does not answer has no address, as its cards tell."""
+    def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
+        """Why a running guest that does not answer has no address, as its interfaces tell."""
         from virtkit.host import bridge_ports
 
         live = self.domains.live(driver, domain)
-        return bridge_ports.unheard(self.connections, live) if live else StateReason()
+        return bridge_ports.no_address_reason(self.connections, live) if live else StateReason()
 
     def rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
@@ -193,7 +193,7 @@ class Host:
         return bridge_ports.bridges(self.connections)
 
     def start_network(self, environment: str, network: str) -> None:
-        """Starts a network, and puts the cards of the guests that ran on without it back on it.
+        """Starts a network, and reattaches the guests that ran on without it.
 
         Raises:
             VirtkitError: it did not start, or a guest is not on it; then the others are.
@@ -201,12 +201,12 @@ class Host:
         from virtkit.host import reattach
 
         active = self.networks.active(network)
-        cut_off = reattach.running(self.connections, self.schemes, environment, network)
+        cut_off = reattach.running_guests(self.connections, self.schemes, environment, network)
         self.networks.start(network)
         errors: list[VirtkitError] = []
         for each in [] if active else cut_off:
             try:
-                reattach.plug(self.connections, each, network)
+                reattach.attach(self.connections, each, network)
             except VirtkitError as error:
                 errors.append(error)
         if errors:
@@ -225,7 +225,7 @@ class Host:
         networks, strangers = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = observe.lost(domains, record.guests, volumes)
+        lost, held = observe.undefined_guests(domains, record.guests, volumes)
         return Observed(
             host=self.name,
             guests=domains.ours,
@@ -243,18 +243,18 @@ class Host:
             if pool
             else {},
             pool=record,
-            lost=lost,
-            held=held,
+            undefined=lost,
+            taken_over=held,
         )
 
 
 __all__ = [
-    "AGENT_INPUT",
+    "MAX_AGENT_INPUT",
+    "CommandResult",
     "FileUnusable",
     "Host",
     "Lock",
-    "Lost",
-    "Ran",
+    "OutcomeUnknown",
     "Remote",
     "Silent",
     "StateReason",

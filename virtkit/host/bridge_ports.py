@@ -1,7 +1,7 @@
-"""What the host's side of a guest's cards tells, where the guest does not answer.
+"""What the host's side of a guest's interfaces tells, where the guest does not answer.
 
-A card is a port of its network's bridge: the bridge knows which addresses sent through it, and the
-host's kernel which of them answered.
+An interface is a port of its network's bridge: the bridge knows which addresses sent through it,
+and the host's kernel which of them answered.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SILENT = {"INCOMPLETE", "FAILED"}
 
 
 @dataclass(frozen=True)
-class _Card:
-    """A card on a network of libvirt's. ``port`` is its end on the host."""
+class _Interface:
+    """An interface on a network of libvirt's. ``port`` is its end on the host."""
 
     mac: str
     network: str
@@ -36,48 +36,48 @@ class _Card:
     port: str
 
 
-def unheard(connections: Connections, live: str) -> StateReason:
-    """Why a running guest has no address, by its XML; empty where its cards tell nothing."""
-    for card in _cards(tree.parse(live, "a domain")):
-        senders = _senders(connections, card)
-        if senders and card.mac not in senders:
+def no_address_reason(connections: Connections, live: str) -> StateReason:
+    """Why a running guest has no address, by its XML; empty where its interfaces tell nothing."""
+    for interface in _interfaces(tree.parse(live, "a domain")):
+        senders = _senders(connections, interface)
+        if senders and interface.mac not in senders:
             return StateReason(
-                f"its interface on {card.network} sends as {', '.join(sorted(senders))}, not as "
-                f"{card.mac}: something changed its MAC address, as the host's udev does",
+                f"its interface on {interface.network} sends as {', '.join(sorted(senders))}, not "
+                f"as {interface.mac}: something changed its MAC address, as the host's udev does",
                 "`virtkit restart` gives it its MAC address back, if its image was built by this "
                 "version of virtkit; `virtkit doctor` tells how to keep the host's udev from "
                 "changing it",
             )
-        if senders and _without_lease(connections, card):
-            return _no_lease(connections, card)
+        if senders and _without_lease(connections, interface):
+            return _no_lease(connections, interface)
     return StateReason()
 
 
-def _cards(root: etree._Element) -> list[_Card]:
-    cards = []
+def _interfaces(root: etree._Element) -> list[_Interface]:
+    interfaces = []
     for each in root.iterfind("./devices/interface"):
         mac, source, target = each.find("mac"), each.find("source"), each.find("target")
         if mac is None or source is None or target is None:
             continue
-        card = _Card(
+        interface = _Interface(
             mac.get("address", "").lower(),
             source.get("network", ""),
             source.get("bridge", ""),
             target.get("dev", ""),
         )
-        if card.network and card.bridge and card.port:
-            cards.append(card)
-    return cards
+        if interface.network and interface.bridge and interface.port:
+            interfaces.append(interface)
+    return interfaces
 
 
-def _senders(connections: Connections, card: _Card) -> set[str]:
-    """The addresses that sent something through the card; it may be none, as of a guest that is
-    not up yet."""
-    entries = _listed(connections, ["bridge", "-j", "fdb", "show", "br", card.bridge])
+def _senders(connections: Connections, interface: _Interface) -> set[str]:
+    """The addresses that sent something through the interface; it may be none, as of a guest that
+    is not up yet."""
+    entries = _listed(connections, ["bridge", "-j", "fdb", "show", "br", interface.bridge])
     return {
         str(each.get("mac")).lower()
         for each in entries
-        if each.get("ifname") == card.port and each.get("state") != "permanent"
+        if each.get("ifname") == interface.port and each.get("state") != "permanent"
     }
 
 
@@ -90,28 +90,28 @@ def _listed(connections: Connections, line: list[str]) -> list[Mapping[str, Any]
     return [each for each in entries if isinstance(each, Mapping)]
 
 
-def _without_lease(connections: Connections, card: _Card) -> bool:
-    """Whether the card has no address from its network's DHCP: no lease, or one of an earlier
+def _without_lease(connections: Connections, interface: _Interface) -> bool:
+    """Whether the interface has no address from its network's DHCP: no lease, or one of an earlier
     start, at whose address nobody answers."""
     try:
-        with libvirt_errors("read", f"network {card.network}", where=connections.host):
-            network = connections.any().networkLookupByName(card.network)
+        with libvirt_errors("read", f"network {interface.network}", where=connections.host):
+            network = connections.any().networkLookupByName(interface.network)
             dhcp = tree.parse(network.XMLDesc(0), "a network").find("./ip/dhcp")
-            leased_ips = {each["ipaddr"] for each in network.DHCPLeases(card.mac)}
+            leased_ips = {each["ipaddr"] for each in network.DHCPLeases(interface.mac)}
     except VirtkitError:  # it went away
         return False
-    line = ["ip", "-j", "-4", "neigh", "show", "dev", card.bridge]
+    line = ["ip", "-j", "-4", "neigh", "show", "dev", interface.bridge]
     neighbours = {each.get("dst"): each for each in _listed(connections, line)}
-    if dhcp is None or any(each.get("lladdr") == card.mac for each in neighbours.values()):
+    if dhcp is None or any(each.get("lladdr") == interface.mac for each in neighbours.values()):
         return False
     silent = {ip for ip, each in neighbours.items() if {*each.get("state", ())} & _SILENT}
     return not leased_ips or bool(leased_ips & silent)
 
 
-def _no_lease(connections: Connections, card: _Card) -> StateReason:
+def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
-    why = f"network {card.network} gave it no address"
-    if card.network in look.ask(connections.remote, "unserved")["unserved"]:
+    why = f"network {interface.network} gave it no address"
+    if interface.network in look.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
         return StateReason(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
             f"{connections.restart('network')} (it starts the server again, and guests go on "
@@ -119,19 +119,20 @@ def _no_lease(connections: Connections, card: _Card) -> StateReason:
         )
     what = f"{why}: its interface is up, and its DHCP requests get no answer"
     rules = firewall.rules(connections.remote)
-    bridge = Bridge(card.network, card.bridge, forwards=True)
+    bridge = Bridge(interface.network, interface.bridge, forwards=True)
     drops = rules.dropping(bridge) if rules is not None else None
     if drops is not None and "input" not in {each.hook for each in drops}:
         return StateReason(
             what,
-            f"check that no rule of the host's firewall drops udp port 67 from {card.bridge} (nft "
-            "list ruleset), and what the network's DHCP server says (journalctl -t dnsmasq-dhcp)",
+            f"check that no rule of the host's firewall drops udp port 67 from {interface.bridge} "
+            "(nft list ruleset), and what the network's DHCP server says (journalctl -t "
+            "dnsmasq-dhcp)",
         )
     chain = f" ({drops[0].table}, {drops[0].chain})" if drops else ""
     return StateReason(
         f"{what}; most likely a firewall on the host drops them{chain}",
-        f"let {card.bridge} through, as root: "
-        f"{firewall.opening(card.bridge, drops, connections.remote)}; then run again",
+        f"let {interface.bridge} through, as root: "
+        f"{firewall.opening(interface.bridge, drops, connections.remote)}; then run again",
     )
 
 

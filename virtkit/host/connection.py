@@ -22,7 +22,7 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host.errors import NoDriver, Unanswered, cure, lost, restart, stopped
+from virtkit.host.errors import NoDriver, Unanswered, connection_lost, cure, daemon_cure, restart
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
 
@@ -33,7 +33,7 @@ libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each 
 #: along, but for a few seconds while it ends a container.
 KEEPALIVE, MISSED = 5, 5
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
-OPENING = 30.0
+OPEN_TIMEOUT = 30.0
 
 
 #: What makes this machine a prepared host.
@@ -157,19 +157,21 @@ class Connections:
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
         try:
-            result = answer.get(timeout=OPENING)
+            result = answer.get(timeout=OPEN_TIMEOUT)
         except queue.Empty:
-            why = f"libvirt's daemon accepts connections, but did not answer for {OPENING:.0f} s"
-            self._refusals[uri] = self._failed(scheme, why, stopped(self.host))
+            why = (
+                f"libvirt's daemon accepts connections, but did not answer for {OPEN_TIMEOUT:.0f} s"
+            )
+            self._refusals[uri] = self._unanswered(scheme, why, daemon_cure(self.host))
             raise self._refusals[uri] from None
         if isinstance(result, libvirt.libvirtError):
-            raise self._refused(scheme, result) from result
+            raise self._open_error(scheme, result) from result
         if isinstance(result, Exception):
             raise result
         _unclosed.add(result)
         return result
 
-    def _refused(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
+    def _open_error(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""
         code, message = error.get_error_code(), error.get_error_message() or str(error)
         if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
@@ -177,22 +179,22 @@ class Connections:
                 f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
                 f"it names on host {self.host}, then run again"
             )
-            return self._failed(scheme, message, local_cure)
+            return self._unanswered(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only
 
-        if daemon_access.refused(code, message):
-            failure = self._failed(scheme, message, cure("open", code, message))
+        if daemon_access.denied(code, message):
+            failure = self._unanswered(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
             self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure
             return failure
-        if lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
-            return self._failed(scheme, message, f"{self.restart(scheme)}; then run again")
+        if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
+            return self._unanswered(scheme, message, f"{self.restart(scheme)}; then run again")
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver
         return no_driver
 
-    def _failed(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
+    def _unanswered(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
         """The error for a daemon that doesn't answer; ``local_cure``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
             local_cure = (

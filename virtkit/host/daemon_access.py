@@ -14,7 +14,7 @@ import libvirt
 #: Where the daemon listens, and the group that it lets in by default.
 _SOCKET, _GROUP = Path("/run/libvirt/libvirt-sock"), "libvirt"
 #: What libvirt answers where it, or polkit for it, doesn't let somebody in.
-_REFUSED = (
+_DENIED = (
     libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_AUTH_CANCELLED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
@@ -22,10 +22,10 @@ _REFUSED = (
 )
 
 
-def refused(code: int, message: str) -> bool:
+def denied(code: int, message: str) -> bool:
     """Whether libvirt is there, and the caller is not let in."""
-    denied = code == libvirt.VIR_ERR_SYSTEM_ERROR and "Permission denied" in message
-    return code in _REFUSED or denied
+    by_socket = code == libvirt.VIR_ERR_SYSTEM_ERROR and "Permission denied" in message
+    return code in _DENIED or by_socket
 
 
 def cure() -> str:

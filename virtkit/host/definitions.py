@@ -10,7 +10,7 @@ from virtkit.drivers import DRIVERS, Driver
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.state.record import GuestRecord
 from virtkit.state.record_text import NAMESPACE, guest_element, read_guest
 from virtkit.xml import tree
@@ -32,12 +32,12 @@ class Definitions:
 
     def _domain(self, driver: Driver, name: str) -> libvirt.virDomain:
         with libvirt_errors("find", f"domain {name}", where=self._connections.host):
-            return self._connections.get(driver.scheme).lookupByName(strict(name))
+            return self._connections.get(driver.scheme).lookupByName(checked_name(name))
 
     def define(self, driver: Driver, xml: str, *, autostart: bool) -> None:
         """Defines a domain; libvirt checks the XML against its schema first."""
         connection = self._connections.get(driver.scheme)
-        name = strict(tree.parse(xml, "a domain").findtext("name"))
+        name = checked_name(tree.parse(xml, "a domain").findtext("name"))
         with libvirt_errors("define", f"domain {name}", where=self._connections.host):
             with self._connections.validating:
                 domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
@@ -58,7 +58,7 @@ class Definitions:
         try:
             connection.domainXMLToNative(driver.native, xml, 0)
         except libvirt.libvirtError as error:
-            if refused(error):
+            if invalid_xml(error):
                 name = tree.parse(xml, "a domain").findtext("name")
                 raise RequestError(
                     f"domain {name}: libvirt refuses this XML",
@@ -91,8 +91,8 @@ class Definitions:
         domain = self._domain(DRIVERS[record.type], record.domain)
         with libvirt_errors("record", f"domain {record.domain}", where=self._connections.host):
             kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
-            element = guest_element(record, bare=True)
-            domain.setMetadata(kind, element, "vk", NAMESPACE, now_and_later(domain))
+            element = guest_element(record, without_namespace=True)
+            domain.setMetadata(kind, element, "vk", NAMESPACE, affect_flags(domain))
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
         domain = self._domain(driver, name)
@@ -142,7 +142,7 @@ class Definitions:
             domain.undefineFlags(flags) if flags else domain.undefine()
 
 
-def refused(error: libvirt.libvirtError) -> bool:
+def invalid_xml(error: libvirt.libvirtError) -> bool:
     """Whether libvirt finds a domain's XML wrong, whatever is on the host."""
     code, part = error.get_error_code(), error.get_error_domain()
     return code in _REFUSALS or (
@@ -151,7 +151,7 @@ def refused(error: libvirt.libvirtError) -> bool:
     )
 
 
-def now_and_later(domain: libvirt.virDomain) -> int:
+def affect_flags(domain: libvirt.virDomain) -> int:
     """libvirt's flags for a change of a domain as it runs and as it is defined, as far as it is."""
     flags: int = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
     return flags | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)

@@ -14,9 +14,9 @@ import libvirt
 from virtkit.drivers import Driver, Stop
 from virtkit.host import guest_addresses, power
 from virtkit.host.connection import Connections
-from virtkit.host.definitions import Definitions, now_and_later
+from virtkit.host.definitions import Definitions, affect_flags
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.host.power import force_off
 from virtkit.host.state_reason import StateReason, reason_of
 from virtkit.host.timeouts import ANSWER_TIMEOUT, answered
@@ -126,7 +126,9 @@ class Domains(Definitions):
         forget it at its end."""
         with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             try:
-                return state_of(self._connections.get(driver.scheme).lookupByName(strict(name)))
+                return state_of(
+                    self._connections.get(driver.scheme).lookupByName(checked_name(name))
+                )
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                     return "stopped"
@@ -187,7 +189,7 @@ class Domains(Definitions):
         """Gives a domain the text that libvirt shows of it, or none, live and for the next boot."""
         domain, kind = self._domain(driver, name), libvirt.VIR_DOMAIN_METADATA_DESCRIPTION
         with libvirt_errors("describe", f"domain {name}", where=self._connections.host):
-            domain.setMetadata(kind, text, None, None, now_and_later(domain))
+            domain.setMetadata(kind, text, None, None, affect_flags(domain))
 
     def set_cpus(self, driver: Driver, name: str, count: int) -> None:
         """Gives a running domain ``count`` of the virtual CPUs that it may have."""

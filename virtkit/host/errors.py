@@ -146,7 +146,7 @@ class FileUnusable(VirtkitError):
     """A hypervisor can't use a disk or an image that a guest needs: it is damaged, or gone."""
 
 
-def stopped(where: str = "") -> str:
+def daemon_cure(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
     return f"check that libvirt's daemon runs: {restart('qemu', where)}; then {RUN_AGAIN}"
 
@@ -165,7 +165,7 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     if operation == "open":
         from virtkit.host import daemon_access
 
-        return daemon_access.cure() if daemon_access.refused(code, message) else stopped()
+        return daemon_access.cure() if daemon_access.denied(code, message) else daemon_cure()
     handing = operation in _HANDING
     words = _words(message, handing)
     if words == _DENIED and handing:
@@ -203,7 +203,7 @@ def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
     return advice
 
 
-def lost(error: libvirt.libvirtError) -> bool:
+def connection_lost(error: libvirt.libvirtError) -> bool:
     """Whether the connection is gone, and not only the call refused."""
     return error.get_error_domain() in (
         libvirt.VIR_FROM_RPC,
@@ -220,7 +220,7 @@ def passing_over() -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        if lost(error):
+        if connection_lost(error):
             raise
     except Unanswered:
         raise
@@ -241,11 +241,11 @@ def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[No
         yield
     except libvirt.libvirtError as error:
         message = error.get_error_message() or str(error)
-        if lost(error):
+        if connection_lost(error):
             raise Unanswered(
                 f"{operation} {what} failed",
                 why=f"libvirt stopped answering: {message}",
-                cure=stopped(where),
+                cure=daemon_cure(where),
                 where=where,
             ) from error
         raise _type(operation, message)(

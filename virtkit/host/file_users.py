@@ -13,7 +13,7 @@ from virtkit.host.errors import libvirt_errors, passing_over
 from virtkit.xml import tree
 
 
-def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
+def files_in_use(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
     """The paths in all domains' XML, as defined and as they run; volumes of pools by name."""
     files: set[str] = set()
     for scheme in schemes:
@@ -25,11 +25,11 @@ def paths(connections: Connections, schemes: Iterable[str]) -> frozenset[str]:
             for domain in opened.listAllDomains():
                 for flags in (libvirt.VIR_DOMAIN_XML_INACTIVE, 0):
                     with passing_over():
-                        files.update(named(tree.parse(domain.XMLDesc(flags), "a domain")))
+                        files.update(paths_in(tree.parse(domain.XMLDesc(flags), "a domain")))
     return frozenset(files)
 
 
-def named(root: etree._Element) -> Iterator[str]:
+def paths_in(root: etree._Element) -> Iterator[str]:
     """The paths in a domain's XML, and volumes of pools by name."""
     for element in root.iter("*"):
         values = [element.text or "", *map(str, element.attrib.values())]

@@ -11,7 +11,7 @@ from virtkit.xml import tree
 
 
 def learned(domain: libvirt.virDomain, macs: set[str]) -> tuple[list[str], list[str]]:
-    """The addresses of a running guest's cards, and what was looked at.
+    """The addresses of a running guest's interfaces, and what was looked at.
 
     Leases, then the guest agent, then ARP; a source that fails means "not yet".
     """
@@ -35,13 +35,13 @@ def learned(domain: libvirt.virDomain, macs: set[str]) -> tuple[list[str], list[
 
 
 def macs_of(domain: libvirt.virDomain) -> set[str]:
-    """The MAC addresses of a domain's cards."""
+    """The MAC addresses of a domain's interfaces."""
     root = tree.parse(domain.XMLDesc(0), "a domain")
     return {each.get("address", "").lower() for each in root.iterfind(".//interface/mac")}
 
 
 def usable(interfaces: Mapping[str, Mapping[str, object]], macs: set[str]) -> list[str]:
-    """The addresses of the guest's own cards that somebody else can reach."""
+    """The addresses of the guest's own interfaces that somebody else can reach."""
     reachable: list[str] = []
     for each in interfaces.values():
         if str(each.get("hwaddr") or "").lower() not in macs:

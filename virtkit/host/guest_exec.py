@@ -29,28 +29,31 @@ _GARBLED = (ValueError, TypeError, LookupError, AttributeError)
 _NSENTER = Path(__file__).with_name("programs") / "nsenter.py"
 #: Bytes of input that the guest agent is given at most: they go in one message, and libvirt takes
 #: 4 MiB of it, in base64.
-AGENT_INPUT = 1024 * 1024
+MAX_AGENT_INPUT = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What a command answered. ``code`` is its exit code; ``cut``: it printed more than this."""
+class CommandResult:
+    """How a command ended, and what it printed; ``truncated`` where it printed more than this.
+
+    ``code`` is its exit code.
+    """
 
     code: int
     out: bytes
     err: bytes
-    cut: bool = False
+    truncated: bool = False
 
 
 class Unreachable(Exception):
     """This way into the guest isn't open (yet); the message says why."""
 
 
-class Lost(Unreachable):
+class OutcomeUnknown(Unreachable):
     """The command began, and its end is not known: another way would run it a second time."""
 
 
-def namespace_line(
+def nsenter_command(
     connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float = 0
 ) -> list[str]:
     """The command line that runs a command inside a container.
@@ -90,12 +93,12 @@ def _privilege(remote: Remote | None) -> tuple[str, ...] | None:
 
 def by_namespaces(
     connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
-) -> Ran:
+) -> CommandResult:
     """Runs a command in a container, as its root."""
-    line = namespace_line(connections, driver, name, command, timeout)
+    line = nsenter_command(connections, driver, name, command, timeout)
     try:
         done = subprocess.run(
-            commands.leashed(line),
+            commands.die_with_parent(line),
             capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=timeout,
@@ -104,7 +107,7 @@ def by_namespaces(
         )
     except subprocess.TimeoutExpired as error:
         raise Unreachable(f"no answer within {timeout:.0f} s") from error
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
 def by_agent(
@@ -114,12 +117,13 @@ def by_agent(
     command: Sequence[str],
     timeout: float,
     data: bytes = b"",
-) -> Ran:
+) -> CommandResult:
     """Runs a command through the QEMU guest agent, as root, with ``data`` on its input.
 
     Raises:
         Unreachable: no agent answers.
-        Lost: the agent stopped answering, or the command takes longer than ``timeout`` seconds.
+        OutcomeUnknown: the agent stopped answering, or the command takes longer than ``timeout``
+            seconds.
     """
     # the agent itself can't say that a program is missing; a shell can (127)
     arguments = {
@@ -139,16 +143,16 @@ def by_agent(
     try:
         while not (status := _agent(domain, "guest-exec-status", {"pid": pid}))["exited"]:
             if time.monotonic() > end:
-                raise Lost(f"no end within {timeout:.0f} s")
+                raise OutcomeUnknown(f"no end within {timeout:.0f} s")
             time.sleep(0.1)
         code = int(status.get("exitcode", 128 + status.get("signal", 0)))
         out, err = (base64.b64decode(status.get(key, "")) for key in ("out-data", "err-data"))
-        cut = bool(status.get("out-truncated") or status.get("err-truncated"))
+        truncated = bool(status.get("out-truncated") or status.get("err-truncated"))
     except libvirt.libvirtError as error:
-        raise Lost(error.get_error_message() or str(error)) from error
+        raise OutcomeUnknown(error.get_error_message() or str(error)) from error
     except _GARBLED as error:
-        raise Lost(f"the guest agent answers with {error!r}") from error
-    return Ran(code, out, err, cut)
+        raise OutcomeUnknown(f"the guest agent answers with {error!r}") from error
+    return CommandResult(code, out, err, truncated)
 
 
 def _agent(domain: libvirt.virDomain, execute: str, arguments: dict[str, object]) -> dict[str, Any]:

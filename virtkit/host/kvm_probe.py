@@ -25,7 +25,7 @@ import platformdirs
 from virtkit.facts import KvmVerdict, Pool
 from virtkit.host import look
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, lost
+from virtkit.host.errors import connection_lost, libvirt_errors
 from virtkit.host.power import force_off
 from virtkit.host.storage_pool import pool_at
 from virtkit.xml import render
@@ -37,12 +37,12 @@ COUNT = 100_000_000
 #: Seconds of processor time that its firmware may take, and how many times as long as a loop of
 #: Python's here its counting. Seen, in seconds: where KVM works less than 0.2 for all of it, where
 #: it works within an emulated machine 3, where it hangs under Linux 50 and more.
-FIRMWARE, SLOWNESS = 4.0, 3
+MAX_FIRMWARE, MAX_SLOWNESS = 4.0, 3
 #: Seconds between two lines of progress.
-_SAYING = 5.0
+_PROGRESS_INTERVAL = 5.0
 #: Seconds for which a verdict is kept that may be another one the next time: so long at first, so
 #: many times longer each time that it comes out the same, and never longer than the last.
-HOLD, LONGER, LONGEST = 120.0, 4, 7200.0
+MIN_HOLD, HOLD_FACTOR, MAX_HOLD = 120.0, 4, 7200.0
 #: The boot sector of programs/kvm_probe.S without its padding and signature.
 SECTOR = bytes.fromhex(
     "fa31c08ed88ec08ed0bc007cfc66bf0010000066b9000c00006631c066f3ab66c70600100320000066c7060020"
@@ -113,7 +113,11 @@ class Kept:
         if not verdict.passing:
             return cls(key, verdict)
         again = previous is not None and previous.verdict.passing
-        hold = min(previous.hold * LONGER, LONGEST) if previous is not None and again else HOLD
+        hold = (
+            min(previous.hold * HOLD_FACTOR, MAX_HOLD)
+            if previous is not None and again
+            else MIN_HOLD
+        )
         return cls(key, verdict, now + hold, hold)
 
     @classmethod
@@ -162,7 +166,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         try:
             opened.getDomainCapabilities(None, None, None, "kvm")
         except libvirt.libvirtError as error:
-            return _refused("no KVM on this host", error)
+            return _verdict_of("no KVM on this host", error)
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
     with (
         libvirt_errors("probe", "KVM", where=connections.host),
@@ -172,8 +176,8 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         try:
             _fill(opened, volume)
             counting = look.ask(connections.remote, f"counting={COUNT}")["counting"]
-            most = FIRMWARE + SLOWNESS * float(counting)
-            return _run(opened, name, volume.path(), most, say)
+            max_seconds = MAX_FIRMWARE + MAX_SLOWNESS * float(counting)
+            return _run(opened, name, volume.path(), max_seconds, say)
         finally:
             volume.delete()
 
@@ -215,13 +219,13 @@ def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
     stream.finish()
 
 
-def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
+def _verdict_of(what: str, error: libvirt.libvirtError) -> KvmVerdict:
     """The verdict of an error; a passing one where it says nothing of KVM.
 
     Raises:
         libvirtError: the connection is gone, so that it says nothing at all.
     """
-    if lost(error):
+    if connection_lost(error):
         raise error
     message = (error.get_error_message() or str(error)).strip()
     gave_up = any(each in message for each in _QEMU_ENDED)
@@ -231,16 +235,16 @@ def _refused(what: str, error: libvirt.libvirtError) -> KvmVerdict:
 
 
 def _run(
-    opened: libvirt.virConnect, name: str, path: str, most: float, say: Callable[[str], None]
+    opened: libvirt.virConnect, name: str, path: str, max_seconds: float, say: Callable[[str], None]
 ) -> KvmVerdict:
-    """The verdict on a guest that runs until it had ``most`` seconds of processor time."""
+    """The verdict on a guest that runs until it had ``max_seconds`` of processor time."""
     with _ends(opened, name) as ends:
         try:
             domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
         except libvirt.libvirtError as error:
-            return _refused("KVM is announced but starts no guest", error)
+            return _verdict_of("KVM is announced but starts no guest", error)
         try:
-            return _watched(domain, ends, most, say)
+            return _watched(domain, ends, max_seconds, say)
         finally:
             force_off(domain)
 
@@ -267,22 +271,22 @@ def _ends(opened: libvirt.virConnect, name: str) -> Iterator[queue.SimpleQueue[i
 def _watched(
     domain: libvirt.virDomain,
     ends: queue.SimpleQueue[int],
-    most: float,
+    max_seconds: float,
     say: Callable[[str], None],
 ) -> KvmVerdict:
-    """What a probe guest does until its end, or until it had ``most`` seconds of processor time."""
+    """What a probe guest does until its end, or until it had ``max_seconds`` of processor time."""
     began, first, used = time.monotonic(), _cpu(domain), 0.0
     last_said = began
-    while (now := time.monotonic()) - began < TIMEOUT and used < most:
+    while (now := time.monotonic()) - began < TIMEOUT and used < max_seconds:
         try:
             return judged(ends.get(timeout=0.1))
         except queue.Empty:
             pass
-        if now - last_said >= _SAYING:
+        if now - last_said >= _PROGRESS_INTERVAL:
             say(f"KVM's probe guest is still running: {now - began:.0f} s of at most {TIMEOUT:.0f}")
             last_said = now
         used = max(used, _cpu(domain) - first)
-    return unfinished(time.monotonic() - began, used, most)
+    return unfinished(time.monotonic() - began, used, max_seconds)
 
 
 def judged(end: int) -> KvmVerdict:
@@ -293,9 +297,9 @@ def judged(end: int) -> KvmVerdict:
     return KvmVerdict(False, why, passing=True)
 
 
-def unfinished(seconds: float, used: float, most: float) -> KvmVerdict:
+def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
     """The verdict on a guest that was waited for, by the processor time that it ``used``."""
-    if used >= most:
+    if used >= max_seconds:
         why = (
             f"KVM is announced but hangs: a probe guest of less than a second had {used:.0f} s of "
             "processor time and did not finish"

@@ -31,10 +31,10 @@ FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - guarded as the modul
 #: Seconds that one waits: an ``up`` that builds an image and boots emulated guests takes minutes.
 TIMEOUT = 600.0
 #: Seconds between two tries.
-_LOOK = 0.05
+_RETRY_INTERVAL = 0.05
 #: Not a symlink's target, and no waiting for the other end of a pipe that somebody put there.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_SHOWN = 200
+_MAX_COMMAND = 200
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Lock:
             if not waited_for:
                 on_wait(f"{self._what}: waiting at most {timeout:.0f} s for {holder}")
                 waited_for = holder
-            sleep(_LOOK)
+            sleep(_RETRY_INTERVAL)
         return descriptor, waited_for
 
     def _path(self) -> Path:
@@ -224,7 +224,7 @@ class RemoteLock:
                 )
                 reported = True
             output += shell.stdout.read() or b""
-            sleep(_LOOK)
+            sleep(_RETRY_INTERVAL)
         return b"waiting\n" in output
 
 
@@ -305,7 +305,7 @@ def _open_or_make(path: Path) -> int:
     except FileNotFoundError:
         pass
     except PermissionError:  # its maker hasn't got to its mode yet
-        time.sleep(_LOOK)
+        time.sleep(_RETRY_INTERVAL)
         return os.open(path, _FLAGS)
     try:
         descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o444)
@@ -353,4 +353,4 @@ def _process(pid: int) -> Holder:
     ticks = int((folder / "stat").read_text().rpartition(")")[2].split()[19])
     up = float(Path("/proc/uptime").read_text().split()[0])
     began = time.time() - up + ticks / os.sysconf("SC_CLK_TCK")
-    return Holder(pid, user, command[:_SHOWN], datetime.fromtimestamp(began).astimezone())
+    return Holder(pid, user, command[:_MAX_COMMAND], datetime.fromtimestamp(began).astimezone())

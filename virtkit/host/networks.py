@@ -11,7 +11,7 @@ from lxml import etree
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.state.observed import ObservedNetwork
 from virtkit.state.record import NetworkRecord
 from virtkit.state.record_text import network_element, read_network
@@ -28,7 +28,7 @@ class Networks:
 
     def _network(self, name: str) -> libvirt.virNetwork:
         with libvirt_errors("find", f"network {name}", where=self._connections.host):
-            return self._connections.any().networkLookupByName(strict(name))
+            return self._connections.any().networkLookupByName(checked_name(name))
 
     def define(self, record: NetworkRecord) -> None:
         """Defines a network as its record says; libvirt checks the XML against its schema first.
@@ -36,7 +36,7 @@ class Networks:
         One at a time on this machine: of two at once, libvirt gives both the same bridge.
         """
         xml = tree.with_record(record.rendered, network_element(record))
-        name = strict(tree.parse(xml, "a network").findtext("name"))
+        name = checked_name(tree.parse(xml, "a network").findtext("name"))
         connection = self._connections.any()
         with (
             self._defining,

@@ -22,7 +22,7 @@ from virtkit.host.machine import userns
 from virtkit.host.networks import inactive
 from virtkit.state import record_text
 from virtkit.state.observed import ObservedGuest, ObservedNetwork
-from virtkit.state.record import GuestRecord, State, VolumeRecord
+from virtkit.state.record import GuestRecord, VolumeRecord, VolumeState
 from virtkit.xml import tree
 
 #: What a plan asks of the host's own files.
@@ -33,7 +33,7 @@ _QUESTIONS = (
     "restart",
     "unfit",
     "unprepared",
-    "unserved",
+    "without_dnsmasq",
 )
 
 
@@ -91,7 +91,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         missing=frozenset(machine["missing"]),
         unfit=machine["unfit"],
         ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
-        unserved=frozenset(machine["unserved"]),
+        networks_without_dnsmasq=frozenset(machine["without_dnsmasq"]),
     )
 
 
@@ -211,7 +211,7 @@ def _guest(
     record = next(filter(None, records), None)
     # a copy of ours is no guest of ours, nor is one that another hypervisor has
     if record is None or record.domain != domain.name() or _scheme(record) != scheme:
-        for name in (each for root in trees for each in file_users.named(root)):
+        for name in (each for root in trees for each in file_users.paths_in(root)):
             domains.file_users[PurePosixPath(name).name] = domain.name()
         return None
     return ObservedGuest(
@@ -224,11 +224,11 @@ def _guest(
         inactive=inactive,
         live=live,
         persistent=bool(domain.isPersistent()),
-        bare=records[0] is None,
+        record_missing=records[0] is None,
     )
 
 
-def lost(
+def undefined_guests(
     domains: ObservedDomains, recorded: Mapping[str, GuestRecord], volumes: Collection[str]
 ) -> tuple[dict[str, ObservedGuest], dict[str, str]]:
     """The guests that the pool's record lists and that have no domain; and the strangers' domains
@@ -258,7 +258,7 @@ def lost(
             scheme=_scheme(record),
             state="stopped",
             autostart=bool(record.requested.get("autostart")),
-            lost=True,
+            undefined=True,
         )
     return answer, held
 
@@ -268,7 +268,7 @@ def _as_it_stands(record: GuestRecord, volumes: Collection[str]) -> GuestRecord:
     them otherwise. What may hold data is made, whatever was last written of it."""
     root = any(each.role == "root" and each.name in volumes for each in record.volumes)
 
-    def state(each: VolumeRecord) -> State:
+    def state(each: VolumeRecord) -> VolumeState:
         if each.name in volumes:
             data = each.role == "root" or (each.role == "disk" and each.state == "wanted")
             return "made" if data else each.state

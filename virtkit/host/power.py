@@ -62,12 +62,12 @@ def create(domain: libvirt.virDomain, driver: Driver, sockets: Callable[[], str]
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
         else:
-            if last or not driver.controller or not _unheard(domain, driver, sockets()):
+            if last or not driver.controller or not _disconnected(domain, driver, sockets()):
                 return
             domain.destroy()
 
 
-def _unheard(domain: libvirt.virDomain, driver: Driver, sockets: str) -> bool:
+def _disconnected(domain: libvirt.virDomain, driver: Driver, sockets: str) -> bool:
     """Whether libvirtd has lost its connection to a container's process already.
 
     Seen with libvirt 9.0 on a busy machine, once in some seventy starts: such a container counts
@@ -88,9 +88,9 @@ def unconnected(sockets: str, path: str) -> bool:
 
 def limit_memory(domain: libvirt.virDomain, driver: Driver) -> None:
     """Gives a guest the memory that it has, where libvirt starts it with all that it may have."""
-    if not driver.starts_with_most_memory:
+    if not driver.starts_with_max_memory:
         return
     root = tree.parse(domain.XMLDesc(0), "a domain")
-    now, most = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
-    if now < most:
-        domain.setMemoryFlags(now, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    current, maximum = (int(root.findtext(each, "0")) for each in ("currentMemory", "memory"))
+    if current < maximum:
+        domain.setMemoryFlags(current, libvirt.VIR_DOMAIN_AFFECT_LIVE)

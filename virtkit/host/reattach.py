@@ -1,6 +1,6 @@
-"""Guests' cards on a network that was down: libvirt starts a network without them.
+"""Guests' interfaces on a network that was down: libvirt starts a network without them.
 
-A recreated bridge has no ports, and the guests that ran before keep their cards outside.
+A recreated bridge has no ports, and the guests that ran before keep their interfaces outside.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from virtkit.xml import tree
 
 #: The URI scheme and the name of a domain.
 Named = tuple[str, str]
-#: How drivers say that they change no card that is plugged in: LXC's, and Xen's.
+#: How drivers say that they change no interface that is plugged in: LXC's, and Xen's.
 _NO_UPDATE = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 #: Seconds until libvirt knows a new container's init, on a busy host.
-_INIT = 10.0
+_INIT_TIMEOUT = 10.0
 
 
-def running(
+def running_guests(
     connections: Connections, schemes: Iterable[str], environment: str, network: str
 ) -> list[Named]:
-    """An environment's running guests that have a card on a network."""
+    """An environment's running guests that have an interface on a network."""
     guests: list[Named] = []
     for scheme in schemes:
         try:
@@ -44,12 +44,12 @@ def running(
                     record = record_text.read_guest(root)
                     expected = (environment, domain.name())
                     if record is not None and (record.environment, record.domain) == expected:
-                        guests += [(scheme, domain.name())] if _cards(root, network) else []
+                        guests += [(scheme, domain.name())] if _interfaces(root, network) else []
     return guests
 
 
-def plug(connections: Connections, guest: Named, network: str) -> None:
-    """Puts the cards of a running guest back on a network that was down."""
+def attach(connections: Connections, guest: Named, network: str) -> None:
+    """Puts the interfaces of a running guest back on a network that was down."""
     scheme, name = guest
     where = connections.host
     with libvirt_errors("connect", f"domain {name}", where=where):
@@ -58,19 +58,20 @@ def plug(connections: Connections, guest: Named, network: str) -> None:
         def find() -> libvirt.virDomain:
             return connections.get(scheme).lookupByName(name)
 
-        for card in _cards(tree.parse(find().XMLDesc(), f"domain {name}"), network):
-            answered(find, partial(_again, card=card, bridge=bridge), where)
+        for interface in _interfaces(tree.parse(find().XMLDesc(), f"domain {name}"), network):
+            answered(find, partial(_reattach, interface=interface, bridge=bridge), where)
 
 
-def _cards(domain: etree._Element, network: str) -> list[etree._Element]:
-    cards = domain.iterfind("./devices/interface")
-    return [each for each in cards if each.find(f"source[@network='{network}']") is not None]
+def _interfaces(domain: etree._Element, network: str) -> list[etree._Element]:
+    interfaces = domain.iterfind("./devices/interface")
+    return [each for each in interfaces if each.find(f"source[@network='{network}']") is not None]
 
 
-def _again(domain: libvirt.virDomain, card: etree._Element, bridge: str) -> None:
-    """libvirt plugs a card in where its bridge changes: by its name, and back by the network's."""
+def _reattach(domain: libvirt.virDomain, interface: etree._Element, bridge: str) -> None:
+    """libvirt attaches an interface where its bridge changes: by its name, and back by the
+    network's."""
     live = libvirt.VIR_DOMAIN_AFFECT_LIVE
-    original = etree.tostring(card, encoding="unicode")
+    original = etree.tostring(interface, encoding="unicode")
     by_name = etree.fromstring(original)
     by_name.set("type", "bridge")
     source = by_name.find("source")
@@ -87,12 +88,13 @@ def _again(domain: libvirt.virDomain, card: etree._Element, bridge: str) -> None
         _attach(domain, original, live)
 
 
-def _attach(domain: libvirt.virDomain, card: str, flags: int) -> None:
-    """libvirt gives a container no card before it heard of its init, shortly after its start."""
-    end = time.monotonic() + _INIT
+def _attach(domain: libvirt.virDomain, interface: str, flags: int) -> None:
+    """libvirt gives a container no interface before it heard of its init, shortly after its
+    start."""
+    end = time.monotonic() + _INIT_TIMEOUT
     while True:
         try:
-            domain.attachDeviceFlags(card, flags)
+            domain.attachDeviceFlags(interface, flags)
             return
         except libvirt.libvirtError as error:
             early = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID

@@ -15,7 +15,7 @@ from virtkit.facts import UsedSubnet
 
 #: Types of routes that no machine has.
 _NOBODYS = {"broadcast", "multicast", "anycast"}
-#: Who sets the routes of networks that the host has a card in.
+#: Who sets the routes of networks that the host has an interface in.
 _CONNECTED = {"kernel", "ra"}
 
 

@@ -24,7 +24,7 @@ _MANUAL = {
 }
 _NG = "{http://relaxng.org/ns/structure/1.0}"
 #: Characters of an element that an error shows.
-_SHOWN = 160
+_MAX_SHOWN = 160
 
 
 def check(kind: Literal["domain", "network"], xml: str, what: str, where: str = "") -> None:
@@ -104,7 +104,7 @@ def _without(schema: etree.RelaxNG, element: etree._Element, key: str = "") -> b
 
 def _text(element: etree._Element) -> str:
     text = etree.tostring(element, encoding="unicode", with_tail=False)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _cure(kind: str, element: etree._Element) -> str:

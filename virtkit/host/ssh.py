@@ -25,9 +25,9 @@ from virtkit.errors import VirtkitError
 from virtkit.system import commands
 
 #: Seconds that a connection is kept for the next run; it lives on with nobody to close it.
-_KEPT = 60
-#: Seconds until nobody answers.
-_CONNECT = 30
+_KEEP_OPEN = 60
+#: Seconds until a host that does not answer is taken for unreachable.
+_CONNECT_TIMEOUT = 30
 #: Where libvirt's daemon listens, whichever of its daemons that is.
 _SOCKET = "/run/libvirt/libvirt-sock"
 
@@ -198,7 +198,7 @@ class Remote:
         shared = {
             "ControlMaster": "auto",
             "ControlPath": for_ssh(str(self._path("ssh"))),
-            "ControlPersist": str(_KEPT),
+            "ControlPersist": str(_KEEP_OPEN),
             "StreamLocalBindUnlink": "yes",
         }
         return _arguments(self._own() | shared)
@@ -207,7 +207,7 @@ class Remote:
         """ssh's options for a connection to this host."""
         options = {
             "BatchMode": "yes",
-            "ConnectTimeout": str(_CONNECT),
+            "ConnectTimeout": str(_CONNECT_TIMEOUT),
             "ServerAliveInterval": "15",
             "LogLevel": "ERROR",
         }

@@ -10,7 +10,7 @@ import libvirt
 from virtkit.host.timeouts import Silent, answered
 
 #: Seconds for a look at a running guest's hypervisor process.
-_LOOK = 2.0
+_LOOK_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ class StateReason:
 
 
 _LOGS = "its log on the host (as root, below /var/log/libvirt/)"
-_UP = "virtkit up starts it again"
-_OF: Mapping[tuple[int, int], StateReason] = {
+_UP = "`virtkit up` starts it again"
+_REASONS: Mapping[tuple[int, int], StateReason] = {
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): StateReason("somebody paused it"),
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): StateReason(
-        "its kernel panicked", "see `virtkit logs`; virtkit restart starts it over"
+        "its kernel panicked", "see `virtkit logs`; `virtkit restart` starts it again"
     ),
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): StateReason(
-        "its watchdog fired", "see `virtkit logs`; virtkit restart starts it over"
+        "its watchdog fired", "see `virtkit logs`; `virtkit restart` starts it again"
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): StateReason(
         "its hypervisor process ended without being asked: killed, or crashed",
         f"see the host's kernel log (out of memory?) and {_LOGS}; {_UP}",
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_FAILED): StateReason(
-        "its hypervisor could not go on with it", f"see {_LOGS}; {_UP}"
+        "its hypervisor process failed", f"see {_LOGS}; {_UP}"
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN): StateReason(
         "it ended by itself"  # a container also where it was killed: libvirt sees no difference
@@ -50,10 +50,10 @@ _DISK_ERRORS = {
     libvirt.VIR_DOMAIN_DISK_ERROR_UNSPEC: "input/output error",
 }
 _FULL = (
-    "free some space where the host keeps its disks (df -h), then virtkit up: it goes on where "
-    "it was paused, nothing is lost"
+    "free some space where the host keeps its disks (df -h), then `virtkit up`: it continues "
+    "where it was paused, nothing is lost"
 )
-_BROKEN = "see the host's kernel log and disks; then virtkit up lets it go on"
+_BROKEN = "see the host's kernel log and disks; then `virtkit up` resumes it"
 
 
 def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:
@@ -64,9 +64,9 @@ def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:
     state, reason = find().state()
     paused_by_disk = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
     if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != paused_by_disk:
-        return _OF.get((state, reason), StateReason())
+        return _REASONS.get((state, reason), StateReason())
     try:
-        errors = answered(find, _disk_errors, where, _LOOK)
+        errors = answered(find, _disk_errors, where, _LOOK_TIMEOUT)
     except Silent as silent:
         return StateReason(silent.why, silent.cure)
     if state == libvirt.VIR_DOMAIN_RUNNING:

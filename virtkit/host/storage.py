@@ -13,16 +13,16 @@ import libvirt
 
 from virtkit.errors import VirtkitError
 from virtkit.host.errors import libvirt_errors
-from virtkit.host.names import strict, strict_path
-from virtkit.host.storage_pool import StoragePool, named
-from virtkit.host.streams import filling, once_free, send_bytes, send_sparse
+from virtkit.host.names import checked_name, checked_path
+from virtkit.host.storage_pool import StoragePool, volumes_by_name
+from virtkit.host.streams import filling, retry_while_busy, send_bytes, send_sparse
 from virtkit.state import record_text
 from virtkit.state.record import PoolRecord, StoredImage
 from virtkit.xml import tree
 
 #: The pool's own record: names of exactly this form, and none longer than this (bytes).
 _RECORD = re.compile(r"virtkit-record-([0-9]{6,18})\.json", re.ASCII)
-_LARGEST_RECORD = 64 * 1024**2
+_MAX_RECORD = 64 * 1024**2
 
 
 class Storage(StoragePool):
@@ -32,7 +32,7 @@ class Storage(StoragePool):
 
     def create(self, xml: str) -> None:
         """Creates a volume from its XML."""
-        name = strict(tree.parse(xml, "a volume").findtext("name"))
+        name = checked_name(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("create", f"volume {name}", where=self._connections.host):
             self._existing().createXML(xml, 0)
 
@@ -42,10 +42,10 @@ class Storage(StoragePool):
         At once where the file system shares blocks (XFS, btrfs). Else libvirt reads each hole to
         its end; so it copies only where the caller can't read the file.
         """
-        name = strict(tree.parse(xml, "a volume").findtext("name"))
+        name = checked_name(tree.parse(xml, "a volume").findtext("name"))
         with libvirt_errors("copy", f"volume {source} to {name}", where=self._connections.host):
             pool = self._existing()
-            original = pool.storageVolLookupByName(strict(PurePosixPath(source).name))
+            original = pool.storageVolLookupByName(checked_name(PurePosixPath(source).name))
             with suppress(libvirt.libvirtError):
                 pool.createXMLFrom(xml, original, libvirt.VIR_STORAGE_VOL_CREATE_REFLINK)
                 return
@@ -58,7 +58,7 @@ class Storage(StoragePool):
     def delete(self, key: str) -> bool:
         """Deletes the volume with this key (its path), and no other of its name; False where no
         active pool has it."""
-        name = PurePosixPath(strict_path(key)).name
+        name = PurePosixPath(checked_path(key)).name
         with libvirt_errors("delete", f"volume {name}", where=self._connections.host):
             try:
                 volume = self._connections.any().storageVolLookupByKey(key)
@@ -66,7 +66,7 @@ class Storage(StoragePool):
                 if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                     return False
                 raise
-            once_free(partial(volume.delete, 0))
+            retry_while_busy(partial(volume.delete, 0))
             return True
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
@@ -75,7 +75,7 @@ class Storage(StoragePool):
             pool = self._pool()
             if pool is None or not pool.isActive():
                 return {}
-            volumes, answer = named(pool), {}
+            volumes, answer = volumes_by_name(pool), {}
             for name in names:
                 size = _size(volumes[name]) if name in volumes else None
                 if size is not None:
@@ -87,7 +87,7 @@ class Storage(StoragePool):
         with libvirt_errors("grow", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
             if int(volume.info()[1]) < size:
-                once_free(partial(volume.resize, size, 0))
+                retry_while_busy(partial(volume.resize, size, 0))
 
     def damage(self, image: StoredImage) -> str:
         """What is wrong with an image's volumes, as far as their names and lengths tell."""
@@ -105,7 +105,7 @@ class Storage(StoragePool):
 
     def _find(self, name: str) -> libvirt.virStorageVol | None:
         try:
-            return self._existing().storageVolLookupByName(strict(name))
+            return self._existing().storageVolLookupByName(checked_name(name))
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                 return None
@@ -116,7 +116,7 @@ class Storage(StoragePool):
         with libvirt_errors("upload", f"volume {name}", where=self._connections.host):
             volume = self._existing().storageVolLookupByName(name)
             with filling(volume) as stream:
-                once_free(partial(volume.upload, stream, 0, len(content), 0))
+                retry_while_busy(partial(volume.upload, stream, 0, len(content), 0))
                 send_bytes(stream, content)
 
     def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
@@ -132,7 +132,7 @@ class Storage(StoragePool):
             size = os.fstat(file.fileno()).st_size
             with filling(volume) as stream:
                 sparse = libvirt.VIR_STORAGE_VOL_UPLOAD_SPARSE_STREAM
-                once_free(partial(volume.upload, stream, 0, size, sparse))
+                retry_while_busy(partial(volume.upload, stream, 0, size, sparse))
                 send_sparse(stream, file.fileno(), size, say)
 
     def read(self, name: str, offset: int = 0, length: int = 0) -> bytes:
@@ -147,7 +147,7 @@ class Storage(StoragePool):
                 return b""
             stream = volume.connect().newStream(0)
             try:
-                once_free(partial(volume.download, stream, offset, length, 0))
+                retry_while_busy(partial(volume.download, stream, offset, length, 0))
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
                     return b""  # deleted since it was found
@@ -168,7 +168,7 @@ class Storage(StoragePool):
         names = _records(self.names())
         while True:
             for name in reversed(names):
-                content = self.read(name, length=_LARGEST_RECORD)
+                content = self.read(name, length=_MAX_RECORD)
                 record = record_text.read_pool(content.decode("utf-8", "replace"))
                 if record is not None:
                     return record
@@ -181,9 +181,9 @@ class Storage(StoragePool):
         old = _records(self.names())
         number = _number(old[-1]) + 1 if old else 1
         content = record_text.pool_text(new).encode()
-        if len(content) > _LARGEST_RECORD:  # it could not be read again
+        if len(content) > _MAX_RECORD:  # it could not be read again
             raise VirtkitError(
-                f"the record of pool {self._name} would be larger than {_LARGEST_RECORD} bytes",
+                f"the record of pool {self._name} would be larger than {_MAX_RECORD} bytes",
                 why=f"it lists {len(new.guests)} guests",
                 cure="make `devices` of the guests shorter, or give some of the environments "
                 "another pool: `hosts: {HOST: {pool: NAME}}`",
@@ -198,7 +198,7 @@ class Storage(StoragePool):
             for each in old:
                 volume = self._find(each)
                 if volume is not None:
-                    once_free(partial(volume.delete, 0))
+                    retry_while_busy(partial(volume.delete, 0))
 
 
 def _size(volume: libvirt.virStorageVol) -> int | None:

@@ -12,7 +12,7 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, passing_over
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.xml import tree
 
 #: Where virtkit makes the pool on a host that has none of the name.
@@ -26,7 +26,7 @@ class StoragePool:
 
     def __init__(self, connections: Connections, pool: str) -> None:
         self._connections = connections
-        self._name = strict(pool)
+        self._name = checked_name(pool)
         self._refreshing = threading.Lock()
         #: Of whoever makes the pool or writes its record.
         self.lock = connections.lock(f"pool-{pool}", f"pool {pool}")
@@ -143,7 +143,7 @@ class StoragePool:
             if pool is None or not pool.isActive():
                 return frozenset()
             # not listVolumes: it asks for their number first, and leaves out what came since
-            return frozenset(named(pool))
+            return frozenset(volumes_by_name(pool))
 
 
 def _unfinished(pool: libvirt.virStoragePool) -> bool:
@@ -162,7 +162,7 @@ def pool_at(connections: Connections, folder: str) -> str | None:
     return None
 
 
-def named(pool: libvirt.virStoragePool) -> dict[str, libvirt.virStorageVol]:
+def volumes_by_name(pool: libvirt.virStoragePool) -> dict[str, libvirt.virStorageVol]:
     """A pool's volumes by name. Others' files have any names: one that is no text is none of ours,
     and libvirt's binding can't say it."""
     answer = {}

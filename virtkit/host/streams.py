@@ -11,12 +11,12 @@ from typing import Any
 import libvirt
 
 #: Seconds in which whoever makes a small volume, or opens one, has done so.
-_OPENED = 2.0
+_BUSY_TIMEOUT = 2.0
 
 
-def once_free(call: Callable[[], object]) -> None:
+def retry_while_busy(call: Callable[[], object]) -> None:
     """Calls libvirt for a volume; it refuses in the moment in which another makes or opens it."""
-    end = time.monotonic() + _OPENED
+    end = time.monotonic() + _BUSY_TIMEOUT
     while True:
         try:
             call()

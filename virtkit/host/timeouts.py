@@ -85,7 +85,7 @@ def _silent(name: str, where: str, seconds: float) -> Silent:
         f"domain {name} does not answer",
         why=f"its hypervisor process has said nothing for {seconds:.0f} s: it is stopped "
         "(SIGSTOP), or its host is overloaded",
-        cure="let its process go on, on the host: sudo sh -c 'kill -CONT $(cat "
+        cure="resume its process, on the host: sudo sh -c 'kill -CONT $(cat "
         f"/run/libvirt/*/{name}.pid)'; or force the guest off: virtkit stop --timeout 0, then up",
         where=where,
     )

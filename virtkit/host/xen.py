@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from virtkit.host.names import strict
+from virtkit.host.names import checked_name
 from virtkit.host.ssh import Remote
 from virtkit.system import commands
 
@@ -32,9 +32,9 @@ echo @emulator; ls -L {_EMULATOR} {_DEBIANS} 2>/dev/null
 """
 
 
-def printed(remote: Remote | None, domain: str, offset: int) -> bytes:
+def console_output(remote: Remote | None, domain: str, offset: int) -> bytes:
     """What a guest printed, from ``offset`` on; nothing where it has no log."""
-    path = LOGS / f"guest-{strict(domain)}.log"
+    path = LOGS / f"guest-{checked_name(domain)}.log"
     if remote is not None:
         return remote.run(f"tail -c +{offset + 1} {path} 2>/dev/null || true")
     try:

@@ -152,7 +152,7 @@ def _check_namespaces() -> None:
         raise error
     done = commands.run(*sandbox.namespaces("own"), "true")
     if done.returncode != 0:
-        raise userns_check.refusal(" ".join(done.stderr.split())[-300:], user)
+        raise userns_check.no_namespaces(" ".join(done.stderr.split())[-300:], user)
 
 
 def _user() -> userns_check.User:

@@ -33,7 +33,7 @@ _OTHER = "other"
 #: Names of checksums files with such digests.
 _OTHERS = re.compile(r"blake|b[23]sum|sha-?3(?!84)|sha-?512[-_]256|\bsm3", re.IGNORECASE)
 #: Names that an error tells.
-_TOLD = 5
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,9 @@ def _none_fits(
         )
     names = [PurePosixPath(each.name).name for each in entries if each.name]
     close = difflib.get_close_matches(name, names, n=1)
-    shown = ", ".join(dict.fromkeys(names[:_TOLD])) + (", …" if len(names) > _TOLD else "")
+    shown = ", ".join(dict.fromkeys(names[:_MAX_NAMES])) + (
+        ", …" if len(names) > _MAX_NAMES else ""
+    )
     kind = file_types.recognise(text.encode()[: file_types.HEAD])
     if names:
         why = f"looked for {name}; it has {kinds_text} of {shown}"

@@ -22,7 +22,7 @@ RETRIES = 4
 TIMEOUT = 30.0
 _CHUNK = 1024 * 1024
 #: Bytes of a checksums file that are read: distributions' have some kilobytes.
-_MOST_SUMS = 16 * 1024 * 1024
+_MAX_SUMS = 16 * 1024 * 1024
 #: What this machine says where it can't write; asking the server again is no use.
 _OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
@@ -83,7 +83,7 @@ def digest_in(checksums: str, url: str) -> Digest:
     """
     try:
         with urllib.request.urlopen(checksums, timeout=TIMEOUT) as answer:  # noqa: S310 - the model allows http, https, file
-            text: str = answer.read(_MOST_SUMS).decode("utf-8", "replace")
+            text: str = answer.read(_MAX_SUMS).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise _failed(checksums, str(error)) from error
     return find(text, checksums, url)

@@ -37,7 +37,7 @@ _START = f'echo "{_BOUND}" >&2; read -r _ && exec "$@" </dev/null'
 #: Variables that programs go by to reach servers.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 #: Lines that a failed command is told with are taken from as many.
-_KEPT = 400
+_MAX_LINES = 400
 #: Seconds that a namespace gets to end in, once it was killed.
 _ENDING = 10.0
 
@@ -85,7 +85,7 @@ def run(
         VirtkitError: what ``failed`` made, as it exited with an error.
         Interrupted: the work should end.
     """
-    lines: deque[str] = deque(maxlen=_KEPT)
+    lines: deque[str] = deque(maxlen=_MAX_LINES)
     with _started(command, root, work, output) as process:
         assert process.stdin is not None
         assert process.stderr is not None
@@ -112,11 +112,11 @@ def _started(
 ) -> Iterator[subprocess.Popen[str]]:
     """The process, which has ended after the block with all that it started."""
     start = _START if output else f"exec >&2; {_START}"
-    line = commands.leashed(["sh", "-c", start, "sh", *command])
+    line = commands.die_with_parent(["sh", "-c", start, "sh", *command])
     with (
         Path(output or os.devnull).open("wb") as answer,
         subprocess.Popen(
-            commands.leashed([*namespaces(root), *line]),
+            commands.die_with_parent([*namespaces(root), *line]),
             cwd=work,
             env=environment(TMPDIR=str(work)),
             stdin=subprocess.PIPE,

@@ -13,7 +13,7 @@ from pathlib import Path
 from virtkit.errors import RequestError
 
 #: Ids that a system's packages own files by.
-ENOUGH = 65536
+MIN_IDS = 65536
 #: useradd gives users ranges from here on (SUB_UID_MIN), and none is given from _LAST on.
 _FIRST, _LAST = 100_000, 600_100_000
 
@@ -44,19 +44,19 @@ def missing_ids(user: User, root: Path = Path("/")) -> RequestError | None:
         own_range = next((e for e in _ranges(root / "etc" / name) if _is_of(e, user)), None)
         if own_range is None:
             missing.append(name)
-        elif own_range.count < ENOUGH:
+        elif own_range.count < MIN_IDS:
             short.append(
-                f"/etc/{name} gives {user.name} {own_range.count} ids, {ENOUGH} are needed"
+                f"/etc/{name} gives {user.name} {own_range.count} ids, {MIN_IDS} are needed"
             )
     if not short and not missing:
         return None
     why = [*(f"/etc/{name} has no line for {user.name}" for name in missing), *short]
     start, name = _free(user, root), shlex.quote(user.name)
-    line = shlex.quote(f"{user.name}:{start}:{ENOUGH}")
+    line = shlex.quote(f"{user.name}:{start}:{MIN_IDS}")
     if short:
         cure = f"as root, write {line} into /etc/subuid and /etc/subgid, in place of what they have"
     elif _is_local(user, root):
-        words = (f"--add-{each}s {start}-{start + ENOUGH - 1}" for each in missing)
+        words = (f"--add-{each}s {start}-{start + MIN_IDS - 1}" for each in missing)
         cure = f"as root: usermod {' '.join(words)} {name}"
     else:
         files = " ".join(f"/etc/{each}" for each in missing)
@@ -74,7 +74,7 @@ def _free(user: User, root: Path) -> int:
     return start
 
 
-def refusal(output: str, user: User, root: Path = Path("/")) -> RequestError:
+def no_namespaces(output: str, user: User, root: Path = Path("/")) -> RequestError:
     """The error for a user whom this machine gave no namespaces; ``output`` are unshare's words."""
     if user.group:
         return RequestError(

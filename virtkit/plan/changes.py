@@ -82,9 +82,13 @@ class Change:
         }
 
 
-def moved(current: ObservedGuest | ObservedNetwork, spec: str) -> tuple[FieldChange, ...]:
+def moved(current: ObservedGuest | ObservedNetwork, spec_path: str) -> tuple[FieldChange, ...]:
     """The spec's path, where it is another one than the object was made from."""
-    return (FieldChange("spec", current.record.spec, spec),) if current.record.spec != spec else ()
+    return (
+        (FieldChange("spec", current.record.spec, spec_path),)
+        if current.record.spec != spec_path
+        else ()
+    )
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,6 @@ class Plan:
         }
 
     @property
-    def asks(self) -> tuple[Change, ...]:
+    def needs_consent(self) -> tuple[Change, ...]:
         """The changes that need consent."""
         return tuple(change for change in self.changes if change.lost)

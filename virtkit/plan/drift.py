@@ -30,25 +30,25 @@ _LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A difference in the XML, by the name of its field; ``live``: the same in the running
+class FieldDifference:
+    """A difference in the XML, with the name of its field; ``live``: the same in the running
     guest's, None where that has what we want."""
 
     field: str
-    difference: Difference
+    xml: Difference
     cause: Cause
     live: Difference | None = None
 
     @property
     def live_fix(self) -> bool:
         """Whether a running guest can be given it at all: whole devices, values such as memory."""
-        *above, last = diff.steps(self.difference.path)
+        *above, last = diff.steps(self.xml.path)
         device = above == ["devices"] and last.startswith(("disk[", "interface["))
         return device or row_of(self.field).settable
 
 
-class Documents:
-    """The XML of one guest that exists: as it should be, as it was rendered, and libvirt's."""
+class DriftCheck:
+    """Compares the XML of a guest that exists: as it should be, as it was rendered, libvirt's."""
 
     def __init__(self, guest: Guest, current: ObservedGuest, wanted: str) -> None:
         self._guest = guest
@@ -59,7 +59,7 @@ class Documents:
         self._inactive = _parsed(current.inactive)
         self._live = _parsed(current.live)
 
-    def next_boot(self) -> list[Place]:
+    def next_boot(self) -> list[FieldDifference]:
         """What the next boot would lack."""
         if self._inactive is None:
             return []
@@ -75,7 +75,7 @@ class Documents:
         ]
         live = {each.path: each for each in self._now}
         return [
-            Place(
+            FieldDifference(
                 self._field(each.path),
                 each,
                 "drift" if each.path in drifted or self._before is None else "upgrade",
@@ -84,13 +84,13 @@ class Documents:
             for each in differences
         ]
 
-    def now(self) -> list[Place]:
+    def running(self) -> list[FieldDifference]:
         """What the running guest lacks, or still has from before."""
-        return [Place(self._field(each.path), each, "drift", each) for each in self._now]
+        return [FieldDifference(self._field(each.path), each, "drift", each) for each in self._now]
 
-    def beyond(self, field: str, after: int) -> bool:
+    def exceeds_max(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
-        place = row_of(field).most
+        place = row_of(field).max_place
         if not place or self._live is None:
             return False
         most = int(diff.value(self._live, place) or 0)
@@ -175,7 +175,8 @@ class Documents:
         requested = self._record.requested.get("networks")
         names = [DEFAULT_NETWORK] if requested is None else [each["name"] for each in requested]
         names_by_mac = {
-            card.mac: name for card, name in zip(self._record.interfaces, names, strict=False)
+            interface.mac: name
+            for interface, name in zip(self._record.interfaces, names, strict=False)
         }
         names_by_mac |= {each.mac: each.network for each in self._guest.interfaces}
         source = device.find("source")
@@ -212,7 +213,7 @@ def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*removed, *remaining]))
 
 
-def waiting_in(current: ObservedGuest) -> Mapping[str, Cause]:
+def staged_causes(current: ObservedGuest) -> Mapping[str, Cause]:
     """What was staged since the guest was started, with the causes."""
     run = run_of(current.live)
     return current.record.staged if run and run == current.record.staged_in else {}
@@ -224,6 +225,6 @@ def run_of(live: str) -> str:
     return root.get("id", "") if root is not None else ""
 
 
-def waiting(current: ObservedGuest) -> tuple[str, ...]:
+def pending_fields(current: ObservedGuest) -> tuple[str, ...]:
     """The fields whose change waits until a running guest is restarted."""
-    return tuple(sorted(waiting_in(current)))
+    return tuple(sorted(staged_causes(current)))

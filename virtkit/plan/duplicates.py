@@ -1,6 +1,6 @@
-"""What users' own templates give to two guests, and one alone can have.
+"""Finds what users' own templates give to two guests though only one can have it.
 
-A spec's ``devices`` are looked at when it is read; what a template says, only its guests tell.
+Pure. A spec's ``devices`` are checked when it is read; a template must be rendered first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from virtkit.spec import raw_xml
 from virtkit.state.desired import Guest
 
 
-def twice(guests: Iterable[Guest], templates: Mapping[str, str]) -> list[RequestError]:
+def errors(guests: Iterable[Guest], templates: Mapping[str, str]) -> list[RequestError]:
     """The errors of guests whose template gives them what another one has, or one thing twice.
 
     Args:
@@ -21,20 +21,22 @@ def twice(guests: Iterable[Guest], templates: Mapping[str, str]) -> list[Request
     answer: dict[tuple[str, str, str], RequestError] = {}
     owners: dict[tuple[str, str], str] = {}
     for guest in sorted(guests, key=lambda each: each.name in templates):
-        for sole in _soles(guest, templates.get(guest.name, "")):
-            place = (sole.kind, sole.value)
+        for resource in _resources(guest, templates.get(guest.name, "")):
+            place = (resource.kind, resource.value)
             if place in owners and guest.name in templates:
-                wrong = raw_xml.shared(owners[place], guest.name, sole)
+                problem = raw_xml.conflict(owners[place], guest.name, resource)
                 error = RequestError(
-                    wrong.what, why=wrong.why, cure=wrong.cure, where=guest.where("template")
+                    problem.what, why=problem.why, cure=problem.cure, where=guest.where("template")
                 )
                 answer.setdefault((*place, guest.spec.base), error)
             owners.setdefault(place, guest.name)
     return list(answer.values())
 
 
-def _soles(guest: Guest, template: str) -> Iterator[raw_xml.Sole]:
+def _resources(guest: Guest, template: str) -> Iterator[raw_xml.ExclusiveResource]:
     if not template:
-        yield from (raw_xml.Sole("MAC address", each.mac, "<mac>") for each in guest.interfaces)
+        yield from (
+            raw_xml.ExclusiveResource("MAC address", each.mac, "<mac>") for each in guest.interfaces
+        )
     for xml in (template, *guest.spec.devices):
-        yield from raw_xml.soles(xml) if xml else ()
+        yield from raw_xml.exclusive_resources(xml) if xml else ()

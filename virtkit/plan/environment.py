@@ -1,4 +1,4 @@
-"""A whole environment: desired against observed."""
+"""Compares all objects that a spec asks for on a host with what is there: the plan."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import replace
 from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
-from virtkit.plan import host_conflicts
+from virtkit.plan import duplicates, host_conflicts, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, moved
-from virtkit.plan.duplicates import twice
 from virtkit.plan.guests import compared
-from virtkit.plan.names_taken import in_the_way, not_ours
 from virtkit.plan.networks import compared_network, with_others
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.state.desired import Desired, Guest
@@ -25,7 +23,7 @@ def diff(
     desired: Desired,
     observed: Observed,
     *,
-    spec: str,
+    spec_path: str,
     only: Collection[str] | None = None,
     templates: Mapping[str, str] | None = None,
     restart: bool = False,
@@ -34,7 +32,7 @@ def diff(
     """What makes ``observed`` into ``desired``.
 
     Args:
-        spec: the spec's path, to tell where a record's own is another.
+        spec_path: the spec's path, to tell where a record's own is another.
         only: guests to look at; nothing is deleted then.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
@@ -43,7 +41,7 @@ def diff(
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
-    difference = _Difference(desired, observed, spec, only, templates or {}, restart, facts)
+    difference = _Difference(desired, observed, spec_path, only, templates or {}, restart, facts)
     return difference.plan()
 
 
@@ -52,7 +50,7 @@ class _Difference:
         self,
         desired: Desired,
         observed: Observed,
-        spec: str,
+        spec_path: str,
         only: Collection[str] | None,
         templates: Mapping[str, str],
         restart: bool,
@@ -60,7 +58,7 @@ class _Difference:
     ) -> None:
         self._desired = desired
         self._observed = observed
-        self._spec = spec
+        self._spec_path = spec_path
         self._only = only
         self._templates = templates
         self._restart = restart
@@ -76,7 +74,7 @@ class _Difference:
         self._errors += [refused[each.name] for each in selected if each.name in refused]
         guests = [change for each in selected for change in self._guest(each)]
         guests += self._deletions()
-        self._errors += twice(desired, self._templates)
+        self._errors += duplicates.errors(desired, self._templates)
         networks = list(self._networks(selected))
         if self._facts is not None:
             self._errors += host_conflicts.errors(
@@ -84,7 +82,7 @@ class _Difference:
                 self._desired,
                 self._facts,
                 self._observed,
-                spec=self._spec,
+                spec_path=self._spec_path,
                 templates=self._templates,
             )
         if self._errors:
@@ -96,7 +94,7 @@ class _Difference:
             notes=(
                 *_choices(guests),
                 *_kept_sizes(guests),
-                *_from_elsewhere([*networks, *guests], self._spec),
+                *_from_elsewhere([*networks, *guests], self._spec_path),
                 *self._notes,
             ),
             desired=self._desired,
@@ -106,9 +104,9 @@ class _Difference:
 
     def _guest(self, guest: Guest) -> Iterable[Change]:
         environment = self._desired.environment
-        lost = self._observed.lost_of(environment).get(guest.name)
-        current = self._observed.guests_of(environment).get(guest.name) or lost
-        self._errors += in_the_way(guest, self._observed, self._facts, self._spec)
+        undefined = self._observed.undefined_of(environment).get(guest.name)
+        current = self._observed.guests_of(environment).get(guest.name) or undefined
+        self._errors += name_conflicts.errors(guest, self._observed, self._facts, self._spec_path)
         if current is None:
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
             if guest.playbooks:
@@ -121,26 +119,26 @@ class _Difference:
         except RequestError as error:
             self._errors.append(error)
             return
-        comparison = compared(guest, current, self._observed, spec=self._spec, wanted=xml)
+        comparison = compared(guest, current, self._observed, spec_path=self._spec_path, wanted=xml)
         self._errors += comparison.errors
-        change, waiting = comparison.change, comparison.pending
-        if current.lost:
+        change, pending = comparison.change, comparison.pending
+        if current.undefined:
             change = _defined_again(guest, current, change)
             if change.action == "create" and not _never_made(current):
                 self._notes.append(_again_note(current, self._observed))
-        if waiting is not None and self._restart and waiting.effect == "restart":
-            reasons = (*(change.reasons if change else ()), *waiting.reasons)
-            change = replace(change or waiting, action="update", effect="restart", reasons=reasons)
-            waiting = None
-        if waiting is not None:
-            self._pending.append(waiting)
+        if pending is not None and self._restart and pending.effect == "restart":
+            reasons = (*(change.reasons if change else ()), *pending.reasons)
+            change = replace(change or pending, action="update", effect="restart", reasons=reasons)
+            pending = None
+        if pending is not None:
+            self._pending.append(pending)
         if change is not None:
             yield change
 
     def _current_guests(self) -> Mapping[str, ObservedGuest]:
         """All guests of the environment, with and without a domain."""
         environment = self._desired.environment
-        return self._observed.lost_of(environment) | self._observed.guests_of(environment)
+        return self._observed.undefined_of(environment) | self._observed.guests_of(environment)
 
     def _deletions(self) -> Iterable[Change]:
         """The guests that left the spec, or the host."""
@@ -148,7 +146,7 @@ class _Difference:
         for name, each in self._current_guests().items():
             host = self._desired.elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
-                yield _deletion(each, self._observed.host, self._spec, host)
+                yield _deletion(each, self._observed.host, self._spec_path, host)
 
     # --- networks ---------------------------------------------------------------------------
 
@@ -163,13 +161,17 @@ class _Difference:
             if current is None and network.libvirt_name in taken:
                 where = f"{network.host} network/{network.name}"
                 what = f"network {network.libvirt_name}"
-                self._errors.append(not_ours(what, "it belongs to somebody else", where))
+                self._errors.append(
+                    name_conflicts.not_ours(what, "it belongs to somebody else", where)
+                )
                 continue
             if current is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
                 network = with_others(network, current, self._current_guests().keys() - names)
             try:
-                comparison = compared_network(network, current, self._observed, spec=self._spec)
+                comparison = compared_network(
+                    network, current, self._observed, spec_path=self._spec_path
+                )
             except RequestError as error:
                 self._errors.append(error)
                 continue
@@ -183,7 +185,7 @@ class _Difference:
                 if name not in names and not strangers(
                     old, self._observed, self._desired.environment
                 ):
-                    moves = moved(old, self._spec)
+                    moves = moved(old, self._spec_path)
                     yield Change(
                         f"network/{name}",
                         self._observed.host,
@@ -222,14 +224,14 @@ def _arrived(change: Change, deletion: Change | None) -> Change:
     return replace(change, effect="recreate", reasons=reasons)
 
 
-def _deletion(current: ObservedGuest, host: str, spec: str, new_host: str | None) -> Change:
+def _deletion(current: ObservedGuest, host: str, spec_path: str, new_host: str | None) -> Change:
     """A guest that left the spec, or the host for another one."""
     reason = (
         FieldChange("host", host, new_host)
         if new_host
         else FieldChange("guest", current.record.guest, None)
     )
-    moves = moved(current, spec)
+    moves = moved(current, spec_path)
     return Change(
         f"guest/{current.record.guest}",
         host,
@@ -242,7 +244,7 @@ def _deletion(current: ObservedGuest, host: str, spec: str, new_host: str | None
 
 def _nothing_left(current: ObservedGuest) -> bool:
     """Whether a guest without a domain has no volume either."""
-    return current.lost and not any(each.state == "made" for each in current.record.volumes)
+    return current.undefined and not any(each.state == "made" for each in current.record.volumes)
 
 
 def _never_made(current: ObservedGuest) -> bool:
@@ -307,7 +309,7 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
             about.setdefault(each.desired.why, []).append(each.object)
         confinement = each.desired.confinement
         is_made = each.action in ("create", "replace")
-        if folders_note := _of_folders(each):
+        if folders_note := _folders_note(each):
             about.setdefault(folders_note, []).append(each.object)
         if is_made and confinement.mode == "hardened" and confinement.why:
             note = (
@@ -319,26 +321,26 @@ def _choices(guests: Iterable[Change]) -> Iterable[str]:
         yield f"{', '.join(objects)}: {note}"
 
 
-def _of_folders(change: Change) -> str:
+def _folders_note(change: Change) -> str:
     """What to know of the host's folders that a guest is given by this change."""
     guest = change.desired
     fields = {reason.field for reason in change.reasons}
     gets_folders = change.action in ("create", "replace") or "devices" in fields
     if not isinstance(guest, Guest) or not gets_folders:
         return ""
-    return container_mounts.note(guest, render.raw_devices(guest))
+    return container_mounts.owner_note(guest, render.raw_devices(guest))
 
 
-def _from_elsewhere(changes: Iterable[Change], spec: str) -> Iterable[str]:
+def _from_elsewhere(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
     """What changes and was made from another spec: it may be somebody else's."""
     objects_by_spec: dict[str, list[str]] = {}
     for each in changes:
         current = each.observed
         explained = any(reason.field == "spec" for reason in each.reasons)
-        if current is not None and current.record.spec != spec and not explained:
+        if current is not None and current.record.spec != spec_path and not explained:
             objects_by_spec.setdefault(current.record.spec, []).append(each.object)
     for path, objects in objects_by_spec.items():
-        yield f"{', '.join(objects)}: made from {path}, not from {spec}"
+        yield f"{', '.join(objects)}: made from {path}, not from {spec_path}"
 
 
 def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:

@@ -10,7 +10,7 @@ from virtkit.drivers.effects import Effect, worst
 from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
-from virtkit.plan.drift import Documents, Place, uses, waiting_in
+from virtkit.plan.drift import DriftCheck, FieldDifference, staged_causes, uses
 from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
@@ -30,26 +30,26 @@ class Compared:
 
 
 def compared(
-    guest: Guest, current: ObservedGuest, observed: Observed, *, spec: str, wanted: str
+    guest: Guest, current: ObservedGuest, observed: Observed, *, spec_path: str, wanted: str
 ) -> Compared:
     """The change that makes ``current`` into ``guest``, and what waits for a restart.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
         wanted: the guest's XML as virtkit renders it now.
     """
-    return _Comparison(guest, current, observed, spec, wanted).run()
+    return _Comparison(guest, current, observed, spec_path, wanted).run()
 
 
 class _Comparison:
     def __init__(
-        self, guest: Guest, current: ObservedGuest, observed: Observed, spec: str, wanted: str
+        self, guest: Guest, current: ObservedGuest, observed: Observed, spec_path: str, wanted: str
     ) -> None:
         self._guest = guest
         self._current = current
         self._observed = observed
-        self._spec = spec
-        self._documents = Documents(guest, current, wanted)
+        self._spec_path = spec_path
+        self._drift_check = DriftCheck(guest, current, wanted)
         self._made_volumes = {v.name: v for v in current.record.volumes if v.state == "made"}
         self._lost: list[str] = []
         self._errors: list[RequestError] = []
@@ -68,7 +68,7 @@ class _Comparison:
             return Compared(self._replaced(base, [*spec_changes, *volumes]), errors=self._errors)
         reasons = _unique([*spec_changes, *volumes, *self._drift(spec_changes)])
         reasons += self._now(reasons)
-        pending = self._waiting(reasons)
+        pending = self._pending(reasons)
         answer = Compared(errors=self._errors)
         if not self._current.record.finished:
             reasons += _unfinished(self._current)
@@ -82,7 +82,7 @@ class _Comparison:
         elif reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
-            reasons += moved(self._current, self._spec) if lost else ()
+            reasons += moved(self._current, self._spec_path) if lost else ()
             answer.change = replace(
                 base,
                 effect=effect,
@@ -90,7 +90,7 @@ class _Comparison:
                 lost=lost,
                 staged=staged,
             )
-        elif self._current.state != "running" and not self._current.lost:
+        elif self._current.state != "running" and not self._current.undefined:
             reason = FieldChange("state", self._current.state, "running", "drift", "live")
             answer.change = replace(base, action="start", reasons=(reason,))
         elif _unlisted(self._current, self._observed):
@@ -152,7 +152,7 @@ class _Comparison:
         """What it costs this guest, in the state that it is in."""
         numbers = isinstance(old, int) and isinstance(new, int)
         effect = self._guest.driver.effect(name, less=numbers and new < old)
-        if effect == "live" and numbers and self._documents.beyond(name, new):
+        if effect == "live" and numbers and self._drift_check.exceeds_max(name, new):
             effect = "restart"
         off = self._current.state == "stopped" and name != "autostart"
         return "next-boot" if off and effect in ("live", "restart") else effect
@@ -167,9 +167,9 @@ class _Comparison:
         name = self._guest.name
         disks_lost = dict.fromkeys([*(f"disk {each}" for each in deleted), *self._lost])
         lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
-        reasons = (*changes, *moved(self._current, self._spec))
+        reasons = (*changes, *moved(self._current, self._spec_path))
         if not self._made_volumes:  # an interrupted run may have left nothing that could hold data
-            lost = f"guest {name} itself" if moved(self._current, self._spec) else ""
+            lost = f"guest {name} itself" if moved(self._current, self._spec_path) else ""
         return replace(
             base,
             desired=self._guest.recreated(),
@@ -229,7 +229,7 @@ class _Comparison:
     def _drift(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """What somebody changed in libvirt, or a newer version renders otherwise."""
         current, guest = self._current, self._guest
-        if current.bare:
+        if current.record_missing:
             yield FieldChange("record", None, "written", "drift", "none")
         if not current.persistent:
             yield FieldChange("domain", "transient", "persistent", "drift", "none")
@@ -237,38 +237,38 @@ class _Comparison:
         if current.autostart != guest.spec.autostart == requested and current.record.finished:
             yield FieldChange("autostart", current.autostart, guest.spec.autostart, "drift", "live")
         fields = {each.field for each in spec_changes}
-        for place in self._documents.next_boot():
-            if not _explained(place.field, fields):
-                yield replace(_reason(place), effect=self._cost(place))
+        for difference in self._drift_check.next_boot():
+            if not _explained(difference.field, fields):
+                yield replace(_reason(difference), effect=self._cost(difference))
 
-    def _cost(self, place: Place) -> Effect:
-        if place.cause == "upgrade":
+    def _cost(self, difference: FieldDifference) -> Effect:
+        if difference.cause == "upgrade":
             return "next-boot"
-        if self._current.state != "stopped" and not place.live:
+        if self._current.state != "stopped" and not difference.live:
             return "none"  # only the definition differs, the guest itself doesn't lack it
-        return self._live_effect(place)
+        return self._live_effect(difference)
 
-    def _live_effect(self, place: Place) -> Effect:
-        effect = self._effect(place.field, *_values(place))
-        return "restart" if effect == "live" and not place.live_fix else effect
+    def _live_effect(self, difference: FieldDifference) -> Effect:
+        effect = self._effect(difference.field, *_values(difference))
+        return "restart" if effect == "live" and not difference.live_fix else effect
 
     def _now(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks and can be given at once."""
         return [each for each in self._live(reasons) if each.effect == "live"]
 
-    def _waiting(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
+    def _pending(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         """What the running guest lacks until it is restarted."""
         return [each for each in self._live(reasons) if each.effect != "live"]
 
     def _live(self, reasons: Sequence[FieldChange]) -> list[FieldChange]:
         fields = {each.field for each in reasons}
         answer = []
-        for place in self._documents.now():
-            if _explained(place.field, fields):
+        for difference in self._drift_check.running():
+            if _explained(difference.field, fields):
                 continue
-            reason = replace(_reason(place), effect=self._live_effect(place))
+            reason = replace(_reason(difference), effect=self._live_effect(difference))
             if reason.effect != "live":
-                cause = self._staged(place.field)
+                cause = self._staged(difference.field)
                 effect: Effect = "next-boot" if cause == "upgrade" else "restart"
                 reason = replace(reason, cause=cause, effect=effect)
             answer.append(reason)
@@ -276,7 +276,7 @@ class _Comparison:
 
     def _traceless(self, fields: set[str]) -> Iterable[FieldChange]:
         """What was staged and can't be seen in the running guest's XML."""
-        for name, cause in waiting_in(self._current).items():
+        for name, cause in staged_causes(self._current).items():
             if row_of(name).traceless and name not in fields:
                 first, *rest = name.split(".")
                 requested = self._guest.requested.get(first)
@@ -288,7 +288,7 @@ class _Comparison:
 
     def _staged(self, field: str) -> Cause:
         """Why the running guest lacks something."""
-        staged = waiting_in(self._current)
+        staged = staged_causes(self._current)
         names = [field, *(name for name in staged if _explained(field, {name}))]
         return next((staged[name] for name in names if name in staged), "drift")
 
@@ -297,7 +297,7 @@ def _unlisted(current: ObservedGuest, observed: Observed) -> bool:
     """Whether an interrupted run did not come to write the guest, as it is, into the pool's
     record. One that an older version made is listed by the next run that changes anything."""
     listed = observed.pool.guests.get(current.domain)
-    return listed is not None and not current.lost and listed != current.record.listed()
+    return listed is not None and not current.undefined and listed != current.record.listed()
 
 
 def _unfinished(current: ObservedGuest) -> Iterable[FieldChange]:
@@ -345,15 +345,15 @@ def _explained(field: str, fields: set[str]) -> bool:
     return "template" in fields or (raw and bool(fields & {"devices", "template"}))
 
 
-def _reason(place: Place) -> FieldChange:
-    before, after = _values(place)
-    return FieldChange(place.field, before, after, place.cause)
+def _reason(difference: FieldDifference) -> FieldChange:
+    before, after = _values(difference)
+    return FieldChange(difference.field, before, after, difference.cause)
 
 
-def _values(place: Place) -> tuple[Any, Any]:
+def _values(difference: FieldDifference) -> tuple[Any, Any]:
     """What stands there and what should; numbers as such."""
-    current, wanted = place.difference.current, place.difference.wanted
-    if row_of(place.field).number_in_xml:
+    current, wanted = difference.xml.current, difference.xml.wanted
+    if row_of(difference.field).number_in_xml:
         return _number(current), _number(wanted)
     return current, wanted
 

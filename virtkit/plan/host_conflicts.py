@@ -31,22 +31,22 @@ def errors(
     facts: HostFacts,
     observed: Observed,
     *,
-    spec: str,
+    spec_path: str,
     templates: Mapping[str, str],
 ) -> list[RequestError]:
     """What stops ``changes`` on the host that ``facts`` describe.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
         templates: the texts of users' own templates, by guest.
     """
     conflicts: list[RequestError] = []
     for change in changes:
         wanted = change.desired
         if isinstance(wanted, Network) and _starts(change):
-            conflicts += _subnets(wanted, desired, facts, observed, spec)
-        elif isinstance(wanted, Guest) and _plugs(change):
-            conflicts += _sources(wanted, templates.get(wanted.name, ""), desired, facts)
+            conflicts += _subnets(wanted, desired, facts, observed, spec_path)
+        elif isinstance(wanted, Guest) and _needs_sources(change):
+            conflicts += _missing_sources(wanted, templates.get(wanted.name, ""), desired, facts)
     # several guests may name one bridge
     return list({(each.what, each.where): each for each in conflicts}.values())
 
@@ -58,19 +58,26 @@ def _starts(change: Change) -> bool:
     return change.action in ("create", "replace") or off
 
 
-def _plugs(change: Change) -> bool:
-    """Whether a guest starts, or gets other cards."""
+def _needs_sources(change: Change) -> bool:
+    """Whether a guest starts, or gets other network cards."""
     current = change.observed
     off = isinstance(current, ObservedGuest) and current.state == "stopped"
-    cards = any(key(each.field).partition(".")[0] == "networks" for each in change.reasons)
-    return change.action in ("create", "replace") or off or cards or change.effect == "restart"
+    other_interfaces = any(
+        key(each.field).partition(".")[0] == "networks" for each in change.reasons
+    )
+    return (
+        change.action in ("create", "replace")
+        or off
+        or other_interfaces
+        or change.effect == "restart"
+    )
 
 
 # --- subnets --------------------------------------------------------------------------------
 
 
 def _subnets(
-    network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec: str
+    network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec_path: str
 ) -> Iterator[RequestError]:
     for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
         claims = [each for each in facts.used_subnets if subnet and _in_use(subnet, each, network)]
@@ -78,8 +85,8 @@ def _subnets(
             yield RequestError(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
                 why="; ".join(dict.fromkeys(map(_claim_text, claims))),
-                cure=_cure(name, claims, facts, observed, (network.environment, spec)),
-                where=desired.places.get((network.name, name), ""),
+                cure=_cure(name, claims, facts, observed, (network.environment, spec_path)),
+                where=desired.positions.get((network.name, name), ""),
             )
 
 
@@ -142,12 +149,12 @@ def _cure(
 
 
 @dataclass(frozen=True)
-class _Plug:
-    """What a card is plugged into. ``network``: its name in the spec; empty where it is in raw
-    XML."""
+class _Source:
+    """What a network card is plugged into. ``network``: the spec's name for it; empty where it is
+    in raw XML."""
 
     kind: str
-    source: str
+    name: str
     network: str = ""
 
     @property
@@ -160,40 +167,42 @@ class _Plug:
         return f"`{self.key}:`" if self.network else f"<source {self.key}='…'>"
 
 
-def _sources(
+def _missing_sources(
     guest: Guest, template: str, desired: Desired, facts: HostFacts
 ) -> Iterator[RequestError]:
     own_networks = {each.libvirt_name for each in desired.networks}
-    for each in dict.fromkeys(_all_plugs(guest, template)):
-        where = desired.places.get((each.network, each.key)) or guest.where("devices", "template")
+    for each in dict.fromkeys(_all_sources(guest, template)):
+        where = desired.positions.get((each.network, each.key)) or guest.where(
+            "devices", "template"
+        )
         if each.kind == "bridge":
             yield from _bridge(each, guest, where, facts)
-        elif each.source not in own_networks:
+        elif each.name not in own_networks:
             yield from _existing(each, guest, where, facts)
 
 
-def _all_plugs(guest: Guest, template: str) -> Iterator[_Plug]:
-    """What a guest's cards are plugged into, those in raw XML too."""
+def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
+    """What a guest's network cards are plugged into, those in raw XML too."""
     names: dict[tuple[str, str], str] = {
         (each.kind, each.source): each.network for each in guest.interfaces
     }
     if not template:
-        yield from (_Plug(*each, network) for each, network in names.items())
+        yield from (_Source(*each, network) for each, network in names.items())
     for xml in (template, *guest.spec.devices):
-        for card in (card for each in raw_xml.elements(xml) for card in each.iter("interface")):
-            kind, source = card.get("type", ""), card.find("source")
+        for interface in (one for each in raw_xml.elements(xml) for one in each.iter("interface")):
+            kind, source = interface.get("type", ""), interface.find("source")
             name = "" if source is None else source.get(kind, "")
             if kind in ("bridge", "network") and name:
-                yield _Plug(kind, name, names.get((kind, name), ""))
+                yield _Source(kind, name, names.get((kind, name), ""))
 
 
-def _bridge(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
-    name, links = plug.source, facts.links
+def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
+    name, links = source.name, facts.links
     if links is None or links.get(name) in _BRIDGES:
         return
     bridges = [each for each, kind in links.items() if kind in _BRIDGES]
     new = "br0" if name in links else name
-    ways = [f"correct {plug.words} ({meant(name, bridges)})"] if bridges else []
+    ways = [f"correct {source.words} ({meant(name, bridges)})"] if bridges else []
     if new not in links:
         word = shlex.quote(new)
         ways.append(
@@ -203,44 +212,46 @@ def _bridge(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator
             "network)"
         )
     yield RequestError(
-        f"{_named(plug, guest)}: "
+        f"{_named(source, guest)}: "
         + (f"{name} is no bridge" if name in links else f"there is no bridge {name}")
         + f" on host {guest.host}",
         why=f"it is a {links[name] or 'network card'}, and guests are plugged into bridges"
         if name in links
         else "",
-        cure="; or ".join([*ways, "use `mode: nat`" if plug.network else "take this card out"]),
+        cure="; or ".join([*ways, "use `mode: nat`" if source.network else "take this card out"]),
         where=where,
     )
 
 
-def _existing(plug: _Plug, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
-    name, active = plug.source, facts.networks.get(plug.source)
+def _existing(
+    source: _Source, guest: Guest, where: str, facts: HostFacts
+) -> Iterator[RequestError]:
+    name, active = source.name, facts.networks.get(source.name)
     if active:
         return
     if active is None:
         correction = (
-            f"correct {plug.words} ({meant(name, facts.networks)})" if facts.networks else ""
+            f"correct {source.words} ({meant(name, facts.networks)})" if facts.networks else ""
         )
-        removal = f"take {plug.words} out: virtkit then makes its own network"
-        ways = [correction, removal if plug.network else "take this card out of the raw XML"]
+        removal = f"take {source.words} out: virtkit then makes its own network"
+        ways = [correction, removal if source.network else "take this card out of the raw XML"]
         yield RequestError(
-            f"{_named(plug, guest)}: libvirt has no network {name} on host {guest.host}",
+            f"{_named(source, guest)}: libvirt has no network {name} on host {guest.host}",
             cure="; or ".join(filter(None, ways)),
             where=where,
         )
     else:
         call, word = virsh(facts), shlex.quote(name)
         yield RequestError(
-            f"{_named(plug, guest)}: libvirt's network {name} is not active on host {guest.host}",
+            f"{_named(source, guest)}: libvirt's network {name} is not active on host {guest.host}",
             why="virtkit never changes a network that was there already, nor starts it",
             cure=f"{call} net-start {word} && {call} net-autostart {word}",
             where=where,
         )
 
 
-def _named(plug: _Plug, guest: Guest) -> str:
-    return f"network {plug.network}" if plug.network else f"guest {guest.name}"
+def _named(source: _Source, guest: Guest) -> str:
+    return f"network {source.network}" if source.network else f"guest {guest.name}"
 
 
 def virsh(facts: HostFacts | None, scheme: str = "") -> str:

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, moved
-from virtkit.plan.ownership import command, mine, whose
+from virtkit.plan.ownership import command, split_by_spec, with_owners
 from virtkit.state.desired import Network
 from virtkit.state.observed import Observed, ObservedNetwork
 from virtkit.state.record import Cause
 from virtkit.xml import diff, render, tree
 from virtkit.xml.diff import Difference
 
-#: Places that libvirt can change while a network is active.
-_HOSTS = ("/dhcp/host[", "dns/host[")
+#: Paths of what libvirt can change while a network is active.
+_HOST_PATHS = ("/dhcp/host[", "dns/host[")
 
 
 @dataclass
@@ -29,12 +29,12 @@ class ComparedNetwork:
 
 
 def compared_network(
-    network: Network, current: ObservedNetwork | None, observed: Observed, *, spec: str
+    network: Network, current: ObservedNetwork | None, observed: Observed, *, spec_path: str
 ) -> ComparedNetwork:
     """The change that makes ``current`` into ``network``.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
 
     Raises:
         RequestError: what differs can't change while guests hold the network.
@@ -50,10 +50,10 @@ def compared_network(
         if before.get(name) != after.get(name)
     ]
     if changes and current.users:
-        raise _held(network, current, changes, observed, spec)
+        raise _in_use(network, current, changes, observed, spec_path)
     if changes:
         change = replace(base, action="replace", effect="recreate")
-        moves = moved(current, spec)
+        moves = moved(current, spec_path)
         lost = f"the network as another spec has it: {current.name}" if moves else ""
         return ComparedNetwork(replace(change, reasons=(*changes, *moves), lost=lost))
     return _drifted(base, network, current)
@@ -75,24 +75,24 @@ def with_others(network: Network, current: ObservedNetwork, names: Collection[st
     return replace(network, reservations=tuple(both))
 
 
-def _held(
+def _in_use(
     network: Network,
     current: ObservedNetwork,
     changes: Sequence[FieldChange],
     observed: Observed,
-    spec: str,
+    spec_path: str,
 ) -> RequestError:
-    own, moved_here = mine(current.users, observed, network.environment, spec)
-    holders = whose(current.users, observed, network.environment, spec)
+    own, moved_here = split_by_spec(current.users, observed, network.environment, spec_path)
+    holders = with_owners(current.users, observed, network.environment, spec_path)
     if len(own) == len(holders):
-        cure = f"take these guests down first ({command('down', spec, *own)}), then up again"
+        cure = f"take these guests down first ({command('down', spec_path, *own)}), then up again"
     else:
         cure = (
             "give your network another name; or have these guests taken down by whoever made them"
         )
     if moved_here:
-        line = command("down", spec, *own, *moved_here, "--yes")
-        cure += f"; if that was this spec at an earlier place: {line}"
+        line = command("down", spec_path, *own, *moved_here, "--yes")
+        cure += f"; if the spec's file was only moved: {line}"
     return RequestError(
         f"network {network.name}: {', '.join(each.field for each in changes)} can't change "
         "while guests use it",
@@ -104,24 +104,24 @@ def _held(
 
 def _drifted(base: Change, network: Network, current: ObservedNetwork) -> ComparedNetwork:
     reasons: list[FieldChange] = []
-    waiting: list[FieldChange] = []
+    pending: list[FieldChange] = []
     old, new = ([asdict(each) for each in side.reservations] for side in (current.record, network))
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
     wanted = render.network(network)
-    config = _places(wanted, current, current.inactive)
-    live = _places(wanted, current, current.live)
-    drifted = _places(current.record.rendered, current, current.inactive)
-    for path, place in {**live, **config}.items():
-        if old != new and _is_host(place):
+    config = _by_path(wanted, current, current.inactive)
+    live = _by_path(wanted, current, current.live)
+    drifted = _by_path(current.record.rendered, current, current.inactive)
+    for path, difference in {**live, **config}.items():
+        if old != new and _is_reservation(difference):
             continue
         cause: Cause = "upgrade" if path in config and path not in drifted else "drift"
         effect: Effect = "none"
         if path in live:
-            effect = "restart" if current.users and not _is_host(place) else "live"
+            effect = "restart" if current.users and not _is_reservation(difference) else "live"
         later = effect == "restart" and path not in config
-        reason = FieldChange(path, place.current, place.wanted, cause, effect)
-        (waiting if later else reasons).append(reason)
+        reason = FieldChange(path, difference.current, difference.wanted, cause, effect)
+        (pending if later else reasons).append(reason)
     answer = ComparedNetwork()
     if reasons:
         effect = worst(each.effect for each in reasons)
@@ -129,22 +129,22 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
     elif not current.active or not current.autostart:
         reason = FieldChange("active", current.active, True, "drift", "live")
         answer.change = replace(base, action="start", effect="live", reasons=(reason,))
-    if waiting:
-        answer.pending = replace(base, action="update", effect="restart", reasons=tuple(waiting))
+    if pending:
+        answer.pending = replace(base, action="update", effect="restart", reasons=tuple(pending))
         answer.notes.append(
-            f"network/{network.name} gets {', '.join(each.field for each in waiting)} when it "
+            f"network/{network.name} gets {', '.join(each.field for each in pending)} when it "
             f"starts again; in use by {', '.join(current.users)}"
         )
     return answer
 
 
-def _places(wanted: str, current: ObservedNetwork, xml: str) -> dict[str, Difference]:
-    """What of ``wanted`` isn't in ``xml``, by its place."""
+def _by_path(wanted: str, current: ObservedNetwork, xml: str) -> dict[str, Difference]:
+    """What of ``wanted`` isn't in ``xml``, by its path."""
     if not wanted or not xml:
         return {}
     differences = diff.differences(*(tree.parse(each, current.name) for each in (wanted, xml)))
     return {each.path: each for each in differences if each.path not in current.record.rewritten}
 
 
-def _is_host(place: Difference) -> bool:
-    return any(each in f"/{place.path}" for each in _HOSTS)
+def _is_reservation(difference: Difference) -> bool:
+    return any(each in f"/{difference.path}" for each in _HOST_PATHS)

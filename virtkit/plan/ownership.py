@@ -1,4 +1,4 @@
-"""Whose what is on a host: this spec's, another spec's of the same environment, or others'."""
+"""Who owns what on a host: this spec, another spec of the same environment, or others."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from collections.abc import Iterable
 from virtkit.state.observed import Observed
 
 
-def mine(
-    domains: Iterable[str], observed: Observed, environment: str, spec: str
+def split_by_spec(
+    domains: Iterable[str], observed: Observed, environment: str, spec_path: str
 ) -> tuple[list[str], list[str]]:
     """The guests among ``domains`` that are the environment's: those that were made from this spec,
     and those that were made from another."""
     guests = (observed.guests[each] for each in domains if each in observed.guests)
     records = [each.record for each in guests if each.record.environment == environment]
-    own = [each.guest for each in records if each.spec == spec]
-    return own, [each.guest for each in records if each.spec != spec]
+    own = [each.guest for each in records if each.spec == spec_path]
+    return own, [each.guest for each in records if each.spec != spec_path]
 
 
-def whose(domains: Iterable[str], observed: Observed, environment: str, spec: str) -> list[str]:
-    """The domains, those of others with whose they are."""
-    return [each + _owner(each, observed, environment, spec) for each in domains]
+def with_owners(
+    domains: Iterable[str], observed: Observed, environment: str, spec_path: str
+) -> list[str]:
+    """The domains' names, with their owner where that is not this spec."""
+    return [each + _owner(each, observed, environment, spec_path) for each in domains]
 
 
-def _owner(domain: str, observed: Observed, environment: str, spec: str) -> str:
+def _owner(domain: str, observed: Observed, environment: str, spec_path: str) -> str:
     guest = observed.guests.get(domain)
     if guest is None:
         return " (not made by virtkit)"
     record = guest.record
     if record.environment != environment:
         return f" (environment {record.environment}, made from {record.spec})"
-    return f" (made from {record.spec})" if record.spec != spec else ""
+    return f" (made from {record.spec})" if record.spec != spec_path else ""
 
 
-def command(verb: str, spec: str, *words: str) -> str:
+def command(verb: str, spec_path: str, *words: str) -> str:
     """The command that does ``verb`` to a spec; one that was read from standard input is read from
     there again."""
-    path = "-" if spec.startswith("<") else shlex.quote(spec)
-    if path != "-" and not spec.endswith((".yaml", ".yml")):
+    path = "-" if spec_path.startswith("<") else shlex.quote(spec_path)
+    if path != "-" and not spec_path.endswith((".yaml", ".yml")):
         path = f"-f {path}"
     return " ".join(["virtkit", verb, path, *words])

@@ -1,4 +1,4 @@
-"""What removes an environment, and what may only go once somebody agreed."""
+"""What removes an environment, and which of that needs somebody's consent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, Plan, moved
-from virtkit.plan.ownership import command, whose
+from virtkit.plan.ownership import command, with_owners
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
 
@@ -14,7 +14,7 @@ def down(
     observed: Observed,
     environment: str,
     *,
-    spec: str,
+    spec_path: str,
     names: Collection[str] = (),
     only: Collection[str] | None,
     volumes: bool,
@@ -25,29 +25,31 @@ def down(
     another spec is told as lost, so that it needs consent.
 
     Args:
-        spec: the spec's path.
+        spec_path: the path of the spec at hand.
         names: the guests that it names.
     """
-    guests = observed.lost_of(environment) | observed.guests_of(environment)
+    guests = observed.undefined_of(environment) | observed.guests_of(environment)
     deleting = [each for name, each in guests.items() if only is None or name in only]
-    changes = [_guest(each, observed.host, spec, volumes=volumes) for each in deleting]
+    changes = [_guest(each, observed.host, spec_path, volumes=volumes) for each in deleting]
     if volumes:
-        changes += _disks(observed, environment, spec, names, only)
+        changes += _disks(observed, environment, spec_path, names, only)
     domains = {each.domain for each in deleting}
-    notes = list(_held(observed, environment, only))
+    notes = list(_taken_over_notes(observed, environment, only))
     for name, network in observed.networks_of(environment).items():
         others = strangers(network, observed, environment)
         if others:
-            owners = ", ".join(whose(others, observed, environment, spec))
+            owners = ", ".join(with_owners(others, observed, environment, spec_path))
             notes.append(f"network/{name} stays: {owners} use{'s' if len(others) == 1 else ''} it")
         elif not {*network.users} - domains:
-            changes += _network(network, observed.host, spec, only)
+            changes += _network(network, observed.host, spec_path, only)
     return Plan(environment=environment, changes=tuple(changes), notes=tuple(notes))
 
 
-def _held(observed: Observed, environment: str, only: Collection[str] | None) -> Iterable[str]:
+def _taken_over_notes(
+    observed: Observed, environment: str, only: Collection[str] | None
+) -> Iterable[str]:
     """Guests of which only volumes are left, and these are in a stranger's domain."""
-    for domain, holder in observed.held.items():
+    for domain, holder in observed.taken_over.items():
         listed = observed.pool.guests[domain]
         if listed.environment == environment and (only is None or listed.guest in only):
             yield (
@@ -56,8 +58,8 @@ def _held(observed: Observed, environment: str, only: Collection[str] | None) ->
             )
 
 
-def _guest(current: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Change:
-    moves = moved(current, spec)
+def _guest(current: ObservedGuest, host: str, spec_path: str, *, volumes: bool) -> Change:
+    moves = moved(current, spec_path)
     lost = lost_with(current, volumes=volumes) if moves else ""
     name = f"guest/{current.record.guest}"
     return Change(name, host, "delete", reasons=moves, lost=lost, observed=current)
@@ -66,7 +68,7 @@ def _guest(current: ObservedGuest, host: str, spec: str, *, volumes: bool) -> Ch
 def _disks(
     observed: Observed,
     environment: str,
-    spec: str,
+    spec_path: str,
     names: Collection[str],
     only: Collection[str] | None,
 ) -> Iterable[Change]:
@@ -78,22 +80,22 @@ def _disks(
             continue
         if only is not None and disk.guest not in only:
             continue
-        own = disk.spec == spec or (not disk.spec and disk.guest in names)
+        own = disk.spec == spec_path or (not disk.spec and disk.guest in names)
         yield Change(
             f"disk/{disk.name}",
             observed.host,
             "delete",
-            reasons=() if own else (FieldChange("spec", disk.spec or None, spec),),
+            reasons=() if own else (FieldChange("spec", disk.spec or None, spec_path),),
             lost="" if own else f"disk {disk.name}",
         )
 
 
 def _network(
-    current: ObservedNetwork, host: str, spec: str, only: Collection[str] | None
+    current: ObservedNetwork, host: str, spec_path: str, only: Collection[str] | None
 ) -> Iterable[Change]:
     """A network that no guest is left on. With its guests it goes as they do; one of another spec
     that never had any here needs its own consent, and ``only`` some guests are not about it."""
-    moves = moved(current, spec) if not current.users else ()
+    moves = moved(current, spec_path) if not current.users else ()
     if not moves or only is None:
         name, lost = current.record.network, f"network {current.name}" if moves else ""
         yield Change(f"network/{name}", host, "delete", reasons=moves, lost=lost, observed=current)
@@ -120,9 +122,9 @@ def lost_with(current: ObservedGuest, *, volumes: bool = False) -> str:
 
 def needs_consent(plan: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan with losses that nobody agreed to."""
-    if not plan.asks:
+    if not plan.needs_consent:
         return None
-    losses = "; ".join(change.loss for change in plan.asks)
+    losses = "; ".join(change.loss for change in plan.needs_consent)
     return RequestError(
         "this would delete or recreate what holds data, and needs your consent",
         why=f"this would be lost: {losses}",
@@ -131,11 +133,11 @@ def needs_consent(plan: Plan) -> RequestError | None:
 
 
 def _else_rename(plan: Plan) -> str:
-    paths = sorted({str(path) for each in plan.asks for path in _elsewhere(each) if path})
+    paths = sorted({str(path) for each in plan.needs_consent for path in _elsewhere(each) if path})
     if not paths:
         return ""
     return (
-        f"; if {', '.join(paths)} is not this spec at an earlier place, but another, "
+        f"; if {', '.join(paths)} is another spec, and not this one before its file was moved, "
         "give this one another `name:`"
     )
 
@@ -145,23 +147,28 @@ def _elsewhere(change: Change) -> Iterable[str | None]:
     return (each.before for each in change.reasons if each.field == "spec")
 
 
-def needs_consent_to_go(plan: Plan, spec: str, *, volumes: bool = False) -> RequestError | None:
+def needs_consent_to_go(
+    plan: Plan, spec_path: str, *, volumes: bool = False
+) -> RequestError | None:
     """The error for a removal of what was made from another spec, that nobody agreed to.
 
     Args:
-        spec: the path of the spec at hand.
+        spec_path: the path of the spec at hand.
         volumes: kept disks were to go, too.
     """
-    if not plan.asks:
+    if not plan.needs_consent:
         return None
     own = [e.name for e in plan.changes if e.object.startswith("guest/") and not e.lost]
-    cure = "if that is this spec at an earlier place, or may go all the same: run again with --yes"
+    cure = (
+        "if that is this spec before its file was moved, or may be removed all the same: run again "
+        "with --yes"
+    )
     if own:
         words = (*own, *(["--volumes"] if volumes else []))
-        cure += f"; to remove only what is this spec's: {command('down', spec, *words)}"
+        cure += f"; to remove only what is this spec's: {command('down', spec_path, *words)}"
     return RequestError(
-        f"this would remove what of environment {plan.environment} was made from another spec, "
-        "and needs your consent",
-        why=f"this would be lost: {'; '.join(change.loss for change in plan.asks)}",
+        f"this would remove parts of environment {plan.environment} that were made from another "
+        "spec, and needs your consent",
+        why=f"this would be lost: {'; '.join(change.loss for change in plan.needs_consent)}",
         cure=cure,
     )

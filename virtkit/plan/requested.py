@@ -25,12 +25,12 @@ def requested_changes(
         if name == "disks":
             yield from _entries(name, _by_name(old), _by_name(new))
         elif name == "networks":
-            yield from _entries(name, _by_name(_links(old)), _by_name(_links(new)))
+            yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
         elif old != new:
             yield name, old, new
 
 
-def _links(requested: Any) -> Any:
+def _interfaces(requested: Any) -> Any:
     return [{"name": DEFAULT_NETWORK}] if requested is None else requested
 
 

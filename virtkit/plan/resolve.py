@@ -51,7 +51,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
-        existing = decided.guests.get(name)
+        decided_guest = decided.guests.get(name)
         next_confinement = _confinement(spec, guest, driver, facts, decided, taken)
         guests.append(
             Guest(
@@ -67,13 +67,15 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                     _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
                     for index in range(len(guest.interfaces))
                 ),
-                requested=requested(spec, guest, existing.cloud_init if existing else None),
-                targets=existing.targets if existing else {},
+                requested=requested(
+                    spec, guest, decided_guest.cloud_init if decided_guest else None
+                ),
+                targets=decided_guest.targets if decided_guest else {},
                 confinement=_kept(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
-                identity=_identity(spec, name, facts, decided),
-                places={
+                decided_uuid=_uuid(spec, name, facts, decided),
+                positions={
                     key: spec.where(("guests", name, *filter(None, [key])))
                     for key in ("", "template", "devices")
                 },
@@ -84,7 +86,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
         guests=tuple(guests),
         refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
-        places=_places(spec, used),
+        positions=_positions(spec, used),
     )
 
 
@@ -101,7 +103,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
         if row.sparse and answer[name] == defaults[name]:
             del answer[name]
     if guest.cloud_init:
-        salt = addresses.identity(spec.name, "guest", guest.name)
+        salt = addresses.derived_uuid(spec.name, "guest", guest.name)
         core_digest = digest(salt, guest.core_cloud_init or guest.cloud_init)
         current_digest = digest(f"{salt} YAML 1.1 ", guest.cloud_init)
         answer["cloud_init"] = core_digest if recorded == core_digest else current_digest
@@ -115,11 +117,11 @@ def _driver(
     spec: model.Spec, guest: model.GuestSpec, facts: HostFacts, decided: Decided
 ) -> tuple[Driver, str, RequestError | None]:
     """The driver of a guest, why ``auto`` took it, and the error where the host can't run it."""
-    existing = decided.guests.get(guest.name)
+    decided_guest = decided.guests.get(guest.name)
     if guest.type != "auto":
         candidates: Iterable[str] = (guest.type,)
-    elif existing is not None:
-        candidates = (existing.type,)
+    elif decided_guest is not None:
+        candidates = (decided_guest.type,)
     else:
         candidates = drivers.AUTO
     passed_over: list[Blocker] = []
@@ -171,16 +173,16 @@ def _confinement(
 
 def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confinement | None:
     """The confinement of a guest that exists, as long as the spec asks for such a one."""
-    existing = decided.guests.get(guest.name)
+    decided_guest = decided.guests.get(guest.name)
     if (
-        existing is None
-        or existing.type != driver.type
-        or existing.confinement.mode not in driver.confined
+        decided_guest is None
+        or decided_guest.type != driver.type
+        or decided_guest.confinement.mode not in driver.confined
     ):
         return None
     return (
-        existing.confinement
-        if guest.privileged == (existing.confinement.mode == "privileged")
+        decided_guest.confinement
+        if guest.privileged == (decided_guest.confinement.mode == "privileged")
         else None
     )
 
@@ -188,9 +190,9 @@ def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confineme
 def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageRef:
     name, entry = guest.image, spec.images[guest.image]
     identity = image_identity(entry)
-    existing = decided.guests.get(guest.name)
-    if existing is not None and existing.image_identity == identity:
-        return ImageRef(name, entry, identity, existing.image or decided.images.get(identity))
+    decided_guest = decided.guests.get(guest.name)
+    if decided_guest is not None and decided_guest.image_identity == identity:
+        return ImageRef(name, entry, identity, decided_guest.image or decided.images.get(identity))
     return ImageRef(name, entry, identity, decided.images.get(identity))
 
 
@@ -199,11 +201,11 @@ def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageR
 
 def _used(spec: model.Spec) -> dict[str, model.NetworkSpec]:
     """The networks that guests use, by name."""
-    names = [link.name for guest in spec.guests.values() for link in guest.interfaces]
+    names = [interface.name for guest in spec.guests.values() for interface in guest.interfaces]
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
 
 
-def _places(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
+def _positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
     """Where in the spec networks say what the host must have, or must not."""
     return {
         (name, key): spec.where(("networks", name, key))
@@ -212,45 +214,52 @@ def _places(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]
     }
 
 
-def _identity(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
+def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
     """A guest's UUID: as its domain has it, else derived.
 
     Where other hosts' guests are on one of its networks, it is not the same on two hosts: guests
     make their machine-id, and with it DHCP's client id, of it.
     """
-    existing = decided.guests.get(name)
-    if existing is not None and existing.uuid:
-        return existing.uuid
+    decided_guest = decided.guests.get(name)
+    if decided_guest is not None and decided_guest.uuid:
+        return decided_guest.uuid
     shares = any(not spec.networks[each.name].made for each in spec.guests[name].interfaces)
     host = [facts.identity] if shares and facts.identity else []
-    return addresses.identity(spec.name, "guest", name, *host)
+    return addresses.derived_uuid(spec.name, "guest", name, *host)
 
 
 def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:
-    """The MAC of every link, by guest and index; another link that goes leaves it as it is.
+    """The MAC of every network card, by guest and index; one that goes changes no other.
 
     A guest that exists keeps those that it was given. A new one's depends on its host where other
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
     """
     answer: dict[tuple[str, int], str] = {}
     interfaces = [
-        (g.name, i, link) for g in spec.guests.values() for i, link in enumerate(g.interfaces)
+        (g.name, i, interface)
+        for g in spec.guests.values()
+        for i, interface in enumerate(g.interfaces)
     ]
-    for name, index, link in interfaces:
-        if link.mac:
-            answer[name, index] = link.mac.lower()
-    for name, index, link in interfaces:
-        if not link.mac:
+    for name, index, interface in interfaces:
+        if interface.mac:
+            answer[name, index] = interface.mac.lower()
+    for name, index, interface in interfaces:
+        if not interface.mac:
             before = spec.guests[name].interfaces[:index]
-            which = str(sum(each.name == link.name for each in before))
-            existing = decided.guests.get(name)
-            kept = existing.macs.get((link.name, int(which))) if existing else None
+            which = str(sum(each.name == interface.name for each in before))
+            decided_guest = decided.guests.get(name)
+            kept = decided_guest.macs.get((interface.name, int(which))) if decided_guest else None
             if kept is not None and kept not in answer.values():
                 answer[name, index] = kept
                 continue
-            host = [] if spec.networks[link.name].made else [facts.identity]
+            host = [] if spec.networks[interface.name].made else [facts.identity]
             answer[name, index] = addresses.mac(
-                spec.name, name, link.name, which, *filter(None, host), taken={*answer.values()}
+                spec.name,
+                name,
+                interface.name,
+                which,
+                *filter(None, host),
+                taken={*answer.values()},
             )
     return answer
 
@@ -289,25 +298,27 @@ def _placed(
     macs: Mapping[tuple[str, int], str],
     decided: Decided,
 ) -> dict[tuple[str, int], str]:
-    """The IPv4 address of every link whose network is ours, or that asks for one."""
+    """The IPv4 address of every network card whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
-    former = [existing for name, existing in decided.guests.items() if name not in spec.guests]
-    held = {address for existing in former for address in existing.addresses.values()}
+    former = [
+        decided_guest for name, decided_guest in decided.guests.items() if name not in spec.guests
+    ]
+    held = {address for decided_guest in former for address in decided_guest.addresses.values()}
     for name, network in used.items():
         wanted = {
-            (guest.name, index): link.address
+            (guest.name, index): interface.address
             for guest in spec.guests.values()
-            for index, link in enumerate(guest.interfaces)
-            if link.name == name
+            for index, interface in enumerate(guest.interfaces)
+            if interface.name == name
         }
         if not network.made:
-            answer |= {link: address for link, address in wanted.items() if address}
+            answer |= {interface: address for interface, address in wanted.items() if address}
             continue
         kept = {
-            link: address
-            for link in wanted
-            if (existing := decided.guests.get(link[0])) is not None
-            if (address := existing.addresses.get(macs[link]))
+            interface: address
+            for interface in wanted
+            if (decided_guest := decided.guests.get(interface[0])) is not None
+            if (address := decided_guest.addresses.get(macs[interface]))
         }
         dynamic = _dynamic(network, subnets[name])
         answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
@@ -323,10 +334,10 @@ def _interface(
     subnets: Mapping[str, str],
     placed: Mapping[tuple[str, int], str],
 ) -> Interface:
-    link = guest.interfaces[index]
-    network = used[link.name]
+    interface = guest.interfaces[index]
+    network = used[interface.name]
     address = placed.get((guest.name, index), "")
-    cidr = subnets.get(link.name, "")
+    cidr = subnets.get(interface.name, "")
     static = gateway = ""
     dns: tuple[str, ...] = ()
     if address and cidr and network.static:
@@ -339,9 +350,9 @@ def _interface(
     elif network.mode == "bridge":
         kind, source = "bridge", network.bridge or ""
     else:
-        kind, source = "network", f"{environment}-{link.name}"
+        kind, source = "network", f"{environment}-{interface.name}"
     return Interface(
-        network=link.name,
+        network=interface.name,
         kind="bridge" if kind == "bridge" else "network",
         source=source,
         mac=mac,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Ready,
         Spec,
     )
+    from virtkit.spec.problem import Problem, meant, shown
     from virtkit.spec.reader import load, read_text
     from virtkit.spec.schema import json_schema
     from virtkit.spec.sizes import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         parse_size,
         writable_size,
     )
-    from virtkit.spec.value_error import Wrong, meant, shown
     from virtkit.spec.values import mount_point, ssh_address
 
 load_when_used(
@@ -44,7 +44,7 @@ load_when_used(
         "virtkit.spec.reader": "load read_text",
         "virtkit.spec.schema": "json_schema",
         "virtkit.spec.sizes": "format_duration format_size parse_duration parse_size writable_size",
-        "virtkit.spec.value_error": "Wrong meant shown",
+        "virtkit.spec.problem": "Problem meant shown",
         "virtkit.spec.values": "mount_point ssh_address",
     },
 )
@@ -63,9 +63,9 @@ __all__ = [
     "InterfaceSpec",
     "Kernel",
     "NetworkSpec",
+    "Problem",
     "Ready",
     "Spec",
-    "Wrong",
     "format_duration",
     "format_size",
     "json_schema",

@@ -12,100 +12,100 @@ from typing import Any
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec import raw_xml
 from virtkit.spec.document import CLOUD
-from virtkit.spec.draft import Entry, Reading
-from virtkit.spec.errors import Faults
+from virtkit.spec.draft import Draft, Entry
+from virtkit.spec.errors import Problems
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
-    GuestKeys,
+    GuestFields,
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
     not_a_guest,
 )
 from virtkit.spec.nodes import Node, Path
+from virtkit.spec.problem import Problem, meant, quote
 from virtkit.spec.scalars import kind_of
-from virtkit.spec.value_error import Wrong, meant, quote
 from virtkit.spec.values import RESERVED_DISKS
 
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
-LONGEST_NAME = 63
+MAX_NAME_LENGTH = 63
 
-_DEFAULTS = GuestKeys.model_construct()
-
-
-def check(reading: Reading, faults: Faults) -> None:
-    """All checks that need more than one value; errors go to ``faults``."""
-    _networks(reading, faults)
-    for entry in reading.entries:
-        _image(entry, reading, faults)
-        _host(entry, reading, faults)
-        _driver(entry, reading, faults)
-        _disks(entry, faults)
-        _users(entry, faults)
-        _playbooks(entry, faults)
-        _most(entry, faults)
-        _links(entry, reading, faults)
-    _addresses(reading, faults)
-    _macs(reading, faults)
-    _raw(reading, faults)
-    _cycles(reading, faults)
-    _long_names(reading, faults)
-    _volumes(reading, faults)
+_DEFAULTS = GuestFields.model_construct()
 
 
-def _networks(reading: Reading, faults: Faults) -> None:
+def check(draft: Draft, problems: Problems) -> None:
+    """All checks that need more than one value; errors go to ``problems``."""
+    _networks(draft, problems)
+    for entry in draft.entries:
+        _image(entry, draft, problems)
+        _host(entry, draft, problems)
+        _driver(entry, draft, problems)
+        _disks(entry, problems)
+        _users(entry, problems)
+        _playbooks(entry, problems)
+        _max(entry, problems)
+        _interfaces(entry, draft, problems)
+    _addresses(draft, problems)
+    _macs(draft, problems)
+    _raw(draft, problems)
+    _cycles(draft, problems)
+    _long_names(draft, problems)
+    _volumes(draft, problems)
+
+
+def _networks(draft: Draft, problems: Problems) -> None:
     """Made networks whose addresses overlap."""
-    nodes, models = reading.networks.nodes, reading.networks.models
+    nodes, models = draft.networks.nodes, draft.networks.models
     subnets = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
     for (first, one), (second, other) in combinations(subnets, 2):
         if one.overlaps(other):
-            wrong = Wrong(
+            problem = Problem(
                 f"the networks '{first}' and '{second}' overlap",
                 why=f"{one} and {other} hold the same addresses",
                 cure="give each its own cidr",
             )
-            faults.at(nodes[second], ("cidr",), wrong)
+            problems.at(nodes[second], ("cidr",), problem)
 
 
-def _users(entry: Entry, faults: Faults) -> None:
+def _users(entry: Entry, problems: Problems) -> None:
     """Users in forms that cloud-init fails at, before it has made the login."""
-    for path, wrong in _no_users(entry.keys.cloud_init):
-        faults.at(entry.node, (CLOUD, *path), wrong)
+    for path, problem in _bad_users(entry.fields.cloud_init):
+        problems.at(entry.node, (CLOUD, *path), problem)
 
 
-def _playbooks(entry: Entry, faults: Faults) -> None:
+def _playbooks(entry: Entry, problems: Problems) -> None:
     """Playbooks of a guest that ssh can't go to."""
     node = entry.node.entries.get("playbooks")
-    if entry.keys.playbooks and entry.keys.networks == () and node is not None:
-        wrong = Wrong(
+    if entry.fields.playbooks and entry.fields.networks == () and node is not None:
+        problem = Problem(
             "a guest without networks cannot be given playbooks",
             why="Ansible gets in by ssh",
             cure="take `playbooks:` out (`playbooks: null` where they are inherited), or give it "
             "a network",
         )
-        faults.at(node, (), wrong)
+        problems.at(node, (), problem)
 
 
-def _no_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
+def _bad_users(cloud: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
     users, user = cloud.get("users", []), cloud.get("user", "")
     cure = "write a list of names and maps: [{name: eve, sudo: false}]"
     if not isinstance(users, (str, list, dict)):
-        yield ("users",), Wrong(f"`users` is {kind_of(users)}, which makes no user", cure=cure)
+        yield ("users",), Problem(f"`users` is {kind_of(users)}, which makes no user", cure=cure)
     if isinstance(user, dict):
-        yield from _no_user(("user",), user)
+        yield from _bad_user(("user",), user)
     elif not isinstance(user, str):
-        wrong = Wrong(f"`user` is {kind_of(user)}, which is no user", cure="set `user: eve`")
-        yield ("user",), wrong
+        problem = Problem(f"`user` is {kind_of(user)}, which is no user", cure="set `user: eve`")
+        yield ("user",), problem
     rows: Iterable[tuple[str | int, Any]] = ()
     if isinstance(users, (list, dict)):
         rows = users.items() if isinstance(users, dict) else enumerate(users)
     for place, each in rows:
         if isinstance(each, dict):
-            yield from _no_user(("users", place), each)
+            yield from _bad_user(("users", place), each)
         elif not (_is_switch(each) if isinstance(users, dict) else _is_names(each)):
-            yield ("users", place), Wrong(f"{kind_of(each)} is no user", cure=cure)
+            yield ("users", place), Problem(f"{kind_of(each)} is no user", cure=cure)
 
 
 def _is_switch(value: object) -> bool:
@@ -118,12 +118,12 @@ def _is_names(value: object) -> bool:
     return all(isinstance(each, str) for each in (value if isinstance(value, list) else [value]))
 
 
-def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]]:
+def _bad_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Problem]]:
     """What of a user's map is looked at here: whose it is, and whom it lets in."""
     name = user.get("name", "")
     if not isinstance(name, str):
-        wrong = Wrong(f"a user's name is {kind_of(name)}", cure="write a name, in quotes")
-        yield (*path, "name"), wrong
+        problem = Problem(f"a user's name is {kind_of(name)}", cure="write a name, in quotes")
+        yield (*path, "name"), problem
     for key in ("ssh_authorized_keys", "ssh-authorized-keys"):
         value = user.get(key) or []
         keys = value.values() if isinstance(value, dict) else value
@@ -131,62 +131,64 @@ def _no_user(path: Path, user: Mapping[str, Any]) -> Iterator[tuple[Path, Wrong]
             isinstance(value, (list, dict)) and all(isinstance(each, str) for each in keys)
         ):
             continue
-        wrong = Wrong(f"`{key}` is no list of ssh keys", cure="write [ssh-ed25519 AAAA… me@here]")
-        yield (*path, key), wrong
+        problem = Problem(
+            f"`{key}` is no list of ssh keys", cure="write [ssh-ed25519 AAAA… me@here]"
+        )
+        yield (*path, key), problem
 
 
-def _image(entry: Entry, reading: Reading, faults: Faults) -> None:
-    name = entry.keys.image
-    names = [*reading.images.nodes, *CATALOGUE]
+def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
+    name = entry.fields.image
+    names = [*draft.images.nodes, *CATALOGUE]
     if name not in names:
-        wrong = Wrong(f"there is no image {quote(name)}", cure=meant(name, names))
-        faults.at(entry.node, ("image",), wrong)
+        problem = Problem(f"there is no image {quote(name)}", cure=meant(name, names))
+        problems.at(entry.node, ("image",), problem)
 
 
-def _host(entry: Entry, reading: Reading, faults: Faults) -> None:
+def _host(entry: Entry, draft: Draft, problems: Problems) -> None:
     """A host that there is."""
-    host_name, hosts = entry.keys.host, [*reading.hosts.nodes] or [LOCAL]
+    host_name, hosts = entry.fields.host, [*draft.hosts.nodes] or [LOCAL]
     if host_name is not None and host_name not in hosts:
         cure = f"add `{LOCAL}: {{}}` to `hosts:`" if host_name == LOCAL else meant(host_name, hosts)
-        wrong = Wrong(f"there is no host {quote(host_name)}", cure=cure)
-        faults.at(entry.node, ("host",), wrong)
+        problem = Problem(f"there is no host {quote(host_name)}", cure=cure)
+        problems.at(entry.node, ("host",), problem)
 
 
-def _driver(entry: Entry, reading: Reading, faults: Faults) -> None:
+def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
     """What the guest's type cannot do; ``auto`` is held to what all that it may choose can."""
-    guest_type = entry.keys.type
-    if "type" in entry.wrong:
+    guest_type = entry.fields.type
+    if "type" in entry.invalid:
         return
-    image = reading.images.models.get(entry.keys.image)
+    image = draft.images.models.get(entry.fields.image)
     for choice in AUTO if guest_type == "auto" else (guest_type,):
         driver = DRIVERS[choice]
-        for path, why in _lacking(entry.keys, driver):
+        for path, why in _unsupported(entry.fields, driver):
             feature = "disks.blank" if path[0] == "disks" else str(path[0])
             phrase = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
-            wrong = Wrong(
+            problem = Problem(
                 f"a guest of type {guest_type} cannot have {phrase}",
                 why=f"{why} (guest {quote(entry.base)})",
                 cure=_cure(feature, phrase),
             )
-            faults.at(entry.node, path, wrong)
-        boots = entry.keys.kernel is not None and "kernel" not in driver.unsupported
+            problems.at(entry.node, path, problem)
+        boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
         if driver.needs_built_image and not boots and image is not None and image.build is None:
-            wrong = Wrong(
+            problem = Problem(
                 f"a guest of type {guest_type} needs an image that virtkit builds",
-                why=f"'{entry.keys.image}' is a disk image (guest {quote(entry.base)})",
+                why=f"'{entry.fields.image}' is a disk image (guest {quote(entry.base)})",
                 cure="name an image with `build:`, or choose another type",
             )
-            faults.at(entry.node, ("image",), wrong)
+            problems.at(entry.node, ("image",), problem)
 
 
-def _lacking(keys: GuestKeys, driver: Driver) -> Iterator[tuple[Path, str]]:
-    """What ``keys`` ask for and ``driver`` lacks, with the reason."""
+def _unsupported(fields: GuestFields, driver: Driver) -> Iterator[tuple[Path, str]]:
+    """What ``fields`` ask for and ``driver`` doesn't support, with the reason."""
     for feature, why in driver.unsupported.items():
         if feature == "disks.blank":
-            for index, disk in enumerate(keys.disks):
+            for index, disk in enumerate(fields.disks):
                 if disk.mount is None:
                     yield ("disks", index), why
-        elif getattr(keys, feature) != getattr(_DEFAULTS, feature):
+        elif getattr(fields, feature) != getattr(_DEFAULTS, feature):
             yield (feature,), why
 
 
@@ -199,97 +201,97 @@ def _cure(feature: str, phrase: str) -> str:
     return f"take {phrase} out" + (f", or set `type: {types[0]}`" if types else "")
 
 
-def _disks(entry: Entry, faults: Faults) -> None:
+def _disks(entry: Entry, problems: Problems) -> None:
     """Disks of one guest with the same name, or mounted on the same folder."""
     for key in ("name", "mount"):
         seen: set[str] = set()
-        for index, disk in enumerate(entry.keys.disks):
+        for index, disk in enumerate(entry.fields.disks):
             value = getattr(disk, key)
             if value is None:
                 continue
             if value in seen:
-                wrong = Wrong(
+                problem = Problem(
                     f"two disks of the guest have the {key} {value}",
                     cure=f"give each disk its own {key}",
                 )
-                faults.at(entry.node, ("disks", index, key), wrong)
+                problems.at(entry.node, ("disks", index, key), problem)
             seen.add(value)
 
 
-def _most(entry: Entry, faults: Faults) -> None:
+def _max(entry: Entry, problems: Problems) -> None:
     """A guest that begins with more than it may grow to."""
     for key in ("cpus", "memory"):
-        most, own = getattr(entry.keys.max, key), getattr(entry.keys, key)
-        if most is not None and most < own:
-            wrong = Wrong(
+        limit, own = getattr(entry.fields.max, key), getattr(entry.fields, key)
+        if limit is not None and limit < own:
+            problem = Problem(
                 f"max.{key} is below the guest's {key}",
                 why="`max` says how far the guest may grow while it runs",
                 cure=f"raise it to `{key}` at least, or take it out",
             )
-            faults.at(entry.node, ("max", key), wrong)
+            problems.at(entry.node, ("max", key), problem)
 
 
-def _links(entry: Entry, reading: Reading, faults: Faults) -> None:
+def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
     """Network cards on networks that are missing, or twice on one."""
     seen: set[str] = set()
-    names = [*reading.networks.nodes, DEFAULT_NETWORK]
-    for index, link in enumerate(entry.keys.networks or ()):
+    names = [*draft.networks.nodes, DEFAULT_NETWORK]
+    for index, interface in enumerate(entry.fields.networks or ()):
         path = ("networks", index, "name")
-        if link.name not in names:
-            wrong = Wrong(f"there is no network {quote(link.name)}", cure=meant(link.name, names))
-            faults.at(entry.node, path, wrong)
-        elif link.name in seen:
-            wrong = Wrong(
-                f"the guest is on the network '{link.name}' twice", cure="take one of them out"
+        if interface.name not in names:
+            problem = Problem(
+                f"there is no network {quote(interface.name)}", cure=meant(interface.name, names)
             )
-            faults.at(entry.node, path, wrong)
-        seen.add(link.name)
+            problems.at(entry.node, path, problem)
+        elif interface.name in seen:
+            problem = Problem(
+                f"the guest is on the network '{interface.name}' twice", cure="take one of them out"
+            )
+            problems.at(entry.node, path, problem)
+        seen.add(interface.name)
 
 
-def _cards(reading: Reading) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
+def _all_interfaces(draft: Draft) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
     """Every network card, with the path of its entry below the guest's."""
-    for entry, guest in reading.guests():
-        for index, link in enumerate(guest.networks or ()):
-            yield entry, guest, ("networks", index), link
+    for entry, guest in draft.guests():
+        for index, interface in enumerate(guest.networks or ()):
+            yield entry, guest, ("networks", index), interface
 
 
-def _addresses(reading: Reading, faults: Faults) -> None:
+def _addresses(draft: Draft, problems: Problems) -> None:
     """Addresses that their network cannot have, or that two guests would have."""
-    models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | reading.networks.models
-    if DEFAULT_NETWORK in reading.networks.nodes and (
-        DEFAULT_NETWORK not in reading.networks.models
-    ):
+    models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | draft.networks.models
+    if DEFAULT_NETWORK in draft.networks.nodes and (DEFAULT_NETWORK not in draft.networks.models):
         del models[DEFAULT_NETWORK]
     owners: dict[tuple[str, str], str] = {}
     reported: set[tuple[str, Path]] = set()
-    for entry, guest, path, link in _cards(reading):
-        network = models.get(link.name)
-        if link.address is None or network is None or (entry.base, path) in reported:
+    for entry, guest, path, interface in _all_interfaces(draft):
+        network = models.get(interface.name)
+        if interface.address is None or network is None or (entry.base, path) in reported:
             continue
-        wrong = _misplaced(link.address, link.name, network)
-        owner = owners.setdefault((link.name, link.address), guest.name)
-        if wrong is None and owner != guest.name:
-            wrong = Wrong(
-                f"two guests have the address {link.address} on '{link.name}'",
+        problem = _misplaced(interface.address, interface.name, network)
+        owner = owners.setdefault((interface.name, interface.address), guest.name)
+        if problem is None and owner != guest.name:
+            problem = Problem(
+                f"two guests have the address {interface.address} on '{interface.name}'",
                 why=f"'{owner}' and '{guest.name}'",
                 cure="give each its own address, or leave it out",
             )
-        if wrong is not None:
+        if problem is not None:
             reported.add((entry.base, path))
-            faults.at(entry.node, (*path, "address"), wrong)
+            problems.at(entry.node, (*path, "address"), problem)
 
 
-def _misplaced(address: str, name: str, network: NetworkSpec) -> Wrong | None:
+def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
     """Why no guest can have ``address`` on the network ``name``."""
     subnet = network.subnet
     if network.existing is not None:
-        return Wrong(
+        return Problem(
             f"the guest cannot have a fixed address on '{name}'",
             why="virtkit does not change a network that was there already, its DHCP neither",
             cure="take `address:` out, or describe the network's bridge with `mode: bridge`",
         )
     if subnet is None:
-        return Wrong(
+        return Problem(
             f"the network '{name}' has no cidr that {address} could belong to",
             cure=f"set `cidr:` under networks.{name}, or take `address:` out",
         )
@@ -301,67 +303,67 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Wrong | None:
     if not reason:
         return None
     first = subnet[2] if network.made else subnet[1]
-    return Wrong(f"the address {address} is {reason}", cure=f"use one of {first} to {subnet[-2]}")
+    return Problem(f"the address {address} is {reason}", cure=f"use one of {first} to {subnet[-2]}")
 
 
-def _macs(reading: Reading, faults: Faults) -> None:
+def _macs(draft: Draft, problems: Problems) -> None:
     """MAC addresses that two network cards would have."""
     owners: dict[str, tuple[str, Path]] = {}
     reported: set[tuple[str, Path]] = set()
-    for entry, guest, path, link in _cards(reading):
-        if link.mac is None or (entry.base, path) in reported:
+    for entry, guest, path, interface in _all_interfaces(draft):
+        if interface.mac is None or (entry.base, path) in reported:
             continue
-        owner, owner_path = owners.setdefault(link.mac, (guest.name, path))
+        owner, owner_path = owners.setdefault(interface.mac, (guest.name, path))
         if (owner, owner_path) != (guest.name, path):
             reported.add((entry.base, path))
-            wrong = Wrong(
-                f"two network cards have the MAC address {link.mac}",
+            problem = Problem(
+                f"two network cards have the MAC address {interface.mac}",
                 why=f"of '{owner}' and of '{guest.name}'",
                 cure="give each its own MAC address, or leave it out",
             )
-            faults.at(entry.node, (*path, "mac"), wrong)
+            problems.at(entry.node, (*path, "mac"), problem)
 
 
-def _raw(reading: Reading, faults: Faults) -> None:
+def _raw(draft: Draft, problems: Problems) -> None:
     """What raw XML gives to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
     reported: set[tuple[str, int, str]] = set()
-    for _, guest, _, link in _cards(reading):
-        if link.mac is not None:
-            owners["MAC address", link.mac, guest.host or ""] = guest.name
-    for entry, guest in reading.guests():
+    for _, guest, _, interface in _all_interfaces(draft):
+        if interface.mac is not None:
+            owners["MAC address", interface.mac, guest.host or ""] = guest.name
+    for entry, guest in draft.guests():
         for index, xml in enumerate(guest.devices):
-            for sole in raw_xml.soles(xml):
-                place = (sole.kind, sole.value, guest.host or "")
-                if place in owners and (entry.base, index, sole.kind) not in reported:
-                    reported.add((entry.base, index, sole.kind))
-                    wrong = raw_xml.shared(owners[place], guest.name, sole)
-                    faults.at(entry.node, ("devices", index), wrong)
+            for resource in raw_xml.exclusive_resources(xml):
+                place = (resource.kind, resource.value, guest.host or "")
+                if place in owners and (entry.base, index, resource.kind) not in reported:
+                    reported.add((entry.base, index, resource.kind))
+                    problem = raw_xml.conflict(owners[place], guest.name, resource)
+                    problems.at(entry.node, ("devices", index), problem)
                 owners.setdefault(place, guest.name)
 
 
-def _cycles(reading: Reading, faults: Faults) -> None:
+def _cycles(draft: Draft, problems: Problems) -> None:
     """Guests that wait for each other.
 
     All guests of an entry are after the same ones, so entries that go in a circle always hold
     guests that do.
     """
-    base = {guest.name: entry.base for entry, guest in reading.guests()}
+    base = {guest.name: entry.base for entry, guest in draft.guests()}
     after = {
         entry.base: list(dict.fromkeys(base[name] for name in guest.after))
-        for entry, guest in reading.guests()
+        for entry, guest in draft.guests()
     }
-    nodes = {entry.base: entry.node for entry in reading.entries}
+    nodes = {entry.base: entry.node for entry in draft.entries}
     for cycle in _find_cycles(after):
         what = "guests wait for each other, and none can start"
         if len(cycle) == 1:
             what = f"the guest '{cycle[0]}' waits for itself"
-        wrong = Wrong(
+        problem = Problem(
             what,
             why=" after ".join([*cycle, cycle[0]]),
             cure="take one out of `after:`; a guest's own `after: []` drops what it inherits",
         )
-        faults.at(nodes[cycle[0]], ("after",), wrong)
+        problems.at(nodes[cycle[0]], ("after",), problem)
 
 
 def _find_cycles(after: Mapping[str, list[str]]) -> Iterator[list[str]]:
@@ -384,40 +386,40 @@ def _find_cycles(after: Mapping[str, list[str]]) -> Iterator[list[str]]:
                 trail[below] = iter(after[below])
 
 
-def _long_names(reading: Reading, faults: Faults) -> None:
+def _long_names(draft: Draft, problems: Problems) -> None:
     """Names that are too long once the environment's stands before them."""
-    for entry in reading.entries:
+    for entry in draft.entries:
         name = max(entry.names, key=len)
-        _check_length(reading.name, name, entry.node, faults)
-    for name, node in reading.networks.nodes.items():
-        if name not in reading.networks.models or reading.networks.models[name].made:
-            _check_length(reading.name, name, node, faults)
+        _check_length(draft.name, name, entry.node, problems)
+    for name, node in draft.networks.nodes.items():
+        if name not in draft.networks.models or draft.networks.models[name].made:
+            _check_length(draft.name, name, node, problems)
 
 
-def _check_length(environment: str, name: str, node: Node, faults: Faults) -> None:
+def _check_length(environment: str, name: str, node: Node, problems: Problems) -> None:
     full = f"{environment}-{name}"
-    if len(full) > LONGEST_NAME and len(name) <= LONGEST_NAME:
-        wrong = Wrong(
+    if len(full) > MAX_NAME_LENGTH and len(name) <= MAX_NAME_LENGTH:
+        problem = Problem(
             f"the name {quote(full)} is too long for libvirt",
-            why=f"{len(full)} characters; its sockets take {LONGEST_NAME}",
+            why=f"{len(full)} characters; its sockets take {MAX_NAME_LENGTH}",
             cure="shorten it, or the environment's name",
         )
-        faults.key(node, wrong)
+        problems.at_key(node, problem)
 
 
-def _volumes(reading: Reading, faults: Faults) -> None:
+def _volumes(draft: Draft, problems: Problems) -> None:
     """Disks of different guests whose volumes would have the same name."""
     owners: dict[str, str] = {}
-    for _, guest in reading.guests():
+    for _, guest in draft.guests():
         owners |= {f"{guest.name}-{disk}": guest.name for disk in RESERVED_DISKS}
-    for entry, guest in reading.guests():
+    for entry, guest in draft.guests():
         for index, disk in enumerate(guest.disks):
             volume = f"{guest.name}-{disk.name}"
             owner = owners.setdefault(volume, guest.name)
             if owner != guest.name:
-                wrong = Wrong(
-                    f"two volumes would be called '{reading.name}-{volume}'",
+                problem = Problem(
+                    f"two volumes would be called '{draft.name}-{volume}'",
                     why=f"a disk of '{owner}' and one of '{guest.name}'",
                     cure="rename the disk or one of the guests",
                 )
-                faults.at(entry.node, ("disks", index, "name"), wrong)
+                problems.at(entry.node, ("disks", index, "name"), problem)

@@ -12,12 +12,12 @@ from typing import Any, get_args
 
 from pydantic_core import to_jsonable_python
 
-from virtkit.spec.model import GuestKeys, Model
+from virtkit.spec.model import GuestFields, Model
 
 
 def completed(requested: Mapping[str, Any]) -> dict[str, Any]:
     """``requested`` with what it lacks; what the model doesn't know stays as it is."""
-    return _completed(GuestKeys, requested)
+    return _completed(GuestFields, requested)
 
 
 def _completed(model: type[Model], requested: Mapping[str, Any]) -> dict[str, Any]:

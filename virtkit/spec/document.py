@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from virtkit.spec import yaml11
-from virtkit.spec.nodes import Flaw, Mark, Node, Path, Scalar
+from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, Scalar
+from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import control_character, not_text, resolve
-from virtkit.spec.value_error import Wrong, quote
-from virtkit.spec.yaml_text import MAX_DEPTH, MAX_NODES, Parser, Raw, too_deep, too_many
+from virtkit.spec.yaml_text import MAX_DEPTH, MAX_NODES, RawNode, YamlParser, too_deep, too_many
 
 _YAML_TAG = "tag:yaml.org,2002:"
 #: The keys below which plain words are cloud-init's and Ansible's, and so YAML 1.1's.
@@ -22,7 +22,7 @@ CLOUD, VARS = "cloud_init", "vars"
 _ANSIBLE_TAGS = {"!vault": "__ansible_vault", "!unsafe": "__ansible_unsafe"}
 
 
-def read_document(text: str, source: str) -> tuple[Node | None, list[Flaw]]:
+def read_document(text: str, source: str) -> tuple[Node | None, list[DocumentProblem]]:
     """The tree of a YAML document, None where it holds nothing, and what is wrong in it.
 
     Args:
@@ -32,11 +32,11 @@ def read_document(text: str, source: str) -> tuple[Node | None, list[Flaw]]:
     Raises:
         SpecErrors: it is not YAML, or larger than a spec may be.
     """
-    raw = Parser(text, source).document()
+    raw = YamlParser(text, source).document()
     if raw is None or raw.is_null:
         return None, []
     builder = _Builder(source)
-    return builder.build(raw, (), raw.mark, 0), builder.flaws
+    return builder.build(raw, (), raw.mark, 0), builder.problems
 
 
 class _Builder:
@@ -45,9 +45,9 @@ class _Builder:
     def __init__(self, source: str) -> None:
         self.source = source
         self.count = 0
-        self.flaws: list[Flaw] = []
+        self.problems: list[DocumentProblem] = []
 
-    def build(self, raw: Raw, path: Path, key: Mark, depth: int) -> Node:
+    def build(self, raw: RawNode, path: Path, key: Mark, depth: int) -> Node:
         self.count += 1
         if self.count > MAX_NODES:
             raise too_many(self.source, raw.mark)
@@ -78,7 +78,7 @@ class _Builder:
             node.value = self._map(raw, path, depth)
         return node
 
-    def _map(self, raw: Raw, path: Path, depth: int) -> dict[str, Node]:
+    def _map(self, raw: RawNode, path: Path, depth: int) -> dict[str, Node]:
         entries: dict[str, Node] = {}
         for raw_key, raw_value in raw.pairs:
             key = self._key(raw_key, path)
@@ -96,7 +96,7 @@ class _Builder:
             entries[key] = self.build(raw_value, (*path, key), raw_key.mark, depth + 1)
         return entries
 
-    def _key(self, raw: Raw, path: Path) -> str | None:
+    def _key(self, raw: RawNode, path: Path) -> str | None:
         """The text of a key; None, and an error, where it is something else."""
         if raw.kind != "scalar" or raw.tag:
             self._report_key(raw.mark, path, "a key is not text", cure="write keys as plain words")
@@ -128,7 +128,7 @@ class _Builder:
             return None
         return raw.text
 
-    def _scalar(self, raw: Raw, path: Path, read: Callable[[str], Scalar]) -> Scalar:
+    def _scalar(self, raw: RawNode, path: Path, read: Callable[[str], Scalar]) -> Scalar:
         text = raw.text
         bad = control_character(text)
         if bad:
@@ -145,10 +145,12 @@ class _Builder:
             return 0
 
     def _report(self, mark: Mark, path: Path, what: str, *, cure: str, why: str = "") -> None:
-        self.flaws.append(Flaw(mark, path, Wrong(what, cure=cure, why=why)))
+        self.problems.append(DocumentProblem(mark, path, Problem(what, cure=cure, why=why)))
 
     def _report_key(self, mark: Mark, path: Path, what: str, *, cure: str, why: str = "") -> None:
-        self.flaws.append(Flaw(mark, path, Wrong(what, cure=cure, why=why), of_value=False))
+        self.problems.append(
+            DocumentProblem(mark, path, Problem(what, cure=cure, why=why), of_value=False)
+        )
 
 
 def _below(path: Path, key: str) -> bool:
@@ -157,7 +159,7 @@ def _below(path: Path, key: str) -> bool:
     return path[depth : depth + 1] == (key,) and path[0] in ("defaults", "profiles", "guests")
 
 
-def _core(raw: Raw) -> tuple[Scalar] | None:
+def _core(raw: RawNode) -> tuple[Scalar] | None:
     """A plain word's value by YAML 1.2; None where there is none."""
     try:
         return (resolve(raw.text),) if raw.plain else None

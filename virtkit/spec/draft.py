@@ -1,4 +1,4 @@
-"""A spec that is being read: what was found so far, with its place in the document."""
+"""A spec that is being read: its sections and guests, each with its node in the document."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 from virtkit.spec.model import GuestEntry, GuestSpec, HostSpec, Image, NetworkSpec
 from virtkit.spec.nodes import Node
 
-PartT = TypeVar("PartT")
+ModelT = TypeVar("ModelT")
 
 
 @dataclass(slots=True)
-class Parts(Generic[PartT]):
-    """One section of a spec.
+class Section(Generic[ModelT]):
+    """One section of a spec: ``hosts``, ``images`` or ``networks``.
 
     Attributes:
         nodes: every entry, by name.
@@ -22,7 +22,7 @@ class Parts(Generic[PartT]):
     """
 
     nodes: dict[str, Node]
-    models: dict[str, PartT]
+    models: dict[str, ModelT]
 
 
 @dataclass(slots=True)
@@ -32,33 +32,33 @@ class Entry:
     Attributes:
         base: its key.
         node: the merged map; each value knows where it was written.
-        keys: what it says; keys in ``wrong`` stand at their default here.
-        wrong: the keys with errors of their own, which later checks leave alone.
+        fields: what it says; those in ``invalid`` stand at their default here.
+        invalid: the fields with errors of their own, which later checks leave alone.
         guests: what it makes.
     """
 
     base: str
     node: Node
-    keys: GuestEntry
-    wrong: set[str]
+    fields: GuestEntry
+    invalid: set[str]
     guests: list[GuestSpec] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         """The names of its guests."""
-        if self.keys.count is None:
+        if self.fields.count is None:
             return [self.base]
-        return [f"{self.base}-{number}" for number in range(1, self.keys.count + 1)]
+        return [f"{self.base}-{number}" for number in range(1, self.fields.count + 1)]
 
 
 @dataclass(slots=True)
-class Reading:
-    """All of a spec. ``name`` is empty where it is wrong."""
+class Draft:
+    """All of a spec that is being read. ``name`` is empty where it is wrong."""
 
     name: str
-    hosts: Parts[HostSpec]
-    images: Parts[Image]
-    networks: Parts[NetworkSpec]
+    hosts: Section[HostSpec]
+    images: Section[Image]
+    networks: Section[NetworkSpec]
     entries: list[Entry]
 
     def guests(self) -> Iterator[tuple[Entry, GuestSpec]]:

@@ -20,13 +20,13 @@ from virtkit.spec.model import (
     Disk,
     InterfaceSpec,
     Kernel,
-    Most,
+    Max,
     Ready,
     Ssh,
 )
-from virtkit.spec.nodes import Flaw, Mark, Node, Path, error_at
+from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, error_at
+from virtkit.spec.problem import MAX_QUOTED, Problem, meant, quote
 from virtkit.spec.scalars import kind_of
-from virtkit.spec.value_error import QUOTED, Wrong, meant, quote
 
 #: The model of the maps below a key, wherever that key stands.
 _PARTS: dict[str, type[BaseModel]] = {
@@ -36,12 +36,12 @@ _PARTS: dict[str, type[BaseModel]] = {
     "networks": InterfaceSpec,
     "ready": Ready,
     "kernel": Kernel,
-    "max": Most,
+    "max": Max,
     "ssh": Ssh,
 }
 
 
-class Faults:
+class Problems:
     """The errors found so far; one per place and wording.
 
     Args:
@@ -53,27 +53,27 @@ class Faults:
         self._errors: dict[tuple[int, int, str], RequestError] = {}
         self._unknown: set[Path] = set()
 
-    def flaw(self, flaw: Flaw) -> None:
-        """Keeps a flaw of the document; nothing more is said of a value that it hides."""
-        self.add(flaw.mark, flaw.path, flaw.wrong)
-        if flaw.of_value:
-            self._unknown.add(flaw.path)
+    def in_document(self, one: DocumentProblem) -> None:
+        """Keeps a problem of the document; nothing more is said of a value that it hides."""
+        self.add(one.mark, one.path, one.problem)
+        if one.of_value:
+            self._unknown.add(one.path)
 
-    def add(self, mark: Mark, path: Path, wrong: Wrong) -> None:
+    def add(self, mark: Mark, path: Path, problem: Problem) -> None:
         """Keeps an error about what stands at ``mark``."""
         if any(path[:length] in self._unknown for length in range(len(path) + 1)):
             return
-        error = error_at(self.source, mark, path, wrong)
-        self._errors.setdefault((mark.line, mark.column, wrong.what), error)
+        error = error_at(self.source, mark, path, problem)
+        self._errors.setdefault((mark.line, mark.column, problem.what), error)
 
-    def at(self, node: Node, path: Path, wrong: Wrong) -> None:
+    def at(self, node: Node, path: Path, problem: Problem) -> None:
         """Keeps an error about ``path`` below ``node``, or the nearest thing that is there."""
         nearest, rest = node.find(path)
-        self.add(nearest.key if rest else nearest.place, nearest.path, wrong)
+        self.add(nearest.key if rest else nearest.position, nearest.path, problem)
 
-    def key(self, node: Node, wrong: Wrong) -> None:
+    def at_key(self, node: Node, problem: Problem) -> None:
         """Keeps an error about the key of ``node``."""
-        self.add(node.key, node.path, wrong)
+        self.add(node.key, node.path, problem)
 
     def invalid(
         self,
@@ -103,15 +103,15 @@ class Faults:
 
     def _detail(self, detail: ErrorDetails, node: Node, path: Path, model: type[BaseModel]) -> None:
         nearest, rest = node.find(path)
-        wrong = _translate(detail, nearest, path, _model_at(path, model))
+        problem = _translate(detail, nearest, path, _model_at(path, model))
         if detail["type"] == "extra_forbidden" and not rest:
-            self.key(nearest, wrong)
+            self.at_key(nearest, problem)
         elif detail["type"] == "missing":
             self.add(
-                nearest.mark if _in_list(nearest) else nearest.key, (*nearest.path, *rest), wrong
+                nearest.mark if _in_list(nearest) else nearest.key, (*nearest.path, *rest), problem
             )
         else:
-            self.add(nearest.place, nearest.path, wrong)
+            self.add(nearest.position, nearest.path, problem)
 
     def raise_all(self) -> None:
         """Raises SpecErrors, in the file's order, where there are any."""
@@ -129,18 +129,18 @@ def _model_at(path: Path, model: type[BaseModel]) -> type[BaseModel]:
     return _PARTS.get(names[-1], model) if names else model
 
 
-def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseModel]) -> Wrong:
+def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseModel]) -> Problem:
     """A pydantic error in the words of a spec's writer."""
     context: dict[str, Any] = detail.get("ctx", {})
     kind = detail["type"]
     last = str(path[-1]) if path else ""
-    if kind == "value_error" and isinstance(context.get("error"), Wrong):
-        wrong: Wrong = context["error"]
-        return wrong
+    if kind == "value_error" and isinstance(context.get("error"), Problem):
+        problem: Problem = context["error"]
+        return problem
     if kind == "extra_forbidden":
-        return Wrong(f"there is no key {quote(last)} here", cure=meant(last, model.model_fields))
+        return Problem(f"there is no key {quote(last)} here", cure=meant(last, model.model_fields))
     if kind == "missing":
-        return Wrong(f"the key '{last}' is missing", cure=f"add `{last}:`")
+        return Problem(f"the key '{last}' is missing", cure=f"add `{last}:`")
     if kind == "literal_error":
         return _one_of(node, context)
     if last == CLOUD and kind == "dict_type" and isinstance(node.value, str):
@@ -160,16 +160,16 @@ _EXPECTED = {
 }
 
 
-def _expected(kind: str, node: Node) -> Wrong:
+def _expected(kind: str, node: Node) -> Problem:
     wanted = _EXPECTED[kind]
     value = node.value
     what = f"expected {wanted}, found {kind_of(value)}"
     if wanted == "text" and isinstance(value, (bool, int, float)):
         written = str(value).lower() if isinstance(value, bool) else str(value)
-        return Wrong(what, cure=f'put it in quotes: "{written}"')
+        return Problem(what, cure=f'put it in quotes: "{written}"')
     if wanted == "a list" and isinstance(value, (str, int)) and not isinstance(value, bool):
-        short = 0 < len(str(value)) <= QUOTED
-        return Wrong(what, cure=f"write a list, such as [{value}]" if short else "write [a, b]")
+        short = 0 < len(str(value)) <= MAX_QUOTED
+        return Problem(what, cure=f"write a list, such as [{value}]" if short else "write [a, b]")
     cures = {
         "text": "write one text",
         "a whole number": "write a number without a unit, a point or quotes",
@@ -177,16 +177,18 @@ def _expected(kind: str, node: Node) -> Wrong:
         "a list": "write [a, b], or one `- …` per line",
         "a map of keys": "write `key: value` lines below the key",
     }
-    return Wrong(what, cure=cures[wanted])
+    return Problem(what, cure=cures[wanted])
 
 
-def _no_file(text: str) -> Wrong:
+def _no_file(text: str) -> Problem:
     """What is wrong with a file's name or text where ``cloud_init``'s keys are to stand."""
     what = f"expected cloud-config's keys, found {kind_of(text)}"
     if "\n" in text or text.startswith("#"):
-        return Wrong(what, cure=f"take the `|` behind `{CLOUD}:` out; the lines below it can stay")
-    shown = shlex.quote(text) if len(text) <= QUOTED else "FILE"
-    return Wrong(
+        return Problem(
+            what, cure=f"take the `|` behind `{CLOUD}:` out; the lines below it can stay"
+        )
+    shown = shlex.quote(text) if len(text) <= MAX_QUOTED else "FILE"
+    return Problem(
         what,
         why="a spec holds the keys themselves",
         cure=f"write the file's lines below `{CLOUD}:`, as this prints them: "
@@ -194,28 +196,28 @@ def _no_file(text: str) -> Wrong:
     )
 
 
-def _one_of(node: Node, context: dict[str, Any]) -> Wrong:
+def _one_of(node: Node, context: dict[str, Any]) -> Problem:
     words = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
     if not isinstance(node.value, str):
-        return Wrong(
+        return Problem(
             f"expected one of {', '.join(words)}, found {kind_of(node.value)}",
             cure=f"use {words[0]}",
         )
-    return Wrong(f"{quote(node.value)} is not known here", cure=meant(node.value, words))
+    return Problem(f"{quote(node.value)} is not known here", cure=meant(node.value, words))
 
 
-def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Wrong:
+def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Problem:
     if kind == "greater_than_equal":
-        return Wrong(f"{quote(node.value)} is too small", cure=f"use {context['ge']} or more")
+        return Problem(f"{quote(node.value)} is too small", cure=f"use {context['ge']} or more")
     if kind == "less_than_equal":
-        return Wrong(f"{quote(node.value)} is too large", cure=f"use {context['le']} or less")
+        return Problem(f"{quote(node.value)} is too large", cure=f"use {context['le']} or less")
     if kind == "too_long":
         most = context["max_length"]
-        return Wrong(
+        return Problem(
             f"the list has {len(node.items)} entries, more than {most}",
             cure=f"keep at most {most}",
         )
-    return Wrong(
+    return Problem(
         f"{quote(node.plain())} cannot stand here",
         cure="see `virtkit schema` for what this key takes",
     )

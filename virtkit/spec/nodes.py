@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from virtkit.errors import RequestError
-from virtkit.spec.value_error import Wrong, quote, shown
+from virtkit.spec.problem import Problem, quote, shown
 
 #: Keys and list indices from the top of the document down.
 Path = tuple[str | int, ...]
@@ -38,12 +38,12 @@ class Mark:
         return f"{self.line}:{self.column}"
 
 
-def error_at(source: str, mark: Mark, path: Path, wrong: Wrong) -> RequestError:
+def error_at(source: str, mark: Mark, path: Path, problem: Problem) -> RequestError:
     """The error about ``path``, which stands at ``mark`` in ``source``."""
     return RequestError(
-        shown(wrong.what),
-        why=shown(wrong.why),
-        cure=shown(wrong.cure),
+        shown(problem.what),
+        why=shown(problem.why),
+        cure=shown(problem.cure),
         where=shown(f"{source}:{mark} {dotted(path)}".rstrip()),
     )
 
@@ -67,7 +67,7 @@ class Node:
     core: tuple[Scalar] | None = None
 
     @property
-    def place(self) -> Mark:
+    def position(self) -> Mark:
         """Where a message about this value points: at a scalar itself, else at its key."""
         return self.key if isinstance(self.value, (dict, list)) else self.mark
 
@@ -105,7 +105,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class DocumentProblem:
     """What no spec may hold, in a document that could be read all the same.
 
     Attributes:
@@ -114,5 +114,5 @@ class Flaw:
 
     mark: Mark
     path: Path
-    wrong: Wrong
+    problem: Problem
     of_value: bool = True

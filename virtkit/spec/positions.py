@@ -1,4 +1,4 @@
-"""Where each thing of a spec stands in its file, once the tree itself is no longer needed."""
+"""Where in its file each part of a spec stands, for messages that come after it was read."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ class Positions:
             if merged is not None:
                 start, below = merged, path[2:]
         node, rest = start.find(below)
-        return (node.place if not rest else node.key), dotted((*node.path, *rest))
+        return (node.position if not rest else node.key), dotted((*node.path, *rest))

@@ -1,4 +1,4 @@
-"""What in raw libvirt XML one guest alone may have: MAC addresses, devices and files of the host.
+"""What in raw libvirt XML only one guest may have: MAC addresses, devices and files of the host.
 
 Pure. XML that can't be read holds nothing; whoever renders it tells what is wrong.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from virtkit.spec.value_error import Wrong, quote, shown
+from virtkit.spec.problem import Problem, quote, shown
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -20,7 +20,7 @@ _LIBVIRTS = ("vnet", "vif", "macvtap", "macvlan")
 _CHARACTERS = {"serial", "parallel", "console", "channel"}
 
 
-class Sole(NamedTuple):
+class ExclusiveResource(NamedTuple):
     """One thing that only one guest may have. ``element``: the XML that names it."""
 
     kind: str
@@ -41,13 +41,13 @@ def elements(xml: str) -> list[etree._Element]:
     return []
 
 
-def soles(xml: str) -> Iterator[Sole]:
-    """What in an entry of ``devices``, or a whole domain, is for one guest alone."""
+def exclusive_resources(xml: str) -> Iterator[ExclusiveResource]:
+    """What in an entry of ``devices``, or in a whole domain, only one guest may have."""
     for each in elements(xml):
-        yield from (sole for sole in _of_device(each) if sole.value)
+        yield from (resource for resource in _of_device(each) if resource.value)
 
 
-def shared(one: str, other: str, sole: Sole) -> Wrong:
+def conflict(one: str, other: str, resource: ExclusiveResource) -> Problem:
     """The error where two guests would have it, or one of them twice."""
     cures = {
         "MAC address": "leave it out, and each guest gets its own",
@@ -56,52 +56,56 @@ def shared(one: str, other: str, sole: Sole) -> Wrong:
         "vsock CID": "use auto='yes' instead",
         "display's port": "leave it out, and write autoport='yes'",
     }
-    value = shown(sole.value)
-    what = f"{quote(one)} and {quote(other)} would both have the {sole.kind} {value}"
+    value = shown(resource.value)
+    what = f"{quote(one)} and {quote(other)} would both have the {resource.kind} {value}"
     if one == other:
-        what = f"{quote(one)} would have the {sole.kind} {value} twice"
-    return Wrong(
+        what = f"{quote(one)} would have the {resource.kind} {value} twice"
+    return Problem(
         what,
-        why=f"it stands in {sole.element} of raw XML, and only one guest can have it at a time",
-        cure=cures.get(sole.kind, "write a separate entry for each guest, with a different one"),
+        why=f"it stands in {resource.element} of raw XML, and only one guest can have it at a time",
+        cure=cures.get(
+            resource.kind, "write a separate entry for each guest, with a different one"
+        ),
     )
 
 
-def _of_device(device: etree._Element) -> Iterator[Sole]:
+def _of_device(device: etree._Element) -> Iterator[ExclusiveResource]:
     tag, kind = str(device.tag), device.get("type", "")
     source, target = device.find("source"), device.find("target")
     if tag == "interface":
         mac = device.find("mac")
         if mac is not None and mac.get("address"):
-            yield Sole("MAC address", mac.get("address", "").lower(), "<mac>")
+            yield ExclusiveResource("MAC address", mac.get("address", "").lower(), "<mac>")
         name = "" if target is None else target.get("dev", "")
         if name and not name.startswith(_LIBVIRTS):
-            yield Sole("network device", name, "<target>")
+            yield ExclusiveResource("network device", name, "<target>")
     if source is not None and (tag == "hostdev" or (tag, kind) == ("interface", "hostdev")):
-        yield Sole("host device", _address(source), f"<{tag}>")
+        yield ExclusiveResource("host device", _address(source), f"<{tag}>")
     if tag == "tpm":
         for each in device.iterfind("backend[@type='passthrough']/device"):
-            yield Sole("host device", each.get("path", ""), "<tpm>")
+            yield ExclusiveResource("host device", each.get("path", ""), "<tpm>")
     if source is not None and tag == "disk" and _written(device):
-        yield Sole("disk", _named(source), "<disk>")
+        yield ExclusiveResource("disk", _named(source), "<disk>")
     if tag == "vsock":
         for each in device.iterfind("cid[@address]"):
             if each.get("auto") != "yes":
-                yield Sole("vsock CID", each.get("address", ""), "<vsock>")
+                yield ExclusiveResource("vsock CID", each.get("address", ""), "<vsock>")
     port = device.get("port", "") if tag == "graphics" else ""
     if port not in ("", "-1", "0") and device.get("autoport") != "yes":
-        yield Sole("display's port", port, "<graphics>")
+        yield ExclusiveResource("display's port", port, "<graphics>")
     if tag in _CHARACTERS and source is not None:
         yield from _of_character(source, kind)
 
 
-def _of_character(source: etree._Element, kind: str) -> Iterator[Sole]:
+def _of_character(source: etree._Element, kind: str) -> Iterator[ExclusiveResource]:
     """A console or channel that listens, or that is a device of the host's."""
     listens, path = source.get("mode") == "bind", source.get("path", "")
     if path and path != "/dev/null" and (kind == "dev" or (kind == "unix" and listens)):
-        yield Sole("path", path, "<source>")
+        yield ExclusiveResource("path", path, "<source>")
     elif kind == "tcp" and listens:
-        yield Sole("port", f"{source.get('host', '')}:{source.get('service', '')}", "<source>")
+        yield ExclusiveResource(
+            "port", f"{source.get('host', '')}:{source.get('service', '')}", "<source>"
+        )
 
 
 def _written(disk: etree._Element) -> bool:

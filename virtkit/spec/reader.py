@@ -16,9 +16,9 @@ from pydantic import BaseModel, ValidationError
 from virtkit.errors import RequestError
 from virtkit.spec.checks import check
 from virtkit.spec.document import read_document
-from virtkit.spec.draft import Parts, Reading
-from virtkit.spec.entries import read_entries, section
-from virtkit.spec.errors import Faults
+from virtkit.spec.draft import Draft, Section
+from virtkit.spec.entries import read_entries, section_nodes
+from virtkit.spec.errors import Problems
 from virtkit.spec.merge import without_nulls
 from virtkit.spec.model import (
     CATALOGUE,
@@ -32,18 +32,18 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Mark, Node
 from virtkit.spec.positions import Positions
+from virtkit.spec.problem import Problem, meant, quote, shown
 from virtkit.spec.scalars import kind_of
-from virtkit.spec.value_error import Wrong, meant, quote, shown
 from virtkit.spec.values import label, suggest_label
 
 #: The largest file that is read, in bytes.
-LARGEST_FILE = 1024 * 1024
+MAX_FILE_SIZE = 1024 * 1024
 #: What ``load`` takes for standard input, and how messages call it.
 STDIN, STDIN_SOURCE = "-", "<stdin>"
 
 TOP_KEYS = ("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
 
-_Part = TypeVar("_Part", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def load(path: str | Path) -> Spec:
@@ -58,7 +58,7 @@ def load(path: str | Path) -> Spec:
     """
     source = str(path)
     if source == STDIN:
-        data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        data = sys.stdin.buffer.read(MAX_FILE_SIZE + 1)
         return read_text(_decode(data, STDIN_SOURCE), source=STDIN_SOURCE, folder=Path.cwd())
     data = _read(Path(path), source)
     full = Path(path).resolve()
@@ -69,7 +69,7 @@ def load(path: str | Path) -> Spec:
 def _read(path: Path, source: str) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(LARGEST_FILE + 1)
+            return file.read(MAX_FILE_SIZE + 1)
     except FileNotFoundError as error:
         raise RequestError(
             f"there is no file {quote(source)}",
@@ -104,9 +104,9 @@ def _check_path(path: Path) -> None:
 
 
 def _decode(data: bytes, source: str) -> str:
-    if len(data) > LARGEST_FILE:
+    if len(data) > MAX_FILE_SIZE:
         raise RequestError(
-            f"the spec is larger than {LARGEST_FILE // 1024} KiB",
+            f"the spec is larger than {MAX_FILE_SIZE // 1024} KiB",
             cure="split the environment, or use `count:`, `defaults:` and `profiles:`",
             where=source,
         )
@@ -135,139 +135,139 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
     Raises:
         SpecErrors: the spec is wrong; holds every error found.
     """
-    faults = Faults(source)
-    root = _root(text, faults)
+    problems = Problems(source)
+    root = _root(text, problems)
     for key, node in root.entries.items():
         if key not in TOP_KEYS:
-            unknown = Wrong(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
-            faults.key(node, unknown)
-    reading = Reading(
-        name=_environment(root, faults, source, folder),
-        hosts=_hosts(root, faults),
-        images=_parts(root, "images", Image, faults),
-        networks=_parts(root, "networks", NetworkSpec, faults),
-        entries=read_entries(root, faults),
+            unknown = Problem(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
+            problems.at_key(node, unknown)
+    draft = Draft(
+        name=_environment(root, problems, source, folder),
+        hosts=_hosts(root, problems),
+        images=_section(root, "images", Image, problems),
+        networks=_section(root, "networks", NetworkSpec, problems),
+        entries=read_entries(root, problems),
     )
-    check(reading, faults)
-    faults.raise_all()
-    return _spec(reading, root, source, folder)
+    check(draft, problems)
+    problems.raise_all()
+    return _spec(draft, root, source, folder)
 
 
-def _root(text: str, faults: Faults) -> Node:
-    root, flaws = read_document(text, faults.source)
-    for flaw in flaws:
-        faults.flaw(flaw)
+def _root(text: str, problems: Problems) -> Node:
+    root, document_problems = read_document(text, problems.source)
+    for each in document_problems:
+        problems.in_document(each)
     if root is None:
-        faults.add(
+        problems.add(
             Mark(1, 1),
             (),
-            Wrong("the spec is empty", cure="write one, or get a starter with `virtkit init`"),
+            Problem("the spec is empty", cure="write one, or get a starter with `virtkit init`"),
         )
-        faults.raise_all()
+        problems.raise_all()
     assert root is not None
     if not isinstance(root.value, dict):
-        faults.add(
+        problems.add(
             root.mark,
             (),
-            Wrong(
+            Problem(
                 f"a spec is a map of keys, this is {kind_of(root.plain())}",
                 cure=f"begin with one of the keys {', '.join(TOP_KEYS)}",
             ),
         )
-        faults.raise_all()
+        problems.raise_all()
     return root
 
 
-def _environment(root: Node, faults: Faults, source: str, folder: Path) -> str:
+def _environment(root: Node, problems: Problems, source: str, folder: Path) -> str:
     """The environment's name: as written, else from the file's or its folder's name."""
     node = root.entries.get("name")
     if node is not None and node.value is not None:
         if isinstance(node.value, str):
             try:
                 return label(node.value)
-            except Wrong as wrong:
-                faults.at(node, (), wrong)
+            except Problem as problem:
+                problems.at(node, (), problem)
         else:
             kind = kind_of(node.plain())
-            faults.at(node, (), Wrong(f"expected text, found {kind}", cure="set `name: lab`"))
+            problems.at(node, (), Problem(f"expected text, found {kind}", cure="set `name: lab`"))
         return ""
     if source == STDIN_SOURCE:
-        faults.add(
+        problems.add(
             root.mark,
             ("name",),
-            Wrong("a spec from standard input needs a name", cure="add `name: lab`"),
+            Problem("a spec from standard input needs a name", cure="add `name: lab`"),
         )
         return ""
     path = Path(source)
     stem = folder.name if path.stem == "virtkit" else path.stem
     try:
         return label(stem)
-    except Wrong as wrong:
-        faults.add(
+    except Problem as problem:
+        problems.add(
             root.mark,
             ("name",),
-            Wrong(
+            Problem(
                 f"the environment cannot be called {quote(stem)}, after its "
                 + ("folder" if path.stem == "virtkit" else "file"),
-                why=wrong.why,
+                why=problem.why,
                 cure=f"add `name: {suggest_label(stem) or 'lab'}`",
             ),
         )
     return ""
 
 
-def _hosts(root: Node, faults: Faults) -> Parts[HostSpec]:
+def _hosts(root: Node, problems: Problems) -> Section[HostSpec]:
     """The hosts by name; others than ``local`` have an address."""
-    hosts = _parts(root, "hosts", HostSpec, faults)
+    hosts = _section(root, "hosts", HostSpec, problems)
     for name, host in hosts.models.items():
         if (name == LOCAL) == (host.address is None):
             continue
-        wrong = (
-            Wrong("local is this machine", cure="take out the address, or give the host a name")
+        problem = (
+            Problem("local is this machine", cure="take out the address, or give the host a name")
             if name == LOCAL
-            else Wrong(f"host {name} has no address", cure="add `address: USER@HOST`")
+            else Problem(f"host {name} has no address", cure="add `address: USER@HOST`")
         )
-        faults.key(hosts.nodes[name], wrong)
+        problems.at_key(hosts.nodes[name], problem)
     return hosts
 
 
-def _parts(root: Node, key: str, model: type[_Part], faults: Faults) -> Parts[_Part]:
+def _section(root: Node, key: str, model: type[_Model], problems: Problems) -> Section[_Model]:
     """The entries of the section ``key``, each to be a ``model``."""
-    parts: Parts[_Part] = Parts(section(root, key, faults), {})
-    for name, node in parts.nodes.items():
+    answer: Section[_Model] = Section(section_nodes(root, key, problems), {})
+    for name, node in answer.nodes.items():
         try:
             label(name)
-        except Wrong as wrong:
-            faults.key(node, wrong)
-        part = _model(node, model, faults)
-        if part is not None:
-            parts.models[name] = part
-    return parts
+        except Problem as problem:
+            problems.at_key(node, problem)
+        one = _validated(node, model, problems)
+        if one is not None:
+            answer.models[name] = one
+    return answer
 
 
-def _model(node: Node, model: type[_Part], faults: Faults) -> _Part | None:
+def _validated(node: Node, model: type[_Model], problems: Problems) -> _Model | None:
     try:
         return model.model_validate(without_nulls(node).plain(), context=FROM_FILE)
     except ValidationError as error:
-        faults.invalid(error, node, model)
+        problems.invalid(error, node, model)
         return None
 
 
-def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
-    hosts, images = dict(reading.hosts.models), dict(reading.images.models)
-    networks = dict(reading.networks.models)
-    guests = {guest.name: guest for entry in reading.entries for guest in entry.guests}
+def _spec(draft: Draft, root: Node, source: str, folder: Path) -> Spec:
+    hosts, images = dict(draft.hosts.models), dict(draft.images.models)
+    networks = dict(draft.networks.models)
+    guests = {guest.name: guest for entry in draft.entries for guest in entry.guests}
     any_without_host = any(guest.host is None for guest in guests.values())
     if not hosts or (any_without_host and len(hosts) > 1):
         hosts.setdefault(LOCAL, HostSpec.model_construct())
     for guest in guests.values():
         if guest.image not in images:
             images[guest.image] = CATALOGUE[guest.image]
-        for link in guest.interfaces:
-            if link.name == DEFAULT_NETWORK:
+        for interface in guest.interfaces:
+            if interface.name == DEFAULT_NETWORK:
                 networks.setdefault(DEFAULT_NETWORK, NetworkSpec.model_construct())
     spec = Spec.model_construct(
-        name=reading.name,
+        name=draft.name,
         source=source,
         folder=folder,
         images=images,
@@ -275,7 +275,7 @@ def _spec(reading: Reading, root: Node, source: str, folder: Path) -> Spec:
         guests=guests,
         hosts=hosts,
     )
-    merged_guests = {entry.base: entry.node for entry in reading.entries}
-    merged_guests |= {guest.name: e.node for e in reading.entries for guest in e.guests}
+    merged_guests = {entry.base: entry.node for entry in draft.entries}
+    merged_guests |= {guest.name: e.node for e in draft.entries for guest in e.guests}
     spec._positions = Positions(root, merged_guests)
     return spec

@@ -7,7 +7,7 @@ import unicodedata
 from math import isfinite
 
 from virtkit.spec.nodes import Scalar
-from virtkit.spec.value_error import quote
+from virtkit.spec.problem import quote
 
 _NO_TEXT = "\ufffe\uffff\u2028\u2029"
 NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -35,12 +35,12 @@ def resolve(text: str) -> Scalar:
         raise ValueError("is octal to some programs and decimal to others")
     if _INT.fullmatch(text):
         if len(text) > 19:
-            raise ValueError("is a number of too many digits")
+            raise ValueError("has too many digits for a number")
         return int(text, 0)
     if _FLOAT.fullmatch(text):
         number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         if not isfinite(number):
-            raise ValueError("is a number without end")
+            raise ValueError("is not a finite number")
         return number
     return text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from virtkit.spec.value_error import Wrong, quote
+from virtkit.spec.problem import Problem, quote
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -16,9 +16,9 @@ GIB = 1024 * MIB
 TIB = 1024 * GIB
 
 #: The largest size that a spec may name, in bytes.
-LARGEST_SIZE = 1024 * TIB
+MAX_SIZE = 1024 * TIB
 #: The longest duration that a spec may name, in seconds.
-LONGEST_DURATION = 7 * 24 * 3600
+MAX_DURATION = 7 * 24 * 3600
 
 _BYTES = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SECONDS = {
@@ -40,25 +40,27 @@ def parse_size(value: object) -> int:
     """Bytes of a size such as ``512MiB``, ``8G`` or ``1.5GiB`` (binary units).
 
     Raises:
-        Wrong: no unit, an unknown one, zero, not whole KiB, or too large.
+        Problem: no unit, an unknown one, zero, not whole KiB, or too large.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        raise Wrong(
+        raise Problem(
             f"{quote(value)} is not a size",
             why="a number alone does not say which unit is meant",
             cure=f"use {value}MiB or {value}GiB" if 0 < value < 10**6 else "use 512MiB or 8GiB",
         )
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Wrong(f"{quote(value)} is not a size", cure=_size_cure(value))
+        raise Problem(f"{quote(value)} is not a size", cure=_size_cure(value))
     size = Fraction(match[1]) * _BYTES[match[2]]
     if size == 0:
-        raise Wrong(f"{quote(value)} is no size at all", cure="use 512MiB, 2GiB or 8G")
-    if size > LARGEST_SIZE:
-        raise Wrong(f"{quote(value)} is too large", cure=f"use at most {format_size(LARGEST_SIZE)}")
+        raise Problem(
+            f"{quote(value)} is zero", cure="use a size above zero, such as 512MiB or 2GiB"
+        )
+    if size > MAX_SIZE:
+        raise Problem(f"{quote(value)} is too large", cure=f"use at most {format_size(MAX_SIZE)}")
     if size % KIB:
         near = format_size(max(1, round(size / KIB)) * KIB)
-        raise Wrong(f"{quote(value)} is not a whole number of KiB", cure=f"use {near}")
+        raise Problem(f"{quote(value)} is not a whole number of KiB", cure=f"use {near}")
     return int(size)
 
 
@@ -87,22 +89,24 @@ def parse_duration(value: object) -> float:
     """Seconds of a duration such as ``90s``, ``5m``, ``1h`` or ``500ms``.
 
     Raises:
-        Wrong: no unit, an unknown one, zero, or too long.
+        Problem: no unit, an unknown one, zero, or too long.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        raise Wrong(
+        raise Problem(
             f"{quote(value)} is not a duration",
             why="a number alone does not say which unit is meant",
             cure=f"use {value}s or {value}m" if 0 < value < 10**6 else "use 90s, 5m or 1h",
         )
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise Wrong(f"{quote(value)} is not a duration", cure="use 90s, 5m or 1h")
+        raise Problem(f"{quote(value)} is not a duration", cure="use 90s, 5m or 1h")
     seconds = Fraction(match[1]) * _SECONDS[match[2]]
     if seconds == 0:
-        raise Wrong(f"{quote(value)} is no time at all", cure="use 90s, 5m or 1h")
-    if seconds > LONGEST_DURATION:
-        raise Wrong(f"{quote(value)} is too long", cure=f"use at most {LONGEST_DURATION // 3600}h")
+        raise Problem(
+            f"{quote(value)} is zero", cure="use a duration above zero, such as 90s or 5m"
+        )
+    if seconds > MAX_DURATION:
+        raise Problem(f"{quote(value)} is too long", cure=f"use at most {MAX_DURATION // 3600}h")
     return float(seconds)
 
 

@@ -19,7 +19,7 @@ from ipaddress import (
 )
 from urllib.parse import urlsplit
 
-from virtkit.spec.value_error import Wrong, quote
+from virtkit.spec.problem import Problem, quote
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -62,9 +62,9 @@ _NETWORK_PREFIXES = (8, 29)
 def printable(text: str) -> str:
     """Text of one line, without control characters."""
     if not text:
-        raise Wrong("the text is empty", cure="write something, or leave the key out")
+        raise Problem("the text is empty", cure="write something, or leave the key out")
     if not text.isprintable():
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} holds a character that cannot be printed",
             cure="use printable characters, on one line",
         )
@@ -79,7 +79,7 @@ def is_label(text: str) -> bool:
 def label(text: str) -> str:
     """A name: a DNS label."""
     if not is_label(text):
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a name",
             why="names are DNS labels: at most 63 of a-z, 0-9 and '-', no '-' first or last",
             cure=_label_cure(text),
@@ -101,13 +101,13 @@ def suggest_label(text: str) -> str:
 def disk_name(text: str) -> str:
     """A disk's name: a DNS label of at most 16 characters that virtkit does not use itself."""
     if _DISK.fullmatch(text) is None:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a disk's name",
             why="at most 16 of a-z, 0-9 and '-', no '-' first or last",
             cure="choose a name such as 'data'",
         )
     if text in RESERVED_DISKS:
-        raise Wrong(
+        raise Problem(
             f"a disk cannot be called '{text}'",
             why=f"virtkit's own are {', '.join(sorted(RESERVED_DISKS))}",
             cure="choose another name; the root disk's size is the guest's `disk:`",
@@ -118,7 +118,7 @@ def disk_name(text: str) -> str:
 def _matching(pattern: re.Pattern[str], thing: str, why: str, cure: str) -> Callable[[str], str]:
     def check(text: str) -> str:
         if pattern.fullmatch(text) is None or ".." in text:
-            raise Wrong(f"{quote(text)} is not {thing}", why=why, cure=cure)
+            raise Problem(f"{quote(text)} is not {thing}", why=why, cure=cure)
         return text
 
     check.__doc__ = f"The text of {thing}: {why}."
@@ -166,7 +166,7 @@ _group = _matching(
 def group_name(text: str) -> str:
     """An Ansible group's name."""
     if text in ("all", "ungrouped"):
-        raise Wrong(
+        raise Problem(
             f"a group cannot be called '{text}'",
             why="Ansible has a group of that name for every guest already",
             cure="choose another name",
@@ -177,13 +177,13 @@ def group_name(text: str) -> str:
 def variable_name(text: str) -> str:
     """An Ansible variable's name."""
     if text in _ANSIBLES_OWN:
-        raise Wrong(
+        raise Problem(
             f"a variable cannot be called '{text}'",
             why="Ansible sets one of that name for every host",
             cure="choose another name",
         )
     if re.fullmatch(VARIABLE, text) is None or keyword.iskeyword(text):
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a variable's name",
             why="Ansible takes letters, digits and '_', no digit first, and none of Python's words",
             cure="choose a name such as 'http_port'",
@@ -196,29 +196,29 @@ def host_path(text: str) -> str:
     printable(text)
     bad = sorted(_NOT_IN_PATHS & set(text))
     if bad:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a path that virtkit takes",
             why=f"{' '.join(bad)} has a special meaning in shells or XML",
             cure="rename the file, or link to it under a plain name",
         )
     if text.startswith("-"):
-        raise Wrong(
+        raise Problem(
             f"the path {quote(text)} looks like an option", cure=f"use {quote('./' + text)}"
         )
     if text.startswith("~") and not text.startswith("~/"):
-        raise Wrong(
+        raise Problem(
             f"the path {quote(text)} begins with another user's home",
             cure="write that folder out; `~/` is your own",
         )
     if len(text) > 1000:
-        raise Wrong("the path is too long", cure="keep it under 1000 characters")
+        raise Problem("the path is too long", cure="keep it under 1000 characters")
     return text
 
 
 def key_path(text: str) -> str:
     """The path of a public key's file."""
     if re.match(r"(ssh-|ecdsa-|sk-)\S+ ", text):
-        raise Wrong(
+        raise Problem(
             "an ssh key itself stands where a path is expected",
             cure="put the key into a file, and its path here",
         )
@@ -228,19 +228,19 @@ def key_path(text: str) -> str:
 def mount_point(text: str) -> str:
     """A folder in the guest: absolute, normalised, none that the system needs."""
     if _MOUNT.fullmatch(text) is None:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a folder to mount a disk on",
             why="an absolute path of A-Z, a-z, 0-9 and . _ @ + -, and not '/'",
             cure="use /srv/data",
         )
     if ".." in text.split("/") or posixpath.normpath(text) != text or text.startswith("//"):
         near = "/" + posixpath.normpath(text).lstrip("/")
-        raise Wrong(
+        raise Problem(
             f"the folder {quote(text)} is not written in its shortest form",
             cure=f"use {near}" if len(near) > 1 else "use /srv/data",
         )
     if text in _SYSTEM_FOLDERS or text.startswith(_SYSTEM_TREES):
-        raise Wrong(
+        raise Problem(
             f"a disk mounted on {text} would hide the system's own files",
             cure="mount it on its own folder, such as /srv/data",
         )
@@ -251,7 +251,7 @@ def is_mac_address(text: str) -> bool:
     """Whether a network card can have it."""
     try:
         return bool(mac_address(text))
-    except Wrong:
+    except Problem:
         return False
 
 
@@ -259,15 +259,15 @@ def mac_address(text: str) -> str:
     """A unicast MAC address, in lower case with colons."""
     mac = text.lower()
     if _MAC.fullmatch(mac) is None:
-        raise Wrong(f"{quote(text)} is not a MAC address", cure="use 52:54:00:00:00:10")
+        raise Problem(f"{quote(text)} is not a MAC address", cure="use 52:54:00:00:00:10")
     if int(mac[:2], 16) & 1:
-        raise Wrong(
+        raise Problem(
             f"{text} is not the address of one network card",
             why="an odd first byte means a group of receivers (multicast)",
             cure=f"use 52:54:00{mac[8:]}",
         )
     if mac == "00:00:00:00:00:00":
-        raise Wrong(f"{text} is no network card's address", cure="use 52:54:00:00:00:10")
+        raise Problem(f"{text} is no network card's address", cure="use 52:54:00:00:00:10")
     return mac
 
 
@@ -276,7 +276,7 @@ def ipv4_address(text: str) -> str:
     try:
         return str(IPv4Address(text))
     except AddressValueError as error:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not an IPv4 address", cure="use an address such as 10.20.0.10"
         ) from error
 
@@ -285,7 +285,7 @@ def ip_address(text: str) -> str:
     """An IPv4 address of a name server or a gateway."""
     address = ipv4_address(text)
     if IPv4Address(address).is_multicast or IPv4Address(address).is_unspecified:
-        raise Wrong(f"{text} is no machine's address", cure="use an address such as 10.20.0.1")
+        raise Problem(f"{text} is no machine's address", cure="use an address such as 10.20.0.1")
     return address
 
 
@@ -294,7 +294,7 @@ def cidr(text: str) -> str:
     try:
         network = IPv4Network(text, strict=False)
     except ValueError as error:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not an IPv4 network",
             cure="use an address and a prefix length, such as 10.20.0.0/24",
         ) from error
@@ -302,16 +302,16 @@ def cidr(text: str) -> str:
     if re.fullmatch(r"[0-9.]+/[0-9]{1,2}", text, re.ASCII) is None or not (
         low <= network.prefixlen <= high
     ):
-        raise Wrong(
+        raise Problem(
             f"the network {quote(text)} has no prefix length from /{low} to /{high}",
             cure=f"use {IPv4Network(f'{network.network_address}/24', strict=False)}",
         )
     if str(network) != text:
-        raise Wrong(f"{quote(text)} is an address in a network", cure=f"use {network}")
+        raise Problem(f"{quote(text)} is an address in a network", cure=f"use {network}")
     if network.is_multicast or network.is_loopback or network.is_link_local:
-        raise Wrong(f"{text} is not for networks of guests", cure="use 10.20.0.0/24")
+        raise Problem(f"{text} is not for networks of guests", cure="use 10.20.0.0/24")
     if network.is_reserved or network.network_address in IPv4Network("0.0.0.0/8"):
-        raise Wrong(f"{text} is not for networks of guests", cure="use 10.20.0.0/24")
+        raise Problem(f"{text} is not for networks of guests", cure="use 10.20.0.0/24")
     return text
 
 
@@ -320,26 +320,26 @@ def ipv6_cidr(text: str) -> str:
     try:
         network = IPv6Network(text, strict=False)
     except ValueError as error:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not an IPv6 network", cure="use a network such as fd00:20::/64"
         ) from error
     if network.prefixlen != 64:
-        raise Wrong(
+        raise Problem(
             f"the network {quote(text)} is not a /64",
             why="guests make their own IPv6 addresses, which needs 64 bits",
             cure=f"use {IPv6Network(f'{network.network_address}/64', strict=False)}",
         )
     if IPv6Address(text.partition("/")[0]) != network.network_address:
-        raise Wrong(f"{quote(text)} is an address in a network", cure=f"use {network}")
+        raise Problem(f"{quote(text)} is an address in a network", cure=f"use {network}")
     if network.is_multicast or network.is_loopback or network.is_link_local:
-        raise Wrong(f"{text} is not for networks of guests", cure="use fd00:20::/64")
+        raise Problem(f"{text} is not for networks of guests", cure="use fd00:20::/64")
     return str(network)
 
 
 def domain_name(text: str) -> str:
     """A DNS domain: labels with dots between."""
     if len(text) > 200 or not all(_LABEL.fullmatch(part) for part in text.split(".")):
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a domain",
             why="a domain is DNS labels with dots between, at most 200 characters",
             cure="use lab.test",
@@ -350,7 +350,7 @@ def domain_name(text: str) -> str:
 def ssh_address(text: str) -> str:
     """``USER@HOST`` or ``HOST``, as ssh takes it and never as one of its options."""
     if re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.:_-]*", text) is None:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is no address for ssh",
             cure="use USER@HOST, such as root@rack1.example.org; a port goes into `ssh: {port: N}`",
         )
@@ -361,7 +361,7 @@ def sha256(text: str) -> str:
     """A SHA-256 in hex, lower case."""
     digest = text.lower()
     if _SHA256.fullmatch(digest) is None:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a SHA-256",
             why=f"it has 64 hex digits, here are {len(text)} characters",
             cure="take this file's digest alone from the publisher's SHA256SUMS; the URL of a file "
@@ -374,13 +374,13 @@ def url(text: str) -> str:
     """An http, https or file URL, without a user or password in it."""
     parts = _split_url(text)
     if parts is None:
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not a URL that virtkit fetches",
             why="http://, https:// and file:/// only, of the characters that URLs may hold",
             cure="use https://HOST/PATH; percent-encode what a URL may not hold",
         )
     if "@" in parts:
-        raise Wrong(
+        raise Problem(
             "the URL holds a user or a password",
             why="it would stand in logs and in libvirt's metadata",
             cure="fetch the file yourself and give it as `path:`",
@@ -405,17 +405,17 @@ def _split_url(text: str) -> str | None:
 def command(text: str) -> str:
     """A shell command for the guest, of one or more lines."""
     if not text.strip():
-        raise Wrong("the command is empty", cure="write a command, or leave the key out")
+        raise Problem("the command is empty", cure="write a command, or leave the key out")
     return text
 
 
 def xml(text: str) -> str:
     """Raw XML, which is read and checked when the guest is rendered."""
     if not text.strip().startswith("<"):
-        raise Wrong(
+        raise Problem(
             f"{quote(text)} is not an XML element",
             cure="write an element such as <watchdog model='i6300esb'/>",
         )
     if len(text) > 65536:
-        raise Wrong("the XML is too long", cure="keep it under 64 KiB")
+        raise Problem("the XML is too long", cure="keep it under 64 KiB")
     return text

@@ -22,7 +22,7 @@ _FLOAT = re.compile(
 )
 _NO_END = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", re.ASCII)
 #: More digits no program of a guest's is sure to hold.
-_LONGEST = 19
+_MAX_DIGITS = 19
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -36,16 +36,16 @@ def resolve(text: str) -> str | int | float | bool | None:
     if text in (text.lower(), text.upper(), text.capitalize()) and text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
     if _NO_END.fullmatch(text):
-        raise ValueError("is a number without end")
+        raise ValueError("is not a finite number")
     digits = text.replace("_", "")
     if _INT.fullmatch(text):
-        if len(text) > _LONGEST:
-            raise ValueError("is a number of too many digits")
+        if len(text) > _MAX_DIGITS:
+            raise ValueError("has too many digits for a number")
         return _int(digits)
     if _FLOAT.fullmatch(text):
         number = _sexagesimal(digits, float) if ":" in digits else float(digits)
         if not isfinite(number):
-            raise ValueError("is a number without end")
+            raise ValueError("is not a finite number")
         return number
     return text
 

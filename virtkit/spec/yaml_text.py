@@ -26,8 +26,8 @@ from ruamel.yaml.reader import ReaderError
 
 from virtkit.errors import SpecErrors
 from virtkit.spec.nodes import Mark, error_at
+from virtkit.spec.problem import Problem, quote
 from virtkit.spec.scalars import NULL
-from virtkit.spec.value_error import Wrong, quote
 
 MAX_DEPTH = 32
 MAX_NODES = 20_000
@@ -35,7 +35,7 @@ MAX_ALIASES = 1000
 
 
 @dataclass(slots=True)
-class Raw:
+class RawNode:
     """A value as it is written: aliases not yet followed, keys not yet checked."""
 
     mark: Mark
@@ -43,8 +43,8 @@ class Raw:
     kind: Literal["scalar", "list", "map"] = "scalar"
     text: str = ""
     plain: bool = False
-    items: list[Raw] = field(default_factory=list)
-    pairs: list[tuple[Raw, Raw]] = field(default_factory=list)
+    items: list[RawNode] = field(default_factory=list)
+    pairs: list[tuple[RawNode, RawNode]] = field(default_factory=list)
     done: bool = False
 
     @property
@@ -53,7 +53,7 @@ class Raw:
         return self.kind == "scalar" and self.plain and not self.tag and self.text in NULL
 
 
-def top(text: str, source: str) -> str:
+def top_kind(text: str, source: str) -> str:
     """What stands at the top of a YAML document of any kind: ``list``, ``map``, ``text``; empty for
     nothing. Values and tags are not looked at.
 
@@ -65,18 +65,18 @@ def top(text: str, source: str) -> str:
     return next(filter(None, event_kinds), "")
 
 
-class Parser:
+class YamlParser:
     """From ruamel.yaml's events to raw nodes, with every limit applied while reading."""
 
     def __init__(self, text: str, source: str) -> None:
         self.source = source
         self.events = events(text, source)
-        self.anchors: dict[str, Raw] = {}
+        self.anchors: dict[str, RawNode] = {}
         self.count = 0
         self.aliases = 0
 
-    def document(self) -> Raw | None:
-        root: Raw | None = None
+    def document(self) -> RawNode | None:
+        root: RawNode | None = None
         documents = 0
         for event in self.events:
             if isinstance(event, DocumentStartEvent):
@@ -91,7 +91,7 @@ class Parser:
                 root = self._node(event, 0)
         return root
 
-    def _node(self, event: NodeEvent, depth: int) -> Raw:
+    def _node(self, event: NodeEvent, depth: int) -> RawNode:
         self.count += 1
         if self.count > 2 * MAX_NODES:
             raise too_many(self.source, _mark(event))
@@ -99,7 +99,7 @@ class Parser:
             raise too_deep(self.source, _mark(event))
         if isinstance(event, AliasEvent):
             return self._alias(event)
-        raw = Raw(_mark(event), tag=str(getattr(event, "tag", None) or ""))
+        raw = RawNode(_mark(event), tag=str(getattr(event, "tag", None) or ""))
         if event.anchor:
             self.anchors[event.anchor] = raw
         if isinstance(event, ScalarEvent):
@@ -114,7 +114,7 @@ class Parser:
         raw.done = True
         return raw
 
-    def _alias(self, event: AliasEvent) -> Raw:
+    def _alias(self, event: AliasEvent) -> RawNode:
         self.aliases += 1
         raw = self.anchors.get(event.anchor)
         if raw is None or not raw.done:
@@ -133,12 +133,12 @@ class Parser:
             )
         return raw
 
-    def _items(self, depth: int) -> Iterator[Raw]:
+    def _items(self, depth: int) -> Iterator[RawNode]:
         while not isinstance(event := next(self.events), SequenceEndEvent):
             assert isinstance(event, NodeEvent)
             yield self._node(event, depth + 1)
 
-    def _pairs(self, depth: int) -> Iterator[tuple[Raw, Raw]]:
+    def _pairs(self, depth: int) -> Iterator[tuple[RawNode, RawNode]]:
         while not isinstance(event := next(self.events), MappingEndEvent):
             assert isinstance(event, NodeEvent)
             # A key that is an alias stands where the alias does.
@@ -211,7 +211,7 @@ def _cure_invalid(error: MarkedYAMLError) -> str:
 
 
 def _refusal(source: str, mark: Mark, what: str, *, cure: str, why: str = "") -> SpecErrors:
-    return SpecErrors([error_at(source, mark, (), Wrong(what, cure=cure, why=why))])
+    return SpecErrors([error_at(source, mark, (), Problem(what, cure=cure, why=why))])
 
 
 def too_many(source: str, mark: Mark) -> SpecErrors:

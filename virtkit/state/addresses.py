@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from virtkit.errors import RequestError
 
-Link = TypeVar("Link")
+Interface = TypeVar("Interface")
 
 #: The host's ids that containers get, IDS each: above what useradd (to 600100000), systemd-nspawn
 #: (to 0x6fffffff) and sssd (to 2000200000) give, and below 2**31, where some programs see a sign.
@@ -34,7 +34,7 @@ _WIDE = 9
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:virtkit:1")
 
 
-def identity(*names: str) -> str:
+def derived_uuid(*names: str) -> str:
     """The UUID of the object that ``names`` name, as text."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(names)))
 
@@ -47,7 +47,7 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
         if candidate not in taken:
             return candidate
     raise RequestError(  # 256 clashes in a row: the range is as good as full
-        "no free MAC address", cure="give the guest's network link its own `mac:`"
+        "no free MAC address", cure="give the guest's entry in `networks:` its own `mac:`"
     )
 
 
@@ -91,7 +91,7 @@ def free_subnet(
 
     Args:
         name: ``ENVIRONMENT/NETWORK``.
-        routes: as ``used``; but one that covers nearly everything, as a VPN's, is no claim to a
+        routes: as ``used``; but one that covers nearly everything, as a VPN's, does not count for a
             /24 where nothing else is free.
         where: of an error.
     """
@@ -99,8 +99,8 @@ def free_subnet(
     routed = [IPv4Network(each) for each in routes]
     # the more a route is to, the less it tells
     for most in (-1, *sorted({each.prefixlen for each in routed if _is_wide(each)})):
-        claims = [each for each in routed if each.prefixlen > most or not _is_wide(each)]
-        if subnet := _free_of(name, [*fixed, *claims]):
+        relevant = [each for each in routed if each.prefixlen > most or not _is_wide(each)]
+        if subnet := _free_of(name, [*fixed, *relevant]):
             return subnet
     network = name.rpartition("/")[2]
     inside = _free_of(name, [*fixed, *(each for each in routed if each.prefixlen >= _OURS)])
@@ -116,9 +116,9 @@ def free_subnet(
     )
 
 
-def _free_of(name: str, claims: Iterable[IPv4Network]) -> str:
-    """The first candidate that meets none of the ``claims``; empty where there is none."""
-    taken = [(int(each[0]), int(each[-1])) for each in set(claims)]
+def _free_of(name: str, used: Iterable[IPv4Network]) -> str:
+    """The first candidate that meets none of the ``used`` subnets; empty where there is none."""
+    taken = [(int(each[0]), int(each[-1])) for each in set(used)]
     for within in PRIVATE:
         for candidate in _candidates(name, within):
             first, last = int(candidate[0]), int(candidate[-1])
@@ -141,35 +141,37 @@ def dynamic_range(cidr: str) -> tuple[str, str]:
 
 def allocate(
     cidr: str,
-    wanted: Mapping[Link, str | None],
+    wanted: Mapping[Interface, str | None],
     *,
-    kept: Mapping[Link, str],
+    kept: Mapping[Interface, str],
     held: Collection[str] = (),
     dynamic: tuple[str, str] | None,
-) -> dict[Link, str]:
-    """An address in ``cidr`` for every link: the wanted one, else the kept one, else a free one.
+) -> dict[Interface, str]:
+    """An address in ``cidr`` for every interface: wanted, else kept, else free.
 
     Free ones come from outside the ``dynamic`` range (first, last) as long as there are any, and
     are none that is ``held`` by guests outside the spec, as long as there are others.
     """
     network = IPv4Network(cidr)
     own = {str(each) for each in (network[0], network[1], network[-1])}  # the host's is the second
-    answer = {link: address for link, address in wanted.items() if address is not None}
-    for link in wanted:
-        usable = link in kept and IPv4Address(kept[link]) in network and kept[link] not in own
-        if link not in answer and usable and kept[link] not in answer.values():
-            answer[link] = kept[link]
+    answer = {interface: address for interface, address in wanted.items() if address is not None}
+    for interface in wanted:
+        former = kept.get(interface)
+        if interface in answer or former is None or former in own:
+            continue
+        if IPv4Address(former) in network and former not in answer.values():
+            answer[interface] = former
     taken = {IPv4Address(each) for each in answer.values()}
     others = {IPv4Address(each) for each in held if each not in own} - taken
     last = sorted(each for each in others if each in network)
     free = chain(_free(network, taken | others, dynamic), last)
-    for link in wanted:
-        if link in answer:
+    for interface in wanted:
+        if interface in answer:
             continue
         address = next(free, None)
         if address is None:
             raise RequestError(f"subnet {cidr} is full", cure="give the network a larger `cidr:`")
-        answer[link] = str(address)
+        answer[interface] = str(address)
     return answer
 
 

@@ -127,7 +127,7 @@ class Guest:
     #: The confinement that it has once its root is recreated.
     next_confinement: Confinement = Confinement()
     #: Its UUID; where nothing else was decided, that of its names.
-    identity: str = ""
+    decided_uuid: str = ""
     #: Its host's CPUs; 0 where unknown.
     host_cpus: int = 0
     #: The public keys that it is to let in; None: those that it was made with.
@@ -135,7 +135,7 @@ class Guest:
     #: What Ansible is to run in it; None for nothing.
     playbooks: Playbooks | None = None
     #: Where its ``template``, its ``devices`` and (``""``) itself stand, as an error's ``where``.
-    places: Mapping[str, str] = field(default_factory=dict, compare=False)
+    positions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     cpu_period: ClassVar[int] = 100_000
     id_count: ClassVar[int] = addresses.IDS
@@ -147,7 +147,9 @@ class Guest:
     def where(self, *keys: str) -> str:
         """The place in the spec of the one of ``keys`` that it has; its own where it has more."""
         present = [key for key in keys if getattr(self.spec, key)]
-        return self.places.get(present[0] if len(present) == 1 else "", f"guests.{self.spec.base}")
+        return self.positions.get(
+            present[0] if len(present) == 1 else "", f"guests.{self.spec.base}"
+        )
 
     @property
     def domain(self) -> str:
@@ -155,7 +157,7 @@ class Guest:
 
     @property
     def uuid(self) -> str:
-        return self.identity or addresses.identity(self.environment, "guest", self.name)
+        return self.decided_uuid or addresses.derived_uuid(self.environment, "guest", self.name)
 
     @property
     def cpu_quota(self) -> int:
@@ -257,7 +259,7 @@ class Desired:
 
     Attributes:
         refused: guests that this host can't run, and why.
-        places: where in the spec a network and one of its keys stand, as an error's ``where``.
+        positions: where in the spec a network and one of its keys stand, as an error's ``where``.
         elsewhere: the hosts of guests that are to be on others; those that are here go.
     """
 
@@ -265,5 +267,5 @@ class Desired:
     networks: tuple[Network, ...]
     guests: tuple[Guest, ...]
     refused: Mapping[str, RequestError]
-    places: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
+    positions: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
     elsewhere: Mapping[str, str] = field(default_factory=dict, compare=False)

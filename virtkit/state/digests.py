@@ -1,4 +1,4 @@
-"""What stands for a value that is compared and never shown. Pure."""
+"""Digests of values that are compared and must not be shown, such as secrets. Pure."""
 
 from __future__ import annotations
 

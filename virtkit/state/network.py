@@ -59,7 +59,7 @@ class Network:
 
     @property
     def uuid(self) -> str:
-        return addresses.identity(self.environment, "network", self.name)
+        return addresses.derived_uuid(self.environment, "network", self.name)
 
     @property
     def gateway(self) -> str:

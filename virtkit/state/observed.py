@@ -1,4 +1,4 @@
-"""What stands in libvirt, as data: what virtkit owns with its records, and whose the rest is.
+"""What is in libvirt, as data: what virtkit owns, with its records, and who owns the rest.
 
 host/observe.py fills it, plan/ reads it.
 """
@@ -22,8 +22,9 @@ class ObservedGuest:
         inactive: libvirt's XML of the next boot; ``live`` that of the running guest, else empty.
         superseded: types of which the guest still has a domain from before its type changed.
         persistent: False where somebody undefined it while it runs: its end is the domain's.
-        bare: somebody's definition for the next boot left its record out; the running guest has it.
-        lost: it has no domain; ``record`` is what the pool's own says.
+        record_missing: somebody's definition for the next boot left its record out; the running
+            guest has it.
+        undefined: it has no domain; ``record`` is what the pool's own says.
     """
 
     record: GuestRecord
@@ -36,8 +37,8 @@ class ObservedGuest:
     live: str = ""
     superseded: tuple[str, ...] = ()
     persistent: bool = True
-    bare: bool = False
-    lost: bool = False
+    record_missing: bool = False
+    undefined: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class Observed:
         strangers: names of all networks without our record.
         volumes: names of all volumes in the pool; unknown unless it is ``active``.
         sizes: bytes of our guests' disks that are made, by volume name.
-        lost: guests that the pool's record lists and that have no domain, by the domain's name.
-        held: those of them that are left alone: a stranger's domain has their name or volumes. By
-            the domain's name, the stranger's.
+        undefined: guests that the pool's record lists and that have no domain, by the domain's
+            name.
+        taken_over: those of them that are left alone: a stranger's domain has their name or
+            volumes. By the domain's name, the stranger's.
     """
 
     host: str
@@ -83,14 +85,14 @@ class Observed:
     active: bool = True
     sizes: Mapping[str, int] = field(default_factory=dict)
     pool: PoolRecord = field(default_factory=PoolRecord)
-    lost: Mapping[str, ObservedGuest] = field(default_factory=dict)
-    held: Mapping[str, str] = field(default_factory=dict)
+    undefined: Mapping[str, ObservedGuest] = field(default_factory=dict)
+    taken_over: Mapping[str, str] = field(default_factory=dict)
 
-    def lost_of(self, environment: str) -> dict[str, ObservedGuest]:
+    def undefined_of(self, environment: str) -> dict[str, ObservedGuest]:
         """The environment's guests without a domain, by the guest's name in the spec."""
         return {
             each.record.guest: each
-            for each in self.lost.values()
+            for each in self.undefined.values()
             if each.record.environment == environment
         }
 

@@ -18,7 +18,7 @@ _KEY = re.compile(
     r"(?<!\S)(?P<kind>[a-z][a-z0-9@.-]*)\s+(?P<blob>[A-Za-z0-9+/]{16,}=*)(?!\S)", re.ASCII
 )
 #: Bytes that a key's line in a record may have: the largest RSA key has fewer.
-_LONGEST = 4096
+_MAX_LINE = 4096
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def parse(line: str) -> PublicKey | None:
 def recorded(line: str) -> bool:
     """Whether a text is a key as records have it."""
     key = parse(line)
-    return key is not None and str(key) == line and len(line) <= _LONGEST
+    return key is not None and str(key) == line and len(line) <= _MAX_LINE
 
 
 def same(one: Iterable[str], other: Iterable[str]) -> bool:
@@ -90,7 +90,7 @@ def names(lines: Iterable[str]) -> list[str]:
 def records(lines: Sequence[str]) -> tuple[str, ...]:
     """Lines of authorized_keys as records have them; what a record can't hold is left out."""
     texts = (str(key) for key in map(parse, lines) if key is not None)
-    return tuple(dict.fromkeys(each for each in texts if len(each) <= _LONGEST))
+    return tuple(dict.fromkeys(each for each in texts if len(each) <= _MAX_LINE))
 
 
 def _kind(blob: str) -> str:

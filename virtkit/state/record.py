@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: ``wanted``: may be made (again); ``made``: never touched but by delete; ``deleting``: on its
 #: way out, to be deleted and recreated.
-State = Literal["wanted", "made", "deleting"]
+VolumeState = Literal["wanted", "made", "deleting"]
 #: Why something is to be changed: the spec, somebody else's change, an interrupted run, or that
 #: virtkit renders it otherwise than it did.
 Cause = Literal["spec", "drift", "unfinished", "upgrade"]
@@ -33,7 +33,7 @@ class VolumeRecord:
     name: str
     key: str
     role: str
-    state: State = "wanted"
+    state: VolumeState = "wanted"
     keep: bool = False
     target: str = ""
 
@@ -162,7 +162,7 @@ class GuestRecord:
         """What the pool's record says of the guest: what it takes to define it again."""
         return replace(self, rendered="", rewritten=(), staged={}, staged_in="", detaching=())
 
-    def with_state(self, state: State) -> GuestRecord:
+    def with_state(self, state: VolumeState) -> GuestRecord:
         """The same record with all volumes in ``state``."""
         return replace(self, volumes=tuple(replace(each, state=state) for each in self.volumes))
 

@@ -54,7 +54,7 @@ def network(record: NetworkRecord) -> bool:
         fits(record, type(record))
         and text.is_label(record.environment)
         and text.is_label(record.network)
-        and _keys(record.requested)
+        and _field_names(record.requested)
         and _passes(text.cidr, record.cidr)
     )
 
@@ -113,7 +113,7 @@ def _requested(requested: Mapping[str, Any]) -> bool:
     """What virtkit rests on, of what was asked; the rest is only compared."""
     ready, keys = requested.get("ready"), requested.get("ssh_keys")
     return (
-        _keys(requested)
+        _field_names(requested)
         and _passes(text.user_name, requested.get("user"))
         and _all(text.group_name, requested.get("groups"))
         and _all(text.label, requested.get("after"))
@@ -133,7 +133,7 @@ def _ready(ready: Mapping[str, Any]) -> bool:
     )
 
 
-def _keys(requested: Mapping[str, Any]) -> bool:
+def _field_names(requested: Mapping[str, Any]) -> bool:
     return all(key.isidentifier() for key in requested)
 
 

@@ -29,7 +29,7 @@ from virtkit.state.record import (
 Entry = TypeVar("Entry")
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
-LIMIT = 256 * 1024
+MAX_RECORD = 256 * 1024
 #: What 0.1.0 called what has another name now: fields of records, and states of volumes.
 _FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
 _FORMER_STATES = {"doomed": "deleting"}
@@ -37,14 +37,14 @@ _FORMER_STATES = {"doomed": "deleting"}
 _DEEPER = 200
 
 
-def guest_element(record: GuestRecord, *, bare: bool = False) -> str:
+def guest_element(record: GuestRecord, *, without_namespace: bool = False) -> str:
     """The element for a domain's ``<metadata>``.
 
     Args:
-        bare: without its namespace, as virDomainSetMetadata wants it: libvirt adds that itself.
+        without_namespace: as virDomainSetMetadata wants it: libvirt adds the namespace itself.
     """
     attributes = {"finished": "yes" if record.finished else "no"}
-    return _element("guest", record.guest, record, attributes, bare=bare)
+    return _element("guest", record.guest, record, attributes, without_namespace=without_namespace)
 
 
 def network_element(record: NetworkRecord) -> str:
@@ -58,9 +58,9 @@ def _element(
     record: GuestRecord | NetworkRecord,
     attributes: Mapping[str, str],
     *,
-    bare: bool = False,
+    without_namespace: bool = False,
 ) -> str:
-    if bare:
+    if without_namespace:
         element = etree.Element(tag)
     else:
         element = etree.Element(f"{{{NAMESPACE}}}{tag}", nsmap={"vk": NAMESPACE})

@@ -98,7 +98,7 @@ def line(name: str, *words: str) -> list[str]:
     return [find(name) or name, *words]
 
 
-def leashed(command: Sequence[str], signal: str = "KILL") -> list[str]:
+def die_with_parent(command: Sequence[str], signal: str = "KILL") -> list[str]:
     """A command line that ends when the thread ends that starts it, even by a kill."""
     return line("setpriv", "--pdeathsig", signal, "--", *command)
 
@@ -115,7 +115,7 @@ def run(
         Interrupted: the work should end.
     """
     pipe = subprocess.PIPE
-    command = leashed(line(name, *words))
+    command = die_with_parent(line(name, *words))
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

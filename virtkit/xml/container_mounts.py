@@ -1,7 +1,7 @@
 """What a container gets mounted beside its own volumes: by ``devices`` or ``template``.
 
-Pure. libvirt mounts them on the shared image, which the container's first process covers with a
-root of its own. So they go where that looks for what it takes along.
+Pure. libvirt mounts them on the shared image, and the container's first process then covers that
+with a root of its own. It takes along what is mounted below ``LAYER/mounts``: there they go.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from virtkit.state.desired import LAYER, Guest
 _NO_IMAGE = ("mount", "bind", "ram", None)
 
 
-def lay(one: Guest, root: etree._Element, where: str) -> None:
+def set_targets(one: Guest, root: etree._Element, where: str) -> None:
     """Gives a container's further file systems, in its domain XML, the targets that they need.
 
     Raises:
@@ -36,13 +36,13 @@ def lay(one: Guest, root: etree._Element, where: str) -> None:
         target.set("dir", f"{LAYER}/mounts{path}")
 
 
-def refuse(one: Guest, devices: Iterable[etree._Element], where: str) -> None:
+def check_devices(one: Guest, devices: Iterable[etree._Element], where: str) -> None:
     """Raises RequestError where ``devices`` give a folder to a container that is only a kernel's
     process: what that has mounted is not in the guest."""
     if one.driver.folders and any(each.tag == "filesystem" for each in devices):
         raise RequestError(
-            f"guest {one.name}: the <filesystem> under `devices` would not be in it",
-            why="its container would have it, and the kernel in there does not see it",
+            f"guest {one.name} would not see the <filesystem> under `devices`",
+            why="its container would have it, but the kernel that runs in there cannot see it",
             cure="take it out; `type: lxc` can have it, `virtkit cp` copies files",
             where=where,
         )
@@ -77,7 +77,7 @@ def _check(
         raise RequestError(
             what,
             why=f"something else is mounted on {over or under}, and one would hide the other",
-            cure="give it a <target dir='…'/> that lies in no other one's, and has none in it",
+            cure="give it a <target dir='…'/> that is neither below nor above another one's",
             where=where,
         )
     if one.confinement.ids and filesystem.get("type") not in _NO_IMAGE:
@@ -90,7 +90,7 @@ def _check(
         )
 
 
-def note(one: Guest, devices: Iterable[etree._Element]) -> str:
+def owner_note(one: Guest, devices: Iterable[etree._Element]) -> str:
     """What the owner of folders of the host should know of a guest that gets them; empty where
     there is nothing."""
     sources = [

@@ -38,7 +38,10 @@ _METHODS = {"volume"}
 _FORMER = {
     ("Guest", "asked"): "requested",
     ("Guest", "light"): "skips_cloud_init",
+    ("Driver", "ports"): "pcie_ports",
     ("GuestSpec", "links"): "interfaces",
+    ("GuestSpec", "most_cpus"): "max_cpus",
+    ("GuestSpec", "most_memory"): "max_memory",
 }
 
 
@@ -98,7 +101,7 @@ def text(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
-def own(one: Guest, template: str) -> str:
+def from_user_template(one: Guest, template: str) -> str:
     """What a template of the user's makes of a guest.
 
     It may loop without end; user_template.py calls it in a separate process.
@@ -117,28 +120,28 @@ def own(one: Guest, template: str) -> str:
         ) from error
 
 
-def guest(one: Guest, own_xml: str = "") -> str:
+def guest(one: Guest, user_xml: str = "") -> str:
     """The domain XML of a guest, without its record.
 
     Args:
-        own_xml: what the spec's ``template:`` made, instead of the type's own.
+        user_xml: what the spec's ``template:`` made, instead of the type's own.
 
     Raises:
         RequestError: the XML or a raw device is broken, holds a secret, or reaches the host
             unasked.
     """
     where = one.where("template")
-    rendered = own_xml or _environment().get_template(one.driver.template).render(guest=one)
+    rendered = user_xml or _environment().get_template(one.driver.template).render(guest=one)
     root = tree.parse_plain(rendered, f"the domain XML of guest {one.name}", where)
     policy.check_template(one, root)
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
     raw = raw_devices(one)
-    container_mounts.refuse(one, raw, one.where("devices"))
+    container_mounts.check_devices(one, raw, one.where("devices"))
     devices.extend(raw)
     policy.check(one, root)
-    container_mounts.lay(one, root, one.where("template", "devices"))
+    container_mounts.set_targets(one, root, one.where("template", "devices"))
     return tree.written(root)
 
 

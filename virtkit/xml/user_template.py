@@ -22,11 +22,11 @@ from virtkit.system import commands
 from virtkit.xml import render
 
 #: Seconds of processor time, and of any time, that a template may take.
-_SECONDS, _PATIENCE = 5, 60.0
+_CPU_SECONDS, _TIMEOUT = 5, 60.0
 #: Bytes of memory for the whole process, most of it Python's own.
-_MEMORY = 512 * 1024**2
+_MAX_MEMORY = 512 * 1024**2
 #: Bytes of a template, and of the XML that it makes: libvirt takes no longer text.
-_LONGEST = 4 * 1024**2
+_MAX_BYTES = 4 * 1024**2
 
 
 def rendered(guest: Guest) -> str:
@@ -41,10 +41,10 @@ def rendered(guest: Guest) -> str:
     request = pickle.dumps((_plain(guest), _text(guest, where)))
     try:
         process = subprocess.run(
-            commands.leashed([sys.executable, "-P", "-m", "virtkit.xml.user_template"]),
+            commands.die_with_parent([sys.executable, "-P", "-m", "virtkit.xml.user_template"]),
             input=request,
             capture_output=True,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
             check=False,
             env=commands.environment(),
         )
@@ -63,7 +63,7 @@ def _text(guest: Guest, where: str) -> str:
     try:
         if path.is_file():
             with path.open("rb") as file:
-                return file.read(_LONGEST).decode()
+                return file.read(_MAX_BYTES).decode()
         why = "there is no such file"
     except (OSError, UnicodeDecodeError) as error:
         why = str(error)
@@ -78,7 +78,7 @@ def _text(guest: Guest, where: str) -> str:
 def _too_much(guest: Guest, where: str) -> RequestError:
     return RequestError(
         f"the template of guest {guest.name} does not finish",
-        why=f"it may take {_SECONDS} s and {_MEMORY // 1024**2} MiB",
+        why=f"it may take {_CPU_SECONDS} s and {_MAX_MEMORY // 1024**2} MiB",
         cure=f"fix {guest.spec.template}: a loop or a repeated text is too long",
         where=where,
     )
@@ -100,12 +100,12 @@ def _main() -> None:
     """In that process: the request from standard input, the answer to standard output."""
     guest, text = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from rendered() above
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
     answer: dict[str, object]
     try:
-        xml = render.own(guest, text)
-        answer = {"xml": xml} if len(xml) <= _LONGEST else _error_answer(_too_much(guest, ""))
+        xml = render.from_user_template(guest, text)
+        answer = {"xml": xml} if len(xml) <= _MAX_BYTES else _error_answer(_too_much(guest, ""))
     except MemoryError:
         answer = _error_answer(_too_much(guest, ""))
     except RequestError as error:

@@ -168,9 +168,9 @@ def test_it_ends_where_the_work_should_end(tmp_path: Path) -> None:
     path = playbook(tmp_path / "site.yml", f"ansible.builtin.command: sleep {SLEEP}")
     stop = threading.Event()
     began = time.monotonic()
-    voice = Progress(lambda line: threading.Timer(1, stop.set).start(), stop)
+    progress = Progress(lambda line: threading.Timer(1, stop.set).start(), stop)
     with pytest.raises(Interrupted):
-        ansible.run(play(path), voice)
+        ansible.run(play(path), progress)
     assert time.monotonic() - began < 30
     assert until(lambda: not working(path) and not working(f"sleep {SLEEP}"))
 

@@ -19,7 +19,7 @@ import libvirt
 import pytest
 
 from virtkit.api import Check, Event, GuestStatus, Orphan
-from virtkit.cli import aliases, main, output, progress
+from virtkit.cli import aliases, arguments, main, output, progress
 from virtkit.cli.commands import GROUPS, VERBS, function
 from virtkit.errors import RequestError
 
@@ -412,27 +412,27 @@ def test_colour_tells_nothing_alone(virtkit: Run, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_split(given: list[str], file: str | None, expected: tuple[str, list[str]]) -> None:
-    assert aliases.split(given, file) == expected
+    assert arguments.split_spec(given, file) == expected
 
 
 def test_split_takes_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match=r"no virtkit\.yaml here"):
-        aliases.split(["web"], None)
+        arguments.split_spec(["web"], None)
     write("name: lab\n")
-    assert aliases.split(["web"], None) == ("virtkit.yaml", ["web"])
+    assert arguments.split_spec(["web"], None) == ("virtkit.yaml", ["web"])
 
 
 def test_one_guest() -> None:
-    assert aliases.one_guest(["web"], "usage") == ("web", [])
-    assert aliases.one_guest(["web", "--", "ls", "--", "-l"], "usage") == (
+    assert arguments.one_guest(["web"], "usage") == ("web", [])
+    assert arguments.one_guest(["web", "--", "ls", "--", "-l"], "usage") == (
         "web",
         ["ls", "--", "-l"],
     )
-    assert aliases.one_guest(["web", "ls", "-l"], "usage") == ("web", ["ls", "-l"])
+    assert arguments.one_guest(["web", "ls", "-l"], "usage") == ("web", ["ls", "-l"])
     for nothing in ([], ["--", "ls"]):
         with pytest.raises(RequestError) as caught:
-            aliases.one_guest(nothing, "usage")
+            arguments.one_guest(nothing, "usage")
         assert caught.value.cure == "usage"
 
 

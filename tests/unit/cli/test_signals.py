@@ -15,7 +15,7 @@ from virtkit.cli import signals
 def hangs():
     threading.Event().wait()
 try:
-    with signals.heard():
+    with signals.handled():
         print("ready", flush=True)
         try:
             BODY
@@ -82,7 +82,7 @@ def test_the_second_is_the_end(number: signal.Signals) -> None:
     assert time.monotonic() - began < 1
     assert process.returncode == 130
     assert out == ""
-    assert err == "interrupted: running again goes on from here\n"
+    assert err == "interrupted; run again: it continues where it stopped\n"
 
 
 def test_two_at_once_are_one() -> None:
@@ -105,7 +105,7 @@ def test_where_nothing_hears_the_first_is_the_end() -> None:
     assert time.monotonic() - began < 2
     assert process.returncode == 130
     assert out == ""
-    assert err == "interrupted: running again goes on from here\n"
+    assert err == "interrupted; run again: it continues where it stopped\n"
 
 
 def test_what_is_ignored_stays_ignored() -> None:

@@ -15,27 +15,27 @@ import pytest
 
 LOOK = """
 import json, sys
-from virtkit.cli.stdin import Given
-given, said = Given(), []
-soon = given.read_if_short(8)
-whole = None if soon is not None else given.read_all(int(sys.argv[1]), said.append)
+from virtkit.cli.stdin import Stdin
+stdin, said = Stdin(), []
+soon = stdin.read_if_short(8)
+whole = None if soon is not None else stdin.read_all(int(sys.argv[1]), said.append)
 told = [None if each is None else each.decode() for each in (soon, whole)]
-print(json.dumps([*told, given.begun.decode(), given.silent, said]))
+print(json.dumps([*told, stdin.read_so_far.decode(), stdin.silent, said]))
 """
 DRIPS = """
 import json
-from virtkit.cli.stdin import Given
-given = Given()
-assert given.read_if_short(10**9) is None
-print(json.dumps(given.begun.decode()))
+from virtkit.cli.stdin import Stdin
+stdin = Stdin()
+assert stdin.read_if_short(10**9) is None
+print(json.dumps(stdin.read_so_far.decode()))
 """
 COPY = """
 import subprocess, sys
-from virtkit.cli.stdin import Given
-given = Given()
-given.read_if_short(8)
+from virtkit.cli.stdin import Stdin
+stdin = Stdin()
+stdin.read_if_short(8)
 program = subprocess.Popen(["sha256sum"], stdin=subprocess.PIPE)
-given.go_on(program)
+stdin.copy_to(program)
 program.wait()
 """
 

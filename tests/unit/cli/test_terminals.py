@@ -32,6 +32,34 @@ TABLE = """
 from virtkit.cli import output
 output.table(["image", "content", "guests"], [["debian-12", "0123456789ab", "lab-web, lab-db"]])
 """
+#: A run whose progress and answer nobody reads any more after the first line.
+RUN = """
+import sys
+from pathlib import Path
+from virtkit.apply import Event
+from virtkit.cli import output, progress, streams
+streams.open_all()
+with progress.shown(output.err(), "lab: up") as tell:
+    for step in ("define", "start", "finish"):
+        tell(Event("done", "guest/web", "local", step, 1.0))
+        output.out().print(step)
+        sys.stdin.readline()
+sys.stdout.flush()
+Path(sys.argv[1]).write_text("all of it was done")
+sys.exit(3)
+"""
+#: Prints until nobody reads it.
+ENDLESS = """
+import sys
+from virtkit.cli import streams
+streams.open_all()
+try:
+    while True:
+        print("line")
+        streams.flush()
+except streams.Unread:
+    sys.exit(7)
+"""
 #: Whatever moves the cursor.
 MOVES = ("\x1b[1A", "\x1b[2K", "\x1b[?25l", "\r\x1b")
 
@@ -116,6 +144,75 @@ def test_an_output_that_is_full(verb: str, spec: Path) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "streams", "code"),
+    [
+        ('validate "$3"', "2>&1", 2),
+        ('validate "$3"', "2>&1 >/dev/null", 2),
+        ('validate "$3" --json', "", 2),
+        ('validate "$2"', "2>&1", 0),
+        ("", "2>&1", 2),
+        ("nosuch", "2>&1", 2),
+        ("schema", "", 0),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_the_exit_code_is_the_commands_own_whoever_reads(
+    words: str, streams: str, code: int, unbuffered: str, spec: Path
+) -> None:
+    wrong = spec.with_name("wrong.yaml")
+    wrong.write_text(SPEC.replace("qemu", "qemux"))
+    gone = f'{{ sleep 0.2; "$1" {words} {streams}; echo "code $?" >&3; }} 3>&2 | :'
+    done = subprocess.run(
+        ["sh", "-c", gone, "sh", str(VIRTKIT), str(spec), str(wrong)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    assert (done.stdout, done.stderr) == ("", f"code {code}\n")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_run_goes_on_when_its_reader_leaves(stream: str, tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    line = [sys.executable, "-c", RUN, str(tmp_path / "done")]
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as program:
+        read = getattr(program, stream)
+        assert read.readline()
+        read.close()
+        assert program.stdin is not None
+        program.stdin.write("\n" * 3)
+        program.stdin.close()
+        other = program.stderr if stream == "stdout" else program.stdout
+        assert other is not None
+        assert len(other.read().splitlines()) == 3, "the other stream has all of it"
+    assert program.returncode == 3
+    assert (tmp_path / "done").read_text() == "all of it was done"
+
+
+def test_what_has_no_end_ends_with_its_reader() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"line\n"
+        program.stdout.close()
+        assert program.wait(10) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "full", "code"),
+    [("", "2>/dev/full", 2), ("--json", ">/dev/full", 2), ("--json", ">/dev/full 2>&1", 2)],
+)
+def test_an_error_that_can_not_be_told_keeps_its_exit_code(
+    words: str, full: str, code: int, spec: Path
+) -> None:
+    spec.write_text(SPEC.replace("qemu", "qemux"))
+    done = shell(f'"$1" validate "$2" {words} {full}', spec)
+    assert done.returncode == code
+    assert ("there is no guest type" in done.stderr) == (full == ">/dev/full")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_reader_that_has_read_enough(spec: Path) -> None:
     done = shell('{ "$1" schema; echo "code $?" >&2; } | head -c 1', spec)
     assert (done.stdout, done.stderr) == ("{", "code 0\n")
@@ -165,7 +262,9 @@ def test_forced_colours_make_no_terminal_of_a_pipe(setting: str) -> None:
     ],
 )
 def test_a_question(typed: str, agreed: bool, asked: int) -> None:
-    said = at_terminal(80, "from virtkit.cli import lifecycle as l; print(l._agreed())", {}, typed)
+    said = at_terminal(
+        80, "from virtkit.cli import lifecycle as l; print(l._ask_consent())", {}, typed
+    )
     assert said.count("Do it? [y/N]: ") == asked
     assert said.rstrip().endswith(str(agreed))
 

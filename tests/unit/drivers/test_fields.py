@@ -16,12 +16,12 @@ from virtkit.drivers.fields import (
     field_at,
     key,
 )
-from virtkit.plan.drift import Place
-from virtkit.spec.model import Disk, GuestKeys, InterfaceSpec, Most
+from virtkit.plan.drift import FieldDifference
+from virtkit.spec.model import Disk, GuestFields, InterfaceSpec, Max
 from virtkit.xml.diff import Difference
 
 NAMES = {
-    *GuestKeys.model_fields,
+    *GuestFields.model_fields,
     *(f"disks.{name}" for name in Disk.model_fields if name != "name"),
     *(f"networks.{name}" for name in InterfaceSpec.model_fields if name != "name"),
 }
@@ -55,7 +55,7 @@ def test_what_is_live_and_stands_in_the_xml_can_be_given_to_a_running_guest(word
     """Else `plan` says live, `up` says done, and the next `plan` tells of the same again."""
     for place, name in PLACES.items():
         if DRIVERS[word].effect(name) == "live" and FIELDS[name].action != "plug":
-            assert Place(name, Difference(place, "2", "1"), "drift").live_fix, name
+            assert FieldDifference(name, Difference(place, "2", "1"), "drift").live_fix, name
 
 
 def test_each_action_is_somebodys() -> None:
@@ -69,8 +69,8 @@ def test_what_the_guests_own_system_does_is_a_reason_to_ask_it() -> None:
 
 
 def test_the_limits_are_those_that_max_has() -> None:
-    assert {name for name, row in FIELDS.items() if row.most} == set(Most.model_fields)
-    assert accounts_for("max") == {"max", *Most.model_fields}
+    assert {name for name, row in FIELDS.items() if row.most} == set(Max.model_fields)
+    assert accounts_for("max") == {"max", *Max.model_fields}
     assert accounts_for("memory") == {"memory", "max"}
     assert accounts_for("user") == set()
 
@@ -149,7 +149,7 @@ def test_machines_get_disks_while_they_run(word: str) -> None:
     driver = DRIVERS[word]
     for field in ("disk", "disks.data", "disks.data.size", "disks.data.mount", "networks.front"):
         assert driver.effect(field) == "live", field
-    assert driver.ports > 0, "they are plugged in somewhere"
+    assert driver.pcie_ports > 0, "they are plugged in somewhere"
 
 
 def test_containers_get_disks_when_they_start() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from virtkit.host.daemon_access import refused, words
+from virtkit.host.daemon_access import denied, words
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from virtkit.host.daemon_access import refused, words
     ],
 )
 def test_who_is_refused(code: int, message: str, expected: bool) -> None:
-    assert refused(code, message) is expected
+    assert denied(code, message) is expected
 
 
 def test_what_they_have_to_do(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from virtkit.host.errors import (
     FileUnusable,
     Unanswered,
     cure,
+    daemon_cure,
     libvirt_errors,
     passing_over,
-    stopped,
     unreadable,
 )
 from virtkit.host.machine import preparation
@@ -138,7 +138,7 @@ def test_a_command_is_for_the_host_that_the_error_is_of() -> None:
     assert cure("connect", 1, gone, "rack").startswith(f"{there} (")
     restart = preparation.restart("network")
     assert cure("connect", 1, gone, "local").startswith(f"{restart} (")
-    assert f"{there};" in stopped("rack")
+    assert f"{there};" in daemon_cure("rack")
     there = Connections("rack", remote=Remote("rack", "root@rack"))
     record = GuestRecord("lab", "web", "xen-pv", "/specs/lab.yaml", {}, "", None)
     assert "virsh -c xen+ssh://root@rack/system dumpxml lab-web" in not_ours(record, there).cure

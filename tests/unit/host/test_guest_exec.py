@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from virtkit.drivers import QEMU
 from virtkit.host import guest_exec
 from virtkit.host.guest_addresses import usable
-from virtkit.host.guest_exec import Lost, Ran, Unreachable
+from virtkit.host.guest_exec import CommandResult, OutcomeUnknown, Unreachable
 
 MAC = "52:54:00:00:00:01"
 
@@ -59,17 +59,17 @@ def test_an_agent_that_begins_with_nonsense(answer: str, monkeypatch: pytest.Mon
     agents: Any = Agents(monkeypatch, answer)
     with pytest.raises(Unreachable) as caught:
         guest_exec.by_agent(agents, QEMU, "lab-web", ["true"], 1)
-    assert not isinstance(caught.value, Lost), "nothing ran: another way may be tried"
+    assert not isinstance(caught.value, OutcomeUnknown), "nothing ran: another way may be tried"
 
 
 @pytest.mark.parametrize("answer", [each for each in LATER if each != ANSWERS[-1]])
 def test_an_agent_that_goes_on_with_nonsense(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agents: Any = Agents(monkeypatch, '{"return": {"pid": 7}}', answer)
-    with pytest.raises(Lost):
+    with pytest.raises(OutcomeUnknown):
         guest_exec.by_agent(agents, QEMU, "lab-web", ["true"], 1)
 
 
 def test_an_agent_in_its_right_mind(monkeypatch: pytest.MonkeyPatch) -> None:
     end = {"exited": True, "exitcode": 3, "out-data": "aGk=", "err-data": ""}
     agents: Any = Agents(monkeypatch, '{"return": {"pid": 7}}', json.dumps({"return": end}))
-    assert guest_exec.by_agent(agents, QEMU, "lab-web", ["true"], 1) == Ran(3, b"hi", b"")
+    assert guest_exec.by_agent(agents, QEMU, "lab-web", ["true"], 1) == CommandResult(3, b"hi", b"")

@@ -62,7 +62,7 @@ def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
     ],
 )
 def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
-    found = kvm_probe._refused("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
+    found = kvm_probe._verdict_of("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
     assert (found.works, found.passing) == (False, not lasting)
     assert message in found.why
 
@@ -70,7 +70,7 @@ def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting:
 def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
     gone = said(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, "client socket is closed")
     with pytest.raises(libvirt.libvirtError) as caught:
-        kvm_probe._refused("no KVM", gone)
+        kvm_probe._verdict_of("no KVM", gone)
     assert caught.value is gone
 
 
@@ -87,9 +87,9 @@ def test_only_its_own_power_off_is_its_end() -> None:
 
 
 def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
-    hangs = kvm_probe.unfinished(9.0, used=8.9, most=8.6)
+    hangs = kvm_probe.unfinished(9.0, used=8.9, max_seconds=8.6)
     assert "hangs" in hangs.why
-    busy = kvm_probe.unfinished(30.0, used=2.0, most=8.6)
+    busy = kvm_probe.unfinished(30.0, used=2.0, max_seconds=8.6)
     assert "too busy to tell" in busy.why
     assert hangs.passing
     assert busy.passing, "neither is kept until the next boot"
@@ -117,9 +117,9 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
         assert known.holds(1000 + known.hold - 1)
         assert not known.holds(1000 + known.hold + 1)
         assert not known.holds(500), "the clock was put back"
-    assert holds[0] == kvm_probe.HOLD
+    assert holds[0] == kvm_probe.MIN_HOLD
     assert holds == sorted(holds)
-    assert holds[-1] == kvm_probe.LONGEST
+    assert holds[-1] == kvm_probe.MAX_HOLD
     path.write_text("[]")
     assert kvm_probe.Kept.read(path, "boot") is None
 

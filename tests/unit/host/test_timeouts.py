@@ -9,7 +9,7 @@ import libvirt
 import pytest
 
 from virtkit.access.readiness import boots
-from virtkit.host.state_reason import _OF, reason_of
+from virtkit.host.state_reason import _REASONS, reason_of
 from virtkit.host.timeouts import Silent, answered
 
 
@@ -43,7 +43,7 @@ def test_silence() -> None:
 
 def test_every_fault_has_a_cure() -> None:
     """What is nobody's wish needs one; a pause or a shutdown does not."""
-    wished = {each.why for each in _OF.values() if not each.cure}
+    wished = {each.why for each in _REASONS.values() if not each.cure}
     assert wished == {"somebody paused it", "it ended by itself", "somebody forced it off"}
 
 

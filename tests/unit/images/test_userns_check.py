@@ -100,7 +100,9 @@ def test_too_few(machine: Path) -> None:
 )
 def test_the_kernel_is_told_not_to(machine: Path, setting: str, value: str, good: str) -> None:
     (machine / "proc/sys" / setting).write_text(f"{value}\n")
-    error = userns_check.refusal("unshare: unshare failed: Operation not permitted", ALICE, machine)
+    error = userns_check.no_namespaces(
+        "unshare: unshare failed: Operation not permitted", ALICE, machine
+    )
     assert setting.replace("/", ".") in error.why
     assert "unshare failed" in error.why
     assert f"echo {good} >" in error.cure
@@ -108,15 +110,17 @@ def test_the_kernel_is_told_not_to(machine: Path, setting: str, value: str, good
 
 
 def test_after_sg(machine: Path) -> None:
-    error = userns_check.refusal("newgidmap: …", User("alice", 1000, "alice"), machine)
+    error = userns_check.no_namespaces("newgidmap: …", User("alice", 1000, "alice"), machine)
     assert "sg alice -c" in error.cure
 
 
 def test_newuidmap_without_its_right(machine: Path) -> None:
     said = "newuidmap: write to uid_map failed: Operation not permitted"
-    assert "reinstall uidmap" in userns_check.refusal(said, ALICE, machine).cure
+    assert "reinstall uidmap" in userns_check.no_namespaces(said, ALICE, machine).cure
 
 
 def test_a_container_that_forbids_it(machine: Path) -> None:
-    error = userns_check.refusal("unshare: unshare failed: Operation not permitted", ALICE, machine)
+    error = userns_check.no_namespaces(
+        "unshare: unshare failed: Operation not permitted", ALICE, machine
+    )
     assert "seccomp" in error.cure

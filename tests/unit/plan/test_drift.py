@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
-import world
+import samples
 
-from virtkit.plan import detaching, waiting
-from virtkit.plan.drift import Documents, Place
+from virtkit.plan import detaching, pending_fields
+from virtkit.plan.drift import DriftCheck, FieldDifference
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 from virtkit.xml import render
@@ -26,7 +26,7 @@ KEYS = {
 def desired(**keys: object) -> Guest:
     guests = {"web": {**KEYS, **keys}}
     networks = {"front": {}, "back": {}}
-    return world.guest_of(json.dumps({"name": "lab", "networks": networks, "guests": guests}))
+    return samples.guest_of(json.dumps({"name": "lab", "networks": networks, "guests": guests}))
 
 
 def changed(old: ObservedGuest, **keys: object) -> Guest:
@@ -36,24 +36,24 @@ def changed(old: ObservedGuest, **keys: object) -> Guest:
 
 
 def there(guest: Guest) -> ObservedGuest:
-    found = replace(world.desired_of("name: lab\n"), guests=(guest,))
-    return world.up(found, "/lab.yaml").guests[guest.domain]
+    found = replace(samples.desired_of("name: lab\n"), guests=(guest,))
+    return samples.up(found, "/lab.yaml").guests[guest.domain]
 
 
-def documents(guest: Guest, **fields: str) -> Documents:
-    return Documents(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
+def drift_check(guest: Guest, **fields: str) -> DriftCheck:
+    return DriftCheck(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
 
 
-def place(guest: Guest, old: str, new: str) -> Place:
+def place(guest: Guest, old: str, new: str) -> FieldDifference:
     """The difference that an edit of the definition makes."""
     xml = render.guest(guest)
     assert xml.count(old) == 1, (old, xml)
-    (found,) = documents(guest, inactive=xml.replace(old, new)).next_boot()
+    (found,) = drift_check(guest, inactive=xml.replace(old, new)).next_boot()
     return found
 
 
 FRONT, BACK = (each.mac for each in desired().interfaces)
-GIB = str(world.GIB)
+GIB = str(samples.GIB)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_a_containers_fields(old: str, new: str, field: str) -> None:
 
 def test_what_was_asked_as_a_limit_is_a_limit() -> None:
     guest = desired(max={"cpus": 4, "memory": "4GiB"})
-    assert place(guest, f'<memory unit="b">{4 * world.GIB}<', '<memory unit="b">1<').field == "max"
+    assert (
+        place(guest, f'<memory unit="b">{4 * samples.GIB}<', '<memory unit="b">1<').field == "max"
+    )
     assert place(guest, ' current="1">4<', ' current="1">8<').field == "max"
     assert place(guest, ' current="1">4<', ' current="2">4<').field == "cpus"
 
@@ -119,21 +121,21 @@ def test_what_a_running_guest_can_be_given(old: str, new: str, fixed: bool) -> N
 def test_the_running_guest_has_it_too() -> None:
     guest = desired()
     edited = render.guest(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
-    (found,) = documents(guest, inactive=edited, live=edited).next_boot()
+    (found,) = drift_check(guest, inactive=edited, live=edited).next_boot()
     assert found.live is not None
     assert (found.live.wanted, found.live.current) == ("destroy", "restart")
-    (now,) = documents(guest, live=edited).now()
+    (now,) = drift_check(guest, live=edited).running()
     assert now.field == "on_crash"
-    assert documents(guest, live="").now() == [], "it doesn't run"
+    assert drift_check(guest, live="").running() == [], "it doesn't run"
 
 
 def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
     old = there(desired())
     new = changed(old, disks=[], networks=["front"])
-    found = Documents(new, old, render.guest(new))
+    found = DriftCheck(new, old, render.guest(new))
     assert {each.field for each in found.next_boot()} == {"disks.data", "networks.back"}
     assert {each.cause for each in found.next_boot()} == {"upgrade"}
-    assert {each.field for each in found.now()} == {"disks.data", "networks.back"}
+    assert {each.field for each in found.running()} == {"disks.data", "networks.back"}
 
 
 def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
@@ -142,26 +144,30 @@ def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
     left = detaching(old.record, render.guest(new), old.live)
     now = there(new)
     now = replace(now, live=old.live, record=replace(now.record, detaching=left))
-    fields = [each.field for each in Documents(new, now, render.guest(new)).now()]
+    fields = [each.field for each in DriftCheck(new, now, render.guest(new)).running()]
     assert fields == ["disks.data", "networks.back"]
     kept = replace(now, inactive=old.live)
-    assert Documents(new, kept, render.guest(new)).now() == [], "a restart would not take it away"
+    assert DriftCheck(new, kept, render.guest(new)).running() == [], (
+        "a restart would not take it away"
+    )
 
 
 def test_beyond() -> None:
-    found = documents(desired(cpus=2, max={"memory": "2GiB"}))
-    assert not found.beyond("memory", 2 * world.GIB)
-    assert found.beyond("memory", 3 * world.GIB)
-    assert not found.beyond("cpus", 2)
-    assert found.beyond("cpus", 3)
-    assert not found.beyond("disk", 9 * world.GIB)
-    assert not documents(desired(), live="").beyond("memory", 9 * world.GIB), "it doesn't run"
+    found = drift_check(desired(cpus=2, max={"memory": "2GiB"}))
+    assert not found.exceeds_max("memory", 2 * samples.GIB)
+    assert found.exceeds_max("memory", 3 * samples.GIB)
+    assert not found.exceeds_max("cpus", 2)
+    assert found.exceeds_max("cpus", 3)
+    assert not found.exceeds_max("disk", 9 * samples.GIB)
+    assert not drift_check(desired(), live="").exceeds_max("memory", 9 * samples.GIB), (
+        "it doesn't run"
+    )
 
 
 def test_waiting() -> None:
     """What `status` shows: nothing once the guest was started again."""
     guest = there(desired(cpus=2))
     staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
-    assert waiting(replace(guest, record=staged)) == ("cpus", "disks.x")
-    assert waiting(replace(guest, record=replace(staged, staged_in="6"))) == ()
-    assert waiting(replace(guest, record=staged, live="")) == ()
+    assert pending_fields(replace(guest, record=staged)) == ("cpus", "disks.x")
+    assert pending_fields(replace(guest, record=replace(staged, staged_in="6"))) == ()
+    assert pending_fields(replace(guest, record=staged, live="")) == ()

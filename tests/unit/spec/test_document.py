@@ -9,7 +9,7 @@ import pytest
 
 from virtkit.errors import RequestError
 from virtkit.spec import load
-from virtkit.spec.reader import LARGEST_FILE
+from virtkit.spec.reader import MAX_FILE_SIZE
 
 
 def refused(path: str | Path) -> RequestError:
@@ -81,5 +81,5 @@ def test_not_utf_8(tmp_path: Path) -> None:
 
 def test_too_large(tmp_path: Path) -> None:
     path = tmp_path / "lab.yaml"
-    path.write_bytes(b"#" * (LARGEST_FILE + 1))
+    path.write_bytes(b"#" * (MAX_FILE_SIZE + 1))
     assert "larger than 1024 KiB" in refused(path).what

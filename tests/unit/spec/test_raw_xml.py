@@ -20,7 +20,9 @@ HOSTDEV = "<hostdev type='pci'><source><address {}/></source></hostdev>"
     ],
 )
 def test_one_device_is_one_however_it_is_written(address: str) -> None:
-    assert [each.value for each in raw_xml.soles(HOSTDEV.format(address))] == ["0000:0a:00.0"]
+    assert [each.value for each in raw_xml.exclusive_resources(HOSTDEV.format(address))] == [
+        "0000:0a:00.0"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,9 @@ def test_one_device_is_one_however_it_is_written(address: str) -> None:
     ],
 )
 def test_what_is_for_one_guest(xml: str, found: int) -> None:
-    assert len(list(raw_xml.soles(xml))) == found
+    assert len(list(raw_xml.exclusive_resources(xml))) == found
     domain = f"<domain><name>a</name><devices><!-- x -->{xml}</devices></domain>"
-    assert list(raw_xml.soles(domain)) == list(raw_xml.soles(xml))
+    assert list(raw_xml.exclusive_resources(domain)) == list(raw_xml.exclusive_resources(xml))
 
 
 def test_several_elements_of_one_entry() -> None:
@@ -52,16 +54,19 @@ def test_several_elements_of_one_entry() -> None:
     card = "<interface type='network'><mac address='52:54:00:AA:00:01'/></interface>"
     pci = HOSTDEV.format("bus='10' slot='0'")
     entry = f"<watchdog model='i6300esb'/>\n<!-- x -->{card}<!-- y -->{pci}"
-    assert list(raw_xml.soles(entry)) == [*raw_xml.soles(card), *raw_xml.soles(pci)]
+    assert list(raw_xml.exclusive_resources(entry)) == [
+        *raw_xml.exclusive_resources(card),
+        *raw_xml.exclusive_resources(pci),
+    ]
 
 
 @given(st.text(max_size=60))
 def test_any_text(text: str) -> None:
-    assert list(raw_xml.soles(text)) == []
-    assert list(raw_xml.soles(f"<disk>{text}")) == []
+    assert list(raw_xml.exclusive_resources(text)) == []
+    assert list(raw_xml.exclusive_resources(f"<disk>{text}")) == []
 
 
 @pytest.mark.parametrize("tag", ["interface", "disk", "hostdev", "graphics", "tpm", "vsock"])
 def test_empty_elements(tag: str) -> None:
     for xml in (f"<{tag}/>", f"<{tag}><source/></{tag}>", f"<{tag} type='hostdev'><mac/></{tag}>"):
-        assert list(raw_xml.soles(xml)) == []
+        assert list(raw_xml.exclusive_resources(xml)) == []

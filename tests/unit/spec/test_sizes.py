@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from virtkit.spec.problem import Problem
 from virtkit.spec.sizes import (
     GIB,
     KIB,
-    LARGEST_SIZE,
-    LONGEST_DURATION,
+    MAX_DURATION,
+    MAX_SIZE,
     MIB,
     TIB,
     format_duration,
@@ -18,7 +19,6 @@ from virtkit.spec.sizes import (
     parse_duration,
     parse_size,
 )
-from virtkit.spec.value_error import Wrong
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_sizes(text: str, size: int) -> None:
     ],
 )
 def test_no_sizes(value: object) -> None:
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(Problem) as caught:
         parse_size(value)
     assert caught.value.cure
 
@@ -63,18 +63,18 @@ def test_durations(text: str, seconds: float) -> None:
     "value", [90, 0, 1.5, "90", "5 minutes", "0s", "-5s", "1d", "", None, True, [], "169h", "1m30s"]
 )
 def test_no_durations(value: object) -> None:
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(Problem) as caught:
         parse_duration(value)
     assert caught.value.cure
 
 
-@given(st.integers(1, LARGEST_SIZE // KIB))
+@given(st.integers(1, MAX_SIZE // KIB))
 def test_sizes_come_back(kib: int) -> None:
     assert parse_size(format_size(kib * KIB)) == kib * KIB
     assert format_size(kib * KIB + 1) == f"{kib * KIB + 1} bytes"
 
 
-@given(st.integers(1, LONGEST_DURATION * 1000))
+@given(st.integers(1, MAX_DURATION * 1000))
 def test_durations_come_back(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
 
@@ -82,12 +82,12 @@ def test_durations_come_back(milliseconds: int) -> None:
 @given(st.text() | st.integers() | st.floats() | st.booleans() | st.none())
 def test_anything_else_is_wrong_and_nothing_worse(value: object) -> None:
     for parse in (parse_size, parse_duration):
-        with contextlib.suppress(Wrong):
+        with contextlib.suppress(Problem):
             assert parse(value) > 0
 
 
 def test_cures_can_be_followed() -> None:
     for value, cure in [("1GB", "use 1GiB"), ("1.3MiB", "use 1331KiB"), (512, "use 512MiB")]:
-        with pytest.raises(Wrong) as caught:
+        with pytest.raises(Problem) as caught:
             parse_size(value)
         assert caught.value.cure.startswith(cure)

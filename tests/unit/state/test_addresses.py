@@ -24,12 +24,12 @@ def networks(draw: st.DrawFn) -> tuple[str, dict[int, str | None], dict[int, str
     """A subnet, what its links want (as the spec's checks leave it), and what they had."""
     cidr = draw(subnets)
     network = IPv4Network(cidr)
-    links = range(draw(st.integers(0, min(network.num_addresses - 3, 12))))
+    interfaces = range(draw(st.integers(0, min(network.num_addresses - 3, 12))))
     usable = st.integers(2, network.num_addresses - 2).map(lambda at: str(network[at]))
-    wanted = draw(st.lists(usable, unique=True, max_size=len(links)))
+    wanted = draw(st.lists(usable, unique=True, max_size=len(interfaces)))
     had = st.integers(int(network[0]) - 8, int(network[-1]) + 8).map(lambda n: str(IPv4Address(n)))
-    kept = draw(st.dictionaries(st.sampled_from(links), had)) if links else {}
-    return cidr, dict(zip(links, [*wanted, *[None] * len(links)], strict=False)), kept
+    kept = draw(st.dictionaries(st.sampled_from(interfaces), had)) if interfaces else {}
+    return cidr, dict(zip(interfaces, [*wanted, *[None] * len(interfaces)], strict=False)), kept
 
 
 @given(networks(), st.booleans())
@@ -59,15 +59,15 @@ def test_allocate_leaves_the_dynamic_range_alone_while_it_can() -> None:
     cidr = "10.0.0.0/28"
     dynamic = addresses.dynamic_range(cidr)
     assert dynamic == ("10.0.0.12", "10.0.0.14")
-    links: dict[int, str | None] = dict.fromkeys(range(13))
-    found = list(addresses.allocate(cidr, links, kept={}, dynamic=dynamic).values())
+    interfaces: dict[int, str | None] = dict.fromkeys(range(13))
+    found = list(addresses.allocate(cidr, interfaces, kept={}, dynamic=dynamic).values())
     assert found == [f"10.0.0.{last}" for last in range(2, 15)]
 
 
 def test_allocate_says_when_a_subnet_is_full() -> None:
-    links: dict[int, str | None] = dict.fromkeys(range(6))
+    interfaces: dict[int, str | None] = dict.fromkeys(range(6))
     with pytest.raises(RequestError, match="full"):
-        addresses.allocate("10.0.0.0/29", links, kept={}, dynamic=None)
+        addresses.allocate("10.0.0.0/29", interfaces, kept={}, dynamic=None)
 
 
 @given(st.text(max_size=20), st.lists(subnets, max_size=8))
@@ -157,8 +157,10 @@ def test_mac_gives_up() -> None:
 
 
 def test_identity() -> None:
-    assert addresses.identity("lab", "guest", "web") == "698bcd3f-a163-57b0-a748-c2e4e370e02c"
-    assert addresses.identity("lab", "guest", "web") != addresses.identity("lab", "network", "web")
+    assert addresses.derived_uuid("lab", "guest", "web") == "698bcd3f-a163-57b0-a748-c2e4e370e02c"
+    assert addresses.derived_uuid("lab", "guest", "web") != addresses.identity(
+        "lab", "network", "web"
+    )
 
 
 def test_slaac() -> None:
@@ -169,6 +171,6 @@ def test_slaac() -> None:
 
 def test_what_guests_outside_the_spec_hold_is_given_last() -> None:
     held = ["10.0.0.2", "10.0.0.4", "10.9.9.9", "10.0.0.1"]
-    links = dict.fromkeys(range(5))
-    found = addresses.allocate("10.0.0.0/29", links, kept={}, held=held, dynamic=None)
+    interfaces = dict.fromkeys(range(5))
+    found = addresses.allocate("10.0.0.0/29", interfaces, kept={}, held=held, dynamic=None)
     assert [*found.values()] == ["10.0.0.3", "10.0.0.5", "10.0.0.6", "10.0.0.2", "10.0.0.4"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import world
+import samples
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
@@ -22,8 +22,8 @@ from virtkit.state.record import (
     KeptDisk,
     NetworkRecord,
     PoolRecord,
-    State,
     StoredImage,
+    VolumeState,
 )
 from virtkit.state.record import VolumeRecord as Volume
 
@@ -60,7 +60,7 @@ several = st.lists(words, max_size=3).map(tuple)
 causes = st.sampled_from(["spec", "drift", "unfinished", "upgrade"])
 
 
-def _volume(owner: tuple[str, str], name: str, state: State, keep: bool) -> Volume:
+def _volume(owner: tuple[str, str], name: str, state: VolumeState, keep: bool) -> Volume:
     name = f"{owner[0]}-{owner[1]}-{name}"
     return Volume(name, f"/pool/{name}", "disk", state, keep, "vdb")
 
@@ -177,7 +177,7 @@ def test_attributes_tell_people_what_it_is() -> None:
     root = etree.fromstring(record_text.guest_element(EXAMPLE))
     assert root.tag == f"{{{record_text.NAMESPACE}}}guest"
     assert dict(root.attrib) == {"environment": "lab", "name": "web", "finished": "no"}
-    bare = etree.fromstring(record_text.guest_element(EXAMPLE, bare=True))
+    bare = etree.fromstring(record_text.guest_element(EXAMPLE, without_namespace=True))
     assert (bare.tag, bare.nsmap) == ("guest", {})
 
 
@@ -366,7 +366,7 @@ def test_only_whole_images_count() -> None:
 
 def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
     """What only the running domain needs is left out; one that can't be acted on hides no other."""
-    guest = world.guest_of("name: lab\nguests: {web: {disks: [{name: data, size: 1GiB}]}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {disks: [{name: data, size: 1GiB}]}}\n")
     whole = replace(
         record.of_guest(guest, "/lab.yaml", "<domain/>").with_state("made"),
         staged={"cpus": "spec"},
@@ -392,7 +392,7 @@ def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
 
 def test_a_thousand_guests_fit_into_a_pools_record() -> None:
     disks = "[{name: a, size: 1GiB}, {name: b, size: 1GiB}]"
-    guest = world.guest_of(f"name: lab\nguests: {{web: {{disks: {disks}}}}}\n")
+    guest = samples.guest_of(f"name: lab\nguests: {{web: {{disks: {disks}}}}}\n")
     one = record.of_guest(guest, "/lab.yaml", "<domain/>" * 500)
     many = {}
     for number in range(1000):
@@ -414,7 +414,7 @@ def test_a_thousand_guests_fit_into_a_pools_record() -> None:
 
 
 def test_a_text_that_cannot_be_written_is_no_record() -> None:
-    guest = world.guest_of("name: lab\nguests: {web: {}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {}}\n")
     element = record_text.guest_element(record.of_guest(guest, "/lab.yaml"))
     root = etree.fromstring(f"<domain><metadata>{element}</metadata></domain>")
     assert record_text.read_guest(root) is not None

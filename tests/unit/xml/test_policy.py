@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-import world
+import samples
 from lxml import etree
 
 from virtkit.drivers import DRIVERS
@@ -17,13 +17,13 @@ from virtkit.xml import policy, render, tree
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    body = render.guest(guest, render.own(guest, own) if own else "")
+    body = render.guest(guest, render.from_user_template(guest, own) if own else "")
     element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
     return tree.with_record(body, element)
 
 
 def guest_of(**keys: object) -> Guest:
-    return world.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
+    return samples.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
 
 
 MINIMAL = """<domain type="qemu"><name>{{ guest.domain }}</name><uuid>{{ guest.uuid }}</uuid>

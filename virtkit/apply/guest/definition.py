@@ -76,7 +76,7 @@ class Definition:
         the pool's record does not know: its seed tells, which is made last."""
         if (
             self._context.observed is None
-            or not self._context.observed.lost
+            or not self._context.observed.undefined
             or self._context.old is None
             or self._context.fresh
         ):

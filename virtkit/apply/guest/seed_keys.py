@@ -46,7 +46,7 @@ class SeedKeys:
         held = self.held()
         return public_keys.records(held.authorized) if held else None
 
-    def authorized(self, held: seed.Keys | None) -> Sequence[str]:
+    def authorized(self, held: seed.SshKeys | None) -> Sequence[str]:
         """The lines of authorized_keys; those that ``held`` has may say more than the keys."""
         if self._context.keys is None:
             return held.authorized if held else access.authorized_keys(self._context.guest)
@@ -58,7 +58,7 @@ class SeedKeys:
         )
         return access.authorized_keys(self._context.guest) if from_spec else self._context.keys
 
-    def made(self, wanted: bool) -> seed.Keys | None:
+    def made(self, wanted: bool) -> seed.SshKeys | None:
         """Who may log in, and the host key, for a seed that is about to be made.
 
         A guest that lives on keeps its instance and its host key.
@@ -70,19 +70,19 @@ class SeedKeys:
         if held is not None:
             return replace(held, authorized=authorized)
         if self._context.old is not None and self._context.old.booted and not self._context.fresh:
-            return seed.Keys(authorized, "", self._context.old.host_key)
+            return seed.SshKeys(authorized, "", self._context.old.host_key)
         private, public = access.new_host_key()
         self._context.record = replace(
             self._context.record, host_key=public, instance=str(uuid.uuid4())
         )
         self._context.host.domains.write_record(self._context.record)
-        return seed.Keys(authorized, private, public)
+        return seed.SshKeys(authorized, private, public)
 
-    def held(self) -> seed.Keys | None:
+    def held(self) -> seed.SshKeys | None:
         """The keys in the seed that the guest has; None where it can't be read."""
         return self.in_seed()[0] if self._context.record.instance else None
 
-    def in_seed(self) -> tuple[seed.Keys | None, str]:
+    def in_seed(self) -> tuple[seed.SshKeys | None, str]:
         """The keys and the instance in the guest's seed; nothing where it can't be read."""
         files = disks.seed_files(self._context.host.storage, self._context.guest)
-        return seed.held(files), seed.instance(files)
+        return seed.keys_in(files), seed.instance_in(files)

@@ -85,7 +85,7 @@ class Volumes:
                     + self._context.down("--volumes"),
                 )
 
-    def _make_one(self, volume: Volume, keys: seed.Keys | None, progress: Progress) -> None:
+    def _make_one(self, volume: Volume, keys: seed.SshKeys | None, progress: Progress) -> None:
         storage = self._context.host.storage
         storage.delete(volume.key)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def unserved(folder: Path = Path("/run/libvirt/network")) -> list[str]:
+def without_dnsmasq(folder: Path = Path("/run/libvirt/network")) -> list[str]:
     """The active networks of this machine whose dnsmasq has ended: libvirt does not look after it.
 
     Goes by the files that libvirt leaves for all to read; where there are none, nothing is known.

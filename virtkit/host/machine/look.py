@@ -1,7 +1,7 @@
 """Looks at the machine that it runs on, and answers questions about it.
 
-Questions are words, as ``unserved`` or ``missing=/usr/bin/linux.uml``. As a program it prints the
-answers as JSON. It must never change anything, and never needs root.
+Questions are words, as ``without_dnsmasq`` or ``missing=/usr/bin/linux.uml``. As a program it prints
+the answers as JSON. It must never change anything, and never needs root.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "sockets": sockets,
     "unfit": uml.unfit,
     "unprepared": unprepared,
-    "unserved": dnsmasq.unserved,
+    "without_dnsmasq": dnsmasq.without_dnsmasq,
     "xen": xen,
 }
 

@@ -267,12 +267,12 @@ def _mount(mount: Mount, namespace: int) -> None:
     """Mounts a volume's file system, its ids mapped, out of anybody's reach until it is."""
     with ExitStack() as stack:
 
-        def held(descriptor: int) -> int:
+        def opened(descriptor: int) -> int:
             stack.callback(os.close, descriptor)
             return descriptor
 
-        device = held(_loop_device(mount.file, mount.readonly))
-        context = held(_call("fsopen", b"ext4", 1))
+        device = opened(_loop_device(mount.file, mount.readonly))
+        context = opened(_call("fsopen", b"ext4", 1))
         source = os.readlink(f"/proc/self/fd/{device}").encode()
         _call("fsconfig", context, _FSCONFIG_SET_STRING, b"source", source, 0)
         if mount.readonly:
@@ -280,7 +280,7 @@ def _mount(mount: Mount, namespace: int) -> None:
         _call("fsconfig", context, _FSCONFIG_CREATE, None, None, 0)
         # libvirt, in the container's namespace, could not mount a `nodev` one read-only anew
         flags = _MOUNT_ATTR_RDONLY if mount.readonly else _MOUNT_ATTR_NODEV
-        tree = held(_call("fsmount", context, 1, flags))
+        tree = opened(_call("fsmount", context, 1, flags))
         attributes = struct.pack("QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
         _call("mount_setattr", tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         target = mount.target.encode()

@@ -17,8 +17,8 @@ from pydantic import (
 
 from virtkit.drivers import DRIVERS
 from virtkit.spec import sizes, values
+from virtkit.spec.problem import Problem, meant, quote
 from virtkit.spec.sizes import MIB, TIB
-from virtkit.spec.value_error import Wrong, meant, quote
 
 #: The validation context of data that stands in a file: there, sizes and durations have units.
 #: Without it (Python's own callers) a number is bytes or seconds.
@@ -30,34 +30,34 @@ DEFAULT_NETWORK = "default"
 #: The host that this machine is.
 LOCAL = "local"
 
-MOST_CPUS = 512
-MOST_GUESTS = 1000
-SMALLEST_MEMORY = 8 * MIB
-LARGEST_MEMORY = 16 * TIB
+MAX_CPUS = 512
+MAX_GUESTS = 1000
+MIN_MEMORY = 8 * MIB
+MAX_MEMORY = 16 * TIB
 
 
 def _memory(size: int) -> int:
-    if not SMALLEST_MEMORY <= size <= LARGEST_MEMORY:
-        raise Wrong(
+    if not MIN_MEMORY <= size <= MAX_MEMORY:
+        raise Problem(
             f"{sizes.format_size(size)} of memory is not what a guest can have",
-            cure=f"use {sizes.format_size(SMALLEST_MEMORY)} to {sizes.format_size(LARGEST_MEMORY)}",
+            cure=f"use {sizes.format_size(MIN_MEMORY)} to {sizes.format_size(MAX_MEMORY)}",
         )
     if size % MIB:
         near = sizes.format_size(round(size / MIB) * MIB)
-        raise Wrong("memory comes in whole MiB", cure=f"use {near}")
+        raise Problem("memory comes in whole MiB", cure=f"use {near}")
     return size
 
 
 def _disk_size(size: int) -> int:
     if size < MIB:
-        raise Wrong(f"a disk of {sizes.format_size(size)} is too small", cure="use 1MiB or more")
+        raise Problem(f"a disk of {sizes.format_size(size)} is too small", cure="use 1MiB or more")
     return size
 
 
 def _type(word: str) -> str:
     types = [*DRIVERS, "auto"]
     if word not in types:
-        raise Wrong(f"there is no guest type {quote(word)}", cure=meant(word, types))
+        raise Problem(f"there is no guest type {quote(word)}", cure=meant(word, types))
     return word
 
 

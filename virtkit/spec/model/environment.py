@@ -1,4 +1,4 @@
-"""All that one spec describes."""
+"""A whole spec: an environment with its hosts, images, networks and guests."""
 
 from __future__ import annotations
 

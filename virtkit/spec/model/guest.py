@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 from virtkit.spec.model.base import (
     DEFAULT_IMAGE,
     DEFAULT_NETWORK,
-    MOST_CPUS,
-    MOST_GUESTS,
+    MAX_CPUS,
+    MAX_GUESTS,
     Address,
     Command,
     DiskName,
@@ -31,8 +31,8 @@ from virtkit.spec.model.base import (
     Variable,
     Xml,
 )
+from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
-from virtkit.spec.value_error import Wrong, quote
 
 
 class Disk(Model):
@@ -97,7 +97,7 @@ class Ready(Model):
         if isinstance(value, str):
             if value in ("port", "command"):
                 example = "80" if value == "port" else "systemctl is-active nginx"
-                raise Wrong(
+                raise Problem(
                     f"ready does not say which {value}", cure=f"set `ready: {{{value}: {example}}}`"
                 )
             if value in ("ssh", "address", "none"):
@@ -107,7 +107,7 @@ class Ready(Model):
             return {"kind": keys[0], **value} if keys else value
         elif isinstance(value, Ready):
             return value
-        raise Wrong(
+        raise Problem(
             f"{quote(value)} is not a way to be ready",
             cure="use ssh, address, none, {port: N} or {command: …}",
         )
@@ -117,11 +117,11 @@ class Ready(Model):
         keys = [key for key in ("port", "command") if getattr(self, key) is not None]
         wanted = [self.kind] if self.kind in ("port", "command") else []
         if wanted and not keys:
-            raise Wrong(
+            raise Problem(
                 f"ready does not say which {self.kind}", cure=f"add `{self.kind}:` beside `kind:`"
             )
         if keys != wanted:
-            raise Wrong(
+            raise Problem(
                 f"ready asks for {' and '.join(dict.fromkeys([self.kind, *keys]))}",
                 why="a guest is ready in one way; maps of defaults, profiles and guest are merged",
                 cure="keep one; `port: null` or `command: null` takes an inherited one away",
@@ -139,16 +139,16 @@ class Kernel(Model):
     cmdline: Line | None = Field(default=None, description="The kernel's command line.")
 
 
-class Most(Model):
+class Max(Model):
     """How far a running guest may grow."""
 
-    cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] | None = Field(
+    cpus: Annotated[StrictInt, Field(ge=1, le=MAX_CPUS)] | None = Field(
         default=None, description="Virtual CPUs; left out, what it has."
     )
     memory: Memory | None = Field(default=None, description="Memory; left out, what it has.")
 
 
-class GuestKeys(Model):
+class GuestFields(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
     type: TypeWord = Field(default="auto", description="The virtualization it uses.")
@@ -159,12 +159,12 @@ class GuestKeys(Model):
     description: Line | None = Field(
         default=None, description="A text about it that libvirt shows (`virsh desc`)."
     )
-    cpus: Annotated[StrictInt, Field(ge=1, le=MOST_CPUS)] = Field(
+    cpus: Annotated[StrictInt, Field(ge=1, le=MAX_CPUS)] = Field(
         default=1, description="Virtual CPUs."
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
-    max: Most = Field(
-        default=Most.model_construct(),
+    max: Max = Field(
+        default=Max.model_construct(),
         description="How far it may grow while it runs; left out, what it has.",
     )
     disk: DiskSize | None = Field(
@@ -231,10 +231,10 @@ class GuestKeys(Model):
     )
 
 
-class GuestEntry(GuestKeys):
+class GuestEntry(GuestFields):
     """A guest, a profile or the defaults as the file has them."""
 
-    count: Annotated[StrictInt, Field(ge=1, le=MOST_GUESTS)] | None = Field(
+    count: Annotated[StrictInt, Field(ge=1, le=MAX_GUESTS)] | None = Field(
         default=None, description="Make so many guests: NAME-1, NAME-2, …"
     )
     profiles: tuple[Label, ...] = Field(
@@ -242,7 +242,7 @@ class GuestEntry(GuestKeys):
     )
 
 
-class GuestSpec(GuestKeys):
+class GuestSpec(GuestFields):
     """One guest, all merged: what one virtual machine or container is to be.
 
     Attributes:
@@ -266,12 +266,12 @@ class GuestSpec(GuestKeys):
         return self.networks
 
     @property
-    def most_cpus(self) -> int:
+    def max_cpus(self) -> int:
         """Virtual CPUs that it can be given while it runs."""
         return self.max.cpus or self.cpus
 
     @property
-    def most_memory(self) -> int:
+    def max_memory(self) -> int:
         """Bytes of memory that it can be given while it runs."""
         return self.max.memory or self.memory
 

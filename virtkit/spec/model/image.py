@@ -17,8 +17,8 @@ from virtkit.spec.model.base import (
     Sha256,
     Url,
 )
+from virtkit.spec.problem import Problem
 from virtkit.spec.sizes import GIB
-from virtkit.spec.value_error import Wrong
 
 
 class Build(Model):
@@ -50,13 +50,13 @@ class Image(Model):
     def _one_source(self) -> Image:
         sources = [key for key in ("build", "url", "path") if getattr(self, key) is not None]
         if len(sources) != 1:
-            raise Wrong(
+            raise Problem(
                 f"an image has {' and '.join(sources) or 'none of build, url and path'}",
                 cure="give exactly one of `build:`, `url:` and `path:`",
             )
         digests = [key for key in ("sha256", "checksums") if getattr(self, key) is not None]
         if sources == ["url"] and len(digests) != 1:
-            raise Wrong(
+            raise Problem(
                 "an image by url has both sha256 and checksums"
                 if digests
                 else "an image by url has no digest",
@@ -64,7 +64,7 @@ class Image(Model):
                 cure="give one of `sha256:` and `checksums:`",
             )
         if sources != ["url"] and digests:
-            raise Wrong(f"{digests[0]} goes with url only", cure=f"take `{digests[0]}:` out")
+            raise Problem(f"{digests[0]} goes with url only", cure=f"take `{digests[0]}:` out")
         return self
 
 

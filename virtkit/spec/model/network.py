@@ -17,7 +17,7 @@ from virtkit.spec.model.base import (
     Model,
     ServerAddress,
 )
-from virtkit.spec.value_error import Wrong
+from virtkit.spec.problem import Problem
 
 #: What pydantic puts into the path of an error inside ``dhcp``.
 DHCP_RANGE = "<range>"
@@ -33,7 +33,7 @@ class Dhcp(Model):
 def _dhcp(value: object) -> object:
     if value is None or value is False or isinstance(value, (dict, Dhcp)):
         return value
-    raise Wrong(
+    raise Problem(
         "dhcp is neither a range nor false",
         cure="set `dhcp: {start: …, end: …}`, or `dhcp: false` for none, or leave it out",
     )
@@ -98,7 +98,7 @@ class NetworkSpec(Model):
         elif self.mode == "bridge":
             self._only_bridge()
         elif self.bridge is not None:
-            raise Wrong(
+            raise Problem(
                 f"bridge goes with mode bridge, this network's is {self.mode}",
                 cure="set `mode: bridge`, or take `bridge:` out",
             )
@@ -108,7 +108,7 @@ class NetworkSpec(Model):
     def _only_existing(self) -> None:
         others = sorted(self.model_fields_set - {"existing"})
         if others:
-            raise Wrong(
+            raise Problem(
                 f"a network with existing has {', '.join(others)} too",
                 why="virtkit never changes a network that was there already",
                 cure=f"take {', '.join(f'`{key}:`' for key in others)} out",
@@ -116,13 +116,13 @@ class NetworkSpec(Model):
 
     def _only_bridge(self) -> None:
         if self.bridge is None:
-            raise Wrong(
+            raise Problem(
                 "a network of mode bridge does not say which bridge",
                 cure="set `bridge: br0`",
             )
         for key in ("domain", "ipv6", "dhcp"):
             if getattr(self, key):
-                raise Wrong(
+                raise Problem(
                     f"{key} cannot be set with mode bridge",
                     why="virtkit makes no network there; the bridge's own network decides",
                     cure=f"take `{key}:` out",
@@ -133,32 +133,34 @@ class NetworkSpec(Model):
         if self.dhcp:
             self._range(self.dhcp, subnet)
         if (self.gateway or self.dns) and not self.static:
-            raise Wrong(
+            raise Problem(
                 "gateway and dns go with mode bridge or `dhcp: false`",
                 why="elsewhere libvirt's DHCP tells guests both",
                 cure="take them out",
             )
         if self.gateway:
             if subnet is None:
-                raise Wrong("a gateway is given and no cidr", cure="give `cidr:` too")
+                raise Problem("a gateway is given and no cidr", cure="give `cidr:` too")
             reason = not_a_guest(self.gateway, subnet)
             if reason:
-                raise Wrong(
+                raise Problem(
                     f"the gateway {self.gateway} is {reason}",
                     cure=f"use an address such as {subnet[1]}",
                 )
 
     def _range(self, dhcp: Dhcp, subnet: IPv4Network | None) -> None:
         if subnet is None:
-            raise Wrong("a dhcp range is given and no cidr", cure="give `cidr:` too")
+            raise Problem("a dhcp range is given and no cidr", cure="give `cidr:` too")
         if IPv4Address(dhcp.end) < IPv4Address(dhcp.start):
-            raise Wrong(f"the dhcp range ends at {dhcp.end}, before its start", cure="swap the two")
+            raise Problem(
+                f"the dhcp range ends at {dhcp.end}, before its start", cure="swap the two"
+            )
         for address in (dhcp.start, dhcp.end):
             reason = not_a_guest(address, subnet)
             if not reason and address == str(subnet[1]):
                 reason = "the host's own on this network"
             if reason:
-                raise Wrong(
+                raise Problem(
                     f"the dhcp range's {address} is {reason}",
                     cure=f"keep it within {subnet[2]} to {subnet[-2]}",
                 )

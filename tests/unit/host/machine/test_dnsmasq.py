@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host.machine.dnsmasq import unserved
+from virtkit.host.machine.dnsmasq import without_dnsmasq
 
 
 def test_whose_dnsmasq_has_ended(tmp_path: Path) -> None:
@@ -33,12 +33,12 @@ def test_whose_dnsmasq_has_ended(tmp_path: Path) -> None:
         network("driver", 1, active=False)
         (run / "odd.xml").write_text("")
         (run / "odd.pid").mkdir()
-        assert unserved(run) == ["dead", "taken"]
+        assert without_dnsmasq(run) == ["dead", "taken"]
         serves.kill()
         serves.wait()
-        assert unserved(run) == ["dead", "taken", "well"]
+        assert without_dnsmasq(run) == ["dead", "taken", "well"]
         another.kill()
-    assert unserved(tmp_path / "none") == []
+    assert without_dnsmasq(tmp_path / "none") == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount /proc and to be two users")
@@ -50,7 +50,7 @@ def test_what_proc_hides_has_not_ended(tmp_path: Path) -> None:
         "import os, sys; from pathlib import Path; from virtkit.host.machine import dnsmasq\n"
         "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
         "assert not Path('/proc', sys.argv[2]).exists()\n"
-        "print(*dnsmasq.unserved(Path(sys.argv[1])))"
+        "print(*dnsmasq.without_dnsmasq(Path(sys.argv[1])))"
     )
     hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
     with (

@@ -185,6 +185,6 @@ def _interrupted(verb):
         "what": f"virtkit {verb} was interrupted",
         "where": "",
         "why": "",
-        "cure": "run again: it goes on from there",
+        "cure": "run again: it continues where it stopped",
         "code": 130,
     }

@@ -96,8 +96,8 @@ def loop(
 
 
 @dataclass
-class Stage:
-    """An environment.
+class FaultLab:
+    """An environment whose runs end at one of their calls into libvirt.
 
     Attributes:
         uri: the driver that has its guests.
@@ -300,21 +300,21 @@ class Whole:
     down: tuple[str, ...]
 
 
-def killed(stage: Stage, verb: str, fault: Fault) -> Ended:
+def killed(fault_lab: FaultLab, verb: str, fault: Fault) -> Ended:
     """A run that was killed there."""
-    ended = stage.run(verb, fault=fault)
+    ended = fault_lab.run(verb, fault=fault)
     assert ended.killed, f"{fault} was not reached: {ended}"
     return ended
 
 
-def converges(stage: Stage, whole: Whole, what: str) -> None:
+def converges(fault_lab: FaultLab, whole: Whole, what: str) -> None:
     """Brings the rest up, and takes all of it down."""
-    with stage.holding():
-        stage.run("up")
-        assert stage.state() == whole.state, what
-        assert not stage.planned(), what
-    stage.run("down", "--volumes")
-    assert not stage.left(), what
+    with fault_lab.holding():
+        fault_lab.run("up")
+        assert fault_lab.state() == whole.state, what
+        assert not fault_lab.planned(), what
+    fault_lab.run("down", "--volumes")
+    assert not fault_lab.left(), what
 
 
 def not_kept(name: str) -> bool:

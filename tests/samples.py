@@ -1,4 +1,4 @@
-"""Worlds for tests: facts, and what libvirt would have of a spec that was brought up.
+"""Sample objects for tests: a host's facts, a spec's objects, and what libvirt has after an `up`.
 
 Guests come from the spec's text through virtkit itself, so that no test rests on an object that
 virtkit would not make.
@@ -14,7 +14,7 @@ from typing import Any
 from virtkit.api.plan import decided
 from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool, Unprepared, UsedSubnet
 from virtkit.plan.resolve import resolve
-from virtkit.seed import Keys
+from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
 from virtkit.state import record
 from virtkit.state.desired import Decided, Desired, Guest, ImageFiles, ImageRef
@@ -28,7 +28,7 @@ GIB = 1024**3
 RUN = "7"
 #: A real public key without a comment; nobody has its private half.
 PUBLIC = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAID6tkuCKY5iC97Jvb4vHZ6SQ/WnE4jsyQT9hJCnjIsK1"
-KEYS = Keys(
+KEYS = SshKeys(
     authorized=["ssh-ed25519 AAAAcaller caller@example.org"],
     host_private="-----BEGIN KEY-----\nAAAAhost\n-----END KEY-----\n",
     host_public="ssh-ed25519 AAAAhost",
@@ -140,7 +140,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             **_network(xml, change.get("networks", {}).get(each.name, {})),
         )
     without_domain = {
-        domain: replace(each, state="stopped", inactive="", live="", lost=True)
+        domain: replace(each, state="stopped", inactive="", live="", undefined=True)
         for domain, each in observed_guests.items()
         if each.record.guest in change.get("lost", ())
     }
@@ -162,7 +162,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             if volume.role in ("root", "disk")
         },
         pool=PoolRecord(images_of(guests) if "images" not in without else {}, kept, listed),
-        lost=without_domain,
+        undefined=without_domain,
     )
 
 
@@ -187,7 +187,7 @@ def _network(xml: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     own = dict(fields)
     template = own.pop("template", "")
-    xml = render.guest(guest, render.own(guest, template) if template else "")
+    xml = render.guest(guest, render.from_user_template(guest, template) if template else "")
     new = replace(record.of_guest(guest, own.pop("spec", spec), xml), host_key=KEYS.host_public)
     new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
     addresses = own.pop("addresses", None)

@@ -27,7 +27,7 @@ def test_what_says_nothing_of_kvm_is_not_remembered_for_long(
     assert len(told) == 2, "doctor looks again"
     (cache,) = tmp_path.rglob("kvm.json")
     known = json.loads(cache.read_text())
-    assert known["until"] <= time.time() + kvm_probe.HOLD, "and for good nothing is kept of it"
+    assert known["until"] <= time.time() + kvm_probe.MIN_HOLD, "and for good nothing is kept of it"
     cache.write_text(json.dumps(known | {"until": time.time() - 1}))
     kvm_probe.verdict(host.connections, "/pool", told.append)
     assert len(told) == 3

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from faultpoints import Fault, runner
+from integration.fault_lab import FaultLab, told
 from integration.lab import laboratory, tiny_disk
-from integration.stage import Stage, told
 
 #: The guest of type `auto` asks what is known of KVM; c and d are not there yet.
 SPEC = """
@@ -26,13 +26,13 @@ guests:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def fault_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultLab]:
     folder = tmp_path_factory.mktemp("look")
     (folder / "tiny.raw").write_bytes(tiny_disk())
     with laboratory(folder, "look", SPEC) as lab, runner({}) as forks:
-        stage = Stage(lab, "qemu:///system", forks)
-        stage.run("up", "a", "b")
-        yield stage
+        fault_lab = FaultLab(lab, "qemu:///system", forks)
+        fault_lab.run("up", "a", "b")
+        yield fault_lab
 
 
 @pytest.mark.timeout(1800)  # doctor looks anew at KVM
@@ -40,14 +40,14 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     "verb",
     ["plan", "status", "inventory", pytest.param("doctor", marks=pytest.mark.long)],
 )
-def test_libvirt_ends_the_connections_of_a_verb_that_looks(stage: Stage, verb: str) -> None:
+def test_libvirt_ends_the_connections_of_a_verb_that_looks(fault_lab: FaultLab, verb: str) -> None:
     """By name and number, since threads take turns as they like: a point may not be reached."""
-    line = (verb, stage.lab.spec, "--json")
+    line = (verb, fault_lab.lab.spec, "--json")
     count: Counter[str] = Counter()
     reached = failed = 0
-    for name in stage.runner.run(*line, fault=Fault()).calls:
+    for name in fault_lab.runner.run(*line, fault=Fault()).calls:
         count[name] += 1
-        ended = stage.runner.run(*line, fault=Fault("cut", count[name], name=name))
+        ended = fault_lab.runner.run(*line, fault=Fault("cut", count[name], name=name))
         reached += len(ended.calls) >= count[name]
         if verb == "doctor":  # what it finds may be no error, and is an exit code of 1 all the same
             assert ended.code in (0, 1, 2), f"{name} {count[name]}: {ended}"

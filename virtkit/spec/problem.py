@@ -1,4 +1,4 @@
-"""How a single value of a spec is found wrong, before anyone knows where it stands.
+"""What is wrong in a spec and what cures it, before anyone knows where it stands.
 
 Holds words only. It must never know files, lines or columns.
 """
@@ -9,16 +9,16 @@ import difflib
 from collections.abc import Iterable
 
 #: How much of a user's value is quoted in a message, in characters.
-QUOTED = 63
+MAX_QUOTED = 63
 #: How many known words are listed where none is near.
-LISTED = 40
+MAX_LISTED = 40
 
 
-class Wrong(ValueError):
-    """A value that cannot stand in a spec.
+class Problem(ValueError):
+    """Something that cannot stand in a spec.
 
     Args:
-        what: one line that names the value and what is wrong with it.
+        what: one line that names it and says what is wrong with it.
         cure: what the writer can do about it.
         why: the rule behind it, where that is not plain.
     """
@@ -34,10 +34,10 @@ def quote(value: object) -> str:
     """A user's value in one short line, without characters that a terminal would act on."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str) and len(value) > QUOTED:
-        return f"{value[:QUOTED]!r}…"
+    if isinstance(value, str) and len(value) > MAX_QUOTED:
+        return f"{value[:MAX_QUOTED]!r}…"
     text = repr(value)
-    return text if len(text) <= 2 * QUOTED else f"{text[: 2 * QUOTED]}…"
+    return text if len(text) <= 2 * MAX_QUOTED else f"{text[: 2 * MAX_QUOTED]}…"
 
 
 def shown(text: str) -> str:
@@ -49,11 +49,11 @@ def shown(text: str) -> str:
 
 def meant(word: str, known: Iterable[str]) -> str:
     """The cure for an unknown ``word``: the nearest known one, else all of them."""
-    words = sorted(name for name in known if len(name) <= QUOTED)
+    words = sorted(name for name in known if len(name) <= MAX_QUOTED)
     near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
     if not words:
         return "take it out"
-    more = ", …" if len(words) > LISTED else ""
-    return f"use one of: {', '.join(words[:LISTED])}{more}"
+    more = ", …" if len(words) > MAX_LISTED else ""
+    return f"use one of: {', '.join(words[:MAX_LISTED])}{more}"

@@ -14,8 +14,8 @@ from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
 
 
-def in_the_way(
-    guest: Guest, observed: Observed, facts: HostFacts | None, spec: str
+def errors(
+    guest: Guest, observed: Observed, facts: HostFacts | None, spec_path: str
 ) -> Iterable[RequestError]:
     """What of others has a name that the guest needs."""
     where = f"{guest.host} guest/{guest.name}"
@@ -27,13 +27,13 @@ def in_the_way(
     ]
     owner = current.record if current else listed
     if owner is not None and owner not in records:
-        yield _anothers(owner, where, lost=current is None)
+        yield _of_another_environment(owner, where, undefined=current is None)
         return  # its volumes are that guest's, too
-    holder = observed.held.get(guest.domain)
+    holder = observed.taken_over.get(guest.domain)
     if holder is not None:
         schemes = (scheme for scheme, name in observed.domains if name == holder)
         scheme = next(schemes, guest.driver.scheme)
-        yield _held(guest, holder, where, virsh(facts, scheme))
+        yield _taken_over(guest, holder, where, virsh(facts, scheme))
         return
     if (guest.driver.scheme, guest.domain) in observed.domains:
         yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
@@ -46,14 +46,14 @@ def in_the_way(
             why = f"no record of guest {guest.name} lists it"
             yield not_ours(f"volume {volume.name}", why, where)
         elif not volume.keep:
-            yield _outlived(guest, volume, where, spec)
+            yield _kept(guest, volume, where, spec_path)
 
 
-def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
+def _of_another_environment(owner: GuestRecord, where: str, *, undefined: bool) -> RequestError:
     """A guest of another environment has the name in libvirt: environment a-b, guest c has that of
     environment a, guest b-c."""
     what, why = f"domain {owner.domain}", f"guest {owner.guest} of environment {owner.environment}"
-    if not lost:
+    if not undefined:
         return not_ours(what, f"it is {why}", where)
     return RequestError(
         f"{what} does not belong to this environment",
@@ -64,31 +64,31 @@ def _anothers(owner: GuestRecord, where: str, *, lost: bool) -> RequestError:
     )
 
 
-def _outlived(guest: Guest, volume: Volume, where: str, spec: str) -> RequestError:
+def _kept(guest: Guest, volume: Volume, where: str, spec_path: str) -> RequestError:
     """A disk that was kept when its guest went, and that the spec no longer keeps."""
     return RequestError(
-        f"disk {volume.name} is there from an earlier guest {guest.name}, which was to keep it",
-        why="without `keep: true` it would go with the guest, and what is on it with it",
-        cure="set `keep: true` for it, and it is used again; or remove it, with what is on it: "
-        + command("down", spec, guest.name, "--volumes"),
+        f"disk {volume.name} was kept when an earlier guest {guest.name} was removed",
+        why="the spec has it without `keep: true` now, and it would be deleted with the guest",
+        cure="set `keep: true` for it, and it is used again; or delete it, with what is on it: "
+        + command("down", spec_path, guest.name, "--volumes"),
         where=where,
     )
 
 
-def _held(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
+def _taken_over(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
     """A guest of ours without a domain, whose name or volumes a stranger's domain has.
 
     Args:
         virsh: the command that asks the driver of that domain.
     """
     name = shlex.quote(holder)
-    cure = f"take that definition away, which leaves the disks: {virsh} undefine {name}"
+    cure = f"undefine that domain, which leaves its disks: {virsh} undefine {name}"
     if holder == guest.domain:
-        why = f"it carries no virtkit record, and the pool's lists guest {guest.name}"
-        how = "somebody defined it without its <metadata>"
+        why = f"it carries no virtkit record, but the pool's record lists guest {guest.name}"
+        how = "somebody defined it again without its <metadata>"
     else:
         why = f"it has the volumes of guest {guest.name}, which has no domain itself"
-        how = "somebody renamed it, or made another one"
+        how = "somebody renamed that, or defined another one"
         cure += f"; or rename it back: {virsh} domrename {name} {guest.domain}"
     return RequestError(
         f"domain {holder} exists and does not belong to this environment",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from virtkit.host import Host
-from virtkit.host.bridge_ports import bridges, unheard
+from virtkit.host.bridge_ports import bridges, no_address_reason
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 LIVE = f"""<domain><devices>
@@ -50,16 +50,16 @@ def test_a_guest_that_sends_nothing_is_not_up(
     host_with: Callable[..., Host], senders: Senders
 ) -> None:
     senders()
-    assert unheard(host_with(NETWORK).connections, LIVE).why == ""
+    assert no_address_reason(host_with(NETWORK).connections, LIVE).why == ""
 
 
 def test_a_card_whose_address_was_changed(host_with: Callable[..., Host], senders: Senders) -> None:
     senders("da:00:00:00:00:07")
-    found = unheard(host_with(NETWORK).connections, LIVE)
+    found = no_address_reason(host_with(NETWORK).connections, LIVE)
     assert found.why.startswith(f"its interface on front sends as da:00:00:00:00:07, not as {MAC}")
     assert "virtkit restart" in found.cure
     senders(MAC, "da:00:00:00:00:07")
-    assert unheard(host_with(NETWORK).connections, LIVE).why == "", (
+    assert no_address_reason(host_with(NETWORK).connections, LIVE).why == "", (
         "somebody in the guest sends too"
     )
 
