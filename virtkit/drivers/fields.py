@@ -107,6 +107,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "networks.address": Field(effect="restart", traceless=True),
     "networks.mac": Field(effect="live", action="plug"),
+    "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),
     "privileged": Field(effect="recreate"),
     "ready": Field(effect="none"),

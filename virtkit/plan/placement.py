@@ -74,7 +74,7 @@ def _in_order(spec: Spec, new: Collection[str]) -> Iterable[str]:
             return
         mate = spec.guests[name].place
         done[name] = None
-        for each in _named(spec, mate.beside if mate else None):
+        for each in _named(spec, mate.beside if mate else ()):
             if each in new:
                 add(each)
         order.append(name)
@@ -86,9 +86,9 @@ def _in_order(spec: Spec, new: Collection[str]) -> Iterable[str]:
     return order
 
 
-def _named(spec: Spec, word: str | None) -> list[str]:
-    """The guests of that name, or of that entry."""
-    return [name for name, guest in spec.guests.items() if word in (name, guest.base)]
+def _named(spec: Spec, words: Collection[str]) -> list[str]:
+    """The guests of those names, or of those entries."""
+    return [n for n, guest in spec.guests.items() if n in words or guest.base in words]
 
 
 class _Places:
@@ -130,48 +130,42 @@ class _Places:
         """Why a guest can't go to a host; empty where it can."""
         if guest.type in host.unable:
             return f"can't run type {guest.type} ({host.unable[guest.type]})"
-        asked = guest.place
-        if asked is not None and asked.apart is not None:
-            for other in _named(self._spec, asked.apart):
-                if other != guest.name and self._hosts.get(other) == host.name:
-                    return f"has {other}, which it is to be apart from"
-        if asked is not None and asked.beside is not None:
-            others = [each for each in _named(self._spec, asked.beside) if each != guest.name]
-            homes = {self._hosts[each] for each in others if each in self._hosts}
-            if homes and host.name not in homes:
-                return f"does not have {asked.beside}, which it is to be with"
-        for other, home in self._hosts.items():
-            if home == host.name and self._wants_apart(other, guest):
-                return f"has {other}, which is to be apart from it"
+        here = {name for name, home in self._hosts.items() if home == host.name} - {guest.name}
+        asked = guest.place or model.Place()
+        apart = [each for each in _named(self._spec, asked.apart) if each in here]
+        apart += [each for each in sorted(here) if self._wants_apart(each, guest)]
+        if apart:
+            return f"has {apart[0]}, and they are to be apart"
+        mates = [each for each in _named(self._spec, asked.beside) if each != guest.name]
+        if any(each in self._hosts for each in mates) and not here & {*mates}:
+            return f"does not have {' or '.join(asked.beside)}, which it is to be with"
         if self._free[host.name] < guest.memory:
-            room = format_size(max(0, self._free[host.name]) // 2**20 * 2**20)
+            room = _shown(self._free[host.name])
             return f"has {room} of memory free, and {format_size(guest.memory)} are needed"
         return ""
 
     def _wants_apart(self, other: str, guest: model.GuestSpec) -> bool:
         """Whether a guest that is placed is to be apart from this one."""
-        entry = self._spec.guests.get(other)
-        asked = entry.place if entry is not None and other != guest.name else None
-        return asked is not None and asked.apart in (guest.name, guest.base)
+        asked = self._spec.guests[other].place if other in self._spec.guests else None
+        return asked is not None and bool({guest.name, guest.base} & {*asked.apart})
 
     def _best(self, guest: model.GuestSpec, able: Sequence[str]) -> tuple[str, str]:
         """The host to take of those that can have it, and why."""
-        asked = guest.place
-        reasons = []
-        if asked is not None and asked.beside is not None:
-            reasons.append(f"with {asked.beside}")
-        if asked is not None and asked.apart is not None:
-            reasons.append(f"apart from {asked.apart}")
-        if asked is not None and asked.spread is not None:
+        asked = guest.place or model.Place()
+        reasons = [f"with {' and '.join(asked.beside)}"] if asked.beside else []
+        reasons += [f"apart from {' and '.join(asked.apart)}"] if asked.apart else []
+        if asked.spread is not None:
             counts = {name: self._alike(guest, name, asked.spread) for name in able}
             fewest = min(counts.values())
             able = [name for name in able if counts[name] == fewest]
             part = self._part(able[0], asked.spread)
             reasons.append(f"{fewest} of {guest.base} in {asked.spread} {part}")
-        pack = asked is not None and asked.pack
-        host = min(able, key=lambda name: self._load(name, guest) * (-1 if pack else 1))
-        room = format_size(max(0, self._free[host]) // 2**20 * 2**20)
-        reasons.append(f"{'fullest with room' if pack else 'most room'}, {room} free")
+        loads = {name: self._load(name, guest) for name in able}
+        host = (
+            max(loads, key=loads.__getitem__) if asked.pack else min(loads, key=loads.__getitem__)
+        )
+        what = "the fullest with room" if asked.pack else "most room"
+        reasons.append(f"{what}: {_shown(self._free[host])} of memory free")
         return host, "; ".join(reasons)
 
     def _part(self, host: str, label: str) -> str:
@@ -192,3 +186,10 @@ class _Places:
         candidate = self._candidates[host]
         memory = 1 - (self._free[host] - guest.memory) / max(1, candidate.memory)
         return max(memory, (self._used[host] + guest.cpus) / max(1, candidate.cpus))
+
+
+def _shown(memory: int) -> str:
+    """An amount of memory to a tenth of a GiB, or a MiB."""
+    if memory >= 2**30:
+        return f"{memory / 2**30:.1f} GiB"
+    return f"{max(0, memory) // 2**20} MiB"

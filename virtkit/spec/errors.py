@@ -21,6 +21,7 @@ from virtkit.spec.model import (
     InterfaceSpec,
     Kernel,
     Max,
+    Place,
     Ready,
     Ssh,
 )
@@ -37,6 +38,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "ready": Ready,
     "kernel": Kernel,
     "max": Max,
+    "place": Place,
     "ssh": Ssh,
 }
 
@@ -129,6 +131,11 @@ def _model_at(path: Path, model: type[BaseModel]) -> type[BaseModel]:
     return _PARTS.get(names[-1], model) if names else model
 
 
+def _keys(model: type[BaseModel]) -> list[str]:
+    """The keys of a model, as files have them."""
+    return [each.alias or name for name, each in model.model_fields.items()]
+
+
 def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseModel]) -> Problem:
     """A pydantic error in the words of a spec's writer."""
     context: dict[str, Any] = detail.get("ctx", {})
@@ -138,7 +145,7 @@ def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseMod
         problem: Problem = context["error"]
         return problem
     if kind == "extra_forbidden":
-        return Problem(f"there is no key {quote(last)} here", cure=meant(last, model.model_fields))
+        return Problem(f"there is no key {quote(last)} here", cure=meant(last, _keys(model)))
     if kind == "missing":
         return Problem(f"the key '{last}' is missing", cure=f"add `{last}:`")
     if kind == "literal_error":

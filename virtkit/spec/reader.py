@@ -257,7 +257,7 @@ def _spec(draft: Draft, root: Node, source: str, folder: Path) -> Spec:
     hosts, images = dict(draft.hosts.models), dict(draft.images.models)
     networks = dict(draft.networks.models)
     guests = {guest.name: guest for entry in draft.entries for guest in entry.guests}
-    any_without_host = any(guest.host is None for guest in guests.values())
+    any_without_host = any(e.host is None and e.place is None for e in guests.values())
     if not hosts or (any_without_host and len(hosts) > 1):
         hosts.setdefault(LOCAL, HostSpec.model_construct())
     for guest in guests.values():

@@ -19,7 +19,8 @@ from ipaddress import (
 )
 from urllib.parse import urlsplit
 
-from virtkit.spec.problem import Problem, quote
+from virtkit.drivers import DRIVERS
+from virtkit.spec.problem import Problem, meant, quote
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -355,6 +356,21 @@ def ssh_address(text: str) -> str:
             cure="use USER@HOST, such as root@rack1.example.org; a port goes into `ssh: {port: N}`",
         )
     return text
+
+
+def libvirt_uri(scheme: str, uri: str) -> str:
+    """The URI of a system's libvirt for one of its drivers, without a password in it."""
+    schemes = list(dict.fromkeys(each.scheme for each in DRIVERS.values()))
+    if scheme not in schemes:
+        raise Problem(f"libvirt has no driver {quote(scheme)} here", cure=meant(scheme, schemes))
+    form = rf"{scheme}(\+[a-z0-9]+)?://([^/?#\s:@]+@)?[^/?#\s@]*/system(\?[!-~]*)?"
+    if re.fullmatch(form, uri, re.ASCII) is None:
+        raise Problem(
+            f"the URI for {scheme} is none of that driver of libvirt's",  # and may have a password
+            why="virtkit works with a system's libvirt, and a password has no place in a spec",
+            cure=f"write it as virsh -c takes it: {scheme}+tls://rack1.example.org/system",
+        )
+    return uri
 
 
 def sha256(text: str) -> str:

@@ -1,7 +1,7 @@
 """Looks at the machine that it runs on, and answers questions about it.
 
-Questions are words, as ``without_dnsmasq`` or ``missing=/usr/bin/linux.uml``. As a program it prints
-the answers as JSON. It must never change anything, and never needs root.
+Questions are words, as ``boot`` or ``missing=/usr/bin/linux.uml``. As a program it prints the
+answers as JSON. It must never change anything, and never needs root.
 """
 
 from __future__ import annotations

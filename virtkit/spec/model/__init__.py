@@ -21,6 +21,7 @@ from virtkit.spec.model.guest import (
     InterfaceSpec,
     Kernel,
     Max,
+    Place,
     Ready,
 )
 from virtkit.spec.model.host import HostSpec, Ssh
@@ -49,6 +50,7 @@ __all__ = [
     "Max",
     "Model",
     "NetworkSpec",
+    "Place",
     "Ready",
     "Spec",
     "Ssh",

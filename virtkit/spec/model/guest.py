@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+    model_validator,
+)
 
 from virtkit.spec.model.base import (
     DEFAULT_IMAGE,
@@ -148,6 +156,35 @@ class Max(Model):
     memory: Memory | None = Field(default=None, description="Memory; left out, what it has.")
 
 
+def _name_or_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+#: Guests by their names, or by the names of their entries; one alone needs no list.
+_Others = Annotated[
+    tuple[Label, ...],
+    BeforeValidator(_name_or_list),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
+class Place(Model):
+    """How one of several hosts is chosen for a guest that names none."""
+
+    spread: Label | None = Field(
+        default=None,
+        description="Evenly over hosts with different values of this label; `host`: over hosts.",
+    )
+    apart: _Others = Field(default=(), description="Guests that its host must not have.")
+    beside: _Others = Field(
+        default=(), alias="with", description="Guests of which its host must have one."
+    )
+    pack: StrictBool = Field(
+        default=False,
+        description="The fullest host with room for it; by default the one with most room.",
+    )
+
+
 class GuestFields(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
@@ -206,6 +243,10 @@ class GuestFields(Model):
         default=None,
         description="The host it is on; left out, the only one, else `local`, or the only one "
         "that runs its type.",
+    )
+    place: Place | None = Field(
+        default=None,
+        description="How its host is chosen where `host` is left out; kept once it is made.",
     )
     autostart: StrictBool = Field(default=False, description="Started with the host.")
     kernel: Kernel | None = Field(default=None, description="Direct boot of a kernel of your own.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, StrictInt
+from typing import Annotated
 
-from virtkit.spec.model.base import ForeignName, HostPath, Model, SshAddress
+from pydantic import AfterValidator, Field, StrictInt
+
+from virtkit.spec import values
+from virtkit.spec.model.base import ForeignName, HostPath, Label, Line, Model, SshAddress
 
 
 class Ssh(Model):
@@ -19,11 +22,27 @@ class Ssh(Model):
     )
 
 
+def _uris(uris: dict[str, str]) -> dict[str, str]:
+    for scheme, uri in uris.items():
+        values.libvirt_uri(scheme, uri)
+    return uris
+
+
+Uris = Annotated[dict[str, str], AfterValidator(_uris)]
+
+
 class HostSpec(Model):
     """A machine with libvirt: ``local`` is this one, another one has an address."""
 
     address: SshAddress | None = Field(default=None, description="As for ssh: `root@rack1`.")
     ssh: Ssh = Field(default=Ssh.model_construct(), description="How ssh gets there.")
+    uris: Uris = Field(
+        default_factory=dict,
+        description="libvirt's URI outright, by driver (qemu, lxc, xen); the others go by ssh.",
+    )
+    labels: dict[Label, Line] = Field(
+        default_factory=dict, description="What `place: {spread: …}` goes by, as {zone: a}."
+    )
     pool: ForeignName = Field(
         default="default", description="The libvirt storage pool for this host's volumes."
     )
