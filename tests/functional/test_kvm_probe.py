@@ -38,9 +38,10 @@ def test_each_host_has_its_own_and_its_own_boots(
 ) -> None:
     """Another machine, as far as ssh tells: its boot is the one that counts."""
     boot, ssh = tmp_path / "boot", tmp_path / "bin/ssh"
-    boot.write_text("first\n")
+    boot.write_text("first")
     ssh.parent.mkdir()
-    ssh.write_text(f'#!/bin/sh\ncase "$*" in *boot_id*) cat {boot} ;; esac\n')
+    answer = f"""printf '{{"boot": "%s", "counting": 0.1}}' "$(cat {boot})\""""
+    ssh.write_text(f'#!/bin/sh\ncase "$*" in *python3*) {answer} ;; esac\n')
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -51,7 +52,7 @@ def test_each_host_has_its_own_and_its_own_boots(
         for each in (host, other):
             kvm_probe.verdict(each.connections, "/pool", told.append)
     assert len(told) == 2, "each is asked once"
-    boot.write_text("second\n")
+    boot.write_text("second")
     kvm_probe.verdict(other.connections, "/pool", told.append)
     kvm_probe.verdict(host.connections, "/pool", told.append)
     assert len(told) == 3

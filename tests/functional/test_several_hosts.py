@@ -60,6 +60,7 @@ def make(host: Host, text: str) -> None:
     host.domains.define(QEMU, xml, autostart=False)
     for volume in guest.volumes:
         host.storage.create(render.guest_volume(volume))
+    host.connections.release()  # of the test driver each connection is a world of its own
 
 
 def entries(plan: Plan) -> list[tuple[str, str, str, str]]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virtkit import access
+from virtkit.api._observation import HostState, observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host, Remote, close_all
-from virtkit.plan import select
+from virtkit.plan import command, select
 from virtkit.spec import Spec
-from virtkit.state.observed import Observed, ObservedGuest
+from virtkit.state.observed import ObservedGuest
 
 if TYPE_CHECKING:
     from virtkit.apply import Event
@@ -31,14 +32,6 @@ def close() -> None:
 
 
 @dataclass(frozen=True)
-class HostState:
-    """A host of an environment, and what stands there."""
-
-    host: Host
-    observed: Observed
-
-
-@dataclass(frozen=True)
 class GuestOnHost:
     """A guest that exists, and its host."""
 
@@ -54,30 +47,14 @@ def hosts_of(spec: Spec | None) -> list[Host]:
 def _host(spec: Spec, name: str) -> Host:
     entry = spec.hosts[name]
     if entry.address is None:
-        return Host(name, entry.pool)
+        return Host(name, entry.pool, entry.uris)
     key, known_hosts = (
         str(spec.folder / Path(each).expanduser()) if each else ""
         for each in (entry.ssh.key, entry.ssh.known_hosts)
     )
     remote = Remote(name, entry.address, entry.ssh.port or 0, key, known_hosts)
-    return Host(name, entry.pool, remote=remote)
-
-
-def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]:
-    """What stands on each host.
-
-    Args:
-        pool: look into the pools, too.
-
-    Raises:
-        VirtkitError: one of them does not answer.
-    """
-    host_states = []
-    for host in hosts:
-        if pool:
-            host.storage.refresh()  # files that came behind libvirt's back may have our names
-        host_states.append(HostState(host, host.observe(pool=pool)))
-    return host_states
+    prepare = command("host prepare", spec.source, name)
+    return Host(name, entry.pool, entry.uris, remote, prepare)
 
 
 def existing_guests(

@@ -4,21 +4,91 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from virtkit import access
-from virtkit.api._hosts import HostState
+from virtkit.api._hosts import existing_guests
+from virtkit.api._observation import HostState
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError, SpecErrors
+from virtkit.errors import RequestError, SpecErrors, VirtkitError
+from virtkit.plan import Plan, Unknown
 from virtkit.spec import LOCAL, Spec, model
 from virtkit.state.observed import Observed
 
+#: What starts a guest.
+_STARTS = ("create", "replace", "start")
 
-def place_guests(spec: Spec, host_states: Sequence[HostState]) -> dict[str, str]:
+
+def unknown_guests(
+    spec: Spec, host_states: Sequence[HostState], unanswered: Collection[str]
+) -> list[Unknown]:
+    """The guests that may be on hosts which do not answer: those that the spec has there, and those
+    that were last seen there."""
+    answer = []
+    existing = existing_guests(spec, host_states, lost=True)
+    for name in spec.guests if unanswered else ():
+        host = spec.host_of(name)
+        if host is None and name not in existing:
+            host = access.host_of(spec.name, f"{spec.name}-{name}")
+        if host is not None and host in unanswered:
+            answer.append(Unknown(name, host, f"host {host} does not answer"))
+    return answer
+
+
+def waiting(spec: Spec, unknown: Iterable[Unknown]) -> list[Unknown]:
+    """The guests that are after unknown ones, and may not start before those are ready."""
+    because = {each.guest: each for each in unknown}
+    answer: dict[str, Unknown] = {}
+    todo = True
+    while todo:
+        todo = False
+        for name, guest in spec.guests.items():
+            cause = next((each for each in guest.after if each in because), None)
+            if cause is not None and name not in because:
+                host = because[cause].host
+                why = f"it is after {cause}, and host {host} does not answer"
+                because[name] = answer[name] = Unknown(name, host, why)
+                todo = True
+    return list(answer.values())
+
+
+def with_unknown(
+    plan: Plan,
+    spec: Spec,
+    unanswered: Mapping[str, VirtkitError],
+    unknown: Sequence[Unknown],
+    only: Collection[str] | None,
+) -> Plan:
+    """A plan of the hosts that answer, with what is left alone as others don't."""
+    blocked = waiting(spec, unknown)
+    starting = {f"guest/{each.guest}" for each in blocked}
+    changes = tuple(e for e in plan.changes if e.object not in starting or e.action not in _STARTS)
+    dropped = {each.object for each in plan.changes} - {each.object for each in changes}
+    alone = [*unknown, *(each for each in blocked if f"guest/{each.guest}" in dropped)]
+    alone = [each for each in alone if only is None or each.guest in only]
+    return replace(
+        plan,
+        changes=changes,
+        unanswered=dict(unanswered),
+        unknown=tuple(alone),
+    )
+
+
+def place_guests(
+    spec: Spec, host_states: Sequence[HostState], unknown: Iterable[Unknown] = ()
+) -> dict[str, str]:
     """The host of each guest: the spec's; else the one that has it already; else ``local``, or
-    the only other one whose libvirt knows its type where ``local`` doesn't."""
+    the only other one whose libvirt knows its type where ``local`` doesn't.
+
+    Args:
+        unknown: guests that are left out.
+    """
     host_for = functools.cache(lambda type: _able(type, host_states))
+    left_out = {each.guest for each in unknown}
     answer: dict[str, str] = {}
     for name, guest in spec.guests.items():
+        if name in left_out:
+            continue
         host = spec.host_of(name)
         if host is None:
             holders = (each for each in host_states if _has(each.observed, spec, guest))

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from virtkit import access
-from virtkit.api._hosts import GuestOnHost, HostState, existing_guests, ordered
+from virtkit.api._hosts import GuestOnHost, existing_guests, ordered
+from virtkit.api._observation import HostState
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.plan import Plan

@@ -14,7 +14,6 @@ from virtkit.access import Login
 from virtkit.ansible import InventoryGuest
 from virtkit.api._hosts import (
     GuestOnHost,
-    HostState,
     Say,
     existing_guests,
     find_one,
@@ -23,12 +22,12 @@ from virtkit.api._hosts import (
     known_hosts,
     must_run,
     named,
-    observe_all,
     ordered,
     path_of,
     quiet,
     with_spec_path,
 )
+from virtkit.api._observation import HostState, observe_all
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import MAX_AGENT_INPUT, CommandResult, Unreachable

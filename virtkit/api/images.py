@@ -12,7 +12,8 @@ from typing import Any
 
 from virtkit import images
 from virtkit.api._defaults import LOCK_TIMEOUT
-from virtkit.api._hosts import Say, hosts_of, observe_all, quiet
+from virtkit.api._hosts import Say, hosts_of, quiet
+from virtkit.api._observation import observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host
 from virtkit.plan import command

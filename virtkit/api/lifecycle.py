@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from virtkit import access
 from virtkit.api._hosts import (
-    HostState,
     existing_guests,
     hosts_of,
     known_hosts,
     named,
-    observe_all,
     path_of,
     with_spec_path,
 )
 from virtkit.api._hosts import parallel as usual_parallel
+from virtkit.api._observation import HostState, Observation, observe, on_each
+from virtkit.api._placement import unknown_guests
 from virtkit.api.access import inventory
 from virtkit.api.plan import plan_on
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
 from virtkit.errors import RequestError, VirtkitError, of_system
 from virtkit.host import Host
-from virtkit.plan import Plan, joined, removal
+from virtkit.plan import Plan, Unknown, joined, removal
 from virtkit.progress import Progress
 from virtkit.spec import LOCAL, Spec
 from virtkit.system import temporary
@@ -59,17 +60,24 @@ def apply(
     if refusal is not None and not (consent or confirmed):
         raise refusal
     if not plan.changes:
-        return Report(spec.name, notes=plan.notes)
+        return Report(spec.name, _left_alone(plan), notes=plan.notes)
     temporary.sweep()
-    hosts = hosts_of(spec)
+    hosts = [each for each in hosts_of(spec) if each.name not in plan.unanswered]
     with locked(spec, hosts, run, images=True) as waited_for:
-        new_plan = plan_on(hosts, spec, plan.guests, restart=restart, say=run.say)
+        new_plan = plan_on(
+            hosts,
+            spec,
+            plan.guests,
+            restart=restart,
+            say=run.say,
+            unanswered=plan.unanswered,
+        )
         others = _others(spec, waited_for, new_plan)
         if not consent:
             _check_loss(new_plan, plan, f"environment {spec.name}: {others}")
         if not new_plan.changes:
             run.say(f"environment {spec.name}: nothing left to change: {others} did it")
-            return Report(spec.name)
+            return Report(spec.name, _left_alone(new_plan))
         if _changes(new_plan) != _changes(plan):
             what = f"{others} changed something meanwhile: planning again"
             run.say(f"environment {spec.name}: {what}")
@@ -151,10 +159,37 @@ def _carried_out(
     removing: bool = False,
 ) -> Report:
     """The report of a plan that was carried out, by who has the environment's lock."""
-    context = [Context(host, options) for host in hosts]
-    report = runner(spec, hosts, run)(steps_of(plan, *context))
+    context = [Context(host, options) for host in hosts if host.name not in plan.unanswered]
+    report = runner(spec, [each.host for each in context], run)(steps_of(plan, *context))
+    report.results += _left_alone(plan)
     remember(spec, context, report, removing=removing)
     return report
+
+
+def left_alone(
+    unanswered: Mapping[str, VirtkitError], unknown: Sequence[Unknown], *, whole: bool
+) -> list[Result]:
+    """What was left undone, as hosts do not answer.
+
+    Args:
+        whole: the run was for all of the environment.
+    """
+    if not whole and not unknown:
+        return []
+    return [
+        *(
+            Result(f"host/{name}", name, "connect", "failed", 0.0, error)
+            for name, error in unanswered.items()
+        ),
+        *(
+            Result(f"guest/{each.guest}", each.host, "look", "skipped", 0.0, note=each.why)
+            for each in unknown
+        ),
+    ]
+
+
+def _left_alone(plan: Plan) -> list[Result]:
+    return left_alone(plan.unanswered, plan.unknown, whole=not plan.guests)
 
 
 def runner(
@@ -171,10 +206,17 @@ def remember(
     """Brings the pools' records and known_hosts up to date, and forgets the keys of an environment
     that is gone, but where it has guests on a host that left the spec. What was done stays done
     where that fails."""
+    if not context:
+        return
     try:
-        host_states = observe_all([each.host for each in context])
+        observation = observe([each.host for each in context])
+        host_states = observation.host_states
+        report.results += [
+            Result("pool", name, "record", "failed", 0.0, error)
+            for name, error in observation.unanswered.items()
+        ]
         any_lost = _write_pool_records(spec, context, host_states, report)
-        other_hosts = access.hosts(spec.name) - {each.host.name for each in context}
+        other_hosts = access.hosts(spec.name) - {each.name for each in observation.hosts}
         if removing and not any_lost and not existing_guests(spec, host_states) and not other_hosts:
             access.forget(spec.name)
             return
@@ -192,7 +234,9 @@ def _write_pool_records(
     """Writes into the pools' records what the guests' own say; whether guests are listed there that
     have no domain, as far as it is known."""
     any_lost = False
-    for each, host_state in zip(context, host_states, strict=True):
+    by_host = {each.host.name: each for each in context}
+    for host_state in host_states:
+        each = by_host[host_state.host.name]
         try:
             guests = host_state.observed.guests_of(spec.name).values()
             any_lost |= each.pool_records.write_after(spec.name, [guest.record for guest in guests])
@@ -224,7 +268,8 @@ def _with_pool(host: Host, environment: str) -> HostState:
 def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) -> Plan:
     """What ``down`` would remove, as far as it is seen before anything is touched: in a pool that
     is not active nobody sees kept disks."""
-    return _removal_plan(spec, _observe_as_is(hosts_of(spec)), guests, volumes=volumes)
+    observation = on_each(hosts_of(spec), _observe_as_is)
+    return _removal_plan(spec, observation, guests, volumes=volumes)
 
 
 def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
@@ -232,28 +277,34 @@ def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestErro
     return removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
 
 
-def _observe_as_is(hosts: Iterable[Host]) -> list[HostState]:
-    """What stands on hosts, without a touch."""
-    return [HostState(each, each.observe(pool=each.storage.active())) for each in hosts]
+def _observe_as_is(host: Host) -> HostState:
+    """What stands on a host, without a touch."""
+    return HostState(host, host.observe(pool=host.storage.active()))
 
 
 def _removal_plan(
-    spec: Spec, host_states: Sequence[HostState], guests: Sequence[str], *, volumes: bool
+    spec: Spec, observation: Observation, guests: Sequence[str], *, volumes: bool
 ) -> Plan:
+    host_states = observation.host_states
     only = named(spec, existing_guests(spec, host_states, lost=True), guests) if guests else None
     path = path_of(spec)
-    return joined(
-        [
-            removal.down(
-                with_spec_path(each, path).observed,
-                spec.name,
-                spec_path=path,
-                names=spec.guests.keys(),
-                only=only,
-                volumes=volumes,
-            )
-            for each in host_states
-        ]
+    plans = [
+        removal.down(
+            with_spec_path(each, path).observed,
+            spec.name,
+            spec_path=path,
+            names=spec.guests.keys(),
+            only=only,
+            volumes=volumes,
+        )
+        for each in host_states
+    ]
+    unknown = unknown_guests(spec, host_states, observation.unanswered)
+    return replace(
+        joined(plans),
+        guests=tuple(guests),
+        unanswered=observation.unanswered,
+        unknown=tuple(each for each in unknown if only is None or each.guest in only),
     )
 
 
@@ -279,13 +330,14 @@ def down(
         RequestError: something was made from another spec and nobody agreed, or another run takes
             longer; nothing was touched.
     """
-    hosts = hosts_of(spec)
-    active = all(host.storage.active() for host in hosts)
-    preview = _removal_plan(spec, _observe_as_is(hosts), guests, volumes=volumes)
+    observation = on_each(hosts_of(spec), _observe_as_is)
+    hosts = observation.hosts
+    active = all(each.observed.active for each in observation.host_states)
+    preview = _removal_plan(spec, observation, guests, volumes=volumes)
     if active and not preview.changes and not access.known(spec.name):
         for note in preview.notes:
             run.say(note)
-        return Report(spec.name)
+        return Report(spec.name, _left_alone(preview))
 
     def check(plan: Plan) -> None:
         refusal = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
@@ -294,8 +346,10 @@ def down(
 
     check(preview)
     with locked(spec, hosts, run) as waited_for:
-        host_states = [_with_pool(host, spec.name) for host in hosts]
-        plan = _removal_plan(spec, host_states, guests, volumes=volumes)
+        looked_at = on_each(hosts, partial(_with_pool, environment=spec.name))
+        plan = _removal_plan(
+            spec, looked_at.and_not(observation.unanswered), guests, volumes=volumes
+        )
         check(plan)
         if confirmed is not None and not consent:
             who = _others(spec, waited_for, plan)

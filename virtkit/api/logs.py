@@ -18,10 +18,10 @@ from virtkit.api._hosts import (
     find_one,
     hosts_of,
     named,
-    observe_all,
     ordered,
     quiet,
 )
+from virtkit.api._observation import observe_all
 from virtkit.api.access import execute
 from virtkit.drivers import DRIVERS
 from virtkit.errors import Interrupted, RequestError, VirtkitError

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from virtkit import access, images
-from virtkit.api._hosts import HostState, hosts_of, observe_all, path_of
+from virtkit.api._hosts import hosts_of, path_of
+from virtkit.api._observation import HostState, observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.plan import command

@@ -7,25 +7,31 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from virtkit import access, ansible, images
 from virtkit.api._hosts import (
-    HostState,
     Say,
     at_work,
     existing_guests,
     hosts_of,
-    observe_all,
     path_of,
     quiet,
     with_spec_path,
 )
-from virtkit.api._placement import check_moves, left_hosts, place_guests
+from virtkit.api._observation import HostState, Observation, observe, observe_all
+from virtkit.api._placement import (
+    check_moves,
+    left_hosts,
+    place_guests,
+    unknown_guests,
+    with_unknown,
+)
 from virtkit.api._playbooks import with_playbooks
 from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
 from virtkit.api._readiness import unready
 from virtkit.drivers import DRIVERS
-from virtkit.errors import RequestError, SpecErrors
+from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host, schemas
 from virtkit.plan import Change, Plan, diff, joined, select, with_after
@@ -64,10 +70,10 @@ def plan(
     """
     only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
-    host_states = observe_all(hosts, pool=True)
-    planned = _planned(host_states, spec, only, restart=restart, say=say)
-    unready_notes = unready(spec, host_states, planned, only, restart=restart)
-    notes = (*planned.notes, *unready_notes, *at_work(spec.name, hosts))
+    observation = observe(hosts, pool=True)
+    planned = _planned(observation, spec, only, restart=restart, say=say)
+    unready_notes = unready(spec, observation.host_states, planned, only, restart=restart)
+    notes = (*planned.notes, *unready_notes, *at_work(spec.name, observation.hosts))
     return replace(planned, guests=tuple(guests), notes=notes)
 
 
@@ -78,24 +84,31 @@ def plan_on(
     *,
     restart: bool = False,
     say: Say = quiet,
+    unanswered: Mapping[str, VirtkitError] = MappingProxyType({}),
 ) -> Plan:
     """The same, by connections to the spec's hosts that there are already; nobody is asked whether
-    the guests are ready."""
+    the guests are ready.
+
+    Args:
+        unanswered: why the spec's other hosts do not answer.
+    """
     only = _with_dependencies(spec, guests)
-    planned = _planned(observe_all(hosts, pool=True), spec, only, restart=restart, say=say)
+    observation = observe(hosts, pool=True).and_not(unanswered)
+    planned = _planned(observation, spec, only, restart=restart, say=say)
     return replace(planned, guests=tuple(guests))
 
 
 def _planned(
-    host_states: Sequence[HostState],
+    observation: Observation,
     spec: Spec,
     only: Collection[str] | None,
     *,
     restart: bool,
     say: Say,
 ) -> Plan:
-    host_states = [with_spec_path(each, path_of(spec)) for each in host_states]
-    placement = place_guests(spec, host_states)
+    host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
+    unknown = unknown_guests(spec, host_states, observation.unanswered)
+    placement = place_guests(spec, host_states, unknown)
     check_moves(spec, host_states, placement, only)
     plans: list[Plan] = []
     errors: list[RequestError] = []
@@ -110,7 +123,7 @@ def _planned(
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
     plan = joined(plans)
     notes = (*plan.notes, *_others_keys(spec, host_states, plan, only), *left_hosts(spec))
-    return replace(plan, notes=notes)
+    return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
 
 
 def _others_keys(

@@ -15,19 +15,19 @@ from virtkit.api._hosts import (
     hosts_of,
     is_own,
     named,
-    observe_all,
     path_of,
     quiet,
     with_spec_path,
 )
-from virtkit.api.lifecycle import locked, runner
+from virtkit.api._observation import Observation, observe
+from virtkit.api._placement import unknown_guests
+from virtkit.api.lifecycle import left_alone, locked, runner
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step
 from virtkit.apply import stop as stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
-from virtkit.host import Host
-from virtkit.plan import pending_fields
+from virtkit.plan import Unknown, pending_fields
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 
@@ -63,29 +63,32 @@ def change_state(
         RequestError: a guest does not exist, its host can't do this, or another run takes
             longer; nothing was touched.
     """
-    hosts = hosts_of(spec)
-    chosen = _chosen(hosts, spec, verb, guests, run.say)
+    observation = observe(hosts_of(spec))
+    chosen, unknown = _chosen(observation, spec, verb, guests, run.say)
     has_work = any(each.observed.state != _TARGET_STATES.get(verb) for each in chosen)
     touched = {each.host.name: each.host for each in chosen}.values()
     lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
         if has_work:
-            chosen = _chosen(hosts, spec, verb, guests)
+            chosen, _ = _chosen(observe(observation.hosts), spec, verb, guests)
         steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):
             steps += [_ready_step(spec, each, verb) for each in chosen if wait]
-        return runner(spec, hosts, run)(steps)
+        report = runner(spec, observation.hosts, run)(steps)
+    report.results += left_alone(observation.unanswered, unknown, whole=not guests)
+    return report
 
 
 def _chosen(
-    hosts: Sequence[Host], spec: Spec, verb: Verb, guests: Sequence[str], say: Say = quiet
-) -> list[GuestOnHost]:
-    """The guests that a verb is for, as they are now, where it can be done to them.
+    observation: Observation, spec: Spec, verb: Verb, guests: Sequence[str], say: Say = quiet
+) -> tuple[list[GuestOnHost], list[Unknown]]:
+    """The guests that a verb is for, as they are now, where it can be done to them; and those that
+    are on hosts which do not answer.
 
     Those that this spec does not name and that were made from another one are left alone, unless
     they are called by their own name.
     """
-    host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
+    host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
     existing = existing_guests(spec, host_states)
     own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
     names = named(spec, own, guests) if guests else {*spec.guests, *own}
@@ -93,7 +96,12 @@ def _chosen(
         for name in sorted({*existing} - {*own}):
             path = existing[name].observed.record.spec
             say(f"guest {name} is left alone: it was made from {path}; to {verb} it, name it")
-    missing = sorted(names - {*own})
+    unknown = [
+        each
+        for each in unknown_guests(spec, host_states, observation.unanswered)
+        if each.guest in names
+    ]
+    missing = sorted(names - {*own} - {each.guest for each in unknown})
     if missing and (guests or not own):
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
@@ -103,7 +111,7 @@ def _chosen(
         _check_runs(chosen, verb)
     if verb == "pause":
         _check_pause(chosen)
-    return chosen
+    return chosen, unknown
 
 
 def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:

@@ -12,11 +12,11 @@ from virtkit.api._hosts import (
     hosts_of,
     must_run,
     named,
-    observe_all,
     ordered,
     path_of,
     with_spec_path,
 )
+from virtkit.api._observation import observe_all
 from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
 from virtkit.api.lifecycle import locked, remember, runner

@@ -11,18 +11,17 @@ from typing import Any
 from virtkit import access
 from virtkit.api._hosts import (
     GuestOnHost,
-    HostState,
     Say,
     at_work,
     existing_guests,
     hosts_of,
     named,
-    observe_all,
     ordered,
     path_of,
     quiet,
     with_spec_path,
 )
+from virtkit.api._observation import observe, observe_all
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
@@ -96,18 +95,22 @@ def status(
     """
     if spec is None:
         return _all_statuses(say)
-    host_states, silent = _answering(hosts_of(spec), say)
+    observation = observe(hosts_of(spec))
+    host_states = observation.host_states
+    for name, error in observation.unanswered.items():
+        say(f"host {name} does not answer: {error.why or error.what}")
     path = path_of(spec)
     existing = existing_guests(spec, [with_spec_path(each, path) for each in host_states])
     for name, each in existing.items():
         if each.observed.record.spec != path:
             say(f"guest {name} was made from another spec: {each.observed.record.spec}")
-    for line in at_work(spec.name, [each.host for each in host_states]):
+    for line in at_work(spec.name, observation.hosts):
         say(line)
     only = named(spec, existing, guests) if guests else {*spec.guests, *existing}
     answer = _statuses([existing[name] for name in ordered(spec, existing) if name in only])
     missing = [name for name in spec.guests if name in only and name not in existing]
-    return answer + [_missing(spec, name, silent) for name in missing]
+    unanswered = {*observation.unanswered}
+    return answer + [_missing(spec, name, unanswered) for name in missing]
 
 
 def _all_statuses(say: Say) -> list[GuestStatus]:
@@ -119,21 +122,6 @@ def _all_statuses(say: Say) -> list[GuestStatus]:
             say(line)
     statuses = _statuses([GuestOnHost(host_state.host, each) for each in guests])
     return sorted(statuses, key=lambda each: (each.environment, each.spec, each.name))
-
-
-def _answering(hosts: Sequence[Host], say: Say) -> tuple[list[HostState], set[str]]:
-    """What stands on the hosts that answer, and the names of the others."""
-    host_states, silent, last = [], set(), None
-    for host in hosts:
-        try:
-            host_states += observe_all([host])
-        except VirtkitError as error:
-            say(f"host {host.name} does not answer: {error.why or error.what}")
-            silent.add(host.name)
-            last = error
-    if last is not None and not host_states:
-        raise last
-    return host_states, silent
 
 
 def _statuses(guests: Sequence[GuestOnHost]) -> list[GuestStatus]:

@@ -52,6 +52,8 @@ def plan(
         output.data(planned.as_dict() | {"refused": refused.as_dict() if refused else None})
     else:
         output.plan(planned)
+    if planned.incomplete:
+        raise SystemExit(1)
     if exit_code and planned.changes:
         raise SystemExit(3)
 
@@ -78,7 +80,7 @@ def up(
     if not json:
         output.plan(planned)
     confirmed = bool(planned.needs_consent) and not yes and not json and _ask_consent()
-    if not planned.changes and not json:
+    if not planned.changes and not planned.incomplete and not json:
         return
     with progress.shown(output.err(), f"{planned.environment}: up") as tell:
         report = api.apply(

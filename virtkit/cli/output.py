@@ -119,8 +119,13 @@ def plan(plan: api.Plan) -> None:
         name = label(change.object, change.host)
         out().print(f"  [cyan]…[/] {name:24} pending  until {cure}")
         _reasons(change)
+    for each in plan.unknown:
+        name = label(f"guest/{each.guest}", each.host)
+        out().print(f"  [yellow]?[/] {name:24} unknown  {escape(plain(each.why))}")
     for note in plan.notes:
         out().print(f"  [dim]{escape(plain(note))}[/]")
+    for problem in plan.unanswered.values() if plan.incomplete else ():
+        error(problem, as_json=False)
 
 
 def _reasons(change: Change) -> None:

@@ -39,6 +39,9 @@ OPEN_TIMEOUT = 30.0
 #: What makes this machine a prepared host.
 PREPARE_LOCAL = "virtkit host prepare local"
 
+#: Stands for the way to the host, as URIs do for libvirt's drivers.
+_SSH = "ssh"
+
 _loop = threading.Lock()
 _looping = False
 #: All that this process opened and that nobody has closed.
@@ -74,6 +77,8 @@ class Connections:
         self.validating = threading.Lock()
         self._uris = dict(uris or {})
         self._threads = threading.local()
+        self._idle: dict[str, list[libvirt.virConnect]] = {}
+        self._sharing = threading.Lock()
         self._opened_schemes: list[str] = []
         self._locks: list[RemoteLock] = []
         #: What is not asked twice in a run: who hangs, lets nobody in, or isn't there at all.
@@ -119,6 +124,8 @@ class Connections:
                 went with it.
         """
         connections: dict[str, libvirt.virConnect] = self._threads.__dict__
+        if scheme not in connections and (idle := self._take(scheme)):
+            connections[scheme] = idle
         if scheme not in connections or not connections[scheme].isAlive():
             for each in self._locks:
                 each.check()
@@ -131,6 +138,20 @@ class Connections:
             if scheme not in self._opened_schemes:
                 self._opened_schemes.append(scheme)
         return connections[scheme]
+
+    def release(self) -> None:
+        """Leaves this thread's connections to others: it has nothing more to ask."""
+        connections: dict[str, libvirt.virConnect] = self._threads.__dict__
+        with self._sharing:
+            for scheme, each in connections.items():
+                self._idle.setdefault(scheme, []).append(each)
+        connections.clear()
+
+    def _take(self, scheme: str) -> libvirt.virConnect | None:
+        """A connection that another thread left."""
+        with self._sharing:
+            idle = self._idle.get(scheme)
+            return idle.pop() if idle else None
 
     def _open(self, scheme: str) -> libvirt.virConnect:
         """A new connection; a daemon that hangs is waited for once, and one that lets nobody in is
@@ -149,10 +170,7 @@ class Connections:
                 where=self.host,
             )
         if self.remote is not None:
-            try:
-                self.remote.connect()
-            except VirtkitError as error:
-                raise error.retold(Unanswered) from error
+            self._reach(self.remote)
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
@@ -170,6 +188,16 @@ class Connections:
             raise result
         _unclosed.add(result)
         return result
+
+    def _reach(self, remote: Remote) -> None:
+        """Connects to the host; one that is not there is looked for once."""
+        if _SSH in self._refusals:
+            raise self._refusals[_SSH]
+        try:
+            remote.connect()
+        except VirtkitError as error:
+            self._refusals[_SSH] = error.retold(Unanswered)
+            raise self._refusals[_SSH] from error
 
     def _open_error(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""

@@ -9,7 +9,7 @@ from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
     from virtkit.drivers.effects import Effect
-    from virtkit.plan.changes import Action, Change, FieldChange, Plan
+    from virtkit.plan.changes import Action, Change, FieldChange, Plan, Unknown
     from virtkit.plan.drift import detaching, pending_fields, run_of, uses
     from virtkit.plan.environment import diff, joined
     from virtkit.plan.ownership import command
@@ -21,7 +21,7 @@ load_when_used(
     __name__,
     {
         "virtkit.drivers.effects": "Effect",
-        "virtkit.plan.changes": "Action Change FieldChange Plan",
+        "virtkit.plan.changes": "Action Change FieldChange Plan Unknown",
         "virtkit.plan.drift": "detaching run_of uses pending_fields",
         "virtkit.plan.environment": "diff joined",
         "virtkit.plan.ownership": "command",
@@ -38,6 +38,7 @@ __all__ = [
     "Effect",
     "FieldChange",
     "Plan",
+    "Unknown",
     "command",
     "detaching",
     "diff",

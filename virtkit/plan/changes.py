@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from virtkit.drivers.effects import Effect
+from virtkit.errors import VirtkitError
 from virtkit.state.desired import Desired, Guest, ImageRef, Network
 from virtkit.state.observed import ObservedGuest, ObservedNetwork
 from virtkit.state.record import Cause
@@ -92,10 +93,25 @@ def moved(current: ObservedGuest | ObservedNetwork, spec_path: str) -> tuple[Fie
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """A guest of which nobody knows how it is, or that waits for one; ``host`` may have it."""
+
+    guest: str
+    host: str
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"object": f"guest/{self.guest}", "host": self.host, "why": self.why}
+
+
+@dataclass(frozen=True)
 class Plan:
     """The difference between a spec and libvirt. ``notes`` are for people.
 
-    ``guests`` are the words that it was narrowed with.
+    Attributes:
+        guests: the words that it was narrowed with.
+        unanswered: why hosts do not answer, by their names; what is there is not in the plan.
+        unknown: the guests that are left alone for it.
     """
 
     environment: str
@@ -104,6 +120,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     desired: Desired | None = field(default=None, repr=False)
     guests: tuple[str, ...] = ()
+    unanswered: Mapping[str, VirtkitError] = field(default_factory=dict)
+    unknown: tuple[Unknown, ...] = ()
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether hosts that do not answer may have something that the plan is about."""
+        return bool(self.unanswered) and (bool(self.unknown) or not self.guests)
 
     def as_dict(self) -> dict[str, Any]:
         """The document of ``plan --json``."""
@@ -112,6 +135,8 @@ class Plan:
             "changes": [change.as_dict() for change in self.changes],
             "pending": [change.as_dict() for change in self.pending],
             "notes": list(self.notes),
+            "unanswered": {host: error.as_dict() for host, error in self.unanswered.items()},
+            "unknown": [each.as_dict() for each in self.unknown],
         }
 
     @property

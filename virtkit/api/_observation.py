@@ -1,0 +1,152 @@
+"""What stands on the hosts of an environment, looked at side by side: a slow or silent host holds
+up none of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+from virtkit.errors import VirtkitError
+from virtkit.host import Host
+from virtkit.state.observed import Observed
+
+Answer = TypeVar("Answer")
+
+#: So many hosts are looked at at once.
+MAX_HOSTS_AT_ONCE = 32
+#: Seconds after which who waits for them looks up.
+_POLL_INTERVAL = 0.2
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host of an environment, and what stands there."""
+
+    host: Host
+    observed: Observed
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What stands on an environment's hosts.
+
+    Attributes:
+        unanswered: why hosts do not answer, by their names.
+    """
+
+    host_states: list[HostState]
+    unanswered: Mapping[str, VirtkitError]
+
+    @property
+    def hosts(self) -> list[Host]:
+        """The hosts that answer."""
+        return [each.host for each in self.host_states]
+
+    def and_not(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
+        """The same, with others that do not answer."""
+        return Observation(self.host_states, {**unanswered, **self.unanswered})
+
+
+def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]:
+    """What stands on each host.
+
+    Args:
+        pool: look into the pools, too.
+
+    Raises:
+        VirtkitError: one of them does not answer.
+    """
+    observation = observe(hosts, pool=pool)
+    for error in observation.unanswered.values():
+        raise error
+    return observation.host_states
+
+
+def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
+    """What stands on those hosts that answer; all are looked at side by side.
+
+    Args:
+        pool: look into the pools, too.
+
+    Raises:
+        VirtkitError: none of them answers.
+    """
+
+    def look(host: Host) -> HostState:
+        if pool:
+            host.storage.refresh()  # files that came behind libvirt's back may have our names
+        return HostState(host, host.observe(pool=pool))
+
+    return on_each(hosts, look)
+
+
+def on_each(hosts: Sequence[Host], look: Callable[[Host], HostState]) -> Observation:
+    """What ``look`` finds on each host, on several at once.
+
+    Raises:
+        VirtkitError: on none of them it found anything.
+    """
+
+    def look_once(host: Host) -> HostState:
+        try:
+            return look(host)
+        finally:
+            host.connections.release()
+
+    answers = side_by_side([partial(look_once, host) for host in hosts])
+    host_states = [each for each in answers if isinstance(each, HostState)]
+    unanswered = {
+        host.name: answer
+        for host, answer in zip(hosts, answers, strict=True)
+        if isinstance(answer, VirtkitError)
+    }
+    if unanswered and not host_states:
+        raise next(iter(unanswered.values()))
+    return Observation(host_states, unanswered)
+
+
+def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | VirtkitError]:
+    """What each call returns, or the error of ours that it raises, so many at once.
+
+    Its threads hold up no end of the program: a call may wait for a host that says nothing.
+    """
+    if len(calls) == 1:
+        return [_answer(calls[0])]
+    todo: SimpleQueue[int] = SimpleQueue()
+    ended: SimpleQueue[tuple[int, Answer | VirtkitError | BaseException]] = SimpleQueue()
+
+    def work() -> None:
+        with suppress(Empty):
+            while True:
+                number = todo.get_nowait()
+                try:
+                    ended.put((number, _answer(calls[number])))
+                except BaseException as error:  # noqa: BLE001 - raised again by who waits
+                    ended.put((number, error))
+
+    for number in range(len(calls)):
+        todo.put(number)
+    for _ in range(min(len(calls), MAX_HOSTS_AT_ONCE)):
+        Thread(target=work, daemon=True).start()
+    answers: dict[int, Answer | VirtkitError] = {}
+    while len(answers) < len(calls):
+        try:  # not without end: Python may note a ctrl-c just before it blocks, and act on it after
+            number, answer = ended.get(timeout=_POLL_INTERVAL)
+        except Empty:
+            continue
+        if isinstance(answer, BaseException) and not isinstance(answer, VirtkitError):
+            raise answer
+        answers[number] = answer
+    return [answers[number] for number in range(len(calls))]
+
+
+def _answer(call: Callable[[], Answer]) -> Answer | VirtkitError:
+    try:
+        return call()
+    except VirtkitError as error:
+        return error
