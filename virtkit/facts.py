@@ -87,6 +87,24 @@ class UsedSubnet:
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a host has for guests, and what is left of it.
+
+    Attributes:
+        memory: bytes in all; ``free`` without those that it uses, or that running virtual machines
+            may yet take.
+        cpus: logical CPUs; ``used`` are those of all running guests together.
+        guests: how many run there, strangers' too.
+    """
+
+    memory: int
+    free: int
+    cpus: int
+    used: int
+    guests: int
+
+
+@dataclass(frozen=True)
 class HostFacts:
     """One host. ``connections`` is keyed by URI scheme (``qemu``, ``lxc``).
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from virtkit import access
-from virtkit.api._hosts import existing_guests
-from virtkit.api._observation import HostState
-from virtkit.drivers import DRIVERS
+from virtkit.api._hosts import Say, existing_guests
+from virtkit.api._observation import HostState, side_by_side
+from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
+from virtkit.facts import HostFacts
+from virtkit.host import Host
 from virtkit.plan import Plan, Unknown
+from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
 from virtkit.state.observed import Observed
 
@@ -81,7 +85,7 @@ def place_guests(
     the only other one whose libvirt knows its type where ``local`` doesn't.
 
     Args:
-        unknown: guests that are left out.
+        unknown: guests that are left out, as are new ones that the spec has a ``place`` for.
     """
     host_for = functools.cache(lambda type: _able(type, host_states))
     left_out = {each.guest for each in unknown}
@@ -93,9 +97,72 @@ def place_guests(
         if host is None:
             holders = (each for each in host_states if _has(each.observed, spec, guest))
             holder = next(holders, None)
+            if holder is None and guest.place is not None and len(spec.hosts) > 1:
+                continue
             host = holder.host.name if holder else host_for(guest.type)
         answer[name] = host
     return answer
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The hosts of new guests that have a ``place``.
+
+    Attributes:
+        hosts: by guest.
+        notes: why.
+        facts: what was asked of hosts for it, by their names.
+    """
+
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, HostFacts] = field(default_factory=dict)
+
+
+def choose_hosts(
+    spec: Spec,
+    host_states: Sequence[HostState],
+    unknown: Sequence[Unknown],
+    only: Collection[str] | None,
+    say: Say,
+) -> Chosen:
+    """Chooses hosts for the new guests that have a ``place``, among those that answer.
+
+    Raises:
+        SpecErrors: no host has room, or may have one of them.
+    """
+    current = place_guests(spec, host_states, unknown)
+    left_out = {*current, *(each.guest for each in unknown)}
+    new = [n for n in spec.guests if n not in left_out and (only is None or n in only)]
+    if not new:
+        return Chosen()
+    kvm = any(spec.guests[name].type == "kvm" for name in new)
+
+    def look(host: Host) -> tuple[HostFacts, Candidate]:
+        facts = host.with_kvm(host.facts(), say) if kvm else host.facts()
+        return facts, _candidate(spec, host, facts)
+
+    hosts = [each.host for each in host_states]
+    answers = [each for each in side_by_side([partial(look, host) for host in hosts])]
+    looked_at = [each for each in answers if not isinstance(each, VirtkitError)]
+    placements = place(spec, [each for _, each in looked_at], current, new)
+    return Chosen(
+        {name: each.host for name, each in placements.items()},
+        tuple(f"guest/{name} goes to {each.host}: {each.why}" for name, each in placements.items()),
+        {facts.name: facts for facts, _ in looked_at},
+    )
+
+
+def _candidate(spec: Spec, host: Host, facts: HostFacts) -> Candidate:
+    """A host on which new guests may be placed."""
+    types = {guest.type for guest in spec.guests.values() if guest.place is not None}
+    unable = {}
+    for type in types:
+        drivers = [DRIVERS[each] for each in (AUTO if type == "auto" else (type,))]
+        reasons = [driver.check(facts) for driver in drivers]
+        if all(reasons):
+            unable[type] = reasons[-1][0].why
+    return Candidate(host.name, host.room(), spec.hosts[host.name].labels, unable)
 
 
 def _has(observed: Observed, spec: Spec, guest: model.GuestSpec) -> bool:

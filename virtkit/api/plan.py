@@ -22,6 +22,7 @@ from virtkit.api._hosts import (
 from virtkit.api._observation import HostState, Observation, observe, observe_all
 from virtkit.api._placement import (
     check_moves,
+    choose_hosts,
     left_hosts,
     place_guests,
     unknown_guests,
@@ -108,13 +109,15 @@ def _planned(
 ) -> Plan:
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
     unknown = unknown_guests(spec, host_states, observation.unanswered)
-    placement = place_guests(spec, host_states, unknown)
+    chosen = choose_hosts(spec, host_states, unknown, only, say)
+    placement = {**place_guests(spec, host_states, unknown), **chosen.hosts}
     check_moves(spec, host_states, placement, only)
     plans: list[Plan] = []
     errors: list[RequestError] = []
     for host_state in host_states:
         try:
-            plans.append(_part(spec, host_state, placement, only, restart=restart, say=say))
+            facts = chosen.facts.get(host_state.host.name)
+            plans.append(_part(spec, host_state, placement, only, facts, restart=restart, say=say))
         except SpecErrors as many:
             errors += many.errors
         except RequestError as error:
@@ -122,7 +125,12 @@ def _planned(
     if errors:
         raise SpecErrors(errors) if len(errors) > 1 else errors[0]
     plan = joined(plans)
-    notes = (*plan.notes, *_others_keys(spec, host_states, plan, only), *left_hosts(spec))
+    notes = (
+        *plan.notes,
+        *chosen.notes,
+        *_others_keys(spec, host_states, plan, only),
+        *left_hosts(spec),
+    )
     return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
 
 
@@ -150,11 +158,16 @@ def _part(
     host_state: HostState,
     placement: Mapping[str, str],
     only: Collection[str] | None,
+    facts: HostFacts | None,
     *,
     restart: bool,
     say: Say,
 ) -> Plan:
-    """What ``up`` would change on one host."""
+    """What ``up`` would change on one host.
+
+    Args:
+        facts: where they are known already.
+    """
     host = host_state.host
     own = {name for name, where in placement.items() if where == host.name}
     part = spec.part(host.name, own)
@@ -170,7 +183,7 @@ def _part(
     pool = tuple(pool_changes(host, part, host_state.observed, own if chosen is None else chosen))
     damaged = damaged_images(host, host_state.observed)
     observed = replace(host_state.observed, pool=without_damaged(host_state.observed.pool, damaged))
-    facts, desired = _desired(part, host, observed, chosen, say)
+    facts, desired = _desired(part, host, observed, chosen, say, facts)
     elsewhere = {n: p for n, p in placement.items() if n not in own and (only is None or n in only)}
     plan = diff(
         replace(desired, elsewhere=elsewhere),
@@ -207,14 +220,16 @@ def render_xml(
     """
     only = _with_dependencies(spec, guests)
     host_states = observe_all(hosts_of(spec), pool=True)
-    placement = place_guests(spec, host_states)
+    chosen_hosts = choose_hosts(spec, host_states, (), only, say)
+    placement = {**place_guests(spec, host_states), **chosen_hosts.hosts}
     networks: list[str] = []
     domains: list[str] = []
     for host_state in host_states:
         part = spec.part(
             host_state.host.name, [n for n, p in placement.items() if p == host_state.host.name]
         )
-        _, desired = _desired(part, host_state.host, host_state.observed, only, say)
+        facts = chosen_hosts.facts.get(host_state.host.name)
+        _, desired = _desired(part, host_state.host, host_state.observed, only, say, facts)
         chosen = [each for each in desired.guests if only is None or each.name in only]
         used = {each.network for guest in chosen for each in guest.interfaces}
         networks += [_xml(each, spec) for each in desired.networks if each.name in used]
@@ -242,17 +257,22 @@ def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:
 
 
 def _desired(
-    spec: Spec, host: Host, observed: Observed, only: Collection[str] | None, say: Say
+    spec: Spec,
+    host: Host,
+    observed: Observed,
+    only: Collection[str] | None,
+    say: Say,
+    facts: HostFacts | None = None,
 ) -> tuple[HostFacts, Desired]:
     """What is known of a host, and what the spec asks of it."""
-    facts = host.facts()
+    facts = facts or host.facts()
     kept = decided(spec, observed)
     looked_at = [each for each in spec.guests.values() if only is None or each.name in only]
     if any(
         DRIVERS[each.type].needs_kvm if each.type in DRIVERS else each.name not in kept.guests
         for each in looked_at
     ):
-        facts = host.with_kvm(facts, say)
+        facts = facts if facts.kvm else host.with_kvm(facts, say)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
     return facts, with_keys(desired, only, shared=_is_anothers(path_of(spec)))

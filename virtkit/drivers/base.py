@@ -48,6 +48,8 @@ class Driver:
         grows_filesystems: it grows the file systems on volumes that were made larger itself.
         own_cpus: its kernel has its CPUs and no others; one that is plugged in is turned on there.
         starts_with_max_memory: libvirt starts it with all the memory that it may have.
+        reserves_memory: it may take all the memory that it has, whatever others need; else that is
+            a limit.
         needs_kvm: its host needs a KVM that works.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
@@ -97,6 +99,7 @@ class Driver:
     grows_filesystems: bool = True
     own_cpus: bool = True
     starts_with_max_memory: bool = False
+    reserves_memory: bool = True
     needs_kvm: bool = False
     seed: Literal["iso9660", "ext4"]
     log: Literal["file", "journal", "xenconsoled"]

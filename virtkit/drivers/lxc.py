@@ -23,6 +23,7 @@ LXC = Driver(
     exec=("namespaces", "ssh"),
     restart="cycle",
     pause_needs_freezer=True,
+    reserves_memory=False,
     controller="/run/libvirt/lxc/{name}.sock",
     unsupported={
         "kernel": _OWN_KERNEL,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
-from virtkit.facts import HostFacts
+from virtkit.facts import HostFacts, Room
 from virtkit.host import file_users, guest_exec, lock, observe
 from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
 from virtkit.host.definitions import not_ours
@@ -133,6 +133,16 @@ class Host:
         except VirtkitError:
             return False
         return True
+
+    def room(self) -> Room:
+        """Its memory and CPUs, and what is left of them.
+
+        Raises:
+            VirtkitError: libvirt does not answer.
+        """
+        from virtkit.host import room
+
+        return room.room(self.connections, self.schemes)
 
     def cpus(self) -> int:
         """Logical CPUs of the host."""

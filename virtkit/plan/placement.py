@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors
+from virtkit.facts import Room
 from virtkit.spec import Spec, model
 from virtkit.spec.sizes import format_size
 
@@ -19,17 +21,12 @@ class Candidate:
 
     Attributes:
         labels: the spec's, by key.
-        memory: bytes that it has for guests, and ``free`` those that it has left.
-        cpus: its logical CPUs, and ``used`` those of the guests that are there.
         unable: why it can't run a type, by the types that it can't run.
     """
 
     name: str
+    room: Room
     labels: Mapping[str, str] = field(default_factory=dict)
-    memory: int = 0
-    free: int = 0
-    cpus: int = 1
-    used: int = 0
     unable: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -100,8 +97,10 @@ class _Places:
         self._spec = spec
         self._candidates = {each.name: each for each in candidates}
         self._hosts = dict(current)
-        self._free = {each.name: each.free for each in candidates}
-        self._used = {each.name: each.used for each in candidates}
+        #: Bytes that may be taken, and those that containers may not get; CPUs of guests.
+        self._free = {each.name: each.room.free for each in candidates}
+        self._limits = {each.name: 0 for each in candidates}
+        self._used = {each.name: each.room.used for each in candidates}
         self.chosen: dict[str, Placement] = {}
 
     def add(self, guest: model.GuestSpec) -> None:
@@ -122,7 +121,10 @@ class _Places:
             )
         host, why = self._best(guest, able)
         self._hosts[guest.name] = host
-        self._free[host] -= guest.memory
+        if _reserves(guest):
+            self._free[host] -= guest.max_memory
+        else:
+            self._limits[host] += guest.max_memory
         self._used[host] += guest.cpus
         self.chosen[guest.name] = Placement(host, why)
 
@@ -139,9 +141,9 @@ class _Places:
         mates = [each for each in _named(self._spec, asked.beside) if each != guest.name]
         if any(each in self._hosts for each in mates) and not here & {*mates}:
             return f"does not have {' or '.join(asked.beside)}, which it is to be with"
-        if self._free[host.name] < guest.memory:
+        if _reserves(guest) and self._free[host.name] < guest.max_memory:
             room = _shown(self._free[host.name])
-            return f"has {room} of memory free, and {format_size(guest.memory)} are needed"
+            return f"has {room} of memory free, and {format_size(guest.max_memory)} are needed"
         return ""
 
     def _wants_apart(self, other: str, guest: model.GuestSpec) -> bool:
@@ -183,9 +185,14 @@ class _Places:
 
     def _load(self, host: str, guest: model.GuestSpec) -> float:
         """How full a host would be with it, by what is scarcer there."""
-        candidate = self._candidates[host]
-        memory = 1 - (self._free[host] - guest.memory) / max(1, candidate.memory)
-        return max(memory, (self._used[host] + guest.cpus) / max(1, candidate.cpus))
+        room = self._candidates[host].room
+        left = self._free[host] - self._limits[host] - guest.max_memory
+        return max(1 - left / max(1, room.memory), (self._used[host] + guest.cpus) / room.cpus)
+
+
+def _reserves(guest: model.GuestSpec) -> bool:
+    """Whether its memory is gone for others; what ``auto`` chooses from is virtual machines."""
+    return guest.type not in DRIVERS or DRIVERS[guest.type].reserves_memory
 
 
 def _shown(memory: int) -> str:

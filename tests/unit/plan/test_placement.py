@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from virtkit.errors import SpecErrors
+from virtkit.facts import Room
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import read_text
 
@@ -14,10 +17,15 @@ GIB = 2**30
 HOSTS = "hosts: {a: {address: a}, b: {address: b}, c: {address: c}}\n"
 
 
-def host(name: str, free: float = 8, zone: str = "", **more: object) -> Candidate:
+def host(
+    name: str,
+    free: float = 8,
+    zone: str = "",
+    used: int = 0,
+    unable: Mapping[str, str] = MappingProxyType({}),
+) -> Candidate:
     labels = {"zone": zone} if zone else {}
-    given = {"memory": 8 * GIB, "free": int(free * GIB), "cpus": 4, **more}
-    return Candidate(name, labels, **given)  # type: ignore[arg-type]
+    return Candidate(name, Room(8 * GIB, int(free * GIB), 4, used, 0), labels, unable)
 
 
 def placed(guests: str, *hosts: Candidate, **current: str) -> dict[str, str]:
@@ -109,3 +117,10 @@ def test_a_host_that_can_not_run_a_type() -> None:
 def test_cpus_count_too() -> None:
     busy = host("a", used=40)
     assert placed(" web: {place: {}}\n", busy, host("b", 6)) == {"web": "b"}
+
+
+def test_a_containers_memory_is_a_limit() -> None:
+    """It is no reason to refuse it, and counts where hosts are compared."""
+    guests = " box: {count: 12, type: lxc, memory: 2GiB, place: {}}\n"
+    answer = placed(guests, host("a"), host("b"))
+    assert sorted(answer.values()) == ["a"] * 6 + ["b"] * 6

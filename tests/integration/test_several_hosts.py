@@ -1,0 +1,128 @@
+"""One spec over several hosts, each with its own libvirt, over real ssh: where guests go, and what
+happens where a host hangs, dies, or is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from integration.several_hosts import HostsLab, LibvirtHost, hosts_laboratory, several_hosts
+
+SPEC = """
+defaults: {type: lxc, memory: 128MiB, networks: []}
+guests:
+  db: {count: 2, place: {apart: db}}
+  web: {count: 3, place: {spread: host}}
+  near: {place: {with: db-2}}
+  fixed: {host: h3}
+  late: {place: {}, after: [fixed]}
+"""
+ALL = ["db-1", "db-2", "web-1", "web-2", "web-3", "near", "fixed", "late"]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[LibvirtHost]]:
+    with several_hosts(tmp_path_factory.mktemp("hosts"), 3) as hosts:
+        yield hosts
+
+
+@pytest.fixture(scope="module")
+def lab(hosts: list[LibvirtHost], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostsLab]:
+    with hosts_laboratory(tmp_path_factory.mktemp("lab"), "many", SPEC, hosts) as lab:
+        yield lab
+
+
+def places(lab: HostsLab) -> dict[str, str]:
+    return {each["name"]: each["host"] for each in lab.json("status")["guests"]}
+
+
+def states(lab: HostsLab) -> dict[str, str]:
+    return {each["name"]: each["state"] for each in lab.json("status")["guests"]}
+
+
+@contextmanager
+def hanging(host: LibvirtHost) -> Iterator[None]:
+    """Its libvirt takes connections, and says nothing."""
+    pid = host.libvirtd()
+    host.ssh(f"kill -STOP {pid}")
+    try:
+        yield
+    finally:
+        host.ssh(f"kill -CONT {pid}")
+
+
+def test_guests_go_where_the_spec_says(lab: HostsLab) -> None:
+    plan = lab.json("plan")
+    assert {e["object"] for e in plan["changes"]} >= {f"guest/{name}" for name in ALL}
+    report = lab.json("up")
+    assert report["ok"], report
+    where = places(lab)
+    assert where["db-1"] != where["db-2"] == where["near"]
+    assert {where[f"web-{n}"] for n in (1, 2, 3)} == {"h1", "h2", "h3"}
+    assert where["fixed"] == "h3"
+    assert set(states(lab).values()) == {"running"}
+    for each in lab.hosts:
+        mine = {f"many-{name}" for name, host in where.items() if host == each.name}
+        assert lab.on(each).domains() == mine
+
+
+def test_they_stay_there(lab: HostsLab) -> None:
+    where = places(lab)
+    assert lab.json("plan")["changes"] == []
+    lab.write(lab.spec.read_text().replace("count: 3", "count: 4"))
+    assert lab.json("up")["ok"]
+    after = places(lab)
+    assert {name: after[name] for name in where} == where
+    lab.write(lab.spec.read_text().replace("count: 4", "count: 3"))
+    assert lab.json("up", "--yes")["ok"]
+
+
+def test_a_host_that_hangs_holds_up_none_of_the_others(lab: HostsLab) -> None:
+    where = places(lab)
+    with hanging(lab.hosts[2]):
+        plan = lab.json("plan", code=1)
+        assert plan["unanswered"].keys() == {"h3"}
+        there = {name for name, host in where.items() if host == "h3"}
+        assert {e["object"] for e in plan["unknown"]} == {f"guest/{name}" for name in there}
+        assert plan["changes"] == []
+        now = {each["name"]: each["state"] for each in lab.json("status")["guests"]}
+        assert {name for name, state in now.items() if state == "unknown"} == there
+        lab.virtkit("stop", "db-1" if where["db-1"] != "h3" else "db-2")
+        report = lab.json("up", code=1)
+        ended = {each["object"]: each["outcome"] for each in report["steps"]}
+        assert ended["host/h3"] == "failed"
+        assert {ended[f"guest/{name}"] for name in there} == {"skipped"}
+    assert lab.json("up")["ok"]
+    assert set(states(lab).values()) == {"running"}
+
+
+def test_killed_in_the_middle_and_up_again(lab: HostsLab) -> None:
+    lab.json("down")
+    running = lab.starts("up")
+    host = lab.hosts[0]
+    while not lab.on(host).domains():
+        assert running.poll() is None
+    host.ssh(f"kill -KILL {host.libvirtd()}")
+    running.wait(300)
+    host.start_libvirtd()
+    assert lab.json("up")["ok"]
+    assert set(states(lab).values()) == {"running"}
+    assert running.returncode in (0, 1)
+
+
+def test_down_with_a_host_that_is_cut_off_and_again(lab: HostsLab) -> None:
+    where = places(lab)
+    host = lab.hosts[1]
+    host.cut()
+    try:
+        report = lab.json("down", code=1)
+    finally:
+        host.join()
+    done = {e["object"] for e in report["steps"] if e["outcome"] == "done"}
+    assert done >= {f"guest/{name}" for name, place in where.items() if place != host.name}
+    assert lab.json("down")["ok"]
+    for each in lab.hosts:
+        assert lab.on(each).left() == []
