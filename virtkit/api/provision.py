@@ -122,7 +122,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
         RequestError: it never ran them here.
     """
     names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
-    kept_here = access.known(spec.name)
+    kept_here = access.has_folder(spec.name)
     logs = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
     texts = {name: log.read_text(errors="replace") for name, log in logs.items() if log.is_file()}
     missing = [name for name in names if name not in texts]
