@@ -36,7 +36,7 @@ class Driver:
 
     Attributes:
         type: the spec's ``type:``.
-        model: the article's name for this kind of virtualization.
+        virtualization: what kind it is, in the words of the literature.
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
         template: the file under templates/ that renders its domain XML.
@@ -66,8 +66,8 @@ class Driver:
             the way down, where that costs more.
         unsupported: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
-        confined: by the word of each way in which its guests are kept off the host, best first,
-            XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
+        confined: each way in which its guests are kept off the host, best first, to XPaths in the
+            domain XML: a template of the user's must have them all. ``{ids}`` is
             the first of the guest's ids. Empty where there is one way only, the hypervisor's.
         needs_built_image: only images with ``build:`` can be its root, but where it has a kernel of
             its own.

@@ -1,4 +1,4 @@
-"""Which files of a host somebody's domain names, so that nobody takes them for left over."""
+"""Which files of a host are named in a domain's XML, so that nobody takes them for left over."""
 
 from __future__ import annotations
 

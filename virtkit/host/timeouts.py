@@ -1,5 +1,7 @@
-"""Calls that a guest's hypervisor process has to answer: for one that is stopped, libvirt itself
-waits without end."""
+"""Calls to libvirt that end, though a guest's hypervisor process does not answer.
+
+libvirt itself waits for ever for a process that is stopped.
+"""
 
 from __future__ import annotations
 
