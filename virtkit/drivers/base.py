@@ -22,12 +22,12 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a host can't run a driver's guests, and what fixes it; ``passing``: perhaps it can the
+    """Why a host can't run a driver's guests, and what fixes it; ``temporary``: perhaps it can the
     next time that somebody looks."""
 
     why: str
     cure: str
-    passing: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

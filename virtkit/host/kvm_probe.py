@@ -100,7 +100,7 @@ class Kept:
 
     Attributes:
         key: the host's boot, and its libvirt.
-        until: the time until which a passing one holds, for ``hold`` seconds.
+        until: the time until which a temporary one holds, for ``hold`` seconds.
     """
 
     key: str
@@ -111,9 +111,9 @@ class Kept:
     @classmethod
     def after(cls, key: str, previous: Kept | None, verdict: KvmVerdict, now: float) -> Kept:
         """What is kept of a verdict; ``previous`` is what was kept until now."""
-        if not verdict.passing:
+        if not verdict.temporary:
             return cls(key, verdict)
-        again = previous is not None and previous.verdict.passing
+        again = previous is not None and previous.verdict.temporary
         hold = (
             min(previous.hold * HOLD_FACTOR, MAX_HOLD)
             if previous is not None and again
@@ -136,11 +136,11 @@ class Kept:
 
     def holds(self, now: float) -> bool:
         """Whether it still counts; also not where the clock was put back."""
-        return not self.verdict.passing or self.until - self.hold <= now < self.until
+        return not self.verdict.temporary or self.until - self.hold <= now < self.until
 
     def as_dict(self) -> dict[str, object]:
         entry = {"key": self.key, "works": self.verdict.works, "why": self.verdict.why}
-        return entry | ({"until": self.until, "hold": self.hold} if self.verdict.passing else {})
+        return entry | ({"until": self.until, "hold": self.hold} if self.verdict.temporary else {})
 
 
 def _cache(connections: Connections) -> Path:
@@ -183,7 +183,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
 
 @contextmanager
 def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
-    """The pool at ``folder``, or a passing one where nobody has made it yet.
+    """The pool at ``folder``, or a transient one where nobody has made it yet.
 
     An inactive one is active for as long as the probe takes.
     """
@@ -202,11 +202,11 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
         return
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
     flags = 0 if Path(folder).is_dir() else libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD
-    passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
+    transient = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
     try:
-        yield passing
+        yield transient
     finally:
-        passing.destroy()
+        transient.destroy()
 
 
 def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
@@ -218,7 +218,7 @@ def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
 
 
 def _verdict_of(what: str, error: libvirt.libvirtError) -> KvmVerdict:
-    """The verdict of an error; a passing one where it says nothing of KVM.
+    """The verdict of an error; a temporary one where it says nothing of KVM.
 
     Raises:
         libvirtError: the connection is gone, so that it says nothing at all.
@@ -258,7 +258,7 @@ def counting() -> float:
 
 @contextmanager
 def _ends(opened: libvirt.virConnect, name: str) -> Iterator[queue.SimpleQueue[int]]:
-    """How the domain of that name ended, as libvirt tells it: a passing one is gone then."""
+    """How the domain of that name ended, as libvirt tells it: a transient one is gone then."""
     ends: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_event(
@@ -301,7 +301,7 @@ def judged(end: int) -> KvmVerdict:
     if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
         return KvmVerdict(True, "KVM runs guests here")
     why = "KVM is announced, but QEMU ended while a probe guest ran: see /var/log/libvirt/qemu/"
-    return KvmVerdict(False, why, passing=True)
+    return KvmVerdict(False, why, temporary=True)
 
 
 def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
@@ -316,7 +316,7 @@ def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
             f"KVM is announced, but a probe guest did not finish in {seconds:.0f} s, of which it "
             f"had the processor for {used:.0f}: this host is too busy to tell"
         )
-    return KvmVerdict(False, why, passing=True)
+    return KvmVerdict(False, why, temporary=True)
 
 
 def _cpu(domain: libvirt.virDomain) -> float:
