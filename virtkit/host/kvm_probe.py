@@ -82,12 +82,12 @@ def verdict(
         VirtkitError: the probe could not be run.
     """
     cache, key = _cache(connections), _key(connections)
-    cached = Kept.read(cache, key)
+    cached = CachedVerdict.read(cache, key)
     if cached is not None and not refresh and cached.holds(time.time()):
         return cached.verdict
     say("checking whether KVM runs guests here")
     probed = probe(connections, folder, say)
-    kept = Kept.after(key, None if refresh else cached, probed, time.time())
+    kept = CachedVerdict.after(key, None if refresh else cached, probed, time.time())
     with suppress(OSError):  # what can't be kept is looked for again
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(json.dumps(kept.as_dict()))
@@ -95,7 +95,7 @@ def verdict(
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedVerdict:
     """A verdict in the cache.
 
     Attributes:
@@ -109,7 +109,9 @@ class Kept:
     hold: float = 0.0
 
     @classmethod
-    def after(cls, key: str, previous: Kept | None, verdict: KvmVerdict, now: float) -> Kept:
+    def after(
+        cls, key: str, previous: CachedVerdict | None, verdict: KvmVerdict, now: float
+    ) -> CachedVerdict:
         """What is kept of a verdict; ``previous`` is what was kept until now."""
         if not verdict.temporary:
             return cls(key, verdict)
@@ -122,7 +124,7 @@ class Kept:
         return cls(key, verdict, now + hold, hold)
 
     @classmethod
-    def read(cls, path: Path, key: str) -> Kept | None:
+    def read(cls, path: Path, key: str) -> CachedVerdict | None:
         """What a file keeps for ``key``."""
         try:
             entry = json.loads(path.read_text())

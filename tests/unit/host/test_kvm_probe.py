@@ -99,16 +99,18 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
     """What KVM answered: for the boot. A time-out: for minutes, longer each time, not for good."""
     path = tmp_path / "kvm.json"
 
-    def kept(found: KvmVerdict, before: kvm_probe.Kept | None, now: float) -> kvm_probe.Kept:
-        new = kvm_probe.Kept.after("boot", before, found, now)
+    def kept(
+        found: KvmVerdict, before: kvm_probe.CachedVerdict | None, now: float
+    ) -> kvm_probe.CachedVerdict:
+        new = kvm_probe.CachedVerdict.after("boot", before, found, now)
         path.write_text(json.dumps(new.as_dict()))
-        again = kvm_probe.Kept.read(path, "boot")
+        again = kvm_probe.CachedVerdict.read(path, "boot")
         assert again == new
         return new
 
     works = kept(KvmVerdict(True, "it runs"), None, 1000)
     assert works.holds(10**12)
-    assert kvm_probe.Kept.read(path, "another boot") is None
+    assert kvm_probe.CachedVerdict.read(path, "another boot") is None
     late = KvmVerdict(False, "too late", temporary=True)
     known, holds = works, []
     for _ in range(6):
@@ -121,7 +123,7 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
     assert holds == sorted(holds)
     assert holds[-1] == kvm_probe.MAX_HOLD
     path.write_text("[]")
-    assert kvm_probe.Kept.read(path, "boot") is None
+    assert kvm_probe.CachedVerdict.read(path, "boot") is None
 
 
 def test_the_guest() -> None:
