@@ -162,16 +162,16 @@ class Domains(Definitions):
 
     # --- changes of a running domain ------------------------------------------------------
 
-    def plug(self, driver: Driver, name: str, device: str) -> None:
+    def attach_device(self, driver: Driver, name: str, device: str) -> None:
         """Gives a running domain a device; its definition is not touched."""
         domain = self._domain(driver, name)
-        with libvirt_errors("plug", f"a device of domain {name}", where=self._connections.host):
+        with libvirt_errors("attach", f"a device of domain {name}", where=self._connections.host):
             domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
-    def unplug(self, driver: Driver, name: str, device: str) -> None:
+    def detach_device(self, driver: Driver, name: str, device: str) -> None:
         """Takes a device from a running domain; the guest has to let go of it, so look again."""
         domain = self._domain(driver, name)
-        with libvirt_errors("unplug", f"a device of domain {name}", where=self._connections.host):
+        with libvirt_errors("detach", f"a device of domain {name}", where=self._connections.host):
             domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def set_memory(self, driver: Driver, name: str, size: int) -> None:

@@ -103,7 +103,7 @@ _SAID: Mapping[str, str] = {
 }
 
 #: Operations that hand files to a hypervisor, and what it or libvirt says then.
-_HANDING = ("start", "reset", "plug", "grow")
+_HANDING = ("start", "reset", "attach", "grow")
 _BUSY: Mapping[str, str] = {
     "Is another process using": "another guest or program writes to this disk: stop that one first",
 }
