@@ -49,7 +49,7 @@ class Driver:
         own_cpus: its kernel has its CPUs and no others; one that is plugged in is turned on there.
         starts_with_max_memory: libvirt starts it with all the memory that it may have.
         needs_kvm: its host needs a KVM that works.
-        remote: virtkit runs it on other hosts than its own, too.
+        runs_remotely: virtkit runs it on other hosts than its own, too.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
             ``journal``, or ``xenconsoled``'s log on the host.
@@ -57,7 +57,8 @@ class Driver:
         exec: ways to run a command in a guest.
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
         serial_start: its guests are started one at a time on a host.
-        host_cpus: a running guest gets no CPU more than its host has; one that starts may.
+        limited_to_host_cpus: a running guest gets no more CPUs than its host has; one that starts
+            may.
         pause_needs_freezer: pausing it needs the cgroup freezer, version 1.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
         native: the hypervisor's own form, into which libvirt turns domain XML without defining it,
@@ -102,9 +103,9 @@ class Driver:
     stop: tuple[Stop, ...]
     exec: tuple[Exec, ...]
     restart: Literal["reset", "cycle"]
-    remote: bool = False
+    runs_remotely: bool = False
     serial_start: bool = False
-    host_cpus: bool = False
+    limited_to_host_cpus: bool = False
     pause_needs_freezer: bool = False
     undefine: tuple[str, ...] = ()
     native: str = ""

@@ -58,7 +58,7 @@ class Connections:
         self.host = host
         self.remote = remote
         #: The URI schemes of all guest types that virtkit runs there.
-        drivers = [each for each in DRIVERS.values() if each.remote or remote is None]
+        drivers = [each for each in DRIVERS.values() if each.runs_remotely or remote is None]
         self.schemes = tuple(dict.fromkeys(each.scheme for each in drivers))
         #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
         self.validating = threading.Lock()
