@@ -14,7 +14,7 @@ from lxml import etree
 
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, passing_over
+from virtkit.host.errors import libvirt_errors, skip_unreadable
 from virtkit.host.timeouts import answered
 from virtkit.state import record_text
 from virtkit.xml import tree
@@ -39,7 +39,7 @@ def running_guests(
             continue
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-                with passing_over():
+                with skip_unreadable():
                     root = tree.parse(domain.XMLDesc(), "a domain")
                     record = record_text.read_guest(root)
                     expected = (environment, domain.name())

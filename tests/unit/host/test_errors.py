@@ -21,7 +21,7 @@ from virtkit.host.errors import (
     cure,
     daemon_cure,
     libvirt_errors,
-    passing_over,
+    skip_unreadable,
     unreadable,
 )
 from virtkit.host.ssh import Remote
@@ -79,9 +79,9 @@ def test_what_is_not_libvirts_passes() -> None:
 
 
 def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
-    with passing_over():
+    with skip_unreadable():
         raise VirtkitError("a domain can't be read", cure="none")
-    with pytest.raises(Unanswered), passing_over():
+    with pytest.raises(Unanswered), skip_unreadable():
         raise Unanswered("libvirt stopped answering", cure="restart it")
 
 
