@@ -15,7 +15,7 @@ from lxml import etree
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, skip_unreadable
-from virtkit.host.timeouts import answered
+from virtkit.host.timeouts import call_with_timeout
 from virtkit.state import record_text
 from virtkit.xml import tree
 
@@ -59,7 +59,7 @@ def attach(connections: Connections, guest: Named, network: str) -> None:
             return connections.get(scheme).lookupByName(name)
 
         for interface in _interfaces(tree.parse(find().XMLDesc(), f"domain {name}"), network):
-            answered(find, partial(_reattach, interface=interface, bridge=bridge), where)
+            call_with_timeout(find, partial(_reattach, interface=interface, bridge=bridge), where)
 
 
 def _interfaces(domain: etree._Element, network: str) -> list[etree._Element]:

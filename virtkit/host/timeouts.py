@@ -26,7 +26,7 @@ class Silent(VirtkitError):
     """A guest's hypervisor process does not answer."""
 
 
-def answered(
+def call_with_timeout(
     find: Callable[[], libvirt.virDomain],
     call: Callable[[libvirt.virDomain], Answer],
     where: str,
