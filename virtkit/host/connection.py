@@ -75,15 +75,15 @@ class Connections:
             return self.remote.uri(scheme)
         return self._uris.get(scheme, f"{scheme}:///system")
 
-    def shown(self, scheme: str) -> str:
+    def display_uri(self, scheme: str) -> str:
         """The URI that people know."""
         if self.remote is not None and scheme not in self._uris:
-            return self.remote.shown(scheme)
+            return self.remote.display_uri(scheme)
         return self.uri(scheme)
 
     def virsh(self, scheme: str = "") -> str:
         """How a cure calls virsh: alone it asks qemu:///session where its user isn't root."""
-        return f"virsh -c {shlex.quote(self.shown(scheme or self.schemes[0]))}"
+        return f"virsh -c {shlex.quote(self.display_uri(scheme or self.schemes[0]))}"
 
     def restart(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
@@ -189,13 +189,13 @@ class Connections:
                 "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
                 "after a minute"
             )
-        what = f"open {self.shown(scheme)} failed"
+        what = f"open {self.display_uri(scheme)} failed"
         return Unanswered(what, why=why, cure=local_cure, where=self.host)
 
     def _no_driver(self, scheme: str, why: str) -> VirtkitError:
         package = f"libvirt-daemon-driver-{scheme}"
         return NoDriver(
-            f"open {self.shown(scheme)} failed",
+            f"open {self.display_uri(scheme)} failed",
             why=why,
             cure=f"install libvirt's driver for it (sudo apt-get install {package}), then "
             f"{self.restart(scheme)}",

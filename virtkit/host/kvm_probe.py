@@ -147,7 +147,7 @@ class CachedVerdict:
 
 def _cache(connections: Connections) -> Path:
     """The file for a host's verdict: each has its own, since a run may look at several."""
-    host = "" if connections.remote is None else connections.shown("qemu")
+    host = "" if connections.remote is None else connections.display_uri("qemu")
     name = f"kvm-{hashlib.sha256(host.encode()).hexdigest()[:16]}.json" if host else "kvm.json"
     return platformdirs.user_cache_path("virtkit") / name
 

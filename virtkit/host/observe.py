@@ -27,7 +27,7 @@ from virtkit.xml import tree
 
 def connection(connections: Connections, scheme: str) -> Connection:
     """What one libvirt driver says of itself, or why it doesn't answer."""
-    uri = connections.shown(scheme)
+    uri = connections.display_uri(scheme)
     try:
         opened = connections.get(scheme)
         with libvirt_errors("read", uri, where=connections.host):

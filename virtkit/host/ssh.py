@@ -54,7 +54,7 @@ class Remote:
         """libvirt's URI, once we are connected."""
         return f"{scheme}+unix:///system?socket={quote(str(self._path('libvirt')))}"
 
-    def shown(self, scheme: str) -> str:
+    def display_uri(self, scheme: str) -> str:
         """The URI that is the same to people, and to virsh with their own settings of ssh."""
         place = f"{self.address}:{self.port}" if self.port else self.address
         return f"{scheme}+ssh://{place}/system"

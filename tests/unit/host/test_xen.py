@@ -119,9 +119,9 @@ def test_a_lasting_way_through_a_host_needs_nothing_that_a_reboot_takes(remote: 
 
 
 def test_a_host_has_a_uri_for_people_and_one_for_libvirt(remote: Remote) -> None:
-    assert remote.shown("xen") == f"xen+ssh://root@127.0.0.1:{remote.port}/system"
+    assert remote.display_uri("xen") == f"xen+ssh://root@127.0.0.1:{remote.port}/system"
     assert remote.uri("xen").startswith("xen+unix:///system?socket=/")
-    assert Remote("rack1", "rack1").shown("xen") == "xen+ssh://rack1/system"
+    assert Remote("rack1", "rack1").display_uri("xen") == "xen+ssh://rack1/system"
 
 
 def test_a_host_that_nobody_reaches_is_told(remote: Remote) -> None:
