@@ -93,7 +93,7 @@ def login(
         identities=identity_files(record.environment, record.keys, record.key_files, base),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         keys=record.keys,
-        proxy=host.remote.through(lasting=lasting) if host.remote else "",
+        proxy=host.remote.proxy_command(lasting=lasting) if host.remote else "",
     )
 
 

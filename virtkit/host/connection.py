@@ -184,7 +184,7 @@ class Connections:
         """The error for a daemon that doesn't answer; ``local_cure``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
             local_cure = (
-                f"log in there and see what virsh says: {self.remote.by_hand} "
+                f"log in there and see what virsh says: {self.remote.ssh_command} "
                 f"virsh -c {scheme}:///system uri; if it says the same, start its daemon or let "
                 "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
                 "after a minute"
