@@ -132,7 +132,7 @@ def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
     return StateReason(
         f"{what}; most likely a firewall on the host drops them{chain}",
         f"let {interface.bridge} through, as root: "
-        f"{firewall.opening(interface.bridge, drops, connections.remote)}; then run again",
+        f"{firewall.accept_commands(interface.bridge, drops, connections.remote)}; then run again",
     )
 
 
