@@ -43,12 +43,12 @@ class KvmVerdict:
 
     Attributes:
         why: one sentence for people.
-        passing: it may come out otherwise the next time: a time-out, a libvirt in trouble.
+        temporary: it may come out otherwise the next time: a time-out, a libvirt in trouble.
     """
 
     works: bool
     why: str
-    passing: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ def down(
     hosts = hosts_of(spec)
     active = all(host.storage.active() for host in hosts)
     preview = _removal_plan(spec, _observe_as_is(hosts), guests, volumes=volumes)
-    if active and not preview.changes and not access.known(spec.name):
+    if active and not preview.changes and not access.has_folder(spec.name):
         for note in preview.notes:
             run.say(note)
         return Report(spec.name)

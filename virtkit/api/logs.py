@@ -69,7 +69,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
         RequestError: the caller never ran them here.
     """
     names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
-    kept_here = access.known(spec.name)
+    kept_here = access.has_folder(spec.name)
     files = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
     texts = {
         name: file.read_text(errors="replace") for name, file in files.items() if file.is_file()

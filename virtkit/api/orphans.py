@@ -167,7 +167,7 @@ def _unwanted(
 def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool:
     """Whether an environment there may have been made from another machine than this one."""
     drivers = (DRIVERS[each.record.type] for each in observed.guests_of(environment).values())
-    return host.remote is not None or any(each.remote for each in drivers)
+    return host.remote is not None or any(each.runs_remotely for each in drivers)
 
 
 def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:

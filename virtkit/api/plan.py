@@ -125,7 +125,7 @@ def _others_keys(
             continue
         requested = spec.guests[name].ssh_keys if name in spec.guests else None
         files = [*(requested or ()), *(guest_record.key_files or ())]
-        if not access.offered(spec.name, keys, files, spec.folder):
+        if not access.identity_files(spec.name, keys, files, spec.folder):
             yield (
                 f"guest/{name} lets in {', '.join(public_keys.names(keys))}, and none of your "
                 "keys here: ssh will not let you in"

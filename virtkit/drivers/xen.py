@@ -36,7 +36,7 @@ XEN_PV = Driver(
     domain_type="xen",
     template="xen-pv.xml.j2",
     root="copied",  # qcow2 would take a QEMU in dom0 for each disk
-    remote=True,
+    runs_remotely=True,
     seed="iso9660",
     log="xenconsoled",
     stop=("paravirt",),
@@ -58,7 +58,7 @@ XEN_PV = Driver(
     needs_built_image=True,  # nothing boots a disk's own boot loader
     disk_prefix="xvd",
     disk_device="/dev/{target}",
-    host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
+    limited_to_host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
     boot_args="console=hvc0",
     timeout_factor=2.0,

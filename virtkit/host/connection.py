@@ -58,7 +58,7 @@ class Connections:
         self.host = host
         self.remote = remote
         #: The URI schemes of all guest types that virtkit runs there.
-        drivers = [each for each in DRIVERS.values() if each.remote or remote is None]
+        drivers = [each for each in DRIVERS.values() if each.runs_remotely or remote is None]
         self.schemes = tuple(dict.fromkeys(each.scheme for each in drivers))
         #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
         self.validating = threading.Lock()
@@ -75,15 +75,15 @@ class Connections:
             return self.remote.uri(scheme)
         return self._uris.get(scheme, f"{scheme}:///system")
 
-    def shown(self, scheme: str) -> str:
+    def display_uri(self, scheme: str) -> str:
         """The URI that people know."""
         if self.remote is not None and scheme not in self._uris:
-            return self.remote.shown(scheme)
+            return self.remote.display_uri(scheme)
         return self.uri(scheme)
 
     def virsh(self, scheme: str = "") -> str:
         """How a cure calls virsh: alone it asks qemu:///session where its user isn't root."""
-        return f"virsh -c {shlex.quote(self.shown(scheme or self.schemes[0]))}"
+        return f"virsh -c {shlex.quote(self.display_uri(scheme or self.schemes[0]))}"
 
     def restart(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
@@ -184,18 +184,18 @@ class Connections:
         """The error for a daemon that doesn't answer; ``local_cure``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
             local_cure = (
-                f"log in there and see what virsh says: {self.remote.by_hand} "
+                f"log in there and see what virsh says: {self.remote.ssh_command} "
                 f"virsh -c {scheme}:///system uri; if it says the same, start its daemon or let "
                 "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
                 "after a minute"
             )
-        what = f"open {self.shown(scheme)} failed"
+        what = f"open {self.display_uri(scheme)} failed"
         return Unanswered(what, why=why, cure=local_cure, where=self.host)
 
     def _no_driver(self, scheme: str, why: str) -> VirtkitError:
         package = f"libvirt-daemon-driver-{scheme}"
         return NoDriver(
-            f"open {self.shown(scheme)} failed",
+            f"open {self.display_uri(scheme)} failed",
             why=why,
             cure=f"install libvirt's driver for it (sudo apt-get install {package}), then "
             f"{self.restart(scheme)}",

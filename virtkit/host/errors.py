@@ -103,7 +103,7 @@ _SAID: Mapping[str, str] = {
 }
 
 #: Operations that hand files to a hypervisor, and what it or libvirt says then.
-_HANDING = ("start", "reset", "plug", "grow")
+_HANDING = ("start", "reset", "attach", "grow")
 _BUSY: Mapping[str, str] = {
     "Is another process using": "another guest or program writes to this disk: stop that one first",
 }
@@ -211,7 +211,7 @@ def connection_lost(error: libvirt.libvirtError) -> bool:
 
 
 @contextmanager
-def passing_over() -> Iterator[None]:
+def skip_unreadable() -> Iterator[None]:
     """Passes over one of others' objects that can't be read: it has gone since it was listed, or
     libvirt can't say it, or what it says is nothing that we can read. It must never hide that
     libvirt itself stopped answering.

@@ -1,5 +1,7 @@
-"""Calls that a guest's hypervisor process has to answer: for one that is stopped, libvirt itself
-waits without end."""
+"""Calls to libvirt that end, though a guest's hypervisor process does not answer.
+
+libvirt itself waits for ever for a process that is stopped.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ class Silent(VirtkitError):
     """A guest's hypervisor process does not answer."""
 
 
-def answered(
+def call_with_timeout(
     find: Callable[[], libvirt.virDomain],
     call: Callable[[libvirt.virDomain], Answer],
     where: str,

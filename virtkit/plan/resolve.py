@@ -144,7 +144,7 @@ def _driver(
 def _blocker_text(reason: Blocker) -> str:
     """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
     again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
-    return reason.why + (again if reason.passing else "")
+    return reason.why + (again if reason.temporary else "")
 
 
 def _confinement(

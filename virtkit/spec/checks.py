@@ -157,8 +157,9 @@ def _host(entry: Entry, draft: Draft, problems: Problems) -> None:
     guest_type = entry.fields.type
     if host == LOCAL or "type" in entry.invalid:
         return
-    if not all(DRIVERS[each].remote for each in (AUTO if guest_type == "auto" else (guest_type,))):
-        types = ", ".join(word for word, driver in DRIVERS.items() if driver.remote)
+    guest_types = AUTO if guest_type == "auto" else (guest_type,)
+    if not all(DRIVERS[each].runs_remotely for each in guest_types):
+        types = ", ".join(word for word, driver in DRIVERS.items() if driver.runs_remotely)
         addition = "" if LOCAL in hosts else f"add `{LOCAL}: {{}}` to `hosts:` and "
         problem = Problem(
             f"a guest of type {guest_type} cannot be on host {quote(host)}",
