@@ -12,7 +12,7 @@ from lxml import etree
 
 from virtkit.apply.engine import Say
 from virtkit.drivers import Driver
-from virtkit.drivers.fields import Action
+from virtkit.drivers.fields import LiveAction
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.progress import Progress
@@ -140,7 +140,7 @@ class Hotplug:
 
 
 #: What gives a running guest what it lacks, by the action that a field's row names; in this order.
-ACTIONS: Mapping[Action, Callable[[Hotplug, etree._Element, etree._Element, Say], None]] = {
+ACTIONS: Mapping[LiveAction, Callable[[Hotplug, etree._Element, etree._Element, Say], None]] = {
     "plug": Hotplug._plug,
     "set_memory": Hotplug._set_memory,
     "set_cpus": Hotplug._set_cpus,

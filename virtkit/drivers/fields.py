@@ -16,7 +16,7 @@ from virtkit.drivers.effects import Effect
 #: What carries out the change of a running guest. ``autostart`` is a flag of libvirt's;
 #: ``playbooks`` and ``follow`` are steps of their own (apply/steps.py); the others are in
 #: apply/hotplug.py.
-Action = Literal[
+LiveAction = Literal[
     "autostart", "describe", "follow", "grow", "playbooks", "plug", "set_cpus", "set_memory"
 ]
 
@@ -41,7 +41,7 @@ class Field:
     """
 
     effect: Effect
-    action: Action | Literal[""] = ""
+    action: LiveAction | Literal[""] = ""
     places: tuple[str, ...] = ()
     max_place: str = ""
     number: Literal["", "bytes", "count", "mixed"] = ""
