@@ -104,7 +104,7 @@ class HostFacts:
         unprepared: why containers can't have a user namespace here; None where they can.
         missing: programs of guest types (``Driver.programs``) that are not on the host.
         unfit: those that are and can't run on its processor, and why.
-        ids: what users of the host have for namespaces of their own (/etc/subuid).
+        subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
     """
 
     name: str
@@ -120,4 +120,4 @@ class HostFacts:
     unprepared: Unprepared | None = None
     missing: frozenset[str] = frozenset()
     unfit: Mapping[str, str] = field(default_factory=dict)
-    ids: frozenset[range] = frozenset()
+    subordinate_ids: frozenset[range] = frozenset()

@@ -19,7 +19,7 @@ from virtkit.host import file_users, guest_exec, lock, networks, observe
 from virtkit.host.connection import Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
-from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
+from virtkit.host.errors import FileUnusable, LibvirtUnavailable, libvirt_errors
 from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
@@ -27,7 +27,7 @@ from virtkit.host.ssh import Remote, for_ssh
 from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
-from virtkit.host.timeouts import Silent
+from virtkit.host.timeouts import HypervisorUnresponsive
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
 
@@ -255,13 +255,13 @@ __all__ = [
     "CommandResult",
     "FileUnusable",
     "Host",
+    "HypervisorUnresponsive",
+    "LibvirtUnavailable",
     "Lock",
     "OutcomeUnknown",
     "Remote",
-    "Silent",
     "StateReason",
     "Storage",
-    "Unanswered",
     "Unreachable",
     "close_all",
     "for_ssh",

@@ -23,7 +23,14 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host.errors import NoDriver, Unanswered, connection_lost, cure, daemon_cure, restart
+from virtkit.host.errors import (
+    LibvirtUnavailable,
+    NoDriver,
+    connection_lost,
+    cure,
+    daemon_cure,
+    restart,
+)
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
 
@@ -127,7 +134,7 @@ class Connections:
         if refusal is not None:
             raise refusal
         if usual and scheme == "xen" and self.remote is None and not xen_here():
-            raise Unanswered(
+            raise LibvirtUnavailable(
                 f"open {uri} failed",
                 why="Xen does not run on this machine",
                 cure="boot it into Xen: sudo apt-get install xen-system-amd64 "
@@ -138,7 +145,7 @@ class Connections:
             try:
                 self.remote.connect()
             except VirtkitError as error:
-                raise error.retold(Unanswered) from error
+                raise error.retold(LibvirtUnavailable) from error
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
@@ -148,7 +155,7 @@ class Connections:
             why = (
                 f"libvirt's daemon accepts connections, but did not answer for {OPEN_TIMEOUT:.0f} s"
             )
-            self._refusals[uri] = self._unanswered(scheme, why, daemon_cure(self.host))
+            self._refusals[uri] = self._unavailable(scheme, why, daemon_cure(self.host))
             raise self._refusals[uri] from None
         if isinstance(result, libvirt.libvirtError):
             raise self._open_error(scheme, result) from result
@@ -165,22 +172,22 @@ class Connections:
                 f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
                 f"it names on host {self.host}, then run again"
             )
-            return self._unanswered(scheme, message, local_cure)
+            return self._unavailable(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only
 
         if daemon_access.denied(code, message):
-            failure = self._unanswered(scheme, message, cure("open", code, message))
+            failure = self._unavailable(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
             self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure
             return failure
         if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
-            return self._unanswered(scheme, message, f"{self.restart(scheme)}; then run again")
+            return self._unavailable(scheme, message, f"{self.restart(scheme)}; then run again")
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver
         return no_driver
 
-    def _unanswered(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
+    def _unavailable(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
         """The error for a daemon that doesn't answer; ``local_cure``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
             local_cure = (
@@ -190,7 +197,7 @@ class Connections:
                 "after a minute"
             )
         what = f"open {self.display_uri(scheme)} failed"
-        return Unanswered(what, why=why, cure=local_cure, where=self.host)
+        return LibvirtUnavailable(what, why=why, cure=local_cure, where=self.host)
 
     def _no_driver(self, scheme: str, why: str) -> VirtkitError:
         package = f"libvirt-daemon-driver-{scheme}"

@@ -99,7 +99,7 @@ class Domains(Definitions):
         """Asks a running guest to shut down in one of libvirt's ways; libvirt's yes proves nothing.
 
         Raises:
-            Silent: its hypervisor process did not take the question within ``timeout`` seconds.
+            HypervisorUnresponsive: it did not take the question within ``timeout`` seconds.
         """
         flags = {
             "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,

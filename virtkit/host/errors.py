@@ -133,12 +133,12 @@ _CURES: Mapping[tuple[str, int], str] = {
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 
 
-class Unanswered(VirtkitError):
+class LibvirtUnavailable(VirtkitError):
     """libvirt's daemon ended, hangs, or can't be reached; what it did of the last call, nobody
     knows."""
 
 
-class NoDriver(Unanswered):
+class NoDriver(LibvirtUnavailable):
     """libvirt is there, and has no driver for a URI."""
 
 
@@ -221,7 +221,7 @@ def skip_unreadable() -> Iterator[None]:
     except libvirt.libvirtError as error:
         if connection_lost(error):
             raise
-    except Unanswered:
+    except LibvirtUnavailable:
         raise
     except (VirtkitError, ValueError):  # ValueError: a text that is none, an address that is none
         return
@@ -241,7 +241,7 @@ def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[No
     except libvirt.libvirtError as error:
         message = error.get_error_message() or str(error)
         if connection_lost(error):
-            raise Unanswered(
+            raise LibvirtUnavailable(
                 f"{operation} {what} failed",
                 why=f"libvirt stopped answering: {message}",
                 cure=daemon_cure(where),

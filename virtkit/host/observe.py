@@ -77,7 +77,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         unprepared=None if connections.remote else userns.unprepared(),
         missing=frozenset(() if connections.remote else _missing()),
         unfit={} if connections.remote else uml.unfit(),
-        ids=frozenset() if connections.remote else frozenset(userns.subordinate_ids()),
+        subordinate_ids=frozenset(() if connections.remote else userns.subordinate_ids()),
     )
 
 

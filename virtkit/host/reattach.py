@@ -35,7 +35,7 @@ def running_guests(
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
-        except VirtkitError:  # a driver that this host lacks has no guests
+        except VirtkitError:  # a driver that is not on this host has no guests
             continue
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):

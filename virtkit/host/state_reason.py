@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libvirt
 
-from virtkit.host.timeouts import Silent, call_with_timeout
+from virtkit.host.timeouts import HypervisorUnresponsive, call_with_timeout
 
 #: Seconds for a look at a running guest's hypervisor process.
 _LOOK_TIMEOUT = 2.0
@@ -67,7 +67,7 @@ def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:
         return _REASONS.get((state, reason), StateReason())
     try:
         errors = call_with_timeout(find, _disk_errors, where, _LOOK_TIMEOUT)
-    except Silent as silent:
+    except HypervisorUnresponsive as silent:
         return StateReason(silent.why, silent.cure)
     if state == libvirt.VIR_DOMAIN_RUNNING:
         return StateReason()

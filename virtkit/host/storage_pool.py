@@ -147,7 +147,7 @@ class StoragePool:
 
 
 def _unfinished(pool: libvirt.virStoragePool) -> bool:
-    """Whether a pool of virtkit's making lacks what its making ends with."""
+    """Whether a run was interrupted as it made the pool: its last step, autostart, is missing."""
     return f"<path>{FOLDER}</path>" in pool.XMLDesc(0) and not pool.autostart()
 
 

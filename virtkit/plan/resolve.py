@@ -47,7 +47,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     used = _used(spec)
     subnets = _subnets(spec, used, facts, decided)
     placed = _placed(spec, used, subnets, macs, decided)
-    taken = [*facts.ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
+    taken = [*facts.subordinate_ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]

@@ -17,7 +17,7 @@ from virtkit.host.connection import Connections
 from virtkit.host.definitions import not_ours
 from virtkit.host.errors import (
     FileUnusable,
-    Unanswered,
+    LibvirtUnavailable,
     cure,
     daemon_cure,
     libvirt_errors,
@@ -68,7 +68,7 @@ def test_a_connection_that_is_gone(code: int) -> None:
     with pytest.raises(VirtkitError) as caught, libvirt_errors("start", "domain lab-web"):
         raise gone
     assert caught.value.why == "libvirt stopped answering: client socket is closed"
-    assert isinstance(caught.value, Unanswered)
+    assert isinstance(caught.value, LibvirtUnavailable)
     assert "libvirt's daemon runs" in caught.value.cure
     assert "run again: it continues where it stopped" in caught.value.cure
 
@@ -81,8 +81,8 @@ def test_what_is_not_libvirts_passes() -> None:
 def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
     with skip_unreadable():
         raise VirtkitError("a domain can't be read", cure="none")
-    with pytest.raises(Unanswered), skip_unreadable():
-        raise Unanswered("libvirt stopped answering", cure="restart it")
+    with pytest.raises(LibvirtUnavailable), skip_unreadable():
+        raise LibvirtUnavailable("libvirt stopped answering", cure="restart it")
 
 
 @pytest.mark.parametrize(
