@@ -44,8 +44,8 @@ def _run_ssh(
         output.error(problem, as_json=False)
         if stdin is not None and stdin.silent:
             output.say(
-                "it went by ssh because standard input is open; with `</dev/null` the guest agent "
-                "can run the command"
+                "the command went by ssh because standard input is open; with `</dev/null` a guest "
+                "agent can run it, where there is one"
             )
     raise SystemExit(code)
 
