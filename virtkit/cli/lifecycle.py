@@ -94,7 +94,7 @@ def up(
 
 
 def _options(run: Run, tell: api.Tell, vault: str = "") -> api.RunOptions:
-    """What the door is told of a run."""
+    """The options of a run, as the API takes them."""
     return api.RunOptions(
         vault=vault,
         parallel=run.parallel,

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 #: Seconds until the next piece of an input that is to be short.
 _PIECE_TIMEOUT = 0.3
-#: Seconds until the end of such an input; after as many it is told that an end is waited for.
+#: Seconds until the end of such an input; after that, `read_all` says that it waits for the end.
 _END_TIMEOUT = 2.0
 _PIECE_BYTES = 65536
 
