@@ -1,7 +1,7 @@
 """Every folder beside this file is a case: a spec, a host and what stands there, to plan and XML.
 
 spec.yaml      the spec
-facts.json     the host (tests/world.py says how)
+facts.json     the host (tests/samples.py says how)
 before.yaml    the spec that was brought up before; nothing was where it is missing
 observed.json  how what stands there differs from what `up` left
 request.json   `only`: guests that were named; `down` and `volumes`; `restart`; `seed`: guests
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import world
+import samples
 import yaml
 from lxml import etree
 
@@ -47,9 +47,9 @@ class Case:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.request = self.data("request.json")
-        self.spec = world.spec_of(self.text("spec.yaml"))
-        self.facts: HostFacts = world.facts_of(self.data("facts.json"))
-        before = resolve(world.spec_of(self.text("before.yaml") or EMPTY), self.facts, Decided())
+        self.spec = samples.spec_of(self.text("spec.yaml"))
+        self.facts: HostFacts = samples.facts_of(self.data("facts.json"))
+        before = resolve(samples.spec_of(self.text("before.yaml") or EMPTY), self.facts, Decided())
         self.observed = self.up(before, self.data("observed.json"))
 
     def up(self, desired: Desired, change: dict[str, Any] | None = None) -> Observed:
@@ -58,7 +58,7 @@ class Case:
         guests: dict[str, Any] = change.get("guests", {})
         own = {name: {"template": text} for name, text in self.templates(desired).items()}
         both = {name: own.get(name, {}) | guests.get(name, {}) for name in {*own, *guests}}
-        return world.up(desired, SPEC, change | {"guests": both})
+        return samples.up(desired, SPEC, change | {"guests": both})
 
     def templates(self, desired: Desired) -> dict[str, str]:
         paths = {each.name: each.spec.template for each in desired.guests if each.spec.template}
@@ -66,7 +66,7 @@ class Case:
 
     def rendered(self, desired: Desired) -> dict[str, str]:
         """What the users' own templates make of their guests."""
-        guests = {each.name: world.with_image(each) for each in desired.guests}
+        guests = {each.name: samples.with_image(each) for each in desired.guests}
         return {n: render.own(guests[n], text) for n, text in self.templates(desired).items()}
 
     def text(self, name: str) -> str:
@@ -78,7 +78,7 @@ class Case:
         return found
 
     def desired(self, observed: Observed) -> Desired:
-        return resolve(self.spec, self.facts, world.decided(self.spec, observed))
+        return resolve(self.spec, self.facts, samples.decided(self.spec, observed))
 
     def plan(self, observed: Observed) -> Plan:
         only = self.request.get("only")
@@ -130,11 +130,11 @@ class Case:
             return {f"{name}.xml": network_xml(change.desired)}
         if not isinstance(change.desired, Guest):
             return {}
-        guest = world.with_image(change.desired)
+        guest = samples.with_image(change.desired)
         own = self.text(guest.spec.template) if guest.spec.template else ""
         answer = {f"{name}.xml": guest_xml(guest, own)}
         if guest.name in self.request.get("seed", ()):
-            for file, text in seed.documents(guest, world.KEYS, "one-life").items():
+            for file, text in seed.documents(guest, samples.KEYS, "one-life").items():
                 answer[f"{name}.{file}"] = text
         return answer
 

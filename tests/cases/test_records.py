@@ -1,7 +1,7 @@
 """Guests of yesterday: over what a version wrote into libvirt, no later one plans a change.
 
 records/VERSION/CASE/
-    spec.yaml, facts.json     the spec, and the host (tests/world.py says how)
+    spec.yaml, facts.json     the spec, and the host (tests/samples.py says how)
     guest-NAME.json           the record of a guest that was brought up
     guest-NAME.xml            its domain's XML, which the record has as `rendered`
     network-NAME.json, .xml   the same of a network
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import world
+import samples
 from lxml import etree
 from packaging.version import Version
 
@@ -62,7 +62,7 @@ CASES = (
 ALWAYS = {"after", "groups", "ready", "user"}
 #: The defaults of what stands within a field.
 WITHIN: dict[str, dict[str, Any]] = {
-    "disks": Disk(name="a", size=world.GIB).model_dump(mode="json", exclude={"name", "size"}),
+    "disks": Disk(name="a", size=samples.GIB).model_dump(mode="json", exclude={"name", "size"}),
     "networks": InterfaceSpec(name="a").model_dump(mode="json", exclude={"name"}),
     "kernel": Kernel(path="a").model_dump(mode="json", exclude={"path"}),
     "max": Most().model_dump(mode="json"),
@@ -79,7 +79,7 @@ def written() -> None:
         for file in ("spec.yaml", "facts.json"):
             if (HERE / name / file).exists():
                 shutil.copy(HERE / name / file, folder)
-        there = world.up(resolve(*read(folder), Decided()), SPEC)
+        there = samples.up(resolve(*read(folder), Decided()), SPEC)
         things: list[ObservedGuest | ObservedNetwork] = [
             *there.guests.values(),
             *there.networks.values(),
@@ -96,13 +96,13 @@ def written() -> None:
 def read(folder: Path) -> tuple[Spec, HostFacts]:
     facts = folder / "facts.json"
     data = json.loads(facts.read_text()) if facts.exists() else {}
-    return world.spec_of((folder / "spec.yaml").read_text()), world.facts_of(data)
+    return samples.spec_of((folder / "spec.yaml").read_text()), samples.facts_of(data)
 
 
 @functools.cache
 def brought_up(folder: Path) -> Observed:
     """What this version would have made of the spec: pool and volumes are as there."""
-    return world.up(resolve(*read(folder), Decided()), SPEC)
+    return samples.up(resolve(*read(folder), Decided()), SPEC)
 
 
 def records(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
@@ -131,7 +131,7 @@ def observed(folder: Path, guests: dict[str, dict[str, Any]]) -> Observed:
         found = record_text.read_guest(root)
         assert found is not None, "what an older version wrote is read"
         xml = etree.tostring(root, encoding="unicode")
-        live = xml.replace("<domain ", f'<domain id="{world.RUN}" ', 1)
+        live = xml.replace("<domain ", f'<domain id="{samples.RUN}" ', 1)
         was = own[found.domain]
         own[found.domain] = replace(
             was, record=found, uuid=root.findtext("uuid") or "", inactive=xml, live=live
@@ -149,7 +149,7 @@ def observed(folder: Path, guests: dict[str, dict[str, Any]]) -> Observed:
 def planned(folder: Path, guests: dict[str, dict[str, Any]]) -> Plan:
     spec, facts = read(folder)
     there = observed(folder, guests)
-    desired = resolve(spec, facts, world.decided(spec, there))
+    desired = resolve(spec, facts, samples.decided(spec, there))
     return diff(desired, there, spec=SPEC, facts=facts)
 
 

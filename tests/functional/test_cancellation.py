@@ -11,7 +11,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-import world
+import samples
 
 from virtkit import api
 from virtkit.api.follow import console, journal
@@ -32,8 +32,8 @@ def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spe
     """An environment with a guest that is off. This machine's libvirt is the test driver, where
     no guest ever answers."""
     host = host_with(POOL)
-    (guest,) = world.desired_of(SPEC).guests
-    guest = world.with_image(guest)
+    (guest,) = samples.desired_of(SPEC).guests
+    guest = samples.with_image(guest)
     body = render.guest(guest)
     made = replace(record.of_guest(guest, "/ending.yaml", body).with_state("made"), finished=True)
     element = record_text.guest_element(made)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import world
+import samples
 
 from virtkit.apply import Context, StepOptions, steps_of
 from virtkit.drivers import QEMU
@@ -24,8 +24,8 @@ LOOSE, KEPT = HEAD + DISKS % "", HEAD + DISKS % ", keep: true"
 
 def made(host: Host, text: str) -> None:
     """The guest of ``text``, as if it had been brought up and stopped."""
-    (guest,) = world.desired_of(text).guests
-    guest = world.with_image(guest)
+    (guest,) = samples.desired_of(text).guests
+    guest = samples.with_image(guest)
     for volume in guest.volumes:
         if volume.content != "log":
             host.storage.create(render.guest_volume(volume))
@@ -40,8 +40,8 @@ def made(host: Host, text: str) -> None:
 
 def planned(host: Host, text: str) -> Plan:
     observed = host.observe()
-    found = world.decided(world.spec_of(text), observed)
-    return diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
+    found = samples.decided(samples.spec_of(text), observed)
+    return diff(samples.desired_of(text, found=found), observed, spec="/lab.yaml")
 
 
 @pytest.mark.parametrize(

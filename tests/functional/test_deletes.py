@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-import world
+import samples
 
 from virtkit.apply import Context, StepOptions, steps_of
 from virtkit.drivers import QEMU
@@ -28,8 +28,8 @@ networks: {front: {cidr: 10.20.0.0/24}}
 guests:
   web: {type: qemu, networks: [front], disks: [{name: data, size: 1GiB, mount: /d}]}
 """
-DESIRED = world.desired_of(SPEC)
-WEB = world.with_image(DESIRED.guests[0])
+DESIRED = samples.desired_of(SPEC)
+WEB = samples.with_image(DESIRED.guests[0])
 BODY = render.guest(WEB)
 RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
 DOMAIN = """<domain type="test"><name>lab-web</name><uuid>{}</uuid>

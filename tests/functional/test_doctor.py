@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import world
+import samples
 
 from virtkit.api.doctor import _libvirt
 from virtkit.api.orphans import _volumes
@@ -18,7 +18,7 @@ from virtkit.xml import render, tree
 MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target>{}</pool>"
 VOLUME = "<volume type='file'><name>{}</name><capacity>1024</capacity></volume>"
-WEB = world.with_image(world.guest_of("name: lab\nguests: {web: {type: qemu}}\n"))
+WEB = samples.with_image(samples.guest_of("name: lab\nguests: {web: {type: qemu}}\n"))
 BODY = render.guest(WEB)
 RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
 DOMAIN = tree.with_record(BODY, record_text.guest_element(RECORD))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-import world
+import samples
 from lxml import etree
 
 from virtkit.drivers import DRIVERS, QEMU
@@ -30,7 +30,7 @@ DOMAIN = """<domain type="test"><name>{name}</name><uuid>{uuid}</uuid>{metadata}
 <memory>65536</memory><os><type>hvm</type></os></domain>"""
 UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 
-DESIRED = world.desired_of(
+DESIRED = samples.desired_of(
     """
 name: lab
 networks: {front: {cidr: 10.20.0.0/24, domain: lab.test, ipv6: "fd00:20::/64"}}
@@ -39,7 +39,7 @@ guests:
 """
 )
 (NET,) = DESIRED.networks
-WEB = world.with_image(DESIRED.guests[0])
+WEB = samples.with_image(DESIRED.guests[0])
 RECORD = record.of_guest(WEB, "/lab.yaml", render.guest(WEB))
 
 
@@ -309,7 +309,7 @@ def test_libvirt_checks_networks(host: Host) -> None:
 def test_reservations_come_and_go(host: Host) -> None:
     """On a network that is off: the test driver shows no definition beside the live one."""
     host.networks.define(network_record())
-    more = world.desired_of(
+    more = samples.desired_of(
         """
 name: lab
 networks: {front: {cidr: 10.20.0.0/24, domain: lab.test, ipv6: "fd00:20::/64"}}
@@ -353,11 +353,11 @@ def test_what_others_added_to_a_network_stays(host: Host) -> None:
 def test_volumes(host: Host) -> None:
     volume = WEB.volume("root")
     assert volume is not None
-    host.storage.create(render.guest_volume(replace(volume, size=5 * world.GIB)))
+    host.storage.create(render.guest_volume(replace(volume, size=5 * samples.GIB)))
     assert host.observe().volumes == {"lab-web-root"}
-    assert host.storage.sizes(["lab-web-root", "none"]) == {"lab-web-root": 5 * world.GIB}
-    host.storage.grow("lab-web-root", 3 * world.GIB)
-    assert host.storage.sizes(["lab-web-root"]) == {"lab-web-root": 5 * world.GIB}, "no shrinking"
+    assert host.storage.sizes(["lab-web-root", "none"]) == {"lab-web-root": 5 * samples.GIB}
+    host.storage.grow("lab-web-root", 3 * samples.GIB)
+    assert host.storage.sizes(["lab-web-root"]) == {"lab-web-root": 5 * samples.GIB}, "no shrinking"
     with pytest.raises(VirtkitError) as caught:
         host.storage.create(render.guest_volume(replace(volume, size=1)))
     assert "lab-web-root" in caught.value.what

@@ -9,13 +9,13 @@ from functools import partial
 import hostile_xml
 import libvirt
 import pytest
-import world
+import samples
 from hypothesis import HealthCheck, given, settings
 
 from virtkit.errors import RequestError
 from virtkit.xml import policy, tree
 
-GUEST = world.guest_of(json.dumps({"name": "lab", "guests": {"web": {"type": "qemu"}}}))
+GUEST = samples.guest_of(json.dumps({"name": "lab", "guests": {"web": {"type": "qemu"}}}))
 OWN = {each.key for each in GUEST.volumes}
 (ROOT,) = (each.key for each in GUEST.volumes if each.role == "root")
 READ = {GUEST.files.root, GUEST.files.kernel, GUEST.files.initrd}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import world
+import samples
 
 from virtkit.apply import Context, Step, StepOptions, steps_of
 from virtkit.drivers import QEMU
@@ -35,14 +35,14 @@ def work(host: Host, found: Plan) -> tuple[Context, Mapping[str, Step]]:
 
 def create(text: str) -> Plan:
     """The plan for a guest that nobody saw anything of."""
-    guest = world.guest_of(text)
+    guest = samples.guest_of(text)
     change = Change(f"guest/{guest.name}", "local", "create", desired=guest)
     return Plan(guest.environment, (change,))
 
 
 def made(host: Host, text: str) -> None:
     """The guest of ``text``, as 0.1.0 brought it up, which listed none in the pool's record."""
-    guest = world.guest_of(text)
+    guest = samples.guest_of(text)
     for volume in guest.volumes:
         host.storage.create(render.guest_volume(volume))
     body = render.guest(guest)
@@ -79,11 +79,11 @@ def test_a_guest_whose_name_in_libvirt_another_run_took_is_not_listed(host: Host
 
 def test_a_strangers_volume_that_came_since_the_plan_stays(host: Host) -> None:
     made(host, LAB % "")
-    desired = world.desired_of(
-        LAB % DATA, found=world.decided(world.spec_of(LAB % DATA), host.observe())
+    desired = samples.desired_of(
+        LAB % DATA, found=samples.decided(samples.spec_of(LAB % DATA), host.observe())
     )
     _, steps = work(host, diff(desired, host.observe(), spec=SPEC))
-    stranger = world.guest_of(LAB % DATA).volumes[-1]
+    stranger = samples.guest_of(LAB % DATA).volumes[-1]
     assert stranger.name == "lab-web-data"
     host.storage.create(render.guest_volume(stranger))
     steps["pool record"].run(Progress())

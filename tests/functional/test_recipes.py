@@ -68,7 +68,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("key"),
         "pyproject.toml",
         "tests/conftest.py",
-        "tests/world.py",
+        "tests/samples.py",
         "tests/unit/drivers/test_fields.py",
         "tests/unit/spec/test_bad_specs.py",
         "tests/cases/test_cases.py",

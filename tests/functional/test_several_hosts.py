@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import world
+import samples
 from functional.conftest import NODE, POOL
 
 from virtkit import access
@@ -52,8 +52,8 @@ def spec_of(guests: str) -> Spec:
 
 def make(host: Host, text: str) -> None:
     """A guest, as it is after an `up` on a host."""
-    (guest,) = world.desired_of(f"name: lab\nguests: {text}\n").guests
-    guest = world.with_image(guest)
+    (guest,) = samples.desired_of(f"name: lab\nguests: {text}\n").guests
+    guest = samples.with_image(guest)
     body = render.guest(guest)
     made = replace(record.of_guest(guest, PATH, body).with_state("made"), finished=True)
     xml = tree.with_record(body, record_text.guest_element(made))
@@ -96,7 +96,7 @@ def test_a_host_that_left_the_spec_is_told(
     hosts: list[Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    (guest,) = world.desired_of("name: lab\nguests: {a: {}}\n").guests
+    (guest,) = samples.desired_of("name: lab\nguests: {a: {}}\n").guests
     made = replace(record.of_guest(guest, PATH), host_key="ssh-ed25519 AAAA")
     for host in ("far", "gone"):
         access.write_known_hosts("lab", [made], host)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import world
+import samples
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -140,7 +140,7 @@ def desired_of(data: dict[str, Any]) -> Desired | None:
     """The objects of a spec whose parts are right; together its names may be too long."""
     refused: RequestError | None = None
     try:
-        return resolve(spec_of(data), world.WITH_KVM, Decided())
+        return resolve(spec_of(data), samples.WITH_KVM, Decided())
     except RequestError as error:
         refused = error
     assert all("too long" in each.what for each in refused.every()), str(refused.as_dict())
@@ -260,7 +260,7 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
         root = etree.fromstring(xml)
         assert strict(root.findtext("name")) == network.libvirt_name
         assert record_text.read_network(root) is not None
-    for guest in map(world.with_image, desired.guests if desired else ()):
+    for guest in map(samples.with_image, desired.guests if desired else ()):
         element = record_text.guest_element(record.of_guest(guest, "/s.yaml"))
         xml = tree.with_record(render.guest(guest), element)
         schemas.check("domain", xml, "a guest")
@@ -273,12 +273,12 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
         for volume in guest.volumes:
             told = etree.fromstring(render.guest_volume(volume))
             assert strict(told.findtext("name")) == volume.name
-            assert volume.key == f"{world.FOLDER}/{volume.name}"
+            assert volume.key == f"{samples.FOLDER}/{volume.name}"
 
 
 # --- what a guest's first boot reads ------------------------------------------------------------
 
-key_lines = (st.sampled_from(EVIL) | any_text).map(lambda each: f"{world.PUBLIC} {each}")
+key_lines = (st.sampled_from(EVIL) | any_text).map(lambda each: f"{samples.PUBLIC} {each}")
 
 
 @thorough
@@ -286,7 +286,7 @@ key_lines = (st.sampled_from(EVIL) | any_text).map(lambda each: f"{world.PUBLIC}
 def test_seeds(data: dict[str, Any], keys: list[str]) -> None:
     desired = desired_of(data)
     for guest in desired.guests if desired else ():
-        given = replace(world.KEYS, authorized=keys)
+        given = replace(samples.KEYS, authorized=keys)
         files = seed.documents(guest, given, "one")
         found = yaml.safe_load(files["user-data"])
         assert found == seed.user_data(guest, given)
@@ -366,7 +366,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
     if desired is None:
         return
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "keys.pub").write_text("\n".join([world.PUBLIC, *lines]))
+        (Path(folder) / "keys.pub").write_text("\n".join([samples.PUBLIC, *lines]))
         spec = (
             spec_of(data)
             .guests[desired.guests[0].name]
@@ -376,7 +376,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
         found: list[str] = []
         with contextlib.suppress(RequestError):  # where one of the lines is no key
             found = access.authorized_keys(guest)
-        keys = replace(world.KEYS, authorized=found)
+        keys = replace(samples.KEYS, authorized=found)
         script = seed.documents(guest, keys, "it's one")["virtkit.sh"]
         root = first_boot(script, guest.spec.user, Path(folder) / "root")
         assert not list(root.rglob("pwned*"))
@@ -384,8 +384,8 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
         assert read("etc/hostname") == f"{guest.name}\n"
         assert guest.fqdn in read("etc/hosts").split()
         assert read("var/lib/virtkit/instance") == "it's one\n"
-        assert read("etc/ssh/ssh_host_ed25519_key") == world.KEYS.host_private
-        assert read("etc/ssh/ssh_host_ed25519_key.pub") == f"{world.KEYS.host_public}\n"
+        assert read("etc/ssh/ssh_host_ed25519_key") == samples.KEYS.host_private
+        assert read("etc/ssh/ssh_host_ed25519_key.pub") == f"{samples.KEYS.host_public}\n"
         allowed = read("home/me/.ssh/authorized_keys").splitlines()
         assert allowed == ["# virtkit: begin", *keys.authorized, "# virtkit: end"]
         if guest.spec.user != "root":
@@ -487,6 +487,6 @@ def test_inventory_and_ssh_config(folder: str, user: str, name: str, groups: lis
 def test_known_hosts_are_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     text = "name: lab\nguests: {a: {type: qemu}, b: {type: lxc}}\n"
-    records = [each.record for each in world.up(world.desired_of(text), "/s").guests.values()]
+    records = [each.record for each in samples.up(samples.desired_of(text), "/s").guests.values()]
     path = access.write_known_hosts("lab", records)
-    assert path.read_text() == "".join(f"lab-{n} {world.KEYS.host_public}\n" for n in "ab")
+    assert path.read_text() == "".join(f"lab-{n} {samples.KEYS.host_public}\n" for n in "ab")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import world
+import samples
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,11 +31,11 @@ maps = st.dictionaries(st.sampled_from("abc"), trees, max_size=3)
 
 
 def guest_of(**keys: object) -> Guest:
-    return world.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
+    return samples.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
 
 
 def user_data(guest: Guest) -> dict[str, Any]:
-    text = seed.documents(guest, world.KEYS, "one")["user-data"]
+    text = seed.documents(guest, samples.KEYS, "one")["user-data"]
     first, _, rest = text.partition("\n")
     assert first == "#cloud-config"
     found: dict[str, Any] = yaml.safe_load(rest)
@@ -68,7 +68,7 @@ def test_the_spec_adds_to_lists_and_wins_elsewhere() -> None:
     assert [each["name"] for each in found["users"]] == ["admin", "eve"]
     assert found["ssh_pwauth"] is True
     assert found["packages"] == ["nginx"]
-    assert found["ssh_keys"]["ed25519_private"] == world.KEYS.host_private
+    assert found["ssh_keys"]["ed25519_private"] == samples.KEYS.host_private
 
 
 KEY = "ssh-ed25519 AAAAmine me@example.org"
@@ -91,10 +91,10 @@ def test_what_is_said_of_the_login_is_laid_over_it(cloud: dict[str, Any]) -> Non
     found = user_data(guest)
     (login,) = found["users"]
     assert (login["name"], login["shell"], login["lock_passwd"]) == ("admin", "/bin/zsh", True)
-    assert login["ssh_authorized_keys"] == [*world.KEYS.authorized, KEY]
+    assert login["ssh_authorized_keys"] == [*samples.KEYS.authorized, KEY]
     assert found["user"] == login, "cloud-init's default user, who gets its password and keys"
-    files = seed.documents(guest, world.KEYS, "one")
-    assert seed.held(files) == world.KEYS, "the spec's keys are not virtkit's"
+    files = seed.documents(guest, samples.KEYS, "one")
+    assert seed.held(files) == samples.KEYS, "the spec's keys are not virtkit's"
 
 
 OTHERS: list[tuple[object, list[object]]] = [
@@ -115,7 +115,7 @@ OTHERS: list[tuple[object, list[object]]] = [
 def test_other_users_come_beside_the_login(users: object, others: list[object]) -> None:
     found = user_data(guest_of(user="admin", cloud_init={"users": users, "packages": ["x"]}))
     assert found["users"] == [found["user"], *others]
-    assert found["user"]["ssh_authorized_keys"] == list(world.KEYS.authorized)
+    assert found["user"]["ssh_authorized_keys"] == list(samples.KEYS.authorized)
 
 
 @pytest.mark.parametrize("user", ["eve", {"name": "eve"}])
@@ -151,18 +151,18 @@ def test_text_reaches_cloud_init_as_it_is(text: str) -> None:
 
 
 def test_what_is_light() -> None:
-    assert set(seed.documents(guest_of(), world.KEYS, "one")) == {
+    assert set(seed.documents(guest_of(), samples.KEYS, "one")) == {
         "meta-data",
         "user-data",
         "network-config",
         "virtkit.sh",
     }
-    full = seed.documents(guest_of(cloud_init={"packages": ["nginx"]}), world.KEYS, "one")
+    full = seed.documents(guest_of(cloud_init={"packages": ["nginx"]}), samples.KEYS, "one")
     assert "virtkit.sh" not in full, "all that users add goes to cloud-init itself"
 
 
 def test_an_instance_for_each_life() -> None:
-    files = seed.documents(guest_of(), world.KEYS, "one-life")
+    files = seed.documents(guest_of(), samples.KEYS, "one-life")
     meta = yaml.safe_load(files["meta-data"])
     assert meta == {"instance-id": "one-life", "local-hostname": "web"}
     assert "one-life" in files["virtkit.sh"]
@@ -179,15 +179,15 @@ def test_mounts() -> None:
         ["LABEL=more", "/srv/more"],
     ]
     assert "mounts" not in user_data(container), "libvirt mounts a container's"
-    script = seed.documents(container, world.KEYS, "one")["virtkit.sh"]
+    script = seed.documents(container, samples.KEYS, "one")["virtkit.sh"]
     assert ">>/etc/fstab" not in script
     assert "resize2fs" not in script
-    script = seed.documents(machine, world.KEYS, "one")["virtkit.sh"]
+    script = seed.documents(machine, samples.KEYS, "one")["virtkit.sh"]
     assert "LABEL=data /srv/data ext4" in script
 
 
 def test_the_script_is_shell_whatever_stands_in_it() -> None:
-    keys = replace(world.KEYS, authorized=["ssh-ed25519 AAAA $(touch /tmp/x)`id`'\"; rm -rf /"])
+    keys = replace(samples.KEYS, authorized=["ssh-ed25519 AAAA $(touch /tmp/x)`id`'\"; rm -rf /"])
     guest = guest_of(user="admin", disks=[{"name": "data", "size": "1GiB", "mount": "/srv/a+b@c"}])
     evil = replace(
         guest,
@@ -229,6 +229,6 @@ def test_a_run_that_was_cut_off_leaves_no_key_behind(there: str, tmp_path: Path)
 
 
 def test_no_network() -> None:
-    found = seed.documents(guest_of(networks=[]), world.KEYS, "one")
+    found = seed.documents(guest_of(networks=[]), samples.KEYS, "one")
     assert yaml.safe_load(found["network-config"]) == {"version": 2, "ethernets": {}}
     assert "[Match]" not in found["virtkit.sh"]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import world
+import samples
 
 from virtkit import access
 from virtkit.access.keys import agent_blobs
@@ -21,7 +21,7 @@ from virtkit.errors import RequestError
 from virtkit.host import Host
 from virtkit.state import public_keys, record
 
-PUBLIC = f"{world.PUBLIC} me@example.org\n"
+PUBLIC = f"{samples.PUBLIC} me@example.org\n"
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_a_key_is_made_once_for_the_caller_only(home: Path) -> None:
 def test_who_comes_while_it_is_made_gets_it_whole() -> None:
     """Each guest's volumes are a step in a thread of its own."""
     for number in range(20):
-        guest = world.guest_of(f"name: lab{number}\nguests: {{web: {{}}}}\n")
+        guest = samples.guest_of(f"name: lab{number}\nguests: {{web: {{}}}}\n")
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(access.authorized_keys, [guest] * 8))
         assert len({*map(tuple, found)}) == 1
@@ -83,7 +83,7 @@ def test_an_own_file_that_holds_no_key_is_passed_over(content: str, home: Path) 
     """Nobody named it, so nothing is to be corrected in a spec."""
     (home / ".ssh").mkdir()
     (home / ".ssh" / "id_ed25519.pub").write_text(content)
-    guest = world.guest_of("name: lab\nguests: {web: {}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {}}\n")
     (line,) = access.authorized_keys(guest)
     assert line.endswith(" virtkit lab")
 
@@ -93,7 +93,7 @@ def test_those_asked_for(home: Path) -> None:
     (home / "b.pub").write_text(PUBLIC)
     found = access.key_files("lab", ["a.pub", "~/b.pub"], home)
     assert found == [home / "a.pub", home / "b.pub"]
-    guest = world.guest_of('name: lab\nguests: {web: {ssh_keys: [a.pub, "~/b.pub"]}}\n')
+    guest = samples.guest_of('name: lab\nguests: {web: {ssh_keys: [a.pub, "~/b.pub"]}}\n')
     lines = access.authorized_keys(replace(guest, source_folder=str(home)))
     assert lines == [PUBLIC.strip()] * 2
     assert access.key_files("lab", [], home) == []
@@ -120,7 +120,7 @@ def test_new_host_keys_differ() -> None:
 
 
 def test_known_hosts(home: Path) -> None:
-    guests = world.desired_of("name: lab\nguests: {web: {}, db: {}, new: {}}\n").guests
+    guests = samples.desired_of("name: lab\nguests: {web: {}, db: {}, new: {}}\n").guests
     records = [
         replace(record.of_guest(each, ""), host_key="ssh-ed25519 AAAA" if index else "")
         for index, each in enumerate(guests)
@@ -135,7 +135,7 @@ def test_known_hosts(home: Path) -> None:
 
 def test_known_hosts_of_several_hosts(home: Path) -> None:
     assert access.hosts("lab") == set()
-    (guest,) = world.desired_of("name: lab\nguests: {web: {}}\n").guests
+    (guest,) = samples.desired_of("name: lab\nguests: {web: {}}\n").guests
     made = replace(record.of_guest(guest, ""), host_key="ssh-ed25519 AAAA")
     paths = {access.write_known_hosts("lab", [made], host) for host in ("local", "rack-1")}
     access.write_known_hosts("lab", [], "rack2")
@@ -146,7 +146,7 @@ def test_known_hosts_of_several_hosts(home: Path) -> None:
 
 
 def test_login(home: Path) -> None:
-    guest = world.guest_of("name: lab\nguests: {web: {user: admin}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {user: admin}}\n")
     access.authorized_keys(guest)
     found = access.login(Host(), record.of_guest(guest, ""), "10.0.0.5", home)
     assert (found.alias, found.user, found.address) == ("lab-web", "admin", "10.0.0.5")
@@ -195,7 +195,7 @@ def agent(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Pat
 
 
 def test_who_makes_a_key_later_still_gets_in(home: Path) -> None:
-    guest = world.guest_of("name: lab\nguests: {web: {}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {}}\n")
     keys = public_keys.records(access.authorized_keys(guest))  # nobody has one: it is made
     made(home / ".ssh", "id_ed25519")
     (offered,) = access.offered("lab", keys, None, home)
@@ -219,7 +219,7 @@ def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
     assert found == (home / ".ssh/work", home / ".ssh/id_rsa")
     login = access.login(
         Host(),
-        replace(record.of_guest(world.guest_of("name: lab\nguests: {web: {}}\n"), ""), keys=keys),
+        replace(record.of_guest(samples.guest_of("name: lab\nguests: {web: {}}\n"), ""), keys=keys),
         "10.0.0.5",
         home,
     )
@@ -237,7 +237,7 @@ def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
 def test_while_keys_change_the_former_ones_files_are_known(home: Path) -> None:
     """Where only ssh leads into a guest, the old key lets virtkit in to bring the new one."""
     lines = [made(home / "keys", name) for name in ("old", "new")]
-    guest = world.guest_of("name: lab\nguests: {web: {ssh_keys: [keys/new.pub]}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {ssh_keys: [keys/new.pub]}}\n")
     both = replace(record.of_guest(guest, ""), keys=public_keys.records(lines))
     changing = replace(both, former_ssh_keys=("keys/old.pub",))
     assert access.login(Host(), both, "10.0.0.5", home).identities == (home / "keys/new",)
@@ -271,7 +271,7 @@ def test_a_key_in_a_comment_is_not_the_file_s(home: Path) -> None:
 
 def test_others_keys_are_not_here(home: Path) -> None:
     made(home / ".ssh", "id_ed25519")
-    assert access.offered("lab", (f"{world.PUBLIC} bob@home",), None, home) == ()
+    assert access.offered("lab", (f"{samples.PUBLIC} bob@home",), None, home) == ()
     assert access.offered("lab", (), None, home) == ()
 
 
@@ -297,7 +297,7 @@ def test_a_silent_agent_costs_no_key_in_a_file(home: Path, monkeypatch: pytest.M
         agent_blobs.cache_clear()
         line = made(home / ".ssh", "id_ed25519")
         began = time.monotonic()
-        keys = public_keys.records([line, world.PUBLIC])
+        keys = public_keys.records([line, samples.PUBLIC])
         assert access.offered("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
         assert time.monotonic() - began < 5
         assert access.offered("lab", keys, None, home) == (home / ".ssh/id_ed25519",)

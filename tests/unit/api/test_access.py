@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import world
+import samples
 
 from virtkit.api.access import _no_address
 from virtkit.state import record
@@ -14,7 +14,7 @@ from virtkit.state import record
 )
 def test_a_guest_without_an_address(networks: str, cure: str) -> None:
     """One with a network needs no other one: it has no lease yet."""
-    guest = world.guest_of(f"name: lab\nguests: {{web: {{networks: {networks}}}}}\n")
+    guest = samples.guest_of(f"name: lab\nguests: {{web: {{networks: {networks}}}}}\n")
     told = _no_address(record.of_guest(guest, "/lab.yaml"), "local", ["no lease", "no agent"])
     assert told.cure.startswith(cure)
     assert (told.why, told.where) == ("no lease, no agent", "local guest/web")

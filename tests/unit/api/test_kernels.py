@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import world
+import samples
 
 from virtkit.api.plan import with_kernels
 from virtkit.plan import Change, Plan, diff
@@ -32,13 +32,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def desired_of(folder: Path, observed: Observed) -> Desired:
-    spec = world.spec_of(TEXT, str(folder))
-    found = resolve(spec, world.WITH_KVM, world.decided(spec, observed))
+    spec = samples.spec_of(TEXT, str(folder))
+    found = resolve(spec, samples.WITH_KVM, samples.decided(spec, observed))
     return with_kernels(found, observed, None)
 
 
 def up(folder: Path, change: Mapping[str, Any] | None = None) -> Observed:
-    return world.up(desired_of(folder, Observed("local")), SPEC, change)
+    return samples.up(desired_of(folder, Observed("local")), SPEC, change)
 
 
 def planned(folder: Path, observed: Observed, *, restart: bool = False) -> Plan:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import world
+import samples
 
 from virtkit import access
 from virtkit.api._hosts import HostState, as_named, path_of
@@ -43,7 +43,7 @@ def test_a_guest_of_a_silent_host(spec: Spec) -> None:
     assert where("fixed", "far") == ("more", "missing")
     assert where("fixed", "more") == ("more", "unknown")
     # its key says where it was last
-    record = next(iter(world.up(world.desired_of(HERE), "/lab.yaml").guests.values())).record
+    record = next(iter(samples.up(samples.desired_of(HERE), "/lab.yaml").guests.values())).record
     access.write_known_hosts("lab", [record], "more")
     assert where("web", "more", "far") == ("more", "unknown")
     assert where("web", "far") == ("far", "unknown")
@@ -57,7 +57,7 @@ def test_a_spec_by_another_path_is_the_same(tmp_path: Path) -> None:
     assert path_of(read_text(SPEC, source=str(link), folder=tmp_path)) == str(spec)
 
     def seen(path: str) -> set[str]:
-        there = world.up(world.desired_of(HERE), path)
+        there = samples.up(samples.desired_of(HERE), path)
         kept = {"x": KeptDisk("lab", "web", "x", "/pool/x", path)}
         found = as_named(_site(there, kept), str(spec)).observed
         owned = (*found.guests.values(), *found.networks.values())

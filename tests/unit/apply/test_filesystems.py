@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pycdlib
 import pytest
-import world
+import samples
 
 from virtkit import seed
 from virtkit.apply import filesystems
 from virtkit.errors import RequestError, VirtkitError
 
 FILES = {
-    **seed.documents(world.guest_of("name: lab\nguests: {web: {type: qemu}}\n"), world.KEYS, "one"),
+    **seed.documents(
+        samples.guest_of("name: lab\nguests: {web: {type: qemu}}\n"), samples.KEYS, "one"
+    ),
     "big": "é\n" * 20_000,
 }
 needs_ext4 = pytest.mark.skipif(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import world
+import samples
 
 from virtkit.apply import Context, Step, StepOptions, steps_of
 from virtkit.host import Host
@@ -23,9 +23,9 @@ guests:
   db: {type: lxc, disks: [{name: data, size: 1GiB, mount: /d, keep: true}]}
   web: {after: [db]}
 """
-DESIRED = world.desired_of(SPEC)
-UP = world.up(DESIRED, "/lab.yaml")
-NOTHING = world.up(world.desired_of("name: lab\n"), "/lab.yaml")
+DESIRED = samples.desired_of(SPEC)
+UP = samples.up(DESIRED, "/lab.yaml")
+NOTHING = samples.up(samples.desired_of("name: lab\n"), "/lab.yaml")
 
 
 def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
@@ -43,8 +43,8 @@ def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
 
 
 def diff(observed: Observed = NOTHING, text: str = SPEC) -> Plan:
-    found = world.decided(world.spec_of(text), observed)
-    return environment.diff(world.desired_of(text, found=found), observed, spec="/lab.yaml")
+    found = samples.decided(samples.spec_of(text), observed)
+    return environment.diff(samples.desired_of(text, found=found), observed, spec="/lab.yaml")
 
 
 def test_a_new_environment() -> None:
@@ -72,7 +72,7 @@ def test_only_waiting_does_not_count() -> None:
 
 
 def test_started_guests_are_not_defined_again() -> None:
-    stopped = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "stopped"}}})
+    stopped = samples.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "stopped"}}})
     assert set(steps(diff(stopped))) == {
         "guest/web start",
         "guest/web ready",
@@ -92,7 +92,7 @@ def test_started_guests_are_not_defined_again() -> None:
 )
 def test_a_start_of_an_unfinished_guest_leaves_nothing_out(state: str, names: set[str]) -> None:
     change = {"guests": {"web": {"state": state, "finished": False}}}
-    found = diff(world.up(DESIRED, "/lab.yaml", change))
+    found = diff(samples.up(DESIRED, "/lab.yaml", change))
     assert [each.action for each in found.changes] == ["start"]
     assert set(steps(found)) == {
         "pool ensure",
@@ -104,8 +104,8 @@ def test_a_start_of_an_unfinished_guest_leaves_nothing_out(state: str, names: se
 def test_what_waits_restarts_a_paused_guest_too() -> None:
     """Where --restart asks for it: resuming would not bring it, and the record said it did."""
     staged = {"record": {"staged": {"cpus": "spec"}}, "live_edits": {">1</vcpu>": ">2</vcpu>"}}
-    there = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"} | staged}})
-    desired = world.desired_of(SPEC, found=world.decided(world.spec_of(SPEC), there))
+    there = samples.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"} | staged}})
+    desired = samples.desired_of(SPEC, found=samples.decided(samples.spec_of(SPEC), there))
     found = steps(environment.diff(desired, there, spec="/lab.yaml", restart=True), restart=True)
     assert {"guest/web define", "guest/web stop", "guest/web start"} <= set(found)
 

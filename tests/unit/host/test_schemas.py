@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import world
+import samples
 
 from virtkit.errors import RequestError
 from virtkit.host import schemas
@@ -11,7 +11,7 @@ from virtkit.xml import render
 
 
 def refused(*devices: str) -> RequestError:
-    guest = world.guest_of(f"name: lab\nguests: {{web: {{type: qemu, devices: {[*devices]}}}}}\n")
+    guest = samples.guest_of(f"name: lab\nguests: {{web: {{type: qemu, devices: {[*devices]}}}}}\n")
     with pytest.raises(RequestError) as found:
         schemas.check("domain", render.guest(guest), "guest web", "here")
     assert "interleave" not in str(found.value.as_dict())
@@ -55,7 +55,7 @@ def test_every_wrong_device_is_named() -> None:
 
 
 def test_a_fault_outside_of_the_devices() -> None:
-    guest = world.guest_of("name: lab\nguests: {web: {type: qemu}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {type: qemu}}\n")
     xml = render.guest(guest).replace("<on_crash>destroy</on_crash>", "<on_crsh>destroy</on_crsh>")
     assert "on_crsh" in xml
     with pytest.raises(RequestError, match="does not allow <on_crsh>destroy</on_crsh>"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import world
+import samples
 
 from virtkit.api.plan import _check
 from virtkit.errors import RequestError
@@ -315,8 +315,8 @@ def test_what_is_no_kernel_or_initrd(role: str, content: bytes, what: str, tmp_p
     (tmp_path / "vmlinuz").write_bytes(content if role == "kernel" else KERNEL)
     (tmp_path / "initrd").write_bytes(content if role == "initrd" else newc())
     text = "{type: qemu, networks: [], kernel: {path: vmlinuz, initrd: initrd}}"
-    spec = world.spec_of(f"guests: {{a: {text}}}\nname: lab\n", str(tmp_path))
-    desired = resolve(spec, world.WITH_KVM, Decided())
+    spec = samples.spec_of(f"guests: {{a: {text}}}\nname: lab\n", str(tmp_path))
+    desired = resolve(spec, samples.WITH_KVM, Decided())
     with pytest.raises(RequestError) as caught:
         _check(diff(desired, Observed("local"), spec="/lab.yaml"), spec, Host())
     (error,) = [each for each in caught.value.every() if role in each.what]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import world
+import samples
 
 from virtkit.facts import HostFacts
 from virtkit.host.programs import lxc_hook
@@ -16,23 +16,23 @@ from virtkit.state.observed import Observed
 
 SPEC = "/specs/lab.yaml"
 TWO = "name: lab\ndefaults: {type: lxc, ready: none}\nguests: {a: {}, b: {}}\n"
-PREPARED = world.facts_of()
-UNPREPARED = world.facts_of({"unprepared": {"why": "no hook", "cure": "make one"}})
+PREPARED = samples.facts_of()
+UNPREPARED = samples.facts_of({"unprepared": {"why": "no hook", "cure": "make one"}})
 
 
 def confinements(facts: HostFacts, text: str = TWO) -> dict[str, tuple[str, int]]:
-    found = world.desired_of(text, facts).guests
+    found = samples.desired_of(text, facts).guests
     return {each.name: (each.confinement.mode, each.confinement.ids) for each in found}
 
 
 def planned(observed: Observed, facts: HostFacts, text: str = TWO) -> Plan:
-    spec = world.spec_of(text)
-    desired = world.resolve(spec, facts, world.decided(spec, observed))
+    spec = samples.spec_of(text)
+    desired = samples.resolve(spec, facts, samples.decided(spec, observed))
     return diff(desired, observed, spec=SPEC)
 
 
 def there(facts: HostFacts, change: dict[str, Any] | None = None, text: str = TWO) -> Observed:
-    return world.up(world.desired_of(text, facts), SPEC, change)
+    return samples.up(samples.desired_of(text, facts), SPEC, change)
 
 
 def test_a_prepared_host_gives_each_its_own_ids() -> None:
@@ -45,7 +45,7 @@ def test_a_prepared_host_gives_each_its_own_ids() -> None:
 
 def test_an_unprepared_host_hardens_them_and_the_plan_says_why() -> None:
     assert confinements(UNPREPARED) == {"a": ("hardened", 0), "b": ("hardened", 0)}
-    nothing = world.up(world.desired_of("name: lab\n"), SPEC)
+    nothing = samples.up(samples.desired_of("name: lab\n"), SPEC)
     notes = planned(nothing, UNPREPARED).notes
     assert [each.partition(" (")[0] for each in notes] == [
         "guest/a, guest/b: hardened, not unprivileged: no hook",
@@ -86,7 +86,9 @@ def test_made_anew_it_gets_the_best_there_is() -> None:
     found = planned(there(UNPREPARED), PREPARED, larger)
     assert {each.action for each in found.changes} == {"replace"}
     guests = [each.desired for each in found.changes]
-    assert {each.confinement.mode for each in guests if isinstance(each, world.Guest)} == {"userns"}
+    assert {each.confinement.mode for each in guests if isinstance(each, samples.Guest)} == {
+        "userns"
+    }
     assert found.notes == ()
     found = planned(there(PREPARED), UNPREPARED, larger)
     (note,) = found.notes
@@ -95,7 +97,9 @@ def test_made_anew_it_gets_the_best_there_is() -> None:
 
 def test_ids_of_a_guest_outlast_its_root() -> None:
     found = planned(there(PREPARED), PREPARED, TWO.replace("ready: none", "ready: none, user: me"))
-    again = {e.desired.name: e.desired for e in found.changes if isinstance(e.desired, world.Guest)}
+    again = {
+        e.desired.name: e.desired for e in found.changes if isinstance(e.desired, samples.Guest)
+    }
     assert {n: (g.confinement.mode, g.confinement.ids) for n, g in again.items()} == confinements(
         PREPARED
     )
@@ -107,7 +111,7 @@ def test_a_change_of_privileged_makes_it_anew(privileged: bool) -> None:
     before, after = (TWO, free) if privileged else (free, TWO)
     (change,) = planned(there(PREPARED, text=before), PREPARED, after).changes
     assert (change.object, change.action) == ("guest/a", "replace")
-    assert isinstance(change.desired, world.Guest)
+    assert isinstance(change.desired, samples.Guest)
     assert change.desired.confinement.mode == ("privileged" if privileged else "userns")
     assert change.lost
 
@@ -116,7 +120,7 @@ def test_ids_that_anybody_has_are_not_given() -> None:
     """Other environments' containers, and users by /etc/subuid."""
     wanted = confinements(PREPARED)["a"][1]
     taken = Decided(ids=frozenset({wanted}))
-    first = world.desired_of(TWO, PREPARED, taken).guests[0].confinement.ids
+    first = samples.desired_of(TWO, PREPARED, taken).guests[0].confinement.ids
     assert first == wanted + addresses.IDS or first < wanted
     everything = range(addresses.FIRST_ID, addresses.LAST_ID + 1)
     for hole in (range(addresses.FIRST_ID, wanted), range(wanted, addresses.LAST_ID + 1)):

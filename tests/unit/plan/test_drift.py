@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-import world
+import samples
 
 from virtkit.plan import detaching, waiting
 from virtkit.plan.drift import Documents, Place
@@ -26,7 +26,7 @@ KEYS = {
 def desired(**keys: object) -> Guest:
     guests = {"web": {**KEYS, **keys}}
     networks = {"front": {}, "back": {}}
-    return world.guest_of(json.dumps({"name": "lab", "networks": networks, "guests": guests}))
+    return samples.guest_of(json.dumps({"name": "lab", "networks": networks, "guests": guests}))
 
 
 def changed(old: ObservedGuest, **keys: object) -> Guest:
@@ -36,8 +36,8 @@ def changed(old: ObservedGuest, **keys: object) -> Guest:
 
 
 def there(guest: Guest) -> ObservedGuest:
-    found = replace(world.desired_of("name: lab\n"), guests=(guest,))
-    return world.up(found, "/lab.yaml").guests[guest.domain]
+    found = replace(samples.desired_of("name: lab\n"), guests=(guest,))
+    return samples.up(found, "/lab.yaml").guests[guest.domain]
 
 
 def documents(guest: Guest, **fields: str) -> Documents:
@@ -53,7 +53,7 @@ def place(guest: Guest, old: str, new: str) -> Place:
 
 
 FRONT, BACK = (each.mac for each in desired().interfaces)
-GIB = str(world.GIB)
+GIB = str(samples.GIB)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,9 @@ def test_a_containers_fields(old: str, new: str, field: str) -> None:
 
 def test_what_was_asked_as_a_limit_is_a_limit() -> None:
     guest = desired(max={"cpus": 4, "memory": "4GiB"})
-    assert place(guest, f'<memory unit="b">{4 * world.GIB}<', '<memory unit="b">1<').field == "max"
+    assert (
+        place(guest, f'<memory unit="b">{4 * samples.GIB}<', '<memory unit="b">1<').field == "max"
+    )
     assert place(guest, ' current="1">4<', ' current="1">8<').field == "max"
     assert place(guest, ' current="1">4<', ' current="2">4<').field == "cpus"
 
@@ -150,12 +152,12 @@ def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
 
 def test_beyond() -> None:
     found = documents(desired(cpus=2, max={"memory": "2GiB"}))
-    assert not found.beyond("memory", 2 * world.GIB)
-    assert found.beyond("memory", 3 * world.GIB)
+    assert not found.beyond("memory", 2 * samples.GIB)
+    assert found.beyond("memory", 3 * samples.GIB)
     assert not found.beyond("cpus", 2)
     assert found.beyond("cpus", 3)
-    assert not found.beyond("disk", 9 * world.GIB)
-    assert not documents(desired(), live="").beyond("memory", 9 * world.GIB), "it doesn't run"
+    assert not found.beyond("disk", 9 * samples.GIB)
+    assert not documents(desired(), live="").beyond("memory", 9 * samples.GIB), "it doesn't run"
 
 
 def test_waiting() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import world
+import samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,8 +99,8 @@ SPEC = json.dumps(
         },
     }
 )
-DESIRED = world.desired_of(SPEC)
-UP = world.up(DESIRED, "/lab.yaml")
+DESIRED = samples.desired_of(SPEC)
+UP = samples.up(DESIRED, "/lab.yaml")
 EVERYTHING = ["guest/web", "guest/db", "network/front", "images"]
 
 
@@ -109,7 +109,7 @@ def actions(found: Plan) -> dict[str, str]:
 
 
 def test_nothing_there() -> None:
-    found = diff(DESIRED, world.up(DESIRED, "", {"without": EVERYTHING}), spec="/lab.yaml")
+    found = diff(DESIRED, samples.up(DESIRED, "", {"without": EVERYTHING}), spec="/lab.yaml")
     assert actions(found) == {
         "image/debian-12": "create",
         "network/front": "create",
@@ -124,8 +124,8 @@ def test_nothing_there() -> None:
 def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: str) -> None:
     """Promise 2: whatever an interruption left, the plan is what is missing."""
     change = {"without": without, "guests": {"web": {"state": state}}}
-    observed = world.up(DESIRED, "/lab.yaml", change)
-    desired = world.desired_of(SPEC, found=decided(observed))
+    observed = samples.up(DESIRED, "/lab.yaml", change)
+    desired = samples.desired_of(SPEC, found=decided(observed))
     found = actions(diff(desired, observed, spec="/lab.yaml"))
     expected = {each: "create" for each in without if each != "images"}
     if "images" in without and {"guest/web", "guest/db"} & without:
@@ -137,13 +137,13 @@ def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: s
 
 
 def decided(observed: Observed) -> Decided:
-    return world.decided(world.spec_of(SPEC), observed)
+    return samples.decided(samples.spec_of(SPEC), observed)
 
 
 def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
-    same = world.desired_of(SPEC, found=decided(UP))
+    same = samples.desired_of(SPEC, found=decided(UP))
     assert diff(same, UP, spec="/elsewhere.yaml").changes == ()
-    other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
+    other = samples.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
     (change,) = [each for each in diff(other, UP, spec="/elsewhere.yaml").changes if each.lost]
     moved = next(each for each in change.reasons if each.field == "spec")
     assert (moved.before, moved.after) == ("/lab.yaml", "/elsewhere.yaml")
@@ -151,14 +151,14 @@ def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
 
 def test_nothing_is_lost_where_nothing_was_made() -> None:
     """An interrupted first run may be followed by another spec, without a question."""
-    half = world.up(DESIRED, "/lab.yaml", {"guests": {"web": {"volumes": "wanted"}}})
-    other = world.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
+    half = samples.up(DESIRED, "/lab.yaml", {"guests": {"web": {"volumes": "wanted"}}})
+    other = samples.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
     changes = diff(other, half, spec="/lab.yaml").changes
     assert [(c.action, c.lost) for c in changes if c.object == "guest/web"] == [("replace", "")]
 
 
 def test_consent() -> None:
-    empty = world.desired_of("name: lab\n")
+    empty = samples.desired_of("name: lab\n")
     found = diff(empty, UP, spec="/lab.yaml")
     refused = needs_consent(found)
     assert refused is not None
@@ -171,7 +171,7 @@ def test_consent() -> None:
 
 def test_all_errors_at_once() -> None:
     strangers = replace(
-        world.up(DESIRED, "", {"without": EVERYTHING}),
+        samples.up(DESIRED, "", {"without": EVERYTHING}),
         domains=frozenset({("qemu", "lab-web"), ("qemu", "lab-db")}),
         strangers=frozenset({"lab-front"}),
     )
@@ -183,16 +183,16 @@ def test_all_errors_at_once() -> None:
 def test_another_environment_with_the_same_libvirt_names() -> None:
     """`a` with guest `b-c` and `a-b` with guest `c` both want the domain a-b-c."""
     ours = "name: a\nguests: {b-c: {type: qemu, networks: []}}\n"
-    theirs = world.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n")
+    theirs = samples.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n")
     with pytest.raises(SpecErrors) as caught:
-        diff(world.desired_of(ours), world.up(theirs, ""), spec="")
+        diff(samples.desired_of(ours), samples.up(theirs, ""), spec="")
     assert "guest c of environment a-b" in caught.value.why
 
 
 def test_only_deletes_nothing() -> None:
-    found = diff(world.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
+    found = diff(samples.desired_of(SPEC, found=decided(UP)), UP, spec="", only={"web"})
     assert found.changes == ()
-    less = world.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
+    less = samples.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
     found = diff(less, UP, spec="", only={"new"})
     assert set(actions(found).values()) == {"create"}
 
@@ -214,21 +214,23 @@ def test_a_network_goes_with_its_last_guest() -> None:
     assert actions(removal.down(UP, "lab", spec="/lab.yaml", only={"web"}, volumes=False)) == {
         "guest/web": "delete"
     }
-    without = world.up(DESIRED, "", {"without": ["guest/db"]})
+    without = samples.up(DESIRED, "", {"without": ["guest/db"]})
     assert "network/front" in actions(
         removal.down(without, "lab", spec="/lab.yaml", only={"web"}, volumes=False)
     )
 
 
 def test_a_strangers_guest_holds_a_network() -> None:
-    held = world.up(DESIRED, "", {"users": {"lab-front": ["somebody"]}})
+    held = samples.up(DESIRED, "", {"users": {"lab-front": ["somebody"]}})
     found = removal.down(held, "lab", spec="/lab.yaml", only=None, volumes=False)
     assert "network/front" not in actions(found)
     assert found.notes == ("network/front stays: somebody (not made by virtkit) uses it",)
 
 
 def test_kept_disks() -> None:
-    kept = world.up(world.desired_of("name: lab\n"), "", {"kept": ["lab/db/lab-db-data", "x/y/z"]})
+    kept = samples.up(
+        samples.desired_of("name: lab\n"), "", {"kept": ["lab/db/lab-db-data", "x/y/z"]}
+    )
     assert removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=False).changes == ()
     assert actions(removal.down(kept, "lab", spec="/lab.yaml", only=None, volumes=True)) == {
         "disk/lab-db-data": "delete"
@@ -238,7 +240,7 @@ def test_kept_disks() -> None:
 
 def test_what_another_spec_made_needs_consent_to_go() -> None:
     path = "/home/bob/lab's.yaml"
-    both = world.up(DESIRED, "/lab.yaml", {"guests": {"db": {"spec": path}}})
+    both = samples.up(DESIRED, "/lab.yaml", {"guests": {"db": {"spec": path}}})
     assert needs_consent_to_go(down(both, "/lab.yaml", only={"web"}), "/lab.yaml") is None
     refused = needs_consent_to_go(down(both, "/lab.yaml"), "/lab.yaml")
     assert refused is not None
@@ -271,7 +273,7 @@ def test_commands() -> None:
 
 
 def test_consent_names_both_specs() -> None:
-    empty = world.desired_of("name: lab\n")
+    empty = samples.desired_of("name: lab\n")
     refused = needs_consent(diff(empty, UP, spec="/mine.yaml"))
     assert refused is not None
     assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
@@ -282,13 +284,13 @@ def test_a_guest_without_a_disk_asks_too() -> None:
     guest = UP.guests["lab-web"]
     bare = replace(guest, record=replace(guest.record, volumes=()))
     there = replace(UP, guests={guest.domain: bare}, networks={})
-    found = diff(world.desired_of("name: lab\n"), there, spec="/lab.yaml")
+    found = diff(samples.desired_of("name: lab\n"), there, spec="/lab.yaml")
     assert [each.lost for each in found.asks] == ["the guest itself"]
 
 
 def test_as_dict() -> None:
     text = SPEC.replace('"after": ["db"]', '"memory": "2GiB"')
-    other = world.desired_of(text, found=decided(UP))
+    other = samples.desired_of(text, found=decided(UP))
     document = diff(other, UP, spec="/lab.yaml").as_dict()
     assert json.loads(json.dumps(document)) == document
     (change,) = [each for each in document["changes"] if each["action"] == "update"]
@@ -296,8 +298,8 @@ def test_as_dict() -> None:
     memory = next(each for each in change["reasons"] if each["field"] == "memory")
     assert memory == {
         "field": "memory",
-        "from": world.GIB,
-        "to": 2 * world.GIB,
+        "from": samples.GIB,
+        "to": 2 * samples.GIB,
         "cause": "spec",
         "effect": "restart",
     }

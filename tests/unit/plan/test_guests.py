@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
-import world
+import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ BASE: dict[str, Any] = {
     "disks": [DATA],
     "disk": "4GiB",
 }
-XEN = world.facts_of(
+XEN = samples.facts_of(
     {"connections": {"qemu": "", "lxc": "", "xen": ""}, "machines": {"xen": ["xenpv"]}}
 )
 States = Literal["running", "paused", "stopped"]
@@ -54,13 +54,13 @@ def there(keys: Mapping[str, Any], observed: Mapping[str, Any] | None = None) ->
     sizes = found.pop("sizes", {})
     without = found.pop("without", [])
     change = {"guests": {"web": found}, "sizes": sizes, "without": without}
-    return world.up(world.desired_of(text(keys)), SPEC, change)
+    return samples.up(samples.desired_of(text(keys)), SPEC, change)
 
 
 def planned(keys: Mapping[str, Any], observed: Observed, **options: Any) -> Plan:
     spec = text(keys)
-    found = world.decided(world.spec_of(spec), observed)
-    desired = world.desired_of(spec, found=found)
+    found = samples.decided(samples.spec_of(spec), observed)
+    desired = samples.desired_of(spec, found=found)
     return environment.diff(desired, observed, spec=SPEC, **options)
 
 
@@ -162,8 +162,8 @@ def test_what_was_staged_waits_and_is_no_change(
 ) -> None:
     """After `up`: the definition is the new one, the guest runs on with the old one."""
     before = there(keys_of(type)).guests["lab-web"]
-    desired = world.desired_of(text(keys_of(type, **changed)))
-    wanted = render.guest(world.with_image(desired.guests[0]))
+    desired = samples.desired_of(text(keys_of(type, **changed)))
+    wanted = render.guest(samples.with_image(desired.guests[0]))
     left = detaching_of(before.record, wanted, before.live)
     record = {"staged": {field: "spec"}, "detaching": left}
     after = there(keys_of(type, **changed), {"record": record, "live": before.live})
@@ -245,7 +245,7 @@ def test_no_disk_shrinks(type: str, state: str) -> None:
 
 
 def test_a_disk_that_somebody_made_larger_stays() -> None:
-    large = there(keys_of("qemu"), {"sizes": {"lab-web-data": 5 * world.GIB}})
+    large = there(keys_of("qemu"), {"sizes": {"lab-web-data": 5 * samples.GIB}})
     assert planned(keys_of("qemu"), large).changes == ()
     with pytest.raises(SpecErrors, match="can't shrink"):
         planned(keys_of("qemu", disks=[{**DATA, "size": "2GiB"}]), large)
@@ -262,10 +262,10 @@ def test_a_new_root_disk_may_be_smaller_but_no_other_disk_may() -> None:
 
 
 def test_a_disk_that_is_smaller_than_the_spec_grows() -> None:
-    small = there(keys_of("qemu"), {"sizes": {"lab-web-data": world.GIB // 2}})
+    small = there(keys_of("qemu"), {"sizes": {"lab-web-data": samples.GIB // 2}})
     found = planned(keys_of("qemu"), small)
     assert causes(found.changes) == {"disks.data.size": ("drift", "live")}
-    small = there(keys_of("lxc"), {"sizes": {"lab-web-root": world.GIB}, "state": "stopped"})
+    small = there(keys_of("lxc"), {"sizes": {"lab-web-root": samples.GIB}, "state": "stopped"})
     assert causes(planned(keys_of("lxc"), small).changes) == {"disk": ("drift", "next-boot")}
 
 
@@ -340,7 +340,7 @@ def test_the_seed_comes_last_and_stays_where_it_once_was() -> None:
     """0.1.0 gave it the second name; a guest that another type is made of gets that type's."""
     for type, names in (("qemu", "vda vdb vdc vdd"), ("xen-pv", "xvda xvdb xvdc xvdd")):
         keys = keys_of(type, max=None, disks=[DATA, MORE])
-        (guest,) = world.desired_of(text(keys), XEN).guests
+        (guest,) = samples.desired_of(text(keys), XEN).guests
         order = ["root", "data", "more", "seed"]
         assert [each.name for each in guest.disks] == order
         assert " ".join(each.target for each in guest.disks) == names
@@ -360,25 +360,25 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
     first = digest(salt, {"users": [{"name": "eve", "sudo": "no"}]})
     targets = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
     made = DecidedGuest("qemu", None, "", targets=targets, cloud_init=first)
-    before = world.desired_of(now, found=Decided(guests={"web": made}))
-    observed = world.up(before, SPEC)
+    before = samples.desired_of(now, found=Decided(guests={"web": made}))
+    observed = samples.up(before, SPEC)
     record = observed.guests["lab-web"].record
     assert record.requested["cloud_init"] == first
     assert {each.name: each.target for each in record.volumes if each.target} == targets
     for spec, fields in ((now, {}), (now.replace("no}", "yes}"), {"cloud_init": "recreate"})):
-        found = world.decided(world.spec_of(spec), observed)
-        diff = environment.diff(world.desired_of(spec, found=found), observed, spec=SPEC)
+        found = samples.decided(samples.spec_of(spec), observed)
+        diff = environment.diff(samples.desired_of(spec, found=found), observed, spec=SPEC)
         assert {r.field: r.effect for each in diff.changes for r in each.reasons} == fields
 
 
 @pytest.mark.parametrize(("before", "after"), [("no", '"no"'), ('"no"', "no"), ("on", "off")])
 def test_words_that_mean_something_else_now_are_a_change(before: str, after: str) -> None:
     now = "name: lab\nguests: {web: {type: lxc, cloud_init: {ssh_pwauth: WORD}}}\n"
-    observed = world.up(world.desired_of(now.replace("WORD", before)), SPEC)
+    observed = samples.up(samples.desired_of(now.replace("WORD", before)), SPEC)
     for word, changes in ((before, 0), (after, 1)):
         spec = now.replace("WORD", word)
-        found = world.decided(world.spec_of(spec), observed)
-        desired = world.desired_of(spec, found=found)
+        found = samples.decided(samples.spec_of(spec), observed)
+        desired = samples.desired_of(spec, found=found)
         assert len(environment.diff(desired, observed, spec=SPEC).changes) == changes
 
 
@@ -457,7 +457,7 @@ def test_a_guest_that_has_all_its_memory_still_is_no_drift() -> None:
 def test_devices_that_somebody_unplugged_come_back() -> None:
     found = drift("qemu", live_edits=UNPLUGGED)
     assert causes(found.changes) == {"disks.data": ("drift", "live")}
-    mac = world.desired_of(text(keys_of("qemu"))).guests[0].interfaces[0].mac
+    mac = samples.desired_of(text(keys_of("qemu"))).guests[0].interfaces[0].mac
     found = drift("lxc", live_edits={mac: "52:54:00:00:00:01"})
     assert causes(found.changes) == {"networks.front": ("drift", "live")}
     folder = {f'<target dir="{LAYER}/mounts/srv/data"': '<target dir="/x"'}
@@ -577,7 +577,7 @@ def test_leaving_is_what_the_running_guest_still_has() -> None:
     observed = there(keys_of("qemu"))
     old = observed.guests["lab-web"]
     new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
-    wanted = render.guest(world.with_image(new))  # type: ignore[arg-type]
+    wanted = render.guest(samples.with_image(new))  # type: ignore[arg-type]
     mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
     assert detaching_of(old.record, wanted, old.live) == expected
@@ -611,7 +611,7 @@ def test_whatever_is_asked_a_second_plan_has_nothing(
     """From any guest to any other: the plan says something where they differ, and then nothing."""
     found = planned(new, there(old, {"state": state}))
     changed = [each.action for each in found.changes if each.object == "guest/web"]
-    asked = [world.desired_of(text(each)).guests[0].requested for each in (old, new)]
+    asked = [samples.desired_of(text(each)).guests[0].requested for each in (old, new)]
     if asked[0] != asked[1]:
         assert changed == ["update" if old["type"] == new["type"] else "replace"]
     elif state == "running":
@@ -622,18 +622,18 @@ def test_whatever_is_asked_a_second_plan_has_nothing(
 
 # --- keys -----------------------------------------------------------------------------------------
 
-OTHER = world.PUBLIC.replace("ID6t", "ID7t")
+OTHER = samples.PUBLIC.replace("ID6t", "ID7t")
 
 
 @pytest.mark.parametrize(
     ("known", "wanted", "finished", "cause"),
     [
         (None, [OTHER], True, None),  # an older version's record doesn't say
-        ([world.PUBLIC], None, True, None),  # the spec names none: those that it was made with
-        ([f"{world.PUBLIC} me"], [f"{world.PUBLIC} another comment"], True, None),
-        ([world.PUBLIC], [OTHER], True, "spec"),
-        ([world.PUBLIC, OTHER], [OTHER], False, "unfinished"),  # it may let in the old one still
-        ([world.PUBLIC], [], True, "spec"),
+        ([samples.PUBLIC], None, True, None),  # the spec names none: those that it was made with
+        ([f"{samples.PUBLIC} me"], [f"{samples.PUBLIC} another comment"], True, None),
+        ([samples.PUBLIC], [OTHER], True, "spec"),
+        ([samples.PUBLIC, OTHER], [OTHER], False, "unfinished"),  # it may let in the old one still
+        ([samples.PUBLIC], [], True, "spec"),
     ],
 )
 @pytest.mark.parametrize("state", ["running", "stopped"])
@@ -647,7 +647,9 @@ def test_keys_that_a_guest_lets_in(
     keys = keys_of("lxc", ssh_keys=["me.pub"] if wanted is not None else None)
     record = {"keys": known and tuple(known)}
     observed = there(keys, {"state": state, "finished": finished, "record": record})
-    desired = world.desired_of(text(keys), found=world.decided(world.spec_of(text(keys)), observed))
+    desired = samples.desired_of(
+        text(keys), found=samples.decided(samples.spec_of(text(keys)), observed)
+    )
     guests = tuple(replace(each, keys=wanted and tuple(wanted)) for each in desired.guests)
     if wanted == []:
         guests = tuple(replace(each, keys=()) for each in guests)

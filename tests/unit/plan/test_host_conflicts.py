@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import world
+import samples
 
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
@@ -19,10 +19,10 @@ TWO = "name: lab-two\nnetworks: {front: {cidr: 10.7.0.0/24}}\nguests: {a: {netwo
 
 
 def refused(
-    text: str, observed: Observed, facts: HostFacts = world.WITH_KVM, **options: Any
+    text: str, observed: Observed, facts: HostFacts = samples.WITH_KVM, **options: Any
 ) -> RequestError:
-    found = world.decided(world.spec_of(text), observed)
-    desired = world.desired_of(text, facts, found)
+    found = samples.decided(samples.spec_of(text), observed)
+    desired = samples.desired_of(text, facts, found)
     with pytest.raises(SpecErrors) as caught:
         diff(desired, observed, spec="/lab.yaml", facts=facts, **options)
     (error,) = caught.value.every()
@@ -30,7 +30,7 @@ def refused(
 
 
 def undefined(spec: str = "/lab.yaml") -> Observed:
-    return world.up(world.desired_of(LAB), spec, {"lost": ["web"]})
+    return samples.up(samples.desired_of(LAB), spec, {"lost": ["web"]})
 
 
 def held(observed: Observed, domains: Mapping[str, str], holder: str) -> Observed:
@@ -44,9 +44,9 @@ def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None
     uris = {"qemu": "qemu+ssh://ops@rack/system", "lxc": "lxc+ssh://ops@rack/system?a=b&c=d"}
     known = {
         scheme: replace(each, uri=uris[scheme])
-        for scheme, each in world.WITH_KVM.connections.items()
+        for scheme, each in samples.WITH_KVM.connections.items()
     }
-    error = refused(LAB, there, replace(world.WITH_KVM, connections=known))
+    error = refused(LAB, there, replace(samples.WITH_KVM, connections=known))
     virsh, name = "virsh -c 'lxc+ssh://ops@rack/system?a=b&c=d'", """'lab web'"'"'s'"""
     assert f"leaves the disks: {virsh} undefine {name}; or" in error.cure
     assert f"{virsh} domrename {name} lab-web (if it runs" in error.cure
@@ -60,8 +60,8 @@ def test_a_strangers_domain_with_a_guests_name() -> None:
 
 def test_another_environments_guest_of_the_same_name_in_libvirt() -> None:
     """Environment a-b with guest c, and environment a with guest b-c."""
-    theirs = world.up(
-        world.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n"), "/their's.yaml"
+    theirs = samples.up(
+        samples.desired_of("name: a-b\nguests: {c: {type: qemu, networks: []}}\n"), "/their's.yaml"
     )
     ours = "name: a\nguests: {b-c: {type: qemu, networks: []}}\n"
     assert "guest c of environment a-b" in refused(ours, theirs).why
@@ -79,9 +79,9 @@ def test_another_environments_guest_of_the_same_name_in_libvirt() -> None:
 
 
 def test_another_environments_network_with_the_subnet() -> None:
-    theirs = world.up(world.desired_of(TWO), "/two.yaml")
+    theirs = samples.up(samples.desired_of(TWO), "/two.yaml")
     text = TWO.replace("lab-two", "lab")
-    facts = world.facts_of(
+    facts = samples.facts_of(
         {
             "kvm": {"works": True, "why": "it does"},
             "claims": ["10.7.0.0/24 network lab-two-front"],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import world
+import samples
 
 from virtkit.errors import SpecErrors
 from virtkit.plan import Change, Plan, diff
@@ -23,15 +23,15 @@ def text(network: dict[str, Any], **guests: Any) -> str:
 
 def there(change: dict[str, Any] | None = None, without: list[str] | None = None) -> Observed:
     """The network with its guest; ``change`` is of the network."""
-    desired = world.desired_of(text(NETWORK, web=WEB))
+    desired = samples.desired_of(text(NETWORK, web=WEB))
     fields = {"networks": {"front": change or {}}, "without": without or []}
-    return world.up(desired, "/lab.yaml", fields)
+    return samples.up(desired, "/lab.yaml", fields)
 
 
 def planned(observed: Observed, network: dict[str, Any] = NETWORK, **guests: Any) -> Plan:
     spec = text(network, **(guests or {"web": WEB}))
-    found = world.decided(world.spec_of(spec), observed)
-    return diff(world.desired_of(spec, found=found), observed, spec="/lab.yaml")
+    found = samples.decided(samples.spec_of(spec), observed)
+    return diff(samples.desired_of(spec, found=found), observed, spec="/lab.yaml")
 
 
 def causes(changes: tuple[Change, ...]) -> dict[str, tuple[str, str]]:
@@ -138,8 +138,8 @@ def test_what_the_spec_changes_is_refused_while_guests_hold_it(changed: dict[str
 def test_a_guest_more_and_a_guest_less_are_reservations() -> None:
     found = planned(there(), web=WEB, db=WEB)
     assert causes(found.changes) == {"reservations": ("spec", "live")}
-    desired = world.desired_of(text(NETWORK, web=WEB, db=WEB))
-    found = planned(world.up(desired, "/lab.yaml"))
+    desired = samples.desired_of(text(NETWORK, web=WEB, db=WEB))
+    found = planned(samples.up(desired, "/lab.yaml"))
     assert causes(found.changes) == {"reservations": ("spec", "live")}
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import world
+import samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,17 +32,17 @@ def test_named_as_ssh_keygen_names_them(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        f'from="10.0.0.0/8,a b",command="echo ssh-rsa AAAA" {world.PUBLIC} me here',
-        f"restrict {world.PUBLIC}",
-        f'command="/bin/serve path averylongargument1 x" {world.PUBLIC}',
-        f'command="scp backupsofthewholehost backupsofthewholehost" {world.PUBLIC} me',
-        f"  {world.PUBLIC}\tme  ",
+        f'from="10.0.0.0/8,a b",command="echo ssh-rsa AAAA" {samples.PUBLIC} me here',
+        f"restrict {samples.PUBLIC}",
+        f'command="/bin/serve path averylongargument1 x" {samples.PUBLIC}',
+        f'command="scp backupsofthewholehost backupsofthewholehost" {samples.PUBLIC} me',
+        f"  {samples.PUBLIC}\tme  ",
     ],
 )
 def test_options_and_comments_are_no_part_of_a_key(line: str) -> None:
-    assert public_keys.same([line], [world.PUBLIC])
+    assert public_keys.same([line], [samples.PUBLIC])
     (recorded,) = public_keys.records([line])
-    assert recorded.startswith(world.PUBLIC)
+    assert recorded.startswith(samples.PUBLIC)
     assert public_keys.recorded(recorded)
 
 
@@ -54,8 +54,8 @@ def test_options_and_comments_are_no_part_of_a_key(line: str) -> None:
         "ssh-ed25519",
         "ssh-ed25519 AAAA me",
         "ssh-ed25519 not/base64/not/base64 me",
-        world.PUBLIC.replace("ssh-ed25519", "ssh-rsa"),
-        world.PUBLIC[:40],
+        samples.PUBLIC.replace("ssh-ed25519", "ssh-rsa"),
+        samples.PUBLIC[:40],
         "-----BEGIN OPENSSH PRIVATE KEY-----",
     ],
 )
@@ -67,15 +67,15 @@ def test_what_is_no_key(line: str) -> None:
 
 @given(st.text(max_size=60), st.text(max_size=40))
 def test_whatever_is_recorded_is_read_again(before: str, after: str) -> None:
-    lines = f"{before} {world.PUBLIC} {after}".splitlines()
+    lines = f"{before} {samples.PUBLIC} {after}".splitlines()
     for each in public_keys.records(lines):
         assert public_keys.recorded(each)
         assert each.isprintable()
-        assert public_keys.same([each], [world.PUBLIC])
+        assert public_keys.same([each], [samples.PUBLIC])
 
 
 def test_both_while_they_change() -> None:
-    other = public_keys.records([f"{world.PUBLIC} another comment"])
-    assert public_keys.joined(other, [world.PUBLIC]) == (world.PUBLIC,)
+    other = public_keys.records([f"{samples.PUBLIC} another comment"])
+    assert public_keys.joined(other, [samples.PUBLIC]) == (samples.PUBLIC,)
     assert public_keys.joined((), other) == other
     assert not public_keys.same(other, ())

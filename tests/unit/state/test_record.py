@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import world
+import samples
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
@@ -366,7 +366,7 @@ def test_only_whole_images_count() -> None:
 
 def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
     """What only the running domain needs is left out; one that can't be acted on hides no other."""
-    guest = world.guest_of("name: lab\nguests: {web: {disks: [{name: data, size: 1GiB}]}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {disks: [{name: data, size: 1GiB}]}}\n")
     whole = replace(
         record.of_guest(guest, "/lab.yaml", "<domain/>").with_state("made"),
         staged={"cpus": "spec"},
@@ -392,7 +392,7 @@ def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
 
 def test_a_thousand_guests_fit_into_a_pools_record() -> None:
     disks = "[{name: a, size: 1GiB}, {name: b, size: 1GiB}]"
-    guest = world.guest_of(f"name: lab\nguests: {{web: {{disks: {disks}}}}}\n")
+    guest = samples.guest_of(f"name: lab\nguests: {{web: {{disks: {disks}}}}}\n")
     one = record.of_guest(guest, "/lab.yaml", "<domain/>" * 500)
     many = {}
     for number in range(1000):
@@ -414,7 +414,7 @@ def test_a_thousand_guests_fit_into_a_pools_record() -> None:
 
 
 def test_a_text_that_cannot_be_written_is_no_record() -> None:
-    guest = world.guest_of("name: lab\nguests: {web: {}}\n")
+    guest = samples.guest_of("name: lab\nguests: {web: {}}\n")
     element = record_text.guest_element(record.of_guest(guest, "/lab.yaml"))
     root = etree.fromstring(f"<domain><metadata>{element}</metadata></domain>")
     assert record_text.read_guest(root) is not None

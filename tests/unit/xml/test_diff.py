@@ -6,7 +6,7 @@ import copy
 import json
 
 import pytest
-import world
+import samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -321,7 +321,7 @@ def test_merged_keeps_what_others_added() -> None:
 def test_merged_has_our_changes() -> None:
     after = merged(tree(OLD), tree(NEW), tree(LIBVIRTS))
     assert [each.get("dev") for each in after.iter("target")] == ["vda", "vdc"]
-    assert diff.value(after, "memory") == str(2 * world.GIB)
+    assert diff.value(after, "memory") == str(2 * samples.GIB)
     vcpu = after.find("vcpu")
     assert vcpu is not None
     assert (vcpu.text, vcpu.get("current")) == ("4", "1")
@@ -493,7 +493,7 @@ def test_what_virtkit_renders_merges(
     """From one spec to another over libvirt's XML, to which others added something everywhere."""
     spec = {"name": "lab", "networks": {"one": {}, "two": {}}}
     before, wanted = (
-        tree(render.guest(world.guest_of(json.dumps({**spec, "guests": {"web": each}}))))
+        tree(render.guest(samples.guest_of(json.dumps({**spec, "guests": {"web": each}}))))
         for each in (old, {**new, "type": old["type"]})
     )
     found = copy.deepcopy(before)

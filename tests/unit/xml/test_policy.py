@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-import world
+import samples
 from lxml import etree
 
 from virtkit.drivers import DRIVERS
@@ -23,7 +23,7 @@ def guest_xml(guest: Guest, own: str = "") -> str:
 
 
 def guest_of(**keys: object) -> Guest:
-    return world.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
+    return samples.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
 
 
 MINIMAL = """<domain type="qemu"><name>{{ guest.domain }}</name><uuid>{{ guest.uuid }}</uuid>

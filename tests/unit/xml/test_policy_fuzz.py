@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 
 import hostile_xml
-import world
+import samples
 from hypothesis import HealthCheck, given, settings
 
 from virtkit.errors import RequestError
 from virtkit.state.desired import Guest
 from virtkit.xml import render
 
-GUEST = world.guest_of(json.dumps({"name": "lab", "guests": {"web": {"type": "qemu"}}}))
+GUEST = samples.guest_of(json.dumps({"name": "lab", "guests": {"web": {"type": "qemu"}}}))
 OWN = {each.key for each in GUEST.volumes}
 READ = {GUEST.files.root, GUEST.files.kernel, GUEST.files.initrd}
 FRAME = (

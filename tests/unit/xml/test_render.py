@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import world
+import samples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -38,7 +38,7 @@ def shape(xml: str) -> list[str]:
 
 
 def guest_of(**keys: object) -> Guest:
-    return world.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
+    return samples.guest_of(json.dumps({"name": "lab", "guests": {"web": keys}}))
 
 
 # --- the kernel that a guest boots -----------------------------------------------------------
@@ -55,7 +55,7 @@ def booted(guest: Guest, own: str = "") -> list[str | None]:
 def test_a_type_boots_the_kernel_or_says_that_it_has_none(type: str) -> None:
     """A template without it would leave out what a spec asks for, and say nothing of it."""
     driver = DRIVERS[type]
-    built = world.with_image(guest_of(type=type))
+    built = samples.with_image(guest_of(type=type))
     if "kernel" in driver.unsupported:
         assert built.boot is None
         assert booted(built) == [None, None, None]
@@ -120,7 +120,7 @@ def test_evil_kernel_line() -> None:
 
 
 def test_evil_network() -> None:
-    (network,) = world.desired_of(
+    (network,) = samples.desired_of(
         "name: lab\nnetworks: {front: {cidr: 10.0.0.0/24, domain: lab.test}}\n"
         "guests: {web: {networks: [front]}}\n"
     ).networks
@@ -185,7 +185,7 @@ def test_whatever_a_spec_gets_through_is_rendered_well(keys: dict[str, object], 
     spec = read({"name": "lab", "guests": {"web": {**keys, "type": type}}})
     if spec is None:
         return
-    guest = world.with_image(resolve(spec, world.WITH_KVM, Decided()).guests[0])
+    guest = samples.with_image(resolve(spec, samples.WITH_KVM, Decided()).guests[0])
     xml = guest_xml(guest)
     schemas.check("domain", xml, "a guest")
     found = record_text.read_guest(etree.fromstring(xml))

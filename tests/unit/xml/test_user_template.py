@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import world
+import samples
 
 from virtkit.errors import RequestError
 from virtkit.state.desired import Guest
@@ -24,7 +24,7 @@ PLACE = "lab.yaml:1:64 guests.web.template"
 def guest_of(folder: Path, extra: str) -> Guest:
     (folder / "own.xml.j2").write_text(TEXT.replace("EXTRA", extra))
     spec = {"name": "lab", "guests": {"web": {"type": "qemu", "template": "own.xml.j2"}}}
-    return replace(world.guest_of(json.dumps(spec)), source_folder=str(folder))
+    return replace(samples.guest_of(json.dumps(spec)), source_folder=str(folder))
 
 
 def test_it_is_rendered_as_in_our_own_process(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_without_a_template_no_process_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "run", None)
-    assert user_template.rendered(world.guest_of("guests: {web: {}}\nname: lab")) == ""
+    assert user_template.rendered(samples.guest_of("guests: {web: {}}\nname: lab")) == ""
     with pytest.raises(TypeError):
         user_template.rendered(guest_of(tmp_path, ""))
 

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-import world
+import samples
 
 from virtkit.host.programs import lxc_hook
 from virtkit.state import record, record_text
@@ -21,7 +21,7 @@ name: lab
 defaults: {type: lxc}
 guests: {db: {disks: [{name: data, size: 1GiB, mount: /srv/data}]}}
 """
-GUEST = world.guest_of(SPEC, world.facts_of())
+GUEST = samples.guest_of(SPEC, samples.facts_of())
 RECORD = record.of_guest(GUEST, "/specs/lab.yaml")
 XML = tree.with_record(render.guest(GUEST), record_text.guest_element(RECORD))
 FOLDER = f"{lxc_hook.FOLDER}/{GUEST.uuid}"
@@ -45,7 +45,7 @@ def test_it_reads_what_virtkit_writes() -> None:
 
 
 def test_a_container_with_disks_has_an_empty_root_mounted() -> None:
-    guest = world.guest_of(SPEC.replace("lxc", "uml"), world.facts_of())
+    guest = samples.guest_of(SPEC.replace("lxc", "uml"), samples.facts_of())
     element = record_text.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
     found = read(tree.with_record(render.guest(guest), element))
     assert found is not None
@@ -305,7 +305,7 @@ def test_words_of_a_file_system_are_no_words_to_a_terminal(logs: Path) -> None:
 
 
 def open_guest() -> str:
-    guest = world.guest_of(SPEC.replace("{db: {", "{db: {privileged: true, "), world.facts_of())
+    guest = samples.guest_of(SPEC.replace("{db: {", "{db: {privileged: true, "), samples.facts_of())
     one = record.of_guest(guest, "/specs/lab.yaml")
     return tree.with_record(render.guest(guest), record_text.guest_element(one))
 

@@ -1,4 +1,4 @@
-"""Worlds for tests: facts, and what libvirt would have of a spec that was brought up.
+"""Sample objects for tests: a host's facts, a spec's objects, and what libvirt has after an `up`.
 
 Guests come from the spec's text through virtkit itself, so that no test rests on an object that
 virtkit would not make.
