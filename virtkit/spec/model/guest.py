@@ -17,6 +17,7 @@ from virtkit.spec.model.base import (
     DiskSize,
     Duration,
     GroupName,
+    GuestType,
     HostPath,
     KeyPath,
     Label,
@@ -26,7 +27,6 @@ from virtkit.spec.model.base import (
     Model,
     MountPoint,
     Permission,
-    TypeWord,
     UserName,
     Variable,
     Xml,
@@ -151,7 +151,7 @@ class Max(Model):
 class GuestFields(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
-    type: TypeWord = Field(default="auto", description="The virtualization it uses.")
+    type: GuestType = Field(default="auto", description="The virtualization it uses.")
     image: Label = Field(
         default=DEFAULT_IMAGE,
         description="An entry of `images`, or a name that the catalogue knows.",
