@@ -212,20 +212,14 @@ def render_xml(
     return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
 
 
-def _select(spec: Spec, guests: Sequence[str]) -> set[str]:
-    return select(
-        guests,
-        {name: guest.groups for name, guest in spec.guests.items()},
-        {name: guest.base for name, guest in spec.guests.items()},
-    )
-
-
 def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:
     """The guests that ``guests`` name and what they are after; None for all."""
     if not guests:
         return None
+    groups = {name: guest.groups for name, guest in spec.guests.items()}
+    bases = {name: guest.base for name, guest in spec.guests.items()}
     after = {name: guest.after for name, guest in spec.guests.items()}
-    return with_after(_select(spec, guests), after)
+    return with_after(select(guests, groups, bases), after)
 
 
 def _desired(
