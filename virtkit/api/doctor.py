@@ -182,7 +182,7 @@ def _firewall(host: Host) -> Iterable[Check]:
     bridges = host.bridges()
     if not bridges:
         return
-    rules = host.rules()
+    rules = host.firewall_rules()
     if rules is None:
         what = "only root may look at its rules, so nobody knows whether libvirt's are there"
         yield Check("firewall", None, what, "run `virtkit doctor` as root")
