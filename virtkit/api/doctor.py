@@ -187,7 +187,7 @@ def _firewall(host: Host) -> Iterable[Check]:
     bridges = host.bridges()
     if not bridges:
         return
-    rules = host.rules()
+    rules = host.firewall_rules()
     if rules is None:
         what = "only root may read its rules, so it is not known whether libvirt's are there"
         yield Check("firewall", None, what, "run `virtkit doctor` as root")

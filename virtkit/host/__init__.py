@@ -159,7 +159,7 @@ class Host:
 
         return list(xen.checks(self.remote))
 
-    def no_pause(self, driver: Driver) -> str:
+    def no_pause_reason(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
         if driver.pause_needs_freezer and not Path("/sys/fs/cgroup/freezer").is_dir():
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
@@ -182,7 +182,7 @@ class Host:
         live = self.domains.live(driver, domain)
         return bridge_ports.no_address_reason(self.connections, live) if live else StateReason()
 
-    def rules(self) -> Rules | None:
+    def firewall_rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
         from virtkit.host import firewall
 
