@@ -81,18 +81,18 @@ def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]
 
 
 def existing_guests(
-    spec: Spec, host_states: Iterable[HostState], *, lost: bool = False
+    spec: Spec, host_states: Iterable[HostState], *, undefined: bool = False
 ) -> dict[str, GuestOnHost]:
     """The environment's guests that exist, by name. One that an interrupted run has left on two
     hosts is the one where the spec wants it.
 
     Args:
-        lost: those that have volumes and no domain, too.
+        undefined: those that have volumes and no domain, too.
     """
     answer: dict[str, GuestOnHost] = {}
     for host_state in host_states:
-        lost_guests = host_state.observed.undefined_of(spec.name) if lost else {}
-        for name, guest in (lost_guests | host_state.observed.guests_of(spec.name)).items():
+        without_domain = host_state.observed.undefined_of(spec.name) if undefined else {}
+        for name, guest in (without_domain | host_state.observed.guests_of(spec.name)).items():
             spec_host = spec.guests[name].host if name in spec.guests else None
             if name not in answer or spec_host == host_state.host.name:
                 answer[name] = GuestOnHost(host_state.host, guest)

@@ -240,7 +240,9 @@ def _observe_as_is(hosts: Iterable[Host]) -> list[HostState]:
 def _removal_plan(
     spec: Spec, host_states: Sequence[HostState], guests: Sequence[str], *, volumes: bool
 ) -> Plan:
-    only = named(spec, existing_guests(spec, host_states, lost=True), guests) if guests else None
+    only = (
+        named(spec, existing_guests(spec, host_states, undefined=True), guests) if guests else None
+    )
     path = path_of(spec)
     return joined(
         [
