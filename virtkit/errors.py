@@ -7,9 +7,9 @@
     │   └── WrongUsage               cli/parser: there is no such verb or option, or value of one
     ├── Interrupted                  somebody asked to stop
     ├── FileUnusable                 host/errors: a hypervisor can't use a disk or an image
-    ├── Unanswered                   host/errors: libvirt's daemon ended, hangs or is out of reach
+    ├── LibvirtUnavailable           host/errors: libvirt's daemon ended, hangs or is out of reach
     │   └── NoDriver                 it has no driver for a URI
-    └── Silent                       host/timeouts: a guest's hypervisor process does not answer
+    └── HypervisorUnresponsive       host/timeouts: a guest's hypervisor process does not answer
 
 Nobody sees these, they are caught where they can be raised:
 

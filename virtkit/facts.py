@@ -43,12 +43,12 @@ class KvmVerdict:
 
     Attributes:
         why: one sentence for people.
-        passing: it may come out otherwise the next time: a time-out, a libvirt in trouble.
+        temporary: it may come out otherwise the next time: a time-out, a libvirt in trouble.
     """
 
     works: bool
     why: str
-    passing: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class HostFacts:
         unprepared: why containers can't have a user namespace here; None where they can.
         missing: programs of guest types (``Driver.programs``) that are not on the host.
         unfit: those that are and can't run on its processor, and why.
-        ids: what users of the host have for namespaces of their own (/etc/subuid).
+        subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
         networks_without_dnsmasq: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
     """
 
@@ -139,5 +139,5 @@ class HostFacts:
     unprepared: Unprepared | None = None
     missing: frozenset[str] = frozenset()
     unfit: Mapping[str, str] = field(default_factory=dict)
-    ids: frozenset[range] = frozenset()
+    subordinate_ids: frozenset[range] = frozenset()
     networks_without_dnsmasq: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""What a step has to talk with: it tells lines of progress, and hears that it should stop.
+"""A step's link to its run: progress goes out, cancellation comes in.
 
 Whoever waits waits here, so that ctrl-c is heard within a second. Knows nothing of guests.
 """

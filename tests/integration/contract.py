@@ -405,7 +405,7 @@ def test_some_guests_can_go_before_the_others(lab: Lab, types: Sequence[str]) ->
 
 
 def test_pause_and_resume(lab: Lab, guest: str) -> None:
-    why = Host().no_pause(DRIVERS[guest])
+    why = Host().no_pause_reason(DRIVERS[guest])
     if why:
         (error,) = lab.errors("pause", guest)
         assert why in error

@@ -349,7 +349,7 @@ work = Path(sys.argv[1])
 own = apt.sources("bookworm")
 def failed(lines):
     return build_errors.failure("not built", lines, folder=work)
-with build_folder.made(work) as tree:
+with build_folder.tree_folder(work) as tree:
     line = ["mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "--include=tiny"]
     line += [*apt.hooks(tree.parent / "apt", own), "bookworm", "-", *(each.line for each in own)]
     try:

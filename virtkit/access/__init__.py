@@ -10,10 +10,10 @@ if TYPE_CHECKING:
         authorized_keys,
         folders,
         forget,
+        has_folder,
+        identity_files,
         key_files,
-        known,
         new_host_key,
-        offered,
         own_keys,
         playbook_log,
     )
@@ -36,8 +36,8 @@ load_when_used(
     {
         "virtkit.access.exec": "attached by_agent log run takes_agent",
         "virtkit.access.keys": (
-            "authorized_keys folders forget key_files known new_host_key offered own_keys "
-            "playbook_log"
+            "authorized_keys folders forget has_folder identity_files key_files new_host_key "
+            "own_keys playbook_log"
         ),
         "virtkit.access.login": (
             "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
@@ -59,16 +59,16 @@ __all__ = [
     "denied_reason",
     "folders",
     "forget",
+    "has_folder",
     "host_of",
     "hosts",
+    "identity_files",
     "is_another",
     "key_files",
-    "known",
     "lets_in",
     "log",
     "login",
     "new_host_key",
-    "offered",
     "own_keys",
     "playbook_log",
     "run",

@@ -51,7 +51,7 @@ def folders() -> list[Path]:
     return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
 
 
-def known(environment: str) -> bool:
+def has_folder(environment: str) -> bool:
     """Whether the caller keeps anything of an environment."""
     return (_data() / environment).is_dir()
 
@@ -153,7 +153,7 @@ def _lines(path: Path) -> list[str]:
 # --- what is offered --------------------------------------------------------------------------
 
 
-def offered(
+def identity_files(
     environment: str, keys: Sequence[str] | None, ssh_keys: Sequence[str] | None, base: Path
 ) -> tuple[Path, ...]:
     """What ssh is to take for its ``IdentityFile``, best first.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from virtkit.access.keys import folder, known, offered
+from virtkit.access.keys import folder, has_folder, identity_files
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host, for_ssh
 from virtkit.spec import LOCAL
@@ -21,7 +21,7 @@ class Login:
 
     Attributes:
         alias: names it in known_hosts.
-        identities: files of the caller's keys that it lets in (``keys.offered``).
+        identities: files of the caller's keys that it lets in (``keys.identity_files``).
         keys: all that it lets in, as its record says; None where an older version made it.
         proxy: ssh's ``ProxyCommand`` where the way is through the guest's host.
     """
@@ -90,10 +90,10 @@ def login(
         alias=record.domain,
         address=address,
         user=str(record.requested["user"]),
-        identities=offered(record.environment, record.keys, record.key_files, base),
+        identities=identity_files(record.environment, record.keys, record.key_files, base),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         keys=record.keys,
-        proxy=host.remote.through(lasting=lasting) if host.remote else "",
+        proxy=host.remote.proxy_command(lasting=lasting) if host.remote else "",
     )
 
 
@@ -104,7 +104,7 @@ def _known_hosts(environment: str, host: str) -> Path:
 
 def hosts(environment: str) -> set[str]:
     """The hosts on which the caller has made guests of an environment."""
-    if not known(environment):
+    if not has_folder(environment):
         return set()
     files = [each for each in folder(environment).glob("known_hosts*") if not each.suffix]
     return {each.name.partition("-")[2] or LOCAL for each in files if each.stat().st_size}
@@ -112,7 +112,7 @@ def hosts(environment: str) -> set[str]:
 
 def host_of(environment: str, domain: str) -> str:
     """The host on which the caller has last seen a guest; empty where nobody knows."""
-    if not known(environment):
+    if not has_folder(environment):
         return ""
     for host in hosts(environment):
         lines = _known_hosts(environment, host).read_text().splitlines()

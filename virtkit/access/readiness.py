@@ -48,7 +48,7 @@ def wait_ready(
 
     Args:
         base: the spec's folder, for the ssh keys that it names.
-        progress: told what the guest still lacks, at each look.
+        progress: told why the guest is not ready, at each look.
         keys_follow: which keys it lets in is set right later, so ssh has to answer only.
 
     Raises:
@@ -85,7 +85,7 @@ def _pause(host: Host, look: float) -> float:
 
 
 def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[str]) -> str:
-    """What a running guest with ``guest_addresses`` lacks to be ready now; empty where nothing.
+    """Why a running guest with ``guest_addresses`` is not ready now; empty where it is.
 
     A quick look at a port: no command runs in the guest, and nobody logs in.
     """
@@ -101,7 +101,7 @@ def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[st
 
 
 def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
-    """What a guest still lacks to be ready, with its cure where that is known; empty when it is."""
+    """Why a guest is not ready, with the cure where that is known; empty where it is."""
     ready = record.requested["ready"]
     kind = ready["kind"]
     if kind == "none":
@@ -155,7 +155,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
     cure = (
         f"see `virtkit logs` and `virtkit console` for {record.guest}, `virtkit doctor` for what "
-        "its host lacks; a longer `ready: {timeout: …}` helps if it is only slow"
+        "is missing on its host; a longer `ready: {timeout: …}` helps if it is only slow"
     )
     return VirtkitError(
         f"guest {record.guest} is not ready",

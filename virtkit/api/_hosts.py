@@ -58,18 +58,18 @@ def _host(spec: Spec, name: str) -> Host:
 
 
 def existing_guests(
-    spec: Spec, host_states: Iterable[HostState], *, lost: bool = False
+    spec: Spec, host_states: Iterable[HostState], *, undefined: bool = False
 ) -> dict[str, GuestOnHost]:
     """The environment's guests that exist, by name. One that an interrupted run has left on two
     hosts is the one where the spec wants it.
 
     Args:
-        lost: those that have volumes and no domain, too.
+        undefined: those that have volumes and no domain, too.
     """
     answer: dict[str, GuestOnHost] = {}
     for host_state in host_states:
-        lost_guests = host_state.observed.undefined_of(spec.name) if lost else {}
-        for name, guest in (lost_guests | host_state.observed.guests_of(spec.name)).items():
+        without_domain = host_state.observed.undefined_of(spec.name) if undefined else {}
+        for name, guest in (without_domain | host_state.observed.guests_of(spec.name)).items():
             spec_host = spec.guests[name].host if name in spec.guests else None
             if name not in answer or spec_host == host_state.host.name:
                 answer[name] = GuestOnHost(host_state.host, guest)
@@ -145,10 +145,10 @@ def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
     return answer
 
 
-def parallel(hosts: Iterable[Host]) -> int:
-    """How many steps run at once: starting guests is work for the CPUs (4 threads are 2.4 times
-    as fast as one on two cores, 8 are 2.8 times)."""
-    return sum(max(4, min(16, 2 * host.cpus())) for host in hosts)
+def parallel(hosts: Iterable[Host]) -> dict[str, int]:
+    """How many steps run at once on each host: starting guests is work for its CPUs (4 threads are
+    2.4 times as fast as one on two cores, 8 are 2.8 times)."""
+    return {host.name: max(4, min(16, 2 * host.cpus())) for host in hosts}
 
 
 def known_hosts(environment: str, host_state: HostState) -> Path:

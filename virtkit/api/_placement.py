@@ -29,7 +29,7 @@ def unknown_guests(
     """The guests that may be on hosts which do not answer: those that the spec has there, and those
     that were last seen there."""
     answer = []
-    existing = existing_guests(spec, host_states, lost=True)
+    existing = existing_guests(spec, host_states, undefined=True)
     for name in spec.guests if unanswered else ():
         host = spec.host_of(name)
         if host is None and name not in existing:
@@ -142,8 +142,7 @@ def choose_hosts(
         facts = host.with_kvm(host.facts(), say) if kvm else host.facts()
         return facts, _candidate(spec, host, facts)
 
-    hosts = [each.host for each in host_states]
-    answers = [each for each in side_by_side([partial(look, host) for host in hosts])]
+    answers = side_by_side([partial(look, each.host) for each in host_states])
     looked_at = [each for each in answers if not isinstance(each, VirtkitError)]
     placements = place(spec, [each for _, each in looked_at], current, new)
     return Chosen(

@@ -182,12 +182,12 @@ def _firewall(host: Host) -> Iterable[Check]:
     bridges = host.bridges()
     if not bridges:
         return
-    rules = host.rules()
+    rules = host.firewall_rules()
     if rules is None:
         what = "only root may read its rules, so it is not known whether libvirt's are there"
         yield Check("firewall", None, what, "run `virtkit doctor` as root")
         return
-    without_rules = [each for each in bridges if not rules.serves(each.name)]
+    without_rules = [each for each in bridges if not rules.has_libvirt_rules(each.name)]
     for each in without_rules:
         what = (
             f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
@@ -213,7 +213,7 @@ def _drops(
                 else "its guests may reach nothing outside"
             )
             what = f"chain {drop.chain} of table {drop.table} drops what no rule accepts, and none "
-            cure = firewall.opening(bridge.name, [drop], host.remote)
+            cure = firewall.accept_commands(bridge.name, [drop], host.remote)
             yield Check("firewall", None, f"{what}names {bridge.name}: {consequence}", cure)
             reported.add(drop)
     for drop in sorted(rules.drops - reported, key=str):

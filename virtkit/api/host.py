@@ -71,7 +71,7 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
     python, privilege = look.split("\n")[:2]
     where = "this machine" if remote is None else name
-    by_hand = "" if remote is None else f"{remote.by_hand} -t "
+    by_hand = "" if remote is None else f"{remote.ssh_command} -t "
     if python == "none":
         cure = f"{by_hand}sudo apt-get install python3"
         raise RequestError(f"python3 is missing on {where}, and Ansible needs it", cure=cure)

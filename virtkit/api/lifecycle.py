@@ -195,9 +195,9 @@ def _left_alone(plan: Plan) -> list[Result]:
 def runner(
     spec: Spec, hosts: Sequence[Host], run: RunOptions
 ) -> Callable[[Sequence[Step]], Report]:
-    """What runs a plan's steps, as many at a time as was asked or as suits this machine."""
-    most = run.parallel or usual_parallel(hosts)
-    return partial(engine.run, spec.name, parallel=most, tell=run.tell, stop=run.stop)
+    """What runs a plan's steps, as many at a time as was asked or as suits their hosts."""
+    parallel = run.parallel or usual_parallel(hosts)
+    return partial(engine.run, spec.name, parallel=parallel, tell=run.tell, stop=run.stop)
 
 
 def remember(
@@ -286,7 +286,9 @@ def _removal_plan(
     spec: Spec, observation: Observation, guests: Sequence[str], *, volumes: bool
 ) -> Plan:
     host_states = observation.host_states
-    only = named(spec, existing_guests(spec, host_states, lost=True), guests) if guests else None
+    only = (
+        named(spec, existing_guests(spec, host_states, undefined=True), guests) if guests else None
+    )
     path = path_of(spec)
     plans = [
         removal.down(
@@ -334,7 +336,7 @@ def down(
     hosts = observation.hosts
     active = all(each.observed.active for each in observation.host_states)
     preview = _removal_plan(spec, observation, guests, volumes=volumes)
-    if active and not preview.changes and not access.known(spec.name):
+    if active and not preview.changes and not access.has_folder(spec.name):
         for note in preview.notes:
             run.say(note)
         return Report(spec.name, _left_alone(preview))

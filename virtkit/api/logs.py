@@ -25,7 +25,7 @@ from virtkit.api._observation import observe_all
 from virtkit.api.access import execute
 from virtkit.drivers import DRIVERS
 from virtkit.errors import Interrupted, RequestError, VirtkitError
-from virtkit.host import Unanswered
+from virtkit.host import LibvirtUnavailable
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
@@ -69,7 +69,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
         RequestError: the caller never ran them here.
     """
     names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
-    kept_here = access.known(spec.name)
+    kept_here = access.has_folder(spec.name)
     files = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
     texts = {
         name: file.read_text(errors="replace") for name, file in files.items() if file.is_file()
@@ -106,12 +106,12 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     _check_log(GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
-        return _retry_unanswered(
+        return _retry_unavailable(
             partial(host.console_output, driver, observed.domain, offset), say, stop
         )
 
     def ended() -> bool:
-        return _retry_unanswered(partial(host.domains.ended, driver, observed.domain), say, stop)
+        return _retry_unavailable(partial(host.domains.ended, driver, observed.domain), say, stop)
 
     if driver.log != "journal":
         yield from console(printed, ended, stop)
@@ -198,7 +198,7 @@ def _soon(condition: Callable[[], bool], seconds: float) -> bool:
     return answer
 
 
-def _retry_unanswered(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
+def _retry_unavailable(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
     """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
 
     Raises:
@@ -209,7 +209,7 @@ def _retry_unanswered(look: Callable[[], Answer], say: Say, stop: threading.Even
     while True:
         try:
             return look()
-        except Unanswered as error:
+        except LibvirtUnavailable as error:
             if end is None:
                 say(f"{error.why or error.what}: waiting at most {_LIBVIRT_TIMEOUT:.0f} s for it")
                 end = time.monotonic() + _LIBVIRT_TIMEOUT

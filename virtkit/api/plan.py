@@ -146,7 +146,7 @@ def _others_keys(
             continue
         requested = spec.guests[name].ssh_keys if name in spec.guests else None
         files = [*(requested or ()), *(guest_record.key_files or ())]
-        if not access.offered(spec.name, keys, files, spec.folder):
+        if not access.identity_files(spec.name, keys, files, spec.folder):
             yield (
                 f"guest/{name} lets in {', '.join(public_keys.names(keys))}, and none of your "
                 "keys here: ssh will not let you in"
@@ -240,20 +240,14 @@ def render_xml(
     return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
 
 
-def _select(spec: Spec, guests: Sequence[str]) -> set[str]:
-    return select(
-        guests,
-        {name: guest.groups for name, guest in spec.guests.items()},
-        {name: guest.base for name, guest in spec.guests.items()},
-    )
-
-
 def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:
     """The guests that ``guests`` name and what they are after; None for all."""
     if not guests:
         return None
+    groups = {name: guest.groups for name, guest in spec.guests.items()}
+    bases = {name: guest.base for name, guest in spec.guests.items()}
     after = {name: guest.after for name, guest in spec.guests.items()}
-    return with_after(_select(spec, guests), after)
+    return with_after(select(guests, groups, bases), after)
 
 
 def _desired(

@@ -126,7 +126,7 @@ def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
 def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
     for each in chosen:
         record = each.observed.record
-        why = each.host.no_pause(DRIVERS[record.type])
+        why = each.host.no_pause_reason(DRIVERS[record.type])
         if why:
             raise RequestError(
                 f"guest {record.guest} can't be paused on this host",

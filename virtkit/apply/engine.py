@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -136,11 +136,14 @@ def run(
     environment: str,
     steps: Sequence[Step],
     *,
-    parallel: int,
+    parallel: int | Mapping[str, int],
     tell: Callable[[Event], None] = lambda _: None,
     stop: threading.Event | None = None,
 ) -> Report:
     """Runs all steps; ``tell`` is called from their threads, one call at a time.
+
+    ``parallel`` bounds how many run at once: in all, or on each host by its name, so that steps
+    which wait for a host that hangs hold up none of the others'.
 
     A step that raises VirtkitError or OSError has failed, what is after it is skipped, the rest
     goes on.
@@ -156,14 +159,14 @@ class _Run:
         self,
         environment: str,
         steps: Sequence[Step],
-        parallel: int,
+        parallel: int | Mapping[str, int],
         tell: Callable[[Event], None],
         stop: threading.Event | None,
     ) -> None:
         self.report = Report(environment)
         self._steps = {step.id: step for step in steps}
         self._after = {step.id: _before(step, self._steps) for step in steps}
-        self._busy = threading.Semaphore(max(parallel, 1))
+        self._slots = _slots(parallel, {step.host for step in steps})
         self._telling = threading.Lock()
         self._tell = tell
         self._failed: set[StepId] = set()
@@ -217,7 +220,7 @@ class _Run:
     def _one(self, step: Step) -> None:
         fault: BaseException | None = None
         try:
-            with nullcontext() if step.waits else self._busy:
+            with nullcontext() if step.waits else self._slots[step.host]:
                 self._unless_blocked(step)
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             fault = error
@@ -287,6 +290,16 @@ class _Run:
     def _event(self, kind: Any, step: Step, elapsed: float = 0.0, message: str = "") -> None:
         with self._telling:
             self._tell(Event(kind, step.object, step.host, step.name, elapsed, message))
+
+
+def _slots(
+    parallel: int | Mapping[str, int], hosts: Iterable[str]
+) -> Mapping[str, threading.Semaphore]:
+    """What bounds the steps that run on each host at once."""
+    if isinstance(parallel, int):
+        shared = threading.Semaphore(max(parallel, 1))
+        return dict.fromkeys(hosts, shared)
+    return {host: threading.Semaphore(max(parallel.get(host, 1), 1)) for host in hosts}
 
 
 def _before(step: Step, steps: Mapping[StepId, Step]) -> list[StepId]:

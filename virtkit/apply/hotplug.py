@@ -53,7 +53,7 @@ class Hotplug:
             device = diff.at(live, path)
             if device is not None and self._can(device):
                 progress(path)
-                self._host.domains.unplug(self._driver, self._guest.domain, _text(device))
+                self._host.domains.detach_device(self._driver, self._guest.domain, _text(device))
         self._wait_gone(paths, progress)
 
     def _wait_gone(self, paths: list[str], progress: Progress) -> None:
@@ -92,7 +92,9 @@ class Hotplug:
                 device = diff.at(wanted, path)
                 if device is not None and self._can(device):
                     say(path)
-                    self._host.domains.plug(self._driver, self._guest.domain, _text(device))
+                    self._host.domains.attach_device(
+                        self._driver, self._guest.domain, _text(device)
+                    )
 
     def _set_memory(self, _wanted: etree._Element, live: etree._Element, say: Say) -> None:
         """Memory, within what the guest was started with."""

@@ -6,7 +6,7 @@ import time
 
 from virtkit.drivers import Driver, Stop
 from virtkit.errors import VirtkitError
-from virtkit.host import Host, Silent, Unreachable, guest_exec
+from virtkit.host import Host, HypervisorUnresponsive, Unreachable, guest_exec
 from virtkit.progress import Progress
 
 #: Seconds that asking itself may take; libvirt waits for a stopped process without end.
@@ -39,7 +39,9 @@ def stop(
                 progress.note(f"{why}: it was reset")
             host.domains.reset(driver, name)
             return False
-    except Silent as silent:  # nothing but force reaches a hypervisor process that is stopped
+    except (
+        HypervisorUnresponsive
+    ) as silent:  # nothing but force reaches a hypervisor process that is stopped
         why = silent.why
     if host.domains.state(driver, name) == "stopped":
         return True
@@ -90,7 +92,7 @@ def _resumed(host: Host, driver: Driver, name: str, timeout: float, progress: Pr
     progress("it was paused: resuming it, so that it can shut down")
     try:
         host.domains.resume(driver, name, timeout)
-    except Silent:
+    except HypervisorUnresponsive:
         raise
     except VirtkitError as error:
         return f"it was paused and could not be resumed ({error.why or error.what})"
@@ -107,7 +109,7 @@ def _ask(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bo
             )
         else:
             host.domains.ask_to_stop(driver, name, way, timeout)
-    except Silent:
+    except HypervisorUnresponsive:
         raise
     except (VirtkitError, Unreachable):  # this way is closed; the next one, or force
         return False

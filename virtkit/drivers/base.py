@@ -22,12 +22,12 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a host can't run a driver's guests, and what fixes it; ``passing``: perhaps it can the
+    """Why a host can't run a driver's guests, and what fixes it; ``temporary``: perhaps it can the
     next time that somebody looks."""
 
     why: str
     cure: str
-    passing: bool = False
+    temporary: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Driver:
 
     Attributes:
         type: the spec's ``type:``.
-        model: the article's name for this kind of virtualization.
+        virtualization: what kind it is, in the words of the literature.
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
         template: the file under templates/ that renders its domain XML.
@@ -58,7 +58,8 @@ class Driver:
         exec: ways to run a command in a guest.
         restart: ``reset`` presses the button, ``cycle`` is destroy and create.
         serial_start: its guests are started one at a time on a host.
-        host_cpus: a running guest gets no CPU more than its host has; one that starts may.
+        limited_to_host_cpus: a running guest gets no more CPUs than its host has; one that starts
+            may.
         pause_needs_freezer: pausing it needs the cgroup freezer, version 1.
         controller: the socket by which libvirt hears of a guest's process, whose ``{name}`` is the
             domain's, where libvirt may lose it; else empty.
@@ -69,8 +70,8 @@ class Driver:
             the way down, where that costs more.
         unsupported: guest field (or ``disks.blank``: a disk without mount) to the reason why
             this type can't have it; a spec that asks for one is refused.
-        confined: by the word of each way in which its guests are kept off the host, best first,
-            XPaths in the domain XML: a template of the user's must have them all. ``{ids}`` is
+        confined: each way in which its guests are kept off the host, best first, to XPaths in the
+            domain XML: a template of the user's must have them all. ``{ids}`` is
             the first of the guest's ids. Empty where there is one way only, the hypervisor's.
         needs_built_image: only images with ``build:`` can be its root, but where it has a kernel of
             its own.
@@ -107,7 +108,7 @@ class Driver:
     exec: tuple[Exec, ...]
     restart: Literal["reset", "cycle"]
     serial_start: bool = False
-    host_cpus: bool = False
+    limited_to_host_cpus: bool = False
     pause_needs_freezer: bool = False
     controller: str = ""
     undefine: tuple[str, ...] = ()

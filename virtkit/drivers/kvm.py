@@ -20,8 +20,8 @@ def check(facts: HostFacts) -> list[Blocker]:
     """As for emulation, and the probe guest must have run under KVM."""
     reasons = QEMU.check(facts)
     if not reasons and facts.kvm is not None and not facts.kvm.works:
-        cure = _LOOK_AGAIN if facts.kvm.passing else _TURN_ON
-        reasons.append(Blocker(facts.kvm.why, cure, facts.kvm.passing))
+        cure = _LOOK_AGAIN if facts.kvm.temporary else _TURN_ON
+        reasons.append(Blocker(facts.kvm.why, cure, facts.kvm.temporary))
     return reasons
 
 

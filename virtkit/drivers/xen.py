@@ -57,7 +57,7 @@ XEN_PV = Driver(
     needs_built_image=True,  # nothing boots a disk's own boot loader
     disk_prefix="xvd",
     disk_device="/dev/{target}",
-    host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
+    limited_to_host_cpus=True,  # libxlDomainSetVcpusFlags refuses more
     serial_start=True,  # libxl gives each device's hotplug script ten seconds, however busy a host
     boot_args="console=hvc0",
     timeout_factor=2.0,

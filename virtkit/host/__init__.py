@@ -18,7 +18,7 @@ from virtkit.host import file_users, guest_exec, lock, observe
 from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
 from virtkit.host.definitions import not_ours
 from virtkit.host.domains import Domains
-from virtkit.host.errors import FileUnusable, Unanswered, libvirt_errors
+from virtkit.host.errors import FileUnusable, LibvirtUnavailable, libvirt_errors
 from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
@@ -26,7 +26,7 @@ from virtkit.host.ssh import Remote, for_ssh
 from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
-from virtkit.host.timeouts import Silent
+from virtkit.host.timeouts import HypervisorUnresponsive
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
 
@@ -163,7 +163,7 @@ class Host:
 
         return list(xen.checks(self.remote))
 
-    def no_pause(self, driver: Driver) -> str:
+    def no_pause_reason(self, driver: Driver) -> str:
         """Why this host can't pause a driver's guests; empty where it can."""
         if driver.pause_needs_freezer and not self.ask("freezer")["freezer"]:
             return "libvirt pauses containers with the freezer of cgroup v1, and this host has v2"
@@ -190,7 +190,7 @@ class Host:
         live = self.domains.live(driver, domain)
         return bridge_ports.no_address_reason(self.connections, live) if live else StateReason()
 
-    def rules(self) -> Rules | None:
+    def firewall_rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""
         from virtkit.host import firewall
 
@@ -263,13 +263,13 @@ __all__ = [
     "CommandResult",
     "FileUnusable",
     "Host",
+    "HypervisorUnresponsive",
+    "LibvirtUnavailable",
     "Lock",
     "OutcomeUnknown",
     "Remote",
-    "Silent",
     "StateReason",
     "Storage",
-    "Unanswered",
     "Unreachable",
     "close_all",
     "for_ssh",

@@ -17,7 +17,7 @@ from lxml import etree
 from virtkit.errors import VirtkitError
 from virtkit.host import firewall, look
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, passing_over
+from virtkit.host.errors import libvirt_errors, skip_unreadable
 from virtkit.host.firewall import Bridge
 from virtkit.host.state_reason import StateReason
 from virtkit.xml import tree
@@ -132,7 +132,7 @@ def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
     return StateReason(
         f"{what}; most likely a firewall on the host drops them{chain}",
         f"let {interface.bridge} through, as root: "
-        f"{firewall.opening(interface.bridge, drops, connections.remote)}; then run again",
+        f"{firewall.accept_commands(interface.bridge, drops, connections.remote)}; then run again",
     )
 
 
@@ -142,7 +142,7 @@ def bridges(connections: Connections) -> list[Bridge]:
     with libvirt_errors("read", "the networks", where=connections.host):
         active = connections.any().listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
         for network in active:
-            with passing_over():
+            with skip_unreadable():
                 root = tree.parse(network.XMLDesc(0), "a network")
                 forward, bridge = root.find("forward"), root.find("bridge")
                 mode = forward.get("mode", "nat") if forward is not None else ""

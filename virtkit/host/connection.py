@@ -22,7 +22,14 @@ import libvirt
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host.errors import NoDriver, Unanswered, connection_lost, cure, daemon_cure, restart
+from virtkit.host.errors import (
+    LibvirtUnavailable,
+    NoDriver,
+    connection_lost,
+    cure,
+    daemon_cure,
+    restart,
+)
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
 
@@ -39,8 +46,8 @@ OPEN_TIMEOUT = 30.0
 #: What makes this machine a prepared host.
 PREPARE_LOCAL = "virtkit host prepare local"
 
-#: Stands for the way to the host, as URIs do for libvirt's drivers.
-_SSH = "ssh"
+#: Stands for all of a host's usual URIs.
+_ALL = ""
 
 _loop = threading.Lock()
 _looping = False
@@ -90,15 +97,15 @@ class Connections:
             return self.remote.uri(scheme)
         return self._uris.get(scheme, f"{scheme}:///system")
 
-    def shown(self, scheme: str) -> str:
+    def display_uri(self, scheme: str) -> str:
         """The URI that people know."""
         if self.remote is not None and scheme not in self._uris:
-            return self.remote.shown(scheme)
+            return self.remote.display_uri(scheme)
         return self.uri(scheme)
 
     def virsh(self, scheme: str = "") -> str:
         """How a cure calls virsh: alone it asks qemu:///session where its user isn't root."""
-        return f"virsh -c {shlex.quote(self.shown(scheme or self.schemes[0]))}"
+        return f"virsh -c {shlex.quote(self.display_uri(scheme or self.schemes[0]))}"
 
     def restart(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
@@ -158,18 +165,18 @@ class Connections:
         asked once, not by each thread and step."""
         uri = self.uri(scheme)
         usual = scheme not in self._uris
-        refusal = self._refusals.get(uri) or (self._refusals.get("") if usual else None)
+        refusal = self._refusals.get(uri) or (self._refusals.get(_ALL) if usual else None)
         if refusal is not None:
             raise refusal
         if usual and scheme == "xen" and self.remote is None and not _on_xen():
-            raise Unanswered(
+            raise LibvirtUnavailable(
                 f"open {uri} failed",
                 why="Xen does not run on this machine",
                 cure="boot it into Xen: sudo apt-get install xen-system-amd64 "
                 "libvirt-daemon-driver-xen, then reboot",
                 where=self.host,
             )
-        if self.remote is not None:
+        if self.remote is not None and usual:
             self._reach(self.remote)
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
@@ -180,8 +187,10 @@ class Connections:
             why = (
                 f"libvirt's daemon accepts connections, but did not answer for {OPEN_TIMEOUT:.0f} s"
             )
-            self._refusals[uri] = self._unanswered(scheme, why, daemon_cure(self.host))
-            raise self._refusals[uri] from None
+            # by ssh all go to one socket
+            key = _ALL if self.remote is not None and usual else uri
+            self._refusals[key] = self._unavailable(scheme, why, daemon_cure(self.host))
+            raise self._refusals[key] from None
         if isinstance(result, libvirt.libvirtError):
             raise self._open_error(scheme, result) from result
         if isinstance(result, Exception):
@@ -191,13 +200,11 @@ class Connections:
 
     def _reach(self, remote: Remote) -> None:
         """Connects to the host; one that is not there is looked for once."""
-        if _SSH in self._refusals:
-            raise self._refusals[_SSH]
         try:
             remote.connect()
         except VirtkitError as error:
-            self._refusals[_SSH] = error.retold(Unanswered)
-            raise self._refusals[_SSH] from error
+            self._refusals[_ALL] = error.retold(LibvirtUnavailable)
+            raise self._refusals[_ALL] from error
 
     def _open_error(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:
         """libvirt's own answer, where it opened no connection."""
@@ -207,37 +214,37 @@ class Connections:
                 f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
                 f"it names on host {self.host}, then run again"
             )
-            return self._unanswered(scheme, message, local_cure)
+            return self._unavailable(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only
 
         if daemon_access.denied(code, message):
-            failure = self._unanswered(scheme, message, cure("open", code, message))
+            failure = self._unavailable(scheme, message, cure("open", code, message))
             # all of a machine's daemons ask for the same group
-            self._refusals[self.uri(scheme) if scheme in self._uris else ""] = failure
+            self._refusals[self.uri(scheme) if scheme in self._uris else _ALL] = failure
             return failure
         if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
-            return self._unanswered(scheme, message, f"{self.restart(scheme)}; then run again")
+            return self._unavailable(scheme, message, f"{self.restart(scheme)}; then run again")
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver
         return no_driver
 
-    def _unanswered(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
+    def _unavailable(self, scheme: str, why: str, local_cure: str) -> VirtkitError:
         """The error for a daemon that doesn't answer; ``local_cure``: the cure on this machine."""
         if self.remote is not None and scheme not in self._uris:
             local_cure = (
-                f"log in there and see what virsh says: {self.remote.by_hand} "
+                f"log in there and see what virsh says: {self.remote.ssh_command} "
                 f"virsh -c {scheme}:///system uri; if it says the same, start its daemon or let "
                 "the user into the group libvirt (sudo usermod -aG libvirt USER), and run again "
                 "after a minute"
             )
-        what = f"open {self.shown(scheme)} failed"
-        return Unanswered(what, why=why, cure=local_cure, where=self.host)
+        what = f"open {self.display_uri(scheme)} failed"
+        return LibvirtUnavailable(what, why=why, cure=local_cure, where=self.host)
 
     def _no_driver(self, scheme: str, why: str) -> VirtkitError:
         package = f"libvirt-daemon-driver-{scheme}"
         return NoDriver(
-            f"open {self.shown(scheme)} failed",
+            f"open {self.display_uri(scheme)} failed",
             why=why,
             cure=f"install libvirt's driver for it (sudo apt-get install {package}), then "
             f"{self.restart(scheme)}",

@@ -19,7 +19,7 @@ from virtkit.host.errors import libvirt_errors
 from virtkit.host.names import checked_name
 from virtkit.host.power import force_off
 from virtkit.host.state_reason import StateReason, reason_of
-from virtkit.host.timeouts import ANSWER_TIMEOUT, answered
+from virtkit.host.timeouts import ANSWER_TIMEOUT, call_with_timeout
 from virtkit.state.observed import GuestState
 
 if TYPE_CHECKING:
@@ -46,14 +46,16 @@ class Domains(Definitions):
         super().__init__(connections)
         self._starting = threading.Lock()
 
-    def _answered(
+    def _call(
         self,
         driver: Driver,
         name: str,
         call: Callable[[libvirt.virDomain], object],
         timeout: float = ANSWER_TIMEOUT,
     ) -> None:
-        answered(partial(self._domain, driver, name), call, self._connections.host, timeout)
+        call_with_timeout(
+            partial(self._domain, driver, name), call, self._connections.host, timeout
+        )
 
     def start(self, driver: Driver, name: str) -> None:
         """Starts a stopped domain, resumes a paused one, leaves a running one."""
@@ -63,27 +65,27 @@ class Domains(Definitions):
             if state == "stopped":
                 self._create(driver, domain)
             elif state == "paused":
-                self._answered(driver, name, _go_on)
+                self._call(driver, name, _resume)
 
     def pause(self, driver: Driver, name: str) -> None:
         domain = self._domain(driver, name)
         with libvirt_errors("pause", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "running":
-                self._answered(driver, name, libvirt.virDomain.suspend)
+                self._call(driver, name, libvirt.virDomain.suspend)
 
     def resume(self, driver: Driver, name: str, timeout: float = ANSWER_TIMEOUT) -> None:
         """Resumes a paused domain, leaves a running one."""
         domain = self._domain(driver, name)
         with libvirt_errors("resume", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "paused":
-                self._answered(driver, name, _go_on, timeout)
+                self._call(driver, name, _resume, timeout)
 
     def reset(self, driver: Driver, name: str) -> None:
         """Presses the reset button; a container is destroyed and started."""
         domain = self._domain(driver, name)
         with libvirt_errors("reset", f"domain {name}", where=self._connections.host):
             if driver.restart == "reset":
-                self._answered(driver, name, libvirt.virDomain.reset)
+                self._call(driver, name, libvirt.virDomain.reset)
             else:
                 force_off(domain)
                 self._create(driver, domain)
@@ -102,7 +104,7 @@ class Domains(Definitions):
         """Asks a running guest to shut down in one of libvirt's ways; libvirt's yes proves nothing.
 
         Raises:
-            Silent: its hypervisor process did not take the question within ``timeout`` seconds.
+            HypervisorUnresponsive: it did not take the question within ``timeout`` seconds.
         """
         flags = {
             "acpi": libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN,
@@ -111,7 +113,7 @@ class Domains(Definitions):
             "signal": libvirt.VIR_DOMAIN_SHUTDOWN_SIGNAL,  # to a container's first process
         }
         with libvirt_errors("stop", f"domain {name}", where=self._connections.host):
-            self._answered(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)
+            self._call(driver, name, lambda each: each.shutdownFlags(flags[way]), timeout)
 
     def destroy(self, driver: Driver, name: str) -> None:
         """Forces a domain off, where it is on."""
@@ -167,16 +169,16 @@ class Domains(Definitions):
 
     # --- changes of a running domain ------------------------------------------------------
 
-    def plug(self, driver: Driver, name: str, device: str) -> None:
+    def attach_device(self, driver: Driver, name: str, device: str) -> None:
         """Gives a running domain a device; its definition is not touched."""
         domain = self._domain(driver, name)
-        with libvirt_errors("plug", f"a device of domain {name}", where=self._connections.host):
+        with libvirt_errors("attach", f"a device of domain {name}", where=self._connections.host):
             domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
-    def unplug(self, driver: Driver, name: str, device: str) -> None:
+    def detach_device(self, driver: Driver, name: str, device: str) -> None:
         """Takes a device from a running domain; the guest has to let go of it, so look again."""
         domain = self._domain(driver, name)
-        with libvirt_errors("unplug", f"a device of domain {name}", where=self._connections.host):
+        with libvirt_errors("detach", f"a device of domain {name}", where=self._connections.host):
             domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def set_memory(self, driver: Driver, name: str, size: int) -> None:
@@ -206,7 +208,7 @@ class Domains(Definitions):
             domain.blockResize(volume.key, volume.size, flags)
 
 
-def _go_on(domain: libvirt.virDomain) -> None:
+def _resume(domain: libvirt.virDomain) -> None:
     """Lets a paused domain go on; one whose own system suspended it is woken."""
     if domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
         domain.pMWakeup(0)

@@ -103,7 +103,7 @@ _SAID: Mapping[str, str] = {
 }
 
 #: Operations that hand files to a hypervisor, and what it or libvirt says then.
-_HANDING = ("start", "reset", "plug", "grow")
+_HANDING = ("start", "reset", "attach", "grow")
 _BUSY: Mapping[str, str] = {
     "Is another process using": "another guest or program writes to this disk: stop that one first",
 }
@@ -133,12 +133,12 @@ _CURES: Mapping[tuple[str, int], str] = {
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 
 
-class Unanswered(VirtkitError):
+class LibvirtUnavailable(VirtkitError):
     """libvirt's daemon ended, hangs, or can't be reached; what it did of the last call, nobody
     knows."""
 
 
-class NoDriver(Unanswered):
+class NoDriver(LibvirtUnavailable):
     """libvirt is there, and has no driver for a URI."""
 
 
@@ -212,7 +212,7 @@ def connection_lost(error: libvirt.libvirtError) -> bool:
 
 
 @contextmanager
-def passing_over() -> Iterator[None]:
+def skip_unreadable() -> Iterator[None]:
     """Passes over one of others' objects that can't be read: it has gone since it was listed, or
     libvirt can't say it, or what it says is nothing that we can read. It must never hide that
     libvirt itself stopped answering.
@@ -222,7 +222,7 @@ def passing_over() -> Iterator[None]:
     except libvirt.libvirtError as error:
         if connection_lost(error):
             raise
-    except Unanswered:
+    except LibvirtUnavailable:
         raise
     except (VirtkitError, ValueError):  # ValueError: a text that is none, an address that is none
         return
@@ -242,7 +242,7 @@ def libvirt_errors(operation: str, what: str, *, where: str = "") -> Iterator[No
     except libvirt.libvirtError as error:
         message = error.get_error_message() or str(error)
         if connection_lost(error):
-            raise Unanswered(
+            raise LibvirtUnavailable(
                 f"{operation} {what} failed",
                 why=f"libvirt stopped answering: {message}",
                 cure=daemon_cure(where),

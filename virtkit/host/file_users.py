@@ -1,4 +1,4 @@
-"""Which files of a host somebody's domain names, so that nobody takes them for left over."""
+"""Which files of a host are named in a domain's XML, so that nobody takes them for left over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lxml import etree
 
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, passing_over
+from virtkit.host.errors import libvirt_errors, skip_unreadable
 from virtkit.xml import tree
 
 
@@ -24,7 +24,7 @@ def files_in_use(connections: Connections, schemes: Iterable[str]) -> frozenset[
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains():
                 for flags in (libvirt.VIR_DOMAIN_XML_INACTIVE, 0):
-                    with passing_over():
+                    with skip_unreadable():
                         files.update(paths_in(tree.parse(domain.XMLDesc(flags), "a domain")))
     return frozenset(files)
 

@@ -55,18 +55,18 @@ class Rules:
     """What a host's rules are about.
 
     Attributes:
-        libvirts: the words of libvirt's own rules, names of bridges among them.
+        libvirt_words: the words of libvirt's own rules, names of bridges among them.
         drops: the chains on the way to this host, or through it, that drop by policy.
         words: the words of all rules of a table.
     """
 
-    libvirts: set[str] = field(default_factory=set)
+    libvirt_words: set[str] = field(default_factory=set)
     drops: set[Drop] = field(default_factory=set)
     words: dict[str, set[str]] = field(default_factory=dict)
 
-    def serves(self, bridge: str) -> bool:
+    def has_libvirt_rules(self, bridge: str) -> bool:
         """Whether libvirt's own rules for a bridge are there."""
-        return bridge in self.libvirts
+        return bridge in self.libvirt_words
 
     def dropping(self, bridge: Bridge) -> list[Drop]:
         """The chains that may drop what comes from a bridge: their table has no rule about it."""
@@ -84,7 +84,7 @@ class Rules:
         rule_words = set(words)
         self.words.setdefault(table, set()).update(rule_words)
         if chain.startswith(_CHAINS) or table.endswith(f" {_TABLE}"):
-            self.libvirts |= rule_words
+            self.libvirt_words |= rule_words
 
 
 def _about(bridge: str, words: Iterable[str]) -> bool:
@@ -104,12 +104,12 @@ def rules(remote: Remote | None) -> Rules | None:
     if nft is None and iptables is None:
         return None
     answer = Rules()
-    of_nft(nft or "", answer)
-    of_iptables(iptables or "", answer)
+    add_nft(nft or "", answer)
+    add_iptables(iptables or "", answer)
     return answer
 
 
-def of_nft(text: str, rules: Rules) -> None:
+def add_nft(text: str, rules: Rules) -> None:
     """Adds what ``nft -j list ruleset`` said."""
     entries: list[Mapping[str, Any]] = json.loads(text)["nftables"] if text else []
     for entry in entries:
@@ -135,7 +135,7 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(each)
 
 
-def of_iptables(text: str, rules: Rules) -> None:
+def add_iptables(text: str, rules: Rules) -> None:
     """Adds what ``iptables-save`` said; its tables are nftables' of the same names, or older."""
     table = ""
     for line in text.splitlines():
@@ -165,7 +165,7 @@ def output(remote: Remote | None, line: list[str]) -> str | None:
 # --- what lets a network through --------------------------------------------------------------
 
 
-def opening(bridge: str, drops: Iterable[Drop] | None, remote: Remote | None = None) -> str:
+def accept_commands(bridge: str, drops: Iterable[Drop] | None, remote: Remote | None = None) -> str:
     """The commands, for root's shell, that let a libvirt network through the host's firewall.
 
     Args:

@@ -81,12 +81,12 @@ def verdict(
         VirtkitError: the probe could not be run.
     """
     cache, key = _cache(connections), _key(connections)
-    cached = Kept.read(cache, key)
+    cached = CachedVerdict.read(cache, key)
     if cached is not None and not refresh and cached.holds(time.time()):
         return cached.verdict
     say("checking whether KVM runs guests here")
     probed = probe(connections, folder, say)
-    kept = Kept.after(key, None if refresh else cached, probed, time.time())
+    kept = CachedVerdict.after(key, None if refresh else cached, probed, time.time())
     with suppress(OSError):  # what can't be kept is looked for again
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(json.dumps(kept.as_dict()))
@@ -94,12 +94,12 @@ def verdict(
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedVerdict:
     """A verdict in the cache.
 
     Attributes:
         key: the host's boot, and its libvirt.
-        until: the time until which a passing one holds, for ``hold`` seconds.
+        until: the time until which a temporary one holds, for ``hold`` seconds.
     """
 
     key: str
@@ -108,11 +108,13 @@ class Kept:
     hold: float = 0.0
 
     @classmethod
-    def after(cls, key: str, previous: Kept | None, verdict: KvmVerdict, now: float) -> Kept:
+    def after(
+        cls, key: str, previous: CachedVerdict | None, verdict: KvmVerdict, now: float
+    ) -> CachedVerdict:
         """What is kept of a verdict; ``previous`` is what was kept until now."""
-        if not verdict.passing:
+        if not verdict.temporary:
             return cls(key, verdict)
-        again = previous is not None and previous.verdict.passing
+        again = previous is not None and previous.verdict.temporary
         hold = (
             min(previous.hold * HOLD_FACTOR, MAX_HOLD)
             if previous is not None and again
@@ -121,7 +123,7 @@ class Kept:
         return cls(key, verdict, now + hold, hold)
 
     @classmethod
-    def read(cls, path: Path, key: str) -> Kept | None:
+    def read(cls, path: Path, key: str) -> CachedVerdict | None:
         """What a file keeps for ``key``."""
         try:
             entry = json.loads(path.read_text())
@@ -135,16 +137,16 @@ class Kept:
 
     def holds(self, now: float) -> bool:
         """Whether it still counts; also not where the clock was put back."""
-        return not self.verdict.passing or self.until - self.hold <= now < self.until
+        return not self.verdict.temporary or self.until - self.hold <= now < self.until
 
     def as_dict(self) -> dict[str, object]:
         entry = {"key": self.key, "works": self.verdict.works, "why": self.verdict.why}
-        return entry | ({"until": self.until, "hold": self.hold} if self.verdict.passing else {})
+        return entry | ({"until": self.until, "hold": self.hold} if self.verdict.temporary else {})
 
 
 def _cache(connections: Connections) -> Path:
     """The file for a host's verdict: each has its own, since a run may look at several."""
-    host = "" if connections.remote is None else connections.shown("qemu")
+    host = "" if connections.remote is None else connections.display_uri("qemu")
     name = f"kvm-{hashlib.sha256(host.encode()).hexdigest()[:16]}.json" if host else "kvm.json"
     return platformdirs.user_cache_path("virtkit") / name
 
@@ -184,7 +186,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
 
 @contextmanager
 def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.virStoragePool]:
-    """The pool at ``folder``, or a passing one where nobody has made it yet.
+    """The pool at ``folder``, or a transient one where nobody has made it yet.
 
     An inactive one is active for as long as the probe takes.
     """
@@ -204,11 +206,11 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
     missing = look.folder_missing(connections.remote, folder)
     flags = libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD if missing else 0
-    passing = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
+    transient = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
     try:
-        yield passing
+        yield transient
     finally:
-        passing.destroy()
+        transient.destroy()
 
 
 def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
@@ -220,7 +222,7 @@ def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
 
 
 def _verdict_of(what: str, error: libvirt.libvirtError) -> KvmVerdict:
-    """The verdict of an error; a passing one where it says nothing of KVM.
+    """The verdict of an error; a temporary one where it says nothing of KVM.
 
     Raises:
         libvirtError: the connection is gone, so that it says nothing at all.
@@ -251,7 +253,7 @@ def _run(
 
 @contextmanager
 def _ends(opened: libvirt.virConnect, name: str) -> Iterator[queue.SimpleQueue[int]]:
-    """How the domain of that name ended, as libvirt tells it: a passing one is gone then."""
+    """How the domain of that name ended, as libvirt tells it: a transient one is gone then."""
     ends: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_event(
@@ -294,7 +296,7 @@ def judged(end: int) -> KvmVerdict:
     if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
         return KvmVerdict(True, "KVM runs guests here")
     why = "KVM is announced, but QEMU ended while a probe guest ran: see /var/log/libvirt/qemu/"
-    return KvmVerdict(False, why, passing=True)
+    return KvmVerdict(False, why, temporary=True)
 
 
 def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
@@ -309,7 +311,7 @@ def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
             f"KVM is announced, but a probe guest did not finish in {seconds:.0f} s, of which it "
             f"had the processor for {used:.0f}: this host is too busy to tell"
         )
-    return KvmVerdict(False, why, passing=True)
+    return KvmVerdict(False, why, temporary=True)
 
 
 def _cpu(domain: libvirt.virDomain) -> float:

@@ -41,7 +41,7 @@ def ask(remote: Remote | None, *questions: str) -> dict[str, Any]:
         raise VirtkitError(
             f"host {remote.name} answers with more than it was asked",
             why=output[:200].decode("utf-8", "replace"),
-            cure=f"see what its shell prints at a login without a terminal: {remote.by_hand} true",
+            cure=f"see what its shell prints where it has no terminal: {remote.ssh_command} true",
             where=remote.name,
         ) from error
     return answer

@@ -17,7 +17,7 @@ from virtkit.facts import Connection, HostFacts, Pool, Unprepared, UsedSubnet
 from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
-from virtkit.host.errors import NoDriver, libvirt_errors, passing_over
+from virtkit.host.errors import NoDriver, libvirt_errors, skip_unreadable
 from virtkit.host.machine import userns
 from virtkit.host.networks import inactive
 from virtkit.state import record_text
@@ -39,7 +39,7 @@ _QUESTIONS = (
 
 def connection(connections: Connections, scheme: str) -> Connection:
     """What one libvirt driver says of itself, or why it doesn't answer."""
-    uri = connections.shown(scheme)
+    uri = connections.display_uri(scheme)
     try:
         opened = connections.get(scheme)
         with libvirt_errors("read", uri, where=connections.host):
@@ -90,7 +90,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         unprepared=_unprepared(connections, machine["unprepared"]),
         missing=frozenset(machine["missing"]),
         unfit=machine["unfit"],
-        ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
+        subordinate_ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
         networks_without_dnsmasq=frozenset(machine["without_dnsmasq"]),
     )
 
@@ -119,7 +119,7 @@ class _Net:
 
 def _nets(connections: Connections) -> Iterator[_Net]:
     for network in connections.any().listAllNetworks():
-        with passing_over():
+        with skip_unreadable():
             root = tree.parse(network.XMLDesc(0), "a network")
             bridge = root.find("bridge")
             name = "" if bridge is None else bridge.get("name", "")
@@ -178,7 +178,7 @@ def guests(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains():
                 guest: ObservedGuest | None = None
-                with passing_over():
+                with skip_unreadable():
                     guest = _guest(domain, scheme, answer)
                 if guest is None:
                     answer.strangers.add((scheme, domain.name()))
@@ -292,7 +292,7 @@ def networks(
         for network in connections.any().listAllNetworks():
             name = network.name()
             strangers.add(name)
-            with passing_over():
+            with skip_unreadable():
                 definition = inactive(network)
                 record = record_text.read_network(definition)
                 if record is None or f"{record.environment}-{record.network}" != name:

@@ -14,8 +14,8 @@ from lxml import etree
 
 from virtkit.errors import VirtkitError
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, passing_over
-from virtkit.host.timeouts import answered
+from virtkit.host.errors import libvirt_errors, skip_unreadable
+from virtkit.host.timeouts import call_with_timeout
 from virtkit.state import record_text
 from virtkit.xml import tree
 
@@ -35,11 +35,11 @@ def running_guests(
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
-        except VirtkitError:  # a driver that this host lacks has no guests
+        except VirtkitError:  # a driver that is not on this host has no guests
             continue
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-                with passing_over():
+                with skip_unreadable():
                     root = tree.parse(domain.XMLDesc(), "a domain")
                     record = record_text.read_guest(root)
                     expected = (environment, domain.name())
@@ -59,7 +59,7 @@ def attach(connections: Connections, guest: Named, network: str) -> None:
             return connections.get(scheme).lookupByName(name)
 
         for interface in _interfaces(tree.parse(find().XMLDesc(), f"domain {name}"), network):
-            answered(find, partial(_reattach, interface=interface, bridge=bridge), where)
+            call_with_timeout(find, partial(_reattach, interface=interface, bridge=bridge), where)
 
 
 def _interfaces(domain: etree._Element, network: str) -> list[etree._Element]:

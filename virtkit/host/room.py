@@ -10,7 +10,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import Room
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, passing_over
+from virtkit.host.errors import libvirt_errors, skip_unreadable
 
 _KIB, _MIB = 1024, 1024**2
 
@@ -33,7 +33,7 @@ def room(connections: Connections, schemes: Collection[str]) -> Room:
             continue
         with libvirt_errors("read", f"the domains of {scheme}", where=connections.host):
             for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-                with passing_over():
+                with skip_unreadable():
                     _, most, _, cpus, _ = domain.info()
                     used, guests = used + int(cpus), guests + 1
                     reserved += int(most) * _KIB if scheme in reserving else 0

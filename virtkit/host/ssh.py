@@ -27,7 +27,7 @@ from virtkit.system import commands
 #: Seconds that a connection is kept for the next run; it lives on with nobody to close it.
 _KEEP_OPEN = 60
 #: Seconds until a host that does not answer is taken for unreachable.
-_CONNECT_TIMEOUT = 30
+_CONNECT_TIMEOUT = 15
 #: Where libvirt's daemon listens, whichever of its daemons that is.
 _SOCKET = "/run/libvirt/libvirt-sock"
 
@@ -54,13 +54,13 @@ class Remote:
         """libvirt's URI, once we are connected."""
         return f"{scheme}+unix:///system?socket={quote(str(self._path('libvirt')))}"
 
-    def shown(self, scheme: str) -> str:
+    def display_uri(self, scheme: str) -> str:
         """The URI that is the same to people, and to virsh with their own settings of ssh."""
         place = f"{self.address}:{self.port}" if self.port else self.address
         return f"{scheme}+ssh://{place}/system"
 
     @property
-    def by_hand(self) -> str:
+    def ssh_command(self) -> str:
         """The command by which a person gets there as we do."""
         port = ["-p", str(self.port)] if self.port else []
         key = ["-i", self.key] if self.key else []
@@ -70,7 +70,7 @@ class Remote:
         """The command line that runs a shell command on the host."""
         return [str(self.program()), self.address, "--", command]
 
-    def through(self, *, lasting: bool = False) -> str:
+    def proxy_command(self, *, lasting: bool = False) -> str:
         """ssh's ``ProxyCommand`` that gets from here through the host to where it goes.
 
         Args:
@@ -119,7 +119,7 @@ class Remote:
             raise VirtkitError(
                 f"a command on host {self.name} failed: {command}",
                 why=done.stderr.decode("utf-8", "replace").strip(),
-                cure=f"run it by hand: {self.by_hand}",
+                cure=f"run it by hand: {self.ssh_command}",
                 where=self.name,
             )
         return done.stdout
@@ -166,7 +166,9 @@ class Remote:
     def unreached(self, stderr: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
         why = stderr.decode("utf-8", "replace").strip() or "ssh ended without a word"
-        cure = f"try it by hand: {self.by_hand}; take a host that is gone for good out of `hosts:`"
+        cure = (
+            f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
+        )
         if "Host key verification failed" in why:
             cure = (
                 "check that the key is the host's own, then log in once by hand, or name a file "

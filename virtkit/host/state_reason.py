@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libvirt
 
-from virtkit.host.timeouts import Silent, answered
+from virtkit.host.timeouts import HypervisorUnresponsive, call_with_timeout
 
 #: Seconds for a look at a running guest's hypervisor process.
 _LOOK_TIMEOUT = 2.0
@@ -66,8 +66,8 @@ def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:
     if state != libvirt.VIR_DOMAIN_RUNNING and (state, reason) != paused_by_disk:
         return _REASONS.get((state, reason), StateReason())
     try:
-        errors = answered(find, _disk_errors, where, _LOOK_TIMEOUT)
-    except Silent as silent:
+        errors = call_with_timeout(find, _disk_errors, where, _LOOK_TIMEOUT)
+    except HypervisorUnresponsive as silent:
         return StateReason(silent.why, silent.cure)
     if state == libvirt.VIR_DOMAIN_RUNNING:
         return StateReason()

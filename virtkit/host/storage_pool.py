@@ -11,7 +11,7 @@ import libvirt
 from virtkit.errors import VirtkitError
 from virtkit.facts import Pool
 from virtkit.host.connection import Connections
-from virtkit.host.errors import libvirt_errors, passing_over
+from virtkit.host.errors import libvirt_errors, skip_unreadable
 from virtkit.host.names import checked_name
 from virtkit.xml import tree
 
@@ -147,7 +147,7 @@ class StoragePool:
 
 
 def _unfinished(pool: libvirt.virStoragePool) -> bool:
-    """Whether a pool of virtkit's making lacks what its making ends with."""
+    """Whether a run was interrupted as it made the pool: its last step, autostart, is missing."""
     return f"<path>{FOLDER}</path>" in pool.XMLDesc(0) and not pool.autostart()
 
 
@@ -155,7 +155,7 @@ def pool_at(connections: Connections, folder: str) -> str | None:
     """The name of the pool that keeps its volumes in ``folder``."""
     with libvirt_errors("read", "the pools", where=connections.host):
         for pool in connections.any().listAllStoragePools():
-            with passing_over():
+            with skip_unreadable():
                 root = tree.parse(pool.XMLDesc(0), "a pool")
                 if (root.findtext("./target/path") or "").rstrip("/") == folder:
                     return str(pool.name())

@@ -1,5 +1,7 @@
-"""Calls that a guest's hypervisor process has to answer: for one that is stopped, libvirt itself
-waits without end."""
+"""Calls to libvirt that end, though a guest's hypervisor process does not answer.
+
+libvirt itself waits for ever for a process that is stopped.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ ANSWER_TIMEOUT = 15.0
 _OCCUPIED = 1.5
 
 
-class Silent(VirtkitError):
+class HypervisorUnresponsive(VirtkitError):
     """A guest's hypervisor process does not answer."""
 
 
-def answered(
+def call_with_timeout(
     find: Callable[[], libvirt.virDomain],
     call: Callable[[libvirt.virDomain], Answer],
     where: str,
@@ -41,12 +43,12 @@ def answered(
             keep all others of its connection waiting.
 
     Raises:
-        Silent: no answer came.
+        HypervisorUnresponsive: no answer came.
     """
     domain = find()
     waiting = _waiting(domain)
     if waiting >= _OCCUPIED:
-        raise _silent(domain.name(), where, waiting)
+        raise _unresponsive(domain.name(), where, waiting)
     results: queue.SimpleQueue[tuple[Answer | None, Exception | None]] = queue.SimpleQueue()
 
     def own_domain() -> libvirt.virDomain:
@@ -65,7 +67,7 @@ def answered(
     try:
         answer, error = results.get(timeout=timeout)
     except queue.Empty:
-        raise _silent(domain.name(), where, timeout) from None
+        raise _unresponsive(domain.name(), where, timeout) from None
     if error is not None:
         raise error
     return answer  # type: ignore[return-value]  # it is what call returned
@@ -80,8 +82,8 @@ def _waiting(domain: libvirt.virDomain) -> float:
     return since / 1000 if state == libvirt.VIR_DOMAIN_CONTROL_OCCUPIED else 0.0
 
 
-def _silent(name: str, where: str, seconds: float) -> Silent:
-    return Silent(
+def _unresponsive(name: str, where: str, seconds: float) -> HypervisorUnresponsive:
+    return HypervisorUnresponsive(
         f"domain {name} does not answer",
         why=f"its hypervisor process has said nothing for {seconds:.0f} s: it is stopped "
         "(SIGSTOP), or its host is overloaded",

@@ -135,7 +135,7 @@ def check_machine(into: Path) -> None:
     commands.require(*_tools(), purpose="to build an image")
     _check_namespaces()
     build_folder.check_work(into)
-    with build_folder.made(into):
+    with build_folder.tree_folder(into):
         pass
 
 
@@ -193,7 +193,7 @@ def build(recipe: Recipe, into: Path, *, progress: Progress) -> None:
     check(recipe, into)
     build_folder.sweep()
     with _work(into) as work:
-        with build_folder.made(work) as folder:
+        with build_folder.tree_folder(work) as folder:
             _bootstrap(recipe, work, folder, progress)
         progress("making the file system")
         _pack(recipe, work, progress)

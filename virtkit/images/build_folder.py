@@ -26,7 +26,7 @@ _TRY = 'cp "$2" "$1/try" && "$1/try" && rm "$1/try"'
 
 
 @contextmanager
-def made(work: Path) -> Iterator[Path]:
+def tree_folder(work: Path) -> Iterator[Path]:
     """A folder in which mmdebstrap can make its tree.
 
     In a user namespace that belongs to ids that may not pass through a home folder of mode 0700, so

@@ -47,7 +47,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     used = _used(spec)
     subnets = _subnets(spec, used, facts, decided)
     placed = _placed(spec, used, subnets, macs, decided)
-    taken = [*facts.ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
+    taken = [*facts.subordinate_ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
@@ -144,7 +144,7 @@ def _driver(
 def _blocker_text(reason: Blocker) -> str:
     """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
     again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
-    return reason.why + (again if reason.passing else "")
+    return reason.why + (again if reason.temporary else "")
 
 
 def _confinement(

@@ -166,7 +166,7 @@ class Guest:
 
     def live_cpus(self, most: int) -> int:
         """How many CPUs it may have while it runs, of the ``most`` that it was started with."""
-        limit = self.host_cpus if self.driver.host_cpus else 0
+        limit = self.host_cpus if self.driver.limited_to_host_cpus else 0
         return min(most, limit or most)
 
     @property

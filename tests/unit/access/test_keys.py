@@ -142,7 +142,7 @@ def test_known_hosts_of_several_hosts(home: Path) -> None:
     assert len(paths) == 2
     assert access.hosts("lab") == {"local", "rack-1"}
     access.forget("lab")
-    assert not access.known("lab")
+    assert not access.has_folder("lab")
 
 
 def test_login(home: Path) -> None:
@@ -198,7 +198,7 @@ def test_who_makes_a_key_later_still_gets_in(home: Path) -> None:
     guest = samples.guest_of("name: lab\nguests: {web: {}}\n")
     keys = public_keys.records(access.authorized_keys(guest))  # nobody has one: it is made
     made(home / ".ssh", "id_ed25519")
-    (offered,) = access.offered("lab", keys, None, home)
+    (offered,) = access.identity_files("lab", keys, None, home)
     assert offered == home / "data/virtkit/lab/id_ed25519"
 
 
@@ -206,16 +206,16 @@ def test_a_guest_of_before_is_offered_both(home: Path) -> None:
     """Its record does not say which key it was given."""
     access.key_files("lab", None, home)
     made(home / ".ssh", "id_ed25519")
-    names = [each.parent.name for each in access.offered("lab", None, None, home)]
+    names = [each.parent.name for each in access.identity_files("lab", None, None, home)]
     assert names == [".ssh", "lab"]
     made(home, "asked")
-    assert access.offered("lab", None, ["asked.pub"], home) == (home / "asked",)
+    assert access.identity_files("lab", None, ["asked.pub"], home) == (home / "asked",)
 
 
 def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
     lines = [made(home / ".ssh", name) for name in ("id_ed25519", "id_rsa", "work", "lab")]
     keys = public_keys.records([lines[2], lines[1]])
-    found = access.offered("lab", keys, None, home)
+    found = access.identity_files("lab", keys, None, home)
     assert found == (home / ".ssh/work", home / ".ssh/id_rsa")
     login = access.login(
         Host(),
@@ -258,21 +258,21 @@ def test_a_copy_of_a_public_key_hides_no_private_one(beside: str | None, home: P
     (home / "keys/alice.pub").write_text(f"# Alice's\n{line}\n")
     if beside:
         (home / "keys/alice").mkdir()
-    found = access.offered("lab", public_keys.records([line]), ["keys/alice.pub"], home)
+    found = access.identity_files("lab", public_keys.records([line]), ["keys/alice.pub"], home)
     assert found == (home / ".ssh/work",)
 
 
 def test_a_key_in_a_comment_is_not_the_file_s(home: Path) -> None:
     old, new = made(home / ".ssh", "id_rsa"), made(home / ".ssh", "id_ed25519")
     (home / ".ssh/id_ed25519.pub").write_text(f"{new}\n# {old}\n")
-    found = access.offered("lab", public_keys.records([old]), None, home)
+    found = access.identity_files("lab", public_keys.records([old]), None, home)
     assert found == (home / ".ssh/id_rsa",)
 
 
 def test_others_keys_are_not_here(home: Path) -> None:
     made(home / ".ssh", "id_ed25519")
-    assert access.offered("lab", (f"{samples.PUBLIC} bob@home",), None, home) == ()
-    assert access.offered("lab", (), None, home) == ()
+    assert access.identity_files("lab", (f"{samples.PUBLIC} bob@home",), None, home) == ()
+    assert access.identity_files("lab", (), None, home) == ()
 
 
 def test_a_key_that_only_the_agent_has(home: Path, agent: Callable[[Path], None]) -> None:
@@ -281,7 +281,7 @@ def test_a_key_that_only_the_agent_has(home: Path, agent: Callable[[Path], None]
         made(home / "stick", f"other{number}")
         agent(home / "stick" / f"other{number}")
     agent(home / "stick" / "mine")
-    (offered,) = access.offered("lab", public_keys.records([line]), None, home)
+    (offered,) = access.identity_files("lab", public_keys.records([line]), None, home)
     assert offered.read_text().strip() == line
     assert offered.parent == home / "data/virtkit/lab"
     offered.with_suffix(".4711").touch()  # a run was killed as it wrote it
@@ -298,8 +298,8 @@ def test_a_silent_agent_costs_no_key_in_a_file(home: Path, monkeypatch: pytest.M
         line = made(home / ".ssh", "id_ed25519")
         began = time.monotonic()
         keys = public_keys.records([line, samples.PUBLIC])
-        assert access.offered("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
+        assert access.identity_files("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
         assert time.monotonic() - began < 5
-        assert access.offered("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
+        assert access.identity_files("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
         assert time.monotonic() - began < 5.5, "it is asked once"
     agent_blobs.cache_clear()

@@ -69,7 +69,7 @@ def test_what_the_guests_own_system_does_is_a_reason_to_ask_it() -> None:
 
 
 def test_the_limits_are_those_that_max_has() -> None:
-    assert {name for name, row in FIELDS.items() if row.most} == set(Max.model_fields)
+    assert {name for name, row in FIELDS.items() if row.max_place} == set(Max.model_fields)
     assert accounts_for("max") == {"max", *Max.model_fields}
     assert accounts_for("memory") == {"memory", "max"}
     assert accounts_for("user") == set()

@@ -17,11 +17,11 @@ from virtkit.host.connection import Connections
 from virtkit.host.definitions import not_ours
 from virtkit.host.errors import (
     FileUnusable,
-    Unanswered,
+    LibvirtUnavailable,
     cure,
     daemon_cure,
     libvirt_errors,
-    passing_over,
+    skip_unreadable,
     unreadable,
 )
 from virtkit.host.machine import preparation
@@ -46,7 +46,7 @@ def test_an_unknown_pair_keeps_libvirts_text() -> None:
     ("operation", "message", "kind"),
     [
         ("start", "-blockdev {}: Could not open backing file", FileUnusable),
-        ("plug", "Cannot access storage file '/p/a-root': No such file", FileUnusable),
+        ("attach", "Cannot access storage file '/p/a-root': No such file", FileUnusable),
         ("start", "-blockdev {}: Could not open '/p/a': Permission denied", VirtkitError),
         ("start", "-blockdev {}: Is another process using the image [/p/a]?", VirtkitError),
         ("start", "Cannot check QEMU binary /usr/bin/q: No such file or directory", VirtkitError),
@@ -69,7 +69,7 @@ def test_a_connection_that_is_gone(code: int) -> None:
     with pytest.raises(VirtkitError) as caught, libvirt_errors("start", "domain lab-web"):
         raise gone
     assert caught.value.why == "libvirt stopped answering: client socket is closed"
-    assert isinstance(caught.value, Unanswered)
+    assert isinstance(caught.value, LibvirtUnavailable)
     assert "libvirt's daemon runs" in caught.value.cure
     assert "run again: it continues where it stopped" in caught.value.cure
 
@@ -80,10 +80,10 @@ def test_what_is_not_libvirts_passes() -> None:
 
 
 def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
-    with passing_over():
+    with skip_unreadable():
         raise VirtkitError("a domain can't be read", cure="none")
-    with pytest.raises(Unanswered), passing_over():
-        raise Unanswered("libvirt stopped answering", cure="restart it")
+    with pytest.raises(LibvirtUnavailable), skip_unreadable():
+        raise LibvirtUnavailable("libvirt stopped answering", cure="restart it")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
         ("read", 0, "cannot open directory '/p': Permission denied", "no_root_squash"),
         ("create", 38, "cannot create file '/nfs/a': Permission denied", "no_root_squash"),
         ("start", 38, "can't mount /run/virtkit/lxc/x: No such file or directory", "hook"),
-        ("plug", 0, "Could not open '/p/b': Permission denied", "libvirt-qemu"),
+        ("attach", 0, "Could not open '/p/b': Permission denied", "libvirt-qemu"),
         ("start", 0, "-blockdev {}: Could not open '/p/a': No such file or directory", "mounted"),
         ("create", libvirt.VIR_ERR_STORAGE_VOL_EXIST, "", "virsh -c qemu:///system vol-delete"),
         ("connect", 0, "Network is already in use by interface virbr0", "`cidr:`"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from virtkit.host import Remote
-from virtkit.host.firewall import Bridge, Drop, Rules, of_iptables, of_nft, opening
+from virtkit.host.firewall import Bridge, Drop, Rules, accept_commands, add_iptables, add_nft
 
 NAT, ISOLATED = Bridge("front", "virbr0", forwards=True), Bridge("back", "virbr0", forwards=False)
 #: As `iptables-save` of libvirt 9.0 and Docker says it, and `nft -j list ruleset` of libvirt 10.4.
@@ -43,7 +43,7 @@ def rule(table: str, chain: str, key: str, value: object) -> dict[str, Any]:
 
 def nft(*entries: dict[str, Any]) -> Rules:
     found = Rules()
-    of_nft(json.dumps({"nftables": [{"metainfo": {"version": "1.0.6"}}, *entries]}), found)
+    add_nft(json.dumps({"nftables": [{"metainfo": {"version": "1.0.6"}}, *entries]}), found)
     return found
 
 
@@ -57,9 +57,9 @@ DROPPING = (
 
 def test_libvirts_rules_by_iptables() -> None:
     found = Rules()
-    of_iptables(IPTABLES, found)
-    assert found.serves("virbr0")
-    assert not found.serves("virbr1")
+    add_iptables(IPTABLES, found)
+    assert found.has_libvirt_rules("virbr0")
+    assert not found.has_libvirt_rules("virbr1")
     assert found.drops == {Drop("ip filter", "FORWARD", "forward")}
     assert found.dropping(NAT) == []
     other = Bridge("other", "virbr1", forwards=True)
@@ -68,11 +68,11 @@ def test_libvirts_rules_by_iptables() -> None:
 
 def test_libvirts_rules_by_nft() -> None:
     own = rule("ip libvirt_network", "guest_output", "iifname", "virbr0")
-    assert nft(own).serves("virbr0")
-    assert not nft(own).serves("virbr")
-    assert nft(rule("ip filter", "LIBVIRT_INP", "iifname", "virbr0")).serves("virbr0")
-    assert not nft(rule("inet filter", "input", "iifname", "virbr0")).serves("virbr0")
-    assert not nft().serves("virbr0")
+    assert nft(own).has_libvirt_rules("virbr0")
+    assert not nft(own).has_libvirt_rules("virbr")
+    assert nft(rule("ip filter", "LIBVIRT_INP", "iifname", "virbr0")).has_libvirt_rules("virbr0")
+    assert not nft(rule("inet filter", "input", "iifname", "virbr0")).has_libvirt_rules("virbr0")
+    assert not nft().has_libvirt_rules("virbr0")
 
 
 def test_chains_that_drop() -> None:
@@ -87,7 +87,7 @@ def test_what_drops_ipv6_is_nothing_to_a_network_without_it() -> None:
     found = nft(chain("ip6 filter", "INPUT", "input", "drop"))
     assert found.dropping(NAT) == []
     assert found.dropping(replace(NAT, ipv6=True)) == [drop]
-    assert "'{ 53, 67, 547 }'" in opening("virbr0", [drop], Remote("rack", "root@rack"))
+    assert "'{ 53, 67, 547 }'" in accept_commands("virbr0", [drop], Remote("rack", "root@rack"))
 
 
 @pytest.mark.parametrize("value", ["virbr0", "virbr*", {"set": ["eth1", "virbr0"]}])
@@ -110,7 +110,7 @@ def test_a_named_set_with_the_bridge() -> None:
     ],
 )
 def test_what_lets_a_network_through(drops: list[Drop] | None, words: list[str]) -> None:
-    said = opening("virbr0", drops, Remote("rack", "root@rack"))  # not this machine's ufw
+    said = accept_commands("virbr0", drops, Remote("rack", "root@rack"))  # not this machine's ufw
     assert all(each in said for each in words), said
     line = said.partition(";")[0].partition(" (")[0]
     assert subprocess.run(["sh", "-n", "-c", line], check=False).returncode == 0
@@ -125,5 +125,5 @@ def test_where_firewalld_runs_its_own_command_does_it(
     for code, told in ((3, False), (0, True)):
         program.write_text(f'#!/bin/sh\n[ "$*" = "is-active firewalld" ] && exit {code}\nexit 4\n')
         program.chmod(0o755)
-        said = opening("virbr0", None)
+        said = accept_commands("virbr0", None)
         assert said.startswith("firewall-cmd --permanent --zone=libvirt --change-interface") is told

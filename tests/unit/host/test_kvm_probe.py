@@ -63,7 +63,7 @@ def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
 )
 def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
     found = kvm_probe._verdict_of("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
-    assert (found.works, found.passing) == (False, not lasting)
+    assert (found.works, found.temporary) == (False, not lasting)
     assert message in found.why
 
 
@@ -76,14 +76,14 @@ def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
 
 def test_only_its_own_power_off_is_its_end() -> None:
     works = kvm_probe.judged(libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
-    assert (works.works, works.passing) == (True, False)
+    assert (works.works, works.temporary) == (True, False)
     for end in (
         libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED,
         libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED,
         libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
     ):
         found = kvm_probe.judged(end)
-        assert (found.works, found.passing) == (False, True)
+        assert (found.works, found.temporary) == (False, True)
 
 
 def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
@@ -91,25 +91,27 @@ def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
     assert "hangs" in hangs.why
     busy = kvm_probe.unfinished(30.0, used=2.0, max_seconds=8.6)
     assert "too busy to tell" in busy.why
-    assert hangs.passing
-    assert busy.passing, "neither is kept until the next boot"
+    assert hangs.temporary
+    assert busy.temporary, "neither is kept until the next boot"
 
 
 def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
     """What KVM answered: for the boot. A time-out: for minutes, longer each time, not for good."""
     path = tmp_path / "kvm.json"
 
-    def kept(found: KvmVerdict, before: kvm_probe.Kept | None, now: float) -> kvm_probe.Kept:
-        new = kvm_probe.Kept.after("boot", before, found, now)
+    def kept(
+        found: KvmVerdict, before: kvm_probe.CachedVerdict | None, now: float
+    ) -> kvm_probe.CachedVerdict:
+        new = kvm_probe.CachedVerdict.after("boot", before, found, now)
         path.write_text(json.dumps(new.as_dict()))
-        again = kvm_probe.Kept.read(path, "boot")
+        again = kvm_probe.CachedVerdict.read(path, "boot")
         assert again == new
         return new
 
     works = kept(KvmVerdict(True, "it runs"), None, 1000)
     assert works.holds(10**12)
-    assert kvm_probe.Kept.read(path, "another boot") is None
-    late = KvmVerdict(False, "too late", passing=True)
+    assert kvm_probe.CachedVerdict.read(path, "another boot") is None
+    late = KvmVerdict(False, "too late", temporary=True)
     known, holds = works, []
     for _ in range(6):
         known = kept(late, known, 1000)
@@ -121,7 +123,7 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
     assert holds == sorted(holds)
     assert holds[-1] == kvm_probe.MAX_HOLD
     path.write_text("[]")
-    assert kvm_probe.Kept.read(path, "boot") is None
+    assert kvm_probe.CachedVerdict.read(path, "boot") is None
 
 
 def test_the_guest() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from virtkit.access.readiness import boots
 from virtkit.host.state_reason import _REASONS, reason_of
-from virtkit.host.timeouts import Silent, answered
+from virtkit.host.timeouts import HypervisorUnresponsive, call_with_timeout
 
 
 def find() -> libvirt.virDomain:
@@ -19,20 +19,20 @@ def find() -> libvirt.virDomain:
 
 
 def test_an_answer() -> None:
-    assert answered(find, lambda _: 3, "local") == 3
+    assert call_with_timeout(find, lambda _: 3, "local") == 3
 
 
 def test_an_error_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError):
-        answered(find, lambda _: 1 // 0, "local")
+        call_with_timeout(find, lambda _: 1 // 0, "local")
 
 
 def test_silence() -> None:
     """The call goes on by itself; nobody waits for it."""
     end = threading.Event()
     began = time.monotonic()
-    with pytest.raises(Silent) as caught:
-        answered(find, lambda _: end.wait(), "local", 0.1)
+    with pytest.raises(HypervisorUnresponsive) as caught:
+        call_with_timeout(find, lambda _: end.wait(), "local", 0.1)
     end.set()
     assert time.monotonic() - began < 5
     assert caught.value.what == "domain test does not answer"

@@ -91,7 +91,7 @@ def test_ssh_asks_nobody_and_checks_keys(remote: Remote) -> None:
 @pytest.mark.parametrize("name", ["plain", "a b", "100%d", "it's", 'a "b"', "#1"])
 def test_ssh_takes_paths_as_they_are(remote: Remote, name: str) -> None:
     odd = replace(remote, key=f"/keys/{name}", known_hosts=f"/hosts/{name}")
-    for line in ([odd.program()], _in_proxy(odd.through(lasting=True))):
+    for line in ([odd.program()], _in_proxy(odd.proxy_command(lasting=True))):
         found = _run(*line, "-G", "rack1").replace("%%", "%").splitlines()
         assert f"identityfile /keys/{name}" in found
         assert f"userknownhostsfile /hosts/{name}" in found
@@ -112,16 +112,16 @@ def _in_proxy(proxy: str) -> list[str]:
 
 
 def test_a_lasting_way_through_a_host_needs_nothing_that_a_reboot_takes(remote: Remote) -> None:
-    assert _in_proxy(remote.through()) == [str(remote.program())]
-    lasting = _in_proxy(remote.through(lasting=True))
+    assert _in_proxy(remote.proxy_command()) == [str(remote.program())]
+    lasting = _in_proxy(remote.proxy_command(lasting=True))
     assert lasting[0] == "ssh"
     assert not any(str(remote.program().parent) in each for each in lasting)
 
 
 def test_a_host_has_a_uri_for_people_and_one_for_libvirt(remote: Remote) -> None:
-    assert remote.shown("xen") == f"xen+ssh://root@127.0.0.1:{remote.port}/system"
+    assert remote.display_uri("xen") == f"xen+ssh://root@127.0.0.1:{remote.port}/system"
     assert remote.uri("xen").startswith("xen+unix:///system?socket=/")
-    assert Remote("rack1", "rack1").shown("xen") == "xen+ssh://rack1/system"
+    assert Remote("rack1", "rack1").display_uri("xen") == "xen+ssh://rack1/system"
 
 
 def test_a_host_that_nobody_reaches_is_told(remote: Remote) -> None:
@@ -161,4 +161,4 @@ def test_by_hand_one_gets_there_by_the_same_key() -> None:
     host = Remote("rack", "ops@rack", 2222, "/home/me/my keys/ops")
     line = "ssh -p 2222 -i '/home/me/my keys/ops' ops@rack"
     assert line in host.unreached(b"Connection refused").cure
-    assert Remote("rack", "ops@rack").by_hand == "ssh ops@rack"
+    assert Remote("rack", "ops@rack").ssh_command == "ssh ops@rack"

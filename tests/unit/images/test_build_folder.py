@@ -14,7 +14,7 @@ from virtkit.errors import RequestError
 from virtkit.images import build_folder
 print(list(build_folder.stale()))
 try:
-    with build_folder.made(Path.cwd()) as folder:
+    with build_folder.tree_folder(Path.cwd()) as folder:
         print(folder)
 except RequestError as error:
     print(error.why)

@@ -156,9 +156,9 @@ def test_mac_gives_up() -> None:
         addresses.mac("lab", "web", taken=Everything())
 
 
-def test_identity() -> None:
+def test_derived_uuid() -> None:
     assert addresses.derived_uuid("lab", "guest", "web") == "698bcd3f-a163-57b0-a748-c2e4e370e02c"
-    assert addresses.derived_uuid("lab", "guest", "web") != addresses.identity(
+    assert addresses.derived_uuid("lab", "guest", "web") != addresses.derived_uuid(
         "lab", "network", "web"
     )
 

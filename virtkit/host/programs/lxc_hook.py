@@ -622,7 +622,7 @@ def main(name: str, operation: str, text: str) -> int:
         container = read(root)
         if container is None:
             if operation == "prepare":
-                _follow_libvirts(name, root)
+                _grow_mounted_by_libvirt(name, root)
             return 0
         if operation == "started":
             delegate(container)
@@ -638,7 +638,7 @@ def main(name: str, operation: str, text: str) -> int:
     return 0
 
 
-def _follow_libvirts(name: str, root: ElementTree.Element) -> None:
+def _grow_mounted_by_libvirt(name: str, root: ElementTree.Element) -> None:
     """Grows what libvirt mounts itself. Whatever is wrong with it, libvirt's start decides."""
     try:
         files = list(mounted_by_libvirt(root))

@@ -119,7 +119,7 @@ Url = Annotated[str, AfterValidator(values.url)]
 Line = Annotated[str, AfterValidator(values.printable)]
 Command = Annotated[str, AfterValidator(values.command)]
 Xml = Annotated[str, AfterValidator(values.xml)]
-TypeWord = Annotated[str, AfterValidator(_type), Field(json_schema_extra=_type_schema)]
+GuestType = Annotated[str, AfterValidator(_type), Field(json_schema_extra=_type_schema)]
 Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
 
 

@@ -25,6 +25,7 @@ from virtkit.spec.model.base import (
     DiskSize,
     Duration,
     GroupName,
+    GuestType,
     HostPath,
     KeyPath,
     Label,
@@ -34,7 +35,6 @@ from virtkit.spec.model.base import (
     Model,
     MountPoint,
     Permission,
-    TypeWord,
     UserName,
     Variable,
     Xml,
@@ -188,7 +188,7 @@ class Place(Model):
 class GuestFields(Model):
     """The keys that a guest may have, in the file and after merging alike."""
 
-    type: TypeWord = Field(default="auto", description="The virtualization it uses.")
+    type: GuestType = Field(default="auto", description="The virtualization it uses.")
     image: Label = Field(
         default=DEFAULT_IMAGE,
         description="An entry of `images`, or a name that the catalogue knows.",
