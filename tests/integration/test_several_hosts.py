@@ -3,10 +3,12 @@ happens where a host hangs, dies, or is cut off."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from integration.lab import until
 from integration.several_hosts import HostsLab, LibvirtHost, hosts_laboratory, several_hosts
 
 SPEC = """
@@ -111,6 +113,28 @@ def test_killed_in_the_middle_and_up_again(lab: HostsLab) -> None:
     assert lab.json("up")["ok"]
     assert set(states(lab).values()) == {"running"}
     assert running.returncode in (0, 1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("after", [0.3, 0.8, 1.5, 2.5, 4.0, 7.0])
+def test_cut_off_in_the_middle_and_up_again(lab: HostsLab, after: float) -> None:
+    """The cable of one host is pulled so many seconds after `up` began, for a minute."""
+    lab.json("down")
+    host = lab.hosts[0]
+    running = lab.starts("up")
+    time.sleep(after)
+    host.cut()
+    try:
+        assert until(lambda: running.poll() is not None, 150), "a host that is gone holds it up"
+    finally:
+        host.join()
+    _, said = running.communicate(timeout=60)
+    assert running.returncode in (0, 1), said
+    assert "Traceback" not in said
+    assert lab.json("up")["ok"]
+    assert set(states(lab).values()) == {"running"}
+    assert lab.json("plan")["changes"] == []
 
 
 def test_down_with_a_host_that_is_cut_off_and_again(lab: HostsLab) -> None:
