@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 from faultpoints import Ended, Runner, runner
 
+from virtkit.host import Host
+
 VIRTKIT = Path(sys.executable).with_name("virtkit")
 POOL = Path("/var/lib/libvirt/images")
 URIS = ("qemu:///system", "lxc:///system")
@@ -222,6 +224,10 @@ class Lab:
     def virsh(self, *words: str, scheme: str = "qemu") -> str:
         """What virsh answers on the guests' host."""
         return virsh(*words, uri=f"{scheme}:///system")
+
+    def guests_host(self) -> Host:
+        """The guests' host, as virtkit has it."""
+        return Host()
 
     def domains(self) -> set[str]:
         """The names of all domains of the guests' host."""
