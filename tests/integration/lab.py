@@ -138,12 +138,14 @@ class Lab:
     Attributes:
         settings: environment variables for virtkit.
         program: each run starts the program, as users do, and is no fork.
+        timeout: seconds that a run may take.
     """
 
     folder: Path
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     program: bool = False
+    timeout: float = RUN_TIMEOUT
 
     @property
     def spec(self) -> Path:

@@ -24,6 +24,7 @@ NAME, USER = "rack", "alice"
 class OutsideLab(RemoteLab):
     """A Lab on that host."""
 
+    timeout: float = 3600.0
     host: RealHost = None  # type: ignore[assignment]  # it has no default, but others before it do
 
     def there(self, command: str) -> str:
@@ -56,7 +57,8 @@ def prepared_host(folder: Path) -> Iterator[RealHost]:
 def outside_laboratory(folder: Path, name: str, spec: str, host: RealHost) -> Iterator[OutsideLab]:
     """A Lab there whose guests are gone in the end, whatever happened."""
     lab = OutsideLab(folder, name, host=host)
-    lab.write(f"hosts: {json.dumps({NAME: entry(host)})}\n{spec}")
+    patient = spec.replace("defaults: {", "defaults: {ready: {timeout: 1h}, ")
+    lab.write(f"hosts: {json.dumps({NAME: entry(host)})}\n{patient}")
     try:
         yield lab
     finally:
