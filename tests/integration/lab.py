@@ -169,7 +169,7 @@ class Lab:
                 *self.line(verb, *words)[1:],
                 settings=self.settings,
                 stdin=stdin,
-                timeout=RUN_TIMEOUT,
+                timeout=self.timeout,
             )
         )
         text = " ".join(["virtkit", verb, *map(str, words)])
