@@ -80,9 +80,7 @@ def _subnets(
     network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec_path: str
 ) -> Iterator[RequestError]:
     for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
-        used_subnets = [
-            each for each in facts.used_subnets if subnet and _in_use(subnet, each, network)
-        ]
+        used_subnets = [e for e in facts.used_subnets if subnet and _in_use(subnet, e, network)]
         if used_subnets:
             yield RequestError(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
