@@ -93,8 +93,8 @@ def _subnets(
 def _in_use(subnet: str, used: UsedSubnet, network: Network) -> bool:
     """Whether who has a subnet would lose something of it to a network of ours.
 
-    A route to more than the subnet is no use of it: a spec may take a part of what a VPN reaches. Nor
-    is a network of libvirt's that is not active, or a network that is the same one.
+    A route to more than the subnet takes nothing of it: a spec may have a part of what a VPN
+    reaches. Nor does a network of libvirt's that is not active, or one that is the same.
     """
     own, other = ip_network(subnet), ip_network(used.subnet)
     if own.version != other.version or not own.overlaps(other) or used.kind == "inactive":
