@@ -259,7 +259,7 @@ def carried_out(module, virtkit, result):
     if params["state"] == "absent":
         found = virtkit.report("down", *options(params, "down"), **result)
         return dict(result, report=found, changed=bool(found["steps"]))
-    if result["changed"]:
+    if result["changed"] or result["plan"].get("unanswered"):
         found = virtkit.report("up", *options(params, "up"), **result)
         result = dict(result, report=found, changed=bool(found["steps"]))
     guests = virtkit.guests()
