@@ -166,7 +166,8 @@ def as_root(user: str, command: Sequence[str]) -> list[str]:
     """``command`` as root, for one who logs in as ``user``.
 
     By a shell that stays: its exit code tells of a missing program (127; sudo's own is 1), and of
-    a signal (128 and its number; ssh's own, 255, would say that the guest was not reached).
+    a signal (128 and its number; ssh's own, 255, would say that the guest was not reached). What a
+    terminal's keys ask for is the command's to do.
     """
-    line = ["sh", "-c", '"$@"; exit $?', "sh", *command]
+    line = ["sh", "-c", 'trap : INT QUIT; "$@"; exit $?', "sh", *command]
     return line if user == "root" else ["sudo", "-n", "--", *line]
