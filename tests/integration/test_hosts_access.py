@@ -27,6 +27,7 @@ from ansible_programs import ansible
 from integration.lab import VIRTKIT, run, terminal, tiny_disk, until
 from integration.several_hosts import HostsLab, LibvirtHost, hosts_laboratory, several_hosts
 
+import virtkit
 from virtkit.host import Remote
 
 #: On both hosts.
@@ -472,7 +473,8 @@ def test_the_record_says_from_where_it_was_made(lab: HostsLab, tmp_path: Path) -
     here = socket.gethostname()
     xml = lab.virsh("dumpxml", "reach-one", scheme="lxc")
     assert f'"made_from": "{here}"' in xml
-    line = f"cd / && {VIRTKIT} doctor --orphans --json"
+    source = Path(virtkit.__file__).parents[1]
+    line = f"cd / && PYTHONPATH={source} {VIRTKIT} doctor --orphans --json"
     other = tmp_path / "other.yaml"
     entries = {each.name: each.spec() for each in lab.hosts}
     other.write_text(json.dumps({"name": "other", "hosts": entries}))
