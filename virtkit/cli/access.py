@@ -120,7 +120,7 @@ def _hold(text: str) -> None:
     output.say(text)
     with suppress(KeyboardInterrupt):
         while True:
-            time.sleep(1)
+            time.sleep(0.2)  # where another thread took the signal, it is heard after this
 
 
 def logs(

@@ -5,7 +5,7 @@ controller): entering namespaces needs a process without threads. Other hosts ge
 ``python3 -c``, so it needs the standard library alone. It joins the namespaces and cgroups of the
 container's init and takes no capability that init has not. Exit code: the command's own.
 
-ssh ends no command whose caller is gone, unless that has a terminal: with ``--over-ssh`` it ends
+sshd ends no command whose caller is gone, unless that has a terminal: with ``--over-ssh`` it ends
 once nobody is left to read what it prints.
 
 Source: setns(2), namespaces(7), capabilities(7).
@@ -173,9 +173,12 @@ def _run(command: list[str], bounding: int, own_user: bool, *, over_ssh: bool = 
 
 
 def _caller_is_gone() -> bool:
-    """Whether nobody is left to read what the command prints, nor what it complains of."""
+    """Whether nobody is left who gives the command its input and reads what it prints.
+
+    sshd lets go of both pipes then; that of the errors it keeps.
+    """
     poll = select.poll()
-    for descriptor in (1, 2):
+    for descriptor in (0, 1):
         poll.register(descriptor, 0)  # POLLERR and POLLHUP are told in any case
     return len(poll.poll(0)) == 2
 

@@ -44,7 +44,7 @@ def command(
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", line],
-        stdin=subprocess.DEVNULL,
+        stdin=pipe,
         stdout=pipe,
         stderr=pipe,
         process_group=0,
@@ -94,11 +94,9 @@ STUBBORN = "trap '' HUP; sleep 60 & echo $!; wait"
 def test_over_ssh_it_ends_with_all_that_it_started_once_nobody_reads(script: str) -> None:
     """sshd closes the pipes of a command whose caller is gone, and does no more."""
     with command(script, over_ssh=True) as (process, started):
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert not ended(started, 2.5), "as of `| head`: it still has somebody to complain to"
-        process.stderr.close()
+        process.stdout.close()  # type: ignore[union-attr]
+        assert not ended(started, 2.5), "as of `| head`: its caller is still there"
+        process.stdin.close()  # type: ignore[union-attr]
         assert ended(started, 10)
         assert process.wait(10) == 128 + signal.SIGHUP
 
@@ -108,7 +106,7 @@ def test_over_ssh_what_has_a_session_of_its_own_goes_on() -> None:
     with command(script, over_ssh=True) as (process, started):
         time.sleep(0.5)  # it may not have left yet
         process.stdout.close()  # type: ignore[union-attr]
-        process.stderr.close()  # type: ignore[union-attr]
+        process.stdin.close()  # type: ignore[union-attr]
         try:
             assert process.wait(15) == 128 + signal.SIGHUP
             assert not ended(started, 0.5)
