@@ -347,6 +347,25 @@ def test_a_command_at_a_terminal_ends_with_its_caller(lab: HostsLab) -> None:
         assert until(lambda: not goes_on(lab, 20), 15)
 
 
+def test_a_command_ends_with_its_connection(lab: HostsLab) -> None:
+    """As where the caller's machine is gone; a cut cable, sshd has to notice first."""
+    host = lab.hosts[0]
+    remote = Remote("h1", f"root@{host.address}", 0, str(host.key), str(host.known_hosts))
+    line = lab.line("exec", "one", "--", "sh", "-c", FAMILY.replace("NUMBER", "30"))
+    with subprocess.Popen(line, stdin=PIPE, stdout=PIPE, stderr=PIPE) as running:
+        try:
+            assert until(lambda: goes_on(lab, 30), 30)
+            check = [remote.program(), "-O", "check", remote.address]
+            told = subprocess.run(check, capture_output=True, text=True, check=True).stderr
+            (pid,) = re.findall(r"pid=(\d+)", told)
+            os.kill(int(pid), signal.SIGKILL)
+            assert running.wait(30) == 255
+        finally:
+            running.kill()
+    assert until(lambda: not goes_on(lab, 30), 15)
+    assert lab.sh("one", "hostname") == "one"
+
+
 def test_a_command_goes_on_while_somebody_reads_it(lab: HostsLab) -> None:
     line = lab.line("exec", "one", "--", "sh", "-c", "echo a; sleep 4; echo b >&2; exit 3")
     script = '"$@" | head -n 1; true'
