@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 def spec(disk: Path) -> str:
     guests = {
+        "lone": {"type": "lxc", "memory": "128MiB", "place": {}, "networks": []},
         "box": {
             "count": CONTAINERS,
             "type": "lxc",
@@ -34,7 +35,6 @@ def spec(disk: Path) -> str:
             "networks": [],
             "place": {"spread": "host", "apart": "lone"},
         },
-        "lone": {"type": "lxc", "memory": "128MiB", "place": {}, "networks": []},
     }
     return f"images: {{tiny: {{path: {disk}}}}}\nguests: {json.dumps(guests)}\n"
 
