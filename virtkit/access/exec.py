@@ -13,14 +13,21 @@ from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable, guest
 from virtkit.state.record import GuestRecord
 
 
-def attached(host: Host, driver: Driver, domain: str, command: Sequence[str]) -> list[str] | None:
+def attached(
+    host: Host, driver: Driver, domain: str, command: Sequence[str], *, terminal: bool = False
+) -> list[str] | None:
     """The command line that runs ``command`` in a guest with the caller's own streams.
 
     None where the hypervisor has no such way.
+
+    Args:
+        terminal: these are a terminal's.
     """
     if "namespaces" in driver.exec:
         try:
-            return guest_exec.nsenter_command(host.connections, driver, domain, command)
+            return guest_exec.nsenter_command(
+                host.connections, driver, domain, command, terminal=terminal
+            )
         except Unreachable:
             return None
     return None

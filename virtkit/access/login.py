@@ -50,6 +50,9 @@ class Login:
             answer.append(("IdentitiesOnly", "yes"))
         answer += [("IdentityFile", for_ssh(str(each))) for each in self.identities]
         answer.append(("ProxyCommand", self.proxy) if self.proxy else ("ProxyJump", "none"))
+        if self.proxy:
+            # a path of the caller's own names an address, and guests of two hosts may have one
+            answer.append(("ControlPath", "none"))
         return answer
 
     def arguments(self) -> list[str]:
@@ -131,14 +134,18 @@ def write_known_hosts(environment: str, records: Iterable[GuestRecord], host: st
     return path
 
 
-def ssh_command(login: Login, command: Sequence[str]) -> list[str]:
+def ssh_command(login: Login, command: Sequence[str], *, terminal: bool = False) -> list[str]:
     """The ssh command line.
 
     Several words of ``command`` reach the guest as they are; a single one is a line for its
     shell, as with ssh itself.
+
+    Args:
+        terminal: the command gets one, as the caller has one.
     """
+    options = ["-t"] if terminal else []
     words = [shlex.join(command) if len(command) > 1 else command[0]] if command else []
-    return ["ssh", *login.arguments(), login.address, *(["--", *words] if words else [])]
+    return ["ssh", *login.arguments(), *options, login.address, *(["--", *words] if words else [])]
 
 
 def scp_command(login: Login, source: str, target: str) -> list[str]:
@@ -159,7 +166,8 @@ def as_root(user: str, command: Sequence[str]) -> list[str]:
     """``command`` as root, for one who logs in as ``user``.
 
     By a shell that stays: its exit code tells of a missing program (127; sudo's own is 1), and of
-    a signal (128 and its number; ssh's own, 255, would say that the guest was not reached).
+    a signal (128 and its number; ssh's own, 255, would say that the guest was not reached). What a
+    terminal's keys ask for is the command's to do.
     """
-    line = ["sh", "-c", '"$@"; exit $?', "sh", *command]
+    line = ["sh", "-c", 'trap : INT QUIT; "$@"; exit $?', "sh", *command]
     return line if user == "root" else ["sudo", "-n", "--", *line]

@@ -120,7 +120,7 @@ def _stream(login: Login) -> Iterator[socket.socket]:
 def port_status(host: Host, address: str, port: int, timeout: float) -> str:
     """Why a port of a guest takes no connection within ``timeout`` seconds; empty where it does."""
     if host.remote is not None:
-        return host.remote.port_status(address, port, timeout + LOOK_TIMEOUT)
+        return host.remote.port_status(address, port, timeout)
     try:
         with closing(socket.create_connection((address, port), timeout=timeout)):
             return ""

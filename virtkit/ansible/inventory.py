@@ -6,6 +6,7 @@ Static, as a file in INI form, by the script protocol, and as a file in YAML; al
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +33,7 @@ class InventoryGuest:
 
 def ssh_variables(login: Login) -> dict[str, str]:
     """The variables that lead Ansible to a guest by ssh."""
-    omitted = ("HostName", "User")  # Ansible has its own words for these
+    omitted = ("HostName", "User", "ControlPath")  # Ansible has its own words for these
     answer = {
         "ansible_host": login.address,
         "ansible_user": login.user,
@@ -43,22 +44,28 @@ def ssh_variables(login: Login) -> dict[str, str]:
         ),
         "ansible_python_interpreter": "auto_silent",
     }
+    if (
+        login.proxy
+    ):  # Ansible names a connection by the address, and other hosts' guests may have it
+        way = hashlib.sha256(f"{login.proxy} {login.alias}".encode()).hexdigest()
+        answer["ansible_control_path"] = f"%(directory)s/{way[:10]}"
     if login.identities:  # for plugins that don't go by ssh's own options
         answer["ansible_ssh_private_key_file"] = str(login.identities[0])
     return answer
 
 
 def hypervisor_variables(
-    record: GuestRecord, driver: Driver, uri: str, spec: str
+    record: GuestRecord, driver: Driver, uri: str, spec: str, *, remote: bool = False
 ) -> dict[str, str] | None:
-    """The variables that lead Ansible to a guest of this machine without a network; None where its
-    hypervisor has no way in.
+    """The variables that lead Ansible to a guest without a network; None where its hypervisor has
+    no way in.
 
     Args:
         spec: the spec's path; empty where it has none.
+        remote: it is on another host, where Ansible's own plugins for libvirt do not get.
     """
     answer = {"ansible_user": "root", "ansible_python_interpreter": "auto_silent"}
-    if "agent" in driver.exec:
+    if "agent" in driver.exec and not remote:
         plugin = "community.libvirt.libvirt_qemu"
         return answer | {
             "ansible_connection": plugin,
@@ -67,7 +74,7 @@ def hypervisor_variables(
         }
     if "namespaces" not in driver.exec:
         return None
-    if not record.ids:
+    if not record.ids and not remote:
         plugin = "community.libvirt.libvirt_lxc"
         return answer | {"ansible_connection": plugin, "ansible_host": record.domain}
     if not spec:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         console,
         copy,
         execute,
+        forwarded_vnc,
         inventory,
         login,
         ssh,
@@ -51,8 +52,8 @@ load_when_used(
         "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
         "virtkit.api._hosts": "Say Tell close",
         "virtkit.api.access": (
-            "Execution Inventory Vnc console copy execute inventory login ssh ssh_config "
-            "ssh_refusal vnc"
+            "Execution Inventory Vnc console copy execute forwarded_vnc inventory login ssh "
+            "ssh_config ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check doctor",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
@@ -105,6 +106,7 @@ __all__ = [
     "find_machine",
     "follow",
     "format_size",
+    "forwarded_vnc",
     "image_list",
     "image_make",
     "image_remove",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from virtkit import access, ansible
 from virtkit.access import Login
@@ -40,10 +41,16 @@ from virtkit.xml import tree
 @dataclass(frozen=True)
 class Execution:
     """How a command in a guest is run: a command line for the caller to run with its own streams,
-    or the result, where the guest agent ran it."""
+    or the result, where the guest agent ran it.
+
+    Attributes:
+        way: how the command line gets in: by the guest's ``ssh``, through the ``hypervisor`` of
+            this machine, or through that of another ``host``.
+    """
 
     command: list[str] | None
     result: CommandResult | None = None
+    way: Literal["ssh", "hypervisor", "host"] = "hypervisor"
 
 
 def login(spec: Spec, guest: str) -> Login:
@@ -129,18 +136,24 @@ def execute(
     command: Sequence[str],
     stdin: Input | None = None,
     say: Say = lambda _: None,
+    *,
+    terminal: bool = False,
 ) -> Execution:
     """Runs a command as root: through the hypervisor where it can, else by ssh and sudo.
 
     A guest agent takes its input in one piece, so it gets what is short and at its end; all else
     goes by ssh. Input is never dropped.
+
+    Args:
+        terminal: the caller's streams are a terminal's, so that the command gets one where it goes
+            by ssh.
     """
     host_state, observed = find_one(spec, guest)
     must_run(observed)
     host, driver = host_state.host, DRIVERS[observed.record.type]
-    line = access.attached(host, driver, observed.domain, command)
+    line = access.attached(host, driver, observed.domain, command, terminal=terminal)
     if line is not None:
-        return Execution(line)
+        return Execution(line, way="host" if host.remote else "hypervisor")
     agent = access.takes_agent(driver)
     text = b"" if stdin is None else stdin.read_if_short(MAX_AGENT_INPUT) if agent else None
     try:
@@ -156,9 +169,8 @@ def execute(
         if ran is not None:
             return Execution(None, ran)
     guest_login = guest_login or _login(spec, host_state, observed)
-    return Execution(
-        access.ssh_command(guest_login, [shlex.join(access.as_root(guest_login.user, command))])
-    )
+    line = [shlex.join(access.as_root(guest_login.user, command))]
+    return Execution(access.ssh_command(guest_login, line, terminal=terminal), way="ssh")
 
 
 def _too_much(guest: ObservedGuest) -> RequestError:
@@ -211,20 +223,47 @@ def console(spec: Spec, guest: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Vnc:
-    """Where a guest's screen is: on loopback only."""
+    """Where a guest's screen is: on loopback only.
+
+    Attributes:
+        forwarded: it is on another host, and this is a way there.
+    """
 
     address: str
     port: int
     password: str
+    forwarded: bool = False
 
 
 def vnc(spec: Spec, guest: str) -> Vnc:
-    """Address and password of a guest's VNC display.
+    """Address and password of a guest's VNC display, as its own host has it.
+
+    Raises:
+        RequestError: it has none.
+    """
+    return _vnc(*find_one(spec, guest))
+
+
+@contextmanager
+def forwarded_vnc(spec: Spec, guest: str) -> Iterator[Vnc]:
+    """The same, as this machine reaches it; one on another host as long as the context lasts.
 
     Raises:
         RequestError: it has none.
     """
     host_state, observed = find_one(spec, guest)
+    host, display = host_state.host, _vnc(host_state, observed)
+    address = _LOOPBACK.get(display.address, display.address)
+    with host.forwarded(address, display.port) as (here, port):
+        forwarded = host.remote is not None
+        yield Vnc(here, port, display.password, forwarded) if forwarded else display
+
+
+#: What a program there connects to where a display listens at all of a host's addresses.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def _vnc(host_state: HostState, observed: ObservedGuest) -> Vnc:
     must_run(observed)
     xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
@@ -282,9 +321,10 @@ def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inve
         driver, path = DRIVERS[record.type], path_of(spec)
         path = path if path.startswith("/") else ""
         connection: Mapping[str, str] | None = ansible.ssh_variables(by_ssh) if by_ssh else None
-        if hypervisor and guest.observed.state == "running" and not host.remote:
-            uri = host.connections.uri(driver.scheme)
-            connection = ansible.hypervisor_variables(record, driver, uri, path) or connection
+        if hypervisor and guest.observed.state == "running":
+            uri, remote = host.connections.uri(driver.scheme), host.remote is not None
+            by_hypervisor = ansible.hypervisor_variables(record, driver, uri, path, remote=remote)
+            connection = by_hypervisor or connection
         if connection is None:
             if guest.observed.state == "running":
                 say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")

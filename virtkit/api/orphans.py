@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,9 +17,9 @@ from virtkit.api._observation import HostState, observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.plan import command
-from virtkit.spec import LOCAL, Spec, format_size, load
+from virtkit.spec import LOCAL, Spec, format_size, load, shown
 from virtkit.state.observed import Observed
-from virtkit.state.record import GuestRecord, NetworkRecord
+from virtkit.state.record import GuestRecord, KeptDisk, NetworkRecord
 from virtkit.system import temporary
 
 #: Volumes that virtkit names itself: ``ENVIRONMENT-GUEST-ROLE``, and an image's three.
@@ -121,7 +122,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     living: dict[str, set[str]] = {}
     for guest in (*observed.guests.values(), *observed.undefined.values()):
         environment, own = guest.record.environment, guest.record.guest
-        why, sure = _unwanted(guest.record, specs, host, observed)
+        why, sure = _unwanted(guest.record, specs, host)
         if not why or specs.names(environment, guest=own):
             living.setdefault(environment, set()).add(guest.domain)
             continue
@@ -133,7 +134,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
         environment = network.record.environment
-        why, sure = _unwanted(network.record, specs, host, observed)
+        why, sure = _unwanted(network.record, specs, host)
         claimed = specs.names(environment, network=network.record.network)
         if not why or claimed or {*network.users} & living.get(environment, set()):
             continue
@@ -148,25 +149,29 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         yield Orphan("network", network.name, environment, why, cure, sure)
 
 
-def _unwanted(
-    record: GuestRecord | NetworkRecord, specs: _Specs, host: Host, observed: Observed
-) -> tuple[str, bool]:
+def _unwanted(record: GuestRecord | NetworkRecord, specs: _Specs, host: Host) -> tuple[str, bool]:
     """Why no spec wants an object, empty where one does; and whether that is sure."""
     spec_or_why, sure = specs.of(record.spec, record.environment)
-    if isinstance(spec_or_why, str):
-        if _reached_by_others(host, observed, record.environment):
-            return f"{spec_or_why}; another machine, from which it was made, may have it", False
-        return spec_or_why, sure
-    if isinstance(record, GuestRecord):
-        named = record.guest in spec_or_why.guests
-    else:
-        named = record.network in spec_or_why.networks
-    return "" if named else f"its spec {spec_or_why.source} does not name it any more", sure
+    maker = _other_maker(record, host)
+    if isinstance(spec_or_why, Spec):
+        if isinstance(record, GuestRecord):
+            named = record.guest in spec_or_why.guests
+        else:
+            named = record.network in spec_or_why.networks
+        if named:
+            return "", sure
+        # an older version's says nothing of a machine, and here is a spec of that path and name
+        maker = maker if record.made_from else ""
+        spec_or_why = f"its spec {spec_or_why.source} does not name it any more"
+    return (f"{spec_or_why}; {maker} may have it", False) if maker else (spec_or_why, sure)
 
 
-def _reached_by_others(host: Host, observed: Observed, environment: str) -> bool:
-    """Whether an environment there may have been made from another machine than this one."""
-    return host.remote is not None
+def _other_maker(owned: GuestRecord | NetworkRecord | KeptDisk, host: Host) -> str:
+    """The machine where the spec of what stands on a host may be; empty where it is this one."""
+    if owned.made_from:
+        machine = f"machine {shown(owned.made_from)}, from which it was made,"
+        return "" if owned.made_from == socket.gethostname() else machine
+    return "another machine, from which it was made," if host.remote is not None else ""
 
 
 def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:
@@ -209,8 +214,10 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
         environments = {each.environment for each in observed.records()}
         if disk.environment not in environments:
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
+            maker = _other_maker(disk, host)
+            why += f"; {maker} may have a spec that names it" if maker else ""
             cure = _down(disk.environment, host, disk.guest, volumes=True)
-            yield Orphan("disk", disk.name, disk.environment, why, cure)
+            yield Orphan("disk", disk.name, disk.environment, why, cure, sure=not maker)
 
 
 def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:

@@ -9,7 +9,9 @@ from typing import Any
 
 from virtkit.apply.pool_record import PoolRecords
 from virtkit.host import Host
-from virtkit.state.desired import ImageFiles
+from virtkit.state import record
+from virtkit.state.desired import Guest, ImageFiles
+from virtkit.state.record import GuestRecord
 
 #: Seconds that a guest with disks that stay gets to shut down before it is forced off.
 GRACE = 60.0
@@ -50,3 +52,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.pool_records = PoolRecords(self.host)
+
+    def record_of_guest(self, guest: Guest, rendered: str = "") -> GuestRecord:
+        """The record of a guest that this run makes: nothing made yet."""
+        return record.of_guest(guest, self.options.spec, rendered, self.host.made_from)

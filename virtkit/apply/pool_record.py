@@ -175,8 +175,9 @@ def _note_kept(kept: dict[str, KeptDisk], owner: GuestRecord) -> None:
         if each.role != "disk":
             continue
         if each.keep and each.state != "wanted":
-            entry = KeptDisk(owner.environment, owner.guest, each.name, each.key, owner.spec)
-            kept[each.name] = entry
+            kept[each.name] = KeptDisk(
+                owner.environment, owner.guest, each.name, each.key, owner.spec, owner.made_from
+            )
         elif not each.keep:
             kept.pop(each.name, None)
 

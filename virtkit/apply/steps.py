@@ -96,7 +96,7 @@ def _network_steps(change: Change, context: Context, _awaited: set[str]) -> Iter
         return
     assert isinstance(desired, Network)
     xml = render.network(desired)
-    new = record.of_network(desired, context.options.spec, xml)
+    new = record.of_network(desired, context.options.spec, xml, context.host.made_from)
     if change.action == "update":
         assert isinstance(observed, ObservedNetwork)
         yield step("update", lambda: networks.update(observed, new))

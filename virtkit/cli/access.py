@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 from virtkit import api
@@ -59,10 +61,14 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
     if not command:
         raise RequestError("no command is given", cure=usage)
     stdin = Stdin()
-    execution = api.execute(spec, guest, command, stdin, output.say)
-    if execution.command is not None and execution.command[0] == "ssh":
-        _run_ssh(spec, guest, execution.command, stdin)
+    # where one stream goes elsewhere, a terminal would mix it with the others
+    terminal = all(map(os.isatty, (0, 1, 2)))
+    execution = api.execute(spec, guest, command, stdin, output.say, terminal=terminal)
     if execution.command is not None:
+        if execution.way == "ssh":
+            _run_ssh(spec, guest, execution.command, stdin)
+        if execution.way == "host":
+            raise SystemExit(_run(execution.command))
         _become(execution.command)
     result = execution.result
     if result is not None:
@@ -81,7 +87,14 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
 def console(
     *,
     chosen: SpecAndGuest,
-    vnc: Annotated[bool, flag("--vnc", help="Show the display's address and password.")] = False,
+    vnc: Annotated[
+        bool,
+        flag(
+            "--vnc",
+            help="Show the display's address and password. One on another host is forwarded to a "
+            "port here until ctrl-c.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
@@ -90,13 +103,24 @@ def console(
     if not vnc:
         _become(api.console(spec, guest))
         return
-    display = api.vnc(spec, guest)
-    shown = display.password if sys.stdout.isatty() else None
-    if json:
-        output.data({"address": display.address, "port": display.port, "password": shown})
-    else:
-        output.out().print(f"vnc://{display.address}:{display.port}")
-        output.out().print(f"password: {shown or 'shown on a terminal only'}")
+    with api.forwarded_vnc(spec, guest) as display:
+        shown = display.password if sys.stdout.isatty() else None
+        if json:
+            output.data({"address": display.address, "port": display.port, "password": shown})
+        else:
+            output.out().print(f"vnc://{display.address}:{display.port}")
+            output.out().print(f"password: {shown or 'shown on a terminal only'}")
+        if display.forwarded:
+            _hold(f"this leads to the host of guest {guest} until ctrl-c ends it")
+
+
+def _hold(text: str) -> None:
+    """Says what is held, and holds it until somebody ends this run, as is meant."""
+    sys.stdout.flush()
+    output.say(text)
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(0.2)  # where another thread took the signal, it is heard after this
 
 
 def logs(
@@ -167,7 +191,8 @@ def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = Non
 
 
 def _run(command: list[str], stdin: Stdin | None = None) -> int:
-    """Runs a program with our streams; its exit code. What we are told to do, it does."""
+    """Runs a program with our streams; its exit code. What we are told to do, it does, and ssh's
+    255 is then no word of a guest that was not reached."""
     sys.stdout.flush()
     line = commands.die_with_parent(commands.line(*command), "HUP")  # as if its terminal had gone
     piped = stdin is not None and bool(stdin.read_so_far)
@@ -176,14 +201,22 @@ def _run(command: list[str], stdin: Stdin | None = None) -> int:
     )
     if stdin is not None and piped:
         stdin.copy_to(program)
-    own = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)
-    }  # the terminal tells it, too
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        own[number] = signal.signal(number, lambda number, _: program.send_signal(number))
+    told: list[int] = []
+
+    def tell(number: int, _frame: object) -> None:
+        told.append(number)
+        if number != signal.SIGINT:  # that the terminal tells it, too
+            program.send_signal(number)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    wakeup = signal.set_wakeup_fd(-1)  # none of them is to end us
+    own = {number: signal.signal(number, tell) for number in signals}
     code = program.wait()
     for number, handler in own.items():
         signal.signal(number, handler)
+    signal.set_wakeup_fd(wakeup)
+    if code == 255 and told:
+        return 128 + told[-1]
     return 128 - code if code < 0 else code
 
 

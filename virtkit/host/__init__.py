@@ -7,7 +7,9 @@ What only some verbs need of a host is imported where they ask for it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,12 @@ class Host:
     def lock(self, environment: str) -> Lock | RemoteLock:
         """The lock of whoever changes an environment here."""
         return self.connections.lock(f"env-{environment}", f"environment {environment}")
+
+    @property
+    def made_from(self) -> str:
+        """What a record is to say of where its object was made from: this machine's name, where it
+        is not the host."""
+        return socket.gethostname() if self.remote is not None else ""
 
     def facts(self) -> HostFacts:
         """What is known of this host; ``kvm`` is not probed yet.
@@ -189,6 +197,18 @@ class Host:
 
         live = self.domains.live(driver, domain)
         return bridge_ports.no_address_reason(self.connections, live) if live else StateReason()
+
+    @contextmanager
+    def forwarded(self, address: str, port: int) -> Iterator[tuple[str, int]]:
+        """Where this machine reaches an address and port of the host's, as long as the context
+        lasts."""
+        if self.remote is None:
+            yield address, port
+            return
+        from virtkit.host import forward
+
+        with forward.forwarded(self.remote, address, port) as here:
+            yield here
 
     def firewall_rules(self) -> Rules | None:
         """The host's firewall; None where nobody may look."""

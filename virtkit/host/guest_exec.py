@@ -54,12 +54,19 @@ class OutcomeUnknown(Unreachable):
 
 
 def nsenter_command(
-    connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float = 0
+    connections: Connections,
+    driver: Driver,
+    name: str,
+    command: Sequence[str],
+    *,
+    timeout: float = 0,
+    terminal: bool = False,
 ) -> list[str]:
     """The command line that runs a command inside a container.
 
     Args:
         timeout: seconds after which it is ended on another host; 0: never.
+        terminal: on another host it gets a terminal, as the caller has one.
 
     Raises:
         Unreachable: nobody here is root on the host, so nobody can join namespaces; or the
@@ -77,8 +84,8 @@ def nsenter_command(
     if remote is None:
         return [sys.executable, "-IS", str(_NSENTER), *words]
     ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
-    program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text()]
-    return remote.line(shlex.join([*program, *words]))
+    program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text(), "--over-ssh"]
+    return remote.line(shlex.join([*program, *words]), terminal=terminal)
 
 
 @functools.cache
@@ -95,7 +102,7 @@ def by_namespaces(
     connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
 ) -> CommandResult:
     """Runs a command in a container, as its root."""
-    line = nsenter_command(connections, driver, name, command, timeout)
+    line = nsenter_command(connections, driver, name, command, timeout=timeout)
     try:
         done = subprocess.run(
             commands.die_with_parent(line),

@@ -31,6 +31,18 @@ _CONNECT_TIMEOUT = 15
 #: Where libvirt's daemon listens, whichever of its daemons that is.
 _SOCKET = "/run/libvirt/libvirt-sock"
 
+#: Says why an address and port take no connection within so many seconds; nothing where they do.
+_CONNECTS = """
+import socket, sys
+address, port, seconds = sys.argv[1:]
+try:
+    socket.create_connection((address, int(port)), float(seconds)).close()
+except socket.timeout:
+    print(f"no answer within {seconds} s")
+except OSError as error:
+    print(error.strerror or error)
+"""
+
 _connecting = threading.Lock()
 
 
@@ -66,9 +78,13 @@ class Remote:
         key = ["-i", self.key] if self.key else []
         return shlex.join(["ssh", *port, *key, self.address])
 
-    def line(self, command: str) -> list[str]:
-        """The command line that runs a shell command on the host."""
-        return [str(self.program()), self.address, "--", command]
+    def line(self, command: str, *, terminal: bool = False) -> list[str]:
+        """The command line that runs a shell command on the host.
+
+        Args:
+            terminal: the command gets one, where ours has one.
+        """
+        return [str(self.program()), *(["-t"] if terminal else []), self.address, "--", command]
 
     def proxy_command(self, *, lasting: bool = False) -> str:
         """ssh's ``ProxyCommand`` that gets from here through the host to where it goes.
@@ -82,23 +98,27 @@ class Remote:
         return " ".join([*line, "-W", "[%h]:%p", address])
 
     def port_status(self, address: str, port: int, timeout: float) -> str:
-        """Why a port that the host can reach takes no connection; empty where it does."""
-        line = [str(self.program()), "-W", f"[{address}]:{port}", self.address]
+        """Why a port takes no connection from the host within ``timeout`` seconds; empty where it
+        does.
+
+        A program there connects: a way through ssh does not tell when it is through.
+        """
+        words = ["python3", "-ISc", _CONNECTS, address, str(port), f"{timeout:g}"]
         try:
             done = subprocess.run(
-                line,
+                self.line(shlex.join(words)),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=timeout,
+                timeout=timeout + _CONNECT_TIMEOUT,
                 check=False,
                 env=commands.environment(),
             )
-        except subprocess.TimeoutExpired:  # connected, and nobody hangs up
+        except subprocess.TimeoutExpired:
+            return f"port {port} of {address}: host {self.name} does not answer"
+        message = " ".join((done.stdout or done.stderr).decode("utf-8", "replace").split())
+        if done.returncode == 0 and not message:
             return ""
-        if done.returncode == 0 or done.stdout:
-            return ""
-        message = " ".join(done.stderr.decode("utf-8", "replace").split())
-        return f"port {port} of {address}: {message}"
+        return f"port {port} of {address}: {message or f'host {self.name} says nothing'}"
 
     def run(self, command: str, *, data: bytes = b"") -> bytes:
         """What a shell command prints on the host.

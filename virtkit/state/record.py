@@ -84,6 +84,8 @@ class GuestRecord:
         instance: cloud-init's instance-id, new for each life of the guest.
         provisioned: what Ansible did in it last; None where it was given no playbooks.
         booted: it was finished once in this life, so it has its host key and its user.
+        made_from: the name of the machine that it was made from, where that is not its host: the
+            spec is a file there. Empty, too, where an older version made it.
     """
 
     environment: str
@@ -110,6 +112,7 @@ class GuestRecord:
     confinement: str = ""
     ids: int = 0
     provisioned: Provisioned | None = None
+    made_from: str = ""
 
     @property
     def domain(self) -> str:
@@ -169,7 +172,7 @@ class GuestRecord:
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """What a network carries."""
+    """What a network carries; ``made_from`` as a guest's."""
 
     environment: str
     network: str
@@ -179,6 +182,7 @@ class NetworkRecord:
     reservations: tuple[Reservation, ...] = ()
     rendered: str = ""
     rewritten: tuple[str, ...] = ()
+    made_from: str = ""
 
     def is_of(self, other: NetworkRecord | None) -> bool:
         """Whether ``other`` is this network's record too."""
@@ -207,6 +211,7 @@ class KeptDisk:
     """A disk that outlived its guest (``keep: true``).
 
     ``spec`` is the path that its guest was made from; empty where an older version did not say.
+    ``made_from`` is as its guest's.
     """
 
     environment: str
@@ -214,6 +219,7 @@ class KeptDisk:
     name: str
     key: str
     spec: str = ""
+    made_from: str = ""
 
     def is_of(self, environment: str, guest: str, key: str) -> bool:
         """Whether it is the volume with this key, of this guest."""
@@ -252,7 +258,7 @@ class PoolRecord:
         }
 
 
-def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
+def of_guest(guest: Guest, spec_path: str, rendered: str = "", made_from: str = "") -> GuestRecord:
     """The record of a guest that is about to be defined: nothing made yet."""
     block = bool(guest.driver.disk_prefix)  # a container's have no device names
     targets = {each.volume.name: each.target for each in guest.disks if block}
@@ -273,6 +279,7 @@ def of_guest(guest: Guest, spec_path: str, rendered: str = "") -> GuestRecord:
         rendered=rendered,
         confinement=guest.confinement.mode,
         ids=guest.confinement.ids,
+        made_from=made_from,
     )
 
 
@@ -281,7 +288,9 @@ def of_volume(volume: Volume, target: str = "") -> VolumeRecord:
     return VolumeRecord(volume.name, volume.key, volume.role, keep=volume.keep, target=target)
 
 
-def of_network(network: Network, spec_path: str, rendered: str = "") -> NetworkRecord:
+def of_network(
+    network: Network, spec_path: str, rendered: str = "", made_from: str = ""
+) -> NetworkRecord:
     """The record of a network as it should be."""
     return NetworkRecord(
         environment=network.environment,
@@ -291,4 +300,5 @@ def of_network(network: Network, spec_path: str, rendered: str = "") -> NetworkR
         cidr=network.cidr,
         reservations=network.reservations,
         rendered=rendered,
+        made_from=made_from,
     )

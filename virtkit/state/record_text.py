@@ -33,6 +33,8 @@ MAX_RECORD = 256 * 1024
 #: What 0.1.0 called what has another name now: fields of records, and states of volumes.
 _FORMER_FIELDS = {"asked": "requested", "leaving": "detaching", "links": "interfaces"}
 _FORMER_STATES = {"doomed": "deleting"}
+#: What is written only where it says something.
+_SPARSE = ("made_from",)
 #: How much deeper in calls JSON is written than it is read, at most.
 _DEEPER = 200
 
@@ -68,8 +70,12 @@ def _element(
     element.set("name", name)
     for key, value in attributes.items():
         element.set(key, value)
-    element.text = json.dumps(asdict(record), sort_keys=True)
+    element.text = json.dumps(_data(record), sort_keys=True)
     return etree.tostring(element, encoding="unicode")
+
+
+def _data(record: GuestRecord | NetworkRecord | KeptDisk) -> dict[str, Any]:
+    return {key: e for key, e in asdict(record).items() if e or key not in _SPARSE}
 
 
 def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
@@ -172,13 +178,14 @@ def pool_text(record: PoolRecord) -> str:
     data = asdict(replace(record, guests={}, unread={}))
     del data["unread"]
     data["guests"] = {domain: _listed(each) for domain, each in record.guests.items()}
+    data["kept"] = {name: _data(each) for name, each in record.kept.items()}
     both = {part: {**record.unread.get(part, {}), **entries} for part, entries in data.items()}
     return json.dumps({"virtkit": 1, **both}, sort_keys=True, separators=(",", ":"))
 
 
 def _listed(guest: GuestRecord) -> dict[str, Any]:
     """A guest in the pool's record: without what that leaves out."""
-    data = asdict(guest.listed())
+    data = _data(guest.listed())
     for key in ("rendered", "rewritten", "staged", "staged_in", "detaching"):
         del data[key]
     return data

@@ -164,6 +164,18 @@ def test_ways_through_the_hypervisor(type: str, ids: int, plugin: str, host: str
     assert (found["ansible_connection"], found["ansible_host"]) == (plugin, host)
 
 
+@pytest.mark.parametrize("ids", [0, 100000])
+def test_ways_through_the_hypervisor_of_another_host(ids: int) -> None:
+    """Ansible's own plugins know nothing of how virtkit gets there."""
+    line = (record("lxc", ids=ids), DRIVERS["lxc"], "lxc+unix:///system", "/lab.yaml")
+    found = ansible.hypervisor_variables(*line, remote=True)
+    assert found is not None
+    assert (found["ansible_connection"], found["ansible_host"]) == ("virtkit.core.exec", "web")
+    for type in ("qemu", "uml"):
+        one = record(type)
+        assert ansible.hypervisor_variables(one, DRIVERS[type], "x", "/x", remote=True) is None
+
+
 def test_no_way_through_the_hypervisor() -> None:
     for type in ("uml", "xen-pv"):
         assert (
@@ -180,6 +192,33 @@ def test_what_a_file_cannot_hold_is_refused() -> None:
         ansible.static([one])
     assert "virtkit.core.virtkit" in refused.value.cure
     assert ansible.script([one])["_meta"]["hostvars"]["web"]["secret"] == secret
+
+
+def test_guests_of_two_hosts_at_one_address_share_no_connection() -> None:
+    """Ansible's are named by address, port and user, as mostly are the caller's own."""
+    ways = [
+        ansible.ssh_variables(login(proxy=f"ssh -W [%h]:%p {host}")).get("ansible_control_path")
+        for host in ("h1", "h2")
+    ]
+    assert len({*ways, None}) == 3
+    assert all(str(each).startswith("%(directory)s/") for each in ways)
+    assert "ansible_control_path" not in ansible.ssh_variables(login())
+    (found,) = hosts_of(ansible.static([guest(proxy="ssh -W [%h]:%p h1")])).values()
+    assert found["ansible_control_path"] == ways[0]
+    assert "ControlPath" not in found["ansible_ssh_common_args"]
+
+
+@pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")
+def test_the_callers_shared_connections_are_none_of_a_guests_on_another_host(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own").write_text("Host *\n  ControlMaster auto\n  ControlPath ~/%r@%h:%p\n")
+    for one, shared in ((login(proxy="ssh -W [%h]:%p h1"), False), (login(), True)):
+        block = "\n".join(f"  {key} {value}" for key, value in one.options())
+        (tmp_path / "config").write_text(f"Host lab-web\n{block}\nInclude {tmp_path / 'own'}\n")
+        line = ["ssh", "-G", "-F", tmp_path / "config", "lab-web"]
+        told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+        assert ("admin@10.20.0.10:22" in told) is shared
 
 
 @pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")

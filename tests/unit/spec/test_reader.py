@@ -306,6 +306,33 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
     assert spec.networks["quiet"].made
 
 
+@pytest.mark.parametrize(
+    ("network", "one", "other", "taken"),
+    [
+        ("cidr: 10.20.0.0/24", "host: a", "host: b", False),
+        ("cidr: 10.20.0.0/24", "host: a", "host: a", True),
+        ("cidr: 10.20.0.0/24", "host: a", "place: {}", True),
+        ("mode: bridge, bridge: br0, cidr: 10.20.0.0/24", "host: a", "host: b", True),
+    ],
+)
+def test_two_guests_with_one_address(network: str, one: str, other: str, taken: bool) -> None:
+    """Networks that are made are made on each host; a bridge may be the same one on both."""
+    card = "networks: [{name: front, address: 10.20.0.5}]"
+    text = f"""
+name: lab
+hosts: {{a: {{address: a}}, b: {{address: b}}}}
+networks: {{front: {{{network}}}}}
+guests:
+  one: {{{one}, {card}}}
+  other: {{{other}, {card}}}
+"""
+    if not taken:
+        assert len(read_text(text, source="lab.yaml", folder=Path("/")).guests) == 2
+        return
+    with pytest.raises(RequestError, match="two guests have the address"):
+        read_text(text, source="lab.yaml", folder=Path("/"))
+
+
 def test_yaml_1_2_scalars() -> None:
     web = guest(
         "%YAML 1.1\n---\nname: 'on'\nguests: {web: {networks: [{name: default,"

@@ -94,6 +94,7 @@ guests = owners.flatmap(
         detaching=several,
         booted=st.booleans(),
         finished=st.booleans(),
+        made_from=words,
     )
 )
 reservations = st.builds(Reservation, words, words, words, words, st.booleans())
@@ -107,15 +108,16 @@ networks = st.builds(
     st.lists(reservations, max_size=3).map(tuple),
     words,
     several,
+    words,
 )
 images = st.builds(
     StoredImage, labels, st.lists(words, max_size=3).map(tuple), files, st.booleans()
 )
 
 
-def _kept(owner: tuple[str, str], name: str) -> KeptDisk:
+def _kept(owner: tuple[str, str], name: str, made_from: str) -> KeptDisk:
     name = f"{owner[0]}-{owner[1]}-{name}"
-    return KeptDisk(owner[0], owner[1], name, f"/pool/{name}")
+    return KeptDisk(owner[0], owner[1], name, f"/pool/{name}", made_from=made_from)
 
 
 pools = st.builds(
@@ -123,7 +125,7 @@ pools = st.builds(
         {each.files.content: each for each in images}, {each.name: each for each in kept}
     ),
     st.lists(images, max_size=3),
-    st.lists(st.builds(_kept, owners, labels), max_size=3),
+    st.lists(st.builds(_kept, owners, labels, words), max_size=3),
 )
 
 
@@ -226,6 +228,22 @@ def test_a_network_of_an_older_version_is_read() -> None:
     old = text.replace('"requested"', '"asked"')
     assert old != text
     assert record_text.read_network(carrying("network", old)) == network
+
+
+def test_where_it_was_made_from_is_said_only_where_that_is_another_machine() -> None:
+    """So that the records of this machine's guests stay as they are."""
+    far = replace(EXAMPLE, made_from="laptop")
+    disk = KeptDisk("lab", "web", "lab-web-own", "/pool/lab-web-own")
+    for one, kept, told in (
+        (EXAMPLE, disk, False),
+        (far, replace(disk, made_from="laptop"), True),
+    ):
+        pool = PoolRecord({}, {kept.name: kept}, {one.domain: one})
+        texts = [record_text.guest_element(one), record_text.pool_text(pool)]
+        assert ["made_from" in each for each in texts] == [told, told]
+        read = record_text.read_pool(texts[1])
+        assert read is not None
+        assert (read.guests, read.kept) == ({one.domain: one.listed()}, {kept.name: kept})
 
 
 @pytest.mark.parametrize("field", ["environment", "requested", "image", "volumes", "type"])

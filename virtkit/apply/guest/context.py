@@ -8,7 +8,6 @@ from __future__ import annotations
 from virtkit.apply.context import Context
 from virtkit.drivers.fields import FIRST_BOOT, FOLLOWED
 from virtkit.plan import Change, command
-from virtkit.state import record
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 
@@ -48,7 +47,7 @@ class GuestContext:
         stuck = self.old is not None and bool(self.old.detaching) and not self.old.finished
         needed = change.effect == "restart" or stuck
         self.restarts = self.running and context.options.restart and needed
-        self.record = self.old or record.of_guest(self.guest, context.options.spec)
+        self.record = self.old or context.record_of_guest(self.guest)
         self.xml = self.record.rendered
         #: The keys that it is to let in; None where nobody knows which it has and has to keep.
         self.keys: tuple[str, ...] | None = None

@@ -18,7 +18,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import not_ours
 from virtkit.plan import detaching, run_of
 from virtkit.spec import writable_size
-from virtkit.state import public_keys, record, record_text
+from virtkit.state import public_keys, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
 from virtkit.xml import diff, render, tree, user_template
 
@@ -65,7 +65,7 @@ class Definition:
             pool: the record, as it stands.
             names: of all volumes in the pool.
         """
-        fresh = record.of_guest(self._context.guest, self._context.host_context.options.spec)
+        fresh = self._context.host_context.record_of_guest(self._context.guest)
         if self._namesake(pool.guests.get(fresh.domain)) or self._taken(pool.kept, names):
             return None
         volumes = tuple(self._volume(each, pool.kept, names) for each in fresh.volumes)
@@ -102,9 +102,7 @@ class Definition:
         self._context.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
 
     def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
-        fresh = record.of_guest(
-            self._context.guest, self._context.host_context.options.spec, self._context.xml
-        )
+        fresh = self._context.host_context.record_of_guest(self._context.guest, self._context.xml)
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
         self._context.keys = self._seed_keys.new()
         new = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._context.keys)

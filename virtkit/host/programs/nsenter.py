@@ -1,9 +1,12 @@
 """Runs one command inside a container of libvirt's LXC driver, as the container's root.
 
-A program of its own (``nsenter.py PID DOMAIN COMMAND…``, with the pid of libvirt's controller):
-entering namespaces needs a process without threads. Other hosts get it with ``python3 -c``, so it
-needs the standard library alone. It joins the namespaces and cgroups of the container's init and
-takes no capability that init has not. Exit code: the command's own.
+A program of its own (``nsenter.py [--over-ssh] PID DOMAIN COMMAND…``, with the pid of libvirt's
+controller): entering namespaces needs a process without threads. Other hosts get it with
+``python3 -c``, so it needs the standard library alone. It joins the namespaces and cgroups of the
+container's init and takes no capability that init has not. Exit code: the command's own.
+
+sshd ends no command whose caller is gone, unless that has a terminal: with ``--over-ssh`` it ends
+once nobody is left to read what it prints.
 
 Source: setns(2), namespaces(7), capabilities(7).
 """
@@ -13,9 +16,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _KINDS = {  # setns(2); user last: after it nothing else may be entered
@@ -28,6 +33,8 @@ _KINDS = {  # setns(2); user last: after it nothing else may be entered
     "user": 0x10000000,
 }
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
+#: Seconds between two looks whether the caller is still there; what the command gets to end itself.
+_LOOK, _TO_END = 1.0, 5.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -121,7 +128,7 @@ def _become(command: list[str], bounding: int, own_user: bool) -> None:
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def main(controller: int, name: str, command: list[str]) -> int:
+def main(controller: int, name: str, command: list[str], *, over_ssh: bool = False) -> int:
     """Runs ``command`` in the domain ``name``; its exit code, 255 where it wasn't reached."""
     try:
         init = init_of(controller)
@@ -136,28 +143,66 @@ def main(controller: int, name: str, command: list[str]) -> int:
         return 255
     except KeyboardInterrupt:
         return 130
-    return _run(command, bounding, own_user)
+    return _run(command, bounding, own_user, over_ssh=over_ssh)
 
 
-def _run(command: list[str], bounding: int, own_user: bool) -> int:
+def _run(command: list[str], bounding: int, own_user: bool, *, over_ssh: bool = False) -> int:
     """The command's exit code. What we are told to do, it does; ctrl-c the terminal tells it."""
     # blocked, and waited for: a handler would not run for one that comes just before waitpid(2)
     signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    own_session = over_ssh and not os.isatty(0)  # a terminal has one session
     child = os.fork()
     if child == 0:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        if own_session:
+            os.setsid()
         _become(command, bounding, own_user)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pid = 0
     while not pid:
-        number = signal.sigwait(signals)
-        if number != signal.SIGCHLD:
-            os.kill(child, number)
+        told = signal.sigtimedwait(signals, _LOOK) if over_ssh else signal.sigwaitinfo(signals)
+        if told is not None and told.si_signo != signal.SIGCHLD:
+            os.kill(child, told.si_signo)
         pid, status = os.waitpid(child, os.WNOHANG)
+        if not pid and over_ssh and _caller_is_gone():
+            _end(child, own_session)
+            return 128 + signal.SIGHUP
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
 
 
+def _caller_is_gone() -> bool:
+    """Whether nobody is left who gives the command its input and reads what it prints.
+
+    sshd lets go of both pipes then; that of the errors it keeps.
+    """
+    poll = select.poll()
+    for descriptor in (0, 1):
+        poll.register(descriptor, 0)  # POLLERR and POLLHUP are told in any case
+    return len(poll.poll(0)) == 2
+
+
+def _end(child: int, own_session: bool) -> None:
+    """Ends the command as if its terminal had gone, and then by force.
+
+    With its session all that it started goes, but for what has one of its own by now.
+    """
+    send = os.killpg if own_session else os.kill
+    for number in (signal.SIGHUP, signal.SIGKILL):
+        end = time.monotonic() + _TO_END
+        try:
+            send(child, number)
+            while time.monotonic() < end:
+                with suppress(ChildProcessError):
+                    os.waitpid(child, os.WNOHANG)
+                send(child, 0)
+                time.sleep(0.1)
+        except ProcessLookupError:  # nothing is left
+            return
+
+
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    _over_ssh = sys.argv[1] == "--over-ssh"
+    _pid, _name, *_command = sys.argv[1 + _over_ssh :]
+    sys.exit(main(int(_pid), _name, _command, over_ssh=_over_ssh))
