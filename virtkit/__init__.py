@@ -13,6 +13,9 @@ if TYPE_CHECKING:
         Event,
         Execution,
         GuestStatus,
+        HostChecks,
+        HostKeys,
+        HostStatus,
         Inventory,
         Machine,
         Orphan,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         Vnc,
         apply,
         change_state,
+        check_hosts,
         close,
         console,
         copy,
@@ -33,9 +37,11 @@ if TYPE_CHECKING:
         down,
         down_plan,
         execute,
+        find_host_keys,
         find_machine,
         follow,
         format_size,
+        host_status,
         image_list,
         image_make,
         image_remove,
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
         ssh_config,
         starter,
         status,
+        trust_host,
         vnc,
     )
     from virtkit.errors import Interrupted, RequestError, SpecErrors, VirtkitError
@@ -64,11 +71,13 @@ load_when_used(
     __name__,
     {
         "virtkit.api": (
-            "Check Event Execution GuestStatus Inventory Machine Orphan Plan Preparation Report "
-            "RunOptions Spec StoreEntry Verb Vnc apply change_state close console copy doctor down "
-            "down_plan execute find_machine follow format_size image_list image_make image_remove "
+            "Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory Machine "
+            "Orphan Plan Preparation Report RunOptions Spec StoreEntry Verb Vnc apply change_state "
+            "check_hosts close console copy doctor down down_plan execute find_host_keys "
+            "find_machine follow format_size host_status image_list image_make image_remove "
             "inventory log_names logs needs_consent needs_consent_to_go orphans plan playbook_logs "
-            "prepare_host provision read render_xml schema ssh ssh_config starter status vnc"
+            "prepare_host provision read render_xml schema ssh ssh_config starter status "
+            "trust_host vnc"
         ),
         "virtkit.errors": "Interrupted RequestError SpecErrors VirtkitError",
     },
@@ -79,6 +88,9 @@ __all__ = [
     "Event",
     "Execution",
     "GuestStatus",
+    "HostChecks",
+    "HostKeys",
+    "HostStatus",
     "Interrupted",
     "Inventory",
     "Machine",
@@ -96,6 +108,7 @@ __all__ = [
     "Vnc",
     "apply",
     "change_state",
+    "check_hosts",
     "close",
     "console",
     "copy",
@@ -103,9 +116,11 @@ __all__ = [
     "down",
     "down_plan",
     "execute",
+    "find_host_keys",
     "find_machine",
     "follow",
     "format_size",
+    "host_status",
     "image_list",
     "image_make",
     "image_remove",
@@ -126,5 +141,6 @@ __all__ = [
     "ssh_config",
     "starter",
     "status",
+    "trust_host",
     "vnc",
 ]
