@@ -9,7 +9,7 @@ import pty
 import shlex
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,8 @@ def typed(words: list[str], answer: str, ssh: Ssh) -> tuple[int, str]:
     try:
         while b"[y/N]" not in said and (more := _read(end)):
             said += more
-        os.write(end, answer.encode())
+        with suppress(OSError):  # it has ended
+            os.write(end, answer.encode())
         while more := _read(end):
             said += more
     finally:
@@ -187,7 +188,8 @@ def test_a_host_of_the_spec_is_made_known_in_the_specs_own_file(
         assert not file.exists()
         code, said = typed(["host", "trust", str(lab.spec), "h1"], "y\n", ssh)
         assert (code, f"added to {file}: ED25519" in said) == (0, True), said
-        assert file.read_text().split()[:2] == [host.address, "ssh-ed25519"]
+        found = run("ssh-keygen", "-lF", host.address, "-f", file)
+        assert found.split()[-1] == fingerprint(host)
         assert lab.json("plan")["changes"] == []
         again = lab.json("host trust", "h1")
         assert (again["known"], again["added"]) == (True, [])
@@ -222,6 +224,8 @@ def test_a_host_behind_another_one_is_made_known_by_sshs_own_settings(
     ssh.known_hosts.unlink(missing_ok=True)
     error = virtkit("host", "trust", "inner", "--yes", "--json", ssh=ssh, code=1).data["error"]
     assert error["cure"].endswith("virtkit host trust jump")
+    code, said = typed(["host", "trust", "inner", "--yes"], "", ssh)
+    assert (code, "yes/no" in said) == (1, False), said  # ssh asks nobody, on a terminal neither
     assert not ssh.known_hosts.exists()
     jump, inner = (fingerprint(each) for each in hosts)
     virtkit("host", "trust", "jump", "--fingerprint", jump, ssh=ssh)
@@ -259,9 +263,7 @@ def test_a_host_that_does_not_answer_is_listed_and_checked_beside_the_others(
 ) -> None:
     with as_written(lab):
         entries = {each.name: each.spec() for each in hosts}
-        entries["gone"] = {**hosts[1].spec(), "address": f"root@{INNER}.99"}
-        entries["gone"]["ssh"] = {**entries["gone"]["ssh"], "port": 9}
-        entries["gone"]["address"] = "root@127.0.0.1"
+        entries["gone"] = {"address": "root@127.0.0.1", "ssh": {"port": 9}}  # nobody listens
         lab.write(f"hosts: {json.dumps(entries)}\nguests: {{}}\n")
         listed = {each["name"]: each for each in lab.json("host list")["hosts"]}
         assert {name: each["answers"] for name, each in listed.items()} == {
@@ -408,6 +410,16 @@ def test_what_only_root_can_do_there_is_told_with_its_cure(
     error = ops.json("host prepare", "h1", code=2)["error"]
     assert "you can't become root" in error["what"]
     assert f"root@{hosts[0].address}" in error["cure"]
+
+
+def test_a_user_whom_libvirt_does_not_let_in(ops: HostsLab, hosts: list[LibvirtHost]) -> None:
+    hosts[0].ssh("useradd --create-home --shell /bin/bash stranger")
+    with as_written(ops):
+        ops.write(f"hosts: {json.dumps({'h1': hosts[0].spec('stranger')})}\n{GUESTS}")
+        error = ops.json("plan", code=2)["error"]
+        assert "usermod -aG libvirt" in error["cure"]
+        (checked,) = ops.json("host check", code=2)["hosts"]
+        assert not checked["usable"]
 
 
 def test_down_as_that_user(ops: HostsLab) -> None:

@@ -171,7 +171,10 @@ class Remote:
 
     def unreached(self, stderr: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
-        why = stderr.decode("utf-8", "replace").strip() or "ssh ended without a word"
+        why = (
+            stderr.decode("utf-8", "replace").replace("\r", "").strip()
+            or "ssh ended without a word"
+        )
         cure = (
             f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
         )
