@@ -36,6 +36,8 @@ Host inner
   Port {PORT}
   User root
   ProxyJump jump
+  RemoteCommand sleep 60
+  RequestTTY force
 Host *
   UserKnownHostsFile {{known_hosts}}
   GlobalKnownHostsFile none

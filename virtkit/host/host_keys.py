@@ -36,7 +36,6 @@ _FETCH = {
     "ForwardAgent": "no",
     "ClearAllForwardings": "yes",
     "PermitLocalCommand": "no",
-    "RemoteCommand": "none",
     "ControlMaster": "no",
     "ControlPath": "none",
 }
@@ -135,7 +134,7 @@ def fetch(remote: Remote) -> list[HostKey]:
         def ask(kind: str) -> None:
             file = {"UserKnownHostsFile": str(folder / kind), "HostKeyAlgorithms": _KINDS[kind]}
             words = remote.arguments(_FETCH | file)
-            answers[kind] = commands.run(*ASK_NOBODY, *words, "-T", remote.address, "--", "true")
+            answers[kind] = commands.run(*ASK_NOBODY, *words, remote.address, "--", "true")
 
         threads = [threading.Thread(target=ask, args=(kind,), daemon=True) for kind in _KINDS]
         for each in threads:

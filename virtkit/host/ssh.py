@@ -171,10 +171,8 @@ class Remote:
 
     def unreached(self, stderr: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
-        why = (
-            stderr.decode("utf-8", "replace").replace("\r", "").strip()
-            or "ssh ended without a word"
-        )
+        said = stderr.decode("utf-8", "replace").replace("\r", "").strip()
+        why = said or "ssh ended without a word"
         cure = (
             f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
         )
@@ -222,6 +220,8 @@ class Remote:
             "ConnectTimeout": str(_CONNECT_TIMEOUT),
             "ServerAliveInterval": "15",
             "LogLevel": "ERROR",
+            "RemoteCommand": "none",  # whatever a login by hand begins with
+            "RequestTTY": "no",
         }
         if self.port:
             options["Port"] = str(self.port)
