@@ -24,6 +24,8 @@ from integration.several_hosts import (
     several_hosts,
 )
 
+from virtkit.host import Remote
+
 #: A network of the hosts' own, and the second port of the second host's ssh there.
 INNER, PORT = "10.98.0", 2200
 #: Of this machine's ssh; the file of the keys that it knows is the fixture's.
@@ -38,6 +40,10 @@ Host inner
   ProxyJump jump
   RemoteCommand sleep 60
   RequestTTY force
+Host aliased
+  HostName {{second}}
+  User root
+  HostKeyAlias rack-two
 Host *
   UserKnownHostsFile {{known_hosts}}
   GlobalKnownHostsFile none
@@ -88,7 +94,9 @@ class Ssh:
 def ssh(hosts: list[LibvirtHost], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
     folder = tmp_path_factory.mktemp("ssh")
     ssh = Ssh(folder / "known_hosts", folder / "agent")
-    text = SSH_CONFIG.format(jump=hosts[0].address, known_hosts=ssh.known_hosts)
+    text = SSH_CONFIG.format(
+        jump=hosts[0].address, second=hosts[1].address, known_hosts=ssh.known_hosts
+    )
     (folder / "ssh_config").write_text(text)
     run("mount", "--bind", folder, "/etc/ssh")
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", ssh.agent], stdout=subprocess.DEVNULL)
@@ -239,6 +247,20 @@ def test_a_host_behind_another_one_is_made_known_by_sshs_own_settings(
     for name in ("jump", "inner"):
         assert virtkit("host", "trust", name, "--json", ssh=ssh).data["known"]
     assert ssh.known_hosts.read_text() == text
+    virtkit("host", "trust", "aliased", "--fingerprint", inner, ssh=ssh)
+    assert inner in run("ssh-keygen", "-lF", "rack-two", "-f", ssh.known_hosts)
+    virtkit("host", "check", "aliased", ssh=ssh)
+
+
+def test_the_next_connection_is_a_new_login(hosts: list[LibvirtHost]) -> None:
+    remote = Remote(
+        "h1", f"root@{hosts[0].address}", 0, str(hosts[0].key), str(hosts[0].known_hosts)
+    )
+    remote.connect()
+    first = remote.run("echo $SSH_CONNECTION")
+    assert remote.run("echo $SSH_CONNECTION") == first
+    remote.disconnect()
+    assert remote.run("echo $SSH_CONNECTION") != first
 
 
 # --- what hosts are ---------------------------------------------------------------------------

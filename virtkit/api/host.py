@@ -116,7 +116,9 @@ def prepare_host(
 
     def run(progress: Progress) -> None:
         answer.changed = _run_playbook(machine, types, password, progress)
-        if machine.remote is None and daemon_access.awaits_login():
+        if machine.remote is not None:
+            machine.remote.disconnect()  # the user may be in libvirt's group with the next login
+        elif daemon_access.awaits_login():
             progress.note(daemon_access.cure())
 
     step = Step(f"host/{machine.name}", "prepare", machine.name, run)

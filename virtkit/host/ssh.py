@@ -146,6 +146,10 @@ class Remote:
             if self._ssh("-O", "forward", "-L", way).returncode != 0:
                 raise self.unreached(self._path("log").read_bytes())
 
+    def disconnect(self) -> None:
+        """Ends the shared connection: the next one is a new login, with the groups of then."""
+        self._ssh("-O", "exit")
+
     def _open(self) -> bool:
         """Whether the way to libvirt is there: only a living connection listens at its end."""
         with socket.socket(socket.AF_UNIX) as end:
