@@ -7,10 +7,12 @@ spec's guests (1,000 at most) are placed by `place:`; all others on the hosts ar
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import tempfile
 import time
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +43,13 @@ def hosts_in(folder: Path, count: int) -> list[Host]:
 
 def fill(host: Host, template: str, guests: int) -> None:
     for number in range(guests):
-        host.domains.define(QEMU, template.replace("NAME", f"g{number}"), autostart=False)
+        xml = re.sub("<uuid>.*?</uuid>", f"<uuid>{uuid.uuid4()}</uuid>", template)
+        host.domains.define(QEMU, xml.replace("xname", f"g{number}"), autostart=False)
     host.connections.release()
 
 
 def guest_xml() -> str:
-    (guest,) = samples.desired_of("name: other\nguests: {NAME: {type: qemu, networks: []}}").guests
+    (guest,) = samples.desired_of("name: other\nguests: {xname: {type: qemu, networks: []}}").guests
     guest = samples.with_image(guest)
     body = render.guest(guest)
     made = replace(record.of_guest(guest, "/other.yaml", body).with_state("made"), finished=True)

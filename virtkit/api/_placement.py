@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from virtkit import access
 from virtkit.api._hosts import Say, existing_guests
-from virtkit.api._observation import HostState, side_by_side
+from virtkit.api._observation import HostState, ask_each
 from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
@@ -17,7 +16,6 @@ from virtkit.host import Host
 from virtkit.plan import Plan, Unknown
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
-from virtkit.state.observed import Observed
 
 #: What starts a guest.
 _STARTS = ("create", "replace", "start")
@@ -95,8 +93,7 @@ def place_guests(
             continue
         host = spec.host_of(name)
         if host is None:
-            holders = (each for each in host_states if _has(each.observed, spec, guest))
-            holder = next(holders, None)
+            holder = _holder(host_states, spec, guest)
             if holder is None and guest.place is not None and len(spec.hosts) > 1:
                 continue
             host = holder.host.name if holder else host_for(guest.type)
@@ -142,7 +139,7 @@ def choose_hosts(
         facts = host.with_kvm(host.facts(), say) if kvm else host.facts()
         return facts, _candidate(spec, host, facts)
 
-    answers = side_by_side([partial(look, each.host) for each in host_states])
+    answers = ask_each([each.host for each in host_states], look)
     looked_at = [each for each in answers if not isinstance(each, VirtkitError)]
     placements = place(spec, [each for _, each in looked_at], current, new)
     return Chosen(
@@ -164,10 +161,22 @@ def _candidate(spec: Spec, host: Host, facts: HostFacts) -> Candidate:
     return Candidate(host.name, host.room(), spec.hosts[host.name].labels, unable)
 
 
-def _has(observed: Observed, spec: Spec, guest: model.GuestSpec) -> bool:
-    """Whether a guest is there, and as the type that it is to be."""
-    current = (observed.undefined_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
-    return current is not None and guest.type in ("auto", current.record.type)
+def _holder(
+    host_states: Sequence[HostState], spec: Spec, guest: model.GuestSpec
+) -> HostState | None:
+    """The host that has a guest as the type that it is to be; one with a ``place`` stays where it
+    is as another type, too, where that host runs it."""
+    other = None
+    for each in host_states:
+        observed = each.observed
+        current = (observed.undefined_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
+        if current is None:
+            continue
+        if guest.type in ("auto", current.record.type):
+            return each
+        if guest.place is not None and each.host.has_driver(DRIVERS[guest.type]):
+            other = other or each
+    return other
 
 
 def _able(type: str, host_states: Sequence[HostState]) -> str:

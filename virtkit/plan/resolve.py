@@ -273,9 +273,9 @@ def _subnets(
         if not network.made or name in answer:
             continue
         kept = decided.networks.get(name)
-        claims = [each for each in facts.used_subnets if ":" not in each.subnet]
-        routes = [each.subnet for each in claims if each.kind == "route"]
-        others = [each.subnet for each in claims if each.kind != "route"]
+        in_use = [each for each in facts.used_subnets if ":" not in each.subnet]
+        routes = [each.subnet for each in in_use if each.kind == "route"]
+        others = [each.subnet for each in in_use if each.kind != "route"]
         answer[name] = kept or addresses.free_subnet(
             f"{spec.name}/{name}",
             [*others, *answer.values()],
