@@ -53,13 +53,16 @@ Host *
 SECOND_SSHD = f"""
 sshd=$(readlink "/proc/$(cat "$1/sshd.pid")/exe")
 export LD_LIBRARY_PATH=$(dirname "${{sshd%/sbin/sshd}}"/lib/*/libwrap.so.0)
-"$sshd" -f "$1/sshd_config" -p {PORT} -o PidFile=none -o ListenAddress={INNER}.12
+"$sshd" -f "$1/sshd_config" -p {PORT} -o PidFile=none -o ListenAddress={INNER}.12 \\
+    -o MaxSessions=3 -o MaxStartups=10:30:100
 """
 GUESTS = """
 defaults: {type: lxc, memory: 256MiB}
 guests:
   web: {}
 """
+
+OPS_GUESTS = f"{GUESTS}  bare: {{networks: []}}\n"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -407,7 +410,7 @@ def test_hosts_beside_the_status_of_guests(away: HostsLab) -> None:
 @pytest.fixture(scope="module")
 def ops(hosts: list[LibvirtHost], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostsLab]:
     folder = tmp_path_factory.mktemp("ops")
-    with hosts_laboratory(folder, "byops", GUESTS, hosts[:1], USER) as lab:
+    with hosts_laboratory(folder, "byops", OPS_GUESTS, hosts[:1], USER) as lab:
         yield lab
 
 
@@ -426,6 +429,8 @@ def test_all_that_goes_by_libvirt_a_user_in_its_group_may_do(ops: HostsLab) -> N
 def test_what_only_root_can_do_there_is_told_with_its_cure(
     ops: HostsLab, hosts: list[LibvirtHost]
 ) -> None:
+    refused = ops.virtkit("exec", "bare", "--", "true", code=None)
+    assert (refused.code, "root on their host" in refused.err) == (255, True), str(refused)
     (checked,) = ops.json("host check", "h1")["hosts"]
     (firewall,) = [each for each in checked["checks"] if each["name"] == "firewall"]
     assert "only root may read" in firewall["what"]
@@ -439,7 +444,7 @@ def test_a_user_whom_libvirt_does_not_let_in(ops: HostsLab, hosts: list[LibvirtH
     hosts[0].ssh("useradd --create-home --shell /bin/bash stranger")
     hosts[0].ssh("usermod --password '*' stranger")  # else sshd takes it for locked
     with as_written(ops):
-        ops.write(f"hosts: {json.dumps({'h1': hosts[0].spec('stranger')})}\n{GUESTS}")
+        ops.write(f"hosts: {json.dumps({'h1': hosts[0].spec('stranger')})}\n{OPS_GUESTS}")
         error = ops.json("plan", code=2)["error"]
         assert "usermod -aG libvirt" in error["cure"]
         (checked,) = ops.json("host check", code=2)["hosts"]
