@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api._hosts import host_named
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.errors import RequestError
 from virtkit.host import Remote, host_keys
 from virtkit.host.host_keys import HostKey, KnownKey
 from virtkit.spec import Spec
@@ -76,10 +76,7 @@ def find_host_keys(name: str, spec: Spec | None = None) -> HostKeys:
             cure="name another one: a host of the spec, or as for ssh (root@rack1)",
         )
     settings = host_keys.settings(remote)
-    try:
-        keys = host_keys.fetch(remote)
-    except VirtkitError as error:
-        raise _on_the_way(error, settings) from error
+    keys = host_keys.fetch(remote, settings)
     known = host_keys.known(settings)
     _check(remote, settings.name, keys, known)
     same = [each for each in known if str(each) in map(str, keys)]
@@ -148,15 +145,3 @@ def _check(remote: Remote, name: str, keys: Iterable[HostKey], known: Iterable[K
 
 def _listed(keys: Iterable[HostKey]) -> str:
     return ", ".join(map(str, keys))
-
-
-def _on_the_way(error: VirtkitError, settings: host_keys.SshSettings) -> VirtkitError:
-    """Why no key was fetched: ssh took any of the host's, so it is one on the way that is not
-    known, if it is a key at all."""
-    if "Host key verification failed" not in error.why:
-        return error
-    if settings.jumps:
-        cure = f"first the hosts on the way there: {' && '.join(host_keys.by_hand(settings.jumps))}"
-    else:
-        cure = "first make known the key of the host that ssh's ProxyCommand goes through"
-    return error.retold(VirtkitError, cure=cure)

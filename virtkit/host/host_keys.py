@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from virtkit.errors import VirtkitError
-from virtkit.host.ssh import ASK_NOBODY, Remote
+from virtkit.host.ssh import ASK_NOBODY, UNKNOWN_KEY, Remote, for_ssh
 from virtkit.system import commands, temporary
 
 #: The kinds of host keys, as ssh-keygen names them, and what ssh asks a server for to see it.
@@ -78,14 +78,12 @@ class SshSettings:
         file: where a new key goes; None where they keep none.
         files: all that are looked into.
         jumps: the hosts on the way there, as ssh takes them.
-        proxied: whether the way is another program's.
     """
 
     name: str
     file: Path | None
     files: tuple[Path, ...]
     jumps: tuple[str, ...] = ()
-    proxied: bool = False
 
 
 def settings(remote: Remote) -> SshSettings:
@@ -113,7 +111,6 @@ def settings(remote: Remote) -> SshSettings:
         files[0] if own else None,
         tuple(files),
         () if jumps == "none" else tuple(jumps.split(",")),
-        said.get("proxycommand", "none") != "none",
     )
 
 
@@ -121,18 +118,19 @@ def _files(words: str) -> list[str]:
     return [each for each in words.split() if each not in ("none", "/dev/null")]
 
 
-def fetch(remote: Remote) -> list[HostKey]:
+def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
     """The keys that whoever answers there has, one of each kind; all kinds are asked for at once.
 
     Raises:
-        VirtkitError: nobody answers.
+        VirtkitError: nobody answers, or the key of a host on the way is not known.
     """
     answers: dict[str, subprocess.CompletedProcess[str]] = {}
     keys: list[HostKey] = []
     with temporary.folder() as folder:
 
         def ask(kind: str) -> None:
-            file = {"UserKnownHostsFile": str(folder / kind), "HostKeyAlgorithms": _KINDS[kind]}
+            file = {"HostKeyAlgorithms": _KINDS[kind]}
+            file["UserKnownHostsFile"] = for_ssh(str(folder / kind))
             words = remote.arguments(_FETCH | file)
             answers[kind] = commands.run(*ASK_NOBODY, *words, remote.address, "--", "true")
 
@@ -143,9 +141,27 @@ def fetch(remote: Remote) -> list[HostKey]:
             each.join()
         for kind in _KINDS:
             keys += _read(folder / kind)
-    if not keys:
-        raise remote.unreached(answers["ED25519"].stderr.encode())
-    return keys
+    if keys:
+        return keys
+    said = answers["ED25519"].stderr
+    error = remote.unreached(said.encode())
+    if UNKNOWN_KEY not in said:
+        raise error
+    # ssh took any key of the host's own
+    raise error.retold(VirtkitError, cure=on_the_way(settings)) from error
+
+
+def on_the_way(settings: SshSettings) -> str:
+    """What makes the keys of the hosts on the way known."""
+    if not settings.jumps:
+        return "first make known the key of the host that ssh's ProxyCommand goes through"
+    lines = []
+    for each in settings.jumps:
+        host, _, port = each.removeprefix("ssh://").rpartition(":")
+        by_port = bool(host) and port.isdigit()
+        # ssh itself asks
+        lines.append(f"ssh -p {port} {host}" if by_port else f"virtkit host trust {each}")
+    return f"first the hosts on the way there: {' && '.join(lines)}"
 
 
 def _read(file: Path) -> Iterator[HostKey]:
@@ -193,15 +209,3 @@ def add(file: Path, keys: Iterable[HostKey]) -> None:
             why=error.strerror or str(error),
             cure="make it yours, or name another file in the spec: `ssh: {known_hosts: …}`",
         ) from error
-
-
-def by_hand(jumps: Sequence[str]) -> list[str]:
-    """The commands that make the keys of hosts on the way known."""
-    lines = []
-    for each in jumps:
-        host, _, port = each.removeprefix("ssh://").rpartition(":")
-        if host and port.isdigit():
-            lines.append(f"ssh -p {port} {host}")  # it asks by itself
-        else:
-            lines.append(f"virtkit host trust {each}")
-    return lines

@@ -35,6 +35,9 @@ _SOCKET = "/run/libvirt/libvirt-sock"
 #: ssh for whoever may not be asked: on the way through other hosts there is no ``BatchMode``.
 ASK_NOBODY = ("env", "SSH_ASKPASS=/bin/false", "SSH_ASKPASS_REQUIRE=force", "ssh")
 
+#: What ssh says where it does not know a host's key, or knows another one.
+UNKNOWN_KEY = "Host key verification failed"
+
 _connecting = threading.Lock()
 
 
@@ -180,7 +183,7 @@ class Remote:
         cure = (
             f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
         )
-        if "Host key verification failed" in why:
+        if UNKNOWN_KEY in why:
             trust = self.trust or f"virtkit host trust {self.address}"
             cure = f"see what key it has, and say whether it is the host's own: {trust}"
         elif "Permission denied" in why:

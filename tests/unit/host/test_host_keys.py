@@ -72,11 +72,14 @@ def test_settings_are_what_ssh_says(tmp_path: Path) -> None:
 
 
 def test_hosts_on_the_way_are_made_known_by_hand_where_they_have_a_port() -> None:
-    lines = host_keys.by_hand(["jump", "me@jump.test:2200", "me@[fd00::1]:7"])
-    assert lines == ["virtkit host trust jump", "ssh -p 2200 me@jump.test", "ssh -p 7 me@[fd00::1]"]
+    jumps = ("jump", "me@jump.test:2200", "me@[fd00::1]:7")
+    cure = host_keys.on_the_way(SshSettings("rack", None, (), jumps))
+    lines = ["virtkit host trust jump", "ssh -p 2200 me@jump.test", "ssh -p 7 me@[fd00::1]"]
+    assert cure.partition(": ")[2].split(" && ") == lines
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
+    remote = Remote("rack", "ops@127.0.0.1", 1)
     with pytest.raises(VirtkitError) as caught:
-        host_keys.fetch(Remote("rack", "ops@127.0.0.1", 1))
+        host_keys.fetch(remote, host_keys.settings(remote))
     assert "Connection refused" in caught.value.why
