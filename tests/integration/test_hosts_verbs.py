@@ -278,6 +278,7 @@ def test_hosts_are_listed(lab: HostsLab, hosts: list[LibvirtHost]) -> None:
     assert one["cpus"] == {"all": os.cpu_count(), "used": 0}
     assert 0 < one["memory"]["free"] <= one["memory"]["all"]
     assert (one["guests"], one["domains"], one["labels"]) == (0, 0, {"zone": "a"})
+    assert [each["name"] for each in lab.json("host list", "h2")["hosts"]] == ["h2"]
     rows = lab.virtkit("host list").out.splitlines()
     assert rows[0].split()[:3] == ["host", "address", "libvirt"]
     assert [row.split()[0] for row in rows[1:]] == ["h1", "h2"]
@@ -402,6 +403,8 @@ def test_hosts_beside_the_status_of_guests(away: HostsLab) -> None:
     assert host["load"] > 0
     text = away.virtkit("status", "--hosts").out
     assert "1 of 1" in text
+    assert away.json("down")["ok"]
+    assert away.left() == []
 
 
 # --- a user who is not root -------------------------------------------------------------------

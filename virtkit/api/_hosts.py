@@ -77,6 +77,15 @@ def host_named(name: str, spec: Spec | None) -> Host:
     return Host(name, remote=remote, prepare=f"virtkit host prepare {name}")
 
 
+def chosen_hosts(spec: Spec | None, names: Sequence[str]) -> list[Host]:
+    """The hosts that are named; without names a spec's, or this machine.
+
+    Raises:
+        RequestError: a name stands for none.
+    """
+    return [host_named(each, spec) for each in dict.fromkeys(names)] or hosts_of(spec)
+
+
 def existing_guests(
     spec: Spec, host_states: Iterable[HostState], *, undefined: bool = False
 ) -> dict[str, GuestOnHost]:

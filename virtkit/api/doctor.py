@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit import images
-from virtkit.api._hosts import Say, host_named, hosts_of, quiet
+from virtkit.api._hosts import Say, chosen_hosts, hosts_of, quiet
 from virtkit.api._observation import side_by_side
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -92,8 +92,7 @@ def check_hosts(
     Raises:
         RequestError: a name stands for no host.
     """
-    hosts = [host_named(each, spec) for each in dict.fromkeys(names)] or hosts_of(spec)
-    return _looked_at(hosts, spec, say)
+    return _looked_at(chosen_hosts(spec, names), spec, say)
 
 
 def _looked_at(hosts: Sequence[Host], spec: Spec | None, say: Say) -> list[HostChecks]:

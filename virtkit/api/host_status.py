@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from virtkit.api._hosts import Say, hosts_of, quiet
+from virtkit.api._hosts import Say, chosen_hosts, quiet
 from virtkit.api._observation import side_by_side
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
@@ -66,20 +66,28 @@ class HostStatus:
 
 
 def host_status(
-    spec: Spec | None = None, *, types: bool = True, say: Say = quiet
+    spec: Spec | None = None,
+    names: Sequence[str] = (),
+    *,
+    types: bool = True,
+    say: Say = quiet,
 ) -> list[HostStatus]:
-    """A spec's hosts, or this machine; they are looked at side by side.
+    """Hosts as they are; they are looked at side by side.
 
     Args:
+        names: of the spec's hosts, or as for ssh; left out, all of the spec's, or this machine.
         types: which guest types each can run, too: it may take a probe guest.
         say: told where it does.
+
+    Raises:
+        RequestError: a name stands for no host.
     """
-    hosts = hosts_of(spec)
+    hosts = chosen_hosts(spec, names)
     known = [
         HostStatus(
             each.name,
             each.remote.address if each.remote else "",
-            spec.hosts[each.name].labels if spec else {},
+            spec.hosts[each.name].labels if spec and each.name in spec.hosts else {},
         )
         for each in hosts
     ]

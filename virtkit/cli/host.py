@@ -7,7 +7,7 @@ from typing import Annotated
 
 from virtkit import api
 from virtkit.cli import output, output_hosts, progress
-from virtkit.cli.arguments import File, Json, OnlySpec, is_spec, spec_of
+from virtkit.cli.arguments import File, Json, is_spec, spec_of
 from virtkit.cli.parser import Option, Words, flag
 from virtkit.errors import RequestError
 
@@ -133,10 +133,16 @@ def _one(hosts: list[str], usage: str) -> str:
     return hosts[0]
 
 
-def host_list(*, chosen: OnlySpec, json: Json = False) -> None:
-    """List a spec's hosts, or this machine: what they can run, how much room they have."""
-    spec = chosen.read() if chosen.given else None
-    hosts = api.host_status(spec, say=output.say)
+def host_list(
+    *,
+    words: Annotated[list[str], Words("[SPEC] [HOST]...")],
+    file: File = None,
+    json: Json = False,
+) -> None:
+    """List a spec's hosts, or this machine: what they can run, how much room they have. HOST as for
+    `host check`."""
+    spec, names = _spec_and_hosts(words, file)
+    hosts = api.host_status(spec, names, say=output.say)
     if json:
         output.data({"hosts": [each.as_dict() for each in hosts]})
     else:
