@@ -13,6 +13,9 @@ if TYPE_CHECKING:
         Event,
         Execution,
         GuestStatus,
+        HostChecks,
+        HostKeys,
+        HostStatus,
         Inventory,
         Machine,
         Orphan,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         Vnc,
         apply,
         change_state,
+        check_hosts,
         close,
         console,
         copy,
@@ -33,10 +37,12 @@ if TYPE_CHECKING:
         down,
         down_plan,
         execute,
+        find_host_keys,
         find_machine,
         follow,
         format_size,
         forwarded_vnc,
+        host_status,
         image_list,
         image_make,
         image_remove,
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
         ssh_config,
         starter,
         status,
+        trust_host,
         vnc,
     )
     from virtkit.errors import Interrupted, RequestError, SpecErrors, VirtkitError
@@ -65,12 +72,13 @@ load_when_used(
     __name__,
     {
         "virtkit.api": (
-            "Check Event Execution GuestStatus Inventory Machine Orphan Plan Preparation Report "
-            "RunOptions Spec StoreEntry Verb Vnc apply change_state close console copy doctor "
-            "down down_plan execute find_machine follow format_size forwarded_vnc image_list "
+            "Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory Machine "
+            "Orphan Plan Preparation Report RunOptions Spec StoreEntry Verb Vnc apply "
+            "change_state check_hosts close console copy doctor down down_plan execute "
+            "find_host_keys find_machine follow format_size forwarded_vnc host_status image_list "
             "image_make image_remove inventory log_names logs needs_consent needs_consent_to_go "
             "orphans plan playbook_logs prepare_host provision read render_xml schema ssh "
-            "ssh_config starter status vnc"
+            "ssh_config starter status trust_host vnc"
         ),
         "virtkit.errors": "Interrupted RequestError SpecErrors VirtkitError",
     },
@@ -81,6 +89,9 @@ __all__ = [
     "Event",
     "Execution",
     "GuestStatus",
+    "HostChecks",
+    "HostKeys",
+    "HostStatus",
     "Interrupted",
     "Inventory",
     "Machine",
@@ -98,6 +109,7 @@ __all__ = [
     "Vnc",
     "apply",
     "change_state",
+    "check_hosts",
     "close",
     "console",
     "copy",
@@ -105,10 +117,12 @@ __all__ = [
     "down",
     "down_plan",
     "execute",
+    "find_host_keys",
     "find_machine",
     "follow",
     "format_size",
     "forwarded_vnc",
+    "host_status",
     "image_list",
     "image_make",
     "image_remove",
@@ -129,5 +143,6 @@ __all__ = [
     "ssh_config",
     "starter",
     "status",
+    "trust_host",
     "vnc",
 ]

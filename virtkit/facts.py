@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
+def version_text(version: int) -> str:
+    """A version of libvirt's, 9000000, as people write it: 9.0.0."""
+    return ".".join(str(version // 1000**power % 1000) for power in (2, 1, 0))
+
+
 @dataclass(frozen=True)
 class Connection:
     """One libvirt driver of a host, as it answered or why it did not.

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         ssh_refusal,
         vnc,
     )
-    from virtkit.api.doctor import Check, doctor
+    from virtkit.api.doctor import Check, HostChecks, check_hosts, doctor
     from virtkit.api.host import Machine, Preparation, find_machine, prepare_host
+    from virtkit.api.host_keys import HostKeys, find_host_keys, trust_host
+    from virtkit.api.host_status import HostStatus, host_status
     from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
     from virtkit.api.lifecycle import (
         apply,
@@ -55,8 +57,10 @@ load_when_used(
             "Execution Inventory Vnc console copy execute forwarded_vnc inventory login ssh "
             "ssh_config ssh_refusal vnc"
         ),
-        "virtkit.api.doctor": "Check doctor",
+        "virtkit.api.doctor": "Check HostChecks check_hosts doctor",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
+        "virtkit.api.host_keys": "HostKeys find_host_keys trust_host",
+        "virtkit.api.host_status": "HostStatus host_status",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
         "virtkit.api.lifecycle": "apply down down_plan needs_consent_to_go",
         "virtkit.api.logs": "follow log_names logs playbook_logs",
@@ -81,6 +85,9 @@ __all__ = [
     "Event",
     "Execution",
     "GuestStatus",
+    "HostChecks",
+    "HostKeys",
+    "HostStatus",
     "Inventory",
     "Machine",
     "Orphan",
@@ -96,6 +103,7 @@ __all__ = [
     "Vnc",
     "apply",
     "change_state",
+    "check_hosts",
     "close",
     "console",
     "copy",
@@ -103,10 +111,12 @@ __all__ = [
     "down",
     "down_plan",
     "execute",
+    "find_host_keys",
     "find_machine",
     "follow",
     "format_size",
     "forwarded_vnc",
+    "host_status",
     "image_list",
     "image_make",
     "image_remove",
@@ -129,5 +139,6 @@ __all__ = [
     "ssh_refusal",
     "starter",
     "status",
+    "trust_host",
     "vnc",
 ]

@@ -12,7 +12,7 @@ from virtkit.api._observation import HostState, ask_each, observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host, Remote, close_all
 from virtkit.plan import command, select
-from virtkit.spec import Spec
+from virtkit.spec import LOCAL, Problem, Spec, ssh_address
 from virtkit.state.observed import ObservedGuest
 
 if TYPE_CHECKING:
@@ -52,9 +52,38 @@ def _host(spec: Spec, name: str) -> Host:
         str(spec.folder / Path(each).expanduser()) if each else ""
         for each in (entry.ssh.key, entry.ssh.known_hosts)
     )
-    remote = Remote(name, entry.address, entry.ssh.port or 0, key, known_hosts)
+    trust = command("host trust", spec.source, name)
+    remote = Remote(name, entry.address, entry.ssh.port or 0, key, known_hosts, trust)
     prepare = command("host prepare", spec.source, name)
     return Host(name, entry.pool, entry.uris, remote, prepare)
+
+
+def host_named(name: str, spec: Spec | None) -> Host:
+    """The host that a word stands for: one of the spec, ``local``, or one as for ssh.
+
+    Raises:
+        RequestError: none.
+    """
+    if spec is not None and name in spec.hosts:
+        return _host(spec, name)
+    if name == LOCAL:
+        return Host()
+    try:
+        remote = Remote(name, ssh_address(name))
+    except Problem as error:
+        hosts = f", or a host of the spec: {', '.join(spec.hosts)}" if spec else ""
+        cure = f"name it as for ssh (root@rack1); `{LOCAL}` is this machine{hosts}"
+        raise RequestError(error.what, cure=cure) from error
+    return Host(name, remote=remote, prepare=f"virtkit host prepare {name}")
+
+
+def chosen_hosts(spec: Spec | None, names: Sequence[str]) -> list[Host]:
+    """The hosts that are named; without names a spec's, or this machine.
+
+    Raises:
+        RequestError: a name stands for none.
+    """
+    return [host_named(each, spec) for each in dict.fromkeys(names)] or hosts_of(spec)
 
 
 def existing_guests(

@@ -82,7 +82,8 @@ def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> Virtki
         f"guest {record.guest} has no known address",
         why=", ".join(looked),
         cure=f"{first}; `virtkit console` needs no address, nor does `virtkit exec` where it goes "
-        "through the hypervisor",
+        "through the hypervisor: into containers for whoever is root on their host, by login or by "
+        "sudo without a password",
         where=f"{host} guest/{record.guest}",
     )
 

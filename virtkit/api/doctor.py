@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from virtkit import images
-from virtkit.api._hosts import Say, hosts_of, quiet
+from virtkit.api._hosts import Say, chosen_hosts, hosts_of, quiet
+from virtkit.api._observation import side_by_side
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import HostFacts
+from virtkit.facts import HostFacts, version_text
 from virtkit.host import Host, firewall, schemas
 from virtkit.plan import command
 from virtkit.spec import Spec
@@ -41,32 +43,92 @@ class Check:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class HostChecks:
+    """What was looked at on one host; ``address`` as for ssh, empty for this machine."""
+
+    name: str
+    address: str
+    checks: tuple[Check, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether virtkit can do anything there."""
+        return not any(each.ok is False and each.needed for each in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        checks = [each.as_dict() for each in self.checks]
+        return {
+            "name": self.name,
+            "address": self.address,
+            "usable": self.usable,
+            "checks": checks,
+        }
+
+
 def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     """All checks of this machine, and of what the records of a spec's environment say."""
     hosts = hosts_of(spec)
     programs = commands.PROGRAMS.items()
     checks = [_program(name) for name, each in programs if os.geteuid() != 0 or not each.users]
-    checks += [
-        _builds(),
-        _schemas(),
-        *(_device() if any(each.remote is None for each in hosts) else ()),
-    ]
-    for host in hosts:
-        host_checks = _host(host, spec, say)
+    checks += [_builds(), _schemas()]
+    for host in _looked_at(hosts, spec, say):
         several = len(hosts) > 1
         checks += [
-            replace(e, name=f"{e.name} on {host.name}") if several else e for e in host_checks
+            replace(e, name=f"{e.name} on {host.name}") if several else e for e in host.checks
         ]
     return checks
 
 
+def check_hosts(
+    spec: Spec | None = None, names: Sequence[str] = (), *, say: Say = quiet
+) -> list[HostChecks]:
+    """All checks of hosts, and of what the records of a spec's environment there say; they are
+    looked at side by side.
+
+    Args:
+        names: of the spec's hosts, or as for ssh; left out, all of the spec's, or this machine.
+
+    Raises:
+        RequestError: a name stands for no host.
+    """
+    return _looked_at(chosen_hosts(spec, names), spec, say)
+
+
+def _looked_at(hosts: Sequence[Host], spec: Spec | None, say: Say) -> list[HostChecks]:
+    """Each host's checks. A host that fails on the way holds up none of the others."""
+
+    def look(host: Host) -> list[Check]:
+        own = spec if spec is not None and host.name in spec.hosts else None
+        try:
+            return _host(host, own, say)
+        finally:
+            host.connections.release()
+
+    answers = side_by_side([partial(look, host) for host in hosts])
+    return [
+        HostChecks(
+            host.name,
+            host.remote.address if host.remote else "",
+            (_failed(answer),) if isinstance(answer, VirtkitError) else tuple(answer),
+        )
+        for host, answer in zip(hosts, answers, strict=True)
+    ]
+
+
+def _failed(error: VirtkitError) -> Check:
+    """The one check of a host that nobody could look at to the end."""
+    why = f"{error.what}: {error.why}" if error.why else error.what
+    return Check("host", False, why, error.cure, needed=True)
+
+
 def _host(host: Host, spec: Spec | None, say: Say) -> list[Check]:
     """All checks of one host."""
-    checks: list[Check] = []
+    checks = [] if host.remote else list(_device())
     try:
         facts = host.facts()
     except VirtkitError as error:
-        return [Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
+        return [*checks, Check("libvirt", False, error.why or error.what, error.cure, needed=True)]
     try:
         facts = host.with_kvm(facts, say, refresh=True)
     except VirtkitError as error:
@@ -125,7 +187,7 @@ def _schemas() -> Check:
 
 def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
     for scheme, connection in facts.connections.items():
-        version = ".".join(str(connection.libvirt // 1000**power % 1000) for power in (2, 1, 0))
+        version = version_text(connection.libvirt)
         what = connection.error or f"{connection.uri} answers, libvirt {version}"
         yield Check(f"libvirt {scheme}", not connection.error, what)
     pool = facts.pool
@@ -185,7 +247,10 @@ def _firewall(host: Host) -> Iterable[Check]:
     rules = host.firewall_rules()
     if rules is None:
         what = "only root may read its rules, so it is not known whether libvirt's are there"
-        yield Check("firewall", None, what, "run `virtkit doctor` as root")
+        cure = "run `virtkit doctor` as root"
+        if host.remote is not None:
+            cure = "log in there as root, or let the user have sudo without a password"
+        yield Check("firewall", None, what, cure)
         return
     without_rules = [each for each in bridges if not rules.has_libvirt_rules(each.name)]
     for each in without_rules:

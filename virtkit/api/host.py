@@ -11,12 +11,12 @@ from typing import Any
 
 from virtkit import ansible
 from virtkit.api._defaults import HOST_TYPES
-from virtkit.api._hosts import Tell, hosts_of, quiet
+from virtkit.api._hosts import Tell, host_named, quiet
 from virtkit.apply import Report, Step, engine
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Remote, daemon_access
 from virtkit.progress import Progress
-from virtkit.spec import LOCAL, Problem, Spec, ssh_address
+from virtkit.spec import Spec
 from virtkit.system import commands, temporary
 
 #: Where a machine's Python is, and how the one who logs in becomes root there.
@@ -67,7 +67,7 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
         VirtkitError: ssh does not get there.
     """
     ansible.require()
-    remote = _remote(name, spec)
+    remote = host_named(name, spec).remote
     look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
     python, privilege = look.split("\n")[:2]
     where = "this machine" if remote is None else name
@@ -76,23 +76,11 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
         cure = f"{by_hand}sudo apt-get install python3"
         raise RequestError(f"python3 is missing on {where}, and Ansible needs it", cure=cure)
     if privilege == "nobody":
-        cure = "be root here, or install sudo" if remote is None else f"log in as root@{name}"
+        cure = "be root here, or install sudo"
+        if remote is not None:
+            cure = f"log in as root@{remote.address.rpartition('@')[2]}, or let the user have sudo"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
     return Machine(name, remote, python, privilege == "password")
-
-
-def _remote(name: str, spec: Spec | None) -> Remote | None:
-    if name == LOCAL:
-        return None
-    for host in hosts_of(spec) if spec else ():
-        if host.name == name:
-            return host.remote
-    try:
-        return Remote(name, ssh_address(name))
-    except Problem as error:
-        hosts = f", or a host of the spec: {', '.join(spec.hosts)}" if spec else ""
-        cure = f"name it as for ssh (root@rack1); `{LOCAL}` is this machine{hosts}"
-        raise RequestError(error.what, cure=cure) from error
 
 
 def _look_at(remote: Remote) -> str:
@@ -128,7 +116,9 @@ def prepare_host(
 
     def run(progress: Progress) -> None:
         answer.changed = _run_playbook(machine, types, password, progress)
-        if machine.remote is None and daemon_access.awaits_login():
+        if machine.remote is not None:
+            machine.remote.disconnect()  # the user may be in libvirt's group with the next login
+        elif daemon_access.awaits_login():
             progress.note(daemon_access.cure())
 
     step = Step(f"host/{machine.name}", "prepare", machine.name, run)

@@ -75,7 +75,16 @@ VERBS: dict[str, tuple[str, str]] = {
         "image.image_rm",
         "Remove an image, by name or content hash, where no guest uses it.",
     ),
+    "host list": (
+        "host.host_list",
+        "List a spec's hosts, or this machine: what they can run, how much room they have.",
+    ),
+    "host check": ("host.host_check", "Look at hosts as doctor does, each on its own."),
     "host prepare": ("host.host_prepare", "Make a machine a libvirt host, by Ansible."),
+    "host trust": (
+        "host.host_trust",
+        "Make a host's ssh key known: show its fingerprints, ask, and add it.",
+    ),
 }
 #: The first words of verbs that have two.
 GROUPS = {"image": "The image store.", "host": "The machines that guests run on."}

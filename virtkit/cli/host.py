@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from getpass import getpass
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import output, progress
+from virtkit.cli import output, output_hosts, progress
 from virtkit.cli.arguments import File, Json, is_spec, spec_of
 from virtkit.cli.parser import Option, Words, flag
 from virtkit.errors import RequestError
@@ -32,13 +31,10 @@ def host_prepare(
 ) -> None:
     """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
     `local`. Run again it changes nothing."""
-    rest, spec = words, None
-    if file is not None or (rest and is_spec(rest[0])):
-        spec, rest = spec_of(rest, file)
-    if len(rest) != 1:
-        what = "more than one host is named" if rest else "no host is named"
-        raise RequestError(what, cure="virtkit host prepare [SPEC] HOST; `local` is this machine")
-    machine = api.find_machine(rest[0], spec)
+    spec, rest = _spec_and_hosts(words, file)
+    machine = api.find_machine(
+        _one(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
+    )
     password = _password(machine) if ask or machine.needs_password else ""
     wanted = [each.strip() for each in types.split(",") if each.strip()]
     with progress.shown(output.err(), f"{machine.name}: prepare") as tell:
@@ -56,7 +52,7 @@ def host_prepare(
 def _password(machine: api.Machine) -> str:
     """The password that sudo asks for, from a terminal; it goes nowhere but to Ansible."""
     where = "this machine" if machine.remote is None else machine.name
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not output.at_terminal():
         raise RequestError(
             f"sudo asks for a password on {where}, and there is no terminal here",
             cure=f"run it on a terminal (virtkit host prepare {machine.name}), as root, or let "
@@ -69,3 +65,103 @@ def _password(machine: api.Machine) -> str:
             raise KeyboardInterrupt from end
         if password:
             return password
+
+
+def host_trust(
+    *,
+    words: Annotated[list[str], Words("[SPEC] HOST")],
+    file: File = None,
+    fingerprint: Annotated[
+        str,
+        Option(
+            "--fingerprint",
+            metavar="SHA256:…",
+            help="The host's own, as its owner told you; then nothing is asked.",
+        ),
+    ] = "",
+    yes: Annotated[bool, flag("--yes", help="Say yes to whatever key answers.")] = False,
+    json: Json = False,
+) -> None:
+    """Make a host's ssh key known: show its fingerprints, ask, and add it to the spec's known_hosts
+    or to ssh's own. HOST is one of the spec, or an address as for ssh."""
+    spec, rest = _spec_and_hosts(words, file)
+    name = _one(rest, "virtkit host trust [SPEC] HOST")
+    keys = api.find_host_keys(name, spec)
+    keys.chosen(fingerprint)  # a wrong one is refused before anything is shown as good
+    if not (json or keys.known):
+        output.say(f"host {keys.host} ({keys.address}) has these keys:")
+        for each in keys.keys:
+            output.say(f"  {each}")
+    if not (keys.known or fingerprint or yes or (not json and _agrees())):
+        raise RequestError(
+            f"nobody said that the key is host {keys.host}'s own",
+            why="what answers there has " + ", ".join(map(str, keys.keys)),
+            cure="compare it with what its owner told you, or with ssh-keygen -lf "
+            "/etc/ssh/ssh_host_ed25519_key.pub there; then --fingerprint SHA256:… or --yes",
+            where=keys.host,
+        )
+    added = api.trust_host(keys, fingerprint)
+    if json:
+        output.data({**keys.as_dict(), "added": [each.fingerprint for each in added]})
+    elif keys.known:
+        output.line(f"host {keys.host}: its key is known already ({keys.file})")
+    else:
+        kinds = ", ".join(each.kind for each in added)
+        output.line(f"host {keys.host}: added to {keys.file}: {kinds}")
+
+
+def _agrees() -> bool:
+    return output.ask("Is one of them the host's own, as its owner told you?")
+
+
+def _spec_and_hosts(words: list[str], file: str | None) -> tuple[api.Spec | None, list[str]]:
+    """The spec, where one is named, and the hosts after it."""
+    if file is not None or (words and is_spec(words[0])):
+        return spec_of(words, file)
+    return None, words
+
+
+def _one(hosts: list[str], usage: str) -> str:
+    """The one host that is named.
+
+    Raises:
+        RequestError: none is, or more than one.
+    """
+    if len(hosts) != 1:
+        what = "more than one host is named" if hosts else "no host is named"
+        raise RequestError(what, cure=usage)
+    return hosts[0]
+
+
+def host_list(
+    *,
+    words: Annotated[list[str], Words("[SPEC] [HOST]...")],
+    file: File = None,
+    json: Json = False,
+) -> None:
+    """List a spec's hosts, or this machine: what they can run, how much room they have. HOST as for
+    `host check`."""
+    spec, names = _spec_and_hosts(words, file)
+    hosts = api.host_status(spec, names, say=output.say)
+    if json:
+        output.data({"hosts": [each.as_dict() for each in hosts]})
+    else:
+        output_hosts.table(hosts)
+
+
+def host_check(
+    *,
+    words: Annotated[list[str], Words("[SPEC] [HOST]...")],
+    file: File = None,
+    json: Json = False,
+) -> None:
+    """Look at hosts as doctor does, each on its own: all of a spec's, those that are named, or
+    this machine. HOST is one of the spec, an address as for ssh, or `local`."""
+    spec, names = _spec_and_hosts(words, file)
+    hosts = api.check_hosts(spec, names, say=output.say)
+    if json:
+        output.data({"hosts": [each.as_dict() for each in hosts]})
+    else:
+        output_hosts.checks(hosts)
+    if not all(each.usable for each in hosts):
+        raise SystemExit(2)

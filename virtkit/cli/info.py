@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import output
+from virtkit.cli import output, output_hosts
 from virtkit.cli.arguments import DEFAULT_SPEC, Json, OnlySpec, SpecAndGuests
 from virtkit.cli.parser import Option, flag
 from virtkit.errors import RequestError
@@ -59,15 +59,29 @@ def init(
     output.line(f"wrote {path}; next: virtkit up")
 
 
-def status(*, chosen: SpecAndGuests, json: Json = False) -> None:
+def status(
+    *,
+    chosen: SpecAndGuests,
+    hosts: Annotated[
+        bool, flag("--hosts", help="Show each host's load, guests and free room, too.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Show the guests: type, state, addresses, readiness; without a spec, all of virtkit's."""
     spec, guests = chosen.read() if chosen.given else (None, [])
     answer = api.status(spec, guests, say=output.say)
+    rooms = api.host_status(spec, types=False, say=output.say) if hosts else None
     if json:
         name = spec.name if spec else None
-        output.data({"environment": name, "guests": [each.as_dict() for each in answer]})
-    else:
-        output.status(answer, environments=spec is None)
+        document = {"environment": name, "guests": [each.as_dict() for each in answer]}
+        if rooms is not None:
+            document["hosts"] = [each.as_dict() for each in rooms]
+        output.data(document)
+        return
+    output.status(answer, environments=spec is None)
+    if rooms is not None:
+        output.line("")
+        output_hosts.table(rooms)
 
 
 def inventory(

@@ -3,7 +3,6 @@ like change it."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -119,19 +118,7 @@ def _vault(path: str | None) -> str:
 
 def _ask_consent() -> bool:
     """Whether somebody at a terminal agrees to the plan that was shown; the input's end is a no."""
-    while _at_terminal():
-        sys.stderr.write("Do it? [y/N]: ")
-        sys.stderr.flush()
-        answer = sys.stdin.readline().strip().lower()
-        if answer in ("y", "yes"):
-            return True
-        if answer in ("", "n", "no"):
-            return False
-    return False
-
-
-def _at_terminal() -> bool:
-    return sys.stderr.isatty() and sys.stdin.isatty()
+    return output.ask("Do it?")
 
 
 def _show_report(report: api.Report, done: str, json: bool) -> None:
@@ -174,7 +161,7 @@ def down(
     """Remove the guests and all that is theirs; kept disks and images stay."""
     spec, guests = chosen.read()
     confirmed = None
-    if not yes and not json and _at_terminal():
+    if not yes and not json and output.at_terminal():
         removal = api.down_plan(spec, guests, volumes=volumes)
         if removal.needs_consent:
             output.plan(removal)

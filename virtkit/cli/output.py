@@ -97,6 +97,24 @@ def say(line: str) -> None:
     err().print(f"[dim]{escape(plain(line))}[/]")
 
 
+def at_terminal() -> bool:
+    """Whether there is somebody to be asked."""
+    return sys.stderr.isatty() and sys.stdin.isatty()
+
+
+def ask(question: str) -> bool:
+    """Whether somebody at a terminal says yes; the input's end is a no."""
+    while at_terminal():
+        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline().strip().lower()
+        if answer in ("y", "yes"):
+            return True
+        if answer in ("", "n", "no"):
+            return False
+    return False
+
+
 def label(object: str, host: str) -> str:
     """An object, and its host where that isn't this machine."""
     from virtkit.spec import LOCAL  # with the models, which help texts do without

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from virtkit.drivers import Driver
 from virtkit.errors import VirtkitError
-from virtkit.facts import HostFacts, Room
+from virtkit.facts import HostFacts, Room, version_text
 from virtkit.host import file_users, guest_exec, lock, observe
 from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
 from virtkit.host.definitions import not_ours
@@ -151,6 +151,11 @@ class Host:
         from virtkit.host import room
 
         return room.room(self.connections, self.schemes)
+
+    def libvirt_version(self) -> str:
+        """libvirt's version on the host, as ``9.0.0``."""
+        with libvirt_errors("read", "libvirt's version", where=self.name):
+            return version_text(self.connections.any().getLibVersion())
 
     def cpus(self) -> int:
         """Logical CPUs of the host."""

@@ -6,7 +6,6 @@ It must never change one: what the host lets through is its owner's business.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.errors import VirtkitError
-from virtkit.host.ssh import Remote
+from virtkit.host.ssh import Remote, become_root
 from virtkit.system import commands
 
 #: libvirt's own chains (its iptables backend) and table (its nftables backend).
@@ -97,10 +96,14 @@ def _about(bridge: str, words: Iterable[str]) -> bool:
 
 def rules(remote: Remote | None) -> Rules | None:
     """A host's rules; None where nobody may look."""
-    if remote is None and os.geteuid() != 0:
+    try:
+        root = become_root(remote)
+    except VirtkitError:  # the host is gone, and whoever needs it finds out
         return None
-    nft = output(remote, ["nft", "-j", "list", "ruleset"])
-    iptables = output(remote, ["iptables-save"])
+    if root is None:
+        return None
+    nft = output(remote, [*root, "nft", "-j", "list", "ruleset"])
+    iptables = output(remote, [*root, "iptables-save"])
     if nft is None and iptables is None:
         return None
     answer = Rules()

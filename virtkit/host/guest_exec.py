@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import functools
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -20,7 +18,7 @@ import libvirt_qemu
 
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
-from virtkit.host.ssh import Remote
+from virtkit.host.ssh import become_root
 from virtkit.system import commands
 
 #: What reading an agent's answer can raise: whoever has the guest writes it.
@@ -73,7 +71,7 @@ def nsenter_command(
             container doesn't run.
     """
     remote = connections.remote
-    privilege = _privilege(remote)
+    privilege = become_root(remote)
     if privilege is None:
         raise Unreachable("namespaces can only be joined by root")
     try:
@@ -86,16 +84,6 @@ def nsenter_command(
     ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
     program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text(), "--over-ssh"]
     return remote.line(shlex.join([*program, *words]), terminal=terminal)
-
-
-@functools.cache
-def _privilege(remote: Remote | None) -> tuple[str, ...] | None:
-    """What makes a command root's on a host; None where nothing does that asks for no password."""
-    if remote is None:
-        return () if os.geteuid() == 0 else None
-    answer = remote.run('[ "$(id -u)" != 0 ] || echo root; ! sudo -n true 2>/dev/null || echo sudo')
-    words = answer.decode().split()
-    return () if "root" in words else ("sudo", "-n") if "sudo" in words else None
 
 
 def by_namespaces(

@@ -9,6 +9,7 @@ It never asks for anything on a terminal, and accepts no host key that ssh's own
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shlex
@@ -42,6 +43,11 @@ except socket.timeout:
 except OSError as error:
     print(error.strerror or error)
 """
+#: ssh for whoever may not be asked: on the way through other hosts there is no ``BatchMode``.
+ASK_NOBODY = ("env", "SSH_ASKPASS=/bin/false", "SSH_ASKPASS_REQUIRE=force", "ssh")
+
+#: What ssh says where it does not know a host's key, or knows another one.
+UNKNOWN_KEY = "Host key verification failed"
 
 _connecting = threading.Lock()
 
@@ -54,6 +60,7 @@ class Remote:
         name: its name in the spec.
         address: as for ssh, ``root@rack1``.
         port: 0 is ssh's own choice, as are an empty ``key`` (its path) and ``known_hosts``.
+        trust: the command that makes its key known; left out, the one for its address.
     """
 
     name: str
@@ -61,6 +68,7 @@ class Remote:
     port: int = 0
     key: str = ""
     known_hosts: str = ""
+    trust: str = ""
 
     def uri(self, scheme: str) -> str:
         """libvirt's URI, once we are connected."""
@@ -93,7 +101,7 @@ class Remote:
             lasting: it goes into a file, and so knows nothing of the shared connection: the folder
                 of that goes with a reboot, and whose it is then, nobody looks at.
         """
-        words = ["ssh", *_arguments(self._own())] if lasting else [str(self.program())]
+        words = ["ssh", *self.arguments()] if lasting else [str(self.program())]
         *line, address = (shlex.quote(each.replace("%", "%%")) for each in [*words, self.address])
         return " ".join([*line, "-W", "[%h]:%p", address])
 
@@ -160,6 +168,10 @@ class Remote:
             if self._ssh("-O", "forward", "-L", way).returncode != 0:
                 raise self.unreached(self._path("log").read_bytes())
 
+    def disconnect(self) -> None:
+        """Ends the shared connection: the next one is a new login, with the groups of then."""
+        self._ssh("-O", "exit")
+
     def _open(self) -> bool:
         """Whether the way to libvirt is there: only a living connection listens at its end."""
         with socket.socket(socket.AF_UNIX) as end:
@@ -185,15 +197,14 @@ class Remote:
 
     def unreached(self, stderr: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
-        why = stderr.decode("utf-8", "replace").strip() or "ssh ended without a word"
+        said = stderr.decode("utf-8", "replace").replace("\r", "").strip()
+        why = said or "ssh ended without a word"
         cure = (
             f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
         )
-        if "Host key verification failed" in why:
-            cure = (
-                "check that the key is the host's own, then log in once by hand, or name a file "
-                "that has it: `ssh: {known_hosts: …}`"
-            )
+        if UNKNOWN_KEY in why:
+            trust = self.trust or f"virtkit host trust {self.address}"
+            cure = f"see what key it has, and say whether it is the host's own: {trust}"
         elif "Permission denied" in why:
             cure = "name a key that the host lets in (`ssh: {key: …}`), or load it: ssh-add"
         return VirtkitError(
@@ -208,7 +219,7 @@ class Remote:
         """
         commands.require("ssh")
         path = self._path("run")
-        text = f'#!/bin/sh\nexec {shlex.join(["ssh", *self._options()])} "$@"\n'
+        text = f'#!/bin/sh\nexec {shlex.join([*ASK_NOBODY, *self._options()])} "$@"\n'
         if not path.is_file() or path.read_text() != text:
             new = path.with_name(f"{path.name}.new")
             new.write_text(text)
@@ -223,15 +234,20 @@ class Remote:
             "ControlPersist": str(_KEEP_OPEN),
             "StreamLocalBindUnlink": "yes",
         }
-        return _arguments(self._own() | shared)
+        return self.arguments(shared)
+
+    def arguments(self, more: Mapping[str, str] | None = None) -> list[str]:
+        """ssh's options for a connection of its own to this host, and ``more`` of them."""
+        return [f"-o{key}={value}" for key, value in (self._own() | dict(more or {})).items()]
 
     def _own(self) -> dict[str, str]:
-        """ssh's options for a connection to this host."""
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": str(_CONNECT_TIMEOUT),
             "ServerAliveInterval": "15",
             "LogLevel": "ERROR",
+            "RemoteCommand": "none",  # whatever a login by hand begins with
+            "RequestTTY": "no",
         }
         if self.port:
             options["Port"] = str(self.port)
@@ -265,8 +281,19 @@ class Remote:
         return path
 
 
-def _arguments(options: Mapping[str, str]) -> list[str]:
-    return [f"-o{key}={value}" for key, value in options.items()]
+@functools.cache
+def become_root(remote: Remote | None) -> tuple[str, ...] | None:
+    """The words before a command that make it root's on a host; None where nothing does that asks
+    for no password.
+
+    Raises:
+        VirtkitError: the host was not reached.
+    """
+    if remote is None:
+        return () if os.geteuid() == 0 else None
+    answer = remote.run('[ "$(id -u)" != 0 ] || echo root; ! sudo -n true 2>/dev/null || echo sudo')
+    words = answer.decode().split()
+    return () if "root" in words else ("sudo", "-n") if "sudo" in words else None
 
 
 def for_ssh(path: str) -> str:

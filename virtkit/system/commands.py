@@ -47,6 +47,7 @@ PROGRAMS = {
     "setpriv": Program("ends programs together with virtkit", "util-linux"),
     "tar": Program("packs images", "tar"),
     "ssh": Program("virtkit ssh, other hosts", "openssh-client"),
+    "ssh-keygen": Program("virtkit host trust", "openssh-client"),
     "scp": Program("virtkit cp", "openssh-client"),
     "ssh-add": Program("asks the caller's agent for its keys", "openssh-client"),
     "virsh": Program("virtkit console", "libvirt-clients"),

@@ -12,6 +12,7 @@ import pytest
 
 from virtkit import api
 from virtkit.api import host
+from virtkit.api._hosts import host_named
 from virtkit.apply import Event
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Remote
@@ -36,7 +37,7 @@ def test_hosts_of_the_spec_are_named(tmp_path: Path) -> None:
     spec = tmp_path / "lab.yaml"
     spec.write_text("hosts: {rack: {address: ops@rack.test, ssh: {port: 7}}}\nguests: {}\n")
     read = api.read(spec)
-    remote = host._remote("rack", read)
+    remote = host_named("rack", read).remote
     assert remote is not None
     assert (remote.address, remote.port) == ("ops@rack.test", 7)
     with pytest.raises(RequestError) as caught:

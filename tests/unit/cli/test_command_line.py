@@ -30,7 +30,7 @@ CONTRACT = (
     *("validate", "render", "plan", "up", "down", "status", "start", "stop", "restart", "pause"),
     *("resume", "ssh", "exec", "console", "logs", "cp", "inventory", "ssh-config", "init"),
     *("image list", "image build", "image pull", "image rm", "doctor", "schema"),
-    *("provision", "host prepare"),
+    *("provision", "host list", "host check", "host prepare", "host trust"),
 )
 #: They have the caller's streams, or write a file: no answer to give as data.
 NO_JSON = {"ssh", "exec", "cp", "init"}

@@ -140,7 +140,10 @@ def test_a_folder_that_is_open_to_others_is_refused(remote: Remote, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("said", "cure"),
-    [(b"Host key verification failed.", "known_hosts"), (b"Permission denied", "ssh-add")],
+    [
+        (b"Host key verification failed.", "virtkit host trust root@"),
+        (b"Permission denied", "ssh-add"),
+    ],
 )
 def test_what_ssh_says_has_its_cure(remote: Remote, said: bytes, cure: str) -> None:
     assert cure in remote.unreached(said).cure

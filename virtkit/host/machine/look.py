@@ -7,6 +7,7 @@ answers as JSON. It must never change anything, and never needs root.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -59,6 +60,11 @@ def ids() -> list[list[int]]:
     return [[each.start, len(each)] for each in userns.subordinate_ids()]
 
 
+def load() -> float:
+    """How many processes wanted a processor over the last minute, on average."""
+    return os.getloadavg()[0]
+
+
 def missing(*paths: str) -> list[str]:
     """The files of these that are not there."""
     return [each for each in paths if not Path(each).is_file()]
@@ -105,6 +111,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "freezer": freezer,
     "hook_outdated": preparation.outdated,
     "ids": ids,
+    "load": load,
     "missing": missing,
     "network": network,
     "restart": restart,
