@@ -436,7 +436,7 @@ def _check(plan: Plan, spec: Spec, host: Host) -> None:
                 _check_files(change.desired)
                 _check_programs(change.desired)
             if isinstance(change.desired, ImageRef):
-                images.check(change.desired, spec.folder)
+                images.check(host, change.desired, spec.folder)
             elif isinstance(change.desired, Network):
                 _xml(change.desired, spec)
             elif isinstance(change.desired, Guest):

@@ -7,7 +7,8 @@ What only some verbs need of a host is imported where they ask for it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,14 @@ from virtkit.host.ssh import Remote, for_ssh
 from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
+from virtkit.host.streams import data_length
 from virtkit.host.timeouts import HypervisorUnresponsive
+from virtkit.progress import Progress
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
 
 if TYPE_CHECKING:
+    from virtkit.host.fetch import Fetch
     from virtkit.host.firewall import Bridge, Rules
 
 
@@ -183,6 +187,16 @@ class Host:
 
         return look.ask(self.remote, *questions)
 
+    @contextmanager
+    def fetching(self, url: str, progress: Progress) -> Iterator[Fetch]:
+        """Another host, ready to download a file into its pool; see `virtkit.host.fetch`."""
+        from virtkit.host import fetch
+
+        assert self.remote is not None
+        scheme = self.connections.any_scheme()
+        with fetch.fetching(self.remote, url, scheme, self.storage.pool, progress) as there:
+            yield there
+
     def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its interfaces tell."""
         from virtkit.host import bridge_ports
@@ -272,6 +286,7 @@ __all__ = [
     "Storage",
     "Unreachable",
     "close_all",
+    "data_length",
     "for_ssh",
     "guest_exec",
     "lock",

@@ -123,7 +123,7 @@ def test_whole(server: Server, tmp_path: Path) -> None:
     download.fetch(server.disk, tmp_path / "a", WANTED, Progress(said.append))
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.ranges == [None]
-    assert said[-1] == "3 of 3 MiB, 100 %"
+    assert said[-1] == "downloading, 3 of 3 MiB, 100 %"
 
 
 def test_resumed(server: Server, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ answers as JSON. It must never change anything, and never needs root.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -70,6 +72,12 @@ def network() -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+def programs(*names: str) -> list[str]:
+    """The programs of these that are missing."""
+    path = f"{os.environ.get('PATH', '')}:{_PATH}"
+    return [each for each in names if shutil.which(each, path=path) is None]
+
+
 def restart() -> dict[str, str]:
     """The command that starts each of libvirt's daemons again."""
     return {each: preparation.restart(each) for each in preparation.PARTS}
@@ -107,6 +115,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "ids": ids,
     "missing": missing,
     "network": network,
+    "programs": programs,
     "restart": restart,
     "settings": settings,
     "sockets": sockets,
