@@ -17,7 +17,7 @@ from virtkit.api._hosts import existing_guests, observe_all
 from virtkit.api._placement import place_guests
 from virtkit.api.plan import plan_on
 from virtkit.drivers import QEMU
-from virtkit.errors import RequestError
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Host
 from virtkit.plan import Plan
 from virtkit.spec import Spec, read_text
@@ -142,3 +142,64 @@ def test_one_with_disks_does_not(hosts: list[Host]) -> None:
     assert error.what == "guest a can't move from host far to local"
     assert "lab-a-data" in error.why
     assert "host: far" in error.cure
+
+
+# --- a host that does not answer ------------------------------------------------------------------
+
+
+@pytest.fixture
+def silent(hosts: list[Host], tmp_path: Path) -> list[Host]:
+    """The same hosts; `far` does not answer."""
+    none = f"test://{tmp_path}/none.xml"
+    far = Host("far", "default", {"qemu": none, "lxc": none, "xen": none})
+    return [hosts[0], far, hosts[2]]
+
+
+def test_what_it_may_have_is_unknown_and_the_rest_is_planned(silent: list[Host]) -> None:
+    guests = "{there: {type: qemu, host: far, networks: []}, here: {type: qemu, networks: []}}"
+    plan = plan_on(silent, spec_of(guests))
+    assert [(e.guest, e.host) for e in plan.unknown] == [("there", "far")]
+    assert plan.unanswered.keys() == {"far"}
+    assert plan.incomplete
+    assert {e.object for e in plan.changes} == {"image/debian-12", "guest/here"}
+    document = plan.as_dict()
+    assert document["unknown"][0]["object"] == "guest/there"
+    assert document["unanswered"]["far"]["cure"]
+
+
+def test_what_is_after_it_is_not_started(silent: list[Host]) -> None:
+    guests = """{
+        db: {type: qemu, host: far, networks: []},
+        web: {type: qemu, after: [db], networks: []},
+        front: {type: qemu, after: [web], networks: []},
+        other: {type: qemu, networks: []}}"""
+    plan = plan_on(silent, spec_of(guests))
+    assert {e.object for e in plan.changes} == {"image/debian-12", "guest/other"}
+    why = {each.guest: each.why for each in plan.unknown}
+    assert why.keys() == {"db", "web", "front"}
+    assert why["web"] == "it is after db, and host far does not answer"
+
+
+def test_a_plan_of_others_alone_is_whole(silent: list[Host]) -> None:
+    guests = "{there: {type: qemu, host: far, networks: []}, here: {type: qemu, networks: []}}"
+    plan = plan_on(silent, spec_of(guests), ["here"])
+    assert (plan.unknown, plan.incomplete) == ((), False)
+
+
+def test_a_guest_last_seen_there_is_not_made_elsewhere(
+    silent: list[Host], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    guests = "{seen: {type: qemu, networks: [], place: {}}, new: {type: qemu, networks: []}}"
+    spec = spec_of(guests)
+    (guest,) = samples.desired_of("name: lab\nguests: {seen: {type: qemu, networks: []}}").guests
+    seen = record.of_guest(samples.with_image(guest), PATH, "")
+    access.write_known_hosts("lab", [replace(seen, host_key="ssh-ed25519 AAAA")], "far")
+    plan = plan_on(silent, spec)
+    assert [each.guest for each in plan.unknown] == ["seen"]
+    assert ("guest/new", "create") in {(e.object, e.action) for e in plan.changes}
+
+
+def test_no_host_that_answers_is_an_error(silent: list[Host]) -> None:
+    with pytest.raises(VirtkitError, match="open test"):
+        plan_on([silent[1]], spec_of("{a: {type: qemu, host: far, networks: []}}"))

@@ -24,7 +24,6 @@ from integration.lab import Lab, laboratory, run, terminal, until
 from lxml import etree
 
 from virtkit.drivers import DRIVERS
-from virtkit.host import Host
 
 HEAD = """
 networks:
@@ -405,7 +404,7 @@ def test_some_guests_can_go_before_the_others(lab: Lab, types: Sequence[str]) ->
 
 
 def test_pause_and_resume(lab: Lab, guest: str) -> None:
-    why = Host().no_pause_reason(DRIVERS[guest])
+    why = lab.guests_host().no_pause_reason(DRIVERS[guest])
     if why:
         (error,) = lab.errors("pause", guest)
         assert why in error

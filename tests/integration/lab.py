@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 from faultpoints import Ended, Runner, runner
 
+from virtkit.host import Host
+
 VIRTKIT = Path(sys.executable).with_name("virtkit")
 POOL = Path("/var/lib/libvirt/images")
 URIS = ("qemu:///system", "lxc:///system")
@@ -136,12 +138,14 @@ class Lab:
     Attributes:
         settings: environment variables for virtkit.
         program: each run starts the program, as users do, and is no fork.
+        timeout: seconds that a run may take.
     """
 
     folder: Path
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     program: bool = False
+    timeout: float = RUN_TIMEOUT
 
     @property
     def spec(self) -> Path:
@@ -165,7 +169,7 @@ class Lab:
                 *self.line(verb, *words)[1:],
                 settings=self.settings,
                 stdin=stdin,
-                timeout=RUN_TIMEOUT,
+                timeout=self.timeout,
             )
         )
         text = " ".join(["virtkit", verb, *map(str, words)])
@@ -222,6 +226,10 @@ class Lab:
     def virsh(self, *words: str, scheme: str = "qemu") -> str:
         """What virsh answers on the guests' host."""
         return virsh(*words, uri=f"{scheme}:///system")
+
+    def guests_host(self) -> Host:
+        """The guests' host, as virtkit has it."""
+        return Host()
 
     def domains(self) -> set[str]:
         """The names of all domains of the guests' host."""

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from integration.lab import POOL, Lab
 
+from virtkit.api._hosts import hosts_of
+from virtkit.host import Host
+from virtkit.spec import load
+
 
 @dataclass
 class RemoteLab(Lab, ABC):
@@ -24,6 +28,10 @@ class RemoteLab(Lab, ABC):
     @abstractmethod
     def there(self, command: str) -> str:
         """What a shell command prints on the guests' host, as its root."""
+
+    def guests_host(self) -> Host:
+        (host,) = hosts_of(load(self.spec))
+        return host
 
     def virsh(self, *words: str, scheme: str = "") -> str:
         uri = f"{scheme or self.schemes[0]}:///system"

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ class LibvirtHost:
     folder: Path
     process: subprocess.Popen[str]
     card: str
+    labels: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> Path:
@@ -99,7 +100,8 @@ class LibvirtHost:
     def spec(self, user: str = "root", **more: Any) -> dict[str, Any]:
         """Its entry in a spec's ``hosts:``."""
         ssh = {"key": str(self.key), "known_hosts": str(self.known_hosts)}
-        return {"address": f"{user}@{self.address}", "ssh": ssh, **more}
+        place = {"address": f"{user}@{self.address}", "ssh": ssh, "labels": self.labels}
+        return place | more
 
     def ssh_line(self, user: str = "root") -> list[str]:
         """The command line that logs in; what is run there follows it."""

@@ -3,12 +3,17 @@ happens where a host hangs, dies, or is cut off."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from integration.lab import until
 from integration.several_hosts import HostsLab, LibvirtHost, hosts_laboratory, several_hosts
 
+REPO = Path(__file__).parents[2]
 SPEC = """
 defaults: {type: lxc, memory: 128MiB, networks: []}
 guests:
@@ -113,6 +118,28 @@ def test_killed_in_the_middle_and_up_again(lab: HostsLab) -> None:
     assert running.returncode in (0, 1)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("after", [0.3, 0.8, 1.5, 2.5, 4.0, 7.0])
+def test_cut_off_in_the_middle_and_up_again(lab: HostsLab, after: float) -> None:
+    """The cable of one host is pulled so many seconds after `up` began, for a minute."""
+    lab.json("down")
+    host = lab.hosts[0]
+    running = lab.starts("up")
+    time.sleep(after)
+    host.cut()
+    try:
+        assert until(lambda: running.poll() is not None, 150), "a host that is gone holds it up"
+    finally:
+        host.join()
+    _, said = running.communicate(timeout=60)
+    assert running.returncode in (0, 1), said
+    assert "Traceback" not in said
+    assert lab.json("up")["ok"]
+    assert set(states(lab).values()) == {"running"}
+    assert lab.json("plan")["changes"] == []
+
+
 def test_down_with_a_host_that_is_cut_off_and_again(lab: HostsLab) -> None:
     where = places(lab)
     host = lab.hosts[1]
@@ -126,3 +153,21 @@ def test_down_with_a_host_that_is_cut_off_and_again(lab: HostsLab) -> None:
     assert lab.json("down")["ok"]
     for each in lab.hosts:
         assert lab.on(each).left() == []
+
+
+def test_the_readme_s_example(hosts: list[LibvirtHost], tmp_path: Path) -> None:
+    """With the tests' hosts in place of the reader's."""
+    text = (REPO / "README.md").read_text().partition("cat >racks.yaml <<'EOF'\n")[2]
+    text = text.partition("\nEOF\n")[0]
+    lines = [each for each in text.splitlines() if "address:" not in each and each != "hosts:"]
+    assert len(text.splitlines()) - len(lines) == 3
+    racks = [replace(each, name=f"rack{n}") for n, each in enumerate(hosts[:2], 1)]
+    with hosts_laboratory(tmp_path, "racks", "\n".join(lines), racks) as lab:
+        assert lab.json("up")["ok"]
+        where = places(lab)
+        assert (where["db"], where["cache"]) == ("rack1", "rack2")
+        assert {where[f"web-{n}"] for n in (1, 2, 3)} == {"rack1", "rack2"}
+        assert {each["ready"] for each in lab.json("status")["guests"]} == {True}
+        assert lab.json("down")["ok"]
+        for each in racks:
+            assert lab.on(each).left() == []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virtkit import access
-from virtkit.api._observation import HostState, observe_all
+from virtkit.api._observation import HostState, ask_each, observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host, Remote, close_all
 from virtkit.plan import command, select
@@ -134,9 +134,11 @@ def _one_file(path: str, other_path: str) -> bool:
 
 def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
     """The runs that are changing an environment now, as far as they can be seen."""
+    every = list(hosts)
+    holders = ask_each(every, lambda host: host.lock(environment).holder())
     answer = []
-    for host in hosts:
-        if holder := host.lock(environment).holder():
+    for host, holder in zip(every, holders, strict=True):
+        if holder and isinstance(holder, str):
             place = f" on host {host.name}" if host.remote else ""
             answer.append(
                 f"a run is working on environment {environment}{place}: {holder}; what is "
@@ -148,7 +150,10 @@ def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
 def parallel(hosts: Iterable[Host]) -> dict[str, int]:
     """How many steps run at once on each host: starting guests is work for its CPUs (4 threads are
     2.4 times as fast as one on two cores, 8 are 2.8 times)."""
-    return {host.name: max(4, min(16, 2 * host.cpus())) for host in hosts}
+    every = list(hosts)
+    cpus = ask_each(every, Host.cpus)
+    known = {host.name: each for host, each in zip(every, cpus, strict=True)}
+    return {n: max(4, min(16, 2 * each)) for n, each in known.items() if isinstance(each, int)}
 
 
 def known_hosts(environment: str, host_state: HostState) -> Path:

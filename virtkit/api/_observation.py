@@ -91,14 +91,7 @@ def on_each(hosts: Sequence[Host], look: Callable[[Host], HostState]) -> Observa
     Raises:
         VirtkitError: on none of them it found anything.
     """
-
-    def look_once(host: Host) -> HostState:
-        try:
-            return look(host)
-        finally:
-            host.connections.release()
-
-    answers = side_by_side([partial(look_once, host) for host in hosts])
+    answers = ask_each(hosts, look)
     host_states = [each for each in answers if isinstance(each, HostState)]
     unanswered = {
         host.name: answer
@@ -108,6 +101,18 @@ def on_each(hosts: Sequence[Host], look: Callable[[Host], HostState]) -> Observa
     if unanswered and not host_states:
         raise next(iter(unanswered.values()))
     return Observation(host_states, unanswered)
+
+
+def ask_each(hosts: Sequence[Host], ask: Callable[[Host], Answer]) -> list[Answer | VirtkitError]:
+    """What each host answers, or the error that it raises; several are asked at once."""
+
+    def once(host: Host) -> Answer:
+        try:
+            return ask(host)
+        finally:
+            host.connections.release()
+
+    return side_by_side([partial(once, host) for host in hosts])
 
 
 def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | VirtkitError]:

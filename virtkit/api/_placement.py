@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from virtkit import access
 from virtkit.api._hosts import Say, existing_guests
-from virtkit.api._observation import HostState, side_by_side
+from virtkit.api._observation import HostState, ask_each
 from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
@@ -142,7 +141,7 @@ def choose_hosts(
         facts = host.with_kvm(host.facts(), say) if kvm else host.facts()
         return facts, _candidate(spec, host, facts)
 
-    answers = side_by_side([partial(look, each.host) for each in host_states])
+    answers = ask_each([each.host for each in host_states], look)
     looked_at = [each for each in answers if not isinstance(each, VirtkitError)]
     placements = place(spec, [each for _, each in looked_at], current, new)
     return Chosen(

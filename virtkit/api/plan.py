@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from virtkit import access, ansible, images
+from virtkit import access
+from virtkit.api._checks import check, object_xml
 from virtkit.api._hosts import (
     Say,
     at_work,
@@ -19,7 +20,13 @@ from virtkit.api._hosts import (
     quiet,
     with_spec_path,
 )
-from virtkit.api._observation import HostState, Observation, observe, observe_all
+from virtkit.api._observation import (
+    HostState,
+    Observation,
+    ask_each,
+    observe,
+    observe_all,
+)
 from virtkit.api._placement import (
     check_moves,
     choose_hosts,
@@ -34,24 +41,21 @@ from virtkit.api._readiness import unready
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
-from virtkit.host import Host, schemas
-from virtkit.plan import Change, Plan, diff, joined, select, with_after
+from virtkit.host import Host
+from virtkit.plan import Plan, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
 from virtkit.state import desired as resources
-from virtkit.state import public_keys, record, record_text
+from virtkit.state import public_keys, record_text
 from virtkit.state.desired import (
     Confinement,
     Decided,
     DecidedGuest,
     Desired,
     Guest,
-    ImageRef,
-    Network,
 )
 from virtkit.state.observed import Observed
-from virtkit.system import commands
-from virtkit.xml import render, tree, user_template
+from virtkit.xml import tree, user_template
 
 
 def plan(
@@ -112,11 +116,12 @@ def _planned(
     chosen = choose_hosts(spec, host_states, unknown, only, say)
     placement = {**place_guests(spec, host_states, unknown), **chosen.hosts}
     check_moves(spec, host_states, placement, only)
+    all_facts = _facts(spec, host_states, placement, chosen.facts)
     plans: list[Plan] = []
     errors: list[RequestError] = []
     for host_state in host_states:
         try:
-            facts = chosen.facts.get(host_state.host.name)
+            facts = all_facts.get(host_state.host.name)
             plans.append(_part(spec, host_state, placement, only, facts, restart=restart, say=say))
         except SpecErrors as many:
             errors += many.errors
@@ -132,6 +137,30 @@ def _planned(
         *left_hosts(spec),
     )
     return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
+
+
+def _facts(
+    spec: Spec,
+    host_states: Sequence[HostState],
+    placement: Mapping[str, str],
+    known: Mapping[str, HostFacts],
+) -> Mapping[str, HostFacts]:
+    """What is known of the hosts that the plan is about, asked of several at once."""
+    asked = [
+        each.host
+        for each in host_states
+        if each.host.name not in known
+        and (each.host.name in placement.values() or _has_some(each, spec.name))
+    ]
+    answers = ask_each(asked, Host.facts)
+    return {**known, **{each.name: each for each in answers if isinstance(each, HostFacts)}}
+
+
+def _has_some(host_state: HostState, environment: str) -> bool:
+    """Whether something of an environment's is on a host."""
+    observed = host_state.observed
+    parts = (observed.guests_of, observed.networks_of, observed.undefined_of)
+    return any(part(environment) for part in parts)
 
 
 def _others_keys(
@@ -172,13 +201,7 @@ def _part(
     own = {name for name, where in placement.items() if where == host.name}
     part = spec.part(host.name, own)
     chosen = None if only is None else own & set(only)
-    current = host_state.observed
-    existing = (
-        current.guests_of(spec.name)
-        or current.networks_of(spec.name)
-        or current.undefined_of(spec.name)
-    )
-    if not own and not existing:
+    if not own and not _has_some(host_state, spec.name):
         return Plan(spec.name)
     pool = tuple(pool_changes(host, part, host_state.observed, own if chosen is None else chosen))
     damaged = damaged_images(host, host_state.observed)
@@ -194,7 +217,7 @@ def _part(
         restart=restart,
         facts=facts,
     )
-    _check(plan, part, host)
+    check(plan, part, host)
     mended = mended_images(plan, desired, damaged, chosen)
     notes = (*plan.notes, *_without_dnsmasq(host, facts, part, host_state.observed))
     return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
@@ -232,8 +255,8 @@ def render_xml(
         _, desired = _desired(part, host_state.host, host_state.observed, only, say, facts)
         chosen = [each for each in desired.guests if only is None or each.name in only]
         used = {each.network for guest in chosen for each in guest.interfaces}
-        networks += [_xml(each, spec) for each in desired.networks if each.name in used]
-        domains += [_xml(each, spec) for each in chosen]
+        networks += [object_xml(each, spec) for each in desired.networks if each.name in used]
+        domains += [object_xml(each, spec) for each in chosen]
     documents = networks + domains
     if with_record:
         return documents
@@ -380,100 +403,7 @@ def _by_path(spec: Spec) -> set[str]:
     return {resources.image_identity(each) for each in entries}
 
 
-def _xml(desired: Guest | Network, spec: Spec) -> str:
-    """The XML of an object, checked against libvirt's schema."""
-    if isinstance(desired, Network):
-        body = render.network(desired)
-        new = record.of_network(desired, path_of(spec), body)
-        xml = tree.with_record(body, record_text.network_element(new))
-        where = spec.where(("networks", desired.name))
-        schemas.check("network", xml, f"network {desired.name}", where)
-        return xml
-    body = render.guest(desired, user_template.rendered(desired))
-    element = record_text.guest_element(record.of_guest(desired, path_of(spec), body))
-    where = spec.where(("guests", desired.name))
-    if len(element) > record_text.MAX_RECORD:
-        raise RequestError(
-            f"guest {desired.name}: its record would be larger than {record_text.MAX_RECORD} bytes",
-            cure="make `devices` shorter, or move them into a template",
-            where=where,
-        )
-    xml = tree.with_record(body, element)
-    schemas.check("domain", xml, f"guest {desired.name}", where)
-    return xml
-
-
 def _templates(desired: Desired, only: Collection[str] | None) -> dict[str, str]:
     """What users' own templates make of their guests."""
     looked_at = (each for each in desired.guests if only is None or each.name in only)
     return {each.name: user_template.rendered(each) for each in looked_at if each.spec.template}
-
-
-def _file(guest: Guest, path: str) -> Path:
-    file = Path(guest.source_folder, Path(path).expanduser())
-    if not file.is_file():
-        raise RequestError(
-            f"guest {guest.name}: there is no file {file}", cure="correct the path in the spec"
-        )
-    return file
-
-
-def _check(plan: Plan, spec: Spec, host: Host) -> None:
-    """Looks at all that a plan needs before anything is touched.
-
-    Raises:
-        SpecErrors: files or programs are missing or wrong, an image can't be built on this
-            machine, or XML that libvirt's schema, or libvirt itself, does not allow.
-    """
-    errors: list[RequestError] = []
-    for change in plan.changes:
-        if isinstance(change.desired, Guest) and _provisions(change):
-            ansible.require()
-        if change.action not in ("create", "replace", "update"):
-            continue
-        try:
-            if isinstance(change.desired, Guest):
-                _check_files(change.desired)
-                _check_programs(change.desired)
-            if isinstance(change.desired, ImageRef):
-                images.check(host, change.desired, spec.folder)
-            elif isinstance(change.desired, Network):
-                _xml(change.desired, spec)
-            elif isinstance(change.desired, Guest):
-                host.domains.check(change.desired.driver, _xml(change.desired, spec), _at(change))
-        except SpecErrors as many:
-            errors += many.errors
-        except RequestError as error:
-            errors.append(error)
-    if errors:
-        raise SpecErrors(errors)
-
-
-def _provisions(change: Change) -> bool:
-    """Whether a change runs playbooks."""
-    assert isinstance(change.desired, Guest)
-    new = change.action in ("create", "replace")
-    named = any(each.field == "playbooks" for each in change.reasons)
-    return change.desired.playbooks is not None and (new or named)
-
-
-def _at(change: Change) -> str:
-    """The object of a change, as an error's ``where``."""
-    return f"{change.host} {change.object}"
-
-
-def _check_programs(guest: Guest) -> None:
-    """What makes and reads the guest's volumes."""
-    if guest.driver.seed == "ext4":
-        commands.require("mke2fs", "debugfs")
-    if any(each.content == "ext4" for each in guest.volumes):
-        commands.require("mke2fs")
-
-
-def _check_files(guest: Guest) -> None:
-    if guest.spec.ssh_keys is not None:
-        access.key_files(guest.environment, guest.spec.ssh_keys, Path(guest.source_folder))
-    if guest.spec.kernel is not None:
-        images.check_boot(_file(guest, guest.spec.kernel.path), "kernel")
-        if guest.spec.kernel.initrd:
-            images.check_boot(_file(guest, guest.spec.kernel.initrd), "initrd")

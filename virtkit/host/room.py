@@ -48,7 +48,7 @@ def _memory(opened: libvirt.virConnect, total: int) -> tuple[int, int]:
     """Bytes of memory in all, and those that nothing but caches use."""
     try:
         stats = opened.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
-    except libvirt.libvirtError:  # not every driver counts caches
-        return total, int(opened.getFreeMemory())
+    except libvirt.libvirtError:  # not every driver counts caches, or at all
+        return total, int(opened.getFreeMemory()) or total
     parts = (stats.get(each, 0) for each in ("free", "buffers", "cached"))
     return int(stats.get("total", total // _KIB)) * _KIB, sum(map(int, parts)) * _KIB

@@ -80,42 +80,42 @@ def _subnets(
     network: Network, desired: Desired, facts: HostFacts, observed: Observed, spec_path: str
 ) -> Iterator[RequestError]:
     for name, subnet in (("cidr", network.cidr), ("ipv6", network.ipv6)):
-        claims = [each for each in facts.used_subnets if subnet and _in_use(subnet, each, network)]
-        if claims:
+        used_subnets = [e for e in facts.used_subnets if subnet and _in_use(subnet, e, network)]
+        if used_subnets:
             yield RequestError(
                 f"network {network.name}: {subnet} is in use on host {network.host}",
-                why="; ".join(dict.fromkeys(map(_claim_text, claims))),
-                cure=_cure(name, claims, facts, observed, (network.environment, spec_path)),
+                why="; ".join(dict.fromkeys(map(_holder_text, used_subnets))),
+                cure=_cure(name, used_subnets, facts, observed, (network.environment, spec_path)),
                 where=desired.positions.get((network.name, name), ""),
             )
 
 
-def _in_use(subnet: str, claim: UsedSubnet, network: Network) -> bool:
-    """Whether who has the claim would lose something of it to a network of ours.
+def _in_use(subnet: str, used: UsedSubnet, network: Network) -> bool:
+    """Whether who has a subnet would lose something of it to a network of ours.
 
-    A route to more than the subnet is no claim: a spec may take a part of what a VPN reaches. Nor
-    is a network of libvirt's that is not active, or a network that is the same one.
+    A route to more than the subnet takes nothing of it: a spec may have a part of what a VPN
+    reaches. Nor does a network of libvirt's that is not active, or one that is the same.
     """
-    own, other = ip_network(subnet), ip_network(claim.subnet)
-    if own.version != other.version or not own.overlaps(other) or claim.kind == "inactive":
+    own, other = ip_network(subnet), ip_network(used.subnet)
+    if own.version != other.version or not own.overlaps(other) or used.kind == "inactive":
         return False
-    if claim.kind == "network":
-        return claim.holder != network.libvirt_name
+    if used.kind == "network":
+        return used.holder != network.libvirt_name
     part = other.prefixlen >= own.prefixlen
-    return part or (claim.kind == "connected" and other.prefixlen > _WIDE)
+    return part or (used.kind == "connected" and other.prefixlen > _WIDE)
 
 
-def _claim_text(claim: UsedSubnet) -> str:
-    if claim.kind == "network":
-        return f"libvirt's network {claim.holder} has {claim.subnet}"
-    if claim.kind == "address":
-        return f"{claim.subnet} is an address of the host's own ({claim.holder})"
-    return f"the host has a route to {claim.subnet} ({claim.holder})"
+def _holder_text(used: UsedSubnet) -> str:
+    if used.kind == "network":
+        return f"libvirt's network {used.holder} has {used.subnet}"
+    if used.kind == "address":
+        return f"{used.subnet} is an address of the host's own ({used.holder})"
+    return f"the host has a route to {used.subnet} ({used.holder})"
 
 
 def _cure(
     name: str,
-    claims: Sequence[UsedSubnet],
+    used_subnets: Sequence[UsedSubnet],
     facts: HostFacts,
     observed: Observed,
     ours: tuple[str, str],
@@ -129,7 +129,7 @@ def _cure(
     free = f"give it another `{name}:`"
     if name == "cidr":
         free += ", or leave it out and get one that is free"
-    others = dict.fromkeys(each.holder for each in claims if each.kind == "network")
+    others = dict.fromkeys(each.holder for each in used_subnets if each.kind == "network")
     if not others:
         family = "-6 " if name == "ipv6" else ""
         place = "" if facts.name == LOCAL else f", on host {facts.name}"

@@ -97,7 +97,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
         recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long
             as its digest still holds for what the spec says, that is kept, and nothing changed.
     """
-    answer: dict[str, Any] = guest.model_dump(mode="json", exclude=_NOT_ASKED)
+    answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_ASKED)
     defaults = completed({})
     for name, row in FIELDS.items():
         if row.sparse and answer[name] == defaults[name]:
@@ -273,9 +273,9 @@ def _subnets(
         if not network.made or name in answer:
             continue
         kept = decided.networks.get(name)
-        claims = [each for each in facts.used_subnets if ":" not in each.subnet]
-        routes = [each.subnet for each in claims if each.kind == "route"]
-        others = [each.subnet for each in claims if each.kind != "route"]
+        in_use = [each for each in facts.used_subnets if ":" not in each.subnet]
+        routes = [each.subnet for each in in_use if each.kind == "route"]
+        others = [each.subnet for each in in_use if each.kind != "route"]
         answer[name] = kept or addresses.free_subnet(
             f"{spec.name}/{name}",
             [*others, *answer.values()],

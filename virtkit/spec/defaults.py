@@ -35,7 +35,7 @@ def _completed(model: type[Model], requested: Mapping[str, Any]) -> dict[str, An
 def _defaults(model: type[Model]) -> dict[str, Any]:
     fields = model.model_fields.items()
     values = {
-        name: each.get_default(call_default_factory=True)
+        each.alias or name: each.get_default(call_default_factory=True)
         for name, each in fields
         if not each.is_required()
     }

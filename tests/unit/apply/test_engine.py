@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +318,14 @@ def test_a_second_one_waits_for_nothing() -> None:
         run("lab", steps, parallel=2)
     assert time.monotonic() - began < LONG / 2
     released.set()
+
+
+def test_steps_that_wait_for_one_host_hold_up_no_other() -> None:
+    reached = threading.Event()
+
+    def hangs(_say: Say) -> None:
+        assert reached.wait(LONG), "the other host's step never ran"
+
+    steps = [replace(step(f"a{n}", run=hangs), host="a") for n in range(3)]
+    steps.append(replace(step("b", run=lambda _: reached.set()), host="b"))
+    assert run("lab", steps, parallel={"a": 2, "b": 1}).ok

@@ -18,7 +18,7 @@ from typing import Literal
 import pytest
 import samples
 
-from virtkit.api.plan import _check
+from virtkit.api._checks import check
 from virtkit.errors import RequestError
 from virtkit.host import Host
 from virtkit.images import cache, check_boot, file_types, probe
@@ -318,7 +318,7 @@ def test_what_is_no_kernel_or_initrd(role: str, content: bytes, what: str, tmp_p
     spec = samples.spec_of(f"guests: {{a: {text}}}\nname: lab\n", str(tmp_path))
     desired = resolve(spec, samples.WITH_KVM, Decided())
     with pytest.raises(RequestError) as caught:
-        _check(diff(desired, Observed("local"), spec_path="/lab.yaml"), spec, Host())
+        check(diff(desired, Observed("local"), spec_path="/lab.yaml"), spec, Host())
     (error,) = [each for each in caught.value.every() if role in each.what]
     assert what in error.what
     assert error.exit_code == 2

@@ -247,3 +247,11 @@ def test_up_takes_a_spec_from_where_the_caller_stands(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: scripts/up [SPEC [GUEST…]]\n")
+
+
+def test_the_files_that_are_begun_first_are_there() -> None:
+    text = (REPO / "scripts/test").read_text()
+    names = text.partition('LONGEST="')[2].partition('"')[0].split()
+    assert len(names) > 10
+    missing = [n for n in names if not (REPO / f"tests/integration/test_{n}.py").is_file()]
+    assert missing == []

@@ -184,13 +184,13 @@ def _listed(text: str, domain: str) -> dict[str, str]:
 
 def _ids(idmap: ElementTree.Element) -> int:
     """The first of the host's ids that the container has."""
-    found = {
+    ranges = {
         tuple(int(each.get(key) or 0) for key in ("start", "target", "count"))
         for kind in ("uid", "gid")
         for each in idmap.findall(kind) or [ElementTree.Element("none")]
     }
-    start, first, count = next(iter(found))
-    if len(found) != 1 or (start, count) != (0, IDS):
+    start, first, count = next(iter(ranges))
+    if len(ranges) != 1 or (start, count) != (0, IDS):
         raise Refused("its idmap is not one range of ids")
     if not FIRST_ID <= first <= LAST_ID - IDS + 1:
         raise Refused(f"{first} is no first id that virtkit gives")
@@ -236,26 +236,26 @@ def clean(folder: str) -> None:
 @contextmanager
 def user_namespace(first: int) -> Iterator[int]:
     """A descriptor of a user namespace whose ids are the host's from ``first`` on."""
-    here, there = os.pipe(), os.pipe()
+    to_parent, to_child = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(there[1])
+        os.close(to_child[1])
         failed = _LIBC.unshare(_CLONE_NEWUSER)
-        os.write(here[1], b"!" if failed else b".")
-        os.read(there[0], 1)  # ends with the parent
+        os.write(to_parent[1], b"!" if failed else b".")
+        os.read(to_child[0], 1)  # ends with the parent
         os._exit(0)
     try:
-        os.close(there[0])
-        if os.read(here[0], 1) != b".":
+        os.close(to_child[0])
+        if os.read(to_parent[0], 1) != b".":
             raise OSError(errno.EPERM, "the kernel makes no user namespace")
         for kind in ("uid", "gid"):
             with open(f"/proc/{child}/{kind}_map", "w") as file:
                 file.write(f"0 {first} {IDS}\n")
         descriptor = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        os.close(there[1])
-        os.close(here[0])
-        os.close(here[1])
+        os.close(to_child[1])
+        os.close(to_parent[0])
+        os.close(to_parent[1])
         os.waitpid(child, 0)
     try:
         yield descriptor
@@ -522,8 +522,8 @@ def _cgroup(pid: int | str, controllers: str) -> str:
     """The path of a process's cgroup in one hierarchy; version 2 has no name."""
     with open(f"/proc/{pid}/cgroup") as file:
         for line in file:
-            _, found, path = line.rstrip("\n").split(":", 2)
-            if found == controllers:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            if names == controllers:
                 return path
     return ""
 

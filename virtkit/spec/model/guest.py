@@ -319,4 +319,4 @@ class GuestSpec(GuestFields):
     @property
     def requested(self) -> dict[str, Any]:
         """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,14 @@ def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:
     assert not look.xen(tmp_path)
     (tmp_path / "proc/xen").mkdir(parents=True)
     assert look.xen(tmp_path)
+
+
+def test_it_imports_nothing_that_another_host_has_not() -> None:
+    """It goes there alone, and the system's Python has the standard library."""
+    for path in Path(look.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                known = name.split(".")[0] in sys.stdlib_module_names
+                assert known or name.startswith("virtkit.host.machine"), f"{path.name}: {name}"

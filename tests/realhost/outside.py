@@ -1,0 +1,65 @@
+"""A plain Debian host that is driven from here, over ssh, as its ordinary user: made ready by
+`virtkit host prepare`, and by nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from integration.remote import RemoteLab
+from realhost import realhost
+from realhost.realhost import RealHost
+
+#: Its name in specs, and who logs in: in the groups sudo and, once it is prepared, libvirt.
+NAME, USER = "rack", "alice"
+
+
+@dataclass
+class OutsideLab(RemoteLab):
+    """A Lab on that host."""
+
+    timeout: float = 3600.0
+    host: RealHost = None  # type: ignore[assignment]  # it has no default, but others before it do
+
+    def there(self, command: str) -> str:
+        return self.host.ssh(command)
+
+
+def entry(host: RealHost) -> dict[str, Any]:
+    """The host in a spec."""
+    files = {"key": f"{host.folder}/id", "known_hosts": f"{host.folder}/known_hosts"}
+    return {"address": f"{USER}@127.0.0.1", "ssh": {"port": host.port, **files}}
+
+
+@contextmanager
+def prepared_host(folder: Path) -> Iterator[RealHost]:
+    """A host that virtkit has made ready."""
+    host = realhost.start(folder)
+    try:
+        spec = folder / "hosts.yaml"
+        spec.write_text(json.dumps({"name": "prepare", "hosts": {NAME: entry(host)}}))
+        virtkit = Path(sys.executable).with_name("virtkit")
+        line = [virtkit, "host", "prepare", "--json", spec, NAME]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield host
+    finally:
+        host.stop()
+
+
+@contextmanager
+def outside_laboratory(folder: Path, name: str, spec: str, host: RealHost) -> Iterator[OutsideLab]:
+    """A Lab there whose guests are gone in the end, whatever happened."""
+    lab = OutsideLab(folder, name, host=host)
+    patient = spec.replace("defaults: {", "defaults: {ready: {timeout: 1h}, ")
+    lab.write(f"hosts: {json.dumps({NAME: entry(host)})}\n{patient}")
+    try:
+        yield lab
+    finally:
+        lab.virtkit("down", "--volumes", "--yes", code=None)
