@@ -9,8 +9,8 @@ from itertools import count
 
 import pytest
 
-from virtkit.errors import Interrupted
 from virtkit import progress as module
+from virtkit.errors import Interrupted
 from virtkit.progress import Meter, Progress
 
 LONG = 10.0  # nothing here takes that long unless it is broken
