@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from virtkit.errors import VirtkitError
+from virtkit.host import ssh_cipher
 from virtkit.system import commands
 
 #: Seconds that a connection is kept for the next run; it lives on with nobody to close it.
@@ -31,7 +32,8 @@ _CONNECT_TIMEOUT = 15
 #: Where libvirt's daemon listens, whichever of its daemons that is.
 _SOCKET = "/run/libvirt/libvirt-sock"
 
-_connecting = threading.Lock()
+#: Who makes a shared connection; one that waits for a host that is not there holds up no other.
+_connecting: dict[Path, threading.Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,13 @@ class Remote:
         Raises:
             VirtkitError: ssh does not get there.
         """
-        with _connecting:
+        with _connecting.setdefault(self._path("libvirt"), threading.Lock()):
             if self._open():
                 return
-            if self._ssh("-O", "check").returncode != 0 and self._ssh("--", "true").returncode != 0:
-                raise self.unreached(self._path("log").read_bytes())
+            if self._ssh("-O", "check").returncode != 0:
+                fast = ssh_cipher.options([str(self.program())], self.address)
+                if self._ssh(*fast, "--", "true").returncode != 0:
+                    raise self.unreached(self._path("log").read_bytes())
             way = f"{self._path('libvirt')}:{_SOCKET}"
             self._ssh("-O", "cancel", "-L", way)  # else ssh believes in one whose socket is gone
             if self._ssh("-O", "forward", "-L", way).returncode != 0:
