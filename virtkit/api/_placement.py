@@ -16,7 +16,6 @@ from virtkit.host import Host
 from virtkit.plan import Plan, Unknown
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
-from virtkit.state.observed import Observed
 
 #: What starts a guest.
 _STARTS = ("create", "replace", "start")
@@ -94,8 +93,7 @@ def place_guests(
             continue
         host = spec.host_of(name)
         if host is None:
-            holders = (each for each in host_states if _has(each.observed, spec, guest))
-            holder = next(holders, None)
+            holder = _holder(host_states, spec, guest)
             if holder is None and guest.place is not None and len(spec.hosts) > 1:
                 continue
             host = holder.host.name if holder else host_for(guest.type)
@@ -163,10 +161,22 @@ def _candidate(spec: Spec, host: Host, facts: HostFacts) -> Candidate:
     return Candidate(host.name, host.room(), spec.hosts[host.name].labels, unable)
 
 
-def _has(observed: Observed, spec: Spec, guest: model.GuestSpec) -> bool:
-    """Whether a guest is there, and as the type that it is to be."""
-    current = (observed.undefined_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
-    return current is not None and guest.type in ("auto", current.record.type)
+def _holder(
+    host_states: Sequence[HostState], spec: Spec, guest: model.GuestSpec
+) -> HostState | None:
+    """The host that has a guest as the type that it is to be; one with a ``place`` stays where it
+    is as another type, too, where that host runs it."""
+    other = None
+    for each in host_states:
+        observed = each.observed
+        current = (observed.undefined_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
+        if current is None:
+            continue
+        if guest.type in ("auto", current.record.type):
+            return each
+        if guest.place is not None and each.host.has_driver(DRIVERS[guest.type]):
+            other = other or each
+    return other
 
 
 def _able(type: str, host_states: Sequence[HostState]) -> str:

@@ -160,12 +160,12 @@ class _Places:
             counts = {name: self._alike(guest, name, asked.spread) for name in able}
             fewest = min(counts.values())
             able = [name for name in able if counts[name] == fewest]
-            part = self._part(able[0], asked.spread)
-            reasons.append(f"{fewest} of {guest.base} in {asked.spread} {part}")
         loads = {name: self._load(name, guest) for name in able}
-        host = (
-            max(loads, key=loads.__getitem__) if asked.pack else min(loads, key=loads.__getitem__)
-        )
+        pick = max if asked.pack else min
+        host = pick(loads, key=loads.__getitem__)
+        if asked.spread is not None:
+            part = self._part(host, asked.spread)
+            reasons.append(f"{fewest} of {guest.base} in {asked.spread} {part}".rstrip())
         what = "the fullest with room" if asked.pack else "most room"
         reasons.append(f"{what}: {_shown(self._free[host])} of memory free")
         return host, "; ".join(reasons)

@@ -259,7 +259,7 @@ def carried_out(module, virtkit, result):
     if params["state"] == "absent":
         found = virtkit.report("down", *options(params, "down"), **result)
         return dict(result, report=found, changed=bool(found["steps"]))
-    if result["changed"]:
+    if result["changed"] or result["plan"].get("unanswered"):
         found = virtkit.report("up", *options(params, "up"), **result)
         result = dict(result, report=found, changed=bool(found["steps"]))
     guests = virtkit.guests()
@@ -287,6 +287,8 @@ def main():
     check_options(module, virtkit)
     plan = virtkit.answer("plan", *options(module.params, "plan"))
     result = {"environment": plan["environment"], "plan": plan, "diff": diff_of(plan)}
+    for host, error in plan.get("unanswered", {}).items():
+        module.warn(f"host {host} does not answer: {error['why'] or error['what']}")
     planned = module.params["state"] == "planned"
     if plan["refused"] and not module.params["consent"] and not planned:
         virtkit.fail([plan["refused"]], **result)
