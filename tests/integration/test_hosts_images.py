@@ -110,8 +110,8 @@ def test_an_image_comes_to_each_host_once_sparse_and_side_by_side(lab: HostsLab)
     done = lab.virtkit("up", "--json")
     steps = [each for each in done.data["steps"] if each["object"] == "image/disk"]
     assert sorted(each["host"] for each in steps) == ["h1", "h2"]
-    began_together = sum(each["elapsed"] for each in steps) / done.data["elapsed"]
-    assert began_together > 1.2, done.data
+    first_end = done.err.index(" make done")
+    assert done.err.count(" make: uploading", 0, first_end) == 2, "both had begun by then"
     for host, guest in zip(lab.hosts, "ab", strict=True):
         assert has(host, digest)
         taken = int(host.ssh(f"stat -c %b {volume(digest)}")) * 512
@@ -134,9 +134,10 @@ def cut_at_the_host(up: subprocess.Popen[str], lab: HostsLab) -> None:
     out, err = up.communicate(timeout=120)
     assert up.returncode == 1, err
     report = json.loads(out)
-    (failed,) = [each for each in report["steps"] if each["outcome"] == "failed"]
-    assert (failed["object"], failed["host"]) == ("image/disk", "h1")
-    assert failed["error"]["cure"]
+    failed = [each for each in report["steps"] if each["outcome"] == "failed"]
+    assert {each["host"] for each in failed} == {"h1"}, failed
+    assert "image/disk" in {each["object"] for each in failed}
+    assert all(each["error"]["cure"] for each in failed)
     ended = {(each["object"], each["outcome"]) for each in report["steps"]}
     assert ("guest/b", "done") in ended
     assert ("guest/a", "skipped") in ended
@@ -195,7 +196,7 @@ def test_one_hosts_disk_is_full(lab: HostsLab) -> None:
         error = failed["error"]
         assert error["where"] == "h2 image/disk"
         assert "pool default on host h2 has no room for image disk" in error["what"]
-        assert "No space left: it takes 2" in error["why"]
+        assert "No space left: it takes 25 MiB, and 16 MiB are free" in error["why"]
         assert f"df -h {POOL}" in error["cure"]
         assert boots(lab, lab.hosts[0], "a")
         assert not has(lab.hosts[1], digest)
@@ -301,7 +302,7 @@ def test_each_host_fetches_an_image_itself(
         for each in hosts
         for path in ["/disk.raw", *(["/SHA512SUMS"] if digests == "checksums" else [])]
     )
-    assert done.err.count("downloads it, 1 of 11 MiB") == 2, done.err
+    assert done.err.count("downloads it, 0 of 11 MiB") == 2, done.err
     assert done.err.count("giving it to libvirt") == 2
     digest = hashlib.sha256(server.content).hexdigest()
     for host, guest in zip(hosts, "ab", strict=True):

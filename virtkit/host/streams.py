@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -73,28 +74,45 @@ def send_sparse(
     extents = list(_extents(descriptor, size))
     total = sum(end - start for start, end in extents)
     at = done = 0  # how far the stream is; how much of the data
-    for start, end in extents:
-        while start < end:
-            say(done, total)
-            piece = os.pread(descriptor, min(_PIECE, end - start), start)
-            if not piece:
-                raise OSError(errno.ENODATA, "the file was cut off while it was sent")
-            if piece != _ZEROS[: len(piece)]:
-                if start > at:
-                    stream.sendHole(start - at)
-                stream.send(piece)
-                at = start + len(piece)
-            start += len(piece)
-            done += len(piece)
+    for start, piece in _pieces(descriptor, extents):
+        say(done, total)
+        if _is_data(piece):
+            if start > at:
+                stream.sendHole(start - at)
+            stream.send(piece)
+            at = start + len(piece)
+        done += len(piece)
     if at < size:
         stream.sendHole(size - at)
     say(done, total)
 
 
-def data_length(descriptor: int) -> int:
-    """The bytes of a file that are no holes."""
-    size = os.fstat(descriptor).st_size
-    return sum(end - start for start, end in _extents(descriptor, size))
+def data_length(path: Path, *, exact: bool = False) -> int:
+    """The bytes of a file that are no holes.
+
+    Args:
+        exact: nor zeros that `send_sparse` leaves out; the file is read for that.
+    """
+    with path.open("rb", buffering=0) as file:
+        extents = _extents(file.fileno(), os.fstat(file.fileno()).st_size)
+        if not exact:
+            return sum(end - start for start, end in extents)
+        return sum(len(piece) for _, piece in _pieces(file.fileno(), extents) if _is_data(piece))
+
+
+def _pieces(descriptor: int, extents: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """What stands in these parts of a file, with where it begins."""
+    for start, end in extents:
+        while start < end:
+            piece = os.pread(descriptor, min(_PIECE, end - start), start)
+            if not piece:
+                raise OSError(errno.ENODATA, "the file was cut off while it was read")
+            yield start, piece
+            start += len(piece)
+
+
+def _is_data(piece: bytes) -> bool:
+    return piece != _ZEROS[: len(piece)]
 
 
 def _extents(descriptor: int, size: int) -> Iterator[tuple[int, int]]:

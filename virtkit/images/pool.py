@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -33,7 +33,7 @@ def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> Ima
     sources = {key: Path(source) for key, source in pairs if key}
 
     def fill() -> None:
-        _check_room(host, ref, sources.values())
+        _check_room(host, ref, list(sources.values()))
         for key, source in sources.items():
             made(host, key, source.stat().st_size)
             name = PurePosixPath(key).name
@@ -104,16 +104,17 @@ def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bo
         host.storage.write_record(replace(pool, images=images))
 
 
-def _check_room(host: Host, ref: ImageRef, sources: Iterable[Path]) -> None:
+def _check_room(host: Host, ref: ImageRef, sources: Sequence[Path]) -> None:
     """Looks whether an image fits into the pool, before minutes are spent on it.
 
     Raises:
         VirtkitError: it does not.
     """
-    need = 0
-    for source in sources:
-        with source.open("rb", buffering=0) as file:
-            need += data_length(file.fileno())
+    free, need = host.storage.free(), 0
+    for exact in (False, True):  # to look for zeros, all of it is read
+        need = sum(data_length(each, exact=exact) for each in sources)
+        if need <= free:
+            return
     check_room(host, ref, need)
 
 

@@ -85,11 +85,11 @@ def test_holes_are_not_sent(pieces: list[tuple[int, bytes]], tmp_path: Path) -> 
     size = path.stat().st_size
     told: list[tuple[int, int]] = []
     stream: Any = Stream()
+    data = data_length(path)
     with path.open("rb", buffering=0) as file:
-        data = data_length(file.fileno())
         send_sparse(stream, file.fileno(), size, lambda *amounts: told.append(amounts))
     assert stream.content == path.read_bytes()
-    assert stream.sent <= data <= path.stat().st_blocks * 512
+    assert stream.sent == data_length(path, exact=True) <= data <= path.stat().st_blocks * 512
     assert told == sorted(told)
     assert told[-1] == (data, data)
 
@@ -103,6 +103,8 @@ def test_zeros_are_not_sent(tmp_path: Path) -> None:
         send_sparse(stream, file.fileno(), 5 * mib, lambda *_: None)
     assert stream.content == path.read_bytes()
     assert stream.sent == mib
+    assert data_length(path) == 5 * mib
+    assert data_length(path, exact=True) == mib
 
 
 def test_a_file_that_is_cut_off_meanwhile(tmp_path: Path) -> None:

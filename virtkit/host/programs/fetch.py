@@ -101,7 +101,8 @@ class Download:
                 self.begin()
             remaining = answer.headers.get("Content-Length", "")
             total = self.have + int(remaining) if remaining.isdecimal() else 0
-            while chunk := answer.read(_CHUNK):
+            # the head alone: a server that sends a page may be slow with the rest
+            while chunk := answer.read(_CHUNK - self.have % _CHUNK if self.have else _HEAD):
                 self.keep(chunk, total)
         if total and self.have < total:
             raise OSError(f"the connection ended after {self.have} of {total} bytes")
