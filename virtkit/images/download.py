@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -120,11 +121,16 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
         total = have + int(remaining) if remaining.isdecimal() else 0
         tell = Meter(progress, "downloading")
         tell(have, total)
-        with target.open("ab" if resumed else "wb") as file:
+        with target.open("r+b" if resumed else "wb") as file:
+            file.seek(have)
             while chunk := progress.run_interruptible(lambda: answer.read(_CHUNK)):
                 if not have and len(chunk) >= min(file_types.HEAD, total):
                     file_checks.check_download(chunk[: file_types.HEAD], url)
-                file.write(chunk)
+                if chunk.strip(b"\0"):
+                    file.write(chunk)
+                else:  # a hole, which is sent to no host
+                    file.seek(len(chunk), os.SEEK_CUR)
+                    file.truncate()
                 have += len(chunk)
                 tell(have, total)
     if total and have < total:
