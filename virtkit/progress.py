@@ -6,6 +6,7 @@ Whoever waits waits here, so that ctrl-c is heard within a second. Knows nothing
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -16,6 +17,9 @@ Answer = TypeVar("Answer")
 
 #: Seconds after which one who waits looks up.
 _WAKE = 0.2
+#: Seconds between two lines of a `Meter`, and after which it knows how fast a transfer is.
+_TELL, _KNOWN = 0.2, 1.0
+_MIB = 1024 * 1024
 
 
 class Progress:
@@ -93,3 +97,42 @@ class Progress:
             yield
         finally:
             over.set()
+
+
+class Meter:
+    """Tells how much of a transfer is done and how fast it goes, a few times a second.
+
+    Args:
+        what: a word for it, as ``uploading``.
+    """
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress = progress
+        self._what = what
+        self._due = 0.0
+        self._began: tuple[float, int] | None = None
+
+    def __call__(self, done: int, total: int = 0) -> None:
+        """Takes the bytes that are done, of how many: 0 where nobody knows.
+
+        Raises:
+            Interrupted: the work should end.
+        """
+        self._progress.check_cancelled()
+        now = time.monotonic()
+        self._began = self._began or (now, done)
+        if now >= self._due or done == total:
+            self._due = now + _TELL
+            self._progress(", ".join([self._what, *self._words(now, done, total)]))
+
+    def _words(self, now: float, done: int, total: int) -> Iterator[str]:
+        if total:
+            yield f"{done / _MIB:.0f} of {total / _MIB:.0f} MiB"
+            yield f"{100 * done // total} %"
+        else:
+            yield f"{done / _MIB:.0f} MiB"
+        assert self._began is not None
+        elapsed, moved = now - self._began[0], done - self._began[1]
+        if elapsed >= _KNOWN:
+            speed = moved / _MIB / elapsed
+            yield f"{speed:.{0 if speed >= 10 else 1}f} MiB/s"

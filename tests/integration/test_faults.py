@@ -163,7 +163,7 @@ def small_pool(free: int) -> Iterator[Callable[[], None]]:
 
 def test_the_pool_is_full_when_an_image_comes(lab: Lab) -> None:
     with small_pool(1792) as free:
-        fails(lab, tiny="upload volume|No space left|free some space", a="skipped", c="skipped")
+        fails(lab, tiny="no room for image|No space left|free some space", a="skipped", c="skipped")
         assert looked_at(lab) == {"a": "missing", "b": "running", "c": "missing"}
         free()
         converges(lab)

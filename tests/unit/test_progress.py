@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from itertools import count
 
 import pytest
 
+from virtkit import progress as module
 from virtkit.errors import Interrupted
-from virtkit.progress import Progress
+from virtkit.progress import Meter, Progress
 
 LONG = 10.0  # nothing here takes that long unless it is broken
 
@@ -78,3 +80,35 @@ def test_one_that_is_through_is_not_ended(stop: threading.Event) -> None:
         pass
     stop.set()
     assert not ended.wait(0.5)
+
+
+def test_a_transfer_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its speed once that is known, and at its end in any case."""
+    said: list[str] = []
+    clock = count(0, 0.05)
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    tell = Meter(Progress(said.append), "uploading")
+    for done in range(31):
+        tell(done * 1024 * 1024, 30 * 1024 * 1024)
+    assert said[0] == "uploading, 0 of 30 MiB, 0 %"
+    assert said[-1] == "uploading, 30 of 30 MiB, 100 %, 20 MiB/s"
+    assert 8 <= len(said) <= 10
+
+
+def test_a_transfer_of_nobody_knows_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    clock = count(0, 2.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    tell = Meter(Progress(said.append), "downloading")
+    tell(1024 * 1024)
+    tell(3 * 1024 * 1024)
+    assert said == ["downloading, 1 MiB", "downloading, 3 MiB, 1.0 MiB/s"]
+
+
+def test_a_transfer_hears_that_it_should_end(stop: threading.Event) -> None:
+    """Also where it has nothing to say yet."""
+    tell = Meter(Progress(stop=stop), "uploading")
+    tell(1, 9)
+    stop.set()
+    with pytest.raises(Interrupted):
+        tell(2, 9)

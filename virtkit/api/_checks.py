@@ -66,7 +66,7 @@ def check(plan: Plan, spec: Spec, host: Host) -> None:
                 _check_files(change.desired)
                 _check_programs(change.desired)
             if isinstance(change.desired, ImageRef):
-                images.check(change.desired, spec.folder)
+                images.check(host, change.desired, spec.folder)
             elif isinstance(change.desired, Network):
                 object_xml(change.desired, spec)
             elif isinstance(change.desired, Guest):

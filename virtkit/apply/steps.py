@@ -69,8 +69,8 @@ def _image_steps(change: Change, context: Context, _awaited: set[str]) -> Iterab
     assert isinstance(ref, ImageRef)
 
     def make(progress: Progress) -> None:
-        local = images.prepare(ref, context.options.folder, progress)
-        context.image_files[ref.identity] = images.put(context.host, ref, local, progress)
+        files = images.provide(context.host, ref, context.options.folder, progress)
+        context.image_files[ref.identity] = files
 
     # both write the pool's record: in turn, a run's calls are the same each time
     after = (("pool", "ensure"), ("pool", "record"))

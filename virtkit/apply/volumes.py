@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from virtkit.apply import filesystems
 from virtkit.host import Storage, rotations
-from virtkit.progress import Progress
+from virtkit.progress import Meter, Progress
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.record import VolumeRecord
 from virtkit.xml import render
@@ -25,14 +25,14 @@ def make(storage: Storage, volume: Volume, progress: Progress) -> None:
     if volume.content == "file":
         source = filesystems.existing_file(Path(volume.source))
         storage.create(_xml(volume, source.stat().st_size))
-        storage.upload(volume.name, source)
+        storage.upload(volume.name, source, Meter(progress, f"uploading {source.name}"))
     elif volume.content == "copied":
         storage.copy(render.guest_volume(volume), volume.source)
     else:
         storage.create(render.guest_volume(volume))
         if volume.content == "ext4":
             with filesystems.ext4(volume.size, volume.label, progress) as image:
-                storage.upload(volume.name, image)
+                storage.upload(volume.name, image, Meter(progress, f"uploading {volume.name}"))
 
 
 def make_seed(

@@ -50,7 +50,7 @@ class _Lines:
         name = label(event.object, event.host)
         text = f": {event.message}" if event.message else ""
         if event.kind == "progress":
-            words = event.message.rstrip("0123456789 %MiB,of")  # a moving number is no news
+            words = event.message.rstrip("0123456789 %MiB/s,.of")  # a moving number is no news
             if not words or self._said.get(name) == words:
                 return
             self._said[name] = words

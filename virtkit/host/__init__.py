@@ -28,11 +28,14 @@ from virtkit.host.ssh import Remote, for_ssh
 from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
+from virtkit.host.streams import data_length
 from virtkit.host.timeouts import HypervisorUnresponsive
+from virtkit.progress import Progress
 from virtkit.state.observed import Observed
 from virtkit.state.record import PoolRecord
 
 if TYPE_CHECKING:
+    from virtkit.host.fetch import Fetch
     from virtkit.host.firewall import Bridge, Rules
 
 
@@ -196,6 +199,16 @@ class Host:
 
         return look.ask(self.remote, *questions)
 
+    @contextmanager
+    def fetching(self, url: str, progress: Progress) -> Iterator[Fetch]:
+        """Another host, ready to download a file into its pool; see `virtkit.host.fetch`."""
+        from virtkit.host import fetch
+
+        assert self.remote is not None
+        scheme = self.connections.any_scheme()
+        with fetch.fetching(self.remote, url, scheme, self.storage.pool, progress) as there:
+            yield there
+
     def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its interfaces tell."""
         from virtkit.host import bridge_ports
@@ -297,6 +310,7 @@ __all__ = [
     "Storage",
     "Unreachable",
     "close_all",
+    "data_length",
     "for_ssh",
     "guest_exec",
     "lock",

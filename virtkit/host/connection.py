@@ -251,6 +251,18 @@ class Connections:
             where=self.host,
         )
 
+    def any_scheme(self) -> str:
+        """The scheme of a driver that the host has."""
+        self.any()
+        return self._opened_schemes[0]
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the host is another machine: by ssh, or by a URI that names it."""
+        return self.remote is not None or bool(
+            [e for e in self._uris.values() if urlsplit(e).netloc]
+        )
+
     def any(self) -> libvirt.virConnect:
         """A connection for what all drivers of a host share: networks and storage."""
         error: VirtkitError | None = None

@@ -34,6 +34,8 @@ _ROOT_DENIED = (
 )
 #: Stands for the command that restarts the daemon which this machine has.
 _RESTART = "RESTART"
+#: Stands for the host.
+_HOST = "HOST"
 #: Where another program took libvirt's firewall rules away.
 RULES = (
     f"{_RESTART} (libvirt's firewall rules are gone, as after a reload of nftables; "
@@ -81,8 +83,7 @@ _SAID: Mapping[str, str] = {
         "net.ipv6.conf.INTERFACE.accept_ra=2, or leave out `ipv6:`"
     ),
     "No space left": (
-        f"free some space on the host (df -h), then {RUN_AGAIN}, and what was half made is "
-        "recreated"
+        f"free some space on {_HOST} (df -h), then {RUN_AGAIN}, and what was half made is recreated"
     ),
     "Read-only file system": (
         "make it writable again (the host's kernel log says why it isn't; sudo mount -o "
@@ -172,6 +173,7 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
         return unreadable(message)
     table = {**_SAID, **_BUSY, **_UNUSABLE}
     text = table[words] if words else _CURES.get((operation, code), _GENERAL)
+    text = text.replace(_HOST, "the host" if where in ("", "local") else f"host {where}")
     return text.replace(_RESTART, restart("network", where)) if _RESTART in text else text
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from virtkit.errors import VirtkitError
+from virtkit.host import ssh_cipher
 from virtkit.system import commands
 
 #: Seconds that a connection is kept for the next run; it lives on with nobody to close it.
@@ -50,6 +51,8 @@ ASK_NOBODY = ("env", "SSH_ASKPASS=/bin/false", "SSH_ASKPASS_REQUIRE=force", "ssh
 UNKNOWN_KEY = "Host key verification failed"
 
 _connecting = threading.Lock()
+#: Who makes a shared connection; one that waits for a host that is not there holds up no other.
+_connecting: dict[Path, threading.Lock] = {}
 
 
 @dataclass(frozen=True)
@@ -158,11 +161,13 @@ class Remote:
         Raises:
             VirtkitError: ssh does not get there.
         """
-        with _connecting:
+        with _connecting.setdefault(self._path("libvirt"), threading.Lock()):
             if self._open():
                 return
-            if self._ssh("-O", "check").returncode != 0 and self._ssh("--", "true").returncode != 0:
-                raise self.unreached(self._path("log").read_bytes())
+            if self._ssh("-O", "check").returncode != 0:
+                fast = ssh_cipher.options([str(self.program())], self.address)
+                if self._ssh(*fast, "--", "true").returncode != 0:
+                    raise self.unreached(self._path("log").read_bytes())
             way = f"{self._path('libvirt')}:{_SOCKET}"
             self._ssh("-O", "cancel", "-L", way)  # else ssh believes in one whose socket is gone
             if self._ssh("-O", "forward", "-L", way).returncode != 0:

@@ -119,10 +119,13 @@ class Storage(StoragePool):
                 retry_while_busy(partial(volume.upload, stream, 0, len(content), 0))
                 send_bytes(stream, content)
 
-    def upload(self, name: str, path: Path, say: Callable[[int], None] = lambda _: None) -> None:
+    def upload(
+        self, name: str, path: Path, say: Callable[[int, int], None] = lambda _, __: None
+    ) -> None:
         """Fills a volume from a file, holes left out.
 
-        ``say`` gets the bytes sent so far; it may raise to give up.
+        Args:
+            say: gets the bytes that are sent and how many there are; it may raise to give up.
         """
         with (
             libvirt_errors("upload", f"volume {name}", where=self._connections.host),

@@ -136,6 +136,12 @@ class StoragePool:
             pool = self._pool()
             return pool is not None and bool(pool.isActive())
 
+    def free(self) -> int:
+        """Bytes that are free where the pool's volumes lie, now."""
+        self.refresh()
+        with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):
+            return int(self._existing().info()[3])
+
     def names(self) -> frozenset[str]:
         """The names of all volumes; none where the pool is not active."""
         with libvirt_errors("read", f"pool {self._name}", where=self._connections.host):

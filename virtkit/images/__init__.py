@@ -10,23 +10,25 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.images.cache import (
         LocalImage,
-        check,
         check_builds,
         forget,
         leftovers,
         prepare,
-        probe,
     )
+    from virtkit.images.disk_probe import probe
     from virtkit.images.file_checks import check_boot
     from virtkit.images.pool import drop, put
+    from virtkit.images.provide import check, provide
     from virtkit.images.sandbox import removal
 
 load_when_used(
     __name__,
     {
-        "virtkit.images.cache": "LocalImage check check_builds forget leftovers prepare probe",
+        "virtkit.images.cache": "LocalImage check_builds forget leftovers prepare",
+        "virtkit.images.disk_probe": "probe",
         "virtkit.images.file_checks": "check_boot",
         "virtkit.images.pool": "drop put",
+        "virtkit.images.provide": "check provide",
         "virtkit.images.sandbox": "removal",
     },
 )
@@ -41,6 +43,7 @@ __all__ = [
     "leftovers",
     "prepare",
     "probe",
+    "provide",
     "put",
     "removal",
 ]

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import filelock
 import platformdirs
 
-from virtkit.errors import RequestError
-from virtkit.images import build, build_folder, download, file_checks, sandbox
+from virtkit.images import build, build_folder, download, sandbox
 from virtkit.images.checksums import Digest
+from virtkit.images.disk_probe import probe
 from virtkit.progress import Progress
-from virtkit.spec import Build
+from virtkit.spec import Build, Image
 from virtkit.state.desired import ImageRef
 from virtkit.system import commands
 
-#: What qemu-img check exits with where an image only takes more room than it needs.
-_LEAKS = 3
+#: Probed images by path, as they are now: the hosts of a run need one only once.
+_probed: dict[tuple[str, int, int, int], LocalImage] = {}
+_probing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -175,11 +175,8 @@ def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
     else:
         assert entry.url is not None
         part.mkdir(parents=True, exist_ok=True)
-        if entry.sha256 is not None:
-            expected = Digest("sha256", entry.sha256.lower())
-        else:
-            look_up = partial(download.digest_in, entry.checksums or "", entry.url)
-            expected = progress.run_interruptible(look_up)
+        look_up = partial(download.digest_in, entry.checksums or "", entry.url)
+        expected = given_digest(entry) or progress.run_interruptible(look_up)
         download.fetch(entry.url, part / "root.img", expected, progress)
         files = {"root": "root.img"}
     progress("computing its digest")
@@ -198,80 +195,35 @@ def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
     return _in(final, image)
 
 
+def given_digest(entry: Image) -> Digest | None:
+    """The digest that the spec itself gives."""
+    return Digest("sha256", entry.sha256.lower()) if entry.sha256 is not None else None
+
+
 def _given(path: Path, progress: Progress) -> LocalImage:
-    format, size = probe(path, progress)
-    progress("computing its digest")
-    return LocalImage(_content([path], progress), str(path), format, size)
+    with _probing:
+        progress.check_cancelled()
+        status = path.stat() if path.exists() else None
+        key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns) if status else None
+        if key in _probed:
+            return _probed[key]
+        format, size = probe(path, progress)
+        progress("computing its digest")
+        image = LocalImage(_content([path], progress), str(path), format, size)
+        if key is not None:
+            _probed[key] = image
+        return image
 
 
 def _content(paths: list[Path], progress: Progress) -> str:
     """One hash over files, by their digests in this order."""
     digests = [progress.run_interruptible(partial(download.digest, path)) for path in paths]
+    return content_of(*digests)
+
+
+def content_of(*digests: str) -> str:
+    """The hash that names an image, of its files' SHA-256."""
     return sha256("".join(digests).encode()).hexdigest()
-
-
-def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
-    """Format and virtual size (bytes) of a disk image.
-
-    Raises:
-        RequestError: it is no qcow2 or raw image, although its name says so, or it needs other
-            files; or qemu-img is missing.
-    """
-    if not path.is_file():
-        raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
-    file_checks.check_disk(path)
-    info, quoted = _info(path, progress), shlex.quote(str(path))
-    format = info.get("format")
-    data_file = info.get("format-specific", {}).get("data", {}).get("data-file")
-    for key, other_file in (
-        ("backing file", info.get("backing-filename")),
-        ("data file", data_file),
-    ):
-        if other_file:
-            raise RequestError(
-                f"image {path} has a {key}: {other_file}",
-                why="that file could change, or be any file of the host",
-                cure=f"make one file of both: qemu-img convert -O qcow2 {quoted} whole.qcow2",
-            )
-    if format not in ("qcow2", "raw"):
-        raise RequestError(
-            f"image {path} is of format {format}",
-            cure=f"convert it: qemu-img convert -O qcow2 {quoted} {quoted}.qcow2",
-        )
-    if format == "raw" and path.suffix == ".qcow2":
-        raise RequestError(
-            f"image {path} is no qcow2, although its name says so",
-            why="its first bytes are not a qcow2's: it is damaged, or a raw disk",
-            cure="get it again; a raw disk that is meant needs another name",
-        )
-    size = int(info["virtual-size"])
-    if not size:
-        raise RequestError(f"image {path} is a disk of 0 bytes", cure="get it again, or another")
-    if format == "qcow2":
-        _check_whole(path, progress)
-    return str(format), size
-
-
-def _check_whole(path: Path, progress: Progress | None) -> None:
-    """qemu-img looks at the tables only, so it takes no longer for a large image."""
-    done = commands.run("qemu-img", "check", "-U", "-f", "qcow2", str(path), progress=progress)
-    if done.returncode not in (0, _LEAKS):
-        lines = (done.stderr + done.stdout).strip().splitlines()
-        raise RequestError(
-            f"image {path} is damaged or cut off", why="\n".join(lines[:2]), cure="get it again"
-        )
-
-
-def _info(path: Path, progress: Progress | None) -> dict[str, Any]:
-    done = commands.run("qemu-img", "info", "-U", "--output=json", str(path), progress=progress)
-    if done.returncode != 0:
-        raise RequestError(
-            f"{path} is not a disk image that qemu-img can read",
-            why=done.stderr.strip(),
-            cure="name a qcow2 or raw file",
-        )
-    info: dict[str, Any] = json.loads(done.stdout)
-    return info
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 from virtkit.errors import RUN_AGAIN, Interrupted, VirtkitError, of_system
 from virtkit.images import file_checks, file_types
 from virtkit.images.checksums import Digest, find
-from virtkit.progress import Progress
+from virtkit.progress import Meter, Progress
 
 #: Attempts after the first one, and seconds without a byte until one is given up.
 RETRIES = 4
@@ -47,12 +48,17 @@ def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
     if actual != expected.value:
         length = target.stat().st_size
         target.unlink()
-        raise VirtkitError(
-            f"the download of {url} is not what the spec says",
-            why=f"the {expected.kind} of its {length} bytes is {actual}, not {expected.value}",
-            cure="run again in case it was cut off on its way; else correct `sha256:` or "
-            "`checksums:`, or find out who changed the file; nothing was kept",
-        )
+        raise mismatch(url, expected, actual, length)
+
+
+def mismatch(url: str, expected: Digest, actual: str, length: int) -> VirtkitError:
+    """The error for a download of ``length`` bytes that has another digest."""
+    return VirtkitError(
+        f"the download of {url} is not what the spec says",
+        why=f"the {expected.kind} of its {length} bytes is {actual}, not {expected.value}",
+        cure="run again in case it was cut off on its way; else correct `sha256:` or "
+        "`checksums:`, or find out who changed the file; nothing was kept",
+    )
 
 
 def _whole(url: str, target: Path, progress: Progress) -> None:
@@ -113,13 +119,20 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
         have = have if resumed else 0
         remaining = answer.headers.get("Content-Length", "")
         total = have + int(remaining) if remaining.isdecimal() else 0
-        with target.open("ab" if resumed else "wb") as file:
+        tell = Meter(progress, "downloading")
+        tell(have, total)
+        with target.open("r+b" if resumed else "wb") as file:
+            file.seek(have)
             while chunk := progress.run_interruptible(lambda: answer.read(_CHUNK)):
                 if not have and len(chunk) >= min(file_types.HEAD, total):
                     file_checks.check_download(chunk[: file_types.HEAD], url)
-                file.write(chunk)
+                if chunk.strip(b"\0"):
+                    file.write(chunk)
+                else:  # a hole, which is sent to no host
+                    file.seek(len(chunk), os.SEEK_CUR)
+                    file.truncate()
                 have += len(chunk)
-                progress(_so_far(have, total))
+                tell(have, total)
     if total and have < total:
         raise OSError(f"the connection ended after {have} of {total} bytes")
 
@@ -136,11 +149,6 @@ def _open(answer: Any) -> Iterator[None]:
         answer.close()
         raise
     answer.close()
-
-
-def _so_far(have: int, total: int) -> str:
-    mib = f"{have / _CHUNK:.0f}"
-    return f"{mib} of {total / _CHUNK:.0f} MiB, {100 * have // total} %" if total else f"{mib} MiB"
 
 
 def _failed(url: str, why: str) -> VirtkitError:

@@ -2,48 +2,78 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from virtkit.host import Host
+from virtkit.errors import RUN_AGAIN, VirtkitError
+from virtkit.host import Host, data_length
 from virtkit.images.cache import LocalImage
-from virtkit.progress import Progress
+from virtkit.progress import Meter, Progress
 from virtkit.state.desired import ImageFiles, ImageRef
 from virtkit.state.record import StoredImage
 from virtkit.xml import render
 
 #: Readable by the hypervisors' users; nothing in an image is secret.
 _MODE = "0644"
+_MIB = 1024 * 1024
 
 
 def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> ImageFiles:
-    """Makes the image's volumes where the pool has not got them.
-
-    The pool's record says ``made`` only after the last byte: what a broken upload left is
-    made again, and so is what somebody removed or cut off since.
-    """
-    folder = host.storage.describe().path
+    """Makes the image's volumes where the pool has not got them."""
     files = ImageFiles.named(
-        folder,
+        host.storage.describe().path,
         image.content,
         format=image.format,
         size=image.size,
         bootable=not image.kernel,
     )
-    length = Path(image.root).stat().st_size
-    lock = host.connections.lock(f"image-{image.content}", f"image {ref.name} in the pool")
+    pairs = ((files.root, image.root), (files.kernel, image.kernel), (files.initrd, image.initrd))
+    sources = {key: Path(source) for key, source in pairs if key}
+
+    def fill() -> None:
+        _check_room(host, ref, list(sources.values()))
+        for key, source in sources.items():
+            made(host, key, source.stat().st_size)
+            name = PurePosixPath(key).name
+            host.storage.upload(name, source, Meter(progress, "uploading"))
+
+    keep(host, ref, files, Path(image.root).stat().st_size, fill, progress)
+    return files
+
+
+def keep(
+    host: Host,
+    ref: ImageRef,
+    files: ImageFiles,
+    length: int,
+    fill: Callable[[], None],
+    progress: Progress,
+) -> None:
+    """Has an image's volumes made by ``fill`` where the pool has not got them.
+
+    The pool's record says ``made`` only after the last byte: what a broken upload left is
+    made again, and so is what somebody removed or cut off since.
+
+    Args:
+        length: of the root's file, in bytes.
+    """
+    lock = host.connections.lock(f"image-{files.content}", f"image {ref.name} in the pool")
     with lock.acquire(on_wait=progress, sleep=progress.sleep):
-        stored = host.storage.record().images.get(image.content)
+        stored = host.storage.record().images.get(files.content)
         if stored is None or not stored.made or host.storage.damage(stored):
             _note(host, ref, files, length, made=False)
-            sources = {files.root: image.root, files.kernel: image.kernel}
-            for key, source in (sources | {files.initrd: image.initrd}).items():
-                if key:
-                    _upload(host, key, Path(source), progress)
+            fill()
             _note(host, ref, files, length, made=True)
         elif ref.identity not in stored.identities:  # the same content by another entry
             _note(host, ref, files, length, made=True)
-    return files
+
+
+def made(host: Host, key: str, length: int) -> None:
+    """Makes one of an image's volumes, to be filled; what an interrupted run left of it goes."""
+    host.storage.delete(key)  # only ever a broken upload of the same content
+    host.storage.create(render.volume(PurePosixPath(key).name, length, "raw", mode=_MODE))
 
 
 def drop(host: Host, content: str) -> tuple[str, ...]:
@@ -74,8 +104,31 @@ def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bo
         host.storage.write_record(replace(pool, images=images))
 
 
-def _upload(host: Host, key: str, source: Path, progress: Progress) -> None:
-    name, size = PurePosixPath(key).name, source.stat().st_size
-    host.storage.delete(key)  # only ever a broken upload of the same content
-    host.storage.create(render.volume(name, size, "raw", mode=_MODE))
-    host.storage.upload(name, source, lambda sent: progress(f"uploading, {100 * sent // size} %"))
+def _check_room(host: Host, ref: ImageRef, sources: Sequence[Path]) -> None:
+    """Looks whether an image fits into the pool, before minutes are spent on it.
+
+    Raises:
+        VirtkitError: it does not.
+    """
+    free, need = host.storage.free(), 0
+    for exact in (False, True):  # to look for zeros, all of it is read
+        need = sum(data_length(each, exact=exact) for each in sources)
+        if need <= free:
+            return
+    check_room(host, ref, need)
+
+
+def check_room(host: Host, ref: ImageRef, need: int) -> None:
+    """The same, of so many bytes."""
+    free = host.storage.free()
+    if free >= need:
+        return
+    pool = host.storage.describe()
+    raise VirtkitError(
+        f"pool {pool.name} on host {host.name} has no room for image {ref.name}",
+        why=f"No space left: it takes {need / _MIB:.0f} MiB, and {free / _MIB:.0f} MiB are free in "
+        f"{pool.path}",
+        cure=f"free some space on the host (df -h {shlex.quote(pool.path)}), or name a larger "
+        f"pool (`hosts: {{{host.name}: {{pool: NAME}}}}`), then {RUN_AGAIN}",
+        where=host.name,
+    )

@@ -43,5 +43,5 @@ class ImageRef:
 
 
 def image_identity(entry: model.Image) -> str:
-    """What makes two image entries the same one: what they say."""
-    return digest("", entry.model_dump(mode="json"))
+    """What makes two image entries the same one: what they say, but not who fetches it."""
+    return digest("", entry.model_dump(mode="json", exclude={"fetch"}))

@@ -28,6 +28,17 @@ with progress.shown(output.err(), "lab: up") as tell:
     ):
         tell(Event(kind, "guest/web", "local", step, 1.0, message))
 """
+UPLOAD = """
+import time
+from virtkit.apply import Event
+from virtkit.cli import output, progress
+with progress.shown(output.err(), "lab: up") as tell:
+    tell(Event("started", "image/disk", "rack1", "make", 0.0))
+    for done in (0, 120, 240):
+        words = f"uploading, {done} of 400 MiB, {done // 4} %, 85 MiB/s"
+        tell(Event("progress", "image/disk", "rack1", "make", 1.0, words))
+        time.sleep(0.3)
+"""
 TABLE = """
 from virtkit.cli import output
 output.table(["image", "content", "guests"], [["debian-12", "0123456789ab", "lab-web, lab-db"]])
@@ -107,6 +118,20 @@ def at_terminal(columns: int, code: str, settings: Mapping[str, str], typed: str
     os.close(here)
     assert program.returncode == 0, said.decode()
     return said.decode()
+
+
+def test_a_terminal_shows_how_far_an_upload_is() -> None:
+    said = at_terminal(100, UPLOAD, {})
+    for words in ("0 of 400 MiB, 0 %, 85 MiB/s", "240 of 400 MiB, 60 %, 85 MiB/s"):
+        assert words in said
+
+
+def test_elsewhere_an_upload_is_a_line() -> None:
+    """Its moving numbers are none."""
+    line = [sys.executable, "-c", UPLOAD]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stderr.count("uploading, 0 of 400 MiB") == 1
+    assert "240 of" not in done.stderr
 
 
 # --- streams that are closed, or take nothing -------------------------------------------------

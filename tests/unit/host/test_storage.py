@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from virtkit.host import rotations
 from virtkit.host.storage import _records
-from virtkit.host.streams import _Sparse
+from virtkit.host.streams import data_length, send_sparse
 
 names = st.sets(
     st.sampled_from(["lab-web-console", "lab-web-1-console", "lab-web-root", "other"])
@@ -46,32 +46,22 @@ def test_a_record_is_told_by_its_whole_name() -> None:
 
 
 class Stream:
-    """The far end: calls the callbacks in libvirt's order and writes a file."""
+    """The far end: writes a file, as libvirt does."""
 
     def __init__(self) -> None:
         self.content = b""
         self.sent = 0
 
-    def sparseSendAll(  # noqa: N802 - libvirt's name
-        self,
-        data: Callable[..., bytes],
-        hole: Callable[..., tuple[bool, int]],
-        skip: Callable[..., int],
-        opaque: object,
-    ) -> None:
-        while True:
-            is_data, length = hole(self, opaque)
-            if not is_data and length == 0:
-                return
-            if not is_data:
-                assert skip(self, length, opaque) == 0
-                self.content += b"\0" * length
-            while is_data and length > 0:
-                piece = data(self, min(length, 65536), opaque)
-                assert 0 < len(piece) <= length
-                self.content += piece
-                self.sent += len(piece)
-                length -= len(piece)
+    def sendHole(self, length: int) -> int:  # noqa: N802 - libvirt's name
+        assert length > 0
+        self.content += b"\0" * length
+        return 0
+
+    def send(self, piece: bytes) -> int:
+        assert piece
+        self.content += piece
+        self.sent += len(piece)
+        return len(piece)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +83,33 @@ def test_holes_are_not_sent(pieces: list[tuple[int, bytes]], tmp_path: Path) -> 
             file.write(content)
             file.truncate()
     size = path.stat().st_size
-    told: list[int] = []
-    stream = Stream()
+    told: list[tuple[int, int]] = []
+    stream: Any = Stream()
+    data = data_length(path)
     with path.open("rb", buffering=0) as file:
-        _Sparse(os.dup(file.fileno()), size, told.append).send(stream)
+        send_sparse(stream, file.fileno(), size, lambda *amounts: told.append(amounts))
     assert stream.content == path.read_bytes()
-    blocks = path.stat().st_blocks * 512
-    assert stream.sent <= max(blocks, 65536)
+    assert stream.sent == data_length(path, exact=True) <= data <= path.stat().st_blocks * 512
     assert told == sorted(told)
+    assert told[-1] == (data, data)
+
+
+def test_zeros_are_not_sent(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    mib = 1024 * 1024
+    path.write_bytes(b"\0" * 3 * mib + b"x" * mib + b"\0" * mib)
+    stream: Any = Stream()
+    with path.open("rb", buffering=0) as file:
+        send_sparse(stream, file.fileno(), 5 * mib, lambda *_: None)
+    assert stream.content == path.read_bytes()
+    assert stream.sent == mib
+    assert data_length(path) == 5 * mib
+    assert data_length(path, exact=True) == mib
+
+
+def test_a_file_that_is_cut_off_meanwhile(tmp_path: Path) -> None:
+    """What is named by its content must have it."""
+    path = tmp_path / "disk"
+    path.write_bytes(b"x" * 3 * 1024 * 1024)
+    with path.open("rb", buffering=0) as file, pytest.raises(OSError, match="cut off"):
+        send_sparse(Stream(), file.fileno(), 3 * 1024 * 1024, lambda *_: os.truncate(path, 1))  # type: ignore[arg-type]

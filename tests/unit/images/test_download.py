@@ -123,7 +123,18 @@ def test_whole(server: Server, tmp_path: Path) -> None:
     download.fetch(server.disk, tmp_path / "a", WANTED, Progress(said.append))
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert server.ranges == [None]
-    assert said[-1] == "3 of 3 MiB, 100 %"
+    assert said[-1] == "downloading, 3 of 3 MiB, 100 %"
+
+
+def test_zeros_become_holes(server: Server, tmp_path: Path) -> None:
+    content = CONTENT + bytes(2 * 1024 * 1024) + b"end" + bytes(3 * 1024 * 1024)
+    server.files["/disk.img"] = content
+    server.break_after = [4 * 1024 * 1024]
+    digest = Digest("sha256", hashlib.sha256(content).hexdigest())
+    download.fetch(server.disk, tmp_path / "a", digest, quiet)
+    assert (tmp_path / "a").read_bytes() == content
+    assert len(server.ranges) == 2
+    assert (tmp_path / "a").stat().st_blocks * 512 <= 5 * 1024 * 1024
 
 
 def test_resumed(server: Server, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -76,6 +77,12 @@ def network() -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+def programs(*names: str) -> list[str]:
+    """The programs of these that are missing."""
+    path = f"{os.environ.get('PATH', '')}:{_PATH}"
+    return [each for each in names if shutil.which(each, path=path) is None]
+
+
 def restart() -> dict[str, str]:
     """The command that starts each of libvirt's daemons again."""
     return {each: preparation.restart(each) for each in preparation.PARTS}
@@ -114,6 +121,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "load": load,
     "missing": missing,
     "network": network,
+    "programs": programs,
     "restart": restart,
     "settings": settings,
     "sockets": sockets,

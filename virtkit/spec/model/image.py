@@ -42,6 +42,10 @@ class Image(Model):
         default=None,
         description="The URL of a file with its digest: SHA256SUMS, SHA512SUMS, FILE.sha256, …",
     )
+    fetch: Literal["local", "host"] | None = Field(
+        default=None,
+        description="Who fetches what `url` gives: this machine, or each host for itself.",
+    )
     path: HostPath | None = Field(
         default=None, description="A qcow2 or raw file, from the spec's folder."
     )
@@ -65,6 +69,12 @@ class Image(Model):
             )
         if sources != ["url"] and digests:
             raise Problem(f"{digests[0]} goes with url only", cure=f"take `{digests[0]}:` out")
+        if sources != ["url"] and self.fetch is not None:
+            raise Problem(
+                "fetch goes with url only",
+                why="what is built or lies here is uploaded from here",
+                cure="take `fetch:` out",
+            )
         return self
 
 

@@ -1,0 +1,128 @@
+"""An image gets into a host's pool: from this machine, or fetched by the host itself.
+
+What a host fetches is checked as what is fetched here, by the same digest and the same words.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from virtkit.errors import RequestError, VirtkitError
+from virtkit.host import Host
+from virtkit.images import cache, checksums, disk_probe, download, file_checks, pool
+from virtkit.progress import Meter, Progress
+from virtkit.state.desired import ImageFiles, ImageRef
+from virtkit.state.record import StoredImage
+
+if TYPE_CHECKING:
+    from virtkit.host.fetch import Fetch
+
+#: What a host needs to fetch images, and the Debian packages that bring it.
+_PROGRAMS = {"qemu-img": "qemu-utils", "virsh": "libvirt-clients"}
+
+
+def check(host: Host, ref: ImageRef, base: Path) -> None:
+    """Looks, in a second, whether ``provide`` can work.
+
+    Raises:
+        RequestError: a ``path`` is no disk image; or what it needs is missing.
+    """
+    if not _by_host(host, ref):
+        cache.check(ref, base)
+        return
+    if host.remote is None:
+        raise RequestError(
+            f"host {host.name} can't fetch image {ref.name}",
+            why="it is reached by libvirt's own URI only, and fetching goes by ssh",
+            cure=f"give it an address (`hosts: {{{host.name}: {{address: …}}}}`), or take `fetch: "
+            "host` out: then this machine fetches it",
+            where=host.name,
+        )
+    missing = host.ask(f"programs={','.join(_PROGRAMS)}")["programs"]
+    if missing:
+        packages = " ".join(_PROGRAMS[each] for each in missing)
+        raise RequestError(
+            f"host {host.name} can't fetch image {ref.name}",
+            why=f"it has no {' and no '.join(missing)}",
+            cure=f"on host {host.name}: sudo apt-get install {packages}; or take `fetch: host` "
+            "out: then this machine fetches it",
+            where=host.name,
+        )
+
+
+def provide(host: Host, ref: ImageRef, base: Path, progress: Progress) -> ImageFiles:
+    """Makes the image's volumes in the host's pool, where they are not there yet.
+
+    Args:
+        base: what a relative ``path`` is relative to.
+    """
+    if _by_host(host, ref):
+        return _fetched(host, ref, progress)
+    return pool.put(host, ref, cache.prepare(ref, base, progress), progress)
+
+
+def _by_host(host: Host, ref: ImageRef) -> bool:
+    """Whether another machine is to fetch it."""
+    return ref.entry.fetch == "host" and host.connections.elsewhere
+
+
+def _fetched(host: Host, ref: ImageRef, progress: Progress) -> ImageFiles:
+    """An image that the host downloads, looks at and gives to its libvirt."""
+    lock = host.connections.lock(f"fetch-{ref.identity}", f"image {ref.name} on its way")
+    with lock.acquire(on_wait=progress, sleep=progress.sleep):
+        known = _known(host, ref)
+        if known is not None:
+            pool.keep(host, ref, known.files, known.bytes, lambda: None, progress)
+            return known.files
+        assert ref.entry.url is not None
+        with host.fetching(ref.entry.url, progress) as there:
+            return _download(host, ref, there, progress)
+
+
+def _known(host: Host, ref: ImageRef) -> StoredImage | None:
+    """The image where the pool has it: another run, or another entry, brought it."""
+    digest = cache.given_digest(ref.entry)
+    content = cache.content_of(digest.value) if digest else ""
+    for each in host.storage.record().images.values():
+        same = ref.identity in each.identities or each.files.content == content
+        if same and each.made and not host.storage.damage(each):
+            return each
+    return None
+
+
+def _download(host: Host, ref: ImageRef, there: Fetch, progress: Progress) -> ImageFiles:
+    url = ref.entry.url or ""
+    tell = Meter(progress, f"host {host.name} downloads it")
+
+    def hear(told: dict[str, Any]) -> None:
+        if "head" in told:
+            file_checks.check_download(base64.b64decode(told["head"]), url)
+        tell(told["have"], told["total"])
+
+    expected = cache.given_digest(ref.entry)
+    if expected is None:
+        sums = ref.entry.checksums or ""
+        expected = checksums.find(there.read(sums), sums, url)
+    file = there.download(expected.kind, hear)
+    if file.digests[expected.kind] != expected.value:
+        raise download.mismatch(url, expected, file.digests[expected.kind], file.length)
+    name = PurePosixPath(unquote(urlsplit(url).path)).name
+    format, size = disk_probe.judge(url, name, there.qemu_img)
+    folder, content = host.storage.describe().path, cache.content_of(file.digests["sha256"])
+    files = ImageFiles.named(folder, content, format=format, size=size, bootable=True)
+
+    def fill() -> None:
+        pool.check_room(host, ref, file.data)
+        pool.made(host, files.root, file.length)
+        progress("giving it to libvirt")
+        try:
+            there.upload(PurePosixPath(files.root).name)
+        except VirtkitError:
+            host.storage.delete(files.root)  # so does the space that it took
+            raise
+
+    pool.keep(host, ref, files, file.length, fill, progress)
+    return files
