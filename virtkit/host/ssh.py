@@ -50,7 +50,6 @@ ASK_NOBODY = ("env", "SSH_ASKPASS=/bin/false", "SSH_ASKPASS_REQUIRE=force", "ssh
 #: What ssh says where it does not know a host's key, or knows another one.
 UNKNOWN_KEY = "Host key verification failed"
 
-_connecting = threading.Lock()
 #: Who makes a shared connection; one that waits for a host that is not there holds up no other.
 _connecting: dict[Path, threading.Lock] = {}
 
