@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -137,8 +137,6 @@ class Host:
 
     def has_driver(self, driver: Driver) -> bool:
         """Whether libvirt there has the driver of a guest type."""
-        if driver.scheme not in self.schemes:
-            return False
         try:
             self.connections.get(driver.scheme)
         except VirtkitError:
@@ -199,15 +197,13 @@ class Host:
 
         return look.ask(self.remote, *questions)
 
-    @contextmanager
-    def fetching(self, url: str, progress: Progress) -> Iterator[Fetch]:
+    def fetching(self, url: str, progress: Progress) -> AbstractContextManager[Fetch]:
         """Another host, ready to download a file into its pool; see `virtkit.host.fetch`."""
         from virtkit.host import fetch
 
         assert self.remote is not None
         scheme = self.connections.any_scheme()
-        with fetch.fetching(self.remote, url, scheme, self.storage.pool, progress) as there:
-            yield there
+        return fetch.fetching(self.remote, url, scheme, self.storage.pool, progress)
 
     def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its interfaces tell."""

@@ -130,14 +130,18 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The document of ``plan --json``."""
-        return {
+        document: dict[str, Any] = {
             "environment": self.environment,
             "changes": [change.as_dict() for change in self.changes],
             "pending": [change.as_dict() for change in self.pending],
             "notes": list(self.notes),
-            "unanswered": {host: error.as_dict() for host, error in self.unanswered.items()},
-            "unknown": [each.as_dict() for each in self.unknown],
         }
+        if self.unanswered:
+            document |= {
+                "unanswered": {host: error.as_dict() for host, error in self.unanswered.items()},
+                "unknown": [each.as_dict() for each in self.unknown],
+            }
+        return document
 
     @property
     def needs_consent(self) -> tuple[Change, ...]:
