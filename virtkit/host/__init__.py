@@ -74,8 +74,7 @@ class Host:
 
     @property
     def made_from(self) -> str:
-        """What a record is to say of where its object was made from: this machine's name, where it
-        is not the host."""
+        """Where a record says that its object was made from: this machine, if it isn't the host."""
         return socket.gethostname() if self.remote is not None else ""
 
     def facts(self) -> HostFacts:
