@@ -66,11 +66,11 @@ load_when_used(
     {
         "virtkit.api": (
             "Check Event Execution GuestStatus Inventory Machine Orphan Plan Preparation Report "
-            "RunOptions Spec StoreEntry Verb Vnc apply change_state close console copy doctor "
-            "down down_plan execute find_machine follow format_size forwarded_vnc image_list "
-            "image_make image_remove inventory log_names logs needs_consent needs_consent_to_go "
-            "orphans plan playbook_logs prepare_host provision read render_xml schema ssh "
-            "ssh_config starter status vnc"
+            "RunOptions Spec StoreEntry Verb Vnc apply change_state close console copy doctor down "
+            "down_plan execute find_machine follow format_size forwarded_vnc image_list image_make "
+            "image_remove inventory log_names logs needs_consent needs_consent_to_go orphans "
+            "plan playbook_logs "
+            "prepare_host provision read render_xml schema ssh ssh_config starter status vnc"
         ),
         "virtkit.errors": "Interrupted RequestError SpecErrors VirtkitError",
     },
