@@ -13,9 +13,22 @@ import pytest
 from integration.lab import tiny_disk
 from integration.several_hosts import HostsLab, LibvirtHost, hosts_laboratory, several_hosts
 
+from virtkit.host.machine import preparation
+
 CONTAINERS, EMULATED = 20, 10
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+#: What the containers' systemds take together of what the kernel gives root of the machine.
+INSTANCES = CONTAINERS * preparation.INOTIFY_EACH
+LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(
+        int(LIMIT.read_text()) < 2 * INSTANCES,
+        reason="needs fs.inotify.max_user_instances=512: virtkit host prepare local",
+    ),
+]
 
 
 def spec(disk: Path) -> str:
