@@ -155,15 +155,17 @@ def test_ssh_config_beside_shared_connections_of_the_callers(lab: HostsLab) -> N
 
 
 def test_a_port_is_ready_on_one_and_not_on_the_other(lab: HostsLab) -> None:
-    report = lab.json("up", "web-one", "web-two", code=1)
-    ended = {each["object"]: each for each in report["steps"] if each["step"] == "ready"}
-    assert ended["guest/web-one"]["outcome"] == "done"
-    assert ended["guest/web-two"]["outcome"] == "failed"
-    assert "port 8080 of 10.94.61." in ended["guest/web-two"]["error"]["why"]
-    assert "Connection refused" in ended["guest/web-two"]["error"]["why"]
-    found = lab.json("status", "web-one", "web-two")["guests"]
-    assert [each["ready"] for each in found] == [True, False]
-    lab.virtkit("down", "web-one", "web-two")
+    try:
+        report = lab.json("up", "web-one", "web-two", code=1)
+        ended = {each["object"]: each for each in report["steps"] if each["step"] == "ready"}
+        assert ended["guest/web-one"]["outcome"] == "done"
+        assert ended["guest/web-two"]["outcome"] == "failed"
+        assert "port 8080 of 10.94.61." in ended["guest/web-two"]["error"]["why"]
+        assert "Connection refused" in ended["guest/web-two"]["error"]["why"]
+        found = lab.json("status", "web-one", "web-two")["guests"]
+        assert [each["ready"] for each in found] == [True, False]
+    finally:
+        lab.virtkit("down", "web-one", "web-two")
 
 
 def test_a_port_that_says_nothing_is_not_ready(lab: HostsLab) -> None:

@@ -252,17 +252,18 @@ def _addresses(draft: Draft, problems: Problems) -> None:
     models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | draft.networks.models
     if DEFAULT_NETWORK in draft.networks.nodes and (DEFAULT_NETWORK not in draft.networks.models):
         del models[DEFAULT_NETWORK]
-    owners: dict[tuple[str, str], list[GuestSpec]] = {}
+    with_address: dict[tuple[str, str], list[GuestSpec]] = {}
     reported: set[tuple[str, Path]] = set()
     for entry, guest, path, interface in _all_interfaces(draft):
         network = models.get(interface.name)
         if interface.address is None or network is None or (entry.base, path) in reported:
             continue
         problem = _misplaced(interface.address, interface.name, network)
-        with_address = owners.setdefault((interface.name, interface.address), [])
-        others = (each for each in with_address if not _on_different_hosts(each, guest, network))
+        owners = with_address.setdefault((interface.name, interface.address), [])
+        # a network that is made is another one on each host
+        others = (e for e in owners if not (network.made and guest.is_elsewhere(e)))
         other = next((each.name for each in others if each.name != guest.name), None)
-        with_address.append(guest)
+        owners.append(guest)
         if problem is None and other is not None:
             problem = Problem(
                 f"two guests have the address {interface.address} on '{interface.name}'",
@@ -272,11 +273,6 @@ def _addresses(draft: Draft, problems: Problems) -> None:
         if problem is not None:
             reported.add((entry.base, path))
             problems.at(entry.node, (*path, "address"), problem)
-
-
-def _on_different_hosts(one: GuestSpec, other: GuestSpec, network: NetworkSpec) -> bool:
-    """Whether two guests are on different hosts, each of which has a network of its own there."""
-    return network.made and None not in (one.host, other.host) and one.host != other.host
 
 
 def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:

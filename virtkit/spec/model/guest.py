@@ -306,6 +306,10 @@ class GuestSpec(GuestFields):
             return (InterfaceSpec.model_construct(name=DEFAULT_NETWORK),)
         return self.networks
 
+    def is_elsewhere(self, other: GuestSpec) -> bool:
+        """Whether the spec puts it on another host than ``other``."""
+        return None not in (self.host, other.host) and self.host != other.host
+
     @property
     def max_cpus(self) -> int:
         """Virtual CPUs that it can be given while it runs."""
