@@ -309,11 +309,9 @@ def test_a_host_that_does_not_answer_is_listed_and_checked_beside_the_others(
             "gone": False,
         }
         assert "libvirt qemu" in {each["name"] for each in checked["h1"]["checks"]}
-        one = lab.json("host check", "h2")["hosts"]
-        assert [each["name"] for each in one] == ["h2"]
-        text = lab.virtkit("host check", "gone", "h1", code=2).out.splitlines()
+        text = lab.virtkit("host check", "gone", code=2).out.splitlines()
         assert text[0] == "gone (root@127.0.0.1):"
-        assert f"h1 (root@{hosts[0].address}):" in text
+        assert not any(line.startswith("h1") for line in text)
 
 
 def test_this_machine_is_a_host_too(ssh: Ssh) -> None:
