@@ -85,6 +85,7 @@ def test_they_stay_there(lab: HostsLab) -> None:
     assert lab.json("up", "--yes")["ok"]
 
 
+@pytest.mark.long  # it is waited for, half a minute each time
 def test_a_host_that_hangs_holds_up_none_of_the_others(lab: HostsLab) -> None:
     where = places(lab)
     with hanging(lab.hosts[2]):

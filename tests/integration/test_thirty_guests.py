@@ -13,13 +13,27 @@ import pytest
 from integration.lab import tiny_disk
 from integration.several_hosts import HostsLab, LibvirtHost, hosts_laboratory, several_hosts
 
+from virtkit.host.machine import preparation
+
 CONTAINERS, EMULATED = 20, 10
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+#: What the containers' systemds take together of what the kernel gives root of the machine.
+INSTANCES = CONTAINERS * preparation.INOTIFY_EACH
+LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(
+        int(LIMIT.read_text()) < 2 * INSTANCES,
+        reason="needs fs.inotify.max_user_instances=512: virtkit host prepare local",
+    ),
+]
 
 
 def spec(disk: Path) -> str:
     guests = {
+        "lone": {"type": "lxc", "memory": "128MiB", "place": {}, "networks": []},
         "box": {
             "count": CONTAINERS,
             "type": "lxc",
@@ -34,7 +48,6 @@ def spec(disk: Path) -> str:
             "networks": [],
             "place": {"spread": "host", "apart": "lone"},
         },
-        "lone": {"type": "lxc", "memory": "128MiB", "place": {}, "networks": []},
     }
     return f"images: {{tiny: {{path: {disk}}}}}\nguests: {json.dumps(guests)}\n"
 

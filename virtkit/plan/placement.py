@@ -5,7 +5,8 @@ The same spec and the same hosts give the same places. A guest that is there sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from virtkit.drivers import DRIVERS
@@ -13,6 +14,10 @@ from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import Room
 from virtkit.spec import Spec, model
 from virtkit.spec.sizes import format_size
+
+#: The guests of some words.
+Named = Callable[[Iterable[str]], list[str]]
+_ANYWHERE = model.Place.model_construct()
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,10 @@ def place(
     Raises:
         SpecErrors: guests for which no host has room, or which must not be where there is some.
     """
-    places = _Places(spec, candidates, current)
+    named = _names(spec)
+    places = _Places(spec, candidates, current, named)
     errors: list[RequestError] = []
-    for name in _in_order(spec, new):
+    for name in _in_order(spec, new, named):
         try:
             places.add(spec.guests[name])
         except RequestError as error:
@@ -62,16 +68,16 @@ def place(
     return places.chosen
 
 
-def _in_order(spec: Spec, new: Collection[str]) -> Iterable[str]:
+def _in_order(spec: Spec, new: Collection[str], named: Named) -> Iterable[str]:
     """The spec's order, but each after the guests that it has to be with."""
     done: dict[str, None] = {}
 
     def add(name: str) -> None:
         if name in done:
             return
-        mate = spec.guests[name].place
+        asked = spec.guests[name].place
         done[name] = None
-        for each in _named(spec, mate.beside if mate else ()):
+        for each in named(asked.beside if asked else ()):
             if each in new:
                 add(each)
         order.append(name)
@@ -83,25 +89,41 @@ def _in_order(spec: Spec, new: Collection[str]) -> Iterable[str]:
     return order
 
 
-def _named(spec: Spec, words: Collection[str]) -> list[str]:
-    """The guests of those names, or of those entries."""
-    return [n for n, guest in spec.guests.items() if n in words or guest.base in words]
+def _names(spec: Spec) -> Named:
+    """What tells the guests of some names, or of the entries of those names."""
+    guests: dict[str, list[str]] = {}
+    for name, guest in spec.guests.items():
+        for word in {name, guest.base}:
+            guests.setdefault(word, []).append(name)
+    return lambda words: [name for word in words for name in guests.get(word, ())]
 
 
 class _Places:
     """Where guests are by now, and what room is left."""
 
     def __init__(
-        self, spec: Spec, candidates: Sequence[Candidate], current: Mapping[str, str]
+        self,
+        spec: Spec,
+        candidates: Sequence[Candidate],
+        current: Mapping[str, str],
+        named: Named,
     ) -> None:
         self._spec = spec
+        self._named = named
         self._candidates = {each.name: each for each in candidates}
-        self._hosts = dict(current)
+        self._hosts: dict[str, str] = {}
+        self._here: dict[str, set[str]] = {}
+        for name, host in current.items():
+            self._put(name, host)
         #: Bytes that may be taken, and those that containers may not get; CPUs of guests.
         self._free = {each.name: each.room.free for each in candidates}
         self._limits = {each.name: 0 for each in candidates}
         self._used = {each.name: each.room.used for each in candidates}
         self.chosen: dict[str, Placement] = {}
+
+    def _put(self, guest: str, host: str) -> None:
+        self._hosts[guest] = host
+        self._here.setdefault(host, set()).add(guest)
 
     def add(self, guest: model.GuestSpec) -> None:
         """Places a guest.
@@ -120,7 +142,7 @@ class _Places:
                 where=self._spec.where(("guests", guest.name, "place")),
             )
         host, why = self._best(guest, able)
-        self._hosts[guest.name] = host
+        self._put(guest.name, host)
         if _reserves(guest):
             self._free[host] -= guest.max_memory
         else:
@@ -132,13 +154,13 @@ class _Places:
         """Why a guest can't go to a host; empty where it can."""
         if guest.type in host.unable:
             return f"can't run type {guest.type} ({host.unable[guest.type]})"
-        here = {name for name, home in self._hosts.items() if home == host.name} - {guest.name}
-        asked = guest.place or model.Place()
-        apart = [each for each in _named(self._spec, asked.apart) if each in here]
-        apart += [each for each in sorted(here) if self._wants_apart(each, guest)]
+        here = self._here.get(host.name, set())
+        asked = guest.place or _ANYWHERE
+        apart = [each for each in self._named(asked.apart) if each in here]
+        apart += sorted(each for each in here if self._wants_apart(each, guest))
         if apart:
             return f"has {apart[0]}, and they are to be apart"
-        mates = [each for each in _named(self._spec, asked.beside) if each != guest.name]
+        mates = [each for each in self._named(asked.beside) if each != guest.name]
         if any(each in self._hosts for each in mates) and not here & {*mates}:
             return f"does not have {' or '.join(asked.beside)}, which it is to be with"
         if _reserves(guest) and self._free[host.name] < guest.max_memory:
@@ -153,11 +175,12 @@ class _Places:
 
     def _best(self, guest: model.GuestSpec, able: Sequence[str]) -> tuple[str, str]:
         """The host to take of those that can have it, and why."""
-        asked = guest.place or model.Place()
+        asked = guest.place or _ANYWHERE
         reasons = [f"with {' and '.join(asked.beside)}"] if asked.beside else []
         reasons += [f"apart from {' and '.join(asked.apart)}"] if asked.apart else []
         if asked.spread is not None:
-            counts = {name: self._alike(guest, name, asked.spread) for name in able}
+            alike = self._alike(guest, asked.spread)
+            counts = {name: alike[self._part(name, asked.spread)] for name in able}
             fewest = min(counts.values())
             able = [name for name in able if counts[name] == fewest]
         loads = {name: self._load(name, guest) for name in able}
@@ -174,14 +197,10 @@ class _Places:
         """The part of all hosts that one is in, by a label; hosts without it are one part."""
         return host if label == "host" else self._candidates[host].labels.get(label, "")
 
-    def _alike(self, guest: model.GuestSpec, host: str, label: str) -> int:
-        """How many guests of the same entry are in a host's part."""
-        part = self._part(host, label)
-        return sum(
-            home in self._candidates and self._part(home, label) == part
-            for name, home in self._hosts.items()
-            if name in self._spec.guests and self._spec.guests[name].base == guest.base
-        )
+    def _alike(self, guest: model.GuestSpec, label: str) -> Counter[str]:
+        """How many guests of the same entry are in each part."""
+        hosts = (self._hosts.get(name) for name in self._named([guest.base]))
+        return Counter(self._part(each, label) for each in hosts if each in self._candidates)
 
     def _load(self, host: str, guest: model.GuestSpec) -> float:
         """How full a host would be with it, by what is scarcer there."""
