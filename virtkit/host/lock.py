@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import select
 import shlex
 import stat
 import subprocess
@@ -223,8 +224,9 @@ class RemoteLock:
                     f"{self._remote.name}"
                 )
                 reported = True
+            select.select([shell.stdout], [], [], _RETRY_INTERVAL)
             output += shell.stdout.read() or b""
-            sleep(_RETRY_INTERVAL)
+            sleep(0)  # it may raise
         return b"waiting\n" in output
 
 
