@@ -23,7 +23,10 @@ from virtkit.system import commands
 #: What a user of Debian has: no folder of the administrator's programs.
 DEBIAN = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 #: Programs of another machine's or of its own that are started otherwise.
-APART = {"ansible/reaper.py", "host/programs/lxc_hook.py", "host/programs/nsenter.py"}
+APART = {
+    "ansible/reaper.py",
+    *(f"host/programs/{each}.py" for each in ("fetch", "lxc_hook", "nsenter")),
+}
 ROOT = Path(virtkit.__file__).parent
 
 needs_e2fsprogs = pytest.mark.skipif(
