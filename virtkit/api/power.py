@@ -70,7 +70,8 @@ def change_state(
     lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
         if has_work:
-            chosen, _ = _chosen(observe(observation.hosts), spec, verb, guests)
+            again = observe(observation.hosts).and_not(observation.unanswered)
+            chosen, _ = _chosen(again, spec, verb, guests)
         steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):
             steps += [_ready_step(spec, each, verb) for each in chosen if wait]
