@@ -19,8 +19,7 @@ from virtkit.host import Host
 from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE, Spec
-from virtkit.state import desired
-from virtkit.state.desired import ImageRef
+from virtkit.state.desired import ImageRef, image_identity
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
 
@@ -93,7 +92,7 @@ def image_make(
             cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(entries)}",
         )
     entry = entries[name]
-    ref = ImageRef(name, entry, desired.image_identity(entry))
+    ref = ImageRef(name, entry, image_identity(entry))
     return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
 
 

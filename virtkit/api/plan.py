@@ -45,7 +45,6 @@ from virtkit.host import Host
 from virtkit.plan import Plan, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
-from virtkit.state import desired as resources
 from virtkit.state import public_keys, record_text
 from virtkit.state.desired import (
     Confinement,
@@ -53,6 +52,7 @@ from virtkit.state.desired import (
     DecidedGuest,
     Desired,
     Guest,
+    image_identity,
 )
 from virtkit.state.observed import Observed
 from virtkit.xml import tree, user_template
@@ -400,7 +400,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 def _by_path(spec: Spec) -> set[str]:
     """Identities of images that are files: their content is read again for each new guest."""
     entries = (each for each in spec.images.values() if each.path is not None)
-    return {resources.image_identity(each) for each in entries}
+    return {image_identity(each) for each in entries}
 
 
 def _templates(desired: Desired, only: Collection[str] | None) -> dict[str, str]:
