@@ -23,7 +23,7 @@ from virtkit.cli.arguments import (
     one_guest,
     spec_of,
 )
-from virtkit.cli.parser import Words, flag
+from virtkit.cli.parser import Positionals, flag
 from virtkit.cli.stdin import Stdin
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.system import commands
@@ -182,9 +182,11 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
         raise SystemExit(1)
 
 
-def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = None) -> None:
+def cp(
+    *, positionals: Annotated[list[str], Positionals("[SPEC] SRC DST")], file: File = None
+) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    spec, rest = spec_of(words, file)
+    spec, rest = spec_of(positionals, file)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
     _become(api.copy(spec, rest[0], rest[1]))

@@ -50,7 +50,7 @@ def _leave() -> NoReturn:
 
 
 def _run() -> int:
-    """Runs the verb that the words name; its exit code."""
+    """Runs the verb that is typed, and returns its exit code."""
     from virtkit.cli.parser import WrongUsage
 
     try:
@@ -75,12 +75,12 @@ def _run() -> int:
         return 1
 
 
-def _run_verb(words: list[str]) -> int:
-    """Runs a verb; how it ended."""
+def _run_verb(arguments: list[str]) -> int:
+    """Runs a verb, and returns its exit code."""
     from virtkit.cli import commands
 
     try:
-        commands.run(words)
+        commands.run(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
