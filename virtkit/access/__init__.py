@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         has_folder,
         identity_files,
         key_files,
-        new_host_key,
+        new_key_pair,
         own_keys,
         playbook_log,
     )
@@ -36,7 +36,7 @@ load_when_used(
     {
         "virtkit.access.exec": "attached by_agent log run takes_agent",
         "virtkit.access.keys": (
-            "authorized_keys folders forget has_folder identity_files key_files new_host_key "
+            "authorized_keys folders forget has_folder identity_files key_files new_key_pair "
             "own_keys playbook_log"
         ),
         "virtkit.access.login": (
@@ -68,7 +68,7 @@ __all__ = [
     "lets_in",
     "log",
     "login",
-    "new_host_key",
+    "new_key_pair",
     "own_keys",
     "playbook_log",
     "run",

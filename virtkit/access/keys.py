@@ -272,7 +272,7 @@ def _made_key(environment: str) -> Path:
 
         with filelock.FileLock(public.with_name(".lock")):
             if not public.is_file():
-                private_text, public_text = new_host_key()
+                private_text, public_text = new_key_pair()
                 private = public.with_suffix("")
                 private.touch(mode=0o600)
                 private.write_text(private_text)
@@ -283,7 +283,7 @@ def _made_key(environment: str) -> Path:
     return public
 
 
-def new_host_key() -> tuple[str, str]:
+def new_key_pair() -> tuple[str, str]:
     """A new ed25519 key pair in OpenSSH's formats: the private half, the public half."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -112,8 +112,8 @@ def test_what_is_no_public_key(content: bytes | None, home: Path) -> None:
     assert "PRIVATE" not in caught.value.what + caught.value.why
 
 
-def test_new_host_keys_differ() -> None:
-    (one, public), (other, _) = access.new_host_key(), access.new_host_key()
+def test_new_keys_differ() -> None:
+    (one, public), (other, _) = access.new_key_pair(), access.new_key_pair()
     assert one != other
     assert one.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     assert public.startswith("ssh-ed25519 ")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.access import Login, is_another, lets_in, new_host_key, ssh
+from virtkit.access import Login, is_another, lets_in, new_key_pair, ssh
 from virtkit.host import Unreachable
 
 PYTHON = sys.executable
@@ -76,7 +76,7 @@ threading.Event().wait(30)
 
 def guest(folder: Path, line: str, *identities: Path) -> tuple[Login, str]:
     """How to log in to such a server, and its host key."""
-    private, public = new_host_key()
+    private, public = new_key_pair()
     (folder / "host").write_text(private)
     (folder / "server.py").write_text(SERVER)
     words = [PYTHON, folder / "server.py", folder / "host", line.split()[1]]

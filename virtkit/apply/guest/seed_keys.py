@@ -71,7 +71,7 @@ class SeedKeys:
             return replace(held, authorized=authorized)
         if self._context.old is not None and self._context.old.booted and not self._context.fresh:
             return seed.SshKeys(authorized, "", self._context.old.host_key)
-        private, public = access.new_host_key()
+        private, public = access.new_key_pair()
         self._context.record = replace(
             self._context.record, host_key=public, instance=str(uuid.uuid4())
         )
