@@ -29,7 +29,13 @@ if TYPE_CHECKING:
         write_known_hosts,
     )
     from virtkit.access.readiness import unready_reason, wait_ready
-    from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, denied_reason, is_another, lets_in
+    from virtkit.access.ssh import (
+        OTHER_KEY,
+        OTHER_KEY_CURE,
+        denied_reason,
+        has_other_host_key,
+        lets_in,
+    )
 
 load_when_used(
     __name__,
@@ -43,7 +49,7 @@ load_when_used(
             "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
         ),
         "virtkit.access.readiness": "unready_reason wait_ready",
-        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in denied_reason",
+        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE has_other_host_key lets_in denied_reason",
     },
 )
 
@@ -60,10 +66,10 @@ __all__ = [
     "folders",
     "forget",
     "has_folder",
+    "has_other_host_key",
     "host_of",
     "hosts",
     "identity_files",
-    "is_another",
     "key_files",
     "lets_in",
     "log",

@@ -130,7 +130,7 @@ def port_status(host: Host, address: str, port: int, timeout: float) -> str:
         return f"port {port} of {address}: {error.strerror or error}"
 
 
-def is_another(login: Login, host_key: str) -> bool:
+def has_other_host_key(login: Login, host_key: str) -> bool:
     """Whether something with another host key answers at a guest's address."""
     try:
         with connected(login, host_key):

@@ -101,7 +101,7 @@ def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
         must_run(observed)
         guest_login = _login(spec, host_state, observed)
         where = f"{host_state.host.name} guest/{guest_login.guest}"
-        if access.is_another(guest_login, observed.record.host_key):
+        if access.has_other_host_key(guest_login, observed.record.host_key):
             return VirtkitError(
                 f"what answers at {guest_login.address} is not guest {guest_login.guest}",
                 why=access.OTHER_KEY,

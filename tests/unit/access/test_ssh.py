@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.access import Login, is_another, lets_in, new_key_pair, ssh
+from virtkit.access import Login, has_other_host_key, lets_in, new_key_pair, ssh
 from virtkit.host import Unreachable
 
 PYTHON = sys.executable
@@ -41,7 +41,7 @@ def test_what_does_not_answer_as_ssh_does(proxy: str, words: str) -> None:
     assert told.startswith("ssh at 10.20.0.10: ")
     assert words in told
     assert not any(each in told for each in ("banner", "Errno", "Negotiation", "session", "packet"))
-    assert is_another(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA") is False
+    assert has_other_host_key(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA") is False
 
 
 def test_what_says_nothing() -> None:
@@ -120,8 +120,8 @@ def test_a_key_of_the_guests_is_let_in(kind: str, tmp_path: Path) -> None:
 def test_another_host_key_is_an_error_of_its_own(tmp_path: Path) -> None:
     path, line = pair(tmp_path, "mine", "-t", "ed25519")
     login, host_key = guest(tmp_path, line, path)
-    assert is_another(login, host_key) is False
-    assert is_another(login, "ssh-ed25519 AAAA") is True
+    assert has_other_host_key(login, host_key) is False
+    assert has_other_host_key(login, "ssh-ed25519 AAAA") is True
     for ask in (lets_in, ssh.has_host_key):
         with pytest.raises(ssh.OtherHostKey):
             ask(login, "ssh-ed25519 AAAA")
