@@ -5,24 +5,24 @@ from typing import TYPE_CHECKING
 from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
-    from virtkit.access.exec import attached, by_agent, log, run, takes_agent
+    from virtkit.access.exec import attached_command, by_agent, can_use_agent, log, run
     from virtkit.access.keys import (
         authorized_keys,
-        folders,
-        forget,
+        environment_folders,
         has_folder,
         identity_files,
         key_files,
         new_key_pair,
         own_keys,
         playbook_log,
+        remove_folder,
     )
     from virtkit.access.login import (
         Login,
         addresses,
         as_root,
-        host_of,
-        hosts,
+        hosts_with_guests,
+        last_host,
         login,
         scp_command,
         ssh_command,
@@ -40,16 +40,17 @@ if TYPE_CHECKING:
 load_when_used(
     __name__,
     {
-        "virtkit.access.exec": "attached by_agent log run takes_agent",
+        "virtkit.access.exec": "attached_command by_agent can_use_agent log run",
         "virtkit.access.keys": (
-            "authorized_keys folders forget has_folder identity_files key_files new_key_pair "
-            "own_keys playbook_log"
+            "authorized_keys environment_folders has_folder identity_files key_files new_key_pair "
+            "own_keys playbook_log remove_folder"
         ),
         "virtkit.access.login": (
-            "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
+            "Login addresses as_root hosts_with_guests last_host login scp_command ssh_command "
+            "write_known_hosts"
         ),
         "virtkit.access.readiness": "unready_reason wait_ready",
-        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE has_other_host_key lets_in denied_reason",
+        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE denied_reason has_other_host_key lets_in",
     },
 )
 
@@ -59,28 +60,28 @@ __all__ = [
     "Login",
     "addresses",
     "as_root",
-    "attached",
+    "attached_command",
     "authorized_keys",
     "by_agent",
+    "can_use_agent",
     "denied_reason",
-    "folders",
-    "forget",
+    "environment_folders",
     "has_folder",
     "has_other_host_key",
-    "host_of",
-    "hosts",
+    "hosts_with_guests",
     "identity_files",
     "key_files",
+    "last_host",
     "lets_in",
     "log",
     "login",
     "new_key_pair",
     "own_keys",
     "playbook_log",
+    "remove_folder",
     "run",
     "scp_command",
     "ssh_command",
-    "takes_agent",
     "unready_reason",
     "wait_ready",
     "write_known_hosts",

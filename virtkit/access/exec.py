@@ -13,7 +13,7 @@ from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable, guest
 from virtkit.state.record import GuestRecord
 
 
-def attached(
+def attached_command(
     host: Host, driver: Driver, domain: str, command: Sequence[str], *, terminal: bool = False
 ) -> list[str] | None:
     """The command line that runs ``command`` in a guest with the caller's own streams.
@@ -33,7 +33,7 @@ def attached(
     return None
 
 
-def takes_agent(driver: Driver) -> bool:
+def can_use_agent(driver: Driver) -> bool:
     """Whether commands can go through a guest agent."""
     return "agent" in driver.exec
 

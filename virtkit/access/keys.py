@@ -45,8 +45,8 @@ def playbook_log(environment: str, guest: str) -> Path:
     return folder(environment) / f"played-{guest}.log"
 
 
-def folders() -> list[Path]:
-    """The folders of all environments that there are any of."""
+def environment_folders() -> list[Path]:
+    """The folders of all environments of which the caller keeps anything."""
     base = _data()
     return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
 
@@ -56,8 +56,8 @@ def has_folder(environment: str) -> bool:
     return (_data() / environment).is_dir()
 
 
-def forget(environment: str) -> None:
-    """Removes that folder, when the environment is gone."""
+def remove_folder(environment: str) -> None:
+    """Removes what the caller keeps of an environment that is gone; other files there stay."""
     path = _data() / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def unknown_guests(
     for name in spec.guests if unanswered else ():
         host = spec.host_of(name)
         if host is None and name not in existing:
-            host = access.host_of(spec.name, f"{spec.name}-{name}")
+            host = access.last_host(spec.name, f"{spec.name}-{name}")
         if host is not None and host in unanswered:
             answer.append(Unknown(name, host, f"host {host} does not answer"))
     return answer
@@ -219,7 +219,7 @@ def check_moves(
 
 def left_hosts(spec: Spec) -> Iterable[str]:
     """The hosts that left the spec: what is there is not looked at."""
-    for name in sorted(access.hosts(spec.name) - {*spec.hosts}):
+    for name in sorted(access.hosts_with_guests(spec.name) - {*spec.hosts}):
         yield (
             f"host {name} is no longer in the spec, so guests of {spec.name} on it are not looked "
             "at; put it back into `hosts:` to see or remove them"

@@ -152,10 +152,10 @@ def execute(
     host_state, observed = find_one(spec, guest)
     must_run(observed)
     host, driver = host_state.host, DRIVERS[observed.record.type]
-    line = access.attached(host, driver, observed.domain, command, terminal=terminal)
+    line = access.attached_command(host, driver, observed.domain, command, terminal=terminal)
     if line is not None:
         return Execution(line, way="host" if host.remote else "hypervisor")
-    agent = access.takes_agent(driver)
+    agent = access.can_use_agent(driver)
     text = b"" if stdin is None else stdin.read_if_short(MAX_AGENT_INPUT) if agent else None
     try:
         guest_login = _login(spec, host_state, observed) if text is None else None

@@ -216,9 +216,11 @@ def remember(
             for name, error in observation.unanswered.items()
         ]
         any_lost = _write_pool_records(spec, context, host_states, report)
-        other_hosts = access.hosts(spec.name) - {each.name for each in observation.hosts}
+        other_hosts = access.hosts_with_guests(spec.name) - {
+            each.name for each in observation.hosts
+        }
         if removing and not any_lost and not existing_guests(spec, host_states) and not other_hosts:
-            access.forget(spec.name)
+            access.remove_folder(spec.name)
             return
         for each in host_states:
             known_hosts(spec.name, each)

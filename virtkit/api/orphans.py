@@ -262,11 +262,11 @@ def _folders(host_states: Sequence[HostState], spec: Spec | None) -> Iterable[Or
     environments = {
         each.environment for host_state in host_states for each in host_state.observed.records()
     }
-    for path in access.folders():
+    for path in access.environment_folders():
         if path.name in environments:
             continue
         looked_at = {*spec.hosts} if spec is not None and spec.name == path.name else {LOCAL}
-        others = ", ".join(sorted(access.hosts(path.name) - looked_at))
+        others = ", ".join(sorted(access.hosts_with_guests(path.name) - looked_at))
         why = "keys and known hosts of an environment that has no guest here"
         if others:
             why += f"; it had some on {others}, which were not looked at"

@@ -190,7 +190,7 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
     guest, host = spec.guests[name], spec.host_of(name)
     unknown = host in silent or (host is None and bool(silent))
     if host is None and unknown:
-        last_host = access.host_of(spec.name, f"{spec.name}-{name}")
+        last_host = access.last_host(spec.name, f"{spec.name}-{name}")
         host = last_host if last_host in silent else " or ".join(sorted(silent))
     return GuestStatus(
         environment=spec.name,

@@ -57,17 +57,17 @@ def test_who_comes_while_it_is_made_gets_it_whole() -> None:
 def test_forgotten_with_the_environment(home: Path) -> None:
     (public,) = access.key_files("lab", None, home)
     (theirs,) = access.key_files("other", None, home)
-    access.forget("lab")
+    access.remove_folder("lab")
     assert not public.parent.exists()
     assert theirs.exists()
-    access.forget("lab")
+    access.remove_folder("lab")
 
 
 def test_what_others_put_there_stays(home: Path) -> None:
     (public,) = access.key_files("lab", None, home)
     note = public.with_name("notes.txt")
     note.write_text("mine")
-    access.forget("lab")
+    access.remove_folder("lab")
     assert note.read_text() == "mine"
 
 
@@ -134,14 +134,14 @@ def test_known_hosts(home: Path) -> None:
 
 
 def test_known_hosts_of_several_hosts(home: Path) -> None:
-    assert access.hosts("lab") == set()
+    assert access.hosts_with_guests("lab") == set()
     (guest,) = samples.desired_of("name: lab\nguests: {web: {}}\n").guests
     made = replace(record.of_guest(guest, ""), host_key="ssh-ed25519 AAAA")
     paths = {access.write_known_hosts("lab", [made], host) for host in ("local", "rack-1")}
     access.write_known_hosts("lab", [], "rack2")
     assert len(paths) == 2
-    assert access.hosts("lab") == {"local", "rack-1"}
-    access.forget("lab")
+    assert access.hosts_with_guests("lab") == {"local", "rack-1"}
+    access.remove_folder("lab")
     assert not access.has_folder("lab")
 
 
@@ -285,7 +285,7 @@ def test_a_key_that_only_the_agent_has(home: Path, agent: Callable[[Path], None]
     assert offered.read_text().strip() == line
     assert offered.parent == home / "data/virtkit/lab"
     offered.with_suffix(".4711").touch()  # a run was killed as it wrote it
-    access.forget("lab")
+    access.remove_folder("lab")
     assert not offered.parent.exists()
 
 
