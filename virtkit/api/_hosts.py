@@ -133,22 +133,24 @@ def with_spec_path(host_state: HostState, path: str) -> HostState:
     if not aliases:
         return host_state
 
-    def named(owned: Any) -> Any:
+    def with_path(owned: Any) -> Any:
         return replace(owned, spec=path) if owned.spec in aliases else owned
 
     return HostState(
         host_state.host,
         replace(
             observed,
-            guests={k: replace(e, record=named(e.record)) for k, e in observed.guests.items()},
-            networks={k: replace(e, record=named(e.record)) for k, e in observed.networks.items()},
+            guests={k: replace(e, record=with_path(e.record)) for k, e in observed.guests.items()},
+            networks={
+                k: replace(e, record=with_path(e.record)) for k, e in observed.networks.items()
+            },
             undefined={
-                k: replace(e, record=named(e.record)) for k, e in observed.undefined.items()
+                k: replace(e, record=with_path(e.record)) for k, e in observed.undefined.items()
             },
             pool=replace(
                 observed.pool,
-                kept={k: named(e) for k, e in observed.pool.kept.items()},
-                guests={k: named(e) for k, e in observed.pool.guests.items()},
+                kept={k: with_path(e) for k, e in observed.pool.kept.items()},
+                guests={k: with_path(e) for k, e in observed.pool.guests.items()},
             ),
         ),
     )
@@ -197,7 +199,9 @@ def ordered(spec: Spec, names: Collection[str]) -> list[str]:
     return [n for n in spec.guests if n in names] + sorted(n for n in names if n not in spec.guests)
 
 
-def named(spec: Spec, existing: Mapping[str, GuestOnHost], guests: Sequence[str]) -> set[str]:
+def guests_named(
+    spec: Spec, existing: Mapping[str, GuestOnHost], guests: Sequence[str]
+) -> set[str]:
     """The guests that ``guests`` name, those included that left the spec but are there."""
     groups = {
         name: each.observed.record.requested.get("groups", ()) for name, each in existing.items()
@@ -218,7 +222,7 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
     host = spec.host_of(guest) if guest in spec.guests else None
     host_states = observe_all([each for each in hosts if host in (None, each.name)])
     existing = existing_guests(spec, host_states)
-    names = named(spec, existing, [guest])
+    names = guests_named(spec, existing, [guest])
     if len(names) > 1:
         raise RequestError(
             f"{guest} names {len(names)} guests: {', '.join(sorted(names))}",

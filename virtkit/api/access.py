@@ -18,11 +18,11 @@ from virtkit.api._hosts import (
     Say,
     existing_guests,
     find_one,
+    guests_named,
     hosts_of,
     is_own,
     known_hosts,
     must_run,
-    named,
     ordered,
     path_of,
     quiet,
@@ -372,7 +372,7 @@ def _reachable(
     host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
     existing = existing_guests(spec, host_states)
     own = {name for name, each in existing.items() if is_own(spec, each)}
-    names = named(spec, existing, guests) if guests else own
+    names = guests_named(spec, existing, guests) if guests else own
     hosts = {each.host.name: known_hosts(spec.name, each) for each in host_states}
     for name in ordered(spec, names & existing.keys()):
         host, record = existing[name].host, existing[name].observed.record

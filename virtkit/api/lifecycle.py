@@ -11,9 +11,9 @@ from typing import Any
 from virtkit import access
 from virtkit.api._hosts import (
     existing_guests,
+    guests_named,
     hosts_of,
     known_hosts,
-    named,
     path_of,
     with_spec_path,
 )
@@ -289,7 +289,9 @@ def _removal_plan(
 ) -> Plan:
     host_states = observation.host_states
     only = (
-        named(spec, existing_guests(spec, host_states, undefined=True), guests) if guests else None
+        guests_named(spec, existing_guests(spec, host_states, undefined=True), guests)
+        if guests
+        else None
     )
     path = path_of(spec)
     plans = [

@@ -16,8 +16,8 @@ from virtkit.api._hosts import (
     Say,
     existing_guests,
     find_one,
+    guests_named,
     hosts_of,
-    named,
     ordered,
     quiet,
 )
@@ -45,7 +45,7 @@ _POLL_INTERVAL = 0.5
 def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     """What each guest printed so far, by its name."""
     existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
+    names = guests_named(spec, existing, guests) if guests else set(existing)
     chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
     for each in chosen.values():
         _check_log(each)
@@ -58,7 +58,7 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
 def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     """The guests whose logs ``guests`` name."""
     existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
+    names = guests_named(spec, existing, guests) if guests else set(existing)
     return ordered(spec, names & existing.keys())
 
 
@@ -68,7 +68,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     Raises:
         RequestError: the caller never ran them here.
     """
-    names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
+    names = ordered(spec, guests_named(spec, {}, guests)) if guests else list(spec.guests)
     kept_here = access.has_folder(spec.name)
     files = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
     texts = {

@@ -12,9 +12,9 @@ from virtkit.api._hosts import (
     GuestOnHost,
     Say,
     existing_guests,
+    guests_named,
     hosts_of,
     is_own,
-    named,
     path_of,
     quiet,
     with_spec_path,
@@ -92,7 +92,7 @@ def _chosen(
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
     existing = existing_guests(spec, host_states)
     own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
-    names = named(spec, own, guests) if guests else {*spec.guests, *own}
+    names = guests_named(spec, own, guests) if guests else {*spec.guests, *own}
     if not guests:
         for name in sorted({*existing} - {*own}):
             path = existing[name].observed.record.spec

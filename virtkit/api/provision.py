@@ -9,9 +9,9 @@ from virtkit import access, ansible
 from virtkit.api._hosts import (
     GuestOnHost,
     existing_guests,
+    guests_named,
     hosts_of,
     must_run,
-    named,
     ordered,
     path_of,
     with_spec_path,
@@ -70,7 +70,7 @@ def provision(
 def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
     """The guests that ``guests`` name, each with playbooks; without these, all that have any."""
     with_playbooks = [name for name, each in spec.guests.items() if each.playbooks]
-    names = ordered(spec, named(spec, {}, guests)) if guests else with_playbooks
+    names = ordered(spec, guests_named(spec, {}, guests)) if guests else with_playbooks
     without = [each for each in names if each not in with_playbooks]
     if without or not names:
         who = f"guest {', '.join(without)}" if without else f"no guest of {spec.name}"

@@ -14,8 +14,8 @@ from virtkit.api._hosts import (
     Say,
     at_work,
     existing_guests,
+    guests_named,
     hosts_of,
-    named,
     ordered,
     path_of,
     quiet,
@@ -106,7 +106,7 @@ def status(
             say(f"guest {name} was made from another spec: {each.observed.record.spec}")
     for line in at_work(spec.name, observation.hosts):
         say(line)
-    only = named(spec, existing, guests) if guests else {*spec.guests, *existing}
+    only = guests_named(spec, existing, guests) if guests else {*spec.guests, *existing}
     answer = _statuses([existing[name] for name in ordered(spec, existing) if name in only])
     missing = [name for name in spec.guests if name in only and name not in existing]
     unanswered = {*observation.unanswered}
