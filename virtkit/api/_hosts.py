@@ -163,7 +163,7 @@ def _one_file(path: str, other_path: str) -> bool:
         return False
 
 
-def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
+def active_runs(environment: str, hosts: Iterable[Host]) -> list[str]:
     """The runs that are changing an environment now, as far as they can be seen."""
     every = list(hosts)
     holders = ask_each(every, lambda host: host.lock(environment).holder())

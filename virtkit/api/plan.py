@@ -13,7 +13,7 @@ from virtkit import access
 from virtkit.api._checks import check, object_xml
 from virtkit.api._hosts import (
     Say,
-    at_work,
+    active_runs,
     existing_guests,
     hosts_of,
     path_of,
@@ -78,7 +78,7 @@ def plan(
     observation = observe(hosts, pool=True)
     planned = _planned(observation, spec, only, restart=restart, say=say)
     unready_notes = unready(spec, observation.host_states, planned, only, restart=restart)
-    notes = (*planned.notes, *unready_notes, *at_work(spec.name, observation.hosts))
+    notes = (*planned.notes, *unready_notes, *active_runs(spec.name, observation.hosts))
     return replace(planned, guests=tuple(guests), notes=notes)
 
 
