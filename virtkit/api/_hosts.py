@@ -178,7 +178,7 @@ def active_runs(environment: str, hosts: Iterable[Host]) -> list[str]:
     return answer
 
 
-def parallel(hosts: Iterable[Host]) -> dict[str, int]:
+def default_parallel(hosts: Iterable[Host]) -> dict[str, int]:
     """How many steps run at once on each host: starting guests is work for its CPUs (4 threads are
     2.4 times as fast as one on two cores, 8 are 2.8 times)."""
     every = list(hosts)

@@ -10,6 +10,7 @@ from typing import Any
 
 from virtkit import access
 from virtkit.api._hosts import (
+    default_parallel,
     existing_guests,
     guests_named,
     hosts_of,
@@ -17,7 +18,6 @@ from virtkit.api._hosts import (
     path_of,
     with_spec_path,
 )
-from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api._observation import HostState, Observation, observe, on_each
 from virtkit.api._placement import unknown_guests
 from virtkit.api.access import inventory
@@ -196,7 +196,7 @@ def runner(
     spec: Spec, hosts: Sequence[Host], run: RunOptions
 ) -> Callable[[Sequence[Step]], Report]:
     """What runs a plan's steps, as many at a time as was asked or as suits their hosts."""
-    parallel = run.parallel or usual_parallel(hosts)
+    parallel = run.parallel or default_parallel(hosts)
     return partial(engine.run, spec.name, parallel=parallel, tell=run.tell, stop=run.stop)
 
 
