@@ -187,8 +187,8 @@ def default_parallel(hosts: Iterable[Host]) -> dict[str, int]:
     return {n: max(4, min(16, 2 * each)) for n, each in known.items() if isinstance(each, int)}
 
 
-def known_hosts(environment: str, host_state: HostState) -> Path:
-    """The environment's known_hosts for a host, brought up to date."""
+def update_known_hosts(environment: str, host_state: HostState) -> Path:
+    """Brings the environment's known_hosts for a host up to date, and returns its path."""
     guests = host_state.observed.guests_of(environment).values()
     records = [each.record for each in guests]
     return access.write_known_hosts(environment, records, host_state.host.name)

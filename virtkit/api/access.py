@@ -21,11 +21,11 @@ from virtkit.api._hosts import (
     guests_named,
     hosts_of,
     is_own,
-    known_hosts,
     must_run,
     ordered,
     path_of,
     quiet,
+    update_known_hosts,
     with_spec_path,
 )
 from virtkit.api._observation import HostState, observe_all
@@ -64,7 +64,7 @@ def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
     addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
         raise _no_address(guest.record, host_state.host.name, looked)
-    hosts = known_hosts(spec.name, host_state)
+    hosts = update_known_hosts(spec.name, host_state)
     return access.login(host_state.host, guest.record, addresses[0], spec.folder, hosts)
 
 
@@ -373,7 +373,7 @@ def _reachable(
     existing = existing_guests(spec, host_states)
     own = {name for name, each in existing.items() if is_own(spec, each)}
     names = guests_named(spec, existing, guests) if guests else own
-    hosts = {each.host.name: known_hosts(spec.name, each) for each in host_states}
+    hosts = {each.host.name: update_known_hosts(spec.name, each) for each in host_states}
     for name in ordered(spec, names & existing.keys()):
         host, record = existing[name].host, existing[name].observed.record
         addressable = existing[name].observed.state == "running" or any(record.addresses)

@@ -14,8 +14,8 @@ from virtkit.api._hosts import (
     existing_guests,
     guests_named,
     hosts_of,
-    known_hosts,
     path_of,
+    update_known_hosts,
     with_spec_path,
 )
 from virtkit.api._observation import HostState, Observation, observe, on_each
@@ -223,7 +223,7 @@ def remember(
             access.remove_folder(spec.name)
             return
         for each in host_states:
-            known_hosts(spec.name, each)
+            update_known_hosts(spec.name, each)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
         failure = error if isinstance(error, VirtkitError) else of_system(what, error)
