@@ -235,7 +235,12 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
     return host_state, existing[name].observed
 
 
-def must_run(guest: ObservedGuest) -> None:
+def check_running(guest: ObservedGuest) -> None:
+    """Refuses what only a running guest can do.
+
+    Raises:
+        RequestError: it does not run.
+    """
     if guest.state != "running":
         raise RequestError(
             f"guest {guest.record.guest} is {guest.state}",

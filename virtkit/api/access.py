@@ -16,12 +16,12 @@ from virtkit.ansible import InventoryGuest
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,
+    check_running,
     existing_guests,
     find_one,
     guests_named,
     hosts_of,
     is_own,
-    must_run,
     ordered,
     path_of,
     quiet,
@@ -56,7 +56,7 @@ class Execution:
 def login(spec: Spec, guest: str) -> Login:
     """How to log in to a running guest by ssh."""
     host_state, observed = find_one(spec, guest)
-    must_run(observed)
+    check_running(observed)
     return _login(spec, host_state, observed)
 
 
@@ -98,7 +98,7 @@ def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
     or the guest lets in others' keys."""
     try:
         host_state, observed = find_one(spec, guest)
-        must_run(observed)
+        check_running(observed)
         guest_login = _login(spec, host_state, observed)
         where = f"{host_state.host.name} guest/{guest_login.guest}"
         if access.has_other_host_key(guest_login, observed.record.host_key):
@@ -150,7 +150,7 @@ def execute(
             by ssh.
     """
     host_state, observed = find_one(spec, guest)
-    must_run(observed)
+    check_running(observed)
     host, driver = host_state.host, DRIVERS[observed.record.type]
     line = access.attached_command(host, driver, observed.domain, command, terminal=terminal)
     if line is not None:
@@ -217,7 +217,7 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
 def console(spec: Spec, guest: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
     host_state, observed = find_one(spec, guest)
-    must_run(observed)
+    check_running(observed)
     uri = host_state.host.connections.uri(DRIVERS[observed.record.type].scheme)
     return ["virsh", "-q", "-c", uri, "console", observed.domain]
 
@@ -265,7 +265,7 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def _vnc(host_state: HostState, observed: ObservedGuest) -> Vnc:
-    must_run(observed)
+    check_running(observed)
     xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:

@@ -109,13 +109,13 @@ def _chosen(
         )
     chosen = [own[name] for name in names if name in own]
     if verb in ("pause", "resume"):
-        _check_runs(chosen, verb)
+        _check_not_stopped(chosen, verb)
     if verb == "pause":
         _check_pause(chosen)
     return chosen, unknown
 
 
-def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
+def _check_not_stopped(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
     stopped = [e.observed.record.guest for e in chosen if e.observed.state == "stopped"]
     if stopped:
         raise RequestError(

@@ -8,10 +8,10 @@ from dataclasses import replace
 from virtkit import access, ansible
 from virtkit.api._hosts import (
     GuestOnHost,
+    check_running,
     existing_guests,
     guests_named,
     hosts_of,
-    must_run,
     ordered,
     path_of,
     with_spec_path,
@@ -52,7 +52,7 @@ def provision(
     with locked(spec, hosts, run):
         host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
         existing = existing_guests(spec, host_states)
-        _check_run(wanted, existing)
+        _check_exist_and_run(wanted, existing)
         options = StepOptions(
             path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault
         )
@@ -82,7 +82,7 @@ def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
+def _check_exist_and_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
     missing = [name for name in wanted if name not in existing]
     if missing:
         raise RequestError(
@@ -90,7 +90,7 @@ def _check_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
             cure="virtkit up makes it, and runs its playbooks",
         )
     for name in wanted:
-        must_run(existing[name].observed)
+        check_running(existing[name].observed)
 
 
 def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:
