@@ -60,7 +60,7 @@ def apply(
     if refusal is not None and not (consent or confirmed):
         raise refusal
     if not plan.changes:
-        return Report(spec.name, _left_alone(plan), notes=plan.notes)
+        return Report(spec.name, _unanswered_results(plan), notes=plan.notes)
     temporary.sweep()
     hosts = [each for each in hosts_of(spec) if each.name not in plan.unanswered]
     with locked(spec, hosts, run, images=True) as waited_for:
@@ -77,7 +77,7 @@ def apply(
             _check_loss(new_plan, plan, f"environment {spec.name}: {others}")
         if not new_plan.changes:
             run.say(f"environment {spec.name}: nothing left to change: {others} did it")
-            return Report(spec.name, _left_alone(new_plan))
+            return Report(spec.name, _unanswered_results(new_plan))
         if _changes(new_plan) != _changes(plan):
             what = f"{others} changed something meanwhile: planning again"
             run.say(f"environment {spec.name}: {what}")
@@ -161,20 +161,20 @@ def _carried_out(
     """The report of a plan that was carried out, by who has the environment's lock."""
     context = [Context(host, options) for host in hosts if host.name not in plan.unanswered]
     report = runner(spec, [each.host for each in context], run)(steps_of(plan, *context))
-    report.results += _left_alone(plan)
+    report.results += _unanswered_results(plan)
     remember(spec, context, report, removing=removing)
     return report
 
 
-def left_alone(
-    unanswered: Mapping[str, VirtkitError], unknown: Sequence[Unknown], *, whole: bool
+def unanswered_results(
+    unanswered: Mapping[str, VirtkitError], unknown: Sequence[Unknown], *, all_guests: bool
 ) -> list[Result]:
     """What was left undone, as hosts do not answer.
 
     Args:
-        whole: the run was for all of the environment.
+        all_guests: the run is about the whole environment: silent hosts count in any case.
     """
-    if not whole and not unknown:
+    if not all_guests and not unknown:
         return []
     return [
         *(
@@ -188,8 +188,8 @@ def left_alone(
     ]
 
 
-def _left_alone(plan: Plan) -> list[Result]:
-    return left_alone(plan.unanswered, plan.unknown, whole=not plan.guests)
+def _unanswered_results(plan: Plan) -> list[Result]:
+    return unanswered_results(plan.unanswered, plan.unknown, all_guests=not plan.guests)
 
 
 def runner(
@@ -343,7 +343,7 @@ def down(
     if active and not preview.changes and not access.has_folder(spec.name):
         for note in preview.notes:
             run.say(note)
-        return Report(spec.name, _left_alone(preview))
+        return Report(spec.name, _unanswered_results(preview))
 
     def check(plan: Plan) -> None:
         refusal = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)

@@ -21,7 +21,7 @@ from virtkit.api._hosts import (
 )
 from virtkit.api._observation import Observation, observe
 from virtkit.api._placement import unknown_guests
-from virtkit.api.lifecycle import left_alone, locked, runner
+from virtkit.api.lifecycle import locked, runner, unanswered_results
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step
 from virtkit.apply import stop as stop_guest
@@ -76,7 +76,7 @@ def change_state(
         if verb in ("start", "restart", "resume"):
             steps += [_ready_step(spec, each, verb) for each in chosen if wait]
         report = runner(spec, observation.hosts, run)(steps)
-    report.results += left_alone(observation.unanswered, unknown, whole=not guests)
+    report.results += unanswered_results(observation.unanswered, unknown, all_guests=not guests)
     return report
 
 
