@@ -89,7 +89,7 @@ def apply(
             inventory=lambda: inventory(spec).tree(),
             vault=run.vault,
         )
-        report = _carried_out(spec, new_plan, hosts, options, run)
+        report = _carry_out(spec, new_plan, hosts, options, run)
     report.notes = plan.notes
     return report
 
@@ -149,7 +149,7 @@ def _check_loss(plan: Plan, shown: Plan, others: str) -> None:
         )
 
 
-def _carried_out(
+def _carry_out(
     spec: Spec,
     plan: Plan,
     hosts: Sequence[Host],
@@ -158,7 +158,7 @@ def _carried_out(
     *,
     removing: bool = False,
 ) -> Report:
-    """The report of a plan that was carried out, by who has the environment's lock."""
+    """Carries out a plan, for whoever holds the environment's lock."""
     context = [Context(host, options) for host in hosts if host.name not in plan.unanswered]
     report = runner(spec, [each.host for each in context], run)(steps_of(plan, *context))
     report.results += _unanswered_results(plan)
@@ -363,4 +363,4 @@ def down(
         for note in plan.notes:
             run.say(note)
         options = StepOptions(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-        return _carried_out(spec, plan, hosts, options, run, removing=True)
+        return _carry_out(spec, plan, hosts, options, run, removing=True)
