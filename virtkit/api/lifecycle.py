@@ -162,7 +162,7 @@ def _carry_out(
     context = [Context(host, options) for host in hosts if host.name not in plan.unanswered]
     report = runner(spec, [each.host for each in context], run)(steps_of(plan, *context))
     report.results += _unanswered_results(plan)
-    remember(spec, context, report, removing=removing)
+    update_records(spec, context, report, removing=removing)
     return report
 
 
@@ -200,7 +200,7 @@ def runner(
     return partial(engine.run, spec.name, parallel=parallel, tell=run.tell, stop=run.stop)
 
 
-def remember(
+def update_records(
     spec: Spec, context: Sequence[Context], report: Report, *, removing: bool = False
 ) -> None:
     """Brings the pools' records and known_hosts up to date, and forgets the keys of an environment

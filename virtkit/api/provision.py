@@ -19,7 +19,7 @@ from virtkit.api._hosts import (
 from virtkit.api._observation import observe_all
 from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
-from virtkit.api.lifecycle import locked, remember, runner
+from virtkit.api.lifecycle import locked, runner, update_records
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
@@ -63,7 +63,7 @@ def provision(
             for step in _steps(spec, existing[name], each, context[existing[name].host.name])
         ]
         report = runner(spec, hosts, run)(steps)
-        remember(spec, list(context.values()), report)
+        update_records(spec, list(context.values()), report)
         return report
 
 
