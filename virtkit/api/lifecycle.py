@@ -250,7 +250,7 @@ def _write_pool_records(
     return any_lost
 
 
-def _with_pool(host: Host, environment: str) -> HostState:
+def _observe_with_pool(host: Host, environment: str) -> HostState:
     """What stands there, with the pool activated first: in an inactive one nothing is seen.
 
     So is the one in which the records say that the volumes are; where somebody undefined it, it
@@ -280,7 +280,7 @@ def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestErro
 
 
 def _observe_as_is(host: Host) -> HostState:
-    """What stands on a host, without a touch."""
+    """What stands on a host; nothing is touched."""
     return HostState(host, host.observe(pool=host.storage.active()))
 
 
@@ -352,7 +352,7 @@ def down(
 
     check(preview)
     with locked(spec, hosts, run) as waited_for:
-        looked_at = on_each(hosts, partial(_with_pool, environment=spec.name))
+        looked_at = on_each(hosts, partial(_observe_with_pool, environment=spec.name))
         plan = _removal_plan(
             spec, looked_at.and_not(observation.unanswered), guests, volumes=volumes
         )
