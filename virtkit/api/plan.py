@@ -76,7 +76,7 @@ def plan(
     only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
     observation = observe(hosts, pool=True)
-    planned = _planned(observation, spec, only, restart=restart, say=say)
+    planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     unready_notes = unready(spec, observation.host_states, planned, only, restart=restart)
     notes = (*planned.notes, *unready_notes, *active_runs(spec.name, observation.hosts))
     return replace(planned, guests=tuple(guests), notes=notes)
@@ -99,11 +99,11 @@ def plan_on(
     """
     only = _with_dependencies(spec, guests)
     observation = observe(hosts, pool=True).and_not(unanswered)
-    planned = _planned(observation, spec, only, restart=restart, say=say)
+    planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     return replace(planned, guests=tuple(guests))
 
 
-def _planned(
+def _plan_hosts(
     observation: Observation,
     spec: Spec,
     only: Collection[str] | None,
@@ -122,7 +122,9 @@ def _planned(
     for host_state in host_states:
         try:
             facts = all_facts.get(host_state.host.name)
-            plans.append(_part(spec, host_state, placement, only, facts, restart=restart, say=say))
+            plans.append(
+                _plan_host(spec, host_state, placement, only, facts, restart=restart, say=say)
+            )
         except SpecErrors as many:
             errors += many.errors
         except RequestError as error:
@@ -146,13 +148,13 @@ def _facts(
     known: Mapping[str, HostFacts],
 ) -> Mapping[str, HostFacts]:
     """What is known of the hosts that the plan is about, asked of several at once."""
-    asked = [
+    hosts = [
         each.host
         for each in host_states
         if each.host.name not in known
         and (each.host.name in placement.values() or _has_some(each, spec.name))
     ]
-    answers = ask_each(asked, Host.facts)
+    answers = ask_each(hosts, Host.facts)
     return {**known, **{each.name: each for each in answers if isinstance(each, HostFacts)}}
 
 
@@ -182,7 +184,7 @@ def _others_keys(
             )
 
 
-def _part(
+def _plan_host(
     spec: Spec,
     host_state: HostState,
     placement: Mapping[str, str],
@@ -292,7 +294,7 @@ def _desired(
         facts = facts if facts.kvm else host.with_kvm(facts, say)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
-    return facts, with_keys(desired, only, shared=_is_anothers(path_of(spec)))
+    return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))
 
 
 def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:
@@ -314,7 +316,7 @@ def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -
     )
 
 
-def _is_anothers(path: str) -> bool:
+def _owned_by_another(path: str) -> bool:
     try:
         return path.startswith("/") and Path(path).stat().st_uid != os.geteuid()
     except OSError:  # it is gone meanwhile
