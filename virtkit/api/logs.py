@@ -114,11 +114,11 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
         return _retry_unavailable(partial(host.domains.ended, driver, observed.domain), say, stop)
 
     if driver.log != "journal":
-        yield from console(printed, ended, stop)
+        yield from console_lines(printed, ended, stop)
         return
     command = execute(spec, guest, _JOURNAL).command
     assert command is not None  # containers have no agent that would answer for it
-    code = yield from journal(command, stop)
+    code = yield from journal_lines(command, stop)
     if code and not stop.is_set() and not _soon(ended, _SHUTDOWN_TIMEOUT):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
@@ -128,7 +128,7 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
         )
 
 
-def journal(
+def journal_lines(
     command: Sequence[str], stop: threading.Event | None = None
 ) -> Generator[str, None, int]:
     """The lines that a program prints; returns its exit code. It ends with whoever reads them, and
@@ -151,7 +151,7 @@ def journal(
     return program.returncode
 
 
-def console(
+def console_lines(
     printed: Callable[[int], bytes],
     ended: Callable[[], bool],
     stop: threading.Event | None = None,
