@@ -191,13 +191,13 @@ def copy(spec: Spec, source: str, target: str) -> list[str]:
         RequestError: not exactly one side is in a guest.
     """
     sides = [_side(spec, each) for each in (source, target)]
-    inside = [guest for guest, _ in sides if guest]
-    if len(inside) != 1:
+    guests = [guest for guest, _ in sides if guest]
+    if len(guests) != 1:
         raise RequestError(
             "cp copies between here and one guest",
             cure="write one side as GUEST:PATH, as in virtkit cp SPEC file.txt web:/tmp/",
         )
-    guest_login = login(spec, inside[0])
+    guest_login = login(spec, guests[0])
     paths = [f":{path}" if guest else path for guest, path in sides]
     return access.scp_command(guest_login, paths[0], paths[1])
 

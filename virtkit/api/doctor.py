@@ -324,9 +324,9 @@ def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> I
             yield Check(f"network {name}", False, "it is not active", up)
     for name, guest in guests.items():
         own_networks = {
-            link.source
-            for link in guest.record.interfaces
-            if link.source.startswith(f"{spec.name}-")
+            each.source
+            for each in guest.record.interfaces
+            if each.source.startswith(f"{spec.name}-")
         }
         for missing in sorted(own_networks - {*observed.networks, *observed.strangers}):
             cure = f"{up}, then {command('restart', spec.source, name)}"

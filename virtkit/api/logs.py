@@ -119,7 +119,7 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     command = execute(spec, guest, _JOURNAL).command
     assert command is not None  # containers have no agent that would answer for it
     code = yield from journal_lines(command, stop)
-    if code and not stop.is_set() and not _soon(ended, _SHUTDOWN_TIMEOUT):
+    if code and not stop.is_set() and not _wait_until(ended, _SHUTDOWN_TIMEOUT):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
@@ -190,16 +190,16 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace").rstrip("\r")
 
 
-def _soon(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether something comes true within so many seconds."""
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Waits until something is true, and returns whether it was within so many seconds."""
     end = time.monotonic() + seconds
-    while not (answer := condition()) and time.monotonic() < end:
+    while not (met := condition()) and time.monotonic() < end:
         time.sleep(_POLL_INTERVAL)
-    return answer
+    return met
 
 
-def _retry_unavailable(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
-    """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
+def _retry_unavailable(ask: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
+    """What ``ask`` returns; a libvirt that restarts meanwhile is waited for.
 
     Raises:
         VirtkitError: it did not come back.
@@ -208,7 +208,7 @@ def _retry_unavailable(look: Callable[[], Answer], say: Say, stop: threading.Eve
     end: float | None = None
     while True:
         try:
-            return look()
+            return ask()
         except LibvirtUnavailable as error:
             if end is None:
                 say(f"{error.why or error.what}: waiting at most {_LIBVIRT_TIMEOUT:.0f} s for it")

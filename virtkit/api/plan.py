@@ -377,7 +377,9 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 image=each.record.image,
                 image_identity=each.record.image_identity,
                 addresses={
-                    link.mac: link.address for link in each.record.interfaces if link.address
+                    interface.mac: interface.address
+                    for interface in each.record.interfaces
+                    if interface.address
                 },
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
