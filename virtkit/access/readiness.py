@@ -10,7 +10,7 @@ from pathlib import Path
 from virtkit.access.exec import log, run
 from virtkit.access.login import addresses, login
 from virtkit.access.ssh import (
-    LOOK_TIMEOUT,
+    ATTEMPT_TIMEOUT,
     OTHER_KEY_CURE,
     OtherHostKey,
     denied_reason,
@@ -59,7 +59,7 @@ def wait_ready(
     end = time.monotonic() + timeout
     while True:
         look_began = time.monotonic()
-        unready = _look(host, record, base, keys_follow)
+        unready = _unready(host, record, base, keys_follow)
         if not unready.why:
             return
         status = unready.why
@@ -100,7 +100,7 @@ def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[st
     return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK_TIMEOUT)
 
 
-def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
+def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
     """Why a guest is not ready, with the cure where that is known; empty where it is."""
     ready = record.requested["ready"]
     kind = ready["kind"]
@@ -112,7 +112,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
     if not guest_addresses:
         return StateReason(f"no address yet ({', '.join(looked)})")
     if kind == "port":
-        return StateReason(port_status(host, guest_addresses[0], ready["port"], LOOK_TIMEOUT))
+        return StateReason(port_status(host, guest_addresses[0], ready["port"], ATTEMPT_TIMEOUT))
     if kind == "address":
         return StateReason()
     guest_login = login(host, record, guest_addresses[0], base)
@@ -126,7 +126,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
     try:
-        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK_TIMEOUT)
+        ran = run(host, record, base, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(f"no command can run in it yet: {error}", cure)

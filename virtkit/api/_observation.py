@@ -77,21 +77,21 @@ def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
         VirtkitError: none of them answers.
     """
 
-    def look(host: Host) -> HostState:
+    def observe_host(host: Host) -> HostState:
         if pool:
             host.storage.refresh()  # files that came behind libvirt's back may have our names
         return HostState(host, host.observe(pool=pool))
 
-    return on_each(hosts, look)
+    return on_each(hosts, observe_host)
 
 
-def on_each(hosts: Sequence[Host], look: Callable[[Host], HostState]) -> Observation:
-    """What ``look`` finds on each host, on several at once.
+def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
+    """What ``observe_host`` finds on each host that answers; several are asked at once.
 
     Raises:
-        VirtkitError: on none of them it found anything.
+        VirtkitError: none of them answers.
     """
-    answers = ask_each(hosts, look)
+    answers = ask_each(hosts, observe_host)
     host_states = [each for each in answers if isinstance(each, HostState)]
     unanswered = {
         host.name: answer

@@ -135,11 +135,11 @@ def choose_hosts(
         return Chosen()
     kvm = any(spec.guests[name].type == "kvm" for name in new)
 
-    def look(host: Host) -> tuple[HostFacts, Candidate]:
+    def candidate(host: Host) -> tuple[HostFacts, Candidate]:
         facts = host.with_kvm(host.facts(), say) if kvm else host.facts()
         return facts, _candidate(spec, host, facts)
 
-    answers = ask_each([each.host for each in host_states], look)
+    answers = ask_each([each.host for each in host_states], candidate)
     looked_at = [each for each in answers if not isinstance(each, VirtkitError)]
     placements = place(spec, [each for _, each in looked_at], current, new)
     return Chosen(

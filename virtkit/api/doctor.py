@@ -72,7 +72,7 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     programs = commands.PROGRAMS.items()
     checks = [_program(name) for name, each in programs if os.geteuid() != 0 or not each.users]
     checks += [_builds(), _schemas()]
-    for host in _looked_at(hosts, spec, say):
+    for host in _check_each(hosts, spec, say):
         several = len(hosts) > 1
         checks += [
             replace(e, name=f"{e.name} on {host.name}") if several else e for e in host.checks
@@ -92,20 +92,20 @@ def check_hosts(
     Raises:
         RequestError: a name stands for no host.
     """
-    return _looked_at(chosen_hosts(spec, names), spec, say)
+    return _check_each(chosen_hosts(spec, names), spec, say)
 
 
-def _looked_at(hosts: Sequence[Host], spec: Spec | None, say: Say) -> list[HostChecks]:
+def _check_each(hosts: Sequence[Host], spec: Spec | None, say: Say) -> list[HostChecks]:
     """Each host's checks. A host that fails on the way holds up none of the others."""
 
-    def look(host: Host) -> list[Check]:
+    def check(host: Host) -> list[Check]:
         own = spec if spec is not None and host.name in spec.hosts else None
         try:
             return _host(host, own, say)
         finally:
             host.connections.release()
 
-    answers = side_by_side([partial(look, host) for host in hosts])
+    answers = side_by_side([partial(check, host) for host in hosts])
     return [
         HostChecks(
             host.name,
@@ -211,14 +211,14 @@ def _types(facts: HostFacts) -> Iterable[Check]:
             yield Check(f"type {driver.type}", None, caveat)
 
 
-def _contains(facts: HostFacts) -> bool:
-    """Whether a type runs here that libvirt has containers for."""
+def _runs_containers(facts: HostFacts) -> bool:
+    """Whether guests of a type that is a container can run here."""
     return any("userns" in each.confined and not each.check(facts) for each in DRIVERS.values())
 
 
 def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get their own ids here."""
-    if not _contains(facts):
+    if not _runs_containers(facts):
         return
     unprepared = facts.unprepared
     if unprepared is not None:
@@ -233,7 +233,7 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
     """What else a prepared host has, and this one lacks."""
-    if _contains(facts):
+    if _runs_containers(facts):
         for each in host.ask("settings")["settings"]:
             cure = each["advice"] or host.connections.prepare
             yield Check(each["name"], None, each["why"], cure)

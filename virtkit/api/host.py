@@ -20,7 +20,7 @@ from virtkit.spec import Spec
 from virtkit.system import commands, temporary
 
 #: Where a machine's Python is, and how the one who logs in becomes root there.
-_LOOK = """command -v python3 || echo none
+_PROBE = """command -v python3 || echo none
 if [ "$(id -u)" = 0 ]; then echo root
 elif ! command -v sudo >/dev/null; then echo nobody
 elif sudo -n true 2>/dev/null; then echo sudo
@@ -68,8 +68,8 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     """
     ansible.require()
     remote = host_named(name, spec).remote
-    look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
-    python, privilege = look.split("\n")[:2]
+    text = commands.run("sh", "-c", _PROBE).stdout if remote is None else _probe(remote)
+    python, privilege = text.split("\n")[:2]
     where = "this machine" if remote is None else name
     by_hand = "" if remote is None else f"{remote.ssh_command} -t "
     if python == "none":
@@ -83,8 +83,8 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     return Machine(name, remote, python, privilege == "password")
 
 
-def _look_at(remote: Remote) -> str:
-    return remote.run(_LOOK).decode("utf-8", "replace")
+def _probe(remote: Remote) -> str:
+    return remote.run(_PROBE).decode("utf-8", "replace")
 
 
 def prepare_host(

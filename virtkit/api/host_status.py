@@ -92,7 +92,7 @@ def host_status(
         for each in hosts
     ]
     looks = [
-        partial(_look, host, status, types, say) for host, status in zip(hosts, known, strict=True)
+        partial(_ask, host, status, types, say) for host, status in zip(hosts, known, strict=True)
     ]
     return [
         replace(status, error=answer) if isinstance(answer, VirtkitError) else answer
@@ -100,7 +100,7 @@ def host_status(
     ]
 
 
-def _look(host: Host, status: HostStatus, types: bool, say: Say) -> HostStatus:
+def _ask(host: Host, status: HostStatus, types: bool, say: Say) -> HostStatus:
     """Asks a host for what ``status`` lacks.
 
     Raises:

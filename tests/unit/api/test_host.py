@@ -50,7 +50,7 @@ def test_one_that_is_not_reached() -> None:
         one.bind(("127.0.0.1", 0))  # nobody listens there
         remote = Remote("rack", "ops@127.0.0.1", one.getsockname()[1])
         with pytest.raises(VirtkitError) as caught:
-            host._look_at(remote)
+            host._probe(remote)
     assert "Connection refused" in caught.value.why
     assert caught.value.exit_code == 1
 
