@@ -44,7 +44,8 @@ class HostStatus:
     domains: int = 0
 
     @property
-    def answers(self) -> bool:
+    def reachable(self) -> bool:
+        """Whether the host answers; ``answers`` in JSON."""
         return self.error is None
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class HostStatus:
             "name": self.name,
             "address": self.address,
             "labels": dict(self.labels),
-            "answers": self.answers,
+            "answers": self.reachable,
             "error": self.error.as_dict() if self.error else None,
             "libvirt": self.libvirt,
             "cpus": {"all": room.cpus, "used": room.used} if room else None,
