@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from virtkit.errors import Interrupted
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 #: Seconds after which one who waits looks up.
 _WAKE = 0.2
@@ -63,12 +63,18 @@ class Progress:
         if self._stop.wait(seconds):
             raise Interrupted
 
-    def run_interruptible(self, work: Callable[[], Answer]) -> Answer:
-        """What ``work`` answers. Where it should end, it is left behind in its own thread:
-        for what only looks, and may be long in a call that nothing ends."""
+    def run_interruptible(self, work: Callable[[], T]) -> T:
+        """Runs ``work`` in a thread, and returns what it returns.
+
+        Where the run should end, the thread is left behind: for work that changes nothing and may
+        hang in a call that nothing interrupts.
+
+        Raises:
+            Interrupted: the run should end.
+        """
         from concurrent.futures import Future, wait  # not for commands that wait for nothing
 
-        future: Future[Answer] = Future()
+        future: Future[T] = Future()
 
         def do() -> None:
             try:

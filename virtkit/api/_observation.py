@@ -15,7 +15,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.state.observed import Observed
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 #: So many hosts are looked at at once.
 MAX_HOSTS_AT_ONCE = 32
@@ -103,10 +103,10 @@ def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) ->
     return Observation(host_states, unanswered)
 
 
-def ask_each(hosts: Sequence[Host], ask: Callable[[Host], Answer]) -> list[Answer | VirtkitError]:
+def ask_each(hosts: Sequence[Host], ask: Callable[[Host], T]) -> list[T | VirtkitError]:
     """What each host answers, or the error that it raises; several are asked at once."""
 
-    def once(host: Host) -> Answer:
+    def once(host: Host) -> T:
         try:
             return ask(host)
         finally:
@@ -115,7 +115,7 @@ def ask_each(hosts: Sequence[Host], ask: Callable[[Host], Answer]) -> list[Answe
     return side_by_side([partial(once, host) for host in hosts])
 
 
-def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | VirtkitError]:
+def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T | VirtkitError]:
     """What each call returns, or the error of ours that it raises, so many at once.
 
     Its threads hold up no end of the program: a call may wait for a host that says nothing.
@@ -123,7 +123,7 @@ def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | Virtkit
     if len(calls) == 1:
         return [_answer(calls[0])]
     todo: SimpleQueue[int] = SimpleQueue()
-    ended: SimpleQueue[tuple[int, Answer | VirtkitError | BaseException]] = SimpleQueue()
+    ended: SimpleQueue[tuple[int, T | VirtkitError | BaseException]] = SimpleQueue()
 
     def work() -> None:
         with suppress(Empty):
@@ -138,7 +138,7 @@ def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | Virtkit
         todo.put(number)
     for _ in range(min(len(calls), MAX_HOSTS_AT_ONCE)):
         Thread(target=work, daemon=True).start()
-    answers: dict[int, Answer | VirtkitError] = {}
+    answers: dict[int, T | VirtkitError] = {}
     while len(answers) < len(calls):
         try:  # not without end: Python may note a ctrl-c just before it blocks, and act on it after
             number, answer = ended.get(timeout=_POLL_INTERVAL)
@@ -150,7 +150,7 @@ def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | Virtkit
     return [answers[number] for number in range(len(calls))]
 
 
-def _answer(call: Callable[[], Answer]) -> Answer | VirtkitError:
+def _answer(call: Callable[[], T]) -> T | VirtkitError:
     try:
         return call()
     except VirtkitError as error:

@@ -30,7 +30,7 @@ from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 #: What prints a container's journal, and goes on.
 _JOURNAL = ("journalctl", "--no-pager", "-b", "-n", "100", "-f")
@@ -198,7 +198,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return met
 
 
-def _retry_unavailable(ask: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
+def _retry_unavailable(ask: Callable[[], T], say: Say, stop: threading.Event) -> T:
     """What ``ask`` returns; a libvirt that restarts meanwhile is waited for.
 
     Raises:
