@@ -121,7 +121,7 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T | VirtkitError]:
     Its threads hold up no end of the program: a call may wait for a host that says nothing.
     """
     if len(calls) == 1:
-        return [_answer(calls[0])]
+        return [_result_or_error(calls[0])]
     todo: SimpleQueue[int] = SimpleQueue()
     ended: SimpleQueue[tuple[int, T | VirtkitError | BaseException]] = SimpleQueue()
 
@@ -130,7 +130,7 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T | VirtkitError]:
             while True:
                 number = todo.get_nowait()
                 try:
-                    ended.put((number, _answer(calls[number])))
+                    ended.put((number, _result_or_error(calls[number])))
                 except BaseException as error:  # noqa: BLE001 - raised again by who waits
                     ended.put((number, error))
 
@@ -150,7 +150,7 @@ def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T | VirtkitError]:
     return [answers[number] for number in range(len(calls))]
 
 
-def _answer(call: Callable[[], T]) -> T | VirtkitError:
+def _result_or_error(call: Callable[[], T]) -> T | VirtkitError:
     try:
         return call()
     except VirtkitError as error:

@@ -27,7 +27,7 @@ def main() -> None:
             interrupted.set()
             code = signals.INTERRUPTED
         if code == signals.INTERRUPTED and interrupted.is_set():
-            _leave()
+            _exit_now()
         _close()
     sys.exit(code)
 
@@ -40,7 +40,7 @@ def _close() -> None:
         api.close()
 
 
-def _leave() -> NoReturn:
+def _exit_now() -> NoReturn:
     """Ends the process without waiting for threads that only looked at something."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, signals.LAST_LINE)):
         with suppress(OSError, ValueError):  # nobody reads it any more
@@ -60,18 +60,18 @@ def _run() -> int:
     except VirtkitError as problem:
         if "--debug" in _own_arguments() and not isinstance(problem, WrongUsage):
             raise
-        _tell(problem)
+        _print_error(problem)
         return problem.exit_code
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
-        told = of_system("virtkit can't continue", refusal)
-        _tell(told)
-        return told.exit_code
+        problem = of_system("virtkit can't continue", refusal)
+        _print_error(problem)
+        return problem.exit_code
     except Exception as fault:
         if "--debug" in _own_arguments():
             raise
-        _tell(_own_fault(fault))
+        _print_error(_internal_error(fault))
         return 1
 
 
@@ -86,7 +86,7 @@ def _run_verb(arguments: list[str]) -> int:
     return 0
 
 
-def _tell(problem: VirtkitError) -> None:
+def _print_error(problem: VirtkitError) -> None:
     """Prints an error: as JSON where that is asked for and standard output takes it."""
     from virtkit.cli import output
 
@@ -107,8 +107,8 @@ def _flush_or_drop() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _own_fault(fault: Exception) -> VirtkitError:
-    """A fault of virtkit's, as an error for its user."""
+def _internal_error(fault: Exception) -> VirtkitError:
+    """A fault of virtkit's own, as an error for its user."""
     return VirtkitError(
         "virtkit itself failed",
         why=f"{type(fault).__name__}: {fault}",

@@ -134,7 +134,7 @@ def _pick_verb(
     program.list_verbs(verbs)
     values, rest = program.read(arguments, command=True)
     if values.get("version"):
-        _tell_version()
+        _print_version()
     if not rest:
         program.print_help(sys.stderr)
         raise SystemExit(2)
@@ -147,7 +147,7 @@ def _pick_verb(
     return rest[0], rest[1:]
 
 
-def _tell_version() -> None:
+def _print_version() -> None:
     from importlib.metadata import version
 
     sys.stdout.write(f"virtkit {version('virtkit')}\n")

@@ -33,7 +33,7 @@ def host_prepare(
     `local`. Run again it changes nothing."""
     spec, rest = _spec_and_hosts(positionals, file)
     machine = api.find_machine(
-        _one(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
+        _one_host(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
     )
     password = _password(machine) if ask or machine.needs_password else ""
     wanted = [each.strip() for each in types.split(",") if each.strip()]
@@ -85,7 +85,7 @@ def host_trust(
     """Make a host's ssh key known: show its fingerprints, ask, and add it to the spec's known_hosts
     or to ssh's own. HOST is one of the spec, or an address as for ssh."""
     spec, rest = _spec_and_hosts(positionals, file)
-    name = _one(rest, "virtkit host trust [SPEC] HOST")
+    name = _one_host(rest, "virtkit host trust [SPEC] HOST")
     keys = api.find_host_keys(name, spec)
     keys.chosen(fingerprint)  # a wrong one is refused before anything is shown as good
     if not (json or keys.known):
@@ -121,7 +121,7 @@ def _spec_and_hosts(positionals: list[str], file: str | None) -> tuple[api.Spec 
     return None, positionals
 
 
-def _one(hosts: list[str], usage: str) -> str:
+def _one_host(hosts: list[str], usage: str) -> str:
     """The one host that is named.
 
     Raises:

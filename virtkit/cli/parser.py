@@ -147,7 +147,7 @@ def _is_option(argument: str) -> bool:
 
 def run(verb: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
     """Runs a verb with its arguments of the command line."""
-    declared = list(_declared(verb))
+    declared = list(_declarations(verb))
     positionals = next(
         (each for _, each, _ in declared if isinstance(each, Positionals)), Positionals("")
     )
@@ -160,7 +160,7 @@ def run(verb: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
     if rest and not positionals.usage:
         parser.error(f"{rest[0]!r} is one argument too many")
     values |= {name: rest for name, each, _ in declared if isinstance(each, Positionals)}
-    _called(verb, values)
+    _call(verb, values)
 
 
 @functools.cache
@@ -168,19 +168,19 @@ def _parameters(source: Callable[..., Any]) -> list[inspect.Parameter]:
     return list(inspect.signature(source, eval_str=True).parameters.values())
 
 
-def _declared(source: Callable[..., Any]) -> Iterator[tuple[str, Option | Positionals, object]]:
+def _declarations(source: Callable[..., Any]) -> Iterator[tuple[str, Option | Positionals, object]]:
     """The name, the declaration and the default of each that a verb or a class takes."""
     for each in _parameters(source):
         if isinstance(each.annotation, type):
-            yield from _declared(each.annotation)
+            yield from _declarations(each.annotation)
         else:
             yield each.name, each.annotation.__metadata__[0], each.default
 
 
-def _called(source: Callable[..., Any], values: dict[str, Any]) -> Any:
+def _call(source: Callable[..., Any], values: dict[str, Any]) -> Any:
     """Calls a verb or a class with those of the values that it takes."""
     given = {}
     for each in _parameters(source):
         group = isinstance(each.annotation, type)
-        given[each.name] = _called(each.annotation, values) if group else values[each.name]
+        given[each.name] = _call(each.annotation, values) if group else values[each.name]
     return source(**given)
