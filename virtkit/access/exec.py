@@ -21,7 +21,7 @@ def attached_command(
     None where the hypervisor has no such way.
 
     Args:
-        terminal: these are a terminal's.
+        terminal: they are a terminal's.
     """
     if "namespaces" in driver.exec:
         try:
@@ -41,8 +41,8 @@ def can_use_agent(driver: Driver) -> bool:
 def by_agent(
     host: Host, driver: Driver, domain: str, command: Sequence[str], stdin: bytes = b""
 ) -> CommandResult | None:
-    """What ``command`` answered through the guest agent, with ``stdin`` on its input; None where
-    no agent answers.
+    """Runs a command through the guest agent, with ``stdin`` as its input; None where no agent
+    answers.
 
     Raises:
         VirtkitError: the command began, and its end is not known.
@@ -53,7 +53,7 @@ def by_agent(
         raise VirtkitError(
             f"the command's end in {domain} is not known",
             why=f"it began, then the guest agent failed: {error}",
-            cure="see in the guest what it did; use `virtkit ssh` for commands that run long or "
+            cure="look in the guest what it did; use `virtkit ssh` for commands that run long or "
             "print much",
             where=f"{host.name} {domain}",
         ) from error

@@ -86,7 +86,7 @@ def login(
 
     Args:
         base: the spec's folder.
-        lasting: others will go by it, later.
+        lasting: other programs will use it later.
     """
     return Login(
         guest=record.guest,
@@ -101,7 +101,7 @@ def login(
 
 
 def _known_hosts(environment: str, host: str) -> Path:
-    """A file for each host: whoever writes one has looked at that host, and not at the others."""
+    """One file a host: whoever writes one has looked at that host, and not at the others."""
     return folder(environment) / ("known_hosts" if host == LOCAL else f"known_hosts-{host}")
 
 

@@ -49,10 +49,11 @@ def wait_ready(
     Args:
         base: the spec's folder, for the ssh keys that it names.
         progress: told why the guest is not ready, at each look.
-        keys_follow: which keys it lets in is set right later, so ssh has to answer only.
+        keys_follow: the keys that it lets in are brought up to date later, so it is enough that ssh
+            answers.
 
     Raises:
-        VirtkitError: it isn't within its time, or it stopped.
+        VirtkitError: it isn't ready within its time, or it stopped.
     """
     driver = DRIVERS[record.type]
     timeout = record.requested["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
@@ -80,7 +81,8 @@ def wait_ready(
 
 
 def _pause(host: Host, look: float) -> float:
-    """Looks are work for guest and host: where they are slow, they get a quarter of the time."""
+    """Seconds until the next look. Looks are work for guest and host: slow ones take a quarter of
+    the time at most."""
     return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, MAX_PAUSE))
 
 
@@ -166,6 +168,6 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
 
 
 def boots(console: str) -> int:
-    """How often a console said what it said first: once a start."""
+    """How often a guest booted, by its console: its first line is printed once a boot."""
     lines = [line.strip() for line in console.splitlines() if line.strip()]
     return lines.count(lines[0]) if lines else 0

@@ -169,7 +169,8 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
     """Runs a command as root.
 
     Raises:
-        Unreachable: the guest lets us not in, or the command takes longer than ``timeout``.
+        Unreachable: the guest does not let us in, or the command takes longer than ``timeout``
+            seconds.
     """
     with connected(login, host_key) as transport:
         keys = _usable(login)
