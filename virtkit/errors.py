@@ -19,8 +19,7 @@ Nobody sees these, they are caught where they can be raised:
     └── OtherHostKey                 access/ssh: something else answers at the guest's address
 
 Whoever must tell errors apart matches types and never compares their words:
-tests/unit/test_errors.py holds that. Holds words only. It must never print, exit or know
-libvirt.
+tests/unit/test_errors.py holds that. This module must never print, exit or know libvirt.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class VirtkitError(Exception):
         where: ``FILE:LINE:COL PATH`` for a spec, else host and guest.
 
     Attributes:
-        exit_code: the process exit code of the command line for this error.
+        exit_code: the exit code of the command line for this error.
     """
 
     exit_code = 1

@@ -15,10 +15,10 @@ from virtkit.errors import Interrupted
 
 T = TypeVar("T")
 
-#: Seconds after which one who waits looks up.
-_WAKE = 0.2
-#: Seconds between two lines of a `Meter`, and after which it knows how fast a transfer is.
-_TELL, _KNOWN = 0.2, 1.0
+#: Seconds between two looks whether the work should end.
+_POLL_INTERVAL = 0.2
+#: Seconds between two lines of a `Meter`, and until it knows how fast a transfer is.
+_TELL_INTERVAL, _SPEED_KNOWN_AFTER = 0.2, 1.0
 _MIB = 1024 * 1024
 
 
@@ -59,7 +59,11 @@ class Progress:
             raise Interrupted
 
     def sleep(self, seconds: float) -> None:
-        """Waits, in place of ``time.sleep``."""
+        """Waits, in place of ``time.sleep``.
+
+        Raises:
+            Interrupted: the work should end.
+        """
         if self._stop.wait(seconds):
             raise Interrupted
 
@@ -83,18 +87,18 @@ class Progress:
                 future.set_exception(error)
 
         threading.Thread(target=do, daemon=True).start()
-        while not wait([future], _WAKE).done:
+        while not wait([future], _POLL_INTERVAL).done:
             self.check_cancelled()
         return future.result()
 
     @contextmanager
     def on_cancel(self, end: Callable[[], object]) -> Iterator[None]:
-        """Calls ``end`` where the block should end, from another thread: it kills a program."""
-        over = threading.Event()
+        """Calls ``end`` from another thread where the block should end, as to kill a program."""
+        ended = threading.Event()
 
         def watch() -> None:
-            while not over.is_set():
-                if self._stop.wait(_WAKE) and not over.is_set():
+            while not ended.is_set():
+                if self._stop.wait(_POLL_INTERVAL) and not ended.is_set():
                     end()
                     return
 
@@ -102,7 +106,7 @@ class Progress:
         try:
             yield
         finally:
-            over.set()
+            ended.set()
 
 
 class Meter:
@@ -119,7 +123,7 @@ class Meter:
         self._began: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int = 0) -> None:
-        """Takes the bytes that are done, of how many: 0 where nobody knows.
+        """Takes how many bytes are done, of how many in all: 0 where nobody knows.
 
         Raises:
             Interrupted: the work should end.
@@ -128,7 +132,7 @@ class Meter:
         now = time.monotonic()
         self._began = self._began or (now, done)
         if now >= self._due or done == total:
-            self._due = now + _TELL
+            self._due = now + _TELL_INTERVAL
             self._progress(", ".join([self._what, *self._words(now, done, total)]))
 
     def _words(self, now: float, done: int, total: int) -> Iterator[str]:
@@ -139,6 +143,6 @@ class Meter:
             yield f"{done / _MIB:.0f} MiB"
         assert self._began is not None
         elapsed, moved = now - self._began[0], done - self._began[1]
-        if elapsed >= _KNOWN:
+        if elapsed >= _SPEED_KNOWN_AFTER:
             speed = moved / _MIB / elapsed
             yield f"{speed:.{0 if speed >= 10 else 1}f} MiB/s"

@@ -18,7 +18,7 @@ class RunOptions:
             name it.
         parallel: steps at a time; left out, what suits this machine.
         lock_timeout: seconds to wait for another run on the environment.
-        tell: gets an ``Event`` whenever a step begins, gets on or ends.
+        tell: gets an ``Event`` whenever a step begins, progresses or ends.
         say: gets lines for people, such as which run is waited for.
         stop: set from any thread, it ends the run as ctrl-c does. virtkit never sets it.
     """
