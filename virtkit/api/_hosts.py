@@ -23,7 +23,7 @@ Say: TypeAlias = Callable[[str], None]
 
 
 def quiet(_: Any) -> None:
-    """Tells nobody."""
+    """Takes lines or events, and tells nobody."""
 
 
 def close() -> None:
@@ -59,10 +59,10 @@ def _host(spec: Spec, name: str) -> Host:
 
 
 def host_named(name: str, spec: Spec | None) -> Host:
-    """The host that a word stands for: one of the spec, ``local``, or one as for ssh.
+    """The host that ``name`` stands for: one of the spec, ``local``, or one as for ssh.
 
     Raises:
-        RequestError: none.
+        RequestError: it stands for none.
     """
     if spec is not None and name in spec.hosts:
         return _host(spec, name)

@@ -38,7 +38,7 @@ def unknown_guests(
 
 
 def waiting(spec: Spec, unknown: Iterable[Unknown]) -> list[Unknown]:
-    """The guests that are after unknown ones, and may not start before those are ready."""
+    """The guests that are ``after`` unknown ones, and may not start before those are ready."""
     because = {each.guest: each for each in unknown}
     answer: dict[str, Unknown] = {}
     todo = True
@@ -61,7 +61,7 @@ def with_unknown(
     unknown: Sequence[Unknown],
     only: Collection[str] | None,
 ) -> Plan:
-    """A plan of the hosts that answer, with what is left alone as others don't."""
+    """A plan of the hosts that answer, with what is left alone because others don't."""
     blocked = waiting(spec, unknown)
     starting = {f"guest/{each.guest}" for each in blocked}
     changes = tuple(e for e in plan.changes if e.object not in starting or e.action not in _STARTS)
@@ -108,7 +108,7 @@ class Chosen:
     Attributes:
         hosts: by guest.
         notes: why.
-        facts: what was asked of hosts for it, by their names.
+        facts: what is known of the hosts that were asked, by their names.
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)

@@ -26,10 +26,10 @@ from virtkit.system import commands
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One thing that was checked.
 
     Attributes:
-        ok: None for a remark.
+        ok: None for a note that is neither good nor bad.
         needed: virtkit can do nothing without it.
     """
 
@@ -45,7 +45,11 @@ class Check:
 
 @dataclass(frozen=True)
 class HostChecks:
-    """What was looked at on one host; ``address`` as for ssh, empty for this machine."""
+    """What was checked on one host.
+
+    Attributes:
+        address: as for ssh; empty for this machine.
+    """
 
     name: str
     address: str
@@ -163,8 +167,8 @@ def _builds() -> Check:
 
 
 def _device() -> Iterable[Check]:
-    """libvirt takes its knowledge of QEMU for outdated, at every call, where QEMU's user can't
-    open a KVM that root can."""
+    """Whether QEMU's user can open /dev/kvm. Where only root can, libvirt takes what it knows of
+    QEMU for outdated at every call."""
     device = Path("/dev/kvm")
     if device.exists() and not device.stat().st_mode & 0o060 and os.geteuid() == 0:
         yield Check(
@@ -308,7 +312,7 @@ def _without_dnsmasq(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 
 def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
-    """What the environment's records list and is gone."""
+    """What the environment's records list that is gone."""
     guests, up = observed.guests_of(spec.name), command("up", spec.source)
     lost = observed.undefined_of(spec.name)
     for name in sorted(lost):

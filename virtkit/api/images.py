@@ -110,7 +110,7 @@ def image_remove(
 
     Args:
         lock_timeout: seconds to wait.
-        say: told for whom, and where the image stays.
+        say: told which run is waited for, and on which hosts the image stays.
 
     Raises:
         RequestError: there is none, guests use it everywhere, or an ``up`` takes longer.

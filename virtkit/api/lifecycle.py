@@ -42,10 +42,10 @@ def apply(
     restart: bool = False,
     run: RunOptions = DEFAULT,
 ) -> Report:
-    """Carries out a plan, made again once nobody else changes the environment.
+    """Carries out a plan. It is made again once nobody else changes the environment.
 
     Args:
-        consent: recreate and delete what the plan says, and what it says once made again.
+        consent: recreate and delete what the plan says, and what the new plan says.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
@@ -119,8 +119,8 @@ def locked(
 
 
 def _others(spec: Spec, waited_for: Sequence[str], plan: Plan) -> str:
-    """Who changed the environment before us, as far as it is known: for whom we waited, and which
-    other specs its guests were made from."""
+    """Who changed the environment before us, in words, as far as it is known: the runs that we
+    waited for, and the other specs that guests were made from."""
     records = (each.observed.record for each in plan.changes if each.observed is not None)
     paths = sorted({each.spec for each in records} - {path_of(spec)})
     evidence = [f"this one waited for {each}" for each in waited_for]
@@ -203,9 +203,11 @@ def runner(
 def update_records(
     spec: Spec, context: Sequence[Context], report: Report, *, removing: bool = False
 ) -> None:
-    """Brings the pools' records and known_hosts up to date, and forgets the keys of an environment
-    that is gone, but where it has guests on a host that left the spec. What was done stays done
-    where that fails."""
+    """Brings the pools' records and known_hosts up to date after a run.
+
+    Where the environment is gone, its keys are removed, unless it has guests on a host that left
+    the spec. Where that fails, the report says so, and what the run did stays done.
+    """
     if not context:
         return
     try:
@@ -233,8 +235,10 @@ def update_records(
 def _write_pool_records(
     spec: Spec, context: Sequence[Context], host_states: Sequence[HostState], report: Report
 ) -> bool:
-    """Writes into the pools' records what the guests' own say; whether guests are listed there that
-    have no domain, as far as it is known."""
+    """Writes into the pools' records what the guests' own say.
+
+    Returns whether guests without a domain are listed there, or may be.
+    """
     any_lost = False
     by_host = {each.host.name: each for each in context}
     for host_state in host_states:

@@ -94,7 +94,7 @@ def host_trust(
             output.say(f"  {each}")
     if not (keys.known or fingerprint or yes or (not json and _agrees())):
         raise RequestError(
-            f"nobody said that the key is host {keys.host}'s own",
+            f"nobody confirmed that the key is host {keys.host}'s own",
             why="what answers there has " + ", ".join(map(str, keys.keys)),
             cure="compare it with what its owner told you, or with ssh-keygen -lf "
             "/etc/ssh/ssh_host_ed25519_key.pub there; then --fingerprint SHA256:… or --yes",
