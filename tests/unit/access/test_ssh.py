@@ -21,9 +21,9 @@ LOGIN = Login("web", "lab-web", "10.20.0.10", "virtkit", (), Path("/nowhere/know
 
 
 def said(proxy: str) -> str:
-    with pytest.raises(Unreachable) as found:
+    with pytest.raises(Unreachable) as caught:
         lets_in(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA")
-    return str(found.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def said(proxy: str) -> str:
     ],
 )
 def test_what_does_not_answer_as_ssh_does(proxy: str, words: str) -> None:
-    told = said(proxy)
-    assert told.startswith("ssh at 10.20.0.10: ")
-    assert words in told
-    assert not any(each in told for each in ("banner", "Errno", "Negotiation", "session", "packet"))
+    text = said(proxy)
+    assert text.startswith("ssh at 10.20.0.10: ")
+    assert words in text
+    assert not any(each in text for each in ("banner", "Errno", "Negotiation", "session", "packet"))
     assert has_other_host_key(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA") is False
 
 
 def test_what_says_nothing() -> None:
-    told = said("sleep 60")
-    assert "did not answer in time" in told or "does not speak ssh yet" in told
+    text = said("sleep 60")
+    assert "did not answer in time" in text or "does not speak ssh yet" in text
 
 
 # --- a guest that lets one key in -------------------------------------------------------------
@@ -146,14 +146,14 @@ def test_a_certificate_beside_a_key_does_not_take_its_place(tmp_path: Path) -> N
 def test_a_key_that_only_ssh_can_use_is_no_failure(tmp_path: Path) -> None:
     """The right host key has to do: whoever has that one read the seed."""
     path, line = security_key(tmp_path)
-    told = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True)
-    assert told.stdout.split()[:2] == line.split(), told.stderr
+    done = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True)
+    assert done.stdout.split()[:2] == line.split(), done.stderr
     assert lets_in(*guest(tmp_path, line, path))
 
 
 def test_a_command_without_an_end_is_told(tmp_path: Path) -> None:
     path, line = pair(tmp_path, "mine", "-t", "ed25519")
     login, host_key = guest(tmp_path, line, path)
-    with pytest.raises(Unreachable) as found:
+    with pytest.raises(Unreachable) as caught:
         ssh.run(login, host_key, ["sleep", "60"], 0.5)
-    assert str(found.value) == "ssh at 10.20.0.10: it did not answer in time"
+    assert str(caught.value) == "ssh at 10.20.0.10: it did not answer in time"
