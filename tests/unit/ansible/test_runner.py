@@ -52,10 +52,10 @@ def test_what_is_no_playbook(tmp_path: Path, text: str | bytes | None, what: str
     path = tmp_path / "site.yml"
     if text is not None:
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(RequestError) as found:
+    with pytest.raises(RequestError) as caught:
         ansible.check(path, "spec.yaml:1:1")
-    assert what in found.value.what
-    assert found.value.cure
+    assert what in caught.value.what
+    assert caught.value.cure
 
 
 @pytest.mark.parametrize(

@@ -73,8 +73,8 @@ def virtkit(
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as ended:
             main()
-        told = capsys.readouterr()
-        return Result(int(ended.value.code or 0), told.out, told.err)
+        printed = capsys.readouterr()
+        return Result(int(ended.value.code or 0), printed.out, printed.err)
 
     run.opened = opened  # type: ignore[attr-defined]
     return run
@@ -101,12 +101,12 @@ def test_all_verbs_are_there() -> None:
     assert set(CONTRACT) - set(VERBS) == set()
     assert {name.partition(" ")[0] for name in VERBS if " " in name} == set(GROUPS)
     table = README.partition("## The verbs\n\n")[2].partition("\n\n")[0]
-    told = set()
+    named = set()
     for row in table.splitlines()[2:]:
         for words in re.findall(r"`([^`]+)`", row.split("|")[1]):
             group, _, verbs = re.sub(r" [A-Z]+", "", words).rpartition(" ")
-            told |= {f"{group} {each}".strip() for each in verbs.split("/")}
-    assert told == set(VERBS)
+            named |= {f"{group} {each}".strip() for each in verbs.split("/")}
+    assert named == set(VERBS)
 
 
 def test_version(virtkit: Run) -> None:
@@ -127,11 +127,11 @@ def test_short_help(virtkit: Run) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_options_that_the_contract_promises(verb: str, virtkit: Run) -> None:
-    told = virtkit(*verb.split(), "--help").out
-    options = re.findall(r"^  (?:-., )?(--[a-z-]+)", told, re.M)
+    text = virtkit(*verb.split(), "--help").out
+    options = re.findall(r"^  (?:-., )?(--[a-z-]+)", text, re.M)
     assert "--debug" in options
     assert ("--json" in options) is (verb not in NO_JSON)
-    assert (function(verb).__doc__ or "").split()[0] in told
+    assert (function(verb).__doc__ or "").split()[0] in text
 
 
 def test_the_list_of_verbs_says_what_their_own_help_says() -> None:
@@ -456,14 +456,14 @@ def test_the_status_of_several_specs_is_told_apart(capsys: pytest.CaptureFixture
 
 def test_the_status_table_shows_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     """Names of fields have brackets, and a record of a stranger's may have anything."""
-    told = ("devices/filesystem[/mnt]",)
+    pending = ("devices/filesystem[/mnt]",)
     guest = GuestStatus(
         "lab", "[red]web", "lxc", "shared", "local", "running", True, (), "us[/]er\x1b[31m", (), "",
-        told, "[/mnt] is missing",
+        pending, "[/mnt] is missing",
     )  # fmt: skip
     output.status([guest], environments=True)
     shown = capsys.readouterr().out
-    for each in ("[red]web", "us[/]er", *told, "[/mnt] is missing"):
+    for each in ("[red]web", "us[/]er", *pending, "[/mnt] is missing"):
         assert each in shown
     assert "\x1b" not in shown
 
@@ -473,9 +473,9 @@ def test_what_is_left_over_moves_no_terminal(capsys: pytest.CaptureFixture[str])
     odd = "lab-web-\x1b[2J[red]"
     output.orphans([Orphan("volume", odd, "", f"{odd} is listed nowhere", f"virsh '{odd}'")])
     output.checks([Check(odd, False, odd, odd)])
-    told = capsys.readouterr().out
-    assert told.count("lab-web-\\x1b[2J[red]") == 6
-    assert all(each.isprintable() for each in told.split("\n"))
+    printed = capsys.readouterr().out
+    assert printed.count("lab-web-\\x1b[2J[red]") == 6
+    assert all(each.isprintable() for each in printed.split("\n"))
 
 
 def test_progress_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,11 +117,11 @@ def test_help_lists_options_in_the_order_of_parameters_and_fields(
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         run(cut, "virtkit cut", ["--help"])
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     assert ended.value.code == 0
-    assert told.startswith("usage: virtkit cut [OPTIONS] [SPEC] [GUEST]...\n\nCut it.\n")
+    assert text.startswith("usage: virtkit cut [OPTIONS] [SPEC] [GUEST]...\n\nCut it.\n")
     names = ("--help", "--file SPEC", "--color COLOR", "--yes", "--json", "--debug")
-    assert sorted(names, key=told.index) == list(names)
+    assert sorted(names, key=text.index) == list(names)
 
 
 def test_help_is_there_whatever_else_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
