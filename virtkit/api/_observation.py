@@ -47,8 +47,8 @@ class Observation:
         """The hosts that answer."""
         return [each.host for each in self.host_states]
 
-    def and_not(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
-        """The same, with others that do not answer."""
+    def with_unanswered(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
+        """The same, and other hosts that do not answer."""
         return Observation(self.host_states, {**unanswered, **self.unanswered})
 
 

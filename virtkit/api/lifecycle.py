@@ -358,7 +358,7 @@ def down(
     with locked(spec, hosts, run) as waited_for:
         looked_at = on_each(hosts, partial(_observe_with_pool, environment=spec.name))
         plan = _removal_plan(
-            spec, looked_at.and_not(observation.unanswered), guests, volumes=volumes
+            spec, looked_at.with_unanswered(observation.unanswered), guests, volumes=volumes
         )
         check(plan)
         if confirmed is not None and not consent:

@@ -98,7 +98,7 @@ def plan_on(
         unanswered: why the spec's other hosts do not answer.
     """
     only = _with_dependencies(spec, guests)
-    observation = observe(hosts, pool=True).and_not(unanswered)
+    observation = observe(hosts, pool=True).with_unanswered(unanswered)
     planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     return replace(planned, guests=tuple(guests))
 

@@ -70,7 +70,7 @@ def change_state(
     lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
         if has_work:
-            again = observe(observation.hosts).and_not(observation.unanswered)
+            again = observe(observation.hosts).with_unanswered(observation.unanswered)
             chosen, _ = _chosen(again, spec, verb, guests)
         steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):
