@@ -30,7 +30,7 @@ from virtkit.api._observation import (
 from virtkit.api._placement import (
     check_moves,
     choose_hosts,
-    left_hosts,
+    left_host_notes,
     place_guests,
     unknown_guests,
     with_unknown,
@@ -136,7 +136,7 @@ def _plan_hosts(
         *plan.notes,
         *chosen.notes,
         *_others_keys(spec, host_states, plan, only),
-        *left_hosts(spec),
+        *left_host_notes(spec),
     )
     return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
 
