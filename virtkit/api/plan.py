@@ -36,8 +36,8 @@ from virtkit.api._placement import (
     with_unknown,
 )
 from virtkit.api._playbooks import with_playbooks
-from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
-from virtkit.api._readiness import unready
+from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
+from virtkit.api._readiness import unready_notes
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
@@ -77,8 +77,8 @@ def plan(
     hosts = hosts_of(spec)
     observation = observe(hosts, pool=True)
     planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
-    unready_notes = unready(spec, observation.host_states, planned, only, restart=restart)
-    notes = (*planned.notes, *unready_notes, *active_runs(spec.name, observation.hosts))
+    not_ready = unready_notes(spec, observation.host_states, planned, only, restart=restart)
+    notes = (*planned.notes, *not_ready, *active_runs(spec.name, observation.hosts))
     return replace(planned, guests=tuple(guests), notes=notes)
 
 
@@ -135,7 +135,7 @@ def _plan_hosts(
     notes = (
         *plan.notes,
         *chosen.notes,
-        *_others_keys(spec, host_states, plan, only),
+        *_other_keys_notes(spec, host_states, plan, only),
         *left_host_notes(spec),
     )
     return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
@@ -165,10 +165,10 @@ def _has_some(host_state: HostState, environment: str) -> bool:
     return any(part(environment) for part in parts)
 
 
-def _others_keys(
+def _other_keys_notes(
     spec: Spec, host_states: Iterable[HostState], plan: Plan, only: Collection[str] | None
 ) -> Iterable[str]:
-    """The guests that let in others' keys, and none that the caller has here."""
+    """A note for each guest that lets in none of the keys that the caller has here."""
     recreated = {e.object for e in plan.changes if e.action in ("create", "replace", "delete")}
     for name, each in existing_guests(spec, host_states).items():
         guest_record = each.observed.record
@@ -220,13 +220,13 @@ def _plan_host(
         facts=facts,
     )
     check(plan, part, host)
-    mended = mended_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_without_dnsmasq(host, facts, part, host_state.observed))
-    return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
+    restored = restored_images(plan, desired, damaged, chosen)
+    notes = (*plan.notes, *_dnsmasq_notes(host, facts, part, host_state.observed))
+    return replace(plan, changes=(*pool, *restored, *plan.changes), notes=notes)
 
 
-def _without_dnsmasq(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
-    """The environment's networks that give no addresses, though they are active."""
+def _dnsmasq_notes(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
+    """A note for each of the environment's active networks whose dnsmasq has ended."""
     cure = host.connections.restart("network")
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
     managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
