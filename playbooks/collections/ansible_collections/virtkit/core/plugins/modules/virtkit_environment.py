@@ -112,7 +112,7 @@ EXAMPLES = r"""
     guests: ["@webservers"]
     restart: true
 
-- name: Look what would change
+- name: Show what would change
   virtkit.core.virtkit_environment:
     spec: lab.yaml
     state: planned
