@@ -170,6 +170,8 @@ def _run_watched(
                 process.stdin.write(json.dumps(arguments) + "\n")
                 process.stdin.close()
                 for text in process.stdout:
+                    if not text.endswith("\n"):  # it was killed in the middle of an event
+                        break
                     answer = json.loads(text)
                     if "event" in answer:
                         events.take(answer)
