@@ -176,9 +176,7 @@ def test_it_ends_where_the_work_should_end(tmp_path: Path) -> None:
     assert until(lambda: not working(path) and not working(f"sleep {SLEEP}"))
 
 
-def test_it_ends_in_the_middle_of_an_event(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_ends_in_the_middle_of_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ansible-runner had written of it is no JSON."""
     half = tmp_path / "half.py"
     half.write_text("import time\nprint('{\"event\": ', end='', flush=True)\ntime.sleep(60)\n")
