@@ -70,7 +70,7 @@ class VirtkitError(Exception):
         """This error, or all the errors that it stands for."""
         return [self]
 
-    def retold(self, kind: type[_Error], *, cure: str = "") -> _Error:
+    def as_type(self, kind: type[_Error], *, cure: str = "") -> _Error:
         """The same words as an error of type ``kind``, with a better ``cure`` where one is known.
 
         Raise it ``from`` this one, which stays as it is.

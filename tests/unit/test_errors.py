@@ -141,12 +141,12 @@ def test_what_is_passed_over_is_there() -> None:
         assert all(f"def {each}(" in source for each in functions), name
 
 
-def test_an_error_is_retold_in_the_same_words() -> None:
+def test_an_error_of_another_type_has_the_same_words() -> None:
     error = FileUnusable("start domain a-b failed", why="it is gone", cure="look", where="rack1")
-    again = error.retold(RequestError)
+    again = error.as_type(RequestError)
     assert type(again) is RequestError
     assert {**again.as_dict(), "code": 1} == error.as_dict()
-    better = error.retold(FileUnusable, cure="mount it")
+    better = error.as_type(FileUnusable, cure="mount it")
     assert (better.cure, better.why, error.cure) == ("mount it", "it is gone", "look")
 
 

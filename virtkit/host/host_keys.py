@@ -148,7 +148,7 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
     if UNKNOWN_KEY not in said:
         raise error
     # ssh took any key of the host's own
-    raise error.retold(VirtkitError, cure=on_the_way(settings)) from error
+    raise error.as_type(VirtkitError, cure=on_the_way(settings)) from error
 
 
 def on_the_way(settings: SshSettings) -> str:
