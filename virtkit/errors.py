@@ -115,7 +115,7 @@ _REFUSALS = {
 }
 
 
-def of_system(what: str, error: OSError, *, where: str = "") -> VirtkitError:
+def from_os_error(what: str, error: OSError, *, where: str = "") -> VirtkitError:
     """This machine's own refusal: a full disk, a file that may not be written."""
     place = f"{error.filename}: " if error.filename else ""
     return VirtkitError(

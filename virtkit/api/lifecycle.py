@@ -24,7 +24,7 @@ from virtkit.api.access import inventory
 from virtkit.api.plan import plan_on
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
-from virtkit.errors import RequestError, VirtkitError, of_system
+from virtkit.errors import RequestError, VirtkitError, from_os_error
 from virtkit.host import Host
 from virtkit.plan import Plan, Unknown, joined, removal
 from virtkit.progress import Progress
@@ -228,7 +228,7 @@ def update_records(
             update_known_hosts(spec.name, each)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
-        failure = error if isinstance(error, VirtkitError) else of_system(what, error)
+        failure = error if isinstance(error, VirtkitError) else from_os_error(what, error)
         report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, failure))
 
 

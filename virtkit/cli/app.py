@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from virtkit.cli import signals, streams
-from virtkit.errors import VirtkitError, of_system
+from virtkit.errors import VirtkitError, from_os_error
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _run() -> int:
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
-        problem = of_system("virtkit can't continue", refusal)
+        problem = from_os_error("virtkit can't continue", refusal)
         _print_error(problem)
         return problem.exit_code
     except Exception as fault:
