@@ -65,9 +65,9 @@ def _run() -> int:
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
-        problem = from_os_error("virtkit can't continue", refusal)
-        _print_error(problem)
-        return problem.exit_code
+        failure = from_os_error("virtkit can't continue", refusal)
+        _print_error(failure)
+        return failure.exit_code
     except Exception as fault:
         if "--debug" in _own_arguments():
             raise
