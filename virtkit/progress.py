@@ -133,9 +133,9 @@ class Meter:
         self._began = self._began or (now, done)
         if now >= self._due or done == total:
             self._due = now + _TELL_INTERVAL
-            self._progress(", ".join([self._what, *self._words(now, done, total)]))
+            self._progress(", ".join([self._what, *self._parts(now, done, total)]))
 
-    def _words(self, now: float, done: int, total: int) -> Iterator[str]:
+    def _parts(self, now: float, done: int, total: int) -> Iterator[str]:
         if total:
             yield f"{done / _MIB:.0f} of {total / _MIB:.0f} MiB"
             yield f"{100 * done // total} %"

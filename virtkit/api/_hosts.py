@@ -89,8 +89,8 @@ def chosen_hosts(spec: Spec | None, names: Sequence[str]) -> list[Host]:
 def existing_guests(
     spec: Spec, host_states: Iterable[HostState], *, undefined: bool = False
 ) -> dict[str, GuestOnHost]:
-    """The environment's guests that exist, by name. One that an interrupted run has left on two
-    hosts is the one where the spec wants it.
+    """The environment's guests that exist, by name. Of one that an interrupted run left on two
+    hosts, the one on the host that the spec names counts.
 
     Args:
         undefined: those that have volumes and no domain, too.

@@ -17,9 +17,9 @@ from virtkit.state.observed import Observed
 
 T = TypeVar("T")
 
-#: So many hosts are looked at at once.
+#: How many hosts are asked at once.
 MAX_HOSTS_AT_ONCE = 32
-#: Seconds after which who waits for them looks up.
+#: Seconds between two looks whether ctrl-c came, while hosts are waited for.
 _POLL_INTERVAL = 0.2
 
 
@@ -116,9 +116,9 @@ def ask_each(hosts: Sequence[Host], ask: Callable[[Host], T]) -> list[T | Virtki
 
 
 def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T | VirtkitError]:
-    """What each call returns, or the error of ours that it raises, so many at once.
+    """What each call returns, or the VirtkitError that it raises; several run at once.
 
-    Its threads hold up no end of the program: a call may wait for a host that says nothing.
+    Its threads don't keep the program from ending: a call may wait for a host that says nothing.
     """
     if len(calls) == 1:
         return [_result_or_error(calls[0])]
