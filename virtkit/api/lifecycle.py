@@ -56,7 +56,7 @@ def apply(
             nothing was touched.
         Interrupted: ``run.stop`` was set before the first step; later the report says so.
     """
-    refusal = removal.needs_consent(plan)
+    refusal = removal.apply_refusal(plan)
     if refusal is not None and not (consent or confirmed):
         raise refusal
     if not plan.changes:
@@ -278,9 +278,9 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     return _removal_plan(spec, observation, guests, volumes=volumes)
 
 
-def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
+def down_refusal(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
-    return removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
+    return removal.down_refusal(plan, path_of(spec), volumes=volumes)
 
 
 def _observe_as_is(host: Host) -> HostState:
@@ -350,7 +350,7 @@ def down(
         return Report(spec.name, _unanswered_results(preview))
 
     def check(plan: Plan) -> None:
-        refusal = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
+        refusal = removal.down_refusal(plan, path_of(spec), volumes=volumes)
         if refusal is not None and not consent and confirmed is None:
             raise refusal
 
