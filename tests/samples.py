@@ -129,7 +129,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             continue
         lost = change.get("lost", ())
         users = [n.domain for n in there.values() if each.name in _names(n) and n.name not in lost]
-        xml = render.network(each)
+        xml = render.network_xml(each)
         networks[each.libvirt_name] = ObservedNetwork(
             record=record.of_network(
                 each, change.get("networks", {}).get(each.name, {}).get("spec", spec), xml
@@ -187,7 +187,7 @@ def _network(xml: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     own = dict(fields)
     template = own.pop("template", "")
-    xml = render.guest(guest, render.from_user_template(guest, template) if template else "")
+    xml = render.domain_xml(guest, render.from_user_template(guest, template) if template else "")
     new = replace(record.of_guest(guest, own.pop("spec", spec), xml), host_key=KEYS.host_public)
     new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
     addresses = own.pop("addresses", None)

@@ -150,13 +150,13 @@ def printed(error: VirtkitError) -> str:
 
 def network_xml(network: Network) -> str:
     element = record_text.network_element(record.of_network(network, SPEC))
-    return pretty(tree.with_record(render.network(network), element))
+    return pretty(tree.with_record(render.network_xml(network), element))
 
 
 def guest_xml(guest: Guest, own: str) -> str:
     xml = render.from_user_template(guest, own) if own else ""
     element = record_text.guest_element(record.of_guest(guest, SPEC))
-    return pretty(tree.with_record(render.guest(guest, xml), element))
+    return pretty(tree.with_record(render.domain_xml(guest, xml), element))
 
 
 def pretty(xml: str) -> str:

@@ -28,8 +28,8 @@ def made(host: Host, text: str) -> None:
     guest = samples.with_image(guest)
     for volume in guest.volumes:
         if volume.content != "log":
-            host.storage.create(render.guest_volume(volume))
-    body = render.guest(guest)
+            host.storage.create(render.guest_volume_xml(volume))
+    body = render.domain_xml(guest)
     new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,

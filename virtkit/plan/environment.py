@@ -115,7 +115,7 @@ class _Difference:
             yield new
             return
         try:
-            xml = render.guest(guest, self._templates.get(guest.name, ""))
+            xml = render.domain_xml(guest, self._templates.get(guest.name, ""))
         except RequestError as error:
             self._errors.append(error)
             return

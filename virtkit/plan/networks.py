@@ -108,7 +108,7 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
     old, new = ([asdict(each) for each in side.reservations] for side in (current.record, network))
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
-    wanted = render.network(network)
+    wanted = render.network_xml(network)
     config = _by_path(wanted, current, current.inactive)
     live = _by_path(wanted, current, current.live)
     drifted = _by_path(current.record.rendered, current, current.inactive)

@@ -41,12 +41,12 @@ def there(guest: Guest) -> ObservedGuest:
 
 
 def drift_check(guest: Guest, **fields: str) -> DriftCheck:
-    return DriftCheck(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
+    return DriftCheck(guest, replace(there(guest), **fields), render.domain_xml(guest))  # type: ignore[arg-type]
 
 
 def place(guest: Guest, old: str, new: str) -> FieldDifference:
     """The difference that an edit of the definition makes."""
-    xml = render.guest(guest)
+    xml = render.domain_xml(guest)
     assert xml.count(old) == 1, (old, xml)
     (found,) = drift_check(guest, inactive=xml.replace(old, new)).next_boot()
     return found
@@ -120,7 +120,7 @@ def test_what_a_running_guest_can_be_given(old: str, new: str, fixed: bool) -> N
 
 def test_the_running_guest_has_it_too() -> None:
     guest = desired()
-    edited = render.guest(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
+    edited = render.domain_xml(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
     (found,) = drift_check(guest, inactive=edited, live=edited).next_boot()
     assert found.live is not None
     assert (found.live.wanted, found.live.current) == ("destroy", "restart")
@@ -132,7 +132,7 @@ def test_the_running_guest_has_it_too() -> None:
 def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
     old = there(desired())
     new = changed(old, disks=[], networks=["front"])
-    found = DriftCheck(new, old, render.guest(new))
+    found = DriftCheck(new, old, render.domain_xml(new))
     assert {each.field for each in found.next_boot()} == {"disks.data", "networks.back"}
     assert {each.cause for each in found.next_boot()} == {"upgrade"}
     assert {each.field for each in found.running()} == {"disks.data", "networks.back"}
@@ -141,13 +141,13 @@ def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
 def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
     old = there(desired())
     new = changed(old, disks=[], networks=["front"])
-    left = detaching(old.record, render.guest(new), old.live)
+    left = detaching(old.record, render.domain_xml(new), old.live)
     now = there(new)
     now = replace(now, live=old.live, record=replace(now.record, detaching=left))
-    fields = [each.field for each in DriftCheck(new, now, render.guest(new)).running()]
+    fields = [each.field for each in DriftCheck(new, now, render.domain_xml(new)).running()]
     assert fields == ["disks.data", "networks.back"]
     kept = replace(now, inactive=old.live)
-    assert DriftCheck(new, kept, render.guest(new)).running() == [], (
+    assert DriftCheck(new, kept, render.domain_xml(new)).running() == [], (
         "a restart would not take it away"
     )
 

@@ -163,7 +163,7 @@ def test_what_was_staged_waits_and_is_no_change(
     """After `up`: the definition is the new one, the guest runs on with the old one."""
     before = there(keys_of(type)).guests["lab-web"]
     desired = samples.desired_of(text(keys_of(type, **changed)))
-    wanted = render.guest(samples.with_image(desired.guests[0]))
+    wanted = render.domain_xml(samples.with_image(desired.guests[0]))
     left = detaching_of(before.record, wanted, before.live)
     record = {"staged": {field: "spec"}, "detaching": left}
     after = there(keys_of(type, **changed), {"record": record, "live": before.live})
@@ -577,7 +577,7 @@ def test_leaving_is_what_the_running_guest_still_has() -> None:
     observed = there(keys_of("qemu"))
     old = observed.guests["lab-web"]
     new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
-    wanted = render.guest(samples.with_image(new))  # type: ignore[arg-type]
+    wanted = render.domain_xml(samples.with_image(new))  # type: ignore[arg-type]
     mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
     assert detaching_of(old.record, wanted, old.live) == expected

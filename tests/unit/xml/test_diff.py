@@ -493,7 +493,7 @@ def test_what_virtkit_renders_merges(
     """From one spec to another over libvirt's XML, to which others added something everywhere."""
     spec = {"name": "lab", "networks": {"one": {}, "two": {}}}
     before, wanted = (
-        tree(render.guest(samples.guest_of(json.dumps({**spec, "guests": {"web": each}}))))
+        tree(render.domain_xml(samples.guest_of(json.dumps({**spec, "guests": {"web": each}}))))
         for each in (old, {**new, "type": old["type"]})
     )
     found = copy.deepcopy(before)

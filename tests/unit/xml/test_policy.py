@@ -17,7 +17,7 @@ from virtkit.xml import policy, render, tree
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    body = render.guest(guest, render.from_user_template(guest, own) if own else "")
+    body = render.domain_xml(guest, render.from_user_template(guest, own) if own else "")
     element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
     return tree.with_record(body, element)
 

@@ -41,7 +41,7 @@ class Definition:
         kept = self._context.host_context.pool_records.kept
         names = self._context.host.storage.names()
         self._check_free(kept, names)
-        self._context.xml = render.guest(guest, user_template.rendered(guest))
+        self._context.xml = render.domain_xml(guest, user_template.rendered(guest))
         self._context.record = self._new_record(kept, names)
         current = domains.definition(guest.driver, guest.domain)
         if current and not (
