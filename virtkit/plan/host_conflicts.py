@@ -189,7 +189,8 @@ def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
     if not template:
         yield from (_Source(*each, network) for each, network in names.items())
     for xml in (template, *guest.spec.devices):
-        for interface in (one for each in raw_xml.elements(xml) for one in each.iter("interface")):
+        devices = raw_xml.elements(xml)
+        for interface in (card for device in devices for card in device.iter("interface")):
             kind, source = interface.get("type", ""), interface.find("source")
             name = "" if source is None else source.get(kind, "")
             if kind in ("bridge", "network") and name:

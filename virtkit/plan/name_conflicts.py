@@ -37,7 +37,7 @@ def errors(
         return
     if (guest.driver.scheme, guest.domain) in observed.domains:
         yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
-    recorded = {each.name for one in records for each in one.volumes}
+    recorded = {each.name for record in records for each in record.volumes}
     for volume in guest.volumes:
         if volume.name not in observed.volumes or volume.name in recorded:
             continue

@@ -58,11 +58,11 @@ def _networks(draft: Draft, problems: Problems) -> None:
     """Made networks whose addresses overlap."""
     nodes, models = draft.networks.nodes, draft.networks.models
     subnets = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
-    for (first, one), (second, other) in combinations(subnets, 2):
-        if one.overlaps(other):
+    for (first, first_subnet), (second, second_subnet) in combinations(subnets, 2):
+        if first_subnet.overlaps(second_subnet):
             problem = Problem(
                 f"the networks '{first}' and '{second}' overlap",
-                why=f"{one} and {other} hold the same addresses",
+                why=f"{first_subnet} and {second_subnet} hold the same addresses",
                 cure="give each its own cidr",
             )
             problems.at(nodes[second], ("cidr",), problem)

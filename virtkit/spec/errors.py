@@ -55,11 +55,11 @@ class Problems:
         self._errors: dict[tuple[int, int, str], RequestError] = {}
         self._unknown: set[Path] = set()
 
-    def in_document(self, one: DocumentProblem) -> None:
+    def in_document(self, document_problem: DocumentProblem) -> None:
         """Keeps a problem of the document; nothing more is said of a value that it hides."""
-        self.add(one.mark, one.path, one.problem)
-        if one.of_value:
-            self._unknown.add(one.path)
+        self.add(document_problem.mark, document_problem.path, document_problem.problem)
+        if document_problem.of_value:
+            self._unknown.add(document_problem.path)
 
     def add(self, mark: Mark, path: Path, problem: Problem) -> None:
         """Keeps an error about what stands at ``mark``."""

@@ -47,7 +47,7 @@ def exclusive_resources(xml: str) -> Iterator[ExclusiveResource]:
         yield from (resource for resource in _of_device(each) if resource.value)
 
 
-def conflict(one: str, other: str, resource: ExclusiveResource) -> Problem:
+def conflict(first: str, second: str, resource: ExclusiveResource) -> Problem:
     """The error where two guests would have it, or one of them twice."""
     cures = {
         "MAC address": "leave it out, and each guest gets its own",
@@ -57,9 +57,9 @@ def conflict(one: str, other: str, resource: ExclusiveResource) -> Problem:
         "display's port": "leave it out, and write autoport='yes'",
     }
     value = shown(resource.value)
-    what = f"{quote(one)} and {quote(other)} would both have the {resource.kind} {value}"
-    if one == other:
-        what = f"{quote(one)} would have the {resource.kind} {value} twice"
+    what = f"{quote(first)} and {quote(second)} would both have the {resource.kind} {value}"
+    if first == second:
+        what = f"{quote(first)} would have the {resource.kind} {value} twice"
     return Problem(
         what,
         why=f"it stands in {resource.element} of raw XML, and only one guest can have it at a time",

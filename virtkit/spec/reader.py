@@ -239,9 +239,9 @@ def _section(root: Node, key: str, model: type[_Model], problems: Problems) -> S
             label(name)
         except Problem as problem:
             problems.at_key(node, problem)
-        one = _validated(node, model, problems)
-        if one is not None:
-            answer.models[name] = one
+        validated = _validated(node, model, problems)
+        if validated is not None:
+            answer.models[name] = validated
     return answer
 
 

@@ -66,9 +66,9 @@ def recorded(line: str) -> bool:
     return key is not None and str(key) == line and len(line) <= _MAX_LINE
 
 
-def same(one: Iterable[str], other: Iterable[str]) -> bool:
+def same(first: Iterable[str], second: Iterable[str]) -> bool:
     """Whether two lists of recorded keys open the same."""
-    return set(blobs(one)) == set(blobs(other))
+    return set(blobs(first)) == set(blobs(second))
 
 
 def joined(*lists: Iterable[str]) -> tuple[str, ...]:
