@@ -307,7 +307,7 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "one", "other", "taken"),
+    ("network", "first", "second", "taken"),
     [
         ("cidr: 10.20.0.0/24", "host: a", "host: b", False),
         ("cidr: 10.20.0.0/24", "host: a", "host: a", True),
@@ -315,7 +315,7 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
         ("mode: bridge, bridge: br0, cidr: 10.20.0.0/24", "host: a", "host: b", True),
     ],
 )
-def test_two_guests_with_one_address(network: str, one: str, other: str, taken: bool) -> None:
+def test_two_guests_with_one_address(network: str, first: str, second: str, taken: bool) -> None:
     """Networks that are made are made on each host; a bridge may be the same one on both."""
     card = "networks: [{name: front, address: 10.20.0.5}]"
     text = f"""
@@ -323,8 +323,8 @@ name: lab
 hosts: {{a: {{address: a}}, b: {{address: b}}}}
 networks: {{front: {{{network}}}}}
 guests:
-  one: {{{one}, {card}}}
-  other: {{{other}, {card}}}
+  first: {{{first}, {card}}}
+  second: {{{second}, {card}}}
 """
     if not taken:
         assert len(read_text(text, source="lab.yaml", folder=Path("/")).guests) == 2
@@ -386,12 +386,12 @@ def test_aliases_are_followed() -> None:
     assert spec.guests["db"].groups == ("a",)
 
 
-def test_asked_is_json_and_the_same_each_time() -> None:
-    for one, other in zip(
+def test_requested_is_json_and_the_same_each_time() -> None:
+    for first, second in zip(
         read(EXAMPLE).guests.values(), read(EXAMPLE).guests.values(), strict=True
     ):
-        assert json.loads(json.dumps(one.requested)) == one.requested == other.requested
-        assert GuestSpec.model_validate(one.requested) == one
+        assert json.loads(json.dumps(first.requested)) == first.requested == second.requested
+        assert GuestSpec.model_validate(first.requested) == first
 
 
 def test_two_layouts_of_one_spec_are_equal() -> None:

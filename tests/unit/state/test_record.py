@@ -195,7 +195,7 @@ def test_what_a_newer_virtkit_wrote_is_passed_over() -> None:
     assert record_text.read_guest(carrying("guest", json.dumps(data))) == EXAMPLE
 
 
-def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
+def test_the_names_of_an_older_version_are_read_and_not_written_again() -> None:
     """A run of 0.1.0 that was killed while it took a disk away."""
     root, data = EXAMPLE.volumes
     volumes = (root, replace(data, state="deleting"))
@@ -203,8 +203,8 @@ def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
     killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=cards)
     text = etree.fromstring(record_text.guest_element(killed)).text or ""
     new = json.loads(text)
-    words = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
-    old = {words.get(key, key): value for key, value in new.items()}
+    former = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
+    old = {former.get(key, key): value for key, value in new.items()}
     old["volumes"] = [
         {**e, "state": e["state"].replace("deleting", "doomed")} for e in new["volumes"]
     ]
@@ -234,16 +234,16 @@ def test_where_it_was_made_from_is_said_only_where_that_is_another_machine() -> 
     """So that the records of this machine's guests stay as they are."""
     far = replace(EXAMPLE, made_from="laptop")
     disk = KeptDisk("lab", "web", "lab-web-own", "/pool/lab-web-own")
-    for one, kept, told in (
+    for guest, kept, written in (
         (EXAMPLE, disk, False),
         (far, replace(disk, made_from="laptop"), True),
     ):
-        pool = PoolRecord({}, {kept.name: kept}, {one.domain: one})
-        texts = [record_text.guest_element(one), record_text.pool_text(pool)]
-        assert ["made_from" in each for each in texts] == [told, told]
+        pool = PoolRecord({}, {kept.name: kept}, {guest.domain: guest})
+        texts = [record_text.guest_element(guest), record_text.pool_text(pool)]
+        assert ["made_from" in each for each in texts] == [written, written]
         read = record_text.read_pool(texts[1])
         assert read is not None
-        assert (read.guests, read.kept) == ({one.domain: one.listed()}, {kept.name: kept})
+        assert (read.guests, read.kept) == ({guest.domain: guest.listed()}, {kept.name: kept})
 
 
 @pytest.mark.parametrize("field", ["environment", "requested", "image", "volumes", "type"])
@@ -411,7 +411,7 @@ def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
 def test_a_thousand_guests_fit_into_a_pools_record() -> None:
     disks = "[{name: a, size: 1GiB}, {name: b, size: 1GiB}]"
     guest = samples.guest_of(f"name: lab\nguests: {{web: {{disks: {disks}}}}}\n")
-    one = record.of_guest(guest, "/lab.yaml", "<domain/>" * 500)
+    template = record.of_guest(guest, "/lab.yaml", "<domain/>" * 500)
     many = {}
     for number in range(1000):
         name = f"web{number}"
@@ -421,9 +421,9 @@ def test_a_thousand_guests_fit_into_a_pools_record() -> None:
                 name=each.name.replace("-web-", f"-{name}-"),
                 key=each.key.replace("-web-", f"-{name}-"),
             )
-            for each in one.volumes
+            for each in template.volumes
         )
-        many[f"lab-{name}"] = replace(one, guest=name, volumes=volumes)
+        many[f"lab-{name}"] = replace(template, guest=name, volumes=volumes)
     text = record_text.pool_text(PoolRecord({}, {}, many))
     assert len(text) < 4 * 1024**2, "one answer of libvirt's; the limit of a record is more"
     found = record_text.read_pool(text)
