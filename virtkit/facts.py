@@ -21,11 +21,11 @@ class Connection:
 
     Attributes:
         uri: the URI that was opened.
-        error: libvirt's words where opening failed, else empty.
+        error: libvirt's message where opening failed, else empty.
         libvirt: libvirt's version, as 9000000 for 9.0.0.
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
-        machines: the ``machine`` words that they list.
+        machines: the ``machine=…`` values that they list.
         cure: what fixes the error; empty where libvirt just has no driver for the scheme.
         restart: the command that starts the host's daemon again.
         host: the host's UUID, as libvirt knows it.

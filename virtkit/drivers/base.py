@@ -36,7 +36,7 @@ class Driver:
 
     Attributes:
         type: the spec's ``type:``.
-        virtualization: what kind it is, in the words of the literature.
+        virtualization: what kind it is, as the literature calls it.
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
         template: the file under templates/ that renders its domain XML.

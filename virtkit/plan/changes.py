@@ -109,7 +109,7 @@ class Plan:
     """The difference between a spec and libvirt. ``notes`` are for people.
 
     Attributes:
-        guests: the words that it was narrowed with.
+        guests: what it was narrowed to, as the command line names guests; empty for all.
         unanswered: why hosts do not answer, by their names; what is there is not in the plan.
         unknown: the guests that are left alone for it.
     """

@@ -15,7 +15,7 @@ from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet
 from virtkit.plan.changes import Change
 from virtkit.plan.ownership import command
-from virtkit.spec import LOCAL, meant, raw_xml
+from virtkit.spec import LOCAL, raw_xml, suggestion
 from virtkit.state.desired import Desired, Guest, Network
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
@@ -163,7 +163,8 @@ class _Source:
         return "bridge" if self.kind == "bridge" else "existing" if self.network else "network"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
+        """How a message names it."""
         return f"`{self.key}:`" if self.network else f"<source {self.key}='…'>"
 
 
@@ -203,12 +204,12 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
         return
     bridges = [each for each, kind in links.items() if kind in _BRIDGES]
     new = "br0" if name in links else name
-    ways = [f"correct {source.words} ({meant(name, bridges)})"] if bridges else []
+    ways = [f"correct {source.description} ({suggestion(name, bridges)})"] if bridges else []
     if new not in links:
-        word = shlex.quote(new)
+        quoted = shlex.quote(new)
         ways.append(
-            f"make one on the host, as root: ip link add {word} type bridge && "
-            f"ip link set {word} up "
+            f"make one on the host, as root: ip link add {quoted} type bridge && "
+            f"ip link set {quoted} up "
             "(in /etc/network/interfaces with `bridge_ports` for good, and for the host's own "
             "network)"
         )
@@ -232,9 +233,11 @@ def _existing(
         return
     if active is None:
         correction = (
-            f"correct {source.words} ({meant(name, facts.networks)})" if facts.networks else ""
+            f"correct {source.description} ({suggestion(name, facts.networks)})"
+            if facts.networks
+            else ""
         )
-        removal = f"take {source.words} out: virtkit then makes its own network"
+        removal = f"take {source.description} out: virtkit then makes its own network"
         ways = [correction, removal if source.network else "take this card out of the raw XML"]
         yield RequestError(
             f"{_named(source, guest)}: libvirt has no network {name} on host {guest.host}",
@@ -242,11 +245,11 @@ def _existing(
             where=where,
         )
     else:
-        call, word = virsh(facts), shlex.quote(name)
+        call, quoted = virsh(facts), shlex.quote(name)
         yield RequestError(
             f"{_named(source, guest)}: libvirt's network {name} is not active on host {guest.host}",
             why="virtkit never changes a network that was there already, nor starts it",
-            cure=f"{call} net-start {word} && {call} net-autostart {word}",
+            cure=f"{call} net-start {quoted} && {call} net-autostart {quoted}",
             where=where,
         )
 

@@ -66,7 +66,7 @@ def with_others(network: Network, current: ObservedNetwork, names: Collection[st
         names: of these guests.
     """
     old = current.record.reservations
-    own = {word for each in network.reservations for word in (each.mac, each.ip, each.name)}
+    own = {value for each in network.reservations for value in (each.mac, each.ip, each.name)}
     others = [e for e in old if e.name in names and not own & {e.mac, e.ip, e.name}]
     if not others:
         return network

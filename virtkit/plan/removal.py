@@ -164,8 +164,8 @@ def needs_consent_to_go(
         "with --yes"
     )
     if own:
-        words = (*own, *(["--volumes"] if volumes else []))
-        cure += f"; to remove only what is this spec's: {command('down', spec_path, *words)}"
+        arguments = (*own, *(["--volumes"] if volumes else []))
+        cure += f"; to remove only what is this spec's: {command('down', spec_path, *arguments)}"
     return RequestError(
         f"this would remove parts of environment {plan.environment} that were made from another "
         "spec, and needs your consent",

@@ -24,7 +24,7 @@ from virtkit.spec.model import (
     not_a_guest,
 )
 from virtkit.spec.nodes import Node, Path
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.values import RESERVED_DISKS
 
@@ -140,7 +140,7 @@ def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
     names = [*draft.images.nodes, *CATALOGUE]
     if name not in names:
-        problem = Problem(f"there is no image {quote(name)}", cure=meant(name, names))
+        problem = Problem(f"there is no image {quote(name)}", cure=suggestion(name, names))
         problems.at(entry.node, ("image",), problem)
 
 
@@ -185,7 +185,7 @@ def _unsupported(fields: GuestFields, driver: Driver) -> Iterator[tuple[Path, st
 def _cure(feature: str, phrase: str) -> str:
     if feature == "disks.blank":
         return "give it `mount:`"
-    types = [word for word, driver in DRIVERS.items() if feature not in driver.unsupported]
+    types = [name for name, driver in DRIVERS.items() if feature not in driver.unsupported]
     if set(AUTO) <= set(types):  # which runs everywhere
         types = ["auto"]
     return f"take {phrase} out" + (f", or set `type: {types[0]}`" if types else "")
@@ -229,7 +229,8 @@ def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
         path = ("networks", index, "name")
         if interface.name not in names:
             problem = Problem(
-                f"there is no network {quote(interface.name)}", cure=meant(interface.name, names)
+                f"there is no network {quote(interface.name)}",
+                cure=suggestion(interface.name, names),
             )
             problems.at(entry.node, path, problem)
         elif interface.name in seen:

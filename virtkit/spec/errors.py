@@ -26,7 +26,7 @@ from virtkit.spec.model import (
     Ssh,
 )
 from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, error_at
-from virtkit.spec.problem import MAX_QUOTED, Problem, meant, quote
+from virtkit.spec.problem import MAX_QUOTED, Problem, quote, suggestion
 from virtkit.spec.scalars import kind_of
 
 #: The model of the maps below a key, wherever that key stands.
@@ -145,7 +145,7 @@ def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseMod
         problem: Problem = context["error"]
         return problem
     if kind == "extra_forbidden":
-        return Problem(f"there is no key {quote(last)} here", cure=meant(last, _keys(model)))
+        return Problem(f"there is no key {quote(last)} here", cure=suggestion(last, _keys(model)))
     if kind == "missing":
         return Problem(f"the key '{last}' is missing", cure=f"add `{last}:`")
     if kind == "literal_error":
@@ -204,13 +204,15 @@ def _no_file(text: str) -> Problem:
 
 
 def _one_of(node: Node, context: dict[str, Any]) -> Problem:
-    words = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+    choices = [
+        each.strip("'") for each in str(context["expected"]).replace(" or ", ", ").split(", ")
+    ]
     if not isinstance(node.value, str):
         return Problem(
-            f"expected one of {', '.join(words)}, found {kind_of(node.value)}",
-            cure=f"use {words[0]}",
+            f"expected one of {', '.join(choices)}, found {kind_of(node.value)}",
+            cure=f"use {choices[0]}",
         )
-    return Problem(f"{quote(node.value)} is not known here", cure=meant(node.value, words))
+    return Problem(f"{quote(node.value)} is not known here", cure=suggestion(node.value, choices))
 
 
 def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Problem:

@@ -32,7 +32,7 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Mark, Node
 from virtkit.spec.positions import Positions
-from virtkit.spec.problem import Problem, meant, quote, shown
+from virtkit.spec.problem import Problem, quote, shown, suggestion
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.values import label, suggest_label
 
@@ -139,7 +139,7 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
     root = _root(text, problems)
     for key, node in root.entries.items():
         if key not in TOP_KEYS:
-            unknown = Problem(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
+            unknown = Problem(f"there is no key {quote(key)} here", cure=suggestion(key, TOP_KEYS))
             problems.at_key(node, unknown)
     draft = Draft(
         name=_environment(root, problems, source, folder),

@@ -20,7 +20,7 @@ from ipaddress import (
 from urllib.parse import urlsplit
 
 from virtkit.drivers import DRIVERS
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -362,7 +362,9 @@ def libvirt_uri(scheme: str, uri: str) -> str:
     """The URI of a system's libvirt for one of its drivers, without a password in it."""
     schemes = list(dict.fromkeys(each.scheme for each in DRIVERS.values()))
     if scheme not in schemes:
-        raise Problem(f"libvirt has no driver {quote(scheme)} here", cure=meant(scheme, schemes))
+        raise Problem(
+            f"libvirt has no driver {quote(scheme)} here", cure=suggestion(scheme, schemes)
+        )
     form = rf"{scheme}(\+[a-z0-9]+)?://([^/?#\s:@]+@)?[^/?#\s@]*/system(\?[!-~]*)?"
     if re.fullmatch(form, uri, re.ASCII) is None:
         raise Problem(

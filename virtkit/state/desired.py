@@ -73,7 +73,7 @@ class Confinement:
     """What keeps a guest off its host, decided when it is made.
 
     Attributes:
-        mode: a word of its driver's ``confined``; empty where there is one way only.
+        mode: a key of its driver's ``confined``; empty where there is one way only.
         ids: the first of the host's ids that it has, ``addresses.IDS`` of them; 0 where its ids
             are the host's.
         why: what this host's hook of libvirt's lacks to serve it; empty where nothing.

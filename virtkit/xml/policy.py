@@ -22,7 +22,7 @@ from virtkit.xml import tree
 _FOREIGN = "http://libvirt.org/schemas/domain/"
 #: Files of the host that any guest may name.
 _HARMLESS = {"/dev/urandom", "/dev/random"}
-#: Elements that reach the host, and the word under ``allow:`` that permits them.
+#: Elements that reach the host, and the value under ``allow:`` that permits them.
 _REACHING = {
     "hostdev": "hostdev",
     "emulator": "emulator",
@@ -153,7 +153,7 @@ def _check_rights(guest: Guest, root: etree._Element, where: str) -> None:
 def reaches(
     root: etree._Element, own: Collection[str], image: Collection[str] = ()
 ) -> dict[str, str]:
-    """What in a domain's XML reaches the host: the word for ``allow:`` to an example of it.
+    """What in a domain's XML reaches the host: each value that ``allow:`` needs, with an example.
 
     Args:
         own: paths on the host that are the guest's own.

@@ -17,7 +17,7 @@ from pydantic import (
 
 from virtkit.drivers import DRIVERS
 from virtkit.spec import sizes, values
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.sizes import MIB, TIB
 
 #: The validation context of data that stands in a file: there, sizes and durations have units.
@@ -54,14 +54,14 @@ def _disk_size(size: int) -> int:
     return size
 
 
-def _type(word: str) -> str:
+def _guest_type(name: str) -> str:
     types = [*DRIVERS, "auto"]
-    if word not in types:
-        raise Problem(f"there is no guest type {quote(word)}", cure=meant(word, types))
-    return word
+    if name not in types:
+        raise Problem(f"there is no guest type {quote(name)}", cure=suggestion(name, types))
+    return name
 
 
-def _type_schema(schema: dict[str, Any]) -> None:
+def _guest_type_schema(schema: dict[str, Any]) -> None:
     schema["enum"] = [*sorted(DRIVERS), "auto"]
 
 
@@ -119,7 +119,7 @@ Url = Annotated[str, AfterValidator(values.url)]
 Line = Annotated[str, AfterValidator(values.printable)]
 Command = Annotated[str, AfterValidator(values.command)]
 Xml = Annotated[str, AfterValidator(values.xml)]
-GuestType = Annotated[str, AfterValidator(_type), Field(json_schema_extra=_type_schema)]
+GuestType = Annotated[str, AfterValidator(_guest_type), Field(json_schema_extra=_guest_type_schema)]
 Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
 
 

@@ -78,8 +78,8 @@ class InterfaceSpec(Model):
 
 def _ready_schema(schema: dict[str, Any]) -> None:
     own = {key: schema.pop(key) for key in list(schema)}
-    words = ["ssh", "address", "none"]
-    schema["anyOf"] = [{"type": "string", "enum": words}, own]
+    kinds = ["ssh", "address", "none"]
+    schema["anyOf"] = [{"type": "string", "enum": kinds}, own]
 
 
 class Ready(Model):
