@@ -144,9 +144,9 @@ def row_of(field: str) -> Field:
 
 def field_at(path: str) -> str:
     """The field that stands at a place in a domain's XML; empty where none does."""
-    inside = (name for place, name in PLACES.items() if f"{path}/".startswith(f"{place}/"))
+    around = (name for place, name in PLACES.items() if f"{path}/".startswith(f"{place}/"))
     several = (name for place, name in PLACES.items() if path.startswith(f"{place}["))
-    return next(inside, next(several, ""))
+    return next(around, next(several, ""))
 
 
 def limited_at(place: str) -> str:

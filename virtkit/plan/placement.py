@@ -75,9 +75,9 @@ def _in_order(spec: Spec, new: Collection[str], named: Named) -> Iterable[str]:
     def add(name: str) -> None:
         if name in done:
             return
-        asked = spec.guests[name].place
+        place = spec.guests[name].place
         done[name] = None
-        for each in named(asked.beside if asked else ()):
+        for each in named(place.beside if place else ()):
             if each in new:
                 add(each)
         order.append(name)
@@ -155,14 +155,14 @@ class _Places:
         if guest.type in host.unable:
             return f"can't run type {guest.type} ({host.unable[guest.type]})"
         here = self._here.get(host.name, set())
-        asked = guest.place or _ANYWHERE
-        apart = [each for each in self._named(asked.apart) if each in here]
+        place = guest.place or _ANYWHERE
+        apart = [each for each in self._named(place.apart) if each in here]
         apart += sorted(each for each in here if self._wants_apart(each, guest))
         if apart:
             return f"has {apart[0]}, and they are to be apart"
-        mates = [each for each in self._named(asked.beside) if each != guest.name]
+        mates = [each for each in self._named(place.beside) if each != guest.name]
         if any(each in self._hosts for each in mates) and not here & {*mates}:
-            return f"does not have {' or '.join(asked.beside)}, which it is to be with"
+            return f"does not have {' or '.join(place.beside)}, which it is to be with"
         if _reserves(guest) and self._free[host.name] < guest.max_memory:
             room = _shown(self._free[host.name])
             return f"has {room} of memory free, and {format_size(guest.max_memory)} are needed"
@@ -170,26 +170,26 @@ class _Places:
 
     def _wants_apart(self, other: str, guest: model.GuestSpec) -> bool:
         """Whether a guest that is placed is to be apart from this one."""
-        asked = self._spec.guests[other].place if other in self._spec.guests else None
-        return asked is not None and bool({guest.name, guest.base} & {*asked.apart})
+        place = self._spec.guests[other].place if other in self._spec.guests else None
+        return place is not None and bool({guest.name, guest.base} & {*place.apart})
 
     def _best(self, guest: model.GuestSpec, able: Sequence[str]) -> tuple[str, str]:
         """The host to take of those that can have it, and why."""
-        asked = guest.place or _ANYWHERE
-        reasons = [f"with {' and '.join(asked.beside)}"] if asked.beside else []
-        reasons += [f"apart from {' and '.join(asked.apart)}"] if asked.apart else []
-        if asked.spread is not None:
-            alike = self._alike(guest, asked.spread)
-            counts = {name: alike[self._part(name, asked.spread)] for name in able}
+        place = guest.place or _ANYWHERE
+        reasons = [f"with {' and '.join(place.beside)}"] if place.beside else []
+        reasons += [f"apart from {' and '.join(place.apart)}"] if place.apart else []
+        if place.spread is not None:
+            alike = self._alike(guest, place.spread)
+            counts = {name: alike[self._part(name, place.spread)] for name in able}
             fewest = min(counts.values())
             able = [name for name in able if counts[name] == fewest]
         loads = {name: self._load(name, guest) for name in able}
-        pick = max if asked.pack else min
+        pick = max if place.pack else min
         host = pick(loads, key=loads.__getitem__)
-        if asked.spread is not None:
-            part = self._part(host, asked.spread)
-            reasons.append(f"{fewest} of {guest.base} in {asked.spread} {part}".rstrip())
-        what = "the fullest with room" if asked.pack else "most room"
+        if place.spread is not None:
+            part = self._part(host, place.spread)
+            reasons.append(f"{fewest} of {guest.base} in {place.spread} {part}".rstrip())
+        what = "the fullest with room" if place.pack else "most room"
         reasons.append(f"{what}: {_shown(self._free[host])} of memory free")
         return host, "; ".join(reasons)
 

@@ -33,7 +33,7 @@ from virtkit.state.desired import (
 
 #: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
 #: Ansible's, of which the record has its own digest.
-_NOT_ASKED = {"name", "base", "index", "host", "playbooks", "vars"}
+_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars"}
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
@@ -97,7 +97,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
         recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long
             as its digest still holds for what the spec says, that is kept, and nothing changed.
     """
-    answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_ASKED)
+    answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_RECORDED)
     defaults = completed({})
     for name, row in FIELDS.items():
         if row.sparse and answer[name] == defaults[name]:

@@ -29,11 +29,11 @@ def _host(entry: Entry, draft: Draft, problems: Problems) -> None:
 
 def _place(entry: Entry, draft: Draft, problems: Problems) -> None:
     """Guests and labels that there are."""
-    asked = entry.fields.place
-    if asked is None:
+    place = entry.fields.place
+    if place is None:
         return
     names = {each.base for each in draft.entries} | {each.name for _, each in draft.guests()}
-    for key, others in (("apart", asked.apart), ("with", asked.beside)):
+    for key, others in (("apart", place.apart), ("with", place.beside)):
         for other in others:
             if other not in names:
                 problem = Problem(
@@ -41,9 +41,9 @@ def _place(entry: Entry, draft: Draft, problems: Problems) -> None:
                 )
                 problems.at(entry.node, ("place", key), problem)
     labels = {label for each in draft.hosts.models.values() for label in each.labels} | {"host"}
-    if asked.spread is not None and asked.spread not in labels:
+    if place.spread is not None and place.spread not in labels:
         problem = Problem(
-            f"no host has the label {quote(asked.spread)}",
-            cure=f"give hosts `labels: {{{asked.spread}: …}}`, or use {', '.join(sorted(labels))}",
+            f"no host has the label {quote(place.spread)}",
+            cure=f"give hosts `labels: {{{place.spread}: …}}`, or use {', '.join(sorted(labels))}",
         )
         problems.at(entry.node, ("place", "spread"), problem)

@@ -103,14 +103,14 @@ def free_subnet(
         if subnet := _free_of(name, [*fixed, *relevant]):
             return subnet
     network = name.rpartition("/")[2]
-    inside = _free_of(name, [*fixed, *(each for each in routed if each.prefixlen >= _OURS)])
+    part = _free_of(name, [*fixed, *(each for each in routed if each.prefixlen >= _OURS)])
     raise RequestError(
         f"no free /{_OURS} for the network {network}",
         why="the host's routes and libvirt's networks have all of 10.0.0.0/8, 172.16.0.0/12 and "
         "192.168.0.0/16 (ip route show table all; virsh -c qemu:///system net-list --all)",
         cure=f"name the part of a route that the guests may have, since this host reaches nobody "
-        f"else there: `networks: {{{network}: {{cidr: {inside}}}}}`"
-        if inside
+        f"else there: `networks: {{{network}: {{cidr: {part}}}}}`"
+        if part
         else "remove routes or networks that nobody needs",
         where=where,
     )

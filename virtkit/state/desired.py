@@ -229,7 +229,7 @@ class Guest:
 class DecidedGuest:
     """What was decided when a guest was made, from its record: addresses by MAC, device names
     by volume, MACs that it was given by the network's name and which card on it.
-    ``cloud_init``: the digest of what was asked."""
+    ``cloud_init``: the digest of what was requested."""
 
     type: str
     image: ImageFiles | None

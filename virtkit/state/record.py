@@ -69,7 +69,7 @@ class Provisioned:
 
 @dataclass(frozen=True)
 class GuestRecord:
-    """What a domain carries: who asked for it, what was asked, what was decided, what is made.
+    """What a domain carries: who asked for it, what was requested, what was decided, what is made.
 
     Attributes:
         rendered: the XML that was defined, without metadata; what others added isn't in it.

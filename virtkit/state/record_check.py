@@ -82,18 +82,18 @@ def kept(name: str, disk: KeptDisk) -> bool:
 
 def fits(value: object, kind: Any) -> bool:
     """Whether a value is what a type hint says; of the hints that records have."""
-    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, each) for each in inside)
+        return any(fits(value, each) for each in arguments)
     if origin is Literal:
-        return isinstance(value, str) and value in inside
+        return isinstance(value, str) and value in arguments
     if origin in (tuple, list):
-        return isinstance(value, origin) and all(fits(each, inside[0]) for each in value)
+        return isinstance(value, origin) and all(fits(each, arguments[0]) for each in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(
-            fits(key, inside[0]) and fits(each, inside[1]) for key, each in value.items()
+            fits(key, arguments[0]) and fits(each, arguments[1]) for key, each in value.items()
         )
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = _hints(kind)
@@ -110,7 +110,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _requested(requested: Mapping[str, Any]) -> bool:
-    """What virtkit rests on, of what was asked; the rest is only compared."""
+    """What virtkit relies on, of what was requested; the rest is only compared."""
     ready, keys = requested.get("ready"), requested.get("ssh_keys")
     return (
         _field_names(requested)
