@@ -64,7 +64,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
             *(_claim(*each.split()) for each in data.get("claims", ())),
         ),
         networks=data.get("networks", {}),
-        links=data.get("links"),
+        device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
         missing=frozenset(data.get("missing", ())),
         unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,

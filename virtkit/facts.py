@@ -121,8 +121,8 @@ class HostFacts:
         kvm: the probe's verdict; None where nobody needed to know.
         used_subnets: networks in use: routes, whatever their table, and libvirt's networks.
         networks: libvirt's networks, ours too, and whether each is active.
-        links: the host's devices to what they are (``bridge``, ``openvswitch``, or empty); None
-            where nobody could look.
+        device_kinds: each of the host's network devices, and its kind (``bridge``,
+            ``openvswitch``, or empty); None where nobody could look.
         identity: what tells this host from others; empty where nothing does.
         unprepared: why containers can't have a user namespace here; None where they can.
         missing: programs of guest types (``Driver.programs``) that are not on the host.
@@ -139,7 +139,7 @@ class HostFacts:
     kvm: KvmVerdict | None = None
     used_subnets: tuple[UsedSubnet, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)
-    links: Mapping[str, str] | None = None
+    device_kinds: Mapping[str, str] | None = None
     identity: str = ""
     unprepared: Unprepared | None = None
     missing: frozenset[str] = frozenset()

@@ -85,7 +85,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         cpus=cpus,
         used_subnets=tuple(dict.fromkeys(_used_subnets(nets, network.used_subnets))),
         networks={each.name: each.active for each in nets},
-        links=network.links,
+        device_kinds=network.links,
         identity="/".join(each for each in (host, network.machine) if each),
         unprepared=_unprepared(connections, machine["unprepared"]),
         missing=frozenset(machine["missing"]),

@@ -19,7 +19,7 @@ from virtkit.spec import LOCAL, raw_xml, suggestion
 from virtkit.state.desired import Desired, Guest, Network
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
-#: What guests can be plugged into, of the kernel's kinds of links.
+#: The kinds of network devices that guests can be plugged into.
 _BRIDGES = ("bridge", "openvswitch")
 #: Who is in a network with no longer a prefix does not need all of it.
 _WIDE = 9
@@ -199,13 +199,13 @@ def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
 
 
 def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
-    name, links = source.name, facts.links
-    if links is None or links.get(name) in _BRIDGES:
+    name, kinds = source.name, facts.device_kinds
+    if kinds is None or kinds.get(name) in _BRIDGES:
         return
-    bridges = [each for each, kind in links.items() if kind in _BRIDGES]
-    new = "br0" if name in links else name
+    bridges = [each for each, kind in kinds.items() if kind in _BRIDGES]
+    new = "br0" if name in kinds else name
     ways = [f"correct {source.description} ({suggestion(name, bridges)})"] if bridges else []
-    if new not in links:
+    if new not in kinds:
         quoted = shlex.quote(new)
         ways.append(
             f"make one on the host, as root: ip link add {quoted} type bridge && "
@@ -215,10 +215,10 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
         )
     yield RequestError(
         f"{_named(source, guest)}: "
-        + (f"{name} is no bridge" if name in links else f"there is no bridge {name}")
+        + (f"{name} is no bridge" if name in kinds else f"there is no bridge {name}")
         + f" on host {guest.host}",
-        why=f"it is a {links[name] or 'network card'}, and guests are plugged into bridges"
-        if name in links
+        why=f"it is a {kinds[name] or 'network card'}, and guests are plugged into bridges"
+        if name in kinds
         else "",
         cure="; or ".join([*ways, "use `mode: nat`" if source.network else "take this card out"]),
         where=where,
