@@ -42,7 +42,8 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     """A host that answers for ``connections`` (scheme to libvirt's words where it fails), with
-    ``machines`` (by scheme), ``subnets`` that routes lead to, and ``claims`` (SUBNET KIND HOLDER).
+    ``machines`` (by scheme), ``subnets`` that routes lead to, and
+    ``used_subnets`` (SUBNET KIND HOLDER).
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -61,7 +62,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         kvm=KvmVerdict(**kvm) if kvm else None,
         used_subnets=(
             *(UsedSubnet(each, "eth0") for each in data.get("subnets", ())),
-            *(_claim(*each.split()) for each in data.get("claims", ())),
+            *(_used_subnet(*each.split()) for each in data.get("used_subnets", ())),
         ),
         networks=data.get("networks", {}),
         device_kinds=data.get("device_kinds"),
@@ -71,7 +72,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
     )
 
 
-def _claim(subnet: str, kind: Any, holder: str) -> UsedSubnet:
+def _used_subnet(subnet: str, kind: Any, holder: str) -> UsedSubnet:
     return UsedSubnet(subnet, holder, kind)
 
 

@@ -84,7 +84,7 @@ def test_another_environments_network_with_the_subnet() -> None:
     facts = samples.facts_of(
         {
             "kvm": {"works": True, "why": "it does"},
-            "claims": ["10.7.0.0/24 network lab-two-front"],
+            "used_subnets": ["10.7.0.0/24 network lab-two-front"],
             "networks": {"lab-two-front": True},
         }
     )
