@@ -193,8 +193,8 @@ def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
     addresses = own.pop("addresses", None)
     if addresses is not None:
-        links = zip(new.interfaces, addresses, strict=True)
-        new = replace(new, interfaces=tuple(replace(each, address=a) for each, a in links))
+        pairs = zip(new.interfaces, addresses, strict=True)
+        new = replace(new, interfaces=tuple(replace(each, address=a) for each, a in pairs))
     for key in ("confinement", "ids"):
         new = replace(new, **{key: own.pop(key, getattr(new, key))})
     # what was staged was so in the run that goes on, unless a test says otherwise
