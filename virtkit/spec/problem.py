@@ -40,7 +40,7 @@ def quote(value: object) -> str:
     return text if len(text) <= 2 * MAX_QUOTED else f"{text[: 2 * MAX_QUOTED]}…"
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """``text`` with every character escaped that a terminal would act on."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from virtkit.spec.problem import Problem, quote, shown
+from virtkit.spec.problem import Problem, escaped, quote
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -56,7 +56,7 @@ def conflict(first: str, second: str, resource: ExclusiveResource) -> Problem:
         "vsock CID": "use auto='yes' instead",
         "display's port": "leave it out, and write autoport='yes'",
     }
-    value = shown(resource.value)
+    value = escaped(resource.value)
     what = f"{quote(first)} and {quote(second)} would both have the {resource.kind} {value}"
     if first == second:
         what = f"{quote(first)} would have the {resource.kind} {value} twice"

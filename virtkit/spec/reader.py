@@ -32,7 +32,7 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Mark, Node
 from virtkit.spec.positions import Positions
-from virtkit.spec.problem import Problem, quote, shown, suggestion
+from virtkit.spec.problem import Problem, escaped, quote, suggestion
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.values import label, suggest_label
 
@@ -87,7 +87,7 @@ def _read(path: Path, source: str) -> bytes:
         raise RequestError(
             f"the spec {quote(source)} cannot be read",
             why=why or type(error).__name__,
-            cure=f"check that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
+            cure=f"check that it is a file that you may read: ls -l {shlex.quote(escaped(source))}",
             where=source,
         ) from error
 
@@ -99,7 +99,7 @@ def _check_path(path: Path) -> None:
             f"the spec's path {quote(str(path))} holds a control character",
             why="ssh and Ansible are told of files below it, in lines of text",
             cure="rename the folder or the file",
-            where=shown(str(path)),
+            where=escaped(str(path)),
         )
 
 
