@@ -83,7 +83,9 @@ class Change:
         }
 
 
-def moved(current: ObservedGuest | ObservedNetwork, spec_path: str) -> tuple[FieldChange, ...]:
+def path_change(
+    current: ObservedGuest | ObservedNetwork, spec_path: str
+) -> tuple[FieldChange, ...]:
     """The spec's path, where it is another one than the object was made from."""
     return (
         (FieldChange("spec", current.record.spec, spec_path),)

@@ -9,7 +9,7 @@ from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.plan import duplicates, host_conflicts, name_conflicts
-from virtkit.plan.changes import Change, FieldChange, Plan, moved
+from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network, with_others
 from virtkit.plan.removal import lost_with, strangers
@@ -185,7 +185,7 @@ class _Difference:
                 if name not in names and not strangers(
                     old, self._observed, self._desired.environment
                 ):
-                    moves = moved(old, self._spec_path)
+                    moves = path_change(old, self._spec_path)
                     yield Change(
                         f"network/{name}",
                         self._observed.host,
@@ -231,7 +231,7 @@ def _deletion(current: ObservedGuest, host: str, spec_path: str, new_host: str |
         if new_host
         else FieldChange("guest", current.record.guest, None)
     )
-    moves = moved(current, spec_path)
+    moves = path_change(current, spec_path)
     return Change(
         f"guest/{current.record.guest}",
         host,

@@ -9,7 +9,7 @@ from typing import Any
 from virtkit.drivers.effects import Effect, worst
 from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
-from virtkit.plan.changes import Change, FieldChange, moved
+from virtkit.plan.changes import Change, FieldChange, path_change
 from virtkit.plan.drift import DriftCheck, FieldDifference, staged_causes, uses
 from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
@@ -82,7 +82,7 @@ class _Comparison:
         elif reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
-            reasons += moved(self._current, self._spec_path) if lost else ()
+            reasons += path_change(self._current, self._spec_path) if lost else ()
             answer.change = replace(
                 base,
                 effect=effect,
@@ -167,9 +167,9 @@ class _Comparison:
         name = self._guest.name
         disks_lost = dict.fromkeys([*(f"disk {each}" for each in deleted), *self._lost])
         lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
-        reasons = (*changes, *moved(self._current, self._spec_path))
+        reasons = (*changes, *path_change(self._current, self._spec_path))
         if not self._made_volumes:  # an interrupted run may have left nothing that could hold data
-            lost = f"guest {name} itself" if moved(self._current, self._spec_path) else ""
+            lost = f"guest {name} itself" if path_change(self._current, self._spec_path) else ""
         return replace(
             base,
             desired=self._guest.recreated(),

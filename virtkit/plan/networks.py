@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
-from virtkit.plan.changes import Change, FieldChange, moved
+from virtkit.plan.changes import Change, FieldChange, path_change
 from virtkit.plan.ownership import command, split_by_spec, with_owners
 from virtkit.state.desired import Network
 from virtkit.state.observed import Observed, ObservedNetwork
@@ -53,7 +53,7 @@ def compared_network(
         raise _in_use(network, current, changes, observed, spec_path)
     if changes:
         change = replace(base, action="replace", effect="recreate")
-        moves = moved(current, spec_path)
+        moves = path_change(current, spec_path)
         lost = f"the network as another spec has it: {current.name}" if moves else ""
         return ComparedNetwork(replace(change, reasons=(*changes, *moves), lost=lost))
     return _drifted(base, network, current)

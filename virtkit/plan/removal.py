@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from virtkit.errors import RequestError
-from virtkit.plan.changes import Change, FieldChange, Plan, moved
+from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.ownership import command, with_owners
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
@@ -59,7 +59,7 @@ def _taken_over_notes(
 
 
 def _guest(current: ObservedGuest, host: str, spec_path: str, *, volumes: bool) -> Change:
-    moves = moved(current, spec_path)
+    moves = path_change(current, spec_path)
     lost = lost_with(current, volumes=volumes) if moves else ""
     name = f"guest/{current.record.guest}"
     return Change(name, host, "delete", reasons=moves, lost=lost, observed=current)
@@ -95,7 +95,7 @@ def _network(
 ) -> Iterable[Change]:
     """A network that no guest is left on. With its guests it goes as they do; one of another spec
     that never had any here needs its own consent, and ``only`` some guests are not about it."""
-    moves = moved(current, spec_path) if not current.users else ()
+    moves = path_change(current, spec_path) if not current.users else ()
     if not moves or only is None:
         name, lost = current.record.network, f"network {current.name}" if moves else ""
         yield Change(f"network/{name}", host, "delete", reasons=moves, lost=lost, observed=current)
