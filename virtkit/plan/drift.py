@@ -193,8 +193,13 @@ def _parsed(xml: str) -> etree._Element | None:
     return tree.parse(xml, "a domain") if xml else None
 
 
-def uses(live: str, name: str) -> bool:
-    """Whether a running guest has the volume of that name; its record, in the same XML, may too."""
+def has_volume(live: str, name: str) -> bool:
+    """Whether a running guest has a volume. Its record, in the same XML, may name it all the same.
+
+    Args:
+        live: the running guest's XML.
+        name: the volume's name.
+    """
     root = _parsed(live)
     sources = root.iterfind("./devices//source") if root is not None else ()
     paths = [each.get(key, "") for each in sources for key in ("file", "dir")]
@@ -215,11 +220,11 @@ def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
 
 def staged_causes(current: ObservedGuest) -> Mapping[str, Cause]:
     """What was staged since the guest was started, with the causes."""
-    run = run_of(current.live)
+    run = run_id(current.live)
     return current.record.staged if run and run == current.record.staged_in else {}
 
 
-def run_of(live: str) -> str:
+def run_id(live: str) -> str:
     """libvirt's id of a running guest, from its XML: another one after each start."""
     root = _parsed(live)
     return root.get("id", "") if root is not None else ""

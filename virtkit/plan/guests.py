@@ -10,7 +10,7 @@ from virtkit.drivers.effects import Effect, worst
 from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, path_change
-from virtkit.plan.drift import DriftCheck, FieldDifference, staged_causes, uses
+from virtkit.plan.drift import DriftCheck, FieldDifference, has_volume, staged_causes
 from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
@@ -184,7 +184,7 @@ class _Comparison:
     def _volumes(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """Disks that are too small, gone behind our back, or left until a restart."""
         for old in self._current.record.volumes:
-            if old.state == "deleting" and not uses(self._current.live, old.name):
+            if old.state == "deleting" and not has_volume(self._current.live, old.name):
                 yield FieldChange(f"volume {old.name}", "left over", None, "unfinished", "none")
         recreated = any(each.effect == "recreate" for each in spec_changes)
         for volume in self._guest.volumes:
