@@ -11,7 +11,7 @@ from virtkit.facts import HostFacts
 from virtkit.plan import duplicates, host_conflicts, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compared
-from virtkit.plan.networks import compared_network, with_others
+from virtkit.plan.networks import compared_network, with_kept_reservations
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.state.desired import Desired, Guest
 from virtkit.state.observed import Observed, ObservedGuest
@@ -167,7 +167,9 @@ class _Difference:
                 continue
             if current is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
-                network = with_others(network, current, self._current_guests().keys() - names)
+                network = with_kept_reservations(
+                    network, current, self._current_guests().keys() - names
+                )
             try:
                 comparison = compared_network(
                     network, current, self._observed, spec_path=self._spec_path

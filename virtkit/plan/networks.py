@@ -59,7 +59,9 @@ def compared_network(
     return _drifted(base, network, current)
 
 
-def with_others(network: Network, current: ObservedNetwork, names: Collection[str]) -> Network:
+def with_kept_reservations(
+    network: Network, current: ObservedNetwork, names: Collection[str]
+) -> Network:
     """The network with what it reserves for guests that a run leaves alone.
 
     Args:
