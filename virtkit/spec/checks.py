@@ -21,7 +21,7 @@ from virtkit.spec.model import (
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
-    not_a_guest,
+    why_no_guest_address,
 )
 from virtkit.spec.nodes import Node, Path
 from virtkit.spec.problem import Problem, quote, suggestion
@@ -290,7 +290,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
             f"the network '{name}' has no cidr that {address} could belong to",
             cure=f"set `cidr:` under networks.{name}, or take `address:` out",
         )
-    reason = not_a_guest(address, subnet)
+    reason = why_no_guest_address(address, subnet)
     if not reason and network.made and address == str(subnet[1]):
         reason = f"the host's own on '{name}'"
     if not reason and address == network.gateway:
