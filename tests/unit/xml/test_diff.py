@@ -228,9 +228,9 @@ def test_every_place_is_found_again() -> None:
     ]
     assert len(every) == 7
     for each in every:
-        assert diff.at(tree(wanted), each.path) is not None, each.path
-    assert diff.at(tree(wanted), "devices/filesystem[/.virtkit/mounts/c]") is None
-    assert diff.steps("devices/filesystem[/a/b]/source/@file") == [
+        assert diff.element_at(tree(wanted), each.path) is not None, each.path
+    assert diff.element_at(tree(wanted), "devices/filesystem[/.virtkit/mounts/c]") is None
+    assert diff.split_path("devices/filesystem[/a/b]/source/@file") == [
         "devices",
         "filesystem[/a/b]",
         "source",
@@ -240,10 +240,10 @@ def test_every_place_is_found_again() -> None:
 
 def test_values() -> None:
     found = tree(domain('<currentMemory unit="KiB">1024</currentMemory><vcpu>2</vcpu>'))
-    assert diff.value(found, "currentMemory") == "1048576"
-    assert diff.value(found, "vcpu") == "2"
-    assert diff.value(found, "devices") == "yes"
-    assert diff.value(found, "memory") is None
+    assert diff.value_at(found, "currentMemory") == "1048576"
+    assert diff.value_at(found, "vcpu") == "2"
+    assert diff.value_at(found, "devices") == "yes"
+    assert diff.value_at(found, "memory") is None
 
 
 # --- what is no longer wanted ---------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_merged_keeps_what_others_added() -> None:
 def test_merged_has_our_changes() -> None:
     after = merged(tree(OLD), tree(NEW), tree(LIBVIRTS))
     assert [each.get("dev") for each in after.iter("target")] == ["vda", "vdc"]
-    assert diff.value(after, "memory") == str(2 * samples.GIB)
+    assert diff.value_at(after, "memory") == str(2 * samples.GIB)
     vcpu = after.find("vcpu")
     assert vcpu is not None
     assert (vcpu.text, vcpu.get("current")) == ("4", "1")
@@ -504,7 +504,9 @@ def test_what_virtkit_renders_merges(
             etree.SubElement(each, "foreign").text = str(index)
     foreign = len(list(found.iter("foreign")))
     gone = {each.path for each in removed(before, wanted, found)}
-    lost = sum(len(list(d.iter("foreign"))) for p in gone if (d := diff.at(found, p)) is not None)
+    lost = sum(
+        len(list(d.iter("foreign"))) for p in gone if (d := diff.element_at(found, p)) is not None
+    )
     after = merged(before, wanted, found)
     assert differences(wanted, after) == []
     assert removed(before, wanted, after) == []
