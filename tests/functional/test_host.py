@@ -338,7 +338,7 @@ def test_what_others_added_to_a_network_stays(host: Host) -> None:
     bridge = root.find("bridge")
     assert bridge is not None
     bridge.set("stp", "on")
-    host.networks._connections.any().networkDefineXML(tree.written(root))
+    host.networks._connections.any().networkDefineXML(tree.to_text(root))
     edited = host.observe().networks["lab-front"]
     assert "printer" in edited.inactive
     host.networks.update(edited, network_record())

@@ -305,7 +305,7 @@ def networks(
                     active=active,
                     autostart=bool(network.autostart()),
                     users=tuple(sorted(users.get(name, ()))),
-                    inactive=tree.written(definition),
+                    inactive=tree.to_text(definition),
                     live=network.XMLDesc(0) if active else "",
                 )
                 strangers.remove(name)

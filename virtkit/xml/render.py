@@ -142,7 +142,7 @@ def domain_xml(guest: Guest, user_xml: str = "") -> str:
     devices.extend(raw)
     policy.check(guest, root)
     container_mounts.set_targets(guest, root, guest.where("template", "devices"))
-    return tree.written(root)
+    return tree.to_text(root)
 
 
 def raw_devices(guest: Guest) -> list[etree._Element]:
@@ -172,7 +172,7 @@ def raw_devices(guest: Guest) -> list[etree._Element]:
 def network_xml(network: Network) -> str:
     """The network XML, without its record."""
     xml = _environment().get_template("network.xml.j2").render(network=network)
-    return tree.written(tree.parse(xml, f"network {network.name}", f"networks.{network.name}"))
+    return tree.to_text(tree.parse(xml, f"network {network.name}", f"networks.{network.name}"))
 
 
 def volume_xml(

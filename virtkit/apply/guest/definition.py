@@ -147,7 +147,7 @@ class Definition:
             and self._context.observed.scheme == self._context.guest.driver.scheme
         )
         trees = [tree.parse(each, "a domain") for each in (self._context.xml, current)]
-        return tree.written(
+        return tree.to_text(
             diff.merged(tree.parse(before, "a domain") if before and same_scheme else None, *trees)
         )
 
@@ -273,4 +273,4 @@ def _with_password(xml: str) -> str:
     for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
         if not graphics.get("passwd"):
             graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
-    return tree.written(root)
+    return tree.to_text(root)
