@@ -153,10 +153,10 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         host="local",
         guests={d: each for d, each in observed_guests.items() if d not in without_domain},
         networks=networks,
-        domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
-        strangers=frozenset(change.get("strangers", ())),
+        foreign_domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
+        foreign_networks=frozenset(change.get("strangers", ())),
         volumes=frozenset({*volumes, *kept, *change.get("volumes", ())} - without),
-        sizes={
+        disk_sizes={
             volume.name: change.get("sizes", {}).get(volume.name, volume.size)
             for each in there.values()
             for volume in each.volumes

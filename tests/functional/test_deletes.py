@@ -142,7 +142,7 @@ def test_a_network_that_became_anothers_stays(host: Host) -> None:
     ) as caught:
         host.networks.delete(there)
     assert caught.value.cure
-    assert host.observe().strangers == {"lab-front"}
+    assert host.observe().foreign_networks == {"lab-front"}
 
 
 def test_nobodys_domain_is_defined_over(host: Host) -> None:

@@ -109,8 +109,8 @@ def test_a_pool_without_a_folder(host_with: MakeHost) -> None:
 
 def test_nothing_there(host: Host) -> None:
     found = host.observe()
-    assert (found.guests, found.networks, found.domains) == ({}, {}, frozenset())
-    assert (found.strangers, found.volumes) == (frozenset(), frozenset())
+    assert (found.guests, found.networks, found.foreign_domains) == ({}, {}, frozenset())
+    assert (found.foreign_networks, found.volumes) == (frozenset(), frozenset())
 
 
 def test_a_guests_life(host: Host) -> None:
@@ -181,7 +181,7 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     domain = DOMAIN.format(name=WEB.domain, uuid=WEB.uuid, metadata=metadata)
     found = host_with(POOL, domain).observe()
     assert found.guests == {}
-    assert found.domains == {("qemu", WEB.domain)}
+    assert found.foreign_domains == {("qemu", WEB.domain)}
     assert down(found, "lab", spec_path="/lab.yaml", only=None, volumes=True).changes == ()
     with pytest.raises(RequestError, match="does not belong to this environment"):
         diff(DESIRED, found, spec_path="/lab.yaml")
@@ -263,7 +263,7 @@ def test_strangers_domains(element: str, host_with: MakeHost) -> None:
     domain = DOMAIN.format(name="other", uuid=UUID, metadata=metadata(element))
     found = host_with(POOL, domain).observe()
     assert found.guests == {}
-    assert found.domains == {("qemu", "other")}
+    assert found.foreign_domains == {("qemu", "other")}
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_strangers_networks(element: str, host_with: MakeHost) -> None:
     network = NETWORK.format(name="other", uuid=UUID, metadata=metadata(element))
     found = host_with(POOL, network).observe()
     assert found.networks == {}
-    assert found.strangers == {"other"}
+    assert found.foreign_networks == {"other"}
 
 
 # --- networks -------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ class _Difference:
     def _networks(self, guests: Collection[Guest]) -> Iterable[Change]:
         current_networks = self._observed.networks_of(self._desired.environment)
         needed = {each.network for guest in guests for each in guest.interfaces}
-        taken = {*self._observed.strangers, *self._observed.networks}
+        taken = {*self._observed.foreign_networks, *self._observed.networks}
         for network in self._desired.networks:
             if network.name not in needed:
                 continue

@@ -192,9 +192,9 @@ class _Comparison:
                 continue
             if recreated and volume.role != "disk":
                 continue
-            if self._observed.active and volume.name not in self._observed.volumes:
+            if self._observed.pool_active and volume.name not in self._observed.volumes:
                 yield self._missing_volume(volume)
-            elif volume.name in self._observed.sizes:
+            elif volume.name in self._observed.disk_sizes:
                 yield from self._size(volume, spec_changes)
 
     def _missing_volume(self, volume: Volume) -> FieldChange:
@@ -209,7 +209,7 @@ class _Comparison:
 
     def _size(self, volume: Volume, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         name = _field(volume) if volume.role == "root" else f"{_field(volume)}.size"
-        now = self._observed.sizes[volume.name]
+        now = self._observed.disk_sizes[volume.name]
         requested = any(each.field == name and each.after is not None for each in spec_changes)
         if volume.size < now and requested:
             self._errors.append(

@@ -172,8 +172,8 @@ def test_consent() -> None:
 def test_all_errors_at_once() -> None:
     strangers = replace(
         samples.up(DESIRED, "", {"without": EVERYTHING}),
-        domains=frozenset({("qemu", "lab-web"), ("qemu", "lab-db")}),
-        strangers=frozenset({"lab-front"}),
+        foreign_domains=frozenset({("qemu", "lab-web"), ("qemu", "lab-db")}),
+        foreign_networks=frozenset({"lab-front"}),
     )
     with pytest.raises(SpecErrors) as caught:
         diff(DESIRED, strangers, spec_path="/lab.yaml")

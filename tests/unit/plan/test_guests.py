@@ -306,7 +306,8 @@ def test_a_seed_that_is_gone_is_written_again(type: str) -> None:
 
 def test_nothing_is_gone_where_the_pool_is_not_active() -> None:
     observed = there(keys_of("qemu"), {"without": ["lab-web-data", "lab-web-root"]})
-    assert planned(keys_of("qemu"), replace(observed, active=False, sizes={})).changes == ()
+    unseen = replace(observed, pool_active=False, disk_sizes={})
+    assert planned(keys_of("qemu"), unseen).changes == ()
 
 
 def test_a_kept_disk_leaves_without_a_loss() -> None:

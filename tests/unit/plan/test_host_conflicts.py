@@ -36,7 +36,7 @@ def undefined(spec: str = "/lab.yaml") -> Observed:
 def taken_over(observed: Observed, domains: Mapping[str, str], holder: str) -> Observed:
     """The guest's volumes, or its name, are a stranger's; ``domains``: names to schemes."""
     pairs = frozenset((scheme, name) for name, scheme in domains.items())
-    return replace(observed, undefined={}, taken_over={"lab-web": holder}, domains=pairs)
+    return replace(observed, undefined={}, taken_over={"lab-web": holder}, foreign_domains=pairs)
 
 
 def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None:
