@@ -67,7 +67,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         networks=data.get("networks", {}),
         device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
-        missing=frozenset(data.get("missing", ())),
+        missing_programs=frozenset(data.get("missing_programs", ())),
         unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
     )
 

@@ -125,8 +125,8 @@ class HostFacts:
             ``openvswitch``, or empty); None where nobody could look.
         identity: what tells this host from others; empty where nothing does.
         unprepared: why containers can't have a user namespace here; None where they can.
-        missing: programs of guest types (``Driver.programs``) that are not on the host.
-        unfit: those that are and can't run on its processor, and why.
+        missing_programs: programs of guest types (``Driver.programs``) that are not on the host.
+        unfit_programs: those that are and can't run on its processor, and why.
         subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
         networks_without_dnsmasq: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
     """
@@ -142,7 +142,7 @@ class HostFacts:
     device_kinds: Mapping[str, str] | None = None
     identity: str = ""
     unprepared: Unprepared | None = None
-    missing: frozenset[str] = frozenset()
-    unfit: Mapping[str, str] = field(default_factory=dict)
+    missing_programs: frozenset[str] = frozenset()
+    unfit_programs: Mapping[str, str] = field(default_factory=dict)
     subordinate_ids: frozenset[range] = frozenset()
     networks_without_dnsmasq: frozenset[str] = frozenset()

@@ -144,13 +144,13 @@ def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Blocker
         missing = [
             Blocker(f"{path} is missing", f"sudo apt-get install {package}")
             for path, package in programs.items()
-            if path in facts.missing
+            if path in facts.missing_programs
         ]
         cure = "use another type (`qemu`, `kvm`, `lxc`), another machine, or a newer {}"
         unfit = [
-            Blocker(facts.unfit[path], cure.format(package))
+            Blocker(facts.unfit_programs[path], cure.format(package))
             for path, package in programs.items()
-            if path in facts.unfit
+            if path in facts.unfit_programs
         ]
         return missing + unfit
 

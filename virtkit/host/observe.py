@@ -88,8 +88,8 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         device_kinds=network.links,
         identity="/".join(each for each in (host, network.machine) if each),
         unprepared=_unprepared(connections, machine["unprepared"]),
-        missing=frozenset(machine["missing"]),
-        unfit=machine["unfit"],
+        missing_programs=frozenset(machine["missing"]),
+        unfit_programs=machine["unfit"],
         subordinate_ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
         networks_without_dnsmasq=frozenset(machine["without_dnsmasq"]),
     )
