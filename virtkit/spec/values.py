@@ -23,7 +23,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.spec.problem import Problem, quote, suggestion
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DISK_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
 #: Variables that Ansible sets itself, whatever others say.
 _ANSIBLES_OWN = frozenset(
@@ -183,7 +183,7 @@ def variable_name(text: str) -> str:
             why="Ansible sets one of that name for every host",
             cure="choose another name",
         )
-    if re.fullmatch(VARIABLE, text) is None or keyword.iskeyword(text):
+    if re.fullmatch(VARIABLE_PATTERN, text) is None or keyword.iskeyword(text):
         raise Problem(
             f"{quote(text)} is not a variable's name",
             why="Ansible takes letters, digits and '_', no digit first, and none of Python's words",
@@ -282,7 +282,7 @@ def ipv4_address(text: str) -> str:
         ) from error
 
 
-def ip_address(text: str) -> str:
+def server_address(text: str) -> str:
     """An IPv4 address of a name server or a gateway."""
     address = ipv4_address(text)
     if IPv4Address(address).is_multicast or IPv4Address(address).is_unspecified:

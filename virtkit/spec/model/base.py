@@ -103,13 +103,15 @@ Package = Annotated[str, AfterValidator(values.package_name)]
 Release = Annotated[str, AfterValidator(values.release_name)]
 HostPath = Annotated[str, AfterValidator(values.host_path)]
 Variable = Annotated[
-    str, AfterValidator(values.variable_name), Field(json_schema_extra={"pattern": values.VARIABLE})
+    str,
+    AfterValidator(values.variable_name),
+    Field(json_schema_extra={"pattern": values.VARIABLE_PATTERN}),
 ]
 KeyPath = Annotated[str, AfterValidator(values.key_path)]
 MountPoint = Annotated[str, AfterValidator(values.mount_point)]
 Mac = Annotated[str, AfterValidator(values.mac_address)]
 Address = Annotated[str, AfterValidator(values.ipv4_address)]
-ServerAddress = Annotated[str, AfterValidator(values.ip_address)]
+ServerAddress = Annotated[str, AfterValidator(values.server_address)]
 Cidr = Annotated[str, AfterValidator(values.cidr)]
 Ipv6Cidr = Annotated[str, AfterValidator(values.ipv6_cidr)]
 DomainName = Annotated[str, AfterValidator(values.domain_name)]
