@@ -11,7 +11,7 @@ from typing import Any
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec import host_checks, raw_xml
-from virtkit.spec.document import CLOUD
+from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.model import (
@@ -71,7 +71,7 @@ def _networks(draft: Draft, problems: Problems) -> None:
 def _users(entry: Entry, problems: Problems) -> None:
     """Users in forms that cloud-init fails at, before it has made the login."""
     for path, problem in _bad_users(entry.fields.cloud_init):
-        problems.at(entry.node, (CLOUD, *path), problem)
+        problems.at(entry.node, (CLOUD_INIT, *path), problem)
 
 
 def _playbooks(entry: Entry, problems: Problems) -> None:

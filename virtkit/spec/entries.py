@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from pydantic import ValidationError
 
-from virtkit.spec.document import CLOUD
+from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.merge import merged, profile_order, without_nulls
@@ -176,9 +176,9 @@ def _count_out(
 ) -> Iterable[GuestSpec]:
     fields = {name: getattr(entry.fields, name) for name in GuestEntry.model_fields}
     del fields["count"], fields["profiles"]
-    cloud = entry.node.entries.get(CLOUD)
-    core = cloud.plain(core=True) if cloud and fields[CLOUD] else {}
-    fields["core_cloud_init"] = core if core != fields[CLOUD] else {}
+    cloud = entry.node.entries.get(CLOUD_INIT)
+    core = cloud.plain(core=True) if cloud and fields[CLOUD_INIT] else {}
+    fields["core_cloud_init"] = core if core != fields[CLOUD_INIT] else {}
     fields_set = set(entry.fields.model_fields_set) - {"count", "profiles"}
     fields_set |= {"name", "base", "index"}
     interfaces = _first_interfaces(entry, problems)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.spec.document import CLOUD
+from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.model import (
     DHCP_RANGE,
     Build,
@@ -150,7 +150,7 @@ def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseMod
         return Problem(f"the key '{last}' is missing", cure=f"add `{last}:`")
     if kind == "literal_error":
         return _one_of(node, context)
-    if last == CLOUD and kind == "dict_type" and isinstance(node.value, str):
+    if last == CLOUD_INIT and kind == "dict_type" and isinstance(node.value, str):
         return _no_file(node.value)
     if kind in _EXPECTED:
         return _expected(kind, node)
@@ -192,13 +192,13 @@ def _no_file(text: str) -> Problem:
     what = f"expected cloud-config's keys, found {kind_of(text)}"
     if "\n" in text or text.startswith("#"):
         return Problem(
-            what, cure=f"take the `|` behind `{CLOUD}:` out; the lines below it can stay"
+            what, cure=f"take the `|` behind `{CLOUD_INIT}:` out; the lines below it can stay"
         )
     shown = shlex.quote(text) if len(text) <= MAX_QUOTED else "FILE"
     return Problem(
         what,
         why="a spec holds the keys themselves",
-        cure=f"write the file's lines below `{CLOUD}:`, as this prints them: "
+        cure=f"write the file's lines below `{CLOUD_INIT}:`, as this prints them: "
         f"sed 's/^/        /' {shown}",
     )
 
