@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from virtkit.drivers.effects import Effect
-from virtkit.drivers.fields import key, row_of
+from virtkit.drivers.fields import row_key, row_of
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before it is forced off.
@@ -133,8 +133,8 @@ class Driver:
 
     def effect(self, field: str, *, less: bool = False) -> Effect:
         """What a change of a reason's ``field`` costs a running guest."""
-        down = self.effects.get(f"{key(field)}.less") if less else None
-        return down or self.effects.get(key(field), row_of(field).effect)
+        down = self.effects.get(f"{row_key(field)}.less") if less else None
+        return down or self.effects.get(row_key(field), row_of(field).effect)
 
 
 def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Blocker]]:

@@ -131,15 +131,15 @@ _NO_FIELD = Field(effect="restart")
 _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_place)
 
 
-def key(field: str) -> str:
-    """The table's key for a reason's field: ``disks.data.size`` is ``disks.size``."""
+def row_key(field: str) -> str:
+    """The key of a reason's field in ``FIELDS``: ``disks.data.size`` is ``disks.size``."""
     first, *rest = field.split(".")
     return ".".join([first, *rest[1:]]) if first in ("disks", "networks") else first
 
 
 def row_of(field: str) -> Field:
     """The row of a reason's field; a place in the XML that no field names needs a restart."""
-    return FIELDS.get(key(field), _NO_FIELD)
+    return FIELDS.get(row_key(field), _NO_FIELD)
 
 
 def field_at(path: str) -> str:

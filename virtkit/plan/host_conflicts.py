@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from virtkit.drivers.fields import key
+from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet
 from virtkit.plan.changes import Change
@@ -63,7 +63,7 @@ def _needs_sources(change: Change) -> bool:
     current = change.observed
     off = isinstance(current, ObservedGuest) and current.state == "stopped"
     other_interfaces = any(
-        key(each.field).partition(".")[0] == "networks" for each in change.reasons
+        row_key(each.field).partition(".")[0] == "networks" for each in change.reasons
     )
     return (
         change.action in ("create", "replace")

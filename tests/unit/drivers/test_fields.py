@@ -14,7 +14,7 @@ from virtkit.drivers.fields import (
     PLACES,
     accounts_for,
     field_at,
-    key,
+    row_key,
 )
 from virtkit.plan.drift import FieldDifference
 from virtkit.spec.model import Disk, GuestFields, InterfaceSpec, Max
@@ -114,8 +114,8 @@ def named(key: str) -> str:
         ("devices/disk[vda]/driver/@cache", "devices/disk[vda]/driver/@cache"),
     ],
 )
-def test_key(field: str, expected: str) -> None:
-    assert key(field) == expected
+def test_row_key(field: str, expected: str) -> None:
+    assert row_key(field) == expected
 
 
 @pytest.mark.parametrize(
