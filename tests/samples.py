@@ -41,7 +41,7 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
-    """A host that answers for ``connections`` (scheme to libvirt's words where it fails), with
+    """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
     ``machines`` (by scheme), ``subnets`` that routes lead to, and
     ``used_subnets`` (SUBNET KIND HOLDER).
     """
@@ -79,9 +79,9 @@ def _used_subnet(subnet: str, kind: Any, holder: str) -> UsedSubnet:
 WITH_KVM = facts_of({"kvm": {"works": True, "why": "KVM runs guests here"}})
 
 
-def desired_of(text: str, facts: HostFacts = WITH_KVM, found: Decided | None = None) -> Desired:
+def desired_of(text: str, facts: HostFacts = WITH_KVM, decided: Decided | None = None) -> Desired:
     """All objects of the spec in ``text``."""
-    return resolve(spec_of(text), facts, found or Decided())
+    return resolve(spec_of(text), facts, decided or Decided())
 
 
 def guest_of(text: str, facts: HostFacts = WITH_KVM) -> Guest:
@@ -153,7 +153,9 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         host="local",
         guests={d: each for d, each in observed_guests.items() if d not in without_domain},
         networks=networks,
-        foreign_domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
+        foreign_domains=frozenset(
+            (scheme, name) for name, each in strangers.items() for scheme in each.split()
+        ),
         foreign_networks=frozenset(change.get("strangers", ())),
         volumes=frozenset({*volumes, *kept, *change.get("volumes", ())} - without),
         disk_sizes={
@@ -224,8 +226,8 @@ def edited(xml: str, edits: Mapping[str, str]) -> str:
     return xml
 
 
-def _kept(words: str) -> KeptDisk:
-    environment, guest, name, *spec = words.split("/", 3)
+def _kept(path: str) -> KeptDisk:
+    environment, guest, name, *spec = path.split("/", 3)
     return KeptDisk(environment, guest, name, f"{FOLDER}/{name}", *(f"/{each}" for each in spec))
 
 

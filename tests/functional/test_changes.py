@@ -41,7 +41,7 @@ def made(host: Host, text: str) -> None:
 def planned(host: Host, text: str) -> Plan:
     observed = host.observe()
     found = samples.decided(samples.spec_of(text), observed)
-    return diff(samples.desired_of(text, found=found), observed, spec_path="/lab.yaml")
+    return diff(samples.desired_of(text, decided=found), observed, spec_path="/lab.yaml")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_guest_whose_name_in_libvirt_another_run_took_is_not_listed(host: Host
 def test_a_strangers_volume_that_came_since_the_plan_stays(host: Host) -> None:
     made(host, LAB % "")
     desired = samples.desired_of(
-        LAB % DATA, found=samples.decided(samples.spec_of(LAB % DATA), host.observe())
+        LAB % DATA, decided=samples.decided(samples.spec_of(LAB % DATA), host.observe())
     )
     _, steps = work(host, diff(desired, host.observe(), spec_path=SPEC))
     stranger = samples.guest_of(LAB % DATA).volumes[-1]

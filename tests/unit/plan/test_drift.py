@@ -30,18 +30,19 @@ def desired(**keys: object) -> Guest:
 
 
 def changed(old: ObservedGuest, **keys: object) -> Guest:
-    """The guest that stands there, as the spec asks for it now."""
+    """The guest that exists, as the spec asks for it now."""
     targets = {each.name: each.target for each in old.record.volumes}
     return replace(desired(**keys), targets=targets)
 
 
-def there(guest: Guest) -> ObservedGuest:
+def existing(guest: Guest) -> ObservedGuest:
     found = replace(samples.desired_of("name: lab\n"), guests=(guest,))
     return samples.up(found, "/lab.yaml").guests[guest.domain]
 
 
 def drift_check(guest: Guest, **fields: str) -> DriftCheck:
-    return DriftCheck(guest, replace(there(guest), **fields), render.domain_xml(guest))  # type: ignore[arg-type]
+    current = replace(existing(guest), **fields)  # type: ignore[arg-type]
+    return DriftCheck(guest, current, render.domain_xml(guest))
 
 
 def place(guest: Guest, old: str, new: str) -> FieldDifference:
@@ -130,7 +131,7 @@ def test_the_running_guest_has_it_too() -> None:
 
 
 def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
-    old = there(desired())
+    old = existing(desired())
     new = changed(old, disks=[], networks=["front"])
     found = DriftCheck(new, old, render.domain_xml(new))
     assert {each.field for each in found.next_boot()} == {"disks.data", "networks.back"}
@@ -138,11 +139,11 @@ def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
     assert {each.field for each in found.running()} == {"disks.data", "networks.back"}
 
 
-def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
-    old = there(desired())
+def test_what_is_detaching_is_named_when_only_the_running_guest_has_it() -> None:
+    old = existing(desired())
     new = changed(old, disks=[], networks=["front"])
     left = detaching(old.record, render.domain_xml(new), old.live)
-    now = there(new)
+    now = existing(new)
     now = replace(now, live=old.live, record=replace(now.record, detaching=left))
     fields = [each.field for each in DriftCheck(new, now, render.domain_xml(new)).running()]
     assert fields == ["disks.data", "networks.back"]
@@ -166,7 +167,7 @@ def test_beyond() -> None:
 
 def test_waiting() -> None:
     """What `status` shows: nothing once the guest was started again."""
-    guest = there(desired(cpus=2))
+    guest = existing(desired(cpus=2))
     staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
     assert pending_fields(replace(guest, record=staged)) == ("cpus", "disks.x")
     assert pending_fields(replace(guest, record=replace(staged, staged_in="6"))) == ()

@@ -125,7 +125,7 @@ def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: s
     """Promise 2: whatever an interruption left, the plan is what is missing."""
     change = {"without": without, "guests": {"web": {"state": state}}}
     observed = samples.up(DESIRED, "/lab.yaml", change)
-    desired = samples.desired_of(SPEC, found=decided(observed))
+    desired = samples.desired_of(SPEC, decided=decided(observed))
     found = actions(diff(desired, observed, spec_path="/lab.yaml"))
     expected = {each: "create" for each in without if each != "images"}
     if "images" in without and {"guest/web", "guest/db"} & without:
@@ -141,7 +141,7 @@ def decided(observed: Observed) -> Decided:
 
 
 def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
-    same = samples.desired_of(SPEC, found=decided(UP))
+    same = samples.desired_of(SPEC, decided=decided(UP))
     assert diff(same, UP, spec_path="/elsewhere.yaml").changes == ()
     other = samples.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
     (change,) = [each for each in diff(other, UP, spec_path="/elsewhere.yaml").changes if each.lost]
@@ -190,7 +190,7 @@ def test_another_environment_with_the_same_libvirt_names() -> None:
 
 
 def test_only_deletes_nothing() -> None:
-    found = diff(samples.desired_of(SPEC, found=decided(UP)), UP, spec_path="", only={"web"})
+    found = diff(samples.desired_of(SPEC, decided=decided(UP)), UP, spec_path="", only={"web"})
     assert found.changes == ()
     less = samples.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
     found = diff(less, UP, spec_path="", only={"new"})
@@ -296,7 +296,7 @@ def test_a_guest_without_a_disk_asks_too() -> None:
 
 def test_as_dict() -> None:
     text = SPEC.replace('"after": ["db"]', '"memory": "2GiB"')
-    other = samples.desired_of(text, found=decided(UP))
+    other = samples.desired_of(text, decided=decided(UP))
     document = diff(other, UP, spec_path="/lab.yaml").as_dict()
     assert json.loads(json.dumps(document)) == document
     (change,) = [each for each in document["changes"] if each["action"] == "update"]
