@@ -30,7 +30,7 @@ GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cac
 
 
 @pytest.mark.parametrize(
-    ("words", "names"),
+    ("patterns", "names"),
     [
         (["db"], {"db"}),
         (["web"], {"web-1", "web-2"}),
@@ -43,12 +43,12 @@ GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cac
         ([], set()),
     ],
 )
-def test_select(words: list[str], names: set[str]) -> None:
-    assert select(words, GROUPS, BASES) == names
+def test_select(patterns: list[str], names: set[str]) -> None:
+    assert select(patterns, GROUPS, BASES) == names
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"),
+    ("pattern", "hint"),
     [
         ("wbe", "did you mean web?"),
         ("catch", "did you mean cache?"),
@@ -60,11 +60,11 @@ def test_select(words: list[str], names: set[str]) -> None:
         ("[", "one of"),
     ],
 )
-def test_select_says_what_there_is(word: str, hint: str) -> None:
+def test_select_says_what_there_is(pattern: str, hint: str) -> None:
     with pytest.raises(RequestError) as caught:
-        select([word], GROUPS, BASES)
+        select([pattern], GROUPS, BASES)
     assert hint in caught.value.cure
-    assert word in caught.value.what
+    assert pattern in caught.value.what
 
 
 def test_select_where_there_is_nothing() -> None:

@@ -26,7 +26,7 @@ def test_one_device_is_one_however_it_is_written(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("xml", "found"),
+    ("xml", "count"),
     [
         ("<interface type='network'><mac address='52:54:00:AA:00:01'/></interface>", 1),
         ("<interface type='bridge'><target dev='vnet3'/></interface>", 0),
@@ -43,8 +43,8 @@ def test_one_device_is_one_however_it_is_written(address: str) -> None:
         ("<filesystem type='mount'><source dir='/srv'/><target dir='x'/></filesystem>", 0),
     ],
 )
-def test_what_is_for_one_guest(xml: str, found: int) -> None:
-    assert len(list(raw_xml.exclusive_resources(xml))) == found
+def test_what_is_for_one_guest(xml: str, count: int) -> None:
+    assert len(list(raw_xml.exclusive_resources(xml))) == count
     domain = f"<domain><name>a</name><devices><!-- x -->{xml}</devices></domain>"
     assert list(raw_xml.exclusive_resources(domain)) == list(raw_xml.exclusive_resources(xml))
 

@@ -27,20 +27,20 @@ from virtkit.state.record import (
 )
 from virtkit.state.record import VolumeRecord as Volume
 
-words = st.text(max_size=12)
+texts = st.text(max_size=12)
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers() | words,
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(words, below, max_size=3),
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(texts, below, max_size=3),
     max_leaves=8,
 )
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
-folders = st.just("/pool") | words.map(lambda each: "/" + each.replace("..", ""))
+folders = st.just("/pool") | texts.map(lambda each: "/" + each.replace("..", ""))
 requested = st.fixed_dictionaries(
     {
         "user": st.just("admin"),
         "groups": st.lists(st.sampled_from(["web", "DB_1"]), max_size=2),
         "after": st.lists(labels, max_size=2),
-        "ssh_keys": st.none() | st.lists(words, max_size=2),
+        "ssh_keys": st.none() | st.lists(texts, max_size=2),
         "ready": st.sampled_from(
             [
                 {"kind": "ssh", "port": None, "command": None, "timeout": None},
@@ -51,12 +51,17 @@ requested = st.fixed_dictionaries(
     },
     optional={"memory": trees, "disks": trees},
 )
-contents = st.from_regex(r"[0-9a-f]{20}", fullmatch=True)
+image_contents = st.from_regex(r"[0-9a-f]{20}", fullmatch=True)
 files = st.builds(
-    ImageFiles.named, folders, contents, format=words, size=st.integers(0), bootable=st.booleans()
+    ImageFiles.named,
+    folders,
+    image_contents,
+    format=texts,
+    size=st.integers(0),
+    bootable=st.booleans(),
 )
 addresses = st.sampled_from(["", "10.0.0.5", "fd00::5"])
-several = st.lists(words, max_size=3).map(tuple)
+several = st.lists(texts, max_size=3).map(tuple)
 causes = st.sampled_from(["spec", "drift", "unfinished", "upgrade"])
 
 
@@ -77,41 +82,41 @@ guests = owners.flatmap(
         st.just(owner),
         st.lists(st.builds(_volume, st.just(owner), labels, states, st.booleans()), max_size=3),
         type=st.sampled_from(sorted(DRIVERS)),
-        spec=words,
+        spec=texts,
         requested=requested,
-        image_identity=words,
+        image_identity=texts,
         image=st.none() | files,
         interfaces=st.lists(
-            st.builds(InterfaceRecord, words, words, addresses, addresses), max_size=3
+            st.builds(InterfaceRecord, texts, texts, addresses, addresses), max_size=3
         ).map(tuple),
         host_key=st.sampled_from(["", "ssh-ed25519 AAAAC3/+="]),
-        instance=words,
-        fqdn=words,
-        rendered=words,
+        instance=texts,
+        fqdn=texts,
+        rendered=texts,
         rewritten=several,
-        staged=st.dictionaries(words, causes, max_size=3),
-        staged_in=words,
+        staged=st.dictionaries(texts, causes, max_size=3),
+        staged_in=texts,
         detaching=several,
         booted=st.booleans(),
         finished=st.booleans(),
-        made_from=words,
+        made_from=texts,
     )
 )
-reservations = st.builds(Reservation, words, words, words, words, st.booleans())
+reservations = st.builds(Reservation, texts, texts, texts, texts, st.booleans())
 networks = st.builds(
     NetworkRecord,
     labels,
     labels,
-    words,
+    texts,
     requested,
     st.just("10.0.0.0/24"),
     st.lists(reservations, max_size=3).map(tuple),
-    words,
+    texts,
     several,
-    words,
+    texts,
 )
 images = st.builds(
-    StoredImage, labels, st.lists(words, max_size=3).map(tuple), files, st.booleans()
+    StoredImage, labels, st.lists(texts, max_size=3).map(tuple), files, st.booleans()
 )
 
 
@@ -125,7 +130,7 @@ pools = st.builds(
         {each.files.content: each for each in images}, {each.name: each for each in kept}
     ),
     st.lists(images, max_size=3),
-    st.lists(st.builds(_kept, owners, labels, words), max_size=3),
+    st.lists(st.builds(_kept, owners, labels, texts), max_size=3),
 )
 
 

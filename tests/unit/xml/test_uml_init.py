@@ -16,7 +16,7 @@ UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
 
 
 @pytest.mark.parametrize(
-    ("found", "macs", "right"),
+    ("current", "macs", "right"),
     [
         ([A, B], [A, B], [A, B]),
         ([B, A], [A, B], [B, A]),  # libvirt has them in another order than the spec
@@ -30,9 +30,9 @@ UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
     ],
 )
 def test_each_card_has_libvirts_address(
-    found: list[str], macs: list[str], right: list[str]
+    current: list[str], macs: list[str], right: list[str]
 ) -> None:
-    cards = {f"eth{number}": mac for number, mac in enumerate(found)}
+    cards = {f"eth{number}": mac for number, mac in enumerate(current)}
     assert list(INIT["addresses"](cards, macs).values()) == right
 
 
