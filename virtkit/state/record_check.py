@@ -39,7 +39,7 @@ def guest(record: GuestRecord) -> bool:
         and record.confinement in ("", *DRIVERS[record.type].confined)
         and (not record.ids or addresses.is_first_id(record.ids))
         and _KEY.fullmatch(record.host_key) is not None
-        and all(map(public_keys.recorded, record.keys or ()))
+        and all(map(public_keys.is_canonical, record.keys or ()))
         and all(map(_is_address, record.addresses))
         and _requested(record.requested)
         and (record.image is None or _image(record.image))

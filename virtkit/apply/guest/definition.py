@@ -91,7 +91,7 @@ class Definition:
                 self._context.old,
                 host_key=held.host_public,
                 instance=instance,
-                keys=public_keys.records(held.authorized),
+                keys=public_keys.canonical(held.authorized),
             )
             return
         volumes = tuple(
