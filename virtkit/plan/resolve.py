@@ -47,7 +47,10 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     used = _used(spec)
     subnets = _subnets(spec, used, facts, decided)
     placed = _placed(spec, used, subnets, macs, decided)
-    taken = [*facts.subordinate_ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
+    taken = [
+        *facts.subordinate_ids,
+        *(range(each, each + addresses.ID_COUNT) for each in decided.ids),
+    ]
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
@@ -166,8 +169,8 @@ def _confinement(
     kept = _kept(guest, driver, decided)
     if kept is not None and kept.ids:
         return kept
-    first = addresses.ids(spec.name, guest.name, taken=taken)
-    taken.append(range(first, first + addresses.IDS))
+    first = addresses.first_id(spec.name, guest.name, taken=taken)
+    taken.append(range(first, first + addresses.ID_COUNT))
     return Confinement("userns", first)
 
 

@@ -16,11 +16,12 @@ from virtkit.errors import RequestError
 
 Interface = TypeVar("Interface")
 
-#: The host's ids that containers get, IDS each: above what useradd (to 600100000), systemd-nspawn
-#: (to 0x6fffffff) and sssd (to 2000200000) give, and below 2**31, where some programs see a sign.
+#: The host's ids that containers get, ID_COUNT each: above what useradd (to 600100000),
+#: systemd-nspawn (to 0x6fffffff) and sssd (to 2000200000) give, and below 2**31, where some programs
+#: see a sign.
 FIRST_ID = 0x78000000
 LAST_ID = 0x7FFFFFFF
-IDS = 65536
+ID_COUNT = 65536
 
 #: Where subnets are taken from, one after the other.
 PRIVATE = tuple(
@@ -51,13 +52,13 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
     )
 
 
-def ids(*names: str, taken: Collection[range]) -> int:
-    """The first id of a range of IDS, derived from ``names``, that meets none of ``taken``."""
-    slots = (LAST_ID + 1 - FIRST_ID) // IDS
+def first_id(*names: str, taken: Collection[range]) -> int:
+    """The first id of a range of ID_COUNT, derived from ``names``, that meets none of ``taken``."""
+    slots = (LAST_ID + 1 - FIRST_ID) // ID_COUNT
     start = int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:4], "big")
     for step in range(slots):
-        first = FIRST_ID + (start + step) % slots * IDS
-        if not any(each.start < first + IDS and first < each.stop for each in taken):
+        first = FIRST_ID + (start + step) % slots * ID_COUNT
+        if not any(each.start < first + ID_COUNT and first < each.stop for each in taken):
             return first
     raise RequestError(
         "no free range of ids for a container", cure="remove containers that nobody needs"
@@ -66,7 +67,7 @@ def ids(*names: str, taken: Collection[range]) -> int:
 
 def is_first_id(number: int) -> bool:
     """Whether a container's range of ids can begin with it."""
-    return FIRST_ID <= number <= LAST_ID and (number - FIRST_ID) % IDS == 0
+    return FIRST_ID <= number <= LAST_ID and (number - FIRST_ID) % ID_COUNT == 0
 
 
 def slaac(prefix: str, hardware: str) -> str:

@@ -74,7 +74,7 @@ class Confinement:
 
     Attributes:
         mode: a key of its driver's ``confined``; empty where there is one way only.
-        ids: the first of the host's ids that it has, ``addresses.IDS`` of them; 0 where its ids
+        ids: the first of the ``addresses.ID_COUNT`` ids of the host that it has; 0 where its ids
             are the host's.
         why: what this host's hook of libvirt's lacks to serve it; empty where nothing.
     """
@@ -138,7 +138,7 @@ class Guest:
     positions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     cpu_period: ClassVar[int] = 100_000
-    id_count: ClassVar[int] = addresses.IDS
+    id_count: ClassVar[int] = addresses.ID_COUNT
 
     @property
     def name(self) -> str:

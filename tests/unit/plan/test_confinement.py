@@ -39,7 +39,7 @@ def test_a_prepared_host_gives_each_its_own_ids() -> None:
     found = confinements(PREPARED)
     assert {mode for mode, _ in found.values()} == {"userns"}
     (a, b) = (ids for _, ids in found.values())
-    assert abs(a - b) >= addresses.IDS
+    assert abs(a - b) >= addresses.ID_COUNT
     assert confinements(PREPARED) == found  # and the same ones always
 
 
@@ -122,18 +122,18 @@ def test_ids_that_anybody_has_are_not_given() -> None:
     wanted = confinements(PREPARED)["a"][1]
     taken = Decided(ids=frozenset({wanted}))
     first = samples.desired_of(TWO, PREPARED, taken).guests[0].confinement.ids
-    assert first == wanted + addresses.IDS or first < wanted
+    assert first == wanted + addresses.ID_COUNT or first < wanted
     everything = range(addresses.FIRST_ID, addresses.LAST_ID + 1)
     for hole in (range(addresses.FIRST_ID, wanted), range(wanted, addresses.LAST_ID + 1)):
-        left = addresses.ids("lab", "a", taken=[hole])
+        left = addresses.first_id("lab", "a", taken=[hole])
         assert left in everything
         assert left not in hole
     with pytest.raises(Exception, match="no free range"):
-        addresses.ids("lab", "a", taken=[everything])
+        addresses.first_id("lab", "a", taken=[everything])
 
 
 def test_the_hook_has_the_same_numbers() -> None:
     """It can't import them."""
     assert (lxc_hook.FIRST_ID, lxc_hook.LAST_ID) == (addresses.FIRST_ID, addresses.LAST_ID)
-    assert lxc_hook.IDS == addresses.IDS
+    assert lxc_hook.IDS == addresses.ID_COUNT
     assert lxc_hook.FOLDER == "/run/virtkit/lxc"
