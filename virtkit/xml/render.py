@@ -76,7 +76,7 @@ def _shown(kind: Any) -> frozenset[str]:
     }
 
 
-def folder() -> Path:
+def templates_folder() -> Path:
     """The templates: inside an installed virtkit, else beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "templates"
@@ -86,7 +86,7 @@ def folder() -> Path:
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = _Sandbox(
-        loader=jinja2.FileSystemLoader(folder()),
+        loader=jinja2.FileSystemLoader(templates_folder()),
         undefined=jinja2.StrictUndefined,
         autoescape=lambda name: name is None or name.endswith(".xml.j2"),
         trim_blocks=True,

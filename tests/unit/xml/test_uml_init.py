@@ -10,7 +10,7 @@ import pytest
 
 from virtkit.xml import render
 
-INIT = runpy.run_path(str(render.folder() / "uml_init.py"))
+INIT = runpy.run_path(str(render.templates_folder() / "uml_init.py"))
 A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "06:00:00:00:00:0c"
 UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
 
