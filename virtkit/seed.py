@@ -268,7 +268,7 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
     return {
         "user": guest.spec.user,
         "authorized_keys": list(authorized),
-        "links": [
+        "interfaces": [
             {
                 "mac": each.mac,
                 "name": each.network,

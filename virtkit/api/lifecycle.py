@@ -144,7 +144,7 @@ def _check_loss(plan: Plan, shown: Plan, others: str) -> None:
     if new:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
-            why=f"this would be lost: {'; '.join(each.loss for each in new)}",
+            why=f"this would be lost: {'; '.join(each.loss_text for each in new)}",
             cure="run again: it shows what would be lost now, and asks",
         )
 
@@ -342,7 +342,7 @@ def down(
     """
     observation = on_each(hosts_of(spec), _observe_as_is)
     hosts = observation.hosts
-    active = all(each.observed.active for each in observation.host_states)
+    active = all(each.observed.pool_active for each in observation.host_states)
     preview = _removal_plan(spec, observation, guests, volumes=volumes)
     if active and not preview.changes and not access.has_folder(spec.name):
         for note in preview.notes:

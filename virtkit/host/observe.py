@@ -85,11 +85,11 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         cpus=cpus,
         used_subnets=tuple(dict.fromkeys(_used_subnets(nets, network.used_subnets))),
         networks={each.name: each.active for each in nets},
-        links=network.links,
+        device_kinds=network.links,
         identity="/".join(each for each in (host, network.machine) if each),
         unprepared=_unprepared(connections, machine["unprepared"]),
-        missing=frozenset(machine["missing"]),
-        unfit=machine["unfit"],
+        missing_programs=frozenset(machine["missing"]),
+        unfit_programs=machine["unfit"],
         subordinate_ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
         networks_without_dnsmasq=frozenset(machine["without_dnsmasq"]),
     )
@@ -305,7 +305,7 @@ def networks(
                     active=active,
                     autostart=bool(network.autostart()),
                     users=tuple(sorted(users.get(name, ()))),
-                    inactive=tree.written(definition),
+                    inactive=tree.to_text(definition),
                     live=network.XMLDesc(0) if active else "",
                 )
                 strangers.remove(name)

@@ -73,7 +73,7 @@ def keep(
 def made(host: Host, key: str, length: int) -> None:
     """Makes one of an image's volumes, to be filled; what an interrupted run left of it goes."""
     host.storage.delete(key)  # only ever a broken upload of the same content
-    host.storage.create(render.volume(PurePosixPath(key).name, length, "raw", mode=_MODE))
+    host.storage.create(render.volume_xml(PurePosixPath(key).name, length, "raw", mode=_MODE))
 
 
 def drop(host: Host, content: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.drivers.effects import Effect
     from virtkit.plan.changes import Action, Change, FieldChange, Plan, Unknown
-    from virtkit.plan.drift import detaching, pending_fields, run_of, uses
+    from virtkit.plan.drift import detaching_places, has_volume, pending_fields, run_id
     from virtkit.plan.environment import diff, joined
     from virtkit.plan.ownership import command
     from virtkit.plan.removal import apply_refusal, down, down_refusal
@@ -22,7 +22,7 @@ load_when_used(
     {
         "virtkit.drivers.effects": "Effect",
         "virtkit.plan.changes": "Action Change FieldChange Plan Unknown",
-        "virtkit.plan.drift": "detaching run_of uses pending_fields",
+        "virtkit.plan.drift": "detaching_places has_volume pending_fields run_id",
         "virtkit.plan.environment": "diff joined",
         "virtkit.plan.ownership": "command",
         "virtkit.plan.removal": "apply_refusal down down_refusal",
@@ -41,14 +41,14 @@ __all__ = [
     "Unknown",
     "apply_refusal",
     "command",
-    "detaching",
+    "detaching_places",
     "diff",
     "down",
     "down_refusal",
+    "has_volume",
     "joined",
     "pending_fields",
-    "run_of",
+    "run_id",
     "select",
-    "uses",
     "with_after",
 ]

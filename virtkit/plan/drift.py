@@ -17,7 +17,7 @@ from virtkit.drivers.fields import field_at, limited_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
-from virtkit.state.volumes import LAYER
+from virtkit.state.volumes import LAYER_FOLDER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from virtkit.state.desired import Guest
 
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
-#: reason; it lacks nothing until then, so no plan tells of it.
+#: reason; it lacks nothing until then, so no plan mentions it.
 _LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]")
 
 
@@ -42,7 +42,7 @@ class FieldDifference:
     @property
     def live_fix(self) -> bool:
         """Whether a running guest can be given it at all: whole devices, values such as memory."""
-        *above, last = diff.steps(self.xml.path)
+        *above, last = diff.split_path(self.xml.path)
         device = above == ["devices"] and last.startswith(("disk[", "interface["))
         return device or row_of(self.field).settable
 
@@ -73,7 +73,7 @@ class DriftCheck:
         differences = [
             each for each in differences if each.path in drifted or not _comes_later(each)
         ]
-        live = {each.path: each for each in self._now}
+        live = {each.path: each for each in self._live_differences}
         return [
             FieldDifference(
                 self._field(each.path),
@@ -86,18 +86,21 @@ class DriftCheck:
 
     def running(self) -> list[FieldDifference]:
         """What the running guest lacks, or still has from before."""
-        return [FieldDifference(self._field(each.path), each, "drift", each) for each in self._now]
+        return [
+            FieldDifference(self._field(each.path), each, "drift", each)
+            for each in self._live_differences
+        ]
 
     def exceeds_max(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
         place = row_of(field).max_place
         if not place or self._live is None:
             return False
-        most = int(diff.value(self._live, place) or 0)
+        most = int(diff.value_at(self._live, place) or 0)
         return (self._guest.live_cpus(most) if field == "cpus" else most) < after
 
     @functools.cached_property
-    def _now(self) -> list[Difference]:
+    def _live_differences(self) -> list[Difference]:
         if self._live is None:
             return []
         return [
@@ -110,8 +113,8 @@ class DriftCheck:
         """Whether the running guest still has what was to leave, and its next boot has not: libvirt
         may have something of its own there, for another machine."""
         now, after = self._live, (self._wanted, self._inactive)
-        return (now is not None and diff.at(now, path) is not None) and not any(
-            diff.at(each, path) is not None for each in after if each is not None
+        return (now is not None and diff.element_at(now, path) is not None) and not any(
+            diff.element_at(each, path) is not None for each in after if each is not None
         )
 
     def _harmless(self, difference: Difference) -> bool:
@@ -122,7 +125,7 @@ class DriftCheck:
             return True
         if difference.path == "memory" and self._guest.spec.max.memory is None:
             return int(difference.current or 0) > int(difference.wanted or 0)
-        return difference.path == "currentMemory" and difference.current == diff.value(
+        return difference.path == "currentMemory" and difference.current == diff.value_at(
             self._live, "memory"
         )
 
@@ -144,15 +147,17 @@ class DriftCheck:
         if limited and getattr(self._guest.spec.max, limited):
             return "max"
         # a folder of the spec's: container_mounts.py
-        return self._device(path) or field_at(path) or path.replace(f"[{LAYER}/mounts/", "[/")
+        return (
+            self._device(path) or field_at(path) or path.replace(f"[{LAYER_FOLDER}/mounts/", "[/")
+        )
 
     def _device(self, path: str) -> str:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
-        place = "/".join(diff.steps(path)[:2])
-        if "backingStore" in diff.steps(path):
+        place = "/".join(diff.split_path(path)[:2])
+        if "backingStore" in diff.split_path(path):
             return ""  # a disk's backing file, and not what is on it
         documents = (self._wanted, self._before, self._live)
-        devices = [diff.at(each, place) for each in documents if each is not None]
+        devices = [diff.element_at(each, place) for each in documents if each is not None]
         device = next((each for each in devices if each is not None), None)
         if device is None or not place.startswith("devices/"):
             return ""
@@ -165,7 +170,9 @@ class DriftCheck:
         if device.tag not in ("disk", "filesystem") or disk == name:
             return ""
         if device.tag == "filesystem":
-            return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
+            return (
+                f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER_FOLDER}/") else ""
+            )
         return "disk" if disk == "root" else f"disks.{disk}"
 
     def _network(self, device: etree._Element) -> str:
@@ -193,33 +200,43 @@ def _parsed(xml: str) -> etree._Element | None:
     return tree.parse(xml, "a domain") if xml else None
 
 
-def uses(live: str, name: str) -> bool:
-    """Whether a running guest has the volume of that name; its record, in the same XML, may too."""
+def has_volume(live: str, name: str) -> bool:
+    """Whether a running guest has a volume. Its record, in the same XML, may name it all the same.
+
+    Args:
+        live: the running guest's XML.
+        name: the volume's name.
+    """
     root = _parsed(live)
     sources = root.iterfind("./devices//source") if root is not None else ()
     paths = [each.get(key, "") for each in sources for key in ("file", "dir")]
     return any(path.rpartition("/")[2] == name for path in paths)
 
 
-def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
-    """Places of what a running guest has of ours and is no longer to have."""
+def detaching_places(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+    """The places of what a running guest has, what we rendered once and no longer want.
+
+    Args:
+        wanted: the guest's XML as it is rendered now.
+        live: the running guest's; empty where it does not run.
+    """
     root = _parsed(live)
     if root is None:
         return ()
     before = _parsed(record.rendered)
     new = tree.parse(wanted, "a domain")
     removed = [each.path for each in diff.removed(before, new, root)] if before is not None else []
-    remaining = [each for each in record.detaching if diff.at(root, each) is not None]
+    remaining = [each for each in record.detaching if diff.element_at(root, each) is not None]
     return tuple(dict.fromkeys([*removed, *remaining]))
 
 
 def staged_causes(current: ObservedGuest) -> Mapping[str, Cause]:
     """What was staged since the guest was started, with the causes."""
-    run = run_of(current.live)
+    run = run_id(current.live)
     return current.record.staged if run and run == current.record.staged_in else {}
 
 
-def run_of(live: str) -> str:
+def run_id(live: str) -> str:
     """libvirt's id of a running guest, from its XML: another one after each start."""
     root = _parsed(live)
     return root.get("id", "") if root is not None else ""

@@ -9,10 +9,10 @@ from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.plan import duplicates, host_conflicts, name_conflicts
-from virtkit.plan.changes import Change, FieldChange, Plan, moved
+from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compared
-from virtkit.plan.networks import compared_network, with_others
-from virtkit.plan.removal import lost_with, strangers
+from virtkit.plan.networks import compared_network, with_kept_reservations
+from virtkit.plan.removal import foreign_users, lost_with
 from virtkit.state.desired import Desired, Guest
 from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.state.record import Cause
@@ -32,7 +32,7 @@ def diff(
     """What makes ``observed`` into ``desired``.
 
     Args:
-        spec_path: the spec's path, to tell where a record's own is another.
+        spec_path: the spec's path; a record may have another.
         only: guests to look at; nothing is deleted then.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
@@ -92,9 +92,9 @@ class _Difference:
             changes=(*_images(guests), *networks, *guests),
             pending=tuple(self._pending),
             notes=(
-                *_choices(guests),
-                *_kept_sizes(guests),
-                *_from_elsewhere([*networks, *guests], self._spec_path),
+                *_choice_notes(guests),
+                *_kept_size_notes(guests),
+                *_other_spec_notes([*networks, *guests], self._spec_path),
                 *self._notes,
             ),
             desired=self._desired,
@@ -115,7 +115,7 @@ class _Difference:
             yield new
             return
         try:
-            xml = render.guest(guest, self._templates.get(guest.name, ""))
+            xml = render.domain_xml(guest, self._templates.get(guest.name, ""))
         except RequestError as error:
             self._errors.append(error)
             return
@@ -153,7 +153,7 @@ class _Difference:
     def _networks(self, guests: Collection[Guest]) -> Iterable[Change]:
         current_networks = self._observed.networks_of(self._desired.environment)
         needed = {each.network for guest in guests for each in guest.interfaces}
-        taken = {*self._observed.strangers, *self._observed.networks}
+        taken = {*self._observed.foreign_networks, *self._observed.networks}
         for network in self._desired.networks:
             if network.name not in needed:
                 continue
@@ -167,7 +167,9 @@ class _Difference:
                 continue
             if current is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
-                network = with_others(network, current, self._current_guests().keys() - names)
+                network = with_kept_reservations(
+                    network, current, self._current_guests().keys() - names
+                )
             try:
                 comparison = compared_network(
                     network, current, self._observed, spec_path=self._spec_path
@@ -182,10 +184,10 @@ class _Difference:
         if self._only is None:
             names = {network.name for network in self._desired.networks}
             for name, old in current_networks.items():
-                if name not in names and not strangers(
+                if name not in names and not foreign_users(
                     old, self._observed, self._desired.environment
                 ):
-                    moves = moved(old, self._spec_path)
+                    moves = path_change(old, self._spec_path)
                     yield Change(
                         f"network/{name}",
                         self._observed.host,
@@ -231,7 +233,7 @@ def _deletion(current: ObservedGuest, host: str, spec_path: str, new_host: str |
         if new_host
         else FieldChange("guest", current.record.guest, None)
     )
-    moves = moved(current, spec_path)
+    moves = path_change(current, spec_path)
     return Change(
         f"guest/{current.record.guest}",
         host,
@@ -257,8 +259,8 @@ def _defined_again(guest: Guest, current: ObservedGuest, change: Change | None) 
     """What defines a guest without a domain again, over those of its volumes that there are.
 
     Args:
-        change: what else differs, as if it had its domain; of its state and of what an interrupted
-            run left there is nothing to say.
+        change: what else differs, as if it had its domain. Its state, and what an interrupted run
+            left, are left out.
     """
     new = change or Change(f"guest/{guest.name}", guest.host, "create")
     reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
@@ -298,7 +300,7 @@ def _images(guests: Iterable[Change]) -> Iterable[Change]:
         yield Change(f"image/{guest.image.name}", guest.host, "create", desired=guest.image)
 
 
-def _choices(guests: Iterable[Change]) -> Iterable[str]:
+def _choice_notes(guests: Iterable[Change]) -> Iterable[str]:
     """Which type ``auto`` took for guests that are new, how those that are made are confined,
     and why, and what they make of folders: each once, for all guests that it is about."""
     about: dict[str, list[str]] = {}
@@ -331,7 +333,7 @@ def _folders_note(change: Change) -> str:
     return container_mounts.owner_note(guest, render.raw_devices(guest))
 
 
-def _from_elsewhere(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
+def _other_spec_notes(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
     """What changes and was made from another spec: it may be somebody else's."""
     objects_by_spec: dict[str, list[str]] = {}
     for each in changes:
@@ -343,7 +345,7 @@ def _from_elsewhere(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
         yield f"{', '.join(objects)}: made from {path}, not from {spec_path}"
 
 
-def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
+def _kept_size_notes(guests: Iterable[Change]) -> Iterable[str]:
     """The containers whose disks grow, and whose file systems nobody grows: that is the hook's."""
     for each in guests:
         guest = each.desired
@@ -356,7 +358,7 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
         grown = [r.field for r in each.reasons if row_of(r.field).action == "grow"]
         if grown:
             yield (
-                f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
-                f"libvirt's hook would give it at a start: {why} "
+                f"{each.object}: {', '.join(grown)}: the file system keeps its size, since "
+                f"libvirt's hook does not grow it at the next start: {why} "
                 "(`virtkit doctor` says how to fix it)"
             )

@@ -1,4 +1,4 @@
-"""A spec's file to a Spec: reads, merges, checks, and tells all errors at once.
+"""A spec's file to a Spec: reads, merges, checks, and reports all errors at once.
 
 ``read_text`` is pure; ``load`` is the only function here that touches a file.
 """
@@ -32,7 +32,7 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Mark, Node
 from virtkit.spec.positions import Positions
-from virtkit.spec.problem import Problem, meant, quote, shown
+from virtkit.spec.problem import Problem, escaped, quote, suggestion
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.values import label, suggest_label
 
@@ -43,7 +43,7 @@ STDIN, STDIN_SOURCE = "-", "<stdin>"
 
 TOP_KEYS = ("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 
 def load(path: str | Path) -> Spec:
@@ -87,7 +87,7 @@ def _read(path: Path, source: str) -> bytes:
         raise RequestError(
             f"the spec {quote(source)} cannot be read",
             why=why or type(error).__name__,
-            cure=f"check that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
+            cure=f"check that it is a file that you may read: ls -l {shlex.quote(escaped(source))}",
             where=source,
         ) from error
 
@@ -97,9 +97,9 @@ def _check_path(path: Path) -> None:
     if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in str(path)):
         raise RequestError(
             f"the spec's path {quote(str(path))} holds a control character",
-            why="ssh and Ansible are told of files below it, in lines of text",
+            why="ssh and Ansible read the paths of files below it from lines of text",
             cure="rename the folder or the file",
-            where=shown(str(path)),
+            where=escaped(str(path)),
         )
 
 
@@ -139,7 +139,7 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
     root = _root(text, problems)
     for key, node in root.entries.items():
         if key not in TOP_KEYS:
-            unknown = Problem(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
+            unknown = Problem(f"there is no key {quote(key)} here", cure=suggestion(key, TOP_KEYS))
             problems.at_key(node, unknown)
     draft = Draft(
         name=_environment(root, problems, source, folder),
@@ -231,21 +231,21 @@ def _hosts(root: Node, problems: Problems) -> Section[HostSpec]:
     return hosts
 
 
-def _section(root: Node, key: str, model: type[_Model], problems: Problems) -> Section[_Model]:
+def _section(root: Node, key: str, model: type[_ModelT], problems: Problems) -> Section[_ModelT]:
     """The entries of the section ``key``, each to be a ``model``."""
-    answer: Section[_Model] = Section(section_nodes(root, key, problems), {})
+    answer: Section[_ModelT] = Section(section_nodes(root, key, problems), {})
     for name, node in answer.nodes.items():
         try:
             label(name)
         except Problem as problem:
             problems.at_key(node, problem)
-        one = _validated(node, model, problems)
-        if one is not None:
-            answer.models[name] = one
+        validated = _validated(node, model, problems)
+        if validated is not None:
+            answer.models[name] = validated
     return answer
 
 
-def _validated(node: Node, model: type[_Model], problems: Problems) -> _Model | None:
+def _validated(node: Node, model: type[_ModelT], problems: Problems) -> _ModelT | None:
     try:
         return model.model_validate(without_nulls(node).plain(), context=FROM_FILE)
     except ValidationError as error:

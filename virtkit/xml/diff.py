@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from lxml import etree
 
-#: A text that may be missing.
-Written = TypeVar("Written", str, str | None)
+#: An attribute's or an element's text, which may be missing.
+Text = TypeVar("Text", str, str | None)
 
 #: libvirt's units of size.
 _UNIT = re.compile(r"(?:(b)(?:ytes?)?|([kmgtpe])(i?b)?)", re.IGNORECASE)
@@ -55,10 +55,10 @@ _QUANTITIES = {
     ("interconnects/bandwidth", "value"): _KIB,
     ("filesystem/source", "usage"): _KIB,
 }
-#: Elements whose text is told in bytes.
+#: Elements whose text is shown in bytes.
 _SIZES = {"memory", "currentMemory"}
-#: What tells one element from others of its tag: a path below it, or an attribute of its own; the
-#: first that is there.
+#: What distinguishes an element from others of its tag, a path below it or an attribute of its own:
+#: the first that is there.
 _IDENTITIES = {
     "disk": ("target/@dev",),
     "interface": ("mac/@address",),
@@ -74,17 +74,17 @@ _IDENTITIES = {
     "host": ("@mac", "@ip"),
     "range": ("@start",),
 }
-#: Attributes that tell more, where we say them; libvirt may choose them itself.
+#: Attributes that distinguish further, where we set them; libvirt may choose them itself.
 _ALSO = {"input": ("bus",), "controller": ("type",)}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something of ours that libvirt has otherwise, or not at all.
+    """Something of ours that libvirt has changed, or lacks.
 
     Attributes:
         path: where, as ``devices/disk[vdb]/source/@file``.
-        wanted: what we rendered: a text or, of a whole element, what tells it from others.
+        wanted: what we rendered: a text or, of a whole element, what distinguishes it.
         current: what stands there; None where it is missing.
     """
 
@@ -136,10 +136,10 @@ def _another_machine(wanted: etree._Element, current: etree._Element) -> bool:
     return _text(mine) != _text(theirs) or not kept
 
 
-def at(root: etree._Element, path: str) -> etree._Element | None:
+def element_at(root: etree._Element, path: str) -> etree._Element | None:
     """The element that a difference's path names, where it is there."""
     here = root
-    for name in steps(path):
+    for name in split_path(path):
         below = (each for each in _children(here) if _name(each) == name)
         if (child := next(below, None)) is None:
             return None
@@ -147,19 +147,19 @@ def at(root: etree._Element, path: str) -> etree._Element | None:
     return here
 
 
-def steps(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """The elements of a difference's path; a name in brackets may have slashes."""
     return re.findall(r"(?:\{[^}]*\})?[^/\[]+(?:\[[^\]]*\])?", path)
 
 
-def value(root: etree._Element, path: str) -> str | None:
+def value_at(root: etree._Element, path: str) -> str | None:
     """What stands at ``path``, as a difference shows it: sizes in bytes."""
-    element = at(root, path)
+    element = element_at(root, path)
     return _shown(element) if element is not None else None
 
 
-def target_of(root: etree._Element, key: str) -> str:
-    """What a domain calls the disk whose source is the volume ``key``; empty where none is."""
+def disk_target(root: etree._Element, key: str) -> str:
+    """The target of a domain's disk whose source is the volume ``key``; empty where none is."""
     name = key.rpartition("/")[2]
     for disk in root.iterfind("./devices/disk"):
         source = disk.find("source")
@@ -288,7 +288,7 @@ def _children(element: etree._Element) -> list[etree._Element]:
 
 
 def _identity(element: etree._Element) -> str:
-    """What tells an element from others of its tag; empty where nothing does."""
+    """What distinguishes an element from others of its tag; empty where nothing does."""
     if element.tag == "controller" and element.get("index"):
         return f"{element.get('type')} {element.get('index')}"
     for path in _IDENTITIES.get(str(element.tag), ()):
@@ -315,14 +315,14 @@ def _value(element: etree._Element) -> str:
 
 
 def _shown(element: etree._Element) -> str:
-    """An element's value for people: sizes in bytes; without one, what tells it from others."""
+    """An element's value for people: sizes in bytes; without one, what distinguishes it."""
     text = _text(element)
     if element.tag in _SIZES and (size := _bytes(element, "", text)) is not None:
         return str(size)
     return _with_unit(element, "", text) or _identity(element) or "yes"
 
 
-def _with_unit(element: etree._Element, key: str, value: Written) -> Written:
+def _with_unit(element: etree._Element, key: str, value: Text) -> Text:
     unit = _unit_of(element, key)
     return f"{value} {element.get(unit)}" if value and unit and element.get(unit) else value
 
@@ -343,7 +343,7 @@ def _default_unit(element: etree._Element, key: str) -> int | None:
 
 
 def _bytes(element: etree._Element, key: str, text: str) -> int | None:
-    """The bytes of a quantity, as libvirt rounds it; None where it is none."""
+    """The bytes of a quantity, as libvirt rounds it; None where ``text`` is no size."""
     name, default = _unit_of(element, key), _default_unit(element, key)
     unit = element.get(name) if name else None
     factor = _factor(unit) if unit else default
