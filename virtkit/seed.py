@@ -72,7 +72,7 @@ def user_data(guest: Guest, keys: SshKeys) -> dict[str, Any]:
         "manage_etc_hosts": True,
         "users": [login, *others],
         "ssh_pwauth": False,
-        # a card that the guest got in its life, too
+        # an interface that the guest got in its life, too
         "updates": {"network": {"when": ["boot"]}},
         # a container's layer has its size from the start
         "resize_rootfs": guest.driver.grows_filesystems,
@@ -268,7 +268,7 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
     return {
         "user": guest.spec.user,
         "authorized_keys": list(authorized),
-        "links": [
+        "interfaces": [
             {
                 "mac": each.mac,
                 "name": each.network,
