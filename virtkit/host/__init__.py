@@ -130,9 +130,9 @@ class Host:
 
     def folder_missing(self, path: str) -> bool:
         """Whether a folder is not there, as far as can be seen from here."""
-        from virtkit.host import look
+        from virtkit.host.questions import folder_missing
 
-        return look.folder_missing(self.remote, path)
+        return folder_missing(self.remote, path)
 
     def has_driver(self, driver: Driver) -> bool:
         """Whether libvirt there has the driver of a guest type."""
@@ -187,14 +187,14 @@ class Host:
         return file_users.files_in_use(self.connections, self.schemes)
 
     def ask(self, *questions: str) -> dict[str, Any]:
-        """What only the host's own files tell; see `virtkit.host.machine.look`.
+        """What only the host's own files tell; see `virtkit.host.machine.questions`.
 
         Raises:
             VirtkitError: ssh does not get there.
         """
-        from virtkit.host import look
+        from virtkit.host.questions import ask
 
-        return look.ask(self.remote, *questions)
+        return ask(self.remote, *questions)
 
     def fetching(self, url: str, progress: Progress) -> AbstractContextManager[Fetch]:
         """Another host, ready to download a file into its pool; see `virtkit.host.fetch`."""

@@ -15,7 +15,7 @@ import libvirt
 from lxml import etree
 
 from virtkit.errors import VirtkitError
-from virtkit.host import firewall, look
+from virtkit.host import firewall, questions
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, skip_unreadable
 from virtkit.host.firewall import Bridge
@@ -111,7 +111,7 @@ def _without_lease(connections: Connections, interface: _Interface) -> bool:
 def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
     why = f"network {interface.network} gave it no address"
-    if interface.network in look.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
+    if interface.network in questions.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
         return StateReason(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
             f"{connections.restart('network')} (it starts the server again, and guests go on "

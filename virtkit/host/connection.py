@@ -276,9 +276,9 @@ class Connections:
 
 
 def _on_xen() -> bool:
-    from virtkit.host.machine import look  # where Xen is asked only
+    from virtkit.host.machine import questions  # where Xen is asked only
 
-    return look.xen()
+    return questions.xen()
 
 
 def close_all(timeout: float = 1.0) -> None:

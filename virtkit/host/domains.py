@@ -96,9 +96,9 @@ class Domains(Definitions):
         power.limit_memory(domain, driver)
 
     def _sockets(self) -> str:
-        from virtkit.host import look
+        from virtkit.host import questions
 
-        return str(look.ask(self._connections.remote, "sockets")["sockets"])
+        return str(questions.ask(self._connections.remote, "sockets")["sockets"])
 
     def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
         """Asks a running guest to shut down in one of libvirt's ways; libvirt's yes proves nothing.

@@ -23,7 +23,7 @@ import libvirt
 import platformdirs
 
 from virtkit.facts import KvmVerdict, Pool
-from virtkit.host import look
+from virtkit.host import questions
 from virtkit.host.connection import Connections
 from virtkit.host.errors import connection_lost, libvirt_errors
 from virtkit.host.power import force_off
@@ -154,7 +154,7 @@ def _cache(connections: Connections) -> Path:
 def _key(connections: Connections) -> str:
     """This boot of the host with this libvirt."""
     opened = connections.get("qemu")
-    boot = look.ask(connections.remote, "boot")["boot"]
+    boot = questions.ask(connections.remote, "boot")["boot"]
     with libvirt_errors("read", "libvirt's version", where=connections.host):
         versions = f"{opened.getLibVersion()} {opened.getVersion()}"
     return f"{boot} {connections.uri('qemu')} {versions}"
@@ -177,7 +177,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         volume = pool.createXML(render.volume(name, _MIB, "raw"))
         try:
             _fill(opened, volume)
-            counting = look.ask(connections.remote, f"counting={COUNT}")["counting"]
+            counting = questions.ask(connections.remote, f"counting={COUNT}")["counting"]
             max_seconds = MAX_FIRMWARE + MAX_SLOWNESS * float(counting)
             return _run(opened, name, volume.path(), max_seconds, say)
         finally:
@@ -204,7 +204,7 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
                 pool.destroy()
         return
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
-    missing = look.folder_missing(connections.remote, folder)
+    missing = questions.folder_missing(connections.remote, folder)
     flags = libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD if missing else 0
     transient = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
     try:

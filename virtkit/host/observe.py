@@ -63,9 +63,9 @@ def connection(connections: Connections, scheme: str) -> Connection:
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
     """What is known of a host before planning, but for the KVM probe."""
-    from virtkit.host import look, routes  # for plans only
+    from virtkit.host import questions, routes  # for plans only
 
-    machine = look.ask(connections.remote, *_QUESTIONS)
+    machine = questions.ask(connections.remote, *_QUESTIONS)
     connections.restarts = machine["restart"]
     network = routes.read(machine["network"])
     answers = {scheme: connection(connections, scheme) for scheme in schemes}

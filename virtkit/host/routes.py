@@ -37,7 +37,7 @@ class HostNetwork:
 
 
 def read(text: str) -> HostNetwork:
-    """What `virtkit.host.machine.look.network` printed: a line for each question, then a file.
+    """What `virtkit.host.machine.questions.network` printed: a line for each question, then a file.
 
     Without the program ``ip`` the kernel's own list of IPv4 routes has to do.
     """

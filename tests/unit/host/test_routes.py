@@ -7,7 +7,7 @@ import subprocess
 
 from virtkit.facts import UsedSubnet
 from virtkit.host import routes
-from virtkit.host.machine import look
+from virtkit.host.machine import questions
 
 #: A laptop: a card, a split VPN, WireGuard with a table of its own, a blackhole, an address on lo.
 ROUTES = [
@@ -81,7 +81,7 @@ def test_whatever_is_said_is_no_error() -> None:
 
 
 def test_this_machine() -> None:
-    found = routes.read(look.network())
+    found = routes.read(questions.network())
     devices = subprocess.run(["ls", "/sys/class/net"], capture_output=True, text=True, check=True)
     assert found.links is not None
     assert set(found.links) == set(devices.stdout.split()) - {"bonding_masters"}

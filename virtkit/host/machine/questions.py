@@ -28,13 +28,13 @@ printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
 cat /proc/net/route 2>/dev/null || :"""
 
 
-def answers(questions: Iterable[str]) -> dict[str, Any]:
+def answer(questions: Iterable[str]) -> dict[str, Any]:
     """The answers by the questions' first words, of types that JSON has."""
-    answer = {}
+    answers = {}
     for question in questions:
         name, _, words = question.partition("=")
-        answer[name] = _QUESTIONS[name](*filter(None, words.split(",")))
-    return answer
+        answers[name] = _QUESTIONS[name](*filter(None, words.split(",")))
+    return answers
 
 
 def boot() -> str:
@@ -134,7 +134,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
 
 def main(*questions: str) -> None:
     """The program."""
-    json.dump(answers(questions), sys.stdout)
+    json.dump(answer(questions), sys.stdout)
 
 
 if __name__ == "__main__":
