@@ -85,7 +85,7 @@ def test_nothing_listens(tmp_path: Path) -> None:
     host = Host("local", "default", {"qemu": f"qemu+unix:///system?socket={tmp_path}/none"})
     with pytest.raises(RequestError, match="open qemu") as caught:
         host.connections.get("qemu")
-    assert preparation.restart("qemu") in caught.value.cure
+    assert preparation.restart_command("qemu") in caught.value.cure
 
 
 @pytest.mark.skipif(questions.xen(), reason="Xen runs here")

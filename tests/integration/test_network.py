@@ -231,12 +231,12 @@ def test_a_reload_of_nftables_takes_libvirts_rules_away(lab: Lab) -> None:
     run("nft", "flush", "ruleset")
     told = doctor(lab, "firewall", "network roads-front", "network roads-back")
     assert [each["ok"] for each in told] == [False, False]
-    assert all(each["cure"] == preparation.restart("network") for each in told)
+    assert all(each["cure"] == preparation.restart_command("network") for each in told)
     lab.write(
         SPEC.replace("back: {", "more: {}, back: {").replace("a: {}", "a: {networks: [more]}")
     )
     (failed,) = [e for e in lab.json("up", "a", code=1)["steps"] if e["outcome"] == "failed"]
-    assert failed["error"]["cure"].startswith(f"{preparation.restart('network')} (")
+    assert failed["error"]["cure"].startswith(f"{preparation.restart_command('network')} (")
     restart_libvirtd()
     assert [each["ok"] for each in doctor(lab, "firewall")] == [True]
     assert lab.json("up", "a")["ok"]
@@ -281,7 +281,7 @@ def test_a_dhcp_server_that_ended(lab: Lab) -> None:
         os.kill(int(Path(f"/run/libvirt/network/roads-{each}.pid").read_text()), signal.SIGKILL)
     (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
     assert "(dnsmasq) has ended" in failed["error"]["why"]
-    assert failed["error"]["cure"].startswith(f"{preparation.restart('network')} (")
+    assert failed["error"]["cure"].startswith(f"{preparation.restart_command('network')} (")
     restart_libvirtd()
     assert lab.json("restart", "b")["ok"]
 

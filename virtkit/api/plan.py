@@ -225,7 +225,7 @@ def _part(
 
 def _without_dnsmasq(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
     """The environment's networks that give no addresses, though they are active."""
-    cure = host.connections.restart("network")
+    cure = host.connections.restart_command("network")
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
     managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
     for name, network in {**existing, **managed}.items():

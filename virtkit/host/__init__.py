@@ -47,7 +47,7 @@ class Host:
         pool: the storage pool for its volumes.
         uris: libvirt URI by scheme, where it is not the usual one.
         remote: how another machine is reached; None for this one.
-        prepare: the command that makes it a prepared host.
+        prepare_command: the command that makes it a prepared host.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Host:
         pool: str = "default",
         uris: Mapping[str, str] | None = None,
         remote: Remote | None = None,
-        prepare: str = PREPARE_LOCAL,
+        prepare_command: str = PREPARE_LOCAL,
     ) -> None:
         self.name = name
         self.remote = remote
-        self.connections = Connections(name, uris, remote, prepare)
+        self.connections = Connections(name, uris, remote, prepare_command)
         self.schemes = self.connections.schemes
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)

@@ -114,8 +114,8 @@ def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
     if interface.network in questions.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
         return StateReason(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
-            f"{connections.restart('network')} (it starts the server again, and guests go on "
-            "running)",
+            f"{connections.restart_command('network')} (it starts the server again, and guests "
+            "go on running)",
         )
     what = f"{why}: its interface is up, and its DHCP requests get no answer"
     rules = firewall.rules(connections.remote)

@@ -28,7 +28,7 @@ from virtkit.host.errors import (
     connection_lost,
     cure,
     daemon_cure,
-    restart,
+    restart_command,
 )
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
@@ -62,7 +62,7 @@ class Connections:
         host: the host's name, for messages.
         uris: URI by scheme where it is not the usual one.
         remote: how another machine is reached; None for this one.
-        prepare: the command that makes it a prepared host.
+        prepare_command: the command that makes it a prepared host.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Connections:
         host: str,
         uris: Mapping[str, str] | None = None,
         remote: Remote | None = None,
-        prepare: str = PREPARE_LOCAL,
+        prepare_command: str = PREPARE_LOCAL,
     ) -> None:
         self.host = host
         self.remote = remote
-        self.prepare = prepare
+        self.prepare_command = prepare_command
         #: The commands that start its daemons again, by what each serves; another host tells them
         #: when it is looked at.
-        self.restarts: Mapping[str, str] = {}
+        self.restart_commands: Mapping[str, str] = {}
         #: The URI schemes of all guest types.
         self.schemes = tuple(dict.fromkeys(each.scheme for each in DRIVERS.values()))
         #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
@@ -107,13 +107,13 @@ class Connections:
         """How a cure calls virsh: alone it asks qemu:///session where its user isn't root."""
         return f"virsh -c {shlex.quote(self.display_uri(scheme or self.schemes[0]))}"
 
-    def restart(self, part: str = "qemu") -> str:
+    def restart_command(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
         if self.remote is None:
-            return restart(part)
-        if part in self.restarts:
-            return f"on host {self.host}: {self.restarts[part]}"
-        return restart(part, self.host)
+            return restart_command(part)
+        if part in self.restart_commands:
+            return f"on host {self.host}: {self.restart_commands[part]}"
+        return restart_command(part, self.host)
 
     def lock(self, name: str, what: str) -> Lock | RemoteLock:
         """A lock of the host, for all who change something there."""
@@ -223,7 +223,8 @@ class Connections:
             self._refusals[self.uri(scheme) if scheme in self._uris else _ALL] = failure
             return failure
         if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
-            return self._unavailable(scheme, message, f"{self.restart(scheme)}; then run again")
+            local_cure = f"{self.restart_command(scheme)}; then run again"
+            return self._unavailable(scheme, message, local_cure)
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver
@@ -247,7 +248,7 @@ class Connections:
             f"open {self.display_uri(scheme)} failed",
             why=why,
             cure=f"install libvirt's driver for it (sudo apt-get install {package}), then "
-            f"{self.restart(scheme)}",
+            f"{self.restart_command(scheme)}",
             where=self.host,
         )
 

@@ -149,16 +149,19 @@ class FileUnusable(VirtkitError):
 
 def daemon_cure(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
-    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then {RUN_AGAIN}"
+    return f"check that libvirt's daemon runs: {restart_command('qemu', where)}; then {RUN_AGAIN}"
 
 
-def restart(part: str, where: str = "") -> str:
-    """The command that starts a host's daemon again; ``part`` as for `preparation.restart`."""
+def restart_command(part: str, where: str = "") -> str:
+    """The command that starts a host's daemon again.
+
+    ``part`` as for `preparation.restart_command`.
+    """
     if where not in ("", "local"):
         return f"on host {where}: sudo systemctl restart libvirtd"
     from virtkit.host.machine import preparation  # for an error only
 
-    return preparation.restart(part)
+    return preparation.restart_command(part)
 
 
 def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
@@ -174,7 +177,7 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     table = {**_SAID, **_BUSY, **_UNUSABLE}
     text = table[words] if words else _CURES.get((operation, code), _GENERAL)
     text = text.replace(_HOST, "the host" if where in ("", "local") else f"host {where}")
-    return text.replace(_RESTART, restart("network", where)) if _RESTART in text else text
+    return text.replace(_RESTART, restart_command("network", where)) if _RESTART in text else text
 
 
 def _words(message: str, handing: bool) -> str:

@@ -30,7 +30,7 @@ _QUESTIONS = (
     "ids",
     "missing=" + ",".join(path for driver in DRIVERS.values() for path in driver.programs),
     "network",
-    "restart",
+    "restart_commands",
     "unfit",
     "unprepared",
     "without_dnsmasq",
@@ -57,7 +57,7 @@ def connection(connections: Connections, scheme: str) -> Connection:
     except VirtkitError as error:
         no_driver = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
         cure = "" if no_driver else error.cure
-        why, restart = error.why or error.what, connections.restart(scheme)
+        why, restart = error.why or error.what, connections.restart_command(scheme)
         return Connection(uri, why, cure=cure, restart=restart)
 
 
@@ -66,7 +66,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
     from virtkit.host import questions, routes  # for plans only
 
     machine = questions.ask(connections.remote, *_QUESTIONS)
-    connections.restarts = machine["restart"]
+    connections.restart_commands = machine["restart_commands"]
     network = routes.read(machine["network"])
     answers = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
@@ -103,7 +103,8 @@ def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unpre
     if what == "kernel":
         cure = f"use kernel {'.'.join(map(str, userns.KERNEL))} or later"
     else:
-        cure = connections.prepare if what == "prepare" else connections.restart("lxc")
+        prepare, restart = connections.prepare_command, connections.restart_command("lxc")
+        cure = prepare if what == "prepare" else restart
     return Unprepared(why, cure)
 
 

@@ -101,13 +101,13 @@ def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
             "connect",
             1,
             "iptables: No chain/target/match by that name.",
-            preparation.restart("network"),
+            preparation.restart_command("network"),
         ),
         (
             "connect",
             1,
             "iptables v1.8.11: Chain 'LIBVIRT_INP' does not exist",
-            preparation.restart("network"),
+            preparation.restart_command("network"),
         ),
         ("upload", 0, "cannot write: No space left on device", "free some space"),
         ("define", 0, "cannot write '/etc/libvirt/qemu/a.xml.new': No space left", "half made"),
@@ -136,7 +136,7 @@ def test_a_command_is_for_the_host_that_the_error_is_of() -> None:
     gone = "iptables: No chain/target/match by that name."
     there = "on host rack: sudo systemctl restart libvirtd"
     assert cure("connect", 1, gone, "rack").startswith(f"{there} (")
-    restart = preparation.restart("network")
+    restart = preparation.restart_command("network")
     assert cure("connect", 1, gone, "local").startswith(f"{restart} (")
     assert f"{there};" in daemon_cure("rack")
     there = Connections("rack", remote=Remote("rack", "root@rack"))

@@ -181,7 +181,7 @@ def interface() -> str:
 # --- libvirt's daemon -------------------------------------------------------------------------
 
 
-def restart(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> str:
+def restart_command(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> str:
     """The command that starts libvirt's daemon again, for a user with sudo.
 
     Not the start of its socket: one that was restarted under a running daemon is gone until the
@@ -192,7 +192,7 @@ def restart(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> s
         root: the machine's files.
         script: starts libvirt by hand; it asks for root's rights itself.
     """
-    commands = _restarting(part, root, script)
+    commands = _restart_commands(part, root, script)
     by_hand = shlex.quote(str(script))
     return " && ".join(e if e.startswith(by_hand) else f"sudo {e}" for e in commands)
 
@@ -210,7 +210,7 @@ def daemon(part: str = "lxc", root: Path = _ROOT) -> str:
     return own if _present(root, own) and not _present(root, _ALL) else _ALL
 
 
-def _restarting(part: str, root: Path, script: Path) -> list[str]:
+def _restart_commands(part: str, root: Path, script: Path) -> list[str]:
     """The commands, each for root, that start a daemon again."""
     name = daemon(part, root)
     if _systemd(root) and _unit(root, f"{name}.service") is not None:

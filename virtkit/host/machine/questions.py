@@ -83,9 +83,9 @@ def programs(*names: str) -> list[str]:
     return [each for each in names if shutil.which(each, path=path) is None]
 
 
-def restart() -> dict[str, str]:
+def restart_commands() -> dict[str, str]:
     """The command that starts each of libvirt's daemons again."""
-    return {each: preparation.restart(each) for each in preparation.PARTS}
+    return {each: preparation.restart_command(each) for each in preparation.PARTS}
 
 
 def settings() -> list[dict[str, str]]:
@@ -122,7 +122,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "missing": missing,
     "network": network,
     "programs": programs,
-    "restart": restart,
+    "restart_commands": restart_commands,
     "settings": settings,
     "sockets": sockets,
     "unfit": uml.unfit,

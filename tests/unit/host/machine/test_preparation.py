@@ -194,7 +194,7 @@ def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
 def test_without_systemd_the_checkout_restarts_libvirtd(host: Path) -> None:
     (host / "run/systemd/system").rmdir()
     write(host / "usr/sbin/libvirtd", "")
-    script, verb = shlex.split(preparation.restart("lxc", host))
+    script, verb = shlex.split(preparation.restart_command("lxc", host))
     assert (Path(script).is_file(), verb) == (True, "restart")
 
 
