@@ -234,7 +234,7 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
 def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
     """What else a prepared host has, and this one lacks."""
     if _contains(facts):
-        for each in host.ask("settings")["settings"]:
+        for each in host.ask("missing_settings")["missing_settings"]:
             cure = each["advice"] or host.connections.prepare_command
             yield Check(each["name"], None, each["why"], cure)
 

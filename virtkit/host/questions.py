@@ -82,6 +82,6 @@ def _files() -> Iterator[tuple[str, bytes]]:
     package = Path(__file__).parents[1]
     for folder in ("", "host/"):
         yield f"virtkit/{folder}__init__.py", b""
-    shipped = (preparation.HOOK, preparation.LINK)
+    shipped = (preparation.HOOK_FILE, preparation.LINK_FILE)
     for path in (*Path(preparation.__file__).parent.glob("*.py"), *shipped):
         yield f"virtkit/{path.relative_to(package)}", path.read_bytes()

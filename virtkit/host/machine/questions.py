@@ -88,10 +88,10 @@ def restart_commands() -> dict[str, str]:
     return {each: preparation.restart_command(each) for each in preparation.PARTS}
 
 
-def settings() -> list[dict[str, str]]:
+def missing_settings() -> list[dict[str, str]]:
     """What a prepared host has and this one lacks, with ``name``, ``why``, and ``advice`` where
     the playbook leaves it to an administrator."""
-    return [vars(each) for each in preparation.settings()]
+    return [vars(each) for each in preparation.missing_settings()]
 
 
 def sockets() -> str:
@@ -116,14 +116,14 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "boot": boot,
     "counting": counting,
     "freezer": freezer,
-    "hook_outdated": preparation.outdated,
+    "hook_outdated": preparation.hook_outdated,
     "ids": ids,
     "load": load,
     "missing": missing,
     "network": network,
     "programs": programs,
     "restart_commands": restart_commands,
-    "settings": settings,
+    "missing_settings": missing_settings,
     "sockets": sockets,
     "unfit": uml.unfit,
     "unprepared": unprepared,

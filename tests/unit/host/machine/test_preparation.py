@@ -55,8 +55,8 @@ def one(root: Path, name: str) -> preparation.Missing:
 
 
 def give_hook(root: Path) -> None:
-    for each in preparation.installed(root):
-        write(each, preparation.HOOK.read_text())
+    for each in preparation.hook_paths(root):
+        write(each, preparation.HOOK_FILE.read_text())
 
 
 def test_what_is_missing_goes_as_it_is_given(host: Path) -> None:
@@ -64,13 +64,13 @@ def test_what_is_missing_goes_as_it_is_given(host: Path) -> None:
     assert names(host) == NAMES
     assert {each.cure for each in preparation.missing(host)} == {"virtkit host prepare local"}
     give_hook(host)
-    write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK.read_text())
+    write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK_FILE.read_text())
     write(host / "etc/default/libvirt-guests", 'URIS="default lxc:///system"')
     write(host / "proc/sys/fs/inotify/max_user_instances", "1024\n")
     assert names(host) == ["restart"]
     write(host / "run/virtkit/hook", f"{lxc_hook.INTERFACE}")
     assert names(host) == []
-    link = preparation.LINK.read_text()
+    link = preparation.LINK_FILE.read_text()
     assert {"OriginalName=vnet*", "MACAddressPolicy=none"} <= {*link.splitlines()}
 
 
@@ -139,7 +139,7 @@ def test_what_an_older_version_installed_is_replaced(host: Path, name: str) -> N
     path = host / "etc/systemd/network/80-virtkit.link"
     if name == "hook":
         give_hook(host)
-        path = preparation.installed(host)[1]
+        path = preparation.hook_paths(host)[1]
     write(path, "older\n")
     assert name in names(host)
 
@@ -182,10 +182,10 @@ def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
     give_hook(host)
     why = "libvirtd was not restarted since its hook was installed"
     assert userns.unprepared(host) == (why, "restart")
-    write(host / "run/virtkit/hook", preparation.interface())
+    write(host / "run/virtkit/hook", preparation.shipped_interface())
     assert userns.unprepared(host) is None
-    preparation.installed(host)[0].write_text("another")
-    assert (userns.unprepared(host), preparation.outdated(host)) == (None, True)
+    preparation.hook_paths(host)[0].write_text("another")
+    assert (userns.unprepared(host), preparation.hook_outdated(host)) == (None, True)
     write(host / "run/virtkit/hook", "0")
     why = "libvirt's hook was installed by another version of virtkit"
     assert userns.unprepared(host) == (why, "prepare")
@@ -199,8 +199,8 @@ def test_without_systemd_the_checkout_restarts_libvirtd(host: Path) -> None:
 
 
 def test_its_interface_is_the_hooks() -> None:
-    assert preparation.interface() == str(lxc_hook.INTERFACE)
-    assert preparation.ready(Path("/nowhere")) == ""
+    assert preparation.shipped_interface() == str(lxc_hook.INTERFACE)
+    assert preparation.loaded_interface(Path("/nowhere")) == ""
     assert str(Path("/") / "run/virtkit/hook") == lxc_hook.READY
 
 
@@ -209,7 +209,7 @@ def test_the_program_needs_nothing_but_its_neighbours(tmp_path: Path, place: str
     """In a checkout and in an installed virtkit."""
     folder = tmp_path / "it's a ü" / place
     package = Path(preparation.__file__).parents[2]
-    for each in (Path(preparation.__file__), preparation.HOOK, preparation.LINK):
+    for each in (Path(preparation.__file__), preparation.HOOK_FILE, preparation.LINK_FILE):
         at = folder / each.relative_to(package)
         at.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(each, at)

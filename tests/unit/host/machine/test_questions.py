@@ -14,8 +14,8 @@ from virtkit.host.machine import questions
 from virtkit.host.questions import _RUN, _packed
 
 #: Those whose answers are the same a moment later.
-LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing=/bin/sh,/none", "settings", "unfit"]
-LASTING += ["unprepared", "xen"]
+LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing=/bin/sh,/none", "unfit"]
+LASTING += ["missing_settings", "unprepared", "xen"]
 
 
 def answers_elsewhere(*questions: str) -> dict[str, object]:
