@@ -56,20 +56,21 @@ class Fetch:
         """The text that the host finds at a URL."""
         return str(self._ask(f"{url} can't be downloaded", do="read", url=url)["text"])
 
-    def download(self, kind: str, hear: Callable[[dict[str, Any]], None]) -> Downloaded:
+    def download(self, kind: str, on_progress: Callable[[dict[str, Any]], None]) -> Downloaded:
         """Has the file downloaded.
 
         Args:
             kind: of a digest that is wanted, beside sha256.
-            hear: gets what the program tells meanwhile; it may raise to give up.
+            on_progress: gets ``have`` and ``total`` in bytes now and then, the first time with the
+                file's first bytes as ``head``, in base64; it may raise to give up.
         """
         what = f"{self._url} can't be downloaded"
-        answer = self._ask(what, hear, do="download", url=self._url, kind=kind)
+        answer = self._ask(what, on_progress, do="download", url=self._url, kind=kind)
         return Downloaded(answer["length"], answer["data"], answer["digests"])
 
     def qemu_img(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What qemu-img answers there, about the file."""
-        answer = self._ask("qemu-img can't be asked", do="look", words=words)
+        answer = self._ask("qemu-img did not run", do="qemu-img", arguments=words)
         return subprocess.CompletedProcess(words, answer["code"], answer["out"], answer["errors"])
 
     def upload(self, volume: str) -> None:
@@ -78,7 +79,10 @@ class Fetch:
         self._ask(what, do="upload", uri=self._uri, pool=self._pool, volume=volume)
 
     def _ask(
-        self, what: str, hear: Callable[[dict[str, Any]], None] = lambda _: None, **question: Any
+        self,
+        what: str,
+        on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        **question: Any,
     ) -> dict[str, Any]:
         """The program's answer.
 
@@ -99,9 +103,9 @@ class Fetch:
                 continue  # what the shell there prints
             if "failed" in answer:
                 raise self._failed(what, answer["failed"], answer["why"])
-            if "told" not in answer:
+            if "progress" not in answer:
                 return answer
-            hear(answer["told"])
+            on_progress(answer["progress"])
         raise self._ended()
 
     def _failed(self, what: str, kind: str, why: str) -> VirtkitError:
