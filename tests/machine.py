@@ -234,7 +234,7 @@ def tests_image() -> tuple[ImageRef, images.LocalImage]:
     """The image of the tests' guests, which is built where there is none."""
     entry = CATALOGUE[DEFAULT_IMAGE]
     ref = ImageRef(DEFAULT_IMAGE, entry, image_identity(entry))
-    return ref, images.prepare(ref, Path(), Progress())
+    return ref, images.local_image(ref, Path(), Progress())
 
 
 def free_port() -> int:

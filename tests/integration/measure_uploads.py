@@ -73,7 +73,7 @@ def measure(folder: Path, there: LibvirtHost, mib: int, rounds: int) -> None:
         copy.unlink()
         before = processor_time()
         sent = seconds(
-            lambda image=image: pool.put(host, ref, image, Progress()),
+            lambda image=image: pool.upload(host, ref, image, Progress()),
             lambda volume=volume: there.ssh(f"sync {volume}"),
         )
         times = processor_time() - before

@@ -157,7 +157,7 @@ def _fill(part: Path, xen: XenHost) -> None:
     host = Host("xen1", uris={"xen": f"xen+tcp://127.0.0.1:{port}/system"}, remote=remote)
     host.storage.ensure()
     ref, local = machine.tests_image()
-    images.put(host, ref, local, Progress())
+    images.upload(host, ref, local, Progress())
     host.connections.any().close()
     xen.monitor(f"hostfwd_remove net tcp:127.0.0.1:{port}")
 

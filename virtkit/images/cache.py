@@ -104,7 +104,7 @@ def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
             yield path, "a built or downloaded image that is in no pool here"
 
 
-def prepare(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
+def local_image(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
     """The image's files here: built, downloaded or, for ``path``, where they are.
 
     A second run, or one at the same time, does not make them again.
@@ -123,7 +123,7 @@ def prepare(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
 
 
 def check(ref: ImageRef, base: Path) -> None:
-    """Looks, in a second, whether ``prepare`` can work here.
+    """Looks, in a second, whether ``local_image`` can work here.
 
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs on this machine is missing.

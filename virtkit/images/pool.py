@@ -20,7 +20,7 @@ _MODE = "0644"
 _MIB = 1024 * 1024
 
 
-def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> ImageFiles:
+def upload(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> ImageFiles:
     """Makes the image's volumes where the pool has not got them."""
     files = ImageFiles.named(
         host.storage.describe().path,
@@ -35,15 +35,15 @@ def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> Ima
     def fill() -> None:
         _check_room(host, ref, list(sources.values()))
         for key, source in sources.items():
-            made(host, key, source.stat().st_size)
+            create_volume(host, key, source.stat().st_size)
             name = PurePosixPath(key).name
             host.storage.upload(name, source, Meter(progress, "uploading"))
 
-    keep(host, ref, files, Path(image.root).stat().st_size, fill, progress)
+    ensure(host, ref, files, Path(image.root).stat().st_size, fill, progress)
     return files
 
 
-def keep(
+def ensure(
     host: Host,
     ref: ImageRef,
     files: ImageFiles,
@@ -70,13 +70,13 @@ def keep(
             _note(host, ref, files, length, made=True)
 
 
-def made(host: Host, key: str, length: int) -> None:
+def create_volume(host: Host, key: str, length: int) -> None:
     """Makes one of an image's volumes, to be filled; what an interrupted run left of it goes."""
     host.storage.delete(key)  # only ever a broken upload of the same content
     host.storage.create(render.volume(PurePosixPath(key).name, length, "raw", mode=_MODE))
 
 
-def drop(host: Host, content: str) -> tuple[str, ...]:
+def delete(host: Host, content: str) -> tuple[str, ...]:
     """Removes an image's volumes and its line in the pool's record.
 
     Returns:

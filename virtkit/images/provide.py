@@ -61,7 +61,7 @@ def provide(host: Host, ref: ImageRef, base: Path, progress: Progress) -> ImageF
     """
     if _is_fetched_by_host(host, ref):
         return _fetch_by_host(host, ref, progress)
-    return pool.put(host, ref, cache.prepare(ref, base, progress), progress)
+    return pool.upload(host, ref, cache.local_image(ref, base, progress), progress)
 
 
 def _is_fetched_by_host(host: Host, ref: ImageRef) -> bool:
@@ -75,7 +75,7 @@ def _fetch_by_host(host: Host, ref: ImageRef, progress: Progress) -> ImageFiles:
     with lock.acquire(on_wait=progress, sleep=progress.sleep):
         known = _known(host, ref)
         if known is not None:
-            pool.keep(host, ref, known.files, known.bytes, lambda: None, progress)
+            pool.ensure(host, ref, known.files, known.bytes, lambda: None, progress)
             return known.files
         assert ref.entry.url is not None
         with host.fetching(ref.entry.url, progress) as fetch:
@@ -116,7 +116,7 @@ def _download(host: Host, ref: ImageRef, fetch: Fetch, progress: Progress) -> Im
 
     def fill() -> None:
         pool.check_room(host, ref, file.data)
-        pool.made(host, files.root, file.length)
+        pool.create_volume(host, files.root, file.length)
         progress("giving it to libvirt")
         try:
             fetch.upload(PurePosixPath(files.root).name)
@@ -124,5 +124,5 @@ def _download(host: Host, ref: ImageRef, fetch: Fetch, progress: Progress) -> Im
             host.storage.delete(files.root)  # so does the space that it took
             raise
 
-    pool.keep(host, ref, files, file.length, fill, progress)
+    pool.ensure(host, ref, files, file.length, fill, progress)
     return files

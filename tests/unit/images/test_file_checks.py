@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtkit.errors import RequestError
-from virtkit.images import cache, prepare, probe
+from virtkit.images import cache, local_image, probe
 from virtkit.progress import Progress
 from virtkit.spec import Image
 from virtkit.state.desired import ImageRef, image_identity
@@ -94,11 +94,11 @@ def test_a_given_file_stays_where_it_is(tmp_path: Path) -> None:
     entry = Image(path="disk.qcow2")
     ref = ImageRef("mine", entry, image_identity(entry))
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "8M")
-    found = prepare(ref, tmp_path, Progress())
+    found = local_image(ref, tmp_path, Progress())
     assert found.root == str(tmp_path / "disk.qcow2")
     (tmp_path / "disk.qcow2").unlink()
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "16M")
-    again = prepare(ref, tmp_path, Progress())
+    again = local_image(ref, tmp_path, Progress())
     assert again.content != found.content, "its content counts, not its name"
     assert cache.cached(ref.identity) is None
 
