@@ -340,8 +340,8 @@ def _same(kind: file_types.Kind) -> list[file_types.Kind]:
 def test_a_packed_disk_may_be_large_and_damaged(tmp_path: Path) -> None:
     """What is in it is looked at in bounds, and told only where it can be."""
     bomb = gzip.compress(bytes(64 * MIB))
-    assert file_types.within(bomb[: file_types.HEAD], file_types.recognise(bomb)) is None
+    assert file_types.unpacked(bomb[: file_types.HEAD], file_types.recognise(bomb)) is None
     broken = bytearray(gzip.compress(struct.pack(">I", 7) * 1000))
     broken[12:20] = b"\xff" * 8
-    assert file_types.within(bytes(broken), file_types.recognise(bytes(broken))) is None
+    assert file_types.unpacked(bytes(broken), file_types.recognise(bytes(broken))) is None
     assert io.BytesIO(broken).read(2) == b"\x1f\x8b"
