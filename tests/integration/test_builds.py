@@ -351,7 +351,8 @@ def failed(lines):
     return build_errors.failure("not built", lines, folder=work)
 with build_folder.tree_folder(work) as tree:
     line = ["mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "--include=tiny"]
-    line += [*apt.hooks(tree.parent / "apt", own), "bookworm", "-", *(each.line for each in own)]
+    line += [*apt.setup_hooks(tree.parent / "apt", own), "bookworm", "-"]
+    line += [each.line for each in own]
     try:
         sandbox.run(line, root="subordinate", work=tree, failed=failed, progress=Progress(),
             output=work / "tree.tar")

@@ -154,7 +154,7 @@ def _logins(progress: Progress | None) -> str:
     return "\n".join(texts)
 
 
-def hooks(
+def setup_hooks(
     folder: Path, own_sources: Sequence[Source], progress: Progress | None = None
 ) -> list[str]:
     """mmdebstrap's options for a build that uses this machine's sources.

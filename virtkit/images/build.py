@@ -103,7 +103,7 @@ class Recipe:
 def fingerprint() -> str:
     """What makes two builds of one recipe alike on our side: all of ours that goes into an image,
     and no more, since who changes this has everybody's images rebuilt."""
-    ours = [os.uname().machine, _options(()), _hooks("GUEST"), _pack_script()]
+    ours = [os.uname().machine, _options(()), _customize_hooks("GUEST"), _pack_script()]
     return hashlib.sha256(json.dumps(ours).encode() + _guest_files()).hexdigest()
 
 
@@ -220,7 +220,7 @@ def _options(packages: Sequence[str]) -> list[str]:
     ]
 
 
-def _hooks(archive: str) -> list[str]:
+def _customize_hooks(archive: str) -> list[str]:
     """What is done to the installed system; ``archive`` has our files for it."""
     # mmdebstrap splits what begins with tar-in as a shell does, and lets a shell run the rest
     return [
@@ -237,8 +237,8 @@ def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> 
         command = [
             *commands.line("mmdebstrap", "--mode=root", "--format=tar"),
             *_options(recipe.packages),
-            *apt.hooks(folder.parent / "apt", own_sources, progress),
-            *_hooks(str(archive)),
+            *apt.setup_hooks(folder.parent / "apt", own_sources, progress),
+            *_customize_hooks(str(archive)),
             recipe.release,
             "-",
             *(each.line for each in own_sources),
@@ -328,7 +328,7 @@ def _guest_files() -> bytes:
 
 
 def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
-    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
         path = f"{prefix}{entry.name}"
         if entry.is_dir():
             yield from _walk(entry, f"{path}/")

@@ -119,7 +119,8 @@ def built(folder: Path, own: Sequence[apt.Source]) -> Path:
     tree.mkdir(parents=True)
     room.chmod(0o711)
     command = ["mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "--include=tiny"]
-    command += [*apt.hooks(room / "apt", own), "bookworm", "-", *(each.line for each in own)]
+    command += [*apt.setup_hooks(room / "apt", own), "bookworm", "-"]
+    command += [each.line for each in own]
     said: list[str] = []
 
     def failed(lines: Sequence[str]) -> VirtkitError:
@@ -286,7 +287,7 @@ def test_the_files_of_a_build_are_the_builders_alone(place: Path, caller: Caller
     caller.write("auth.conf", f"machine a login b password {PASSWORD}\n")
     (place / "room").mkdir()
     source = apt.Source("http://a:b@m/debian", "bookworm", "main", (("Signed-By", "/k.gpg"),))
-    (hook,) = apt.hooks(place / "room/apt", [source])
+    (hook,) = apt.setup_hooks(place / "room/apt", [source])
     assert not [each for each in MARKS if each in hook]
     files = list((place / "room/apt").iterdir())
     assert {each.name for each in files} == {"apt.conf", "auth.conf", "build.sources"}
