@@ -184,17 +184,17 @@ def guests(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
                 if guest is None:
                     answer.strangers.add((scheme, domain.name()))
                 else:
-                    answer.ours[guest.domain] = _newer(guest, answer.ours.get(guest.domain))
+                    answer.ours[guest.domain] = _superseding(guest, answer.ours.get(guest.domain))
             answer.answered.add(scheme)
     return answer
 
 
-def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
+def _superseding(guest: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
     """The guest of two domains with its record: a change of type was interrupted, and the
     unfinished one is what it is to be."""
     if other is None:
-        return one
-    new, old = (other, one) if one.record.finished else (one, other)
+        return guest
+    new, old = (other, guest) if guest.record.finished else (guest, other)
     return replace(new, superseded=(old.record.type,))
 
 

@@ -46,7 +46,7 @@ class Volumes:
         for volume in wanted:
             progress(volume.name)
             if volume.content != "log":
-                self._make_one(volume, keys, progress)
+                self._make_volume(volume, keys, progress)
         self._check_kept(volumes)
         staying = tuple(each for each in self._context.record.volumes if each.name in volumes)
         self._context.record = replace(self._context.record, volumes=staying).with_state("made")
@@ -85,7 +85,7 @@ class Volumes:
                     + self._context.down("--volumes"),
                 )
 
-    def _make_one(self, volume: Volume, keys: seed.SshKeys | None, progress: Progress) -> None:
+    def _make_volume(self, volume: Volume, keys: seed.SshKeys | None, progress: Progress) -> None:
         storage = self._context.host.storage
         storage.delete(volume.key)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":
