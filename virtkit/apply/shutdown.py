@@ -115,9 +115,7 @@ def _ask(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bo
     try:
         if way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]
-            result = guest_exec.by_namespaces(
-                host.connections, driver, name, command, _ASK_TIMEOUT
-            )
+            result = guest_exec.by_namespaces(host.connections, driver, name, command, _ASK_TIMEOUT)
             return result.code == 0
         host.domains.ask_to_stop(driver, name, way, timeout)
     except HypervisorUnresponsive:

@@ -54,18 +54,18 @@ class Rules:
     """What a host's rules are about.
 
     Attributes:
-        libvirt_words: the words of libvirt's own rules, names of bridges among them.
+        libvirt_tokens: the tokens of libvirt's own rules, names of bridges among them.
         drops: the chains on the way to this host, or through it, that drop by policy.
-        words: the words of all rules of a table.
+        tokens: the tokens of all rules, by table.
     """
 
-    libvirt_words: set[str] = field(default_factory=set)
+    libvirt_tokens: set[str] = field(default_factory=set)
     drops: set[Drop] = field(default_factory=set)
-    words: dict[str, set[str]] = field(default_factory=dict)
+    tokens: dict[str, set[str]] = field(default_factory=dict)
 
     def has_libvirt_rules(self, bridge: str) -> bool:
         """Whether libvirt's own rules for a bridge are there."""
-        return bridge in self.libvirt_words
+        return bridge in self.libvirt_tokens
 
     def dropping(self, bridge: Bridge) -> list[Drop]:
         """The chains that may drop what comes from a bridge: their table has no rule about it."""
@@ -74,23 +74,23 @@ class Rules:
             for each in self.drops
             if (bridge.forwards or each.hook == "input")
             and (bridge.ipv6 or not each.table.startswith("ip6 "))
-            and not _about(bridge.name, self.words.get(each.table, ()))
+            and not _names_bridge(bridge.name, self.tokens.get(each.table, ()))
         )
         return sorted(drops, key=lambda each: (each.hook != "input", each.table, each.chain))
 
-    def add(self, table: str, chain: str, words: Iterable[str]) -> None:
+    def add(self, table: str, chain: str, tokens: Iterable[str]) -> None:
         """One more rule."""
-        rule_words = set(words)
-        self.words.setdefault(table, set()).update(rule_words)
+        rule_tokens = set(tokens)
+        self.tokens.setdefault(table, set()).update(rule_tokens)
         if chain.startswith(_CHAINS) or table.endswith(f" {_TABLE}"):
-            self.libvirt_words |= rule_words
+            self.libvirt_tokens |= rule_tokens
 
 
-def _about(bridge: str, words: Iterable[str]) -> bool:
-    """Whether one of the words of rules is a bridge's name, or a pattern (``virbr*``) for it."""
+def _names_bridge(bridge: str, tokens: Iterable[str]) -> bool:
+    """Whether one of the tokens of rules is a bridge's name, or a pattern (``virbr*``) for it."""
     return any(
-        word == bridge or (word.endswith(("*", "+")) and fnmatch(bridge, f"{word[:-1]}*"))
-        for word in words
+        token == bridge or (token.endswith(("*", "+")) and fnmatch(bridge, f"{token[:-1]}*"))
+        for token in tokens
     )
 
 
