@@ -85,7 +85,7 @@ class Definition:
         unsure = {e.name for e in listed.volumes if e.state != "made"} if listed else set()
         if not unsure and self._context.old.instance:
             return
-        held, instance = self._seed_keys.in_seed()
+        held, instance = self._seed_keys.read_seed()
         if held is not None and instance:
             self._context.old = replace(
                 self._context.old,
@@ -104,7 +104,7 @@ class Definition:
     def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
         fresh = self._context.host_context.record_of_guest(self._context.guest, self._context.xml)
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
-        self._context.keys = self._seed_keys.new()
+        self._context.keys = self._seed_keys.requested()
         new = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._context.keys)
         if self._context.old is None or self._context.fresh:
             return new
@@ -113,7 +113,7 @@ class Definition:
             live = self._context.host.domains.live(
                 self._context.guest.driver, self._context.guest.domain
             )
-        current_keys = self._seed_keys.known()
+        current_keys = self._seed_keys.current()
         both = current_keys is not None and new.keys is not None
         return replace(
             new,

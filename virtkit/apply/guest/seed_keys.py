@@ -18,7 +18,7 @@ class SeedKeys:
     def __init__(self, context: GuestContext) -> None:
         self._context = context
 
-    def new(self) -> tuple[str, ...] | None:
+    def requested(self) -> tuple[str, ...] | None:
         """The keys that the guest is to let in: those of its spec, or those that it was made with.
 
         None where an older version of virtkit made it, and its seed does not say which these are.
@@ -27,7 +27,7 @@ class SeedKeys:
             return public_keys.records(access.authorized_keys(self._context.guest))
         if self._context.guest.keys is not None:
             return self._context.guest.keys
-        current = self.known()
+        current = self.current()
         if (
             current is not None
             and not self._context.old.finished
@@ -39,11 +39,11 @@ class SeedKeys:
                 return own
         return current
 
-    def known(self) -> tuple[str, ...] | None:
+    def current(self) -> tuple[str, ...] | None:
         """The keys that the guest lets in now, by its record, else by its seed."""
         if self._context.old is None or self._context.old.keys is not None:
             return self._context.old.keys if self._context.old else None
-        held = self.held()
+        held = self.from_seed()
         return public_keys.records(held.authorized) if held else None
 
     def authorized(self, held: seed.SshKeys | None) -> Sequence[str]:
@@ -58,14 +58,13 @@ class SeedKeys:
         )
         return access.authorized_keys(self._context.guest) if from_spec else self._context.keys
 
-    def made(self, wanted: bool) -> seed.SshKeys | None:
+    def for_new_seed(self) -> seed.SshKeys:
         """Who may log in, and the host key, for a seed that is about to be made.
 
-        A guest that lives on keeps its instance and its host key.
+        A guest that lives on keeps its instance and its host key. Another one gets new ones, and
+        its record has them before this returns.
         """
-        if not wanted:
-            return None
-        held = None if self._context.fresh else self.held()
+        held = None if self._context.fresh else self.from_seed()
         authorized = self.authorized(held)
         if held is not None:
             return replace(held, authorized=authorized)
@@ -78,11 +77,11 @@ class SeedKeys:
         self._context.host.domains.write_record(self._context.record)
         return seed.SshKeys(authorized, private, public)
 
-    def held(self) -> seed.SshKeys | None:
+    def from_seed(self) -> seed.SshKeys | None:
         """The keys in the seed that the guest has; None where it can't be read."""
-        return self.in_seed()[0] if self._context.record.instance else None
+        return self.read_seed()[0] if self._context.record.instance else None
 
-    def in_seed(self) -> tuple[seed.SshKeys | None, str]:
+    def read_seed(self) -> tuple[seed.SshKeys | None, str]:
         """The keys and the instance in the guest's seed; nothing where it can't be read."""
         files = disks.seed_files(self._context.host.storage, self._context.guest)
         return seed.keys_in(files), seed.instance_in(files)

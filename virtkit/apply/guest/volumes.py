@@ -34,7 +34,8 @@ class Volumes:
             if each.name in volumes and each.state != "made"
         ]
         wanted.sort(key=lambda each: each.content == "seed")  # it is the sign that all are made
-        keys = self._seed_keys.made(any(each.content == "seed" for each in wanted))
+        makes_seed = any(each.content == "seed" for each in wanted)
+        keys = self._seed_keys.for_new_seed() if makes_seed else None
         deleting = [each for each in self._context.record.volumes if each.state == "deleting"]
         in_use = [each for each in deleting if each.name not in volumes and self._in_use(each)]
         deleting = [each for each in deleting if each not in in_use]
