@@ -142,7 +142,7 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         yield step("stop", guest_steps.stop, [])
     if not guest_context.starts_only and not guest_context.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        context.pool_records.will_add(guest_steps.definition.listed)
+        context.pool_records.will_add(guest_steps.definition.pool_entry)
         pool = [("pool", "ensure"), ("pool", "record")]
         yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
         if guest_context.restarts:

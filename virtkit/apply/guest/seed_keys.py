@@ -23,16 +23,13 @@ class SeedKeys:
 
         None where an older version of virtkit made it, and its seed does not say which these are.
         """
-        if self._context.fresh or self._context.old is None or "ssh_keys" in self._context.fields:
+        old = self._context.old
+        if old is None or self._context.from_scratch or "ssh_keys" in self._context.fields:
             return public_keys.records(access.authorized_keys(self._context.guest))
         if self._context.guest.keys is not None:
             return self._context.guest.keys
         current = self.current()
-        if (
-            current is not None
-            and not self._context.old.finished
-            and self._context.guest.spec.ssh_keys is None
-        ):
+        if current is not None and not old.finished and self._context.guest.spec.ssh_keys is None:
             # a run that was to give it the caller's own ones was interrupted
             own = public_keys.records(access.own_keys(self._context.guest.environment))
             if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(current)):
@@ -53,9 +50,8 @@ class SeedKeys:
         if held and public_keys.same(public_keys.records(held.authorized), self._context.keys):
             return held.authorized
         named = self._context.guest.spec.ssh_keys is not None
-        from_spec = named and (
-            self._context.fresh or self._context.old is None or self._context.guest.keys is not None
-        )
+        new = self._context.from_scratch or self._context.old is None
+        from_spec = named and (new or self._context.guest.keys is not None)
         return access.authorized_keys(self._context.guest) if from_spec else self._context.keys
 
     def for_new_seed(self) -> seed.SshKeys:
@@ -64,12 +60,13 @@ class SeedKeys:
         A guest that lives on keeps its instance and its host key. Another one gets new ones, and
         its record has them before this returns.
         """
-        held = None if self._context.fresh else self.from_seed()
+        held = None if self._context.from_scratch else self.from_seed()
         authorized = self.authorized(held)
         if held is not None:
             return replace(held, authorized=authorized)
-        if self._context.old is not None and self._context.old.booted and not self._context.fresh:
-            return seed.SshKeys(authorized, "", self._context.old.host_key)
+        old = self._context.old
+        if old is not None and old.booted and not self._context.from_scratch:
+            return seed.SshKeys(authorized, "", old.host_key)
         private, public = access.new_host_key()
         self._context.record = replace(
             self._context.record, host_key=public, instance=str(uuid.uuid4())

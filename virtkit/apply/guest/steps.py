@@ -126,7 +126,7 @@ class GuestSteps:
         try:
             self.context.host.domains.start(self.context.guest.driver, self.context.guest.domain)
         except FileUnusable as error:
-            cure = _image_cure(self.context.guest.image.name, self.context.down())
+            cure = _image_cure(self.context.guest.image.name, self.context.down_command())
             raise error.retold(FileUnusable, cure=cure) from error
 
     def wait_ready(self, progress: Progress) -> None:
