@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from virtkit import images
-from virtkit.apply import volumes as disks
 from virtkit.apply.context import GRACE, Context
 from virtkit.apply.engine import Key, Say, Step
 from virtkit.apply.guest.steps import GuestSteps
 from virtkit.apply.shutdown import stop
+from virtkit.apply.volumes import delete_volume
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host
 from virtkit.plan import Change, Plan
@@ -243,7 +243,7 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
             pool_records.check(observed.record)
         deleting = [each for each in observed.record.volumes if each not in kept]
         for each in deleting:
-            disks.delete(storage, each)
+            delete_volume(storage, each)
         pool_records.mark_deleted(each.name for each in deleting if each.keep)
 
     def undefine(_say: Say) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from virtkit import access, seed
-from virtkit.apply import volumes as disks
 from virtkit.apply.guest.context import GuestContext
+from virtkit.apply.volumes import seed_files
 from virtkit.state import public_keys
 
 
@@ -80,5 +80,5 @@ class SeedKeys:
 
     def read_seed(self) -> tuple[seed.SshKeys | None, str]:
         """The keys and the instance in the guest's seed; nothing where it can't be read."""
-        files = disks.seed_files(self._context.host.storage, self._context.guest)
+        files = seed_files(self._context.host.storage, self._context.guest)
         return seed.keys_in(files), seed.instance_in(files)

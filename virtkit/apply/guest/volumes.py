@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from virtkit import seed
-from virtkit.apply import volumes as disks
 from virtkit.apply.engine import Say
 from virtkit.apply.guest.context import GuestContext
 from virtkit.apply.guest.seed_keys import SeedKeys
+from virtkit.apply.volumes import delete_volume, make_seed, make_volume
 from virtkit.errors import VirtkitError
 from virtkit.plan import uses
 from virtkit.progress import Progress
@@ -43,7 +43,7 @@ class Volumes:
             self._context.host.domains.check_record(self._context.record)
         for each in deleting:
             if not each.keep:
-                disks.delete(self._context.host.storage, each)
+                delete_volume(self._context.host.storage, each)
         for volume in wanted:
             progress(volume.name)
             if volume.content != "log":
@@ -92,6 +92,6 @@ class Volumes:
         if volume.content == "seed":
             assert keys is not None
             files = seed.documents(self._context.guest, keys, self._context.record.instance)
-            disks.make_seed(storage, volume, self._context.guest.driver.seed, files, progress)
+            make_seed(storage, volume, self._context.guest.driver.seed, files, progress)
         else:
-            disks.make(storage, volume, progress)
+            make_volume(storage, volume, progress)
