@@ -86,7 +86,7 @@ class Lock:
             RequestError: others still have it when the time is up, or it can't be taken at all.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        descriptor, waited_for = self._taken(timeout, on_wait, kind, sleep)
+        descriptor, waited_for = self._take(timeout, on_wait, kind, sleep)
         try:
             yield waited_for
         finally:
@@ -99,7 +99,7 @@ class Lock:
         except RequestError:  # nobody can have it
             return ""
 
-    def _taken(
+    def _take(
         self,
         timeout: float,
         on_wait: Callable[[str], None],
@@ -110,7 +110,7 @@ class Lock:
         path = self._path()
         end = time.monotonic() + timeout
         waited_for = ""
-        while (descriptor := _tried(path, kind, self._what)) is None:
+        while (descriptor := _try_lock(path, kind, self._what)) is None:
             late = time.monotonic() >= end
             if late or not waited_for:
                 holder = str(_holder(path) or "a process that can't be seen from here")
@@ -129,7 +129,7 @@ class Lock:
 
     def _path(self) -> Path:
         for folder in FOLDERS if self._folder is None else (self._folder,):
-            if self._folder is not None or _for_all(folder):
+            if self._folder is not None or _open_to_all(folder):
                 return folder / f"virtkit-{quote(self._name, safe='')}.lock"
         raise RequestError(
             f"no folder for locks: none of {', '.join(map(str, FOLDERS))} is open to all users",
@@ -174,7 +174,7 @@ class RemoteLock:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[str]:
         """As ``Lock.acquire``."""
-        script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_REMOTE}"
+        script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_HOLD}"
         pipe = subprocess.PIPE
         line = self._remote.line(script)
         with subprocess.Popen(
@@ -192,7 +192,7 @@ class RemoteLock:
 
     def holder(self) -> str:
         """As ``Lock.holder``."""
-        line = self._remote.line(f"file={shlex.quote(self._name)}\n{LOOK}")
+        line = self._remote.line(f"file={shlex.quote(self._name)}\n{FIND_HOLDER}")
         return commands.run(*line).stdout.strip()
 
     def _wait(
@@ -230,14 +230,14 @@ class RemoteLock:
         return b"waiting\n" in output
 
 
-_FOLDER = f"""
+_FIND_FILE = f"""
 for folder in {shlex.join(map(str, FOLDERS))}; do
     [ -d "$folder" ] && [ ! -L "$folder" ] && [ -k "$folder" ] && [ -w "$folder" ] && break
 done
 file=$folder/$file
 """
 #: What the shell of a RemoteLock does, with the same folders and care as a Lock.
-_REMOTE = f"""{_FOLDER}
+_HOLD = f"""{_FIND_FILE}
 if [ ! -e "$file" ]; then (umask 0222; set -C; : >"$file") 2>/dev/null; fi
 if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is not a regular file" >&2; exit 1; fi
 exec 9<"$file" || exit 1
@@ -249,7 +249,7 @@ echo held
 exec cat >/dev/null
 """
 #: Who has a lock there; it takes none. What stat(1) calls a device has its parts as in stat(2).
-LOOK = f"""{_FOLDER}
+FIND_HOLDER = f"""{_FIND_FILE}
 [ -f "$file" ] && [ ! -L "$file" ] || exit 0
 set -- $(stat -c '%d %i' "$file")
 id=$(printf '%02x:%02x:%d' $(($1 >> 8 & 4095)) $(($1 & 255 | $1 >> 12 & 1048320)) "$2")
@@ -261,7 +261,7 @@ done </proc/locks
 """
 
 
-def _for_all(folder: Path) -> bool:
+def _open_to_all(folder: Path) -> bool:
     try:
         mode = folder.lstat().st_mode
     except OSError:
@@ -269,21 +269,21 @@ def _for_all(folder: Path) -> bool:
     return stat.S_ISDIR(mode) and mode & 0o1007 == 0o1007
 
 
-def _tried(path: Path, kind: int, what: str) -> int | None:
+def _try_lock(path: Path, kind: int, what: str) -> int | None:
     """A descriptor that has the lock; None where others have it."""
     while True:
-        descriptor = _opened(path, what)
+        descriptor = _open_file(path, what)
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None
-        if _same(descriptor, path):
+        if _is_same_file(descriptor, path):
             return descriptor
         os.close(descriptor)
 
 
-def _opened(path: Path, what: str) -> int:
+def _open_file(path: Path, what: str) -> int:
     """A descriptor of the lock's file, which is made where there is none."""
     try:
         descriptor = _open_or_make(path)
@@ -317,7 +317,7 @@ def _open_or_make(path: Path) -> int:
     return descriptor
 
 
-def _same(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     """Whether the file is still the one by that name: somebody may have cleared the folder."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
@@ -336,13 +336,13 @@ def _holder(path: Path) -> Holder | None:
         words = line.split()
         if words[1] == "FLOCK" and words[5] == device:
             try:
-                return _process(int(words[4]))
+                return _describe_process(int(words[4]))
             except (OSError, ValueError, IndexError):  # it has just ended
                 return None
     return None
 
 
-def _process(pid: int) -> Holder:
+def _describe_process(pid: int) -> Holder:
     folder = Path("/proc", str(pid))
     words = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
     command = "".join(each if each.isprintable() else "?" for each in shlex.join(words))

@@ -121,10 +121,10 @@ def test_whom_one_waited_for_is_known_afterwards(lab: Lock, folder: Path) -> Non
 def test_a_shell_sees_the_holder_as_we_do() -> None:
     """What is run on other machines, run on this one."""
     name = f"whose test-{os.getpid()}"
-    look = f"file={shlex.quote(f'virtkit-{quote(name)}.lock')}\n{lock.LOOK}"
+    script = f"file={shlex.quote(f'virtkit-{quote(name)}.lock')}\n{lock.FIND_HOLDER}"
 
     def seen() -> str:
-        done = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=True)
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
         return done.stdout
 
     one = Lock(name, "it")
