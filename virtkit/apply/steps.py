@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from virtkit import images
-from virtkit.apply.context import GRACE, Context
+from virtkit.apply.context import SHUTDOWN_TIMEOUT, Context
 from virtkit.apply.engine import Key, Say, Step
 from virtkit.apply.guest.steps import GuestSteps
 from virtkit.apply.shutdown import stop
@@ -137,7 +137,7 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         for name in ("start", "update")
     ]
     image = (f"image/{guest.image.name}", "make")
-    plugs = guest_context.running and not guest_context.restarts and not guest_context.starts_only
+    hotplug = guest_context.running and not guest_context.restarts and not guest_context.starts_only
     if change.action == "replace":
         yield step("stop", guest_steps.stop, [])
     if not guest_context.starts_only and not guest_context.provisions_only:
@@ -147,13 +147,13 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
         if guest_context.restarts:
             yield step("stop", guest_steps.stop, own("define"))
-        if plugs:
+        if hotplug:
             yield step("unplug", guest_steps.unplug, own("define"))
         yield step("volumes", guest_steps.volumes.make, own("define", "stop", "unplug"))
-        if plugs:
+        if hotplug:
             yield step("plug", guest_steps.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
-    starts = not plugs or not _runs(change)
+    starts = not hotplug or not _runs(change)
     wait = context.options.wait or guest.name in awaited
     provisions = guest_context.provisions and wait
     if starts:
@@ -167,8 +167,8 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
     if provisions or (starts and (wait or guest_context.follows)):
         yield step("ready", guest_steps.wait_ready, own("start", "playbooks"), waits=True)
     if guest_context.follows:
-        answers = own("login") if provisions else own("ready")
-        yield step("follow", guest_steps.follow, [*own("plug", "start"), *answers], waits=True)
+        reachable = own("login") if provisions else own("ready")
+        yield step("follow", guest_steps.follow, [*own("plug", "start"), *reachable], waits=True)
     last = own("plug", "start", "playbooks", "ready", "follow")
     yield step("finish", lambda _: guest_steps.finish(), last)
 
@@ -221,7 +221,7 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
     ]
 
     def stopped(progress: Progress) -> None:
-        stop(host, driver, observed.domain, GRACE if kept else 0.0, progress)
+        stop(host, driver, observed.domain, SHUTDOWN_TIMEOUT if kept else 0.0, progress)
 
     def volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtkit import access, seed
-from virtkit.apply.context import GRACE, Context
+from virtkit.apply.context import SHUTDOWN_TIMEOUT, Context
 from virtkit.apply.engine import Say
 from virtkit.apply.guest.context import GuestContext
 from virtkit.apply.guest.definition import Definition
@@ -53,7 +53,7 @@ class GuestSteps:
             self.context.host,
             driver,
             self.context.observed.domain,
-            GRACE if stays else 0.0,
+            SHUTDOWN_TIMEOUT if stays else 0.0,
             progress,
         )
 
