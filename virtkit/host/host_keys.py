@@ -39,7 +39,7 @@ _FETCH = {
     "ControlMaster": "no",
     "ControlPath": "none",
 }
-_FOUND = re.compile(r"# Host .* found: line (\d+) ?(CA|REVOKED)?")
+_HOST_LINE = re.compile(r"# Host .* found: line (\d+) ?(CA|REVOKED)?")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
     Raises:
         VirtkitError: nobody answers, or the key of a host on the way is not known.
     """
-    answers: dict[str, subprocess.CompletedProcess[str]] = {}
+    results: dict[str, subprocess.CompletedProcess[str]] = {}
     keys: list[HostKey] = []
     with temporary.folder() as folder:
 
@@ -132,7 +132,7 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
             file = {"HostKeyAlgorithms": _KINDS[kind]}
             file["UserKnownHostsFile"] = for_ssh(str(folder / kind))
             words = remote.arguments(_FETCH | file)
-            answers[kind] = commands.run(*ASK_NOBODY, *words, remote.address, "--", "true")
+            results[kind] = commands.run(*ASK_NOBODY, *words, remote.address, "--", "true")
 
         threads = [threading.Thread(target=ask, args=(kind,), daemon=True) for kind in _KINDS]
         for each in threads:
@@ -143,15 +143,15 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
             keys += _read(folder / kind)
     if keys:
         return keys
-    said = answers["ED25519"].stderr
+    said = results["ED25519"].stderr
     error = remote.unreached(said.encode())
     if UNKNOWN_KEY not in said:
         raise error
     # ssh took any key of the host's own
-    raise error.retold(VirtkitError, cure=on_the_way(settings)) from error
+    raise error.retold(VirtkitError, cure=jump_hosts_cure(settings)) from error
 
 
-def on_the_way(settings: SshSettings) -> str:
+def jump_hosts_cure(settings: SshSettings) -> str:
     """What makes the keys of the hosts on the way known."""
     if not settings.jumps:
         return "first make known the key of the host that ssh's ProxyCommand goes through"
@@ -183,8 +183,8 @@ def _look_up(name: str, file: Path) -> Iterator[KnownKey]:
         return
     number, mark = 0, ""
     for line in commands.run("ssh-keygen", "-l", "-F", name, "-f", str(file)).stdout.splitlines():
-        if found := _FOUND.match(line):
-            number, mark = int(found[1]), found[2] or ""
+        if match := _HOST_LINE.match(line):
+            number, mark = int(match[1]), match[2] or ""
         elif mark != "CA":
             _, kind, fingerprint, *_ = line.split()
             yield KnownKey(kind, fingerprint, "", file, number, mark == "REVOKED")

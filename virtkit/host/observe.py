@@ -68,25 +68,25 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
     machine = questions.ask(connections.remote, *_QUESTIONS)
     connections.restart_commands = machine["restart_commands"]
     network = routes.read(machine["network"])
-    answers = {scheme: connection(connections, scheme) for scheme in schemes}
+    by_scheme = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
-    nets: list[_Net] = []
-    if any(not each.error for each in answers.values()):
+    libvirt_networks: list[_LibvirtNetwork] = []
+    if any(not each.error for each in by_scheme.values()):
         with libvirt_errors("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
-            nets = list(_nets(connections))
-    host = next((each.host for each in answers.values() if each.host), "")
+            libvirt_networks = list(_libvirt_networks(connections))
+    host = next((each.host for each in by_scheme.values() if each.host), "")
     return HostFacts(
         name=connections.host,
         pool=pool,
-        connections=answers,
+        connections=by_scheme,
         arch=arch,
         cpus=cpus,
-        used_subnets=tuple(dict.fromkeys(_used_subnets(nets, network.used_subnets))),
-        networks={each.name: each.active for each in nets},
+        used_subnets=tuple(dict.fromkeys(_used_subnets(libvirt_networks, network.used_subnets))),
+        networks={each.name: each.active for each in libvirt_networks},
         links=network.links,
-        identity="/".join(each for each in (host, network.machine) if each),
+        identity="/".join(each for each in (host, network.machine_id) if each),
         unprepared=_unprepared(connections, machine["unprepared"]),
         missing=frozenset(machine["missing"]),
         unfit=machine["unfit"],
@@ -109,7 +109,7 @@ def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unpre
 
 
 @dataclass(frozen=True)
-class _Net:
+class _LibvirtNetwork:
     """A libvirt network: its name, its bridge on the host, and its subnets."""
 
     name: str
@@ -118,14 +118,14 @@ class _Net:
     subnets: tuple[str, ...]
 
 
-def _nets(connections: Connections) -> Iterator[_Net]:
+def _libvirt_networks(connections: Connections) -> Iterator[_LibvirtNetwork]:
     for network in connections.any().listAllNetworks():
         with skip_unreadable():
             root = tree.parse(network.XMLDesc(0), "a network")
             bridge = root.find("bridge")
             name = "" if bridge is None else bridge.get("name", "")
             subnets = tuple(each for ip in root.iterfind("ip") for each in _subnet(ip))
-            yield _Net(network.name(), name, bool(network.isActive()), subnets)
+            yield _LibvirtNetwork(network.name(), name, bool(network.isActive()), subnets)
 
 
 def _subnet(ip: etree._Element) -> Iterator[str]:
@@ -136,14 +136,16 @@ def _subnet(ip: etree._Element) -> Iterator[str]:
         yield str(ip_interface(f"{address}/{suffix}").network)
 
 
-def _used_subnets(nets: Iterable[_Net], routes: Iterable[UsedSubnet]) -> Iterator[UsedSubnet]:
+def _used_subnets(
+    libvirt_networks: Iterable[_LibvirtNetwork], routes: Iterable[UsedSubnet]
+) -> Iterator[UsedSubnet]:
     """Who has which subnet: what leads to a libvirt network's bridge is that network's."""
     bridges: dict[str, str] = {}
-    for net in nets:
-        if net.active and net.bridge:
-            bridges[net.bridge] = net.name
-        kind: Literal["network", "inactive"] = "network" if net.active else "inactive"
-        yield from (UsedSubnet(each, net.name, kind) for each in net.subnets)
+    for network in libvirt_networks:
+        if network.active and network.bridge:
+            bridges[network.bridge] = network.name
+        kind: Literal["network", "inactive"] = "network" if network.active else "inactive"
+        yield from (UsedSubnet(each, network.name, kind) for each in network.subnets)
     for each in routes:
         name = bridges.get(each.holder)
         yield UsedSubnet(each.subnet, name, "network") if name else each

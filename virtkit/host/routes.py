@@ -20,23 +20,23 @@ _CONNECTED = {"kernel", "ra"}
 
 
 @dataclass(frozen=True)
-class HostNetwork:
-    """What was found.
+class NetworkFacts:
+    """What a host has of the network.
 
     Attributes:
         used_subnets: of the host's routes, by device, and what its rules send elsewhere; no default
             route.
         links: its devices to what they are (``bridge``, ``openvswitch``, or empty); None where
             nobody could ask.
-        machine: its /etc/machine-id.
+        machine_id: its /etc/machine-id.
     """
 
     used_subnets: tuple[UsedSubnet, ...] = ()
     links: Mapping[str, str] | None = None
-    machine: str = ""
+    machine_id: str = ""
 
 
-def read(text: str) -> HostNetwork:
+def read(text: str) -> NetworkFacts:
     """What `virtkit.host.machine.questions.network` printed: a line for each question, then a file.
 
     Without the program ``ip`` the kernel's own list of IPv4 routes has to do.
@@ -52,7 +52,7 @@ def read(text: str) -> HostNetwork:
         for each in links
     }
     used = sorted((each for each in subnets if each), key=lambda each: (each.subnet, each.holder))
-    return HostNetwork(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")
+    return NetworkFacts(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:

@@ -65,14 +65,14 @@ def test_routes_of_all_tables_rules_and_links() -> None:
         UsedSubnet("10.50.0.0/16", "rule 32764"),
     }
     assert found.links == {"lo": "", "eth0": "", "br0": "bridge", "ovs0": "openvswitch"}
-    assert found.machine == "3d1219c7c4c5"
+    assert found.machine_id == "3d1219c7c4c5"
 
 
 def test_without_ip_the_kernel_s_list_has_to_do() -> None:
     found = routes.read("\n".join(["", "", "", "", "", PROC]))
     assert found.used_subnets == (UsedSubnet("192.0.2.0/24", "eth0"),)
     assert found.links is None, "nobody could look, so nothing is missing"
-    assert found.machine == ""
+    assert found.machine_id == ""
 
 
 def test_whatever_is_said_is_no_error() -> None:
