@@ -125,8 +125,10 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
     guest_context = guest_steps.context
     assert isinstance(guest, Guest)
 
-    def step(name: str, run: Callable[[Progress], None], after: Iterable[Key], **rest: Any) -> Step:
-        return Step(change.object, name, change.host, run, tuple(after), **rest)
+    def step(
+        name: str, run: Callable[[Progress], None], after: Iterable[Key], **options: Any
+    ) -> Step:
+        return Step(change.object, name, change.host, run, tuple(after), **options)
 
     def own(*names: str) -> list[Key]:
         return [(change.object, name) for name in names]

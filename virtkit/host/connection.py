@@ -177,7 +177,7 @@ class Connections:
                 where=self.host,
             )
         if self.remote is not None and usual:
-            self._reach(self.remote)
+            self._connect_to_host(self.remote)
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
@@ -198,7 +198,7 @@ class Connections:
         _unclosed.add(result)
         return result
 
-    def _reach(self, remote: Remote) -> None:
+    def _connect_to_host(self, remote: Remote) -> None:
         """Connects to the host; one that is not there is looked for once."""
         try:
             remote.connect()

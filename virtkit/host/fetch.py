@@ -68,10 +68,12 @@ class Fetch:
         answer = self._ask(what, on_progress, do="download", url=self._url, kind=kind)
         return Downloaded(answer["length"], answer["data"], answer["digests"])
 
-    def qemu_img(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def qemu_img(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What qemu-img answers there, about the file."""
-        answer = self._ask("qemu-img did not run", do="qemu-img", arguments=words)
-        return subprocess.CompletedProcess(words, answer["code"], answer["out"], answer["errors"])
+        answer = self._ask("qemu-img did not run", do="qemu-img", arguments=arguments)
+        return subprocess.CompletedProcess(
+            arguments, answer["code"], answer["out"], answer["errors"]
+        )
 
     def upload(self, volume: str) -> None:
         """Fills a volume of the pool with the file."""

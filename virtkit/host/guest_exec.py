@@ -78,12 +78,12 @@ def nsenter_command(
         controller = connections.get(driver.scheme).lookupByName(name).ID()
     except libvirt.libvirtError as error:
         raise Unreachable(error.get_error_message() or str(error)) from error
-    words = [str(controller), name, *command]
+    arguments = [str(controller), name, *command]
     if remote is None:
-        return [sys.executable, "-IS", str(_NSENTER), *words]
+        return [sys.executable, "-IS", str(_NSENTER), *arguments]
     ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
     program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text(), "--over-ssh"]
-    return remote.line(shlex.join([*program, *words]), terminal=terminal)
+    return remote.line(shlex.join([*program, *arguments]), terminal=terminal)
 
 
 def by_namespaces(

@@ -114,8 +114,8 @@ def settings(remote: Remote) -> SshSettings:
     )
 
 
-def _files(words: str) -> list[str]:
-    return [each for each in words.split() if each not in ("none", "/dev/null")]
+def _files(text: str) -> list[str]:
+    return [each for each in text.split() if each not in ("none", "/dev/null")]
 
 
 def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
@@ -131,8 +131,8 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
         def ask(kind: str) -> None:
             file = {"HostKeyAlgorithms": _KINDS[kind]}
             file["UserKnownHostsFile"] = for_ssh(str(folder / kind))
-            words = remote.arguments(_FETCH | file)
-            results[kind] = commands.run(*ASK_NOBODY, *words, remote.address, "--", "true")
+            arguments = remote.arguments(_FETCH | file)
+            results[kind] = commands.run(*ASK_NOBODY, *arguments, remote.address, "--", "true")
 
         threads = [threading.Thread(target=ask, args=(kind,), daemon=True) for kind in _KINDS]
         for each in threads:
@@ -168,8 +168,8 @@ def _read(file: Path) -> Iterator[HostKey]:
     """The keys in a file that ssh has just written."""
     lines = file.read_text().splitlines() if file.is_file() else []
     printed = commands.run("ssh-keygen", "-l", "-f", str(file)).stdout if lines else ""
-    for line, words in zip(lines, map(str.split, printed.splitlines()), strict=False):
-        yield HostKey(words[-1].strip("()"), words[1], line)
+    for line, fields in zip(lines, map(str.split, printed.splitlines()), strict=False):
+        yield HostKey(fields[-1].strip("()"), fields[1], line)
 
 
 def known(settings: SshSettings) -> list[KnownKey]:

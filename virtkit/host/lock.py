@@ -333,10 +333,10 @@ def _holder(path: Path) -> Holder | None:
         return None
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if words[1] == "FLOCK" and words[5] == device:
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5] == device:
             try:
-                return _describe_process(int(words[4]))
+                return _describe_process(int(fields[4]))
             except (OSError, ValueError, IndexError):  # it has just ended
                 return None
     return None
@@ -344,8 +344,8 @@ def _holder(path: Path) -> Holder | None:
 
 def _describe_process(pid: int) -> Holder:
     folder = Path("/proc", str(pid))
-    words = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
-    command = "".join(each if each.isprintable() else "?" for each in shlex.join(words))
+    arguments = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+    command = "".join(each if each.isprintable() else "?" for each in shlex.join(arguments))
     owner = folder.stat().st_uid
     try:
         user = pwd.getpwuid(owner).pw_name

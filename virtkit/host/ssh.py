@@ -103,8 +103,10 @@ class Remote:
             lasting: it goes into a file, and so knows nothing of the shared connection: the folder
                 of that goes with a reboot, and whose it is then, nobody looks at.
         """
-        words = ["ssh", *self.arguments()] if lasting else [str(self.program())]
-        *line, address = (shlex.quote(each.replace("%", "%%")) for each in [*words, self.address])
+        arguments = ["ssh", *self.arguments()] if lasting else [str(self.program())]
+        *line, address = (
+            shlex.quote(each.replace("%", "%%")) for each in [*arguments, self.address]
+        )
         return " ".join([*line, "-W", "[%h]:%p", address])
 
     def port_status(self, address: str, port: int, timeout: float) -> str:
@@ -113,10 +115,10 @@ class Remote:
 
         A program there connects: a way through ssh does not tell when it is through.
         """
-        words = ["python3", "-ISc", _CONNECTS, address, str(port), f"{timeout:g}"]
+        arguments = ["python3", "-ISc", _CONNECTS, address, str(port), f"{timeout:g}"]
         try:
             done = subprocess.run(
-                self.line(shlex.join(words)),
+                self.line(shlex.join(arguments)),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout + _CONNECT_TIMEOUT,
@@ -185,10 +187,10 @@ class Remote:
                 return False
         return True
 
-    def _ssh(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+    def _ssh(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Runs ssh; what it says goes to a file, since the connection that it may leave in the
         background would keep a pipe open."""
-        options, rest = (words[:-2], words[-2:]) if "--" in words else (words, ())
+        options, rest = (arguments[:-2], arguments[-2:]) if "--" in arguments else (arguments, ())
         with self._path("log").open("wb") as errors:
             return subprocess.run(
                 [self.program(), *options, self.address, *rest],
@@ -296,8 +298,8 @@ def become_root(remote: Remote | None) -> tuple[str, ...] | None:
     if remote is None:
         return () if os.geteuid() == 0 else None
     answer = remote.run('[ "$(id -u)" != 0 ] || echo root; ! sudo -n true 2>/dev/null || echo sudo')
-    words = answer.decode().split()
-    return () if "root" in words else ("sudo", "-n") if "sudo" in words else None
+    printed = answer.decode().split()
+    return () if "root" in printed else ("sudo", "-n") if "sudo" in printed else None
 
 
 def for_ssh(path: str) -> str:

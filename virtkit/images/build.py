@@ -284,10 +284,10 @@ class _Stages:
         return not self._remaining
 
     def __call__(self, line: str) -> None:
-        for at, (beginning, words) in enumerate(self._remaining):
+        for at, (beginning, stage) in enumerate(self._remaining):
             if line.startswith(f"I: {beginning}"):
                 del self._remaining[: at + 1]
-                self._say(words)
+                self._say(stage)
                 return
 
 

@@ -61,8 +61,8 @@ def without_user(text: str) -> str:
 def _cure(text: str, folder: Path) -> str:
     unknown = [next(filter(None, groups)) for groups in _UNKNOWN.findall(text)]
     if _FULL.search(text):
-        look = f"df -h {shlex.quote(str(folder))}"
-        return f"{folder} is full ({look}): free some space there, then run again"
+        command = f"df -h {shlex.quote(str(folder))}"
+        return f"{folder} is full ({command}): free some space there, then run again"
     if _TOO_SMALL.search(text):
         return "give the image a larger `size:` in the spec, then run again"
     if unknown:
@@ -106,9 +106,9 @@ def _cure(text: str, folder: Path) -> str:
 
 def _why(lines: Sequence[str]) -> list[str]:
     """The last lines that tell something, each of them short."""
-    words = [each.strip() for each in lines if each.strip()]
-    telling = [each for each in words if _TELLING.search(each)][-_LINES:]
-    return [_short(each) for each in telling or words[-_LINES:]]
+    stripped = [each.strip() for each in lines if each.strip()]
+    telling = [each for each in stripped if _TELLING.search(each)][-_LINES:]
+    return [_short(each) for each in telling or stripped[-_LINES:]]
 
 
 def _short(line: str) -> str:

@@ -35,8 +35,8 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
         raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
     file_checks.check_disk(path)
 
-    def qemu_img(*words: str) -> subprocess.CompletedProcess[str]:
-        return commands.run("qemu-img", *words, str(path), progress=progress)
+    def qemu_img(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return commands.run("qemu-img", *arguments, str(path), progress=progress)
 
     return judge(str(path), path.name, qemu_img)
 

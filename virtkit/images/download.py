@@ -39,11 +39,11 @@ def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
     begun = target.exists()
     if begun and file_checks.is_no_disk(target):  # an older version downloaded anything
         target.unlink()
-    _whole(url, target, progress)
+    _download(url, target, progress)
     actual = progress.run_interruptible(lambda: digest(target, expected.kind))
     if actual != expected.value and begun:  # the part that was there may be of another file
         target.unlink()
-        _whole(url, target, progress)
+        _download(url, target, progress)
         actual = progress.run_interruptible(lambda: digest(target, expected.kind))
     if actual != expected.value:
         length = target.stat().st_size
@@ -61,7 +61,7 @@ def mismatch(url: str, expected: Digest, actual: str, length: int) -> VirtkitErr
     )
 
 
-def _whole(url: str, target: Path, progress: Progress) -> None:
+def _download(url: str, target: Path, progress: Progress) -> None:
     """Downloads what is missing of ``target``, in several attempts."""
     for attempt in range(RETRIES + 1):
         try:

@@ -44,15 +44,15 @@ _ENDING = 10.0
 
 def namespaces(root: Root) -> list[str]:
     """The beginning of a command line that runs the rest in new namespaces."""
-    words = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    arguments = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() == 0:
         if not _private():
-            words += ["--propagation", "unchanged"]
+            arguments += ["--propagation", "unchanged"]
     elif root == "own":
-        words += ["--user", "--map-root-user", "--map-auto"]
+        arguments += ["--user", "--map-root-user", "--map-auto"]
     else:
-        words += ["--user", "--map-auto", "--setuid", "0", "--setgid", "0"]
-    return commands.line("unshare", *words, "--")
+        arguments += ["--user", "--map-auto", "--setuid", "0", "--setgid", "0"]
+    return commands.line("unshare", *arguments, "--")
 
 
 @cache
@@ -168,10 +168,10 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def removal(folder: Path) -> str:
     """The shell command that removes a folder in which builds were, for the caller to type."""
-    words = ["rm", "-rf", str(folder)]
+    arguments = ["rm", "-rf", str(folder)]
     if os.geteuid() != 0:  # files of subordinate ids are in it
-        words = ["unshare", "--map-root-user", "--map-auto", *words]
-    return shlex.join(words)
+        arguments = ["unshare", "--map-root-user", "--map-auto", *arguments]
+    return shlex.join(arguments)
 
 
 def remove(folder: Path) -> None:

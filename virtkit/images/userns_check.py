@@ -56,8 +56,8 @@ def missing_ids(user: User, root: Path = Path("/")) -> RequestError | None:
     if short:
         cure = f"as root, write {line} into /etc/subuid and /etc/subgid, in place of what they have"
     elif _is_local(user, root):
-        words = (f"--add-{each}s {start}-{start + MIN_IDS - 1}" for each in missing)
-        cure = f"as root: usermod {' '.join(words)} {name}"
+        options = (f"--add-{each}s {start}-{start + MIN_IDS - 1}" for each in missing)
+        cure = f"as root: usermod {' '.join(options)} {name}"
     else:
         files = " ".join(f"/etc/{each}" for each in missing)
         cure = f"as root: echo {line} | tee -a {files}"

@@ -89,14 +89,14 @@ def require(*names: str, purpose: str = "") -> None:
     )
 
 
-def line(name: str, *words: str) -> list[str]:
+def line(name: str, *arguments: str) -> list[str]:
     """The command line that starts a program by its path.
 
     Raises:
         RequestError: it is not on this machine.
     """
     require(name)
-    return [find(name) or name, *words]
+    return [find(name) or name, *arguments]
 
 
 def die_with_parent(command: Sequence[str], signal: str = "KILL") -> list[str]:
@@ -105,7 +105,7 @@ def die_with_parent(command: Sequence[str], signal: str = "KILL") -> list[str]:
 
 
 def run(
-    name: str, *words: str, progress: Progress | None = None
+    name: str, *arguments: str, progress: Progress | None = None
 ) -> subprocess.CompletedProcess[str]:
     """What a program answers. It ends with us, and where the work should end.
 
@@ -116,7 +116,7 @@ def run(
         Interrupted: the work should end.
     """
     pipe = subprocess.PIPE
-    command = die_with_parent(line(name, *words))
+    command = die_with_parent(line(name, *arguments))
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

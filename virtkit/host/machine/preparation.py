@@ -342,9 +342,9 @@ def _systemd(root: Path) -> bool:
     return (root / "run/systemd/system").is_dir()
 
 
-def main(*words: str) -> None:
+def main(*arguments: str) -> None:
     """The program."""
-    match words:
+    match arguments:
         case ("daemon",):
             lines = [daemon()]
         case ("packages",):

@@ -32,8 +32,8 @@ def answer(questions: Iterable[str]) -> dict[str, Any]:
     """The answers by the questions' first words, of types that JSON has."""
     answers = {}
     for question in questions:
-        name, _, words = question.partition("=")
-        answers[name] = _QUESTIONS[name](*filter(None, words.split(",")))
+        name, _, arguments = question.partition("=")
+        answers[name] = _QUESTIONS[name](*filter(None, arguments.split(",")))
     return answers
 
 
@@ -101,8 +101,8 @@ def sockets() -> str:
 
 def unprepared() -> list[str] | None:
     """Why containers can't have their own ids here, and what fixes that (`userns.unprepared`)."""
-    words = userns.unprepared()
-    return None if words is None else list(words)
+    reason = userns.unprepared()
+    return None if reason is None else list(reason)
 
 
 def xen(root: Path = Path("/")) -> bool:

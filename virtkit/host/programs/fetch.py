@@ -152,20 +152,20 @@ def qemu_img(file: IO[bytes], arguments: list[str]) -> dict[str, Any]:
 
 def upload(file: IO[bytes], uri: str, pool: str, volume: str) -> dict[str, Any]:
     """Fills a volume of libvirt's with the file."""
-    words = ["-q", "-c", uri, "vol-upload", "--pool", pool, "--vol", volume, "--sparse"]
-    code, _, errors = run(file, "virsh", *words, "--file", f"/dev/fd/{file.fileno()}")
+    arguments = ["-q", "-c", uri, "vol-upload", "--pool", pool, "--vol", volume, "--sparse"]
+    code, _, errors = run(file, "virsh", *arguments, "--file", f"/dev/fd/{file.fileno()}")
     if code:
         raise Failed("program", errors.strip())
     return {}
 
 
-def run(file: IO[bytes], *words: str) -> tuple[int, str, str]:
+def run(file: IO[bytes], *arguments: str) -> tuple[int, str, str]:
     """What a program answers that has the file."""
     settings = {"LC_ALL": "C.UTF-8", "PATH": f"{os.environ.get('PATH', '')}:{_PATH}"}
     pipe = subprocess.PIPE
     try:
         child = subprocess.Popen(
-            words,
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=pipe,
             stderr=pipe,
@@ -175,7 +175,7 @@ def run(file: IO[bytes], *words: str) -> tuple[int, str, str]:
             pass_fds=[file.fileno()],
         )
     except OSError as error:
-        raise Failed("program", f"{words[0]}: {error.strerror}") from error
+        raise Failed("program", f"{arguments[0]}: {error.strerror}") from error
     _children.append(child)
     out, errors = child.communicate()
     return child.returncode, out, errors
