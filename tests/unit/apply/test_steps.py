@@ -28,18 +28,18 @@ UP = samples.up(DESIRED, "/lab.yaml")
 NOTHING = samples.up(samples.desired_of("name: lab\n"), "/lab.yaml")
 
 
-def steps(found: Plan, **options: Any) -> dict[str, set[str]]:
+def steps(plan: Plan, **options: Any) -> dict[str, set[str]]:
     """What each step comes after, directly or not, by ``OBJECT STEP``."""
     context = Context(Host(), StepOptions(spec="/lab.yaml", folder=Path("/"), **options))
-    made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(found, context)}
+    made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(plan, context)}
     direct = {
         name: {" ".join(key) for key in (*each.after, *each.after_all) if " ".join(key) in made}
         for name, each in made.items()
     }
-    whole: dict[str, set[str]] = {}
+    after: dict[str, set[str]] = {}
     for name in TopologicalSorter(direct).static_order():
-        whole[name] = direct[name].union(*(whole[each] for each in direct[name]))
-    return whole
+        after[name] = direct[name].union(*(after[each] for each in direct[name]))
+    return after
 
 
 def diff(observed: Observed = NOTHING, text: str = SPEC) -> Plan:
@@ -92,9 +92,9 @@ def test_started_guests_are_not_defined_again() -> None:
 )
 def test_a_start_of_an_unfinished_guest_leaves_nothing_out(state: str, names: set[str]) -> None:
     change = {"guests": {"web": {"state": state, "finished": False}}}
-    found = diff(samples.up(DESIRED, "/lab.yaml", change))
-    assert [each.action for each in found.changes] == ["start"]
-    assert set(steps(found)) == {
+    plan = diff(samples.up(DESIRED, "/lab.yaml", change))
+    assert [each.action for each in plan.changes] == ["start"]
+    assert set(steps(plan)) == {
         "pool ensure",
         "pool record",
         *(f"guest/web {each}" for each in names),

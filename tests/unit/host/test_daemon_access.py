@@ -43,9 +43,9 @@ def test_what_they_have_to_do(tmp_path: Path) -> None:
     assert older.startswith("log in again")
     assert "usermod" not in older
     assert "sg libvirt -c" in older
-    there = cure_for("alice", "libvirt", session=True, listed=True)
-    assert "usermod" not in there
-    assert "polkit" in there
+    in_group = cure_for("alice", "libvirt", session=True, listed=True)
+    assert "usermod" not in in_group
+    assert "polkit" in in_group
     odd = cure_for("o b", "kvm", session=False, listed=False, passwd=passwd)
     assert "usermod -aG kvm 'o b'" in odd
     ldap = cure_for("ali", "libvirt", session=False, listed=False, passwd=passwd)

@@ -134,14 +134,16 @@ def test_cures(operation: str, code: int, message: str, words: str) -> None:
 
 def test_a_command_is_for_the_host_that_the_error_is_of() -> None:
     gone = "iptables: No chain/target/match by that name."
-    there = "on host rack: sudo systemctl restart libvirtd"
-    assert cure("connect", 1, gone, "rack").startswith(f"{there} (")
+    command = "on host rack: sudo systemctl restart libvirtd"
+    assert cure("connect", 1, gone, "rack").startswith(f"{command} (")
     restart = preparation.restart_command("network")
     assert cure("connect", 1, gone, "local").startswith(f"{restart} (")
-    assert f"{there};" in daemon_cure("rack")
-    there = Connections("rack", remote=Remote("rack", "root@rack"))
+    assert f"{command};" in daemon_cure("rack")
+    connections = Connections("rack", remote=Remote("rack", "root@rack"))
     record = GuestRecord("lab", "web", "xen-pv", "/specs/lab.yaml", {}, "", None)
-    assert "virsh -c xen+ssh://root@rack/system dumpxml lab-web" in not_ours(record, there).cure
+    assert (
+        "virsh -c xen+ssh://root@rack/system dumpxml lab-web" in not_ours(record, connections).cure
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,9 +186,9 @@ def test_no_text_has_a_bare_virsh() -> None:
 
 
 def test_errors_stand_for_themselves_or_for_many() -> None:
-    one, other = Wrong("a", cure="b", why="c", where="d"), Wrong("e", cure="f")
-    assert one.as_dict() == {"what": "a", "cure": "b", "why": "c", "where": "d", "code": 2}
-    assert list(one.every()) == [one]
-    many = SpecErrors([one, other])
+    first, other = Wrong("a", cure="b", why="c", where="d"), Wrong("e", cure="f")
+    assert first.as_dict() == {"what": "a", "cure": "b", "why": "c", "where": "d", "code": 2}
+    assert list(first.every()) == [first]
+    many = SpecErrors([first, other])
     assert (many.what, many.cure, many.exit_code) == ("a", "b", 2)
-    assert list(many.every()) == [one, other]
+    assert list(many.every()) == [first, other]

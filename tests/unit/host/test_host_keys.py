@@ -23,8 +23,8 @@ def key(folder: Path, kind: str, host: str) -> HostKey:
 
 
 def known(file: Path, name: str) -> list[tuple[str, int, bool]]:
-    found = host_keys.known(SshSettings(name, file, (file,)))
-    return [(str(each), each.number, each.revoked) for each in found]
+    known = host_keys.known(SshSettings(name, file, (file,)))
+    return [(str(each), each.number, each.revoked) for each in known]
 
 
 def test_what_is_known_by_name_port_pattern_and_hash(tmp_path: Path) -> None:

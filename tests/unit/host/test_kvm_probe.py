@@ -62,9 +62,9 @@ def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
     ],
 )
 def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
-    found = kvm_probe._verdict_of("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
-    assert (found.works, found.temporary) == (False, not lasting)
-    assert message in found.why
+    verdict = kvm_probe._verdict_of("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
+    assert (verdict.works, verdict.temporary) == (False, not lasting)
+    assert message in verdict.why
 
 
 def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
@@ -82,8 +82,8 @@ def test_only_its_own_power_off_is_its_end() -> None:
         libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED,
         libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
     ):
-        found = kvm_probe.judged(end)
-        assert (found.works, found.temporary) == (False, True)
+        verdict = kvm_probe.judged(end)
+        assert (verdict.works, verdict.temporary) == (False, True)
 
 
 def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
@@ -100,9 +100,9 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
     path = tmp_path / "kvm.json"
 
     def kept(
-        found: KvmVerdict, before: kvm_probe.CachedVerdict | None, now: float
+        verdict: KvmVerdict, before: kvm_probe.CachedVerdict | None, now: float
     ) -> kvm_probe.CachedVerdict:
-        new = kvm_probe.CachedVerdict.after("boot", before, found, now)
+        new = kvm_probe.CachedVerdict.after("boot", before, verdict, now)
         path.write_text(json.dumps(new.as_dict()))
         again = kvm_probe.CachedVerdict.read(path, "boot")
         assert again == new

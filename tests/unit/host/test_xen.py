@@ -37,10 +37,10 @@ def checks(said: str) -> dict[str, tuple[bool | None, str, str]]:
 
 
 def test_a_host_that_is_well_needs_no_cure() -> None:
-    found = checks(WELL)
-    assert {ok for ok, _, _ in found.values()} == {True}
-    assert {cure for _, _, cure in found.values()} == {""}
-    assert found["memory"][1] == "dom0 has 890 MiB, 1250 MiB are free for guests"
+    result = checks(WELL)
+    assert {ok for ok, _, _ in result.values()} == {True}
+    assert {cure for _, _, cure in result.values()} == {""}
+    assert result["memory"][1] == "dom0 has 890 MiB, 1250 MiB are free for guests"
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_a_machine_without_xen_has_one_check() -> None:
 def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
     """A host on a port of this machine where nothing listens."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
     return Remote("rack1", "root@127.0.0.1", port, "/keys/ops", "/keys/known hosts")
 
 
@@ -92,10 +92,10 @@ def test_ssh_asks_nobody_and_checks_keys(remote: Remote) -> None:
 def test_ssh_takes_paths_as_they_are(remote: Remote, name: str) -> None:
     odd = replace(remote, key=f"/keys/{name}", known_hosts=f"/hosts/{name}")
     for line in ([odd.program()], _in_proxy(odd.proxy_command(lasting=True))):
-        found = _run(*line, "-G", "rack1").replace("%%", "%").splitlines()
-        assert f"identityfile /keys/{name}" in found
-        assert f"userknownhostsfile /hosts/{name}" in found
-        assert f"port {remote.port}" in found
+        options = _run(*line, "-G", "rack1").replace("%%", "%").splitlines()
+        assert f"identityfile /keys/{name}" in options
+        assert f"userknownhostsfile /hosts/{name}" in options
+        assert f"port {remote.port}" in options
 
 
 def _run(*line: str | Path) -> str:

@@ -81,11 +81,11 @@ FLATCAR = f"# MD5 HASH\n{MD5}  {NAME}\n# SHA1 HASH\n{SHA1}  {NAME}\n# SHA512 HAS
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [(FEDORA, S256), (FEDORA.replace("\n", "\r\n"), S256), (GENTOO, S512), (FLATCAR, S512)],
 )
-def test_whole_files(text: str, found: str) -> None:
-    assert find(text, "https://example.org/CHECKSUM", URL).value == found
+def test_whole_files(text: str, expected: str) -> None:
+    assert find(text, "https://example.org/CHECKSUM", URL).value == expected
 
 
 def test_the_strongest_is_taken() -> None:

@@ -46,7 +46,7 @@ class Server:
     break_after: list[int] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    claims: int | str | None = None
+    stated_length: int | str | None = None
     stalls_after: int | None = None
     silent_until: threading.Event | None = None
     sleeps: float = 0.0
@@ -82,9 +82,9 @@ def server() -> Iterator[Server]:
         def _send(self, code: int, content: bytes) -> None:
             time.sleep(state.sleeps)
             self.send_response(code)
-            self.send_header("Content-Length", str(state.claims or len(content)))
+            self.send_header("Content-Length", str(state.stated_length or len(content)))
             self.end_headers()
-            whole = state.break_after.pop(0) if state.break_after else len(content)
+            length = state.break_after.pop(0) if state.break_after else len(content)
             if state.stalls_after is not None:
                 self.wfile.write(content[: state.stalls_after])
                 self.wfile.flush()
@@ -94,7 +94,7 @@ def server() -> Iterator[Server]:
                 closed, _, _ = select.select([self.connection], [], [], STALL)
                 assert closed, "it hung up"
             with suppress(ConnectionError):
-                self.wfile.write(content[:whole])
+                self.wfile.write(content[:length])
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:
@@ -206,23 +206,23 @@ def test_a_part_of_another_file(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_server_that_claims_too_little(server: Server, tmp_path: Path) -> None:
-    server.claims = 1000
+    server.stated_length = 1000
     with pytest.raises(VirtkitError) as caught:
         download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "its 1000 bytes" in caught.value.why
-    server.claims = None
+    server.stated_length = None
     download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_a_server_that_claims_nonsense(server: Server, tmp_path: Path) -> None:
-    server.claims = "3 MiB"
+    server.stated_length = "3 MiB"
     download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_a_server_that_claims_too_much(server: Server, tmp_path: Path) -> None:
-    server.claims = len(CONTENT) + 1000
+    server.stated_length = len(CONTENT) + 1000
     download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
@@ -361,16 +361,16 @@ def test_local_image_once(server: Server, tmp_path: Path) -> None:
 def test_local_image_by_many_at_once(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: cache.local_image(ref, tmp_path, quiet), range(6)))
-    assert len(set(found)) == 1
+        image = list(pool.map(lambda _: cache.local_image(ref, tmp_path, quiet), range(6)))
+    assert len(set(image)) == 1
     assert len(server.ranges) == 1
 
 
 def test_local_image_with_checksums(server: Server, tmp_path: Path) -> None:
     server.files["/SUMS"] = f"{DIGEST}  disk.img\n".encode()
     ref = ref_of(url=server.disk, checksums=f"{server.url}/SUMS")
-    found = cache.local_image(ref, tmp_path, quiet)
-    assert Path(found.root).read_bytes() == CONTENT
+    image = cache.local_image(ref, tmp_path, quiet)
+    assert Path(image.root).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -384,8 +384,8 @@ def test_local_image_with_checksums(server: Server, tmp_path: Path) -> None:
 def test_local_image_with_other_digests(server: Server, line: str, tmp_path: Path) -> None:
     server.files["/SUMS"] = f"{line}\n".encode()
     ref = ref_of(url=server.disk, checksums=f"{server.url}/SUMS")
-    found = cache.local_image(ref, tmp_path, quiet)
-    assert Path(found.root).read_bytes() == CONTENT
+    image = cache.local_image(ref, tmp_path, quiet)
+    assert Path(image.root).read_bytes() == CONTENT
     server.files["/SUMS"] = line.replace("a", "b").encode()
     other = ref_of(url=f"{server.disk}?other", checksums=f"{server.url}/SUMS")
     server.files["/disk.img?other"] = CONTENT

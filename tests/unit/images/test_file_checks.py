@@ -94,12 +94,12 @@ def test_a_given_file_stays_where_it_is(tmp_path: Path) -> None:
     entry = Image(path="disk.qcow2")
     ref = ImageRef("mine", entry, image_identity(entry))
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "8M")
-    found = local_image(ref, tmp_path, Progress())
-    assert found.root == str(tmp_path / "disk.qcow2")
+    image = local_image(ref, tmp_path, Progress())
+    assert image.root == str(tmp_path / "disk.qcow2")
     (tmp_path / "disk.qcow2").unlink()
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "16M")
     again = local_image(ref, tmp_path, Progress())
-    assert again.content != found.content, "its content counts, not its name"
+    assert again.content != image.content, "its content counts, not its name"
     assert cache.cached(ref.identity) is None
 
 

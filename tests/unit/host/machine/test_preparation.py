@@ -49,9 +49,9 @@ def names(root: Path) -> list[str]:
     return [each.name for each in preparation.missing(root)]
 
 
-def one(root: Path, name: str) -> preparation.Missing:
-    (found,) = [each for each in preparation.missing(root) if each.name == name]
-    return found
+def missing(root: Path, name: str) -> preparation.Missing:
+    (item,) = [each for each in preparation.missing(root) if each.name == name]
+    return item
 
 
 def give_hook(root: Path) -> None:
@@ -96,14 +96,14 @@ def test_packages_that_are_missing(host: Path) -> None:
             STATUS.format("qemu-utils", "deinstall ok config-files"),
         ),
     )
-    assert one(host, "packages").why == "packages are missing: qemu-utils"
+    assert missing(host, "packages").why == "packages are missing: qemu-utils"
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="its kernel is for x86_64")
 def test_other_distributions_may_not_pack_user_mode_linux(host: Path) -> None:
     text = "".join(STATUS.format(each, "install ok installed") for each in preparation.packages())
     write(host / "var/lib/dpkg/status", text.replace("user-mode-linux", "x"))
-    assert one(host, "packages").why == "packages are missing: user-mode-linux"
+    assert missing(host, "packages").why == "packages are missing: user-mode-linux"
     write(host / "etc/os-release", "NAME=Ubuntu\nID=ubuntu\nID_LIKE=debian\n")
     assert "packages" not in names(host)
 
@@ -150,7 +150,7 @@ def test_what_an_older_version_installed_is_replaced(host: Path, name: str) -> N
 )
 def test_libvirt_guests_as_debian_has_it_lacks_containers(host: Path, setting: str) -> None:
     write(host / "etc/default/libvirt-guests", f"ON_BOOT=ignore\n{setting}")
-    assert one(host, "libvirt-guests").advice == ""
+    assert missing(host, "libvirt-guests").advice == ""
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_libvirt_guests_as_debian_has_it_lacks_containers(host: Path, setting: s
 def test_an_administrators_own_uris_are_left_alone(host: Path, setting: str) -> None:
     path = host / "etc/default/libvirt-guests"
     path.write_text(f"URIS=default\n{setting}\n")
-    found = one(host, "libvirt-guests")
-    assert found.cure == f"add lxc:///system to URIS in {path}"
+    missing_item = missing(host, "libvirt-guests")
+    assert missing_item.cure == f"add lxc:///system to URIS in {path}"
 
 
 @pytest.mark.parametrize(
@@ -216,13 +216,13 @@ def test_the_program_needs_nothing_but_its_neighbours(tmp_path: Path, place: str
     list_of = "playbooks/roles/packages/files/Debian.list"
     beside = folder.parent if place == "virtkit" else folder
     write(beside / list_of, (REPO / list_of).read_text())
-    told = {}
-    for word in ("missing", "packages", "daemon", "nonsense"):
-        line = [sys.executable, "-IS", folder / "host/machine/preparation.py", word]
-        told[word] = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert [each.returncode for each in told.values()] == [0, 0, 0, 1]
-    assert told["packages"].stdout.split() == preparation.packages()
-    assert all(len(line.split("\t")) == 2 for line in told["missing"].stdout.splitlines())
+    done = {}
+    for verb in ("missing", "packages", "daemon", "nonsense"):
+        line = [sys.executable, "-IS", folder / "host/machine/preparation.py", verb]
+        done[verb] = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert [each.returncode for each in done.values()] == [0, 0, 0, 1]
+    assert done["packages"].stdout.split() == preparation.packages()
+    assert all(len(line.split("\t")) == 2 for line in done["missing"].stdout.splitlines())
 
 
 def test_scripts_know_the_same_packages() -> None:
