@@ -357,7 +357,7 @@ def test_a_command_ends_with_its_connection(lab: HostsLab) -> None:
     with subprocess.Popen(line, stdin=PIPE, stdout=PIPE, stderr=PIPE) as running:
         try:
             assert until(lambda: goes_on(lab, 30), 30)
-            check = [remote.program(), "-O", "check", remote.address]
+            check = [remote.ssh_program(), "-O", "check", remote.address]
             told = subprocess.run(check, capture_output=True, text=True, check=True).stderr
             (pid,) = re.findall(r"pid=(\d+)", told)
             os.kill(int(pid), signal.SIGKILL)

@@ -171,12 +171,12 @@ def test_down(fault_lab: XenFaultLab, whole: Whole, tally: Tally, everything: bo
 
 def cut(way: Remote) -> str:
     """Ends the process that has the connection, for virtkit and for this test."""
-    check = shlex.join([str(way.program()), "-O", "check", way.address])
+    check = shlex.join([str(way.ssh_program()), "-O", "check", way.address])
     return f"kill -9 $({check} 2>&1 | tr -dc 0-9)"
 
 
 def end_libvirtd(way: Remote) -> str:
-    return shlex.join(way.line("kill -9 $(pidof libvirtd)"))
+    return shlex.join(way.command_line("kill -9 $(pidof libvirtd)"))
 
 
 #: What happens, and what somebody has to do on the host before virtkit can go on.

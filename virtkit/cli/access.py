@@ -194,7 +194,9 @@ def _run(command: list[str], stdin: Stdin | None = None) -> int:
     """Runs a program with our streams; its exit code. What we are told to do, it does, and ssh's
     255 is then no word of a guest that was not reached."""
     sys.stdout.flush()
-    line = commands.die_with_parent(commands.line(*command), "HUP")  # as if its terminal had gone
+    line = commands.die_with_parent(
+        commands.command_line(*command), "HUP"
+    )  # as if its terminal had gone
     piped = stdin is not None and bool(stdin.read_so_far)
     program = subprocess.Popen(
         line, env=commands.environment(), stdin=subprocess.PIPE if piped else None
@@ -222,7 +224,7 @@ def _run(command: list[str], stdin: Stdin | None = None) -> int:
 
 def _become(command: list[str]) -> None:
     """Runs a program in our place, with our streams and its exit code."""
-    line = commands.line(*command)
+    line = commands.command_line(*command)
     sys.stdout.flush()
     api.close()
     os.execve(line[0], line, commands.environment())

@@ -24,7 +24,7 @@ from virtkit.host.errors import FileUnusable, LibvirtUnavailable, libvirt_errors
 from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
-from virtkit.host.ssh import Remote, for_ssh
+from virtkit.host.ssh import Remote, ssh_config_path
 from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
@@ -306,9 +306,9 @@ __all__ = [
     "Unreachable",
     "close_all",
     "data_length",
-    "for_ssh",
     "guest_exec",
     "lock",
     "not_ours",
     "rotations",
+    "ssh_config_path",
 ]

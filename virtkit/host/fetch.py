@@ -127,7 +127,7 @@ class Fetch:
         errors = self._process.stderr.read()
         code = self._process.wait()
         if code == 255:  # ssh's own
-            return self._remote.unreached(errors.encode())
+            return self._remote.unreachable(errors.encode())
         return VirtkitError(
             f"host {self._remote.name} can't download {self._url}",
             why=errors.strip()[-500:] or f"its Python ended with {code}",
@@ -148,7 +148,7 @@ def fetching(
         Interrupted: the work should end.
     """
     remote.connect()
-    command = remote.line(shlex.join(["exec", "python3", "-IBSc", _PROGRAM.read_text()]))
+    command = remote.command_line(shlex.join(["exec", "python3", "-IBSc", _PROGRAM.read_text()]))
     pipe = subprocess.PIPE
     with subprocess.Popen(
         commands.die_with_parent(command),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.errors import VirtkitError
-from virtkit.host.ssh import Remote, become_root
+from virtkit.host.ssh import Remote, root_prefix
 from virtkit.system import commands
 
 #: libvirt's own chains (its iptables backend) and table (its nftables backend).
@@ -97,7 +97,7 @@ def _names_bridge(bridge: str, tokens: Iterable[str]) -> bool:
 def rules(remote: Remote | None) -> Rules | None:
     """A host's rules; None where nobody may look."""
     try:
-        root = become_root(remote)
+        root = root_prefix(remote)
     except VirtkitError:  # the host is gone, and whoever needs it finds out
         return None
     if root is None:

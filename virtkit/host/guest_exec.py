@@ -18,7 +18,7 @@ import libvirt_qemu
 
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
-from virtkit.host.ssh import become_root
+from virtkit.host.ssh import root_prefix
 from virtkit.system import commands
 
 #: What reading an agent's answer can raise: whoever has the guest writes it.
@@ -71,7 +71,7 @@ def nsenter_command(
             container doesn't run.
     """
     remote = connections.remote
-    privilege = become_root(remote)
+    privilege = root_prefix(remote)
     if privilege is None:
         raise Unreachable("namespaces can only be joined by root")
     try:
@@ -83,7 +83,7 @@ def nsenter_command(
         return [sys.executable, "-IS", str(_NSENTER), *arguments]
     ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
     program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text(), "--over-ssh"]
-    return remote.line(shlex.join([*program, *arguments]), terminal=terminal)
+    return remote.command_line(shlex.join([*program, *arguments]), terminal=terminal)
 
 
 def by_namespaces(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virtkit.errors import VirtkitError
-from virtkit.host.ssh import ASK_NOBODY, UNKNOWN_KEY, Remote, for_ssh
+from virtkit.host.ssh import ASK_NOBODY, UNKNOWN_KEY, Remote, ssh_config_path
 from virtkit.system import commands, temporary
 
 #: The kinds of host keys, as ssh-keygen names them, and what ssh asks a server for to see it.
@@ -94,9 +94,9 @@ def settings(remote: Remote) -> SshSettings:
         VirtkitError: ssh can't read its settings.
     """
     commands.require("ssh", "ssh-keygen")
-    done = commands.run("ssh", *remote.arguments(), "-G", remote.address)
+    done = commands.run("ssh", *remote.ssh_options(), "-G", remote.address)
     if done.returncode != 0:
-        raise remote.unreached(done.stderr.encode())
+        raise remote.unreachable(done.stderr.encode())
     said: dict[str, str] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
@@ -130,8 +130,8 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
 
         def ask(kind: str) -> None:
             file = {"HostKeyAlgorithms": _KINDS[kind]}
-            file["UserKnownHostsFile"] = for_ssh(str(folder / kind))
-            arguments = remote.arguments(_FETCH | file)
+            file["UserKnownHostsFile"] = ssh_config_path(str(folder / kind))
+            arguments = remote.ssh_options(_FETCH | file)
             results[kind] = commands.run(*ASK_NOBODY, *arguments, remote.address, "--", "true")
 
         threads = [threading.Thread(target=ask, args=(kind,), daemon=True) for kind in _KINDS]
@@ -144,7 +144,7 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
     if keys:
         return keys
     said = results["ED25519"].stderr
-    error = remote.unreached(said.encode())
+    error = remote.unreachable(said.encode())
     if UNKNOWN_KEY not in said:
         raise error
     # ssh took any key of the host's own

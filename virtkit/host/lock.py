@@ -176,7 +176,7 @@ class RemoteLock:
         """As ``Lock.acquire``."""
         script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_HOLD}"
         pipe = subprocess.PIPE
-        line = self._remote.line(script)
+        line = self._remote.command_line(script)
         with subprocess.Popen(
             line, stdin=pipe, stdout=pipe, stderr=pipe, env=commands.environment()
         ) as shell:
@@ -192,7 +192,7 @@ class RemoteLock:
 
     def holder(self) -> str:
         """As ``Lock.holder``."""
-        line = self._remote.line(f"file={shlex.quote(self._name)}\n{FIND_HOLDER}")
+        line = self._remote.command_line(f"file={shlex.quote(self._name)}\n{FIND_HOLDER}")
         return commands.run(*line).stdout.strip()
 
     def _wait(
@@ -210,7 +210,7 @@ class RemoteLock:
         while not output.endswith(b"held\n"):
             if shell.poll() is not None:
                 assert shell.stderr is not None
-                raise self._remote.unreached(shell.stderr.read())
+                raise self._remote.unreachable(shell.stderr.read())
             if time.monotonic() >= end:
                 raise RequestError(
                     f"{self._what} is in use",

@@ -235,7 +235,7 @@ def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> 
     own_sources = apt.sources(recipe.release, progress)
     with _archive(folder) as archive:
         command = [
-            *commands.line("mmdebstrap", "--mode=root", "--format=tar"),
+            *commands.command_line("mmdebstrap", "--mode=root", "--format=tar"),
             *_options(recipe.packages),
             *apt.setup_hooks(folder.parent / "apt", own_sources, progress),
             *_customize_hooks(str(archive)),
@@ -306,7 +306,9 @@ def _pack(recipe: Recipe, work: Path, progress: Progress) -> None:
     def failed(lines: Sequence[str]) -> VirtkitError:
         return build_errors.failure("the file system was not made", lines, folder=work)
 
-    command = commands.line("sh", "-c", _pack_script(), "pack.sh", "tree.tar", str(recipe.size))
+    command = commands.command_line(
+        "sh", "-c", _pack_script(), "pack.sh", "tree.tar", str(recipe.size)
+    )
     sandbox.run(command, root="own", work=work, failed=failed, progress=progress)
 
 

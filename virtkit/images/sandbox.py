@@ -52,7 +52,7 @@ def namespaces(root: Root) -> list[str]:
         arguments += ["--user", "--map-root-user", "--map-auto"]
     else:
         arguments += ["--user", "--map-auto", "--setuid", "0", "--setgid", "0"]
-    return commands.line("unshare", *arguments, "--")
+    return commands.command_line("unshare", *arguments, "--")
 
 
 @cache
@@ -178,7 +178,7 @@ def remove(folder: Path) -> None:
     """Removes a folder and all in it, files of subordinate ids too, but nothing that is mounted."""
     if not folder.exists():
         return
-    line = commands.line("rm", "-rf", "--one-file-system", "--", str(folder))
+    line = commands.command_line("rm", "-rf", "--one-file-system", "--", str(folder))
     commands.run(*(line if os.geteuid() == 0 else [*namespaces("own"), *line]))
     if os.geteuid() != 0:  # where no namespace can be had, what is the caller's goes
         shutil.rmtree(folder, ignore_errors=True)

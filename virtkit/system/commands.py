@@ -89,7 +89,7 @@ def require(*names: str, purpose: str = "") -> None:
     )
 
 
-def line(name: str, *arguments: str) -> list[str]:
+def command_line(name: str, *arguments: str) -> list[str]:
     """The command line that starts a program by its path.
 
     Raises:
@@ -101,7 +101,7 @@ def line(name: str, *arguments: str) -> list[str]:
 
 def die_with_parent(command: Sequence[str], signal: str = "KILL") -> list[str]:
     """A command line that ends when the thread ends that starts it, even by a kill."""
-    return line("setpriv", "--pdeathsig", signal, "--", *command)
+    return command_line("setpriv", "--pdeathsig", signal, "--", *command)
 
 
 def run(
@@ -116,7 +116,7 @@ def run(
         Interrupted: the work should end.
     """
     pipe = subprocess.PIPE
-    command = die_with_parent(line(name, *arguments))
+    command = die_with_parent(command_line(name, *arguments))
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

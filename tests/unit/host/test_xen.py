@@ -80,18 +80,18 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
 
 
 def test_ssh_asks_nobody_and_checks_keys(remote: Remote) -> None:
-    text = remote.program().read_text()
+    text = remote.ssh_program().read_text()
     for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "IdentityFile=/keys/ops"):
         assert f"-o{option}" in text
-    assert stat.S_IMODE(remote.program().parent.stat().st_mode) == 0o700
-    plain = Remote("rack1", "rack1").program().read_text()
+    assert stat.S_IMODE(remote.ssh_program().parent.stat().st_mode) == 0o700
+    plain = Remote("rack1", "rack1").ssh_program().read_text()
     assert "KnownHosts" not in plain, "ssh's own settings count"
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "100%d", "it's", 'a "b"', "#1"])
 def test_ssh_takes_paths_as_they_are(remote: Remote, name: str) -> None:
     odd = replace(remote, key=f"/keys/{name}", known_hosts=f"/hosts/{name}")
-    for line in ([odd.program()], _in_proxy(odd.proxy_command(lasting=True))):
+    for line in ([odd.ssh_program()], _in_proxy(odd.proxy_command(lasting=True))):
         options = _run(*line, "-G", "rack1").replace("%%", "%").splitlines()
         assert f"identityfile /keys/{name}" in options
         assert f"userknownhostsfile /hosts/{name}" in options
@@ -112,10 +112,10 @@ def _in_proxy(proxy: str) -> list[str]:
 
 
 def test_a_lasting_way_through_a_host_needs_nothing_that_a_reboot_takes(remote: Remote) -> None:
-    assert _in_proxy(remote.proxy_command()) == [str(remote.program())]
+    assert _in_proxy(remote.proxy_command()) == [str(remote.ssh_program())]
     lasting = _in_proxy(remote.proxy_command(lasting=True))
     assert lasting[0] == "ssh"
-    assert not any(str(remote.program().parent) in each for each in lasting)
+    assert not any(str(remote.ssh_program().parent) in each for each in lasting)
 
 
 def test_a_host_has_a_uri_for_people_and_one_for_libvirt(remote: Remote) -> None:
@@ -135,7 +135,7 @@ def test_a_folder_that_is_open_to_others_is_refused(remote: Remote, tmp_path: Pa
     (tmp_path / "virtkit").mkdir()
     (tmp_path / "virtkit").chmod(0o755)
     with pytest.raises(VirtkitError, match="open to others"):
-        remote.program()
+        remote.ssh_program()
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_folder_that_is_open_to_others_is_refused(remote: Remote, tmp_path: Pa
     ],
 )
 def test_what_ssh_says_has_its_cure(remote: Remote, said: bytes, cure: str) -> None:
-    assert cure in remote.unreached(said).cure
+    assert cure in remote.unreachable(said).cure
 
 
 def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:
@@ -163,5 +163,5 @@ def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:
 def test_by_hand_one_gets_there_by_the_same_key() -> None:
     host = Remote("rack", "ops@rack", 2222, "/home/me/my keys/ops")
     line = "ssh -p 2222 -i '/home/me/my keys/ops' ops@rack"
-    assert line in host.unreached(b"Connection refused").cure
+    assert line in host.unreachable(b"Connection refused").cure
     assert Remote("rack", "ops@rack").ssh_command == "ssh ops@rack"

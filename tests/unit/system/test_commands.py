@@ -130,7 +130,7 @@ def test_doctor_knows_all_that_is_started_by_name() -> None:
     always = {"sh", "rm", "true", "chown"}  # coreutils and the shell
     names = set()
     for _, call in calls():
-        if ast.unparse(call.func) in {"commands.run", "commands.line", "commands.require"}:
+        if ast.unparse(call.func) in {"commands.run", "commands.command_line", "commands.require"}:
             words = [each.value for each in call.args if isinstance(each, ast.Constant)]
             words = words if ast.unparse(call.func) == "commands.require" else words[:1]
             names |= {each for each in words if isinstance(each, str) and not each.startswith("-")}
