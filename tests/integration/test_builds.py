@@ -161,7 +161,7 @@ def test_what_a_kill_left_can_be_removed(plain: Machine) -> None:
         ends(process, signal.SIGKILL, plain)
     assert rooms(plain)
     script = "from virtkit import images\nfor path, why in images.leftovers([]): "
-    script += "print(images.removal(path))"
+    script += "print(images.removal_command(path))"
     told = plain.run(plain.python, "-P", "-c", script).stdout.splitlines()
     assert len(told) == 2
     for line in told:

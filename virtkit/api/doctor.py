@@ -345,7 +345,7 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
             yield Check(f"guest {name}", None, what, cure)
         content = guest.record.image.content if guest.record.image else ""
         image = observed.pool.images.get(content)
-        damage = host.storage.damage(image) if image is not None and image.made else ""
+        damage = host.storage.image_damage(image) if image is not None and image.made else ""
         if damage:
             yield Check(
                 f"guest {name}",

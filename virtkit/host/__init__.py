@@ -18,7 +18,7 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, Room, version_text
 from virtkit.host import file_users, guest_exec, lock, observe
 from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
-from virtkit.host.definitions import not_ours
+from virtkit.host.definitions import domain_changed
 from virtkit.host.domains import Domains
 from virtkit.host.errors import FileUnusable, LibvirtUnavailable, libvirt_errors
 from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
@@ -119,7 +119,7 @@ class Host:
         raise VirtkitError(
             f"no pool has the folder {folder}",
             why=f"volumes of guests are listed there, and pool {pool.name} is {pool.path}",
-            cure=f"{self.connections.virsh()} pool-define-as NAME dir --target "
+            cure=f"{self.connections.virsh_command()} pool-define-as NAME dir --target "
             f"{shlex.quote(folder)}, then run again",
             where=self.name,
         )
@@ -202,7 +202,7 @@ class Host:
 
         assert self.remote is not None
         scheme = self.connections.any_scheme()
-        return fetch.fetching(self.remote, url, scheme, self.storage.pool, progress)
+        return fetch.fetching(self.remote, url, scheme, self.storage.pool_name, progress)
 
     def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its interfaces tell."""
@@ -264,7 +264,7 @@ class Host:
             pool: look into the pool too; without it a broken one is in nobody's way.
         """
         self.connections.any()
-        domains = observe.guests(self.connections, self.schemes)
+        domains = observe.domains(self.connections, self.schemes)
         networks, strangers = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
@@ -306,9 +306,9 @@ __all__ = [
     "Unreachable",
     "close_all",
     "data_length",
+    "domain_changed",
     "guest_exec",
     "lock",
-    "not_ours",
     "rotations",
     "ssh_config_path",
 ]

@@ -103,7 +103,7 @@ class Connections:
             return self.remote.display_uri(scheme)
         return self.uri(scheme)
 
-    def virsh(self, scheme: str = "") -> str:
+    def virsh_command(self, scheme: str = "") -> str:
         """How a cure calls virsh: alone it asks qemu:///session where its user isn't root."""
         return f"virsh -c {shlex.quote(self.display_uri(scheme or self.schemes[0]))}"
 
@@ -211,8 +211,8 @@ class Connections:
         code, message = error.get_error_code(), error.get_error_message() or str(error)
         if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
             local_cure = (
-                f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
-                f"it names on host {self.host}, then run again"
+                f"see what virsh says: {self.virsh_command(scheme)} uri; if it says the same, fix "
+                f"what it names on host {self.host}, then run again"
             )
             return self._unavailable(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only

@@ -115,7 +115,7 @@ class Definitions:
         """
         domain = self._domain(DRIVERS[record.type], record.domain)
         if not record.is_of(self._record(domain)):
-            raise not_ours(record, self._connections)
+            raise domain_changed(record, self._connections)
 
     def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
         with libvirt_errors("read", f"domain {domain.name()}", where=self._connections.host):
@@ -134,7 +134,7 @@ class Definitions:
             return
         domain = self._domain(driver, record.domain)
         if not replace(record, volumes=()).is_of(self._record(domain)):
-            raise not_ours(record, self._connections)
+            raise domain_changed(record, self._connections)
         with libvirt_errors("delete", f"domain {record.domain}", where=self._connections.host):
             flags = 0
             for flag in driver.undefine:
@@ -157,9 +157,9 @@ def affect_flags(domain: libvirt.virDomain) -> int:
     return flags | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
 
 
-def not_ours(record: GuestRecord, connections: Connections) -> VirtkitError:
+def domain_changed(record: GuestRecord, connections: Connections) -> VirtkitError:
     """The error for a domain that was ours when a run began."""
-    virsh = connections.virsh(DRIVERS[record.type].scheme)
+    virsh = connections.virsh_command(DRIVERS[record.type].scheme)
     return VirtkitError(
         f"domain {record.domain} (guest {record.guest} of environment {record.environment}) has "
         "changed since this run looked at it",

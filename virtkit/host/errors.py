@@ -173,7 +173,7 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
     hands_files = operation in _FILE_OPERATIONS
     phrase = _known_phrase(message, hands_files)
     if phrase == _DENIED and hands_files:
-        return unreadable(message)
+        return unreadable_cure(message)
     table = {**_CURES_BY_PHRASE, **_BUSY, **_UNUSABLE}
     text = table[phrase] if phrase else _CURES_BY_CODE.get((operation, code), _GENERAL)
     text = text.replace(_HOST, "the host" if where in ("", "local") else f"host {where}")
@@ -193,7 +193,7 @@ def _type(operation: str, message: str) -> type[VirtkitError]:
     return VirtkitError
 
 
-def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
+def unreadable_cure(message: str, apparmor: Path = _APPARMOR) -> str:
     """The cure where a hypervisor may not open a file: by its owner, or by AppArmor's profile."""
     advice = (
         "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"

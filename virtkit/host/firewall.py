@@ -102,8 +102,8 @@ def rules(remote: Remote | None) -> Rules | None:
         return None
     if root is None:
         return None
-    nft = output(remote, [*root, "nft", "-j", "list", "ruleset"])
-    iptables = output(remote, [*root, "iptables-save"])
+    nft = program_output(remote, [*root, "nft", "-j", "list", "ruleset"])
+    iptables = program_output(remote, [*root, "iptables-save"])
     if nft is None and iptables is None:
         return None
     answer = Rules()
@@ -151,7 +151,7 @@ def add_iptables(text: str, rules: Rules) -> None:
             rules.add(table, words[1], words[2:])
 
 
-def output(remote: Remote | None, line: list[str]) -> str | None:
+def program_output(remote: Remote | None, line: list[str]) -> str | None:
     """What a program of the host's prints; None where it is not there, or fails."""
     if remote is not None:
         try:
@@ -179,7 +179,7 @@ def accept_commands(bridge: str, drops: Iterable[Drop] | None, remote: Remote | 
             f"ufw allow in on {bridge} to any port 67 proto udp && ufw allow in on {bridge} to any "
             f"port 53 && ufw route allow in on {bridge} && ufw route allow out on {bridge}"
         )
-    if remote is None and output(None, ["systemctl", "is-active", "firewalld"]) is not None:
+    if remote is None and program_output(None, ["systemctl", "is-active", "firewalld"]) is not None:
         return (
             f"firewall-cmd --permanent --zone=libvirt --change-interface={bridge} && "
             "firewall-cmd --reload"

@@ -58,7 +58,7 @@ _QEMU_ENDED = ("process exited", "closed the monitor")
 _OF_KVM = ("kvm", "msr")
 
 
-def image(sector: bytes = SECTOR) -> bytes:
+def boot_disk(sector: bytes = SECTOR) -> bytes:
     """A disk of 1 MiB that boots ``sector`` (SeaBIOS refuses smaller ones)."""
     return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(_MIB, b"\0")
 
@@ -168,7 +168,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         try:
             opened.getDomainCapabilities(None, None, None, "kvm")
         except libvirt.libvirtError as error:
-            return _verdict_of("no KVM on this host", error)
+            return verdict_of_error("no KVM on this host", error)
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
     with (
         libvirt_errors("probe", "KVM", where=connections.host),
@@ -216,12 +216,12 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
 def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
     stream = opened.newStream()
     volume.upload(stream, 0, _MIB)
-    content = io.BytesIO(image())
+    content = io.BytesIO(boot_disk())
     stream.sendAll(lambda _stream, size, _opaque: content.read(size), None)
     stream.finish()
 
 
-def _verdict_of(what: str, error: libvirt.libvirtError) -> KvmVerdict:
+def verdict_of_error(what: str, error: libvirt.libvirtError) -> KvmVerdict:
     """The verdict of an error; a temporary one where it says nothing of KVM.
 
     Raises:
@@ -244,7 +244,7 @@ def _run(
         try:
             domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
         except libvirt.libvirtError as error:
-            return _verdict_of("KVM is announced but starts no guest", error)
+            return verdict_of_error("KVM is announced but starts no guest", error)
         try:
             return _watched(domain, ends, max_seconds, say)
         finally:
@@ -281,17 +281,17 @@ def _watched(
     last_said = began
     while (now := time.monotonic()) - began < TIMEOUT and used < max_seconds:
         try:
-            return judged(ends.get(timeout=0.1))
+            return verdict_of_end(ends.get(timeout=0.1))
         except queue.Empty:
             pass
         if now - last_said >= _PROGRESS_INTERVAL:
             say(f"KVM's probe guest is still running: {now - began:.0f} s of at most {TIMEOUT:.0f}")
             last_said = now
         used = max(used, _cpu(domain) - first)
-    return unfinished(time.monotonic() - began, used, max_seconds)
+    return verdict_of_timeout(time.monotonic() - began, used, max_seconds)
 
 
-def judged(end: int) -> KvmVerdict:
+def verdict_of_end(end: int) -> KvmVerdict:
     """The verdict on a guest that ended; only its own power-off is the end of its program."""
     if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
         return KvmVerdict(True, "KVM runs guests here")
@@ -299,7 +299,7 @@ def judged(end: int) -> KvmVerdict:
     return KvmVerdict(False, why, temporary=True)
 
 
-def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
+def verdict_of_timeout(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
     """The verdict on a guest that was waited for, by the processor time that it ``used``."""
     if used >= max_seconds:
         why = (

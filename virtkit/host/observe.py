@@ -170,7 +170,7 @@ class ObservedDomains:
     file_users: dict[str, str] = field(default_factory=dict)
 
 
-def guests(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
+def domains(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
     """All domains, ours and strangers'; one that can't be read is a stranger's."""
     answer = ObservedDomains()
     for scheme in schemes:

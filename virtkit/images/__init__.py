@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from virtkit.images.file_checks import check_boot
     from virtkit.images.pool import delete, upload
     from virtkit.images.provide import check, provide
-    from virtkit.images.sandbox import removal
+    from virtkit.images.sandbox import removal_command
 
 load_when_used(
     __name__,
@@ -29,7 +29,7 @@ load_when_used(
         "virtkit.images.file_checks": "check_boot",
         "virtkit.images.pool": "delete upload",
         "virtkit.images.provide": "check provide",
-        "virtkit.images.sandbox": "removal",
+        "virtkit.images.sandbox": "removal_command",
     },
 )
 
@@ -44,6 +44,6 @@ __all__ = [
     "local_image",
     "probe",
     "provide",
-    "removal",
+    "removal_command",
     "upload",
 ]

@@ -75,13 +75,13 @@ def check_work(work: Path) -> None:
 
 def sweep() -> None:
     """Removes what the caller's builds left that were killed."""
-    for folder in stale():
+    for folder in leftovers():
         sandbox.remove(folder)
 
 
-def stale() -> Iterator[Path]:
+def leftovers() -> Iterator[Path]:
     """What the caller's builds left that were killed."""
-    yield from temporary.unlocked(filter(_is_folder, _temporary()), _PREFIX)
+    yield from temporary.unlocked_folders(filter(_is_folder, _temporary()), _PREFIX)
 
 
 def _temporary() -> list[Path]:
@@ -122,7 +122,7 @@ def _why_unfit(base: Path, work: Path) -> str:
 def _folder(base: Path) -> Iterator[Path]:
     """A folder for the tree, in one of ours below ``base`` that is locked for as long as it is
     used."""
-    with temporary.locked(base, _PREFIX, sandbox.remove) as outer:
+    with temporary.locked_folder(base, _PREFIX, sandbox.remove) as outer:
         outer.chmod(0o711)
         yield _tree(outer)
 

@@ -87,7 +87,7 @@ def forget(identity: str) -> None:
 def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
     """Folders that nobody works in and no image of ``identities`` came from, and what they are: in
     the cache, and where images are built."""
-    for path in build_folder.stale():
+    for path in build_folder.leftovers():
         yield path, "what an interrupted build left"
     if not folder().is_dir():
         return

@@ -52,7 +52,7 @@ class _Entry:
     name: str
 
 
-def find(text: str, checksums: str, url: str) -> Digest:
+def find_digest(text: str, checksums: str, url: str) -> Digest:
     """The digest of ``url``'s file.
 
     Args:

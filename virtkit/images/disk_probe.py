@@ -38,10 +38,10 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
     def qemu_img(*arguments: str) -> subprocess.CompletedProcess[str]:
         return commands.run("qemu-img", *arguments, str(path), progress=progress)
 
-    return judge(str(path), path.name, qemu_img)
+    return probe_with(str(path), path.name, qemu_img)
 
 
-def judge(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
+def probe_with(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
     """The same, of an image wherever it is.
 
     Args:

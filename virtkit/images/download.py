@@ -15,7 +15,7 @@ from typing import Any
 
 from virtkit.errors import RUN_AGAIN, Interrupted, VirtkitError, of_system
 from virtkit.images import file_checks, file_types
-from virtkit.images.checksums import Digest, find
+from virtkit.images.checksums import Digest, find_digest
 from virtkit.progress import Meter, Progress
 
 #: Attempts after the first one, and seconds without a byte until one is given up.
@@ -48,10 +48,10 @@ def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
     if actual != expected.value:
         length = target.stat().st_size
         target.unlink()
-        raise mismatch(url, expected, actual, length)
+        raise mismatch_error(url, expected, actual, length)
 
 
-def mismatch(url: str, expected: Digest, actual: str, length: int) -> VirtkitError:
+def mismatch_error(url: str, expected: Digest, actual: str, length: int) -> VirtkitError:
     """The error for a download of ``length`` bytes that has another digest."""
     return VirtkitError(
         f"the download of {url} is not what the spec says",
@@ -92,7 +92,7 @@ def digest_in(checksums: str, url: str) -> Digest:
             text: str = answer.read(_MAX_SUMS).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise _failed(checksums, str(error)) from error
-    return find(text, checksums, url)
+    return find_digest(text, checksums, url)
 
 
 def digest(path: Path, kind: str = "sha256") -> str:

@@ -62,7 +62,7 @@ def ensure(
     lock = host.connections.lock(f"image-{files.content}", f"image {ref.name} in the pool")
     with lock.acquire(on_wait=progress, sleep=progress.sleep):
         stored = host.storage.record().images.get(files.content)
-        if stored is None or not stored.made or host.storage.damage(stored):
+        if stored is None or not stored.made or host.storage.image_damage(stored):
             _note(host, ref, files, length, made=False)
             fill()
             _note(host, ref, files, length, made=True)

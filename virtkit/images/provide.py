@@ -88,7 +88,7 @@ def _known(host: Host, ref: ImageRef) -> StoredImage | None:
     content = cache.content_of(digest.value) if digest else ""
     for each in host.storage.record().images.values():
         same = ref.identity in each.identities or each.files.content == content
-        if same and each.made and not host.storage.damage(each):
+        if same and each.made and not host.storage.image_damage(each):
             return each
     return None
 
@@ -105,12 +105,12 @@ def _download(host: Host, ref: ImageRef, fetch: Fetch, progress: Progress) -> Im
     expected = cache.given_digest(ref.entry)
     if expected is None:
         sums = ref.entry.checksums or ""
-        expected = checksums.find(fetch.read(sums), sums, url)
+        expected = checksums.find_digest(fetch.read(sums), sums, url)
     file = fetch.download(expected.kind, on_progress)
     if file.digests[expected.kind] != expected.value:
-        raise download.mismatch(url, expected, file.digests[expected.kind], file.length)
+        raise download.mismatch_error(url, expected, file.digests[expected.kind], file.length)
     name = PurePosixPath(unquote(urlsplit(url).path)).name
-    format, size = disk_probe.judge(url, name, fetch.qemu_img)
+    format, size = disk_probe.probe_with(url, name, fetch.qemu_img)
     folder, content = host.storage.describe().path, cache.content_of(file.digests["sha256"])
     files = ImageFiles.named(folder, content, format=format, size=size, bootable=True)
 

@@ -166,7 +166,7 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def removal(folder: Path) -> str:
+def removal_command(folder: Path) -> str:
     """The shell command that removes a folder in which builds were, for the caller to type."""
     arguments = ["rm", "-rf", str(folder)]
     if os.geteuid() != 0:  # files of subordinate ids are in it

@@ -35,23 +35,25 @@ def write(path: Path, text: str) -> None:
 def folder() -> Iterator[Path]:
     """A folder of the caller's alone."""
     sweep()
-    with locked(Path(tempfile.gettempdir()), _PREFIX) as path:
+    with locked_folder(Path(tempfile.gettempdir()), _PREFIX) as path:
         yield path
 
 
 def sweep() -> None:
     """Removes what the caller's killed runs left."""
-    for each in left():
+    for each in leftovers():
         _remove(each)
 
 
-def left() -> Iterator[Path]:
+def leftovers() -> Iterator[Path]:
     """What the caller's killed runs left."""
-    yield from unlocked([Path(tempfile.gettempdir())], _PREFIX)
+    yield from unlocked_folders([Path(tempfile.gettempdir())], _PREFIX)
 
 
 @contextmanager
-def locked(base: Path, prefix: str, remove: Callable[[Path], object] = _remove) -> Iterator[Path]:
+def locked_folder(
+    base: Path, prefix: str, remove: Callable[[Path], object] = _remove
+) -> Iterator[Path]:
     """A new folder in ``base``, of mode 0700, whose lock we have until it was removed."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
@@ -69,7 +71,7 @@ def locked(base: Path, prefix: str, remove: Callable[[Path], object] = _remove) 
         os.close(lock)
 
 
-def unlocked(bases: Iterable[Path], prefix: str) -> Iterator[Path]:
+def unlocked_folders(bases: Iterable[Path], prefix: str) -> Iterator[Path]:
     """The caller's folders of that name that nobody has the lock of; we have it meanwhile."""
     for base in bases:
         for each in sorted(base.glob(f"{prefix}*")):

@@ -14,7 +14,7 @@ from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
 from virtkit.host import daemon_access
 from virtkit.host.connection import Connections
-from virtkit.host.definitions import not_ours
+from virtkit.host.definitions import domain_changed
 from virtkit.host.errors import (
     FileUnusable,
     LibvirtUnavailable,
@@ -22,7 +22,7 @@ from virtkit.host.errors import (
     daemon_cure,
     libvirt_errors,
     skip_unreadable,
-    unreadable,
+    unreadable_cure,
 )
 from virtkit.host.machine import preparation
 from virtkit.host.ssh import Remote
@@ -142,7 +142,8 @@ def test_a_command_is_for_the_host_that_the_error_is_of() -> None:
     connections = Connections("rack", remote=Remote("rack", "root@rack"))
     record = GuestRecord("lab", "web", "xen-pv", "/specs/lab.yaml", {}, "", None)
     assert (
-        "virsh -c xen+ssh://root@rack/system dumpxml lab-web" in not_ours(record, connections).cure
+        "virsh -c xen+ssh://root@rack/system dumpxml lab-web"
+        in domain_changed(record, connections).cure
     )
 
 
@@ -164,12 +165,12 @@ def test_the_daemon_lets_nobody_in(code: int) -> None:
 
 def test_apparmor_is_named_where_it_is(tmp_path: Path) -> None:
     enabled = tmp_path / "enabled"
-    assert "AppArmor" not in unreadable("Permission denied", enabled)
+    assert "AppArmor" not in unreadable_cure("Permission denied", enabled)
     enabled.write_text("N\n")
-    assert "AppArmor" not in unreadable("Permission denied", enabled)
-    assert "journalctl -k -g apparmor=" in unreadable("denied by apparmor=", enabled)
+    assert "AppArmor" not in unreadable_cure("Permission denied", enabled)
+    assert "journalctl -k -g apparmor=" in unreadable_cure("denied by apparmor=", enabled)
     enabled.write_text("Y\n")
-    assert "local/abstractions/libvirt-qemu" in unreadable("Permission denied", enabled)
+    assert "local/abstractions/libvirt-qemu" in unreadable_cure("Permission denied", enabled)
 
 
 def test_no_text_has_a_bare_virsh() -> None:

@@ -15,7 +15,7 @@ from virtkit.apply.guest.seed_keys import SeedKeys
 from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
-from virtkit.host import not_ours
+from virtkit.host import domain_changed
 from virtkit.plan import detaching, run_of
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record_text
@@ -47,7 +47,7 @@ class Definition:
         if current and not (
             self._is_ours(current) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
-            raise not_ours(self._context.record, self._context.host.connections)
+            raise domain_changed(self._context.record, self._context.host.connections)
         xml = tree.with_record(
             self._merged(current), record_text.guest_element(self._context.record)
         )
