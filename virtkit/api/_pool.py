@@ -38,7 +38,7 @@ def pool_changes(
     for folder, guest in folders.items():
         if pool.exists and folder == pool.path:
             continue
-        other = host.storage_at(folder).pool
+        other = host.storage_at(folder).pool_name
         if other != pool.name:
             raise RequestError(
                 f"guest {guest} has its volumes in pool {other}, not {pool.name}",

@@ -136,7 +136,7 @@ class PoolRecords:
         """
         by_pool: dict[str, list[GuestRecord]] = {}
         for each in records:
-            by_pool.setdefault(self.storage_of(each).pool, []).append(each)
+            by_pool.setdefault(self.storage_of(each).pool_name, []).append(each)
         storages = {each.pool_name: each for each in (self._host.storage, *self._storages.values())}
         any_lost = False
         for name, storage in storages.items():
