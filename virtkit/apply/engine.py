@@ -151,7 +151,7 @@ def run(
     are told to stop and awaited; all that is not done stands in the report. On a KeyboardInterrupt
     after that, nothing is awaited.
     """
-    return _Run(environment, steps, parallel, tell, stop).go()
+    return _Run(environment, steps, parallel, tell, stop).run()
 
 
 class _Run:
@@ -175,7 +175,7 @@ class _Run:
         self._stop = threading.Event()
         self._ended: SimpleQueue[tuple[StepId, BaseException | None]] = SimpleQueue()
 
-    def go(self) -> Report:
+    def run(self) -> Report:
         began = time.monotonic()
         graph = TopologicalSorter(self._after)
         graph.prepare()

@@ -28,10 +28,10 @@ from virtkit.state.observed import ObservedGuest, ObservedNetwork
 from virtkit.xml import render
 
 
-def steps_of(plan: Plan, *context: Context) -> list[Step]:
-    """The steps of a plan; ``context`` has those of each host that it changes."""
+def steps_of(plan: Plan, *contexts: Context) -> list[Step]:
+    """The steps of a plan; ``contexts`` are those of the hosts that it changes."""
     awaited = _awaited(plan)
-    return [step for each in context for step in _on_host(plan, each, awaited)]
+    return [step for each in contexts for step in _on_host(plan, each, awaited)]
 
 
 def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
@@ -42,7 +42,9 @@ def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
         steps += _BY_KIND[kind](change, context, awaited) if kind in _BY_KIND else ()
     touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
-        steps.insert(0, Step("pool", "ensure", context.host.name, lambda _: _pool(context.host)))
+        steps.insert(
+            0, Step("pool", "ensure", context.host.name, lambda _: _ensure_pool(context.host))
+        )
     if context.pool_records.needed:
         after = (("pool", "ensure"),)
         write = context.pool_records.write_before
@@ -50,7 +52,7 @@ def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
     return steps
 
 
-def _pool(host: Host) -> None:
+def _ensure_pool(host: Host) -> None:
     host.storage.ensure()
     host.storage.refresh()
 
@@ -115,7 +117,7 @@ def _guest_steps(change: Change, context: Context, awaited: set[str]) -> Iterabl
     if change.action == "delete":
         assert isinstance(change.observed, ObservedGuest)
         return _removal_steps(change, change.observed, context)
-    if change.action == "update" and _in_record_only(change):
+    if change.action == "update" and _is_record_only(change):
         return _record_only_steps(change, context)
     return _bring_up_steps(change, context, awaited)
 
@@ -182,7 +184,7 @@ def _runs(change: Change) -> bool:
     return observed is not None and observed.state == "running" and observed.record.finished
 
 
-def _in_record_only(change: Change) -> bool:
+def _is_record_only(change: Change) -> bool:
     """Whether nothing differs but what the record holds, or libvirt's flag for autostart."""
     return all(
         each.field in ("autostart", "listed") or (each.effect == "none" and each.cause == "spec")
@@ -222,10 +224,10 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
         if each.keep and each.state == "made" and not volumes_too
     ]
 
-    def stopped(progress: Progress) -> None:
+    def stop_guest(progress: Progress) -> None:
         stop(host, driver, observed.domain, SHUTDOWN_TIMEOUT if kept else 0.0, progress)
 
-    def volumes(_say: Say) -> None:
+    def delete_volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
         folder = observed.record.folder
         storage = pool_records.storage_of(observed.record)
@@ -256,8 +258,8 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
 
     pool_records.will_remove(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
-    yield Step(change.object, "stop", change.host, stopped)
-    yield Step(change.object, "volumes", change.host, volumes, after)
+    yield Step(change.object, "stop", change.host, stop_guest)
+    yield Step(change.object, "volumes", change.host, delete_volumes, after)
     yield Step(change.object, "undefine", change.host, undefine, ((change.object, "volumes"),))
 
 

@@ -25,7 +25,7 @@ _REFUSALS = (
 
 
 class Definitions:
-    """The definitions of one host's domains. ``driver`` words and domain names say which."""
+    """The definitions of one host's domains. A driver and a domain's name say which."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

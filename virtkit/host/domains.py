@@ -40,7 +40,7 @@ def state_of(domain: libvirt.virDomain) -> GuestState:
 
 
 class Domains(Definitions):
-    """The domains of one host, running or not. ``driver`` words and domain names say which."""
+    """The domains of one host, running or not. A driver and a domain's name say which."""
 
     def __init__(self, connections: Connections) -> None:
         super().__init__(connections)
