@@ -129,7 +129,7 @@ def test_an_image_comes_to_each_host_once_sparse_and_side_by_side(lab: HostsLab)
         assert taken < 164 * MIB, "holes stay holes, and zeros become some"
         assert boots(lab, host, guest)
     assert done.err.count("uploading, 0 of 16") == 2, done.err
-    assert done.err.count("computing its digest") == 1, "of a file that several hosts need"
+    assert done.err.count("computing the image's digest") == 1, "of a file that several hosts need"
     assert lab.json("plan")["changes"] == []
     with_image(lab, "{path: disk.raw}", "  c: {host: h2}\n")
     again = lab.virtkit("up", "--json")

@@ -86,7 +86,7 @@ class PoolRecords:
                 "this run looked at it",
                 why=f"its domain is gone, and pool {storage.pool_name} lists other volumes for "
                 "it, or none; nothing was deleted",
-                cure="run again: it looks again",
+                cure="run again",
                 where=f"{self._host.name} guest/{record.guest}",
             )
 

@@ -164,6 +164,6 @@ def domain_changed(record: GuestRecord, connections: Connections) -> VirtkitErro
         f"domain {record.domain} (guest {record.guest} of environment {record.environment}) has "
         "changed since this run looked at it",
         why="its record is gone or has changed; nothing was deleted",
-        cure=f"see {virsh} dumpxml {record.domain}, then run again: it looks again",
+        cure=f"see {virsh} dumpxml {record.domain}, then run again",
         where=f"{connections.host} guest/{record.guest}",
     )

@@ -113,11 +113,11 @@ class Fetch:
     def _failed(self, what: str, kind: str, why: str) -> VirtkitError:
         name = self._remote.name
         cures = {
-            "network": f"see what host {name} reaches ({self._remote.ssh_command} curl -IL "
+            "network": f"check that host {name} reaches it ({self._remote.ssh_command} curl -IL "
             f"{shlex.quote(self._url)}), or take `fetch: host` out: then this machine fetches it",
             "disk": f"free some space on host {name} (df -h), then {RUN_AGAIN}",
-            "program": f"see that host {name} has qemu-img and virsh, and room in its pool (df "
-            f"-h), then {RUN_AGAIN}",
+            "program": f"check that host {name} has qemu-img and virsh, and room in its pool "
+            f"(df -h), then {RUN_AGAIN}",
         }
         return VirtkitError(f"{what} on host {name}", why=why, cure=cures[kind], where=name)
 

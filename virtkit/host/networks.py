@@ -85,7 +85,7 @@ class Networks:
                     f"network {name} of environment {record.environment} has changed since this "
                     "run looked at it",
                     why="its record is gone or has changed; nothing was deleted",
-                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks again",
+                    cure=f"see {virsh} net-dumpxml {name}, then run again",
                     where=f"{self._connections.host} network/{record.network}",
                 )
             if network.isActive():

@@ -204,7 +204,7 @@ class Remote:
     def unreachable(self, stderr: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
         said = stderr.decode("utf-8", "replace").replace("\r", "").strip()
-        why = said or "ssh ended without a word"
+        why = said or "ssh ended and gave no reason"
         cure = (
             f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
         )

@@ -64,7 +64,10 @@ def read(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
     info = dict(each.split(":", 1) for each in parts.get("info", ()) if ":" in each)
     info = {key.strip(): value.strip() for key, value in info.items()}
     if "xen_version" not in info:
-        cure = "boot the machine into Xen (`sudo apt-get install xen-system-amd64`); be root on it"
+        cure = (
+            "boot the machine into Xen (`sudo apt-get install xen-system-amd64`); only root may "
+            "ask Xen"
+        )
         yield "toolstack", False, " ".join(parts.get("info", ["xl says nothing"]))[:200], cure
         return
     yield "toolstack", True, f"Xen {info['xen_version']}, xl answers", ""

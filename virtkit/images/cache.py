@@ -179,7 +179,7 @@ def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
         expected = given_digest(entry) or progress.run_interruptible(look_up)
         download.fetch(entry.url, part / "root.img", expected, progress)
         files = {"root": "root.img"}
-    progress("computing its digest")
+    progress("computing the image's digest")
     format, size = probe(part / "root.img", progress)
     image = LocalImage(
         content=_content([part / name for name in files.values()], progress),
@@ -208,7 +208,7 @@ def _given(path: Path, progress: Progress) -> LocalImage:
         if key in _probed:
             return _probed[key]
         format, size = probe(path, progress)
-        progress("computing its digest")
+        progress("computing the image's digest")
         image = LocalImage(_content([path], progress), str(path), format, size)
         if key is not None:
             _probed[key] = image
@@ -236,7 +236,7 @@ def _locked(identity: str, progress: Progress) -> Iterator[None]:
             lock.acquire(timeout=0)
             break
         except filelock.Timeout:
-            progress("waiting for another run that makes it")
+            progress("waiting for another run that is making it")
             progress.sleep(0.5)
     try:
         yield

@@ -68,9 +68,9 @@ def probe_with(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
         )
     if format == "raw" and name.endswith(".qcow2"):
         raise RequestError(
-            f"image {image} is no qcow2, although its name says so",
+            f"image {image} is not a qcow2 image, although its name says so",
             why="its first bytes are not a qcow2's: it is damaged, or a raw disk",
-            cure="get it again; a raw disk that is meant needs another name",
+            cure="get it again; or give it another name, if it is meant to be a raw disk",
         )
     size = int(info["virtual-size"])
     if not size:

@@ -82,7 +82,7 @@ def check_download(head: bytes, url: str) -> None:
     unpacked = file_types.unpacked(head, kind)
     name = PurePosixPath(unquote(urlsplit(url).path)).name or "disk"
     if kind.group == "document":
-        why = f"the server sent {kind.what}: mostly that is an error, a login or a page about it"
+        why = f"the server sent {kind.what}: usually an error, a login or a page about the file"
         cure = "correct `url:`: open it in a browser; it must be the address of the file itself"
     else:
         why = "its first bytes are not a disk's, so the rest was not downloaded"
@@ -130,8 +130,8 @@ def _cure(path: str, kind: Kind, unpacked: Kind | None) -> str:
     needed = f" (apt-get install {kind.package})" if kind.package else ""
     if kind.group == "medium":
         return (
-            "name a disk with an installed system, such as a distribution's cloud image; what "
-            "starts from a disk as it is, a live system: "
+            "name a disk with an installed system, such as a distribution's cloud image; a live "
+            "system can be used as a disk: "
             f"qemu-img convert -f raw -O qcow2 {quoted} {quoted}.qcow2"
         )
     if kind.group == "program":

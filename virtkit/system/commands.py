@@ -84,7 +84,7 @@ def require(*names: str, purpose: str = "") -> None:
     purposes = dict.fromkeys([purpose] if purpose else [each.purpose for each in programs])
     raise RequestError(
         f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing on this machine",
-        why=f"not found in {search_path()}; what for: {', '.join(purposes) or 'to be run'}",
+        why=f"not found in {search_path()}; needed for: {', '.join(purposes) or 'to be run'}",
         cure=f"sudo apt-get install {' '.join(packages)}" if programs else f"install {missing[0]}",
     )
 

@@ -126,4 +126,4 @@ def test_a_qcow2_whose_beginning_is_lost(tmp_path: Path) -> None:
     qemu_img("create", "-f", "qcow2", path, "8M")
     with path.open("r+b") as file:
         file.write(bytes(4))
-    assert "is no qcow2" in refused(path).what
+    assert "is not a qcow2 image" in refused(path).what
