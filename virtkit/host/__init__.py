@@ -65,7 +65,7 @@ class Host:
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)
         self.storage = Storage(self.connections, pool)
-        #: Shared by who uses images of the pool, and had alone by who removes one.
+        #: Shared by whoever uses images of the pool; held alone by whoever removes one.
         self.images_lock = self.connections.lock("images", "the image store")
 
     def lock(self, environment: str) -> Lock | RemoteLock:
@@ -74,7 +74,7 @@ class Host:
 
     @property
     def made_from(self) -> str:
-        """Where a record says that its object was made from: this machine, if it isn't the host."""
+        """The machine that a record names as its object's maker; empty where that is the host."""
         return socket.gethostname() if self.remote is not None else ""
 
     def facts(self) -> HostFacts:
@@ -89,10 +89,14 @@ class Host:
     def with_kvm(
         self, facts: HostFacts, say: Callable[[str], None], *, refresh: bool = False
     ) -> HostFacts:
-        """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest.
+        """The same facts with the verdict on KVM.
 
         Args:
-            refresh: start one whatever is known.
+            say: gets a line before a probe guest is started, and while it runs.
+            refresh: start one, whatever is known.
+
+        Raises:
+            VirtkitError: the probe could not be run.
         """
         from virtkit.host import kvm_probe
 
@@ -261,7 +265,10 @@ class Host:
         """All that stands in this host's libvirt.
 
         Args:
-            pool: look into the pool too; without it a broken one is in nobody's way.
+            pool: read the pool, too; without it one that can't be read is no error.
+
+        Raises:
+            VirtkitError: libvirt, or its pool, can't be read.
         """
         self.connections.any()
         domains = observe.domains(self.connections, self.schemes)

@@ -95,6 +95,7 @@ class Definitions:
             domain.setMetadata(kind, element, "vk", NAMESPACE, affect_flags(domain))
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
+        """Says whether libvirt starts a domain with the host."""
         domain = self._domain(driver, name)
         with libvirt_errors("autostart", f"domain {name}", where=self._connections.host):
             domain.setAutostart(int(on))

@@ -89,7 +89,12 @@ def nsenter_command(
 def by_namespaces(
     connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
 ) -> CommandResult:
-    """Runs a command in a container, as its root."""
+    """Runs a command in a container, as its root.
+
+    Raises:
+        Unreachable: nobody here may join its namespaces, or it gave no answer in ``timeout``
+            seconds.
+    """
     line = nsenter_command(connections, driver, name, command, timeout=timeout)
     try:
         done = subprocess.run(

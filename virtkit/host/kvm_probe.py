@@ -74,8 +74,8 @@ def verdict(
 
     Args:
         folder: a folder on the host where QEMU may read files (the pool's).
-        say: told before a probe guest is started, and while it is waited for.
-        refresh: look again, whatever is kept.
+        say: gets a line before a probe guest is started, and while it runs.
+        refresh: probe again, whatever is in the cache.
 
     Raises:
         VirtkitError: the probe could not be run.

@@ -74,12 +74,12 @@ class Lock:
         shared: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[str]:
-        """Has the lock while the block runs; yields whom one had to wait for, empty if nobody.
+        """Holds the lock while the block runs; yields who held it before, empty if nobody did.
 
         Args:
             timeout: seconds to wait for it.
-            on_wait: told once, where one has to wait, for whom and since when.
-            shared: with others that share it, and without those that don't.
+            on_wait: gets one line, where others hold it: who, and since when.
+            shared: hold it together with others that share it.
             sleep: how to wait; may raise to give up.
 
         Raises:
@@ -150,10 +150,10 @@ class RemoteLock:
         self._shell: subprocess.Popen[bytes] | None = None
 
     def check(self) -> None:
-        """A lock that one has is lost with the connection, and its holder can't go on as if not.
+        """Looks whether a lock that is held was lost with the connection.
 
         Raises:
-            VirtkitError: so it is.
+            VirtkitError: it was; another run may hold it by now.
         """
         if self._shell is not None and self._shell.poll() is not None:
             raise VirtkitError(
@@ -301,7 +301,7 @@ def _open_file(path: Path, what: str) -> int:
 
 
 def _open_or_make(path: Path) -> int:
-    """Never O_CREAT on a file that is there: fs.protected_regular forbids it for another's."""
+    """Without O_CREAT where the file exists: fs.protected_regular forbids that for another's."""
     try:
         return os.open(path, _FLAGS)
     except FileNotFoundError:

@@ -59,6 +59,7 @@ class Networks:
             self._connections.any().networkDefineXML(xml)
 
     def start(self, name: str) -> None:
+        """Starts a network, now and with the host; leaves an active one."""
         network = self._network(name)
         with libvirt_errors("connect", f"network {name}", where=self._connections.host):
             network.setAutostart(1)

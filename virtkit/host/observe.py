@@ -156,7 +156,7 @@ class ObservedDomains:
     """The domains of a host.
 
     Attributes:
-        answered: the schemes of the drivers that told theirs.
+        answered: the schemes of the drivers that answered.
         ours: our guests by domain name.
         strangers: the others: the scheme of their driver, and the name.
         network_users: who uses a network, by its name.
@@ -275,7 +275,7 @@ def _as_it_stands(record: GuestRecord, volumes: Collection[str]) -> GuestRecord:
         if each.name in volumes:
             data = each.role == "root" or (each.role == "disk" and each.state == "wanted")
             return "made" if data else each.state
-        # a disk that is gone from a guest that lives on is told, and asks for consent
+        # the plan names a disk that a living guest has lost, and asks for consent
         return each.state if root and each.role == "disk" else "wanted"
 
     return replace(record, volumes=tuple(replace(e, state=state(e)) for e in record.volumes))

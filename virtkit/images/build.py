@@ -71,7 +71,7 @@ EXCLUDED = (
 # Where our files lie inside the image while it is configured.
 _WORKSHOP = "var/tmp/virtkit-build"
 
-# Beginnings of mmdebstrap's messages, in their order, and what is told of them.
+# Beginnings of mmdebstrap's messages, in their order, and the line of progress for each.
 _STAGES = (
     ("running apt-get update", "reading the package lists"),
     ("downloading packages", "downloading packages"),
@@ -101,14 +101,16 @@ class Recipe:
 
 
 def fingerprint() -> str:
-    """What makes two builds of one recipe alike on our side: all of ours that goes into an image,
-    and no more, since who changes this has everybody's images rebuilt."""
+    """A digest of all that virtkit itself puts into an image, whatever the recipe.
+
+    It has no more in it than that: where it changes, everybody's images are rebuilt.
+    """
     ours = [os.uname().machine, _options(()), _customize_hooks("GUEST"), _pack_script()]
     return hashlib.sha256(json.dumps(ours).encode() + _guest_files()).hexdigest()
 
 
 def check(recipe: Recipe, into: Path) -> None:
-    """Looks whether a build can work here, in a second and before anything is done.
+    """Checks in a second whether a build can work here; nothing is built.
 
     Args:
         into: a folder that is there, on the disk that the image is built on.
@@ -174,7 +176,7 @@ def _group_name(gid: int) -> str:
 
 
 def build(recipe: Recipe, into: Path, *, progress: Progress) -> None:
-    """Build ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
+    """Builds ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
 
     ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a
     partition table. As root it works as root; as another user in a user namespace, for which the
@@ -231,7 +233,7 @@ def _customize_hooks(archive: str) -> list[str]:
 
 
 def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> None:
-    """Have mmdebstrap install and configure the system in ``folder``: ``work/tree.tar``."""
+    """Has mmdebstrap install and configure the system in ``folder``, and pack ``work/tree.tar``."""
     own_sources = apt.sources(recipe.release, progress)
     with _archive(folder) as archive:
         command = [
@@ -301,7 +303,7 @@ def mirrors(release: str, progress: Progress | None = None) -> list[str]:
 
 
 def _pack(recipe: Recipe, work: Path, progress: Progress) -> None:
-    """Make root.img, vmlinuz and initrd of ``work/tree.tar``."""
+    """Makes root.img, vmlinuz and initrd of ``work/tree.tar``."""
 
     def failed(lines: Sequence[str]) -> VirtkitError:
         return build_errors.failure("the file system was not made", lines, folder=work)

@@ -1,4 +1,4 @@
-"""What a build that failed is told with: of hundreds of lines those that matter, and the cure that
+"""The error for a build that failed: of its hundreds of lines those that matter, and the cure that
 follows from them.
 
 Pure: it knows the lines, and where the build wrote.
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from virtkit.errors import VirtkitError
 
-#: Lines that are told, and signs of each.
-_LINES, _SIGNS = 8, 240
-#: Lines that mostly say why, among the last.
+#: Lines that an error has at most, and characters of each.
+_MAX_LINES, _MAX_LENGTH = 8, 240
+#: Lines that usually say why.
 _TELLING = re.compile(
     r"^(E:|W:|Err:|dpkg\b|mke2fs|tar:|error|\S+: error)|No space left|not permitted"
 )
@@ -107,13 +107,13 @@ def _cure(text: str, folder: Path) -> str:
 def _why(lines: Sequence[str]) -> list[str]:
     """The last lines that tell something, each of them short."""
     stripped = [each.strip() for each in lines if each.strip()]
-    telling = [each for each in stripped if _TELLING.search(each)][-_LINES:]
-    return [_short(each) for each in telling or stripped[-_LINES:]]
+    telling = [each for each in stripped if _TELLING.search(each)][-_MAX_LINES:]
+    return [_short(each) for each in telling or stripped[-_MAX_LINES:]]
 
 
 def _short(line: str) -> str:
     """A line with its middle left out where it is long: what matters is at both ends."""
-    if len(line) <= _SIGNS:
+    if len(line) <= _MAX_LENGTH:
         return line
-    half = _SIGNS // 2
+    half = _MAX_LENGTH // 2
     return f"{line[:half]} … {line[-half:]}"

@@ -29,14 +29,14 @@ from virtkit.system import commands
 #: packages run has no right to any file of the caller's. Both are root where the caller is.
 Root = Literal["own", "subordinate"]
 
-#: Said by the first process once it is bound to die with its parent. Only then is it told to go
-#: on: had we been killed before, its input would have ended.
+#: Printed by the first process once it is bound to die with its parent. Only then does it go on:
+#: had we been killed before, its input would have ended.
 _BOUND = "virtkit: bound"
 _START = f'echo "{_BOUND}" >&2; read -r _ && exec "$@" </dev/null'
 
 #: Variables that programs go by to reach servers.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-#: Lines that a failed command is told with are taken from as many.
+#: The last lines of a command that are kept for its error.
 _MAX_LINES = 400
 #: Seconds that a namespace gets to end in, once it was killed.
 _ENDING = 10.0

@@ -1,5 +1,5 @@
-"""Folders for temporary files that go again in any case: what a killed run left, the next removes;
-and files that are written in one go.
+"""Folders for temporary files that are removed in any case, if need be by the next run; and files
+that are written in one go.
 
 Each is locked for as long as it is used, and the lock dies with its holder. Nothing may be removed
 that is another user's, or that somebody has the lock of.

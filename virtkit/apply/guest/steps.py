@@ -123,6 +123,11 @@ class GuestSteps:
         return answer
 
     def start(self) -> None:
+        """Starts the domain.
+
+        Raises:
+            FileUnusable: a disk or an image is damaged or gone; the cure says what brings it back.
+        """
         try:
             self.context.host.domains.start(self.context.guest.driver, self.context.guest.domain)
         except FileUnusable as error:

@@ -148,7 +148,7 @@ def _missing_group(root: Path) -> Iterator[Missing]:
 
 
 def missing_hook(root: Path = _ROOT) -> Iterator[Missing]:
-    """libvirt's hook, and a libvirtd that knows it."""
+    """What is missing of libvirt's hook, and of a libvirtd that has loaded it."""
     loaded = loaded_interface(root) == shipped_interface()
     changed = hook_outdated(root, unseen=not loaded)
     if changed:
@@ -163,7 +163,11 @@ def hook_paths(root: Path = _ROOT) -> list[Path]:
 
 
 def hook_outdated(root: Path = _ROOT, *, unseen: bool = False) -> bool:
-    """Whether the hook is not there as it is shipped; ``unseen`` where only root may look."""
+    """Whether the installed hook is not the shipped one.
+
+    Args:
+        unseen: the answer where only root may look.
+    """
     return any(_differs(each, HOOK_FILE, unseen=unseen) for each in hook_paths(root))
 
 

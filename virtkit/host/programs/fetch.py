@@ -54,7 +54,7 @@ class Failed(Exception):
 
 
 def say(answer: dict[str, Any]) -> None:
-    """Answers a line."""
+    """Prints a line of the answer."""
     print(json.dumps(answer), flush=True)
 
 
