@@ -48,7 +48,7 @@ def check(draft: Draft, problems: Problems) -> None:
         _interfaces(entry, draft, problems)
     _addresses(draft, problems)
     _macs(draft, problems)
-    _raw(draft, problems)
+    _exclusive_resources(draft, problems)
     _cycles(draft, problems)
     _long_names(draft, problems)
     _volumes(draft, problems)
@@ -319,7 +319,7 @@ def _macs(draft: Draft, problems: Problems) -> None:
             problems.at(entry.node, (*path, "mac"), problem)
 
 
-def _raw(draft: Draft, problems: Problems) -> None:
+def _exclusive_resources(draft: Draft, problems: Problems) -> None:
     """What raw XML gives to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
     reported: set[tuple[str, int, str]] = set()
