@@ -358,7 +358,7 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
         grown = [r.field for r in each.reasons if row_of(r.field).action == "grow"]
         if grown:
             yield (
-                f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
-                f"libvirt's hook would give it at a start: {why} "
+                f"{each.object}: {', '.join(grown)}: the file system keeps its size, since "
+                f"libvirt's hook does not grow it at the next start: {why} "
                 "(`virtkit doctor` says how to fix it)"
             )

@@ -217,7 +217,7 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
         f"{_named(source, guest)}: "
         + (f"{name} is no bridge" if name in kinds else f"there is no bridge {name}")
         + f" on host {guest.host}",
-        why=f"it is a {kinds[name] or 'network card'}, and guests are plugged into bridges"
+        why=f"it is a {kinds[name] or 'network card'}, and guests connect to bridges"
         if name in kinds
         else "",
         cure="; or ".join([*ways, "use `mode: nat`" if source.network else "take this card out"]),

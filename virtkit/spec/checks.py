@@ -282,7 +282,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
     if network.existing is not None:
         return Problem(
             f"the guest cannot have a fixed address on '{name}'",
-            why="virtkit does not change a network that was there already, its DHCP neither",
+            why="virtkit does not change a network that was there already, nor its DHCP",
             cure="take `address:` out, or describe the network's bridge with `mode: bridge`",
         )
     if subnet is None:

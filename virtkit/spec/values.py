@@ -186,7 +186,7 @@ def variable_name(text: str) -> str:
     if re.fullmatch(VARIABLE_PATTERN, text) is None or keyword.iskeyword(text):
         raise Problem(
             f"{quote(text)} is not a variable's name",
-            why="Ansible takes letters, digits and '_', no digit first, and none of Python's words",
+            why="Ansible takes letters, digits and '_', no digit first, and no keyword of Python's",
             cure="choose a name such as 'http_port'",
         )
     return text
@@ -368,7 +368,8 @@ def libvirt_uri(scheme: str, uri: str) -> str:
     form = rf"{scheme}(\+[a-z0-9]+)?://([^/?#\s:@]+@)?[^/?#\s@]*/system(\?[!-~]*)?"
     if re.fullmatch(form, uri, re.ASCII) is None:
         raise Problem(
-            f"the URI for {scheme} is none of that driver of libvirt's",  # and may have a password
+            # without the URI itself, which may have a password
+            f"the URI for {scheme} is not one of libvirt's {scheme} driver",
             why="virtkit works with a system's libvirt, and a password has no place in a spec",
             cure=f"write it as virsh -c takes it: {scheme}+tls://rack1.example.org/system",
         )

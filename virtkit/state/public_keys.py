@@ -88,9 +88,9 @@ def names(lines: Iterable[str]) -> list[str]:
 
 
 def canonical(lines: Sequence[str]) -> tuple[str, ...]:
-    """The keys in lines of authorized_keys, each once, as records have them: ``KIND BASE64 COMMENT``.
+    """The keys in lines of authorized_keys, each once, as records have them: without options.
 
-    A line without a key, or with one that is too long for a record, is left out.
+    A key that is too long for a record is left out.
     """
     texts = (str(key) for key in map(parse, lines) if key is not None)
     return tuple(dict.fromkeys(each for each in texts if len(each) <= _MAX_LINE))

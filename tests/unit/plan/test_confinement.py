@@ -75,7 +75,7 @@ def test_where_nobody_grows_a_file_system_the_plan_says_so(guest: str) -> None:
     small, large = (TWO.replace("a: {}", f"a: {guest % size}") for size in ("4GiB", "5GiB"))
     observed = existing(UNPREPARED, text=small)
     (note,) = planned(observed, UNPREPARED, large).notes
-    assert note.startswith("guest/a: disk: the file system keeps its size, which libvirt's hook ")
+    assert note.startswith("guest/a: disk: the file system keeps its size, since libvirt's hook ")
     assert ": no hook (" in note
     assert planned(observed, PREPARED, large).notes == ()
     assert planned(existing(PREPARED, text=small), PREPARED, large).notes == ()
