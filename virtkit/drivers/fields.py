@@ -1,4 +1,4 @@
-"""What each field of a guest is: one row a field. Everybody who has to know it asks here.
+"""What each field of a guest is: one row a field. Whoever needs to know looks here.
 
 The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or an interface that
 comes or goes, ``disks.size`` for a change of one. Drivers say where a change costs them something
@@ -28,7 +28,7 @@ class Field:
     Attributes:
         effect: what its change costs, where the driver says nothing else.
         action: what carries the change out where it is ``live``; empty where it never is.
-        places: where it stands in a domain's XML; devices are told by what they are.
+        places: where it stands in a domain's XML; devices are recognized by what they are.
         max_place: the place of its maximum, which a running guest can be given; ``max`` has a part
             for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
@@ -36,8 +36,8 @@ class Field:
         seed: it stands in the seed, which is written again for the next boot.
         follows: the system of a running guest has something to do, as with all of the seed.
         first_boot: cloud-init sets it right at a guest's first boot only.
-        sparse: a record has it only where it is not as by default, as with all that came after
-            0.1.0: a new key changes no record of a guest that does without it.
+        sparse: a record has it only where it differs from the default. So it is with all fields
+            that came after 0.1.0: a new one changes no record of a guest that does without it.
     """
 
     effect: Effect

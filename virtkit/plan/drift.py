@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from virtkit.state.desired import Guest
 
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
-#: reason; it lacks nothing until then, so no plan tells of it.
+#: reason; it lacks nothing until then, so no plan mentions it.
 _LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]")
 
 
@@ -207,7 +207,12 @@ def has_volume(live: str, name: str) -> bool:
 
 
 def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
-    """Places of what a running guest has of ours and is no longer to have."""
+    """The places of what a running guest has, what we rendered once and no longer want.
+
+    Args:
+        wanted: the guest's XML as it is rendered now.
+        live: the running guest's; empty where it does not run.
+    """
     root = _parsed(live)
     if root is None:
         return ()

@@ -32,7 +32,7 @@ def diff(
     """What makes ``observed`` into ``desired``.
 
     Args:
-        spec_path: the spec's path, to tell where a record's own is another.
+        spec_path: the spec's path; a record may have another.
         only: guests to look at; nothing is deleted then.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
@@ -259,8 +259,8 @@ def _defined_again(guest: Guest, current: ObservedGuest, change: Change | None) 
     """What defines a guest without a domain again, over those of its volumes that there are.
 
     Args:
-        change: what else differs, as if it had its domain; of its state and of what an interrupted
-            run left there is nothing to say.
+        change: what else differs, as if it had its domain. Its state, and what an interrupted run
+            left, are left out.
     """
     new = change or Change(f"guest/{guest.name}", guest.host, "create")
     reasons = [each for each in new.reasons if each.field not in ("state", "finished")]

@@ -53,7 +53,7 @@ def place(
         current: the host of each guest that is there, or whose host the spec names.
 
     Raises:
-        SpecErrors: guests for which no host has room, or which must not be where there is some.
+        SpecErrors: some guests fit on no host, or must not be on those where they fit.
     """
     find_guests = _guest_finder(spec)
     places = _Places(spec, candidates, current, find_guests)

@@ -22,7 +22,7 @@ def down(
     """What removes an environment, or the guests ``only`` of it.
 
     A network goes with its last guest; kept disks stay unless ``volumes``. What was made from
-    another spec is told as lost, so that it needs consent.
+    another spec counts as lost, so that it needs consent.
 
     Args:
         spec_path: the path of the spec at hand.

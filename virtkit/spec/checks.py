@@ -145,7 +145,7 @@ def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
 
 
 def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """What the guest's type cannot do; ``auto`` is held to what all that it may choose can."""
+    """What the guest's type cannot do; with ``auto``, what any type that it may choose cannot."""
     guest_type = entry.fields.type
     if "type" in entry.invalid:
         return

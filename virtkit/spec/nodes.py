@@ -57,7 +57,7 @@ class Node:
         path: where it stands in the document, by keys.
         mark: where the value itself starts in the file.
         key: where the key (or list entry) it belongs to starts.
-        core: a plain word's value by YAML 1.2, where it is not that one.
+        core: a plain scalar's value by YAML 1.2, where ``value`` is read by YAML 1.1.
     """
 
     value: Scalar | list[Node] | dict[str, Node]

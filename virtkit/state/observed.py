@@ -98,7 +98,7 @@ class Observed:
         }
 
     def records(self) -> list[GuestRecord]:
-        """All guests that something here is of: with a domain, or listed by the pool."""
+        """The records of all guests here: with a domain, or listed by the pool's record."""
         by_domain = {domain: each.record for domain, each in self.guests.items()}
         return list({**self.pool.guests, **by_domain}.values())
 

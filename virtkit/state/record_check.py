@@ -1,7 +1,7 @@
 """Whether a record that was read is one that virtkit could have written.
 
 Records stand in libvirt, where others write too. What does not fit makes the object a stranger's:
-nobody ever acts on a record with a wrong type, a name that is none or another one's volume.
+nobody ever acts on a record with a wrong type, an invalid name or another guest's volume.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def kept(name: str, disk: KeptDisk) -> bool:
 
 
 def fits(value: object, kind: Any) -> bool:
-    """Whether a value is what a type hint says; of the hints that records have."""
+    """Whether a value fits a type hint; of the kinds of hints that records have."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True

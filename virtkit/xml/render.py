@@ -97,7 +97,7 @@ def _environment() -> jinja2.Environment:
 
 
 def text(template: str, **values: object) -> str:
-    """A template of ours that isn't XML."""
+    """What a template of ours that isn't XML makes of ``values``."""
     return _environment().get_template(template).render(**values)
 
 

@@ -290,8 +290,8 @@ class GuestSpec(GuestFields):
         name: its name in the environment, ``web-1``.
         base: its key under ``guests``, ``web``.
         index: its number from 1 where the entry has a ``count``, else None.
-        core_cloud_init: its ``cloud_init`` with plain words by YAML 1.2, as 0.1.0 read them, where
-            that differs: what that version recorded is compared with it.
+        core_cloud_init: its ``cloud_init`` with plain scalars by YAML 1.2, as 0.1.0 read them,
+            where that differs: what that version recorded is compared with it.
     """
 
     name: str
