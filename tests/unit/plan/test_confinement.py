@@ -54,7 +54,7 @@ def test_an_unprepared_host_hardens_them_and_the_plan_says_why() -> None:
 
 
 @pytest.mark.parametrize("facts", [PREPARED, UNPREPARED])
-def test_privileged_must_be_asked_for_and_needs_no_preparing(facts: HostFacts) -> None:
+def test_privileged_must_be_requested_and_needs_no_preparation(facts: HostFacts) -> None:
     found = confinements(facts, TWO.replace("b: {}", "b: {privileged: true}"))
     assert found["b"] == ("privileged", 0)
     assert found["a"][0] != "privileged"

@@ -95,7 +95,7 @@ def test_a_containers_fields(old: str, new: str, field: str) -> None:
     assert place(desired(type="lxc", graphics="none"), old, new).field == field
 
 
-def test_what_was_asked_as_a_limit_is_a_limit() -> None:
+def test_what_was_requested_as_a_limit_is_a_limit() -> None:
     guest = desired(max={"cpus": 4, "memory": "4GiB"})
     assert (
         place(guest, f'<memory unit="b">{4 * samples.GIB}<', '<memory unit="b">1<').field == "max"

@@ -104,8 +104,8 @@ UP = samples.up(DESIRED, "/lab.yaml")
 EVERYTHING = ["guest/web", "guest/db", "network/front", "images"]
 
 
-def actions(found: Plan) -> dict[str, str]:
-    return {each.object: each.action for each in found.changes}
+def actions(plan: Plan) -> dict[str, str]:
+    return {each.object: each.action for each in plan.changes}
 
 
 def test_nothing_there() -> None:
@@ -140,7 +140,7 @@ def decided(observed: Observed) -> Decided:
     return samples.decided(samples.spec_of(SPEC), observed)
 
 
-def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
+def test_a_path_alone_is_no_change_but_stands_beside_a_loss() -> None:
     same = samples.desired_of(SPEC, decided=decided(UP))
     assert diff(same, UP, spec_path="/elsewhere.yaml").changes == ()
     other = samples.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))

@@ -373,7 +373,7 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [("no", '"no"'), ('"no"', "no"), ("on", "off")])
-def test_words_that_mean_something_else_now_are_a_change(before: str, after: str) -> None:
+def test_plain_scalars_that_mean_something_else_now_are_a_change(before: str, after: str) -> None:
     now = "name: lab\nguests: {web: {type: lxc, cloud_init: {ssh_pwauth: WORD}}}\n"
     observed = samples.up(samples.desired_of(now.replace("WORD", before)), SPEC)
     for word, changes in ((before, 0), (after, 1)):
@@ -540,7 +540,7 @@ def test_a_record_without_its_xml_is_only_drift() -> None:
 # --- the rest -------------------------------------------------------------------------------
 
 
-def test_unfinished_is_told_beside_other_changes() -> None:
+def test_unfinished_stands_beside_other_changes() -> None:
     observed = existing(keys_of("qemu"), {"finished": False})
     found = planned(keys_of("qemu", groups=["a"]), observed)
     assert causes(found.changes) == {"groups": ("spec", "none"), "finished": ("unfinished", "live")}
@@ -607,14 +607,14 @@ requested = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(requested, requested, st.sampled_from(["running", "paused", "stopped"]))
-def test_whatever_is_asked_a_second_plan_has_nothing(
+def test_whatever_is_requested_a_second_plan_has_nothing(
     old: dict[str, Any], new: dict[str, Any], state: str
 ) -> None:
     """From any guest to any other: the plan says something where they differ, and then nothing."""
     found = planned(new, existing(old, {"state": state}))
     changed = [each.action for each in found.changes if each.object == "guest/web"]
-    asked = [samples.desired_of(text(each)).guests[0].requested for each in (old, new)]
-    if asked[0] != asked[1]:
+    requested = [samples.desired_of(text(each)).guests[0].requested for each in (old, new)]
+    if requested[0] != requested[1]:
         assert changed == ["update" if old["type"] == new["type"] else "replace"]
     elif state == "running":
         assert changed == []

@@ -39,7 +39,7 @@ def taken_over(observed: Observed, domains: Mapping[str, str], holder: str) -> O
     return replace(observed, undefined={}, taken_over={"lab-web": holder}, foreign_domains=pairs)
 
 
-def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None:
+def test_the_cure_asks_the_driver_of_a_strangers_domain_with_a_guests_volumes() -> None:
     there = taken_over(undefined(), {"lab web's": "lxc"}, "lab web's")
     uris = {"qemu": "qemu+ssh://ops@rack/system", "lxc": "lxc+ssh://ops@rack/system?a=b&c=d"}
     known = {

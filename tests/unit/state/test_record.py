@@ -51,11 +51,11 @@ requested = st.fixed_dictionaries(
     },
     optional={"memory": trees, "disks": trees},
 )
-image_contents = st.from_regex(r"[0-9a-f]{20}", fullmatch=True)
+content_hashes = st.from_regex(r"[0-9a-f]{20}", fullmatch=True)
 files = st.builds(
     ImageFiles.named,
     folders,
-    image_contents,
+    content_hashes,
     format=texts,
     size=st.integers(0),
     bootable=st.booleans(),
@@ -148,19 +148,19 @@ def carrying(tag: str, text: str) -> etree._Element:
 
 
 @given(guests)
-def test_guest_round_trip(found: GuestRecord) -> None:
-    assert record_text.read_guest(document(record_text.guest_element(found))) == found
+def test_guest_round_trip(original: GuestRecord) -> None:
+    assert record_text.read_guest(document(record_text.guest_element(original))) == original
 
 
 @given(networks)
-def test_network_round_trip(found: NetworkRecord) -> None:
-    assert record_text.read_network(document(record_text.network_element(found))) == found
+def test_network_round_trip(original: NetworkRecord) -> None:
+    assert record_text.read_network(document(record_text.network_element(original))) == original
 
 
 @given(pools)
-def test_pool_round_trip(found: PoolRecord) -> None:
-    text = record_text.pool_text(found)
-    assert record_text.read_pool(text) == found
+def test_pool_round_trip(original: PoolRecord) -> None:
+    text = record_text.pool_text(original)
+    assert record_text.read_pool(text) == original
     for cut in (1, len(text) // 2, len(text) - 1):
         assert record_text.read_pool(text[:cut]) is None, "half written"
 

@@ -465,7 +465,7 @@ def test_a_second_range_of_users_could_be_the_host_s() -> None:
         "</features><features><capabilities policy='default'/>",
     ],
 )
-def test_a_container_s_rights_are_told_once(second: str) -> None:
+def test_a_containers_rights_stand_once(second: str) -> None:
     """libvirt takes the last one."""
     guest = guest_of(type="lxc", template="own.xml.j2")
     text = CONFINED.replace("<privnet/>", f"<privnet/>{second}")

@@ -210,7 +210,7 @@ def test_an_entry_may_have_several_devices(space: str) -> None:
 @pytest.mark.parametrize(
     "entry", ["<sound/> text", "<sound/><sound>", "<!-- only words -->", "<!--"]
 )
-def test_what_stands_beside_a_device_is_told(entry: str) -> None:
+def test_what_stands_beside_a_device_is_an_error(entry: str) -> None:
     with pytest.raises(RequestError, match="device 2 of guest web is not well-formed"):
         guest_xml(guest_of(type="qemu", devices=["<hub type='usb'/>", entry]))
 
