@@ -12,7 +12,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,8 @@ def guest(record: GuestRecord) -> bool:
         and (not record.ids or addresses.is_first_id(record.ids))
         and _KEY.fullmatch(record.host_key) is not None
         and all(map(public_keys.is_canonical, record.keys or ()))
-        and all(map(_is_address, record.addresses))
+        and all(_is_address(each.address, IPv4Address) for each in record.interfaces)
+        and all(_is_address(each.address6, IPv6Address) for each in record.interfaces)
         and _requested(record.requested)
         and (record.image is None or _image(record.image))
         and all(_volume(each.name, each.key, record.domain) for each in record.volumes)
@@ -118,8 +119,18 @@ def _requested(requested: Mapping[str, Any]) -> bool:
         and _all(text.group_name, requested.get("groups"))
         and _all(text.label, requested.get("after"))
         and fits(keys, list[str] | None)
+        and all(_named_entries(requested.get(each)) for each in ("disks", "networks"))
         and isinstance(ready, dict)
         and _ready(ready)
+    )
+
+
+def _named_entries(entries: object) -> bool:
+    """Whether disks or networks are a list of maps with names, where there are any."""
+    if entries is None:
+        return True
+    return isinstance(entries, list) and all(
+        isinstance(each, dict) and isinstance(each.get("name"), str) for each in entries
     )
 
 
@@ -149,10 +160,10 @@ def _passes(check: Callable[[str], object], value: object) -> bool:
         return False
 
 
-def _is_address(address: str) -> bool:
+def _is_address(address: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
     """Empty, or a plain address: a scope (``fe80::1%eth0``) may hold any text."""
     try:
-        return not address or ("%" not in address and bool(ip_address(address)))
+        return not address or ("%" not in address and bool(kind(address)))
     except ValueError:
         return False
 

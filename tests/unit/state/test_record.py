@@ -35,6 +35,7 @@ trees = st.recursive(
 )
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
 folders = st.just("/pool") | texts.map(lambda each: "/" + each.replace("..", ""))
+entries = st.fixed_dictionaries({"name": texts}, optional={"size": trees})
 requested = st.fixed_dictionaries(
     {
         "user": st.just("admin"),
@@ -49,7 +50,7 @@ requested = st.fixed_dictionaries(
             ]
         ),
     },
-    optional={"memory": trees, "disks": trees},
+    optional={"memory": trees, "disks": st.none() | st.lists(entries, max_size=2)},
 )
 content_hashes = st.from_regex(r"[0-9a-f]{20}", fullmatch=True)
 files = st.builds(
@@ -60,7 +61,8 @@ files = st.builds(
     size=st.integers(0),
     bootable=st.booleans(),
 )
-addresses = st.sampled_from(["", "10.0.0.5", "fd00::5"])
+addresses = st.sampled_from(["", "10.0.0.5"])
+addresses6 = st.sampled_from(["", "fd00::5"])
 several = st.lists(texts, max_size=3).map(tuple)
 causes = st.sampled_from(["spec", "drift", "unfinished", "upgrade"])
 
@@ -87,7 +89,7 @@ guests = owners.flatmap(
         image_identity=texts,
         image=st.none() | files,
         interfaces=st.lists(
-            st.builds(InterfaceRecord, texts, texts, addresses, addresses), max_size=3
+            st.builds(InterfaceRecord, texts, texts, addresses, addresses6), max_size=3
         ).map(tuple),
         host_key=st.sampled_from(["", "ssh-ed25519 AAAAC3/+="]),
         instance=texts,
@@ -305,13 +307,18 @@ def changed(path: str, value: Any) -> GuestRecord | None:
         ("requested.ready", {"kind": "port", "port": "80"}),
         ("requested.ready", {"kind": "command"}),
         ("requested.ready", {"kind": "ssh", "timeout": "long"}),
+        *(
+            (f"requested.{key}", each)
+            for key in ("disks", "networks")
+            for each in (5, "data", {}, ["data"], [None], [{}], [{"name": None}], [{"name": []}])
+        ),
         ("requested.[/x]", 1),
         *(("environment", each) for each in ("..", "", "lab\n", "Lab", "a/b", 1)),
         *(("guest", each) for each in ("..", "web-", "-rf", "")),
         *(("type", each) for each in ("vax", "", None, [])),
         *(
             ("interfaces", [{"source": "x", "mac": "x", "address": each, "address6": ""}])
-            for each in ("-oProxyCommand=x", 1, "x.test", ["10.0.0.1"])
+            for each in ("-oProxyCommand=x", 1, "x.test", ["10.0.0.1"], "fd00::5")
         ),
         ("interfaces", [{"source": "x", "mac": "x", "address6": "fe80::1%eth0\n  ProxyCommand x"}]),
         ("host_key", "ssh-ed25519 AAAA\nother ssh-ed25519 BBBB"),
