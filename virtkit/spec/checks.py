@@ -17,6 +17,7 @@ from virtkit.spec.errors import Problems
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
+    LOCAL,
     GuestFields,
     GuestSpec,
     InterfaceSpec,
@@ -323,13 +324,15 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
     """What raw XML gives to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
     reported: set[tuple[str, int, str]] = set()
+    hosts = [*draft.hosts.nodes] or [LOCAL]
+    default = hosts[0] if len(hosts) == 1 else ""
     for _, guest, _, interface in _all_interfaces(draft):
         if interface.mac is not None:
-            owners["MAC address", interface.mac, guest.host or ""] = guest.name
+            owners["MAC address", interface.mac, guest.host or default] = guest.name
     for entry, guest in draft.guests():
         for index, xml in enumerate(guest.devices):
             for resource in raw_xml.exclusive_resources(xml):
-                place = (resource.kind, resource.value, guest.host or "")
+                place = (resource.kind, resource.value, guest.host or default)
                 if place in owners and (entry.base, index, resource.kind) not in reported:
                     reported.add((entry.base, index, resource.kind))
                     problem = raw_xml.conflict(owners[place], guest.name, resource)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtkit.spec import raw_xml
+from virtkit.errors import RequestError
+from virtkit.spec import raw_xml, read_text
 
 HOSTDEV = "<hostdev type='pci'><source><address {}/></source></hostdev>"
 
@@ -70,3 +74,13 @@ def test_any_text(text: str) -> None:
 def test_empty_elements(tag: str) -> None:
     for xml in (f"<{tag}/>", f"<{tag}><source/></{tag}>", f"<{tag} type='hostdev'><mac/></{tag}>"):
         assert list(raw_xml.exclusive_resources(xml)) == []
+
+
+@pytest.mark.parametrize("host", ["host: local, ", ""])
+@pytest.mark.parametrize("hosts", ["", "hosts: {local: {}}\n"])
+def test_the_only_host_is_one_whether_it_is_named_or_not(host: str, hosts: str) -> None:
+    device = json.dumps(HOSTDEV.format("bus='10' slot='0'"))
+    keys = f"type: qemu, allow: [hostdev], devices: [{device}]"
+    text = f"name: lab\n{hosts}guests: {{a: {{{keys}}}, b: {{{host}{keys}}}}}\n"
+    with pytest.raises(RequestError, match="'a' and 'b' would both have the host device"):
+        read_text(text, source="lab.yaml", folder=Path("/"))
