@@ -191,7 +191,7 @@ def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
         yield from (_Source(*each, network) for each, network in names.items())
     for xml in (template, *guest.spec.devices):
         devices = raw_xml.elements(xml)
-        for interface in (card for device in devices for card in device.iter("interface")):
+        for interface in (each for device in devices for each in device.iter("interface")):
             kind, source = interface.get("type", ""), interface.find("source")
             name = "" if source is None else source.get(kind, "")
             if kind in ("bridge", "network") and name:

@@ -46,7 +46,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     macs = _macs(spec, facts, decided)
     used = _used_networks(spec)
     subnets = _subnets(spec, used, facts, decided)
-    card_addresses = _card_addresses(spec, used, subnets, macs, decided)
+    interface_addresses = _interface_addresses(spec, used, subnets, macs, decided)
     taken = [
         *facts.subordinate_ids,
         *(range(each, each + addresses.ID_COUNT) for each in decided.ids),
@@ -68,7 +68,13 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 image=_image(spec, guest, decided),
                 interfaces=tuple(
                     _interface(
-                        spec.name, guest, index, macs[name, index], used, subnets, card_addresses
+                        spec.name,
+                        guest,
+                        index,
+                        macs[name, index],
+                        used,
+                        subnets,
+                        interface_addresses,
                     )
                     for index in range(len(guest.interfaces))
                 ),
@@ -298,7 +304,7 @@ def _dhcp_range(network: model.NetworkSpec, cidr: str) -> tuple[str, str] | None
     return (network.dhcp.start, network.dhcp.end) if network.dhcp else addresses.dynamic_range(cidr)
 
 
-def _card_addresses(
+def _interface_addresses(
     spec: model.Spec,
     used: Mapping[str, model.NetworkSpec],
     subnets: Mapping[str, str],
@@ -339,11 +345,11 @@ def _interface(
     mac: str,
     used: Mapping[str, model.NetworkSpec],
     subnets: Mapping[str, str],
-    card_addresses: Mapping[tuple[str, int], str],
+    interface_addresses: Mapping[tuple[str, int], str],
 ) -> Interface:
     interface = guest.interfaces[index]
     network = used[interface.name]
-    address = card_addresses.get((guest.name, index), "")
+    address = interface_addresses.get((guest.name, index), "")
     cidr = subnets.get(interface.name, "")
     static = gateway = ""
     dns: tuple[str, ...] = ()
