@@ -348,12 +348,12 @@ def _play(folder: Path) -> None:
     import virtkit.xml.render
 
     virtkit.drivers.DRIVERS["toy"] = TOY
-    ours = virtkit.xml.render.folder()
+    ours = virtkit.xml.render.templates_folder()
     mixed = folder.with_name("templates")
     mixed.mkdir(exist_ok=True)
     for each in (*ours.iterdir(), Path(__file__).parent / "functional" / "toy.xml.j2"):
         (mixed / each.name).symlink_to(each) if not (mixed / each.name).exists() else None
-    virtkit.xml.render.folder = lambda: mixed
+    virtkit.xml.render.templates_folder = lambda: mixed
 
     opens = libvirtmod.virConnectOpen
     daemon = {"test:///system": "test+unix:///default"}

@@ -32,7 +32,7 @@ _PATH = re.compile(
     r"|.*/interface/backend@(tap|vhost|logFile)|.*/source/identity@(keyfile|agentsock)"
 )
 _STORE = re.compile(r".*/(disk|backingStore|dataStore|mirror|nvram)/source")
-_WORDS = {
+_REACHING = {
     "emulator": "an emulator",
     "bootloader": "a boot loader",
     "seclabel": "a label",
@@ -82,8 +82,8 @@ def _of_element(line: tuple[ET.Element, ...], own: set[str], read: set[str]) -> 
     tag = _local(element.tag)
     if element.tag.startswith("{http://libvirt.org/schemas/domain/"):
         yield f"a command line: {element.tag}"
-    if tag in _WORDS:
-        yield f"{_WORDS[tag]}: {place}"
+    if tag in _REACHING:
+        yield f"{_REACHING[tag]}: {place}"
     network = bool(_STORE.fullmatch(place)) and any(
         value for key, value in element.attrib.items() if _local(key) == "protocol"
     )

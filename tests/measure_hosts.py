@@ -51,7 +51,7 @@ def fill(host: Host, template: str, guests: int) -> None:
 def guest_xml() -> str:
     (guest,) = samples.desired_of("name: other\nguests: {xname: {type: qemu, networks: []}}").guests
     guest = samples.with_image(guest)
-    body = render.guest(guest)
+    body = render.domain_xml(guest)
     made = replace(record.of_guest(guest, "/other.yaml", body).with_state("made"), finished=True)
     return tree.with_record(body, record_text.guest_element(made))
 

@@ -41,8 +41,9 @@ def spec_of(text: str, folder: str = "/specs") -> Spec:
 
 
 def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
-    """A host that answers for ``connections`` (scheme to libvirt's words where it fails), with
-    ``machines`` (by scheme), ``subnets`` that routes lead to, and ``claims`` (SUBNET KIND HOLDER).
+    """A host that answers for ``connections`` (scheme to libvirt's message where it fails), with
+    ``machines`` (by scheme), ``subnets`` that routes lead to, and
+    ``used_subnets`` (SUBNET KIND HOLDER).
     """
     data = data or {}
     machines: dict[str, list[str]] = data.get("machines", {})
@@ -61,26 +62,26 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         kvm=KvmVerdict(**kvm) if kvm else None,
         used_subnets=(
             *(UsedSubnet(each, "eth0") for each in data.get("subnets", ())),
-            *(_claim(*each.split()) for each in data.get("claims", ())),
+            *(_used_subnet(*each.split()) for each in data.get("used_subnets", ())),
         ),
         networks=data.get("networks", {}),
-        links=data.get("links"),
+        device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
-        missing=frozenset(data.get("missing", ())),
+        missing_programs=frozenset(data.get("missing_programs", ())),
         unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
     )
 
 
-def _claim(subnet: str, kind: Any, holder: str) -> UsedSubnet:
+def _used_subnet(subnet: str, kind: Any, holder: str) -> UsedSubnet:
     return UsedSubnet(subnet, holder, kind)
 
 
 WITH_KVM = facts_of({"kvm": {"works": True, "why": "KVM runs guests here"}})
 
 
-def desired_of(text: str, facts: HostFacts = WITH_KVM, found: Decided | None = None) -> Desired:
+def desired_of(text: str, facts: HostFacts = WITH_KVM, decided: Decided | None = None) -> Desired:
     """All objects of the spec in ``text``."""
-    return resolve(spec_of(text), facts, found or Decided())
+    return resolve(spec_of(text), facts, decided or Decided())
 
 
 def guest_of(text: str, facts: HostFacts = WITH_KVM) -> Guest:
@@ -129,7 +130,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             continue
         lost = change.get("lost", ())
         users = [n.domain for n in there.values() if each.name in _names(n) and n.name not in lost]
-        xml = render.network(each)
+        xml = render.network_xml(each)
         networks[each.libvirt_name] = ObservedNetwork(
             record=record.of_network(
                 each, change.get("networks", {}).get(each.name, {}).get("spec", spec), xml
@@ -152,10 +153,12 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         host="local",
         guests={d: each for d, each in observed_guests.items() if d not in without_domain},
         networks=networks,
-        domains=frozenset((s, n) for n, words in strangers.items() for s in words.split()),
-        strangers=frozenset(change.get("strangers", ())),
+        foreign_domains=frozenset(
+            (scheme, name) for name, each in strangers.items() for scheme in each.split()
+        ),
+        foreign_networks=frozenset(change.get("strangers", ())),
         volumes=frozenset({*volumes, *kept, *change.get("volumes", ())} - without),
-        sizes={
+        disk_sizes={
             volume.name: change.get("sizes", {}).get(volume.name, volume.size)
             for each in there.values()
             for volume in each.volumes
@@ -187,13 +190,13 @@ def _network(xml: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 def _guest(guest: Guest, spec: str, fields: Mapping[str, Any]) -> ObservedGuest:
     own = dict(fields)
     template = own.pop("template", "")
-    xml = render.guest(guest, render.from_user_template(guest, template) if template else "")
+    xml = render.domain_xml(guest, render.from_user_template(guest, template) if template else "")
     new = replace(record.of_guest(guest, own.pop("spec", spec), xml), host_key=KEYS.host_public)
     new = replace(new.with_state(own.pop("volumes", "made")), finished=own.pop("finished", True))
     addresses = own.pop("addresses", None)
     if addresses is not None:
-        links = zip(new.interfaces, addresses, strict=True)
-        new = replace(new, interfaces=tuple(replace(each, address=a) for each, a in links))
+        pairs = zip(new.interfaces, addresses, strict=True)
+        new = replace(new, interfaces=tuple(replace(each, address=a) for each, a in pairs))
     for key in ("confinement", "ids"):
         new = replace(new, **{key: own.pop(key, getattr(new, key))})
     # what was staged was so in the run that goes on, unless a test says otherwise
@@ -223,8 +226,8 @@ def edited(xml: str, edits: Mapping[str, str]) -> str:
     return xml
 
 
-def _kept(words: str) -> KeptDisk:
-    environment, guest, name, *spec = words.split("/", 3)
+def _kept(path: str) -> KeptDisk:
+    environment, guest, name, *spec = path.split("/", 3)
     return KeptDisk(environment, guest, name, f"{FOLDER}/{name}", *(f"/{each}" for each in spec))
 
 

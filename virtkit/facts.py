@@ -21,11 +21,11 @@ class Connection:
 
     Attributes:
         uri: the URI that was opened.
-        error: libvirt's words where opening failed, else empty.
+        error: libvirt's message where opening failed, else empty.
         libvirt: libvirt's version, as 9000000 for 9.0.0.
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
-        machines: the ``machine`` words that they list.
+        machines: the ``machine=…`` values that they list.
         cure: what fixes the error; empty where libvirt just has no driver for the scheme.
         restart: the command that starts the host's daemon again.
         host: the host's UUID, as libvirt knows it.
@@ -121,12 +121,12 @@ class HostFacts:
         kvm: the probe's verdict; None where nobody needed to know.
         used_subnets: networks in use: routes, whatever their table, and libvirt's networks.
         networks: libvirt's networks, ours too, and whether each is active.
-        links: the host's devices to what they are (``bridge``, ``openvswitch``, or empty); None
-            where nobody could look.
+        device_kinds: each of the host's network devices, and its kind (``bridge``,
+            ``openvswitch``, or empty); None where nobody could look.
         identity: what tells this host from others; empty where nothing does.
         unprepared: why containers can't have a user namespace here; None where they can.
-        missing: programs of guest types (``Driver.programs``) that are not on the host.
-        unfit: those that are and can't run on its processor, and why.
+        missing_programs: programs of guest types (``Driver.programs``) that are not on the host.
+        unfit_programs: those that are and can't run on its processor, and why.
         subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
         networks_without_dnsmasq: libvirt's active networks whose dnsmasq (DHCP and DNS) has ended.
     """
@@ -139,10 +139,10 @@ class HostFacts:
     kvm: KvmVerdict | None = None
     used_subnets: tuple[UsedSubnet, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)
-    links: Mapping[str, str] | None = None
+    device_kinds: Mapping[str, str] | None = None
     identity: str = ""
     unprepared: Unprepared | None = None
-    missing: frozenset[str] = frozenset()
-    unfit: Mapping[str, str] = field(default_factory=dict)
+    missing_programs: frozenset[str] = frozenset()
+    unfit_programs: Mapping[str, str] = field(default_factory=dict)
     subordinate_ids: frozenset[range] = frozenset()
     networks_without_dnsmasq: frozenset[str] = frozenset()

@@ -102,20 +102,20 @@ class Case:
             facts=self.facts,
         )
 
-    def documents(self) -> dict[str, str]:
+    def files(self) -> dict[str, str]:
         """What the case comes to, by file name."""
         try:
-            found = self.plan(self.observed)
-            changed = self.all_changed(found)
+            plan = self.plan(self.observed)
+            changed = self.all_changed(plan)
         except RequestError as error:  # exit code 2: nothing was touched
             return {"errors.txt": "\n".join(printed(each) for each in error.every())}
-        plan = {"plan.json": json.dumps(found.as_dict(), indent=1, ensure_ascii=False) + "\n"}
-        return dict(ChainMap(plan, *changed))
+        plan_json = json.dumps(plan.as_dict(), indent=1, ensure_ascii=False) + "\n"
+        return dict(ChainMap({"plan.json": plan_json}, *changed))
 
-    def all_changed(self, found: Plan) -> list[dict[str, str]]:
+    def all_changed(self, plan: Plan) -> list[dict[str, str]]:
         """What all changes define; where some can't be defined, all the errors."""
         answer, errors = [], []
-        for change in found.changes:
+        for change in plan.changes:
             try:
                 answer.append(self.changed(change))
             except RequestError as error:
@@ -150,13 +150,13 @@ def printed(error: VirtkitError) -> str:
 
 def network_xml(network: Network) -> str:
     element = record_text.network_element(record.of_network(network, SPEC))
-    return pretty(tree.with_record(render.network(network), element))
+    return pretty(tree.with_record(render.network_xml(network), element))
 
 
 def guest_xml(guest: Guest, own: str) -> str:
     xml = render.from_user_template(guest, own) if own else ""
     element = record_text.guest_element(record.of_guest(guest, SPEC))
-    return pretty(tree.with_record(render.guest(guest, xml), element))
+    return pretty(tree.with_record(render.domain_xml(guest, xml), element))
 
 
 def pretty(xml: str) -> str:
@@ -164,10 +164,10 @@ def pretty(xml: str) -> str:
     return etree.tostring(tree.parse(xml, "it"), encoding="unicode", pretty_print=True)
 
 
-def golden(documents: dict[str, str]) -> dict[str, str]:
-    """Documents as they are reviewed: each record in a file of its own beside its XML."""
+def golden(files: dict[str, str]) -> dict[str, str]:
+    """Files as they are reviewed: each record in a file of its own beside its XML."""
     answer = {}
-    for file, text in documents.items():
+    for file, text in files.items():
         answer[file] = text
         if file.endswith(".xml"):
             xml, found = split(text)
@@ -191,7 +191,7 @@ def split(xml: str) -> tuple[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_case(name: str, regen: bool) -> None:
     folder = HERE / name / "expected"
-    found = golden(Case(HERE / name).documents())
+    found = golden(Case(HERE / name).files())
     if regen:
         folder.mkdir(exist_ok=True)
         for stale in {each.name for each in folder.iterdir()} - set(found):
@@ -205,8 +205,8 @@ def test_case(name: str, regen: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_documents_are_what_their_readers_take(name: str) -> None:
-    for file, text in Case(HERE / name).documents().items():
+def test_files_are_what_their_readers_take(name: str) -> None:
+    for file, text in Case(HERE / name).files().items():
         if file.endswith(".xml"):
             root = etree.fromstring(text)
             schemas.check(root.tag, text, file)
@@ -223,7 +223,7 @@ def test_documents_are_what_their_readers_take(name: str) -> None:
 def test_a_second_plan_has_no_changes(name: str) -> None:
     """Where the first one could be carried out: up again changes nothing."""
     case = Case(HERE / name)
-    if case.request or "errors.txt" in case.documents():
+    if case.request or "errors.txt" in case.files():
         return
     after = case.up(case.desired(case.observed))
     assert case.plan(after).as_dict()["changes"] == []

@@ -79,10 +79,10 @@ def written() -> None:
         for file in ("spec.yaml", "facts.json"):
             if (HERE / name / file).exists():
                 shutil.copy(HERE / name / file, folder)
-        there = samples.up(resolve(*read(folder), Decided()), SPEC)
+        current = samples.up(resolve(*read(folder), Decided()), SPEC)
         things: list[ObservedGuest | ObservedNetwork] = [
-            *there.guests.values(),
-            *there.networks.values(),
+            *current.guests.values(),
+            *current.networks.values(),
         ]
         for each in things:
             kind = "guest" if isinstance(each, ObservedGuest) else "network"
@@ -124,8 +124,8 @@ def carrying(kind: str, data: dict[str, Any]) -> etree._Element:
 
 def observed(folder: Path, guests: dict[str, dict[str, Any]]) -> Observed:
     """What libvirt has: the objects with their records, and the volumes that these list."""
-    there = brought_up(folder)
-    own, networks = dict(there.guests), dict(there.networks)
+    current = brought_up(folder)
+    own, networks = dict(current.guests), dict(current.networks)
     for data in guests.values():
         root = carrying("guest", data)
         found = record_text.read_guest(root)
@@ -143,33 +143,33 @@ def observed(folder: Path, guests: dict[str, dict[str, Any]]) -> Observed:
         xml = etree.tostring(root, encoding="unicode")
         name = f"{network.environment}-{network.network}"
         networks[name] = replace(networks[name], record=network, inactive=xml, live=xml)
-    return replace(there, guests=own, networks=networks)
+    return replace(current, guests=own, networks=networks)
 
 
 def planned(folder: Path, guests: dict[str, dict[str, Any]]) -> Plan:
     spec, facts = read(folder)
-    there = observed(folder, guests)
-    desired = resolve(spec, facts, samples.decided(spec, there))
-    return diff(desired, there, spec_path=SPEC, facts=facts)
+    current = observed(folder, guests)
+    desired = resolve(spec, facts, samples.decided(spec, current))
+    return diff(desired, current, spec_path=SPEC, facts=facts)
 
 
-def told(found: Plan) -> list[str]:
-    """All that a plan tells of, waiting or not."""
+def plan_reasons(plan: Plan) -> list[str]:
+    """All reasons of a plan's changes, waiting or not."""
     return [
         f"{change.object} {reason.field}: {reason.before} -> {reason.after}"
-        for change in (*found.changes, *found.pending)
+        for change in (*plan.changes, *plan.pending)
         for reason in change.reasons
     ]
 
 
-def lacking(asked: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What was asked without each key that says what the model says anyway, in turn."""
-    for key in asked.keys() & DEFAULTS.keys() - ALWAYS:
-        if asked[key] == DEFAULTS[key]:
-            yield key, {name: each for name, each in asked.items() if name != key}
-    for key in asked.keys() & WITHIN.keys():
+def lacking(requested: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was requested, without each key that says what the model says anyway, in turn."""
+    for key in requested.keys() & DEFAULTS.keys() - ALWAYS:
+        if requested[key] == DEFAULTS[key]:
+            yield key, {name: each for name, each in requested.items() if name != key}
+    for key in requested.keys() & WITHIN.keys():
         for name, default in WITHIN[key].items():
-            less = copy.deepcopy(asked)
+            less = copy.deepcopy(requested)
             parts = less[key] if isinstance(less[key], list) else [less[key]]
             gone = [e.pop(name) for e in parts if e and name in e and e[name] == default]
             if gone:
@@ -204,7 +204,7 @@ def test_an_upgrade_changes_nothing(name: str) -> None:
     folder = RECORDS / name
     guests = records(folder, "guest")
     assert guests
-    assert told(planned(folder, guests)) == []
+    assert plan_reasons(planned(folder, guests)) == []
 
 
 @pytest.mark.parametrize("name", folders())
@@ -219,7 +219,7 @@ def test_what_a_record_lacks_is_as_the_model_says(name: str) -> None:
             guest: {**data, requested_in(data): less[guest].get(key, data[requested_in(data)])}
             for guest, data in guests.items()
         }
-        assert told(planned(folder, without)) == [], f"without {key}"
+        assert plan_reasons(planned(folder, without)) == [], f"without {key}"
     assert {"autostart", "firmware", "memory", "max", "ready.timeout"} <= {*tried}
 
 
@@ -236,4 +236,4 @@ def test_what_a_record_lacks_and_the_spec_asks_for_is_a_change() -> None:
     folder = RECORDS / folders()[0].partition("/")[0] / "lxc-hardened"
     guests = records(folder, "guest")
     del guests["open"][requested_in(guests["open"])]["privileged"]
-    assert told(planned(folder, guests)) == ["guest/open privileged: False -> True"]
+    assert plan_reasons(planned(folder, guests)) == ["guest/open privileged: False -> True"]

@@ -34,12 +34,12 @@ def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spe
     host = host_with(POOL)
     (guest,) = samples.desired_of(SPEC).guests
     guest = samples.with_image(guest)
-    body = render.guest(guest)
+    body = render.domain_xml(guest)
     made = replace(record.of_guest(guest, "/ending.yaml", body).with_state("made"), finished=True)
     element = record_text.guest_element(made)
     host.domains.define(QEMU, tree.with_record(body, element), autostart=False)
     for volume in guest.volumes:
-        host.storage.create(render.guest_volume(volume))
+        host.storage.create(render.guest_volume_xml(volume))
     libvirts = host.connections.get("qemu")
 
     def test_driver(uri: str) -> libvirt.virConnect:

@@ -28,8 +28,8 @@ def made(host: Host, text: str) -> None:
     guest = samples.with_image(guest)
     for volume in guest.volumes:
         if volume.content != "log":
-            host.storage.create(render.guest_volume(volume))
-    body = render.guest(guest)
+            host.storage.create(render.guest_volume_xml(volume))
+    body = render.domain_xml(guest)
     new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,
@@ -41,7 +41,7 @@ def made(host: Host, text: str) -> None:
 def planned(host: Host, text: str) -> Plan:
     observed = host.observe()
     found = samples.decided(samples.spec_of(text), observed)
-    return diff(samples.desired_of(text, found=found), observed, spec_path="/lab.yaml")
+    return diff(samples.desired_of(text, decided=found), observed, spec_path="/lab.yaml")
 
 
 @pytest.mark.parametrize(

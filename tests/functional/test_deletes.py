@@ -30,7 +30,7 @@ guests:
 """
 DESIRED = samples.desired_of(SPEC)
 WEB = samples.with_image(DESIRED.guests[0])
-BODY = render.guest(WEB)
+BODY = render.domain_xml(WEB)
 RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
 DOMAIN = """<domain type="test"><name>lab-web</name><uuid>{}</uuid>
 <memory>65536</memory><os><type>hvm</type></os></domain>"""
@@ -43,7 +43,7 @@ def host(host_with: MakeHost) -> Host:
     host = host_with(POOL.format("default", "/pool"), POOL.format("other", "/other"))
     for storage in (host.storage, Storage(host.connections, "other")):
         for volume in WEB.volumes:
-            storage.create(render.guest_volume(volume))
+            storage.create(render.guest_volume_xml(volume))
     xml = tree.with_record(BODY, record_text.guest_element(RECORD))
     host.domains.define(QEMU, xml, autostart=False)
     return host
@@ -133,16 +133,16 @@ def test_the_record_is_looked_at_right_before(
 
 def test_a_network_that_became_anothers_stays(host: Host) -> None:
     (network,) = DESIRED.networks
-    host.networks.define(record.of_network(network, "/lab.yaml", render.network(network)))
-    network = host.observe().networks["lab-front"]
-    theirs = render.network(network).replace("10.20.0.", "10.21.0.")
+    host.networks.define(record.of_network(network, "/lab.yaml", render.network_xml(network)))
+    observed = host.observe().networks["lab-front"]
+    theirs = render.network_xml(network).replace("10.20.0.", "10.21.0.")
     host.connections.any().networkDefineXML(theirs)
     with pytest.raises(
         VirtkitError, match="network lab-front of environment lab has changed"
     ) as caught:
-        host.networks.delete(network)
+        host.networks.delete(observed)
     assert caught.value.cure
-    assert host.observe().strangers == {"lab-front"}
+    assert host.observe().foreign_networks == {"lab-front"}
 
 
 def test_nobodys_domain_is_defined_over(host: Host) -> None:

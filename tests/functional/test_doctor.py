@@ -19,7 +19,7 @@ MakeHost = Callable[..., Host]
 POOL = "<pool type='dir'><name>{}</name><target><path>{}</path></target>{}</pool>"
 VOLUME = "<volume type='file'><name>{}</name><capacity>1024</capacity></volume>"
 WEB = samples.with_image(samples.guest_of("name: lab\nguests: {web: {type: qemu}}\n"))
-BODY = render.guest(WEB)
+BODY = render.domain_xml(WEB)
 RECORD = replace(record.of_guest(WEB, "/lab.yaml", BODY).with_state("made"), finished=True)
 DOMAIN = tree.with_record(BODY, record_text.guest_element(RECORD))
 

@@ -40,15 +40,15 @@ guests:
 )
 (NET,) = DESIRED.networks
 WEB = samples.with_image(DESIRED.guests[0])
-RECORD = record.of_guest(WEB, "/lab.yaml", render.guest(WEB))
+RECORD = record.of_guest(WEB, "/lab.yaml", render.domain_xml(WEB))
 
 
 def domain_xml() -> str:
-    return tree.with_record(render.guest(WEB), record_text.guest_element(RECORD))
+    return tree.with_record(render.domain_xml(WEB), record_text.guest_element(RECORD))
 
 
 def network_record(network: Network = NET) -> NetworkRecord:
-    return record.of_network(network, "/lab.yaml", render.network(network))
+    return record.of_network(network, "/lab.yaml", render.network_xml(network))
 
 
 def unmarked(record: NetworkRecord) -> NetworkRecord:
@@ -109,8 +109,8 @@ def test_a_pool_without_a_folder(host_with: MakeHost) -> None:
 
 def test_nothing_there(host: Host) -> None:
     observed = host.observe()
-    assert (observed.guests, observed.networks, observed.domains) == ({}, {}, frozenset())
-    assert (observed.strangers, observed.volumes) == (frozenset(), frozenset())
+    assert (observed.guests, observed.networks, observed.foreign_domains) == ({}, {}, frozenset())
+    assert (observed.foreign_networks, observed.volumes) == (frozenset(), frozenset())
 
 
 def test_a_guests_life(host: Host) -> None:
@@ -181,7 +181,7 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     domain = DOMAIN.format(name=WEB.domain, uuid=WEB.uuid, metadata=metadata)
     observed = host_with(POOL, domain).observe()
     assert observed.guests == {}
-    assert observed.domains == {("qemu", WEB.domain)}
+    assert observed.foreign_domains == {("qemu", WEB.domain)}
     assert down(observed, "lab", spec_path="/lab.yaml", only=None, volumes=True).changes == ()
     with pytest.raises(RequestError, match="does not belong to this environment"):
         diff(DESIRED, observed, spec_path="/lab.yaml")
@@ -191,7 +191,7 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
 def test_names_that_libvirt_never_hears(host: Host, name: str) -> None:
     domain = DOMAIN.format(name=name, uuid=UUID, metadata="")
     network = NETWORK.format(name=name, uuid=UUID, metadata="")
-    volume = render.volume(name, 1, "raw")
+    volume = render.volume_xml(name, 1, "raw")
     for call in (
         lambda: host.domains.define(QEMU, domain, autostart=False),
         lambda: host.domains.destroy(QEMU, name),
@@ -263,7 +263,7 @@ def test_strangers_domains(element: str, host_with: MakeHost) -> None:
     domain = DOMAIN.format(name="other", uuid=UUID, metadata=metadata(element))
     observed = host_with(POOL, domain).observe()
     assert observed.guests == {}
-    assert observed.domains == {("qemu", "other")}
+    assert observed.foreign_domains == {("qemu", "other")}
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_strangers_networks(element: str, host_with: MakeHost) -> None:
     network = NETWORK.format(name="other", uuid=UUID, metadata=metadata(element))
     observed = host_with(POOL, network).observe()
     assert observed.networks == {}
-    assert observed.strangers == {"other"}
+    assert observed.foreign_networks == {"other"}
 
 
 # --- networks -------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_a_networks_life(host: Host) -> None:
 
 
 def test_libvirt_checks_networks(host: Host) -> None:
-    bad = render.network(NET).replace("<bridge ", "<bridgee/><bridge ")
+    bad = render.network_xml(NET).replace("<bridge ", "<bridgee/><bridge ")
     with pytest.raises(VirtkitError):
         host.networks.define(record.of_network(NET, "/lab.yaml", bad))
     assert host.observe().networks == {}
@@ -338,7 +338,7 @@ def test_what_others_added_to_a_network_stays(host: Host) -> None:
     bridge = root.find("bridge")
     assert bridge is not None
     bridge.set("stp", "on")
-    host.networks._connections.any().networkDefineXML(tree.written(root))
+    host.networks._connections.any().networkDefineXML(tree.to_text(root))
     edited = host.observe().networks["lab-front"]
     assert "printer" in edited.inactive
     host.networks.update(edited, network_record())
@@ -353,13 +353,13 @@ def test_what_others_added_to_a_network_stays(host: Host) -> None:
 def test_volumes(host: Host) -> None:
     volume = WEB.volume("root")
     assert volume is not None
-    host.storage.create(render.guest_volume(replace(volume, size=5 * samples.GIB)))
+    host.storage.create(render.guest_volume_xml(replace(volume, size=5 * samples.GIB)))
     assert host.observe().volumes == {"lab-web-root"}
     assert host.storage.sizes(["lab-web-root", "none"]) == {"lab-web-root": 5 * samples.GIB}
     host.storage.grow("lab-web-root", 3 * samples.GIB)
     assert host.storage.sizes(["lab-web-root"]) == {"lab-web-root": 5 * samples.GIB}, "no shrinking"
     with pytest.raises(VirtkitError) as caught:
-        host.storage.create(render.guest_volume(replace(volume, size=1)))
+        host.storage.create(render.guest_volume_xml(replace(volume, size=1)))
     assert "lab-web-root" in caught.value.what
     assert caught.value.cure
     assert host.storage.delete(volume.key) is True
@@ -369,11 +369,11 @@ def test_volumes(host: Host) -> None:
 
 
 def test_a_stream_that_fails_is_told(host: Host) -> None:
-    host.storage.create(render.volume("seed", 10, "raw"))
+    host.storage.create(render.volume_xml("seed", 10, "raw"))
     with pytest.raises(VirtkitError, match="upload volume seed"):
         host.storage.write("seed", b"x" * 10)
 
 
 def test_no_pool_to_put_it_into(host_with: MakeHost) -> None:
     with pytest.raises(VirtkitError, match="pool default is gone"):
-        host_with().storage.create(render.volume("x", 1, "raw"))
+        host_with().storage.create(render.volume_xml("x", 1, "raw"))

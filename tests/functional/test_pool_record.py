@@ -22,7 +22,7 @@ def record_of(disk: str) -> PoolRecord:
 def put(host: Host, number: int, content: bytes) -> None:
     """A record as a run leaves it that is killed after ``content`` of it."""
     name = f"virtkit-record-{number:06d}.json"
-    host.storage.create(render.volume(name, 4096, "raw"))
+    host.storage.create(render.volume_xml(name, 4096, "raw"))
     if content:
         host.storage.write(name, content)
 
@@ -61,7 +61,7 @@ def test_killed_before_the_older_ones_went(host: Host) -> None:
 def test_a_strangers_volume_that_is_named_alike_stays(host: Host) -> None:
     names = {"virtkit-record-1.json", "virtkit-record-000001.json.bak"}
     for name in names:
-        host.storage.create(render.volume(name, 10, "raw"))
+        host.storage.create(render.volume_xml(name, 10, "raw"))
     host.storage.write_record(record_of("old"))
     host.storage.write_record(record_of("new"))
     assert host.storage.names() == {*names, "virtkit-record-000002.json"}

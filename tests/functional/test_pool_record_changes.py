@@ -44,8 +44,8 @@ def made(host: Host, text: str) -> None:
     """The guest of ``text``, as 0.1.0 brought it up, which listed none in the pool's record."""
     guest = samples.guest_of(text)
     for volume in guest.volumes:
-        host.storage.create(render.guest_volume(volume))
-    body = render.guest(guest)
+        host.storage.create(render.guest_volume_xml(volume))
+    body = render.domain_xml(guest)
     new = replace(record.of_guest(guest, SPEC, body).with_state("made"), finished=True)
     host.domains.define(
         QEMU,
@@ -80,12 +80,12 @@ def test_a_guest_whose_name_in_libvirt_another_run_took_is_not_listed(host: Host
 def test_a_strangers_volume_that_came_since_the_plan_stays(host: Host) -> None:
     made(host, LAB % "")
     desired = samples.desired_of(
-        LAB % DATA, found=samples.decided(samples.spec_of(LAB % DATA), host.observe())
+        LAB % DATA, decided=samples.decided(samples.spec_of(LAB % DATA), host.observe())
     )
     _, steps = work(host, diff(desired, host.observe(), spec_path=SPEC))
     stranger = samples.guest_of(LAB % DATA).volumes[-1]
     assert stranger.name == "lab-web-data"
-    host.storage.create(render.guest_volume(stranger))
+    host.storage.create(render.guest_volume_xml(stranger))
     steps["pool record"].run(Progress())
     with pytest.raises(VirtkitError, match="volume lab-web-data exists already"):
         steps["guest/web define"].run(Progress())

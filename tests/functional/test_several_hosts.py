@@ -54,12 +54,12 @@ def make(host: Host, text: str) -> None:
     """A guest, as it is after an `up` on a host."""
     (guest,) = samples.desired_of(f"name: lab\nguests: {text}\n").guests
     guest = samples.with_image(guest)
-    body = render.guest(guest)
+    body = render.domain_xml(guest)
     made = replace(record.of_guest(guest, PATH, body).with_state("made"), finished=True)
     xml = tree.with_record(body, record_text.guest_element(made))
     host.domains.define(QEMU, xml, autostart=False)
     for volume in guest.volumes:
-        host.storage.create(render.guest_volume(volume))
+        host.storage.create(render.guest_volume_xml(volume))
     host.connections.release()  # of the test driver each connection is a world of its own
 
 

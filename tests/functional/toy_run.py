@@ -86,7 +86,7 @@ def main() -> None:
     facts = HOST.facts()
     first = planned(spec, facts)
     guest = next(each.desired for each in first.changes if each.object == "guest/web")
-    body = render.guest(guest)
+    body = render.domain_xml(guest)
     element = record_text.guest_element(record.of_guest(guest, "lab.yaml", body))
     xml = tree.with_record(body, element)
     schemas.check("domain", xml, "the toy")
@@ -105,7 +105,7 @@ def main() -> None:
     names = HOST.storage.names()
     for volume in guest.volumes:
         if volume.content != "log" and volume.name not in names:
-            HOST.storage.create(render.guest_volume(volume))
+            HOST.storage.create(render.guest_volume_xml(volume))
     HOST.domains.write_record(done)
     answer["completed"] = carry_out(planned(spec, facts))
     answer["finished"] = of_web().finished

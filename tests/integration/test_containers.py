@@ -21,7 +21,7 @@ from integration.lab import POOL, Lab, laboratory, run, until, virsh
 
 from virtkit.host.machine import preparation
 from virtkit.state import record_text
-from virtkit.state.addresses import IDS
+from virtkit.state.addresses import ID_COUNT
 from virtkit.state.record import GuestRecord
 from virtkit.xml import tree
 
@@ -126,7 +126,7 @@ def test_each_is_confined_as_its_host_could_when_it_was_made(lab: Lab) -> None:
     for each, one in found.items():
         inside, outside, count = map(int, lab.sh(each, "cat /proc/self/uid_map").split())
         assert (inside, outside) == (0, one.ids)
-        assert (count == IDS) is bool(one.ids)
+        assert (count == ID_COUNT) is bool(one.ids)
     (told,) = [e for e in doctor(lab) if e["name"] == "containers"]
     assert told["ok"] is True
 
@@ -216,7 +216,7 @@ def test_its_ids_are_its_own(lab: Lab, guest: str) -> None:
     first = recorded(guest).ids
     ids = {int(each) for pid in processes(guest) for each in status(pid)["Uid"].split()}
     assert len(processes(guest)) > 5
-    assert all(first <= each < first + IDS for each in ids), ids
+    assert all(first <= each < first + ID_COUNT for each in ids), ids
     made = Path(f"/proc/{init_of(guest)}/root/root/made").stat()
     assert (made.st_uid, made.st_gid) == (first, first)
 
@@ -224,7 +224,7 @@ def test_its_ids_are_its_own(lab: Lab, guest: str) -> None:
 def test_two_containers_have_nothing_in_common(lab: Lab) -> None:
     """With a's ids on the host, nothing of b's can be had; and the other way round."""
     a, b = recorded("a"), recorded("b")
-    assert abs(a.ids - b.ids) >= IDS
+    assert abs(a.ids - b.ids) >= ID_COUNT
     for one, other in ((a, b), (b, a)):
         uuid = virsh("domuuid", other.domain, uri=URI)
         there = init_of(other.guest)

@@ -18,7 +18,7 @@ from integration.lab import Lab, laboratory, until, virsh
 
 from virtkit.host.programs import nsenter
 from virtkit.state import record_text
-from virtkit.state.addresses import IDS
+from virtkit.state.addresses import ID_COUNT
 from virtkit.xml import tree
 
 URI = "lxc:///system"
@@ -135,7 +135,7 @@ def test_its_processes_have_ids_and_namespaces_of_their_own_and_one_right(lab: L
         with suppress(FileNotFoundError):  # it ended
             said = status(pid)
             ids = {int(each) for key in ("Uid", "Gid") for each in said[key].split()}
-            assert all(found.ids <= each < found.ids + IDS for each in ids), ids
+            assert all(found.ids <= each < found.ids + ID_COUNT for each in ids), ids
             assert (int(said["CapBnd"], 16) | int(said["CapPrm"], 16)) & ~NET_RAW == 0
             assert said["NoNewPrivs"] == "1"
     for kind in ("user", "mnt", "net", "pid", "ipc", "uts"):

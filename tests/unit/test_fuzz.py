@@ -255,14 +255,14 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
     desired = desired_of(data)
     for network in desired.networks if desired else ():
         element = record_text.network_element(record.of_network(network, "/s.yaml"))
-        xml = tree.with_record(render.network(network), element)
+        xml = tree.with_record(render.network_xml(network), element)
         schemas.check("network", xml, "a network")
         root = etree.fromstring(xml)
         assert checked_name(root.findtext("name")) == network.libvirt_name
         assert record_text.read_network(root) is not None
     for guest in map(samples.with_image, desired.guests if desired else ()):
         element = record_text.guest_element(record.of_guest(guest, "/s.yaml"))
-        xml = tree.with_record(render.guest(guest), element)
+        xml = tree.with_record(render.domain_xml(guest), element)
         schemas.check("domain", xml, "a guest")
         root = etree.fromstring(xml)
         assert checked_name(root.findtext("name")) == guest.domain
@@ -271,7 +271,7 @@ def test_what_libvirt_gets(data: dict[str, Any]) -> None:
         assert found is not None, "what virtkit writes it takes for its own"
         assert found.requested == guest.requested
         for volume in guest.volumes:
-            told = etree.fromstring(render.guest_volume(volume))
+            told = etree.fromstring(render.guest_volume_xml(volume))
             assert checked_name(told.findtext("name")) == volume.name
             assert volume.key == f"{samples.FOLDER}/{volume.name}"
 

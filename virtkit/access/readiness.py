@@ -22,7 +22,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, StateReason, Unreachable
 from virtkit.progress import Progress
-from virtkit.spec import shown
+from virtkit.spec import escaped
 from virtkit.state.record import GuestRecord
 
 #: Kinds of readiness that go by the guest's address.
@@ -120,8 +120,8 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
         let_in = (has_host_key if keys_follow else lets_in)(guest_login, record.host_key)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
-        return StateReason(shown(str(error)), cure)
-    return StateReason() if let_in else StateReason(shown(denied_reason(guest_login)))
+        return StateReason(escaped(str(error)), cure)
+    return StateReason() if let_in else StateReason(escaped(denied_reason(guest_login)))
 
 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:

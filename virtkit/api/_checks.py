@@ -19,13 +19,13 @@ from virtkit.xml import render, tree, user_template
 def object_xml(desired: Guest | Network, spec: Spec) -> str:
     """The XML of an object, checked against libvirt's schema."""
     if isinstance(desired, Network):
-        body = render.network(desired)
+        body = render.network_xml(desired)
         new = record.of_network(desired, path_of(spec), body)
         xml = tree.with_record(body, record_text.network_element(new))
         where = spec.where(("networks", desired.name))
         schemas.check("network", xml, f"network {desired.name}", where)
         return xml
-    body = render.guest(desired, user_template.rendered(desired))
+    body = render.domain_xml(desired, user_template.rendered(desired))
     element = record_text.guest_element(record.of_guest(desired, path_of(spec), body))
     where = spec.where(("guests", desired.name))
     if len(element) > record_text.MAX_RECORD:

@@ -328,7 +328,7 @@ def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> I
             for link in guest.record.interfaces
             if link.source.startswith(f"{spec.name}-")
         }
-        for missing in sorted(own_networks - {*observed.networks, *observed.strangers}):
+        for missing in sorted(own_networks - {*observed.networks, *observed.foreign_networks}):
             cure = f"{up}, then {command('restart', spec.source, name)}"
             yield Check(f"guest {name}", False, f"its network {missing} is gone", cure)
     if facts.pool.active:  # else nobody knows

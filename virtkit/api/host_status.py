@@ -118,7 +118,7 @@ def _look(host: Host, status: HostStatus, types: bool, say: Say) -> HostStatus:
             room=host.room(),
             load=load,
             guests=len(observed.guests),
-            domains=len(observed.guests) + len(observed.domains),
+            domains=len(observed.guests) + len(observed.foreign_domains),
         )
     finally:
         host.connections.release()

@@ -334,7 +334,7 @@ def down(
     """
     observation = on_each(hosts_of(spec), _observe_as_is)
     hosts = observation.hosts
-    active = all(each.observed.active for each in observation.host_states)
+    active = all(each.observed.pool_active for each in observation.host_states)
     preview = _removal_plan(spec, observation, guests, volumes=volumes)
     if active and not preview.changes and not access.has_folder(spec.name):
         for note in preview.notes:

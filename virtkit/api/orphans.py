@@ -17,7 +17,7 @@ from virtkit.api._observation import HostState, observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.plan import command
-from virtkit.spec import LOCAL, Spec, format_size, load, shown
+from virtkit.spec import LOCAL, Spec, escaped, format_size, load
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord, KeptDisk, NetworkRecord
 from virtkit.system import temporary
@@ -169,7 +169,7 @@ def _unwanted(record: GuestRecord | NetworkRecord, specs: _Specs, host: Host) ->
 def _other_maker(owned: GuestRecord | NetworkRecord | KeptDisk, host: Host) -> str:
     """The machine where the spec of what stands on a host may be; empty where it is this one."""
     if owned.made_from:
-        machine = f"machine {shown(owned.made_from)}, from which it was made,"
+        machine = f"machine {escaped(owned.made_from)}, from which it was made,"
         return "" if owned.made_from == socket.gethostname() else machine
     return "another machine, from which it was made," if host.remote is not None else ""
 

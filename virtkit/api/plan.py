@@ -327,7 +327,7 @@ def _keys(guest: Guest, shared: bool) -> tuple[str, ...] | None:
     if shared and any(each.startswith("~/") for each in guest.spec.ssh_keys or ()):
         return None
     try:
-        return public_keys.records(access.authorized_keys(guest))
+        return public_keys.canonical(access.authorized_keys(guest))
     except RequestError:
         return None
 

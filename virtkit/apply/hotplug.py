@@ -45,12 +45,12 @@ class Hotplug:
         """Takes away the devices, and the description, that ``record`` says are detaching."""
         if (live := self._live()) is None:
             return
-        if "description" in record.detaching and diff.at(live, "description") is not None:
+        if "description" in record.detaching and diff.element_at(live, "description") is not None:
             progress("description")
             self._host.domains.describe(self._driver, self._guest.domain, None)
         paths = [each for each in record.detaching if _is_device(each)]
         for path in paths:
-            device = diff.at(live, path)
+            device = diff.element_at(live, path)
             if device is not None and self._is_live_device(device):
                 progress(path)
                 self._host.domains.detach_device(self._driver, self._guest.domain, _text(device))
@@ -62,7 +62,8 @@ class Hotplug:
             unreleased = [
                 each
                 for each in paths
-                if (device := diff.at(live, each)) is not None and self._is_live_device(device)
+                if (device := diff.element_at(live, each)) is not None
+                and self._is_live_device(device)
             ]
             if not unreleased:
                 return
@@ -89,7 +90,7 @@ class Hotplug:
         for difference in diff.differences(wanted, live):
             path = difference.path
             if difference.current is None and _is_device(path):
-                device = diff.at(wanted, path)
+                device = diff.element_at(wanted, path)
                 if device is not None and self._is_live_device(device):
                     say(path)
                     self._host.domains.attach_device(
@@ -99,7 +100,7 @@ class Hotplug:
     def _set_memory(self, _wanted: etree._Element, live: etree._Element, say: Say) -> None:
         """Memory, within what the guest was started with."""
         size = self._guest.spec.memory
-        memory, most = (int(diff.value(live, e) or 0) for e in ("currentMemory", "memory"))
+        memory, most = (int(diff.value_at(live, e) or 0) for e in ("currentMemory", "memory"))
         if self._is_live_field("memory") and size <= most and memory != size:
             say("memory")
             self._host.domains.set_memory(self._driver, self._guest.domain, size)
@@ -128,7 +129,7 @@ class Hotplug:
     def _describe(self, wanted: etree._Element, live: etree._Element, say: Say) -> None:
         """The text that libvirt shows of it."""
         text = wanted.findtext("description")
-        if text and diff.value(wanted, "description") != diff.value(live, "description"):
+        if text and diff.value_at(wanted, "description") != diff.value_at(live, "description"):
             say("description")
             self._host.domains.describe(self._driver, self._guest.domain, text)
 
@@ -150,7 +151,7 @@ ACTIONS: Mapping[LiveAction, Callable[[Hotplug, etree._Element, etree._Element, 
 
 
 def _is_device(path: str) -> bool:
-    parts = diff.steps(path)
+    parts = diff.split_path(path)
     return len(parts) == 2 and parts[1].partition("[")[0] in _DEVICES
 
 

@@ -97,7 +97,7 @@ def _network_steps(change: Change, context: Context, _awaited: set[str]) -> Iter
         yield replace(step("delete", lambda: networks.delete(observed)), after=guests)
         return
     assert isinstance(desired, Network)
-    xml = render.network(desired)
+    xml = render.network_xml(desired)
     new = record.of_network(desired, context.options.spec, xml, context.host.made_from)
     if change.action == "update":
         assert isinstance(observed, ObservedNetwork)

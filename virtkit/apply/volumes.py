@@ -27,9 +27,9 @@ def make_volume(storage: Storage, volume: Volume, progress: Progress) -> None:
         storage.create(_xml(volume, source.stat().st_size))
         storage.upload(volume.name, source, Meter(progress, f"uploading {source.name}"))
     elif volume.content == "copied":
-        storage.copy(render.guest_volume(volume), volume.source)
+        storage.copy(render.guest_volume_xml(volume), volume.source)
     else:
-        storage.create(render.guest_volume(volume))
+        storage.create(render.guest_volume_xml(volume))
         if volume.content == "ext4":
             with filesystems.ext4(volume.size, volume.label, progress) as image:
                 storage.upload(volume.name, image, Meter(progress, f"uploading {volume.name}"))
@@ -59,7 +59,7 @@ def seed_files(storage: Storage, guest: Guest) -> dict[str, str]:
 
 def _xml(volume: Volume, size: int) -> str:
     """The volume's XML once its size is known, in bytes."""
-    return render.guest_volume(replace(volume, size=size))
+    return render.guest_volume_xml(replace(volume, size=size))
 
 
 def delete_volume(storage: Storage, volume: VolumeRecord) -> None:

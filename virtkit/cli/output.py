@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from virtkit import api
 from virtkit.drivers.fields import FIELDS
 from virtkit.errors import VirtkitError
-from virtkit.spec.problem import shown
+from virtkit.spec.problem import escaped
 from virtkit.spec.sizes import format_size
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def error(problem: VirtkitError, *, as_json: bool) -> None:
 
 def plain(text: str) -> str:
     """Text without what a terminal acts on: guests and libvirt have a say in it."""
-    return "\n".join(shown(line) for line in text.split("\n"))
+    return "\n".join(escaped(line) for line in text.split("\n"))
 
 
 def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The guest types that virtkit knows, by their word in the spec."""
+"""The guest types that virtkit knows, by the ``type:`` of the spec."""
 
 from virtkit.drivers.base import Blocker, Driver, Exec, Stop
 from virtkit.drivers.kvm import KVM
@@ -10,7 +10,7 @@ from virtkit.drivers.xen import XEN_HVM, XEN_PV, XEN_PVH
 #: One line per guest type. ``auto`` is none of them: it is a choice among them.
 DRIVERS: dict[str, Driver] = {
     driver.type: driver
-    for driver in (  # in the order of doctor's words
+    for driver in (  # in the order in which `virtkit doctor` lists them
         KVM,
         QEMU,
         LXC,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from virtkit.drivers.effects import Effect
-from virtkit.drivers.fields import key, row_of
+from virtkit.drivers.fields import row_key, row_of
 from virtkit.facts import HostFacts
 
 #: How a guest is asked to stop, tried in this order before it is forced off.
@@ -22,8 +22,11 @@ Exec = Literal["namespaces", "agent", "ssh"]
 
 @dataclass(frozen=True)
 class Blocker:
-    """Why a host can't run a driver's guests, and what fixes it; ``temporary``: perhaps it can the
-    next time that somebody looks."""
+    """Why a host can't run a driver's guests, and what fixes it.
+
+    Attributes:
+        temporary: the next look may find otherwise, as after a time-out.
+    """
 
     why: str
     cure: str
@@ -36,7 +39,7 @@ class Driver:
 
     Attributes:
         type: the spec's ``type:``.
-        virtualization: what kind it is, in the words of the literature.
+        virtualization: what kind it is, as the literature calls it.
         scheme: the libvirt URI's scheme.
         domain_type: ``<domain type=…>``.
         template: the file under templates/ that renders its domain XML.
@@ -44,12 +47,11 @@ class Driver:
             or an empty ``ext4`` for what it writes itself.
         layered: libvirt mounts the shared image and the guest's volumes, and its init lays them
             over each other; else its volumes are its block devices.
-        mounts_disks: it mounts its disks itself, as its seed says.
-        grows_filesystems: it grows the file systems on volumes that were made larger itself.
-        own_cpus: its kernel has its CPUs and no others; one that is plugged in is turned on there.
+        mounts_disks: the guest itself mounts its disks, as its seed says.
+        grows_filesystems: the guest itself grows the file systems on volumes that were made larger.
+        own_cpus: its kernel sees its own CPUs only, and brings one online that is plugged in.
         starts_with_max_memory: libvirt starts it with all the memory that it may have.
-        reserves_memory: it may take all the memory that it has, whatever others need; else that is
-            a limit.
+        reserves_memory: its memory is gone for others; else it is only a limit.
         needs_kvm: its host needs a KVM that works.
         seed: the file system of the NoCloud seed.
         log: where a guest's console output is kept: a ``file`` in the pool, the guest's own
@@ -61,11 +63,11 @@ class Driver:
         limited_to_host_cpus: a running guest gets no more CPUs than its host has; one that starts
             may.
         pause_needs_freezer: pausing it needs the cgroup freezer, version 1.
-        controller: the socket by which libvirt hears of a guest's process, whose ``{name}`` is the
-            domain's, where libvirt may lose it; else empty.
+        controller: the path of the socket by which libvirt watches a guest's process, with
+            ``{name}`` for the domain's name; empty where libvirt never loses it.
         undefine: libvirt's undefine flags, by the name they have in libvirt-python.
-        native: the hypervisor's own form, into which libvirt turns domain XML without defining it,
-            and says what it would refuse; empty where libvirt has none.
+        native: the hypervisor's own format, to which libvirt converts domain XML without defining
+            it, and so says what it would refuse; empty where libvirt has no such conversion.
         effects: what a change of a field costs where fields.py says otherwise; ``FIELD.less`` is
             the way down, where that costs more.
         unsupported: guest field (or ``disks.blank``: a disk without mount) to the reason why
@@ -82,7 +84,7 @@ class Driver:
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
         boot_args: what a built image's kernel (or init) is told, beside the root.
         capabilities: what a container that is not privileged keeps.
-        folders: of the host, which its container sees to read only, in a root that is empty.
+        folders: the host's folders that its container sees, read-only, in a root that is empty.
         programs: files on the host that it runs, and the Debian package that brings each.
         timeout_factor: factor on the default ready timeout.
         caveats: what its users should know, plainly.
@@ -133,8 +135,8 @@ class Driver:
 
     def effect(self, field: str, *, less: bool = False) -> Effect:
         """What a change of a reason's ``field`` costs a running guest."""
-        down = self.effects.get(f"{key(field)}.less") if less else None
-        return down or self.effects.get(key(field), row_of(field).effect)
+        down = self.effects.get(f"{row_key(field)}.less") if less else None
+        return down or self.effects.get(row_key(field), row_of(field).effect)
 
 
 def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Blocker]]:
@@ -144,13 +146,13 @@ def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Blocker
         missing = [
             Blocker(f"{path} is missing", f"sudo apt-get install {package}")
             for path, package in programs.items()
-            if path in facts.missing
+            if path in facts.missing_programs
         ]
         cure = "use another type (`qemu`, `kvm`, `lxc`), another machine, or a newer {}"
         unfit = [
-            Blocker(facts.unfit[path], cure.format(package))
+            Blocker(facts.unfit_programs[path], cure.format(package))
             for path, package in programs.items()
-            if path in facts.unfit
+            if path in facts.unfit_programs
         ]
         return missing + unfit
 

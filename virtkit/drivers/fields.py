@@ -1,4 +1,4 @@
-"""What each field of a guest is: one row a field. Everybody who has to know it asks here.
+"""What each field of a guest is: one row a field. Whoever needs to know looks here.
 
 The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or an interface that
 comes or goes, ``disks.size`` for a change of one. Drivers say where a change costs them something
@@ -28,7 +28,7 @@ class Field:
     Attributes:
         effect: what its change costs, where the driver says nothing else.
         action: what carries the change out where it is ``live``; empty where it never is.
-        places: where it stands in a domain's XML; devices are told by what they are.
+        places: where it stands in a domain's XML; devices are recognized by what they are.
         max_place: the place of its maximum, which a running guest can be given; ``max`` has a part
             for it.
         number: what it counts, where it is a number; ``mixed``: its parts are numbers.
@@ -36,8 +36,8 @@ class Field:
         seed: it stands in the seed, which is written again for the next boot.
         follows: the system of a running guest has something to do, as with all of the seed.
         first_boot: cloud-init sets it right at a guest's first boot only.
-        sparse: a record has it only where it is not as by default, as with all that came after
-            0.1.0: a new key changes no record of a guest that does without it.
+        sparse: a record has it only where it differs from the default. So it is with all fields
+            that came after 0.1.0: a new one changes no record of a guest that does without it.
     """
 
     effect: Effect
@@ -131,22 +131,22 @@ _NO_FIELD = Field(effect="restart")
 _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_place)
 
 
-def key(field: str) -> str:
-    """The table's key for a reason's field: ``disks.data.size`` is ``disks.size``."""
+def row_key(field: str) -> str:
+    """The key of a reason's field in ``FIELDS``: ``disks.data.size`` is ``disks.size``."""
     first, *rest = field.split(".")
     return ".".join([first, *rest[1:]]) if first in ("disks", "networks") else first
 
 
 def row_of(field: str) -> Field:
     """The row of a reason's field; a place in the XML that no field names needs a restart."""
-    return FIELDS.get(key(field), _NO_FIELD)
+    return FIELDS.get(row_key(field), _NO_FIELD)
 
 
 def field_at(path: str) -> str:
     """The field that stands at a place in a domain's XML; empty where none does."""
-    inside = (name for place, name in PLACES.items() if f"{path}/".startswith(f"{place}/"))
+    around = (name for place, name in PLACES.items() if f"{path}/".startswith(f"{place}/"))
     several = (name for place, name in PLACES.items() if path.startswith(f"{place}["))
-    return next(inside, next(several, ""))
+    return next(around, next(several, ""))
 
 
 def limited_at(place: str) -> str:

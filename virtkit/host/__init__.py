@@ -280,11 +280,11 @@ class Host:
             host=self.name,
             guests=domains.ours,
             networks=networks,
-            domains=frozenset(domains.strangers),
-            strangers=strangers,
+            foreign_domains=frozenset(domains.foreign),
+            foreign_networks=strangers,
             volumes=volumes,
-            active=pool and self.storage.active(),
-            sizes=self.storage.sizes(
+            pool_active=pool and self.storage.active(),
+            disk_sizes=self.storage.sizes(
                 volume.name
                 for guest in (*domains.ours.values(), *lost.values())
                 for volume in guest.record.volumes

@@ -174,7 +174,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         libvirt_errors("probe", "KVM", where=connections.host),
         _pool(connections, name, folder) as pool,
     ):
-        volume = pool.createXML(render.volume(name, _MIB, "raw"))
+        volume = pool.createXML(render.volume_xml(name, _MIB, "raw"))
         try:
             _fill(opened, volume)
             counting = questions.ask(connections.remote, f"counting={COUNT}")["counting"]
@@ -206,7 +206,7 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
     missing = questions.folder_missing(connections.remote, folder)
     flags = libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD if missing else 0
-    transient = opened.storagePoolCreateXML(render.pool(Pool(name, folder)), flags)
+    transient = opened.storagePoolCreateXML(render.pool_xml(Pool(name, folder)), flags)
     try:
         yield transient
     finally:

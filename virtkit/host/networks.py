@@ -55,7 +55,7 @@ class Networks:
         paths = tuple(each.path for each in places)
         if paths != record.rewritten:
             element = network_element(replace(record, rewritten=paths))
-            xml = tree.with_record(tree.written(current), element)
+            xml = tree.with_record(tree.to_text(current), element)
             self._connections.any().networkDefineXML(xml)
 
     def start(self, name: str) -> None:
@@ -106,7 +106,7 @@ class Networks:
                 live = tree.parse(network.XMLDesc(0), current.name)
                 self._update_hosts(network, recorded, desired, live)
             merged = diff.merged(recorded, desired, inactive(network))
-            xml = tree.with_record(tree.written(merged), network_element(new))
+            xml = tree.with_record(tree.to_text(merged), network_element(new))
             changed = self._connections.any().networkDefineXMLFlags(
                 xml, libvirt.VIR_NETWORK_DEFINE_VALIDATE
             )

@@ -85,11 +85,11 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         cpus=cpus,
         used_subnets=tuple(dict.fromkeys(_used_subnets(libvirt_networks, network.used_subnets))),
         networks={each.name: each.active for each in libvirt_networks},
-        links=network.links,
+        device_kinds=network.device_kinds,
         identity="/".join(each for each in (host, network.machine_id) if each),
         unprepared=_unprepared(connections, machine["unprepared"]),
-        missing=frozenset(machine["missing"]),
-        unfit=machine["unfit"],
+        missing_programs=frozenset(machine["missing"]),
+        unfit_programs=machine["unfit"],
         subordinate_ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
         networks_without_dnsmasq=frozenset(machine["without_dnsmasq"]),
     )
@@ -158,14 +158,14 @@ class ObservedDomains:
     Attributes:
         answered: the schemes of the drivers that answered.
         ours: our guests by domain name.
-        strangers: the others: the scheme of their driver, and the name.
+        foreign: the others: the scheme of their driver, and the name.
         network_users: who uses a network, by its name.
         file_users: the last parts of paths and the volumes in strangers' XML, and whose.
     """
 
     answered: set[str] = field(default_factory=set)
     ours: dict[str, ObservedGuest] = field(default_factory=dict)
-    strangers: set[tuple[str, str]] = field(default_factory=set)
+    foreign: set[tuple[str, str]] = field(default_factory=set)
     network_users: dict[str, set[str]] = field(default_factory=dict)
     file_users: dict[str, str] = field(default_factory=dict)
 
@@ -184,7 +184,7 @@ def domains(connections: Connections, schemes: Iterable[str]) -> ObservedDomains
                 with skip_unreadable():
                     guest = _guest(domain, scheme, answer)
                 if guest is None:
-                    answer.strangers.add((scheme, domain.name()))
+                    answer.foreign.add((scheme, domain.name()))
                 else:
                     answer.ours[guest.domain] = _superseding(guest, answer.ours.get(guest.domain))
             answer.answered.add(scheme)
@@ -245,12 +245,12 @@ def undefined_guests(
     """
     answer: dict[str, ObservedGuest] = {}
     held: dict[str, str] = {}
-    strangers = {name for _, name in domains.strangers}
+    foreign = {name for _, name in domains.foreign}
     for domain, record in recorded.items():
         if domain in domains.ours or _scheme(record) not in domains.answered:
             continue
         users = (domains.file_users.get(each.name) for each in record.volumes)
-        stranger = domain if domain in strangers else next(filter(None, users), None)
+        stranger = domain if domain in foreign else next(filter(None, users), None)
         if stranger is not None:
             held[domain] = stranger
             continue
@@ -290,7 +290,7 @@ def networks(
 ) -> tuple[dict[str, ObservedNetwork], frozenset[str]]:
     """Our networks by libvirt name, and the names of strangers'."""
     ours: dict[str, ObservedNetwork] = {}
-    strangers: set[str] = set()
+    foreign: set[str] = set()
     with libvirt_errors("read", "the networks", where=connections.host):
         for network in connections.any().listAllNetworks():
             name = network.name()
@@ -308,7 +308,7 @@ def networks(
                     active=active,
                     autostart=bool(network.autostart()),
                     users=tuple(sorted(users.get(name, ()))),
-                    inactive=tree.written(definition),
+                    inactive=tree.to_text(definition),
                     live=network.XMLDesc(0) if active else "",
                 )
                 strangers.remove(name)

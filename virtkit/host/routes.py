@@ -1,4 +1,4 @@
-"""What a host has of the network: its routes and rules, its links, and who it is itself.
+"""What a host has of the network: its routes and rules, its devices, and who it is itself.
 
 Any user may ask for all of it. It must never change one: what a host reaches is its owner's.
 """
@@ -26,13 +26,13 @@ class NetworkFacts:
     Attributes:
         used_subnets: of the host's routes, by device, and what its rules send elsewhere; no default
             route.
-        links: its devices to what they are (``bridge``, ``openvswitch``, or empty); None where
-            nobody could ask.
+        device_kinds: what its devices are, by name (``bridge``, ``openvswitch``, or empty); None
+            where nobody could ask.
         machine_id: its /etc/machine-id.
     """
 
     used_subnets: tuple[UsedSubnet, ...] = ()
-    links: Mapping[str, str] | None = None
+    device_kinds: Mapping[str, str] | None = None
     machine_id: str = ""
 
 
@@ -43,13 +43,13 @@ def read(text: str) -> NetworkFacts:
     """
     lines = text.splitlines()
     answers, rest = lines[:4], lines[5:]
-    routes, rules4, rules6, links = (_entries(each) for each in [*answers, *[""] * 4][:4])
+    routes, rules4, rules6, devices = (_entries(each) for each in [*answers, *[""] * 4][:4])
     subnets = {*map(_of_route, routes), *map(_of_rule, [*rules4, *rules6])}
     if not routes:
         subnets |= set(_of_kernel(rest))
     kinds = {
         str(each.get("ifname")): str((each.get("linkinfo") or {}).get("info_kind", ""))
-        for each in links
+        for each in devices
     }
     used = sorted((each for each in subnets if each), key=lambda each: (each.subnet, each.holder))
     return NetworkFacts(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")

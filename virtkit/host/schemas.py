@@ -11,7 +11,7 @@ from typing import Literal
 from lxml import etree
 
 from virtkit.errors import RequestError
-from virtkit.spec import meant
+from virtkit.spec import suggestion
 
 #: Where libvirt installs its RelaxNG schemas.
 FOLDER = Path("/usr/share/libvirt/schemas")
@@ -69,7 +69,7 @@ def _faults(kind: str, schema: etree.RelaxNG, root: etree._Element) -> Iterator[
         if not schema.validate(bare):
             tag = str(each.tag)
             if known_tags and tag not in known_tags:
-                unknown = f"fix it in `devices` or `template`: {meant(tag, known_tags)}"
+                unknown = f"fix it in `devices` or `template`: {suggestion(tag, known_tags)}"
                 yield f"a device {_text(each)}: there is no <{tag}>", unknown
             else:
                 yield from list(_smallest(kind, schema, bare)) or [(_text(each), _cure(kind, each))]

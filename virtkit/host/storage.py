@@ -195,7 +195,7 @@ class Storage(StoragePool):
         from virtkit.xml import render  # loads Jinja
 
         name = f"virtkit-record-{number:06d}.json"
-        self.create(render.volume(name, len(content), "raw"))
+        self.create(render.volume_xml(name, len(content), "raw"))
         self.write(name, content)
         with libvirt_errors("delete", "older records", where=self._connections.host):
             for each in old:

@@ -95,7 +95,7 @@ class StoragePool:
             if pool is None:
                 from virtkit.xml import render  # loads Jinja
 
-                xml = render.pool(Pool(self._name, folder or FOLDER))
+                xml = render.pool_xml(Pool(self._name, folder or FOLDER))
                 with self._connections.validating:
                     pool = self._connections.any().storagePoolDefineXML(
                         xml, libvirt.VIR_STORAGE_POOL_DEFINE_VALIDATE

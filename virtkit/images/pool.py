@@ -73,7 +73,7 @@ def ensure(
 def create_volume(host: Host, key: str, length: int) -> None:
     """Makes one of an image's volumes, to be filled; what an interrupted run left of it goes."""
     host.storage.delete(key)  # only ever a broken upload of the same content
-    host.storage.create(render.volume(PurePosixPath(key).name, length, "raw", mode=_MODE))
+    host.storage.create(render.volume_xml(PurePosixPath(key).name, length, "raw", mode=_MODE))
 
 
 def delete(host: Host, content: str) -> tuple[str, ...]:

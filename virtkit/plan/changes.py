@@ -83,8 +83,10 @@ class Change:
         }
 
 
-def moved(current: ObservedGuest | ObservedNetwork, spec_path: str) -> tuple[FieldChange, ...]:
-    """The spec's path, where it is another one than the object was made from."""
+def path_change(
+    current: ObservedGuest | ObservedNetwork, spec_path: str
+) -> tuple[FieldChange, ...]:
+    """The reason that an object was made from another spec; empty where it was from this one."""
     return (
         (FieldChange("spec", current.record.spec, spec_path),)
         if current.record.spec != spec_path
@@ -94,7 +96,7 @@ def moved(current: ObservedGuest | ObservedNetwork, spec_path: str) -> tuple[Fie
 
 @dataclass(frozen=True)
 class Unknown:
-    """A guest of which nobody knows how it is, or that waits for one; ``host`` may have it."""
+    """A guest whose state is not known, or that waits for such a guest. ``host`` may have it."""
 
     guest: str
     host: str
@@ -109,9 +111,9 @@ class Plan:
     """The difference between a spec and libvirt. ``notes`` are for people.
 
     Attributes:
-        guests: the words that it was narrowed with.
-        unanswered: why hosts do not answer, by their names; what is there is not in the plan.
-        unknown: the guests that are left alone for it.
+        guests: what it was narrowed to, as the command line names guests; empty for all.
+        unanswered: the errors of hosts that do not answer, by name; the plan lacks what is there.
+        unknown: the guests that are left alone because of that.
     """
 
     environment: str

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from virtkit.state.desired import Guest
 
 #: What older versions did not render. A guest of theirs gets it when it is defined for another
-#: reason; it lacks nothing until then, so no plan tells of it.
+#: reason; it lacks nothing until then, so no plan mentions it.
 _LATER = re.compile(r"devices/disk\[.*\]/backingStore|os/initenv\[virtkit_macs\]")
 
 
@@ -42,7 +42,7 @@ class FieldDifference:
     @property
     def live_fix(self) -> bool:
         """Whether a running guest can be given it at all: whole devices, values such as memory."""
-        *above, last = diff.steps(self.xml.path)
+        *above, last = diff.split_path(self.xml.path)
         device = above == ["devices"] and last.startswith(("disk[", "interface["))
         return device or row_of(self.field).settable
 
@@ -93,7 +93,7 @@ class DriftCheck:
         place = row_of(field).max_place
         if not place or self._live is None:
             return False
-        most = int(diff.value(self._live, place) or 0)
+        most = int(diff.value_at(self._live, place) or 0)
         return (self._guest.live_cpus(most) if field == "cpus" else most) < after
 
     @functools.cached_property
@@ -110,8 +110,8 @@ class DriftCheck:
         """Whether the running guest still has what was to leave, and its next boot has not: libvirt
         may have something of its own there, for another machine."""
         now, after = self._live, (self._wanted, self._inactive)
-        return (now is not None and diff.at(now, path) is not None) and not any(
-            diff.at(each, path) is not None for each in after if each is not None
+        return (now is not None and diff.element_at(now, path) is not None) and not any(
+            diff.element_at(each, path) is not None for each in after if each is not None
         )
 
     def _harmless(self, difference: Difference) -> bool:
@@ -122,7 +122,7 @@ class DriftCheck:
             return True
         if difference.path == "memory" and self._guest.spec.max.memory is None:
             return int(difference.current or 0) > int(difference.wanted or 0)
-        return difference.path == "currentMemory" and difference.current == diff.value(
+        return difference.path == "currentMemory" and difference.current == diff.value_at(
             self._live, "memory"
         )
 
@@ -148,11 +148,11 @@ class DriftCheck:
 
     def _device(self, path: str) -> str:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
-        place = "/".join(diff.steps(path)[:2])
-        if "backingStore" in diff.steps(path):
+        place = "/".join(diff.split_path(path)[:2])
+        if "backingStore" in diff.split_path(path):
             return ""  # a disk's backing file, and not what is on it
         documents = (self._wanted, self._before, self._live)
-        devices = [diff.at(each, place) for each in documents if each is not None]
+        devices = [diff.element_at(each, place) for each in documents if each is not None]
         device = next((each for each in devices if each is not None), None)
         if device is None or not place.startswith("devices/"):
             return ""
@@ -193,8 +193,13 @@ def _parsed(xml: str) -> etree._Element | None:
     return tree.parse(xml, "a domain") if xml else None
 
 
-def uses(live: str, name: str) -> bool:
-    """Whether a running guest has the volume of that name; its record, in the same XML, may too."""
+def has_volume(live: str, name: str) -> bool:
+    """Whether a running guest has a volume. Its record, in the same XML, may name it all the same.
+
+    Args:
+        live: the running guest's XML.
+        name: the volume's name.
+    """
     root = _parsed(live)
     sources = root.iterfind("./devices//source") if root is not None else ()
     paths = [each.get(key, "") for each in sources for key in ("file", "dir")]
@@ -202,24 +207,29 @@ def uses(live: str, name: str) -> bool:
 
 
 def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
-    """Places of what a running guest has of ours and is no longer to have."""
+    """The places of what a running guest has, what we rendered once and no longer want.
+
+    Args:
+        wanted: the guest's XML as it is rendered now.
+        live: the running guest's; empty where it does not run.
+    """
     root = _parsed(live)
     if root is None:
         return ()
     before = _parsed(record.rendered)
     new = tree.parse(wanted, "a domain")
     removed = [each.path for each in diff.removed(before, new, root)] if before is not None else []
-    remaining = [each for each in record.detaching if diff.at(root, each) is not None]
+    remaining = [each for each in record.detaching if diff.element_at(root, each) is not None]
     return tuple(dict.fromkeys([*removed, *remaining]))
 
 
 def staged_causes(current: ObservedGuest) -> Mapping[str, Cause]:
     """What was staged since the guest was started, with the causes."""
-    run = run_of(current.live)
+    run = run_id(current.live)
     return current.record.staged if run and run == current.record.staged_in else {}
 
 
-def run_of(live: str) -> str:
+def run_id(live: str) -> str:
     """libvirt's id of a running guest, from its XML: another one after each start."""
     root = _parsed(live)
     return root.get("id", "") if root is not None else ""

@@ -21,7 +21,7 @@ def errors(guests: Iterable[Guest], templates: Mapping[str, str]) -> list[Reques
     answer: dict[tuple[str, str, str], RequestError] = {}
     owners: dict[tuple[str, str], str] = {}
     for guest in sorted(guests, key=lambda each: each.name in templates):
-        for resource in _resources(guest, templates.get(guest.name, "")):
+        for resource in _exclusive_resources(guest, templates.get(guest.name, "")):
             place = (resource.kind, resource.value)
             if place in owners and guest.name in templates:
                 problem = raw_xml.conflict(owners[place], guest.name, resource)
@@ -33,7 +33,7 @@ def errors(guests: Iterable[Guest], templates: Mapping[str, str]) -> list[Reques
     return list(answer.values())
 
 
-def _resources(guest: Guest, template: str) -> Iterator[raw_xml.ExclusiveResource]:
+def _exclusive_resources(guest: Guest, template: str) -> Iterator[raw_xml.ExclusiveResource]:
     if not template:
         yield from (
             raw_xml.ExclusiveResource("MAC address", each.mac, "<mac>") for each in guest.interfaces

@@ -9,9 +9,9 @@ from virtkit.drivers.fields import row_of
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.plan import duplicates, host_conflicts, name_conflicts
-from virtkit.plan.changes import Change, FieldChange, Plan, moved
+from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compared
-from virtkit.plan.networks import compared_network, with_others
+from virtkit.plan.networks import compared_network, with_kept_reservations
 from virtkit.plan.removal import lost_with, strangers
 from virtkit.state.desired import Desired, Guest
 from virtkit.state.observed import Observed, ObservedGuest
@@ -32,7 +32,7 @@ def diff(
     """What makes ``observed`` into ``desired``.
 
     Args:
-        spec_path: the spec's path, to tell where a record's own is another.
+        spec_path: the spec's path; a record may have another.
         only: guests to look at; nothing is deleted then.
         templates: the texts of users' own templates, by guest.
         restart: what waits for a restart becomes a change.
@@ -115,7 +115,7 @@ class _Difference:
             yield new
             return
         try:
-            xml = render.guest(guest, self._templates.get(guest.name, ""))
+            xml = render.domain_xml(guest, self._templates.get(guest.name, ""))
         except RequestError as error:
             self._errors.append(error)
             return
@@ -153,7 +153,7 @@ class _Difference:
     def _networks(self, guests: Collection[Guest]) -> Iterable[Change]:
         current_networks = self._observed.networks_of(self._desired.environment)
         needed = {each.network for guest in guests for each in guest.interfaces}
-        taken = {*self._observed.strangers, *self._observed.networks}
+        taken = {*self._observed.foreign_networks, *self._observed.networks}
         for network in self._desired.networks:
             if network.name not in needed:
                 continue
@@ -167,7 +167,9 @@ class _Difference:
                 continue
             if current is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
-                network = with_others(network, current, self._current_guests().keys() - names)
+                network = with_kept_reservations(
+                    network, current, self._current_guests().keys() - names
+                )
             try:
                 comparison = compared_network(
                     network, current, self._observed, spec_path=self._spec_path
@@ -185,7 +187,7 @@ class _Difference:
                 if name not in names and not strangers(
                     old, self._observed, self._desired.environment
                 ):
-                    moves = moved(old, self._spec_path)
+                    moves = path_change(old, self._spec_path)
                     yield Change(
                         f"network/{name}",
                         self._observed.host,
@@ -231,7 +233,7 @@ def _deletion(current: ObservedGuest, host: str, spec_path: str, new_host: str |
         if new_host
         else FieldChange("guest", current.record.guest, None)
     )
-    moves = moved(current, spec_path)
+    moves = path_change(current, spec_path)
     return Change(
         f"guest/{current.record.guest}",
         host,
@@ -257,8 +259,8 @@ def _defined_again(guest: Guest, current: ObservedGuest, change: Change | None) 
     """What defines a guest without a domain again, over those of its volumes that there are.
 
     Args:
-        change: what else differs, as if it had its domain; of its state and of what an interrupted
-            run left there is nothing to say.
+        change: what else differs, as if it had its domain. Its state, and what an interrupted run
+            left, are left out.
     """
     new = change or Change(f"guest/{guest.name}", guest.host, "create")
     reasons = [each for each in new.reasons if each.field not in ("state", "finished")]
@@ -356,7 +358,7 @@ def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
         grown = [r.field for r in each.reasons if row_of(r.field).action == "grow"]
         if grown:
             yield (
-                f"{each.object}: {', '.join(grown)}: the file system keeps its size, which "
-                f"libvirt's hook would give it at a start: {why} "
+                f"{each.object}: {', '.join(grown)}: the file system keeps its size, since "
+                f"libvirt's hook does not grow it at the next start: {why} "
                 "(`virtkit doctor` says how to fix it)"
             )

@@ -9,8 +9,8 @@ from typing import Any
 from virtkit.drivers.effects import Effect, worst
 from virtkit.drivers.fields import accounts_for, row_of
 from virtkit.errors import RequestError
-from virtkit.plan.changes import Change, FieldChange, moved
-from virtkit.plan.drift import DriftCheck, FieldDifference, staged_causes, uses
+from virtkit.plan.changes import Change, FieldChange, path_change
+from virtkit.plan.drift import DriftCheck, FieldDifference, has_volume, staged_causes
 from virtkit.plan.requested import requested_changes
 from virtkit.spec import writable_size
 from virtkit.spec.defaults import completed
@@ -82,7 +82,7 @@ class _Comparison:
         elif reasons:
             effect = worst(each.effect for each in reasons)
             lost = ", ".join(self._lost)
-            reasons += moved(self._current, self._spec_path) if lost else ()
+            reasons += path_change(self._current, self._spec_path) if lost else ()
             answer.change = replace(
                 base,
                 effect=effect,
@@ -167,9 +167,9 @@ class _Comparison:
         name = self._guest.name
         disks_lost = dict.fromkeys([*(f"disk {each}" for each in deleted), *self._lost])
         lost = ", ".join([f"all on the root disk of {name}", *disks_lost])
-        reasons = (*changes, *moved(self._current, self._spec_path))
+        reasons = (*changes, *path_change(self._current, self._spec_path))
         if not self._made_volumes:  # an interrupted run may have left nothing that could hold data
-            lost = f"guest {name} itself" if moved(self._current, self._spec_path) else ""
+            lost = f"guest {name} itself" if path_change(self._current, self._spec_path) else ""
         return replace(
             base,
             desired=self._guest.recreated(),
@@ -184,7 +184,7 @@ class _Comparison:
     def _volumes(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         """Disks that are too small, gone behind our back, or left until a restart."""
         for old in self._current.record.volumes:
-            if old.state == "deleting" and not uses(self._current.live, old.name):
+            if old.state == "deleting" and not has_volume(self._current.live, old.name):
                 yield FieldChange(f"volume {old.name}", "left over", None, "unfinished", "none")
         recreated = any(each.effect == "recreate" for each in spec_changes)
         for volume in self._guest.volumes:
@@ -192,9 +192,9 @@ class _Comparison:
                 continue
             if recreated and volume.role != "disk":
                 continue
-            if self._observed.active and volume.name not in self._observed.volumes:
+            if self._observed.pool_active and volume.name not in self._observed.volumes:
                 yield self._missing_volume(volume)
-            elif volume.name in self._observed.sizes:
+            elif volume.name in self._observed.disk_sizes:
                 yield from self._size(volume, spec_changes)
 
     def _missing_volume(self, volume: Volume) -> FieldChange:
@@ -209,7 +209,7 @@ class _Comparison:
 
     def _size(self, volume: Volume, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
         name = _field(volume) if volume.role == "root" else f"{_field(volume)}.size"
-        now = self._observed.sizes[volume.name]
+        now = self._observed.disk_sizes[volume.name]
         requested = any(each.field == name and each.after is not None for each in spec_changes)
         if volume.size < now and requested:
             self._errors.append(

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from virtkit.drivers.fields import key
+from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet
 from virtkit.plan.changes import Change
 from virtkit.plan.ownership import command
-from virtkit.spec import LOCAL, meant, raw_xml
+from virtkit.spec import LOCAL, raw_xml, suggestion
 from virtkit.state.desired import Desired, Guest, Network
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
-#: What guests can be plugged into, of the kernel's kinds of links.
+#: The kinds of network devices that guests can be plugged into.
 _BRIDGES = ("bridge", "openvswitch")
 #: Who is in a network with no longer a prefix does not need all of it.
 _WIDE = 9
@@ -63,7 +63,7 @@ def _needs_sources(change: Change) -> bool:
     current = change.observed
     off = isinstance(current, ObservedGuest) and current.state == "stopped"
     other_interfaces = any(
-        key(each.field).partition(".")[0] == "networks" for each in change.reasons
+        row_key(each.field).partition(".")[0] == "networks" for each in change.reasons
     )
     return (
         change.action in ("create", "replace")
@@ -163,7 +163,8 @@ class _Source:
         return "bridge" if self.kind == "bridge" else "existing" if self.network else "network"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
+        """How a message names it."""
         return f"`{self.key}:`" if self.network else f"<source {self.key}='…'>"
 
 
@@ -189,7 +190,8 @@ def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
     if not template:
         yield from (_Source(*each, network) for each, network in names.items())
     for xml in (template, *guest.spec.devices):
-        for interface in (one for each in raw_xml.elements(xml) for one in each.iter("interface")):
+        devices = raw_xml.elements(xml)
+        for interface in (each for device in devices for each in device.iter("interface")):
             kind, source = interface.get("type", ""), interface.find("source")
             name = "" if source is None else source.get(kind, "")
             if kind in ("bridge", "network") and name:
@@ -197,26 +199,26 @@ def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
 
 
 def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iterator[RequestError]:
-    name, links = source.name, facts.links
-    if links is None or links.get(name) in _BRIDGES:
+    name, kinds = source.name, facts.device_kinds
+    if kinds is None or kinds.get(name) in _BRIDGES:
         return
-    bridges = [each for each, kind in links.items() if kind in _BRIDGES]
-    new = "br0" if name in links else name
-    ways = [f"correct {source.words} ({meant(name, bridges)})"] if bridges else []
-    if new not in links:
-        word = shlex.quote(new)
+    bridges = [each for each, kind in kinds.items() if kind in _BRIDGES]
+    new = "br0" if name in kinds else name
+    ways = [f"correct {source.description} ({suggestion(name, bridges)})"] if bridges else []
+    if new not in kinds:
+        quoted = shlex.quote(new)
         ways.append(
-            f"make one on the host, as root: ip link add {word} type bridge && "
-            f"ip link set {word} up "
+            f"make one on the host, as root: ip link add {quoted} type bridge && "
+            f"ip link set {quoted} up "
             "(in /etc/network/interfaces with `bridge_ports` for good, and for the host's own "
             "network)"
         )
     yield RequestError(
         f"{_named(source, guest)}: "
-        + (f"{name} is no bridge" if name in links else f"there is no bridge {name}")
+        + (f"{name} is no bridge" if name in kinds else f"there is no bridge {name}")
         + f" on host {guest.host}",
-        why=f"it is a {links[name] or 'network card'}, and guests are plugged into bridges"
-        if name in links
+        why=f"it is a {kinds[name] or 'network card'}, and guests connect to bridges"
+        if name in kinds
         else "",
         cure="; or ".join([*ways, "use `mode: nat`" if source.network else "take this card out"]),
         where=where,
@@ -231,9 +233,11 @@ def _existing(
         return
     if active is None:
         correction = (
-            f"correct {source.words} ({meant(name, facts.networks)})" if facts.networks else ""
+            f"correct {source.description} ({suggestion(name, facts.networks)})"
+            if facts.networks
+            else ""
         )
-        removal = f"take {source.words} out: virtkit then makes its own network"
+        removal = f"take {source.description} out: virtkit then makes its own network"
         ways = [correction, removal if source.network else "take this card out of the raw XML"]
         yield RequestError(
             f"{_named(source, guest)}: libvirt has no network {name} on host {guest.host}",
@@ -241,11 +245,11 @@ def _existing(
             where=where,
         )
     else:
-        call, word = virsh(facts), shlex.quote(name)
+        call, quoted = virsh(facts), shlex.quote(name)
         yield RequestError(
             f"{_named(source, guest)}: libvirt's network {name} is not active on host {guest.host}",
             why="virtkit never changes a network that was there already, nor starts it",
-            cure=f"{call} net-start {word} && {call} net-autostart {word}",
+            cure=f"{call} net-start {quoted} && {call} net-autostart {quoted}",
             where=where,
         )
 

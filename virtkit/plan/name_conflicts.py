@@ -31,13 +31,13 @@ def errors(
         return  # its volumes are that guest's, too
     holder = observed.taken_over.get(guest.domain)
     if holder is not None:
-        schemes = (scheme for scheme, name in observed.domains if name == holder)
+        schemes = (scheme for scheme, name in observed.foreign_domains if name == holder)
         scheme = next(schemes, guest.driver.scheme)
         yield _taken_over(guest, holder, where, virsh(facts, scheme))
         return
-    if (guest.driver.scheme, guest.domain) in observed.domains:
+    if (guest.driver.scheme, guest.domain) in observed.foreign_domains:
         yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
-    recorded = {each.name for one in records for each in one.volumes}
+    recorded = {each.name for record in records for each in record.volumes}
     for volume in guest.volumes:
         if volume.name not in observed.volumes or volume.name in recorded:
             continue

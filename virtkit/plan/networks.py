@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
-from virtkit.plan.changes import Change, FieldChange, moved
+from virtkit.plan.changes import Change, FieldChange, path_change
 from virtkit.plan.ownership import command, split_by_spec, with_owners
 from virtkit.state.desired import Network
 from virtkit.state.observed import Observed, ObservedNetwork
@@ -53,20 +53,22 @@ def compared_network(
         raise _in_use(network, current, changes, observed, spec_path)
     if changes:
         change = replace(base, action="replace", effect="recreate")
-        moves = moved(current, spec_path)
+        moves = path_change(current, spec_path)
         lost = f"the network as another spec has it: {current.name}" if moves else ""
         return ComparedNetwork(replace(change, reasons=(*changes, *moves), lost=lost))
     return _drifted(base, network, current)
 
 
-def with_others(network: Network, current: ObservedNetwork, names: Collection[str]) -> Network:
+def with_kept_reservations(
+    network: Network, current: ObservedNetwork, names: Collection[str]
+) -> Network:
     """The network with what it reserves for guests that a run leaves alone.
 
     Args:
         names: of these guests.
     """
     old = current.record.reservations
-    own = {word for each in network.reservations for word in (each.mac, each.ip, each.name)}
+    own = {value for each in network.reservations for value in (each.mac, each.ip, each.name)}
     others = [e for e in old if e.name in names and not own & {e.mac, e.ip, e.name}]
     if not others:
         return network
@@ -108,7 +110,7 @@ def _drifted(base: Change, network: Network, current: ObservedNetwork) -> Compar
     old, new = ([asdict(each) for each in side.reservations] for side in (current.record, network))
     if old != new:
         reasons.append(FieldChange("reservations", len(old), len(new), effect="live"))
-    wanted = render.network(network)
+    wanted = render.network_xml(network)
     config = _by_path(wanted, current, current.inactive)
     live = _by_path(wanted, current, current.live)
     drifted = _by_path(current.record.rendered, current, current.inactive)

@@ -36,10 +36,10 @@ def _owner(domain: str, observed: Observed, environment: str, spec_path: str) ->
     return f" (made from {record.spec})" if record.spec != spec_path else ""
 
 
-def command(verb: str, spec_path: str, *words: str) -> str:
+def command(verb: str, spec_path: str, *arguments: str) -> str:
     """The command that does ``verb`` to a spec; one that was read from standard input is read from
     there again."""
     path = "-" if spec_path.startswith("<") else shlex.quote(spec_path)
     if path != "-" and not spec_path.endswith((".yaml", ".yml")):
         path = f"-f {path}"
-    return " ".join(["virtkit", verb, path, *words])
+    return " ".join(["virtkit", verb, path, *arguments])

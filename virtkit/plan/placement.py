@@ -15,8 +15,8 @@ from virtkit.facts import Room
 from virtkit.spec import Spec, model
 from virtkit.spec.sizes import format_size
 
-#: The guests of some words.
-Named = Callable[[Iterable[str]], list[str]]
+#: The guests of some names, or of the entries of those names.
+FindGuests = Callable[[Iterable[str]], list[str]]
 _ANYWHERE = model.Place.model_construct()
 
 
@@ -53,12 +53,12 @@ def place(
         current: the host of each guest that is there, or whose host the spec names.
 
     Raises:
-        SpecErrors: guests for which no host has room, or which must not be where there is some.
+        SpecErrors: some guests fit on no host, or must not be on those where they fit.
     """
-    named = _names(spec)
-    places = _Places(spec, candidates, current, named)
+    find_guests = _guest_finder(spec)
+    places = _Places(spec, candidates, current, find_guests)
     errors: list[RequestError] = []
-    for name in _in_order(spec, new, named):
+    for name in _in_order(spec, new, find_guests):
         try:
             places.add(spec.guests[name])
         except RequestError as error:
@@ -68,16 +68,16 @@ def place(
     return places.chosen
 
 
-def _in_order(spec: Spec, new: Collection[str], named: Named) -> Iterable[str]:
+def _in_order(spec: Spec, new: Collection[str], find_guests: FindGuests) -> Iterable[str]:
     """The spec's order, but each after the guests that it has to be with."""
     done: dict[str, None] = {}
 
     def add(name: str) -> None:
         if name in done:
             return
-        asked = spec.guests[name].place
+        place = spec.guests[name].place
         done[name] = None
-        for each in named(asked.beside if asked else ()):
+        for each in find_guests(place.beside if place else ()):
             if each in new:
                 add(each)
         order.append(name)
@@ -89,13 +89,13 @@ def _in_order(spec: Spec, new: Collection[str], named: Named) -> Iterable[str]:
     return order
 
 
-def _names(spec: Spec) -> Named:
-    """What tells the guests of some names, or of the entries of those names."""
+def _guest_finder(spec: Spec) -> FindGuests:
+    """The function that finds guests by their names, or by their keys in the spec."""
     guests: dict[str, list[str]] = {}
     for name, guest in spec.guests.items():
-        for word in {name, guest.base}:
-            guests.setdefault(word, []).append(name)
-    return lambda words: [name for word in words for name in guests.get(word, ())]
+        for key in {name, guest.base}:
+            guests.setdefault(key, []).append(name)
+    return lambda keys: [name for key in keys for name in guests.get(key, ())]
 
 
 class _Places:
@@ -106,10 +106,10 @@ class _Places:
         spec: Spec,
         candidates: Sequence[Candidate],
         current: Mapping[str, str],
-        named: Named,
+        find_guests: FindGuests,
     ) -> None:
         self._spec = spec
-        self._named = named
+        self._find_guests = find_guests
         self._candidates = {each.name: each for each in candidates}
         self._hosts: dict[str, str] = {}
         self._here: dict[str, set[str]] = {}
@@ -155,14 +155,14 @@ class _Places:
         if guest.type in host.unable:
             return f"can't run type {guest.type} ({host.unable[guest.type]})"
         here = self._here.get(host.name, set())
-        asked = guest.place or _ANYWHERE
-        apart = [each for each in self._named(asked.apart) if each in here]
+        place = guest.place or _ANYWHERE
+        apart = [each for each in self._find_guests(place.apart) if each in here]
         apart += sorted(each for each in here if self._wants_apart(each, guest))
         if apart:
             return f"has {apart[0]}, and they are to be apart"
-        mates = [each for each in self._named(asked.beside) if each != guest.name]
+        mates = [each for each in self._find_guests(place.beside) if each != guest.name]
         if any(each in self._hosts for each in mates) and not here & {*mates}:
-            return f"does not have {' or '.join(asked.beside)}, which it is to be with"
+            return f"does not have {' or '.join(place.beside)}, which it is to be with"
         if _reserves(guest) and self._free[host.name] < guest.max_memory:
             room = _shown(self._free[host.name])
             return f"has {room} of memory free, and {format_size(guest.max_memory)} are needed"
@@ -170,26 +170,26 @@ class _Places:
 
     def _wants_apart(self, other: str, guest: model.GuestSpec) -> bool:
         """Whether a guest that is placed is to be apart from this one."""
-        asked = self._spec.guests[other].place if other in self._spec.guests else None
-        return asked is not None and bool({guest.name, guest.base} & {*asked.apart})
+        place = self._spec.guests[other].place if other in self._spec.guests else None
+        return place is not None and bool({guest.name, guest.base} & {*place.apart})
 
     def _best(self, guest: model.GuestSpec, able: Sequence[str]) -> tuple[str, str]:
         """The host to take of those that can have it, and why."""
-        asked = guest.place or _ANYWHERE
-        reasons = [f"with {' and '.join(asked.beside)}"] if asked.beside else []
-        reasons += [f"apart from {' and '.join(asked.apart)}"] if asked.apart else []
-        if asked.spread is not None:
-            alike = self._alike(guest, asked.spread)
-            counts = {name: alike[self._part(name, asked.spread)] for name in able}
+        place = guest.place or _ANYWHERE
+        reasons = [f"with {' and '.join(place.beside)}"] if place.beside else []
+        reasons += [f"apart from {' and '.join(place.apart)}"] if place.apart else []
+        if place.spread is not None:
+            alike = self._alike(guest, place.spread)
+            counts = {name: alike[self._part(name, place.spread)] for name in able}
             fewest = min(counts.values())
             able = [name for name in able if counts[name] == fewest]
         loads = {name: self._load(name, guest) for name in able}
-        pick = max if asked.pack else min
+        pick = max if place.pack else min
         host = pick(loads, key=loads.__getitem__)
-        if asked.spread is not None:
-            part = self._part(host, asked.spread)
-            reasons.append(f"{fewest} of {guest.base} in {asked.spread} {part}".rstrip())
-        what = "the fullest with room" if asked.pack else "most room"
+        if place.spread is not None:
+            part = self._part(host, place.spread)
+            reasons.append(f"{fewest} of {guest.base} in {place.spread} {part}".rstrip())
+        what = "the fullest with room" if place.pack else "most room"
         reasons.append(f"{what}: {_shown(self._free[host])} of memory free")
         return host, "; ".join(reasons)
 
@@ -199,7 +199,7 @@ class _Places:
 
     def _alike(self, guest: model.GuestSpec, label: str) -> Counter[str]:
         """How many guests of the same entry are in each part."""
-        hosts = (self._hosts.get(name) for name in self._named([guest.base]))
+        hosts = (self._hosts.get(name) for name in self._find_guests([guest.base]))
         return Counter(self._part(each, label) for each in hosts if each in self._candidates)
 
     def _load(self, host: str, guest: model.GuestSpec) -> float:

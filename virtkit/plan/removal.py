@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from virtkit.errors import RequestError
-from virtkit.plan.changes import Change, FieldChange, Plan, moved
+from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.ownership import command, with_owners
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
@@ -22,7 +22,7 @@ def down(
     """What removes an environment, or the guests ``only`` of it.
 
     A network goes with its last guest; kept disks stay unless ``volumes``. What was made from
-    another spec is told as lost, so that it needs consent.
+    another spec counts as lost, so that it needs consent.
 
     Args:
         spec_path: the path of the spec at hand.
@@ -59,7 +59,7 @@ def _taken_over_notes(
 
 
 def _guest(current: ObservedGuest, host: str, spec_path: str, *, volumes: bool) -> Change:
-    moves = moved(current, spec_path)
+    moves = path_change(current, spec_path)
     lost = lost_with(current, volumes=volumes) if moves else ""
     name = f"guest/{current.record.guest}"
     return Change(name, host, "delete", reasons=moves, lost=lost, observed=current)
@@ -95,7 +95,7 @@ def _network(
 ) -> Iterable[Change]:
     """A network that no guest is left on. With its guests it goes as they do; one of another spec
     that never had any here needs its own consent, and ``only`` some guests are not about it."""
-    moves = moved(current, spec_path) if not current.users else ()
+    moves = path_change(current, spec_path) if not current.users else ()
     if not moves or only is None:
         name, lost = current.record.network, f"network {current.name}" if moves else ""
         yield Change(f"network/{name}", host, "delete", reasons=moves, lost=lost, observed=current)
@@ -164,8 +164,8 @@ def needs_consent_to_go(
         "with --yes"
     )
     if own:
-        words = (*own, *(["--volumes"] if volumes else []))
-        cure += f"; to remove only what is this spec's: {command('down', spec_path, *words)}"
+        arguments = (*own, *(["--volumes"] if volumes else []))
+        cure += f"; to remove only what is this spec's: {command('down', spec_path, *arguments)}"
     return RequestError(
         f"this would remove parts of environment {plan.environment} that were made from another "
         "spec, and needs your consent",

@@ -1,4 +1,4 @@
-"""What a spec asks of a guest now, against what it asked when the guest was last brought up."""
+"""What a spec asks of a guest now, against what it asked for when the guest was last brought up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from virtkit.spec.defaults import completed
 from virtkit.spec.model import DEFAULT_NETWORK
 
-#: A field that differs: its name, what was asked, what is asked.
+#: A field that differs: its name, what was requested, what is requested now.
 RequestedChange = tuple[str, Any, Any]
 
 

@@ -33,7 +33,7 @@ from virtkit.state.desired import (
 
 #: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
 #: Ansible's, of which the record has its own digest.
-_NOT_ASKED = {"name", "base", "index", "host", "playbooks", "vars"}
+_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars"}
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
@@ -44,10 +44,13 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
     """
     chosen = {name: _driver(spec, guest, facts, decided) for name, guest in spec.guests.items()}
     macs = _macs(spec, facts, decided)
-    used = _used(spec)
+    used = _used_networks(spec)
     subnets = _subnets(spec, used, facts, decided)
-    placed = _placed(spec, used, subnets, macs, decided)
-    taken = [*facts.subordinate_ids, *(range(each, each + addresses.IDS) for each in decided.ids)]
+    interface_addresses = _interface_addresses(spec, used, subnets, macs, decided)
+    taken = [
+        *facts.subordinate_ids,
+        *(range(each, each + addresses.ID_COUNT) for each in decided.ids),
+    ]
     guests = []
     for name, guest in spec.guests.items():
         driver, why, _ = chosen[name]
@@ -64,14 +67,22 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 source_folder=str(spec.folder),
                 image=_image(spec, guest, decided),
                 interfaces=tuple(
-                    _interface(spec.name, guest, index, macs[name, index], used, subnets, placed)
+                    _interface(
+                        spec.name,
+                        guest,
+                        index,
+                        macs[name, index],
+                        used,
+                        subnets,
+                        interface_addresses,
+                    )
                     for index in range(len(guest.interfaces))
                 ),
                 requested=requested(
                     spec, guest, decided_guest.cloud_init if decided_guest else None
                 ),
                 targets=decided_guest.targets if decided_guest else {},
-                confinement=_kept(guest, driver, decided) or next_confinement,
+                confinement=_kept_confinement(guest, driver, decided) or next_confinement,
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
                 decided_uuid=_uuid(spec, name, facts, decided),
@@ -86,7 +97,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
         networks=tuple(_networks(spec.name, facts.name, used, subnets, guests)),
         guests=tuple(guests),
         refused={name: error for name, (_, _, error) in chosen.items() if error is not None},
-        positions=_positions(spec, used),
+        positions=_network_positions(spec, used),
     )
 
 
@@ -97,7 +108,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
         recorded: what it has of ``cloud_init``. 0.1.0 read plain words there by YAML 1.2: as long
             as its digest still holds for what the spec says, that is kept, and nothing changed.
     """
-    answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_ASKED)
+    answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_RECORDED)
     defaults = completed({})
     for name, row in FIELDS.items():
         if row.sparse and answer[name] == defaults[name]:
@@ -127,24 +138,24 @@ def _driver(
     passed_over: list[Blocker] = []
     for candidate in candidates:
         driver = drivers.DRIVERS[candidate]
-        reasons = driver.check(facts)
-        if not reasons:
+        blockers = driver.check(facts)
+        if not blockers:
             why = f"auto: {'; '.join(map(_blocker_text, passed_over)) or 'KVM runs guests here'}"
             return driver, why if guest.type == "auto" else "", None
-        passed_over += reasons
+        passed_over += blockers
     error = RequestError(
         f"guest {guest.name}: this host can't run `type: {guest.type}`",
         why="; ".join(dict.fromkeys(each.why for each in passed_over)),
-        cure=reasons[0].cure,
+        cure=blockers[0].cure,
         where=spec.where(("guests", guest.name, "type")),
     )
     return driver, "", error
 
 
-def _blocker_text(reason: Blocker) -> str:
+def _blocker_text(blocker: Blocker) -> str:
     """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
     again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
-    return reason.why + (again if reason.temporary else "")
+    return blocker.why + (again if blocker.temporary else "")
 
 
 def _confinement(
@@ -163,15 +174,17 @@ def _confinement(
         return Confinement("privileged", why=why)
     if why:
         return Confinement("hardened", why=why)
-    kept = _kept(guest, driver, decided)
+    kept = _kept_confinement(guest, driver, decided)
     if kept is not None and kept.ids:
         return kept
-    first = addresses.ids(spec.name, guest.name, taken=taken)
-    taken.append(range(first, first + addresses.IDS))
+    first = addresses.first_id(spec.name, guest.name, taken=taken)
+    taken.append(range(first, first + addresses.ID_COUNT))
     return Confinement("userns", first)
 
 
-def _kept(guest: model.GuestSpec, driver: Driver, decided: Decided) -> Confinement | None:
+def _kept_confinement(
+    guest: model.GuestSpec, driver: Driver, decided: Decided
+) -> Confinement | None:
     """The confinement of a guest that exists, as long as the spec asks for such a one."""
     decided_guest = decided.guests.get(guest.name)
     if (
@@ -199,13 +212,13 @@ def _image(spec: model.Spec, guest: model.GuestSpec, decided: Decided) -> ImageR
 # --- networks -----------------------------------------------------------------------------
 
 
-def _used(spec: model.Spec) -> dict[str, model.NetworkSpec]:
+def _used_networks(spec: model.Spec) -> dict[str, model.NetworkSpec]:
     """The networks that guests use, by name."""
     names = [interface.name for guest in spec.guests.values() for interface in guest.interfaces]
     return {name: spec.networks[name] for name in dict.fromkeys(names)}
 
 
-def _positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
+def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str, str], str]:
     """Where in the spec networks say what the host must have, or must not."""
     return {
         (name, key): spec.where(("networks", name, key))
@@ -285,13 +298,13 @@ def _subnets(
     return answer
 
 
-def _dynamic(network: model.NetworkSpec, cidr: str) -> tuple[str, str] | None:
+def _dhcp_range(network: model.NetworkSpec, cidr: str) -> tuple[str, str] | None:
     if network.dhcp is False:
         return None
     return (network.dhcp.start, network.dhcp.end) if network.dhcp else addresses.dynamic_range(cidr)
 
 
-def _placed(
+def _interface_addresses(
     spec: model.Spec,
     used: Mapping[str, model.NetworkSpec],
     subnets: Mapping[str, str],
@@ -320,7 +333,7 @@ def _placed(
             if (decided_guest := decided.guests.get(interface[0])) is not None
             if (address := decided_guest.addresses.get(macs[interface]))
         }
-        dynamic = _dynamic(network, subnets[name])
+        dynamic = _dhcp_range(network, subnets[name])
         answer |= addresses.allocate(subnets[name], wanted, kept=kept, held=held, dynamic=dynamic)
     return answer
 
@@ -332,11 +345,11 @@ def _interface(
     mac: str,
     used: Mapping[str, model.NetworkSpec],
     subnets: Mapping[str, str],
-    placed: Mapping[tuple[str, int], str],
+    interface_addresses: Mapping[tuple[str, int], str],
 ) -> Interface:
     interface = guest.interfaces[index]
     network = used[interface.name]
-    address = placed.get((guest.name, index), "")
+    address = interface_addresses.get((guest.name, index), "")
     cidr = subnets.get(interface.name, "")
     static = gateway = ""
     dns: tuple[str, ...] = ()
@@ -383,7 +396,7 @@ def _networks(
             cidr=subnets[name],
             ipv6=network.ipv6 or "",
             domain=network.domain or "",
-            dhcp=_dynamic(network, subnets[name]),
+            dhcp=_dhcp_range(network, subnets[name]),
             reservations=tuple(
                 Reservation(
                     mac=each.mac,

@@ -1,4 +1,4 @@
-"""Which guests the words of a command line name."""
+"""Which guests a command line names."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from virtkit.errors import RequestError
 
 
 def select(
-    words: Collection[str], groups: Mapping[str, Collection[str]], bases: Mapping[str, str]
+    patterns: Collection[str], groups: Mapping[str, Collection[str]], bases: Mapping[str, str]
 ) -> set[str]:
-    """The guests that ``words`` name: a guest, all of a ``count``, a glob or ``@group``.
+    """The guests that ``patterns`` name.
 
     Args:
-        groups: groups by guest name.
-        bases: the key in the spec by guest name.
+        patterns: each a guest's name, its key in the spec (all of a ``count``), a glob, or
+            ``@group``.
+        groups: each guest's groups, by its name.
+        bases: each guest's key in the spec, by its name.
 
     Raises:
-        RequestError: a word names no guest.
+        RequestError: a pattern matches no guest.
     """
     chosen: set[str] = set()
-    for word in words:
-        if word.startswith("@"):
-            matches = {name for name in bases if word[1:] in groups[name]}
+    for pattern in patterns:
+        if pattern.startswith("@"):
+            matches = {name for name in bases if pattern[1:] in groups[name]}
         else:
-            matches = {n for n, base in bases.items() if base == word or fnmatchcase(n, word)}
+            matches = {n for n, base in bases.items() if base == pattern or fnmatchcase(n, pattern)}
         if not matches:
-            near = difflib.get_close_matches(word, [*bases, *bases.values()], n=1)
+            near = difflib.get_close_matches(pattern, [*bases, *bases.values()], n=1)
             hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(bases) or 'none'}"
-            raise RequestError(f"no guest {word!r} in this environment", cure=hint)
+            raise RequestError(f"no guest {pattern!r} in this environment", cure=hint)
         chosen |= matches
     return chosen
 

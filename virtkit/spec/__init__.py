@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Ready,
         Spec,
     )
-    from virtkit.spec.problem import Problem, meant, shown
+    from virtkit.spec.problem import Problem, escaped, suggestion
     from virtkit.spec.reader import load, read_text
     from virtkit.spec.schema import json_schema
     from virtkit.spec.sizes import (
@@ -44,7 +44,7 @@ load_when_used(
         "virtkit.spec.reader": "load read_text",
         "virtkit.spec.schema": "json_schema",
         "virtkit.spec.sizes": "format_duration format_size parse_duration parse_size writable_size",
-        "virtkit.spec.problem": "Problem meant shown",
+        "virtkit.spec.problem": "Problem escaped suggestion",
         "virtkit.spec.values": "mount_point ssh_address",
     },
 )
@@ -66,16 +66,16 @@ __all__ = [
     "Problem",
     "Ready",
     "Spec",
+    "escaped",
     "format_duration",
     "format_size",
     "json_schema",
     "load",
-    "meant",
     "mount_point",
     "parse_duration",
     "parse_size",
     "read_text",
-    "shown",
     "ssh_address",
+    "suggestion",
     "writable_size",
 ]

@@ -11,20 +11,21 @@ from typing import Any
 
 from virtkit.drivers import AUTO, DRIVERS, Driver
 from virtkit.spec import host_checks, raw_xml
-from virtkit.spec.document import CLOUD
+from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
+    LOCAL,
     GuestFields,
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
-    not_a_guest,
+    why_no_guest_address,
 )
 from virtkit.spec.nodes import Node, Path
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.values import RESERVED_DISKS
 
@@ -48,7 +49,7 @@ def check(draft: Draft, problems: Problems) -> None:
         _interfaces(entry, draft, problems)
     _addresses(draft, problems)
     _macs(draft, problems)
-    _raw(draft, problems)
+    _exclusive_resources(draft, problems)
     _cycles(draft, problems)
     _long_names(draft, problems)
     _volumes(draft, problems)
@@ -58,11 +59,11 @@ def _networks(draft: Draft, problems: Problems) -> None:
     """Made networks whose addresses overlap."""
     nodes, models = draft.networks.nodes, draft.networks.models
     subnets = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
-    for (first, one), (second, other) in combinations(subnets, 2):
-        if one.overlaps(other):
+    for (first, first_subnet), (second, second_subnet) in combinations(subnets, 2):
+        if first_subnet.overlaps(second_subnet):
             problem = Problem(
                 f"the networks '{first}' and '{second}' overlap",
-                why=f"{one} and {other} hold the same addresses",
+                why=f"{first_subnet} and {second_subnet} hold the same addresses",
                 cure="give each its own cidr",
             )
             problems.at(nodes[second], ("cidr",), problem)
@@ -71,7 +72,7 @@ def _networks(draft: Draft, problems: Problems) -> None:
 def _users(entry: Entry, problems: Problems) -> None:
     """Users in forms that cloud-init fails at, before it has made the login."""
     for path, problem in _bad_users(entry.fields.cloud_init):
-        problems.at(entry.node, (CLOUD, *path), problem)
+        problems.at(entry.node, (CLOUD_INIT, *path), problem)
 
 
 def _playbooks(entry: Entry, problems: Problems) -> None:
@@ -140,12 +141,12 @@ def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
     name = entry.fields.image
     names = [*draft.images.nodes, *CATALOGUE]
     if name not in names:
-        problem = Problem(f"there is no image {quote(name)}", cure=meant(name, names))
+        problem = Problem(f"there is no image {quote(name)}", cure=suggestion(name, names))
         problems.at(entry.node, ("image",), problem)
 
 
 def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """What the guest's type cannot do; ``auto`` is held to what all that it may choose can."""
+    """What the guest's type cannot do; with ``auto``, what any type that it may choose cannot."""
     guest_type = entry.fields.type
     if "type" in entry.invalid:
         return
@@ -185,7 +186,7 @@ def _unsupported(fields: GuestFields, driver: Driver) -> Iterator[tuple[Path, st
 def _cure(feature: str, phrase: str) -> str:
     if feature == "disks.blank":
         return "give it `mount:`"
-    types = [word for word, driver in DRIVERS.items() if feature not in driver.unsupported]
+    types = [name for name, driver in DRIVERS.items() if feature not in driver.unsupported]
     if set(AUTO) <= set(types):  # which runs everywhere
         types = ["auto"]
     return f"take {phrase} out" + (f", or set `type: {types[0]}`" if types else "")
@@ -229,7 +230,8 @@ def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
         path = ("networks", index, "name")
         if interface.name not in names:
             problem = Problem(
-                f"there is no network {quote(interface.name)}", cure=meant(interface.name, names)
+                f"there is no network {quote(interface.name)}",
+                cure=suggestion(interface.name, names),
             )
             problems.at(entry.node, path, problem)
         elif interface.name in seen:
@@ -281,7 +283,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
     if network.existing is not None:
         return Problem(
             f"the guest cannot have a fixed address on '{name}'",
-            why="virtkit does not change a network that was there already, its DHCP neither",
+            why="virtkit does not change a network that was there already, nor its DHCP",
             cure="take `address:` out, or describe the network's bridge with `mode: bridge`",
         )
     if subnet is None:
@@ -289,7 +291,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
             f"the network '{name}' has no cidr that {address} could belong to",
             cure=f"set `cidr:` under networks.{name}, or take `address:` out",
         )
-    reason = not_a_guest(address, subnet)
+    reason = why_no_guest_address(address, subnet)
     if not reason and network.made and address == str(subnet[1]):
         reason = f"the host's own on '{name}'"
     if not reason and address == network.gateway:
@@ -318,17 +320,19 @@ def _macs(draft: Draft, problems: Problems) -> None:
             problems.at(entry.node, (*path, "mac"), problem)
 
 
-def _raw(draft: Draft, problems: Problems) -> None:
+def _exclusive_resources(draft: Draft, problems: Problems) -> None:
     """What raw XML gives to two guests of one host, and one alone can have."""
     owners: dict[tuple[str, str, str], str] = {}
     reported: set[tuple[str, int, str]] = set()
+    hosts = [*draft.hosts.nodes] or [LOCAL]
+    default = hosts[0] if len(hosts) == 1 else ""
     for _, guest, _, interface in _all_interfaces(draft):
         if interface.mac is not None:
-            owners["MAC address", interface.mac, guest.host or ""] = guest.name
+            owners["MAC address", interface.mac, guest.host or default] = guest.name
     for entry, guest in draft.guests():
         for index, xml in enumerate(guest.devices):
             for resource in raw_xml.exclusive_resources(xml):
-                place = (resource.kind, resource.value, guest.host or "")
+                place = (resource.kind, resource.value, guest.host or default)
                 if place in owners and (entry.base, index, resource.kind) not in reported:
                     reported.add((entry.base, index, resource.kind))
                     problem = raw_xml.conflict(owners[place], guest.name, resource)

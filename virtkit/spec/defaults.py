@@ -1,4 +1,4 @@
-"""What a guest was asked, as a record has it, with the model's default for each field it lacks.
+"""A guest's request as its record has it, with the model's default for each field that it lacks.
 
 The version that wrote the record may not have had the field: then the guest is as the default
 says, whatever that is.

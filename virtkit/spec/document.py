@@ -16,8 +16,8 @@ from virtkit.spec.scalars import control_character, not_text, resolve
 from virtkit.spec.yaml_text import MAX_DEPTH, MAX_NODES, RawNode, YamlParser, too_deep, too_many
 
 _YAML_TAG = "tag:yaml.org,2002:"
-#: The keys below which plain words are cloud-init's and Ansible's, and so YAML 1.1's.
-CLOUD, VARS = "cloud_init", "vars"
+#: The keys below which plain scalars are cloud-init's and Ansible's, and so YAML 1.1's.
+CLOUD_INIT, VARS = "cloud_init", "vars"
 #: Ansible's tags for a variable's value, and what its JSON has instead.
 _ANSIBLE_TAGS = {"!vault": "__ansible_vault", "!unsafe": "__ansible_unsafe"}
 
@@ -65,7 +65,7 @@ class _Builder:
                 cure="leave the tag out; quotes make a value text",
             )
         elif raw.kind == "scalar":
-            cloud = _below(path, CLOUD)
+            cloud = _below(path, CLOUD_INIT)
             is_yaml11 = cloud or _below(path, VARS)
             node.value = self._scalar(raw, path, yaml11.resolve if is_yaml11 else resolve)
             node.core = _core(raw) if cloud else None
@@ -160,7 +160,7 @@ def _below(path: Path, key: str) -> bool:
 
 
 def _core(raw: RawNode) -> tuple[Scalar] | None:
-    """A plain word's value by YAML 1.2; None where there is none."""
+    """A plain scalar's value by YAML 1.2; None where there is none."""
     try:
         return (resolve(raw.text),) if raw.plain else None
     except ValueError:

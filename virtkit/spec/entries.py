@@ -7,13 +7,13 @@ from ipaddress import IPv4Address
 
 from pydantic import ValidationError
 
-from virtkit.spec.document import CLOUD
+from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.merge import merged, profile_order, without_nulls
 from virtkit.spec.model import FROM_FILE, MAX_GUESTS, GuestEntry, GuestSpec, InterfaceSpec, Ready
 from virtkit.spec.nodes import Node
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.values import is_label, label
 
@@ -78,7 +78,7 @@ def _check_layer(node: Node, profiles: Mapping[str, Node], problems: Problems) -
     for item in names.items if names else []:
         if isinstance(item.value, str) and is_label(item.value) and item.value not in profiles:
             problem = Problem(
-                f"there is no profile {quote(item.value)}", cure=meant(item.value, profiles)
+                f"there is no profile {quote(item.value)}", cure=suggestion(item.value, profiles)
             )
             problems.at(item, (), problem)
 
@@ -148,7 +148,9 @@ def _after(
         if name in guest_names:
             names |= dict.fromkeys(guest_names[name])
         elif name.rpartition("-")[0] not in uncounted:
-            problem = Problem(f"there is no guest {quote(name)}", cure=meant(name, guest_names))
+            problem = Problem(
+                f"there is no guest {quote(name)}", cure=suggestion(name, guest_names)
+            )
             problems.at(entry.node, ("after", index), problem)
     return tuple(names)
 
@@ -174,9 +176,9 @@ def _count_out(
 ) -> Iterable[GuestSpec]:
     fields = {name: getattr(entry.fields, name) for name in GuestEntry.model_fields}
     del fields["count"], fields["profiles"]
-    cloud = entry.node.entries.get(CLOUD)
-    core = cloud.plain(core=True) if cloud and fields[CLOUD] else {}
-    fields["core_cloud_init"] = core if core != fields[CLOUD] else {}
+    cloud = entry.node.entries.get(CLOUD_INIT)
+    core = cloud.plain(core=True) if cloud and fields[CLOUD_INIT] else {}
+    fields["core_cloud_init"] = core if core != fields[CLOUD_INIT] else {}
     fields_set = set(entry.fields.model_fields_set) - {"count", "profiles"}
     fields_set |= {"name", "base", "index"}
     interfaces = _first_interfaces(entry, problems)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from virtkit.errors import RequestError, SpecErrors
-from virtkit.spec.document import CLOUD
+from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.model import (
     DHCP_RANGE,
     Build,
@@ -26,7 +26,7 @@ from virtkit.spec.model import (
     Ssh,
 )
 from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, error_at
-from virtkit.spec.problem import MAX_QUOTED, Problem, meant, quote
+from virtkit.spec.problem import MAX_QUOTED, Problem, quote, suggestion
 from virtkit.spec.scalars import kind_of
 
 #: The model of the maps below a key, wherever that key stands.
@@ -55,11 +55,11 @@ class Problems:
         self._errors: dict[tuple[int, int, str], RequestError] = {}
         self._unknown: set[Path] = set()
 
-    def in_document(self, one: DocumentProblem) -> None:
+    def in_document(self, document_problem: DocumentProblem) -> None:
         """Keeps a problem of the document; nothing more is said of a value that it hides."""
-        self.add(one.mark, one.path, one.problem)
-        if one.of_value:
-            self._unknown.add(one.path)
+        self.add(document_problem.mark, document_problem.path, document_problem.problem)
+        if document_problem.of_value:
+            self._unknown.add(document_problem.path)
 
     def add(self, mark: Mark, path: Path, problem: Problem) -> None:
         """Keeps an error about what stands at ``mark``."""
@@ -145,12 +145,12 @@ def _translate(detail: ErrorDetails, node: Node, path: Path, model: type[BaseMod
         problem: Problem = context["error"]
         return problem
     if kind == "extra_forbidden":
-        return Problem(f"there is no key {quote(last)} here", cure=meant(last, _keys(model)))
+        return Problem(f"there is no key {quote(last)} here", cure=suggestion(last, _keys(model)))
     if kind == "missing":
         return Problem(f"the key '{last}' is missing", cure=f"add `{last}:`")
     if kind == "literal_error":
         return _one_of(node, context)
-    if last == CLOUD and kind == "dict_type" and isinstance(node.value, str):
+    if last == CLOUD_INIT and kind == "dict_type" and isinstance(node.value, str):
         return _no_file(node.value)
     if kind in _EXPECTED:
         return _expected(kind, node)
@@ -192,25 +192,27 @@ def _no_file(text: str) -> Problem:
     what = f"expected cloud-config's keys, found {kind_of(text)}"
     if "\n" in text or text.startswith("#"):
         return Problem(
-            what, cure=f"take the `|` behind `{CLOUD}:` out; the lines below it can stay"
+            what, cure=f"take the `|` behind `{CLOUD_INIT}:` out; the lines below it can stay"
         )
     shown = shlex.quote(text) if len(text) <= MAX_QUOTED else "FILE"
     return Problem(
         what,
         why="a spec holds the keys themselves",
-        cure=f"write the file's lines below `{CLOUD}:`, as this prints them: "
+        cure=f"write the file's lines below `{CLOUD_INIT}:`, as this prints them: "
         f"sed 's/^/        /' {shown}",
     )
 
 
 def _one_of(node: Node, context: dict[str, Any]) -> Problem:
-    words = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+    choices = [
+        each.strip("'") for each in str(context["expected"]).replace(" or ", ", ").split(", ")
+    ]
     if not isinstance(node.value, str):
         return Problem(
-            f"expected one of {', '.join(words)}, found {kind_of(node.value)}",
-            cure=f"use {words[0]}",
+            f"expected one of {', '.join(choices)}, found {kind_of(node.value)}",
+            cure=f"use {choices[0]}",
         )
-    return Problem(f"{quote(node.value)} is not known here", cure=meant(node.value, words))
+    return Problem(f"{quote(node.value)} is not known here", cure=suggestion(node.value, choices))
 
 
 def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Problem:

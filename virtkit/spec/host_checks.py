@@ -5,7 +5,7 @@ from __future__ import annotations
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.model import LOCAL
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 
 
 def check(entry: Entry, draft: Draft, problems: Problems) -> None:
@@ -18,26 +18,32 @@ def _host(entry: Entry, draft: Draft, problems: Problems) -> None:
     """A host that there is."""
     host_name, hosts = entry.fields.host, [*draft.hosts.nodes] or [LOCAL]
     if host_name is not None and host_name not in hosts:
-        cure = f"add `{LOCAL}: {{}}` to `hosts:`" if host_name == LOCAL else meant(host_name, hosts)
+        cure = (
+            f"add `{LOCAL}: {{}}` to `hosts:`"
+            if host_name == LOCAL
+            else suggestion(host_name, hosts)
+        )
         problem = Problem(f"there is no host {quote(host_name)}", cure=cure)
         problems.at(entry.node, ("host",), problem)
 
 
 def _place(entry: Entry, draft: Draft, problems: Problems) -> None:
     """Guests and labels that there are."""
-    asked = entry.fields.place
-    if asked is None:
+    place = entry.fields.place
+    if place is None:
         return
     names = {each.base for each in draft.entries} | {each.name for _, each in draft.guests()}
-    for key, others in (("apart", asked.apart), ("with", asked.beside)):
+    for key, others in (("apart", place.apart), ("with", place.beside)):
         for other in others:
             if other not in names:
-                problem = Problem(f"there is no guest {quote(other)}", cure=meant(other, names))
+                problem = Problem(
+                    f"there is no guest {quote(other)}", cure=suggestion(other, names)
+                )
                 problems.at(entry.node, ("place", key), problem)
     labels = {label for each in draft.hosts.models.values() for label in each.labels} | {"host"}
-    if asked.spread is not None and asked.spread not in labels:
+    if place.spread is not None and place.spread not in labels:
         problem = Problem(
-            f"no host has the label {quote(asked.spread)}",
-            cure=f"give hosts `labels: {{{asked.spread}: …}}`, or use {', '.join(sorted(labels))}",
+            f"no host has the label {quote(place.spread)}",
+            cure=f"give hosts `labels: {{{place.spread}: …}}`, or use {', '.join(sorted(labels))}",
         )
         problems.at(entry.node, ("place", "spread"), problem)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from virtkit.spec.document import CLOUD, VARS
+from virtkit.spec.document import CLOUD_INIT, VARS
 from virtkit.spec.nodes import Node
 
 
@@ -23,7 +23,7 @@ def without_nulls(node: Node) -> Node:
 def _clean(node: Node, *, in_lists: bool) -> Node:
     if isinstance(node.value, dict):
         entries = {
-            key: _clean(below, in_lists=in_lists and key not in (CLOUD, VARS))
+            key: _clean(below, in_lists=in_lists and key not in (CLOUD_INIT, VARS))
             for key, below in node.value.items()
             if below.value is not None
         }

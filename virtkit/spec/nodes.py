@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from virtkit.errors import RequestError
-from virtkit.spec.problem import Problem, quote, shown
+from virtkit.spec.problem import Problem, escaped, quote
 
 #: Keys and list indices from the top of the document down.
 Path = tuple[str | int, ...]
@@ -41,10 +41,10 @@ class Mark:
 def error_at(source: str, mark: Mark, path: Path, problem: Problem) -> RequestError:
     """The error about ``path``, which stands at ``mark`` in ``source``."""
     return RequestError(
-        shown(problem.what),
-        why=shown(problem.why),
-        cure=shown(problem.cure),
-        where=shown(f"{source}:{mark} {dotted(path)}".rstrip()),
+        escaped(problem.what),
+        why=escaped(problem.why),
+        cure=escaped(problem.cure),
+        where=escaped(f"{source}:{mark} {dotted(path)}".rstrip()),
     )
 
 
@@ -57,7 +57,7 @@ class Node:
         path: where it stands in the document, by keys.
         mark: where the value itself starts in the file.
         key: where the key (or list entry) it belongs to starts.
-        core: a plain word's value by YAML 1.2, where it is not that one.
+        core: a plain scalar's value by YAML 1.2, where ``value`` is read by YAML 1.1.
     """
 
     value: Scalar | list[Node] | dict[str, Node]

@@ -1,6 +1,6 @@
 """What is wrong in a spec and what cures it, before anyone knows where it stands.
 
-Holds words only. It must never know files, lines or columns.
+Text only. It must never know files, lines or columns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 #: How much of a user's value is quoted in a message, in characters.
 MAX_QUOTED = 63
-#: How many known words are listed where none is near.
+#: How many known names are listed where none is near.
 MAX_LISTED = 40
 
 
@@ -40,20 +40,20 @@ def quote(value: object) -> str:
     return text if len(text) <= 2 * MAX_QUOTED else f"{text[: 2 * MAX_QUOTED]}…"
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """``text`` with every character escaped that a terminal would act on."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """The cure for an unknown ``word``: the nearest known one, else all of them."""
-    words = sorted(name for name in known if len(name) <= MAX_QUOTED)
-    near = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6)
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The cure for an unknown ``name``: the nearest known one, else all of them."""
+    names = sorted(each for each in known if len(each) <= MAX_QUOTED)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
-    if not words:
+    if not names:
         return "take it out"
-    more = ", …" if len(words) > MAX_LISTED else ""
-    return f"use one of: {', '.join(words[:MAX_LISTED])}{more}"
+    more = ", …" if len(names) > MAX_LISTED else ""
+    return f"use one of: {', '.join(names[:MAX_LISTED])}{more}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from virtkit.spec.problem import Problem, quote, shown
+from virtkit.spec.problem import Problem, escaped, quote
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -47,7 +47,7 @@ def exclusive_resources(xml: str) -> Iterator[ExclusiveResource]:
         yield from (resource for resource in _of_device(each) if resource.value)
 
 
-def conflict(one: str, other: str, resource: ExclusiveResource) -> Problem:
+def conflict(first: str, second: str, resource: ExclusiveResource) -> Problem:
     """The error where two guests would have it, or one of them twice."""
     cures = {
         "MAC address": "leave it out, and each guest gets its own",
@@ -56,10 +56,10 @@ def conflict(one: str, other: str, resource: ExclusiveResource) -> Problem:
         "vsock CID": "use auto='yes' instead",
         "display's port": "leave it out, and write autoport='yes'",
     }
-    value = shown(resource.value)
-    what = f"{quote(one)} and {quote(other)} would both have the {resource.kind} {value}"
-    if one == other:
-        what = f"{quote(one)} would have the {resource.kind} {value} twice"
+    value = escaped(resource.value)
+    what = f"{quote(first)} and {quote(second)} would both have the {resource.kind} {value}"
+    if first == second:
+        what = f"{quote(first)} would have the {resource.kind} {value} twice"
     return Problem(
         what,
         why=f"it stands in {resource.element} of raw XML, and only one guest can have it at a time",

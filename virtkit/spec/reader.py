@@ -32,7 +32,7 @@ from virtkit.spec.model import (
 )
 from virtkit.spec.nodes import Mark, Node
 from virtkit.spec.positions import Positions
-from virtkit.spec.problem import Problem, meant, quote, shown
+from virtkit.spec.problem import Problem, escaped, quote, suggestion
 from virtkit.spec.scalars import kind_of
 from virtkit.spec.values import label, suggest_label
 
@@ -87,7 +87,7 @@ def _read(path: Path, source: str) -> bytes:
         raise RequestError(
             f"the spec {quote(source)} cannot be read",
             why=why or type(error).__name__,
-            cure=f"check that it is a file that you may read: ls -l {shlex.quote(shown(source))}",
+            cure=f"check that it is a file that you may read: ls -l {shlex.quote(escaped(source))}",
             where=source,
         ) from error
 
@@ -99,7 +99,7 @@ def _check_path(path: Path) -> None:
             f"the spec's path {quote(str(path))} holds a control character",
             why="ssh and Ansible are told of files below it, in lines of text",
             cure="rename the folder or the file",
-            where=shown(str(path)),
+            where=escaped(str(path)),
         )
 
 
@@ -139,7 +139,7 @@ def read_text(text: str, *, source: str, folder: Path) -> Spec:
     root = _root(text, problems)
     for key, node in root.entries.items():
         if key not in TOP_KEYS:
-            unknown = Problem(f"there is no key {quote(key)} here", cure=meant(key, TOP_KEYS))
+            unknown = Problem(f"there is no key {quote(key)} here", cure=suggestion(key, TOP_KEYS))
             problems.at_key(node, unknown)
     draft = Draft(
         name=_environment(root, problems, source, folder),
@@ -239,9 +239,9 @@ def _section(root: Node, key: str, model: type[_Model], problems: Problems) -> S
             label(name)
         except Problem as problem:
             problems.at_key(node, problem)
-        one = _validated(node, model, problems)
-        if one is not None:
-            answer.models[name] = one
+        validated = _validated(node, model, problems)
+        if validated is not None:
+            answer.models[name] = validated
     return answer
 
 

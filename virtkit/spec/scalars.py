@@ -1,4 +1,4 @@
-"""Plain words of YAML: what they are by YAML 1.2's core schema, and what messages call it. Pure."""
+"""Plain scalars of YAML: their values by YAML 1.2's core schema, and their names in messages."""
 
 from __future__ import annotations
 

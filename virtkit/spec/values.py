@@ -20,10 +20,10 @@ from ipaddress import (
 from urllib.parse import urlsplit
 
 from virtkit.drivers import DRIVERS
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DISK_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
 #: Variables that Ansible sets itself, whatever others say.
 _ANSIBLES_OWN = frozenset(
@@ -183,10 +183,10 @@ def variable_name(text: str) -> str:
             why="Ansible sets one of that name for every host",
             cure="choose another name",
         )
-    if re.fullmatch(VARIABLE, text) is None or keyword.iskeyword(text):
+    if re.fullmatch(VARIABLE_PATTERN, text) is None or keyword.iskeyword(text):
         raise Problem(
             f"{quote(text)} is not a variable's name",
-            why="Ansible takes letters, digits and '_', no digit first, and none of Python's words",
+            why="Ansible takes letters, digits and '_', no digit first, and no keyword of Python's",
             cure="choose a name such as 'http_port'",
         )
     return text
@@ -282,7 +282,7 @@ def ipv4_address(text: str) -> str:
         ) from error
 
 
-def ip_address(text: str) -> str:
+def server_address(text: str) -> str:
     """An IPv4 address of a name server or a gateway."""
     address = ipv4_address(text)
     if IPv4Address(address).is_multicast or IPv4Address(address).is_unspecified:
@@ -362,11 +362,14 @@ def libvirt_uri(scheme: str, uri: str) -> str:
     """The URI of a system's libvirt for one of its drivers, without a password in it."""
     schemes = list(dict.fromkeys(each.scheme for each in DRIVERS.values()))
     if scheme not in schemes:
-        raise Problem(f"libvirt has no driver {quote(scheme)} here", cure=meant(scheme, schemes))
+        raise Problem(
+            f"libvirt has no driver {quote(scheme)} here", cure=suggestion(scheme, schemes)
+        )
     form = rf"{scheme}(\+[a-z0-9]+)?://([^/?#\s:@]+@)?[^/?#\s@]*/system(\?[!-~]*)?"
     if re.fullmatch(form, uri, re.ASCII) is None:
         raise Problem(
-            f"the URI for {scheme} is none of that driver of libvirt's",  # and may have a password
+            # without the URI itself, which may have a password
+            f"the URI for {scheme} is not one of libvirt's {scheme} driver",
             why="virtkit works with a system's libvirt, and a password has no place in a spec",
             cure=f"write it as virsh -c takes it: {scheme}+tls://rack1.example.org/system",
         )

@@ -1,4 +1,4 @@
-"""Plain words by YAML 1.1, as PyYAML and so cloud-init and Ansible read them: what stands in
+"""Plain scalars by YAML 1.1, as PyYAML and so cloud-init and Ansible read them: what stands in
 ``cloud_init`` and ``vars``.
 
 Pure. Dates stay text: a seed is JSON, which has none.
@@ -20,7 +20,7 @@ _FLOAT = re.compile(
     r"|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*",
     re.ASCII,
 )
-_NO_END = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", re.ASCII)
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", re.ASCII)
 #: More digits no program of a guest's is sure to hold.
 _MAX_DIGITS = 19
 
@@ -35,7 +35,7 @@ def resolve(text: str) -> str | int | float | bool | None:
         return None
     if text in (text.lower(), text.upper(), text.capitalize()) and text.lower() in _TRUE | _FALSE:
         return text.lower() in _TRUE
-    if _NO_END.fullmatch(text):
+    if _NOT_FINITE.fullmatch(text):
         raise ValueError("is not a finite number")
     digits = text.replace("_", "")
     if _INT.fullmatch(text):

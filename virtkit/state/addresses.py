@@ -16,11 +16,12 @@ from virtkit.errors import RequestError
 
 Interface = TypeVar("Interface")
 
-#: The host's ids that containers get, IDS each: above what useradd (to 600100000), systemd-nspawn
-#: (to 0x6fffffff) and sssd (to 2000200000) give, and below 2**31, where some programs see a sign.
+#: The host's ids that containers get, ID_COUNT each: above those of useradd (to 600100000),
+#: systemd-nspawn (to 0x6fffffff) and sssd (to 2000200000), and below 2**31, where some programs see
+#: a sign.
 FIRST_ID = 0x78000000
 LAST_ID = 0x7FFFFFFF
-IDS = 65536
+ID_COUNT = 65536
 
 #: Where subnets are taken from, one after the other.
 PRIVATE = tuple(
@@ -28,7 +29,7 @@ PRIVATE = tuple(
 )
 #: The prefix length of those that are taken.
 _OURS = 24
-#: A route with no longer a prefix covers nearly everything.
+#: A route with this prefix length, or a shorter one, covers nearly everything.
 _WIDE = 9
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:virtkit:1")
@@ -40,24 +41,32 @@ def derived_uuid(*names: str) -> str:
 
 
 def mac(*names: str, taken: Collection[str] = ()) -> str:
-    """A MAC in QEMU's range 52:54:00, derived from ``names`` and not in ``taken``."""
+    """A MAC in QEMU's range 52:54:00, derived from ``names`` and not in ``taken``.
+
+    Raises:
+        RequestError: 256 attempts all gave one that is taken.
+    """
     for attempt in range(256):
         digest = hashlib.sha256("/".join((*names, str(attempt))).encode()).digest()
         candidate = "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
         if candidate not in taken:
             return candidate
-    raise RequestError(  # 256 clashes in a row: the range is as good as full
+    raise RequestError(
         "no free MAC address", cure="give the guest's entry in `networks:` its own `mac:`"
     )
 
 
-def ids(*names: str, taken: Collection[range]) -> int:
-    """The first id of a range of IDS, derived from ``names``, that meets none of ``taken``."""
-    slots = (LAST_ID + 1 - FIRST_ID) // IDS
+def first_id(*names: str, taken: Collection[range]) -> int:
+    """The first id of a range of ID_COUNT, derived from ``names``, that meets none of ``taken``.
+
+    Raises:
+        RequestError: no range is free.
+    """
+    slots = (LAST_ID + 1 - FIRST_ID) // ID_COUNT
     start = int.from_bytes(hashlib.sha256("/".join(names).encode()).digest()[:4], "big")
     for step in range(slots):
-        first = FIRST_ID + (start + step) % slots * IDS
-        if not any(each.start < first + IDS and first < each.stop for each in taken):
+        first = FIRST_ID + (start + step) % slots * ID_COUNT
+        if not any(each.start < first + ID_COUNT and first < each.stop for each in taken):
             return first
     raise RequestError(
         "no free range of ids for a container", cure="remove containers that nobody needs"
@@ -66,7 +75,7 @@ def ids(*names: str, taken: Collection[range]) -> int:
 
 def is_first_id(number: int) -> bool:
     """Whether a container's range of ids can begin with it."""
-    return FIRST_ID <= number <= LAST_ID and (number - FIRST_ID) % IDS == 0
+    return FIRST_ID <= number <= LAST_ID and (number - FIRST_ID) % ID_COUNT == 0
 
 
 def slaac(prefix: str, hardware: str) -> str:
@@ -91,26 +100,30 @@ def free_subnet(
 
     Args:
         name: ``ENVIRONMENT/NETWORK``.
-        routes: as ``used``; but one that covers nearly everything, as a VPN's, does not count for a
-            /24 where nothing else is free.
-        where: of an error.
+        used: subnets, as ``10.0.0.0/24``.
+        routes: the same; but one that covers nearly everything, such as a VPN's, does not count
+            where nothing else is free.
+        where: an error's ``where``.
+
+    Raises:
+        RequestError: none is free.
     """
     fixed = [IPv4Network(each) for each in used]
     routed = [IPv4Network(each) for each in routes]
-    # the more a route is to, the less it tells
+    # the wider a route is, the less it says
     for most in (-1, *sorted({each.prefixlen for each in routed if _is_wide(each)})):
         relevant = [each for each in routed if each.prefixlen > most or not _is_wide(each)]
         if subnet := _free_of(name, [*fixed, *relevant]):
             return subnet
     network = name.rpartition("/")[2]
-    inside = _free_of(name, [*fixed, *(each for each in routed if each.prefixlen >= _OURS)])
+    part = _free_of(name, [*fixed, *(each for each in routed if each.prefixlen >= _OURS)])
     raise RequestError(
         f"no free /{_OURS} for the network {network}",
-        why="the host's routes and libvirt's networks have all of 10.0.0.0/8, 172.16.0.0/12 and "
+        why="the host's routes and libvirt's networks take up all of 10.0.0.0/8, 172.16.0.0/12 and "
         "192.168.0.0/16 (ip route show table all; virsh -c qemu:///system net-list --all)",
-        cure=f"name the part of a route that the guests may have, since this host reaches nobody "
-        f"else there: `networks: {{{network}: {{cidr: {inside}}}}}`"
-        if inside
+        cure=f"name a part of a route that the guests may have because this host reaches nobody "
+        f"there: `networks: {{{network}: {{cidr: {part}}}}}`"
+        if part
         else "remove routes or networks that nobody needs",
         where=where,
     )
@@ -128,12 +141,13 @@ def _free_of(name: str, used: Iterable[IPv4Network]) -> str:
 
 
 def _is_wide(route: IPv4Network) -> bool:
-    """Whether a route is to so much that it tells nothing of a /24 in there."""
+    """Whether a route covers so much that it says nothing about a /24 within."""
     return route.prefixlen <= _WIDE or any(each.subnet_of(route) for each in PRIVATE)
 
 
 def dynamic_range(cidr: str) -> tuple[str, str]:
-    """The last quarter of a subnet: what DHCP gives to machines that virtkit doesn't know."""
+    """The first and the last address of what DHCP gives to machines that virtkit doesn't know: the
+    last quarter of a subnet."""
     network = IPv4Network(cidr)
     first = network.num_addresses - max(network.num_addresses // 4, 2)
     return str(network[first]), str(network[-2])
@@ -151,6 +165,9 @@ def allocate(
 
     Free ones come from outside the ``dynamic`` range (first, last) as long as there are any, and
     are none that is ``held`` by guests outside the spec, as long as there are others.
+
+    Raises:
+        RequestError: the subnet is full.
     """
     network = IPv4Network(cidr)
     own = {str(each) for each in (network[0], network[1], network[-1])}  # the host's is the second

@@ -73,10 +73,11 @@ class Confinement:
     """What keeps a guest off its host, decided when it is made.
 
     Attributes:
-        mode: a word of its driver's ``confined``; empty where there is one way only.
-        ids: the first of the host's ids that it has, ``addresses.IDS`` of them; 0 where its ids
+        mode: a key of its driver's ``confined``; empty where there is one way only.
+        ids: the first of the ``addresses.ID_COUNT`` ids of the host that it has; 0 where its ids
             are the host's.
-        why: what this host's hook of libvirt's lacks to serve it; empty where nothing.
+        why: why libvirt's hook on this host can't map its ids or grow its file systems; empty where
+            it can.
     """
 
     mode: str = ""
@@ -109,7 +110,13 @@ class Playbooks:
 class Guest:
     """A guest as it should be. ``spec`` is what the user asked for, the rest was decided.
 
-    ``targets``: the device names of volumes that exist (``vdb``); new ones get the next free.
+    Attributes:
+        host: its host's name in the spec.
+        why: why ``auto`` chose its type; empty where the spec names one.
+        folder: the folder of its volumes, on its host.
+        source_folder: the spec's folder, on the caller's machine.
+        requested: what its record keeps of the spec, as JSON.
+        targets: the device names of volumes that exist (``vdb``); new ones get the next free.
     """
 
     environment: str
@@ -126,7 +133,7 @@ class Guest:
     confinement: Confinement = Confinement()
     #: The confinement that it has once its root is recreated.
     next_confinement: Confinement = Confinement()
-    #: Its UUID; where nothing else was decided, that of its names.
+    #: Its UUID where one was decided; else it follows from its names.
     decided_uuid: str = ""
     #: Its host's CPUs; 0 where unknown.
     host_cpus: int = 0
@@ -138,7 +145,7 @@ class Guest:
     positions: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     cpu_period: ClassVar[int] = 100_000
-    id_count: ClassVar[int] = addresses.IDS
+    id_count: ClassVar[int] = addresses.ID_COUNT
 
     @property
     def name(self) -> str:
@@ -181,7 +188,7 @@ class Guest:
 
     @property
     def files(self) -> ImageFiles:
-        """The image's files; with a name that tells where they are not made yet."""
+        """The image's files; placeholders, named ``not-made-yet``, where there are none yet."""
         built = self.image.entry.build is not None
         return self.image.files or ImageFiles.named(
             self.folder, "not-made-yet", format="raw", size=0, bootable=not built
@@ -221,15 +228,20 @@ class Guest:
         return replace(self, image=replace(self.image, files=files))
 
     def recreated(self) -> Guest:
-        """The same guest, where all but its disks is made again."""
+        """The same guest with what it gets when it is recreated."""
         return replace(self, confinement=self.next_confinement)
 
 
 @dataclass(frozen=True)
 class DecidedGuest:
-    """What was decided when a guest was made, from its record: addresses by MAC, device names
-    by volume, MACs that it was given by the network's name and which card on it.
-    ``cloud_init``: the digest of what was asked."""
+    """What was decided when a guest was made, from its record.
+
+    Attributes:
+        addresses: by MAC.
+        targets: device names, by volume.
+        cloud_init: the digest of what was requested.
+        macs: those that it was given, by the network's name and which card on it.
+    """
 
     type: str
     image: ImageFiles | None
@@ -244,8 +256,13 @@ class DecidedGuest:
 
 @dataclass(frozen=True)
 class Decided:
-    """What stands in libvirt and is kept. ``networks``: name to cidr; ``images``: by identity;
-    ``ids``: the first of each range that a container of any environment has."""
+    """What was decided for objects that exist, and is kept.
+
+    Attributes:
+        networks: each network's IPv4 subnet, by its name in the spec.
+        images: by identity.
+        ids: the first of each range of ids that a container of any environment has.
+    """
 
     guests: Mapping[str, DecidedGuest] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
@@ -260,7 +277,7 @@ class Desired:
     Attributes:
         refused: guests that this host can't run, and why.
         positions: where in the spec a network and one of its keys stand, as an error's ``where``.
-        elsewhere: the hosts of guests that are to be on others; those that are here go.
+        elsewhere: the new hosts of guests that are to move to others; they are deleted here.
     """
 
     environment: str

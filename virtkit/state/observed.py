@@ -62,14 +62,15 @@ class ObservedNetwork:
 
 @dataclass(frozen=True)
 class Observed:
-    """What one host has. Names of strangers' objects are kept, to stay away from them.
+    """What one host has. Of strangers' objects the names are known, to stay away from them.
 
     Attributes:
         guests, networks: what carries our record, by libvirt name.
-        domains: all domains of strangers: the URI scheme of their driver, and the name.
-        strangers: names of all networks without our record.
-        volumes: names of all volumes in the pool; unknown unless it is ``active``.
-        sizes: bytes of our guests' disks that are made, by volume name.
+        foreign_domains: all domains without our record: the URI scheme of the driver, and the name.
+        foreign_networks: the names of all networks without our record.
+        volumes: the names of all volumes in the pool; empty where it is not active.
+        pool_active: whether the pool is, so that ``volumes`` is known.
+        disk_sizes: bytes of our guests' disks that are made, by the volume's name.
         undefined: guests that the pool's record lists and that have no domain, by the domain's
             name.
         taken_over: those of them that are left alone: a stranger's domain has their name or
@@ -79,11 +80,11 @@ class Observed:
     host: str
     guests: Mapping[str, ObservedGuest] = field(default_factory=dict)
     networks: Mapping[str, ObservedNetwork] = field(default_factory=dict)
-    domains: frozenset[tuple[str, str]] = frozenset()
-    strangers: frozenset[str] = frozenset()
+    foreign_domains: frozenset[tuple[str, str]] = frozenset()
+    foreign_networks: frozenset[str] = frozenset()
     volumes: frozenset[str] = frozenset()
-    active: bool = True
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    pool_active: bool = True
+    disk_sizes: Mapping[str, int] = field(default_factory=dict)
     pool: PoolRecord = field(default_factory=PoolRecord)
     undefined: Mapping[str, ObservedGuest] = field(default_factory=dict)
     taken_over: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +98,7 @@ class Observed:
         }
 
     def records(self) -> list[GuestRecord]:
-        """All guests that something here is of: with a domain, or listed by the pool."""
+        """The records of all guests here: with a domain, or listed by the pool's record."""
         by_domain = {domain: each.record for domain, each in self.guests.items()}
         return list({**self.pool.guests, **by_domain}.values())
 

@@ -60,15 +60,15 @@ def parse(line: str) -> PublicKey | None:
     return None
 
 
-def recorded(line: str) -> bool:
-    """Whether a text is a key as records have it."""
+def is_canonical(line: str) -> bool:
+    """Whether a text is a key as ``canonical`` writes it."""
     key = parse(line)
     return key is not None and str(key) == line and len(line) <= _MAX_LINE
 
 
-def same(one: Iterable[str], other: Iterable[str]) -> bool:
+def same(first: Iterable[str], second: Iterable[str]) -> bool:
     """Whether two lists of recorded keys open the same."""
-    return set(blobs(one)) == set(blobs(other))
+    return set(blobs(first)) == set(blobs(second))
 
 
 def joined(*lists: Iterable[str]) -> tuple[str, ...]:
@@ -87,8 +87,11 @@ def names(lines: Iterable[str]) -> list[str]:
     return [key.name for key in map(parse, lines) if key is not None]
 
 
-def records(lines: Sequence[str]) -> tuple[str, ...]:
-    """Lines of authorized_keys as records have them; what a record can't hold is left out."""
+def canonical(lines: Sequence[str]) -> tuple[str, ...]:
+    """The keys in lines of authorized_keys, each once, as records have them: without options.
+
+    A key that is too long for a record is left out.
+    """
     texts = (str(key) for key in map(parse, lines) if key is not None)
     return tuple(dict.fromkeys(each for each in texts if len(each) <= _MAX_LINE))
 

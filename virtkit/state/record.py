@@ -1,4 +1,4 @@
-"""What virtkit notes of an object in libvirt: the only state that a plan rests on.
+"""What virtkit notes about an object in libvirt: the only state that a plan rests on.
 
 Pure. It must never hold a secret: every local user can read it. Its text: record_text.py.
 """
@@ -69,14 +69,14 @@ class Provisioned:
 
 @dataclass(frozen=True)
 class GuestRecord:
-    """What a domain carries: who asked for it, what was asked, what was decided, what is made.
+    """What a domain carries: who asked for it, what was requested, what was decided, what is made.
 
     Attributes:
         rendered: the XML that was defined, without metadata; what others added isn't in it.
         rewritten: places where libvirt has it otherwise from the start (xml.diff.Difference).
         staged: fields whose change waits for the next boot, and the cause of each;
             ``staged_in``: libvirt's id of the running guest, another one after each start.
-        detaching: places in ``rendered`` of before that the running guest may still have.
+        detaching: places in the former ``rendered`` that the running guest may still have.
         keys: the public keys that it lets in: those that it was given, and while they change both
             the old and the new ones. None where an older version made it, and nobody knows.
         former_ssh_keys: while they change, the files that the spec named before: the private half
@@ -172,7 +172,7 @@ class GuestRecord:
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """What a network carries; ``made_from`` as a guest's."""
+    """What a network carries. ``made_from`` is as in a guest's record."""
 
     environment: str
     network: str
@@ -194,9 +194,12 @@ class NetworkRecord:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image in the pool: the entries of specs that gave it; ``made`` after the upload.
+    """An image in the pool.
 
-    ``bytes`` is the length of its root's file, 0 where an older version did not say.
+    Attributes:
+        identities: the specs' entries that it was made from (state/image.image_identity).
+        made: the upload is complete.
+        bytes: the length of its root's file; 0 where an older version did not say.
     """
 
     name: str
@@ -243,7 +246,7 @@ class PoolRecord:
     unread: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def is_unread(self, volume: str) -> bool:
-        """Whether a volume's name is one that what this version can't act on may have."""
+        """Whether a volume, by its name, may belong to an entry that this version can't act on."""
         stems = [f"virtkit-{content[:20]}." for content in self.unread.get("images", {})]
         stems += [f"{domain}-" for domain in self.unread.get("guests", {})]
         return volume in self.unread.get("kept", {}) or volume.startswith(tuple(stems))

@@ -1,7 +1,7 @@
 """Whether a record that was read is one that virtkit could have written.
 
 Records stand in libvirt, where others write too. What does not fit makes the object a stranger's:
-nobody ever acts on a record with a wrong type, a name that is none or another one's volume.
+nobody ever acts on a record with a wrong type, an invalid name or another guest's volume.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,8 +39,9 @@ def guest(record: GuestRecord) -> bool:
         and record.confinement in ("", *DRIVERS[record.type].confined)
         and (not record.ids or addresses.is_first_id(record.ids))
         and _KEY.fullmatch(record.host_key) is not None
-        and all(map(public_keys.recorded, record.keys or ()))
-        and all(map(_is_address, record.addresses))
+        and all(map(public_keys.is_canonical, record.keys or ()))
+        and all(_is_address(each.address, IPv4Address) for each in record.interfaces)
+        and all(_is_address(each.address6, IPv6Address) for each in record.interfaces)
         and _requested(record.requested)
         and (record.image is None or _image(record.image))
         and all(_volume(each.name, each.key, record.domain) for each in record.volumes)
@@ -81,19 +82,19 @@ def kept(name: str, disk: KeptDisk) -> bool:
 
 
 def fits(value: object, kind: Any) -> bool:
-    """Whether a value is what a type hint says; of the hints that records have."""
-    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    """Whether a value fits a type hint; of the kinds of hints that records have."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, each) for each in inside)
+        return any(fits(value, each) for each in arguments)
     if origin is Literal:
-        return isinstance(value, str) and value in inside
+        return isinstance(value, str) and value in arguments
     if origin in (tuple, list):
-        return isinstance(value, origin) and all(fits(each, inside[0]) for each in value)
+        return isinstance(value, origin) and all(fits(each, arguments[0]) for each in value)
     if origin is Mapping:
         return isinstance(value, Mapping) and all(
-            fits(key, inside[0]) and fits(each, inside[1]) for key, each in value.items()
+            fits(key, arguments[0]) and fits(each, arguments[1]) for key, each in value.items()
         )
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = _hints(kind)
@@ -110,7 +111,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _requested(requested: Mapping[str, Any]) -> bool:
-    """What virtkit rests on, of what was asked; the rest is only compared."""
+    """What virtkit relies on, of what was requested; the rest is only compared."""
     ready, keys = requested.get("ready"), requested.get("ssh_keys")
     return (
         _field_names(requested)
@@ -118,8 +119,18 @@ def _requested(requested: Mapping[str, Any]) -> bool:
         and _all(text.group_name, requested.get("groups"))
         and _all(text.label, requested.get("after"))
         and fits(keys, list[str] | None)
+        and all(_named_entries(requested.get(each)) for each in ("disks", "networks"))
         and isinstance(ready, dict)
         and _ready(ready)
+    )
+
+
+def _named_entries(entries: object) -> bool:
+    """Whether disks or networks are a list of maps with names, where there are any."""
+    if entries is None:
+        return True
+    return isinstance(entries, list) and all(
+        isinstance(each, dict) and isinstance(each.get("name"), str) for each in entries
     )
 
 
@@ -149,10 +160,10 @@ def _passes(check: Callable[[str], object], value: object) -> bool:
         return False
 
 
-def _is_address(address: str) -> bool:
+def _is_address(address: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
     """Empty, or a plain address: a scope (``fe80::1%eth0``) may hold any text."""
     try:
-        return not address or ("%" not in address and bool(ip_address(address)))
+        return not address or ("%" not in address and bool(kind(address)))
     except ValueError:
         return False
 

@@ -91,7 +91,7 @@ def find(document: etree._Element, tag: str) -> dict[str, Any] | None:
 
 
 def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's JSON in today's words. An older virtkit takes no record that has them: it lacks
+    """A record's JSON under today's names. An older virtkit takes no record that has them: it lacks
     ``asked`` there, and leaves the object alone as a stranger's."""
     return {_FORMER_FIELDS.get(key, key): value for key, value in data.items()}
 

@@ -18,39 +18,39 @@ from virtkit.state.desired import LAYER, Guest
 _NO_IMAGE = ("mount", "bind", "ram", None)
 
 
-def set_targets(one: Guest, root: etree._Element, where: str) -> None:
+def set_targets(guest: Guest, root: etree._Element, where: str) -> None:
     """Gives a container's further file systems, in its domain XML, the targets that they need.
 
     Raises:
         RequestError: one of them would not be in the guest.
     """
-    if not one.driver.layered:
+    if not guest.driver.layered:
         return  # a virtual machine's is a device, and its target a name
-    taken = [each.mount for each in one.spec.disks if each.mount]
-    for filesystem in list(_further(one, root)):
+    taken = [each.mount for each in guest.spec.disks if each.mount]
+    for filesystem in list(_further(guest, root)):
         target = filesystem.find("target")
         path = target.get("dir", "") if target is not None else ""
-        _check(one, filesystem, path, taken, where)
+        _check(guest, filesystem, path, taken, where)
         taken.append(path)
         assert target is not None  # else its path is none
         target.set("dir", f"{LAYER}/mounts{path}")
 
 
-def check_devices(one: Guest, devices: Iterable[etree._Element], where: str) -> None:
+def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -> None:
     """Raises RequestError where ``devices`` give a folder to a container that is only a kernel's
     process: what that has mounted is not in the guest."""
-    if one.driver.folders and any(each.tag == "filesystem" for each in devices):
+    if guest.driver.folders and any(each.tag == "filesystem" for each in devices):
         raise RequestError(
-            f"guest {one.name} would not see the <filesystem> under `devices`",
+            f"guest {guest.name} would not see the <filesystem> under `devices`",
             why="its container would have it, but the kernel that runs in there cannot see it",
             cure="take it out; `type: lxc` can have it, `virtkit cp` copies files",
             where=where,
         )
 
 
-def _further(one: Guest, root: etree._Element) -> Iterable[etree._Element]:
+def _further(guest: Guest, root: etree._Element) -> Iterable[etree._Element]:
     """The file systems in a domain's XML that are not the guest's own."""
-    own = {(each.source, each.target) for each in one.filesystems}
+    own = {(each.source, each.target) for each in guest.filesystems}
     for each in root.iterfind("devices/filesystem"):
         source, target = each.find("source"), each.find("target")
         path = source.get("file") or source.get("dir") if source is not None else None
@@ -59,9 +59,9 @@ def _further(one: Guest, root: etree._Element) -> Iterable[etree._Element]:
 
 
 def _check(
-    one: Guest, filesystem: etree._Element, path: str, taken: Iterable[str], where: str
+    guest: Guest, filesystem: etree._Element, path: str, taken: Iterable[str], where: str
 ) -> None:
-    what = f"guest {one.name}: its <filesystem> on {path or 'no folder'} would not be there"
+    what = f"guest {guest.name}: its <filesystem> on {path or 'no folder'} would not be there"
     try:
         mount_point(path)
     except ValueError as wrong:
@@ -80,7 +80,7 @@ def _check(
             cure="give it a <target dir='…'/> that is neither below nor above another one's",
             where=where,
         )
-    if one.confinement.ids and filesystem.get("type") not in _NO_IMAGE:
+    if guest.confinement.ids and filesystem.get("type") not in _NO_IMAGE:
         raise RequestError(
             what,
             why="a container with its own ids can mount no image",
@@ -90,7 +90,7 @@ def _check(
         )
 
 
-def owner_note(one: Guest, devices: Iterable[etree._Element]) -> str:
+def owner_note(guest: Guest, devices: Iterable[etree._Element]) -> str:
     """What the owner of folders of the host should know of a guest that gets them; empty where
     there is nothing."""
     sources = [
@@ -99,10 +99,10 @@ def owner_note(one: Guest, devices: Iterable[etree._Element]) -> str:
         if each.tag == "filesystem" and (source := each.find("source")) is not None
     ]
     shown = [each for each in sources if each]
-    if not shown or not one.confinement.ids:
+    if not shown or not guest.confinement.ids:
         return ""
     return (
         f"files of {', '.join(shown)} belong to nobody in there, and its users can do with them "
-        f"only what everybody may: its root is the host's user {one.confinement.ids} (`chown` "
-        f"gives it files), its user 1000 is {one.confinement.ids + 1000}"
+        f"only what everybody may: its root is the host's user {guest.confinement.ids} (`chown` "
+        f"gives it files), its user 1000 is {guest.confinement.ids + 1000}"
     )

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from lxml import etree
 
-#: A text that may be missing.
-Written = TypeVar("Written", str, str | None)
+#: An attribute's or an element's text, which may be missing.
+Text = TypeVar("Text", str, str | None)
 
 #: libvirt's units of size.
 _UNIT = re.compile(r"(?:(b)(?:ytes?)?|([kmgtpe])(i?b)?)", re.IGNORECASE)
@@ -55,7 +55,7 @@ _QUANTITIES = {
     ("interconnects/bandwidth", "value"): _KIB,
     ("filesystem/source", "usage"): _KIB,
 }
-#: Elements whose text is told in bytes.
+#: Elements whose text is shown in bytes.
 _SIZES = {"memory", "currentMemory"}
 #: What tells one element from others of its tag: a path below it, or an attribute of its own; the
 #: first that is there.
@@ -136,10 +136,10 @@ def _another_machine(wanted: etree._Element, current: etree._Element) -> bool:
     return _text(mine) != _text(theirs) or not kept
 
 
-def at(root: etree._Element, path: str) -> etree._Element | None:
+def element_at(root: etree._Element, path: str) -> etree._Element | None:
     """The element that a difference's path names, where it is there."""
     here = root
-    for name in steps(path):
+    for name in split_path(path):
         below = (each for each in _children(here) if _name(each) == name)
         if (child := next(below, None)) is None:
             return None
@@ -147,19 +147,19 @@ def at(root: etree._Element, path: str) -> etree._Element | None:
     return here
 
 
-def steps(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """The elements of a difference's path; a name in brackets may have slashes."""
     return re.findall(r"(?:\{[^}]*\})?[^/\[]+(?:\[[^\]]*\])?", path)
 
 
-def value(root: etree._Element, path: str) -> str | None:
+def value_at(root: etree._Element, path: str) -> str | None:
     """What stands at ``path``, as a difference shows it: sizes in bytes."""
-    element = at(root, path)
+    element = element_at(root, path)
     return _shown(element) if element is not None else None
 
 
-def target_of(root: etree._Element, key: str) -> str:
-    """What a domain calls the disk whose source is the volume ``key``; empty where none is."""
+def disk_target(root: etree._Element, key: str) -> str:
+    """The target of a domain's disk whose source is the volume ``key``; empty where none is."""
     name = key.rpartition("/")[2]
     for disk in root.iterfind("./devices/disk"):
         source = disk.find("source")
@@ -322,7 +322,7 @@ def _shown(element: etree._Element) -> str:
     return _with_unit(element, "", text) or _identity(element) or "yes"
 
 
-def _with_unit(element: etree._Element, key: str, value: Written) -> Written:
+def _with_unit(element: etree._Element, key: str, value: Text) -> Text:
     unit = _unit_of(element, key)
     return f"{value} {element.get(unit)}" if value and unit and element.get(unit) else value
 

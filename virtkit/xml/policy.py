@@ -22,7 +22,7 @@ from virtkit.xml import tree
 _FOREIGN = "http://libvirt.org/schemas/domain/"
 #: Files of the host that any guest may name.
 _HARMLESS = {"/dev/urandom", "/dev/random"}
-#: Elements that reach the host, and the word under ``allow:`` that permits them.
+#: Elements that reach the host, and the value under ``allow:`` that permits them.
 _REACHING = {
     "hostdev": "hostdev",
     "emulator": "emulator",
@@ -70,70 +70,70 @@ _OCTAL = re.compile("0[0-7]+", re.ASCII)
 _SERVER = re.compile(r"[\w.:-]+|\[[\w.:]+\]", re.ASCII)
 
 
-def check_template(one: Guest, root: etree._Element) -> None:
+def check_template(guest: Guest, root: etree._Element) -> None:
     """What a guest's template made of it, before ``devices`` are added.
 
     Raises:
         RequestError: it is another domain's, or a container that is kept off its host less well.
     """
-    where = one.where("template")
-    _check_identity(one, root, where)
-    _check_confined(one, root, where)
-    _check_rights(one, root, where)
+    where = guest.where("template")
+    _check_identity(guest, root, where)
+    _check_confined(guest, root, where)
+    _check_rights(guest, root, where)
 
 
-def check(one: Guest, root: etree._Element) -> None:
+def check(guest: Guest, root: etree._Element) -> None:
     """A guest's whole domain XML, with its ``devices``.
 
     Raises:
         RequestError: it holds a secret, or reaches what the spec's ``allow:`` does not name.
     """
-    where = one.where("template", "devices")
-    _check_attributes(one, root, where)
-    _check_secrets(one, root, where)
-    own = {each.key for each in one.volumes}
-    own |= {each.source for each in one.filesystems if not each.readonly}
-    shared = {one.files.root, one.files.kernel, one.files.initrd}
-    shared |= {each.source for each in one.filesystems if each.readonly}
-    _refuse(one, reaches(root, own, shared), where)
+    where = guest.where("template", "devices")
+    _check_attributes(guest, root, where)
+    _check_secrets(guest, root, where)
+    own = {each.key for each in guest.volumes}
+    own |= {each.source for each in guest.filesystems if not each.readonly}
+    shared = {guest.files.root, guest.files.kernel, guest.files.initrd}
+    shared |= {each.source for each in guest.filesystems if each.readonly}
+    _refuse(guest, reaches(root, own, shared), where)
 
 
-def _check_confined(one: Guest, root: etree._Element, where: str) -> None:
+def _check_confined(guest: Guest, root: etree._Element, where: str) -> None:
     """A template of the user's must not leave out what keeps the guest off the host."""
-    wanted = one.driver.confined.get(one.confinement.mode, ())
-    paths = [each.format(ids=one.confinement.ids) for each in wanted]
+    wanted = guest.driver.confined.get(guest.confinement.mode, ())
+    paths = [each.format(ids=guest.confinement.ids) for each in wanted]
     missing = [each for each in paths if root.find(each) is None]
     rights = [each for each in root.iterfind("features/*") if tree.local_name(each) == _RIGHTS]
     if paths and len(rights) > 1:
         raise RequestError(
-            f"the template of guest {one.name} has <{_RIGHTS}> {len(rights)} times",
+            f"the template of guest {guest.name} has <{_RIGHTS}> {len(rights)} times",
             why="libvirt takes the last one, whatever the first one denies",
             cure="leave one, or set `privileged: true`",
             where=where,
         )
     if missing:
         raise RequestError(
-            f"the template of guest {one.name} lacks {', '.join(missing)}",
+            f"the template of guest {guest.name} lacks {', '.join(missing)}",
             why="without it the guest is as good as root on its host",
             cure="put it back, or set `privileged: true`",
             where=where,
         )
 
 
-def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
+def _check_rights(guest: Guest, root: etree._Element, where: str) -> None:
     """Nor must it add rights to a container, or map a second range of users to the host's."""
-    if one.spec.privileged or not one.driver.capabilities:
+    if guest.spec.privileged or not guest.driver.capabilities:
         return
     rights = {
         tree.local_name(each)
         for each in root.iterfind(f"features/{_RIGHTS}/*")
         if each.get("state") != "off"
     }
-    more = sorted(rights - {*one.driver.capabilities})
+    more = sorted(rights - {*guest.driver.capabilities})
     maps = [tree.local_name(each) for each in root.iterfind("idmap/*")]
-    if maps and not one.confinement.ids:
+    if maps and not guest.confinement.ids:
         raise RequestError(
-            f"the template of guest {one.name} has its own <idmap>",
+            f"the template of guest {guest.name} has its own <idmap>",
             why="this host gives containers no ids, so these are somebody else's",
             cure="take it out; `virtkit doctor` says how to prepare the host, and then a guest "
             "that is recreated has its own ids (`guest.confinement.ids`); or set "
@@ -143,7 +143,7 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
     more += sorted({f"idmap/{each}" for each in maps if maps.count(each) > 1})
     if more:
         raise RequestError(
-            f"the template of guest {one.name} adds {', '.join(more)}",
+            f"the template of guest {guest.name} adds {', '.join(more)}",
             why="with it the guest could become root on its host",
             cure="take it out, or set `privileged: true`",
             where=where,
@@ -153,7 +153,7 @@ def _check_rights(one: Guest, root: etree._Element, where: str) -> None:
 def reaches(
     root: etree._Element, own: Collection[str], image: Collection[str] = ()
 ) -> dict[str, str]:
-    """What in a domain's XML reaches the host: the word for ``allow:`` to an example of it.
+    """What in a domain's XML reaches the host: each value that ``allow:`` needs, with an example.
 
     Args:
         own: paths on the host that are the guest's own.
@@ -277,28 +277,28 @@ def _address(name: str) -> IPv4Address | IPv6Address:
     return IPv4Address(last + sum(number << 24 - 8 * at for at, number in enumerate(first)))
 
 
-def _check_attributes(one: Guest, root: etree._Element, where: str) -> None:
+def _check_attributes(guest: Guest, root: etree._Element, where: str) -> None:
     """What is judged must be what libvirt reads, and that looks at no namespace of an attribute."""
     for element in tree.outside_metadata(root):
         keys = [key for key, _ in tree.attributes(element)]
         duplicate = next((each for each in keys if keys.count(each) > 1), None)
         if duplicate:
             raise RequestError(
-                f"guest {one.name}: its <{tree.local_name(element)}> has {duplicate} twice",
+                f"guest {guest.name}: its <{tree.local_name(element)}> has {duplicate} twice",
                 why="libvirt reads one of them, whatever its namespace",
                 cure="write it once, without a prefix",
                 where=where,
             )
 
 
-def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:
+def _check_secrets(guest: Guest, root: etree._Element, where: str) -> None:
     """What stands in ``devices`` is kept in the record, which every local user can read."""
     for element in tree.outside_metadata(root):
         tag = tree.local_name(element)
         keys = {key for key, _ in tree.attributes(element)}
         if tag == "cookie" or "passwd" in keys:
             raise RequestError(
-                f"guest {one.name}: its <{tag}> holds a secret",
+                f"guest {guest.name}: its <{tag}> holds a secret",
                 why="records and spec files are no place for one; virtkit makes the password of "
                 "VNC itself, and `virtkit console --vnc` tells it",
                 cure="take it out; `graphics: vnc` gives a display with a password",
@@ -306,14 +306,14 @@ def _check_secrets(one: Guest, root: etree._Element, where: str) -> None:
             )
 
 
-def _check_identity(one: Guest, root: etree._Element, where: str) -> None:
+def _check_identity(guest: Guest, root: etree._Element, where: str) -> None:
     """A template with another name or UUID would define over somebody else's domain."""
-    for tag, expected in (("name", one.domain), ("uuid", one.uuid)):
+    for tag, expected in (("name", guest.domain), ("uuid", guest.uuid)):
         element = root.find(tag)
         text = "" if element is None else "".join(map(str, element.itertext()))
         if text != expected:
             raise RequestError(
-                f"the template of guest {one.name} gives it the {tag} {text or '(none)'}",
+                f"the template of guest {guest.name} gives it the {tag} {text or '(none)'}",
                 why=f"its {tag} is {expected}, and virtkit defines nothing else",
                 cure=f"write <{tag}>{{{{ guest.{'domain' if tag == 'name' else tag} }}}}</{tag}>, "
                 'or begin with {% extends "base.xml.j2" %}',
@@ -321,11 +321,11 @@ def _check_identity(one: Guest, root: etree._Element, where: str) -> None:
             )
 
 
-def _refuse(one: Guest, reached: dict[str, str], where: str) -> None:
+def _refuse(guest: Guest, reached: dict[str, str], where: str) -> None:
     for permission, example in reached.items():
-        if permission not in one.spec.allow:
+        if permission not in guest.spec.allow:
             raise RequestError(
-                f"guest {one.name} reaches the host: {example}",
+                f"guest {guest.name} reaches the host: {example}",
                 why="`devices` and `template` may only use what `allow` names",
                 cure=f"add `allow: [{permission}]` to the guest, or take it out",
                 where=where,

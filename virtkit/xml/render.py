@@ -76,7 +76,7 @@ def _shown(kind: Any) -> frozenset[str]:
     }
 
 
-def folder() -> Path:
+def templates_folder() -> Path:
     """The templates: inside an installed virtkit, else beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "templates"
@@ -86,7 +86,7 @@ def folder() -> Path:
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = _Sandbox(
-        loader=jinja2.FileSystemLoader(folder()),
+        loader=jinja2.FileSystemLoader(templates_folder()),
         undefined=jinja2.StrictUndefined,
         autoescape=lambda name: name is None or name.endswith(".xml.j2"),
         trim_blocks=True,
@@ -97,11 +97,11 @@ def _environment() -> jinja2.Environment:
 
 
 def text(template: str, **values: object) -> str:
-    """A template of ours that isn't XML."""
+    """What a template of ours that isn't XML makes of ``values``."""
     return _environment().get_template(template).render(**values)
 
 
-def from_user_template(one: Guest, template: str) -> str:
+def from_user_template(guest: Guest, template: str) -> str:
     """What a template of the user's makes of a guest.
 
     It may loop without end; user_template.py calls it in a separate process.
@@ -110,17 +110,17 @@ def from_user_template(one: Guest, template: str) -> str:
         RequestError: the template is broken.
     """
     try:
-        return _environment().from_string(template).render(guest=one)
+        return _environment().from_string(template).render(guest=guest)
     except _TEMPLATE_ERRORS as error:
         raise RequestError(
-            f"the template of guest {one.name} can't be rendered",
+            f"the template of guest {guest.name} can't be rendered",
             why=str(error),
-            cure=f"fix {one.spec.template}; the variable is `guest`",
-            where=one.where("template"),
+            cure=f"fix {guest.spec.template}; the variable is `guest`",
+            where=guest.where("template"),
         ) from error
 
 
-def guest(one: Guest, user_xml: str = "") -> str:
+def domain_xml(guest: Guest, user_xml: str = "") -> str:
     """The domain XML of a guest, without its record.
 
     Args:
@@ -130,30 +130,30 @@ def guest(one: Guest, user_xml: str = "") -> str:
         RequestError: the XML or a raw device is broken, holds a secret, or reaches the host
             unasked.
     """
-    where = one.where("template")
-    rendered = user_xml or _environment().get_template(one.driver.template).render(guest=one)
-    root = tree.parse_plain(rendered, f"the domain XML of guest {one.name}", where)
-    policy.check_template(one, root)
+    where = guest.where("template")
+    rendered = user_xml or _environment().get_template(guest.driver.template).render(guest=guest)
+    root = tree.parse_plain(rendered, f"the domain XML of guest {guest.name}", where)
+    policy.check_template(guest, root)
     devices = root.find("devices")
     if devices is None:
         devices = etree.SubElement(root, "devices")
-    raw = raw_devices(one)
-    container_mounts.check_devices(one, raw, one.where("devices"))
+    raw = raw_devices(guest)
+    container_mounts.check_devices(guest, raw, guest.where("devices"))
     devices.extend(raw)
-    policy.check(one, root)
-    container_mounts.set_targets(one, root, one.where("template", "devices"))
-    return tree.written(root)
+    policy.check(guest, root)
+    container_mounts.set_targets(guest, root, guest.where("template", "devices"))
+    return tree.to_text(root)
 
 
-def raw_devices(one: Guest) -> list[etree._Element]:
+def raw_devices(guest: Guest) -> list[etree._Element]:
     """The elements under the spec's ``devices:``; an entry may have several.
 
     Raises:
         RequestError: an entry is no XML.
     """
     answer: list[etree._Element] = []
-    for index, raw in enumerate(one.spec.devices):
-        what, where = f"device {index + 1} of guest {one.name}", one.where("devices")
+    for index, raw in enumerate(guest.spec.devices):
+        what, where = f"device {index + 1} of guest {guest.name}", guest.where("devices")
         try:
             answer.append(tree.parse_plain(raw, what, where))
             continue
@@ -169,13 +169,13 @@ def raw_devices(one: Guest) -> list[etree._Element]:
     return answer
 
 
-def network(one: Network) -> str:
+def network_xml(network: Network) -> str:
     """The network XML, without its record."""
-    xml = _environment().get_template("network.xml.j2").render(network=one)
-    return tree.written(tree.parse(xml, f"network {one.name}", f"networks.{one.name}"))
+    xml = _environment().get_template("network.xml.j2").render(network=network)
+    return tree.to_text(tree.parse(xml, f"network {network.name}", f"networks.{network.name}"))
 
 
-def volume(
+def volume_xml(
     name: str,
     capacity: int,
     format: str,
@@ -199,12 +199,18 @@ def volume(
     )
 
 
-def guest_volume(one: Volume) -> str:
+def guest_volume_xml(volume: Volume) -> str:
     """The volume XML of a guest's volume."""
-    backing = one.source if one.content == "backed" else ""
-    return volume(one.name, one.size, one.format, backing=backing, backing_format=one.source_format)
+    backing = volume.source if volume.content == "backed" else ""
+    return volume_xml(
+        volume.name,
+        volume.size,
+        volume.format,
+        backing=backing,
+        backing_format=volume.source_format,
+    )
 
 
-def pool(one: Pool) -> str:
+def pool_xml(pool: Pool) -> str:
     """The XML of the pool that virtkit makes where a host has none."""
-    return _environment().get_template("pool.xml.j2").render(pool=one)
+    return _environment().get_template("pool.xml.j2").render(pool=pool)

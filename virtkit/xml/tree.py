@@ -44,7 +44,7 @@ def parse_plain(xml: str, what: str, where: str = "") -> etree._Element:
     return root
 
 
-def written(root: etree._Element) -> str:
+def to_text(root: etree._Element) -> str:
     """A tree as text, in one line."""
     return etree.tostring(root, encoding="unicode")
 

@@ -89,10 +89,10 @@ def _plain(guest: Guest) -> Guest:
     ``cloud_init`` only that there is one."""
     hidden = {"hidden": True} if guest.spec.cloud_init else {}
     spec = guest.spec.model_copy(update={"cloud_init": hidden, "core_cloud_init": {}})
-    return replace(guest, spec=spec, driver=replace(guest.driver, check=_unasked))
+    return replace(guest, spec=spec, driver=replace(guest.driver, check=_no_check))
 
 
-def _unasked(_facts: HostFacts) -> list[Blocker]:
+def _no_check(_facts: HostFacts) -> list[Blocker]:
     return []
 
 

@@ -196,7 +196,7 @@ def agent(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Pat
 
 def test_who_makes_a_key_later_still_gets_in(home: Path) -> None:
     guest = samples.guest_of("name: lab\nguests: {web: {}}\n")
-    keys = public_keys.records(access.authorized_keys(guest))  # nobody has one: it is made
+    keys = public_keys.canonical(access.authorized_keys(guest))  # nobody has one: it is made
     made(home / ".ssh", "id_ed25519")
     (offered,) = access.identity_files("lab", keys, None, home)
     assert offered == home / "data/virtkit/lab/id_ed25519"
@@ -214,7 +214,7 @@ def test_a_guest_of_before_is_offered_both(home: Path) -> None:
 
 def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
     lines = [made(home / ".ssh", name) for name in ("id_ed25519", "id_rsa", "work", "lab")]
-    keys = public_keys.records([lines[2], lines[1]])
+    keys = public_keys.canonical([lines[2], lines[1]])
     found = access.identity_files("lab", keys, None, home)
     assert found == (home / ".ssh/work", home / ".ssh/id_rsa")
     login = access.login(
@@ -238,14 +238,14 @@ def test_while_keys_change_the_former_ones_files_are_known(home: Path) -> None:
     """Where only ssh leads into a guest, the old key lets virtkit in to bring the new one."""
     lines = [made(home / "keys", name) for name in ("old", "new")]
     guest = samples.guest_of("name: lab\nguests: {web: {ssh_keys: [keys/new.pub]}}\n")
-    both = replace(record.of_guest(guest, ""), keys=public_keys.records(lines))
+    both = replace(record.of_guest(guest, ""), keys=public_keys.canonical(lines))
     changing = replace(both, former_ssh_keys=("keys/old.pub",))
     assert access.login(Host(), both, "10.0.0.5", home).identities == (home / "keys/new",)
     assert access.login(Host(), changing, "10.0.0.5", home).identities == (
         *(home / "keys/old", home / "keys/new"),
     )
     requested = {**both.requested, "ssh_keys": None}
-    mine = public_keys.records([*lines, made(home / ".ssh", "id_rsa")])
+    mine = public_keys.canonical([*lines, made(home / ".ssh", "id_rsa")])
     own = replace(changing, requested=requested, keys=mine)
     assert home / "keys/old" in access.login(Host(), own, "10.0.0.5", home).identities
     assert home / ".ssh/id_rsa" in access.login(Host(), own, "10.0.0.5", home).identities
@@ -258,14 +258,14 @@ def test_a_copy_of_a_public_key_hides_no_private_one(beside: str | None, home: P
     (home / "keys/alice.pub").write_text(f"# Alice's\n{line}\n")
     if beside:
         (home / "keys/alice").mkdir()
-    found = access.identity_files("lab", public_keys.records([line]), ["keys/alice.pub"], home)
+    found = access.identity_files("lab", public_keys.canonical([line]), ["keys/alice.pub"], home)
     assert found == (home / ".ssh/work",)
 
 
 def test_a_key_in_a_comment_is_not_the_file_s(home: Path) -> None:
     old, new = made(home / ".ssh", "id_rsa"), made(home / ".ssh", "id_ed25519")
     (home / ".ssh/id_ed25519.pub").write_text(f"{new}\n# {old}\n")
-    found = access.identity_files("lab", public_keys.records([old]), None, home)
+    found = access.identity_files("lab", public_keys.canonical([old]), None, home)
     assert found == (home / ".ssh/id_rsa",)
 
 
@@ -281,7 +281,7 @@ def test_a_key_that_only_the_agent_has(home: Path, agent: Callable[[Path], None]
         made(home / "stick", f"other{number}")
         agent(home / "stick" / f"other{number}")
     agent(home / "stick" / "mine")
-    (offered,) = access.identity_files("lab", public_keys.records([line]), None, home)
+    (offered,) = access.identity_files("lab", public_keys.canonical([line]), None, home)
     assert offered.read_text().strip() == line
     assert offered.parent == home / "data/virtkit/lab"
     offered.with_suffix(".4711").touch()  # a run was killed as it wrote it
@@ -297,7 +297,7 @@ def test_a_silent_agent_costs_no_key_in_a_file(home: Path, monkeypatch: pytest.M
         agent_blobs.cache_clear()
         line = made(home / ".ssh", "id_ed25519")
         began = time.monotonic()
-        keys = public_keys.records([line, samples.PUBLIC])
+        keys = public_keys.canonical([line, samples.PUBLIC])
         assert access.identity_files("lab", keys, None, home) == (home / ".ssh/id_ed25519",)
         assert time.monotonic() - began < 5
         assert access.identity_files("lab", keys, None, home) == (home / ".ssh/id_ed25519",)

@@ -44,7 +44,9 @@ def steps(plan: Plan, **options: Any) -> dict[str, set[str]]:
 
 def diff(observed: Observed = NOTHING, text: str = SPEC) -> Plan:
     found = samples.decided(samples.spec_of(text), observed)
-    return environment.diff(samples.desired_of(text, found=found), observed, spec_path="/lab.yaml")
+    return environment.diff(
+        samples.desired_of(text, decided=found), observed, spec_path="/lab.yaml"
+    )
 
 
 def test_a_new_environment() -> None:
@@ -105,7 +107,7 @@ def test_what_waits_restarts_a_paused_guest_too() -> None:
     """Where --restart asks for it: resuming would not bring it, and the record said it did."""
     staged = {"record": {"staged": {"cpus": "spec"}}, "live_edits": {">1</vcpu>": ">2</vcpu>"}}
     there = samples.up(DESIRED, "/lab.yaml", {"guests": {"web": {"state": "paused"} | staged}})
-    desired = samples.desired_of(SPEC, found=samples.decided(samples.spec_of(SPEC), there))
+    desired = samples.desired_of(SPEC, decided=samples.decided(samples.spec_of(SPEC), there))
     found = steps(
         environment.diff(desired, there, spec_path="/lab.yaml", restart=True), restart=True
     )

@@ -14,7 +14,7 @@ from virtkit.drivers.fields import (
     PLACES,
     accounts_for,
     field_at,
-    key,
+    row_key,
 )
 from virtkit.plan.drift import FieldDifference
 from virtkit.spec.model import Disk, GuestFields, InterfaceSpec, Max
@@ -36,25 +36,29 @@ def test_every_field_has_its_row_and_every_row_is_a_field() -> None:
     assert set(FIELDS) - NAMES == set(), "a row of no field"
 
 
-@pytest.mark.parametrize("word", sorted(DRIVERS))
-def test_every_field_has_an_effect(word: str) -> None:
-    effects = DRIVERS[word].effects
+@pytest.mark.parametrize("guest_type", sorted(DRIVERS))
+def test_every_field_has_an_effect(guest_type: str) -> None:
+    effects = DRIVERS[guest_type].effects
     assert {each.removesuffix(".less") for each in effects} - NAMES == set(), "of no field"
-    assert {DRIVERS[word].effect(each) for each in NAMES} | set(effects.values()) <= set(ORDER)
+    assert {DRIVERS[guest_type].effect(each) for each in NAMES} | set(effects.values()) <= set(
+        ORDER
+    )
 
 
-@pytest.mark.parametrize("word", sorted(DRIVERS))
-def test_what_is_live_is_carried_out_by_something(word: str) -> None:
+@pytest.mark.parametrize("guest_type", sorted(DRIVERS))
+def test_what_is_live_is_carried_out_by_something(guest_type: str) -> None:
     for name in sorted(NAMES):
-        if DRIVERS[word].effect(named(name)) == "live":
+        if DRIVERS[guest_type].effect(named(name)) == "live":
             assert FIELDS[name].action in {*STEPS, *ACTIONS}, f"{name}: nothing does it"
 
 
-@pytest.mark.parametrize("word", sorted(DRIVERS))
-def test_what_is_live_and_stands_in_the_xml_can_be_given_to_a_running_guest(word: str) -> None:
+@pytest.mark.parametrize("guest_type", sorted(DRIVERS))
+def test_what_is_live_and_stands_in_the_xml_can_be_given_to_a_running_guest(
+    guest_type: str,
+) -> None:
     """Else `plan` says live, `up` says done, and the next `plan` tells of the same again."""
     for place, name in PLACES.items():
-        if DRIVERS[word].effect(name) == "live" and FIELDS[name].action != "plug":
+        if DRIVERS[guest_type].effect(name) == "live" and FIELDS[name].action != "plug":
             assert FieldDifference(name, Difference(place, "2", "1"), "drift").live_fix, name
 
 
@@ -114,8 +118,8 @@ def named(key: str) -> str:
         ("devices/disk[vda]/driver/@cache", "devices/disk[vda]/driver/@cache"),
     ],
 )
-def test_key(field: str, expected: str) -> None:
-    assert key(field) == expected
+def test_row_key(field: str, expected: str) -> None:
+    assert row_key(field) == expected
 
 
 @pytest.mark.parametrize(
@@ -144,9 +148,9 @@ def test_a_place_in_the_xml_that_no_field_names_needs_a_restart() -> None:
     assert LXC.effect("on_crash") == "restart"
 
 
-@pytest.mark.parametrize("word", ["kvm", "qemu"])
-def test_machines_get_disks_while_they_run(word: str) -> None:
-    driver = DRIVERS[word]
+@pytest.mark.parametrize("guest_type", ["kvm", "qemu"])
+def test_machines_get_disks_while_they_run(guest_type: str) -> None:
+    driver = DRIVERS[guest_type]
     for field in ("disk", "disks.data", "disks.data.size", "disks.data.mount", "networks.front"):
         assert driver.effect(field) == "live", field
     assert driver.pcie_ports > 0, "they are plugged in somewhere"
@@ -158,9 +162,9 @@ def test_containers_get_disks_when_they_start() -> None:
     assert LXC.effect("networks.front") == "live"
 
 
-@pytest.mark.parametrize("word", sorted(DRIVERS))
-def test_what_is_only_in_the_record_costs_nothing(word: str) -> None:
+@pytest.mark.parametrize("guest_type", sorted(DRIVERS))
+def test_what_is_only_in_the_record_costs_nothing(guest_type: str) -> None:
     for field in ("groups", "after", "ready", "allow", "disks.data.keep"):
-        assert DRIVERS[word].effect(field) == "none", field
+        assert DRIVERS[guest_type].effect(field) == "none", field
     for field in ("type", "image", "user", "cloud_init"):
-        assert DRIVERS[word].effect(field) == "recreate", field
+        assert DRIVERS[guest_type].effect(field) == "recreate", field

@@ -50,7 +50,7 @@ def said(*entries: object) -> str:
     return "\n".join([*(json.dumps(each) for each in entries), "3d1219c7c4c5", PROC])
 
 
-def test_routes_of_all_tables_rules_and_links() -> None:
+def test_routes_of_all_tables_rules_and_devices() -> None:
     network = routes.read(said(ROUTES, RULES, [], DEVICES))
     assert set(network.used_subnets) == {
         UsedSubnet("192.0.2.0/24", "eth0", "connected"),
@@ -64,14 +64,14 @@ def test_routes_of_all_tables_rules_and_links() -> None:
         UsedSubnet("fd00::/8", "tun0"),
         UsedSubnet("10.50.0.0/16", "rule 32764"),
     }
-    assert network.links == {"lo": "", "eth0": "", "br0": "bridge", "ovs0": "openvswitch"}
+    assert network.device_kinds == {"lo": "", "eth0": "", "br0": "bridge", "ovs0": "openvswitch"}
     assert network.machine_id == "3d1219c7c4c5"
 
 
 def test_without_ip_the_kernel_s_list_has_to_do() -> None:
     network = routes.read("\n".join(["", "", "", "", "", PROC]))
     assert network.used_subnets == (UsedSubnet("192.0.2.0/24", "eth0"),)
-    assert network.links is None, "nobody could look, so nothing is missing"
+    assert network.device_kinds is None, "nobody could look, so nothing is missing"
     assert network.machine_id == ""
 
 
@@ -83,6 +83,6 @@ def test_whatever_is_said_is_no_error() -> None:
 def test_this_machine() -> None:
     network = routes.read(questions.network())
     devices = subprocess.run(["ls", "/sys/class/net"], capture_output=True, text=True, check=True)
-    assert network.links is not None
-    assert set(network.links) == set(devices.stdout.split()) - {"bonding_masters"}
+    assert network.device_kinds is not None
+    assert set(network.device_kinds) == set(devices.stdout.split()) - {"bonding_masters"}
     assert not any(each.subnet.startswith("127.") for each in network.used_subnets)

@@ -13,7 +13,7 @@ from virtkit.xml import render
 def refused(*devices: str) -> RequestError:
     guest = samples.guest_of(f"name: lab\nguests: {{web: {{type: qemu, devices: {[*devices]}}}}}\n")
     with pytest.raises(RequestError) as caught:
-        schemas.check("domain", render.guest(guest), "guest web", "here")
+        schemas.check("domain", render.domain_xml(guest), "guest web", "here")
     assert "interleave" not in str(caught.value.as_dict())
     assert "virtkit render" not in caught.value.cure, "it would fail with the same error"
     return caught.value
@@ -56,7 +56,9 @@ def test_every_wrong_device_is_named() -> None:
 
 def test_a_fault_outside_of_the_devices() -> None:
     guest = samples.guest_of("name: lab\nguests: {web: {type: qemu}}\n")
-    xml = render.guest(guest).replace("<on_crash>destroy</on_crash>", "<on_crsh>destroy</on_crsh>")
+    xml = render.domain_xml(guest).replace(
+        "<on_crash>destroy</on_crash>", "<on_crsh>destroy</on_crsh>"
+    )
     assert "on_crsh" in xml
     with pytest.raises(RequestError, match="does not allow <on_crsh>destroy</on_crsh>"):
         schemas.check("domain", xml, "guest web")

@@ -31,7 +31,7 @@ def planned(observed: Observed, facts: HostFacts, text: str = TWO) -> Plan:
     return diff(desired, observed, spec_path=SPEC)
 
 
-def there(facts: HostFacts, change: dict[str, Any] | None = None, text: str = TWO) -> Observed:
+def existing(facts: HostFacts, change: dict[str, Any] | None = None, text: str = TWO) -> Observed:
     return samples.up(samples.desired_of(text, facts), SPEC, change)
 
 
@@ -39,7 +39,7 @@ def test_a_prepared_host_gives_each_its_own_ids() -> None:
     found = confinements(PREPARED)
     assert {mode for mode, _ in found.values()} == {"userns"}
     (a, b) = (ids for _, ids in found.values())
-    assert abs(a - b) >= addresses.IDS
+    assert abs(a - b) >= addresses.ID_COUNT
     assert confinements(PREPARED) == found  # and the same ones always
 
 
@@ -54,7 +54,7 @@ def test_an_unprepared_host_hardens_them_and_the_plan_says_why() -> None:
 
 
 @pytest.mark.parametrize("facts", [PREPARED, UNPREPARED])
-def test_privileged_must_be_asked_for_and_needs_no_preparing(facts: HostFacts) -> None:
+def test_privileged_must_be_requested_and_needs_no_preparation(facts: HostFacts) -> None:
     found = confinements(facts, TWO.replace("b: {}", "b: {privileged: true}"))
     assert found["b"] == ("privileged", 0)
     assert found["a"][0] != "privileged"
@@ -62,7 +62,7 @@ def test_privileged_must_be_asked_for_and_needs_no_preparing(facts: HostFacts) -
 
 @pytest.mark.parametrize(("before", "after"), [(PREPARED, UNPREPARED), (UNPREPARED, PREPARED)])
 def test_what_exists_stays_as_it_is(before: HostFacts, after: HostFacts) -> None:
-    observed = there(before)
+    observed = existing(before)
     found = planned(observed, after)
     assert (found.changes, found.notes) == ((), ())
     assert found.desired is not None
@@ -73,30 +73,31 @@ def test_what_exists_stays_as_it_is(before: HostFacts, after: HostFacts) -> None
 @pytest.mark.parametrize("guest", ["{disk: %s}", "{disk: %s, privileged: true}"])
 def test_where_nobody_grows_a_file_system_the_plan_says_so(guest: str) -> None:
     small, large = (TWO.replace("a: {}", f"a: {guest % size}") for size in ("4GiB", "5GiB"))
-    observed = there(UNPREPARED, text=small)
+    observed = existing(UNPREPARED, text=small)
     (note,) = planned(observed, UNPREPARED, large).notes
-    assert note.startswith("guest/a: disk: the file system keeps its size, which libvirt's hook ")
+    assert note.startswith("guest/a: disk: the file system keeps its size, since libvirt's hook ")
     assert ": no hook (" in note
     assert planned(observed, PREPARED, large).notes == ()
-    assert planned(there(PREPARED, text=small), PREPARED, large).notes == ()
+    assert planned(existing(PREPARED, text=small), PREPARED, large).notes == ()
 
 
-def test_made_anew_it_gets_the_best_there_is() -> None:
+def test_recreated_it_gets_the_best_there_is() -> None:
     larger = TWO.replace("ready: none", "ready: none, user: other")
-    found = planned(there(UNPREPARED), PREPARED, larger)
+    found = planned(existing(UNPREPARED), PREPARED, larger)
     assert {each.action for each in found.changes} == {"replace"}
     guests = [each.desired for each in found.changes]
     assert {each.confinement.mode for each in guests if isinstance(each, samples.Guest)} == {
         "userns"
     }
     assert found.notes == ()
-    found = planned(there(PREPARED), UNPREPARED, larger)
+    found = planned(existing(PREPARED), UNPREPARED, larger)
     (note,) = found.notes
     assert note.startswith("guest/a, guest/b: hardened")
 
 
 def test_ids_of_a_guest_outlast_its_root() -> None:
-    found = planned(there(PREPARED), PREPARED, TWO.replace("ready: none", "ready: none, user: me"))
+    other_user = TWO.replace("ready: none", "ready: none, user: me")
+    found = planned(existing(PREPARED), PREPARED, other_user)
     again = {
         e.desired.name: e.desired for e in found.changes if isinstance(e.desired, samples.Guest)
     }
@@ -106,10 +107,10 @@ def test_ids_of_a_guest_outlast_its_root() -> None:
 
 
 @pytest.mark.parametrize("privileged", [True, False])
-def test_a_change_of_privileged_makes_it_anew(privileged: bool) -> None:
+def test_a_change_of_privileged_recreates_it(privileged: bool) -> None:
     free = TWO.replace("a: {}", "a: {privileged: true}")
     before, after = (TWO, free) if privileged else (free, TWO)
-    (change,) = planned(there(PREPARED, text=before), PREPARED, after).changes
+    (change,) = planned(existing(PREPARED, text=before), PREPARED, after).changes
     assert (change.object, change.action) == ("guest/a", "replace")
     assert isinstance(change.desired, samples.Guest)
     assert change.desired.confinement.mode == ("privileged" if privileged else "userns")
@@ -121,18 +122,18 @@ def test_ids_that_anybody_has_are_not_given() -> None:
     wanted = confinements(PREPARED)["a"][1]
     taken = Decided(ids=frozenset({wanted}))
     first = samples.desired_of(TWO, PREPARED, taken).guests[0].confinement.ids
-    assert first == wanted + addresses.IDS or first < wanted
+    assert first == wanted + addresses.ID_COUNT or first < wanted
     everything = range(addresses.FIRST_ID, addresses.LAST_ID + 1)
     for hole in (range(addresses.FIRST_ID, wanted), range(wanted, addresses.LAST_ID + 1)):
-        left = addresses.ids("lab", "a", taken=[hole])
+        left = addresses.first_id("lab", "a", taken=[hole])
         assert left in everything
         assert left not in hole
     with pytest.raises(Exception, match="no free range"):
-        addresses.ids("lab", "a", taken=[everything])
+        addresses.first_id("lab", "a", taken=[everything])
 
 
 def test_the_hook_has_the_same_numbers() -> None:
     """It can't import them."""
     assert (lxc_hook.FIRST_ID, lxc_hook.LAST_ID) == (addresses.FIRST_ID, addresses.LAST_ID)
-    assert lxc_hook.IDS == addresses.IDS
+    assert lxc_hook.IDS == addresses.ID_COUNT
     assert lxc_hook.FOLDER == "/run/virtkit/lxc"

@@ -30,23 +30,24 @@ def desired(**keys: object) -> Guest:
 
 
 def changed(old: ObservedGuest, **keys: object) -> Guest:
-    """The guest that stands there, as the spec asks for it now."""
+    """The guest that exists, as the spec asks for it now."""
     targets = {each.name: each.target for each in old.record.volumes}
     return replace(desired(**keys), targets=targets)
 
 
-def there(guest: Guest) -> ObservedGuest:
+def existing(guest: Guest) -> ObservedGuest:
     found = replace(samples.desired_of("name: lab\n"), guests=(guest,))
     return samples.up(found, "/lab.yaml").guests[guest.domain]
 
 
 def drift_check(guest: Guest, **fields: str) -> DriftCheck:
-    return DriftCheck(guest, replace(there(guest), **fields), render.guest(guest))  # type: ignore[arg-type]
+    current = replace(existing(guest), **fields)  # type: ignore[arg-type]
+    return DriftCheck(guest, current, render.domain_xml(guest))
 
 
 def place(guest: Guest, old: str, new: str) -> FieldDifference:
     """The difference that an edit of the definition makes."""
-    xml = render.guest(guest)
+    xml = render.domain_xml(guest)
     assert xml.count(old) == 1, (old, xml)
     (found,) = drift_check(guest, inactive=xml.replace(old, new)).next_boot()
     return found
@@ -94,7 +95,7 @@ def test_a_containers_fields(old: str, new: str, field: str) -> None:
     assert place(desired(type="lxc", graphics="none"), old, new).field == field
 
 
-def test_what_was_asked_as_a_limit_is_a_limit() -> None:
+def test_what_was_requested_as_a_limit_is_a_limit() -> None:
     guest = desired(max={"cpus": 4, "memory": "4GiB"})
     assert (
         place(guest, f'<memory unit="b">{4 * samples.GIB}<', '<memory unit="b">1<').field == "max"
@@ -120,7 +121,7 @@ def test_what_a_running_guest_can_be_given(old: str, new: str, fixed: bool) -> N
 
 def test_the_running_guest_has_it_too() -> None:
     guest = desired()
-    edited = render.guest(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
+    edited = render.domain_xml(guest).replace("<on_crash>destroy<", "<on_crash>restart<")
     (found,) = drift_check(guest, inactive=edited, live=edited).next_boot()
     assert found.live is not None
     assert (found.live.wanted, found.live.current) == ("destroy", "restart")
@@ -130,24 +131,24 @@ def test_the_running_guest_has_it_too() -> None:
 
 
 def test_what_no_longer_is_wanted_is_named_by_what_it_was() -> None:
-    old = there(desired())
+    old = existing(desired())
     new = changed(old, disks=[], networks=["front"])
-    found = DriftCheck(new, old, render.guest(new))
+    found = DriftCheck(new, old, render.domain_xml(new))
     assert {each.field for each in found.next_boot()} == {"disks.data", "networks.back"}
     assert {each.cause for each in found.next_boot()} == {"upgrade"}
     assert {each.field for each in found.running()} == {"disks.data", "networks.back"}
 
 
-def test_what_is_leaving_is_named_when_only_the_running_guest_has_it() -> None:
-    old = there(desired())
+def test_what_is_detaching_is_named_when_only_the_running_guest_has_it() -> None:
+    old = existing(desired())
     new = changed(old, disks=[], networks=["front"])
-    left = detaching(old.record, render.guest(new), old.live)
-    now = there(new)
+    left = detaching(old.record, render.domain_xml(new), old.live)
+    now = existing(new)
     now = replace(now, live=old.live, record=replace(now.record, detaching=left))
-    fields = [each.field for each in DriftCheck(new, now, render.guest(new)).running()]
+    fields = [each.field for each in DriftCheck(new, now, render.domain_xml(new)).running()]
     assert fields == ["disks.data", "networks.back"]
     kept = replace(now, inactive=old.live)
-    assert DriftCheck(new, kept, render.guest(new)).running() == [], (
+    assert DriftCheck(new, kept, render.domain_xml(new)).running() == [], (
         "a restart would not take it away"
     )
 
@@ -166,7 +167,7 @@ def test_beyond() -> None:
 
 def test_waiting() -> None:
     """What `status` shows: nothing once the guest was started again."""
-    guest = there(desired(cpus=2))
+    guest = existing(desired(cpus=2))
     staged = replace(guest.record, staged={"cpus": "spec", "disks.x": "upgrade"}, staged_in="7")
     assert pending_fields(replace(guest, record=staged)) == ("cpus", "disks.x")
     assert pending_fields(replace(guest, record=replace(staged, staged_in="6"))) == ()

@@ -30,7 +30,7 @@ GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cac
 
 
 @pytest.mark.parametrize(
-    ("words", "names"),
+    ("patterns", "names"),
     [
         (["db"], {"db"}),
         (["web"], {"web-1", "web-2"}),
@@ -43,12 +43,12 @@ GROUPS = {"db": ("data",), "web-1": ("front",), "web-2": ("front", "data"), "cac
         ([], set()),
     ],
 )
-def test_select(words: list[str], names: set[str]) -> None:
-    assert select(words, GROUPS, BASES) == names
+def test_select(patterns: list[str], names: set[str]) -> None:
+    assert select(patterns, GROUPS, BASES) == names
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"),
+    ("pattern", "hint"),
     [
         ("wbe", "did you mean web?"),
         ("catch", "did you mean cache?"),
@@ -60,11 +60,11 @@ def test_select(words: list[str], names: set[str]) -> None:
         ("[", "one of"),
     ],
 )
-def test_select_says_what_there_is(word: str, hint: str) -> None:
+def test_select_says_what_there_is(pattern: str, hint: str) -> None:
     with pytest.raises(RequestError) as caught:
-        select([word], GROUPS, BASES)
+        select([pattern], GROUPS, BASES)
     assert hint in caught.value.cure
-    assert word in caught.value.what
+    assert pattern in caught.value.what
 
 
 def test_select_where_there_is_nothing() -> None:
@@ -104,8 +104,8 @@ UP = samples.up(DESIRED, "/lab.yaml")
 EVERYTHING = ["guest/web", "guest/db", "network/front", "images"]
 
 
-def actions(found: Plan) -> dict[str, str]:
-    return {each.object: each.action for each in found.changes}
+def actions(plan: Plan) -> dict[str, str]:
+    return {each.object: each.action for each in plan.changes}
 
 
 def test_nothing_there() -> None:
@@ -125,7 +125,7 @@ def test_what_is_missing_is_planned_and_nothing_else(without: set[str], state: s
     """Promise 2: whatever an interruption left, the plan is what is missing."""
     change = {"without": without, "guests": {"web": {"state": state}}}
     observed = samples.up(DESIRED, "/lab.yaml", change)
-    desired = samples.desired_of(SPEC, found=decided(observed))
+    desired = samples.desired_of(SPEC, decided=decided(observed))
     found = actions(diff(desired, observed, spec_path="/lab.yaml"))
     expected = {each: "create" for each in without if each != "images"}
     if "images" in without and {"guest/web", "guest/db"} & without:
@@ -140,8 +140,8 @@ def decided(observed: Observed) -> Decided:
     return samples.decided(samples.spec_of(SPEC), observed)
 
 
-def test_a_path_alone_is_no_change_but_is_told_with_a_loss() -> None:
-    same = samples.desired_of(SPEC, found=decided(UP))
+def test_a_path_alone_is_no_change_but_stands_beside_a_loss() -> None:
+    same = samples.desired_of(SPEC, decided=decided(UP))
     assert diff(same, UP, spec_path="/elsewhere.yaml").changes == ()
     other = samples.desired_of(SPEC.replace('"after": ["db"]', '"user": "admin"'))
     (change,) = [each for each in diff(other, UP, spec_path="/elsewhere.yaml").changes if each.lost]
@@ -172,8 +172,8 @@ def test_consent() -> None:
 def test_all_errors_at_once() -> None:
     strangers = replace(
         samples.up(DESIRED, "", {"without": EVERYTHING}),
-        domains=frozenset({("qemu", "lab-web"), ("qemu", "lab-db")}),
-        strangers=frozenset({"lab-front"}),
+        foreign_domains=frozenset({("qemu", "lab-web"), ("qemu", "lab-db")}),
+        foreign_networks=frozenset({"lab-front"}),
     )
     with pytest.raises(SpecErrors) as caught:
         diff(DESIRED, strangers, spec_path="/lab.yaml")
@@ -190,7 +190,7 @@ def test_another_environment_with_the_same_libvirt_names() -> None:
 
 
 def test_only_deletes_nothing() -> None:
-    found = diff(samples.desired_of(SPEC, found=decided(UP)), UP, spec_path="", only={"web"})
+    found = diff(samples.desired_of(SPEC, decided=decided(UP)), UP, spec_path="", only={"web"})
     assert found.changes == ()
     less = samples.desired_of(json.dumps({"name": "lab", "guests": {"new": {"networks": []}}}))
     found = diff(less, UP, spec_path="", only={"new"})
@@ -296,7 +296,7 @@ def test_a_guest_without_a_disk_asks_too() -> None:
 
 def test_as_dict() -> None:
     text = SPEC.replace('"after": ["db"]', '"memory": "2GiB"')
-    other = samples.desired_of(text, found=decided(UP))
+    other = samples.desired_of(text, decided=decided(UP))
     document = diff(other, UP, spec_path="/lab.yaml").as_dict()
     assert json.loads(json.dumps(document)) == document
     (change,) = [each for each in document["changes"] if each["action"] == "update"]

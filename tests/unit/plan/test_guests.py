@@ -48,7 +48,7 @@ def keys_of(type: str, **changed: Any) -> dict[str, Any]:
     return {key: value for key, value in every.items() if value is not None}
 
 
-def there(keys: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> Observed:
+def existing(keys: Mapping[str, Any], observed: Mapping[str, Any] | None = None) -> Observed:
     """libvirt, with the guest brought up; ``observed`` is of the guest."""
     found = dict(observed or {})
     sizes = found.pop("sizes", {})
@@ -60,12 +60,12 @@ def there(keys: Mapping[str, Any], observed: Mapping[str, Any] | None = None) ->
 def planned(keys: Mapping[str, Any], observed: Observed, **options: Any) -> Plan:
     spec = text(keys)
     found = samples.decided(samples.spec_of(spec), observed)
-    desired = samples.desired_of(spec, found=found)
+    desired = samples.desired_of(spec, decided=found)
     return environment.diff(desired, observed, spec_path=SPEC, **options)
 
 
-def of_web(found: Plan) -> Change:
-    (change,) = [each for each in found.changes if each.object == "guest/web"]
+def of_web(plan: Plan) -> Change:
+    (change,) = [each for each in plan.changes if each.object == "guest/web"]
     return change
 
 
@@ -139,7 +139,7 @@ CASES = [
 def test_a_change_costs_what_the_table_says(
     changed: dict[str, Any], field: str, type: str, effect: Effect, state: GuestState
 ) -> None:
-    observed = there(keys_of(type), {"state": state})
+    observed = existing(keys_of(type), {"state": state})
     found = planned(keys_of(type, **changed), observed)
     change = of_web(found)
     if state == "stopped" and effect in ("live", "restart") and field != "autostart":
@@ -161,12 +161,12 @@ def test_what_was_staged_waits_and_is_no_change(
     changed: dict[str, Any], field: str, type: str, _effect: Effect
 ) -> None:
     """After `up`: the definition is the new one, the guest runs on with the old one."""
-    before = there(keys_of(type)).guests["lab-web"]
+    before = existing(keys_of(type)).guests["lab-web"]
     desired = samples.desired_of(text(keys_of(type, **changed)))
-    wanted = render.guest(samples.with_image(desired.guests[0]))
+    wanted = render.domain_xml(samples.with_image(desired.guests[0]))
     left = detaching_of(before.record, wanted, before.live)
     record = {"staged": {field: "spec"}, "detaching": left}
-    after = there(keys_of(type, **changed), {"record": record, "live": before.live})
+    after = existing(keys_of(type, **changed), {"record": record, "live": before.live})
     found = planned(keys_of(type, **changed), after)
     assert causes(found.changes) == {}
     waits = causes(found.pending)
@@ -183,7 +183,7 @@ def test_what_was_staged_is_done_when_the_guest_has_booted(
 ) -> None:
     detaching = ("devices/disk[vdx]", "devices/sound")
     record = {"staged": {field: "spec"}, "staged_in": "6", "detaching": detaching}
-    after = there(keys_of(type, **changed), {"record": record})
+    after = existing(keys_of(type, **changed), {"record": record})
     found = planned(keys_of(type, **changed), after)
     assert (found.changes, found.pending) == ((), ())
 
@@ -193,7 +193,7 @@ def test_what_was_staged_is_done_when_the_guest_has_booted(
 def test_beyond_what_the_guest_was_started_with_it_takes_a_restart(type: str, field: str) -> None:
     less = {"memory": "1GiB", "cpus": 1, "max": None}
     more: dict[str, dict[str, Any]] = {"memory": {"memory": "2GiB"}, "cpus": {"cpus": 2}}
-    observed = there(keys_of(type, **less))
+    observed = existing(keys_of(type, **less))
     found = planned(keys_of(type, **{**less, **more[field]}), observed)
     assert effects(of_web(found)) == {field: "restart"}
 
@@ -201,24 +201,24 @@ def test_beyond_what_the_guest_was_started_with_it_takes_a_restart(type: str, fi
 @pytest.mark.parametrize("type", ["qemu", "lxc"])
 def test_memory_that_was_lowered_is_done_once(type: str) -> None:
     """The running guest could still grow to what it had; nobody has to restart it for that."""
-    before = there(keys_of(type, max=None)).guests["lab-web"]
+    before = existing(keys_of(type, max=None)).guests["lab-web"]
     live = before.live.replace(
         '<currentMemory unit="b">1073741824<', '<currentMemory unit="KiB">524288<'
     )
-    after = there(keys_of(type, max=None, memory="512MiB"), {"live": live})
+    after = existing(keys_of(type, max=None, memory="512MiB"), {"live": live})
     found = planned(keys_of(type, max=None, memory="512MiB"), after)
     assert (found.changes, found.pending) == ((), ())
 
 
 def test_a_change_of_type_only_is_none_where_auto_took_it() -> None:
-    observed = there(keys_of("auto"))
+    observed = existing(keys_of("auto"))
     assert planned(keys_of("kvm"), observed).changes == ()
     assert effects(of_web(planned(keys_of("qemu"), observed))) == {"type": "recreate"}
 
 
 @pytest.mark.parametrize(("before", "after"), [("lxc", "qemu"), ("qemu", "lxc")])
 def test_a_change_of_type_is_a_guest_that_its_schema_allows(before: str, after: str) -> None:
-    change = of_web(planned(keys_of(after), there(keys_of(before))))
+    change = of_web(planned(keys_of(after), existing(keys_of(before))))
     assert (change.action, change.effect) == ("replace", "recreate")
     guest = change.desired
     assert guest is not None
@@ -234,7 +234,7 @@ def test_a_change_of_type_is_a_guest_that_its_schema_allows(before: str, after: 
 def test_no_disk_shrinks(type: str, state: str) -> None:
     small = keys_of(type, disk="2GiB", disks=[{**DATA, "size": "512MiB"}])
     with pytest.raises(SpecErrors) as caught:
-        planned(small, there(keys_of(type), {"state": state}))
+        planned(small, existing(keys_of(type), {"state": state}))
     assert [each.what for each in caught.value.errors] == [
         "guest web: disk can't shrink",
         "guest web: disks.data.size can't shrink",
@@ -245,33 +245,33 @@ def test_no_disk_shrinks(type: str, state: str) -> None:
 
 
 def test_a_disk_that_somebody_made_larger_stays() -> None:
-    large = there(keys_of("qemu"), {"sizes": {"lab-web-data": 5 * samples.GIB}})
+    large = existing(keys_of("qemu"), {"sizes": {"lab-web-data": 5 * samples.GIB}})
     assert planned(keys_of("qemu"), large).changes == ()
     with pytest.raises(SpecErrors, match="can't shrink"):
         planned(keys_of("qemu", disks=[{**DATA, "size": "2GiB"}]), large)
 
 
 def test_a_new_root_disk_may_be_smaller_but_no_other_disk_may() -> None:
-    """A guest that is made anew has a new root disk; its other disks stay."""
-    observed = there(keys_of("qemu"))
-    anew = of_web(planned(keys_of("qemu", disk="2GiB", user="admin"), observed))
-    assert anew.action == "replace"
+    """A guest that is recreated has a new root disk; its other disks stay."""
+    observed = existing(keys_of("qemu"))
+    recreated = of_web(planned(keys_of("qemu", disk="2GiB", user="admin"), observed))
+    assert recreated.action == "replace"
     small = [{**DATA, "size": "512MiB"}]
     with pytest.raises(SpecErrors, match=r"disks\.data\.size can't shrink"):
         planned(keys_of("qemu", disks=small, user="admin"), observed)
 
 
 def test_a_disk_that_is_smaller_than_the_spec_grows() -> None:
-    small = there(keys_of("qemu"), {"sizes": {"lab-web-data": samples.GIB // 2}})
+    small = existing(keys_of("qemu"), {"sizes": {"lab-web-data": samples.GIB // 2}})
     found = planned(keys_of("qemu"), small)
     assert causes(found.changes) == {"disks.data.size": ("drift", "live")}
-    small = there(keys_of("lxc"), {"sizes": {"lab-web-root": samples.GIB}, "state": "stopped"})
+    small = existing(keys_of("lxc"), {"sizes": {"lab-web-root": samples.GIB}, "state": "stopped"})
     assert causes(planned(keys_of("lxc"), small).changes) == {"disk": ("drift", "next-boot")}
 
 
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_a_disk_that_is_gone_asks(state: str) -> None:
-    observed = there(keys_of("qemu"), {"without": ["lab-web-data"], "state": state})
+    observed = existing(keys_of("qemu"), {"without": ["lab-web-data"], "state": state})
     found = planned(keys_of("qemu"), observed)
     change = of_web(found)
     assert change.action == "update"
@@ -280,16 +280,16 @@ def test_a_disk_that_is_gone_asks(state: str) -> None:
     assert needs_consent(found) is not None
 
 
-def test_a_root_disk_that_is_gone_is_a_guest_made_anew() -> None:
-    found = planned(keys_of("qemu"), there(keys_of("qemu"), {"without": ["lab-web-root"]}))
+def test_a_root_disk_that_is_gone_recreates_the_guest() -> None:
+    found = planned(keys_of("qemu"), existing(keys_of("qemu"), {"without": ["lab-web-root"]}))
     change = of_web(found)
     assert (change.action, change.effect) == ("replace", "recreate")
     assert "root disk" in change.lost
     assert needs_consent(found) is not None
 
 
-def test_a_disk_that_is_gone_is_told_of_a_guest_made_anew_too() -> None:
-    observed = there(keys_of("qemu"), {"without": ["lab-web-data"]})
+def test_a_disk_that_is_gone_is_a_loss_of_a_recreated_guest_too() -> None:
+    observed = existing(keys_of("qemu"), {"without": ["lab-web-data"]})
     change = of_web(planned(keys_of("qemu", user="admin"), observed))
     assert "all on the root disk of web, disk lab-web-data is gone" in change.lost
     assert effects(change) == {"user": "recreate", "disks.data": "restart"}
@@ -298,39 +298,40 @@ def test_a_disk_that_is_gone_is_told_of_a_guest_made_anew_too() -> None:
 @pytest.mark.parametrize("type", ["qemu", "lxc"])
 def test_a_seed_that_is_gone_is_written_again(type: str) -> None:
     """No data of anybody's is in it."""
-    observed = there(keys_of(type), {"without": ["lab-web-seed"]})
+    observed = existing(keys_of(type), {"without": ["lab-web-seed"]})
     found = planned(keys_of(type), observed)
     assert causes(found.changes) == {"disks.seed": ("drift", "next-boot")}
     assert of_web(found).lost == ""
 
 
 def test_nothing_is_gone_where_the_pool_is_not_active() -> None:
-    observed = there(keys_of("qemu"), {"without": ["lab-web-data", "lab-web-root"]})
-    assert planned(keys_of("qemu"), replace(observed, active=False, sizes={})).changes == ()
+    observed = existing(keys_of("qemu"), {"without": ["lab-web-data", "lab-web-root"]})
+    unseen = replace(observed, pool_active=False, disk_sizes={})
+    assert planned(keys_of("qemu"), unseen).changes == ()
 
 
 def test_a_kept_disk_leaves_without_a_loss() -> None:
     kept = keys_of("qemu", disks=[{**DATA, "keep": True}])
-    change = of_web(planned(keys_of("qemu", disks=[]), there(kept)))
+    change = of_web(planned(keys_of("qemu", disks=[]), existing(kept)))
     assert (change.lost, effects(change)) == ("", {"disks.data": "live"})
-    change = of_web(planned(keys_of("qemu", disks=[]), there(keys_of("qemu"))))
+    change = of_web(planned(keys_of("qemu", disks=[]), existing(keys_of("qemu"))))
     assert change.lost == "disk lab-web-data"
 
 
 def test_a_disk_that_was_never_made_is_no_loss() -> None:
-    observed = there(keys_of("qemu"), {"volumes": "wanted"})
+    observed = existing(keys_of("qemu"), {"volumes": "wanted"})
     assert of_web(planned(keys_of("qemu", disks=[]), observed)).lost == ""
 
 
 def test_a_loss_from_another_spec_names_both() -> None:
-    observed = there(keys_of("qemu"), {"spec": "/other.yaml"})
+    observed = existing(keys_of("qemu"), {"spec": "/other.yaml"})
     change = of_web(planned(keys_of("qemu", disks=[]), observed))
     (moved,) = [each for each in change.reasons if each.field == "spec"]
     assert (moved.before, moved.after) == ("/other.yaml", SPEC)
 
 
 def test_the_others_keep_their_names_in_the_guest() -> None:
-    observed = there(keys_of("qemu"))
+    observed = existing(keys_of("qemu"))
     change = of_web(planned(keys_of("qemu", disks=[{"name": "a", "size": "1GiB"}, DATA]), observed))
     targets = {each.name: each.target for each in change.desired.disks}  # type: ignore[union-attr]
     assert targets == {"root": "vda", "data": "vdb", "seed": "vdc", "a": "vdd"}
@@ -360,31 +361,31 @@ def test_a_guest_of_the_first_version_has_no_change() -> None:
     first = digest(salt, {"users": [{"name": "eve", "sudo": "no"}]})
     targets = {"lab-web-root": "vda", "lab-web-seed": "vdb", "lab-web-data": "vdc"}
     made = DecidedGuest("qemu", None, "", targets=targets, cloud_init=first)
-    before = samples.desired_of(now, found=Decided(guests={"web": made}))
+    before = samples.desired_of(now, decided=Decided(guests={"web": made}))
     observed = samples.up(before, SPEC)
     record = observed.guests["lab-web"].record
     assert record.requested["cloud_init"] == first
     assert {each.name: each.target for each in record.volumes if each.target} == targets
     for spec, fields in ((now, {}), (now.replace("no}", "yes}"), {"cloud_init": "recreate"})):
         found = samples.decided(samples.spec_of(spec), observed)
-        diff = environment.diff(samples.desired_of(spec, found=found), observed, spec_path=SPEC)
+        diff = environment.diff(samples.desired_of(spec, decided=found), observed, spec_path=SPEC)
         assert {r.field: r.effect for each in diff.changes for r in each.reasons} == fields
 
 
 @pytest.mark.parametrize(("before", "after"), [("no", '"no"'), ('"no"', "no"), ("on", "off")])
-def test_words_that_mean_something_else_now_are_a_change(before: str, after: str) -> None:
+def test_plain_scalars_that_mean_something_else_now_are_a_change(before: str, after: str) -> None:
     now = "name: lab\nguests: {web: {type: lxc, cloud_init: {ssh_pwauth: WORD}}}\n"
     observed = samples.up(samples.desired_of(now.replace("WORD", before)), SPEC)
     for word, changes in ((before, 0), (after, 1)):
         spec = now.replace("WORD", word)
         found = samples.decided(samples.spec_of(spec), observed)
-        desired = samples.desired_of(spec, found=found)
+        desired = samples.desired_of(spec, decided=found)
         assert len(environment.diff(desired, observed, spec_path=SPEC).changes) == changes
 
 
-def test_a_doomed_volume_goes_when_the_guest_has_let_go_of_it() -> None:
+def test_a_deleting_volume_goes_when_the_guest_has_let_go_of_it() -> None:
     """A container that was restarted since: what it had is to be deleted at last."""
-    before, fresh = there(keys_of("lxc")), there(keys_of("lxc", disks=[]))
+    before, fresh = existing(keys_of("lxc")), existing(keys_of("lxc", disks=[]))
     old, guest = (each.guests["lab-web"] for each in (before, fresh))
     (data,) = [each for each in old.record.volumes if each.role == "disk"]
     volumes = (*guest.record.volumes, replace(data, state="deleting"))
@@ -407,7 +408,7 @@ UNPLUGGED = {'<target dev="vdb"': '<target dev="vdx"'}
 
 
 def drift(type: str, **edits: Any) -> Plan:
-    return planned(keys_of(type), there(keys_of(type), edits))
+    return planned(keys_of(type), existing(keys_of(type), edits))
 
 
 @pytest.mark.parametrize("type", ["qemu", "lxc"])
@@ -477,7 +478,7 @@ def test_devices_that_somebody_unplugged_come_back() -> None:
         ('<driver name="qemu" type="raw" discard="unmap"/>', '<driver name="qemu" type="raw"/>'),
     ],
 )
-def test_what_no_plugging_mends_waits_for_a_restart(old: str, new: str) -> None:
+def test_what_cannot_be_plugged_waits_for_a_restart(old: str, new: str) -> None:
     """Else every `up` would say that it mends it, and the next plan would say so again."""
     found = drift("qemu", live_edits={old: new})
     assert found.changes == ()
@@ -494,7 +495,7 @@ def test_autostart_that_somebody_turned_is_turned_back() -> None:
 
 def test_a_change_by_the_spec_accounts_for_its_places() -> None:
     """Somebody's edit of the same field is no reason of its own."""
-    observed = there(keys_of("qemu"), {"edits": HALF, "live_edits": HALF})
+    observed = existing(keys_of("qemu"), {"edits": HALF, "live_edits": HALF})
     found = planned(keys_of("qemu", memory="2GiB"), observed)
     assert causes(found.changes) == {"memory": ("spec", "live")}
 
@@ -502,27 +503,28 @@ def test_a_change_by_the_spec_accounts_for_its_places() -> None:
 # --- upgrades -------------------------------------------------------------------------------
 
 E1000 = '{% extends "qemu.xml.j2" %}{% block card %}<model type="e1000"/>{% endblock %}'
-SOUND = '{% extends "TYPE.xml.j2" %}{% block devices %}{{ super() }}<sound/>{% endblock %}'
+SOUND_CARD = '{% extends "TYPE.xml.j2" %}{% block devices %}{{ super() }}<sound/>{% endblock %}'
 
 
 def test_another_template_waits_for_the_next_boot() -> None:
-    found = planned(keys_of("qemu"), there(keys_of("qemu"), {"template": E1000}))
+    found = planned(keys_of("qemu"), existing(keys_of("qemu"), {"template": E1000}))
     assert causes(found.changes) == {"networks.front": ("upgrade", "next-boot")}
-    off = planned(keys_of("qemu"), there(keys_of("qemu"), {"template": E1000, "state": "stopped"}))
+    stopped = existing(keys_of("qemu"), {"template": E1000, "state": "stopped"})
+    off = planned(keys_of("qemu"), stopped)
     assert causes(off.changes) == {"networks.front": ("upgrade", "next-boot")}
 
 
 @pytest.mark.parametrize("type", ["qemu", "lxc"])
 def test_what_the_template_no_longer_has_is_taken_out(type: str) -> None:
-    template = SOUND.replace("TYPE", type)
-    found = planned(keys_of(type), there(keys_of(type), {"template": template}))
+    template = SOUND_CARD.replace("TYPE", type)
+    found = planned(keys_of(type), existing(keys_of(type), {"template": template}))
     assert causes(found.changes) == {"devices/sound": ("upgrade", "next-boot")}
 
 
 def test_an_upgrade_is_never_a_reason_to_restart() -> None:
-    live = there(keys_of("qemu"), {"template": E1000}).guests["lab-web"].live
+    live = existing(keys_of("qemu"), {"template": E1000}).guests["lab-web"].live
     record = {"staged": {"networks.front": "upgrade"}}
-    after = there(keys_of("qemu"), {"live": live, "record": record})
+    after = existing(keys_of("qemu"), {"live": live, "record": record})
     for restart in (False, True):
         found = planned(keys_of("qemu"), after, restart=restart)
         assert found.changes == ()
@@ -538,28 +540,28 @@ def test_a_record_without_its_xml_is_only_drift() -> None:
 # --- the rest -------------------------------------------------------------------------------
 
 
-def test_unfinished_is_told_beside_other_changes() -> None:
-    observed = there(keys_of("qemu"), {"finished": False})
+def test_unfinished_stands_beside_other_changes() -> None:
+    observed = existing(keys_of("qemu"), {"finished": False})
     found = planned(keys_of("qemu", groups=["a"]), observed)
     assert causes(found.changes) == {"groups": ("spec", "none"), "finished": ("unfinished", "live")}
 
 
 def test_what_waits_is_not_forgotten_by_a_start() -> None:
     record = {"staged": {"kernel": "spec"}}
-    observed = there(keys_of("qemu"), {"finished": False, "state": "paused", "record": record})
+    observed = existing(keys_of("qemu"), {"finished": False, "state": "paused", "record": record})
     change = of_web(planned(keys_of("qemu"), observed))
     assert (change.action, change.staged) == ("start", {"kernel": "spec"})
 
 
 def test_the_worst_effect_is_the_changes() -> None:
     more = keys_of("qemu", groups=["a"], memory="2GiB", cpus=1)
-    change = of_web(planned(more, there(keys_of("qemu"))))
+    change = of_web(planned(more, existing(keys_of("qemu"))))
     assert change.effect == "restart"
     assert ORDER.index(change.effect) == max(ORDER.index(e) for e in effects(change).values())
 
 
 def test_a_guest_on_another_network() -> None:
-    found = planned(keys_of("qemu", networks=["back"]), there(keys_of("qemu")))
+    found = planned(keys_of("qemu", networks=["back"]), existing(keys_of("qemu")))
     assert effects(of_web(found)) == {"networks.front": "live", "networks.back": "live"}
     assert {each.object: each.action for each in found.changes} == {
         "network/back": "create",
@@ -569,15 +571,15 @@ def test_a_guest_on_another_network() -> None:
 
 
 def test_without_a_network_nobody_waits_for_it() -> None:
-    found = planned(keys_of("qemu", networks=[]), there(keys_of("qemu")))
+    found = planned(keys_of("qemu", networks=[]), existing(keys_of("qemu")))
     assert effects(of_web(found)) == {"networks.front": "live", "ready": "none"}
 
 
-def test_leaving_is_what_the_running_guest_still_has() -> None:
-    observed = there(keys_of("qemu"))
+def test_detaching_is_what_the_running_guest_still_has() -> None:
+    observed = existing(keys_of("qemu"))
     old = observed.guests["lab-web"]
     new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
-    wanted = render.guest(samples.with_image(new))  # type: ignore[arg-type]
+    wanted = render.domain_xml(samples.with_image(new))  # type: ignore[arg-type]
     mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
     assert detaching_of(old.record, wanted, old.live) == expected
@@ -605,18 +607,18 @@ requested = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(requested, requested, st.sampled_from(["running", "paused", "stopped"]))
-def test_whatever_is_asked_a_second_plan_has_nothing(
+def test_whatever_is_requested_a_second_plan_has_nothing(
     old: dict[str, Any], new: dict[str, Any], state: str
 ) -> None:
     """From any guest to any other: the plan says something where they differ, and then nothing."""
-    found = planned(new, there(old, {"state": state}))
+    found = planned(new, existing(old, {"state": state}))
     changed = [each.action for each in found.changes if each.object == "guest/web"]
-    asked = [samples.desired_of(text(each)).guests[0].requested for each in (old, new)]
-    if asked[0] != asked[1]:
+    requested = [samples.desired_of(text(each)).guests[0].requested for each in (old, new)]
+    if requested[0] != requested[1]:
         assert changed == ["update" if old["type"] == new["type"] else "replace"]
     elif state == "running":
         assert changed == []
-    after = planned(new, there(new))
+    after = planned(new, existing(new))
     assert (after.changes, after.pending, after.needs_consent) == ((), (), ())
 
 
@@ -646,9 +648,9 @@ def test_keys_that_a_guest_lets_in(
 ) -> None:
     keys = keys_of("lxc", ssh_keys=["me.pub"] if wanted is not None else None)
     record = {"keys": known and tuple(known)}
-    observed = there(keys, {"state": state, "finished": finished, "record": record})
+    observed = existing(keys, {"state": state, "finished": finished, "record": record})
     desired = samples.desired_of(
-        text(keys), found=samples.decided(samples.spec_of(text(keys)), observed)
+        text(keys), decided=samples.decided(samples.spec_of(text(keys)), observed)
     )
     guests = tuple(replace(each, keys=wanted and tuple(wanted)) for each in desired.guests)
     if wanted == []:

@@ -36,10 +36,10 @@ def undefined(spec: str = "/lab.yaml") -> Observed:
 def taken_over(observed: Observed, domains: Mapping[str, str], holder: str) -> Observed:
     """The guest's volumes, or its name, are a stranger's; ``domains``: names to schemes."""
     pairs = frozenset((scheme, name) for name, scheme in domains.items())
-    return replace(observed, undefined={}, taken_over={"lab-web": holder}, domains=pairs)
+    return replace(observed, undefined={}, taken_over={"lab-web": holder}, foreign_domains=pairs)
 
 
-def test_a_strangers_domain_with_a_guests_volumes_is_asked_where_it_is() -> None:
+def test_the_cure_asks_the_driver_of_a_strangers_domain_with_a_guests_volumes() -> None:
     there = taken_over(undefined(), {"lab web's": "lxc"}, "lab web's")
     uris = {"qemu": "qemu+ssh://ops@rack/system", "lxc": "lxc+ssh://ops@rack/system?a=b&c=d"}
     known = {
@@ -84,7 +84,7 @@ def test_another_environments_network_with_the_subnet() -> None:
     facts = samples.facts_of(
         {
             "kvm": {"works": True, "why": "it does"},
-            "claims": ["10.7.0.0/24 network lab-two-front"],
+            "used_subnets": ["10.7.0.0/24 network lab-two-front"],
             "networks": {"lab-two-front": True},
         }
     )

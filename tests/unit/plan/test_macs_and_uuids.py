@@ -37,11 +37,11 @@ def uuids(desired: Desired) -> dict[str, str]:
 
 
 def test_two_hosts_share_no_address_on_a_shared_network() -> None:
-    one, other = (samples.desired_of(SPEC, host(each)) for each in ("one", "two"))
-    same = {link for link, mac in macs(one).items() if macs(other)[link] == mac}
+    first, second = (samples.desired_of(SPEC, host(each)) for each in ("one", "two"))
+    same = {card for card, mac in macs(first).items() if macs(second)[card] == mac}
     assert same == {("web", "front"), ("plain", "default")}, "networks that are the host's own"
-    assert {n for n, uuid in uuids(one).items() if uuids(other)[n] == uuid} == {"plain"}
-    assert macs(one) == macs(samples.desired_of(SPEC, host("one"))), "and the same the next time"
+    assert {n for n, uuid in uuids(first).items() if uuids(second)[n] == uuid} == {"plain"}
+    assert macs(first) == macs(samples.desired_of(SPEC, host("one"))), "and the same the next time"
 
 
 @pytest.mark.parametrize("before", ["", "one"])
@@ -64,7 +64,7 @@ def resolved(text: str, before: str, after: str) -> dict[tuple[str, str], str]:
     return macs(resolve(spec, host(after), samples.decided(spec, there)))
 
 
-def test_a_new_link_is_new_and_a_mac_that_the_spec_said_is_not_kept() -> None:
+def test_a_new_interface_is_new_and_a_mac_that_the_spec_said_is_not_kept() -> None:
     before = SPEC.replace("[lan]", '[{name: lan, mac: "52:54:00:00:00:10"}]')
     old = macs(samples.desired_of(before, host("")))
     found = resolved(SPEC.replace("  plain:", "  plain2:"), before, "two")

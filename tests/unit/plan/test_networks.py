@@ -21,7 +21,7 @@ def text(network: dict[str, Any], **guests: Any) -> str:
     return json.dumps({"name": "lab", "networks": {"front": network}, "guests": guests})
 
 
-def there(change: dict[str, Any] | None = None, without: list[str] | None = None) -> Observed:
+def existing(change: dict[str, Any] | None = None, without: list[str] | None = None) -> Observed:
     """The network with its guest; ``change`` is of the network."""
     desired = samples.desired_of(text(NETWORK, web=WEB))
     fields = {"networks": {"front": change or {}}, "without": without or []}
@@ -31,7 +31,7 @@ def there(change: dict[str, Any] | None = None, without: list[str] | None = None
 def planned(observed: Observed, network: dict[str, Any] = NETWORK, **guests: Any) -> Plan:
     spec = text(network, **(guests or {"web": WEB}))
     found = samples.decided(samples.spec_of(spec), observed)
-    return diff(samples.desired_of(spec, found=found), observed, spec_path="/lab.yaml")
+    return diff(samples.desired_of(spec, decided=found), observed, spec_path="/lab.yaml")
 
 
 def causes(changes: tuple[Change, ...]) -> dict[str, tuple[str, str]]:
@@ -40,7 +40,7 @@ def causes(changes: tuple[Change, ...]) -> dict[str, tuple[str, str]]:
 
 
 def test_as_it_was_made_is_no_change() -> None:
-    found = planned(there())
+    found = planned(existing())
     assert (found.changes, found.pending, found.notes) == ((), (), ())
 
 
@@ -58,14 +58,14 @@ NAME = "<hostname>web.lab.test</hostname>"
     ],
 )
 def test_hosts_that_somebody_edited_come_back_at_once(old: str, new: str, field: str) -> None:
-    found = planned(there({"edits": {old: new}, "live_edits": {old: new}}))
+    found = planned(existing({"edits": {old: new}, "live_edits": {old: new}}))
     ((name, cost),) = causes(found.changes).items()
     assert name.endswith(field)
     assert cost == ("drift", "live")
     assert (found.pending, found.notes) == ((), ())
-    live_only = planned(there({"live_edits": {old: new}}))
+    live_only = planned(existing({"live_edits": {old: new}}))
     assert set(causes(live_only.changes).values()) == {("drift", "live")}
-    definition = planned(there({"edits": {old: new}}))
+    definition = planned(existing({"edits": {old: new}}))
     assert set(causes(definition.changes).values()) == {("drift", "none")}
 
 
@@ -73,22 +73,22 @@ STP = {'stp="off"': 'stp="on"'}
 
 
 def test_what_can_not_change_while_guests_hold_it_waits() -> None:
-    found = planned(there({"live_edits": STP}))
+    found = planned(existing({"live_edits": STP}))
     assert found.changes == ()
     assert causes(found.pending) == {"bridge/@stp": ("drift", "restart")}
     assert found.notes == (
         "network/front gets bridge/@stp when it starts again; in use by lab-web",
     )  # fmt: skip
-    both = planned(there({"edits": STP, "live_edits": STP}))
+    both = planned(existing({"edits": STP, "live_edits": STP}))
     assert causes(both.changes) == {"bridge/@stp": ("drift", "restart")}
-    definition = planned(there({"edits": STP}))
+    definition = planned(existing({"edits": STP}))
     assert causes(definition.changes) == {"bridge/@stp": ("drift", "none")}
 
 
 def test_a_network_that_nobody_uses_is_restarted_for_it() -> None:
-    free = there({"edits": STP, "live_edits": STP}, without=["guest/web"])
+    free = existing({"edits": STP, "live_edits": STP}, without=["guest/web"])
     assert causes(planned(free).changes)["bridge/@stp"] == ("drift", "live")
-    live = there({"live_edits": STP}, without=["guest/web"])
+    live = existing({"live_edits": STP}, without=["guest/web"])
     found = planned(live)
     assert causes(found.changes)["bridge/@stp"] == ("drift", "live")
     assert found.pending == ()
@@ -99,12 +99,12 @@ def test_what_others_added_is_none_of_ours() -> None:
         "<dhcp>": '<dhcp><host mac="52:54:00:00:00:09" name="printer" ip="10.20.0.9"/>',
         "<dns>": "<dns><txt name='a' value='b'/>",
     }
-    found = planned(there({"edits": more, "live_edits": more}))
+    found = planned(existing({"edits": more, "live_edits": more}))
     assert (found.changes, found.pending) == ((), ())
 
 
 def test_what_libvirt_rewrote_is_no_drift() -> None:
-    observed = there({"edits": STP, "live_edits": STP})
+    observed = existing({"edits": STP, "live_edits": STP})
     network = observed.networks["lab-front"]
     new = replace(network.record, rewritten=("bridge/@stp",))
     same = replace(observed, networks={"lab-front": replace(network, record=new)})
@@ -113,7 +113,7 @@ def test_what_libvirt_rewrote_is_no_drift() -> None:
 
 def test_a_newer_virtkit_renders_otherwise() -> None:
     """The definition has it when the network starts again; its guests keep their link."""
-    observed = there()
+    observed = existing()
     network = observed.networks["lab-front"]
     old = network.inactive.replace('delay="0"', 'delay="2"')
     new = replace(network, record=replace(network.record, rendered=old), inactive=old, live=old)
@@ -126,17 +126,17 @@ def test_a_newer_virtkit_renders_otherwise() -> None:
 )
 def test_what_the_spec_changes_is_refused_while_guests_hold_it(changed: dict[str, str]) -> None:
     with pytest.raises(SpecErrors, match="can't change while guests use it") as caught:
-        planned(there(), {**NETWORK, **changed})
+        planned(existing(), {**NETWORK, **changed})
     assert next(iter(changed)) in caught.value.what
     assert "lab-web" in caught.value.why
     assert "virtkit down" in caught.value.cure
-    found = planned(there(without=["guest/web"]), {**NETWORK, **changed})
+    found = planned(existing(without=["guest/web"]), {**NETWORK, **changed})
     (change,) = [each for each in found.changes if each.object == "network/front"]
     assert (change.action, change.effect) == ("replace", "recreate")
 
 
 def test_a_guest_more_and_a_guest_less_are_reservations() -> None:
-    found = planned(there(), web=WEB, db=WEB)
+    found = planned(existing(), web=WEB, db=WEB)
     assert causes(found.changes) == {"reservations": ("spec", "live")}
     desired = samples.desired_of(text(NETWORK, web=WEB, db=WEB))
     found = planned(samples.up(desired, "/lab.yaml"))
@@ -145,5 +145,5 @@ def test_a_guest_more_and_a_guest_less_are_reservations() -> None:
 
 @pytest.mark.parametrize(("active", "autostart"), [(False, True), (True, False), (False, False)])
 def test_one_that_is_off_is_started(active: bool, autostart: bool) -> None:
-    (change,) = planned(there({"active": active, "autostart": autostart})).changes
+    (change,) = planned(existing({"active": active, "autostart": autostart})).changes
     assert (change.object, change.action, change.effect) == ("network/front", "start", "live")

@@ -100,7 +100,7 @@ def test_packed() -> None:
     assert answer == {"web-1": "b", "web-2": "b", "web-3": "a"}
 
 
-def test_too_little_room_is_told_with_every_host() -> None:
+def test_too_little_room_is_an_error_that_names_every_host() -> None:
     text = refusal(" web: {memory: 4GiB, place: {}}\n", host("a", 1.5), host("b", 0.25))
     assert text == (
         "there is no host for guest web: a has 1.5 GiB of memory free, and 4GiB are needed; b has "

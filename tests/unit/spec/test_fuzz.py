@@ -21,7 +21,7 @@ from virtkit.spec.model import (
 )
 
 MODELS = (GuestEntry, Image, Build, NetworkSpec, Dhcp, Disk, InterfaceSpec, Ready, Kernel)
-WORDS = sorted({key for model in MODELS for key in model.model_fields})
+KEYS = sorted({key for model in MODELS for key in model.model_fields})
 TOP = ("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
 VALUES = (
     *("web", "db", "front", "default", "debian-12", "lxc", "qemu", "auto", "nat", "bridge"),
@@ -38,13 +38,13 @@ scalars = (
     | st.booleans()
     | st.none()
 )
-keys = st.sampled_from(WORDS) | st.sampled_from(VALUES) | st.text(max_size=6)
+keys = st.sampled_from(KEYS) | st.sampled_from(VALUES) | st.text(max_size=6)
 trees = st.recursive(
     scalars,
     lambda below: st.lists(below, max_size=3) | st.dictionaries(keys, below, max_size=4),
     max_leaves=20,
 )
-guests = st.dictionaries(st.sampled_from(WORDS), trees, max_size=5)
+guests = st.dictionaries(st.sampled_from(KEYS), trees, max_size=5)
 named = st.dictionaries(st.sampled_from(VALUES) | st.text(max_size=5), guests | trees, max_size=4)
 specs = st.fixed_dictionaries(
     {"name": st.just("lab")},
@@ -82,7 +82,7 @@ def check_errors(refused: RequestError) -> None:
 def check_spec(spec: Spec) -> None:
     for name, guest in spec.guests.items():
         assert guest.name == name
-        json.dumps(guest.requested, allow_nan=False)
+        json.dumps(guest.model_dump(mode="json", by_alias=True), allow_nan=False)
         assert guest.image in spec.images
         assert {link.name for link in guest.interfaces} <= set(spec.networks)
         assert set(guest.after) <= set(spec.guests)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtkit.spec import raw_xml
+from virtkit.errors import RequestError
+from virtkit.spec import raw_xml, read_text
 
 HOSTDEV = "<hostdev type='pci'><source><address {}/></source></hostdev>"
 
@@ -26,7 +30,7 @@ def test_one_device_is_one_however_it_is_written(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("xml", "found"),
+    ("xml", "count"),
     [
         ("<interface type='network'><mac address='52:54:00:AA:00:01'/></interface>", 1),
         ("<interface type='bridge'><target dev='vnet3'/></interface>", 0),
@@ -43,8 +47,8 @@ def test_one_device_is_one_however_it_is_written(address: str) -> None:
         ("<filesystem type='mount'><source dir='/srv'/><target dir='x'/></filesystem>", 0),
     ],
 )
-def test_what_is_for_one_guest(xml: str, found: int) -> None:
-    assert len(list(raw_xml.exclusive_resources(xml))) == found
+def test_what_is_for_one_guest(xml: str, count: int) -> None:
+    assert len(list(raw_xml.exclusive_resources(xml))) == count
     domain = f"<domain><name>a</name><devices><!-- x -->{xml}</devices></domain>"
     assert list(raw_xml.exclusive_resources(domain)) == list(raw_xml.exclusive_resources(xml))
 
@@ -70,3 +74,13 @@ def test_any_text(text: str) -> None:
 def test_empty_elements(tag: str) -> None:
     for xml in (f"<{tag}/>", f"<{tag}><source/></{tag}>", f"<{tag} type='hostdev'><mac/></{tag}>"):
         assert list(raw_xml.exclusive_resources(xml)) == []
+
+
+@pytest.mark.parametrize("host", ["host: local, ", ""])
+@pytest.mark.parametrize("hosts", ["", "hosts: {local: {}}\n"])
+def test_the_only_host_is_one_whether_it_is_named_or_not(host: str, hosts: str) -> None:
+    device = json.dumps(HOSTDEV.format("bus='10' slot='0'"))
+    keys = f"type: qemu, allow: [hostdev], devices: [{device}]"
+    text = f"name: lab\n{hosts}guests: {{a: {{{keys}}}, b: {{{host}{keys}}}}}\n"
+    with pytest.raises(RequestError, match="'a' and 'b' would both have the host device"):
+        read_text(text, source="lab.yaml", folder=Path("/"))

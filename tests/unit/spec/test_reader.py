@@ -307,7 +307,7 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "one", "other", "taken"),
+    ("network", "first", "second", "taken"),
     [
         ("cidr: 10.20.0.0/24", "host: a", "host: b", False),
         ("cidr: 10.20.0.0/24", "host: a", "host: a", True),
@@ -315,7 +315,7 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
         ("mode: bridge, bridge: br0, cidr: 10.20.0.0/24", "host: a", "host: b", True),
     ],
 )
-def test_two_guests_with_one_address(network: str, one: str, other: str, taken: bool) -> None:
+def test_two_guests_with_one_address(network: str, first: str, second: str, taken: bool) -> None:
     """Networks that are made are made on each host; a bridge may be the same one on both."""
     card = "networks: [{name: front, address: 10.20.0.5}]"
     text = f"""
@@ -323,8 +323,8 @@ name: lab
 hosts: {{a: {{address: a}}, b: {{address: b}}}}
 networks: {{front: {{{network}}}}}
 guests:
-  one: {{{one}, {card}}}
-  other: {{{other}, {card}}}
+  first: {{{first}, {card}}}
+  second: {{{second}, {card}}}
 """
     if not taken:
         assert len(read_text(text, source="lab.yaml", folder=Path("/")).guests) == 2
@@ -342,13 +342,13 @@ def test_yaml_1_2_scalars() -> None:
     assert web.groups == ("yes", "on")
 
 
-WORDS = (
+PLAIN_SCALARS = (
     "yes Yes YES yEs no NO on Off y n true tRue ~ null 0 7 -7 +7 0644 0888 0o17 0x1F 0b101 1_000 "
 )
-WORDS += (
+PLAIN_SCALARS += (
     "1:30 12:30:45 -1:30 1:75 1e3 1.5e+3 .5 -.5 1. 1.5 190:20:30.15 1_0.5 52:54:00:11:22:33 10.20"
 )
-WORDS += " 1.2.3 = v1 2001-01-01"
+PLAIN_SCALARS += " 1.2.3 = v1 2001-01-01"
 
 
 @pytest.mark.parametrize(
@@ -359,25 +359,25 @@ WORDS += " 1.2.3 = v1 2001-01-01"
         "profiles: {p: {CLOUD}}\nguests: {web: {profiles: [p]}}",
     ],
 )
-def test_plain_words_of_cloud_init_are_yaml_1_1(spec: str) -> None:
+def test_plain_scalars_of_cloud_init_are_yaml_1_1(spec: str) -> None:
     """As PyYAML reads them, which cloud-init does; but for dates, which a seed can't hold."""
-    words = WORDS.split()
-    cloud = f"cloud_init: {{a: [{', '.join(words)}, 'no', \"0644\"]}}"
+    scalars = PLAIN_SCALARS.split()
+    cloud = f"cloud_init: {{a: [{', '.join(scalars)}, 'no', \"0644\"]}}"
     found = guest(f"name: lab\n{spec.replace('CLOUD', cloud)}\n").cloud_init["a"]
-    for word, value in zip(words, found, strict=False):
-        plain = yaml.safe_load(f"- {word}") if word not in ("=", "2001-01-01") else [word]
-        assert [value] == plain, word
-        assert type(value) is type(plain[0]), word
+    for scalar, value in zip(scalars, found, strict=False):
+        plain = yaml.safe_load(f"- {scalar}") if scalar not in ("=", "2001-01-01") else [scalar]
+        assert [value] == plain, scalar
+        assert type(value) is type(plain[0]), scalar
     assert found[-2:] == ["no", "0644"], "what is in quotes is text"
 
 
 @given(st.from_regex(r"[-+]?[0-9bxo_:.eE+a-f-]{1,8}", fullmatch=True))
-def test_numbers_of_cloud_init_are_pyyamls(word: str) -> None:
+def test_numbers_of_cloud_init_are_pyyamls(scalar: str) -> None:
     try:
-        (theirs,) = yaml.safe_load(f"[{word}]")
+        (theirs,) = yaml.safe_load(f"[{scalar}]")
     except (ValueError, yaml.YAMLError):
         return
-    assert yaml11.resolve(word) == (theirs if isinstance(theirs, (int, float)) else word)
+    assert yaml11.resolve(scalar) == (theirs if isinstance(theirs, (int, float)) else scalar)
 
 
 def test_aliases_are_followed() -> None:
@@ -386,12 +386,13 @@ def test_aliases_are_followed() -> None:
     assert spec.guests["db"].groups == ("a",)
 
 
-def test_asked_is_json_and_the_same_each_time() -> None:
-    for one, other in zip(
+def test_requested_is_json_and_the_same_each_time() -> None:
+    for first, second in zip(
         read(EXAMPLE).guests.values(), read(EXAMPLE).guests.values(), strict=True
     ):
-        assert json.loads(json.dumps(one.requested)) == one.requested == other.requested
-        assert GuestSpec.model_validate(one.requested) == one
+        data, other = (each.model_dump(mode="json", by_alias=True) for each in (first, second))
+        assert json.loads(json.dumps(data)) == data == other
+        assert GuestSpec.model_validate(data) == first
 
 
 def test_two_layouts_of_one_spec_are_equal() -> None:

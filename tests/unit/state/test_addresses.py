@@ -43,16 +43,16 @@ def test_allocate(
     assert found == addresses.allocate(cidr, wanted, kept=kept, dynamic=dynamic)
     assert found.keys() == wanted.keys()
     assert len(set(found.values())) == len(found), "no address twice"
-    for link, address in found.items():
+    for interface, address in found.items():
         assert IPv4Address(address) in network
         assert address not in (str(network[0]), str(network[1]), str(network[-1]))
-        assert wanted[link] in (None, address), "what the spec says is what it gets"
+        assert wanted[interface] in (None, address), "what the spec says is what it gets"
     # who is there already stays where it is
     assert found == addresses.allocate(cidr, wanted, kept=found, dynamic=dynamic)
     # and so it does when somebody else comes
     assume(len(found) < network.num_addresses - 3)
     more = addresses.allocate(cidr, {99: None} | wanted, kept=found, dynamic=dynamic)
-    assert {link: more[link] for link in found} == found
+    assert {interface: more[interface] for interface in found} == found
 
 
 def test_allocate_leaves_the_dynamic_range_alone_while_it_can() -> None:
@@ -108,7 +108,7 @@ def test_free_subnet_takes_the_next_range() -> None:
         ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"],
     ],
 )
-def test_routes_to_nearly_everything_are_no_claim(routes: list[str]) -> None:
+def test_routes_to_nearly_everything_do_not_count(routes: list[str]) -> None:
     free = addresses.free_subnet("lab/front", [])
     assert addresses.free_subnet("lab/front", [], routes) == free
     # but what is narrower in there is one

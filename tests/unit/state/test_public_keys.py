@@ -26,7 +26,7 @@ def test_named_as_ssh_keygen_names_them(kind: str, tmp_path: Path) -> None:
     )
     (name,) = public_keys.names([text])
     assert name == f"me@home ({told.stdout.split()[1]})"
-    assert public_keys.records([text]) == (text.strip(),)
+    assert public_keys.canonical([text]) == (text.strip(),)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_named_as_ssh_keygen_names_them(kind: str, tmp_path: Path) -> None:
 )
 def test_options_and_comments_are_no_part_of_a_key(line: str) -> None:
     assert public_keys.same([line], [samples.PUBLIC])
-    (recorded,) = public_keys.records([line])
+    (recorded,) = public_keys.canonical([line])
     assert recorded.startswith(samples.PUBLIC)
-    assert public_keys.recorded(recorded)
+    assert public_keys.is_canonical(recorded)
 
 
 @pytest.mark.parametrize(
@@ -61,21 +61,21 @@ def test_options_and_comments_are_no_part_of_a_key(line: str) -> None:
 )
 def test_what_is_no_key(line: str) -> None:
     assert public_keys.parse(line) is None
-    assert public_keys.records([line]) == ()
-    assert not public_keys.recorded(line)
+    assert public_keys.canonical([line]) == ()
+    assert not public_keys.is_canonical(line)
 
 
 @given(st.text(max_size=60), st.text(max_size=40))
 def test_whatever_is_recorded_is_read_again(before: str, after: str) -> None:
     lines = f"{before} {samples.PUBLIC} {after}".splitlines()
-    for each in public_keys.records(lines):
-        assert public_keys.recorded(each)
+    for each in public_keys.canonical(lines):
+        assert public_keys.is_canonical(each)
         assert each.isprintable()
         assert public_keys.same([each], [samples.PUBLIC])
 
 
 def test_both_while_they_change() -> None:
-    other = public_keys.records([f"{samples.PUBLIC} another comment"])
+    other = public_keys.canonical([f"{samples.PUBLIC} another comment"])
     assert public_keys.joined(other, [samples.PUBLIC]) == (samples.PUBLIC,)
     assert public_keys.joined((), other) == other
     assert not public_keys.same(other, ())

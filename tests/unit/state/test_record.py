@@ -27,20 +27,21 @@ from virtkit.state.record import (
 )
 from virtkit.state.record import VolumeRecord as Volume
 
-words = st.text(max_size=12)
+texts = st.text(max_size=12)
 trees = st.recursive(
-    st.none() | st.booleans() | st.integers() | words,
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(words, below, max_size=3),
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(texts, below, max_size=3),
     max_leaves=8,
 )
 labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
-folders = st.just("/pool") | words.map(lambda each: "/" + each.replace("..", ""))
+folders = st.just("/pool") | texts.map(lambda each: "/" + each.replace("..", ""))
+entries = st.fixed_dictionaries({"name": texts}, optional={"size": trees})
 requested = st.fixed_dictionaries(
     {
         "user": st.just("admin"),
         "groups": st.lists(st.sampled_from(["web", "DB_1"]), max_size=2),
         "after": st.lists(labels, max_size=2),
-        "ssh_keys": st.none() | st.lists(words, max_size=2),
+        "ssh_keys": st.none() | st.lists(texts, max_size=2),
         "ready": st.sampled_from(
             [
                 {"kind": "ssh", "port": None, "command": None, "timeout": None},
@@ -49,14 +50,20 @@ requested = st.fixed_dictionaries(
             ]
         ),
     },
-    optional={"memory": trees, "disks": trees},
+    optional={"memory": trees, "disks": st.none() | st.lists(entries, max_size=2)},
 )
-contents = st.from_regex(r"[0-9a-f]{20}", fullmatch=True)
+content_hashes = st.from_regex(r"[0-9a-f]{20}", fullmatch=True)
 files = st.builds(
-    ImageFiles.named, folders, contents, format=words, size=st.integers(0), bootable=st.booleans()
+    ImageFiles.named,
+    folders,
+    content_hashes,
+    format=texts,
+    size=st.integers(0),
+    bootable=st.booleans(),
 )
-addresses = st.sampled_from(["", "10.0.0.5", "fd00::5"])
-several = st.lists(words, max_size=3).map(tuple)
+addresses = st.sampled_from(["", "10.0.0.5"])
+addresses6 = st.sampled_from(["", "fd00::5"])
+several = st.lists(texts, max_size=3).map(tuple)
 causes = st.sampled_from(["spec", "drift", "unfinished", "upgrade"])
 
 
@@ -77,41 +84,41 @@ guests = owners.flatmap(
         st.just(owner),
         st.lists(st.builds(_volume, st.just(owner), labels, states, st.booleans()), max_size=3),
         type=st.sampled_from(sorted(DRIVERS)),
-        spec=words,
+        spec=texts,
         requested=requested,
-        image_identity=words,
+        image_identity=texts,
         image=st.none() | files,
         interfaces=st.lists(
-            st.builds(InterfaceRecord, words, words, addresses, addresses), max_size=3
+            st.builds(InterfaceRecord, texts, texts, addresses, addresses6), max_size=3
         ).map(tuple),
         host_key=st.sampled_from(["", "ssh-ed25519 AAAAC3/+="]),
-        instance=words,
-        fqdn=words,
-        rendered=words,
+        instance=texts,
+        fqdn=texts,
+        rendered=texts,
         rewritten=several,
-        staged=st.dictionaries(words, causes, max_size=3),
-        staged_in=words,
+        staged=st.dictionaries(texts, causes, max_size=3),
+        staged_in=texts,
         detaching=several,
         booted=st.booleans(),
         finished=st.booleans(),
-        made_from=words,
+        made_from=texts,
     )
 )
-reservations = st.builds(Reservation, words, words, words, words, st.booleans())
+reservations = st.builds(Reservation, texts, texts, texts, texts, st.booleans())
 networks = st.builds(
     NetworkRecord,
     labels,
     labels,
-    words,
+    texts,
     requested,
     st.just("10.0.0.0/24"),
     st.lists(reservations, max_size=3).map(tuple),
-    words,
+    texts,
     several,
-    words,
+    texts,
 )
 images = st.builds(
-    StoredImage, labels, st.lists(words, max_size=3).map(tuple), files, st.booleans()
+    StoredImage, labels, st.lists(texts, max_size=3).map(tuple), files, st.booleans()
 )
 
 
@@ -125,7 +132,7 @@ pools = st.builds(
         {each.files.content: each for each in images}, {each.name: each for each in kept}
     ),
     st.lists(images, max_size=3),
-    st.lists(st.builds(_kept, owners, labels, words), max_size=3),
+    st.lists(st.builds(_kept, owners, labels, texts), max_size=3),
 )
 
 
@@ -143,19 +150,19 @@ def carrying(tag: str, text: str) -> etree._Element:
 
 
 @given(guests)
-def test_guest_round_trip(found: GuestRecord) -> None:
-    assert record_text.read_guest(document(record_text.guest_element(found))) == found
+def test_guest_round_trip(original: GuestRecord) -> None:
+    assert record_text.read_guest(document(record_text.guest_element(original))) == original
 
 
 @given(networks)
-def test_network_round_trip(found: NetworkRecord) -> None:
-    assert record_text.read_network(document(record_text.network_element(found))) == found
+def test_network_round_trip(original: NetworkRecord) -> None:
+    assert record_text.read_network(document(record_text.network_element(original))) == original
 
 
 @given(pools)
-def test_pool_round_trip(found: PoolRecord) -> None:
-    text = record_text.pool_text(found)
-    assert record_text.read_pool(text) == found
+def test_pool_round_trip(original: PoolRecord) -> None:
+    text = record_text.pool_text(original)
+    assert record_text.read_pool(text) == original
     for cut in (1, len(text) // 2, len(text) - 1):
         assert record_text.read_pool(text[:cut]) is None, "half written"
 
@@ -195,7 +202,7 @@ def test_what_a_newer_virtkit_wrote_is_passed_over() -> None:
     assert record_text.read_guest(carrying("guest", json.dumps(data))) == EXAMPLE
 
 
-def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
+def test_the_names_of_an_older_version_are_read_and_not_written_again() -> None:
     """A run of 0.1.0 that was killed while it took a disk away."""
     root, data = EXAMPLE.volumes
     volumes = (root, replace(data, state="deleting"))
@@ -203,8 +210,8 @@ def test_the_words_of_an_older_version_are_read_and_not_written_again() -> None:
     killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=cards)
     text = etree.fromstring(record_text.guest_element(killed)).text or ""
     new = json.loads(text)
-    words = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
-    old = {words.get(key, key): value for key, value in new.items()}
+    former = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
+    old = {former.get(key, key): value for key, value in new.items()}
     old["volumes"] = [
         {**e, "state": e["state"].replace("deleting", "doomed")} for e in new["volumes"]
     ]
@@ -234,16 +241,16 @@ def test_where_it_was_made_from_is_said_only_where_that_is_another_machine() -> 
     """So that the records of this machine's guests stay as they are."""
     far = replace(EXAMPLE, made_from="laptop")
     disk = KeptDisk("lab", "web", "lab-web-own", "/pool/lab-web-own")
-    for one, kept, told in (
+    for guest, kept, written in (
         (EXAMPLE, disk, False),
         (far, replace(disk, made_from="laptop"), True),
     ):
-        pool = PoolRecord({}, {kept.name: kept}, {one.domain: one})
-        texts = [record_text.guest_element(one), record_text.pool_text(pool)]
-        assert ["made_from" in each for each in texts] == [told, told]
+        pool = PoolRecord({}, {kept.name: kept}, {guest.domain: guest})
+        texts = [record_text.guest_element(guest), record_text.pool_text(pool)]
+        assert ["made_from" in each for each in texts] == [written, written]
         read = record_text.read_pool(texts[1])
         assert read is not None
-        assert (read.guests, read.kept) == ({one.domain: one.listed()}, {kept.name: kept})
+        assert (read.guests, read.kept) == ({guest.domain: guest.listed()}, {kept.name: kept})
 
 
 @pytest.mark.parametrize("field", ["environment", "requested", "image", "volumes", "type"])
@@ -300,13 +307,18 @@ def changed(path: str, value: Any) -> GuestRecord | None:
         ("requested.ready", {"kind": "port", "port": "80"}),
         ("requested.ready", {"kind": "command"}),
         ("requested.ready", {"kind": "ssh", "timeout": "long"}),
+        *(
+            (f"requested.{key}", each)
+            for key in ("disks", "networks")
+            for each in (5, "data", {}, ["data"], [None], [{}], [{"name": None}], [{"name": []}])
+        ),
         ("requested.[/x]", 1),
         *(("environment", each) for each in ("..", "", "lab\n", "Lab", "a/b", 1)),
         *(("guest", each) for each in ("..", "web-", "-rf", "")),
         *(("type", each) for each in ("vax", "", None, [])),
         *(
             ("interfaces", [{"source": "x", "mac": "x", "address": each, "address6": ""}])
-            for each in ("-oProxyCommand=x", 1, "x.test", ["10.0.0.1"])
+            for each in ("-oProxyCommand=x", 1, "x.test", ["10.0.0.1"], "fd00::5")
         ),
         ("interfaces", [{"source": "x", "mac": "x", "address6": "fe80::1%eth0\n  ProxyCommand x"}]),
         ("host_key", "ssh-ed25519 AAAA\nother ssh-ed25519 BBBB"),
@@ -411,7 +423,7 @@ def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
 def test_a_thousand_guests_fit_into_a_pools_record() -> None:
     disks = "[{name: a, size: 1GiB}, {name: b, size: 1GiB}]"
     guest = samples.guest_of(f"name: lab\nguests: {{web: {{disks: {disks}}}}}\n")
-    one = record.of_guest(guest, "/lab.yaml", "<domain/>" * 500)
+    template = record.of_guest(guest, "/lab.yaml", "<domain/>" * 500)
     many = {}
     for number in range(1000):
         name = f"web{number}"
@@ -421,9 +433,9 @@ def test_a_thousand_guests_fit_into_a_pools_record() -> None:
                 name=each.name.replace("-web-", f"-{name}-"),
                 key=each.key.replace("-web-", f"-{name}-"),
             )
-            for each in one.volumes
+            for each in template.volumes
         )
-        many[f"lab-{name}"] = replace(one, guest=name, volumes=volumes)
+        many[f"lab-{name}"] = replace(template, guest=name, volumes=volumes)
     text = record_text.pool_text(PoolRecord({}, {}, many))
     assert len(text) < 4 * 1024**2, "one answer of libvirt's; the limit of a record is more"
     found = record_text.read_pool(text)

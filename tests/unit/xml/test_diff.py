@@ -20,8 +20,8 @@ def tree(xml: str) -> etree._Element:
     return parse(xml, "the XML")
 
 
-def paths(wanted: str, found: str) -> list[str]:
-    return [each.path for each in differences(tree(wanted), tree(found))]
+def paths(wanted: str, current: str) -> list[str]:
+    return [each.path for each in differences(tree(wanted), tree(current))]
 
 
 def domain(inner: str, devices: str = "") -> str:
@@ -32,7 +32,7 @@ def domain(inner: str, devices: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("wanted", "current"),
     [
         ('<memory unit="b">1073741824</memory>', '<memory unit="KiB">1048576</memory>'),
         ('<memory unit="b">1073741824</memory>', "<memory>1048576</memory>"),
@@ -69,12 +69,12 @@ def domain(inner: str, devices: str = "") -> str:
         ("<on_crash> destroy </on_crash>", "<on_crash>destroy</on_crash>"),
     ],
 )
-def test_what_libvirt_writes_otherwise_is_the_same(wanted: str, found: str) -> None:
-    assert paths(domain(wanted), domain(found)) == []
+def test_what_libvirt_writes_otherwise_is_the_same(wanted: str, current: str) -> None:
+    assert paths(domain(wanted), domain(current)) == []
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found", "expected"),
+    ("wanted", "current", "expected"),
     [
         (
             '<memory unit="b">1073741824</memory>',
@@ -112,8 +112,8 @@ def test_what_libvirt_writes_otherwise_is_the_same(wanted: str, found: str) -> N
         ("<features><acpi/></features>", "<features/>", Difference("features/acpi", "yes", None)),
     ],
 )
-def test_what_differs(wanted: str, found: str, expected: Difference) -> None:
-    assert differences(tree(domain(wanted)), tree(domain(found))) == [expected]
+def test_what_differs(wanted: str, current: str, expected: Difference) -> None:
+    assert differences(tree(domain(wanted)), tree(domain(current))) == [expected]
 
 
 DISK = '<disk type="file"><source file="/p/{0}"/><target dev="{1}"/><serial>{0}</serial></disk>'
@@ -138,8 +138,8 @@ def test_devices_are_told_apart_by_what_they_are() -> None:
 
 def test_devices_without_a_name_are_matched_as_well_as_they_can() -> None:
     wanted = domain("", '<video><model type="none"/></video><watchdog model="itco"/>')
-    found = domain("", '<watchdog model="itco"/><video><model type="none"/></video>')
-    assert paths(wanted, found) == []
+    current = domain("", '<watchdog model="itco"/><video><model type="none"/></video>')
+    assert paths(wanted, current) == []
     assert paths(wanted, domain("", '<watchdog model="ib700"/><video/>')) == [
         "devices/video/model",
         "devices/watchdog/@model",
@@ -168,16 +168,16 @@ def test_devices_without_a_name_are_matched_as_well_as_they_can() -> None:
 )
 def test_a_device_of_others_is_not_taken_for_ours(ours: str, theirs: str, path: str) -> None:
     """Where ours is gone it is missing, and it comes back beside theirs."""
-    wanted, found = tree(domain("", ours)), tree(domain("", theirs))
+    wanted, current = tree(domain("", ours)), tree(domain("", theirs))
     assert paths(domain("", ours), domain("", theirs)) == [f"devices/{path}"]
     assert paths(domain("", ours), domain("", theirs + ours)) == []
-    after = diff.merged(wanted, wanted, found)
+    after = diff.merged(wanted, wanted, current)
     devices = after.find("devices")
     assert devices is not None
     texts = [etree.tostring(each, encoding="unicode").strip() for each in devices]
     assert texts == [*(each for each in [theirs]), ours]
     away = diff.merged(wanted, tree(domain("", "")), tree(domain("", theirs + ours)))
-    assert diff.differences(found, away) == []
+    assert diff.differences(current, away) == []
     assert diff.differences(wanted, away), "and goes alone"
 
 
@@ -228,9 +228,9 @@ def test_every_place_is_found_again() -> None:
     ]
     assert len(every) == 7
     for each in every:
-        assert diff.at(tree(wanted), each.path) is not None, each.path
-    assert diff.at(tree(wanted), "devices/filesystem[/.virtkit/mounts/c]") is None
-    assert diff.steps("devices/filesystem[/a/b]/source/@file") == [
+        assert diff.element_at(tree(wanted), each.path) is not None, each.path
+    assert diff.element_at(tree(wanted), "devices/filesystem[/.virtkit/mounts/c]") is None
+    assert diff.split_path("devices/filesystem[/a/b]/source/@file") == [
         "devices",
         "filesystem[/a/b]",
         "source",
@@ -239,11 +239,11 @@ def test_every_place_is_found_again() -> None:
 
 
 def test_values() -> None:
-    found = tree(domain('<currentMemory unit="KiB">1024</currentMemory><vcpu>2</vcpu>'))
-    assert diff.value(found, "currentMemory") == "1048576"
-    assert diff.value(found, "vcpu") == "2"
-    assert diff.value(found, "devices") == "yes"
-    assert diff.value(found, "memory") is None
+    current = tree(domain('<currentMemory unit="KiB">1024</currentMemory><vcpu>2</vcpu>'))
+    assert diff.value_at(current, "currentMemory") == "1048576"
+    assert diff.value_at(current, "vcpu") == "2"
+    assert diff.value_at(current, "devices") == "yes"
+    assert diff.value_at(current, "memory") is None
 
 
 # --- what is no longer wanted ---------------------------------------------------------------
@@ -252,13 +252,13 @@ def test_values() -> None:
 def test_removed() -> None:
     before = domain("<title>x</title><os a='1' b='2'/>", ROOT + DATA)
     wanted = domain("<os b='2'/>", ROOT)
-    found = tree(domain("<title>x</title><os a='1' b='2' c='3'/>", ROOT + DATA + "<sound/>"))
-    assert removed(tree(before), tree(wanted), found) == [
+    current = tree(domain("<title>x</title><os a='1' b='2' c='3'/>", ROOT + DATA + "<sound/>"))
+    assert removed(tree(before), tree(wanted), current) == [
         Difference("title", None, "x"),
         Difference("os/@a", None, "1"),
         Difference("devices/disk[vdb]", None, "vdb"),
     ]
-    assert removed(tree(before), tree(before), found) == []
+    assert removed(tree(before), tree(before), current) == []
     assert removed(tree(before), tree(wanted), tree(wanted)) == [], "it is gone already"
     others = tree(domain("<os a='9' b='2'/>", ROOT))
     assert removed(tree(before), tree(wanted), others) == [], "somebody gave it another value"
@@ -321,7 +321,7 @@ def test_merged_keeps_what_others_added() -> None:
 def test_merged_has_our_changes() -> None:
     after = merged(tree(OLD), tree(NEW), tree(LIBVIRTS))
     assert [each.get("dev") for each in after.iter("target")] == ["vda", "vdc"]
-    assert diff.value(after, "memory") == str(2 * samples.GIB)
+    assert diff.value_at(after, "memory") == str(2 * samples.GIB)
     vcpu = after.find("vcpu")
     assert vcpu is not None
     assert (vcpu.text, vcpu.get("current")) == ("4", "1")
@@ -399,12 +399,12 @@ def test_a_quantity_is_put_in_with_its_unit(
         number = next(int(each) for each in numbers if each)
         return -(-number * UNITS[element.get(key, "")] // 1024)
 
-    wanted, found = written(*mine), written(*theirs)
-    before = kib(found)
-    for old in (None, found, wanted):
-        assert kib(merged(old, wanted, found)) == kib(wanted)
-    assert bool(differences(wanted, found)) == (before != kib(wanted))
-    assert differences(wanted, merged(None, wanted, found)) == []
+    wanted, current = written(*mine), written(*theirs)
+    before = kib(current)
+    for old in (None, current, wanted):
+        assert kib(merged(old, wanted, current)) == kib(wanted)
+    assert bool(differences(wanted, current)) == (before != kib(wanted))
+    assert differences(wanted, merged(None, wanted, current)) == []
 
 
 # --- whatever they are ----------------------------------------------------------------------
@@ -444,22 +444,22 @@ def siblings(
 
 
 leaves = elements(st.just([]))
-documents = siblings(elements(siblings(leaves, 3)), 3).map(lambda below: under("domain", below))
+domains = siblings(elements(siblings(leaves, 3)), 3).map(lambda below: under("domain", below))
 
 
 @settings(max_examples=200, deadline=None)
-@given(documents, documents, documents)
+@given(domains, domains, domains)
 def test_after_a_merge_nothing_of_ours_is_missing(
-    before: etree._Element, wanted: etree._Element, found: etree._Element
+    before: etree._Element, wanted: etree._Element, current: etree._Element
 ) -> None:
-    once = merged(before, wanted, found)
+    once = merged(before, wanted, current)
     assert differences(wanted, once) == []
     again = merged(wanted, wanted, once)
     assert etree.tostring(again) == etree.tostring(once)
 
 
 @settings(max_examples=100, deadline=None)
-@given(documents)
+@given(domains)
 def test_nothing_differs_from_itself(document: etree._Element) -> None:
     assert differences(document, document) == []
     assert removed(document, document, document) == []
@@ -493,19 +493,21 @@ def test_what_virtkit_renders_merges(
     """From one spec to another over libvirt's XML, to which others added something everywhere."""
     spec = {"name": "lab", "networks": {"one": {}, "two": {}}}
     before, wanted = (
-        tree(render.guest(samples.guest_of(json.dumps({**spec, "guests": {"web": each}}))))
+        tree(render.domain_xml(samples.guest_of(json.dumps({**spec, "guests": {"web": each}}))))
         for each in (old, {**new, "type": old["type"]})
     )
-    found = copy.deepcopy(before)
-    for index, each in enumerate(list(found.iter(etree.Element))):
+    current = copy.deepcopy(before)
+    for index, each in enumerate(list(current.iter(etree.Element))):
         if index % seed == 0:
             each.set("others", "x")
         if each.tag in ("devices", "disk", "interface", "features"):
             etree.SubElement(each, "foreign").text = str(index)
-    foreign = len(list(found.iter("foreign")))
-    gone = {each.path for each in removed(before, wanted, found)}
-    lost = sum(len(list(d.iter("foreign"))) for p in gone if (d := diff.at(found, p)) is not None)
-    after = merged(before, wanted, found)
+    foreign = len(list(current.iter("foreign")))
+    gone = {each.path for each in removed(before, wanted, current)}
+    lost = sum(
+        len(list(d.iter("foreign"))) for p in gone if (d := diff.element_at(current, p)) is not None
+    )
+    after = merged(before, wanted, current)
     assert differences(wanted, after) == []
     assert removed(before, wanted, after) == []
     assert len(list(after.iter("foreign"))) == foreign - lost, "but for devices that go as a whole"

@@ -17,7 +17,7 @@ from virtkit.xml import policy, render, tree
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    body = render.guest(guest, render.from_user_template(guest, own) if own else "")
+    body = render.domain_xml(guest, render.from_user_template(guest, own) if own else "")
     element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
     return tree.with_record(body, element)
 
@@ -39,7 +39,7 @@ NS = "xmlns:x='http://libvirt.org/schemas/domain"
 
 
 @pytest.mark.parametrize(
-    ("xml", "word"),
+    ("xml", "permission"),
     [
         ("<hostdev mode='subsystem' type='usb'/>", "hostdev"),
         ("<interface type='hostdev'><source><address type='pci'/></source></interface>", "hostdev"),
@@ -103,9 +103,9 @@ NS = "xmlns:x='http://libvirt.org/schemas/domain"
         ("<bootloader>pygrub</bootloader>", "emulator"),
     ],
 )
-def test_reaches(xml: str, word: str) -> None:
+def test_reaches(xml: str, permission: str) -> None:
     root = etree.fromstring(f"<domain><devices>{xml}</devices></domain>")
-    assert word in policy.reaches(root, ())
+    assert permission in policy.reaches(root, ())
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_reaches_nothing(xml: str) -> None:
 
 
 NETWORK_DISK = (
-    "<domain><devices><disk type='network'>{more}<source {words}>{hosts}</source></disk></devices>"
-    "</domain>"
+    "<domain><devices><disk type='network'>{more}<source {attributes}>{hosts}</source></disk>"
+    "</devices></domain>"
 )
 
 
@@ -135,7 +135,7 @@ MON = "<host name='mon.example.org' port='6789'/>"
 
 
 @pytest.mark.parametrize(
-    ("words", "hosts"),
+    ("attributes", "hosts"),
     [
         ("protocol='rbd' name='pool/image'", MON),
         ("protocol='rbd' name='pool/image@snap'", f"{MON}<host name='2001:db8::7'/>"),
@@ -144,13 +144,13 @@ MON = "<host name='mon.example.org' port='6789'/>"
         ("protocol='nbd' name='export'", "<host name='192.0.2.7' port='10809'/>"),
     ],
 )
-def test_a_disk_on_another_machine_is_no_path_of_the_host(words: str, hosts: str) -> None:
-    xml = NETWORK_DISK.format(words=words, hosts=hosts, more="")
+def test_a_disk_on_another_machine_is_no_path_of_the_host(attributes: str, hosts: str) -> None:
+    xml = NETWORK_DISK.format(attributes=attributes, hosts=hosts, more="")
     assert policy.reaches(etree.fromstring(xml), ()) == {}
 
 
 @pytest.mark.parametrize(
-    ("words", "hosts", "more", "told"),
+    ("attributes", "hosts", "more", "reached"),
     [
         ("protocol='rbd' name='p/i'", "", "", "without <host>"),
         ("protocol='rbd' name='p/i'", MON, "<auth><secret usage='x'/></auth>", "<secret>"),
@@ -181,9 +181,11 @@ def test_a_disk_on_another_machine_is_no_path_of_the_host(words: str, hosts: str
         ("protocol='nbd'", "<host name='localhost '/>", "", "itself"),
     ],
 )
-def test_a_network_disk_that_reaches_the_host(words: str, hosts: str, more: str, told: str) -> None:
-    root = etree.fromstring(NETWORK_DISK.format(words=words, hosts=hosts, more=more))
-    assert told in policy.reaches(root, ())["host-paths"]
+def test_a_network_disk_that_reaches_the_host(
+    attributes: str, hosts: str, more: str, reached: str
+) -> None:
+    root = etree.fromstring(NETWORK_DISK.format(attributes=attributes, hosts=hosts, more=more))
+    assert reached in policy.reaches(root, ())["host-paths"]
 
 
 @pytest.mark.parametrize("store", ["dataStore", "mirror", "backingStore"])
@@ -202,7 +204,7 @@ def test_a_protocol_hides_no_path_elsewhere(parent: str) -> None:
     assert policy.reaches(etree.fromstring(xml), ()) == {"host-paths": "/etc"}
 
 
-def test_a_card_on_a_card_of_the_host_needs_one_word() -> None:
+def test_a_card_on_a_card_of_the_host_needs_one_permission() -> None:
     card = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
     root = etree.fromstring(f"<domain><devices>{card}</devices></domain>")
     assert list(policy.reaches(root, ())) == ["hostdev"]
@@ -231,7 +233,7 @@ def test_a_mark_elsewhere_makes_no_image_read_only(xml: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "inside",
+    "body",
     [
         "<os><init>/sbin/init</init><initarg>/x</initarg><initdir>/y</initdir></os>",
         "<os><initenv name='PATH'>/bin</initenv><cmdline>root=/dev/vda init=/x</cmdline></os>",
@@ -242,8 +244,8 @@ def test_a_mark_elsewhere_makes_no_image_read_only(xml: str) -> None:
         "<devices><disk><serial>a/b</serial></disk></devices>",
     ],
 )
-def test_what_has_a_slash_and_is_no_path_of_the_host(inside: str) -> None:
-    assert policy.reaches(etree.fromstring(f"<domain>{inside}</domain>"), ()) == {}
+def test_what_has_a_slash_and_is_no_path_of_the_host(body: str) -> None:
+    assert policy.reaches(etree.fromstring(f"<domain>{body}</domain>"), ()) == {}
 
 
 @pytest.mark.parametrize(
@@ -341,7 +343,7 @@ def test_prefixes_and_entities_of_nobody(xml: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "word"),
+    ("extra", "permission"),
     [
         ("<devices><emulator>/tmp/x</emulator></devices>", "emulator"),
         ("<seclabel type='static' model='dac'><label>+0:+0</label></seclabel>", "emulator"),
@@ -350,11 +352,11 @@ def test_prefixes_and_entities_of_nobody(xml: str) -> None:
         (f"<x:commandline {NS}/qemu/1.0'/>", "commandline"),
     ],
 )
-def test_a_template_needs_leave_too(extra: str, word: str) -> None:
+def test_a_template_needs_leave_too(extra: str, permission: str) -> None:
     with pytest.raises(RequestError) as caught:
         own(extra)
-    assert f"allow: [{word}]" in caught.value.cure
-    assert etree.fromstring(own(extra, allow=[word, "host-paths"])).tag == "domain"
+    assert f"allow: [{permission}]" in caught.value.cure
+    assert etree.fromstring(own(extra, allow=[permission, "host-paths"])).tag == "domain"
 
 
 @pytest.mark.parametrize(
@@ -463,7 +465,7 @@ def test_a_second_range_of_users_could_be_the_host_s() -> None:
         "</features><features><capabilities policy='default'/>",
     ],
 )
-def test_a_container_s_rights_are_told_once(second: str) -> None:
+def test_a_containers_rights_stand_once(second: str) -> None:
     """libvirt takes the last one."""
     guest = guest_of(type="lxc", template="own.xml.j2")
     text = CONFINED.replace("<privnet/>", f"<privnet/>{second}")

@@ -36,7 +36,7 @@ def with_devices(*xml: str) -> Guest:
 @given(hostile_xml.devices)
 def test_devices_that_pass_reach_nothing(xml: str) -> None:
     try:
-        document = render.guest(with_devices(placed(xml)))
+        document = render.domain_xml(with_devices(placed(xml)))
     except RequestError:
         return
     assert hostile_xml.faults(document, OWN, READ) == [], xml
@@ -47,12 +47,12 @@ def test_devices_that_pass_reach_nothing(xml: str) -> None:
 def test_a_template_that_passes_reaches_nothing(beside: str, devices: str) -> None:
     own = FRAME.format(placed(f"{beside}<devices>{devices}</devices>"))
     try:
-        document = render.guest(GUEST, own)
+        document = render.domain_xml(GUEST, own)
     except RequestError:
         return
     assert hostile_xml.faults(document, OWN, READ) == [], own
 
 
 def test_the_oracle_lets_pass_what_virtkit_renders_itself() -> None:
-    assert hostile_xml.faults(render.guest(GUEST), OWN, READ) == []
-    assert hostile_xml.faults(render.guest(GUEST), OWN - {GUEST.volumes[0].key}, READ) != []
+    assert hostile_xml.faults(render.domain_xml(GUEST), OWN, READ) == []
+    assert hostile_xml.faults(render.domain_xml(GUEST), OWN - {GUEST.volumes[0].key}, READ) != []

@@ -27,7 +27,7 @@ SHELL = "a b\";$(id)`id`'|&<>{{7*7}}"
 
 
 def guest_xml(guest: Guest, own: str = "") -> str:
-    body = render.guest(guest, render.from_user_template(guest, own) if own else "")
+    body = render.domain_xml(guest, render.from_user_template(guest, own) if own else "")
     element = record_text.guest_element(record.of_guest(guest, "/s.yaml", body))
     return tree.with_record(body, element)
 
@@ -138,16 +138,16 @@ def test_evil_network() -> None:
 
 
 def network_xml(network: Network) -> str:
-    body = render.network(network)
+    body = render.network_xml(network)
     element = record_text.network_element(record.of_network(network, "/s.yaml", body))
     return tree.with_record(body, element)
 
 
 def test_evil_volumes_and_pools() -> None:
-    root = etree.fromstring(render.volume(EVIL, 1, "qcow2", backing=EVIL, backing_format=EVIL))
+    root = etree.fromstring(render.volume_xml(EVIL, 1, "qcow2", backing=EVIL, backing_format=EVIL))
     assert root.findtext("name") == EVIL
     assert root.findtext("./backingStore/path") == EVIL
-    assert etree.fromstring(render.pool(Pool(EVIL, EVIL))).findtext("./target/path") == EVIL
+    assert etree.fromstring(render.pool_xml(Pool(EVIL, EVIL))).findtext("./target/path") == EVIL
 
 
 texts = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=20) | st.just(SHELL)
@@ -210,7 +210,7 @@ def test_an_entry_may_have_several_devices(space: str) -> None:
 @pytest.mark.parametrize(
     "entry", ["<sound/> text", "<sound/><sound>", "<!-- only words -->", "<!--"]
 )
-def test_what_stands_beside_a_device_is_told(entry: str) -> None:
+def test_what_stands_beside_a_device_is_an_error(entry: str) -> None:
     with pytest.raises(RequestError, match="device 2 of guest web is not well-formed"):
         guest_xml(guest_of(type="qemu", devices=["<hub type='usb'/>", entry]))
 

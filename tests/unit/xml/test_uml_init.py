@@ -10,13 +10,13 @@ import pytest
 
 from virtkit.xml import render
 
-INIT = runpy.run_path(str(render.folder() / "uml_init.py"))
+INIT = runpy.run_path(str(render.templates_folder() / "uml_init.py"))
 A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "06:00:00:00:00:0c"
 UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
 
 
 @pytest.mark.parametrize(
-    ("found", "macs", "right"),
+    ("current", "macs", "right"),
     [
         ([A, B], [A, B], [A, B]),
         ([B, A], [A, B], [B, A]),  # libvirt has them in another order than the spec
@@ -30,9 +30,9 @@ UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
     ],
 )
 def test_each_card_has_libvirts_address(
-    found: list[str], macs: list[str], right: list[str]
+    current: list[str], macs: list[str], right: list[str]
 ) -> None:
-    cards = {f"eth{number}": mac for number, mac in enumerate(found)}
+    cards = {f"eth{number}": mac for number, mac in enumerate(current)}
     assert list(INIT["addresses"](cards, macs).values()) == right
 
 

@@ -66,7 +66,7 @@ def test_without_a_template_no_process_is_started(
         "{% set a = namespace(b='x') %}{% for i in 'x'*60 %}{% set a.b = a.b ~ a.b %}{% endfor %}",
     ],
 )
-def test_one_without_end(extra: str, tmp_path: Path) -> None:
+def test_a_template_without_end(extra: str, tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(RequestError, match="does not finish") as caught:
         user_template.rendered(guest_of(tmp_path, extra))
@@ -75,7 +75,7 @@ def test_one_without_end(extra: str, tmp_path: Path) -> None:
     assert time.monotonic() - began < user_template._TIMEOUT
 
 
-def test_a_broken_one(tmp_path: Path) -> None:
+def test_a_broken_template(tmp_path: Path) -> None:
     for extra in ("{{ nothing }}", "{% if %}", "{{ guest.spec.parse_file('/etc/passwd') }}"):
         with pytest.raises(RequestError, match="can't be rendered") as caught:
             user_template.rendered(guest_of(tmp_path, extra))
@@ -83,7 +83,7 @@ def test_a_broken_one(tmp_path: Path) -> None:
         assert caught.value.cure
 
 
-def test_one_that_is_no_text(tmp_path: Path) -> None:
+def test_a_template_that_is_no_text(tmp_path: Path) -> None:
     guest = guest_of(tmp_path, "")
     (tmp_path / "own.xml.j2").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RequestError, match="can't be read"):

@@ -16,7 +16,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import domain_changed
-from virtkit.plan import detaching, run_of
+from virtkit.plan import detaching, run_id
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
@@ -41,7 +41,7 @@ class Definition:
         kept = self._context.host_context.pool_records.kept
         names = self._context.host.storage.names()
         self._check_free(kept, names)
-        self._context.xml = render.guest(guest, user_template.rendered(guest))
+        self._context.xml = render.domain_xml(guest, user_template.rendered(guest))
         self._context.record = self._new_record(kept, names)
         current = domains.definition(guest.driver, guest.domain)
         if current and not (
@@ -91,7 +91,7 @@ class Definition:
                 self._context.old,
                 host_key=held.host_public,
                 instance=instance,
-                keys=public_keys.records(held.authorized),
+                keys=public_keys.canonical(held.authorized),
             )
             return
         volumes = tuple(
@@ -126,7 +126,7 @@ class Definition:
             booted=self._context.old.booted,
             provisioned=self._context.old.provisioned,
             staged=self._context.staged if self._context.running else {},
-            staged_in=run_of(live) if self._context.running and self._context.staged else "",
+            staged_in=run_id(live) if self._context.running and self._context.staged else "",
             detaching=detaching(self._context.old, self._context.xml, live)
             if self._context.running
             else (),
@@ -148,7 +148,7 @@ class Definition:
             and self._context.observed.scheme == self._context.guest.driver.scheme
         )
         trees = [tree.parse(each, "a domain") for each in (self._context.xml, current)]
-        return tree.written(
+        return tree.to_text(
             diff.merged(tree.parse(before, "a domain") if before and same_scheme else None, *trees)
         )
 
@@ -274,4 +274,4 @@ def _with_password(xml: str) -> str:
     for graphics in root.iterfind("./devices/graphics[@type='vnc']"):
         if not graphics.get("passwd"):
             graphics.set("passwd", secrets.token_urlsafe(6))  # VNC takes eight characters
-    return tree.written(root)
+    return tree.to_text(root)

@@ -25,13 +25,13 @@ class SeedKeys:
         """
         old = self._context.old
         if old is None or self._context.from_scratch or "ssh_keys" in self._context.fields:
-            return public_keys.records(access.authorized_keys(self._context.guest))
+            return public_keys.canonical(access.authorized_keys(self._context.guest))
         if self._context.guest.keys is not None:
             return self._context.guest.keys
         current = self.current()
         if current is not None and not old.finished and self._context.guest.spec.ssh_keys is None:
             # a run that was to give it the caller's own ones was interrupted
-            own = public_keys.records(access.own_keys(self._context.guest.environment))
+            own = public_keys.canonical(access.own_keys(self._context.guest.environment))
             if own and set(public_keys.blobs(own)) <= set(public_keys.blobs(current)):
                 return own
         return current
@@ -41,13 +41,13 @@ class SeedKeys:
         if self._context.old is None or self._context.old.keys is not None:
             return self._context.old.keys if self._context.old else None
         held = self.from_seed()
-        return public_keys.records(held.authorized) if held else None
+        return public_keys.canonical(held.authorized) if held else None
 
     def authorized(self, held: seed.SshKeys | None) -> Sequence[str]:
         """The lines of authorized_keys; those that ``held`` has may say more than the keys."""
         if self._context.keys is None:
             return held.authorized if held else access.authorized_keys(self._context.guest)
-        if held and public_keys.same(public_keys.records(held.authorized), self._context.keys):
+        if held and public_keys.same(public_keys.canonical(held.authorized), self._context.keys):
             return held.authorized
         named = self._context.guest.spec.ssh_keys is not None
         new = self._context.from_scratch or self._context.old is None

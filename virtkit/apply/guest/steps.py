@@ -115,7 +115,7 @@ class GuestSteps:
         live = tree.parse(xml, "a domain") if xml else None
         for each in self.context.record.volumes:
             # a template may call it otherwise
-            target = diff.target_of(live, each.key) if live is not None else each.target
+            target = diff.disk_target(live, each.key) if live is not None else each.target
             if f"devices/disk[{target}]" in self.context.record.detaching:
                 name = each.name.removeprefix(f"{self.context.guest.domain}-")
                 device = self.context.guest.driver.disk_device

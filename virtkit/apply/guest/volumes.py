@@ -11,7 +11,7 @@ from virtkit.apply.guest.context import GuestContext
 from virtkit.apply.guest.seed_keys import SeedKeys
 from virtkit.apply.volumes import delete_volume, make_seed, make_volume
 from virtkit.errors import VirtkitError
-from virtkit.plan import uses
+from virtkit.plan import has_volume
 from virtkit.progress import Progress
 from virtkit.spec import writable_size
 from virtkit.state.desired import Volume
@@ -62,7 +62,7 @@ class Volumes:
         live = self._context.host.domains.live(
             self._context.guest.driver, self._context.guest.domain
         )
-        return self._context.running and uses(live, volume.name)
+        return self._context.running and has_volume(live, volume.name)
 
     def _grow(self, say: Say) -> None:
         """Gives disks their size, but for those that the running guest grows with (plug)."""

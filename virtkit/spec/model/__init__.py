@@ -26,7 +26,7 @@ from virtkit.spec.model.guest import (
 )
 from virtkit.spec.model.host import HostSpec, Ssh
 from virtkit.spec.model.image import CATALOGUE, Build, Image
-from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, not_a_guest
+from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
 
 __all__ = [
     "CATALOGUE",
@@ -54,5 +54,5 @@ __all__ = [
     "Ready",
     "Spec",
     "Ssh",
-    "not_a_guest",
+    "why_no_guest_address",
 ]

@@ -17,7 +17,7 @@ from pydantic import (
 
 from virtkit.drivers import DRIVERS
 from virtkit.spec import sizes, values
-from virtkit.spec.problem import Problem, meant, quote
+from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.sizes import MIB, TIB
 
 #: The validation context of data that stands in a file: there, sizes and durations have units.
@@ -54,14 +54,14 @@ def _disk_size(size: int) -> int:
     return size
 
 
-def _type(word: str) -> str:
+def _guest_type(name: str) -> str:
     types = [*DRIVERS, "auto"]
-    if word not in types:
-        raise Problem(f"there is no guest type {quote(word)}", cure=meant(word, types))
-    return word
+    if name not in types:
+        raise Problem(f"there is no guest type {quote(name)}", cure=suggestion(name, types))
+    return name
 
 
-def _type_schema(schema: dict[str, Any]) -> None:
+def _guest_type_schema(schema: dict[str, Any]) -> None:
     schema["enum"] = [*sorted(DRIVERS), "auto"]
 
 
@@ -103,13 +103,15 @@ Package = Annotated[str, AfterValidator(values.package_name)]
 Release = Annotated[str, AfterValidator(values.release_name)]
 HostPath = Annotated[str, AfterValidator(values.host_path)]
 Variable = Annotated[
-    str, AfterValidator(values.variable_name), Field(json_schema_extra={"pattern": values.VARIABLE})
+    str,
+    AfterValidator(values.variable_name),
+    Field(json_schema_extra={"pattern": values.VARIABLE_PATTERN}),
 ]
 KeyPath = Annotated[str, AfterValidator(values.key_path)]
 MountPoint = Annotated[str, AfterValidator(values.mount_point)]
 Mac = Annotated[str, AfterValidator(values.mac_address)]
 Address = Annotated[str, AfterValidator(values.ipv4_address)]
-ServerAddress = Annotated[str, AfterValidator(values.ip_address)]
+ServerAddress = Annotated[str, AfterValidator(values.server_address)]
 Cidr = Annotated[str, AfterValidator(values.cidr)]
 Ipv6Cidr = Annotated[str, AfterValidator(values.ipv6_cidr)]
 DomainName = Annotated[str, AfterValidator(values.domain_name)]
@@ -119,7 +121,7 @@ Url = Annotated[str, AfterValidator(values.url)]
 Line = Annotated[str, AfterValidator(values.printable)]
 Command = Annotated[str, AfterValidator(values.command)]
 Xml = Annotated[str, AfterValidator(values.xml)]
-GuestType = Annotated[str, AfterValidator(_type), Field(json_schema_extra=_type_schema)]
+GuestType = Annotated[str, AfterValidator(_guest_type), Field(json_schema_extra=_guest_type_schema)]
 Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
 
 

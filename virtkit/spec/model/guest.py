@@ -78,8 +78,8 @@ class InterfaceSpec(Model):
 
 def _ready_schema(schema: dict[str, Any]) -> None:
     own = {key: schema.pop(key) for key in list(schema)}
-    words = ["ssh", "address", "none"]
-    schema["anyOf"] = [{"type": "string", "enum": words}, own]
+    kinds = ["ssh", "address", "none"]
+    schema["anyOf"] = [{"type": "string", "enum": kinds}, own]
 
 
 class Ready(Model):
@@ -290,8 +290,8 @@ class GuestSpec(GuestFields):
         name: its name in the environment, ``web-1``.
         base: its key under ``guests``, ``web``.
         index: its number from 1 where the entry has a ``count``, else None.
-        core_cloud_init: its ``cloud_init`` with plain words by YAML 1.2, as 0.1.0 read them, where
-            that differs: what that version recorded is compared with it.
+        core_cloud_init: its ``cloud_init`` with plain scalars by YAML 1.2, as 0.1.0 read them,
+            where that differs: what that version recorded is compared with it.
     """
 
     name: str
@@ -319,8 +319,3 @@ class GuestSpec(GuestFields):
     def max_memory(self) -> int:
         """Bytes of memory that it can be given while it runs."""
         return self.max.memory or self.memory
-
-    @property
-    def requested(self) -> dict[str, Any]:
-        """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
-        return self.model_dump(mode="json", by_alias=True)

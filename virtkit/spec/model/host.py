@@ -41,7 +41,7 @@ class HostSpec(Model):
         description="libvirt's URI outright, by driver (qemu, lxc, xen); the others go by ssh.",
     )
     labels: dict[Label, Line] = Field(
-        default_factory=dict, description="What `place: {spread: …}` goes by, as {zone: a}."
+        default_factory=dict, description="What `place: {spread: …}` looks at, such as {zone: a}."
     )
     pool: ForeignName = Field(
         default="default", description="The libvirt storage pool for this host's volumes."

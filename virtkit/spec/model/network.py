@@ -141,7 +141,7 @@ class NetworkSpec(Model):
         if self.gateway:
             if subnet is None:
                 raise Problem("a gateway is given and no cidr", cure="give `cidr:` too")
-            reason = not_a_guest(self.gateway, subnet)
+            reason = why_no_guest_address(self.gateway, subnet)
             if reason:
                 raise Problem(
                     f"the gateway {self.gateway} is {reason}",
@@ -156,7 +156,7 @@ class NetworkSpec(Model):
                 f"the dhcp range ends at {dhcp.end}, before its start", cure="swap the two"
             )
         for address in (dhcp.start, dhcp.end):
-            reason = not_a_guest(address, subnet)
+            reason = why_no_guest_address(address, subnet)
             if not reason and address == str(subnet[1]):
                 reason = "the host's own on this network"
             if reason:
@@ -166,7 +166,7 @@ class NetworkSpec(Model):
                 )
 
 
-def not_a_guest(address: str, subnet: IPv4Network) -> str:
+def why_no_guest_address(address: str, subnet: IPv4Network) -> str:
     """Why no machine of ``subnet`` can have ``address``; empty where one can."""
     ip = IPv4Address(address)
     if ip not in subnet:

@@ -43,7 +43,7 @@ def test_where_it_panics(program: Path) -> None:
 
 def test_the_type_is_refused_with_a_cure() -> None:
     (path,) = UML.programs
-    facts = HostFacts("local", Pool("default", "/pool"), unfit={path: "it panics"})
+    facts = HostFacts("local", Pool("default", "/pool"), unfit_programs={path: "it panics"})
     (reason,) = [each for each in UML.check(facts) if each.why == "it panics"]
     assert "`lxc`" in reason.cure
     assert "user-mode-linux" in reason.cure

@@ -23,7 +23,7 @@ guests: {db: {disks: [{name: data, size: 1GiB, mount: /srv/data}]}}
 """
 GUEST = samples.guest_of(SPEC, samples.facts_of())
 RECORD = record.of_guest(GUEST, "/specs/lab.yaml")
-XML = tree.with_record(render.guest(GUEST), record_text.guest_element(RECORD))
+XML = tree.with_record(render.domain_xml(GUEST), record_text.guest_element(RECORD))
 FOLDER = f"{lxc_hook.FOLDER}/{GUEST.uuid}"
 
 
@@ -47,7 +47,7 @@ def test_it_reads_what_virtkit_writes() -> None:
 def test_a_container_with_disks_has_an_empty_root_mounted() -> None:
     guest = samples.guest_of(SPEC.replace("lxc", "uml"), samples.facts_of())
     element = record_text.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
-    container = read(tree.with_record(render.guest(guest), element))
+    container = read(tree.with_record(render.domain_xml(guest), element))
     assert container is not None
     (root,) = lxc_hook.mounts(container)
     assert (root.file, root.target, root.readonly) == ("", f"{FOLDER}/{lxc_hook.EMPTY}", False)
@@ -307,7 +307,7 @@ def test_words_of_a_file_system_are_no_words_to_a_terminal(logs: Path) -> None:
 def open_guest() -> str:
     guest = samples.guest_of(SPEC.replace("{db: {", "{db: {privileged: true, "), samples.facts_of())
     listed = record.of_guest(guest, "/specs/lab.yaml")
-    return tree.with_record(render.guest(guest), record_text.guest_element(listed))
+    return tree.with_record(render.domain_xml(guest), record_text.guest_element(listed))
 
 
 def test_of_those_that_libvirt_mounts_it_takes_what_the_container_writes_to() -> None:
