@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Verb,
         Vnc,
         apply,
+        apply_refusal,
         change_state,
         check_hosts,
         close,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         doctor,
         down,
         down_plan,
+        down_refusal,
         execute,
         find_host_keys,
         find_machine,
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
         inventory,
         log_names,
         logs,
-        needs_consent,
-        needs_consent_to_go,
         orphans,
         plan,
         playbook_logs,
@@ -74,10 +74,10 @@ load_when_used(
         "virtkit.api": (
             "Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory Machine "
             "Orphan Plan Preparation Report RunOptions Spec StoreEntry Verb Vnc apply "
-            "change_state check_hosts close console copy doctor down down_plan execute "
-            "find_host_keys find_machine follow format_size forwarded_vnc host_status image_list "
-            "image_make image_remove inventory log_names logs needs_consent needs_consent_to_go "
-            "orphans plan playbook_logs prepare_host provision read render_xml schema ssh "
+            "apply_refusal change_state check_hosts close console copy doctor down down_plan "
+            "down_refusal execute find_host_keys find_machine follow format_size forwarded_vnc "
+            "host_status image_list image_make image_remove inventory log_names logs orphans "
+            "plan playbook_logs prepare_host provision read render_xml schema ssh "
             "ssh_config starter status trust_host vnc"
         ),
         "virtkit.errors": "Interrupted RequestError SpecErrors VirtkitError",
@@ -108,6 +108,7 @@ __all__ = [
     "VirtkitError",
     "Vnc",
     "apply",
+    "apply_refusal",
     "change_state",
     "check_hosts",
     "close",
@@ -116,6 +117,7 @@ __all__ = [
     "doctor",
     "down",
     "down_plan",
+    "down_refusal",
     "execute",
     "find_host_keys",
     "find_machine",
@@ -129,8 +131,6 @@ __all__ = [
     "inventory",
     "log_names",
     "logs",
-    "needs_consent",
-    "needs_consent_to_go",
     "orphans",
     "plan",
     "playbook_logs",

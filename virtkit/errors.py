@@ -19,8 +19,7 @@ Nobody sees these, they are caught where they can be raised:
     └── OtherHostKey                 access/ssh: something else answers at the guest's address
 
 Whoever must tell errors apart matches types and never compares their words:
-tests/unit/test_errors.py holds that. Holds words only. It must never print, exit or know
-libvirt.
+tests/unit/test_errors.py holds that. This module must never print, exit or know libvirt.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class VirtkitError(Exception):
         where: ``FILE:LINE:COL PATH`` for a spec, else host and guest.
 
     Attributes:
-        exit_code: the process exit code of the command line for this error.
+        exit_code: the exit code of the command line for this error.
     """
 
     exit_code = 1
@@ -71,7 +70,7 @@ class VirtkitError(Exception):
         """This error, or all the errors that it stands for."""
         return [self]
 
-    def retold(self, kind: type[_Error], *, cure: str = "") -> _Error:
+    def as_type(self, kind: type[_Error], *, cure: str = "") -> _Error:
         """The same words as an error of type ``kind``, with a better ``cure`` where one is known.
 
         Raise it ``from`` this one, which stays as it is.
@@ -116,7 +115,7 @@ _REFUSALS = {
 }
 
 
-def of_system(what: str, error: OSError, *, where: str = "") -> VirtkitError:
+def from_os_error(what: str, error: OSError, *, where: str = "") -> VirtkitError:
     """This machine's own refusal: a full disk, a file that may not be written."""
     place = f"{error.filename}: " if error.filename else ""
     return VirtkitError(

@@ -13,12 +13,12 @@ from typing import TypeVar
 
 from virtkit.errors import Interrupted
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
-#: Seconds after which one who waits looks up.
-_WAKE = 0.2
-#: Seconds between two lines of a `Meter`, and after which it knows how fast a transfer is.
-_TELL, _KNOWN = 0.2, 1.0
+#: Seconds between two looks whether the work should end.
+_POLL_INTERVAL = 0.2
+#: Seconds between two lines of a `Meter`, and until it knows how fast a transfer is.
+_TELL_INTERVAL, _SPEED_KNOWN_AFTER = 0.2, 1.0
 _MIB = 1024 * 1024
 
 
@@ -59,16 +59,26 @@ class Progress:
             raise Interrupted
 
     def sleep(self, seconds: float) -> None:
-        """Waits, in place of ``time.sleep``."""
+        """Waits, in place of ``time.sleep``.
+
+        Raises:
+            Interrupted: the work should end.
+        """
         if self._stop.wait(seconds):
             raise Interrupted
 
-    def run_interruptible(self, work: Callable[[], Answer]) -> Answer:
-        """What ``work`` answers. Where it should end, it is left behind in its own thread:
-        for what only looks, and may be long in a call that nothing ends."""
+    def run_interruptible(self, work: Callable[[], T]) -> T:
+        """Runs ``work`` in a thread, and returns what it returns.
+
+        Where the run should end, the thread is left behind: for work that changes nothing and may
+        hang in a call that nothing interrupts.
+
+        Raises:
+            Interrupted: the run should end.
+        """
         from concurrent.futures import Future, wait  # not for commands that wait for nothing
 
-        future: Future[Answer] = Future()
+        future: Future[T] = Future()
 
         def do() -> None:
             try:
@@ -77,18 +87,18 @@ class Progress:
                 future.set_exception(error)
 
         threading.Thread(target=do, daemon=True).start()
-        while not wait([future], _WAKE).done:
+        while not wait([future], _POLL_INTERVAL).done:
             self.check_cancelled()
         return future.result()
 
     @contextmanager
     def on_cancel(self, end: Callable[[], object]) -> Iterator[None]:
-        """Calls ``end`` where the block should end, from another thread: it kills a program."""
-        over = threading.Event()
+        """Calls ``end`` from another thread where the block should end, as to kill a program."""
+        ended = threading.Event()
 
         def watch() -> None:
-            while not over.is_set():
-                if self._stop.wait(_WAKE) and not over.is_set():
+            while not ended.is_set():
+                if self._stop.wait(_POLL_INTERVAL) and not ended.is_set():
                     end()
                     return
 
@@ -96,7 +106,7 @@ class Progress:
         try:
             yield
         finally:
-            over.set()
+            ended.set()
 
 
 class Meter:
@@ -113,7 +123,7 @@ class Meter:
         self._began: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int = 0) -> None:
-        """Takes the bytes that are done, of how many: 0 where nobody knows.
+        """Takes how many bytes are done, of how many in all: 0 where nobody knows.
 
         Raises:
             Interrupted: the work should end.
@@ -122,10 +132,10 @@ class Meter:
         now = time.monotonic()
         self._began = self._began or (now, done)
         if now >= self._due or done == total:
-            self._due = now + _TELL
-            self._progress(", ".join([self._what, *self._words(now, done, total)]))
+            self._due = now + _TELL_INTERVAL
+            self._progress(", ".join([self._what, *self._parts(now, done, total)]))
 
-    def _words(self, now: float, done: int, total: int) -> Iterator[str]:
+    def _parts(self, now: float, done: int, total: int) -> Iterator[str]:
         if total:
             yield f"{done / _MIB:.0f} of {total / _MIB:.0f} MiB"
             yield f"{100 * done // total} %"
@@ -133,6 +143,6 @@ class Meter:
             yield f"{done / _MIB:.0f} MiB"
         assert self._began is not None
         elapsed, moved = now - self._began[0], done - self._began[1]
-        if elapsed >= _KNOWN:
+        if elapsed >= _SPEED_KNOWN_AFTER:
             speed = moved / _MIB / elapsed
             yield f"{speed:.{0 if speed >= 10 else 1}f} MiB/s"

@@ -14,7 +14,7 @@ import pytest
 import samples
 
 from virtkit import api
-from virtkit.api.logs import console, journal
+from virtkit.api.logs import console_lines, journal_lines
 from virtkit.apply import Event, Report
 from virtkit.drivers import QEMU
 from virtkit.errors import Interrupted
@@ -121,12 +121,12 @@ def test_the_example_of_the_docs(
 def test_lines_that_are_followed() -> None:
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
-    lines = console(lambda offset: b"one\n"[offset:], lambda: False, stop)
+    lines = console_lines(lambda offset: b"one\n"[offset:], lambda: False, stop)
     assert next(lines) == "one"
     with pytest.raises(Interrupted):
         next(lines)
     stop.clear()
     threading.Timer(0.3, stop.set).start()
     began = time.monotonic()
-    assert list(journal(["sh", "-c", "echo one; exec sleep 60"], stop)) == ["one"]
+    assert list(journal_lines(["sh", "-c", "echo one; exec sleep 60"], stop)) == ["one"]
     assert time.monotonic() - began < 30

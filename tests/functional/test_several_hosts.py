@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import libvirt
 import pytest
 import samples
 from functional.conftest import NODE, POOL
 
-from virtkit import access
+from virtkit import access, api
 from virtkit.api._hosts import existing_guests, observe_all
 from virtkit.api._placement import place_guests
 from virtkit.api.plan import plan_on
@@ -203,3 +204,31 @@ def test_a_guest_last_seen_there_is_not_made_elsewhere(
 def test_no_host_that_answers_is_an_error(silent: list[Host]) -> None:
     with pytest.raises(VirtkitError, match="open test"):
         plan_on([silent[1]], spec_of("{a: {type: qemu, host: far, networks: []}}"))
+
+
+def test_a_verb_is_done_on_the_hosts_that_answer(
+    hosts: list[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that is named and may be on another host is no error: it is skipped."""
+    make(hosts[0], "{here: {type: qemu, networks: []}}")
+    answering = hosts[0].connections.get("qemu")
+
+    def opened(uri: str) -> libvirt.virConnect:
+        if uri != "qemu:///system":
+            raise libvirt.libvirtError("nobody is there")
+        return answering
+
+    monkeypatch.setattr(libvirt, "open", opened)
+    uris = ", ".join(f"{each}: {each}+tcp://far/system" for each in ("qemu", "lxc", "xen"))
+    guests = "".join(
+        f"  {name}: {{type: qemu, host: {host}, networks: []}}\n"
+        for name, host in (("here", "local"), ("there", "far"))
+    )
+    text = f"name: lab\nhosts: {{local: {{}}, far: {{address: root@far, uris: {{{uris}}}}}}}\n"
+    spec = read_text(f"{text}guests:\n{guests}", source=PATH, folder=Path("/"))
+    report = api.change_state(spec, "start", ["here", "there"], wait=False)
+    assert [(each.object, each.outcome) for each in report.results] == [
+        ("guest/here", "done"),
+        ("host/far", "failed"),
+        ("guest/there", "skipped"),
+    ]

@@ -224,7 +224,7 @@ def test_a_key_that_changed_is_refused(lab: HostsLab, hosts: list[LibvirtHost]) 
         assert old in error["why"]
         assert fingerprint(host) in error["why"]
         assert file.read_text() == before
-        run("sh", "-c", error["cure"].partition("anew: ")[2].partition(" && ")[0])
+        run("sh", "-c", error["cure"].partition("reinstalled: ")[2].partition(" && ")[0])
         lab.virtkit("host trust", "h1", "--fingerprint", fingerprint(host))
         assert lab.json("plan")["changes"] == []
 

@@ -127,12 +127,12 @@ def test_it_lets_words_be_told(line: str) -> None:
 
 
 def test_no_code_compares_an_errors_words() -> None:
-    found = []
+    places = []
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE.parent).as_posix()
         lines = compared(path.read_text(), frozenset(FOREIGN.get(name, ())))
-        found += [f"{name}:{line}" for line in sorted(set(lines))]
-    assert found == []
+        places += [f"{name}:{line}" for line in sorted(set(lines))]
+    assert places == []
 
 
 def test_what_is_passed_over_is_there() -> None:
@@ -141,12 +141,12 @@ def test_what_is_passed_over_is_there() -> None:
         assert all(f"def {each}(" in source for each in functions), name
 
 
-def test_an_error_is_retold_in_the_same_words() -> None:
+def test_an_error_of_another_type_has_the_same_words() -> None:
     error = FileUnusable("start domain a-b failed", why="it is gone", cure="look", where="rack1")
-    again = error.retold(RequestError)
+    again = error.as_type(RequestError)
     assert type(again) is RequestError
     assert {**again.as_dict(), "code": 1} == error.as_dict()
-    better = error.retold(FileUnusable, cure="mount it")
+    better = error.as_type(FileUnusable, cure="mount it")
     assert (better.cure, better.why, error.cure) == ("mount it", "it is gone", "look")
 
 

@@ -5,45 +5,52 @@ from typing import TYPE_CHECKING
 from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
-    from virtkit.access.exec import attached, by_agent, log, run, takes_agent
+    from virtkit.access.exec import attached_command, by_agent, can_use_agent, log, run
     from virtkit.access.keys import (
         authorized_keys,
-        folders,
-        forget,
+        environment_folders,
         has_folder,
         identity_files,
         key_files,
-        new_host_key,
+        new_key_pair,
         own_keys,
         playbook_log,
+        remove_folder,
     )
     from virtkit.access.login import (
         Login,
         addresses,
         as_root,
-        host_of,
-        hosts,
+        hosts_with_guests,
+        last_host,
         login,
         scp_command,
         ssh_command,
         write_known_hosts,
     )
     from virtkit.access.readiness import unready_reason, wait_ready
-    from virtkit.access.ssh import OTHER_KEY, OTHER_KEY_CURE, denied_reason, is_another, lets_in
+    from virtkit.access.ssh import (
+        OTHER_KEY,
+        OTHER_KEY_CURE,
+        denied_reason,
+        has_other_host_key,
+        lets_in,
+    )
 
 load_when_used(
     __name__,
     {
-        "virtkit.access.exec": "attached by_agent log run takes_agent",
+        "virtkit.access.exec": "attached_command by_agent can_use_agent log run",
         "virtkit.access.keys": (
-            "authorized_keys folders forget has_folder identity_files key_files new_host_key "
-            "own_keys playbook_log"
+            "authorized_keys environment_folders has_folder identity_files key_files new_key_pair "
+            "own_keys playbook_log remove_folder"
         ),
         "virtkit.access.login": (
-            "Login addresses as_root host_of hosts login scp_command ssh_command write_known_hosts"
+            "Login addresses as_root hosts_with_guests last_host login scp_command ssh_command "
+            "write_known_hosts"
         ),
         "virtkit.access.readiness": "unready_reason wait_ready",
-        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE is_another lets_in denied_reason",
+        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE denied_reason has_other_host_key lets_in",
     },
 )
 
@@ -53,28 +60,28 @@ __all__ = [
     "Login",
     "addresses",
     "as_root",
-    "attached",
+    "attached_command",
     "authorized_keys",
     "by_agent",
+    "can_use_agent",
     "denied_reason",
-    "folders",
-    "forget",
+    "environment_folders",
     "has_folder",
-    "host_of",
-    "hosts",
+    "has_other_host_key",
+    "hosts_with_guests",
     "identity_files",
-    "is_another",
     "key_files",
+    "last_host",
     "lets_in",
     "log",
     "login",
-    "new_host_key",
+    "new_key_pair",
     "own_keys",
     "playbook_log",
+    "remove_folder",
     "run",
     "scp_command",
     "ssh_command",
-    "takes_agent",
     "unready_reason",
     "wait_ready",
     "write_known_hosts",

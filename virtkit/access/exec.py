@@ -13,7 +13,7 @@ from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable, guest
 from virtkit.state.record import GuestRecord
 
 
-def attached(
+def attached_command(
     host: Host, driver: Driver, domain: str, command: Sequence[str], *, terminal: bool = False
 ) -> list[str] | None:
     """The command line that runs ``command`` in a guest with the caller's own streams.
@@ -21,7 +21,7 @@ def attached(
     None where the hypervisor has no such way.
 
     Args:
-        terminal: these are a terminal's.
+        terminal: they are a terminal's.
     """
     if "namespaces" in driver.exec:
         try:
@@ -33,7 +33,7 @@ def attached(
     return None
 
 
-def takes_agent(driver: Driver) -> bool:
+def can_use_agent(driver: Driver) -> bool:
     """Whether commands can go through a guest agent."""
     return "agent" in driver.exec
 
@@ -41,8 +41,8 @@ def takes_agent(driver: Driver) -> bool:
 def by_agent(
     host: Host, driver: Driver, domain: str, command: Sequence[str], stdin: bytes = b""
 ) -> CommandResult | None:
-    """What ``command`` answered through the guest agent, with ``stdin`` on its input; None where
-    no agent answers.
+    """Runs a command through the guest agent, with ``stdin`` as its input; None where no agent
+    answers.
 
     Raises:
         VirtkitError: the command began, and its end is not known.
@@ -53,7 +53,7 @@ def by_agent(
         raise VirtkitError(
             f"the command's end in {domain} is not known",
             why=f"it began, then the guest agent failed: {error}",
-            cure="see in the guest what it did; use `virtkit ssh` for commands that run long or "
+            cure="look in the guest what it did; use `virtkit ssh` for commands that run long or "
             "print much",
             where=f"{host.name} {domain}",
         ) from error

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from virtkit.state.desired import Guest
 
 #: The caller's own keys that ssh itself looks for, best first.
-_OWN = ("id_ed25519", "id_ecdsa", "id_rsa")
+_DEFAULT_NAMES = ("id_ed25519", "id_ecdsa", "id_rsa")
 #: Seconds that an agent has to say which keys it holds.
-_AGENT = 3.0
+_AGENT_TIMEOUT = 3.0
 
 
-def _data() -> Path:
+def _data_folder() -> Path:
     """The caller's own folder for what virtkit keeps."""
     import platformdirs  # most commands do without it
 
@@ -35,7 +35,7 @@ def _data() -> Path:
 
 def folder(environment: str) -> Path:
     """Where the caller keeps what belongs to an environment: a made key, known hosts (0700)."""
-    path = _data() / environment
+    path = _data_folder() / environment
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
@@ -45,20 +45,20 @@ def playbook_log(environment: str, guest: str) -> Path:
     return folder(environment) / f"played-{guest}.log"
 
 
-def folders() -> list[Path]:
-    """The folders of all environments that there are any of."""
-    base = _data()
+def environment_folders() -> list[Path]:
+    """The folders of all environments of which the caller keeps anything."""
+    base = _data_folder()
     return sorted(each for each in base.iterdir() if each.is_dir()) if base.is_dir() else []
 
 
 def has_folder(environment: str) -> bool:
     """Whether the caller keeps anything of an environment."""
-    return (_data() / environment).is_dir()
+    return (_data_folder() / environment).is_dir()
 
 
-def forget(environment: str) -> None:
-    """Removes that folder, when the environment is gone."""
-    path = _data() / environment
+def remove_folder(environment: str) -> None:
+    """Removes what the caller keeps of an environment that is gone; other files there stay."""
+    path = _data_folder() / environment
     for name in ("id_ed25519", "id_ed25519.pub", "id_ed25519.new", ".lock"):
         (path / name).unlink(missing_ok=True)
     for each in (*path.glob("known_hosts*"), *path.glob("offered-*"), *path.glob("played-*")):
@@ -77,29 +77,29 @@ def key_files(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> l
         RequestError: a file that was asked for is not there or holds no public key.
     """
     if ssh_keys is not None:
-        paths = [base / _home(each) for each in ssh_keys]
+        paths = [base / _expanded(each) for each in ssh_keys]
         for path in paths:
             _public_keys(path)
         return paths
-    return _own() or [_made_key(environment)]
+    return _default_keys() or [_made_key(environment)]
 
 
 def own_keys(environment: str) -> list[str]:
-    """The same where nothing is asked for, and without making a key: the lines."""
-    return [line for path in _own() or [_made_path(environment)] for line in _lines(path)]
+    """The lines of the keys that a guest without ``ssh_keys`` lets in; none is made."""
+    return [line for path in _default_keys() or [_made_path(environment)] for line in _lines(path)]
 
 
-def _usual() -> list[Path]:
+def _default_paths() -> list[Path]:
     """Where the caller's own public keys are looked for."""
-    return [Path.home() / ".ssh" / f"{name}.pub" for name in _OWN]
+    return [Path.home() / ".ssh" / f"{name}.pub" for name in _DEFAULT_NAMES]
 
 
-def _own() -> list[Path]:
-    """Those of them that hold public keys; nobody named them, so what else is there is no fault."""
-    return [path for path in _usual() if _are_public(_lines(path))]
+def _default_keys() -> list[Path]:
+    """Those of them that hold public keys. Nobody named the others: no error."""
+    return [path for path in _default_paths() if _are_public(_lines(path))]
 
 
-def _home(path: str) -> Path:
+def _expanded(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:  # a user that there is not
@@ -143,7 +143,7 @@ def _read(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The same; none of a file that can't be read."""
+    """The same lines, or none where the file can't be read."""
     try:
         return _read(path)
     except (OSError, ValueError):
@@ -190,8 +190,8 @@ def identity_files(
 def _public_files(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> dict[str, Path]:
     """The files that end in .pub, by the key in them. Of several with one key, that with a private
     half beside it: a spec's folder often has a copy of the public half only."""
-    named = [base / _home(each) for each in ssh_keys or () if each.endswith(".pub")]
-    candidates = [*named, *_own_files(), _made_path(environment)]
+    named = [base / _expanded(each) for each in ssh_keys or () if each.endswith(".pub")]
+    candidates = [*named, *_files_in_ssh_folder(), _made_path(environment)]
     files: dict[str, Path] = {}
     for path in sorted(candidates, key=lambda each: not _has_private(each)):
         for blob in public_keys.blobs(_lines(path)):
@@ -205,9 +205,9 @@ def _has_private(public: Path) -> bool:
     return os.access(private, os.R_OK) and private.is_file()
 
 
-def _own_files() -> list[Path]:
+def _files_in_ssh_folder() -> list[Path]:
     """The caller's public keys; those that ssh itself looks for come first."""
-    usual = [f"{name}.pub" for name in _OWN]
+    usual = [f"{name}.pub" for name in _DEFAULT_NAMES]
     try:
         files = [each for each in (Path.home() / ".ssh").iterdir() if each.suffix == ".pub"]
     except OSError:
@@ -216,16 +216,17 @@ def _own_files() -> list[Path]:
 
 
 def _guessed(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> list[str]:
-    """What a guest may have been given whose record does not say it: what the spec names, else the
-    caller's own keys, and the one that virtkit made."""
-    usual = [*_usual(), _made_path(environment)]
-    files = usual if ssh_keys is None else [base / _home(each) for each in ssh_keys]
+    """The keys that a guest may have been given where its record does not say: those that the spec
+    names, else the caller's own and the one that virtkit made."""
+    usual = [*_default_paths(), _made_path(environment)]
+    files = usual if ssh_keys is None else [base / _expanded(each) for each in ssh_keys]
     return [line for path in files for line in _lines(path)]
 
 
 @functools.cache
 def agent_blobs() -> frozenset[str]:
-    """The keys that the caller's agent holds; none where it doesn't answer soon."""
+    """The keys that the caller's agent holds, in base64; none where it doesn't answer within
+    seconds. It is asked once."""
     if not os.environ.get("SSH_AUTH_SOCK"):
         return frozenset()
     try:
@@ -236,7 +237,7 @@ def agent_blobs() -> frozenset[str]:
             errors="replace",
             stdin=subprocess.DEVNULL,
             env=commands.environment(),
-            timeout=_AGENT,
+            timeout=_AGENT_TIMEOUT,
             check=False,
         )
     except (RequestError, OSError, subprocess.TimeoutExpired):
@@ -260,19 +261,19 @@ def _public_file(environment: str, line: str) -> Path:
 
 
 def _made_path(environment: str) -> Path:
-    """The public half of the environment's own key, where one was made."""
-    return _data() / environment / "id_ed25519.pub"
+    """Where the public half of the environment's own key is, if one was made."""
+    return _data_folder() / environment / "id_ed25519.pub"
 
 
 def _made_key(environment: str) -> Path:
-    """The same; made where there is none."""
+    """The public half of the environment's own key, which is made where there is none."""
     public = folder(environment) / _made_path(environment).name
     if not public.is_file():
         import filelock
 
         with filelock.FileLock(public.with_name(".lock")):
             if not public.is_file():
-                private_text, public_text = new_host_key()
+                private_text, public_text = new_key_pair()
                 private = public.with_suffix("")
                 private.touch(mode=0o600)
                 private.write_text(private_text)
@@ -283,7 +284,7 @@ def _made_key(environment: str) -> Path:
     return public
 
 
-def new_host_key() -> tuple[str, str]:
+def new_key_pair() -> tuple[str, str]:
     """A new ed25519 key pair in OpenSSH's formats: the private half, the public half."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

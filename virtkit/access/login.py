@@ -86,7 +86,7 @@ def login(
 
     Args:
         base: the spec's folder.
-        lasting: others will go by it, later.
+        lasting: other programs will use it later.
     """
     return Login(
         guest=record.guest,
@@ -101,11 +101,11 @@ def login(
 
 
 def _known_hosts(environment: str, host: str) -> Path:
-    """A file for each host: whoever writes one has looked at that host, and not at the others."""
+    """One file a host: whoever writes one has looked at that host, and not at the others."""
     return folder(environment) / ("known_hosts" if host == LOCAL else f"known_hosts-{host}")
 
 
-def hosts(environment: str) -> set[str]:
+def hosts_with_guests(environment: str) -> set[str]:
     """The hosts on which the caller has made guests of an environment."""
     if not has_folder(environment):
         return set()
@@ -113,11 +113,11 @@ def hosts(environment: str) -> set[str]:
     return {each.name.partition("-")[2] or LOCAL for each in files if each.stat().st_size}
 
 
-def host_of(environment: str, domain: str) -> str:
+def last_host(environment: str, domain: str) -> str:
     """The host on which the caller has last seen a guest; empty where nobody knows."""
     if not has_folder(environment):
         return ""
-    for host in hosts(environment):
+    for host in hosts_with_guests(environment):
         lines = _known_hosts(environment, host).read_text().splitlines()
         if any(line.startswith(f"{domain} ") for line in lines):
             return host

@@ -10,7 +10,7 @@ from pathlib import Path
 from virtkit.access.exec import log, run
 from virtkit.access.login import addresses, login
 from virtkit.access.ssh import (
-    LOOK_TIMEOUT,
+    ATTEMPT_TIMEOUT,
     OTHER_KEY_CURE,
     OtherHostKey,
     denied_reason,
@@ -49,17 +49,18 @@ def wait_ready(
     Args:
         base: the spec's folder, for the ssh keys that it names.
         progress: told why the guest is not ready, at each look.
-        keys_follow: which keys it lets in is set right later, so ssh has to answer only.
+        keys_follow: the keys that it lets in are brought up to date later, so it is enough that ssh
+            answers.
 
     Raises:
-        VirtkitError: it isn't within its time, or it stopped.
+        VirtkitError: it isn't ready within its time, or it stopped.
     """
     driver = DRIVERS[record.type]
     timeout = record.requested["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
     end = time.monotonic() + timeout
     while True:
         look_began = time.monotonic()
-        unready = _look(host, record, base, keys_follow)
+        unready = _unready(host, record, base, keys_follow)
         if not unready.why:
             return
         status = unready.why
@@ -80,7 +81,8 @@ def wait_ready(
 
 
 def _pause(host: Host, look: float) -> float:
-    """Looks are work for guest and host: where they are slow, they get a quarter of the time."""
+    """Seconds until the next look. Looks are work for guest and host: slow ones take a quarter of
+    the time at most."""
     return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, MAX_PAUSE))
 
 
@@ -100,7 +102,7 @@ def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[st
     return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK_TIMEOUT)
 
 
-def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
+def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
     """Why a guest is not ready, with the cure where that is known; empty where it is."""
     ready = record.requested["ready"]
     kind = ready["kind"]
@@ -112,7 +114,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
     if not guest_addresses:
         return StateReason(f"no address yet ({', '.join(looked)})")
     if kind == "port":
-        return StateReason(port_status(host, guest_addresses[0], ready["port"], LOOK_TIMEOUT))
+        return StateReason(port_status(host, guest_addresses[0], ready["port"], ATTEMPT_TIMEOUT))
     if kind == "address":
         return StateReason()
     guest_login = login(host, record, guest_addresses[0], base)
@@ -126,7 +128,7 @@ def _look(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> Sta
 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
     try:
-        ran = run(host, record, base, ["sh", "-c", command], 3 * LOOK_TIMEOUT)
+        ran = run(host, record, base, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(f"no command can run in it yet: {error}", cure)
@@ -166,6 +168,6 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
 
 
 def boots(console: str) -> int:
-    """How often a console said what it said first: once a start."""
+    """How often a guest booted, by its console: its first line is printed once a boot."""
     lines = [line.strip() for line in console.splitlines() if line.strip()]
     return lines.count(lines[0]) if lines else 0

@@ -30,8 +30,8 @@ OTHER_KEY_CURE = (
     "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, or, "
     "where the spec has `cloud_init` for it, recreating it"
 )
-#: Seconds that one look at a guest that may not be up yet can take.
-LOOK_TIMEOUT = 10.0
+#: Seconds that one attempt to reach a guest may take: it may not be up yet.
+ATTEMPT_TIMEOUT = 10.0
 
 
 class OtherHostKey(Unreachable):
@@ -57,7 +57,7 @@ def connected(login: Login, host_key: str) -> Iterator[paramiko.Transport]:
             transport = paramiko.Transport(stream)
             try:
                 transport.get_security_options().key_types = ["ssh-ed25519"]
-                transport.start_client(timeout=LOOK_TIMEOUT)
+                transport.start_client(timeout=ATTEMPT_TIMEOUT)
                 server_key = transport.get_remote_server_key()
                 if f"{server_key.get_name()} {server_key.get_base64()}" != host_key:
                     raise OtherHostKey(OTHER_KEY)
@@ -93,7 +93,9 @@ def _in_words(error: Exception) -> str:
 def _stream(login: Login) -> Iterator[socket.socket]:
     """A connection to a guest's ssh, through its host where that is the way."""
     if not login.proxy:
-        with closing(socket.create_connection((login.address, 22), timeout=LOOK_TIMEOUT)) as direct:
+        with closing(
+            socket.create_connection((login.address, 22), timeout=ATTEMPT_TIMEOUT)
+        ) as direct:
             yield direct
         return
     # not paramiko's own ProxyCommand: it turns round and round where the program has ended
@@ -130,7 +132,7 @@ def port_status(host: Host, address: str, port: int, timeout: float) -> str:
         return f"port {port} of {address}: {error.strerror or error}"
 
 
-def is_another(login: Login, host_key: str) -> bool:
+def has_other_host_key(login: Login, host_key: str) -> bool:
     """Whether something with another host key answers at a guest's address."""
     try:
         with connected(login, host_key):
@@ -167,7 +169,8 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
     """Runs a command as root.
 
     Raises:
-        Unreachable: the guest lets us not in, or the command takes longer than ``timeout``.
+        Unreachable: the guest does not let us in, or the command takes longer than ``timeout``
+            seconds.
     """
     with connected(login, host_key) as transport:
         keys = _usable(login)
@@ -175,7 +178,7 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
             raise Unreachable(
                 denied_reason(login) if keys or login.keys else f"no key for {login.user}"
             )
-        with closing(transport.open_session(timeout=LOOK_TIMEOUT)) as channel:
+        with closing(transport.open_session(timeout=ATTEMPT_TIMEOUT)) as channel:
             channel.settimeout(timeout)
             channel.exec_command(shlex.join(as_root(login.user, command)))
             out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
@@ -198,7 +201,7 @@ def _authenticated(
 ) -> bool:
     import paramiko
 
-    transport.auth_timeout = LOOK_TIMEOUT
+    transport.auth_timeout = ATTEMPT_TIMEOUT
     for key in keys:
         try:
             transport.auth_publickey(login.user, key)
@@ -249,7 +252,7 @@ def _agent_keys() -> list[paramiko.PKey]:
         target=lambda: answer.put(list(paramiko.Agent().get_keys())), daemon=True
     ).start()
     try:
-        keys = answer.get(timeout=LOOK_TIMEOUT)
+        keys = answer.get(timeout=ATTEMPT_TIMEOUT)
     except queue.Empty:
         return []
     return [each for each in keys if not each.get_name().startswith("sk-")]

@@ -161,7 +161,7 @@ def _pairs(guest: InventoryGuest) -> str:
     """A guest's variables in one line of INI. Ansible reads a value that is a literal of Python's
     as that, and every other as text."""
     try:
-        pairs = {key: _written(value) for key, value in guest.variables.items()}
+        pairs = {key: _ini_value(value) for key, value in guest.variables.items()}
     except _Encrypted:
         raise RequestError(
             f"guest {guest.name}: a file in INI form can't hold encrypted variables",
@@ -176,7 +176,7 @@ class _Encrypted(Exception):
     """A value of a variable is text for Ansible's vault."""
 
 
-def _written(value: Any) -> str:
+def _ini_value(value: Any) -> str:
     value = _plain(value)
     if isinstance(value, str) and value.isprintable():
         try:

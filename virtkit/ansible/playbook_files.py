@@ -25,17 +25,17 @@ _FOLDERS = (
 #: Settings beside the spec, and those of them that name more folders.
 _SETTINGS, _PATHS = "ansible.cfg", ("roles_path", "collections_path", "collections_paths")
 #: What may be a file's name in a playbook.
-_WORD = re.compile(r"[\w@+~./-]+")
+_FILE_NAME = re.compile(r"[\w@+~./-]+")
 #: Files above this count by their size and time (bytes): a digest of them would be felt.
 _LARGE = 4 * 1024**2
 #: What may stand at the top of a document, in words.
 _TOPS = {"list": "a list", "map": "a map", "text": "a text", "": "nothing"}
 #: Folders that no playbook is made of.
-_PASSED_OVER = {".git", "__pycache__", ".venv", "node_modules"}
+_SKIPPED_FOLDERS = {".git", "__pycache__", ".venv", "node_modules"}
 
 
 def check(path: Path, where: str) -> None:
-    """Looks whether a file is a playbook, as far as that is seen without Ansible.
+    """Checks that a file is a playbook, as far as that is seen without Ansible.
 
     Args:
         where: the place in the spec that names it.
@@ -64,7 +64,7 @@ def check(path: Path, where: str) -> None:
 
 
 def installs_python(playbooks: Iterable[Path]) -> bool:
-    """Whether playbooks may do without Python in the guest at first: they have raw commands."""
+    """Whether playbooks may install Python in the guest themselves: they have raw commands."""
     return any(
         re.search(rb"\braw\b", _content(each))
         for path in playbooks
@@ -90,7 +90,7 @@ def _files(playbook: Path, folder: Path) -> list[Path]:
     """The playbook, what it names, and all in Ansible's folders beside it and beside the spec."""
     seen: dict[Path, None] = {}
     for each in (playbook, folder / _SETTINGS):
-        _named(each, playbook.parent, seen)
+        _add_named(each, playbook.parent, seen)
     folders = [base / name for base in (playbook.parent, folder) for name in _FOLDERS]
     for each in dict.fromkeys([*folders, *_configured_folders(folder)]):
         seen.update(dict.fromkeys(_below(each)))
@@ -109,23 +109,23 @@ def _configured_folders(folder: Path) -> Iterator[Path]:
                 yield folder / each
 
 
-def _named(path: Path, base: Path, seen: dict[Path, None]) -> None:
-    """A file, and those that a text in it names, beside it or beside the playbook."""
+def _add_named(path: Path, base: Path, seen: dict[Path, None]) -> None:
+    """Adds a file, and those that its text names, beside it or beside the playbook, to ``seen``."""
     if path in seen or not path.is_file():
         return
     seen[path] = None
     if path.suffix not in (".yml", ".yaml", ".json", ".cfg") or path.stat().st_size > _LARGE:
         return
-    for word in set(_WORD.findall(path.read_text(errors="replace"))):
+    for name in set(_FILE_NAME.findall(path.read_text(errors="replace"))):
         for beside in dict.fromkeys((path.parent, base)):
-            candidate = beside / word
-            if not word.startswith(("/", "~")) and ("/" in word or "." in word):
-                _named(candidate, base, seen)
+            candidate = beside / name
+            if not name.startswith(("/", "~")) and ("/" in name or "." in name):
+                _add_named(candidate, base, seen)
 
 
 def _below(folder: Path) -> Iterator[Path]:
     for at, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - _PASSED_OVER)
+        folders[:] = sorted(set(folders) - _SKIPPED_FOLDERS)
         yield from (Path(at, name) for name in sorted(names))
 
 

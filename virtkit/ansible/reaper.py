@@ -21,47 +21,50 @@ from typing import NoReturn
 #: prctl(2)'s words.
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36
 #: Blocked, and waited for: a handler would not run for one that comes just before waitpid(2).
-_HEARD = (signal.SIGTERM, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGCHLD)
 
 
 def main(command: list[str]) -> int:
-    """The command's exit code."""
-    above = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+    """Runs the command, and returns its exit code."""
+    parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     second = os.fork()
     if second == 0:
-        os._exit(_kept(command, above))
+        os._exit(_supervise(command, parent))
     while True:
-        if signal.sigwait(_HEARD) == signal.SIGTERM:  # one for us is one for the command
+        if signal.sigwait(_SIGNALS) == signal.SIGTERM:  # one for us is one for the command
             os.kill(second, signal.SIGTERM)
         pid, status = os.waitpid(second, os.WNOHANG)
         if pid:
-            return _code(status)
+            return _exit_code(status)
 
 
-def _kept(command: list[str], above: int) -> int:
-    """Runs the command below this process, in its own session."""
+def _supervise(command: list[str], parent: int) -> int:
+    """Runs the command as a child of this process, in a session of its own.
+
+    Returns its exit code.
+    """
     os.setsid()
     prctl = ctypes.CDLL(None).prctl
     prctl(_SET_CHILD_SUBREAPER, 1)
     prctl(_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != above:  # it was killed before we asked to be told
+    if os.getppid() != parent:  # it was killed before we asked to be told
         return 1
     child = os.fork()
     if child == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         os.execve(command[0], command, os.environ)
     while True:
-        if signal.sigwait(_HEARD) == signal.SIGTERM:
-            _end()
+        if signal.sigwait(_SIGNALS) == signal.SIGTERM:
+            _kill_all()
         pid = -1
         while pid:  # one signal may stand for several that ended
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == child:
-                return _code(status)
+                return _exit_code(status)
 
 
-def _end() -> NoReturn:
+def _kill_all() -> NoReturn:
     """Kills all that is below, and then what comes up from below that."""
     while below := Path("/proc/self/task", str(os.getpid()), "children").read_text().split():
         for each in below:
@@ -72,7 +75,7 @@ def _end() -> NoReturn:
     os._exit(128 + signal.SIGTERM)
 
 
-def _code(status: int) -> int:
+def _exit_code(status: int) -> int:
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
 

@@ -32,11 +32,11 @@ _RUNNER = Path(__file__).with_name("runner_process.py")
 #: Seconds after which ansible-runner looks whether it is to end.
 _POLL_INTERVAL = 1
 #: Characters of a failed task's message that an error shows.
-_SHOWN = 2000
-#: What Ansible does by itself, and nobody waits for.
-_UNTOLD = ("validate_argument_spec", "include_role", "include_tasks", "set_fact")
+_MAX_MESSAGE = 2000
+#: Actions of Ansible's own that take no time: no progress tells of them.
+_QUIET_ACTIONS = ("validate_argument_spec", "include_role", "include_tasks", "set_fact")
 #: Folders beside an inventory in which Ansible looks for variables.
-_BESIDE = ("group_vars", "host_vars")
+_VARIABLE_FOLDERS = ("group_vars", "host_vars")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class PlaybookResult:
 
 
 def require() -> None:
-    """Looks whether Ansible is there.
+    """Checks that Ansible is installed.
 
     Raises:
         RequestError: it is not installed where virtkit is.
@@ -136,7 +136,10 @@ def run(playbook_run: PlaybookRun, progress: Progress) -> PlaybookResult:
 def _run_watched(
     playbook_run: PlaybookRun, private: Path, events: _Events, progress: Progress
 ) -> int:
-    """Starts it, hands its events on, and ends it where the work should end; its exit code."""
+    """Starts Ansible, hands its events on, and ends it where the work should end.
+
+    Returns its exit code.
+    """
     line = commands.die_with_parent(_command(playbook_run, private))
     arguments = {
         "private_data_dir": str(private),
@@ -167,6 +170,8 @@ def _run_watched(
                 process.stdin.write(json.dumps(arguments) + "\n")
                 process.stdin.close()
                 for text in process.stdout:
+                    if not text.endswith("\n"):  # it was killed in the middle of an event
+                        break
                     answer = json.loads(text)
                     if "event" in answer:
                         events.take(answer)
@@ -179,7 +184,7 @@ def _run_watched(
             errors.seek(0)
             raise VirtkitError(
                 f"playbook {', '.join(map(str, playbook_run.playbooks))} could not be run",
-                why=str(answer.get("failed") or errors.read()[-_SHOWN:]),
+                why=str(answer.get("failed") or errors.read()[-_MAX_MESSAGE:]),
                 cure=f"{INSTALL} --upgrade ansible-runner",
             )
     return int(answer["code"])
@@ -189,7 +194,7 @@ def _write_files(playbook_run: PlaybookRun, private: Path) -> None:
     """What Ansible is to read; the folder is the caller's alone."""
     (private / "hosts.json").write_text(json.dumps(playbook_run.inventory))
     (private / "variables.json").write_text(json.dumps(dict(playbook_run.variables)))
-    for name in _BESIDE:
+    for name in _VARIABLE_FOLDERS:
         if (playbook_run.folder / name).is_dir():
             (private / name).symlink_to(playbook_run.folder / name)
 
@@ -226,13 +231,13 @@ class _Events:
     """Ansible's events as they come: progress is told, failures are kept."""
 
     def __init__(self, progress: Progress) -> None:
-        self._say = progress
+        self._progress = progress
         self._changed: dict[str, int] = {}
         self._failures: list[Failure] = []
         self._messages: list[str] = []
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Looks at an event."""
+        """Tells or keeps what an event says."""
         data = event.get("event_data") or {}
         handler = getattr(self, f"_{event.get('event')}", None)
         if handler is not None:
@@ -242,14 +247,15 @@ class _Events:
 
     def result(self, code: int) -> PlaybookResult:
         """How it ended."""
-        message = "\n".join(self._messages).strip()[-_SHOWN:] if code else ""
+        message = "\n".join(self._messages).strip()[-_MAX_MESSAGE:] if code else ""
         return PlaybookResult(code, self._changed, tuple(self._failures), message)
 
     # --- by the names of Ansible's events -----------------------------------------------------
 
     def _playbook_on_task_start(self, data: Mapping[str, Any]) -> None:
-        if not self._say.cancelled and not str(data.get("task_action")).endswith(_UNTOLD):
-            self._say(_name(data))
+        quiet = str(data.get("task_action")).endswith(_QUIET_ACTIONS)
+        if not quiet and not self._progress.cancelled:
+            self._progress(_name(data))
 
     _playbook_on_handler_task_start = _playbook_on_task_start
 
@@ -272,7 +278,7 @@ class _Events:
 
 
 def _name(data: Mapping[str, Any]) -> str:
-    """A task's name, with its role's."""
+    """A task's name, after its role's."""
     task = str(data.get("task") or data.get("name") or "a task")
     role = data.get("role")
     return f"{role} : {task}" if role and not task.startswith(f"{role} : ") else task
@@ -284,7 +290,7 @@ def _message(result: Mapping[str, Any]) -> str:
         return "its message is hidden by `no_log: true`"
     failed = [e for e in result.get("results", ()) if isinstance(e, dict) and e.get("failed")]
     if failed:
-        return "; ".join(dict.fromkeys(map(_message, failed)))[:_SHOWN]
+        return "; ".join(dict.fromkeys(map(_message, failed)))[:_MAX_MESSAGE]
     keys = ("msg", "stderr", "module_stderr")
     messages = [str(result[key]).strip() for key in keys if result.get(key)]
-    return "\n".join(dict.fromkeys(messages))[:_SHOWN] or "it failed without a message"
+    return "\n".join(dict.fromkeys(messages))[:_MAX_MESSAGE] or "it failed without a message"

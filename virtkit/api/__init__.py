@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         apply,
         down,
         down_plan,
-        needs_consent_to_go,
+        down_refusal,
     )
     from virtkit.api.logs import follow, log_names, logs, playbook_logs
     from virtkit.api.orphans import Orphan, orphans
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from virtkit.api.spec import read, schema, starter
     from virtkit.api.status import GuestStatus, status
     from virtkit.apply import Event, Report
-    from virtkit.plan import Plan, needs_consent
+    from virtkit.plan import Plan, apply_refusal
     from virtkit.spec import Spec, format_size
 
 load_when_used(
@@ -62,7 +62,7 @@ load_when_used(
         "virtkit.api.host_keys": "HostKeys find_host_keys trust_host",
         "virtkit.api.host_status": "HostStatus host_status",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
-        "virtkit.api.lifecycle": "apply down down_plan needs_consent_to_go",
+        "virtkit.api.lifecycle": "apply down down_plan down_refusal",
         "virtkit.api.logs": "follow log_names logs playbook_logs",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
@@ -72,7 +72,7 @@ load_when_used(
         "virtkit.api.spec": "read schema starter",
         "virtkit.api.status": "GuestStatus status",
         "virtkit.apply": "Event Report",
-        "virtkit.plan": "Plan needs_consent",
+        "virtkit.plan": "Plan apply_refusal",
         "virtkit.spec": "Spec format_size",
     },
 )
@@ -102,6 +102,7 @@ __all__ = [
     "Verb",
     "Vnc",
     "apply",
+    "apply_refusal",
     "change_state",
     "check_hosts",
     "close",
@@ -110,6 +111,7 @@ __all__ = [
     "doctor",
     "down",
     "down_plan",
+    "down_refusal",
     "execute",
     "find_host_keys",
     "find_machine",
@@ -124,8 +126,6 @@ __all__ = [
     "log_names",
     "login",
     "logs",
-    "needs_consent",
-    "needs_consent_to_go",
     "orphans",
     "plan",
     "playbook_logs",

@@ -23,7 +23,7 @@ Say: TypeAlias = Callable[[str], None]
 
 
 def quiet(_: Any) -> None:
-    """Tells nobody."""
+    """Takes lines or events, and tells nobody."""
 
 
 def close() -> None:
@@ -59,10 +59,10 @@ def _host(spec: Spec, name: str) -> Host:
 
 
 def host_named(name: str, spec: Spec | None) -> Host:
-    """The host that a word stands for: one of the spec, ``local``, or one as for ssh.
+    """The host that ``name`` stands for: one of the spec, ``local``, or one as for ssh.
 
     Raises:
-        RequestError: none.
+        RequestError: it stands for none.
     """
     if spec is not None and name in spec.hosts:
         return _host(spec, name)
@@ -89,8 +89,8 @@ def chosen_hosts(spec: Spec | None, names: Sequence[str]) -> list[Host]:
 def existing_guests(
     spec: Spec, host_states: Iterable[HostState], *, undefined: bool = False
 ) -> dict[str, GuestOnHost]:
-    """The environment's guests that exist, by name. One that an interrupted run has left on two
-    hosts is the one where the spec wants it.
+    """The environment's guests that exist, by name. Of one that an interrupted run left on two
+    hosts, the one on the host that the spec names counts.
 
     Args:
         undefined: those that have volumes and no domain, too.
@@ -133,22 +133,24 @@ def with_spec_path(host_state: HostState, path: str) -> HostState:
     if not aliases:
         return host_state
 
-    def named(owned: Any) -> Any:
+    def with_path(owned: Any) -> Any:
         return replace(owned, spec=path) if owned.spec in aliases else owned
 
     return HostState(
         host_state.host,
         replace(
             observed,
-            guests={k: replace(e, record=named(e.record)) for k, e in observed.guests.items()},
-            networks={k: replace(e, record=named(e.record)) for k, e in observed.networks.items()},
+            guests={k: replace(e, record=with_path(e.record)) for k, e in observed.guests.items()},
+            networks={
+                k: replace(e, record=with_path(e.record)) for k, e in observed.networks.items()
+            },
             undefined={
-                k: replace(e, record=named(e.record)) for k, e in observed.undefined.items()
+                k: replace(e, record=with_path(e.record)) for k, e in observed.undefined.items()
             },
             pool=replace(
                 observed.pool,
-                kept={k: named(e) for k, e in observed.pool.kept.items()},
-                guests={k: named(e) for k, e in observed.pool.guests.items()},
+                kept={k: with_path(e) for k, e in observed.pool.kept.items()},
+                guests={k: with_path(e) for k, e in observed.pool.guests.items()},
             ),
         ),
     )
@@ -161,7 +163,7 @@ def _one_file(path: str, other_path: str) -> bool:
         return False
 
 
-def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
+def active_runs(environment: str, hosts: Iterable[Host]) -> list[str]:
     """The runs that are changing an environment now, as far as they can be seen."""
     every = list(hosts)
     holders = ask_each(every, lambda host: host.lock(environment).holder())
@@ -176,7 +178,7 @@ def at_work(environment: str, hosts: Iterable[Host]) -> list[str]:
     return answer
 
 
-def parallel(hosts: Iterable[Host]) -> dict[str, int]:
+def default_parallel(hosts: Iterable[Host]) -> dict[str, int]:
     """How many steps run at once on each host: starting guests is work for its CPUs (4 threads are
     2.4 times as fast as one on two cores, 8 are 2.8 times)."""
     every = list(hosts)
@@ -185,8 +187,8 @@ def parallel(hosts: Iterable[Host]) -> dict[str, int]:
     return {n: max(4, min(16, 2 * each)) for n, each in known.items() if isinstance(each, int)}
 
 
-def known_hosts(environment: str, host_state: HostState) -> Path:
-    """The environment's known_hosts for a host, brought up to date."""
+def update_known_hosts(environment: str, host_state: HostState) -> Path:
+    """Brings the environment's known_hosts for a host up to date, and returns its path."""
     guests = host_state.observed.guests_of(environment).values()
     records = [each.record for each in guests]
     return access.write_known_hosts(environment, records, host_state.host.name)
@@ -197,7 +199,9 @@ def ordered(spec: Spec, names: Collection[str]) -> list[str]:
     return [n for n in spec.guests if n in names] + sorted(n for n in names if n not in spec.guests)
 
 
-def named(spec: Spec, existing: Mapping[str, GuestOnHost], guests: Sequence[str]) -> set[str]:
+def guests_named(
+    spec: Spec, existing: Mapping[str, GuestOnHost], guests: Sequence[str]
+) -> set[str]:
     """The guests that ``guests`` name, those included that left the spec but are there."""
     groups = {
         name: each.observed.record.requested.get("groups", ()) for name, each in existing.items()
@@ -218,7 +222,7 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
     host = spec.host_of(guest) if guest in spec.guests else None
     host_states = observe_all([each for each in hosts if host in (None, each.name)])
     existing = existing_guests(spec, host_states)
-    names = named(spec, existing, [guest])
+    names = guests_named(spec, existing, [guest])
     if len(names) > 1:
         raise RequestError(
             f"{guest} names {len(names)} guests: {', '.join(sorted(names))}",
@@ -231,7 +235,12 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
     return host_state, existing[name].observed
 
 
-def must_run(guest: ObservedGuest) -> None:
+def check_running(guest: ObservedGuest) -> None:
+    """Refuses what only a running guest can do.
+
+    Raises:
+        RequestError: it does not run.
+    """
     if guest.state != "running":
         raise RequestError(
             f"guest {guest.record.guest} is {guest.state}",

@@ -15,11 +15,11 @@ from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.state.observed import Observed
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
-#: So many hosts are looked at at once.
+#: How many hosts are asked at once.
 MAX_HOSTS_AT_ONCE = 32
-#: Seconds after which who waits for them looks up.
+#: Seconds between two looks whether ctrl-c came, while hosts are waited for.
 _POLL_INTERVAL = 0.2
 
 
@@ -47,8 +47,8 @@ class Observation:
         """The hosts that answer."""
         return [each.host for each in self.host_states]
 
-    def and_not(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
-        """The same, with others that do not answer."""
+    def with_unanswered(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
+        """The same, and other hosts that do not answer."""
         return Observation(self.host_states, {**unanswered, **self.unanswered})
 
 
@@ -77,21 +77,21 @@ def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
         VirtkitError: none of them answers.
     """
 
-    def look(host: Host) -> HostState:
+    def observe_host(host: Host) -> HostState:
         if pool:
             host.storage.refresh()  # files that came behind libvirt's back may have our names
         return HostState(host, host.observe(pool=pool))
 
-    return on_each(hosts, look)
+    return on_each(hosts, observe_host)
 
 
-def on_each(hosts: Sequence[Host], look: Callable[[Host], HostState]) -> Observation:
-    """What ``look`` finds on each host, on several at once.
+def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
+    """What ``observe_host`` finds on each host that answers; several are asked at once.
 
     Raises:
-        VirtkitError: on none of them it found anything.
+        VirtkitError: none of them answers.
     """
-    answers = ask_each(hosts, look)
+    answers = ask_each(hosts, observe_host)
     host_states = [each for each in answers if isinstance(each, HostState)]
     unanswered = {
         host.name: answer
@@ -103,10 +103,10 @@ def on_each(hosts: Sequence[Host], look: Callable[[Host], HostState]) -> Observa
     return Observation(host_states, unanswered)
 
 
-def ask_each(hosts: Sequence[Host], ask: Callable[[Host], Answer]) -> list[Answer | VirtkitError]:
+def ask_each(hosts: Sequence[Host], ask: Callable[[Host], T]) -> list[T | VirtkitError]:
     """What each host answers, or the error that it raises; several are asked at once."""
 
-    def once(host: Host) -> Answer:
+    def once(host: Host) -> T:
         try:
             return ask(host)
         finally:
@@ -115,22 +115,22 @@ def ask_each(hosts: Sequence[Host], ask: Callable[[Host], Answer]) -> list[Answe
     return side_by_side([partial(once, host) for host in hosts])
 
 
-def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | VirtkitError]:
-    """What each call returns, or the error of ours that it raises, so many at once.
+def side_by_side(calls: Sequence[Callable[[], T]]) -> list[T | VirtkitError]:
+    """What each call returns, or the VirtkitError that it raises; several run at once.
 
-    Its threads hold up no end of the program: a call may wait for a host that says nothing.
+    Its threads don't keep the program from ending: a call may wait for a host that says nothing.
     """
     if len(calls) == 1:
-        return [_answer(calls[0])]
+        return [_result_or_error(calls[0])]
     todo: SimpleQueue[int] = SimpleQueue()
-    ended: SimpleQueue[tuple[int, Answer | VirtkitError | BaseException]] = SimpleQueue()
+    ended: SimpleQueue[tuple[int, T | VirtkitError | BaseException]] = SimpleQueue()
 
     def work() -> None:
         with suppress(Empty):
             while True:
                 number = todo.get_nowait()
                 try:
-                    ended.put((number, _answer(calls[number])))
+                    ended.put((number, _result_or_error(calls[number])))
                 except BaseException as error:  # noqa: BLE001 - raised again by who waits
                     ended.put((number, error))
 
@@ -138,7 +138,7 @@ def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | Virtkit
         todo.put(number)
     for _ in range(min(len(calls), MAX_HOSTS_AT_ONCE)):
         Thread(target=work, daemon=True).start()
-    answers: dict[int, Answer | VirtkitError] = {}
+    answers: dict[int, T | VirtkitError] = {}
     while len(answers) < len(calls):
         try:  # not without end: Python may note a ctrl-c just before it blocks, and act on it after
             number, answer = ended.get(timeout=_POLL_INTERVAL)
@@ -150,7 +150,7 @@ def side_by_side(calls: Sequence[Callable[[], Answer]]) -> list[Answer | Virtkit
     return [answers[number] for number in range(len(calls))]
 
 
-def _answer(call: Callable[[], Answer]) -> Answer | VirtkitError:
+def _result_or_error(call: Callable[[], T]) -> T | VirtkitError:
     try:
         return call()
     except VirtkitError as error:

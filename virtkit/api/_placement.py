@@ -31,14 +31,14 @@ def unknown_guests(
     for name in spec.guests if unanswered else ():
         host = spec.host_of(name)
         if host is None and name not in existing:
-            host = access.host_of(spec.name, f"{spec.name}-{name}")
+            host = access.last_host(spec.name, f"{spec.name}-{name}")
         if host is not None and host in unanswered:
             answer.append(Unknown(name, host, f"host {host} does not answer"))
     return answer
 
 
-def waiting(spec: Spec, unknown: Iterable[Unknown]) -> list[Unknown]:
-    """The guests that are after unknown ones, and may not start before those are ready."""
+def blocked_guests(spec: Spec, unknown: Iterable[Unknown]) -> list[Unknown]:
+    """The guests that are ``after`` unknown ones, and may not start before those are ready."""
     because = {each.guest: each for each in unknown}
     answer: dict[str, Unknown] = {}
     todo = True
@@ -61,8 +61,8 @@ def with_unknown(
     unknown: Sequence[Unknown],
     only: Collection[str] | None,
 ) -> Plan:
-    """A plan of the hosts that answer, with what is left alone as others don't."""
-    blocked = waiting(spec, unknown)
+    """A plan of the hosts that answer, with what is left alone because others don't."""
+    blocked = blocked_guests(spec, unknown)
     starting = {f"guest/{each.guest}" for each in blocked}
     changes = tuple(e for e in plan.changes if e.object not in starting or e.action not in _STARTS)
     dropped = {each.object for each in plan.changes} - {each.object for each in changes}
@@ -85,7 +85,7 @@ def place_guests(
     Args:
         unknown: guests that are left out, as are new ones that the spec has a ``place`` for.
     """
-    host_for = functools.cache(lambda type: _able(type, host_states))
+    host_for = functools.cache(lambda type: _host_for_type(type, host_states))
     left_out = {each.guest for each in unknown}
     answer: dict[str, str] = {}
     for name, guest in spec.guests.items():
@@ -93,7 +93,7 @@ def place_guests(
             continue
         host = spec.host_of(name)
         if host is None:
-            holder = _holder(host_states, spec, guest)
+            holder = _current_host(host_states, spec, guest)
             if holder is None and guest.place is not None and len(spec.hosts) > 1:
                 continue
             host = holder.host.name if holder else host_for(guest.type)
@@ -102,13 +102,13 @@ def place_guests(
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenHosts:
     """The hosts of new guests that have a ``place``.
 
     Attributes:
         hosts: by guest.
         notes: why.
-        facts: what was asked of hosts for it, by their names.
+        facts: what is known of the hosts that were asked, by their names.
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -122,7 +122,7 @@ def choose_hosts(
     unknown: Sequence[Unknown],
     only: Collection[str] | None,
     say: Say,
-) -> Chosen:
+) -> ChosenHosts:
     """Chooses hosts for the new guests that have a ``place``, among those that answer.
 
     Raises:
@@ -132,17 +132,17 @@ def choose_hosts(
     left_out = {*current, *(each.guest for each in unknown)}
     new = [n for n in spec.guests if n not in left_out and (only is None or n in only)]
     if not new:
-        return Chosen()
+        return ChosenHosts()
     kvm = any(spec.guests[name].type == "kvm" for name in new)
 
-    def look(host: Host) -> tuple[HostFacts, Candidate]:
+    def candidate(host: Host) -> tuple[HostFacts, Candidate]:
         facts = host.with_kvm(host.facts(), say) if kvm else host.facts()
         return facts, _candidate(spec, host, facts)
 
-    answers = ask_each([each.host for each in host_states], look)
+    answers = ask_each([each.host for each in host_states], candidate)
     looked_at = [each for each in answers if not isinstance(each, VirtkitError)]
     placements = place(spec, [each for _, each in looked_at], current, new)
-    return Chosen(
+    return ChosenHosts(
         {name: each.host for name, each in placements.items()},
         tuple(f"guest/{name} goes to {each.host}: {each.why}" for name, each in placements.items()),
         {facts.name: facts for facts, _ in looked_at},
@@ -161,7 +161,7 @@ def _candidate(spec: Spec, host: Host, facts: HostFacts) -> Candidate:
     return Candidate(host.name, host.room(), spec.hosts[host.name].labels, unable)
 
 
-def _holder(
+def _current_host(
     host_states: Sequence[HostState], spec: Spec, guest: model.GuestSpec
 ) -> HostState | None:
     """The host that has a guest as the type that it is to be; one with a ``place`` stays where it
@@ -179,7 +179,7 @@ def _holder(
     return other
 
 
-def _able(type: str, host_states: Sequence[HostState]) -> str:
+def _host_for_type(type: str, host_states: Sequence[HostState]) -> str:
     """The host for new guests of a type."""
     if type == "auto":
         return LOCAL
@@ -217,9 +217,9 @@ def check_moves(
         raise SpecErrors(errors)
 
 
-def left_hosts(spec: Spec) -> Iterable[str]:
-    """The hosts that left the spec: what is there is not looked at."""
-    for name in sorted(access.hosts(spec.name) - {*spec.hosts}):
+def left_host_notes(spec: Spec) -> Iterable[str]:
+    """A note for each host that left the spec: what is there is not looked at."""
+    for name in sorted(access.hosts_with_guests(spec.name) - {*spec.hosts}):
         yield (
             f"host {name} is no longer in the spec, so guests of {spec.name} on it are not looked "
             "at; put it back into `hosts:` to see or remove them"

@@ -10,11 +10,7 @@ from virtkit import ansible
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.spec import Spec
 from virtkit.state import addresses
-from virtkit.state import desired as resources
-from virtkit.state.desired import (
-    Desired,
-    Playbooks,
-)
+from virtkit.state.desired import Desired, Playbooks, digest
 
 
 def with_playbooks(desired: Desired, spec: Spec, only: Collection[str] | None) -> Desired:
@@ -62,7 +58,7 @@ def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playb
         files[paths] = ansible.digest(map(Path, paths), spec.folder)
     salt = addresses.derived_uuid(spec.name, "playbooks", name)
     inputs = [files[paths], guest.vars, list(guest.groups), guest.user]
-    return Playbooks(guest.playbooks, paths, resources.digest(salt, inputs))
+    return Playbooks(guest.playbooks, paths, digest(salt, inputs))
 
 
 def _unique(errors: Iterable[RequestError]) -> list[RequestError]:

@@ -106,7 +106,7 @@ def without_damaged(pool: PoolRecord, damaged: Collection[str]) -> PoolRecord:
     return replace(pool, images=images)
 
 
-def mended_images(
+def restored_images(
     plan: Plan, desired: Desired, damaged: Mapping[str, str], only: Collection[str] | None
 ) -> Iterable[Change]:
     """Images that existing guests use, and that somebody damaged: the same content again."""

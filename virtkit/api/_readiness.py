@@ -17,7 +17,7 @@ from virtkit.spec import LOCAL, Spec
 _PARALLEL = 64
 
 
-def unready(
+def unready_notes(
     spec: Spec,
     host_states: Sequence[HostState],
     plan: Plan,

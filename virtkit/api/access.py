@@ -16,16 +16,16 @@ from virtkit.ansible import InventoryGuest
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,
+    check_running,
     existing_guests,
     find_one,
+    guests_named,
     hosts_of,
     is_own,
-    known_hosts,
-    must_run,
-    named,
     ordered,
     path_of,
     quiet,
+    update_known_hosts,
     with_spec_path,
 )
 from virtkit.api._observation import HostState, observe_all
@@ -56,7 +56,7 @@ class Execution:
 def login(spec: Spec, guest: str) -> Login:
     """How to log in to a running guest by ssh."""
     host_state, observed = find_one(spec, guest)
-    must_run(observed)
+    check_running(observed)
     return _login(spec, host_state, observed)
 
 
@@ -64,7 +64,7 @@ def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
     addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
         raise _no_address(guest.record, host_state.host.name, looked)
-    hosts = known_hosts(spec.name, host_state)
+    hosts = update_known_hosts(spec.name, host_state)
     return access.login(host_state.host, guest.record, addresses[0], spec.folder, hosts)
 
 
@@ -98,10 +98,10 @@ def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
     or the guest lets in others' keys."""
     try:
         host_state, observed = find_one(spec, guest)
-        must_run(observed)
+        check_running(observed)
         guest_login = _login(spec, host_state, observed)
         where = f"{host_state.host.name} guest/{guest_login.guest}"
-        if access.is_another(guest_login, observed.record.host_key):
+        if access.has_other_host_key(guest_login, observed.record.host_key):
             return VirtkitError(
                 f"what answers at {guest_login.address} is not guest {guest_login.guest}",
                 why=access.OTHER_KEY,
@@ -150,12 +150,12 @@ def execute(
             by ssh.
     """
     host_state, observed = find_one(spec, guest)
-    must_run(observed)
+    check_running(observed)
     host, driver = host_state.host, DRIVERS[observed.record.type]
-    line = access.attached(host, driver, observed.domain, command, terminal=terminal)
+    line = access.attached_command(host, driver, observed.domain, command, terminal=terminal)
     if line is not None:
         return Execution(line, way="host" if host.remote else "hypervisor")
-    agent = access.takes_agent(driver)
+    agent = access.can_use_agent(driver)
     text = b"" if stdin is None else stdin.read_if_short(MAX_AGENT_INPUT) if agent else None
     try:
         guest_login = _login(spec, host_state, observed) if text is None else None
@@ -191,13 +191,13 @@ def copy(spec: Spec, source: str, target: str) -> list[str]:
         RequestError: not exactly one side is in a guest.
     """
     sides = [_side(spec, each) for each in (source, target)]
-    inside = [guest for guest, _ in sides if guest]
-    if len(inside) != 1:
+    guests = [guest for guest, _ in sides if guest]
+    if len(guests) != 1:
         raise RequestError(
             "cp copies between here and one guest",
             cure="write one side as GUEST:PATH, as in virtkit cp SPEC file.txt web:/tmp/",
         )
-    guest_login = login(spec, inside[0])
+    guest_login = login(spec, guests[0])
     paths = [f":{path}" if guest else path for guest, path in sides]
     return access.scp_command(guest_login, paths[0], paths[1])
 
@@ -217,7 +217,7 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
 def console(spec: Spec, guest: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
     host_state, observed = find_one(spec, guest)
-    must_run(observed)
+    check_running(observed)
     uri = host_state.host.connections.uri(DRIVERS[observed.record.type].scheme)
     return ["virsh", "-q", "-c", uri, "console", observed.domain]
 
@@ -265,7 +265,7 @@ _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def _vnc(host_state: HostState, observed: ObservedGuest) -> Vnc:
-    must_run(observed)
+    check_running(observed)
     xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
@@ -372,8 +372,8 @@ def _reachable(
     host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
     existing = existing_guests(spec, host_states)
     own = {name for name, each in existing.items() if is_own(spec, each)}
-    names = named(spec, existing, guests) if guests else own
-    hosts = {each.host.name: known_hosts(spec.name, each) for each in host_states}
+    names = guests_named(spec, existing, guests) if guests else own
+    hosts = {each.host.name: update_known_hosts(spec.name, each) for each in host_states}
     for name in ordered(spec, names & existing.keys()):
         host, record = existing[name].host, existing[name].observed.record
         addressable = existing[name].observed.state == "running" or any(record.addresses)

@@ -26,10 +26,10 @@ from virtkit.system import commands
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at.
+    """One thing that was checked.
 
     Attributes:
-        ok: None for a remark.
+        ok: None for a note that is neither good nor bad.
         needed: virtkit can do nothing without it.
     """
 
@@ -45,7 +45,11 @@ class Check:
 
 @dataclass(frozen=True)
 class HostChecks:
-    """What was looked at on one host; ``address`` as for ssh, empty for this machine."""
+    """What was checked on one host.
+
+    Attributes:
+        address: as for ssh; empty for this machine.
+    """
 
     name: str
     address: str
@@ -72,7 +76,7 @@ def doctor(spec: Spec | None = None, *, say: Say = quiet) -> list[Check]:
     programs = commands.PROGRAMS.items()
     checks = [_program(name) for name, each in programs if os.geteuid() != 0 or not each.users]
     checks += [_builds(), _schemas()]
-    for host in _looked_at(hosts, spec, say):
+    for host in _check_each(hosts, spec, say):
         several = len(hosts) > 1
         checks += [
             replace(e, name=f"{e.name} on {host.name}") if several else e for e in host.checks
@@ -92,20 +96,20 @@ def check_hosts(
     Raises:
         RequestError: a name stands for no host.
     """
-    return _looked_at(chosen_hosts(spec, names), spec, say)
+    return _check_each(chosen_hosts(spec, names), spec, say)
 
 
-def _looked_at(hosts: Sequence[Host], spec: Spec | None, say: Say) -> list[HostChecks]:
+def _check_each(hosts: Sequence[Host], spec: Spec | None, say: Say) -> list[HostChecks]:
     """Each host's checks. A host that fails on the way holds up none of the others."""
 
-    def look(host: Host) -> list[Check]:
+    def check(host: Host) -> list[Check]:
         own = spec if spec is not None and host.name in spec.hosts else None
         try:
             return _host(host, own, say)
         finally:
             host.connections.release()
 
-    answers = side_by_side([partial(look, host) for host in hosts])
+    answers = side_by_side([partial(check, host) for host in hosts])
     return [
         HostChecks(
             host.name,
@@ -163,8 +167,8 @@ def _builds() -> Check:
 
 
 def _device() -> Iterable[Check]:
-    """libvirt takes its knowledge of QEMU for outdated, at every call, where QEMU's user can't
-    open a KVM that root can."""
+    """Whether QEMU's user can open /dev/kvm. Where only root can, libvirt takes what it knows of
+    QEMU for outdated at every call."""
     device = Path("/dev/kvm")
     if device.exists() and not device.stat().st_mode & 0o060 and os.geteuid() == 0:
         yield Check(
@@ -211,14 +215,14 @@ def _types(facts: HostFacts) -> Iterable[Check]:
             yield Check(f"type {driver.type}", None, caveat)
 
 
-def _contains(facts: HostFacts) -> bool:
-    """Whether a type runs here that libvirt has containers for."""
+def _runs_containers(facts: HostFacts) -> bool:
+    """Whether guests of a type that is a container can run here."""
     return any("userns" in each.confined and not each.check(facts) for each in DRIVERS.values())
 
 
 def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get their own ids here."""
-    if not _contains(facts):
+    if not _runs_containers(facts):
         return
     unprepared = facts.unprepared
     if unprepared is not None:
@@ -233,7 +237,7 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
     """What else a prepared host has, and this one lacks."""
-    if _contains(facts):
+    if _runs_containers(facts):
         for each in host.ask("missing_settings")["missing_settings"]:
             cure = each["advice"] or host.connections.prepare_command
             yield Check(each["name"], None, each["why"], cure)
@@ -308,7 +312,7 @@ def _without_dnsmasq(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 
 def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
-    """What the environment's records list and is gone."""
+    """What the environment's records list that is gone."""
     guests, up = observed.guests_of(spec.name), command("up", spec.source)
     lost = observed.undefined_of(spec.name)
     for name in sorted(lost):
@@ -324,9 +328,9 @@ def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> I
             yield Check(f"network {name}", False, "it is not active", up)
     for name, guest in guests.items():
         own_networks = {
-            link.source
-            for link in guest.record.interfaces
-            if link.source.startswith(f"{spec.name}-")
+            each.source
+            for each in guest.record.interfaces
+            if each.source.startswith(f"{spec.name}-")
         }
         for missing in sorted(own_networks - {*observed.networks, *observed.foreign_networks}):
             cure = f"{up}, then {command('restart', spec.source, name)}"

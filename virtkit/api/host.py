@@ -20,7 +20,7 @@ from virtkit.spec import Spec
 from virtkit.system import commands, temporary
 
 #: Where a machine's Python is, and how the one who logs in becomes root there.
-_LOOK = """command -v python3 || echo none
+_PROBE = """command -v python3 || echo none
 if [ "$(id -u)" = 0 ]; then echo root
 elif ! command -v sudo >/dev/null; then echo nobody
 elif sudo -n true 2>/dev/null; then echo sudo
@@ -30,7 +30,7 @@ else echo password; fi
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine to be prepared, and looked at.
+    """A machine that can be prepared.
 
     Attributes:
         remote: how ssh gets there; None is this machine.
@@ -68,8 +68,8 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     """
     ansible.require()
     remote = host_named(name, spec).remote
-    look = commands.run("sh", "-c", _LOOK).stdout if remote is None else _look_at(remote)
-    python, privilege = look.split("\n")[:2]
+    text = commands.run("sh", "-c", _PROBE).stdout if remote is None else _probe(remote)
+    python, privilege = text.split("\n")[:2]
     where = "this machine" if remote is None else name
     by_hand = "" if remote is None else f"{remote.ssh_command} -t "
     if python == "none":
@@ -83,8 +83,8 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     return Machine(name, remote, python, privilege == "password")
 
 
-def _look_at(remote: Remote) -> str:
-    return remote.run(_LOOK).decode("utf-8", "replace")
+def _probe(remote: Remote) -> str:
+    return remote.run(_PROBE).decode("utf-8", "replace")
 
 
 def prepare_host(
@@ -105,11 +105,11 @@ def prepare_host(
     Raises:
         RequestError: a type is none of ``HOST_TYPES``; nothing was touched.
     """
-    problem = sorted({*types} - {*HOST_TYPES})
-    if problem:
+    unknown = sorted({*types} - {*HOST_TYPES})
+    if unknown:
         raise RequestError(
-            f"{problem[0]!r} is no type that a host is prepared for",
-            why="QEMU comes with kvm" if problem[0] == "qemu" else "",
+            f"{unknown[0]!r} is not a type that hosts are prepared for",
+            why="QEMU comes with kvm" if unknown[0] == "qemu" else "",
             cure=f"--types takes {', '.join(HOST_TYPES)}, with commas between",
         )
     answer = Preparation(Report(machine.name))
@@ -127,7 +127,7 @@ def prepare_host(
 
 
 def _run_playbook(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
-    """Runs the playbook; how many tasks changed something."""
+    """Runs the playbook, and returns how many tasks changed something."""
     playbook = _playbooks() / "host.yml"
     with temporary.folder() as private:
         environment = {"ANSIBLE_PIPELINING": "1"}
@@ -164,7 +164,7 @@ def _playbooks() -> Path:
 
 
 def _inventory(machine: Machine) -> dict[str, Any]:
-    """One machine, which ssh reaches as it does for all else of virtkit's."""
+    """An inventory of one machine, which Ansible reaches by the ssh that virtkit itself uses."""
     variables = {"ansible_python_interpreter": machine.python}
     if machine.remote is None:
         variables["ansible_connection"] = "local"

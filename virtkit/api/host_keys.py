@@ -62,7 +62,7 @@ class HostKeys:
 
 
 def find_host_keys(name: str, spec: Spec | None = None) -> HostKeys:
-    """Looks which keys a host has: one of the spec, or one as for ssh. Nothing is written.
+    """Fetches the keys that a host has, one of the spec or one as for ssh. Nothing is written.
 
     Raises:
         RequestError: it is known by another key, or ``name`` stands for no other machine.
@@ -92,7 +92,7 @@ def find_host_keys(name: str, spec: Spec | None = None) -> HostKeys:
 
 
 def trust_host(keys: HostKeys, fingerprint: str = "") -> tuple[HostKey, ...]:
-    """Makes the keys of a host known; which those were.
+    """Makes the keys of a host known, and returns those that were added.
 
     Args:
         fingerprint: only the key that has it.
@@ -138,7 +138,7 @@ def _check(remote: Remote, name: str, keys: Iterable[HostKey], known: Iterable[K
         why=f"known: {_listed(others)} ({others[0].file}, line {others[0].number}); what answers "
         f"now has {_listed(keys)}",
         cure="ask whoever runs the host; somebody else may answer in its place. If it was "
-        f"installed anew: {' && '.join([*forget, trust])}",
+        f"reinstalled: {' && '.join([*forget, trust])}",
         where=remote.name,
     )
 

@@ -44,7 +44,8 @@ class HostStatus:
     domains: int = 0
 
     @property
-    def answers(self) -> bool:
+    def reachable(self) -> bool:
+        """Whether the host answers; ``answers`` in JSON."""
         return self.error is None
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,7 +54,7 @@ class HostStatus:
             "name": self.name,
             "address": self.address,
             "labels": dict(self.labels),
-            "answers": self.answers,
+            "answers": self.reachable,
             "error": self.error.as_dict() if self.error else None,
             "libvirt": self.libvirt,
             "cpus": {"all": room.cpus, "used": room.used} if room else None,
@@ -92,7 +93,7 @@ def host_status(
         for each in hosts
     ]
     looks = [
-        partial(_look, host, status, types, say) for host, status in zip(hosts, known, strict=True)
+        partial(_ask, host, status, types, say) for host, status in zip(hosts, known, strict=True)
     ]
     return [
         replace(status, error=answer) if isinstance(answer, VirtkitError) else answer
@@ -100,7 +101,7 @@ def host_status(
     ]
 
 
-def _look(host: Host, status: HostStatus, types: bool, say: Say) -> HostStatus:
+def _ask(host: Host, status: HostStatus, types: bool, say: Say) -> HostStatus:
     """Asks a host for what ``status`` lacks.
 
     Raises:

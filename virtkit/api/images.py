@@ -19,8 +19,7 @@ from virtkit.host import Host
 from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE, Spec
-from virtkit.state import desired
-from virtkit.state.desired import ImageRef
+from virtkit.state.desired import ImageRef, image_identity
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
 
@@ -93,7 +92,7 @@ def image_make(
             cure=f"did you mean {near[0]}?" if near else f"one of: {', '.join(entries)}",
         )
     entry = entries[name]
-    ref = ImageRef(name, entry, desired.image_identity(entry))
+    ref = ImageRef(name, entry, image_identity(entry))
     return images.local_image(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
 
 
@@ -111,7 +110,7 @@ def image_remove(
 
     Args:
         lock_timeout: seconds to wait.
-        say: told for whom, and where the image stays.
+        say: told which run is waited for, and on which hosts the image stays.
 
     Raises:
         RequestError: there is none, guests use it everywhere, or an ``up`` takes longer.

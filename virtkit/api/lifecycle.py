@@ -10,21 +10,21 @@ from typing import Any
 
 from virtkit import access
 from virtkit.api._hosts import (
+    default_parallel,
     existing_guests,
+    guests_named,
     hosts_of,
-    known_hosts,
-    named,
     path_of,
+    update_known_hosts,
     with_spec_path,
 )
-from virtkit.api._hosts import parallel as usual_parallel
 from virtkit.api._observation import HostState, Observation, observe, on_each
 from virtkit.api._placement import unknown_guests
 from virtkit.api.access import inventory
 from virtkit.api.plan import plan_on
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
-from virtkit.errors import RequestError, VirtkitError, of_system
+from virtkit.errors import RequestError, VirtkitError, from_os_error
 from virtkit.host import Host
 from virtkit.plan import Plan, Unknown, joined, removal
 from virtkit.progress import Progress
@@ -42,10 +42,10 @@ def apply(
     restart: bool = False,
     run: RunOptions = DEFAULT,
 ) -> Report:
-    """Carries out a plan, made again once nobody else changes the environment.
+    """Carries out a plan. It is made again once nobody else changes the environment.
 
     Args:
-        consent: recreate and delete what the plan says, and what it says once made again.
+        consent: recreate and delete what the plan says, and what the new plan says.
         confirmed: somebody saw this plan and agreed to what it loses, and to nothing else.
         wait: wait until guests are ready; else only for what others are ``after``.
         restart: restart the guests that lack what only a restart brings.
@@ -56,11 +56,11 @@ def apply(
             nothing was touched.
         Interrupted: ``run.stop`` was set before the first step; later the report says so.
     """
-    refusal = removal.needs_consent(plan)
+    refusal = removal.apply_refusal(plan)
     if refusal is not None and not (consent or confirmed):
         raise refusal
     if not plan.changes:
-        return Report(spec.name, _left_alone(plan), notes=plan.notes)
+        return Report(spec.name, _unanswered_results(plan), notes=plan.notes)
     temporary.sweep()
     hosts = [each for each in hosts_of(spec) if each.name not in plan.unanswered]
     with locked(spec, hosts, run, images=True) as waited_for:
@@ -77,7 +77,7 @@ def apply(
             _check_loss(new_plan, plan, f"environment {spec.name}: {others}")
         if not new_plan.changes:
             run.say(f"environment {spec.name}: nothing left to change: {others} did it")
-            return Report(spec.name, _left_alone(new_plan))
+            return Report(spec.name, _unanswered_results(new_plan))
         if _changes(new_plan) != _changes(plan):
             what = f"{others} changed something meanwhile: planning again"
             run.say(f"environment {spec.name}: {what}")
@@ -89,7 +89,7 @@ def apply(
             inventory=lambda: inventory(spec).tree(),
             vault=run.vault,
         )
-        report = _carried_out(spec, new_plan, hosts, options, run)
+        report = _carry_out(spec, new_plan, hosts, options, run)
     report.notes = plan.notes
     return report
 
@@ -119,8 +119,8 @@ def locked(
 
 
 def _others(spec: Spec, waited_for: Sequence[str], plan: Plan) -> str:
-    """Who changed the environment before us, as far as it is known: for whom we waited, and which
-    other specs its guests were made from."""
+    """Who changed the environment before us, in words, as far as it is known: the runs that we
+    waited for, and the other specs that guests were made from."""
     records = (each.observed.record for each in plan.changes if each.observed is not None)
     paths = sorted({each.spec for each in records} - {path_of(spec)})
     evidence = [f"this one waited for {each}" for each in waited_for]
@@ -149,7 +149,7 @@ def _check_loss(plan: Plan, shown: Plan, others: str) -> None:
         )
 
 
-def _carried_out(
+def _carry_out(
     spec: Spec,
     plan: Plan,
     hosts: Sequence[Host],
@@ -158,23 +158,23 @@ def _carried_out(
     *,
     removing: bool = False,
 ) -> Report:
-    """The report of a plan that was carried out, by who has the environment's lock."""
+    """Carries out a plan, for whoever holds the environment's lock."""
     context = [Context(host, options) for host in hosts if host.name not in plan.unanswered]
     report = runner(spec, [each.host for each in context], run)(steps_of(plan, *context))
-    report.results += _left_alone(plan)
-    remember(spec, context, report, removing=removing)
+    report.results += _unanswered_results(plan)
+    update_records(spec, context, report, removing=removing)
     return report
 
 
-def left_alone(
-    unanswered: Mapping[str, VirtkitError], unknown: Sequence[Unknown], *, whole: bool
+def unanswered_results(
+    unanswered: Mapping[str, VirtkitError], unknown: Sequence[Unknown], *, all_guests: bool
 ) -> list[Result]:
     """What was left undone, as hosts do not answer.
 
     Args:
-        whole: the run was for all of the environment.
+        all_guests: the run is about the whole environment: silent hosts count in any case.
     """
-    if not whole and not unknown:
+    if not all_guests and not unknown:
         return []
     return [
         *(
@@ -188,24 +188,26 @@ def left_alone(
     ]
 
 
-def _left_alone(plan: Plan) -> list[Result]:
-    return left_alone(plan.unanswered, plan.unknown, whole=not plan.guests)
+def _unanswered_results(plan: Plan) -> list[Result]:
+    return unanswered_results(plan.unanswered, plan.unknown, all_guests=not plan.guests)
 
 
 def runner(
     spec: Spec, hosts: Sequence[Host], run: RunOptions
 ) -> Callable[[Sequence[Step]], Report]:
     """What runs a plan's steps, as many at a time as was asked or as suits their hosts."""
-    parallel = run.parallel or usual_parallel(hosts)
+    parallel = run.parallel or default_parallel(hosts)
     return partial(engine.run, spec.name, parallel=parallel, tell=run.tell, stop=run.stop)
 
 
-def remember(
+def update_records(
     spec: Spec, context: Sequence[Context], report: Report, *, removing: bool = False
 ) -> None:
-    """Brings the pools' records and known_hosts up to date, and forgets the keys of an environment
-    that is gone, but where it has guests on a host that left the spec. What was done stays done
-    where that fails."""
+    """Brings the pools' records and known_hosts up to date after a run.
+
+    Where the environment is gone, its keys are removed, unless it has guests on a host that left
+    the spec. Where that fails, the report says so, and what the run did stays done.
+    """
     if not context:
         return
     try:
@@ -216,23 +218,27 @@ def remember(
             for name, error in observation.unanswered.items()
         ]
         any_lost = _write_pool_records(spec, context, host_states, report)
-        other_hosts = access.hosts(spec.name) - {each.name for each in observation.hosts}
+        other_hosts = access.hosts_with_guests(spec.name) - {
+            each.name for each in observation.hosts
+        }
         if removing and not any_lost and not existing_guests(spec, host_states) and not other_hosts:
-            access.forget(spec.name)
+            access.remove_folder(spec.name)
             return
         for each in host_states:
-            known_hosts(spec.name, each)
+            update_known_hosts(spec.name, each)
     except (VirtkitError, OSError) as error:
         what = f"the host keys of {spec.name} were not written to known_hosts"
-        failure = error if isinstance(error, VirtkitError) else of_system(what, error)
+        failure = error if isinstance(error, VirtkitError) else from_os_error(what, error)
         report.results.append(Result("known_hosts", LOCAL, "write", "failed", 0.0, failure))
 
 
 def _write_pool_records(
     spec: Spec, context: Sequence[Context], host_states: Sequence[HostState], report: Report
 ) -> bool:
-    """Writes into the pools' records what the guests' own say; whether guests are listed there that
-    have no domain, as far as it is known."""
+    """Writes into the pools' records what the guests' own say.
+
+    Returns whether guests without a domain are listed there, or may be.
+    """
     any_lost = False
     by_host = {each.host.name: each for each in context}
     for host_state in host_states:
@@ -248,7 +254,7 @@ def _write_pool_records(
     return any_lost
 
 
-def _with_pool(host: Host, environment: str) -> HostState:
+def _observe_with_pool(host: Host, environment: str) -> HostState:
     """What stands there, with the pool activated first: in an inactive one nothing is seen.
 
     So is the one in which the records say that the volumes are; where somebody undefined it, it
@@ -272,13 +278,13 @@ def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) 
     return _removal_plan(spec, observation, guests, volumes=volumes)
 
 
-def needs_consent_to_go(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
+def down_refusal(spec: Spec, plan: Plan, *, volumes: bool) -> RequestError | None:
     """The error that ``down`` raises for its plan where nobody agreed to it."""
-    return removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
+    return removal.down_refusal(plan, path_of(spec), volumes=volumes)
 
 
 def _observe_as_is(host: Host) -> HostState:
-    """What stands on a host, without a touch."""
+    """What stands on a host; nothing is touched."""
     return HostState(host, host.observe(pool=host.storage.active()))
 
 
@@ -287,7 +293,9 @@ def _removal_plan(
 ) -> Plan:
     host_states = observation.host_states
     only = (
-        named(spec, existing_guests(spec, host_states, undefined=True), guests) if guests else None
+        guests_named(spec, existing_guests(spec, host_states, undefined=True), guests)
+        if guests
+        else None
     )
     path = path_of(spec)
     plans = [
@@ -339,18 +347,18 @@ def down(
     if active and not preview.changes and not access.has_folder(spec.name):
         for note in preview.notes:
             run.say(note)
-        return Report(spec.name, _left_alone(preview))
+        return Report(spec.name, _unanswered_results(preview))
 
     def check(plan: Plan) -> None:
-        refusal = removal.needs_consent_to_go(plan, path_of(spec), volumes=volumes)
+        refusal = removal.down_refusal(plan, path_of(spec), volumes=volumes)
         if refusal is not None and not consent and confirmed is None:
             raise refusal
 
     check(preview)
     with locked(spec, hosts, run) as waited_for:
-        looked_at = on_each(hosts, partial(_with_pool, environment=spec.name))
+        looked_at = on_each(hosts, partial(_observe_with_pool, environment=spec.name))
         plan = _removal_plan(
-            spec, looked_at.and_not(observation.unanswered), guests, volumes=volumes
+            spec, looked_at.with_unanswered(observation.unanswered), guests, volumes=volumes
         )
         check(plan)
         if confirmed is not None and not consent:
@@ -359,4 +367,4 @@ def down(
         for note in plan.notes:
             run.say(note)
         options = StepOptions(spec=path_of(spec), folder=spec.folder, volumes=volumes)
-        return _carried_out(spec, plan, hosts, options, run, removing=True)
+        return _carry_out(spec, plan, hosts, options, run, removing=True)

@@ -16,8 +16,8 @@ from virtkit.api._hosts import (
     Say,
     existing_guests,
     find_one,
+    guests_named,
     hosts_of,
-    named,
     ordered,
     quiet,
 )
@@ -30,7 +30,7 @@ from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 #: What prints a container's journal, and goes on.
 _JOURNAL = ("journalctl", "--no-pager", "-b", "-n", "100", "-f")
@@ -45,7 +45,7 @@ _POLL_INTERVAL = 0.5
 def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     """What each guest printed so far, by its name."""
     existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
+    names = guests_named(spec, existing, guests) if guests else set(existing)
     chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
     for each in chosen.values():
         _check_log(each)
@@ -58,7 +58,7 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
 def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
     """The guests whose logs ``guests`` name."""
     existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = named(spec, existing, guests) if guests else set(existing)
+    names = guests_named(spec, existing, guests) if guests else set(existing)
     return ordered(spec, names & existing.keys())
 
 
@@ -68,7 +68,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     Raises:
         RequestError: the caller never ran them here.
     """
-    names = ordered(spec, named(spec, {}, guests)) if guests else list(spec.guests)
+    names = ordered(spec, guests_named(spec, {}, guests)) if guests else list(spec.guests)
     kept_here = access.has_folder(spec.name)
     files = {name: access.playbook_log(spec.name, name) for name in names} if kept_here else {}
     texts = {
@@ -114,12 +114,12 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
         return _retry_unavailable(partial(host.domains.ended, driver, observed.domain), say, stop)
 
     if driver.log != "journal":
-        yield from console(printed, ended, stop)
+        yield from console_lines(printed, ended, stop)
         return
     command = execute(spec, guest, _JOURNAL).command
     assert command is not None  # containers have no agent that would answer for it
-    code = yield from journal(command, stop)
-    if code and not stop.is_set() and not _soon(ended, _SHUTDOWN_TIMEOUT):
+    code = yield from journal_lines(command, stop)
+    if code and not stop.is_set() and not _wait_until(ended, _SHUTDOWN_TIMEOUT):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
@@ -128,7 +128,7 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
         )
 
 
-def journal(
+def journal_lines(
     command: Sequence[str], stop: threading.Event | None = None
 ) -> Generator[str, None, int]:
     """The lines that a program prints; returns its exit code. It ends with whoever reads them, and
@@ -151,7 +151,7 @@ def journal(
     return program.returncode
 
 
-def console(
+def console_lines(
     printed: Callable[[int], bytes],
     ended: Callable[[], bool],
     stop: threading.Event | None = None,
@@ -190,16 +190,16 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace").rstrip("\r")
 
 
-def _soon(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether something comes true within so many seconds."""
+def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Waits until something is true, and returns whether it was within so many seconds."""
     end = time.monotonic() + seconds
-    while not (answer := condition()) and time.monotonic() < end:
+    while not (met := condition()) and time.monotonic() < end:
         time.sleep(_POLL_INTERVAL)
-    return answer
+    return met
 
 
-def _retry_unavailable(look: Callable[[], Answer], say: Say, stop: threading.Event) -> Answer:
-    """What ``look`` finds; a libvirt that restarts meanwhile is waited for.
+def _retry_unavailable(ask: Callable[[], T], say: Say, stop: threading.Event) -> T:
+    """What ``ask`` returns; a libvirt that restarts meanwhile is waited for.
 
     Raises:
         VirtkitError: it did not come back.
@@ -208,7 +208,7 @@ def _retry_unavailable(look: Callable[[], Answer], say: Say, stop: threading.Eve
     end: float | None = None
     while True:
         try:
-            return look()
+            return ask()
         except LibvirtUnavailable as error:
             if end is None:
                 say(f"{error.why or error.what}: waiting at most {_LIBVIRT_TIMEOUT:.0f} s for it")

@@ -23,7 +23,7 @@ from virtkit.state.record import GuestRecord, KeptDisk, NetworkRecord
 from virtkit.system import temporary
 
 #: Volumes that virtkit names itself: ``ENVIRONMENT-GUEST-ROLE``, and an image's three.
-_LIKE_OURS = re.compile(
+_OUR_NAMES = re.compile(
     r"[a-z0-9][a-z0-9-]*-[a-z0-9][a-z0-9-]*-(root|seed|console(\.[0-9]+)?|kernel|initrd)"
     r"|virtkit-[0-9a-f]{20}\.(root|kernel|initrd)",
     re.ASCII,
@@ -59,8 +59,8 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
     leftovers: list[Orphan] = []
     for each in host_states:
         on_host = [
-            *_objects(each.observed, specs, each.host),
-            *_kept(each.observed, specs, each.host),
+            *_guests_and_networks(each.observed, specs, each.host),
+            *_kept_disks(each.observed, specs, each.host),
             *_images(each.observed, spec),
             *_volumes(each.observed, each.host),
         ]
@@ -79,8 +79,8 @@ class _Specs:
         self._extra = extra
         self._read: dict[str, tuple[Spec | str, bool]] = {}
 
-    def names(self, environment: str, *, guest: str = "", network: str = "") -> bool:
-        """Whether the given one names what another spec may name, too."""
+    def is_named(self, environment: str, *, guest: str = "", network: str = "") -> bool:
+        """Whether the given spec names an object, whichever spec it was made from."""
         extra = self._extra
         return (
             extra is not None
@@ -94,14 +94,14 @@ class _Specs:
         if extra is not None and (path_of(extra), extra.name) == (path, environment):
             return extra, True
         if path not in self._read:
-            self._read[path] = _spec(path)
+            self._read[path] = _read_spec(path)
         spec_or_why, sure = self._read[path]
         if isinstance(spec_or_why, Spec) and spec_or_why.name != environment:
             return f"its spec {path} is now the spec of environment {spec_or_why.name}", True
         return spec_or_why, sure
 
 
-def _spec(path: str) -> tuple[Spec | str, bool]:
+def _read_spec(path: str) -> tuple[Spec | str, bool]:
     if path.startswith("<"):
         return "it was made from standard input: no file tells whether it is still wanted", False
     try:
@@ -116,27 +116,27 @@ def _spec(path: str) -> tuple[Spec | str, bool]:
         return f"its spec {path} can't be read: {error.what}", False
 
 
-def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
+def _guests_and_networks(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Guests and networks whose spec is gone or names them no more; a network that a guest of
     another spec uses is none."""
     living: dict[str, set[str]] = {}
     for guest in (*observed.guests.values(), *observed.undefined.values()):
         environment, own = guest.record.environment, guest.record.guest
         why, sure = _unwanted(guest.record, specs, host)
-        if not why or specs.names(environment, guest=own):
+        if not why or specs.is_named(environment, guest=own):
             living.setdefault(environment, set()).add(guest.domain)
             continue
         spec_or_why, _ = specs.of(guest.record.spec, environment)
         spec_gone = isinstance(spec_or_why, str)
         why += "; it has no domain any more, and its volumes are left" if guest.undefined else ""
         path = guest.record.spec
-        cure = _down(environment, host, own) if spec_gone else command("down", path, own)
+        cure = _down_command(environment, host, own) if spec_gone else command("down", path, own)
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
         environment = network.record.environment
         why, sure = _unwanted(network.record, specs, host)
-        claimed = specs.names(environment, network=network.record.network)
-        if not why or claimed or {*network.users} & living.get(environment, set()):
+        named = specs.is_named(environment, network=network.record.network)
+        if not why or named or {*network.users} & living.get(environment, set()):
             continue
         spec_or_why, _ = specs.of(network.record.spec, environment)
         if not isinstance(spec_or_why, str):
@@ -145,7 +145,7 @@ def _objects(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
             virsh = host.connections.virsh_command()
             cure = f"{virsh} net-destroy {network.name}; {virsh} net-undefine {network.name}"
         else:
-            cure = _down(environment, host)
+            cure = _down_command(environment, host)
         yield Orphan("network", network.name, environment, why, cure, sure)
 
 
@@ -174,7 +174,7 @@ def _other_maker(owned: GuestRecord | NetworkRecord | KeptDisk, host: Host) -> s
     return "another machine, from which it was made," if host.remote is not None else ""
 
 
-def _down(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:
+def _down_command(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:
     """The command that takes what an environment has on a host down, without its spec.
 
     Args:
@@ -202,11 +202,11 @@ def _host_entry(host: Host) -> dict[str, Any]:
     return entry
 
 
-def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
+def _kept_disks(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Kept disks of environments without a guest; a spec that is given may ask for them, as may the
     one that they were made from."""
     for disk in observed.pool.kept.values():
-        if specs.names(disk.environment, guest=disk.guest):
+        if specs.is_named(disk.environment, guest=disk.guest):
             continue
         spec_or_why, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
         if isinstance(spec_or_why, Spec) and disk.guest in spec_or_why.guests:
@@ -216,7 +216,7 @@ def _kept(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
             maker = _other_maker(disk, host)
             why += f"; {maker} may have a spec that names it" if maker else ""
-            cure = _down(disk.environment, host, disk.guest, volumes=True)
+            cure = _down_command(disk.environment, host, disk.guest, volumes=True)
             yield Orphan("disk", disk.name, disk.environment, why, cure, sure=not maker)
 
 
@@ -246,7 +246,7 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         files = (image.files.root, image.files.kernel, image.files.initrd)
         listed |= {Path(each).name for each in files}
     own = tuple(f"{each.domain}-" for each in observed.guests.values())
-    candidates = [n for n in observed.volumes if _LIKE_OURS.fullmatch(n) or n.startswith(own)]
+    candidates = [n for n in observed.volumes if _OUR_NAMES.fullmatch(n) or n.startswith(own)]
     used = host.files_in_use() if set(candidates) - listed else frozenset()
     names = {Path(each).name for each in used}
     for name in sorted(set(candidates) - listed - names):
@@ -262,11 +262,11 @@ def _folders(host_states: Sequence[HostState], spec: Spec | None) -> Iterable[Or
     environments = {
         each.environment for host_state in host_states for each in host_state.observed.records()
     }
-    for path in access.folders():
+    for path in access.environment_folders():
         if path.name in environments:
             continue
         looked_at = {*spec.hosts} if spec is not None and spec.name == path.name else {LOCAL}
-        others = ", ".join(sorted(access.hosts(path.name) - looked_at))
+        others = ", ".join(sorted(access.hosts_with_guests(path.name) - looked_at))
         why = "keys and known hosts of an environment that has no guest here"
         if others:
             why += f"; it had some on {others}, which were not looked at"

@@ -13,7 +13,7 @@ from virtkit import access
 from virtkit.api._checks import check, object_xml
 from virtkit.api._hosts import (
     Say,
-    at_work,
+    active_runs,
     existing_guests,
     hosts_of,
     path_of,
@@ -30,14 +30,14 @@ from virtkit.api._observation import (
 from virtkit.api._placement import (
     check_moves,
     choose_hosts,
-    left_hosts,
+    left_host_notes,
     place_guests,
     unknown_guests,
     with_unknown,
 )
 from virtkit.api._playbooks import with_playbooks
-from virtkit.api._pool import damaged_images, mended_images, pool_changes, without_damaged
-from virtkit.api._readiness import unready
+from virtkit.api._pool import damaged_images, pool_changes, restored_images, without_damaged
+from virtkit.api._readiness import unready_notes
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
@@ -45,7 +45,6 @@ from virtkit.host import Host
 from virtkit.plan import Plan, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
-from virtkit.state import desired as resources
 from virtkit.state import public_keys, record_text
 from virtkit.state.desired import (
     Confinement,
@@ -53,6 +52,7 @@ from virtkit.state.desired import (
     DecidedGuest,
     Desired,
     Guest,
+    image_identity,
 )
 from virtkit.state.observed import Observed
 from virtkit.xml import tree, user_template
@@ -76,9 +76,9 @@ def plan(
     only = _with_dependencies(spec, guests)
     hosts = hosts_of(spec)
     observation = observe(hosts, pool=True)
-    planned = _planned(observation, spec, only, restart=restart, say=say)
-    unready_notes = unready(spec, observation.host_states, planned, only, restart=restart)
-    notes = (*planned.notes, *unready_notes, *at_work(spec.name, observation.hosts))
+    planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
+    not_ready = unready_notes(spec, observation.host_states, planned, only, restart=restart)
+    notes = (*planned.notes, *not_ready, *active_runs(spec.name, observation.hosts))
     return replace(planned, guests=tuple(guests), notes=notes)
 
 
@@ -98,12 +98,12 @@ def plan_on(
         unanswered: why the spec's other hosts do not answer.
     """
     only = _with_dependencies(spec, guests)
-    observation = observe(hosts, pool=True).and_not(unanswered)
-    planned = _planned(observation, spec, only, restart=restart, say=say)
+    observation = observe(hosts, pool=True).with_unanswered(unanswered)
+    planned = _plan_hosts(observation, spec, only, restart=restart, say=say)
     return replace(planned, guests=tuple(guests))
 
 
-def _planned(
+def _plan_hosts(
     observation: Observation,
     spec: Spec,
     only: Collection[str] | None,
@@ -122,7 +122,9 @@ def _planned(
     for host_state in host_states:
         try:
             facts = all_facts.get(host_state.host.name)
-            plans.append(_part(spec, host_state, placement, only, facts, restart=restart, say=say))
+            plans.append(
+                _plan_host(spec, host_state, placement, only, facts, restart=restart, say=say)
+            )
         except SpecErrors as many:
             errors += many.errors
         except RequestError as error:
@@ -133,8 +135,8 @@ def _planned(
     notes = (
         *plan.notes,
         *chosen.notes,
-        *_others_keys(spec, host_states, plan, only),
-        *left_hosts(spec),
+        *_other_keys_notes(spec, host_states, plan, only),
+        *left_host_notes(spec),
     )
     return with_unknown(replace(plan, notes=notes), spec, observation.unanswered, unknown, only)
 
@@ -146,13 +148,13 @@ def _facts(
     known: Mapping[str, HostFacts],
 ) -> Mapping[str, HostFacts]:
     """What is known of the hosts that the plan is about, asked of several at once."""
-    asked = [
+    hosts = [
         each.host
         for each in host_states
         if each.host.name not in known
         and (each.host.name in placement.values() or _has_some(each, spec.name))
     ]
-    answers = ask_each(asked, Host.facts)
+    answers = ask_each(hosts, Host.facts)
     return {**known, **{each.name: each for each in answers if isinstance(each, HostFacts)}}
 
 
@@ -163,10 +165,10 @@ def _has_some(host_state: HostState, environment: str) -> bool:
     return any(part(environment) for part in parts)
 
 
-def _others_keys(
+def _other_keys_notes(
     spec: Spec, host_states: Iterable[HostState], plan: Plan, only: Collection[str] | None
 ) -> Iterable[str]:
-    """The guests that let in others' keys, and none that the caller has here."""
+    """A note for each guest that lets in none of the keys that the caller has here."""
     recreated = {e.object for e in plan.changes if e.action in ("create", "replace", "delete")}
     for name, each in existing_guests(spec, host_states).items():
         guest_record = each.observed.record
@@ -182,7 +184,7 @@ def _others_keys(
             )
 
 
-def _part(
+def _plan_host(
     spec: Spec,
     host_state: HostState,
     placement: Mapping[str, str],
@@ -218,13 +220,13 @@ def _part(
         facts=facts,
     )
     check(plan, part, host)
-    mended = mended_images(plan, desired, damaged, chosen)
-    notes = (*plan.notes, *_without_dnsmasq(host, facts, part, host_state.observed))
-    return replace(plan, changes=(*pool, *mended, *plan.changes), notes=notes)
+    restored = restored_images(plan, desired, damaged, chosen)
+    notes = (*plan.notes, *_dnsmasq_notes(host, facts, part, host_state.observed))
+    return replace(plan, changes=(*pool, *restored, *plan.changes), notes=notes)
 
 
-def _without_dnsmasq(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
-    """The environment's networks that give no addresses, though they are active."""
+def _dnsmasq_notes(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
+    """A note for each of the environment's active networks whose dnsmasq has ended."""
     cure = host.connections.restart_command("network")
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
     managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
@@ -292,7 +294,7 @@ def _desired(
         facts = facts if facts.kvm else host.with_kvm(facts, say)
     desired = with_kernels(resolve(spec, facts, kept), observed, only)
     desired = with_playbooks(desired, spec, only)
-    return facts, with_keys(desired, only, shared=_is_anothers(path_of(spec)))
+    return facts, with_keys(desired, only, shared=_owned_by_another(path_of(spec)))
 
 
 def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -> Desired:
@@ -314,7 +316,7 @@ def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -
     )
 
 
-def _is_anothers(path: str) -> bool:
+def _owned_by_another(path: str) -> bool:
     try:
         return path.startswith("/") and Path(path).stat().st_uid != os.geteuid()
     except OSError:  # it is gone meanwhile
@@ -375,7 +377,9 @@ def decided(spec: Spec, observed: Observed) -> Decided:
                 image=each.record.image,
                 image_identity=each.record.image_identity,
                 addresses={
-                    link.mac: link.address for link in each.record.interfaces if link.address
+                    interface.mac: interface.address
+                    for interface in each.record.interfaces
+                    if interface.address
                 },
                 targets={v.name: v.target for v in each.record.volumes if v.target},
                 confinement=Confinement(each.record.confinement, each.record.ids),
@@ -400,7 +404,7 @@ def decided(spec: Spec, observed: Observed) -> Decided:
 def _by_path(spec: Spec) -> set[str]:
     """Identities of images that are files: their content is read again for each new guest."""
     entries = (each for each in spec.images.values() if each.path is not None)
-    return {resources.image_identity(each) for each in entries}
+    return {image_identity(each) for each in entries}
 
 
 def _templates(desired: Desired, only: Collection[str] | None) -> dict[str, str]:

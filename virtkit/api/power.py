@@ -12,16 +12,16 @@ from virtkit.api._hosts import (
     GuestOnHost,
     Say,
     existing_guests,
+    guests_named,
     hosts_of,
     is_own,
-    named,
     path_of,
     quiet,
     with_spec_path,
 )
 from virtkit.api._observation import Observation, observe
 from virtkit.api._placement import unknown_guests
-from virtkit.api.lifecycle import left_alone, locked, runner
+from virtkit.api.lifecycle import locked, runner, unanswered_results
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step
 from virtkit.apply import stop as stop_guest
@@ -70,12 +70,13 @@ def change_state(
     lock = locked(spec, touched, run) if has_work else nullcontext()
     with lock:
         if has_work:
-            chosen, _ = _chosen(observe(observation.hosts), spec, verb, guests)
+            again = observe(observation.hosts).with_unanswered(observation.unanswered)
+            chosen, _ = _chosen(again, spec, verb, guests)
         steps = [s for each in chosen for s in _verb_steps(each, verb, timeout)]
         if verb in ("start", "restart", "resume"):
             steps += [_ready_step(spec, each, verb) for each in chosen if wait]
         report = runner(spec, observation.hosts, run)(steps)
-    report.results += left_alone(observation.unanswered, unknown, whole=not guests)
+    report.results += unanswered_results(observation.unanswered, unknown, all_guests=not guests)
     return report
 
 
@@ -91,7 +92,7 @@ def _chosen(
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
     existing = existing_guests(spec, host_states)
     own = {n: e for n, e in existing.items() if n in guests or is_own(spec, e)}
-    names = named(spec, own, guests) if guests else {*spec.guests, *own}
+    names = guests_named(spec, own, guests) if guests else {*spec.guests, *own}
     if not guests:
         for name in sorted({*existing} - {*own}):
             path = existing[name].observed.record.spec
@@ -108,13 +109,13 @@ def _chosen(
         )
     chosen = [own[name] for name in names if name in own]
     if verb in ("pause", "resume"):
-        _check_runs(chosen, verb)
+        _check_not_stopped(chosen, verb)
     if verb == "pause":
         _check_pause(chosen)
     return chosen, unknown
 
 
-def _check_runs(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
+def _check_not_stopped(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
     stopped = [e.observed.record.guest for e in chosen if e.observed.state == "stopped"]
     if stopped:
         raise RequestError(

@@ -8,10 +8,10 @@ from dataclasses import replace
 from virtkit import access, ansible
 from virtkit.api._hosts import (
     GuestOnHost,
+    check_running,
     existing_guests,
+    guests_named,
     hosts_of,
-    must_run,
-    named,
     ordered,
     path_of,
     with_spec_path,
@@ -19,7 +19,7 @@ from virtkit.api._hosts import (
 from virtkit.api._observation import observe_all
 from virtkit.api._playbooks import playbooks
 from virtkit.api.access import inventory
-from virtkit.api.lifecycle import locked, remember, runner
+from virtkit.api.lifecycle import locked, runner, update_records
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
@@ -52,7 +52,7 @@ def provision(
     with locked(spec, hosts, run):
         host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
         existing = existing_guests(spec, host_states)
-        _check_run(wanted, existing)
+        _check_exist_and_run(wanted, existing)
         options = StepOptions(
             path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault
         )
@@ -63,14 +63,14 @@ def provision(
             for step in _steps(spec, existing[name], each, context[existing[name].host.name])
         ]
         report = runner(spec, hosts, run)(steps)
-        remember(spec, list(context.values()), report)
+        update_records(spec, list(context.values()), report)
         return report
 
 
 def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
     """The guests that ``guests`` name, each with playbooks; without these, all that have any."""
     with_playbooks = [name for name, each in spec.guests.items() if each.playbooks]
-    names = ordered(spec, named(spec, {}, guests)) if guests else with_playbooks
+    names = ordered(spec, guests_named(spec, {}, guests)) if guests else with_playbooks
     without = [each for each in names if each not in with_playbooks]
     if without or not names:
         who = f"guest {', '.join(without)}" if without else f"no guest of {spec.name}"
@@ -82,7 +82,7 @@ def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
+def _check_exist_and_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
     missing = [name for name in wanted if name not in existing]
     if missing:
         raise RequestError(
@@ -90,7 +90,7 @@ def _check_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
             cure="virtkit up makes it, and runs its playbooks",
         )
     for name in wanted:
-        must_run(existing[name].observed)
+        check_running(existing[name].observed)
 
 
 def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:

@@ -16,9 +16,9 @@ class RunOptions:
     Attributes:
         vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
             name it.
-        parallel: steps at a time; left out, what suits this machine.
+        parallel: steps at a time; left out, what suits each host.
         lock_timeout: seconds to wait for another run on the environment.
-        tell: gets an ``Event`` whenever a step begins, gets on or ends.
+        tell: gets an ``Event`` whenever a step begins, progresses or ends.
         say: gets lines for people, such as which run is waited for.
         stop: set from any thread, it ends the run as ctrl-c does. virtkit never sets it.
     """

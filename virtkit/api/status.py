@@ -12,10 +12,10 @@ from virtkit import access
 from virtkit.api._hosts import (
     GuestOnHost,
     Say,
-    at_work,
+    active_runs,
     existing_guests,
+    guests_named,
     hosts_of,
-    named,
     ordered,
     path_of,
     quiet,
@@ -104,9 +104,9 @@ def status(
     for name, each in existing.items():
         if each.observed.record.spec != path:
             say(f"guest {name} was made from another spec: {each.observed.record.spec}")
-    for line in at_work(spec.name, observation.hosts):
+    for line in active_runs(spec.name, observation.hosts):
         say(line)
-    only = named(spec, existing, guests) if guests else {*spec.guests, *existing}
+    only = guests_named(spec, existing, guests) if guests else {*spec.guests, *existing}
     answer = _statuses([existing[name] for name in ordered(spec, existing) if name in only])
     missing = [name for name in spec.guests if name in only and name not in existing]
     unanswered = {*observation.unanswered}
@@ -118,7 +118,7 @@ def _all_statuses(say: Say) -> list[GuestStatus]:
     (host_state,) = observe_all(hosts_of(None))
     guests = host_state.observed.guests.values()
     for environment in sorted({each.record.environment for each in guests}):
-        for line in at_work(environment, [host_state.host]):
+        for line in active_runs(environment, [host_state.host]):
             say(line)
     statuses = _statuses([GuestOnHost(host_state.host, each) for each in guests])
     return sorted(statuses, key=lambda each: (each.environment, each.spec, each.name))
@@ -190,7 +190,7 @@ def _missing(spec: Spec, name: str, silent: Collection[str]) -> GuestStatus:
     guest, host = spec.guests[name], spec.host_of(name)
     unknown = host in silent or (host is None and bool(silent))
     if host is None and unknown:
-        last_host = access.host_of(spec.name, f"{spec.name}-{name}")
+        last_host = access.last_host(spec.name, f"{spec.name}-{name}")
         host = last_host if last_host in silent else " or ".join(sorted(silent))
     return GuestStatus(
         environment=spec.name,

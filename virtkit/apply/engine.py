@@ -15,7 +15,7 @@ from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-from virtkit.errors import Interrupted, VirtkitError, of_system
+from virtkit.errors import Interrupted, VirtkitError, from_os_error
 from virtkit.progress import Progress
 
 #: An object and the name of one of its steps.
@@ -261,7 +261,7 @@ class _Run:
                 error.where = f"{step.host} {step.object}"
             self._end(step, "failed", time.monotonic() - began, error, error.what)
         except OSError as refusal:  # a full disk here fails this step, and no other
-            failure = of_system(
+            failure = from_os_error(
                 f"{step.object}: {step.name} failed", refusal, where=f"{step.host} {step.object}"
             )
             self._end(step, "failed", time.monotonic() - began, failure, failure.what)

@@ -23,7 +23,7 @@ from virtkit.cli.arguments import (
     one_guest,
     spec_of,
 )
-from virtkit.cli.parser import Words, flag
+from virtkit.cli.parser import Positionals, flag
 from virtkit.cli.stdin import Stdin
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.system import commands
@@ -69,7 +69,7 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
             _run_ssh(spec, guest, execution.command, stdin)
         if execution.way == "host":
             raise SystemExit(_run(execution.command))
-        _become(execution.command)
+        _exec_program(execution.command)
     result = execution.result
     if result is not None:
         sys.stdout.buffer.write(result.out)
@@ -101,7 +101,7 @@ def console(
     spec, rest = chosen.read()
     guest, _ = one_guest(rest, "virtkit console SPEC GUEST")
     if not vnc:
-        _become(api.console(spec, guest))
+        _exec_program(api.console(spec, guest))
         return
     with api.forwarded_vnc(spec, guest) as display:
         shown = display.password if sys.stdout.isatty() else None
@@ -111,11 +111,11 @@ def console(
             output.out().print(f"vnc://{display.address}:{display.port}")
             output.out().print(f"password: {shown or 'shown on a terminal only'}")
         if display.forwarded:
-            _hold(f"this leads to the host of guest {guest} until ctrl-c ends it")
+            _wait_for_end(f"this leads to the host of guest {guest} until ctrl-c ends it")
 
 
-def _hold(text: str) -> None:
-    """Says what is held, and holds it until somebody ends this run, as is meant."""
+def _wait_for_end(text: str) -> None:
+    """Says what lasts until ctrl-c, and waits for that."""
     sys.stdout.flush()
     output.say(text)
     with suppress(KeyboardInterrupt):
@@ -182,48 +182,51 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
         raise SystemExit(1)
 
 
-def cp(*, words: Annotated[list[str], Words("[SPEC] SRC DST")], file: File = None) -> None:
+def cp(
+    *, positionals: Annotated[list[str], Positionals("[SPEC] SRC DST")], file: File = None
+) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    spec, rest = spec_of(words, file)
+    spec, rest = spec_of(positionals, file)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
-    _become(api.copy(spec, rest[0], rest[1]))
+    _exec_program(api.copy(spec, rest[0], rest[1]))
 
 
 def _run(command: list[str], stdin: Stdin | None = None) -> int:
-    """Runs a program with our streams; its exit code. What we are told to do, it does, and ssh's
-    255 is then no word of a guest that was not reached."""
+    """Runs a program with our streams, and returns its exit code.
+
+    Signals that we get go on to it. ssh's 255 then does not mean that the guest was not reached.
+    """
     sys.stdout.flush()
-    line = commands.die_with_parent(
-        commands.command_line(*command), "HUP"
-    )  # as if its terminal had gone
+    # as if its terminal had gone
+    line = commands.die_with_parent(commands.command_line(*command), "HUP")
     piped = stdin is not None and bool(stdin.read_so_far)
     program = subprocess.Popen(
         line, env=commands.environment(), stdin=subprocess.PIPE if piped else None
     )
     if stdin is not None and piped:
         stdin.copy_to(program)
-    told: list[int] = []
+    received: list[int] = []
 
-    def tell(number: int, _frame: object) -> None:
-        told.append(number)
-        if number != signal.SIGINT:  # that the terminal tells it, too
+    def forward(number: int, _frame: object) -> None:
+        received.append(number)
+        if number != signal.SIGINT:  # the terminal sends it that one, too
             program.send_signal(number)
 
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     wakeup = signal.set_wakeup_fd(-1)  # none of them is to end us
-    own = {number: signal.signal(number, tell) for number in signals}
+    own = {number: signal.signal(number, forward) for number in signals}
     code = program.wait()
     for number, handler in own.items():
         signal.signal(number, handler)
     signal.set_wakeup_fd(wakeup)
-    if code == 255 and told:
-        return 128 + told[-1]
+    if code == 255 and received:
+        return 128 + received[-1]
     return 128 - code if code < 0 else code
 
 
-def _become(command: list[str]) -> None:
-    """Runs a program in our place, with our streams and its exit code."""
+def _exec_program(command: list[str]) -> None:
+    """Replaces this process by a program."""
     line = commands.command_line(*command)
     sys.stdout.flush()
     api.close()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from virtkit.cli import signals, streams
-from virtkit.errors import VirtkitError, of_system
+from virtkit.errors import VirtkitError, from_os_error
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
             interrupted.set()
             code = signals.INTERRUPTED
         if code == signals.INTERRUPTED and interrupted.is_set():
-            _leave()
+            _exit_now()
         _close()
     sys.exit(code)
 
@@ -40,7 +40,7 @@ def _close() -> None:
         api.close()
 
 
-def _leave() -> NoReturn:
+def _exit_now() -> NoReturn:
     """Ends the process without waiting for threads that only looked at something."""
     for stream, text in ((sys.stdout, ""), (sys.stderr, signals.LAST_LINE)):
         with suppress(OSError, ValueError):  # nobody reads it any more
@@ -50,7 +50,7 @@ def _leave() -> NoReturn:
 
 
 def _run() -> int:
-    """Runs the verb that the words name; its exit code."""
+    """Runs the verb that is typed, and returns its exit code."""
     from virtkit.cli.parser import WrongUsage
 
     try:
@@ -60,33 +60,33 @@ def _run() -> int:
     except VirtkitError as problem:
         if "--debug" in _own_arguments() and not isinstance(problem, WrongUsage):
             raise
-        _tell(problem)
+        _print_error(problem)
         return problem.exit_code
     except OSError as refusal:
         if "--debug" in _own_arguments():
             raise
-        told = of_system("virtkit can't continue", refusal)
-        _tell(told)
-        return told.exit_code
+        failure = from_os_error("virtkit can't continue", refusal)
+        _print_error(failure)
+        return failure.exit_code
     except Exception as fault:
         if "--debug" in _own_arguments():
             raise
-        _tell(_own_fault(fault))
+        _print_error(_internal_error(fault))
         return 1
 
 
-def _run_verb(words: list[str]) -> int:
-    """Runs a verb; how it ended."""
+def _run_verb(arguments: list[str]) -> int:
+    """Runs a verb, and returns its exit code."""
     from virtkit.cli import commands
 
     try:
-        commands.run(words)
+        commands.run(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
-def _tell(problem: VirtkitError) -> None:
+def _print_error(problem: VirtkitError) -> None:
     """Prints an error: as JSON where that is asked for and standard output takes it."""
     from virtkit.cli import output
 
@@ -107,8 +107,8 @@ def _flush_or_drop() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _own_fault(fault: Exception) -> VirtkitError:
-    """A fault of virtkit's, as an error for its user."""
+def _internal_error(fault: Exception) -> VirtkitError:
+    """A fault of virtkit's own, as an error for its user."""
     return VirtkitError(
         "virtkit itself failed",
         why=f"{type(fault).__name__}: {fault}",

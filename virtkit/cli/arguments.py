@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli.parser import Option, Words, at_least, flag
+from virtkit.cli.parser import Option, Positionals, at_least, flag
 from virtkit.errors import RequestError
 
 #: The spec that is taken where none is named.
@@ -54,40 +54,40 @@ LockTimeout = Annotated[
 ]
 
 
-def is_spec(word: str) -> bool:
-    """Whether a word names a spec rather than a guest."""
-    return word == "-" or word.endswith((".yaml", ".yml"))
+def is_spec(argument: str) -> bool:
+    """Whether an argument names a spec rather than a guest."""
+    return argument == "-" or argument.endswith((".yaml", ".yml"))
 
 
-def split_spec(words: Sequence[str], file: str | None) -> tuple[str, list[str]]:
-    """The spec's path, and the words after it.
+def split_spec(positionals: Sequence[str], file: str | None) -> tuple[str, list[str]]:
+    """The spec's path, and the arguments after it.
 
     Raises:
         RequestError: no spec is named and there is none in this folder.
     """
     if file is not None:
-        return file, list(words)
-    if words and is_spec(words[0]):
-        return words[0], list(words[1:])
+        return file, list(positionals)
+    if positionals and is_spec(positionals[0]):
+        return positionals[0], list(positionals[1:])
     if not Path(DEFAULT_SPEC).exists():
         raise RequestError(
             f"no spec is named, and there is no {DEFAULT_SPEC} here",
             cure="name one that ends in .yaml, or write one with `virtkit init`",
         )
-    return DEFAULT_SPEC, list(words)
+    return DEFAULT_SPEC, list(positionals)
 
 
-def one_guest(words: Sequence[str], usage: str) -> tuple[str, list[str]]:
-    """The guest and the words after it, a separating ``--`` left out."""
-    if not words or words[0] == "--":
+def one_guest(positionals: Sequence[str], usage: str) -> tuple[str, list[str]]:
+    """The guest and the arguments after it, a separating ``--`` left out."""
+    if not positionals or positionals[0] == "--":
         raise RequestError("no guest is named", cure=usage)
-    rest = list(words[1:])
-    return words[0], rest[1:] if rest[:1] == ["--"] else rest
+    rest = list(positionals[1:])
+    return positionals[0], rest[1:] if rest[:1] == ["--"] else rest
 
 
-def spec_of(words: Sequence[str], file: str | None) -> tuple[api.Spec, list[str]]:
-    """The spec that a verb's words name, or that is here, and the words after it."""
-    path, rest = split_spec(words, file)
+def spec_of(positionals: Sequence[str], file: str | None) -> tuple[api.Spec, list[str]]:
+    """The spec that a verb's arguments name, or that is here, and the arguments after it."""
+    path, rest = split_spec(positionals, file)
     return api.read(path), rest
 
 
@@ -95,52 +95,54 @@ def spec_of(words: Sequence[str], file: str | None) -> tuple[api.Spec, list[str]
 class SpecAndGuests:
     """SPEC, then guests."""
 
-    spec: Annotated[Sequence[str], Words("[SPEC] [GUEST]...")] = ()
+    positionals: Annotated[Sequence[str], Positionals("[SPEC] [GUEST]...")] = ()
     file: File = None
 
     @property
     def given(self) -> bool:
         """Whether anything is named."""
-        return bool(self.spec) or self.file is not None
+        return bool(self.positionals) or self.file is not None
 
     def read(self) -> tuple[api.Spec, list[str]]:
-        """The spec, and the words after it."""
-        return spec_of(self.spec, self.file)
+        """The spec, and the arguments after it."""
+        return spec_of(self.positionals, self.file)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAndGuest(SpecAndGuests):
     """SPEC, then one guest."""
 
-    spec: Annotated[Sequence[str], Words("[SPEC] GUEST")] = ()
+    positionals: Annotated[Sequence[str], Positionals("[SPEC] GUEST")] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecGuestAndCommand(SpecAndGuests):
     """SPEC, then one guest, then perhaps a command."""
 
-    spec: Annotated[Sequence[str], Words("[SPEC] GUEST [-- COMMAND]", command=True)] = ()
+    positionals: Annotated[
+        Sequence[str], Positionals("[SPEC] GUEST [-- COMMAND]", command=True)
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlySpec:
     """SPEC and nothing else."""
 
-    spec: Annotated[Sequence[str], Words("[SPEC]")] = ()
+    positionals: Annotated[Sequence[str], Positionals("[SPEC]")] = ()
     file: File = None
 
     @property
     def given(self) -> bool:
         """Whether a spec is named."""
-        return bool(self.spec or self.file)
+        return bool(self.positionals or self.file)
 
     def read(self) -> api.Spec:
         """The spec.
 
         Raises:
-            RequestError: there are words after it.
+            RequestError: there are more arguments.
         """
-        spec, rest = spec_of(self.spec, self.file)
+        spec, rest = spec_of(self.positionals, self.file)
         if rest:
             cure = "this verb takes SPEC only"
             raise RequestError(f"{rest[0]!r} is one argument too many", cure=cure)

@@ -97,8 +97,8 @@ _EPILOG = (
 _VERSION = parser.flag("--version", help="Show the version.")
 
 
-def run(words: Sequence[str]) -> None:
-    """Runs the verb that the words begin with.
+def run(arguments: Sequence[str]) -> None:
+    """Runs the verb that the arguments begin with.
 
     Raises:
         WrongUsage: there is no such verb or option.
@@ -107,7 +107,7 @@ def run(words: Sequence[str]) -> None:
     first = {name: text for name, (_, text) in VERBS.items() if " " not in name} | GROUPS
     program = parser.CommandParser("virtkit", "VERB [ARGS]...", _ABOUT, _EPILOG)
     program.add("version", _VERSION, default=False)
-    name, rest = _pick_verb(program, first, words)
+    name, rest = _pick_verb(program, first, arguments)
     if name in GROUPS:
         below = {
             verb.removeprefix(f"{name} "): text
@@ -128,13 +128,13 @@ def function(name: str) -> Callable[..., None]:
 
 
 def _pick_verb(
-    program: parser.CommandParser, verbs: Mapping[str, str], words: Sequence[str]
+    program: parser.CommandParser, verbs: Mapping[str, str], arguments: Sequence[str]
 ) -> tuple[str, list[str]]:
-    """The verb that the words begin with, and those after it."""
+    """The verb that the arguments begin with, and those after it."""
     program.list_verbs(verbs)
-    values, rest = program.read(words, command=True)
+    values, rest = program.read(arguments, command=True)
     if values.get("version"):
-        _tell_version()
+        _print_version()
     if not rest:
         program.print_help(sys.stderr)
         raise SystemExit(2)
@@ -147,7 +147,7 @@ def _pick_verb(
     return rest[0], rest[1:]
 
 
-def _tell_version() -> None:
+def _print_version() -> None:
     from importlib.metadata import version
 
     sys.stdout.write(f"virtkit {version('virtkit')}\n")

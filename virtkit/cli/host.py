@@ -8,13 +8,13 @@ from typing import Annotated
 from virtkit import api
 from virtkit.cli import output, output_hosts, progress
 from virtkit.cli.arguments import File, Json, is_spec, spec_of
-from virtkit.cli.parser import Option, Words, flag
+from virtkit.cli.parser import Option, Positionals, flag
 from virtkit.errors import RequestError
 
 
 def host_prepare(
     *,
-    words: Annotated[list[str], Words("[SPEC] HOST")],
+    positionals: Annotated[list[str], Positionals("[SPEC] HOST")],
     file: File = None,
     types: Annotated[
         str,
@@ -31,9 +31,9 @@ def host_prepare(
 ) -> None:
     """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
     `local`. Run again it changes nothing."""
-    spec, rest = _spec_and_hosts(words, file)
+    spec, rest = _spec_and_hosts(positionals, file)
     machine = api.find_machine(
-        _one(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
+        _one_host(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
     )
     password = _password(machine) if ask or machine.needs_password else ""
     wanted = [each.strip() for each in types.split(",") if each.strip()]
@@ -69,7 +69,7 @@ def _password(machine: api.Machine) -> str:
 
 def host_trust(
     *,
-    words: Annotated[list[str], Words("[SPEC] HOST")],
+    positionals: Annotated[list[str], Positionals("[SPEC] HOST")],
     file: File = None,
     fingerprint: Annotated[
         str,
@@ -84,8 +84,8 @@ def host_trust(
 ) -> None:
     """Make a host's ssh key known: show its fingerprints, ask, and add it to the spec's known_hosts
     or to ssh's own. HOST is one of the spec, or an address as for ssh."""
-    spec, rest = _spec_and_hosts(words, file)
-    name = _one(rest, "virtkit host trust [SPEC] HOST")
+    spec, rest = _spec_and_hosts(positionals, file)
+    name = _one_host(rest, "virtkit host trust [SPEC] HOST")
     keys = api.find_host_keys(name, spec)
     keys.chosen(fingerprint)  # a wrong one is refused before anything is shown as good
     if not (json or keys.known):
@@ -94,7 +94,7 @@ def host_trust(
             output.say(f"  {each}")
     if not (keys.known or fingerprint or yes or (not json and _agrees())):
         raise RequestError(
-            f"nobody said that the key is host {keys.host}'s own",
+            f"nobody confirmed that the key is host {keys.host}'s own",
             why="what answers there has " + ", ".join(map(str, keys.keys)),
             cure="compare it with what its owner told you, or with ssh-keygen -lf "
             "/etc/ssh/ssh_host_ed25519_key.pub there; then --fingerprint SHA256:… or --yes",
@@ -114,14 +114,14 @@ def _agrees() -> bool:
     return output.ask("Is one of them the host's own, as its owner told you?")
 
 
-def _spec_and_hosts(words: list[str], file: str | None) -> tuple[api.Spec | None, list[str]]:
+def _spec_and_hosts(positionals: list[str], file: str | None) -> tuple[api.Spec | None, list[str]]:
     """The spec, where one is named, and the hosts after it."""
-    if file is not None or (words and is_spec(words[0])):
-        return spec_of(words, file)
-    return None, words
+    if file is not None or (positionals and is_spec(positionals[0])):
+        return spec_of(positionals, file)
+    return None, positionals
 
 
-def _one(hosts: list[str], usage: str) -> str:
+def _one_host(hosts: list[str], usage: str) -> str:
     """The one host that is named.
 
     Raises:
@@ -135,13 +135,13 @@ def _one(hosts: list[str], usage: str) -> str:
 
 def host_list(
     *,
-    words: Annotated[list[str], Words("[SPEC] [HOST]...")],
+    positionals: Annotated[list[str], Positionals("[SPEC] [HOST]...")],
     file: File = None,
     json: Json = False,
 ) -> None:
     """List a spec's hosts, or this machine: what they can run, how much room they have. HOST as for
     `host check`."""
-    spec, names = _spec_and_hosts(words, file)
+    spec, names = _spec_and_hosts(positionals, file)
     hosts = api.host_status(spec, names, say=output.say)
     if json:
         output.data({"hosts": [each.as_dict() for each in hosts]})
@@ -151,13 +151,13 @@ def host_list(
 
 def host_check(
     *,
-    words: Annotated[list[str], Words("[SPEC] [HOST]...")],
+    positionals: Annotated[list[str], Positionals("[SPEC] [HOST]...")],
     file: File = None,
     json: Json = False,
 ) -> None:
     """Look at hosts as doctor does, each on its own: all of a spec's, those that are named, or
     this machine. HOST is one of the spec, an address as for ssh, or `local`."""
-    spec, names = _spec_and_hosts(words, file)
+    spec, names = _spec_and_hosts(positionals, file)
     hosts = api.check_hosts(spec, names, say=output.say)
     if json:
         output.data({"hosts": [each.as_dict() for each in hosts]})

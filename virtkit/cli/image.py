@@ -9,7 +9,7 @@ from typing import Annotated
 from virtkit import api
 from virtkit.cli import output
 from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, is_spec, spec_of
-from virtkit.cli.parser import Words
+from virtkit.cli.parser import Positionals
 from virtkit.errors import RequestError
 
 
@@ -37,7 +37,7 @@ def image_list(*, chosen: OnlySpec, json: Json = False) -> None:
 class SpecAndImage:
     """SPEC, where one is named, and an image."""
 
-    spec: Annotated[Sequence[str], Words("[SPEC] IMAGE")] = ()
+    positionals: Annotated[Sequence[str], Positionals("[SPEC] IMAGE")] = ()
     file: File = None
 
     def read(self, verb: str) -> tuple[api.Spec | None, str]:
@@ -46,7 +46,7 @@ class SpecAndImage:
         Raises:
             RequestError: no image is named, or more than one.
         """
-        spec, rest = None, self.spec
+        spec, rest = None, self.positionals
         if self.file is not None or (rest and is_spec(rest[0])):
             spec, rest = spec_of(rest, self.file)
         if len(rest) != 1:

@@ -43,10 +43,10 @@ def plan(
     spec, guests = chosen.read()
     if down:
         planned = api.down_plan(spec, guests, volumes=volumes)
-        refused = api.needs_consent_to_go(spec, planned, volumes=volumes)
+        refused = api.down_refusal(spec, planned, volumes=volumes)
     else:
         planned = api.plan(spec, guests, restart=restart, say=output.say)
-        refused = api.needs_consent(planned)
+        refused = api.apply_refusal(planned)
     if json:
         output.data(planned.as_dict() | {"refused": refused.as_dict() if refused else None})
     else:

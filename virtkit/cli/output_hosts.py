@@ -31,11 +31,11 @@ def _cells(host: api.HostStatus) -> dict[str, str]:
     return {
         "host": host.name,
         "address": host.address or "-",
-        "libvirt": host.libvirt if host.answers else "no answer",
+        "libvirt": host.libvirt if host.reachable else "no answer",
         "cpus used": used,
         "memory free": free,
         "load": "-" if host.load is None else f"{host.load:.2f}",
-        "guests": f"{host.guests} of {host.domains}" if host.answers else "-",
+        "guests": f"{host.guests} of {host.domains}" if host.reachable else "-",
         "types": ", ".join(host.types or ()) or "-",
         "labels": ", ".join(labels) or "-",
     }

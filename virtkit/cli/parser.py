@@ -1,8 +1,8 @@
 """What a verb takes, from its parameters to argparse and back.
 
 A parameter declares an option by its annotation: ``Annotated[bool, flag("--yes", …)]``. One that is
-annotated with ``Words`` gets the words beside the options. One whose type is a class stands for
-that class's own parameters, for options that belong together.
+annotated with ``Positionals`` gets the arguments that are no options. One whose type is a class
+stands for that class's own parameters, for options that belong together.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def at_least(least: int, kind: type[int] | type[float]) -> Callable[[str], float
     return read
 
 
-class Words:
-    """The words beside the options.
+class Positionals:
+    """The positional arguments: those that are no options.
 
     Args:
         usage: what the usage line calls them.
@@ -65,7 +65,7 @@ DEBUG = flag("--debug", help="Show tracebacks.")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse with virtkit's errors. Options may stand before, between and after the words."""
+    """argparse with virtkit's errors. Options may stand among the positionals."""
 
     def __init__(self, prog: str, usage: str, text: str | None, epilog: str | None = None) -> None:
         usage = f"{prog} [OPTIONS] {usage}".rstrip()
@@ -83,21 +83,21 @@ class CommandParser(argparse.ArgumentParser):
             self._with_value.update(option.names)
 
     def list_verbs(self, verbs: Mapping[str, str]) -> None:
-        """Lists verbs in the help; to argparse they are words that may be missing."""
+        """Lists verbs in the help; to argparse they are positionals that may be missing."""
         listed = self.add_argument_group("verbs")
         for name, text in verbs.items():
             listed.add_argument(name, nargs="?", help=text)
 
-    def read(self, words: Sequence[str], *, command: bool) -> tuple[dict[str, Any], list[str]]:
-        """The values of all options, and the words beside them.
+    def read(self, arguments: Sequence[str], *, command: bool) -> tuple[dict[str, Any], list[str]]:
+        """The values of all options, and the positional arguments.
 
         Args:
-            command: what follows the first word is no option.
+            command: what follows the first positional is no option.
 
         Raises:
             WrongUsage: there is no such option, or its value is wrong.
         """
-        options, after = self._split(words, command)
+        options, after = self._split(arguments, command)
         if "-h" in options or "--help" in options:  # whatever else is wrong
             self.print_help()
             raise SystemExit(0)
@@ -110,54 +110,57 @@ class CommandParser(argparse.ArgumentParser):
                 raise WrongUsage(f"{self.prog} has no option {name}", cure=cure)
         return vars(values), [*rest, *after]
 
-    def _split(self, words: Sequence[str], command: bool) -> tuple[list[str], list[str]]:
-        """The words among which options are, and those after them.
+    def _split(self, arguments: Sequence[str], command: bool) -> tuple[list[str], list[str]]:
+        """The arguments among which options are, and those after them.
 
         Values are joined to their options: argparse takes none that begins with a dash.
         """
-        before, rest = [], list(words)
+        before, rest = [], list(arguments)
         while rest:
             if command and not _is_option(rest[0]):
                 break
-            word = rest.pop(0)
-            if word == "--":
+            argument = rest.pop(0)
+            if argument == "--":
                 break
-            if rest and word in self._with_value:
-                word = f"{word}={rest.pop(0)}"
-            if _is_option(word) and word.partition("=")[2] == "--":  # not all argparses take it
-                self.error(f"{word.partition('=')[0]} can't be --")
-            before.append(word)
+            if rest and argument in self._with_value:
+                argument = f"{argument}={rest.pop(0)}"
+            # not all versions of argparse take that
+            if _is_option(argument) and argument.partition("=")[2] == "--":
+                self.error(f"{argument.partition('=')[0]} can't be --")
+            before.append(argument)
         return before, rest
 
     def error(self, message: str) -> NoReturn:
         raise WrongUsage(message, cure=f"see {self.prog} --help")
 
 
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The one of the words that was perhaps meant."""
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that was perhaps meant."""
     from difflib import get_close_matches  # for errors only
 
-    return next(iter(get_close_matches(word, list(words), n=1)), None)
+    return next(iter(get_close_matches(name, list(names), n=1)), None)
 
 
-def _is_option(word: str) -> bool:
-    return word.startswith("-") and word != "-"
+def _is_option(argument: str) -> bool:
+    return argument.startswith("-") and argument != "-"
 
 
-def run(verb: Callable[..., None], prog: str, words: Sequence[str]) -> None:
-    """Runs a verb with what the words say."""
-    declared = list(_declared(verb))
-    beside = next((each for _, each, _ in declared if isinstance(each, Words)), Words(""))
-    parser = CommandParser(prog, beside.usage, verb.__doc__)
+def run(verb: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
+    """Runs a verb with its arguments of the command line."""
+    declared = list(_declarations(verb))
+    positionals = next(
+        (each for _, each, _ in declared if isinstance(each, Positionals)), Positionals("")
+    )
+    parser = CommandParser(prog, positionals.usage, verb.__doc__)
     for name, each, default in declared:
         if isinstance(each, Option):
             parser.add(name, each, default)
     parser.add("debug", DEBUG, default=False)  # read where errors are printed
-    values, rest = parser.read(words, command=beside.command)
-    if rest and not beside.usage:
+    values, rest = parser.read(arguments, command=positionals.command)
+    if rest and not positionals.usage:
         parser.error(f"{rest[0]!r} is one argument too many")
-    values |= {name: rest for name, each, _ in declared if isinstance(each, Words)}
-    _called(verb, values)
+    values |= {name: rest for name, each, _ in declared if isinstance(each, Positionals)}
+    _call(verb, values)
 
 
 @functools.cache
@@ -165,19 +168,19 @@ def _parameters(source: Callable[..., Any]) -> list[inspect.Parameter]:
     return list(inspect.signature(source, eval_str=True).parameters.values())
 
 
-def _declared(source: Callable[..., Any]) -> Iterator[tuple[str, Option | Words, object]]:
+def _declarations(source: Callable[..., Any]) -> Iterator[tuple[str, Option | Positionals, object]]:
     """The name, the declaration and the default of each that a verb or a class takes."""
     for each in _parameters(source):
         if isinstance(each.annotation, type):
-            yield from _declared(each.annotation)
+            yield from _declarations(each.annotation)
         else:
             yield each.name, each.annotation.__metadata__[0], each.default
 
 
-def _called(source: Callable[..., Any], values: dict[str, Any]) -> Any:
+def _call(source: Callable[..., Any], values: dict[str, Any]) -> Any:
     """Calls a verb or a class with those of the values that it takes."""
     given = {}
     for each in _parameters(source):
         group = isinstance(each.annotation, type)
-        given[each.name] = _called(each.annotation, values) if group else values[each.name]
+        given[each.name] = _call(each.annotation, values) if group else values[each.name]
     return source(**given)

@@ -64,14 +64,14 @@ class _Tree:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._heard = ""
+        self._interrupted = ""
         self._began = time.monotonic()
         self._steps: dict[str, dict[str, api.Event]] = {}
         self._since: dict[tuple[str, str], float] = {}
 
     def tell(self, event: api.Event) -> None:
         if event.kind == "interrupted":
-            self._heard = f"interrupted: {event.message}"
+            self._interrupted = f"interrupted: {event.message}"
             return
         name = label(event.object, event.host)
         steps = self._steps.setdefault(name, {})
@@ -86,8 +86,8 @@ class _Tree:
         tree = Tree(f"[bold]{escape(self._title)}[/] [dim]{elapsed:.0f} s[/]")
         for name, steps in list(self._steps.items()):
             tree.add(f"{escape(name):24} {self._line(name, list(steps.values()))}")
-        if self._heard:
-            tree.add(f"[yellow]{escape(self._heard)}[/]")
+        if self._interrupted:
+            tree.add(f"[yellow]{escape(self._interrupted)}[/]")
         return tree
 
     def _line(self, name: str, steps: list[api.Event]) -> str:

@@ -34,11 +34,11 @@ def handled() -> Iterator[threading.Event]:
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    told = threading.Event()
+    interrupted = threading.Event()
 
     def interrupt(*_: Any) -> None:
-        if not told.is_set():
-            told.set()
+        if not interrupted.is_set():
+            interrupted.set()
             raise KeyboardInterrupt
 
     # one that is ignored (nohup, a shell's background) stays so
@@ -46,9 +46,9 @@ def handled() -> Iterator[threading.Event]:
     before = {each: signal.signal(each, interrupt) for each in wanted}
     # the kernel's signal is written there at once, whatever the main thread is at
     old = signal.set_wakeup_fd(writer)
-    threading.Thread(target=_watch, args=(reader, told), daemon=True).start()
+    threading.Thread(target=_watch, args=(reader, interrupted), daemon=True).start()
     try:
-        yield told
+        yield interrupted
     finally:
         signal.set_wakeup_fd(old)
         for each, handler in before.items():
@@ -56,7 +56,7 @@ def handled() -> Iterator[threading.Event]:
         os.close(writer)
 
 
-def _watch(reader: int, told: threading.Event) -> None:
+def _watch(reader: int, interrupted: threading.Event) -> None:
     first: float | None = None
     while numbers := os.read(reader, 64):
         if not any(each in numbers for each in _SIGNALS):
@@ -64,7 +64,7 @@ def _watch(reader: int, told: threading.Event) -> None:
         now = time.monotonic()
         if first is None:
             first = now
-            if not told.wait(_HEARING_TIMEOUT):
+            if not interrupted.wait(_HEARING_TIMEOUT):
                 _end()
         elif now - first > _SAME_SIGNAL_SECONDS:
             _end()

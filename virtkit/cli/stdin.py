@@ -46,12 +46,12 @@ class Stdin:
 
     def read_all(self, limit: int, say: Callable[[str], None]) -> bytes | None:
         """All of it, once it has ended; None where it has more than ``limit`` bytes."""
-        told = time.monotonic() + _END_TIMEOUT
+        say_at = time.monotonic() + _END_TIMEOUT
         while not self._ended and len(self.read_so_far) <= limit:
             if self._ready(_PIECE_TIMEOUT):
                 self._read()
-            elif time.monotonic() > told:
-                told = float("inf")
+            elif time.monotonic() > say_at:
+                say_at = float("inf")
                 say("waiting for the end of standard input; `</dev/null` gives the command none")
         return self.read_so_far if len(self.read_so_far) <= limit else None
 

@@ -40,7 +40,7 @@ def open_all() -> None:
 
     One that the caller closed leads nowhere. Else what is opened next, as libvirt's socket, gets
     its number, and is written to. An answer that can't be written is an error, unless its reader
-    has read enough; what is told beside it never is.
+    has read enough; what is printed beside it, on standard error, never is.
     """
     for number, mode, name in ((0, "r", "stdin"), (1, "w", "stdout"), (2, "w", "stderr")):
         try:
@@ -52,12 +52,12 @@ def open_all() -> None:
                 os.close(opened)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - until the end
     if sys.stdout is sys.__stdout__ is not None:
-        sys.stdout = _opened(1, sys.__stdout__, BrokenPipeError)
+        sys.stdout = _open(1, sys.__stdout__, BrokenPipeError)
     if sys.stderr is sys.__stderr__ is not None:
-        sys.stderr = _opened(2, sys.__stderr__, OSError)
+        sys.stderr = _open(2, sys.__stderr__, OSError)
 
 
-def _opened(number: int, like: io.TextIOWrapper, dropped: type[OSError]) -> TextIO:
+def _open(number: int, like: io.TextIOWrapper, dropped: type[OSError]) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Stream(number, dropped)),
         encoding=like.encoding,

@@ -259,7 +259,7 @@ class Host:
         if errors:
             first = errors[0]
             cure = f"{first.cure}; restarting the guest puts it back on the network, too"
-            raise first.retold(type(first), cure=cure) from first
+            raise first.as_type(type(first), cure=cure) from first
 
     def observe(self, *, pool: bool = True) -> Observed:
         """All that stands in this host's libvirt.

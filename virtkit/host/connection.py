@@ -141,7 +141,7 @@ class Connections:
             except VirtkitError as error:
                 if self._opened_schemes:
                     raise
-                raise error.retold(RequestError) from error
+                raise error.as_type(RequestError) from error
             if scheme not in self._opened_schemes:
                 self._opened_schemes.append(scheme)
         return connections[scheme]
@@ -203,7 +203,7 @@ class Connections:
         try:
             remote.connect()
         except VirtkitError as error:
-            self._refusals[_ALL] = error.retold(LibvirtUnavailable)
+            self._refusals[_ALL] = error.as_type(LibvirtUnavailable)
             raise self._refusals[_ALL] from error
 
     def _open_error(self, scheme: str, error: libvirt.libvirtError) -> VirtkitError:

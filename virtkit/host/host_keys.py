@@ -148,7 +148,7 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
     if UNKNOWN_KEY not in said:
         raise error
     # ssh took any key of the host's own
-    raise error.retold(VirtkitError, cure=jump_hosts_cure(settings)) from error
+    raise error.as_type(VirtkitError, cure=jump_hosts_cure(settings)) from error
 
 
 def jump_hosts_cure(settings: SshSettings) -> str:

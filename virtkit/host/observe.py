@@ -294,7 +294,7 @@ def networks(
     with libvirt_errors("read", "the networks", where=connections.host):
         for network in connections.any().listAllNetworks():
             name = network.name()
-            strangers.add(name)
+            foreign.add(name)
             with skip_unreadable():
                 definition = inactive(network)
                 record = record_text.read_network(definition)
@@ -311,5 +311,5 @@ def networks(
                     inactive=tree.to_text(definition),
                     live=network.XMLDesc(0) if active else "",
                 )
-                strangers.remove(name)
-    return ours, frozenset(strangers)
+                foreign.remove(name)
+    return ours, frozenset(foreign)

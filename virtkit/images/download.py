@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from virtkit.errors import RUN_AGAIN, Interrupted, VirtkitError, of_system
+from virtkit.errors import RUN_AGAIN, Interrupted, VirtkitError, from_os_error
 from virtkit.images import file_checks, file_types
 from virtkit.images.checksums import Digest, find_digest
 from virtkit.progress import Meter, Progress
@@ -75,7 +75,7 @@ def _download(url: str, target: Path, progress: Progress) -> None:
                 raise _failed(url, f"the server answered {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in _OURS:
-                raise of_system(f"{url} can't be kept in {target.parent}", error) from error
+                raise from_os_error(f"{url} can't be kept in {target.parent}", error) from error
             if attempt == RETRIES:
                 raise _failed(url, str(error)) from error
         progress.sleep(2**attempt / 4)

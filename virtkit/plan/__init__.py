@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from virtkit.plan.drift import detaching, has_volume, pending_fields, run_id
     from virtkit.plan.environment import diff, joined
     from virtkit.plan.ownership import command
-    from virtkit.plan.removal import down, needs_consent, needs_consent_to_go
+    from virtkit.plan.removal import apply_refusal, down, down_refusal
     from virtkit.plan.select import select, with_after
     from virtkit.state.record import Cause
 
@@ -25,7 +25,7 @@ load_when_used(
         "virtkit.plan.drift": "detaching has_volume pending_fields run_id",
         "virtkit.plan.environment": "diff joined",
         "virtkit.plan.ownership": "command",
-        "virtkit.plan.removal": "down needs_consent needs_consent_to_go",
+        "virtkit.plan.removal": "apply_refusal down down_refusal",
         "virtkit.plan.select": "select with_after",
         "virtkit.state.record": "Cause",
     },
@@ -39,14 +39,14 @@ __all__ = [
     "FieldChange",
     "Plan",
     "Unknown",
+    "apply_refusal",
     "command",
     "detaching",
     "diff",
     "down",
+    "down_refusal",
     "has_volume",
     "joined",
-    "needs_consent",
-    "needs_consent_to_go",
     "pending_fields",
     "run_id",
     "select",

@@ -120,7 +120,7 @@ def lost_with(current: ObservedGuest, *, volumes: bool = False) -> str:
     return f"{', '.join(deleted) or 'the guest itself'}{stays}"
 
 
-def needs_consent(plan: Plan) -> RequestError | None:
+def apply_refusal(plan: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan with losses that nobody agreed to."""
     if not plan.needs_consent:
         return None
@@ -147,9 +147,7 @@ def _elsewhere(change: Change) -> Iterable[str | None]:
     return (each.before for each in change.reasons if each.field == "spec")
 
 
-def needs_consent_to_go(
-    plan: Plan, spec_path: str, *, volumes: bool = False
-) -> RequestError | None:
+def down_refusal(plan: Plan, spec_path: str, *, volumes: bool = False) -> RequestError | None:
     """The error for a removal of what was made from another spec, that nobody agreed to.
 
     Args:

@@ -39,10 +39,10 @@ def test_a_key_is_made_once_for_the_caller_only(home: Path) -> None:
     assert access.key_files("lab", None, home) == [public]
     assert access.key_files("other", None, home) != [public]
     if shutil.which("ssh-keygen"):
-        told = subprocess.run(
+        printed = subprocess.run(
             ["ssh-keygen", "-y", "-f", private], capture_output=True, text=True, check=True
         )
-        assert public.read_text().startswith(told.stdout.strip())
+        assert public.read_text().startswith(printed.stdout.strip())
 
 
 def test_who_comes_while_it_is_made_gets_it_whole() -> None:
@@ -50,24 +50,24 @@ def test_who_comes_while_it_is_made_gets_it_whole() -> None:
     for number in range(20):
         guest = samples.guest_of(f"name: lab{number}\nguests: {{web: {{}}}}\n")
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(access.authorized_keys, [guest] * 8))
-        assert len({*map(tuple, found)}) == 1
+            keys = list(pool.map(access.authorized_keys, [guest] * 8))
+        assert len({*map(tuple, keys)}) == 1
 
 
 def test_forgotten_with_the_environment(home: Path) -> None:
     (public,) = access.key_files("lab", None, home)
     (theirs,) = access.key_files("other", None, home)
-    access.forget("lab")
+    access.remove_folder("lab")
     assert not public.parent.exists()
     assert theirs.exists()
-    access.forget("lab")
+    access.remove_folder("lab")
 
 
 def test_what_others_put_there_stays(home: Path) -> None:
     (public,) = access.key_files("lab", None, home)
     note = public.with_name("notes.txt")
     note.write_text("mine")
-    access.forget("lab")
+    access.remove_folder("lab")
     assert note.read_text() == "mine"
 
 
@@ -91,8 +91,8 @@ def test_an_own_file_that_holds_no_key_is_passed_over(content: str, home: Path) 
 def test_those_asked_for(home: Path) -> None:
     (home / "a.pub").write_text(f"# a comment\n\n{PUBLIC}")
     (home / "b.pub").write_text(PUBLIC)
-    found = access.key_files("lab", ["a.pub", "~/b.pub"], home)
-    assert found == [home / "a.pub", home / "b.pub"]
+    files = access.key_files("lab", ["a.pub", "~/b.pub"], home)
+    assert files == [home / "a.pub", home / "b.pub"]
     guest = samples.guest_of('name: lab\nguests: {web: {ssh_keys: [a.pub, "~/b.pub"]}}\n')
     lines = access.authorized_keys(replace(guest, source_folder=str(home)))
     assert lines == [PUBLIC.strip()] * 2
@@ -112,10 +112,10 @@ def test_what_is_no_public_key(content: bytes | None, home: Path) -> None:
     assert "PRIVATE" not in caught.value.what + caught.value.why
 
 
-def test_new_host_keys_differ() -> None:
-    (one, public), (other, _) = access.new_host_key(), access.new_host_key()
-    assert one != other
-    assert one.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+def test_new_keys_differ() -> None:
+    (private, public), (other, _) = access.new_key_pair(), access.new_key_pair()
+    assert private != other
+    assert private.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     assert public.startswith("ssh-ed25519 ")
 
 
@@ -134,23 +134,23 @@ def test_known_hosts(home: Path) -> None:
 
 
 def test_known_hosts_of_several_hosts(home: Path) -> None:
-    assert access.hosts("lab") == set()
+    assert access.hosts_with_guests("lab") == set()
     (guest,) = samples.desired_of("name: lab\nguests: {web: {}}\n").guests
     made = replace(record.of_guest(guest, ""), host_key="ssh-ed25519 AAAA")
     paths = {access.write_known_hosts("lab", [made], host) for host in ("local", "rack-1")}
     access.write_known_hosts("lab", [], "rack2")
     assert len(paths) == 2
-    assert access.hosts("lab") == {"local", "rack-1"}
-    access.forget("lab")
+    assert access.hosts_with_guests("lab") == {"local", "rack-1"}
+    access.remove_folder("lab")
     assert not access.has_folder("lab")
 
 
 def test_login(home: Path) -> None:
     guest = samples.guest_of("name: lab\nguests: {web: {user: admin}}\n")
     access.authorized_keys(guest)
-    found = access.login(Host(), record.of_guest(guest, ""), "10.0.0.5", home)
-    assert (found.alias, found.user, found.address) == ("lab-web", "admin", "10.0.0.5")
-    assert [each.name for each in found.identities] == ["id_ed25519"]
+    login = access.login(Host(), record.of_guest(guest, ""), "10.0.0.5", home)
+    assert (login.alias, login.user, login.address) == ("lab-web", "admin", "10.0.0.5")
+    assert [each.name for each in login.identities] == ["id_ed25519"]
     line = access.as_root("admin", ["printf", "%s|", "a b", "$(id)"])
     assert line[:3] == ["sudo", "-n", "--"]
     done = subprocess.run(line[3:], capture_output=True, text=True, check=True)
@@ -215,23 +215,23 @@ def test_a_guest_of_before_is_offered_both(home: Path) -> None:
 def test_only_what_the_guest_was_given_is_offered(home: Path) -> None:
     lines = [made(home / ".ssh", name) for name in ("id_ed25519", "id_rsa", "work", "lab")]
     keys = public_keys.canonical([lines[2], lines[1]])
-    found = access.identity_files("lab", keys, None, home)
-    assert found == (home / ".ssh/work", home / ".ssh/id_rsa")
+    files = access.identity_files("lab", keys, None, home)
+    assert files == (home / ".ssh/work", home / ".ssh/id_rsa")
     login = access.login(
         Host(),
         replace(record.of_guest(samples.guest_of("name: lab\nguests: {web: {}}\n"), ""), keys=keys),
         "10.0.0.5",
         home,
     )
-    told = subprocess.run(
+    printed = subprocess.run(
         ["ssh", "-G", *access.ssh_command(login, [])[1:]],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
-    assert "identitiesonly yes" in told
-    assert [e.split()[1] for e in told if e.startswith("identityfile ")] == [*map(str, found)]
-    assert "preferredauthentications publickey" in told
+    assert "identitiesonly yes" in printed
+    assert [e.split()[1] for e in printed if e.startswith("identityfile ")] == [*map(str, files)]
+    assert "preferredauthentications publickey" in printed
 
 
 def test_while_keys_change_the_former_ones_files_are_known(home: Path) -> None:
@@ -258,15 +258,15 @@ def test_a_copy_of_a_public_key_hides_no_private_one(beside: str | None, home: P
     (home / "keys/alice.pub").write_text(f"# Alice's\n{line}\n")
     if beside:
         (home / "keys/alice").mkdir()
-    found = access.identity_files("lab", public_keys.canonical([line]), ["keys/alice.pub"], home)
-    assert found == (home / ".ssh/work",)
+    files = access.identity_files("lab", public_keys.canonical([line]), ["keys/alice.pub"], home)
+    assert files == (home / ".ssh/work",)
 
 
 def test_a_key_in_a_comment_is_not_the_file_s(home: Path) -> None:
     old, new = made(home / ".ssh", "id_rsa"), made(home / ".ssh", "id_ed25519")
     (home / ".ssh/id_ed25519.pub").write_text(f"{new}\n# {old}\n")
-    found = access.identity_files("lab", public_keys.canonical([old]), None, home)
-    assert found == (home / ".ssh/id_rsa",)
+    files = access.identity_files("lab", public_keys.canonical([old]), None, home)
+    assert files == (home / ".ssh/id_rsa",)
 
 
 def test_others_keys_are_not_here(home: Path) -> None:
@@ -285,7 +285,7 @@ def test_a_key_that_only_the_agent_has(home: Path, agent: Callable[[Path], None]
     assert offered.read_text().strip() == line
     assert offered.parent == home / "data/virtkit/lab"
     offered.with_suffix(".4711").touch()  # a run was killed as it wrote it
-    access.forget("lab")
+    access.remove_folder("lab")
     assert not offered.parent.exists()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.access import Login, is_another, lets_in, new_host_key, ssh
+from virtkit.access import Login, has_other_host_key, lets_in, new_key_pair, ssh
 from virtkit.host import Unreachable
 
 PYTHON = sys.executable
@@ -21,9 +21,9 @@ LOGIN = Login("web", "lab-web", "10.20.0.10", "virtkit", (), Path("/nowhere/know
 
 
 def said(proxy: str) -> str:
-    with pytest.raises(Unreachable) as found:
+    with pytest.raises(Unreachable) as caught:
         lets_in(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA")
-    return str(found.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -37,16 +37,16 @@ def said(proxy: str) -> str:
     ],
 )
 def test_what_does_not_answer_as_ssh_does(proxy: str, words: str) -> None:
-    told = said(proxy)
-    assert told.startswith("ssh at 10.20.0.10: ")
-    assert words in told
-    assert not any(each in told for each in ("banner", "Errno", "Negotiation", "session", "packet"))
-    assert is_another(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA") is False
+    text = said(proxy)
+    assert text.startswith("ssh at 10.20.0.10: ")
+    assert words in text
+    assert not any(each in text for each in ("banner", "Errno", "Negotiation", "session", "packet"))
+    assert has_other_host_key(replace(LOGIN, proxy=proxy), "ssh-ed25519 AAAA") is False
 
 
 def test_what_says_nothing() -> None:
-    told = said("sleep 60")
-    assert "did not answer in time" in told or "does not speak ssh yet" in told
+    text = said("sleep 60")
+    assert "did not answer in time" in text or "does not speak ssh yet" in text
 
 
 # --- a guest that lets one key in -------------------------------------------------------------
@@ -76,7 +76,7 @@ threading.Event().wait(30)
 
 def guest(folder: Path, line: str, *identities: Path) -> tuple[Login, str]:
     """How to log in to such a server, and its host key."""
-    private, public = new_host_key()
+    private, public = new_key_pair()
     (folder / "host").write_text(private)
     (folder / "server.py").write_text(SERVER)
     words = [PYTHON, folder / "server.py", folder / "host", line.split()[1]]
@@ -120,8 +120,8 @@ def test_a_key_of_the_guests_is_let_in(kind: str, tmp_path: Path) -> None:
 def test_another_host_key_is_an_error_of_its_own(tmp_path: Path) -> None:
     path, line = pair(tmp_path, "mine", "-t", "ed25519")
     login, host_key = guest(tmp_path, line, path)
-    assert is_another(login, host_key) is False
-    assert is_another(login, "ssh-ed25519 AAAA") is True
+    assert has_other_host_key(login, host_key) is False
+    assert has_other_host_key(login, "ssh-ed25519 AAAA") is True
     for ask in (lets_in, ssh.has_host_key):
         with pytest.raises(ssh.OtherHostKey):
             ask(login, "ssh-ed25519 AAAA")
@@ -146,14 +146,14 @@ def test_a_certificate_beside_a_key_does_not_take_its_place(tmp_path: Path) -> N
 def test_a_key_that_only_ssh_can_use_is_no_failure(tmp_path: Path) -> None:
     """The right host key has to do: whoever has that one read the seed."""
     path, line = security_key(tmp_path)
-    told = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True)
-    assert told.stdout.split()[:2] == line.split(), told.stderr
+    done = subprocess.run(["ssh-keygen", "-y", "-f", path], capture_output=True, text=True)
+    assert done.stdout.split()[:2] == line.split(), done.stderr
     assert lets_in(*guest(tmp_path, line, path))
 
 
 def test_a_command_without_an_end_is_told(tmp_path: Path) -> None:
     path, line = pair(tmp_path, "mine", "-t", "ed25519")
     login, host_key = guest(tmp_path, line, path)
-    with pytest.raises(Unreachable) as found:
+    with pytest.raises(Unreachable) as caught:
         ssh.run(login, host_key, ["sleep", "60"], 0.5)
-    assert str(found.value) == "ssh at 10.20.0.10: it did not answer in time"
+    assert str(caught.value) == "ssh at 10.20.0.10: it did not answer in time"

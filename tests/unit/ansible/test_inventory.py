@@ -48,11 +48,11 @@ def guest(name: str = "web", *groups: str, **fields: object) -> InventoryGuest:
 
 def hosts_of(text: str) -> dict[str, dict[str, str]]:
     """The host lines of a static inventory, split as Ansible's ini plugin does."""
-    found = {}
+    hosts = {}
     for line in text.split("\n\n")[0].splitlines():
         name, *pairs = shlex.split(line, comments=True)
-        found[name] = dict(each.split("=", 1) for each in pairs)
-    return found
+        hosts[name] = dict(each.split("=", 1) for each in pairs)
+    return hosts
 
 
 paths = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=12).map(
@@ -70,9 +70,9 @@ def read(text: str) -> Any:
 
 @given(paths)
 def test_paths_survive(folder: str) -> None:
-    (found,) = hosts_of(ansible.static([guest(folder=folder)])).values()
+    (variables,) = hosts_of(ansible.static([guest(folder=folder)])).values()
     meant = ansible.ssh_variables(login(folder=folder))
-    assert {key: read(value) for key, value in found.items()} == meant
+    assert {key: read(value) for key, value in variables.items()} == meant
 
 
 values = st.recursive(
@@ -103,18 +103,18 @@ def test_static() -> None:
 
 
 def test_script() -> None:
-    found = Inventory((guest("web", "front"), guest("db"))).script()
-    assert found["all"] == {"children": ["ungrouped", "front"]}
-    assert found["ungrouped"] == {"hosts": ["db"]}
-    assert found["front"] == {"hosts": ["web"]}
-    assert found["_meta"]["hostvars"]["web"]["ansible_host"] == "10.20.0.10"
-    assert json.loads(json.dumps(found)) == found
+    listing = Inventory((guest("web", "front"), guest("db"))).script()
+    assert listing["all"] == {"children": ["ungrouped", "front"]}
+    assert listing["ungrouped"] == {"hosts": ["db"]}
+    assert listing["front"] == {"hosts": ["web"]}
+    assert listing["_meta"]["hostvars"]["web"]["ansible_host"] == "10.20.0.10"
+    assert json.loads(json.dumps(listing)) == listing
 
 
 def test_variables_of_one() -> None:
-    found = Inventory((guest("web"),))
-    assert found.variables("web") == ansible.ssh_variables(login("web"))
-    assert found.variables("nobody") == {}
+    inventory = Inventory((guest("web"),))
+    assert inventory.variables("web") == ansible.ssh_variables(login("web"))
+    assert inventory.variables("nobody") == {}
     assert "ansible_ssh_private_key_file" not in ansible.ssh_variables(login(identities=()))
 
 
@@ -137,15 +137,15 @@ def record(type: str, **fields: Any) -> GuestRecord:
 
 
 def test_groups_and_facts() -> None:
-    one = record("lxc")
-    assert ansible.groups(one, DRIVERS["lxc"], "rack-1") == (
+    guest_record = record("lxc")
+    assert ansible.groups(guest_record, DRIVERS["lxc"], "rack-1") == (
         *("web_servers", "environment_lab", "type_lxc", "model_shared_kernel_system_level"),
         "host_rack_1",
     )
-    found = ansible.guest_variables(one, DRIVERS["lxc"], "rack-1", "/lab.yaml")
-    assert found["virtkit_model"] == "shared kernel (system level)"
-    assert (found["virtkit_domain"], found["virtkit_spec"]) == ("lab-web", "/lab.yaml")
-    assert "virtkit_spec" not in ansible.guest_variables(one, DRIVERS["lxc"], "local", "")
+    variables = ansible.guest_variables(guest_record, DRIVERS["lxc"], "rack-1", "/lab.yaml")
+    assert variables["virtkit_model"] == "shared kernel (system level)"
+    assert (variables["virtkit_domain"], variables["virtkit_spec"]) == ("lab-web", "/lab.yaml")
+    assert "virtkit_spec" not in ansible.guest_variables(guest_record, DRIVERS["lxc"], "local", "")
 
 
 @pytest.mark.parametrize(
@@ -158,22 +158,30 @@ def test_groups_and_facts() -> None:
     ],
 )
 def test_ways_through_the_hypervisor(type: str, ids: int, plugin: str, host: str) -> None:
-    one = record(type, ids=ids)
-    found = ansible.hypervisor_variables(one, DRIVERS[type], "qemu:///system", "/lab.yaml")
-    assert found is not None
-    assert (found["ansible_connection"], found["ansible_host"]) == (plugin, host)
+    guest_record = record(type, ids=ids)
+    variables = ansible.hypervisor_variables(
+        guest_record, DRIVERS[type], "qemu:///system", "/lab.yaml"
+    )
+    assert variables is not None
+    assert (variables["ansible_connection"], variables["ansible_host"]) == (plugin, host)
 
 
 @pytest.mark.parametrize("ids", [0, 100000])
 def test_ways_through_the_hypervisor_of_another_host(ids: int) -> None:
     """Ansible's own plugins know nothing of how virtkit gets there."""
     line = (record("lxc", ids=ids), DRIVERS["lxc"], "lxc+unix:///system", "/lab.yaml")
-    found = ansible.hypervisor_variables(*line, remote=True)
-    assert found is not None
-    assert (found["ansible_connection"], found["ansible_host"]) == ("virtkit.core.exec", "web")
+    variables = ansible.hypervisor_variables(*line, remote=True)
+    assert variables is not None
+    assert (variables["ansible_connection"], variables["ansible_host"]) == (
+        "virtkit.core.exec",
+        "web",
+    )
     for type in ("qemu", "uml"):
-        one = record(type)
-        assert ansible.hypervisor_variables(one, DRIVERS[type], "x", "/x", remote=True) is None
+        guest_record = record(type)
+        assert (
+            ansible.hypervisor_variables(guest_record, DRIVERS[type], "x", "/x", remote=True)
+            is None
+        )
 
 
 def test_no_way_through_the_hypervisor() -> None:
@@ -181,17 +189,17 @@ def test_no_way_through_the_hypervisor() -> None:
         assert (
             ansible.hypervisor_variables(record(type), DRIVERS[type], "xen:///", "/x.yaml") is None
         )
-    one = record("lxc", ids=100000)
-    assert ansible.hypervisor_variables(one, DRIVERS["lxc"], "lxc:///system", "") is None
+    guest_record = record("lxc", ids=100000)
+    assert ansible.hypervisor_variables(guest_record, DRIVERS["lxc"], "lxc:///system", "") is None
 
 
 def test_what_a_file_cannot_hold_is_refused() -> None:
     secret = {"deep": [{"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n61"}]}
-    one = InventoryGuest("web", {"secret": secret}, ())
+    web = InventoryGuest("web", {"secret": secret}, ())
     with pytest.raises(RequestError, match=r"guest web: .* encrypted") as refused:
-        ansible.static([one])
+        ansible.static([web])
     assert "virtkit.core.virtkit" in refused.value.cure
-    assert ansible.script([one])["_meta"]["hostvars"]["web"]["secret"] == secret
+    assert ansible.script([web])["_meta"]["hostvars"]["web"]["secret"] == secret
 
 
 def test_guests_of_two_hosts_at_one_address_share_no_connection() -> None:
@@ -203,9 +211,9 @@ def test_guests_of_two_hosts_at_one_address_share_no_connection() -> None:
     assert len({*ways, None}) == 3
     assert all(str(each).startswith("%(directory)s/") for each in ways)
     assert "ansible_control_path" not in ansible.ssh_variables(login())
-    (found,) = hosts_of(ansible.static([guest(proxy="ssh -W [%h]:%p h1")])).values()
-    assert found["ansible_control_path"] == ways[0]
-    assert "ControlPath" not in found["ansible_ssh_common_args"]
+    (variables,) = hosts_of(ansible.static([guest(proxy="ssh -W [%h]:%p h1")])).values()
+    assert variables["ansible_control_path"] == ways[0]
+    assert "ControlPath" not in variables["ansible_ssh_common_args"]
 
 
 @pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")
@@ -213,12 +221,12 @@ def test_the_callers_shared_connections_are_none_of_a_guests_on_another_host(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "own").write_text("Host *\n  ControlMaster auto\n  ControlPath ~/%r@%h:%p\n")
-    for one, shared in ((login(proxy="ssh -W [%h]:%p h1"), False), (login(), True)):
-        block = "\n".join(f"  {key} {value}" for key, value in one.options())
+    for way, shared in ((login(proxy="ssh -W [%h]:%p h1"), False), (login(), True)):
+        block = "\n".join(f"  {key} {value}" for key, value in way.options())
         (tmp_path / "config").write_text(f"Host lab-web\n{block}\nInclude {tmp_path / 'own'}\n")
         line = ["ssh", "-G", "-F", tmp_path / "config", "lab-web"]
-        told = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-        assert ("admin@10.20.0.10:22" in told) is shared
+        settings = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+        assert ("admin@10.20.0.10:22" in settings) is shared
 
 
 @pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")
@@ -227,10 +235,10 @@ def test_the_callers_shared_connections_are_none_of_a_guests_on_another_host(
     ["/keys", "/my keys", "/100%d", "/a%h b", "/a\tb", '/o"b', "/o'b", "/a#b", "/a #b", "/a\\b"],
 )
 def test_ssh_reads_what_we_meant(folder: str) -> None:
-    one = login(folder=folder)
-    line = ssh_command(one, ["true"])
-    told = subprocess.run(["ssh", "-G", *line[1:]], capture_output=True, text=True, check=True)
-    options = dict(each.split(" ", 1) for each in told.stdout.splitlines() if " " in each)
+    way = login(folder=folder)
+    line = ssh_command(way, ["true"])
+    printed = subprocess.run(["ssh", "-G", *line[1:]], capture_output=True, text=True, check=True)
+    options = dict(each.split(" ", 1) for each in printed.stdout.splitlines() if " " in each)
     assert options["hostkeyalias"] == "lab-web"
     assert options["user"] == "admin"
     assert options["stricthostkeychecking"] == "true"
@@ -239,30 +247,32 @@ def test_ssh_reads_what_we_meant(folder: str) -> None:
     meant = folder.replace("%", "%%")
     assert options["identityfile"].strip('"') == f"{meant}/id_ed25519"
     # Ansible splits this variable as a shell would
-    common = shlex.split(ansible.ssh_variables(one)["ansible_ssh_common_args"])
-    told = subprocess.run(
+    common = shlex.split(ansible.ssh_variables(way)["ansible_ssh_common_args"])
+    printed = subprocess.run(
         ["ssh", "-G", *common, "10.20.0.10"], capture_output=True, text=True, check=True
     )
-    assert "hostkeyalias lab-web\n" in told.stdout
-    assert f"{folder}/known_hosts" in told.stdout
+    assert "hostkeyalias lab-web\n" in printed.stdout
+    assert f"{folder}/known_hosts" in printed.stdout
 
 
 def test_the_callers_settings_for_all_hosts_change_nothing(tmp_path: Path) -> None:
     """Ansible, and whoever has our lines on top of ~/.ssh/config, read those settings, too."""
     own = "Host *\n  Port 2222\n  User me\n  ProxyCommand false\n  HostKeyAlias other\n"
-    one = login()
-    lines = "".join(f"  {key} {value}\n" for key, value in one.options())
+    way = login()
+    lines = "".join(f"  {key} {value}\n" for key, value in way.options())
     (tmp_path / "config").write_text(f"Host lab-web\n{lines}\n{own}")
     (tmp_path / "own").write_text(own)
-    common = shlex.split(ansible.ssh_variables(one)["ansible_ssh_common_args"])
+    common = shlex.split(ansible.ssh_variables(way)["ansible_ssh_common_args"])
     for line in (
         ["-F", tmp_path / "config", "lab-web"],
         ["-F", tmp_path / "own", *common, "-oUser=admin", "10.20.0.10"],
     ):
         done = subprocess.run(["ssh", "-G", *line], capture_output=True, text=True, check=True)
-        told = done.stdout.splitlines()
-        assert {"hostname 10.20.0.10", "port 22", "user admin", "hostkeyalias lab-web"} <= {*told}
-        assert not any(each.startswith("proxycommand ") for each in told)
+        settings = done.stdout.splitlines()
+        assert {"hostname 10.20.0.10", "port 22", "user admin", "hostkeyalias lab-web"} <= {
+            *settings
+        }
+        assert not any(each.startswith("proxycommand ") for each in settings)
 
 
 #: As people have it in ~/.ssh/config; ssh takes of each option what it reads first.
@@ -282,26 +292,26 @@ Host *
 @pytest.mark.skipif(not shutil.which("ssh"), reason="ssh reads its own options: openssh-client")
 def test_settings_of_the_callers_change_nothing(tmp_path: Path) -> None:
     """By virtkit itself, by Ansible, and by what `ssh-config` says above the caller's own."""
-    one = login()
+    way = login()
     own = tmp_path / "config"
     own.write_text(OWN)
     block = tmp_path / "block"
-    block.write_text("\n".join([f"Host {one.alias}", *(f"  {k} {v}" for k, v in one.options())]))
+    block.write_text("\n".join([f"Host {way.alias}", *(f"  {k} {v}" for k, v in way.options())]))
     both = tmp_path / "both"
     both.write_text(f"Include {block}\n{OWN}")
-    ansible_args = shlex.split(ansible.ssh_variables(one)["ansible_ssh_common_args"])
-    virtkits = ssh_command(one, [])[1:-1]
+    ansible_args = shlex.split(ansible.ssh_variables(way)["ansible_ssh_common_args"])
+    virtkits = ssh_command(way, [])[1:-1]
     assert virtkits[:2] == ["-F", "/dev/null"]
     for line in (
-        [*virtkits, one.address],
-        ["-F", own, *virtkits[2:], one.address],
-        ["-F", own, *ansible_args, "-l", one.user, one.address],
-        ["-F", both, one.alias],
+        [*virtkits, way.address],
+        ["-F", own, *virtkits[2:], way.address],
+        ["-F", own, *ansible_args, "-l", way.user, way.address],
+        ["-F", both, way.alias],
     ):
-        told = subprocess.run(
+        settings = subprocess.run(
             ["ssh", "-G", *line], capture_output=True, text=True, check=True
         ).stdout.splitlines()
-        assert [each for each in told if each.startswith(("proxyjump", "proxyc"))] == []
+        assert [each for each in settings if each.startswith(("proxyjump", "proxyc"))] == []
         assert {
             "user admin",
             "hostname 10.20.0.10",
@@ -310,8 +320,8 @@ def test_settings_of_the_callers_change_nothing(tmp_path: Path) -> None:
             "preferredauthentications publickey",
             "stricthostkeychecking true",
             "userknownhostsfile /keys/known_hosts",
-        } <= {*told}
-        assert told.index("identityfile /keys/id_ed25519") >= 0
+        } <= {*settings}
+        assert settings.index("identityfile /keys/id_ed25519") >= 0
 
 
 def test_ssh_command() -> None:
@@ -375,8 +385,8 @@ PLAY = """
 - hosts: web
   gather_facts: false
   tasks:
-    - copy: {content: "{{ found | to_json }}", dest: "{{ playbook_dir }}/found"}
-      vars: {found: {%s}}
+    - copy: {content: "{{ read | to_json }}", dest: "{{ playbook_dir }}/read"}
+      vars: {read: {%s}}
 """
 
 
@@ -401,10 +411,10 @@ def ansible_program(name: str, *words: str | Path, home: Path) -> str:
 @pytest.mark.parametrize("name", ["inventory", "hosts.yaml", "script"])
 def test_ansible_reads_it(name: str, tmp_path: Path) -> None:
     """The same, in both forms and under every name of the file."""
-    one = guest("web", "front", folder=ODD)
+    web = guest("web", "front", folder=ODD)
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    variables = {**one.variables, **local, **ODD_VARIABLES}
-    guests = [replace(one, variables=variables), guest("db", folder="/my keys")]
+    variables = {**web.variables, **local, **ODD_VARIABLES}
+    guests = [replace(web, variables=variables), guest("db", folder="/my keys")]
     path = tmp_path / name
     path.write_text(ansible.static(guests))
     if name == "script":
@@ -412,13 +422,13 @@ def test_ansible_reads_it(name: str, tmp_path: Path) -> None:
         path.write_text('#!/bin/sh\ncat "${0%/*}/answer"\n')
         path.chmod(0o755)
     listed = json.loads(ansible_program("ansible-inventory", "-i", path, "--list", home=tmp_path))
-    found = listed["_meta"]["hostvars"]
-    assert found["db"] == ansible.ssh_variables(login("db", "/my keys"))
+    hostvars = listed["_meta"]["hostvars"]
+    assert hostvars["db"] == ansible.ssh_variables(login("db", "/my keys"))
     assert listed["front"] == {"hosts": ["web"]}
-    assert {key: found["web"][key] for key in one.variables if key not in local} == {
-        key: value for key, value in one.variables.items() if key not in local
+    assert {key: hostvars["web"][key] for key in web.variables if key not in local} == {
+        key: value for key, value in web.variables.items() if key not in local
     }
     play = PLAY % ", ".join(f"{key}: '{{{{ {key} }}}}'" for key in ODD_VARIABLES)
     (tmp_path / "play.yml").write_text(play)
     ansible_program("ansible-playbook", "-i", path, tmp_path / "play.yml", home=tmp_path)
-    assert json.loads((tmp_path / "found").read_text()) == MEANT
+    assert json.loads((tmp_path / "read").read_text()) == MEANT

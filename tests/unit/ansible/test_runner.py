@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from virtkit import ansible
+from virtkit.ansible import runner
 from virtkit.errors import Interrupted, RequestError
 from virtkit.progress import Progress
 
@@ -52,10 +53,10 @@ def test_what_is_no_playbook(tmp_path: Path, text: str | bytes | None, what: str
     path = tmp_path / "site.yml"
     if text is not None:
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-    with pytest.raises(RequestError) as found:
+    with pytest.raises(RequestError) as caught:
         ansible.check(path, "spec.yaml:1:1")
-    assert what in found.value.what
-    assert found.value.cure
+    assert what in caught.value.what
+    assert caught.value.cure
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,17 @@ def test_it_ends_where_the_work_should_end(tmp_path: Path) -> None:
         ansible.run(play(path), progress)
     assert time.monotonic() - began < 30
     assert until(lambda: not working(path) and not working(f"sleep {SLEEP}"))
+
+
+def test_it_ends_in_the_middle_of_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ansible-runner had written of it is no JSON."""
+    half = tmp_path / "half.py"
+    half.write_text("import time\nprint('{\"event\": ', end='', flush=True)\ntime.sleep(60)\n")
+    monkeypatch.setattr(runner, "_RUNNER", half)
+    stop = threading.Event()
+    threading.Timer(1, stop.set).start()
+    with pytest.raises(Interrupted):
+        ansible.run(play(playbook(tmp_path / "site.yml")), Progress(stop=stop))
 
 
 def test_a_killed_run_leaves_nothing_at_work(tmp_path: Path) -> None:

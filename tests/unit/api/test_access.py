@@ -15,6 +15,6 @@ from virtkit.state import record
 def test_a_guest_without_an_address(networks: str, cure: str) -> None:
     """One with a network needs no other one: it has no lease yet."""
     guest = samples.guest_of(f"name: lab\nguests: {{web: {{networks: {networks}}}}}\n")
-    told = _no_address(record.of_guest(guest, "/lab.yaml"), "local", ["no lease", "no agent"])
-    assert told.cure.startswith(cure)
-    assert (told.why, told.where) == ("no lease, no agent", "local guest/web")
+    error = _no_address(record.of_guest(guest, "/lab.yaml"), "local", ["no lease", "no agent"])
+    assert error.cure.startswith(cure)
+    assert (error.why, error.where) == ("no lease, no agent", "local guest/web")

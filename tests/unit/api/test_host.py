@@ -26,10 +26,10 @@ def test_this_machine_is_looked_at() -> None:
     assert hosts["local"]["ansible_connection"] == "local"
 
 
-@pytest.mark.parametrize("word", ["-oProxyCommand=id", "", "a b", "x;id"])
-def test_a_word_that_names_none(word: str) -> None:
+@pytest.mark.parametrize("name", ["-oProxyCommand=id", "", "a b", "x;id"])
+def test_a_word_that_names_none(name: str) -> None:
     with pytest.raises(RequestError, match="no address for ssh") as caught:
-        api.find_machine(word)
+        api.find_machine(name)
     assert "`local` is this machine" in caught.value.cure
 
 
@@ -46,11 +46,11 @@ def test_hosts_of_the_spec_are_named(tmp_path: Path) -> None:
 
 
 def test_one_that_is_not_reached() -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))  # nobody listens there
-        remote = Remote("rack", "ops@127.0.0.1", one.getsockname()[1])
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # nobody listens there
+        remote = Remote("rack", "ops@127.0.0.1", server.getsockname()[1])
         with pytest.raises(VirtkitError) as caught:
-            host._look_at(remote)
+            host._probe(remote)
     assert "Connection refused" in caught.value.why
     assert caught.value.exit_code == 1
 
@@ -68,24 +68,24 @@ def test_a_type_that_no_host_is_prepared_for() -> None:
 def test_it_is_ended_from_another_thread() -> None:
     """Ansible waits for a machine that takes the connection and says nothing."""
     stop = threading.Event()
-    told: list[Event] = []
+    events: list[Event] = []
 
     def tell(event: Event) -> None:
-        told.append(event)
+        events.append(event)
         if event.kind == "started":
             threading.Timer(2, stop.set).start()
 
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        one.listen()
-        remote = Remote("rack", "ops@127.0.0.1", one.getsockname()[1])
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        remote = Remote("rack", "ops@127.0.0.1", server.getsockname()[1])
         machine = host.Machine("rack", remote, "/usr/bin/python3", needs_password=False)
         began = time.monotonic()
         done = api.prepare_host(machine, tell=tell, stop=stop)
     assert time.monotonic() - began < 30
     assert done.report.interrupted
     assert [(each.step, each.outcome) for each in done.report.results] == [("prepare", "skipped")]
-    assert "interrupted" in [each.kind for each in told]
+    assert "interrupted" in [each.kind for each in events]
 
 
 def test_ansible_gets_there_as_all_else_of_virtkits_does() -> None:

@@ -35,10 +35,10 @@ def test_in_use_everywhere_it_stays() -> None:
     assert caught.value.why == "lab-a, lab-b use it; lab-c uses it"
 
 
-@pytest.mark.parametrize("word", ["debian", "01234", ""])
-def test_part_of_a_name_or_too_short_a_hash_is_none(word: str) -> None:
+@pytest.mark.parametrize("name", ["debian", "01234", ""])
+def test_part_of_a_name_or_too_short_a_hash_is_none(name: str) -> None:
     with pytest.raises(RequestError, match="has no image"):
-        _removable([entry("local")], word)
+        _removable([entry("local")], name)
 
 
 def test_the_names_in_json_stay() -> None:

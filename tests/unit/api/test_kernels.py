@@ -33,8 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 def desired_of(folder: Path, observed: Observed) -> Desired:
     spec = samples.spec_of(TEXT, str(folder))
-    found = resolve(spec, samples.WITH_KVM, samples.decided(spec, observed))
-    return with_kernels(found, observed, None)
+    desired = resolve(spec, samples.WITH_KVM, samples.decided(spec, observed))
+    return with_kernels(desired, observed, None)
 
 
 def up(folder: Path, change: Mapping[str, Any] | None = None) -> Observed:
@@ -45,7 +45,7 @@ def planned(folder: Path, observed: Observed, *, restart: bool = False) -> Plan:
     return diff(desired_of(folder, observed), observed, spec_path=SPEC, restart=restart)
 
 
-def told(changes: tuple[Change, ...]) -> list[tuple[str, str, str, str]]:
+def reasons_of(changes: tuple[Change, ...]) -> list[tuple[str, str, str, str]]:
     return [(c.object, r.field, r.cause, r.effect) for c in changes for r in c.reasons]
 
 
@@ -59,18 +59,18 @@ def test_another_content_of_the_same_name_is_a_change(
     if state == "running":
         assert planned(folder, observed).changes == (), "it was only touched"
     (folder / name).write_bytes(b"a newer one")
-    found = planned(folder, observed)
-    assert ("guest/web", "kernel", "spec", effect) in told(found.changes)
-    assert {each.object for each in found.changes} == {"guest/web"}
+    plan = planned(folder, observed)
+    assert ("guest/web", "kernel", "spec", effect) in reasons_of(plan.changes)
+    assert {each.object for each in plan.changes} == {"guest/web"}
 
 
 def test_it_waits_until_somebody_restarts_the_guest(folder: Path) -> None:
     (folder / "vmlinuz").write_bytes(b"staged before")
     observed = up(folder, {"guests": {"web": {"record": {"staged": {"kernel": "spec"}}}}})
-    found = planned(folder, observed)
-    assert found.changes == ()
-    assert told(found.pending) == [("guest/web", "kernel", "spec", "restart")]
-    assert told(planned(folder, observed, restart=True).changes) == told(found.pending)
+    plan = planned(folder, observed)
+    assert plan.changes == ()
+    assert reasons_of(plan.pending) == [("guest/web", "kernel", "spec", "restart")]
+    assert reasons_of(planned(folder, observed, restart=True).changes) == reasons_of(plan.pending)
     booted = {"staged": {"kernel": "spec"}, "staged_in": "another run"}
     after = planned(folder, up(folder, {"guests": {"web": {"record": booted}}}))
     assert (after.changes, after.pending) == ((), ())

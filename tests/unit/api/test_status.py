@@ -34,8 +34,8 @@ def test_a_guest_of_a_silent_host(spec: Spec) -> None:
     """Nobody says that it is here, where it was looked for and isn't."""
 
     def where(name: str, *silent: str) -> tuple[str, str]:
-        found = _missing(spec, name, set(silent))
-        return found.host, found.state
+        status = _missing(spec, name, set(silent))
+        return status.host, status.state
 
     assert where("web") == ("local", "missing")
     assert where("web", "far") == ("far", "unknown")
@@ -57,16 +57,16 @@ def test_a_spec_by_another_path_is_the_same(tmp_path: Path) -> None:
     assert path_of(read_text(SPEC, source=str(link), folder=tmp_path)) == str(spec)
 
     def seen(path: str) -> set[str]:
-        there = samples.up(samples.desired_of(HERE), path)
+        observed = samples.up(samples.desired_of(HERE), path)
         kept = {"x": KeptDisk("lab", "web", "x", "/pool/x", path)}
-        found = with_spec_path(_host_state(there, kept), str(spec)).observed
-        owned = (*found.guests.values(), *found.networks.values())
-        return {*(each.record.spec for each in owned), *(e.spec for e in found.pool.kept.values())}
+        same = with_spec_path(_host_state(observed, kept), str(spec)).observed
+        owned = (*same.guests.values(), *same.networks.values())
+        return {*(each.record.spec for each in owned), *(e.spec for e in same.pool.kept.values())}
 
     assert seen(str(spec)) == seen(str(link)) == {str(spec)}
     for other in (str(copy), str(tmp_path / "gone.yaml"), "<stdin>", "", "lab.yaml", "/a\0b"):
         assert seen(other) == {other}
 
 
-def _host_state(there: Observed, kept: dict[str, KeptDisk]) -> HostState:
-    return HostState(Host(), replace(there, pool=PoolRecord(there.pool.images, kept)))
+def _host_state(observed: Observed, kept: dict[str, KeptDisk]) -> HostState:
+    return HostState(Host(), replace(observed, pool=PoolRecord(observed.pool.images, kept)))

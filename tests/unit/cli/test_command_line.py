@@ -32,12 +32,12 @@ CONTRACT = (
     *("image list", "image build", "image pull", "image rm", "doctor", "schema"),
     *("provision", "host list", "host check", "host prepare", "host trust"),
 )
-#: They have the caller's streams, or write a file: no answer to give as data.
+#: They have the caller's streams, or write a file: no result to give as data.
 NO_JSON = {"ssh", "exec", "cp", "init"}
 
 
 @dataclass(frozen=True)
-class Answer:
+class Result:
     code: int
     out: str
     err: str
@@ -47,7 +47,7 @@ class Answer:
         return json.loads(self.out)
 
 
-Run = Callable[..., Answer]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
@@ -68,13 +68,13 @@ def virtkit(
     for variable in ("XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
 
-    def run(*arguments: str, stdin: str = "") -> Answer:
+    def run(*arguments: str, stdin: str = "") -> Result:
         monkeypatch.setattr(sys, "argv", ["virtkit", *arguments])
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as ended:
             main()
-        told = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), told.out, told.err)
+        printed = capsys.readouterr()
+        return Result(int(ended.value.code or 0), printed.out, printed.err)
 
     run.opened = opened  # type: ignore[attr-defined]
     return run
@@ -92,8 +92,8 @@ def test_mistakes_are_told_as_the_readme_shows(virtkit: Run) -> None:
     guest = "    type: quemu\n    memmory: 1GiB\n    memory: 512\n    networks: [fornt]\n"
     write(f"name: lab\nnetworks:\n  front: {{}}\nguests:\n  web:\n{guest}", "lab.yaml")
     shown = README.partition("<!-- error -->\n```\n")[2].partition("```\n")[0]
-    answer = virtkit("validate", "lab.yaml")
-    assert (answer.code, answer.out, answer.err) == (2, "", shown)
+    result = virtkit("validate", "lab.yaml")
+    assert (result.code, result.out, result.err) == (2, "", shown)
 
 
 def test_all_verbs_are_there() -> None:
@@ -101,24 +101,24 @@ def test_all_verbs_are_there() -> None:
     assert set(CONTRACT) - set(VERBS) == set()
     assert {name.partition(" ")[0] for name in VERBS if " " in name} == set(GROUPS)
     table = README.partition("## The verbs\n\n")[2].partition("\n\n")[0]
-    told = set()
+    named = set()
     for row in table.splitlines()[2:]:
         for words in re.findall(r"`([^`]+)`", row.split("|")[1]):
             group, _, verbs = re.sub(r" [A-Z]+", "", words).rpartition(" ")
-            told |= {f"{group} {each}".strip() for each in verbs.split("/")}
-    assert told == set(VERBS)
+            named |= {f"{group} {each}".strip() for each in verbs.split("/")}
+    assert named == set(VERBS)
 
 
 def test_version(virtkit: Run) -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
-    assert virtkit("--version") == Answer(0, f"virtkit {project['version']}\n", "")
+    assert virtkit("--version") == Result(0, f"virtkit {project['version']}\n", "")
 
 
 @pytest.mark.parametrize("verb", [*VERBS, *GROUPS, ""])
 def test_help(verb: str, virtkit: Run) -> None:
-    answer = virtkit(*verb.split(), "--help")
-    assert answer.code == 0
-    assert f"usage: virtkit {verb}".rstrip() in answer.out
+    result = virtkit(*verb.split(), "--help")
+    assert result.code == 0
+    assert f"usage: virtkit {verb}".rstrip() in result.out
 
 
 def test_short_help(virtkit: Run) -> None:
@@ -127,11 +127,11 @@ def test_short_help(virtkit: Run) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_options_that_the_contract_promises(verb: str, virtkit: Run) -> None:
-    told = virtkit(*verb.split(), "--help").out
-    options = re.findall(r"^  (?:-., )?(--[a-z-]+)", told, re.M)
+    text = virtkit(*verb.split(), "--help").out
+    options = re.findall(r"^  (?:-., )?(--[a-z-]+)", text, re.M)
     assert "--debug" in options
     assert ("--json" in options) is (verb not in NO_JSON)
-    assert (function(verb).__doc__ or "").split()[0] in told
+    assert (function(verb).__doc__ or "").split()[0] in text
 
 
 def test_the_list_of_verbs_says_what_their_own_help_says() -> None:
@@ -169,16 +169,16 @@ def test_every_alias_names_a_verb() -> None:
     ],
 )
 def test_did_you_mean(word: str, meant: str, virtkit: Run) -> None:
-    answer = virtkit(word, "lab.yaml")
-    assert answer.code == 2
-    assert f"did you mean virtkit {meant}?" in answer.err
-    assert answer.out == ""
+    result = virtkit(word, "lab.yaml")
+    assert result.code == 2
+    assert f"did you mean virtkit {meant}?" in result.err
+    assert result.out == ""
 
 
 def test_no_such_verb(virtkit: Run) -> None:
-    answer = virtkit("xyzzy")
-    assert answer.code == 2
-    assert "see virtkit --help" in answer.err
+    result = virtkit("xyzzy")
+    assert result.code == 2
+    assert "see virtkit --help" in result.err
 
 
 @pytest.mark.parametrize(
@@ -196,18 +196,18 @@ def test_wrong_words(line: str, as_json: bool, virtkit: Run) -> None:
     if "virtkit.yaml" in line:
         write("name: lab\n")
     verb, *rest = line.split()
-    answer = virtkit(verb, *(["--json"] if as_json else []), *rest)
-    if as_json and "has no option --json" in answer.out:
+    result = virtkit(verb, *(["--json"] if as_json else []), *rest)
+    if as_json and "has no option --json" in result.out:
         return
-    assert answer.code == 2
-    assert "Traceback" not in answer.err
+    assert result.code == 2
+    assert "Traceback" not in result.err
     if as_json:
-        assert answer.json["error"]["code"] == 2
-        assert answer.json["error"]["cure"]
+        assert result.json["error"]["code"] == 2
+        assert result.json["error"]["cure"]
     else:
-        assert answer.err.startswith("error: ")
-        assert "\n  cure: " in answer.err
-        assert answer.out == ""
+        assert result.err.startswith("error: ")
+        assert "\n  cure: " in result.err
+        assert result.out == ""
 
 
 # --- errors ---------------------------------------------------------------------------------
@@ -217,14 +217,14 @@ def test_wrong_words(line: str, as_json: bool, virtkit: Run) -> None:
 def test_bad_specs(name: str, virtkit: Run, tmp_path: Path) -> None:
     """Each is refused with where and cure, and nothing is touched."""
     path = str(BAD_SPECS / name / "spec.yaml")
-    answer = virtkit("validate", path)
-    assert answer.code == 2
-    assert answer.out == ""
+    result = virtkit("validate", path)
+    assert result.code == 2
+    assert result.out == ""
     expected = (BAD_SPECS / name / "expected.txt").read_text()
-    assert answer.err.count("error: ") >= expected.count("error: ")
+    assert result.err.count("error: ") >= expected.count("error: ")
     for word in ("error: ", f"  where: {path}:", "  cure: "):
-        assert word in answer.err
-    assert "Traceback" not in answer.err
+        assert word in result.err
+    assert "Traceback" not in result.err
     as_json = virtkit("up", path, "--json", "--yes")
     assert as_json.code == 2
     assert len(as_json.json["errors"]) == expected.count("error: ")
@@ -266,10 +266,10 @@ def test_names_that_libvirt_never_hears(place: str, name: str, virtkit: Run) -> 
     """A domain named `.` or `..` has libvirt delete its own directories."""
     write(PLACES[place].replace("{}", json.dumps(name), 1), "lab.yaml")
     for verb in (["validate"], ["up", "--yes"]):
-        answer = virtkit(*verb, "lab.yaml", "--json")
-        assert answer.code == 2, answer
-        assert answer.json["error"]["cure"]
-        assert answer.json["error"]["where"].startswith("lab.yaml:")
+        result = virtkit(*verb, "lab.yaml", "--json")
+        assert result.code == 2, result
+        assert result.json["error"]["cure"]
+        assert result.json["error"]["where"].startswith("lab.yaml:")
     assert virtkit.opened == []  # type: ignore[attr-defined]
 
 
@@ -279,10 +279,10 @@ def test_environments_that_files_and_folders_would_name(stem: str, virtkit: Run)
     folder.mkdir()
     (folder / f"{stem}.yaml").write_text("guests: {web: {}}")
     for verb in (["validate"], ["up", "--yes"], ["down"]):
-        answer = virtkit(*verb, "-f", str(folder / f"{stem}.yaml"))
-        assert answer.code == 2
-        assert "cannot be called" in answer.err
-        assert "name: " in answer.err
+        result = virtkit(*verb, "-f", str(folder / f"{stem}.yaml"))
+        assert result.code == 2
+        assert "cannot be called" in result.err
+        assert "name: " in result.err
     assert virtkit.opened == []  # type: ignore[attr-defined]
 
 
@@ -290,17 +290,17 @@ def test_environments_that_files_and_folders_would_name(stem: str, virtkit: Run)
 @pytest.mark.parametrize("verb", ["plan", "up", "render"])
 def test_words_that_name_no_guest(verb: str, word: str, virtkit: Run) -> None:
     write("name: lab\nguests: {web: {}}\n")
-    answer = virtkit(verb, "virtkit.yaml", "--", word)
-    assert answer.code == 2
-    assert "no guest" in answer.err
+    result = virtkit(verb, "virtkit.yaml", "--", word)
+    assert result.code == 2
+    assert "no guest" in result.err
     assert virtkit.opened == []  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("word", ["..", "../x", "-rf", "/etc", "$(id)"])
 def test_words_that_name_no_image(word: str, virtkit: Run, tmp_path: Path) -> None:
-    answer = virtkit("image", "build", "--", word)
-    assert answer.code == 2
-    assert "no image" in answer.err
+    result = virtkit("image", "build", "--", word)
+    assert result.code == 2
+    assert "no image" in result.err
     assert virtkit.opened == []  # type: ignore[attr-defined]
     assert [each.name for each in tmp_path.rglob("*")] == ["work"]
 
@@ -322,11 +322,11 @@ def test_words_that_name_no_image(word: str, virtkit: Run, tmp_path: Path) -> No
 )
 def test_no_libvirt(line: str, virtkit: Run) -> None:
     write("guests: {web: {}}\n")
-    answer = virtkit(*line.split())
-    assert answer.code == 2, "nothing was touched"
-    assert "Traceback" not in answer.err
-    assert "nobody is there" in answer.err + answer.out
-    assert "cure: " in answer.err + answer.out
+    result = virtkit(*line.split())
+    assert result.code == 2, "nothing was touched"
+    assert "Traceback" not in result.err
+    assert "nobody is there" in result.err + result.out
+    assert "cure: " in result.err + result.out
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;x\x07", "[/bold] [red]", "\r\x9b31m", "\u202e"])
@@ -340,10 +340,10 @@ def test_what_guests_say_moves_no_terminal(
 
     write("guests: {web: {}}\n")
     monkeypatch.setattr(libvirt, "open", unreachable)
-    answer = virtkit("status", "virtkit.yaml")
-    assert answer.code == 2
-    assert "before " in answer.err
-    assert all(each.isprintable() for each in answer.err.split("\n"))
+    result = virtkit("status", "virtkit.yaml")
+    assert result.code == 2
+    assert "before " in result.err
+    assert all(each.isprintable() for each in result.err.split("\n"))
     assert (
         f"before {text} after" in virtkit("status", "virtkit.yaml", "--json").json["error"]["why"]
     )
@@ -364,8 +364,8 @@ def test_standard_input(virtkit: Run) -> None:
 
 def test_validate(virtkit: Run) -> None:
     write("name: lab\nguests: {web: {count: 2}}\n", "lab.yml")
-    answer = virtkit("validate", "lab.yml")
-    assert (answer.code, answer.out, answer.err) == (0, "lab.yml: valid, 2 guests\n", "")
+    result = virtkit("validate", "lab.yml")
+    assert (result.code, result.out, result.err) == (0, "lab.yml: valid, 2 guests\n", "")
     data = virtkit("validate", "-f", "lab.yml", "--json").json
     assert (data["environment"], data["valid"]) == ("lab", True)
     assert list(data["guests"]) == ["web-1", "web-2"]
@@ -385,17 +385,17 @@ def test_init_then_validate(virtkit: Run) -> None:
 
 
 def test_schema(virtkit: Run) -> None:
-    answer = virtkit("schema")
-    assert answer.code == 0
-    assert answer.json["$schema"].startswith("https://json-schema.org/")
-    assert set(answer.json["properties"]) >= {"guests", "networks", "images"}
-    assert virtkit("schema", "--json") == answer
+    result = virtkit("schema")
+    assert result.code == 0
+    assert result.json["$schema"].startswith("https://json-schema.org/")
+    assert set(result.json["properties"]) >= {"guests", "networks", "images"}
+    assert virtkit("schema", "--json") == result
 
 
 def test_colour_tells_nothing_alone(virtkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    answer = virtkit("validate", "none.yaml")
-    assert "\x1b" not in answer.err + answer.out
+    result = virtkit("validate", "none.yaml")
+    assert "\x1b" not in result.err + result.out
 
 
 # --- words ----------------------------------------------------------------------------------
@@ -456,14 +456,14 @@ def test_the_status_of_several_specs_is_told_apart(capsys: pytest.CaptureFixture
 
 def test_the_status_table_shows_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     """Names of fields have brackets, and a record of a stranger's may have anything."""
-    told = ("devices/filesystem[/mnt]",)
+    pending = ("devices/filesystem[/mnt]",)
     guest = GuestStatus(
         "lab", "[red]web", "lxc", "shared", "local", "running", True, (), "us[/]er\x1b[31m", (), "",
-        told, "[/mnt] is missing",
+        pending, "[/mnt] is missing",
     )  # fmt: skip
     output.status([guest], environments=True)
     shown = capsys.readouterr().out
-    for each in ("[red]web", "us[/]er", *told, "[/mnt] is missing"):
+    for each in ("[red]web", "us[/]er", *pending, "[/mnt] is missing"):
         assert each in shown
     assert "\x1b" not in shown
 
@@ -473,9 +473,9 @@ def test_what_is_left_over_moves_no_terminal(capsys: pytest.CaptureFixture[str])
     odd = "lab-web-\x1b[2J[red]"
     output.orphans([Orphan("volume", odd, "", f"{odd} is listed nowhere", f"virsh '{odd}'")])
     output.checks([Check(odd, False, odd, odd)])
-    told = capsys.readouterr().out
-    assert told.count("lab-web-\\x1b[2J[red]") == 6
-    assert all(each.isprintable() for each in told.split("\n"))
+    printed = capsys.readouterr().out
+    assert printed.count("lab-web-\\x1b[2J[red]") == 6
+    assert all(each.isprintable() for each in printed.split("\n"))
 
 
 def test_progress_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

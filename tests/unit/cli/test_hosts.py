@@ -64,7 +64,7 @@ def test_checks_stand_below_their_host(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("words", [[], ["one", "two"]])
 def test_trust_is_for_one_host(words: list[str]) -> None:
     with pytest.raises(RequestError) as caught:
-        host.host_trust(words=words)
+        host.host_trust(positionals=words)
     assert caught.value.cure == "virtkit host trust [SPEC] HOST"
 
 
@@ -72,4 +72,4 @@ def test_trust_is_for_one_host(words: list[str]) -> None:
 def test_a_word_that_names_no_host(word: str) -> None:
     for verb in (host.host_trust, host.host_check):
         with pytest.raises(RequestError, match="no address for ssh"):
-            verb(words=[word])
+            verb(positionals=[word])

@@ -88,7 +88,7 @@ def test_a_model_is_built_when_it_is_used(tmp_path: Path) -> None:
 def test_a_plan_loads_nothing_that_carries_it_out() -> None:
     """What a plan needs to be shown is there without what would carry it out."""
     program = (
-        "import sys; from virtkit import api; api.plan, api.needs_consent; "
+        "import sys; from virtkit import api; api.plan, api.apply_refusal; "
         "print('virtkit.api.lifecycle' in sys.modules, 'pycdlib' in sys.modules)"
     )
     line = [sys.executable, "-c", program]

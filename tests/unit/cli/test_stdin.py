@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-LOOK = """
+READ = """
 import json, sys
 from virtkit.cli.stdin import Stdin
 stdin, said = Stdin(), []
 soon = stdin.read_if_short(8)
-whole = None if soon is not None else stdin.read_all(int(sys.argv[1]), said.append)
-told = [None if each is None else each.decode() for each in (soon, whole)]
-print(json.dumps([*told, stdin.read_so_far.decode(), stdin.silent, said]))
+later = None if soon is not None else stdin.read_all(int(sys.argv[1]), said.append)
+texts = [None if each is None else each.decode() for each in (soon, later)]
+print(json.dumps([*texts, stdin.read_so_far.decode(), stdin.silent, said]))
 """
 DRIPS = """
 import json
@@ -40,11 +40,11 @@ program.wait()
 """
 
 
-def look(stdin: Any, limit: int = 8) -> list[Any]:
-    line = [sys.executable, "-c", LOOK, str(limit)]
+def read_of(stdin: Any, limit: int = 8) -> list[Any]:
+    line = [sys.executable, "-c", READ, str(limit)]
     done = subprocess.run(line, stdin=stdin, capture_output=True, check=True, timeout=60)
-    found: list[Any] = json.loads(done.stdout)
-    return found
+    result: list[Any] = json.loads(done.stdout)
+    return result
 
 
 def pipe(script: str) -> Any:
@@ -52,7 +52,7 @@ def pipe(script: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("script", "soon", "whole", "begun"),
+    ("script", "soon", "later", "begun"),
     [
         ("", "", None, ""),
         ("printf abc", "abc", None, "abc"),
@@ -63,15 +63,15 @@ def pipe(script: str) -> Any:
         ("sleep 1; printf abc", None, "abc", "abc"),
     ],
 )
-def test_a_pipe(script: str, soon: str | None, whole: str | None, begun: str) -> None:
+def test_a_pipe(script: str, soon: str | None, later: str | None, begun: str) -> None:
     with pipe(script) as source:
-        assert look(source.stdout) == [soon, whole, begun, False, []]
+        assert read_of(source.stdout) == [soon, later, begun, False, []]
 
 
 def test_waiting_for_the_end_of_a_silent_pipe_is_told() -> None:
     with pipe("sleep 4") as source:
-        soon, whole, begun, silent, said = look(source.stdout)
-    assert (soon, whole, begun, silent) == (None, "", "", False)
+        soon, later, begun, silent, said = read_of(source.stdout)
+    assert (soon, later, begun, silent) == (None, "", "", False)
     assert len(said) == 1
     assert "</dev/null" in said[0]
 
@@ -81,27 +81,27 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "long").write_text("123456789")
     for name, soon, begun in (("short", "abc", "abc"), ("long", None, "123456789")):
         with (tmp_path / name).open() as file:
-            assert look(file) == [soon, None, begun, False, []]
+            assert read_of(file) == [soon, None, begun, False, []]
     with (tmp_path / "short").open() as file:
         os.lseek(file.fileno(), 2, os.SEEK_SET)
-        assert look(file)[0] == "c", "from where it stands"
-    assert look(subprocess.DEVNULL)[0] == ""
+        assert read_of(file)[0] == "c", "from where it stands"
+    assert read_of(subprocess.DEVNULL)[0] == ""
 
 
 def test_a_terminal_is_not_read() -> None:
-    here, there = pty.openpty()
+    controller, terminal = pty.openpty()
     try:
-        os.write(here, b"typed\n")
+        os.write(controller, b"typed\n")
         began = time.monotonic()
-        assert look(there) == ["", None, "", False, []]
+        assert read_of(terminal) == ["", None, "", False, []]
         assert time.monotonic() - began < 20
     finally:
-        os.close(here)
-        os.close(there)
+        os.close(controller)
+        os.close(terminal)
 
 
 def test_nor_is_one_that_is_closed() -> None:
-    line = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", LOOK, "8"]
+    line = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", READ, "8"]
     done = subprocess.run(line, capture_output=True, check=True)
     assert json.loads(done.stdout) == ["", None, "", False, []]
 

@@ -90,32 +90,32 @@ def shell(script: str, spec: Path, **settings: str) -> subprocess.CompletedProce
 
 def at_terminal(columns: int, code: str, settings: Mapping[str, str], typed: str = "") -> str:
     """What a program writes on a terminal of that width, where that is typed."""
-    here, there = pty.openpty()
-    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {"TERM": "xterm", **settings}
     kept = {
         key: value for key, value in os.environ.items() if "COLOR" not in key and key != "COLUMNS"
     }
     with subprocess.Popen(
         [sys.executable, "-c", code],
-        stdin=there,
-        stdout=there,
-        stderr=there,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
         env=kept | environment,
     ) as program:
-        os.close(there)
-        os.write(here, typed.encode())
+        os.close(terminal)
+        os.write(controller, typed.encode())
         said = b""
         while True:
             try:
-                piece = os.read(here, 4096)
+                piece = os.read(controller, 4096)
             except OSError:  # its end, on a terminal
                 break
             if not piece:
                 break
             said += piece
         program.wait()
-    os.close(here)
+    os.close(controller)
     assert program.returncode == 0, said.decode()
     return said.decode()
 
@@ -149,10 +149,10 @@ def test_elsewhere_an_upload_is_a_line() -> None:
 )
 def test_a_closed_stream_is_as_one_that_leads_nowhere(verb: str, closed: str, spec: Path) -> None:
     """The exit code is the same, and nobody sees a traceback."""
-    word = "" if verb in ("schema", "--help") else '"$2"'
+    argument = "" if verb in ("schema", "--help") else '"$2"'
     nowhere = closed.replace("2>&-", "2>/dev/null").replace(">&-", ">/dev/null")
-    right = shell(f'"$1" {verb} {word} {nowhere.replace("<&-", "</dev/null")}', spec)
-    done = shell(f'"$1" {verb} {word} {closed}', spec)
+    right = shell(f'"$1" {verb} {argument} {nowhere.replace("<&-", "</dev/null")}', spec)
+    done = shell(f'"$1" {verb} {argument} {closed}', spec)
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert (done.returncode, done.stdout) == (right.returncode, right.stdout)
@@ -160,8 +160,8 @@ def test_a_closed_stream_is_as_one_that_leads_nowhere(verb: str, closed: str, sp
 
 @pytest.mark.parametrize("verb", ["validate", "schema"])
 def test_an_output_that_is_full(verb: str, spec: Path) -> None:
-    word = "" if verb == "schema" else '"$2"'
-    done = shell(f'"$1" {verb} {word} >/dev/full', spec)
+    argument = "" if verb == "schema" else '"$2"'
+    done = shell(f'"$1" {verb} {argument} >/dev/full', spec)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "cure:" in done.stderr
@@ -280,17 +280,17 @@ def test_forced_colours_make_no_terminal_of_a_pipe(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "agreed", "asked"),
+    ("typed", "agreed", "questions"),
     [
         *(("y\n", True, 1), ("YES\n", True, 1), ("n\n", False, 1), ("No\n", False, 1)),
         *(("\n", False, 1), ("\x04", False, 1), ("maybe\ny\n", True, 2)),
     ],
 )
-def test_a_question(typed: str, agreed: bool, asked: int) -> None:
+def test_a_question(typed: str, agreed: bool, questions: int) -> None:
     said = at_terminal(
         80, "from virtkit.cli import lifecycle as l; print(l._ask_consent())", {}, typed
     )
-    assert said.count("Do it? [y/N]: ") == asked
+    assert said.count("Do it? [y/N]: ") == questions
     assert said.rstrip().endswith(str(agreed))
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from virtkit.errors import RequestError, SpecErrors
 from virtkit.plan import (
     Plan,
+    apply_refusal,
     command,
     diff,
-    needs_consent,
-    needs_consent_to_go,
+    down_refusal,
     removal,
     select,
     with_after,
@@ -117,7 +117,7 @@ def test_nothing_there() -> None:
         "guest/db": "create",
     }
     assert found.needs_consent == ()
-    assert needs_consent(found) is None
+    assert apply_refusal(found) is None
 
 
 @given(st.sets(st.sampled_from(EVERYTHING)), st.sampled_from(["running", "paused", "stopped"]))
@@ -160,7 +160,7 @@ def test_nothing_is_lost_where_nothing_was_made() -> None:
 def test_consent() -> None:
     empty = samples.desired_of("name: lab\n")
     found = diff(empty, UP, spec_path="/lab.yaml")
-    refused = needs_consent(found)
+    refused = apply_refusal(found)
     assert refused is not None
     assert refused.exit_code == 2
     assert "lab-db-root" in refused.why
@@ -243,8 +243,8 @@ def test_kept_disks() -> None:
 def test_what_another_spec_made_needs_consent_to_go() -> None:
     path = "/home/bob/lab's.yaml"
     both = samples.up(DESIRED, "/lab.yaml", {"guests": {"db": {"spec": path}}})
-    assert needs_consent_to_go(down(both, "/lab.yaml", only={"web"}), "/lab.yaml") is None
-    refused = needs_consent_to_go(down(both, "/lab.yaml"), "/lab.yaml")
+    assert down_refusal(down(both, "/lab.yaml", only={"web"}), "/lab.yaml") is None
+    refused = down_refusal(down(both, "/lab.yaml"), "/lab.yaml")
     assert refused is not None
     assert refused.exit_code == 2
     assert refused.why == (
@@ -254,12 +254,12 @@ def test_what_another_spec_made_needs_consent_to_go() -> None:
     assert "run again with --yes" in refused.cure
     assert refused.cure.endswith("to remove only what is this spec's: virtkit down /lab.yaml web")
     # nothing of it is this spec's; with the kept disks
-    moved = needs_consent_to_go(down(UP, "/new.yaml", volumes=True), "/new.yaml", volumes=True)
+    moved = down_refusal(down(UP, "/new.yaml", volumes=True), "/new.yaml", volumes=True)
     assert moved is not None
     assert "lab-db-data (made from /lab.yaml, not from /new.yaml)" in moved.why
     assert "only" not in moved.cure
     # and the other way round
-    theirs = needs_consent_to_go(down(both, path, volumes=True), path, volumes=True)
+    theirs = down_refusal(down(both, path, volumes=True), path, volumes=True)
     assert theirs is not None
     assert theirs.cure.endswith("""virtkit down '/home/bob/lab'"'"'s.yaml' db --volumes""")
 
@@ -278,7 +278,7 @@ def test_commands() -> None:
 
 def test_consent_names_both_specs() -> None:
     empty = samples.desired_of("name: lab\n")
-    refused = needs_consent(diff(empty, UP, spec_path="/mine.yaml"))
+    refused = apply_refusal(diff(empty, UP, spec_path="/mine.yaml"))
     assert refused is not None
     assert "lab-web-root (made from /lab.yaml, not from /mine.yaml)" in refused.why
     assert (

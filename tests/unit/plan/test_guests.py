@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from virtkit.drivers.effects import ORDER, Effect
 from virtkit.errors import SpecErrors
-from virtkit.plan import Change, Plan, environment, needs_consent
+from virtkit.plan import Change, Plan, apply_refusal, environment
 from virtkit.plan import detaching as detaching_of
 from virtkit.state import addresses
 from virtkit.state.desired import LAYER, Decided, DecidedGuest, digest
@@ -277,7 +277,7 @@ def test_a_disk_that_is_gone_asks(state: str) -> None:
     assert change.action == "update"
     assert effects(change) == {"disks.data": "restart" if state == "running" else "next-boot"}
     assert "lab-web-data is gone" in change.lost
-    assert needs_consent(found) is not None
+    assert apply_refusal(found) is not None
 
 
 def test_a_root_disk_that_is_gone_recreates_the_guest() -> None:
@@ -285,7 +285,7 @@ def test_a_root_disk_that_is_gone_recreates_the_guest() -> None:
     change = of_web(found)
     assert (change.action, change.effect) == ("replace", "recreate")
     assert "root disk" in change.lost
-    assert needs_consent(found) is not None
+    assert apply_refusal(found) is not None
 
 
 def test_a_disk_that_is_gone_is_a_loss_of_a_recreated_guest_too() -> None:

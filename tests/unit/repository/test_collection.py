@@ -46,29 +46,31 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_build_and_install(installed: Path, tmp_path: Path) -> None:
     manifest = installed / "ansible_collections/virtkit/core/MANIFEST.json"
-    found = json.loads(manifest.read_text())["collection_info"]
+    collection = json.loads(manifest.read_text())["collection_info"]
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    assert (found["namespace"], found["name"]) == ("virtkit", "core")
-    assert Version(found["version"]) == Version(project["version"])  # Galaxy's is written otherwise
+    assert (collection["namespace"], collection["name"]) == ("virtkit", "core")
+    assert Version(collection["version"]) == Version(
+        project["version"]
+    )  # Galaxy's is written otherwise
     line = ["collection", "list", "virtkit.core"]
     listed = ansible(
         "ansible-galaxy", *line, folder=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed)
     )
-    assert found["version"] in listed.stdout
+    assert collection["version"] in listed.stdout
 
 
 def test_documentation(installed: Path, tmp_path: Path) -> None:
     for name, kind in PLUGINS.items():
         line = ["-t", kind, "--json", f"virtkit.core.{name}"]
-        told = ansible(
+        printed = ansible(
             "ansible-doc", *line, folder=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed)
         )
-        found = json.loads(told.stdout)[f"virtkit.core.{name}"]
-        assert all(each["description"] for each in found["doc"]["options"].values())
+        page = json.loads(printed.stdout)[f"virtkit.core.{name}"]
+        assert all(each["description"] for each in page["doc"]["options"].values())
         if kind == "module":
-            assert {"error", "errors", "guests"} <= found["return"].keys()
+            assert {"error", "errors", "guests"} <= page["return"].keys()
         if kind != "connection":
-            assert [each for each in yaml.safe_load_all(found["examples"]) if each]
+            assert [each for each in yaml.safe_load_all(page["examples"]) if each]
 
 
 def test_licenses_and_imports() -> None:
@@ -172,16 +174,16 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_options(case: str, refusals: dict[str, Any]) -> None:
-    found = refusals[case]
-    assert found["failed"]
-    assert not found.get("changed")
+    result = refusals[case]
+    assert result["failed"]
+    assert not result.get("changed")
     for words in WRONG[case][2]:
-        assert words in found["msg"]
-    if "error" in found:
-        assert found["error"] == found["errors"][0]
-        assert found["error"].keys() == {"what", "where", "why", "cure", "code"}
-        assert found["error"]["code"] == 2
-        assert found["error"]["cure"]
+        assert words in result["msg"]
+    if "error" in result:
+        assert result["error"] == result["errors"][0]
+        assert result["error"].keys() == {"what", "where", "why", "cure", "code"}
+        assert result["error"]["code"] == 2
+        assert result["error"]["cure"]
 
 
 def test_the_command_is_found(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_the_command_is_found(tmp_path: Path) -> None:
     home = tmp_path / ".local/bin"
     path = tmp_path / "in path"
 
-    def found(python: str) -> str:
+    def command_of(python: str) -> str:
         done = subprocess.run(
             [python, "-B", "-c", text],
             cwd=COLLECTION / "plugins/module_utils",
@@ -202,14 +204,14 @@ def test_the_command_is_found(tmp_path: Path) -> None:
         return done.stdout.strip() or done.stderr.splitlines()[-1]
 
     other = "/usr/bin/python3"
-    assert found(sys.executable) == str(Path(sys.executable).with_name("virtkit"))
+    assert command_of(sys.executable) == str(Path(sys.executable).with_name("virtkit"))
     if not Path("/usr/local/bin/virtkit").exists():
-        assert "the command virtkit is not on this machine" in found(other)
+        assert "the command virtkit is not on this machine" in command_of(other)
     for folder in (home, path):
         folder.mkdir(parents=True)
         (folder / "virtkit").write_text("#!/bin/sh\n")
         (folder / "virtkit").chmod(0o755)
-        assert found(other) == str(folder / "virtkit")
+        assert command_of(other) == str(folder / "virtkit")
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class SeedKeys:
         old = self._context.old
         if old is not None and old.booted and not self._context.from_scratch:
             return seed.SshKeys(authorized, "", old.host_key)
-        private, public = access.new_host_key()
+        private, public = access.new_key_pair()
         self._context.record = replace(
             self._context.record, host_key=public, instance=str(uuid.uuid4())
         )

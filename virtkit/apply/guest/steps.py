@@ -132,7 +132,7 @@ class GuestSteps:
             self.context.host.domains.start(self.context.guest.driver, self.context.guest.domain)
         except FileUnusable as error:
             cure = _image_cure(self.context.guest.image.name, self.context.down_command())
-            raise error.retold(FileUnusable, cure=cure) from error
+            raise error.as_type(FileUnusable, cure=cure) from error
 
     def wait_ready(self, progress: Progress) -> None:
         folder, current = Path(self.context.guest.source_folder), self.context.record.keys or ()

@@ -101,8 +101,8 @@ class Connection(ConnectionBase):
     def _must(self, command, given):
         code, out, err = self._run(command, given)
         if code:
-            told = err.decode("utf-8", "replace").strip()
-            raise AnsibleError(f"{command}: {told or code}")
+            message = err.decode("utf-8", "replace").strip()
+            raise AnsibleError(f"{command}: {message or code}")
         return out
 
     def close(self):

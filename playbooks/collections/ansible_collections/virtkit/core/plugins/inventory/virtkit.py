@@ -84,7 +84,7 @@ from ansible_collections.virtkit.core.plugins.module_utils.virtkit import (
     NoCommand,
     as_text,
     find_command,
-    read_answer,
+    parse_output,
 )
 
 try:
@@ -106,20 +106,20 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Fills the inventory from a source."""
         super().parse(inventory, loader, path, cache)
         self._read_config_data(path)
-        found = self.loader.load(trust_as_template(self._answer(path, cache)), json_only=True)
-        for name, variables in found["_meta"]["hostvars"].items():
+        listing = self.loader.load(trust_as_template(self._listing(path, cache)), json_only=True)
+        for name, variables in listing["_meta"]["hostvars"].items():
             self.inventory.add_host(name)
             for key, value in variables.items():
                 self.inventory.set_variable(name, key, value)
-        for group, members in found.items():
+        for group, members in listing.items():
             if group not in ("_meta", "all", "ungrouped"):
                 self.inventory.add_group(group)
                 for each in members["hosts"]:
                     self.inventory.add_host(each, group=group)
-        for name in found["_meta"]["hostvars"]:
+        for name in listing["_meta"]["hostvars"]:
             self._construct(name)
 
-    def _answer(self, path, cache):
+    def _listing(self, path, cache):
         """What `virtkit inventory --list` answers, or answered while the cache holds it."""
         cached = self.get_option("cache")
         key = self.get_cache_key(path)
@@ -128,12 +128,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 return self._cache[key]
             except KeyError:  # there is none, or it is too old
                 pass
-        answer = self._asked(path)
+        answer = self._run_inventory(path)
         if cached:
             self._cache[key] = answer
         return answer
 
-    def _asked(self, path):
+    def _run_inventory(self, path):
         folder = os.path.dirname(os.path.abspath(path))
         spec = os.path.join(folder, os.path.expanduser(self.get_option("spec")))
         try:
@@ -151,11 +151,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             errors="replace",
             check=False,
         )
-        found = read_answer(line, done.returncode, done.stdout, done.stderr)
-        if "error" in found:
-            raise AnsibleParserError(as_text(found["errors"]))
-        for told in done.stderr.splitlines():
-            self.display.warning(told)
+        answer = parse_output(line, done.returncode, done.stdout, done.stderr)
+        if "error" in answer:
+            raise AnsibleParserError(as_text(answer["errors"]))
+        for warning in done.stderr.splitlines():
+            self.display.warning(warning)
         return done.stdout
 
     def _construct(self, name):

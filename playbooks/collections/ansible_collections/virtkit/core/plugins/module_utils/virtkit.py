@@ -39,16 +39,16 @@ def find_command(given=None):
     """The path of the command: the one that is given, else the one beside this Python, else the
     one in PATH or where scripts/up puts it."""
     if given:
-        found = shutil.which(os.path.expanduser(given))
-        if found:
-            return found
+        path = shutil.which(os.path.expanduser(given))
+        if path:
+            return path
         raise NoCommand(f"there is no command {given}", "`executable` names it")
     beside = os.path.dirname(sys.executable)
-    path = [beside, os.environ.get("PATH", os.defpath)]
-    path += [os.path.expanduser("~/.local/bin"), "/usr/local/bin"]
-    found = shutil.which("virtkit", path=os.pathsep.join(path))
-    if found:
-        return found
+    folders = [beside, os.environ.get("PATH", os.defpath)]
+    folders += [os.path.expanduser("~/.local/bin"), "/usr/local/bin"]
+    path = shutil.which("virtkit", path=os.pathsep.join(folders))
+    if path:
+        return path
     raise NoCommand(
         "the command virtkit is not on this machine",
         f"it is neither beside {sys.executable} nor in PATH",
@@ -57,15 +57,15 @@ def find_command(given=None):
 
 def as_text(errors):
     """Errors as virtkit's command line tells them."""
-    told = []
+    texts = []
     for each in errors:
         lines = [str(each["what"])]
         lines += [f"{key}: {each[key]}" for key in ("where", "why", "cure") if each.get(key)]
-        told.append("\n".join(lines))
-    return "\n\n".join(told)
+        texts.append("\n".join(lines))
+    return "\n\n".join(texts)
 
 
-def read_answer(line, code, out, err):
+def parse_output(line, code, out, err):
     """The JSON document that a run of virtkit answered, or an error in its place."""
     try:
         answer = json.loads(out)
@@ -96,8 +96,8 @@ class Virtkit:
         if not os.path.isdir(self._chdir):
             self.refuse(f"there is no folder {self._chdir}", "correct `chdir`")
         self._spec, self._text = self._read_spec(module.params["spec"])
-        self.words = module.params["guests"]
-        if self.words is not None and not [each for each in self.words if each]:
+        self.guest_names = module.params["guests"]
+        if self.guest_names is not None and not [each for each in self.guest_names if each]:
             self.refuse("guests is empty", "leave it out where all guests are meant")
 
     def _read_spec(self, spec):
@@ -114,10 +114,13 @@ class Virtkit:
             return "-", spec
         return os.path.join(self._chdir, os.path.expanduser(spec)), None
 
-    def run(self, verb, *options, words=None, stdin=None):
-        """Runs `virtkit VERB OPTIONS -f SPEC -- WORDS`; its command line, exit code and output."""
+    def run(self, verb, *options, arguments=None, stdin=None):
+        """Runs `virtkit VERB OPTIONS -f SPEC -- ARGUMENTS`.
+
+        Returns its command line, its exit code, what it printed, and its standard error.
+        """
         line = [self._command, verb, *options, "-f", self._spec]
-        line += ["--", *words] if words else []
+        line += ["--", *arguments] if arguments else []
         code, out, err = self._module.run_command(
             line,
             data=self._text if stdin is None else stdin,
@@ -127,32 +130,33 @@ class Virtkit:
         )
         return line, code, out, err
 
-    def answer(self, verb, *options, words=None, **result):
+    def run_json(self, verb, *options, arguments=None, **result):
         """What `virtkit VERB --json` answers. The module fails where nothing was touched; a report
         of a run that failed on its way is an answer.
 
         Args:
             result: what the module then has to tell beside the error.
         """
-        found = read_answer(*self.run(verb, "--json", *options, words=words or self.words))
-        if "error" in found:
-            self.fail(found["errors"], **result)
-        return found
+        ran = self.run(verb, "--json", *options, arguments=arguments or self.guest_names)
+        answer = parse_output(*ran)
+        if "error" in answer:
+            self.fail(answer["errors"], **result)
+        return answer
 
-    def report(self, verb, *options, words=None, **result):
+    def report(self, verb, *options, arguments=None, **result):
         """The same for a verb that answers with a report; the module fails where that says so."""
-        found = self.answer(verb, *options, words=words, **result)
-        if not found["ok"]:
-            errors = [each["error"] for each in found["steps"] if each["error"]]
-            done = any(each["outcome"] == "done" for each in found["steps"])
-            self.fail(errors or [_interrupted(verb)], **dict(result, changed=done, report=found))
-        return found
+        answer = self.run_json(verb, *options, arguments=arguments, **result)
+        if not answer["ok"]:
+            errors = [each["error"] for each in answer["steps"] if each["error"]]
+            done = any(each["outcome"] == "done" for each in answer["steps"])
+            self.fail(errors or [_interrupted(verb)], **dict(result, changed=done, report=answer))
+        return answer
 
     def guests(self):
         """The guests as `virtkit status` shows them."""
-        return self.answer("status")["guests"]
+        return self.run_json("status")["guests"]
 
-    def execute(self, words, stdin):
+    def execute(self, arguments, stdin):
         """What a command in a guest answered."""
         if stdin is not None and self._text is not None:
             self.refuse(
@@ -160,14 +164,14 @@ class Virtkit:
                 "write the spec into a file",
                 why="virtkit reads that spec from its standard input",
             )
-        code, out, err = self.run("exec", words=words, stdin=stdin)[1:]
+        code, out, err = self.run("exec", arguments=arguments, stdin=stdin)[1:]
         return {"changed": True, "rc": code, "stdout": out, "stderr": err}
 
     def await_ready(self, guests):
         """Waits for those of the guests that run and are not ready."""
         late = [each["name"] for each in guests if each["state"] == "running" and not each["ready"]]
         if late:
-            self.report("start", words=late)
+            self.report("start", arguments=late)
         return bool(late)
 
     def fail(self, errors, **result):

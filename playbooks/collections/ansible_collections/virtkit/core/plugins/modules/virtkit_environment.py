@@ -112,7 +112,7 @@ EXAMPLES = r"""
     guests: ["@webservers"]
     restart: true
 
-- name: Look what would change
+- name: Show what would change
   virtkit.core.virtkit_environment:
     spec: lab.yaml
     state: planned
@@ -253,15 +253,15 @@ def _value(value):
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def carried_out(module, virtkit, result):
+def carry_out(module, virtkit, result):
     """The result of a run that changes what the plan says."""
     params = module.params
     if params["state"] == "absent":
-        found = virtkit.report("down", *options(params, "down"), **result)
-        return dict(result, report=found, changed=bool(found["steps"]))
+        report = virtkit.report("down", *options(params, "down"), **result)
+        return dict(result, report=report, changed=bool(report["steps"]))
     if result["changed"] or result["plan"].get("unanswered"):
-        found = virtkit.report("up", *options(params, "up"), **result)
-        result = dict(result, report=found, changed=bool(found["steps"]))
+        report = virtkit.report("up", *options(params, "up"), **result)
+        result = dict(result, report=report, changed=bool(report["steps"]))
     guests = virtkit.guests()
     if params["wait"] and virtkit.await_ready(guests):
         guests = virtkit.guests()
@@ -285,7 +285,7 @@ def main():
     )
     virtkit = Virtkit(module)
     check_options(module, virtkit)
-    plan = virtkit.answer("plan", *options(module.params, "plan"))
+    plan = virtkit.run_json("plan", *options(module.params, "plan"))
     result = {"environment": plan["environment"], "plan": plan, "diff": diff_of(plan)}
     for host, error in plan.get("unanswered", {}).items():
         module.warn(f"host {host} does not answer: {error['why'] or error['what']}")
@@ -294,7 +294,7 @@ def main():
         virtkit.fail([plan["refused"]], **result)
     result["changed"] = bool(plan["changes"])
     if not module.check_mode and not planned:
-        result = carried_out(module, virtkit, result)
+        result = carry_out(module, virtkit, result)
     module.exit_json(**result)
 
 

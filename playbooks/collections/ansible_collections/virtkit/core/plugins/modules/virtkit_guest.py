@@ -112,7 +112,7 @@ EXAMPLES = r"""
 - name: See how all guests are
   virtkit.core.virtkit_guest:
     spec: lab.yaml
-  register: found
+  register: status
 """
 
 RETURN = r"""
@@ -242,7 +242,7 @@ def set_state(module, virtkit, guests):
             options += ["--timeout", str(params["timeout"])]
         if params["lock_timeout"] is not None:
             options += ["--lock-timeout", str(params["lock_timeout"])]
-        result["report"] = virtkit.report(verb, *options, words=names)
+        result["report"] = virtkit.report(verb, *options, arguments=names)
     result["guests"] = virtkit.guests()
     waits = state in ("running", "restarted") and params["wait"]
     if waits and virtkit.await_ready(result["guests"]):
@@ -279,8 +279,8 @@ def run_command(module, virtkit, guests):
         virtkit.refuse(what, f"first: virtkit {verb}")
     if module.check_mode:
         return {"changed": True, "skipped": True, "msg": "in check mode no command runs"}
-    words = [guest["name"], "--", *(str(each) for each in command)]
-    return virtkit.execute(words, module.params["stdin"])
+    arguments = [guest["name"], "--", *(str(each) for each in command)]
+    return virtkit.execute(arguments, module.params["stdin"])
 
 
 def main():
@@ -313,9 +313,9 @@ def main():
         module.exit_json(**result)
     result = {"changed": False, "guests": guests}
     if params["console"]:
-        if virtkit.words:
+        if virtkit.guest_names:
             check_guests(virtkit, guests, None)
-        result["console"] = virtkit.answer("logs")["logs"]
+        result["console"] = virtkit.run_json("logs")["logs"]
     module.exit_json(**result)
 
 

@@ -1,4 +1,4 @@
-"""What a verb declares by its parameters, and gets from the words of a command line."""
+"""What a verb declares by its parameters, and gets from a command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 
 from virtkit.cli.arguments import File, Json, SpecAndGuests
-from virtkit.cli.parser import Option, Words, WrongUsage, at_least, flag, run
+from virtkit.cli.parser import Option, Positionals, WrongUsage, at_least, flag, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ def cut(
     json: Json = False,
 ) -> None:
     """Cut it."""
-    TAKEN.append((list(chosen.spec), chosen.file, color, yes, json))
+    TAKEN.append((list(chosen.positionals), chosen.file, color, yes, json))
 
 
 def draw(*, shape: Shape, json: Json = False) -> None:
@@ -37,16 +37,18 @@ def draw(*, shape: Shape, json: Json = False) -> None:
     TAKEN.append((shape, json))
 
 
-def call(*, words: Annotated[Sequence[str], Words("GUEST [-- COMMAND]", command=True)]) -> None:
+def call(
+    *, positionals: Annotated[Sequence[str], Positionals("GUEST [-- COMMAND]", command=True)]
+) -> None:
     """Call it."""
-    TAKEN.append((list(words),))
+    TAKEN.append((list(positionals),))
 
 
 VERBS = {"cut": cut, "draw": draw, "call": call}
 
 
 def taken(line: str) -> tuple[Any, ...]:
-    """What a verb gets from a line; ``_`` is an empty word."""
+    """What a verb gets from a line; ``_`` is an empty argument."""
     TAKEN.clear()
     verb, *words = ["" if each == "_" else each for each in line.split(" ")]
     run(VERBS[verb], f"virtkit {verb}", words)
@@ -115,11 +117,11 @@ def test_help_lists_options_in_the_order_of_parameters_and_fields(
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         run(cut, "virtkit cut", ["--help"])
-    told = capsys.readouterr().out
+    text = capsys.readouterr().out
     assert ended.value.code == 0
-    assert told.startswith("usage: virtkit cut [OPTIONS] [SPEC] [GUEST]...\n\nCut it.\n")
+    assert text.startswith("usage: virtkit cut [OPTIONS] [SPEC] [GUEST]...\n\nCut it.\n")
     names = ("--help", "--file SPEC", "--color COLOR", "--yes", "--json", "--debug")
-    assert sorted(names, key=told.index) == list(names)
+    assert sorted(names, key=text.index) == list(names)
 
 
 def test_help_is_there_whatever_else_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
