@@ -40,8 +40,8 @@ def made(host: Host, text: str) -> None:
 
 def planned(host: Host, text: str) -> Plan:
     observed = host.observe()
-    found = samples.decided(samples.spec_of(text), observed)
-    return diff(samples.desired_of(text, decided=found), observed, spec_path="/lab.yaml")
+    decided = samples.decided(samples.spec_of(text), observed)
+    return diff(samples.desired_of(text, decided=decided), observed, spec_path="/lab.yaml")
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,11 @@ def read(text: str) -> NetworkFacts:
     Without the program ``ip`` the kernel's own list of IPv4 routes has to do.
     """
     lines = text.splitlines()
-    answers, rest = lines[:4], lines[5:]
-    routes, rules4, rules6, devices = (_entries(each) for each in [*answers, *[""] * 4][:4])
+    documents, kernel_routes = lines[:4], lines[5:]
+    routes, rules4, rules6, devices = (_entries(each) for each in [*documents, *[""] * 4][:4])
     subnets = {*map(_of_route, routes), *map(_of_rule, [*rules4, *rules6])}
     if not routes:
-        subnets |= set(_of_kernel(rest))
+        subnets |= set(_of_kernel(kernel_routes))
     kinds = {
         str(each.get("ifname")): str((each.get("linkinfo") or {}).get("info_kind", ""))
         for each in devices

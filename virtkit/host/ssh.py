@@ -190,10 +190,12 @@ class Remote:
     def _ssh(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Runs ssh; what it says goes to a file, since the connection that it may leave in the
         background would keep a pipe open."""
-        options, rest = (arguments[:-2], arguments[-2:]) if "--" in arguments else (arguments, ())
+        options, command = (
+            (arguments[:-2], arguments[-2:]) if "--" in arguments else (arguments, ())
+        )
         with self._path("log").open("wb") as errors:
             return subprocess.run(
-                [self.ssh_program(), *options, self.address, *rest],
+                [self.ssh_program(), *options, self.address, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

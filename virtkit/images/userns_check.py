@@ -121,8 +121,8 @@ def _is_local(user: User, root: Path) -> bool:
 def _ranges(path: Path) -> Iterator[_Range]:
     """The lines of subuid(5)."""
     for line in _read(path).splitlines():
-        owner, _, rest = line.partition(":")
-        start, _, count = rest.partition(":")
+        owner, _, numbers = line.partition(":")
+        start, _, count = numbers.partition(":")
         if start.isdecimal() and count.isdecimal():
             yield _Range(owner, int(start), int(count))
 
