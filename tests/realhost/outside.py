@@ -27,7 +27,7 @@ class OutsideLab(RemoteLab):
     timeout: float = 3600.0
     host: RealHost = None  # type: ignore[assignment]  # it has no default, but others before it do
 
-    def there(self, command: str) -> str:
+    def run_on_host(self, command: str) -> str:
         return self.host.ssh(command)
 
 

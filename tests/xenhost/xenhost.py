@@ -99,8 +99,8 @@ def _build(into: Path, tell: Tell) -> None:
     _compose(into)
     tell("booting it")
     machine.run(["qemu-img", "create", "-f", "qcow2", into / "disk.qcow2", DISK])
-    prepared = machine.prepared(into, into)
-    host = XenHost(prepared.folder, prepared.port)
+    new = machine.new_machine(into, into)
+    host = XenHost(new.folder, new.port)
     host.boot(_arguments(into, into))
     try:
         serial = into / "serial.log"
