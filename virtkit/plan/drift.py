@@ -17,7 +17,7 @@ from virtkit.drivers.fields import field_at, limited_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
-from virtkit.state.volumes import LAYER
+from virtkit.state.volumes import LAYER_FOLDER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
 
@@ -144,7 +144,9 @@ class DriftCheck:
         if limited and getattr(self._guest.spec.max, limited):
             return "max"
         # a folder of the spec's: container_mounts.py
-        return self._device(path) or field_at(path) or path.replace(f"[{LAYER}/mounts/", "[/")
+        return (
+            self._device(path) or field_at(path) or path.replace(f"[{LAYER_FOLDER}/mounts/", "[/")
+        )
 
     def _device(self, path: str) -> str:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
@@ -165,7 +167,9 @@ class DriftCheck:
         if device.tag not in ("disk", "filesystem") or disk == name:
             return ""
         if device.tag == "filesystem":
-            return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
+            return (
+                f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER_FOLDER}/") else ""
+            )
         return "disk" if disk == "root" else f"disks.{disk}"
 
     def _network(self, device: etree._Element) -> str:

@@ -1,7 +1,7 @@
 """What a container gets mounted beside its own volumes: by ``devices`` or ``template``.
 
 Pure. libvirt mounts them on the shared image, and the container's first process then covers that
-with a root of its own. It takes along what is mounted below ``LAYER/mounts``: there they go.
+with a root of its own. It takes along what is mounted below ``LAYER_FOLDER/mounts``: there they go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from lxml import etree
 
 from virtkit.errors import RequestError
 from virtkit.spec import mount_point
-from virtkit.state.desired import LAYER, Guest
+from virtkit.state.desired import Guest
+from virtkit.state.volumes import LAYER_FOLDER
 
 #: Kinds that are mounted as they are; of all others libvirt mounts an image.
 _NO_IMAGE = ("mount", "bind", "ram", None)
@@ -33,7 +34,7 @@ def set_targets(guest: Guest, root: etree._Element, where: str) -> None:
         _check(guest, filesystem, path, taken, where)
         taken.append(path)
         assert target is not None  # else its path is none
-        target.set("dir", f"{LAYER}/mounts{path}")
+        target.set("dir", f"{LAYER_FOLDER}/mounts{path}")
 
 
 def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -> None:

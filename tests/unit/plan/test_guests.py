@@ -17,8 +17,9 @@ from virtkit.errors import SpecErrors
 from virtkit.plan import Change, Plan, environment, needs_consent
 from virtkit.plan import detaching as detaching_of
 from virtkit.state import addresses
-from virtkit.state.desired import LAYER, Decided, DecidedGuest, digest
+from virtkit.state.desired import Decided, DecidedGuest, digest
 from virtkit.state.observed import GuestState, Observed
+from virtkit.state.volumes import LAYER_FOLDER
 from virtkit.xml import render
 
 SPEC = "/lab.yaml"
@@ -461,7 +462,7 @@ def test_devices_that_somebody_unplugged_come_back() -> None:
     mac = samples.desired_of(text(keys_of("qemu"))).guests[0].interfaces[0].mac
     found = drift("lxc", live_edits={mac: "52:54:00:00:00:01"})
     assert causes(found.changes) == {"networks.front": ("drift", "live")}
-    folder = {f'<target dir="{LAYER}/mounts/srv/data"': '<target dir="/x"'}
+    folder = {f'<target dir="{LAYER_FOLDER}/mounts/srv/data"': '<target dir="/x"'}
     found = drift("lxc", live_edits=folder)
     assert (causes(found.changes), causes(found.pending)) == (
         {},
