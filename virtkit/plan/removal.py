@@ -124,7 +124,7 @@ def needs_consent(plan: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan with losses that nobody agreed to."""
     if not plan.needs_consent:
         return None
-    losses = "; ".join(change.loss for change in plan.needs_consent)
+    losses = "; ".join(change.loss_text for change in plan.needs_consent)
     return RequestError(
         "this would delete or recreate what holds data, and needs your consent",
         why=f"this would be lost: {losses}",
@@ -169,6 +169,6 @@ def needs_consent_to_go(
     return RequestError(
         f"this would remove parts of environment {plan.environment} that were made from another "
         "spec, and needs your consent",
-        why=f"this would be lost: {'; '.join(change.loss for change in plan.needs_consent)}",
+        why=f"this would be lost: {'; '.join(change.loss_text for change in plan.needs_consent)}",
         cure=cure,
     )
