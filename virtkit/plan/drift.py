@@ -210,7 +210,7 @@ def has_volume(live: str, name: str) -> bool:
     return any(path.rpartition("/")[2] == name for path in paths)
 
 
-def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+def detaching_places(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     """The places of what a running guest has, what we rendered once and no longer want.
 
     Args:
