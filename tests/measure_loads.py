@@ -57,7 +57,7 @@ def main() -> None:
             Path(f"{name}.yaml").write_text(SPEC.format(name=name, **each))
             subprocess.run([sys.executable, "-m", "virtkit", "up", f"{name}.yaml"], check=True)
         try:
-            told(measured(rounds))
+            print_table(measured(rounds))
         finally:
             for name in SPECS:
                 subprocess.run([sys.executable, "-m", "virtkit", "down", f"{name}.yaml"])
@@ -92,13 +92,13 @@ def seconds(used: resource.struct_rusage) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def told(found: dict[str, list[tuple[float, float]]]) -> None:
-    times = {words: statistics.median(ms for ms, _ in each) for words, each in found.items()}
-    reference, spread = times[""], sorted(ms for ms, _ in found[""])
+def print_table(measured: dict[str, list[tuple[float, float]]]) -> None:
+    times = {words: statistics.median(ms for ms, _ in each) for words, each in measured.items()}
+    reference, spread = times[""], sorted(ms for ms, _ in measured[""])
     print(f"load {os.getloadavg()[0]:.1f}, reference {spread[0]:.0f} to {spread[-1]:.0f} ms")
     print("| command | ms | scaled | least, scaled | MB | limit |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for words, each in found.items():
+    for words, each in measured.items():
         least = min(ms for ms, _ in each) / spread[0] * SCALE
         ms, scaled = times[words], times[words] / reference * SCALE
         memory = max(mb for _, mb in each)

@@ -34,7 +34,7 @@ class Mirror:
     header: str = "Authorization"
     refuses: bool = False
     takes: float = 0.0
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     @property
     def host(self) -> str:
@@ -99,7 +99,7 @@ def served(repository: Path) -> Iterator[Mirror]:
         def do_GET(self) -> None:
             given = self.headers[state.header]
             time.sleep(state.takes)
-            state.asked.append(f"{self.path} {given}")
+            state.requests.append(f"{self.path} {given}")
             path = repository / self.path.rpartition("/debian/")[2]
             proxied = self.path.startswith("http://")
             if given != f"Basic {SENT}" or state.refuses:

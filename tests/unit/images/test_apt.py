@@ -157,7 +157,7 @@ def checked(folder: Path, mirror: Mirror) -> dict[str, bytes]:
     assert files["./usr/share/tiny/file"] == b"it was installed"
     assert not [name for name, text in files.items() if any(m.encode() in text for m in MARKS)]
     assert not [name for name, text in files.items() if str(folder).encode() in text]
-    assert any("tiny_1_all.deb" in each and SENT in each for each in mirror.asked)
+    assert any("tiny_1_all.deb" in each and SENT in each for each in mirror.requests)
     return files
 
 
