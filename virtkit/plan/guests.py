@@ -104,7 +104,7 @@ class _Comparison:
     # --- the spec ---------------------------------------------------------------------------
 
     def _spec_changes(self) -> Iterable[FieldChange]:
-        """What the spec asks otherwise than it did."""
+        """What the spec requests differently than before."""
         record, guest = self._current.record, self._guest
         for name, old, new in requested_changes(record.requested, guest.requested):
             if name == "image" or (name == "type" and record.type == guest.driver.type):
@@ -227,7 +227,7 @@ class _Comparison:
     # --- what libvirt has -------------------------------------------------------------------
 
     def _drift(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
-        """What somebody changed in libvirt, or a newer version renders otherwise."""
+        """What somebody changed in libvirt, or a newer version renders differently."""
         current, guest = self._current, self._guest
         if current.record_missing:
             yield FieldChange("record", None, "written", "drift", "none")

@@ -1,4 +1,4 @@
-"""A spec's file to a Spec: reads, merges, checks, and tells all errors at once.
+"""A spec's file to a Spec: reads, merges, checks, and reports all errors at once.
 
 ``read_text`` is pure; ``load`` is the only function here that touches a file.
 """
@@ -97,7 +97,7 @@ def _check_path(path: Path) -> None:
     if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in str(path)):
         raise RequestError(
             f"the spec's path {quote(str(path))} holds a control character",
-            why="ssh and Ansible are told of files below it, in lines of text",
+            why="ssh and Ansible read the paths of files below it from lines of text",
             cure="rename the folder or the file",
             where=escaped(str(path)),
         )

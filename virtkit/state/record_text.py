@@ -97,7 +97,7 @@ def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    """JSON whose texts can be written again; None where it is none. An escaped half of a pair of
+    """JSON whose texts can be written again; None where it isn't. An escaped half of a pair of
     surrogates is JSON, and no text."""
     try:
         data = json.loads(text)
@@ -115,7 +115,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
 
 
 def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
-    """The record in its JSON; None where it is none that virtkit could have written."""
+    """The record in its JSON; None where virtkit can't have written it."""
     try:
         data = _renamed(data)
         if not isinstance(data["requested"], dict):

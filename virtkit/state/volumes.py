@@ -165,7 +165,7 @@ def _folders(guest: Guest) -> Iterator[Filesystem]:
 
 
 def _filesystem(guest: Guest, file: str, target: str, readonly: bool) -> Filesystem:
-    """The hook goes by the folder's name, which is the volume's."""
+    """The hook recognizes a volume by its folder's name, which is the volume's."""
     if not guest.confinement.ids:
         return Filesystem("file", file, target, readonly)
     name = file.rpartition("/")[2]
