@@ -73,7 +73,7 @@ class DriftCheck:
         differences = [
             each for each in differences if each.path in drifted or not _comes_later(each)
         ]
-        live = {each.path: each for each in self._now}
+        live = {each.path: each for each in self._live_differences}
         return [
             FieldDifference(
                 self._field(each.path),
@@ -86,7 +86,10 @@ class DriftCheck:
 
     def running(self) -> list[FieldDifference]:
         """What the running guest lacks, or still has from before."""
-        return [FieldDifference(self._field(each.path), each, "drift", each) for each in self._now]
+        return [
+            FieldDifference(self._field(each.path), each, "drift", each)
+            for each in self._live_differences
+        ]
 
     def exceeds_max(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
@@ -97,7 +100,7 @@ class DriftCheck:
         return (self._guest.live_cpus(most) if field == "cpus" else most) < after
 
     @functools.cached_property
-    def _now(self) -> list[Difference]:
+    def _live_differences(self) -> list[Difference]:
         if self._live is None:
             return []
         return [

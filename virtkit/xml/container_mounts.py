@@ -28,7 +28,7 @@ def set_targets(guest: Guest, root: etree._Element, where: str) -> None:
     if not guest.driver.layered:
         return  # a virtual machine's is a device, and its target a name
     taken = [each.mount for each in guest.spec.disks if each.mount]
-    for filesystem in list(_further(guest, root)):
+    for filesystem in list(_extra_filesystems(guest, root)):
         target = filesystem.find("target")
         path = target.get("dir", "") if target is not None else ""
         _check(guest, filesystem, path, taken, where)
@@ -49,7 +49,7 @@ def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -
         )
 
 
-def _further(guest: Guest, root: etree._Element) -> Iterable[etree._Element]:
+def _extra_filesystems(guest: Guest, root: etree._Element) -> Iterable[etree._Element]:
     """The file systems in a domain's XML that are not the guest's own."""
     own = {(each.source, each.target) for each in guest.filesystems}
     for each in root.iterfind("devices/filesystem"):
