@@ -269,33 +269,33 @@ def _text(draw: st.DrawFn) -> str:
 
 @st.composite
 def _element(draw: st.DrawFn, tag: str, depth: int = 0) -> str:
-    keys, inside = (each.split() for each in _GRAMMAR[tag])
-    name, words = tag, []
+    keys, children = (each.split() for each in _GRAMMAR[tag])
+    name, parts = tag, []
     odd = draw(st.integers(0, 30))
     prefixed = odd == 1
     if odd == 2:
         name = tag.upper()
     if prefixed or tag in ("commandline", "arg"):
         name = f"n:{tag}"
-        words.append(f"xmlns:n='{draw(st.sampled_from(_NAMESPACES))}'")
+        parts.append(f"xmlns:n='{draw(st.sampled_from(_NAMESPACES))}'")
     if odd == 3 and not prefixed:
-        words.append(f"xmlns='{draw(st.sampled_from(_NAMESPACES))}'")
+        parts.append(f"xmlns='{draw(st.sampled_from(_NAMESPACES))}'")
     count = min(len(keys), 4)
     for key in draw(st.lists(st.sampled_from(keys), max_size=count, unique=True)) if keys else ():
-        words.append(f"{key}='{_quoted(_value(key, draw, tag))}'")
+        parts.append(f"{key}='{_quoted(_value(key, draw, tag))}'")
         if draw(st.integers(0, 20)) == 1:  # the same once more, where a namespace hides it
-            words += ["xmlns:y='urn:y'"] * ("xmlns:y='urn:y'" not in words)
+            parts += ["xmlns:y='urn:y'"] * ("xmlns:y='urn:y'" not in parts)
             other = f"y:{key}='{_quoted(_value(key, draw, tag))}'"
-            words.insert(draw(st.integers(0, len(words))), other)
+            parts.insert(draw(st.integers(0, len(parts))), other)
     content = draw(_text()) if tag in _TEXTS else ""
-    if inside and depth < 5:
-        for child in draw(st.lists(st.sampled_from(inside), max_size=3)):
+    if children and depth < 5:
+        for child in draw(st.lists(st.sampled_from(children), max_size=3)):
             content += draw(_element(child, depth + 1))
     if draw(st.integers(0, 40)) == 1:
         content += draw(
             st.sampled_from(["&e;", "<!DOCTYPE a>", "<![CDATA[<emulator/>]]>", "<?x?>"])
         )
-    return f"<{' '.join([name, *words])}>{content}</{name}>"
+    return f"<{' '.join([name, *parts])}>{content}</{name}>"
 
 
 #: One device, or several in a row.

@@ -92,15 +92,13 @@ def seconds(used: resource.struct_rusage) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def print_table(times_by_verb: dict[str, list[tuple[float, float]]]) -> None:
-    times = {
-        words: statistics.median(ms for ms, _ in each) for words, each in times_by_verb.items()
-    }
-    reference, spread = times[""], sorted(ms for ms, _ in times_by_verb[""])
+def print_table(measured: dict[str, list[tuple[float, float]]]) -> None:
+    times = {words: statistics.median(ms for ms, _ in each) for words, each in measured.items()}
+    reference, spread = times[""], sorted(ms for ms, _ in measured[""])
     print(f"load {os.getloadavg()[0]:.1f}, reference {spread[0]:.0f} to {spread[-1]:.0f} ms")
     print("| command | ms | scaled | least, scaled | MB | limit |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for words, each in times_by_verb.items():
+    for words, each in measured.items():
         least = min(ms for ms, _ in each) / spread[0] * SCALE
         ms, scaled = times[words], times[words] / reference * SCALE
         memory = max(mb for _, mb in each)

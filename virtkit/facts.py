@@ -48,7 +48,7 @@ class KvmVerdict:
 
     Attributes:
         why: one sentence for people.
-        temporary: it may come out otherwise the next time: a time-out, a libvirt in trouble.
+        temporary: the next probe may give a different answer: a time-out, a libvirt in trouble.
     """
 
     works: bool
@@ -123,7 +123,7 @@ class HostFacts:
         networks: libvirt's networks, ours too, and whether each is active.
         device_kinds: each of the host's network devices, and its kind (``bridge``,
             ``openvswitch``, or empty); None where nobody could look.
-        identity: what tells this host from others; empty where nothing does.
+        identity: what identifies this host among others; empty where nothing does.
         unprepared: why containers can't have a user namespace here; None where they can.
         missing_programs: programs of guest types (``Driver.programs``) that are not on the host.
         unfit_programs: those that are and can't run on its processor, and why.

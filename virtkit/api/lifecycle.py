@@ -144,7 +144,7 @@ def _check_loss(plan: Plan, shown: Plan, others: str) -> None:
     if new:
         raise RequestError(
             f"{others} changed something meanwhile, and now this would lose more than was shown",
-            why=f"this would be lost: {'; '.join(each.loss for each in new)}",
+            why=f"this would be lost: {'; '.join(each.loss_text for each in new)}",
             cure="run again: it shows what would be lost now, and asks",
         )
 

@@ -25,7 +25,7 @@ class Blocker:
     """Why a host can't run a driver's guests, and what fixes it.
 
     Attributes:
-        temporary: the next look may find otherwise, as after a time-out.
+        temporary: another look may give a different answer, as after a time-out.
     """
 
     why: str
@@ -82,10 +82,10 @@ class Driver:
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
-        boot_args: what a built image's kernel (or init) is told, beside the root.
+        boot_args: arguments of a built image's kernel (or init), beside the root.
         capabilities: what a container that is not privileged keeps.
         folders: the host's folders that its container sees, read-only, in a root that is empty.
-        programs: files on the host that it runs, and the Debian package that brings each.
+        programs: files on the host that it runs, and the Debian package that contains each.
         timeout_factor: factor on the default ready timeout.
         caveats: what its users should know, plainly.
         check: why a host can't run it; empty where it can.
@@ -160,7 +160,7 @@ def installed(programs: Mapping[str, str]) -> Callable[[HostFacts], list[Blocker
 
 
 def connected(scheme: str, package: str) -> Callable[[HostFacts], list[Blocker]]:
-    """A check that the host's libvirt answers for ``scheme``; ``package`` brings it."""
+    """A check that the host's libvirt answers for ``scheme``; ``package`` contains it."""
 
     def check(facts: HostFacts) -> list[Blocker]:
         connection = facts.connections.get(scheme)

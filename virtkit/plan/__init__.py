@@ -10,7 +10,7 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.drivers.effects import Effect
     from virtkit.plan.changes import Action, Change, FieldChange, Plan, Unknown
-    from virtkit.plan.drift import detaching, has_volume, pending_fields, run_id
+    from virtkit.plan.drift import detaching_places, has_volume, pending_fields, run_id
     from virtkit.plan.environment import diff, joined
     from virtkit.plan.ownership import command
     from virtkit.plan.removal import apply_refusal, down, down_refusal
@@ -22,7 +22,7 @@ load_when_used(
     {
         "virtkit.drivers.effects": "Effect",
         "virtkit.plan.changes": "Action Change FieldChange Plan Unknown",
-        "virtkit.plan.drift": "detaching has_volume pending_fields run_id",
+        "virtkit.plan.drift": "detaching_places has_volume pending_fields run_id",
         "virtkit.plan.environment": "diff joined",
         "virtkit.plan.ownership": "command",
         "virtkit.plan.removal": "apply_refusal down down_refusal",
@@ -41,7 +41,7 @@ __all__ = [
     "Unknown",
     "apply_refusal",
     "command",
-    "detaching",
+    "detaching_places",
     "diff",
     "down",
     "down_refusal",

@@ -65,7 +65,7 @@ class Change:
         return self.object.partition("/")[2]
 
     @property
-    def loss(self) -> str:
+    def loss_text(self) -> str:
         """What is lost of which object, and from which spec that was made if not from this one."""
         moves = (each for each in self.reasons if each.field == "spec")
         paths = (f" (made from {e.before or 'an unknown spec'}, not from {e.after})" for e in moves)

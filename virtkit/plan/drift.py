@@ -17,7 +17,7 @@ from virtkit.drivers.fields import field_at, limited_at, row_of
 from virtkit.spec.model import DEFAULT_NETWORK
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Cause, GuestRecord
-from virtkit.state.volumes import LAYER
+from virtkit.state.volumes import LAYER_FOLDER
 from virtkit.xml import diff, tree
 from virtkit.xml.diff import Difference
 
@@ -73,7 +73,7 @@ class DriftCheck:
         differences = [
             each for each in differences if each.path in drifted or not _comes_later(each)
         ]
-        live = {each.path: each for each in self._now}
+        live = {each.path: each for each in self._live_differences}
         return [
             FieldDifference(
                 self._field(each.path),
@@ -86,7 +86,10 @@ class DriftCheck:
 
     def running(self) -> list[FieldDifference]:
         """What the running guest lacks, or still has from before."""
-        return [FieldDifference(self._field(each.path), each, "drift", each) for each in self._now]
+        return [
+            FieldDifference(self._field(each.path), each, "drift", each)
+            for each in self._live_differences
+        ]
 
     def exceeds_max(self, field: str, after: int) -> bool:
         """Whether a running guest would have to grow further than it can."""
@@ -97,7 +100,7 @@ class DriftCheck:
         return (self._guest.live_cpus(most) if field == "cpus" else most) < after
 
     @functools.cached_property
-    def _now(self) -> list[Difference]:
+    def _live_differences(self) -> list[Difference]:
         if self._live is None:
             return []
         return [
@@ -144,7 +147,9 @@ class DriftCheck:
         if limited and getattr(self._guest.spec.max, limited):
             return "max"
         # a folder of the spec's: container_mounts.py
-        return self._device(path) or field_at(path) or path.replace(f"[{LAYER}/mounts/", "[/")
+        return (
+            self._device(path) or field_at(path) or path.replace(f"[{LAYER_FOLDER}/mounts/", "[/")
+        )
 
     def _device(self, path: str) -> str:
         """The disk or network card that a place belongs to; empty where it is none of ours."""
@@ -165,7 +170,9 @@ class DriftCheck:
         if device.tag not in ("disk", "filesystem") or disk == name:
             return ""
         if device.tag == "filesystem":
-            return f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER}/") else ""
+            return (
+                f"disks.{disk}" if place.startswith(f"devices/filesystem[{LAYER_FOLDER}/") else ""
+            )
         return "disk" if disk == "root" else f"disks.{disk}"
 
     def _network(self, device: etree._Element) -> str:
@@ -206,7 +213,7 @@ def has_volume(live: str, name: str) -> bool:
     return any(path.rpartition("/")[2] == name for path in paths)
 
 
-def detaching(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
+def detaching_places(record: GuestRecord, wanted: str, live: str) -> tuple[str, ...]:
     """The places of what a running guest has, what we rendered once and no longer want.
 
     Args:

@@ -12,7 +12,7 @@ from virtkit.plan import duplicates, host_conflicts, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
 from virtkit.plan.guests import compared
 from virtkit.plan.networks import compared_network, with_kept_reservations
-from virtkit.plan.removal import lost_with, strangers
+from virtkit.plan.removal import foreign_users, lost_with
 from virtkit.state.desired import Desired, Guest
 from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.state.record import Cause
@@ -92,9 +92,9 @@ class _Difference:
             changes=(*_images(guests), *networks, *guests),
             pending=tuple(self._pending),
             notes=(
-                *_choices(guests),
-                *_kept_sizes(guests),
-                *_from_elsewhere([*networks, *guests], self._spec_path),
+                *_choice_notes(guests),
+                *_kept_size_notes(guests),
+                *_other_spec_notes([*networks, *guests], self._spec_path),
                 *self._notes,
             ),
             desired=self._desired,
@@ -184,7 +184,7 @@ class _Difference:
         if self._only is None:
             names = {network.name for network in self._desired.networks}
             for name, old in current_networks.items():
-                if name not in names and not strangers(
+                if name not in names and not foreign_users(
                     old, self._observed, self._desired.environment
                 ):
                     moves = path_change(old, self._spec_path)
@@ -300,7 +300,7 @@ def _images(guests: Iterable[Change]) -> Iterable[Change]:
         yield Change(f"image/{guest.image.name}", guest.host, "create", desired=guest.image)
 
 
-def _choices(guests: Iterable[Change]) -> Iterable[str]:
+def _choice_notes(guests: Iterable[Change]) -> Iterable[str]:
     """Which type ``auto`` took for guests that are new, how those that are made are confined,
     and why, and what they make of folders: each once, for all guests that it is about."""
     about: dict[str, list[str]] = {}
@@ -333,7 +333,7 @@ def _folders_note(change: Change) -> str:
     return container_mounts.owner_note(guest, render.raw_devices(guest))
 
 
-def _from_elsewhere(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
+def _other_spec_notes(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
     """What changes and was made from another spec: it may be somebody else's."""
     objects_by_spec: dict[str, list[str]] = {}
     for each in changes:
@@ -345,7 +345,7 @@ def _from_elsewhere(changes: Iterable[Change], spec_path: str) -> Iterable[str]:
         yield f"{', '.join(objects)}: made from {path}, not from {spec_path}"
 
 
-def _kept_sizes(guests: Iterable[Change]) -> Iterable[str]:
+def _kept_size_notes(guests: Iterable[Change]) -> Iterable[str]:
     """The containers whose disks grow, and whose file systems nobody grows: that is the hook's."""
     for each in guests:
         guest = each.desired

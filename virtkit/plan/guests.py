@@ -104,13 +104,13 @@ class _Comparison:
     # --- the spec ---------------------------------------------------------------------------
 
     def _spec_changes(self) -> Iterable[FieldChange]:
-        """What the spec asks otherwise than it did."""
+        """What the spec requests differently than before."""
         record, guest = self._current.record, self._guest
         for name, old, new in requested_changes(record.requested, guest.requested):
             if name == "image" or (name == "type" and record.type == guest.driver.type):
                 continue
             yield FieldChange(name, old, new, effect=self._effect(name, old, new))
-            self._takes_disk(name, old, new)
+            self._add_lost_disk(name, old, new)
             if name.startswith("disks.") and name.endswith(".mount") and old is None:
                 self._errors.append(_blank(guest, name.split(".")[1]))
         if record.image_identity != guest.image.identity:
@@ -141,8 +141,8 @@ class _Comparison:
         effect = self._effect("playbooks", before, None)
         yield FieldChange("playbooks", before, list(wanted.names), cause, effect)
 
-    def _takes_disk(self, name: str, old: Any, new: Any) -> None:
-        """Tells of a disk that leaves the spec; one that is kept stays in the pool."""
+    def _add_lost_disk(self, name: str, old: Any, new: Any) -> None:
+        """Notes the loss of a disk that leaves the spec; one that is kept stays in the pool."""
         kind, _, disk = name.partition(".")
         is_made = f"{self._guest.domain}-{disk}" in self._made_volumes
         if kind == "disks" and "." not in disk and new is None and is_made and not old.get("keep"):
@@ -227,7 +227,7 @@ class _Comparison:
     # --- what libvirt has -------------------------------------------------------------------
 
     def _drift(self, spec_changes: Sequence[FieldChange]) -> Iterable[FieldChange]:
-        """What somebody changed in libvirt, or a newer version renders otherwise."""
+        """What somebody changed in libvirt, or a newer version renders differently."""
         current, guest = self._current, self._guest
         if current.record_missing:
             yield FieldChange("record", None, "written", "drift", "none")

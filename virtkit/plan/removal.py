@@ -36,7 +36,7 @@ def down(
     domains = {each.domain for each in deleting}
     notes = list(_taken_over_notes(observed, environment, only))
     for name, network in observed.networks_of(environment).items():
-        others = strangers(network, observed, environment)
+        others = foreign_users(network, observed, environment)
         if others:
             owners = ", ".join(with_owners(others, observed, environment, spec_path))
             notes.append(f"network/{name} stays: {owners} use{'s' if len(others) == 1 else ''} it")
@@ -101,7 +101,7 @@ def _network(
         yield Change(f"network/{name}", host, "delete", reasons=moves, lost=lost, observed=current)
 
 
-def strangers(network: ObservedNetwork, observed: Observed, environment: str) -> list[str]:
+def foreign_users(network: ObservedNetwork, observed: Observed, environment: str) -> list[str]:
     """The domains on a network that are not this environment's."""
     ours = {each.domain for each in observed.guests_of(environment).values()}
     return [user for user in network.users if user not in ours]
@@ -124,7 +124,7 @@ def apply_refusal(plan: Plan) -> RequestError | None:
     """The error that ``apply`` raises for a plan with losses that nobody agreed to."""
     if not plan.needs_consent:
         return None
-    losses = "; ".join(change.loss for change in plan.needs_consent)
+    losses = "; ".join(change.loss_text for change in plan.needs_consent)
     return RequestError(
         "this would delete or recreate what holds data, and needs your consent",
         why=f"this would be lost: {losses}",
@@ -133,7 +133,9 @@ def apply_refusal(plan: Plan) -> RequestError | None:
 
 
 def _else_rename(plan: Plan) -> str:
-    paths = sorted({str(path) for each in plan.needs_consent for path in _elsewhere(each) if path})
+    paths = sorted(
+        {str(path) for each in plan.needs_consent for path in _other_spec_paths(each) if path}
+    )
     if not paths:
         return ""
     return (
@@ -142,8 +144,8 @@ def _else_rename(plan: Plan) -> str:
     )
 
 
-def _elsewhere(change: Change) -> Iterable[str | None]:
-    """The path of the spec that an object was made from, where that is another."""
+def _other_spec_paths(change: Change) -> Iterable[str | None]:
+    """The paths of the specs that an object was made from, where they are others."""
     return (each.before for each in change.reasons if each.field == "spec")
 
 
@@ -167,6 +169,6 @@ def down_refusal(plan: Plan, spec_path: str, *, volumes: bool = False) -> Reques
     return RequestError(
         f"this would remove parts of environment {plan.environment} that were made from another "
         "spec, and needs your consent",
-        why=f"this would be lost: {'; '.join(change.loss for change in plan.needs_consent)}",
+        why=f"this would be lost: {'; '.join(change.loss_text for change in plan.needs_consent)}",
         cure=cure,
     )

@@ -177,7 +177,7 @@ def _confinement(
     kept = _kept_confinement(guest, driver, decided)
     if kept is not None and kept.ids:
         return kept
-    first = addresses.first_id(spec.name, guest.name, taken=taken)
+    first = addresses.free_ids(spec.name, guest.name, taken=taken)
     taken.append(range(first, first + addresses.ID_COUNT))
     return Confinement("userns", first)
 

@@ -68,7 +68,7 @@ def _check_name(node: Node, problems: Problems) -> None:
 
 
 def _check_layer(node: Node, profiles: Mapping[str, Node], problems: Problems) -> None:
-    """Errors of one layer by itself, so that each is told where it was written, and once."""
+    """Errors of one layer by itself, so that each is reported where it was written, and once."""
     clean = without_nulls(node)
     try:
         GuestEntry.model_validate(clean.plain(), context=FROM_FILE)

@@ -1,6 +1,6 @@
 """What in raw libvirt XML only one guest may have: MAC addresses, devices and files of the host.
 
-Pure. XML that can't be read holds nothing; whoever renders it tells what is wrong.
+Pure. XML that can't be read holds nothing; whoever renders it reports what is wrong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A spec's file to a Spec: reads, merges, checks, and tells all errors at once.
+"""A spec's file to a Spec: reads, merges, checks, and reports all errors at once.
 
 ``read_text`` is pure; ``load`` is the only function here that touches a file.
 """
@@ -43,7 +43,7 @@ STDIN, STDIN_SOURCE = "-", "<stdin>"
 
 TOP_KEYS = ("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 
 def load(path: str | Path) -> Spec:
@@ -97,7 +97,7 @@ def _check_path(path: Path) -> None:
     if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in str(path)):
         raise RequestError(
             f"the spec's path {quote(str(path))} holds a control character",
-            why="ssh and Ansible are told of files below it, in lines of text",
+            why="ssh and Ansible read the paths of files below it from lines of text",
             cure="rename the folder or the file",
             where=escaped(str(path)),
         )
@@ -231,9 +231,9 @@ def _hosts(root: Node, problems: Problems) -> Section[HostSpec]:
     return hosts
 
 
-def _section(root: Node, key: str, model: type[_Model], problems: Problems) -> Section[_Model]:
+def _section(root: Node, key: str, model: type[_ModelT], problems: Problems) -> Section[_ModelT]:
     """The entries of the section ``key``, each to be a ``model``."""
-    answer: Section[_Model] = Section(section_nodes(root, key, problems), {})
+    answer: Section[_ModelT] = Section(section_nodes(root, key, problems), {})
     for name, node in answer.nodes.items():
         try:
             label(name)
@@ -245,7 +245,7 @@ def _section(root: Node, key: str, model: type[_Model], problems: Problems) -> S
     return answer
 
 
-def _validated(node: Node, model: type[_Model], problems: Problems) -> _Model | None:
+def _validated(node: Node, model: type[_ModelT], problems: Problems) -> _ModelT | None:
     try:
         return model.model_validate(without_nulls(node).plain(), context=FROM_FILE)
     except ValidationError as error:

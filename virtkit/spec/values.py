@@ -408,7 +408,7 @@ def url(text: str) -> str:
 
 
 def _split_url(text: str) -> str | None:
-    """The host part of a URL; nothing where it is none that we fetch."""
+    """The host part of a URL; None where it is not one that we fetch."""
     if _URL.fullmatch(text) is None:
         return None
     try:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from virtkit.errors import RequestError
 
-Interface = TypeVar("Interface")
+InterfaceKey = TypeVar("InterfaceKey")
 
 #: The host's ids that containers get, ID_COUNT each: above those of useradd (to 600100000),
 #: systemd-nspawn (to 0x6fffffff) and sssd (to 2000200000), and below 2**31, where some programs see
@@ -56,7 +56,7 @@ def mac(*names: str, taken: Collection[str] = ()) -> str:
     )
 
 
-def first_id(*names: str, taken: Collection[range]) -> int:
+def free_ids(*names: str, taken: Collection[range]) -> int:
     """The first id of a range of ID_COUNT, derived from ``names``, that meets none of ``taken``.
 
     Raises:
@@ -155,12 +155,12 @@ def dynamic_range(cidr: str) -> tuple[str, str]:
 
 def allocate(
     cidr: str,
-    wanted: Mapping[Interface, str | None],
+    wanted: Mapping[InterfaceKey, str | None],
     *,
-    kept: Mapping[Interface, str],
+    kept: Mapping[InterfaceKey, str],
     held: Collection[str] = (),
     dynamic: tuple[str, str] | None,
-) -> dict[Interface, str]:
+) -> dict[InterfaceKey, str]:
     """An address in ``cidr`` for every interface: wanted, else kept, else free.
 
     Free ones come from outside the ``dynamic`` range (first, last) as long as there are any, and

@@ -16,14 +16,10 @@ from virtkit.state import addresses, volumes
 from virtkit.state.digests import digest
 from virtkit.state.image import ImageFiles, ImageRef, image_identity
 from virtkit.state.network import HostNames, Network, Reservation, host_names
-from virtkit.state.volumes import EMPTY, LAYER, MOUNTS, SEED, DiskTarget, Filesystem, Volume
+from virtkit.state.volumes import DiskTarget, Filesystem, Volume
 
 __all__ = [
-    "EMPTY",
-    "LAYER",
-    "MOUNTS",
     "ROOT_LABEL",
-    "SEED",
     "Boot",
     "Confinement",
     "Decided",

@@ -30,7 +30,7 @@ class HostNames:
 
 
 def host_names(reservation: Reservation, domain: str) -> Iterable[HostNames]:
-    """What DNS must be told of a guest: static and IPv6 addresses; leases bring their own."""
+    """The DNS entries that a guest needs: for static and IPv6 addresses; leases bring their own."""
     names = (reservation.name, f"{reservation.name}.{domain}") if domain else (reservation.name,)
     if not reservation.dhcp:
         yield HostNames(reservation.ip, names)
@@ -89,5 +89,5 @@ class Network:
 
     @property
     def names(self) -> tuple[HostNames, ...]:
-        """The names that DNS must be told, since no DHCP lease brings them."""
+        """The DNS entries of all guests that no DHCP lease brings."""
         return tuple(host for each in self.reservations for host in host_names(each, self.domain))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: way out, to be deleted and recreated.
 VolumeState = Literal["wanted", "made", "deleting"]
 #: Why something is to be changed: the spec, somebody else's change, an interrupted run, or that
-#: virtkit renders it otherwise than it did.
+#: virtkit renders it differently than before.
 Cause = Literal["spec", "drift", "unfinished", "upgrade"]
 
 
@@ -73,7 +73,7 @@ class GuestRecord:
 
     Attributes:
         rendered: the XML that was defined, without metadata; what others added isn't in it.
-        rewritten: places where libvirt has it otherwise from the start (xml.diff.Difference).
+        rewritten: places that libvirt changed when it was defined (paths of xml.diff.Difference).
         staged: fields whose change waits for the next boot, and the cause of each;
             ``staged_in``: libvirt's id of the running guest, another one after each start.
         detaching: places in the former ``rendered`` that the running guest may still have.

@@ -29,7 +29,7 @@ _KEY = re.compile(r"(ssh-ed25519 [A-Za-z0-9+/=]+)?", re.ASCII)
 _READY = ("ssh", "address", "port", "command", "none")
 
 
-def guest(record: GuestRecord) -> bool:
+def is_valid_guest(record: GuestRecord) -> bool:
     """Whether a guest's record can be acted on."""
     return (
         fits(record, type(record))
@@ -42,14 +42,14 @@ def guest(record: GuestRecord) -> bool:
         and all(map(public_keys.is_canonical, record.keys or ()))
         and all(_is_address(each.address, IPv4Address) for each in record.interfaces)
         and all(_is_address(each.address6, IPv6Address) for each in record.interfaces)
-        and _requested(record.requested)
+        and _is_valid_request(record.requested)
         and (record.image is None or _image(record.image))
         and all(_volume(each.name, each.key, record.domain) for each in record.volumes)
         and len({PurePosixPath(each.key).parent for each in record.volumes}) <= 1
     )
 
 
-def network(record: NetworkRecord) -> bool:
+def is_valid_network(record: NetworkRecord) -> bool:
     """Whether a network's record can be acted on."""
     return (
         fits(record, type(record))
@@ -60,7 +60,7 @@ def network(record: NetworkRecord) -> bool:
     )
 
 
-def stored(content: str, image: StoredImage) -> bool:
+def is_valid_image(content: str, image: StoredImage) -> bool:
     """Whether an image in a pool's record can be acted on."""
     return (
         fits(image, type(image))
@@ -70,7 +70,7 @@ def stored(content: str, image: StoredImage) -> bool:
     )
 
 
-def kept(name: str, disk: KeptDisk) -> bool:
+def is_valid_kept_disk(name: str, disk: KeptDisk) -> bool:
     """Whether a kept disk in a pool's record can be acted on."""
     return (
         fits(disk, type(disk))
@@ -110,7 +110,7 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _requested(requested: Mapping[str, Any]) -> bool:
+def _is_valid_request(requested: Mapping[str, Any]) -> bool:
     """What virtkit relies on, of what was requested; the rest is only compared."""
     ready, keys = requested.get("ready"), requested.get("ssh_keys")
     return (
@@ -121,7 +121,7 @@ def _requested(requested: Mapping[str, Any]) -> bool:
         and fits(keys, list[str] | None)
         and all(_named_entries(requested.get(each)) for each in ("disks", "networks"))
         and isinstance(ready, dict)
-        and _ready(ready)
+        and _is_valid_ready(ready)
     )
 
 
@@ -134,7 +134,7 @@ def _named_entries(entries: object) -> bool:
     )
 
 
-def _ready(ready: Mapping[str, Any]) -> bool:
+def _is_valid_ready(ready: Mapping[str, Any]) -> bool:
     kind = ready.get("kind")
     return (
         kind in _READY

@@ -26,7 +26,7 @@ from virtkit.state.record import (
     VolumeRecord,
 )
 
-Entry = TypeVar("Entry")
+EntryT = TypeVar("EntryT")
 NAMESPACE = "urn:virtkit:1"
 #: Above this libvirt's own limit on one answer (4 MiB) could come near (bytes).
 MAX_RECORD = 256 * 1024
@@ -97,7 +97,7 @@ def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    """JSON whose texts can be written again; None where it is none. An escaped half of a pair of
+    """JSON whose texts can be written again; None where it isn't. An escaped half of a pair of
     surrogates is JSON, and no text."""
     try:
         data = json.loads(text)
@@ -115,7 +115,7 @@ def read_guest(document: etree._Element) -> GuestRecord | None:
 
 
 def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
-    """The record in its JSON; None where it is none that virtkit could have written."""
+    """The record in its JSON; None where virtkit can't have written it."""
     try:
         data = _renamed(data)
         if not isinstance(data["requested"], dict):
@@ -137,7 +137,7 @@ def _guest(data: Mapping[str, Any]) -> GuestRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
-    return record if record_check.guest(record) else None
+    return record if record_check.is_valid_guest(record) else None
 
 
 def _volume(data: Mapping[str, Any]) -> VolumeRecord:
@@ -170,7 +170,7 @@ def read_network(document: etree._Element) -> NetworkRecord | None:
         )
     except (KeyError, TypeError, AttributeError):
         return None
-    return record if record_check.network(record) else None
+    return record if record_check.is_valid_network(record) else None
 
 
 def pool_text(record: PoolRecord) -> str:
@@ -200,8 +200,12 @@ def read_pool(text: str) -> PoolRecord | None:
     parts: dict[str, Any] = {"guests": {}, **data}
     if not all(isinstance(parts.get(part), dict) for part in ("images", "kept", "guests")):
         return None
-    images = _sane(parts["images"], _stored, record_check.stored)
-    kept = _sane(parts["kept"], lambda each: KeptDisk(**_known(KeptDisk, each)), record_check.kept)
+    images = _sane(parts["images"], _stored, record_check.is_valid_image)
+    kept = _sane(
+        parts["kept"],
+        lambda each: KeptDisk(**_known(KeptDisk, each)),
+        record_check.is_valid_kept_disk,
+    )
     guests = _sane(parts["guests"], _guest, lambda domain, each: each.domain == domain)
     unread = {
         part: {k: each for k, each in parts[part].items() if k not in sane and _writable(each)}
@@ -223,9 +227,9 @@ def _writable(entry: object) -> bool:
 
 def _sane(
     entries: Mapping[str, Any],
-    read: Callable[[Mapping[str, Any]], Entry | None],
-    check: Callable[[str, Entry], bool],
-) -> dict[str, Entry]:
+    read: Callable[[Mapping[str, Any]], EntryT | None],
+    check: Callable[[str, EntryT], bool],
+) -> dict[str, EntryT]:
     """The entries that can be acted on; one that can't hides no other."""
     answer = {}
     for key, each in entries.items():

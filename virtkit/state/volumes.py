@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from virtkit.state.desired import Guest
 
 #: Where a container sees its writable layer, and below it the disks on their way to their place.
-LAYER = "/.virtkit"
+LAYER_FOLDER = "/.virtkit"
 #: Where libvirt's hook mounts the volumes of containers that have their own ids, on the host.
-MOUNTS = "/run/virtkit/lxc"
+HOOK_FOLDER = "/run/virtkit/lxc"
 #: What the hook mounts there for a container whose root has nothing of its own; no volume's name.
-EMPTY = "empty"
+EMPTY_ROOT = "empty"
 #: The volumes that are block devices, in the order in which a new guest's get their names: others
 #: expect the first disk to be the second device, so the seed is last.
 _BLOCKS = ("root", "disk", "seed")
 #: Where cloud-init and virtkit's own first boot look for a container's seed.
-SEED = "/var/lib/cloud/seed/nocloud"
+SEED_FOLDER = "/var/lib/cloud/seed/nocloud"
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,14 @@ def filesystems(guest: Guest) -> tuple[Filesystem, ...]:
     over each other. One that has disks instead sees folders of the host, in an empty root."""
     if not guest.driver.layered:
         return tuple(_folders(guest))
-    targets = {"root": LAYER, "seed": SEED}
+    targets = {"root": LAYER_FOLDER, "seed": SEED_FOLDER}
     return (
         _filesystem(guest, guest.files.root, "/", True),
         *(
             _filesystem(
                 guest,
                 each.key,
-                targets.get(each.role) or f"{LAYER}/mounts{each.mount}",
+                targets.get(each.role) or f"{LAYER_FOLDER}/mounts{each.mount}",
                 each.role == "seed",
             )
             for each in guest.volumes
@@ -159,14 +159,14 @@ def filesystems(guest: Guest) -> tuple[Filesystem, ...]:
 
 def _folders(guest: Guest) -> Iterator[Filesystem]:
     if guest.driver.folders:
-        yield Filesystem("mount", f"{MOUNTS}/{guest.uuid}/{EMPTY}", "/", False)
+        yield Filesystem("mount", f"{HOOK_FOLDER}/{guest.uuid}/{EMPTY_ROOT}", "/", False)
     for each in guest.driver.folders:
         yield Filesystem("mount", each, each, True)
 
 
 def _filesystem(guest: Guest, file: str, target: str, readonly: bool) -> Filesystem:
-    """The hook goes by the folder's name, which is the volume's."""
+    """The hook recognizes a volume by its folder's name, which is the volume's."""
     if not guest.confinement.ids:
         return Filesystem("file", file, target, readonly)
     name = file.rpartition("/")[2]
-    return Filesystem("mount", f"{MOUNTS}/{guest.uuid}/{name}", target, readonly)
+    return Filesystem("mount", f"{HOOK_FOLDER}/{guest.uuid}/{name}", target, readonly)

@@ -1,7 +1,7 @@
 """What a container gets mounted beside its own volumes: by ``devices`` or ``template``.
 
 Pure. libvirt mounts them on the shared image, and the container's first process then covers that
-with a root of its own. It takes along what is mounted below ``LAYER/mounts``: there they go.
+with a root of its own. It takes along what is mounted below ``LAYER_FOLDER/mounts``: there they go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from lxml import etree
 
 from virtkit.errors import RequestError
 from virtkit.spec import mount_point
-from virtkit.state.desired import LAYER, Guest
+from virtkit.state.desired import Guest
+from virtkit.state.volumes import LAYER_FOLDER
 
 #: Kinds that are mounted as they are; of all others libvirt mounts an image.
 _NO_IMAGE = ("mount", "bind", "ram", None)
@@ -27,13 +28,13 @@ def set_targets(guest: Guest, root: etree._Element, where: str) -> None:
     if not guest.driver.layered:
         return  # a virtual machine's is a device, and its target a name
     taken = [each.mount for each in guest.spec.disks if each.mount]
-    for filesystem in list(_further(guest, root)):
+    for filesystem in list(_extra_filesystems(guest, root)):
         target = filesystem.find("target")
         path = target.get("dir", "") if target is not None else ""
         _check(guest, filesystem, path, taken, where)
         taken.append(path)
         assert target is not None  # else its path is none
-        target.set("dir", f"{LAYER}/mounts{path}")
+        target.set("dir", f"{LAYER_FOLDER}/mounts{path}")
 
 
 def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -> None:
@@ -48,7 +49,7 @@ def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -
         )
 
 
-def _further(guest: Guest, root: etree._Element) -> Iterable[etree._Element]:
+def _extra_filesystems(guest: Guest, root: etree._Element) -> Iterable[etree._Element]:
     """The file systems in a domain's XML that are not the guest's own."""
     own = {(each.source, each.target) for each in guest.filesystems}
     for each in root.iterfind("devices/filesystem"):

@@ -57,8 +57,8 @@ _QUANTITIES = {
 }
 #: Elements whose text is shown in bytes.
 _SIZES = {"memory", "currentMemory"}
-#: What tells one element from others of its tag: a path below it, or an attribute of its own; the
-#: first that is there.
+#: What distinguishes an element from others of its tag, a path below it or an attribute of its own:
+#: the first that is there.
 _IDENTITIES = {
     "disk": ("target/@dev",),
     "interface": ("mac/@address",),
@@ -74,17 +74,17 @@ _IDENTITIES = {
     "host": ("@mac", "@ip"),
     "range": ("@start",),
 }
-#: Attributes that tell more, where we say them; libvirt may choose them itself.
+#: Attributes that distinguish further, where we set them; libvirt may choose them itself.
 _ALSO = {"input": ("bus",), "controller": ("type",)}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something of ours that libvirt has otherwise, or not at all.
+    """Something of ours that libvirt has changed, or lacks.
 
     Attributes:
         path: where, as ``devices/disk[vdb]/source/@file``.
-        wanted: what we rendered: a text or, of a whole element, what tells it from others.
+        wanted: what we rendered: a text or, of a whole element, what distinguishes it.
         current: what stands there; None where it is missing.
     """
 
@@ -288,7 +288,7 @@ def _children(element: etree._Element) -> list[etree._Element]:
 
 
 def _identity(element: etree._Element) -> str:
-    """What tells an element from others of its tag; empty where nothing does."""
+    """What distinguishes an element from others of its tag; empty where nothing does."""
     if element.tag == "controller" and element.get("index"):
         return f"{element.get('type')} {element.get('index')}"
     for path in _IDENTITIES.get(str(element.tag), ()):
@@ -315,7 +315,7 @@ def _value(element: etree._Element) -> str:
 
 
 def _shown(element: etree._Element) -> str:
-    """An element's value for people: sizes in bytes; without one, what tells it from others."""
+    """An element's value for people: sizes in bytes; without one, what distinguishes it."""
     text = _text(element)
     if element.tag in _SIZES and (size := _bytes(element, "", text)) is not None:
         return str(size)
@@ -343,7 +343,7 @@ def _default_unit(element: etree._Element, key: str) -> int | None:
 
 
 def _bytes(element: etree._Element, key: str, text: str) -> int | None:
-    """The bytes of a quantity, as libvirt rounds it; None where it is none."""
+    """The bytes of a quantity, as libvirt rounds it; None where ``text`` is no size."""
     name, default = _unit_of(element, key), _default_unit(element, key)
     unit = element.get(name) if name else None
     factor = _factor(unit) if unit else default

@@ -241,7 +241,7 @@ def _of_network(element: etree._Element) -> str:
     protocols = _values(element, "protocol")
     source = f"<source protocol='{protocols[0]}'>"
     if "ssh" in protocols:
-        return f"{source}, which goes by the host's own keys"
+        return f"{source}, which uses the host's own keys"
     hosts = [e for e in element.iterchildren(etree.Element) if tree.local_name(e) == "host"]
     names = [name for each in hosts for name in _values(each, "name") or [""]]
     own = [each for each in names if _is_own(each)]
@@ -269,7 +269,7 @@ def _address(name: str) -> IPv4Address | IPv6Address:
     """An address as programs read it: for inet_aton(3) 127.1, 0x7f.1 and 2130706433 are one, too.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no address.
     """
     with suppress(ValueError):
         return ip_address(name)
@@ -300,7 +300,7 @@ def _check_secrets(guest: Guest, root: etree._Element, where: str) -> None:
             raise RequestError(
                 f"guest {guest.name}: its <{tag}> holds a secret",
                 why="records and spec files are no place for one; virtkit makes the password of "
-                "VNC itself, and `virtkit console --vnc` tells it",
+                "VNC itself, and `virtkit console --vnc` shows it",
                 cure="take it out; `graphics: vnc` gives a display with a password",
                 where=where,
             )

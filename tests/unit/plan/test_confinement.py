@@ -125,11 +125,11 @@ def test_ids_that_anybody_has_are_not_given() -> None:
     assert first == wanted + addresses.ID_COUNT or first < wanted
     everything = range(addresses.FIRST_ID, addresses.LAST_ID + 1)
     for hole in (range(addresses.FIRST_ID, wanted), range(wanted, addresses.LAST_ID + 1)):
-        left = addresses.first_id("lab", "a", taken=[hole])
+        left = addresses.free_ids("lab", "a", taken=[hole])
         assert left in everything
         assert left not in hole
     with pytest.raises(Exception, match="no free range"):
-        addresses.first_id("lab", "a", taken=[everything])
+        addresses.free_ids("lab", "a", taken=[everything])
 
 
 def test_the_hook_has_the_same_numbers() -> None:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from virtkit.drivers.effects import ORDER, Effect
 from virtkit.errors import SpecErrors
-from virtkit.plan import Change, Plan, apply_refusal, environment
-from virtkit.plan import detaching as detaching_of
+from virtkit.plan import Change, Plan, apply_refusal, detaching_places, environment
 from virtkit.state import addresses
-from virtkit.state.desired import LAYER, Decided, DecidedGuest, digest
+from virtkit.state.desired import Decided, DecidedGuest, digest
 from virtkit.state.observed import GuestState, Observed
+from virtkit.state.volumes import LAYER_FOLDER
 from virtkit.xml import render
 
 SPEC = "/lab.yaml"
@@ -164,7 +164,7 @@ def test_what_was_staged_waits_and_is_no_change(
     before = existing(keys_of(type)).guests["lab-web"]
     desired = samples.desired_of(text(keys_of(type, **changed)))
     wanted = render.domain_xml(samples.with_image(desired.guests[0]))
-    left = detaching_of(before.record, wanted, before.live)
+    left = detaching_places(before.record, wanted, before.live)
     record = {"staged": {field: "spec"}, "detaching": left}
     after = existing(keys_of(type, **changed), {"record": record, "live": before.live})
     found = planned(keys_of(type, **changed), after)
@@ -389,7 +389,7 @@ def test_a_deleting_volume_goes_when_the_guest_has_let_go_of_it() -> None:
     old, guest = (each.guests["lab-web"] for each in (before, fresh))
     (data,) = [each for each in old.record.volumes if each.role == "disk"]
     volumes = (*guest.record.volumes, replace(data, state="deleting"))
-    detaching = detaching_of(old.record, guest.inactive, old.live)
+    detaching = detaching_places(old.record, guest.inactive, old.live)
     new = replace(guest.record, volumes=volumes, staged={"disks.data": "spec"}, detaching=detaching)
     held = replace(fresh, guests={"lab-web": replace(guest, record=new, live=old.live)})
     found = planned(keys_of("lxc", disks=[]), held)
@@ -461,7 +461,7 @@ def test_devices_that_somebody_unplugged_come_back() -> None:
     mac = samples.desired_of(text(keys_of("qemu"))).guests[0].interfaces[0].mac
     found = drift("lxc", live_edits={mac: "52:54:00:00:00:01"})
     assert causes(found.changes) == {"networks.front": ("drift", "live")}
-    folder = {f'<target dir="{LAYER}/mounts/srv/data"': '<target dir="/x"'}
+    folder = {f'<target dir="{LAYER_FOLDER}/mounts/srv/data"': '<target dir="/x"'}
     found = drift("lxc", live_edits=folder)
     assert (causes(found.changes), causes(found.pending)) == (
         {},
@@ -582,11 +582,11 @@ def test_detaching_is_what_the_running_guest_still_has() -> None:
     wanted = render.domain_xml(samples.with_image(new))  # type: ignore[arg-type]
     mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
-    assert detaching_of(old.record, wanted, old.live) == expected
-    assert detaching_of(old.record, wanted, "") == (), "it doesn't run"
+    assert detaching_places(old.record, wanted, old.live) == expected
+    assert detaching_places(old.record, wanted, "") == (), "it doesn't run"
     later = replace(old.record, rendered=wanted, detaching=expected)
-    assert detaching_of(later, wanted, old.live) == expected, "not forgotten by the next change"
-    assert detaching_of(later, wanted, wanted) == ()
+    assert detaching_places(later, wanted, old.live) == expected, "not forgotten by the next change"
+    assert detaching_places(later, wanted, wanted) == ()
 
 
 requested = st.fixed_dictionaries(

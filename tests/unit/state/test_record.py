@@ -23,9 +23,9 @@ from virtkit.state.record import (
     NetworkRecord,
     PoolRecord,
     StoredImage,
+    VolumeRecord,
     VolumeState,
 )
-from virtkit.state.record import VolumeRecord as Volume
 
 texts = st.text(max_size=12)
 trees = st.recursive(
@@ -67,12 +67,12 @@ several = st.lists(texts, max_size=3).map(tuple)
 causes = st.sampled_from(["spec", "drift", "unfinished", "upgrade"])
 
 
-def _volume(owner: tuple[str, str], name: str, state: VolumeState, keep: bool) -> Volume:
+def _volume(owner: tuple[str, str], name: str, state: VolumeState, keep: bool) -> VolumeRecord:
     name = f"{owner[0]}-{owner[1]}-{name}"
-    return Volume(name, f"/pool/{name}", "disk", state, keep, "vdb")
+    return VolumeRecord(name, f"/pool/{name}", "disk", state, keep, "vdb")
 
 
-def _guest(owner: tuple[str, str], some: list[Volume], **rest: Any) -> GuestRecord:
+def _guest(owner: tuple[str, str], some: list[VolumeRecord], **rest: Any) -> GuestRecord:
     return GuestRecord(environment=owner[0], guest=owner[1], volumes=tuple(some), **rest)
 
 
@@ -176,8 +176,8 @@ EXAMPLE = GuestRecord(
     image_identity="i",
     image=ImageFiles("c", "/pool/virtkit-c.root", "raw", 5),
     volumes=(
-        Volume("lab-web-root", "/pool/lab-web-root", "root"),
-        Volume("lab-web-data", "/pool/lab-web-data", "disk", keep=True),
+        VolumeRecord("lab-web-root", "/pool/lab-web-root", "root"),
+        VolumeRecord("lab-web-data", "/pool/lab-web-data", "disk", keep=True),
     ),
 )
 

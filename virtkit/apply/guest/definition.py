@@ -16,7 +16,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
 from virtkit.host import domain_changed
-from virtkit.plan import detaching, run_id
+from virtkit.plan import detaching_places, run_id
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record_text
 from virtkit.state.record import GuestRecord, KeptDisk, PoolRecord, VolumeRecord
@@ -127,7 +127,7 @@ class Definition:
             provisioned=self._context.old.provisioned,
             staged=self._context.staged if self._context.running else {},
             staged_in=run_id(live) if self._context.running and self._context.staged else "",
-            detaching=detaching(self._context.old, self._context.xml, live)
+            detaching=detaching_places(self._context.old, self._context.xml, live)
             if self._context.running
             else (),
         )

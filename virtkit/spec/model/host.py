@@ -38,7 +38,7 @@ class HostSpec(Model):
     ssh: Ssh = Field(default=Ssh.model_construct(), description="How ssh gets there.")
     uris: Uris = Field(
         default_factory=dict,
-        description="libvirt's URI outright, by driver (qemu, lxc, xen); the others go by ssh.",
+        description="libvirt's URI, by driver (qemu, lxc, xen); the others are reached over ssh.",
     )
     labels: dict[Label, Line] = Field(
         default_factory=dict, description="What `place: {spread: …}` looks at, such as {zone: a}."

@@ -67,10 +67,10 @@ class NetworkSpec(Model):
         default=None, description="The host's bridge, for mode bridge."
     )
     gateway: ServerAddress | None = Field(
-        default=None, description="The guests' gateway where no DHCP tells them."
+        default=None, description="The guests' gateway where no DHCP provides it."
     )
     dns: tuple[ServerAddress, ...] = Field(
-        default=(), description="The guests' name servers where no DHCP tells them."
+        default=(), description="The guests' name servers where no DHCP provides them."
     )
     existing: ForeignName | None = Field(
         default=None, description="A libvirt network that is there already; never changed."
@@ -135,7 +135,7 @@ class NetworkSpec(Model):
         if (self.gateway or self.dns) and not self.static:
             raise Problem(
                 "gateway and dns go with mode bridge or `dhcp: false`",
-                why="elsewhere libvirt's DHCP tells guests both",
+                why="elsewhere libvirt's DHCP gives guests both",
                 cure="take them out",
             )
         if self.gateway:
