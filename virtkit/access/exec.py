@@ -51,7 +51,7 @@ def by_agent(
         return guest_exec.by_agent(host.connections, driver, domain, command, float("inf"), stdin)
     except OutcomeUnknown as error:
         raise VirtkitError(
-            f"the command's end in {domain} is not known",
+            f"it is not known how the command in {domain} ended",
             why=f"it began, then the guest agent failed: {error}",
             cure="look in the guest what it did; use `virtkit ssh` for commands that run long or "
             "print much",

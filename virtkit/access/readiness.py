@@ -59,7 +59,7 @@ def wait_ready(
     timeout = record.requested["ready"].get("timeout") or TIMEOUT * driver.timeout_factor
     end = time.monotonic() + timeout
     while True:
-        look_began = time.monotonic()
+        attempt_began = time.monotonic()
         unready = _unready(host, record, base, keys_follow)
         if not unready.why:
             return
@@ -75,15 +75,16 @@ def wait_ready(
             status = f"it is paused: {reason.why}"
         progress(status)
         now = time.monotonic()
-        progress.sleep(
-            min(_pause(host, now - look_began), max(end - now, 0))
-        )  # the last look is at the end
+        # the last attempt is at the end
+        progress.sleep(min(_pause(host, now - attempt_began), max(end - now, 0)))
 
 
-def _pause(host: Host, look: float) -> float:
-    """Seconds until the next look. Looks are work for guest and host: slow ones take a quarter of
-    the time at most."""
-    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * look, MAX_PAUSE))
+def _pause(host: Host, attempt: float) -> float:
+    """Seconds until the next attempt, after one that took ``attempt`` seconds.
+
+    An attempt is work for guest and host: slow ones take a quarter of the time at most.
+    """
+    return max(PAUSE if host.remote is None else PAUSE_FAR, min(3 * attempt, MAX_PAUSE))
 
 
 def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[str]) -> str:

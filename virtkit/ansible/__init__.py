@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         tree,
     )
     from virtkit.ansible.playbook_files import check, digest, installs_python
-    from virtkit.ansible.runner import Failure, PlaybookResult, PlaybookRun, require, run
+    from virtkit.ansible.runner import PlaybookResult, PlaybookRun, require, run
 
 load_when_used(
     __name__,
@@ -27,12 +27,11 @@ load_when_used(
             "ssh_variables static tree"
         ),
         "virtkit.ansible.playbook_files": "check digest installs_python",
-        "virtkit.ansible.runner": "Failure PlaybookResult PlaybookRun require run",
+        "virtkit.ansible.runner": "PlaybookResult PlaybookRun require run",
     },
 )
 
 __all__ = [
-    "Failure",
     "InventoryGuest",
     "PlaybookResult",
     "PlaybookRun",

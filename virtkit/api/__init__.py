@@ -9,7 +9,7 @@ from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
     from virtkit.api._defaults import HOST_TYPES, LOCK_TIMEOUT, STOP_TIMEOUT
-    from virtkit.api._hosts import Say, Tell, close
+    from virtkit.api._hosts import Tell, close
     from virtkit.api.access import (
         Execution,
         Inventory,
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         execute,
         forwarded_vnc,
         inventory,
-        login,
         ssh,
         ssh_config,
         ssh_refusal,
@@ -52,9 +51,9 @@ load_when_used(
     __name__,
     {
         "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
-        "virtkit.api._hosts": "Say Tell close",
+        "virtkit.api._hosts": "Tell close",
         "virtkit.api.access": (
-            "Execution Inventory Vnc console copy execute forwarded_vnc inventory login ssh "
+            "Execution Inventory Vnc console copy execute forwarded_vnc inventory ssh "
             "ssh_config ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check HostChecks check_hosts doctor",
@@ -95,7 +94,6 @@ __all__ = [
     "Preparation",
     "Report",
     "RunOptions",
-    "Say",
     "Spec",
     "StoreEntry",
     "Tell",
@@ -124,7 +122,6 @@ __all__ = [
     "image_remove",
     "inventory",
     "log_names",
-    "login",
     "logs",
     "orphans",
     "plan",

@@ -129,7 +129,7 @@ def with_spec_path(host_state: HostState, path: str) -> HostState:
     paths |= {each.record.spec for each in observed.networks.values()}
     paths |= {each.spec for each in observed.pool.kept.values()}
     paths |= {each.spec for each in observed.pool.guests.values()}
-    aliases = {each for each in paths - {path} if _one_file(each, path)}
+    aliases = {each for each in paths - {path} if _same_file(each, path)}
     if not aliases:
         return host_state
 
@@ -156,7 +156,7 @@ def with_spec_path(host_state: HostState, path: str) -> HostState:
     )
 
 
-def _one_file(path: str, other_path: str) -> bool:
+def _same_file(path: str, other_path: str) -> bool:
     try:
         return path.startswith("/") and Path(path).samefile(other_path)
     except (OSError, ValueError):  # there is none, or none for us to see

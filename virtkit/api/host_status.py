@@ -92,12 +92,12 @@ def host_status(
         )
         for each in hosts
     ]
-    looks = [
+    calls = [
         partial(_ask, host, status, types, say) for host, status in zip(hosts, known, strict=True)
     ]
     return [
         replace(status, error=answer) if isinstance(answer, VirtkitError) else answer
-        for status, answer in zip(known, side_by_side(looks), strict=True)
+        for status, answer in zip(known, side_by_side(calls), strict=True)
     ]
 
 

@@ -286,19 +286,19 @@ def test_environments_that_files_and_folders_would_name(stem: str, virtkit: Run)
     assert virtkit.opened == []  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("word", ["..", "../web", "-rf", "/etc/passwd", "web/../db", "$(id)"])
+@pytest.mark.parametrize("name", ["..", "../web", "-rf", "/etc/passwd", "web/../db", "$(id)"])
 @pytest.mark.parametrize("verb", ["plan", "up", "render"])
-def test_words_that_name_no_guest(verb: str, word: str, virtkit: Run) -> None:
+def test_words_that_name_no_guest(verb: str, name: str, virtkit: Run) -> None:
     write("name: lab\nguests: {web: {}}\n")
-    result = virtkit(verb, "virtkit.yaml", "--", word)
+    result = virtkit(verb, "virtkit.yaml", "--", name)
     assert result.code == 2
     assert "no guest" in result.err
     assert virtkit.opened == []  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("word", ["..", "../x", "-rf", "/etc", "$(id)"])
-def test_words_that_name_no_image(word: str, virtkit: Run, tmp_path: Path) -> None:
-    result = virtkit("image", "build", "--", word)
+@pytest.mark.parametrize("name", ["..", "../x", "-rf", "/etc", "$(id)"])
+def test_words_that_name_no_image(name: str, virtkit: Run, tmp_path: Path) -> None:
+    result = virtkit("image", "build", "--", name)
     assert result.code == 2
     assert "no image" in result.err
     assert virtkit.opened == []  # type: ignore[attr-defined]

@@ -68,8 +68,8 @@ def test_trust_is_for_one_host(words: list[str]) -> None:
     assert caught.value.cure == "virtkit host trust [SPEC] HOST"
 
 
-@pytest.mark.parametrize("word", ["-oProxyCommand=id", "a b"])
-def test_a_word_that_names_no_host(word: str) -> None:
+@pytest.mark.parametrize("name", ["-oProxyCommand=id", "a b"])
+def test_a_word_that_names_no_host(name: str) -> None:
     for verb in (host.host_trust, host.host_check):
         with pytest.raises(RequestError, match="no address for ssh"):
-            verb(positionals=[word])
+            verb(positionals=[name])
