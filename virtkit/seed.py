@@ -109,7 +109,7 @@ def _with_mode(file: Any) -> Any:
 
 
 def _login(guest: Guest, keys: SshKeys) -> dict[str, Any]:
-    """The user that virtkit goes by, alike on both kinds of first boot.
+    """The user that virtkit logs in as, the same for both kinds of first boot.
 
     All that an image's own default user has is said here, else the login would have that.
     """

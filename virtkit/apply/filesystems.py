@@ -125,7 +125,11 @@ def _mke2fs(image: Path, size: int, label: str, *options: str, progress: Progres
 
 
 def existing_file(path: Path) -> Path:
-    """A file of the caller's, as long as it is one."""
+    """A file of the caller's.
+
+    Raises:
+        RequestError: there is no such file.
+    """
     path = path.expanduser()
     if not path.is_file():
         raise RequestError(f"there is no file {path}", cure="correct the path in the spec")

@@ -78,7 +78,7 @@ class Hotplug:
             progress.sleep(0.3)
 
     def plug(self, wanted: str, say: Say) -> None:
-        """Gives the running guest what ``wanted``, its XML, has more of."""
+        """Gives the running guest what it lacks of ``wanted``, the XML that it is to have."""
         if (live := self._live()) is None:
             return
         root = tree.parse(wanted, "a domain")

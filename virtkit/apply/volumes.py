@@ -17,7 +17,7 @@ _SEED_READERS = {"iso9660": filesystems.read_iso9660, "ext4": filesystems.read_e
 
 
 def make_volume(storage: Storage, volume: Volume, progress: Progress) -> None:
-    """Makes a volume that there is not; a seed is made by ``make_seed``, a console log by libvirt.
+    """Makes a volume that doesn't exist. Seeds are made by ``make_seed``, console logs by libvirt.
 
     Raises:
         RequestError: the caller's file that it starts with is gone.

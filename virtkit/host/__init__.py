@@ -107,7 +107,7 @@ class Host:
         return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
-        """The pool with this folder: the spec's, unless that is another one by now.
+        """The pool that keeps its volumes in this folder; the spec's own where it does.
 
         Raises:
             VirtkitError: no pool has it.

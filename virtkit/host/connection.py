@@ -35,9 +35,9 @@ from virtkit.host.ssh import Remote
 
 libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each error on stderr
 
-#: Seconds between two signs of life, and how many may stay away: a connection to a daemon that
-#: does nothing any more is dead after KEEPALIVE * (MISSED + 1). One that works gives them all
-#: along, but for a few seconds while it ends a container.
+#: Seconds between two keepalive messages, and how many may go unanswered: a connection to a daemon
+#: that hangs is closed after KEEPALIVE * (MISSED + 1). A daemon that works answers them, but for a
+#: few seconds while it ends a container.
 KEEPALIVE, MISSED = 5, 5
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
 OPEN_TIMEOUT = 30.0
@@ -88,7 +88,8 @@ class Connections:
         self._sharing = threading.Lock()
         self._opened_schemes: list[str] = []
         self._locks: list[RemoteLock] = []
-        #: What is not asked twice in a run: who hangs, lets nobody in, or isn't there at all.
+        #: Errors by URI that are raised again instead of asking again: of a daemon that hangs, lets
+        #: nobody in, or isn't there at all.
         self._refusals: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
@@ -147,7 +148,7 @@ class Connections:
         return connections[scheme]
 
     def release(self) -> None:
-        """Leaves this thread's connections to others: it has nothing more to ask."""
+        """Leaves this thread's connections to the next thread that needs one."""
         connections: dict[str, libvirt.virConnect] = self._threads.__dict__
         with self._sharing:
             for scheme, each in connections.items():
@@ -283,7 +284,7 @@ def _on_xen() -> bool:
 
 
 def close_all(timeout: float = 1.0) -> None:
-    """Closes what this process opened, so that no daemon takes it for cut off and logs that.
+    """Closes all connections of this process: a daemon would log that they were cut off.
 
     One that does not answer is left behind after ``timeout`` seconds.
     """

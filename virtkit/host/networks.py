@@ -1,4 +1,4 @@
-"""Networks of one host. A network in use is never restarted: its guests would lose their link."""
+"""Networks of one host. A network in use is never restarted: its guests would be cut off."""
 
 from __future__ import annotations
 

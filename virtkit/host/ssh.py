@@ -77,7 +77,7 @@ class Remote:
         return f"{scheme}+unix:///system?socket={quote(str(self._path('libvirt')))}"
 
     def display_uri(self, scheme: str) -> str:
-        """The URI that is the same to people, and to virsh with their own settings of ssh."""
+        """The URI as people write it; virsh takes it, too, with their own settings of ssh."""
         place = f"{self.address}:{self.port}" if self.port else self.address
         return f"{scheme}+ssh://{place}/system"
 
@@ -163,7 +163,7 @@ class Remote:
             VirtkitError: ssh does not get there.
         """
         with _connecting.setdefault(self._path("libvirt"), threading.Lock()):
-            if self._open():
+            if self._is_open():
                 return
             if self._ssh("-O", "check").returncode != 0:
                 fast = ssh_cipher.options([str(self.ssh_program())], self.address)
@@ -175,10 +175,10 @@ class Remote:
                 raise self.unreachable(self._path("log").read_bytes())
 
     def disconnect(self) -> None:
-        """Ends the shared connection: the next one is a new login, with the groups of then."""
+        """Ends the shared connection. The next one is a new login, with the user's new groups."""
         self._ssh("-O", "exit")
 
-    def _open(self) -> bool:
+    def _is_open(self) -> bool:
         """Whether the way to libvirt is there: only a living connection listens at its end."""
         with socket.socket(socket.AF_UNIX) as end:
             try:

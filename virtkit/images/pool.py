@@ -71,7 +71,7 @@ def ensure(
 
 
 def create_volume(host: Host, key: str, length: int) -> None:
-    """Makes one of an image's volumes, to be filled; what an interrupted run left of it goes."""
+    """Makes one of an image's volumes, empty; what an interrupted run left of it is deleted."""
     host.storage.delete(key)  # only ever a broken upload of the same content
     host.storage.create(render.volume_xml(PurePosixPath(key).name, length, "raw", mode=_MODE))
 
@@ -80,7 +80,7 @@ def delete(host: Host, content: str) -> tuple[str, ...]:
     """Removes an image's volumes and its line in the pool's record.
 
     Returns:
-        the identities of the entries that it was had by.
+        the identities of the spec's entries that it came from.
     """
     with host.storage.lock.acquire():
         pool = host.storage.record()
@@ -94,7 +94,7 @@ def delete(host: Host, content: str) -> tuple[str, ...]:
 
 
 def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bool) -> None:
-    """Writes an image into the pool's record, with the entries that it was had by."""
+    """Writes an image into the pool's record, with the spec's entries that it came from."""
     with host.storage.lock.acquire():
         pool = host.storage.record()
         stored = pool.images.get(files.content)

@@ -24,7 +24,7 @@ from virtkit.errors import VirtkitError
 from virtkit.progress import Progress
 from virtkit.system import commands
 
-#: Whose the namespaces' root is outside of them. ``own``: the caller, who can read and write the
+#: Who the namespaces' root is outside of them. ``own``: the caller, who can read and write the
 #: caller's files. ``subordinate``: the first of the caller's ids in /etc/subuid, so that what
 #: packages run has no right to any file of the caller's. Both are root where the caller is.
 Root = Literal["own", "subordinate"]
@@ -76,7 +76,7 @@ def run(
     It ends as soon as the work should end. All that it started has ended when this returns.
 
     Args:
-        root: whose its root is.
+        root: who its root is outside of the namespaces.
         failed: makes the error of the last lines that were printed.
         work: its folder, also for temporary files.
         output: gets its standard output; without one that counts as errors.

@@ -119,7 +119,7 @@ def _uses(root: Path) -> list[str]:
 
 
 def _missing_packages(root: Path) -> Iterator[Missing]:
-    """What dpkg does not have; nothing on a machine that has another package manager."""
+    """The packages that dpkg does not have; none on a machine with another package manager."""
     try:
         text = (root / "var/lib/dpkg/status").read_text(errors="replace")
     except OSError:
@@ -131,7 +131,7 @@ def _missing_packages(root: Path) -> Iterator[Missing]:
 
 
 def _missing_group(root: Path) -> Iterator[Missing]:
-    """Whether the caller will be in libvirt's group with the next login, at the latest."""
+    """The group libvirt, where the caller will not be in it after the next login either."""
     if root != _ROOT or os.geteuid() == 0:
         return
     try:
