@@ -284,7 +284,7 @@ def _on_xen() -> bool:
 
 
 def close_all(timeout: float = 1.0) -> None:
-    """Closes all connections of this process: a daemon would log that they were cut off.
+    """Closes all connections of this process; else a daemon logs that they were cut off.
 
     One that does not answer is left behind after ``timeout`` seconds.
     """
