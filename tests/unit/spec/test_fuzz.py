@@ -82,7 +82,7 @@ def check_errors(refused: RequestError) -> None:
 def check_spec(spec: Spec) -> None:
     for name, guest in spec.guests.items():
         assert guest.name == name
-        json.dumps(guest.model_dump(mode="json", by_alias=True), allow_nan=False)
+        json.dumps(guest.requested, allow_nan=False)
         assert guest.image in spec.images
         assert {link.name for link in guest.interfaces} <= set(spec.networks)
         assert set(guest.after) <= set(spec.guests)

@@ -319,3 +319,8 @@ class GuestSpec(GuestFields):
     def max_memory(self) -> int:
         """Bytes of memory that it can be given while it runs."""
         return self.max.memory or self.memory
+
+    @property
+    def requested(self) -> dict[str, Any]:
+        """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
+        return self.model_dump(mode="json", by_alias=True)
