@@ -217,8 +217,7 @@ class Host:
 
     @contextmanager
     def forwarded(self, address: str, port: int) -> Iterator[tuple[str, int]]:
-        """Where this machine reaches an address and port of the host's, as long as the context
-        lasts."""
+        """An address and port here that lead to these of the host's, until the context ends."""
         if self.remote is None:
             yield address, port
             return
@@ -276,6 +275,7 @@ class Host:
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
         lost, held = observe.undefined_guests(domains, record.guests, volumes)
+        disks = observe.made_disks([*domains.ours.values(), *lost.values()])
         return Observed(
             host=self.name,
             guests=domains.ours,
@@ -284,14 +284,7 @@ class Host:
             foreign_networks=strangers,
             volumes=volumes,
             pool_active=pool and self.storage.active(),
-            disk_sizes=self.storage.sizes(
-                volume.name
-                for guest in (*domains.ours.values(), *lost.values())
-                for volume in guest.record.volumes
-                if volume.state == "made" and volume.role in ("root", "disk")
-            )
-            if pool
-            else {},
+            disk_sizes=self.storage.sizes(disks) if pool else {},
             pool=record,
             undefined=lost,
             taken_over=held,

@@ -266,6 +266,14 @@ def undefined_guests(
     return answer, held
 
 
+def made_disks(guests: Iterable[ObservedGuest]) -> Iterator[str]:
+    """The names of the volumes that are guests' disks and were made."""
+    for guest in guests:
+        for each in guest.record.volumes:
+            if each.state == "made" and each.role in ("root", "disk"):
+                yield each.name
+
+
 def _as_it_stands(record: GuestRecord, volumes: Collection[str]) -> GuestRecord:
     """A guest of the pool's record, with its volumes as they are: an interrupted run may have left
     them otherwise. What may hold data is made, whatever was last written of it."""
