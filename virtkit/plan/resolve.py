@@ -86,10 +86,7 @@ def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:
                 next_confinement=next_confinement,
                 host_cpus=facts.cpus,
                 decided_uuid=_uuid(spec, name, facts, decided),
-                positions={
-                    key: spec.where(("guests", name, *filter(None, [key])))
-                    for key in ("", "template", "devices")
-                },
+                positions=_guest_positions(spec, name),
             )
         )
     return Desired(
@@ -225,6 +222,12 @@ def _network_positions(spec: model.Spec, used: Iterable[str]) -> dict[tuple[str,
         for name in used
         for key in ("cidr", "ipv6", "existing", "bridge")
     }
+
+
+def _guest_positions(spec: model.Spec, name: str) -> dict[str, str]:
+    """Where in the spec a guest stands (``""``), and what it has of raw XML."""
+    keys = ("", "template", "devices")
+    return {key: spec.where(("guests", name, *filter(None, [key]))) for key in keys}
 
 
 def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> str:
