@@ -180,7 +180,7 @@ def _serve(toy: str | None) -> None:
         if fault.do in ("freeze", "pause"):
             os.kill(fault.pid, signal.SIGCONT)
         elapsed = time.monotonic() - began
-        out, err, calls, _ = (_whole(each) for each in files)
+        out, err, calls, _ = (_read_all(each) for each in files)
         ended = {"line": " ".join(asked["words"]), "code": code, "out": out, "err": err}
         print(json.dumps(ended | {"calls": calls.split(), "elapsed": elapsed}), flush=True)
     else:
@@ -194,7 +194,7 @@ def _serve(toy: str | None) -> None:
     _become(asked["words"], fault, files[2].fileno())
 
 
-def _whole(file: IO[str]) -> str:
+def _read_all(file: IO[str]) -> str:
     with file:
         file.seek(0)
         return file.read()

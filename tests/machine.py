@@ -111,7 +111,7 @@ class Machine:
         ]
         run([*line, "-pidfile", str(self.folder / "qemu.pid"), "-daemonize", *more])
 
-    def answers(self) -> bool:
+    def takes_login(self) -> bool:
         """Whether it takes a login; it gets the time, which stood still in a snapshot."""
         return bool(self.ssh(f"date -s @{int(time.time())}", check=False))
 
@@ -133,7 +133,7 @@ class Machine:
             (self.folder / name).unlink(missing_ok=True)
 
 
-def prepared(image: Path, folder: Path) -> Machine:
+def new_machine(image: Path, folder: Path) -> Machine:
     """A machine to be, at a free port, with what one needs to log in to it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     machine = Machine(folder, free_port())
@@ -155,10 +155,10 @@ def from_snapshot(
         arguments: QEMU's, for an image's folder and a machine's.
     """
     Machine(folder, 0).stop()
-    machine = prepared(image, folder)
+    machine = new_machine(image, folder)
     run(["cp", "--reflink=auto", "--sparse=always", image / "disk.qcow2", folder / "disk.qcow2"])
     machine.boot(arguments(image, folder), "-loadvm", SNAPSHOT)
-    if not until(machine.answers, RETURN):
+    if not until(machine.takes_login, RETURN):
         machine.stop()
         raise RuntimeError("the machine came back from its snapshot and does not answer by ssh")
     return machine
@@ -200,7 +200,7 @@ def kept(name: str, key: str, build: Callable[[Path, Tell], None], *, say: bool 
     """
     began = time.monotonic()
 
-    def told(what: str) -> None:
+    def report(what: str) -> None:
         if say:
             print(f"{time.monotonic() - began:6.1f} s  {what}", file=sys.stderr, flush=True)
 
@@ -214,9 +214,9 @@ def kept(name: str, key: str, build: Callable[[Path, Tell], None], *, say: bool 
             if old.is_dir():
                 shutil.rmtree(old)
         final.mkdir(mode=0o700)
-        build(final, told)
+        build(final, report)
         (final / "done").touch()
-        told("done")
+        report("done")
         return final
 
 
@@ -234,7 +234,7 @@ def tests_image() -> tuple[ImageRef, images.LocalImage]:
     """The image of the tests' guests, which is built where there is none."""
     entry = CATALOGUE[DEFAULT_IMAGE]
     ref = ImageRef(DEFAULT_IMAGE, entry, image_identity(entry))
-    return ref, images.prepare(ref, Path(), Progress())
+    return ref, images.local_image(ref, Path(), Progress())
 
 
 def free_port() -> int:

@@ -72,7 +72,7 @@ def user_data(guest: Guest, keys: SshKeys) -> dict[str, Any]:
         "manage_etc_hosts": True,
         "users": [login, *others],
         "ssh_pwauth": False,
-        # a card that the guest got in its life, too
+        # an interface that the guest got in its life, too
         "updates": {"network": {"when": ["boot"]}},
         # a container's layer has its size from the start
         "resize_rootfs": guest.driver.grows_filesystems,
@@ -109,7 +109,7 @@ def _with_mode(file: Any) -> Any:
 
 
 def _login(guest: Guest, keys: SshKeys) -> dict[str, Any]:
-    """The user that virtkit goes by, alike on both kinds of first boot.
+    """The user that virtkit logs in as, the same for both kinds of first boot.
 
     All that an image's own default user has is said here, else the login would have that.
     """

@@ -55,9 +55,9 @@ def test_a_guest_that_sends_nothing_is_not_up(
 
 def test_a_card_whose_address_was_changed(host_with: Callable[..., Host], senders: Senders) -> None:
     senders("da:00:00:00:00:07")
-    found = no_address_reason(host_with(NETWORK).connections, LIVE)
-    assert found.why.startswith(f"its interface on front sends as da:00:00:00:00:07, not as {MAC}")
-    assert "virtkit restart" in found.cure
+    reason = no_address_reason(host_with(NETWORK).connections, LIVE)
+    assert reason.why.startswith(f"its interface on front sends as da:00:00:00:00:07, not as {MAC}")
+    assert "virtkit restart" in reason.cure
     senders(MAC, "da:00:00:00:00:07")
     assert no_address_reason(host_with(NETWORK).connections, LIVE).why == "", (
         "somebody in the guest sends too"
@@ -69,8 +69,8 @@ def test_bridges_for_which_libvirt_makes_rules(host_with: Callable[..., Host]) -
     six = six.replace("</network>", "<ip family='ipv6' address='fd00::1' prefix='64'/></network>")
     back = "<network><name>back</name><bridge name='virbr7'/></network>"
     lan = "<network><name>lan</name><forward mode='bridge'/><bridge name='br0'/></network>"
-    found = {each.name: each for each in bridges(host_with(NETWORK, six, back, lan).connections)}
-    assert {name: (e.network, e.forwards, e.ipv6) for name, e in found.items()} == {
+    by_name = {each.name: each for each in bridges(host_with(NETWORK, six, back, lan).connections)}
+    assert {name: (e.network, e.forwards, e.ipv6) for name, e in by_name.items()} == {
         "virbr9": ("front", True, False),
         "virbr8": ("six", True, True),
         "virbr7": ("back", False, False),

@@ -53,10 +53,10 @@ def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spe
 
 def test_guests_that_are_waited_for(spec: Spec) -> None:
     stop = threading.Event()
-    told: list[Event] = []
+    events: list[Event] = []
 
     def tell(event: Event) -> None:
-        told.append(event)
+        events.append(event)
         if (event.step, event.kind) == ("ready", "started"):
             threading.Timer(0.5, stop.set).start()
 
@@ -68,7 +68,7 @@ def test_guests_that_are_waited_for(spec: Spec) -> None:
         ("start", "done"),
         ("ready", "skipped"),
     ]
-    assert any(each.kind == "interrupted" for each in told)
+    assert any(each.kind == "interrupted" for each in events)
     (guest,) = api.status(spec)
     assert guest.state == "running", "what was done stays done"
 

@@ -40,8 +40,8 @@ def made(host: Host, text: str) -> None:
 
 def planned(host: Host, text: str) -> Plan:
     observed = host.observe()
-    found = samples.decided(samples.spec_of(text), observed)
-    return diff(samples.desired_of(text, decided=found), observed, spec_path="/lab.yaml")
+    decided = samples.decided(samples.spec_of(text), observed)
+    return diff(samples.desired_of(text, decided=decided), observed, spec_path="/lab.yaml")
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
     assert step.name == "update", "nothing but the record changes"
     step.run(lambda _: None)
     # the pool's record is written in the end, as far as that goes: the test driver has no streams
-    there = [each.record for each in host.observe().guests.values()]
+    records = [each.record for each in host.observe().guests.values()]
     with pytest.raises(VirtkitError, match="upload volume virtkit-record-"):
-        context.pool_records.write_after("lab", there)
+        context.pool_records.write_after("lab", records)
     volumes = host.observe().guests["lab-web"].record.volumes
     assert [each.name for each in volumes if each.keep] == kept
 
@@ -72,7 +72,10 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
 )
 def test_a_description_follows_while_the_guest_runs(before: str, after: str, host: Host) -> None:
     text = "name: lab\nguests: {web: {type: qemu, networks: []%s}}\n"
-    spec = {word: text % (f', description: "{word}"' if word else "") for word in (before, after)}
+    spec = {
+        description: text % (f', description: "{description}"' if description else "")
+        for description in (before, after)
+    }
     made(host, spec[before])
     host.domains.start(QEMU, "lab-web")
     (change,) = planned(host, spec[after]).changes

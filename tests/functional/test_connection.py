@@ -16,7 +16,7 @@ from virtkit.drivers import XEN_PV
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import HostFacts, Pool
 from virtkit.host import Host, connection, observe
-from virtkit.host.machine import look, preparation
+from virtkit.host.machine import preparation, questions
 
 
 def test_a_daemon_that_takes_connections_and_says_nothing(
@@ -74,29 +74,29 @@ def test_a_socket_that_does_not_let_the_caller_in() -> None:
         closed.bind(str(path))
         closed.listen()
         path.chmod(0o000)
-        found = refusing(path)
-    assert "Permission denied" in str(found["why"])
-    assert "usermod -aG libvirt" in str(found["cure"])
-    assert "namei" not in str(found["cure"])
-    assert found["code"] == 2
+        error = refusing(path)
+    assert "Permission denied" in str(error["why"])
+    assert "usermod -aG libvirt" in str(error["cure"])
+    assert "namei" not in str(error["cure"])
+    assert error["code"] == 2
 
 
 def test_nothing_listens(tmp_path: Path) -> None:
     host = Host("local", "default", {"qemu": f"qemu+unix:///system?socket={tmp_path}/none"})
     with pytest.raises(RequestError, match="open qemu") as caught:
         host.connections.get("qemu")
-    assert preparation.restart("qemu") in caught.value.cure
+    assert preparation.restart_command("qemu") in caught.value.cure
 
 
-@pytest.mark.skipif(look.xen(), reason="Xen runs here")
+@pytest.mark.skipif(questions.xen(), reason="Xen runs here")
 def test_no_xen_runs_here() -> None:
     connections = Host().connections
-    found = observe.connection(connections, "xen")
+    xen = observe.connection(connections, "xen")
     with pytest.raises(VirtkitError) as caught:
         connections.get("xen")
     assert caught.value.why == "Xen does not run on this machine"
     assert caught.value.cure.endswith("then reboot"), "a driver of libvirt's is not what lacks"
-    (reason,) = XEN_PV.check(HostFacts("local", Pool("a", "/a"), {"xen": found}))
+    (reason,) = XEN_PV.check(HostFacts("local", Pool("a", "/a"), {"xen": xen}))
     assert reason.cure == caught.value.cure
 
 
@@ -122,10 +122,10 @@ def test_what_a_thread_leaves_the_next_one_has() -> None:
     """Opening one costs a way to the host."""
     connections = Host("local", "default", {"qemu": "test:///default"}).connections
     opened = connections.get("qemu")
-    answers: list[libvirt.virConnect] = []
+    opened_later: list[libvirt.virConnect] = []
 
     def other() -> None:
-        answers.append(connections.get("qemu"))
+        opened_later.append(connections.get("qemu"))
         connections.release()
 
     def run() -> None:
@@ -134,9 +134,9 @@ def test_what_a_thread_leaves_the_next_one_has() -> None:
         thread.join()
 
     run()
-    assert answers[0] is not opened, "one that is in use is nobody else's"
+    assert opened_later[0] is not opened, "one that is in use is nobody else's"
     connections.release()
     run()
     run()
-    assert answers[1] is answers[2]
-    assert answers[1] in (opened, answers[0])
+    assert opened_later[1] is opened_later[2]
+    assert opened_later[1] in (opened, opened_later[0])

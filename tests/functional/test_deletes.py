@@ -49,7 +49,7 @@ def host(host_with: MakeHost) -> Host:
     return host
 
 
-def found(host: Host) -> tuple[frozenset[str], frozenset[str]]:
+def volume_names(host: Host) -> tuple[frozenset[str], frozenset[str]]:
     """The names in the guest's pool and in the other one."""
     return host.storage.names(), Storage(host.connections, "other").names()
 
@@ -68,12 +68,12 @@ def test_a_key_is_of_one_volume(host: Host) -> None:
     assert host.storage.delete("/other/lab-web-root")
     assert not host.storage.delete("/other/lab-web-root")
     assert not host.storage.delete("/elsewhere/lab-web-root")
-    assert found(host) == (MADE, MADE - {"lab-web-root"})
+    assert volume_names(host) == (MADE, MADE - {"lab-web-root"})
 
 
 def test_down_takes_the_guests_volumes_and_leaves_those_of_the_same_names(host: Host) -> None:
     run_down(host, ["stop", "volumes"])
-    assert found(host) == (frozenset(), MADE)
+    assert volume_names(host) == (frozenset(), MADE)
 
 
 @pytest.mark.parametrize("active", [True, False])
@@ -127,20 +127,20 @@ def test_the_record_is_looked_at_right_before(
             ) as caught:
                 step.run(lambda _: None)
             assert caught.value.cure
-    assert found(host) == (MADE, MADE)
+    assert volume_names(host) == (MADE, MADE)
     host.connections.get("qemu").lookupByName("lab-web")
 
 
 def test_a_network_that_became_anothers_stays(host: Host) -> None:
     (network,) = DESIRED.networks
     host.networks.define(record.of_network(network, "/lab.yaml", render.network_xml(network)))
-    there = host.observe().networks["lab-front"]
+    observed = host.observe().networks["lab-front"]
     theirs = render.network_xml(network).replace("10.20.0.", "10.21.0.")
     host.connections.any().networkDefineXML(theirs)
     with pytest.raises(
         VirtkitError, match="network lab-front of environment lab has changed"
     ) as caught:
-        host.networks.delete(there)
+        host.networks.delete(observed)
     assert caught.value.cure
     assert host.observe().foreign_networks == {"lab-front"}
 
@@ -148,7 +148,7 @@ def test_a_network_that_became_anothers_stays(host: Host) -> None:
 def test_nobodys_domain_is_defined_over(host: Host) -> None:
     """One that came between the plan and the run."""
     host.connections.get("qemu").lookupByName("lab-web").undefine()
-    found = host.observe()
+    observed = host.observe()
     change = Change("guest/web", "local", "create", desired=WEB)
     context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
     wipe(host)
@@ -157,6 +157,6 @@ def test_nobodys_domain_is_defined_over(host: Host) -> None:
     step = next(e for e in steps_of(Plan("lab", (change,)), context) if e.name == "define")
     with pytest.raises(VirtkitError, match=r"domain lab-web \(guest web of .* has changed"):
         step.run(lambda _: None)
-    assert not found.guests
+    assert not observed.guests
     domain = host.connections.get("qemu").lookupByName("lab-web")
     assert "virtkit" not in domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)

@@ -28,9 +28,9 @@ DOMAIN = tree.with_record(BODY, record_text.guest_element(RECORD))
 def test_a_strangers_name_is_one_word_of_a_command(name: str, host_with: MakeHost) -> None:
     """Whoever may make volumes gives them any name, and somebody pastes the command."""
     host = host_with(POOL.format("default", "/pool", VOLUME.format(name)), DOMAIN)
-    (found,) = _volumes(host.observe(), host)
-    delete, _, look = found.cure.removesuffix(")").partition(" (first: ")
-    for command, verb in ((delete, "vol-delete"), (look, "vol-info")):
+    (orphan,) = _volumes(host.observe(), host)
+    delete, _, first = orphan.cure.removesuffix(")").partition(" (first: ")
+    for command, verb in ((delete, "vol-delete"), (first, "vol-info")):
         assert shlex.split(command)[-4:] == [verb, name, "--pool", "default"]
 
 
@@ -38,5 +38,5 @@ def test_a_pool_that_the_caller_may_not_look_into(host_with: MakeHost) -> None:
     """Such as one in the home of another. Here its path is one that no system call takes."""
     path = "/" + "x" * 300
     host = host_with(POOL.format("default", path, ""))
-    told = [each for each in _libvirt(host.facts(), host) if each.name == "pool default"]
-    assert [(each.ok, each.what) for each in told] == [(True, f"{path}, active")]
+    checks = [each for each in _libvirt(host.facts(), host) if each.name == "pool default"]
+    assert [(each.ok, each.what) for each in checks] == [(True, f"{path}, active")]

@@ -51,9 +51,9 @@ def network_record(network: Network = NET) -> NetworkRecord:
     return record.of_network(network, "/lab.yaml", render.network_xml(network))
 
 
-def unmarked(found: NetworkRecord) -> NetworkRecord:
+def unmarked(record: NetworkRecord) -> NetworkRecord:
     """A record without what libvirt rewrote: here, the bridge's name and the like."""
-    return replace(found, rewritten=())
+    return replace(record, rewritten=())
 
 
 # --- facts ----------------------------------------------------------------------------------
@@ -108,18 +108,18 @@ def test_a_pool_without_a_folder(host_with: MakeHost) -> None:
 
 
 def test_nothing_there(host: Host) -> None:
-    found = host.observe()
-    assert (found.guests, found.networks, found.foreign_domains) == ({}, {}, frozenset())
-    assert (found.foreign_networks, found.volumes) == (frozenset(), frozenset())
+    observed = host.observe()
+    assert (observed.guests, observed.networks, observed.foreign_domains) == ({}, {}, frozenset())
+    assert (observed.foreign_networks, observed.volumes) == (frozenset(), frozenset())
 
 
 def test_a_guests_life(host: Host) -> None:
     name = WEB.domain
     host.domains.define(QEMU, domain_xml(), autostart=True)
-    (there,) = host.observe().guests.values()
-    assert there.record == RECORD
-    assert (there.domain, there.uuid, there.scheme) == (name, WEB.uuid, "qemu")
-    assert (there.state, there.autostart) == ("stopped", True)
+    (guest,) = host.observe().guests.values()
+    assert guest.record == RECORD
+    assert (guest.domain, guest.uuid, guest.scheme) == (name, WEB.uuid, "qemu")
+    assert (guest.state, guest.autostart) == ("stopped", True)
     for do, state in (
         (host.domains.start, "running"),
         (host.domains.start, "running"),
@@ -179,12 +179,12 @@ def test_a_record_that_virtkit_never_wrote_makes_nobody_ours(
     element.text = json.dumps(data) if change is not None else "[" * 100_000
     metadata = f"<metadata>{etree.tostring(element, encoding='unicode')}</metadata>"
     domain = DOMAIN.format(name=WEB.domain, uuid=WEB.uuid, metadata=metadata)
-    found = host_with(POOL, domain).observe()
-    assert found.guests == {}
-    assert found.foreign_domains == {("qemu", WEB.domain)}
-    assert down(found, "lab", spec_path="/lab.yaml", only=None, volumes=True).changes == ()
+    observed = host_with(POOL, domain).observe()
+    assert observed.guests == {}
+    assert observed.foreign_domains == {("qemu", WEB.domain)}
+    assert down(observed, "lab", spec_path="/lab.yaml", only=None, volumes=True).changes == ()
     with pytest.raises(RequestError, match="does not belong to this environment"):
-        diff(DESIRED, found, spec_path="/lab.yaml")
+        diff(DESIRED, observed, spec_path="/lab.yaml")
 
 
 @pytest.mark.parametrize("name", [".", "..", "", "-rf", "../x", "a/b", "a b", "é", "a..b"])
@@ -261,9 +261,9 @@ def metadata(element: str) -> str:
 )
 def test_strangers_domains(element: str, host_with: MakeHost) -> None:
     domain = DOMAIN.format(name="other", uuid=UUID, metadata=metadata(element))
-    found = host_with(POOL, domain).observe()
-    assert found.guests == {}
-    assert found.foreign_domains == {("qemu", "other")}
+    observed = host_with(POOL, domain).observe()
+    assert observed.guests == {}
+    assert observed.foreign_domains == {("qemu", "other")}
 
 
 @pytest.mark.parametrize(
@@ -271,9 +271,9 @@ def test_strangers_domains(element: str, host_with: MakeHost) -> None:
 )
 def test_strangers_networks(element: str, host_with: MakeHost) -> None:
     network = NETWORK.format(name="other", uuid=UUID, metadata=metadata(element))
-    found = host_with(POOL, network).observe()
-    assert found.networks == {}
-    assert found.foreign_networks == {"other"}
+    observed = host_with(POOL, network).observe()
+    assert observed.networks == {}
+    assert observed.foreign_networks == {"other"}
 
 
 # --- networks -------------------------------------------------------------------------------
@@ -281,19 +281,19 @@ def test_strangers_networks(element: str, host_with: MakeHost) -> None:
 
 def test_a_networks_life(host: Host) -> None:
     host.networks.define(network_record())
-    there = host.observe().networks["lab-front"]
-    assert unmarked(there.record) == network_record()
-    assert there.live == ""
-    assert "<bridge" in there.inactive
-    assert (there.uuid, there.active, there.autostart) == (NET.uuid, False, True)
-    assert there.users == ()
+    network = host.observe().networks["lab-front"]
+    assert unmarked(network.record) == network_record()
+    assert network.live == ""
+    assert "<bridge" in network.inactive
+    assert (network.uuid, network.active, network.autostart) == (NET.uuid, False, True)
+    assert network.users == ()
     host.networks.start("lab-front")
     host.networks.start("lab-front")
     host.domains.define(QEMU, domain_xml(), autostart=False)
-    there = host.observe().networks["lab-front"]
-    assert (there.active, there.users) == (True, ("lab-web",)), "one that is off uses it too"
-    assert "<bridge" in there.live
-    host.networks.delete(there)
+    network = host.observe().networks["lab-front"]
+    assert (network.active, network.users) == (True, ("lab-web",)), "one that is off uses it too"
+    assert "<bridge" in network.live
+    host.networks.delete(network)
     assert host.observe().networks == {}
     with pytest.raises(VirtkitError, match="network lab-front"):
         host.networks.start("lab-front")
@@ -320,17 +320,17 @@ guests: {new: {}, web: {networks: [{name: front, address: 10.20.0.99}]}}
     wanted, old = network_record(more), network_record()
     for new in (wanted, old):
         host.networks.update(host.observe().networks["lab-front"], new)
-        there = host.observe().networks["lab-front"]
-        assert unmarked(there.record) == new
-        hosts = [each.get("ip") for each in tree.parse(there.inactive, "it").iter("host")]
+        network = host.observe().networks["lab-front"]
+        assert unmarked(network.record) == new
+        hosts = [each.get("ip") for each in tree.parse(network.inactive, "it").iter("host")]
         reserved = [each.get("ip") for each in tree.parse(new.rendered, "it").iter("host")]
         assert sorted(hosts) == sorted(reserved), "no other is left"
 
 
 def test_what_others_added_to_a_network_stays(host: Host) -> None:
     host.networks.define(network_record())
-    there = host.observe().networks["lab-front"]
-    root = tree.parse(there.inactive, "it")
+    network = host.observe().networks["lab-front"]
+    root = tree.parse(network.inactive, "it")
     dhcp = root.find("./ip/dhcp")
     assert dhcp is not None
     printer = '<host mac="52:54:00:00:00:09" name="printer" ip="10.20.0.9"/>'

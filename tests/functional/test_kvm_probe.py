@@ -17,20 +17,20 @@ def test_what_says_nothing_of_kvm_is_not_remembered_for_long(
 ) -> None:
     """libvirt's test driver has no function for it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    told: list[str] = []
+    lines: list[str] = []
     for _ in range(2):
-        found = kvm_probe.verdict(host.connections, "/pool", told.append)
-        assert not found.works
-        assert "not supported by the connection driver" in found.why
-    assert len(told) == 1, "a plan and the `up` after it ask once"
-    assert kvm_probe.verdict(host.connections, "/pool", told.append, refresh=True).temporary
-    assert len(told) == 2, "doctor looks again"
+        verdict = kvm_probe.verdict(host.connections, "/pool", lines.append)
+        assert not verdict.works
+        assert "not supported by the connection driver" in verdict.why
+    assert len(lines) == 1, "a plan and the `up` after it ask once"
+    assert kvm_probe.verdict(host.connections, "/pool", lines.append, refresh=True).temporary
+    assert len(lines) == 2, "doctor looks again"
     (cache,) = tmp_path.rglob("kvm.json")
     known = json.loads(cache.read_text())
     assert known["until"] <= time.time() + kvm_probe.MIN_HOLD, "and for good nothing is kept of it"
     cache.write_text(json.dumps(known | {"until": time.time() - 1}))
-    kvm_probe.verdict(host.connections, "/pool", told.append)
-    assert len(told) == 3
+    kvm_probe.verdict(host.connections, "/pool", lines.append)
+    assert len(lines) == 3
 
 
 def test_each_host_has_its_own_and_its_own_boots(
@@ -47,15 +47,15 @@ def test_each_host_has_its_own_and_its_own_boots(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     other = Host("rack", "default", {"qemu": "test:///default"}, Remote("rack", "root@rack"))
-    told: list[str] = []
+    lines: list[str] = []
     for _ in range(2):
         for each in (host, other):
-            kvm_probe.verdict(each.connections, "/pool", told.append)
-    assert len(told) == 2, "each is asked once"
+            kvm_probe.verdict(each.connections, "/pool", lines.append)
+    assert len(lines) == 2, "each is asked once"
     boot.write_text("second")
-    kvm_probe.verdict(other.connections, "/pool", told.append)
-    kvm_probe.verdict(host.connections, "/pool", told.append)
-    assert len(told) == 3
+    kvm_probe.verdict(other.connections, "/pool", lines.append)
+    kvm_probe.verdict(host.connections, "/pool", lines.append)
+    assert len(lines) == 3
 
 
 def test_what_can_not_be_kept_is_no_error(
@@ -63,7 +63,7 @@ def test_what_can_not_be_kept_is_no_error(
 ) -> None:
     (tmp_path / "cache").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    told: list[str] = []
+    lines: list[str] = []
     for _ in range(2):
-        assert not kvm_probe.verdict(host.connections, "/pool", told.append).works
-    assert len(told) == 2
+        assert not kvm_probe.verdict(host.connections, "/pool", lines.append).works
+    assert len(lines) == 2

@@ -35,10 +35,10 @@ def test_records_are_numbered_and_one_is_left(host: Host) -> None:
         assert host.storage.names() == {f"virtkit-record-{number:06d}.json"}
 
 
-WHOLE = record_text.pool_text(record_of("new")).encode()
+COMPLETE = record_text.pool_text(record_of("new")).encode()
 
 
-@pytest.mark.parametrize("part", [b"", WHOLE[:30], WHOLE[:-1], b"\0" * 4096])
+@pytest.mark.parametrize("part", [b"", COMPLETE[:30], COMPLETE[:-1], b"\0" * 4096])
 def test_the_next_write_removes_half_written_ones(host: Host, part: bytes) -> None:
     host.storage.write_record(record_of("old"))
     for number in (2, 3, 12):
@@ -52,7 +52,7 @@ def test_the_next_write_removes_half_written_ones(host: Host, part: bytes) -> No
 
 def test_killed_before_the_older_ones_went(host: Host) -> None:
     host.storage.write_record(record_of("old"))
-    put(host, 2, WHOLE)
+    put(host, 2, COMPLETE)
     assert host.storage.record() == record_of("new")
     host.storage.write_record(record_of("next"))
     assert host.storage.names() == {"virtkit-record-000003.json"}

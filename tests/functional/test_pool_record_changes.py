@@ -27,9 +27,9 @@ LAB = "name: lab\nguests: {web: {type: qemu, networks: [], disks: [%s]}}\n"
 DATA = "{name: data, size: 1GiB}"
 
 
-def work(host: Host, found: Plan) -> tuple[Context, Mapping[str, Step]]:
+def work(host: Host, plan: Plan) -> tuple[Context, Mapping[str, Step]]:
     context = Context(host, StepOptions(spec=SPEC, folder=Path("/")))
-    steps = steps_of(found, context)
+    steps = steps_of(plan, context)
     return context, {f"{each.object} {each.name}": each for each in steps}
 
 

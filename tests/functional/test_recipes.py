@@ -82,8 +82,8 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_new_key_is_in_the_schema_and_in_the_xml(key: Path) -> None:
     schema = json.loads(recipes.run(key, "-m", "virtkit", "schema").stdout)
-    told = schema["$defs"]["GuestEntry"]["properties"]["on_crash"]
-    assert told["description"] == "What libvirt does when it crashes."
+    option = schema["$defs"]["GuestEntry"]["properties"]["on_crash"]
+    assert option["description"] == "What libvirt does when it crashes."
     assert recipes.run(key, "-m", "virtkit", "validate", "lab.yaml").returncode == 0
 
 
@@ -92,13 +92,13 @@ def test_the_new_keys_cases_are_written_and_hold(key: Path) -> None:
     written = recipes.run(key, *PYTEST, "--regen", *files, "-k", "on-crash")
     assert written.returncode == 0, written.stdout
     plan = json.loads((key / "tests/cases/on-crash/expected/plan.json").read_text())
-    found = {
+    reasons = {
         change["object"]: [
             (each["field"], each["from"], each["to"], each["cause"]) for each in change["reasons"]
         ]
         for change in (*plan["changes"], *plan["pending"])
     }
-    assert found == {
+    assert reasons == {
         "guest/given": [("on_crash", "destroy", "restart", "spec")],
         "guest/changed": [("on_crash", "restart", "destroy", "spec")],
         "guest/gone": [("on_crash", "restart", "destroy", "spec")],

@@ -89,14 +89,14 @@ def test_it_stays_where_it_is_while_its_type_stays(hosts: list[Host]) -> None:
 
 def test_a_plan_of_all_hosts(hosts: list[Host]) -> None:
     make(hosts[1], "{gone: {type: qemu, networks: []}}")
-    found = plan_on(hosts, spec_of("{a: {type: qemu}}"))
-    assert entries(found) == [
+    plan = plan_on(hosts, spec_of("{a: {type: qemu}}"))
+    assert entries(plan) == [
         ("local", "image/debian-12", "create", "none"),
         ("local", "network/default", "create", "none"),
         ("local", "guest/a", "create", "none"),
         ("far", "guest/gone", "delete", "none"),
     ]
-    assert entries(plan_on(hosts, spec_of("{a: {type: qemu}}"), ["a"])) == entries(found)[:3]
+    assert entries(plan_on(hosts, spec_of("{a: {type: qemu}}"), ["a"])) == entries(plan)[:3]
 
 
 def test_a_host_that_left_the_spec_is_told(
@@ -108,26 +108,26 @@ def test_a_host_that_left_the_spec_is_told(
     for host in ("far", "gone"):
         access.write_known_hosts("lab", [made], host)
     notes = plan_on(hosts, spec_of("{a: {type: qemu}}")).notes
-    told = (
+    note = (
         "host gone is no longer in the spec, so guests of lab on it are not looked at; "
         "put it back into `hosts:` to see or remove them"
     )
-    assert [each for each in notes if "no longer in the spec" in each] == [told]
+    assert [each for each in notes if "no longer in the spec" in each] == [note]
 
 
 def test_a_guest_moves_with_consent(hosts: list[Host]) -> None:
     make(hosts[1], "{a: {type: qemu, networks: []}}")
     text = "{a: {type: qemu, host: local, networks: []}, b: {type: qemu, networks: []}}"
-    found = plan_on(hosts, spec_of(text), ["a"])
-    assert entries(found)[1:] == [
+    plan = plan_on(hosts, spec_of(text), ["a"])
+    assert entries(plan)[1:] == [
         ("local", "guest/a", "create", "recreate"),
         ("far", "guest/a", "delete", "none"),
     ]
-    create, delete = found.changes[1:]
+    create, delete = plan.changes[1:]
     assert [each.as_dict() for each in create.reasons] == [
         {"field": "host", "from": "far", "to": "local", "cause": "spec", "effect": "recreate"}
     ]
-    assert [delete] == list(found.needs_consent)
+    assert [delete] == list(plan.needs_consent)
     assert delete.lost == "lab-a-root"
     assert entries(plan_on(hosts, spec_of(text), ["b"]))[1:] == [
         ("local", "guest/b", "create", "none")

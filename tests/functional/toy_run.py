@@ -40,9 +40,9 @@ def give_streams(folder: Path) -> None:
     for name in (each for each in dir(streams) if each.startswith("vir")):
         setattr(libvirt.libvirtmod, name, getattr(streams, name))
 
-    def upload(volume: Any, stream: Any, *rest: Any) -> int:
+    def upload(volume: Any, stream: Any, *arguments: Any) -> int:
         ours = libvirt.libvirtmod.virStorageVolGetName(volume).startswith("virtkit-record-")
-        return int((streams.virStorageVolUpload if ours else real)(volume, stream, *rest))
+        return int((streams.virStorageVolUpload if ours else real)(volume, stream, *arguments))
 
     libvirt.libvirtmod.virStorageVolUpload = upload
     libvirt.libvirtmod.virStreamAbort = lambda _stream: 0
@@ -66,10 +66,10 @@ def planned(spec: Spec, facts: HostFacts) -> Plan:
     return diff(resolve(spec, facts, decided(spec, observed)), observed, spec_path=spec.source)
 
 
-def carry_out(found: Plan) -> list[str]:
+def carry_out(plan: Plan) -> list[str]:
     options = StepOptions(spec="lab.yaml", folder=Path.cwd(), wait=False)
     context = Context(HOST, options)
-    report = run("lab", steps_of(found, context), parallel=2)
+    report = run("lab", steps_of(plan, context), parallel=2)
     context.pool_records.write_after(
         "lab", [each.record for each in HOST.observe().guests.values()]
     )
@@ -102,9 +102,9 @@ def main() -> None:
     }
     # what the test driver can't do is said to be done, so that the rest can be seen
     done = of_web().with_state("made")
-    there = HOST.storage.names()
+    names = HOST.storage.names()
     for volume in guest.volumes:
-        if volume.content != "log" and volume.name not in there:
+        if volume.content != "log" and volume.name not in names:
             HOST.storage.create(render.guest_volume_xml(volume))
     HOST.domains.write_record(done)
     answer["completed"] = carry_out(planned(spec, facts))

@@ -162,7 +162,7 @@ LOOKS = {
         df -B1 --output=size / | tail -1
     """,
     "names": "hostname; hostname -f; cat /etc/hostname",
-    "links": "ip -json address",
+    "interfaces": "ip -json address",
     "others": "for n in OTHERS; do getent ahostsv4 $n | sed 's/ .*//;q'; done",
     "other": "getent ahostsv6 GUEST-own.contract.test",
     "mounts": "for n in data scratch; do findmnt -nbo FSTYPE,SIZE /srv/$n; done",
@@ -170,7 +170,7 @@ LOOKS = {
 
 
 @pytest.fixture(scope="module")
-def looks(lab: Lab, types: Sequence[str]) -> dict[str, dict[str, str]]:
+def shown(lab: Lab, types: Sequence[str]) -> dict[str, dict[str, str]]:
     """What each of the guests shows."""
     return {guest: looked(lab, guest, others(types, guest)) for guest in types}
 
@@ -188,20 +188,20 @@ def others(types: Sequence[str], guest: str) -> list[str]:
     return [name for each in types for name in (each, f"{each}-own") if name != guest]
 
 
-def test_it_has_the_size_that_was_asked_for(looks: dict[str, dict[str, str]], guest: str) -> None:
-    memory, disk = looks[guest]["size"].split()
+def test_it_has_the_size_that_was_asked_for(shown: dict[str, dict[str, str]], guest: str) -> None:
+    memory, disk = shown[guest]["size"].split()
     assert 0.8 < int(memory) / 1024 / 288 <= 1
     assert 0.9 < int(disk) / 1024**3 / 5 <= 1
 
 
-def test_it_has_its_name(looks: dict[str, dict[str, str]], guest: str) -> None:
-    assert looks[guest]["names"].split() == [guest, f"{guest}.contract.test", guest]
+def test_it_has_its_name(shown: dict[str, dict[str, str]], guest: str) -> None:
+    assert shown[guest]["names"].split() == [guest, f"{guest}.contract.test", guest]
 
 
-def test_it_has_its_addresses(looks: dict[str, dict[str, str]], guest: str) -> None:
+def test_it_has_its_addresses(shown: dict[str, dict[str, str]], guest: str) -> None:
     # the container's iproute2 knows its links by the same hardware addresses
-    links = json.loads(looks[guest]["links"])
-    by_mac = {each["address"]: {a["local"] for a in each["addr_info"]} for each in links}
+    interfaces = json.loads(shown[guest]["interfaces"])
+    by_mac = {each["address"]: {a["local"] for a in each["addr_info"]} for each in interfaces}
     front = by_mac.pop(f"52:54:00:94:00:{number(guest)}")
     assert {address(guest), f"fd94::5054:ff:fe94:{number(guest)}"} <= front
     del by_mac["00:00:00:00:00:00"]
@@ -210,15 +210,15 @@ def test_it_has_its_addresses(looks: dict[str, dict[str, str]], guest: str) -> N
 
 
 def test_guests_resolve_each_other(
-    lab: Lab, types: Sequence[str], looks: dict[str, dict[str, str]], guest: str
+    lab: Lab, types: Sequence[str], shown: dict[str, dict[str, str]], guest: str
 ) -> None:
     status = {each["name"]: each["addresses"][0] for each in lab.json("status")["guests"]}
-    assert looks[guest]["others"].split() == [status[name] for name in others(types, guest)]
-    assert looks[guest]["other"].startswith("fd94::5054:")
+    assert shown[guest]["others"].split() == [status[name] for name in others(types, guest)]
+    assert shown[guest]["other"].startswith("fd94::5054:")
 
 
-def test_its_disks_are_mounted(looks: dict[str, dict[str, str]], guest: str) -> None:
-    for line, mib in zip(looks[guest]["mounts"].splitlines(), (64, 32), strict=True):
+def test_its_disks_are_mounted(shown: dict[str, dict[str, str]], guest: str) -> None:
+    for line, mib in zip(shown[guest]["mounts"].splitlines(), (64, 32), strict=True):
         kind, size = line.split()
         assert kind == "ext4"
         assert 0.6 < int(size) / 1024**2 / mib <= 1
@@ -243,8 +243,8 @@ def test_a_blank_disk_is_blank(lab: Lab, guest: str) -> None:
 
 def test_cloud_init_is_the_users_own(lab: Lab, guest: str) -> None:
     name = f"{guest}-own"
-    inside = lab.sh(name, "cat /etc/from-the-spec /var/lib/ran; hostname -f; findmnt -n /srv/more")
-    assert inside.split()[:5] == ["a", "secret", "root", f"{name}.contract.test", "/srv/more"]
+    output = lab.sh(name, "cat /etc/from-the-spec /var/lib/ran; hostname -f; findmnt -n /srv/more")
+    assert output.split()[:5] == ["a", "secret", "root", f"{name}.contract.test", "/srv/more"]
     assert lab.virtkit("ssh", f"{guest}-own", "--", "id", "-un").out == "virtkit\n"
 
 

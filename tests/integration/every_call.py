@@ -27,15 +27,15 @@ import pytest
 from faultpoints import Do, Ended, Fault, changes, runner
 from integration.fault_lab import (
     FaultLab,
+    Reference,
     Tally,
-    Whole,
     converges,
     killed,
     libvirtd,
     loop,
     not_kept,
+    reported_errors,
     start_libvirtd,
-    told,
 )
 from integration.lab import Lab, tiny_disk
 
@@ -104,7 +104,7 @@ def fault_lab(type: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
 
 
 @pytest.fixture(scope="module")
-def whole(fault_lab: FaultLab, type: str) -> Whole:
+def reference(fault_lab: FaultLab, type: str) -> Reference:
     fault_lab.up()  # what is made once only, as keys for ssh, is not of every run
     fault_lab.run("down", "--volumes")
     fault_lab.reset()
@@ -120,7 +120,7 @@ def whole(fault_lab: FaultLab, type: str) -> Whole:
     assert not fault_lab.left()
     # a guest is forced off only where it did not hear in time
     heard = tuple(each for each in down.calls if type == "toy" or each != "virDomainDestroy")
-    return Whole(state, up.calls, heard)
+    return Reference(state, up.calls, heard)
 
 
 def points(type: str, calls: Sequence[str]) -> Iterator[Fault]:
@@ -141,10 +141,10 @@ def points(type: str, calls: Sequence[str]) -> Iterator[Fault]:
         yield Fault("kill", count[name], side, changing=not toy, name=name)
 
 
-def test_up(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: str) -> None:
+def test_up(fault_lab: FaultLab, type: str, reference: Reference, tally: Tally, part: str) -> None:
     known: list[Any] = []
-    with loop(tally, "killed", "up", type, whole.up) as figures:
-        for fault in points(type, whole.up):
+    with loop(tally, "killed", "up", type, reference.up) as figures:
+        for fault in points(type, reference.up):
             if not PARTS[part](fault):
                 continue
             fault_lab.reset()
@@ -152,16 +152,18 @@ def test_up(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: st
             figures.points += 1
             found = fault_lab.state()
             if found not in known:
-                converges(fault_lab, whole, str(ended))
+                converges(fault_lab, reference, str(ended))
                 known += [found] if type == "toy" else []
             figures.converged += 1
 
 
-def test_undefined(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: str) -> None:
+def test_undefined(
+    fault_lab: FaultLab, type: str, reference: Reference, tally: Tally, part: str
+) -> None:
     """Somebody undefines what the killed run left, and its volumes are still the guest's."""
     known: list[Any] = []
-    with loop(tally, "killed, undefined", "up", type, whole.up) as figures:
-        for fault in points(type, whole.up):
+    with loop(tally, "killed, undefined", "up", type, reference.up) as figures:
+        for fault in points(type, reference.up):
             if not PARTS[part](fault) or not changes(fault.name):
                 continue
             fault_lab.reset()
@@ -171,7 +173,7 @@ def test_undefined(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, p
             found = fault_lab.state()
             if found not in known:
                 fault_lab.run("up")
-                assert fault_lab.state() == whole.state, str(ended)
+                assert fault_lab.state() == reference.state, str(ended)
                 assert not fault_lab.planned(), str(ended)
                 fault_lab.run("down", "--volumes")
                 assert not fault_lab.left(), str(ended)
@@ -179,17 +181,19 @@ def test_undefined(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, p
             figures.converged += 1
 
 
-def test_down(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: str) -> None:
+def test_down(
+    fault_lab: FaultLab, type: str, reference: Reference, tally: Tally, part: str
+) -> None:
     """The kept disk is the same one through it all."""
     fault_lab.reset()
     fault_lab.up()
-    known: list[Any] = [whole.state] if type == "toy" else []
+    known: list[Any] = [reference.state] if type == "toy" else []
     with (
-        loop(tally, "killed", "down", type, whole.down) as figures,
+        loop(tally, "killed", "down", type, reference.down) as figures,
         fault_lab.holding(but=not_kept) as kept,
     ):
         assert kept == ["cut-a-data"]
-        for fault in points(type, whole.down):
+        for fault in points(type, reference.down):
             if not PARTS[part](fault):
                 continue
             ended = killed(fault_lab, "down", fault)
@@ -198,14 +202,14 @@ def test_down(fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, part: 
             found = fault_lab.state()
             if found not in known:
                 fault_lab.up()
-                assert fault_lab.state() == whole.state, str(ended)
+                assert fault_lab.state() == reference.state, str(ended)
                 assert not fault_lab.planned(), str(ended)
                 killed(fault_lab, "down", fault)
                 fault_lab.run("down")
                 assert fault_lab.left() == kept, str(ended)
                 known += [found] if type == "toy" else []
             figures.converged += 1
-            if fault_lab.state() != whole.state:
+            if fault_lab.state() != reference.state:
                 fault_lab.up()
     fault_lab.run("down", "--volumes")
     assert not fault_lab.left()
@@ -243,7 +247,7 @@ def struck(fault_lab: FaultLab, verb: str, fault: Fault, do: Do) -> Ended:
     if do == "end":
         start_libvirtd()
     assert len(ended.calls) >= fault.number, f"{fault} was not reached: {ended}"
-    errors = told(ended)
+    errors = reported_errors(ended)
     if do != "end":  # at the last call of all, an end is not noticed
         assert bool(errors) == (do == "freeze"), str(ended)
     return ended
@@ -253,25 +257,25 @@ WORDS = {"end": "libvirtd killed", "freeze": "libvirtd frozen", "pause": "libvir
 
 
 def test_libvirtd(
-    fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
+    fault_lab: FaultLab, type: str, reference: Reference, tally: Tally, do: Do, everything: bool
 ) -> None:
     """It is killed; stands still until virtkit has given up; or for a second, which is no harm."""
-    with loop(tally, WORDS[do], "up", type, whole.up) as figures:
-        for fault in daemon_points(type, whole.up, everything):
+    with loop(tally, WORDS[do], "up", type, reference.up) as figures:
+        for fault in daemon_points(type, reference.up, everything):
             fault_lab.reset()
             ended = struck(fault_lab, "up", fault, do)
             figures.points += 1
-            converges(fault_lab, whole, str(ended))
+            converges(fault_lab, reference, str(ended))
             figures.converged += 1
 
 
 @pytest.mark.long  # what a `down` leaves is what kills of virtkit leave
 def test_libvirtd_on_the_way_down(
-    fault_lab: FaultLab, type: str, whole: Whole, tally: Tally, do: Do, everything: bool
+    fault_lab: FaultLab, type: str, reference: Reference, tally: Tally, do: Do, everything: bool
 ) -> None:
     """The next `down` leaves the kept disk and nothing else."""
-    with loop(tally, WORDS[do], "down", type, whole.down) as figures:
-        for fault in daemon_points(type, whole.down, everything):
+    with loop(tally, WORDS[do], "down", type, reference.down) as figures:
+        for fault in daemon_points(type, reference.down, everything):
             fault_lab.reset()
             fault_lab.up()
             with fault_lab.holding(but=not_kept) as kept:

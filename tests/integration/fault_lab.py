@@ -292,7 +292,7 @@ class FaultLab:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Reference:
     """Runs that nobody interrupted: the state that `up` ends in, and the calls of both."""
 
     state: Any
@@ -307,11 +307,11 @@ def killed(fault_lab: FaultLab, verb: str, fault: Fault) -> Ended:
     return ended
 
 
-def converges(fault_lab: FaultLab, whole: Whole, what: str) -> None:
+def converges(fault_lab: FaultLab, reference: Reference, what: str) -> None:
     """Brings the rest up, and takes all of it down."""
     with fault_lab.holding():
         fault_lab.run("up")
-        assert fault_lab.state() == whole.state, what
+        assert fault_lab.state() == reference.state, what
         assert not fault_lab.planned(), what
     fault_lab.run("down", "--volumes")
     assert not fault_lab.left(), what
@@ -321,7 +321,7 @@ def not_kept(name: str) -> bool:
     return not name.endswith("-data")
 
 
-def told(ended: Ended) -> list[dict[str, Any]]:
+def reported_errors(ended: Ended) -> list[dict[str, Any]]:
     """The errors of a run that nobody ended: it ended by itself, with a report that has cures."""
     assert ended.code in (0, 1, 2), str(ended)  # 2: before anything was touched
     assert "Traceback" not in ended.err, str(ended)

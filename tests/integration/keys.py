@@ -15,7 +15,7 @@ def new_key(path: Path, *, passphrase: str = "") -> Path:
     return path
 
 
-def enters(lab: Lab, guest: str, key: Path | None = None) -> bool:
+def can_log_in(lab: Lab, guest: str, key: Path | None = None) -> bool:
     """Whether a key opens the guest, or else whatever virtkit finds, by ssh and nothing else."""
     if key is None:
         return lab.virtkit("ssh", guest, "--", "true", code=None).code == 0
@@ -44,12 +44,12 @@ def cut_off(lab: Lab, guest: str, text: str, *, first: bool = False) -> int:
     with runner(lab.settings) as forks:
         lab.write(specs[1])
         count = Fault(changing=True)
-        whole = forks.run("up", lab.spec, "--parallel", "1", fault=count, timeout=600)
-        assert whole.code == 0, str(whole)
+        counted = forks.run("up", lab.spec, "--parallel", "1", fault=count, timeout=600)
+        assert counted.code == 0, str(counted)
         points = [
             (at, name)
-            for at, name in enumerate(whole.calls, start=1)
-            if not first or name not in whole.calls[: at - 1]
+            for at, name in enumerate(counted.calls, start=1)
+            if not first or name not in counted.calls[: at - 1]
         ]
         for number, (at, name) in enumerate(points):
             new, old = keys[number % 2], keys[1 - number % 2]
@@ -59,7 +59,7 @@ def cut_off(lab: Lab, guest: str, text: str, *, first: bool = False) -> int:
             assert ended.killed, str(ended)
             done = forks.run("up", lab.spec, "--json", timeout=600)
             assert done.code == 0, f"{name}: {done}"
-            assert enters(lab, guest, new), name
-            assert not enters(lab, guest, old), name
+            assert can_log_in(lab, guest, new), name
+            assert not can_log_in(lab, guest, old), name
             assert lab.json("plan")["changes"] == [], name
     return len(points)

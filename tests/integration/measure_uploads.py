@@ -53,10 +53,12 @@ def seconds(work: Callable[[], object], on_disk: Callable[[], object]) -> tuple[
     return written, time.monotonic() - began
 
 
-def measure(folder: Path, there: LibvirtHost, mib: int, rounds: int) -> None:
+def measure(folder: Path, libvirt_host: LibvirtHost, mib: int, rounds: int) -> None:
     path, copy = folder / "disk.raw", folder / "copy"
     sparse_disk(path, mib)
-    remote = Remote("h1", f"ops@{there.address}", 0, str(there.key), str(there.known_hosts))
+    remote = Remote(
+        "h1", f"ops@{libvirt_host.address}", 0, str(libvirt_host.key), str(libvirt_host.known_hosts)
+    )
     host = Host("h1", remote=remote)
     host.connections.any()
     host.storage.ensure()
@@ -73,12 +75,12 @@ def measure(folder: Path, there: LibvirtHost, mib: int, rounds: int) -> None:
         copy.unlink()
         before = processor_time()
         sent = seconds(
-            lambda image=image: pool.put(host, ref, image, Progress()),
-            lambda volume=volume: there.ssh(f"sync {volume}"),
+            lambda image=image: pool.upload(host, ref, image, Progress()),
+            lambda volume=volume: libvirt_host.ssh(f"sync {volume}"),
         )
         times = processor_time() - before
         assert (
-            there.ssh(f"sha256sum <{volume}")
+            libvirt_host.ssh(f"sha256sum <{volume}")
             == subprocess.run(
                 ["sha256sum"], stdin=path.open("rb"), capture_output=True, text=True, check=True
             ).stdout.strip()
@@ -94,8 +96,8 @@ def main(mib: str = "400", rounds: str = "8") -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
         (folder / "hosts").mkdir()
-        with several_hosts(folder / "hosts", 1) as (there,):
-            measure(folder, there, int(mib), int(rounds))
+        with several_hosts(folder / "hosts", 1) as (libvirt_host,):
+            measure(folder, libvirt_host, int(mib), int(rounds))
 
 
 if __name__ == "__main__":

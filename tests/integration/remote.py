@@ -26,7 +26,7 @@ class RemoteLab(Lab, ABC):
     folders: tuple[str, ...] = ("/var/lib/libvirt", "/etc/libvirt")
 
     @abstractmethod
-    def there(self, command: str) -> str:
+    def run_on_host(self, command: str) -> str:
         """What a shell command prints on the guests' host, as its root."""
 
     def guests_host(self) -> Host:
@@ -35,7 +35,7 @@ class RemoteLab(Lab, ABC):
 
     def virsh(self, *words: str, scheme: str = "") -> str:
         uri = f"{scheme or self.schemes[0]}:///system"
-        return self.there(shlex.join(["virsh", "-q", "-c", uri, *words])).strip()
+        return self.run_on_host(shlex.join(["virsh", "-q", "-c", uri, *words])).strip()
 
     def domains(self) -> set[str]:
         lists = (self.virsh("list", "--all", "--name", scheme=each) for each in self.schemes)
@@ -43,10 +43,10 @@ class RemoteLab(Lab, ABC):
 
     def printed(self, guest: str) -> list[str]:
         log = POOL / f"{self.name}-{guest}-console"
-        return self.there(f"cat {log} 2>/dev/null || true").splitlines()
+        return self.run_on_host(f"cat {log} 2>/dev/null || true").splitlines()
 
     def mode(self, volume: str) -> int:
-        return int(self.there(f"stat -c %a {POOL}/{self.name}-{volume}"), 8)
+        return int(self.run_on_host(f"stat -c %a {POOL}/{self.name}-{volume}"), 8)
 
     def read(self, volume: str, path: str) -> str:
         """As `Lab.read`; a volume in qcow2 is made a raw one for the look."""
@@ -54,11 +54,11 @@ class RemoteLab(Lab, ABC):
             f"raw=$(mktemp); qemu-img convert -O raw {POOL}/{self.name}-{volume} $raw; "
             f"debugfs -R 'cat /{path}' $raw; rm $raw"
         )
-        return self.there(script).strip()
+        return self.run_on_host(script).strip()
 
     def volumes(self) -> set[str]:
         prefix = f"{self.name}-"
-        names = self.there(f"ls {POOL} 2>/dev/null || true").split()
+        names = self.run_on_host(f"ls {POOL} 2>/dev/null || true").split()
         return {each.removeprefix(prefix) for each in names if each.startswith(prefix)}
 
     def left(self) -> list[str]:
@@ -68,7 +68,7 @@ class RemoteLab(Lab, ABC):
         nets = self.virsh("net-list", "--all", "--name").split()
         found += [f"network {each}" for each in nets if each.startswith(prefix)]
         found += [f"volume {prefix}{each}" for each in self.volumes()]
-        loops = self.there("losetup --list --noheadings --output BACK-FILE").split()
+        loops = self.run_on_host("losetup --list --noheadings --output BACK-FILE").split()
         found += [f"loop device of {each}" for each in loops if f"/{prefix}" in each]
-        files = self.there(f"find {' '.join(self.folders)} -name '{prefix}*' -type f").split()
+        files = self.run_on_host(f"find {' '.join(self.folders)} -name '{prefix}*' -type f").split()
         return sorted([*found, *(f"file {each}" for each in files)])

@@ -214,10 +214,10 @@ def _connected(host: LibvirtHost) -> None:
     _heard(host, "ready")
 
 
-def _heard(host: LibvirtHost, word: str) -> None:
+def _heard(host: LibvirtHost, expected: str) -> None:
     assert host.process.stdout is not None
     said = host.process.stdout.readline().strip()
-    assert said == word, (said, (host.folder / "log").read_text())
+    assert said == expected, (said, (host.folder / "log").read_text())
 
 
 def _within(pid: int) -> int:
@@ -241,7 +241,7 @@ class HostsLab(RemoteLab):
 
     hosts: Sequence[LibvirtHost] = ()
 
-    def there(self, command: str) -> str:
+    def run_on_host(self, command: str) -> str:
         return self.hosts[0].ssh(command)
 
     def on(self, host: LibvirtHost) -> HostsLab:

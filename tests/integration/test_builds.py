@@ -161,7 +161,7 @@ def test_what_a_kill_left_can_be_removed(plain: Machine) -> None:
         ends(process, signal.SIGKILL, plain)
     assert rooms(plain)
     script = "from virtkit import images\nfor path, why in images.leftovers([]): "
-    script += "print(images.removal(path))"
+    script += "print(images.removal_command(path))"
     told = plain.run(plain.python, "-P", "-c", script).stdout.splitlines()
     assert len(told) == 2
     for line in told:
@@ -217,7 +217,7 @@ def test_a_cache_that_moved(plain: Machine) -> None:
 # --- what is looked at before ---------------------------------------------------------------
 
 
-def look(plain: Machine, **settings: str) -> dict[str, str]:
+def build_error(plain: Machine, **settings: str) -> dict[str, str]:
     """The error of a build that can't work; empty where it can."""
     began = time.monotonic()
     done = plain.run(plain.python, "-P", "-c", LOOK, **settings)
@@ -229,14 +229,14 @@ def look(plain: Machine, **settings: str) -> dict[str, str]:
 
 
 def test_a_plain_machine_can(plain: Machine) -> None:
-    assert look(plain) == {}
-    assert look(plain, PATH="/usr/bin:/bin") == {}
+    assert build_error(plain) == {}
+    assert build_error(plain, PATH="/usr/bin:/bin") == {}
 
 
 @pytest.mark.parametrize("files", ["/etc/subuid /etc/subgid", "/etc/subuid", "/etc/subgid"])
 def test_a_user_without_ids(plain: Machine, files: str) -> None:
     plain.root(f"sed -i '/^{USER}:/d' {files}")
-    error = look(plain)
+    error = build_error(plain)
     assert error["code"] == 2
     for file in files.split():
         assert f"{file} has no line for {USER}" in error["why"]
@@ -244,7 +244,7 @@ def test_a_user_without_ids(plain: Machine, files: str) -> None:
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"] == error
     plain.root(error["cure"].removeprefix("as root: "))
-    assert look(plain) == {}
+    assert build_error(plain) == {}
 
 
 def test_a_user_of_a_directory_service(plain: Machine) -> None:
@@ -261,7 +261,7 @@ def test_a_user_of_a_directory_service(plain: Machine) -> None:
 
 def test_a_user_in_another_group_s_shell(plain: Machine) -> None:
     """As after `sg libvirt`, which newuidmap refuses."""
-    error = look(plain, group="daemon")
+    error = build_error(plain, group="daemon")
     assert f"sg {USER} -c" in error["cure"]
 
 
@@ -274,7 +274,7 @@ def mounted(plain: Machine, options: str) -> None:
 )
 def test_no_room(plain: Machine, options: str, why: str) -> None:
     mounted(plain, f"{options},mode=1777")
-    error = look(plain)
+    error = build_error(plain)
     for folder in ("/tmp", "/var/tmp"):
         assert f"{folder}: " in error["why"]
     assert why in error["why"]
@@ -285,7 +285,7 @@ def test_no_room(plain: Machine, options: str, why: str) -> None:
     # and the cure
     plain.root("mkdir -m 1777 /srv/room")
     try:
-        assert look(plain, TMPDIR="/srv/room") == {}
+        assert build_error(plain, TMPDIR="/srv/room") == {}
     finally:
         plain.root("rmdir /srv/room")
 
@@ -311,7 +311,7 @@ def test_the_room_is_where_there_is_one(plain: Machine) -> None:
 
 def test_no_room_in_the_cache(plain: Machine) -> None:
     plain.root("mkdir -m 1777 /var/tmp/cache; mount -t tmpfs -o size=200M t /var/tmp/cache")
-    error = look(plain, XDG_CACHE_HOME="/var/tmp/cache")
+    error = build_error(plain, XDG_CACHE_HOME="/var/tmp/cache")
     assert "/var/tmp/cache/virtkit/images" in error["what"]
     assert "df -h /var/tmp/cache/virtkit/images" in error["cure"]
 
@@ -320,7 +320,7 @@ def test_a_missing_program(plain: Machine) -> None:
     for name, package in (("mke2fs", "e2fsprogs"), ("newuidmap", "uidmap")):
         path = commands.find(name)
         plain.root(f"mount --bind /dev/null {path}")
-        error = look(plain)
+        error = build_error(plain)
         assert error["what"] == f"{name} is missing on this machine"
         assert error["cure"] == f"sudo apt-get install {package}"
         plain.root(f"umount {path}")
@@ -331,7 +331,7 @@ def test_doctor_says_the_same(plain: Machine) -> None:
     done = plain.run(*plain.virtkit("doctor", "--json"))
     checks = {each["name"]: each for each in json.loads(done.stdout)["checks"]}
     assert checks["image builds"]["ok"] is False
-    assert checks["image builds"]["cure"] == look(plain)["cure"]
+    assert checks["image builds"]["cure"] == build_error(plain)["cure"]
     plain.root(checks["image builds"]["cure"].removeprefix("as root: "))
     done = plain.run(*plain.virtkit("doctor", "--json"))
     checks = {each["name"]: each for each in json.loads(done.stdout)["checks"]}
@@ -351,7 +351,8 @@ def failed(lines):
     return build_errors.failure("not built", lines, folder=work)
 with build_folder.tree_folder(work) as tree:
     line = ["mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "--include=tiny"]
-    line += [*apt.hooks(tree.parent / "apt", own), "bookworm", "-", *(each.line for each in own)]
+    line += [*apt.setup_hooks(tree.parent / "apt", own), "bookworm", "-"]
+    line += [each.line for each in own]
     try:
         sandbox.run(line, root="subordinate", work=tree, failed=failed, progress=Progress(),
             output=work / "tree.tar")

@@ -365,9 +365,9 @@ def test_a_guest_with_another_name_is_another(outside: Edits, guest: str) -> Non
 MOUNTED = {"name": "data", "size": "8MiB", "mount": "/srv/data"}
 
 
-def as_type(outside: Edits, word: str) -> None:
+def as_type(outside: Edits, type: str) -> None:
     """The guest `both` as a container, or as a virtual machine that boots the same image."""
-    outside.guest("both", type=word, memory="96MiB" if word == "lxc" else "192MiB", disks=[MOUNTED])
+    outside.guest("both", type=type, memory="96MiB" if type == "lxc" else "192MiB", disks=[MOUNTED])
 
 
 def test_a_container_becomes_a_virtual_machine(outside: Edits) -> None:

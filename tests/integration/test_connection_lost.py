@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from faultpoints import Fault, runner
-from integration.fault_lab import FaultLab, told
+from integration.fault_lab import FaultLab, reported_errors
 from integration.lab import laboratory, tiny_disk
 
 #: The guest of type `auto` asks what is known of KVM; c and d are not there yet.
@@ -53,6 +53,6 @@ def test_libvirt_ends_the_connections_of_a_verb_that_looks(fault_lab: FaultLab, 
             assert ended.code in (0, 1, 2), f"{name} {count[name]}: {ended}"
             assert "virtkit itself" not in ended.out + ended.err, f"{name} {count[name]}: {ended}"
         else:
-            failed += bool(told(ended))
+            failed += bool(reported_errors(ended))
     assert reached > count.total() / 2
     assert verb == "doctor" or failed

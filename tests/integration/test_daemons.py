@@ -228,10 +228,10 @@ def test_without_libvirtd_nothing_was_touched(up: Lab) -> None:
         for verb in ("plan", "up", "status", "down", "stop"):
             (error,) = up.json(verb, code=2)["errors"]
             assert error["what"].startswith("open qemu:///system failed")
-            assert preparation.restart() in error["cure"]
+            assert preparation.restart_command() in error["cure"]
         checks = up.json("doctor", code=2)["checks"]
         (told,) = [each for each in checks if each["name"] == "libvirt"]
-        assert preparation.restart() in told["cure"]
+        assert preparation.restart_command() in told["cure"]
     finally:
         start_libvirtd()
     assert len(domains()) == 2
@@ -260,9 +260,9 @@ def test_a_dnsmasq_that_ended_is_told(up: Lab, end: Callable[[str], None]) -> No
     end("daemons-front")
     (note,) = [each for each in up.json("plan")["notes"] if "dnsmasq" in each]
     assert note.startswith("network/front: ")
-    assert preparation.restart("network") in note
+    assert preparation.restart_command("network") in note
     (check,) = [e for e in up.json("doctor")["checks"] if e["name"] == "network daemons-front"]
-    assert (check["ok"], check["cure"]) == (False, preparation.restart("network"))
+    assert (check["ok"], check["cure"]) == (False, preparation.restart_command("network"))
     assert "dnsmasq" in check["what"]
     end_libvirtd()  # as the cure says
     start_libvirtd()

@@ -88,7 +88,7 @@ def playbook(lab: Lab, name: str | Path, *words: str, **options: Any) -> Any:
     return ansible("ansible-playbook", PLAYBOOKS / name, *words, folder=lab.folder, **options)
 
 
-def answers(lab: Lab, source: str, *words: str, **settings: str) -> dict[str, Any]:
+def module_results(lab: Lab, source: str, *words: str, **settings: str) -> dict[str, Any]:
     """What each guest answers to a module, by ``ansible all``."""
     tree = lab.folder / f"tree-{len(list(lab.folder.glob('tree-*')))}"
     ansible(
@@ -111,7 +111,7 @@ def test_up_twice(lab: Lab, first: dict[str, int]) -> None:
 
 
 def test_ssh_whatever_the_caller_has_set(lab: Lab, first: dict[str, int], agent: str) -> None:
-    found = answers(lab, "inventory.virtkit.yml", "-m", "ping", SSH_AUTH_SOCK=agent)
+    found = module_results(lab, "inventory.virtkit.yml", "-m", "ping", SSH_AUTH_SOCK=agent)
     assert {name: each["ping"] for name, each in found.items()} == dict.fromkeys(GUESTS, "pong")
 
 
@@ -120,9 +120,9 @@ def test_through_the_hypervisor(lab: Lab, first: dict[str, int]) -> None:
         pytest.skip("community.libvirt is not in the cache: run tests/community-libvirt")
     paths = {"ANSIBLE_COLLECTIONS_PATH": f"{COLLECTIONS}:{COMMUNITY}"}
     source = "hypervisor.virtkit.yml"
-    found = answers(lab, source, "-m", "ping", **paths)
+    found = module_results(lab, source, "-m", "ping", **paths)
     assert {name: each["ping"] for name, each in found.items()} == dict.fromkeys(GUESTS, "pong")
-    found = answers(lab, source, "-l", "box", "-m", "command", "-a", "id -u", **paths)
+    found = module_results(lab, source, "-l", "box", "-m", "command", "-a", "id -u", **paths)
     assert found["box"]["stdout"] == "0"
     listed = listing(lab, source, **paths)["_meta"]["hostvars"]
     assert {name: each["ansible_connection"] for name, each in listed.items()} == {
@@ -151,7 +151,7 @@ def test_plugin_and_script_say_the_same(lab: Lab, first: dict[str, int]) -> None
 
 def test_variables(lab: Lab, first: dict[str, int]) -> None:
     what = "msg={{ [port, greeting, nested, text, secret] }}"
-    found = answers(lab, "inventory.virtkit.yml", "-l", "box", "-m", "debug", "-a", what)
+    found = module_results(lab, "inventory.virtkit.yml", "-l", "box", "-m", "debug", "-a", what)
     nested = {"list": [1, "2", None], "ü": 'it\'s "q"'}
     assert found["box"]["msg"] == [8080, "hello box", nested, "8080", "open sesame"]
     refused = lab.virtkit("inventory", code=2)

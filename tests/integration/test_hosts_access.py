@@ -173,7 +173,7 @@ def test_a_port_that_says_nothing_is_not_ready(lab: HostsLab) -> None:
     host = lab.hosts[0]
     remote = Remote("h1", f"root@{host.address}", 0, str(host.key), str(host.known_hosts))
     bridge = re.findall("Bridge: *(.*)", lab.virsh("net-info", "reach-front"))[0]
-    lab.there(f"ip neigh replace 10.94.61.99 lladdr 52:54:00:00:00:99 dev {bridge}")
+    lab.run_on_host(f"ip neigh replace 10.94.61.99 lladdr 52:54:00:00:00:99 dev {bridge}")
     began = time.monotonic()
     assert remote.port_status("10.94.61.99", 80, 1.5) == (
         "port 80 of 10.94.61.99: no answer within 1.5 s"
@@ -308,7 +308,7 @@ DEAF = "trap '' HUP; sleep 4321NUMBER; true"
 
 def goes_on(lab: HostsLab, number: int) -> bool:
     """As the host sees it, which has all processes of its containers."""
-    return lab.there(f"pgrep -f '^sleep 4321{number}' || :") != ""
+    return lab.run_on_host(f"pgrep -f '^sleep 4321{number}' || :") != ""
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_a_command_ends_with_its_caller(
             running.kill()
     assert code == (-end if end == signal.SIGKILL else 128 + end)
     assert until(lambda: not goes_on(lab, number), 15)
-    assert until(lambda: not lab.there(f"pgrep -f '[-]-over-ssh .*4321{number}' || :"), 15)
+    assert until(lambda: not lab.run_on_host(f"pgrep -f '[-]-over-ssh .*4321{number}' || :"), 15)
 
 
 def test_a_command_at_a_terminal_ends_with_its_caller(lab: HostsLab) -> None:
@@ -357,7 +357,7 @@ def test_a_command_ends_with_its_connection(lab: HostsLab) -> None:
     with subprocess.Popen(line, stdin=PIPE, stdout=PIPE, stderr=PIPE) as running:
         try:
             assert until(lambda: goes_on(lab, 30), 30)
-            check = [remote.program(), "-O", "check", remote.address]
+            check = [remote.ssh_program(), "-O", "check", remote.address]
             told = subprocess.run(check, capture_output=True, text=True, check=True).stderr
             (pid,) = re.findall(r"pid=(\d+)", told)
             os.kill(int(pid), signal.SIGKILL)
@@ -506,9 +506,9 @@ def test_the_record_says_from_where_it_was_made(lab: HostsLab, tmp_path: Path) -
     text = lab.spec.read_text()
     lab.spec.unlink()
     try:
-        there = lab.there(line)
-        assert orphans(there) == {"guest reach-one": False, "network reach-front": False}
-        why = json.loads(there)["orphans"][0]["why"]
+        printed = lab.run_on_host(line)
+        assert orphans(printed) == {"guest reach-one": False, "network reach-front": False}
+        why = json.loads(printed)["orphans"][0]["why"]
         assert f"machine {here}, from which it was made, may have it" in why
         found = orphans(run(*mine))
         assert found.keys() >= {"guest reach-one", "guest reach-two", "network reach-front"}

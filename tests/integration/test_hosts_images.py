@@ -129,7 +129,7 @@ def test_an_image_comes_to_each_host_once_sparse_and_side_by_side(lab: HostsLab)
         assert taken < 164 * MIB, "holes stay holes, and zeros become some"
         assert boots(lab, host, guest)
     assert done.err.count("uploading, 0 of 16") == 2, done.err
-    assert done.err.count("computing its digest") == 1, "of a file that several hosts need"
+    assert done.err.count("computing the image's digest") == 1, "of a file that several hosts need"
     assert lab.json("plan")["changes"] == []
     with_image(lab, "{path: disk.raw}", "  c: {host: h2}\n")
     again = lab.virtkit("up", "--json")
@@ -260,7 +260,7 @@ class Server(ThreadingHTTPServer):
         self.content = content
         self.most = len(content)
         self.goes_on = threading.Event()
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
 
     def url(self, name: str = "disk.raw") -> str:
         return f"http://{NET}.1:{self.server_port}/{name}"
@@ -274,7 +274,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.client_address[0], self.path))
+        self.server.requests.append((self.client_address[0], self.path))
         content = self.server.content
         if self.path.endswith("SUMS"):
             content = f"{hashlib.sha512(content).hexdigest()} *disk.raw\n".encode()
@@ -316,8 +316,8 @@ def test_each_host_fetches_an_image_itself(
         image = f"{{url: {server.url()}, checksums: {server.url('SHA512SUMS')}, fetch: host}}"
     with_image(lab, image)
     done = lab.virtkit("up", "--json")
-    asked = sorted(server.asked)
-    assert asked == sorted(
+    requests = sorted(server.requests)
+    assert requests == sorted(
         (each.address, path)
         for each in hosts
         for path in ["/disk.raw", *(["/SHA512SUMS"] if digests == "checksums" else [])]
@@ -334,7 +334,7 @@ def test_each_host_fetches_an_image_itself(
     assert lab.json("plan")["changes"] == []
     lab.virtkit("down")
     assert lab.json("up")["ok"]
-    assert sorted(server.asked) == asked, "it is in the pools"
+    assert sorted(server.requests) == requests, "it is in the pools"
     with_image(lab, image.replace(", fetch: host", ""))
     assert lab.json("plan")["changes"] == [], "who fetches it is no part of what it is"
 
@@ -405,7 +405,7 @@ def test_a_host_that_lacks_qemu_img(lab: HostsLab, server: Server) -> None:
     try:
         (error,) = lab.errors("up")
         assert "host h2 can't fetch image disk: it has no qemu-img" in error
-        assert server.asked == []
+        assert server.requests == []
         assert lab.domains() == set()
     finally:
         host.ssh("umount /usr/bin/qemu-img")

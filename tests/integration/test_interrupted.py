@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from faultpoints import Fault, runner
-from integration.lab import POOL, URIS, Lab, domains, laboratory, networks, tiny_disk, virsh
-from lxml import etree
+from integration.lab import URIS, Lab, laboratory, tiny_disk, virsh
 
 SPEC = """
 name: halt
@@ -44,34 +41,6 @@ def nothing(lab: Lab) -> Iterator[None]:
 def forget_image(lab: Lab) -> None:
     line = [lab.line("status")[0], "image", "rm", "halt"]
     subprocess.run(line, check=False, capture_output=True, env=os.environ | lab.settings)
-
-
-def records() -> dict[str, Any]:
-    """What the guests' records say, but for what is new in each life."""
-    answer = {}
-    for name in ("halt-a", "halt-b"):
-        root = etree.fromstring(virsh("dumpxml", "--inactive", name))
-        (element,) = root.iterfind("./metadata/{urn:virtkit:1}guest")
-        answer[name] = json.loads(element.text or "") | {"host_key": "", "keys": ()}
-    return answer
-
-
-def state() -> Any:
-    """All that up made, in a form that two runs share."""
-    autostart = virsh("list", "--all", "--autostart", "--name").split()
-    pool = sorted(path.name for path in POOL.iterdir() if "record" not in path.name)
-    assert len(list(POOL.glob("virtkit-record-*"))) == 1
-    return domains(), networks(), pool, autostart, records()
-
-
-@pytest.fixture(scope="module")
-def whole(lab: Lab) -> Any:
-    """The state after an `up` that nobody interrupted."""
-    assert lab.json("up")["ok"]
-    answer = state()
-    lab.virtkit("down", "--volumes")
-    forget_image(lab)
-    return answer
 
 
 def test_a_disk_that_was_never_made_is_not_kept(lab: Lab) -> None:

@@ -24,7 +24,7 @@ MORE = {"name": "more", "size": "32MiB", "mount": "/srv/more"}
 
 # --- inside ----------------------------------------------------------------------------------
 
-INSIDE: dict[str, Any] = {
+SPEC: dict[str, Any] = {
     "name": "inside",
     "networks": {
         "front": {"cidr": "10.94.11.0/24"},
@@ -50,18 +50,18 @@ INSIDE: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def insides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def shared_edits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
     folder = tmp_path_factory.mktemp("inside")
     for name in ("id", "other"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
-    with editing(folder, INSIDE) as edits:
+    with editing(folder, SPEC) as edits:
         yield edits
 
 
 @pytest.fixture
-def inside(insides: Edits) -> Iterator[Edits]:
-    insides.reset()
-    yield from again(insides)
+def edits(shared_edits: Edits) -> Iterator[Edits]:
+    shared_edits.reset()
+    yield from again(shared_edits)
 
 
 def grown(edits: Edits, guest: str, disk: str) -> None:
@@ -99,33 +99,33 @@ def seen(edits: Edits, guest: str) -> dict[str, Any]:
 def joined(edits: Edits, guest: str) -> dict[str, Any]:
     """What a guest says once it has an address in `back`: DHCP gives one to a new card in time."""
 
-    def there() -> dict[str, Any]:
+    def current() -> dict[str, Any]:
         found = seen(edits, guest)
         return found if any(each.startswith("10.94.12.") for each in found["addresses"]) else {}
 
-    found = until(there, 60, 1)
+    found = until(current, 60, 1)
     assert found
     return found
 
 
-def test_a_running_virtual_machine_changes_unnoticed(inside: Edits) -> None:
-    before, life = seen(inside, "qemu"), lives("inside-qemu")
-    grown(inside, "qemu", "6GiB")
-    inside.guest(
+def test_a_running_virtual_machine_changes_unnoticed(edits: Edits) -> None:
+    before, life = seen(edits, "qemu"), lives("inside-qemu")
+    grown(edits, "qemu", "6GiB")
+    edits.guest(
         "qemu",
         memory="384MiB",
         cpus=2,
-        disks=[*INSIDE["guests"]["qemu"]["disks"], MORE],
+        disks=[*SPEC["guests"]["qemu"]["disks"], MORE],
         networks=["front", "back"],
     )
-    plan = inside.plan()
+    plan = edits.plan()
     assert why(plan["guest/qemu"]) == dict.fromkeys(
         ["memory", "disk", "disks.more", "networks.back"], ("spec", "live")
     ) | {"cpus": ("spec", "restart")}
-    ran = inside.up()
+    ran = edits.up()
     assert ("guest/qemu", "start") not in ran.steps
-    assert why(inside.pending()["guest/qemu"]) == {"cpus": ("spec", "restart")}
-    after = joined(inside, "qemu")
+    assert why(edits.pending()["guest/qemu"]) == {"cpus": ("spec", "restart")}
+    after = joined(edits, "qemu")
     assert (after["boot"], after["machine"]) == (before["boot"], before["machine"])
     assert lives("inside-qemu") == life
     assert 100 * MIB < after["memory"] - before["memory"] <= 128 * MIB
@@ -133,129 +133,129 @@ def test_a_running_virtual_machine_changes_unnoticed(inside: Edits) -> None:
     assert 0.9 < (after["disk"] - before["disk"]) / GIB < 1.1
     assert "more" in set(after["serials"]) - set(before["serials"])
     (address,) = (each for each in after["addresses"] if each.startswith("10.94.12."))
-    assert address in inside.lab.status("qemu")["addresses"]
-    assert inside.lab.sh("qemu", "findmnt -no FSTYPE /srv/more") == "ext4"
-    inside.lab.sh("qemu", "echo mine >/srv/more/file; echo kept >/srv/data/file; sync")
+    assert address in edits.lab.status("qemu")["addresses"]
+    assert edits.lab.sh("qemu", "findmnt -no FSTYPE /srv/more") == "ext4"
+    edits.lab.sh("qemu", "echo mine >/srv/more/file; echo kept >/srv/data/file; sync")
 
     # a larger disk is larger at once, on its mount point too
-    inside.guest("qemu", disks=[*INSIDE["guests"]["qemu"]["disks"], {**MORE, "size": "64MiB"}])
-    assert why(inside.plan()["guest/qemu"]) == {"disks.more.size": ("spec", "live")}
-    inside.up()
-    size = int(inside.lab.sh("qemu", "df -B1 --output=size /srv/more | tail -1"))
+    edits.guest("qemu", disks=[*SPEC["guests"]["qemu"]["disks"], {**MORE, "size": "64MiB"}])
+    assert why(edits.plan()["guest/qemu"]) == {"disks.more.size": ("spec", "live")}
+    edits.up()
+    size = int(edits.lab.sh("qemu", "df -B1 --output=size /srv/more | tail -1"))
     assert 0.7 < size / 64 / MIB <= 1
-    assert inside.lab.sh("qemu", "cat /srv/more/file") == "mine"
+    assert edits.lab.sh("qemu", "cat /srv/more/file") == "mine"
 
     # and back: a disk that leaves asks, a card and memory go live, CPUs wait
-    inside.guest("qemu", **inside.first["guests"]["qemu"], cpus=2, networks=None)
-    change = inside.plan()["guest/qemu"]
+    edits.guest("qemu", **edits.first["guests"]["qemu"], cpus=2, networks=None)
+    change = edits.plan()["guest/qemu"]
     assert change["lost"] == "disk inside-qemu-more"
     assert why(change) == {
         "memory": ("spec", "live"),
         "disks.more": ("spec", "live"),
         "networks.back": ("spec", "live"),
     }
-    inside.refused("disk inside-qemu-more")
-    assert inside.lab.sh("qemu", "cat /srv/more/file") == "mine"
-    inside.up("--yes")
-    assert "qemu-more" not in inside.lab.volumes()
-    last = seen(inside, "qemu")
+    edits.refused("disk inside-qemu-more")
+    assert edits.lab.sh("qemu", "cat /srv/more/file") == "mine"
+    edits.up("--yes")
+    assert "qemu-more" not in edits.lab.volumes()
+    last = seen(edits, "qemu")
     assert last["boot"] == before["boot"]
     assert "more" not in last["serials"]
     assert not [each for each in last["addresses"] if each.startswith("10.94.12.")]
     assert last["memory"] < after["memory"] - 100 * MIB
     assert last["cpus"] == 1
-    assert why(inside.pending()["guest/qemu"]) == {"cpus": ("spec", "restart")}
-    assert inside.lab.status("qemu")["pending"] == ["cpus"]
-    assert inside.lab.sh("qemu", "cat /srv/data/file") == "kept"
-    inside.lab.virtkit("restart", "qemu")
-    rebooted = seen(inside, "qemu")
+    assert why(edits.pending()["guest/qemu"]) == {"cpus": ("spec", "restart")}
+    assert edits.lab.status("qemu")["pending"] == ["cpus"]
+    assert edits.lab.sh("qemu", "cat /srv/data/file") == "kept"
+    edits.lab.virtkit("restart", "qemu")
+    rebooted = seen(edits, "qemu")
     assert rebooted["cpus"] == 2
     assert rebooted["boot"] != before["boot"]
-    assert inside.pending() == {}
-    assert inside.lab.status("qemu")["pending"] == []
+    assert edits.pending() == {}
+    assert edits.lab.status("qemu")["pending"] == []
 
 
-def test_a_running_container_changes_unnoticed(inside: Edits) -> None:
-    before, life = seen(inside, "lxc"), lives("inside-lxc")
-    inside.guest("lxc", memory="192MiB", networks=["front", "back"])
-    assert why(inside.plan()["guest/lxc"]) == dict.fromkeys(
+def test_a_running_container_changes_unnoticed(edits: Edits) -> None:
+    before, life = seen(edits, "lxc"), lives("inside-lxc")
+    edits.guest("lxc", memory="192MiB", networks=["front", "back"])
+    assert why(edits.plan()["guest/lxc"]) == dict.fromkeys(
         ["memory", "networks.back"], ("spec", "live")
     )
-    inside.up()
-    assert inside.pending() == {}
-    after = joined(inside, "lxc")
+    edits.up()
+    assert edits.pending() == {}
+    after = joined(edits, "lxc")
     assert (after["boot"], lives("inside-lxc")) == (before["boot"], life)
     assert after["memory"] - before["memory"] == 64 * MIB
-    inside.guest("lxc", memory="128MiB", networks=None)
-    inside.up()
-    last = seen(inside, "lxc")
+    edits.guest("lxc", memory="128MiB", networks=None)
+    edits.up()
+    last = seen(edits, "lxc")
     assert (last["boot"], lives("inside-lxc")) == (before["boot"], life)
     assert last["memory"] == before["memory"]
     assert not [each for each in last["addresses"] if each.startswith("10.94.12.")]
 
 
-def test_a_containers_disks_wait_for_a_restart(inside: Edits) -> None:
-    boot = seen(inside, "lxc")["boot"]
-    disks = INSIDE["guests"]["lxc"]["disks"]
-    inside.guest("lxc", disks=[*disks, MORE])
-    assert why(inside.plan()["guest/lxc"]) == {"disks.more": ("spec", "restart")}
-    inside.up()
-    assert seen(inside, "lxc")["boot"] == boot
-    assert "disks.more" in inside.lab.status("lxc")["pending"]
-    assert "disks.more" in why(inside.pending()["guest/lxc"])
-    assert "pending" in inside.lab.virtkit("plan").out
-    assert "disks.more" in inside.lab.virtkit("status").out
-    ran = inside.lab.virtkit("plan", "--exit-code")
+def test_a_containers_disks_wait_for_a_restart(edits: Edits) -> None:
+    boot = seen(edits, "lxc")["boot"]
+    disks = SPEC["guests"]["lxc"]["disks"]
+    edits.guest("lxc", disks=[*disks, MORE])
+    assert why(edits.plan()["guest/lxc"]) == {"disks.more": ("spec", "restart")}
+    edits.up()
+    assert seen(edits, "lxc")["boot"] == boot
+    assert "disks.more" in edits.lab.status("lxc")["pending"]
+    assert "disks.more" in why(edits.pending()["guest/lxc"])
+    assert "pending" in edits.lab.virtkit("plan").out
+    assert "disks.more" in edits.lab.virtkit("status").out
+    ran = edits.lab.virtkit("plan", "--exit-code")
     assert "up --restart" in ran.out
-    inside.up("--restart")
-    assert inside.pending() == {}
-    assert inside.lab.status("lxc")["pending"] == []
-    assert seen(inside, "lxc")["boot"] != boot
-    assert inside.lab.sh("lxc", "findmnt -no FSTYPE /srv/more") == "ext4"
+    edits.up("--restart")
+    assert edits.pending() == {}
+    assert edits.lab.status("lxc")["pending"] == []
+    assert seen(edits, "lxc")["boot"] != boot
+    assert edits.lab.sh("lxc", "findmnt -no FSTYPE /srv/more") == "ext4"
 
 
-def test_a_containers_disk_is_larger_after_a_restart(inside: Edits) -> None:
-    inside.lab.sh("lxc", "echo kept >/root/file; sync")
-    grown(inside, "lxc", "5GiB")
-    inside.up("--restart")
-    assert 0.9 < seen(inside, "lxc")["disk"] / 5 / GIB <= 1
-    assert inside.lab.sh("lxc", "cat /root/file") == "kept"
+def test_a_containers_disk_is_larger_after_a_restart(edits: Edits) -> None:
+    edits.lab.sh("lxc", "echo kept >/root/file; sync")
+    grown(edits, "lxc", "5GiB")
+    edits.up("--restart")
+    assert 0.9 < seen(edits, "lxc")["disk"] / 5 / GIB <= 1
+    assert edits.lab.sh("lxc", "cat /root/file") == "kept"
 
 
-def test_a_disk_grows_after_its_host_went_down(inside: Edits, tmp_path: Path) -> None:
+def test_a_disk_grows_after_its_host_went_down(edits: Edits, tmp_path: Path) -> None:
     """The volume as it is in the middle of writing takes the place of the one that is stopped."""
-    lab, volume, crashed = inside.lab, POOL / "inside-lxc-root", tmp_path / "crashed"
+    lab, volume, crashed = edits.lab, POOL / "inside-lxc-root", tmp_path / "crashed"
     lab.sh("lxc", "echo kept >/root/file; sync; for i in $(seq 500); do echo $i >/root/$i; done")
     run("cp", "--sparse=always", volume, crashed)
-    grown(inside, "lxc", "6GiB")
-    inside.up()
-    assert seen(inside, "lxc")["disk"] < 5.1 * GIB
+    grown(edits, "lxc", "6GiB")
+    edits.up()
+    assert seen(edits, "lxc")["disk"] < 5.1 * GIB
     virsh("destroy", "inside-lxc", uri="lxc:///system")
     run("truncate", "--size", str(volume.stat().st_size), crashed)
     run("cp", "--sparse=always", crashed, volume)
     assert "needs_recovery" in run("dumpe2fs", "-h", volume)
-    inside.up()
-    assert 0.9 < seen(inside, "lxc")["disk"] / 6 / GIB <= 1
+    edits.up()
+    assert 0.9 < seen(edits, "lxc")["disk"] / 6 / GIB <= 1
     assert lab.sh("lxc", "cat /root/file") == "kept"
     virsh("destroy", "inside-lxc", uri="lxc:///system")
     run("e2fsck", "-f", "-n", volume)
-    inside.up()
+    edits.up()
 
 
 # the virtual machine's restart costs a minute, and what its seed says is made as a container's
 @pytest.mark.parametrize("guest", [pytest.param("qemu", marks=pytest.mark.long), "lxc"])
-def test_keys_change_while_it_runs(inside: Edits, guest: str) -> None:
-    lab, name = inside.lab, f"inside-{guest}"
-    before, life = seen(inside, guest), lives(name)
+def test_keys_change_while_it_runs(edits: Edits, guest: str) -> None:
+    lab, name = edits.lab, f"inside-{guest}"
+    before, life = seen(edits, guest), lives(name)
     lab.sh(guest, "echo kept >/srv/data/file; sync")
     host_key = lab.sh(guest, "cat /etc/ssh/ssh_host_ed25519_key.pub")
-    inside.guest(guest, ssh_keys=["other.pub"])
-    assert why(inside.plan()[f"guest/{guest}"]) == {"ssh_keys": ("spec", "live")}
-    inside.up()
+    edits.guest(guest, ssh_keys=["other.pub"])
+    assert why(edits.plan()[f"guest/{guest}"]) == {"ssh_keys": ("spec", "live")}
+    edits.up()
     config = lab.folder / "config"
     config.write_text(lab.virtkit("ssh-config").out)
 
-    def enters(key: str) -> bool:
+    def can_log_in(key: str) -> bool:
         # the configuration has virtkit's own key beside; only the one named here is to count
         text = "\n".join(
             line
@@ -267,9 +267,9 @@ def test_keys_change_while_it_runs(inside: Edits, guest: str) -> None:
         line += ["-i", lab.folder / key, name, "true"]
         return subprocess.run(line, check=False, capture_output=True).returncode == 0
 
-    assert enters("other")
-    assert not enters("id")
-    after = seen(inside, guest)
+    assert can_log_in("other")
+    assert not can_log_in("id")
+    after = seen(edits, guest)
     assert (after["boot"], after["machine"], lives(name)) == (
         before["boot"],
         before["machine"],
@@ -277,20 +277,20 @@ def test_keys_change_while_it_runs(inside: Edits, guest: str) -> None:
     )
     assert lab.sh(guest, "cat /etc/ssh/ssh_host_ed25519_key.pub") == host_key
     lab.virtkit("restart", guest)  # and the seed says the same at the next boot
-    assert enters("other")
-    assert not enters("id")
+    assert can_log_in("other")
+    assert not can_log_in("id")
     assert lab.sh(guest, "cat /etc/ssh/ssh_host_ed25519_key.pub") == host_key
     assert lab.sh(guest, "cat /etc/machine-id") == before["machine"]
     assert lab.sh(guest, "cat /srv/data/file") == "kept"
 
 
 @pytest.mark.parametrize("guest", TYPES)
-def test_a_guest_moves_to_another_network(inside: Edits, guest: str) -> None:
-    before = seen(inside, guest)
-    inside.guest(guest, networks=["back"])
-    change = inside.plan()[f"guest/{guest}"]
+def test_a_guest_moves_to_another_network(edits: Edits, guest: str) -> None:
+    before = seen(edits, guest)
+    edits.guest(guest, networks=["back"])
+    change = edits.plan()[f"guest/{guest}"]
     assert why(change) == dict.fromkeys(["networks.front", "networks.back"], ("spec", "live"))
-    inside.up()
-    after = joined(inside, guest)
+    edits.up()
+    after = joined(edits, guest)
     assert after["boot"] == before["boot"]
     assert not [each for each in after["addresses"] if each.startswith("10.94.11.")]

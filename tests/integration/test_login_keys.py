@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from integration.keys import cut_off, enters, new_key
+from integration.keys import can_log_in, cut_off, new_key
 from integration.lab import Lab, laboratory, restart_libvirtd, run, until
 from integration.ordinary_user import Machine, machine
 
@@ -49,7 +49,7 @@ def alice(folder: Path) -> Iterator[Lab]:
 
 def test_who_makes_a_key_later_is_not_locked_out(alice: Lab) -> None:
     new_key(alice.folder / "alice/.ssh/id_ed25519")
-    assert enters(alice, "one")
+    assert can_log_in(alice, "one")
     assert alice.json("plan")["changes"] == []
     assert alice.json("plan")["notes"] == []
 
@@ -95,8 +95,8 @@ def test_another_users_home_is_not_the_one_that_the_spec_means(alice: Lab) -> No
         bob.write(alice.spec.read_text().replace("128MiB", "136MiB"))
         assert {each["field"] for each in bob.json("plan")["changes"][0]["reasons"]} == {"memory"}
         assert bob.json("up")["ok"]
-        assert enters(alice, "one", alice.folder / "alice/.ssh/id_ed25519")
-        assert not enters(bob, bob.folder / "bob/.ssh/id_ed25519")
+        assert can_log_in(alice, "one", alice.folder / "alice/.ssh/id_ed25519")
+        assert not can_log_in(bob, bob.folder / "bob/.ssh/id_ed25519")
     finally:
         os.chown(alice.spec, 0, 0)
     alice.write(before)
@@ -108,9 +108,11 @@ def test_a_spec_that_names_a_key_opens_a_running_guest(alice: Lab) -> None:
     new_key(alice.folder / "k")
     alice.write(SPEC.replace("KEYS", "ssh_keys: [k.pub]"))
     assert alice.json("up")["ok"]
-    assert enters(alice, "one")
-    assert enters(alice, "one", alice.folder / "k")
-    assert not enters(alice, "one", alice.folder / "alice/.local/share/virtkit/whose/id_ed25519")
+    assert can_log_in(alice, "one")
+    assert can_log_in(alice, "one", alice.folder / "k")
+    assert not can_log_in(
+        alice, "one", alice.folder / "alice/.local/share/virtkit/whose/id_ed25519"
+    )
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
@@ -120,7 +122,7 @@ def test_keys_of_any_kind_that_ssh_takes(alice: Lab, kind: str) -> None:
     run("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", alice.folder / kind)
     alice.write(SPEC.replace("KEYS", f"ssh_keys: [{kind}.pub]"))
     assert alice.json("up")["ok"]
-    assert enters(alice, "one")
+    assert can_log_in(alice, "one")
     assert alice.virtkit("restart").elapsed < 60
     alice.write(before)
     assert alice.json("up")["ok"]
@@ -191,8 +193,8 @@ def test_exchanged_under_the_same_name(alice: Lab) -> None:
     assert (reason["field"], reason["cause"], reason["effect"]) == ("ssh_keys", "spec", "live")
     assert reason["from"][0].startswith("k (SHA256:")
     assert alice.json("up")["ok"]
-    assert enters(alice, "one")
-    assert not enters(alice, "one", old)
+    assert can_log_in(alice, "one")
+    assert not can_log_in(alice, "one", old)
     assert alice.json("plan")["changes"] == []
 
 
@@ -224,9 +226,9 @@ def test_a_passphrase_and_an_agent_with_seven_others(alice: Lab) -> None:
             ask.chmod(0o755)
             words = {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
             run("ssh-add", "-q", alice.folder / "k", env=agents | words)
-            assert enters(held, "one")
+            assert can_log_in(held, "one")
             (alice.folder / "k").unlink()
-            assert enters(held, "one"), "the agent's, by its public half"
+            assert can_log_in(held, "one"), "the agent's, by its public half"
             assert held.virtkit("restart").elapsed < 60
         finally:
             agent.terminate()
@@ -250,10 +252,10 @@ def test_cloud_init_follows_though_it_minds_its_first_boot_only(tmp_path: Path) 
         lab.virtkit("up")
         lab.virtkit("stop")
         lab.write(text.replace("KEYS", "other.pub")).virtkit("up")
-        assert enters(lab, "one", other)
-        assert not enters(lab, "one", one)
+        assert can_log_in(lab, "one", other)
+        assert not can_log_in(lab, "one", one)
         more = "memory: 192MiB, max: {memory: 256MiB}, ssh_keys: [one.pub]"
         lab.write(text.replace("ssh_keys: [KEYS]", more)).virtkit("up", "--restart")
-        assert enters(lab, "one", one)
-        assert not enters(lab, "one", other)
+        assert can_log_in(lab, "one", one)
+        assert not can_log_in(lab, "one", other)
         assert lab.json("plan")["changes"] == []

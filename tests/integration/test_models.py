@@ -16,7 +16,7 @@ from virtkit.drivers import DRIVERS
 
 EXAMPLE = Path(__file__).parents[2] / "examples/models.yaml"
 #: What a guest's own system takes its machine for.
-INSIDE = {
+SEEN_BY_GUEST = {
     "kvm": "kvm",
     "qemu": "qemu",
     "lxc": "lxc-libvirt",
@@ -118,7 +118,7 @@ def test_status_shows_type_and_model(lab: Models) -> None:
 
 @pytest.mark.parametrize("guest", EVERY, indirect=True)
 def test_ssh_gets_in(lab: Models, guest: str) -> None:
-    assert lab.virtkit("ssh", guest, "--", LOOK).out.strip() == INSIDE[guest]
+    assert lab.virtkit("ssh", guest, "--", LOOK).out.strip() == SEEN_BY_GUEST[guest]
 
 
 @pytest.mark.parametrize("guest", EVERY, indirect=True)
@@ -181,7 +181,7 @@ def test_one_word_moves_a_guest_to_another_hypervisor(lab: Models, to: str) -> N
     assert "models-xen-pv" in domains()
     assert "models-xen-pv" not in lab.domains()
     if to == "lxc":
-        assert lab.virtkit("ssh", "xen-pv", "--", LOOK).out.strip() == INSIDE[to]
+        assert lab.virtkit("ssh", "xen-pv", "--", LOOK).out.strip() == SEEN_BY_GUEST[to]
     else:  # in the middle of its boot it would not hear that it is to stop
         virsh("destroy", "models-xen-pv")
 

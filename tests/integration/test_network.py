@@ -76,7 +76,7 @@ def as_udev_of_plugged(lab: Lab) -> Iterator[list[str]]:
     other = bytes.fromhex("02aabbccdd20")
     ended = threading.Event()
 
-    def look() -> None:
+    def watch() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             while not ended.is_set():
                 for card in Path("/sys/class/net").glob("vnet*"):
@@ -87,7 +87,7 @@ def as_udev_of_plugged(lab: Lab) -> Iterator[list[str]]:
                             fcntl.ioctl(control, 0x8924, request)  # SIOCSIFHWADDR
                             changed.append(mac)
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=watch)
     thread.start()
     try:
         yield changed
@@ -102,13 +102,13 @@ def wanted(lab: Lab, guest: str) -> list[str]:
     return [each.split("'")[1] for each in xml.splitlines() if "<mac address=" in each]
 
 
-def inside(lab: Lab, guest: str) -> list[str]:
+def macs_in(lab: Lab, guest: str) -> list[str]:
     """The addresses of the cards that a guest has."""
     cards = json.loads(lab.sh(guest, "ip -json link"))
     return [each["address"] for each in cards if each["link_type"] == "ether"]
 
 
-def answers(address: str) -> bool:
+def takes_ssh(address: str) -> bool:
     with suppress(OSError), socket.create_connection((address, 22), timeout=1):
         return True
     return False
@@ -123,11 +123,11 @@ def test_udev_sets_other_addresses_than_libvirt(lab: Lab, guest: str) -> None:
     with as_udev():
         report = lab.json("up", guest)
         assert report["ok"], report
-        assert sorted(inside(lab, guest)) == sorted(wanted(lab, guest))
+        assert sorted(macs_in(lab, guest)) == sorted(wanted(lab, guest))
         for each in lab.status(guest)["addresses"]:
-            assert until(partial(answers, each), 30), each
+            assert until(partial(takes_ssh, each), 30), each
         assert lab.json("restart", guest)["ok"]
-        assert sorted(inside(lab, guest)) == sorted(wanted(lab, guest))
+        assert sorted(macs_in(lab, guest)) == sorted(wanted(lab, guest))
 
 
 def test_a_card_that_is_plugged_in(lab: Lab) -> None:
@@ -135,16 +135,16 @@ def test_a_card_that_is_plugged_in(lab: Lab) -> None:
     for _ in range(20):
         lab.write(SPEC.replace("a: {}", "a: {networks: [front]}"))
         assert lab.json("up", "a")["ok"]
-        assert len(inside(lab, "a")) == 1
+        assert len(macs_in(lab, "a")) == 1
         lab.write(SPEC)
         with as_udev_of_plugged(lab) as changed:
             assert lab.json("up", "a")["ok"]
-        assert sorted(inside(lab, "a")) == sorted(wanted(lab, "a"))
+        assert sorted(macs_in(lab, "a")) == sorted(wanted(lab, "a"))
         if changed:
             break
     else:
         pytest.fail("libvirt was faster at each of its plugs")
-    assert all(until(partial(answers, each), 30) for each in lab.status("a")["addresses"])
+    assert all(until(partial(takes_ssh, each), 30) for each in lab.status("a")["addresses"])
     assert lab.json("plan", "a")["changes"] == []
 
 
@@ -153,15 +153,15 @@ def test_a_card_that_comes_though_up_is_killed(lab: Lab, last: str) -> None:
     """The guest's system still follows: the next `up` ends what the killed one began."""
     lab.write(SPEC.replace("a: {}", "a: {networks: [front]}"))
     assert lab.json("up", "a")["ok"]
-    assert len(inside(lab, "a")) == 1
+    assert len(macs_in(lab, "a")) == 1
     lab.write(SPEC)
     with runner(lab.settings) as forks:
         fault = Fault("kill", 1, name=last, side="after")
         assert forks.run("up", lab.spec, "a", "--parallel", "1", fault=fault).killed
     assert lab.json("up", "a")["ok"]
-    assert sorted(inside(lab, "a")) == sorted(wanted(lab, "a"))
+    assert sorted(macs_in(lab, "a")) == sorted(wanted(lab, "a"))
     assert len(lab.status("a")["addresses"]) == 2
-    assert all(until(partial(answers, each), 30) for each in lab.status("a")["addresses"])
+    assert all(until(partial(takes_ssh, each), 30) for each in lab.status("a")["addresses"])
     assert lab.json("plan", "a")["changes"] == []
 
 
@@ -231,12 +231,12 @@ def test_a_reload_of_nftables_takes_libvirts_rules_away(lab: Lab) -> None:
     run("nft", "flush", "ruleset")
     told = doctor(lab, "firewall", "network roads-front", "network roads-back")
     assert [each["ok"] for each in told] == [False, False]
-    assert all(each["cure"] == preparation.restart("network") for each in told)
+    assert all(each["cure"] == preparation.restart_command("network") for each in told)
     lab.write(
         SPEC.replace("back: {", "more: {}, back: {").replace("a: {}", "a: {networks: [more]}")
     )
     (failed,) = [e for e in lab.json("up", "a", code=1)["steps"] if e["outcome"] == "failed"]
-    assert failed["error"]["cure"].startswith(f"{preparation.restart('network')} (")
+    assert failed["error"]["cure"].startswith(f"{preparation.restart_command('network')} (")
     restart_libvirtd()
     assert [each["ok"] for each in doctor(lab, "firewall")] == [True]
     assert lab.json("up", "a")["ok"]
@@ -281,7 +281,7 @@ def test_a_dhcp_server_that_ended(lab: Lab) -> None:
         os.kill(int(Path(f"/run/libvirt/network/roads-{each}.pid").read_text()), signal.SIGKILL)
     (failed,) = [e for e in lab.json("up", "b", code=1)["steps"] if e["outcome"] == "failed"]
     assert "(dnsmasq) has ended" in failed["error"]["why"]
-    assert failed["error"]["cure"].startswith(f"{preparation.restart('network')} (")
+    assert failed["error"]["cure"].startswith(f"{preparation.restart_command('network')} (")
     restart_libvirtd()
     assert lab.json("restart", "b")["ok"]
 

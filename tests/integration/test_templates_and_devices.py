@@ -32,7 +32,7 @@ def folder(source: Path, target: str, inner: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def there() -> Iterator[Path]:
+def host_folder() -> Iterator[Path]:
     """Folders of the host that anybody may pass through to."""
     top = Path("/srv") / f"virtkit-test-{os.getpid()}"
     top.mkdir(mode=0o755)
@@ -49,12 +49,12 @@ def there() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def shared(there: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
+def shared(host_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edits]:
     """A container of each mode with folders and a file system in memory, beside a disk."""
     devices = [
-        folder(there / "plain", "/media"),
-        folder(there / "open", "/srv/open") + folder(there / "deep", "/not/there/yet"),
-        folder(there / "fixed", "/mnt/fixed", "<readonly/>"),
+        folder(host_folder / "plain", "/media"),
+        folder(host_folder / "open", "/srv/open") + folder(host_folder / "deep", "/not/there/yet"),
+        folder(host_folder / "fixed", "/mnt/fixed", "<readonly/>"),
         RAM,
     ]
     guest: dict[str, Any] = {
@@ -80,11 +80,11 @@ def shared(there: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ed
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_raw_folder_is_in_the_container(shared: Edits, there: Path, mode: str) -> None:
+def test_a_raw_folder_is_in_the_container(shared: Edits, host_folder: Path, mode: str) -> None:
     sh = shared.lab.sh
     assert sh(mode, "cat /media/file /mnt/fixed/file /not/there/yet/file") == "plainfixeddeep"
     assert sh(mode, f"echo {mode} >/srv/open/{mode}; cat /srv/open/file") == "open"
-    assert (there / "open" / mode).read_text() == f"{mode}\n"
+    assert (host_folder / "open" / mode).read_text() == f"{mode}\n"
     assert sh(mode, "touch /mnt/fixed/new 2>&1 || echo refused").endswith("refused")
     assert sh(mode, "findmnt -no FSTYPE,SIZE /mnt/ram").split() == ["tmpfs", "2M"]
     assert sh(mode, "findmnt -no FSTYPE /srv/data") == "ext4"
@@ -100,10 +100,10 @@ def test_it_is_there_after_a_restart_and_no_change(shared: Edits) -> None:
     shared.settled()
 
 
-def test_the_plan_says_whose_the_files_are(shared: Edits, there: Path) -> None:
+def test_the_plan_says_whose_the_files_are(shared: Edits, host_folder: Path) -> None:
     guest = shared.spec["guests"]["userns"]
     devices = guest["devices"]
-    shared.guest("userns", devices=[*devices, folder(there / "deep", "/mnt/more")])
+    shared.guest("userns", devices=[*devices, folder(host_folder / "deep", "/mnt/more")])
     plan = shared.lab.json("plan")
     (note,) = plan["notes"]
     first = document("raw-userns").find("idmap/uid")
@@ -122,8 +122,12 @@ def test_the_plan_says_whose_the_files_are(shared: Edits, there: Path) -> None:
     ("name", "cure"),
     [("none", "under `devices` is there"), ("plain/file", "this is a file"), ("", "is mounted in")],
 )
-def test_a_folder_that_can_not_be_had(there: Path, tmp_path: Path, name: str, cure: str) -> None:
-    source = there / name if name else Path("/var")  # in here, libvirt's own folders are mounted
+def test_a_folder_that_can_not_be_had(
+    host_folder: Path, tmp_path: Path, name: str, cure: str
+) -> None:
+    source = (
+        host_folder / name if name else Path("/var")
+    )  # in here, libvirt's own folders are mounted
     guest = {
         "type": "lxc",
         "memory": "128MiB",

@@ -168,7 +168,7 @@ def test_an_image_is_removed_from_a_specs_hosts(lab: XenLab) -> None:
     (found,) = (each for each in left(lab.spec) if each["why"].startswith("image lone "))
     obey(found["cure"])
     assert [each["name"] for each in lab.json("image list")["images"]] == ["debian-12"]
-    assert found["name"] not in lab.there(f"ls {POOL}").split()
+    assert found["name"] not in lab.run_on_host(f"ls {POOL}").split()
 
 
 def left(*spec: Path) -> list[dict[str, Any]]:

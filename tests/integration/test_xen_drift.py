@@ -140,7 +140,7 @@ def test_changed_while_it_runs(lab: XenLab, edits: Edits) -> None:
     """Memory, a disk and a card; what others plugged in stays."""
     boot = lab.sh("web", "echo mine >/srv/data/file; cat /proc/sys/kernel/random/boot_id")
     back = cards(lab, "web")["drift-back"]
-    lab.there(f"truncate -s 1M {POOL}/a-strangers")
+    lab.run_on_host(f"truncate -s 1M {POOL}/a-strangers")
     asks(lab, "web", "attach-disk", f"{POOL}/a-strangers", "xvdx", "--live", "--config")
     asks(lab, "web", "setmem", "160MiB", "--live")
     lab.sh("web", "umount /srv/data")
@@ -161,7 +161,7 @@ def test_changed_while_it_runs(lab: XenLab, edits: Edits) -> None:
     for flags in ((), ("--inactive",)):
         assert "xvdx" in asks(lab, "web", "domblklist", *flags)
     asks(lab, "web", "detach-disk", "xvdx", "--live", "--config")
-    lab.there(f"rm {POOL}/a-strangers")
+    lab.run_on_host(f"rm {POOL}/a-strangers")
 
 
 def test_its_network(lab: XenLab, edits: Edits) -> None:

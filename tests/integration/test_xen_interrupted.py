@@ -18,7 +18,16 @@ from dataclasses import dataclass, field
 import libvirt
 import pytest
 from faultpoints import Ended, Fault, runner
-from integration.fault_lab import FaultLab, Tally, Whole, converges, killed, loop, not_kept, told
+from integration.fault_lab import (
+    FaultLab,
+    Reference,
+    Tally,
+    converges,
+    killed,
+    loop,
+    not_kept,
+    reported_errors,
+)
 from integration.lab import POOL, Lab, tiny_disk, until
 from integration.xen import remote
 from integration.xen_tiny import tiny_kernel
@@ -97,7 +106,7 @@ def fault_lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def whole(fault_lab: XenFaultLab) -> Whole:
+def reference(fault_lab: XenFaultLab) -> Reference:
     fault_lab.reset()
     fault_lab.up()
     fault_lab.run("down", "--volumes")
@@ -111,7 +120,7 @@ def whole(fault_lab: XenFaultLab) -> Whole:
     assert "virDomainDestroy" not in down.calls  # it heard
     fault_lab.run("down", "--volumes")
     assert not fault_lab.left()
-    return Whole(state, up.calls, down.calls)
+    return Reference(state, up.calls, down.calls)
 
 
 @pytest.fixture(scope="module")
@@ -131,31 +140,31 @@ def points(calls: Sequence[str], everything: bool) -> Iterator[Fault]:
         yield Fault("kill", count[name], "after", changing=True, name=name)
 
 
-def test_up(fault_lab: XenFaultLab, whole: Whole, tally: Tally, everything: bool) -> None:
-    with loop(tally, "killed", "up", "xen-pv", whole.up) as figures:
-        for fault in points(whole.up, everything):
+def test_up(fault_lab: XenFaultLab, reference: Reference, tally: Tally, everything: bool) -> None:
+    with loop(tally, "killed", "up", "xen-pv", reference.up) as figures:
+        for fault in points(reference.up, everything):
             fault_lab.reset()
             ended = killed(fault_lab, "up", fault)
             figures.points += 1
-            converges(fault_lab, whole, str(ended))
+            converges(fault_lab, reference, str(ended))
             figures.converged += 1
 
 
-def test_down(fault_lab: XenFaultLab, whole: Whole, tally: Tally, everything: bool) -> None:
+def test_down(fault_lab: XenFaultLab, reference: Reference, tally: Tally, everything: bool) -> None:
     """The kept disk is the same one through it all."""
     fault_lab.reset()
     fault_lab.up()
     with (
-        loop(tally, "killed", "down", "xen-pv", whole.down) as figures,
+        loop(tally, "killed", "down", "xen-pv", reference.down) as figures,
         fault_lab.holding(but=not_kept) as kept,
     ):
         assert kept == KEPT
-        for fault in points(whole.down, everything):
+        for fault in points(reference.down, everything):
             ended = killed(fault_lab, "down", fault)
             fault_lab.settle(fault)
             figures.points += 1
             fault_lab.up()
-            assert fault_lab.state() == whole.state, str(ended)
+            assert fault_lab.state() == reference.state, str(ended)
             assert not fault_lab.planned(), str(ended)
             killed(fault_lab, "down", fault)
             fault_lab.run("down")
@@ -171,12 +180,12 @@ def test_down(fault_lab: XenFaultLab, whole: Whole, tally: Tally, everything: bo
 
 def cut(way: Remote) -> str:
     """Ends the process that has the connection, for virtkit and for this test."""
-    check = shlex.join([str(way.program()), "-O", "check", way.address])
+    check = shlex.join([str(way.ssh_program()), "-O", "check", way.address])
     return f"kill -9 $({check} 2>&1 | tr -dc 0-9)"
 
 
 def end_libvirtd(way: Remote) -> str:
-    return shlex.join(way.line("kill -9 $(pidof libvirtd)"))
+    return shlex.join(way.command_line("kill -9 $(pidof libvirtd)"))
 
 
 #: What happens, and what somebody has to do on the host before virtkit can go on.
@@ -193,22 +202,24 @@ def struck(fault_lab: XenFaultLab, verb: str, calls: Sequence[str], fault: str) 
     at = Fault("command", number, "after", changing=True, command=does(fault_lab.way))
     ended = fault_lab.run(verb, "--json", fault=at)
     fault_lab.way.run(mended)
-    assert told(ended), str(ended)
+    assert reported_errors(ended), str(ended)
     return ended
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_host_goes_away(fault_lab: XenFaultLab, whole: Whole, tally: Tally, fault: str) -> None:
-    with loop(tally, fault, "up", "xen-pv", whole.up) as figures:
+def test_the_host_goes_away(
+    fault_lab: XenFaultLab, reference: Reference, tally: Tally, fault: str
+) -> None:
+    with loop(tally, fault, "up", "xen-pv", reference.up) as figures:
         fault_lab.reset()
-        ended = struck(fault_lab, "up", whole.up, fault)
+        ended = struck(fault_lab, "up", reference.up, fault)
         figures.points += 1
-        converges(fault_lab, whole, str(ended))
+        converges(fault_lab, reference, str(ended))
         figures.converged += 1
-    with loop(tally, fault, "down", "xen-pv", whole.down) as figures:
+    with loop(tally, fault, "down", "xen-pv", reference.down) as figures:
         fault_lab.up()
         with fault_lab.holding(but=not_kept) as kept:
-            ended = struck(fault_lab, "down", whole.down, fault)
+            ended = struck(fault_lab, "down", reference.down, fault)
             figures.points += 1
             fault_lab.run("down")
             assert fault_lab.left() == kept == KEPT, str(ended)

@@ -35,7 +35,7 @@ def test_it_is_defined_again_over_its_disks(xen: XenHost, tmp_path: Path, type: 
         assert lab.json("up")["ok"]
         lab.sh("web", "echo hello >/srv/data/mine; echo there >/root/mine; sync")
         before, known = lab.sh("web", IDENTITY), lab.virtkit("ssh-config").out
-        volumes = lab.there(FILES)
+        volumes = lab.run_on_host(FILES)
         lab.virtkit("stop")
         assert lab.status("web")["state"] == "stopped"
         lab.virsh("undefine", "undone-web")
@@ -46,7 +46,7 @@ def test_it_is_defined_again_over_its_disks(xen: XenHost, tmp_path: Path, type: 
         assert lab.json("plan")["changes"] == []
         assert lab.sh("web", IDENTITY) == before
         assert lab.virtkit("ssh-config").out == known
-        assert lab.there(FILES) == volumes
+        assert lab.run_on_host(FILES) == volumes
         lab.virsh("destroy", "undone-web")
         lab.virsh("undefine", "undone-web")
         assert lab.json("down")["ok"]

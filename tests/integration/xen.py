@@ -22,7 +22,7 @@ class XenLab(RemoteLab):
     folders: tuple[str, ...] = ("/var/lib/libvirt", "/etc/libvirt", "/run/libvirt/libxl")
     xen: XenHost = None  # type: ignore[assignment]  # it has no default, but others before it do
 
-    def there(self, command: str) -> str:
+    def run_on_host(self, command: str) -> str:
         """By the connection that virtkit keeps."""
         way = remote(self.xen)
         way.connect()
@@ -30,11 +30,11 @@ class XenLab(RemoteLab):
 
     def printed(self, guest: str) -> list[str]:
         log = f"/var/log/xen/console/guest-{self.name}-{guest}.log"
-        return self.there(f"cat {log} 2>/dev/null || true").splitlines()
+        return self.run_on_host(f"cat {log} 2>/dev/null || true").splitlines()
 
     def read(self, volume: str, path: str) -> str:
         """Its volumes are raw."""
-        return self.there(f"debugfs -R 'cat /{path}' {POOL}/{self.name}-{volume}").strip()
+        return self.run_on_host(f"debugfs -R 'cat /{path}' {POOL}/{self.name}-{volume}").strip()
 
 
 def remote(xen: XenHost) -> Remote:

@@ -42,7 +42,7 @@ class OutsideLab(RemoteLab):
     timeout: float = 3600.0
     host: OutsideHost = None  # type: ignore[assignment]  # it has no default, but others before it do
 
-    def there(self, command: str) -> str:
+    def run_on_host(self, command: str) -> str:
         return self.host.shell(command)
 
 

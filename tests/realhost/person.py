@@ -24,7 +24,7 @@ def make_spec(host: RealHost, user: str = "alice") -> None:
     host.ssh(f"sed '{line}' virtkit/examples/hello.yaml >{SPEC}", user)
 
 
-def told(host: RealHost, command: str, user: str = "alice", code: int = 0) -> str:
+def output_of(host: RealHost, command: str, user: str = "alice", code: int = 0) -> str:
     """What a login shell's command says, on both streams; it must exit with ``code``."""
     done = host.run(f"bash -lc {shlex.quote(command)} 2>&1", user)
     text = done.stdout.decode(errors="replace")

@@ -91,8 +91,8 @@ def _build(into: Path, base: Path, tell: Tell) -> None:
         (into / each).hardlink_to(base / each)
     below = ("-b", "base.raw", "-F", "raw")
     machine.run(["qemu-img", "create", "-q", "-f", "qcow2", *below, into / "disk.qcow2"])
-    prepared = machine.prepared(into, into)
-    host = RealHost(prepared.folder, prepared.port)
+    new = machine.new_machine(into, into)
+    host = RealHost(new.folder, new.port)
     host.boot(_arguments(into, into))
     try:
         _first_login(host)
@@ -117,7 +117,7 @@ def _first_login(host: RealHost) -> None:
     line = machine.until(key, BOOT, 1)
     (host.folder / "hostkey.pub").write_text(" ".join(line.split()[1:]))
     (host.folder / "known_hosts").write_text(line)
-    if not machine.until(host.answers, BOOT, 1):
+    if not machine.until(host.takes_login, BOOT, 1):
         log = (host.folder / "serial.log").read_text(errors="replace")
         raise RuntimeError(f"no login within {BOOT} s:\n{log[-2000:]}")
     done = host.run("sh -s", stdin=(HERE / "people").read_bytes())

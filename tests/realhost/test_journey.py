@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 from realhost import realhost
-from realhost.person import SPEC, data, kinds, left, make_spec, told
+from realhost.person import SPEC, data, kinds, left, make_spec, output_of
 from realhost.realhost import RealHost
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
@@ -53,7 +53,7 @@ BOTH = {"vm": ("kvm", True), "box": ("lxc", True)}
 
 def test_the_first_command(host: RealHost) -> None:
     began = time.monotonic()
-    text = told(host, f"virtkit/scripts/up {SPEC}")
+    text = output_of(host, f"virtkit/scripts/up {SPEC}")
     print(f"took {time.monotonic() - began:.0f} s")
     assert "new in the group libvirt" in text
     assert "virtkit ssh" in text
@@ -64,7 +64,7 @@ def test_the_first_command(host: RealHost) -> None:
 
 def test_again(host: RealHost) -> None:
     began = time.monotonic()
-    assert "nothing to change" in told(host, f"cd /; ~/virtkit/scripts/up {SPEC}")
+    assert "nothing to change" in output_of(host, f"cd /; ~/virtkit/scripts/up {SPEC}")
     print(f"took {time.monotonic() - began:.0f} s")
 
 
@@ -79,56 +79,58 @@ def test_doctor_finds_nothing_missing(host: RealHost) -> None:
 
 
 def test_a_reboot_ends_containers_in_order(host: RealHost) -> None:
-    told(host, f"virtkit ssh {SPEC} box -- 'sudo sh -s' <<'SCRIPT'\n{SERVICE}\nSCRIPT")
+    output_of(host, f"virtkit ssh {SPEC} box -- 'sudo sh -s' <<'SCRIPT'\n{SERVICE}\nSCRIPT")
     host.reboot()
     assert {each["state"] for each in data(host, f"status {SPEC}")["guests"]} == {"stopped"}
-    told(host, f"virtkit up {SPEC}")
-    told(host, f"virtkit ssh {SPEC} box -- test -e /var/ended")
+    output_of(host, f"virtkit up {SPEC}")
+    output_of(host, f"virtkit ssh {SPEC} box -- test -e /var/ended")
     assert kinds(host) == BOTH
     assert data(host, f"plan {SPEC}")["changes"] == []
 
 
 def test_a_reload_of_nftables(host: RealHost) -> None:
-    told(host, "sudo systemctl reload nftables")
-    told(host, f"cat >~/other.yaml <<'END'\n{OTHER}\nEND")
-    text = told(host, "virtkit up ~/other.yaml", code=1)
+    output_of(host, "sudo systemctl reload nftables")
+    output_of(host, f"cat >~/other.yaml <<'END'\n{OTHER}\nEND")
+    text = output_of(host, "virtkit up ~/other.yaml", code=1)
     assert "systemctl restart libvirtd" in text
-    assert "rules" in told(host, "sudo ~/.local/bin/virtkit doctor | grep -A1 rules")
-    told(host, "sudo systemctl restart libvirtd")
-    told(host, "virtkit up ~/other.yaml")
-    told(host, "virtkit ssh ~/other.yaml o -- getent hosts o")
-    told(host, "virtkit down ~/other.yaml")
+    assert "rules" in output_of(host, "sudo ~/.local/bin/virtkit doctor | grep -A1 rules")
+    output_of(host, "sudo systemctl restart libvirtd")
+    output_of(host, "virtkit up ~/other.yaml")
+    output_of(host, "virtkit ssh ~/other.yaml o -- getent hosts o")
+    output_of(host, "virtkit down ~/other.yaml")
     assert kinds(host) == BOTH
 
 
 def test_an_own_key_that_comes_later(host: RealHost) -> None:
-    told(host, "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
+    output_of(host, "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")
     for guest in BOTH:
-        told(host, f"virtkit ssh {SPEC} {guest} -- true")
+        output_of(host, f"virtkit ssh {SPEC} {guest} -- true")
     assert data(host, f"plan {SPEC}")["changes"] == []
-    told(host, f"sed 's|ready:|ssh_keys: [~/.ssh/id_ed25519.pub], ready:|' {SPEC} >~/keys.yaml")
+    output_of(
+        host, f"sed 's|ready:|ssh_keys: [~/.ssh/id_ed25519.pub], ready:|' {SPEC} >~/keys.yaml"
+    )
     changes = data(host, "plan ~/keys.yaml")["changes"]
     assert {each["effect"] for each in changes} == {"live"}
-    told(host, "virtkit up ~/keys.yaml")
-    told(host, "mv ~/.local/share/virtkit/hello/id_ed25519 ~/old")
+    output_of(host, "virtkit up ~/keys.yaml")
+    output_of(host, "mv ~/.local/share/virtkit/hello/id_ed25519 ~/old")
     for guest in BOTH:
-        told(host, f"virtkit ssh ~/keys.yaml {guest} -- true")
+        output_of(host, f"virtkit ssh ~/keys.yaml {guest} -- true")
 
 
 def test_another_user(host: RealHost) -> None:
     """By the same spec in a place of his own. It names no keys, so hers are the default."""
-    told(host, f"virtkit up {SPEC}")
+    output_of(host, f"virtkit up {SPEC}")
     host.ssh("usermod -aG libvirt bob; chmod 755 /home/alice")
     virtkit = "/home/alice/virtkit/.venv/bin/virtkit"
-    told(host, "cp /home/alice/mine.yaml ~/hello.yaml", "bob")
+    output_of(host, "cp /home/alice/mine.yaml ~/hello.yaml", "bob")
     began = time.monotonic()
-    text = told(host, f"{virtkit} up ~/hello.yaml --yes", "bob")
+    text = output_of(host, f"{virtkit} up ~/hello.yaml --yes", "bob")
     assert time.monotonic() - began < 600, "it is ready, whoever it lets in"
     assert "lets in" in text
-    assert "does not let you in" in told(
+    assert "does not let you in" in output_of(
         host, f"{virtkit} ssh ~/hello.yaml box -- true", "bob", 255
     )
-    text = told(host, f"{virtkit} down ~/hello.yaml", "bob", 2)
+    text = output_of(host, f"{virtkit} down ~/hello.yaml", "bob", 2)
     assert "/home/alice/" in text
     assert "--yes" in text
 
@@ -136,11 +138,11 @@ def test_another_user(host: RealHost) -> None:
 def test_a_user_outside_of_the_group(host: RealHost) -> None:
     host.ssh("gpasswd -d bob libvirt")
     began = time.monotonic()
-    text = told(host, "/home/alice/virtkit/.venv/bin/virtkit plan ~/hello.yaml", "bob", 2)
+    text = output_of(host, "/home/alice/virtkit/.venv/bin/virtkit plan ~/hello.yaml", "bob", 2)
     assert "usermod -aG libvirt" in text
     assert time.monotonic() - began < 60
 
 
 def test_down_leaves_nothing(host: RealHost) -> None:
-    told(host, f"virtkit down {SPEC} --yes")
+    output_of(host, f"virtkit down {SPEC} --yes")
     assert left(host, "hello") == []

@@ -21,9 +21,8 @@ MATCHES = {"search", "match", "fullmatch", "findall", "finditer"}
 #: Functions that translate another library's errors, whose types are too coarse.
 FOREIGN = {
     "virtkit/access/ssh.py": {"_in_words"},  # paramiko: one SSHException for nearly everything
-    "virtkit/host/kvm_probe.py": {
-        "_verdict_of"
-    },  # libvirt: what QEMU says stands in its words only
+    # libvirt: what QEMU says stands in its words only
+    "virtkit/host/kvm_probe.py": {"verdict_of_error"},
     "virtkit/spec/yaml_text.py": {"events"},  # ruamel.yaml: its errors have no types of their own
 }
 

@@ -36,10 +36,10 @@ def guest_of(**keys: object) -> Guest:
 
 def user_data(guest: Guest) -> dict[str, Any]:
     text = seed.documents(guest, samples.KEYS, "one")["user-data"]
-    first, _, rest = text.partition("\n")
+    first, _, body = text.partition("\n")
     assert first == "#cloud-config"
-    found: dict[str, Any] = yaml.safe_load(rest)
-    return found
+    data: dict[str, Any] = yaml.safe_load(body)
+    return data
 
 
 @given(maps, maps)
@@ -64,11 +64,11 @@ def test_merge(own: dict[str, Any], users: dict[str, Any]) -> None:
 
 def test_the_spec_adds_to_lists_and_wins_elsewhere() -> None:
     cloud = {"users": [{"name": "eve"}], "ssh_pwauth": True, "packages": ["nginx"]}
-    found = user_data(guest_of(user="admin", cloud_init=cloud))
-    assert [each["name"] for each in found["users"]] == ["admin", "eve"]
-    assert found["ssh_pwauth"] is True
-    assert found["packages"] == ["nginx"]
-    assert found["ssh_keys"]["ed25519_private"] == samples.KEYS.host_private
+    result = user_data(guest_of(user="admin", cloud_init=cloud))
+    assert [each["name"] for each in result["users"]] == ["admin", "eve"]
+    assert result["ssh_pwauth"] is True
+    assert result["packages"] == ["nginx"]
+    assert result["ssh_keys"]["ed25519_private"] == samples.KEYS.host_private
 
 
 KEY = "ssh-ed25519 AAAAmine me@example.org"
@@ -88,11 +88,11 @@ FORMS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("cloud", FORMS)
 def test_what_is_said_of_the_login_is_laid_over_it(cloud: dict[str, Any]) -> None:
     guest = guest_of(user="admin", cloud_init=cloud)
-    found = user_data(guest)
-    (login,) = found["users"]
+    result = user_data(guest)
+    (login,) = result["users"]
     assert (login["name"], login["shell"], login["lock_passwd"]) == ("admin", "/bin/zsh", True)
     assert login["ssh_authorized_keys"] == [*samples.KEYS.authorized, KEY]
-    assert found["user"] == login, "cloud-init's default user, who gets its password and keys"
+    assert result["user"] == login, "cloud-init's default user, who gets its password and keys"
     files = seed.documents(guest, samples.KEYS, "one")
     assert seed.keys_in(files) == samples.KEYS, "the spec's keys are not virtkit's"
 
@@ -113,16 +113,16 @@ OTHERS: list[tuple[object, list[object]]] = [
 
 @pytest.mark.parametrize(("users", "others"), OTHERS)
 def test_other_users_come_beside_the_login(users: object, others: list[object]) -> None:
-    found = user_data(guest_of(user="admin", cloud_init={"users": users, "packages": ["x"]}))
-    assert found["users"] == [found["user"], *others]
-    assert found["user"]["ssh_authorized_keys"] == list(samples.KEYS.authorized)
+    result = user_data(guest_of(user="admin", cloud_init={"users": users, "packages": ["x"]}))
+    assert result["users"] == [result["user"], *others]
+    assert result["user"]["ssh_authorized_keys"] == list(samples.KEYS.authorized)
 
 
 @pytest.mark.parametrize("user", ["eve", {"name": "eve"}])
 def test_another_default_user_stays_that(user: object) -> None:
-    found = user_data(guest_of(user="admin", cloud_init={"user": user, "users": ["default"]}))
-    assert found["user"] == user
-    assert [each if isinstance(each, str) else each["name"] for each in found["users"]] == [
+    result = user_data(guest_of(user="admin", cloud_init={"user": user, "users": ["default"]}))
+    assert result["user"] == user
+    assert [each if isinstance(each, str) else each["name"] for each in result["users"]] == [
         "admin",
         "default",
     ]
@@ -130,8 +130,8 @@ def test_another_default_user_stays_that(user: object) -> None:
 
 def test_a_password_does_not_expire_unless_that_is_said() -> None:
     """One that has expired lets nobody in by key, and so not virtkit."""
-    found = user_data(guest_of(cloud_init={"password": "x"}))
-    assert (found["password"], found["chpasswd"]) == ("x", {"expire": False})
+    result = user_data(guest_of(cloud_init={"password": "x"}))
+    assert (result["password"], result["chpasswd"]) == ("x", {"expire": False})
     cloud = {"chpasswd": {"expire": True, "list": ["virtkit:x"]}}
     assert user_data(guest_of(cloud_init=cloud))["chpasswd"] == cloud["chpasswd"]
     assert "chpasswd" not in user_data(guest_of(cloud_init={"packages": ["x"]}))
@@ -210,25 +210,25 @@ def test_a_key_of_cloud_init_stays_where_ssh_keys_had_it_too() -> None:
     assert "grep -vF -e AAAAold " in script
 
 
-@pytest.mark.parametrize("there", ["", "ssh-ed25519 AAAAhand me\n"])
-def test_a_run_that_was_cut_off_leaves_no_key_behind(there: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("existing", ["", "ssh-ed25519 AAAAhand me\n"])
+def test_a_run_that_was_cut_off_leaves_no_key_behind(existing: str, tmp_path: Path) -> None:
     name = pwd.getpwuid(os.geteuid()).pw_name
     (tmp_path / "passwd").write_text(f"{name}:x:0:0::{tmp_path}:/bin/sh\n")
     keys = tmp_path / ".ssh" / "authorized_keys"
     keys.parent.mkdir()
     keys.with_name("authorized_keys.virtkit").write_text("ssh-ed25519 AAAAold a\n")
-    if there:
-        keys.write_text(f"{there}ssh-ed25519 AAAAformer b\n")
+    if existing:
+        keys.write_text(f"{existing}ssh-ed25519 AAAAformer b\n")
     wanted = ["ssh-ed25519 AAAAnew c"]
     script = render.text("seed/keys.sh.j2", former=["AAAAformer"], authorized_keys=wanted)
     script = script.replace("/etc/passwd", str(tmp_path / "passwd"))
     subprocess.run(["sh", "-euc", f"user={name}\n{script}"], check=True)
     marked = f"# virtkit: begin\n{wanted[0]}\n# virtkit: end\n"
-    assert keys.read_text() == f"{there}{marked}"
+    assert keys.read_text() == f"{existing}{marked}"
     assert keys.stat().st_mode & 0o777 == 0o600
 
 
 def test_no_network() -> None:
-    found = seed.documents(guest_of(networks=[]), samples.KEYS, "one")
-    assert yaml.safe_load(found["network-config"]) == {"version": 2, "ethernets": {}}
-    assert "[Match]" not in found["virtkit.sh"]
+    result = seed.documents(guest_of(networks=[]), samples.KEYS, "one")
+    assert yaml.safe_load(result["network-config"]) == {"version": 2, "ethernets": {}}
+    assert "[Match]" not in result["virtkit.sh"]

@@ -99,8 +99,8 @@ def _build(into: Path, tell: Tell) -> None:
     _compose(into)
     tell("booting it")
     machine.run(["qemu-img", "create", "-f", "qcow2", into / "disk.qcow2", DISK])
-    prepared = machine.prepared(into, into)
-    host = XenHost(prepared.folder, prepared.port)
+    new = machine.new_machine(into, into)
+    host = XenHost(new.folder, new.port)
     host.boot(_arguments(into, into))
     try:
         serial = into / "serial.log"
@@ -157,7 +157,7 @@ def _fill(part: Path, xen: XenHost) -> None:
     host = Host("xen1", uris={"xen": f"xen+tcp://127.0.0.1:{port}/system"}, remote=remote)
     host.storage.ensure()
     ref, local = machine.tests_image()
-    images.put(host, ref, local, Progress())
+    images.upload(host, ref, local, Progress())
     host.connections.any().close()
     xen.monitor(f"hostfwd_remove net tcp:127.0.0.1:{port}")
 

@@ -231,7 +231,7 @@ def agent_blobs() -> frozenset[str]:
         return frozenset()
     try:
         answer = subprocess.run(
-            commands.line("ssh-add", "-L"),
+            commands.command_line("ssh-add", "-L"),
             capture_output=True,
             text=True,
             errors="replace",

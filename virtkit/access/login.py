@@ -9,7 +9,7 @@ from pathlib import Path
 
 from virtkit.access.keys import folder, has_folder, identity_files
 from virtkit.drivers import DRIVERS
-from virtkit.host import Host, for_ssh
+from virtkit.host import Host, ssh_config_path
 from virtkit.spec import LOCAL
 from virtkit.state.record import GuestRecord
 from virtkit.system import temporary
@@ -42,13 +42,13 @@ class Login:
             ("Port", "22"),
             ("User", self.user),
             ("HostKeyAlias", self.alias),
-            ("UserKnownHostsFile", for_ssh(str(self.known_hosts))),
+            ("UserKnownHostsFile", ssh_config_path(str(self.known_hosts))),
             ("StrictHostKeyChecking", "yes"),
             ("PreferredAuthentications", "publickey"),  # nobody has a password
         ]
         if self.identities:  # else whatever else ssh finds may be let in: a certificate
             answer.append(("IdentitiesOnly", "yes"))
-        answer += [("IdentityFile", for_ssh(str(each))) for each in self.identities]
+        answer += [("IdentityFile", ssh_config_path(str(each))) for each in self.identities]
         answer.append(("ProxyCommand", self.proxy) if self.proxy else ("ProxyJump", "none"))
         if self.proxy:
             # a path of the caller's own names an address, and guests of two hosts may have one

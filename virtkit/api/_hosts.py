@@ -74,7 +74,7 @@ def host_named(name: str, spec: Spec | None) -> Host:
         hosts = f", or a host of the spec: {', '.join(spec.hosts)}" if spec else ""
         cure = f"name it as for ssh (root@rack1); `{LOCAL}` is this machine{hosts}"
         raise RequestError(error.what, cure=cure) from error
-    return Host(name, remote=remote, prepare=f"virtkit host prepare {name}")
+    return Host(name, remote=remote, prepare_command=f"virtkit host prepare {name}")
 
 
 def chosen_hosts(spec: Spec | None, names: Sequence[str]) -> list[Host]:

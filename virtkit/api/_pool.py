@@ -38,7 +38,7 @@ def pool_changes(
     for folder, guest in folders.items():
         if pool.exists and folder == pool.path:
             continue
-        other = host.storage_at(folder).pool
+        other = host.storage_at(folder).pool_name
         if other != pool.name:
             raise RequestError(
                 f"guest {guest} has its volumes in pool {other}, not {pool.name}",
@@ -51,7 +51,7 @@ def pool_changes(
             raise RequestError(
                 f"pool {pool.name} is gone",
                 why=f"the guests of {spec.name} have their volumes in {folder}",
-                cure=f"{host.connections.virsh()} pool-define-as {pool.name} dir --target "
+                cure=f"{host.connections.virsh_command()} pool-define-as {pool.name} dir --target "
                 + shlex.quote(folder),
                 where=host.name,
             )
@@ -75,7 +75,7 @@ def _check_pool(host: Host, pool: Pool, spec: Spec) -> None:
     """Looks whether a pool that nobody has yet can be made."""
     other = "" if pool.exists else host.pool_at(pool.path)
     if other:
-        virsh = host.connections.virsh()
+        virsh = host.connections.virsh_command()
         raise RequestError(
             f"there is no pool {pool.name}, and virtkit can't make it: pool {other} has "
             f"{pool.path}",
@@ -93,7 +93,7 @@ def _where_pool(host: Host, spec: Spec) -> str:
 def damaged_images(host: Host, observed: Observed) -> dict[str, str]:
     """What is wrong with images in the pool, by their content."""
     images = {content: each for content, each in observed.pool.images.items() if each.made}
-    damages = {content: host.storage.damage(each) for content, each in images.items()}
+    damages = {content: host.storage.image_damage(each) for content, each in images.items()}
     return {content: why for content, why in damages.items() if why}
 
 

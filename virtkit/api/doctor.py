@@ -232,14 +232,14 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     yield Check("containers", True, "each in a user namespace with its own ids")
     if host.ask("hook_outdated")["hook_outdated"]:
         what = "libvirt's hook was installed by another version of virtkit; it works with this one"
-        yield Check("containers", None, what, host.connections.prepare)
+        yield Check("containers", None, what, host.connections.prepare_command)
 
 
 def _preparation(facts: HostFacts, host: Host) -> Iterable[Check]:
     """What else a prepared host has, and this one lacks."""
     if _runs_containers(facts):
-        for each in host.ask("settings")["settings"]:
-            cure = each["advice"] or host.connections.prepare
+        for each in host.ask("missing_settings")["missing_settings"]:
+            cure = each["advice"] or host.connections.prepare_command
             yield Check(each["name"], None, each["why"], cure)
 
 
@@ -262,7 +262,7 @@ def _firewall(host: Host) -> Iterable[Check]:
             f"libvirt's firewall rules for {each.name} are gone, as after a reload of nftables: "
             "its guests reach nothing outside, and no other network starts"
         )
-        cure = host.connections.restart("network")
+        cure = host.connections.restart_command("network")
         yield Check(f"network {each.network}", False, what, cure)
     yield from _drops(host, rules, bridges)
     if not without_rules and not any(rules.dropping(each) for each in bridges):
@@ -306,7 +306,7 @@ def _xen(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 def _without_dnsmasq(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Networks of anybody's whose dnsmasq has ended."""
-    cure = host.connections.restart("network")
+    cure = host.connections.restart_command("network")
     for name in sorted(facts.networks_without_dnsmasq):
         yield Check(f"network {name}", False, "its dnsmasq (DHCP and DNS) has ended", cure)
 
@@ -349,7 +349,7 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
             yield Check(f"guest {name}", None, what, cure)
         content = guest.record.image.content if guest.record.image else ""
         image = observed.pool.images.get(content)
-        damage = host.storage.damage(image) if image is not None and image.made else ""
+        damage = host.storage.image_damage(image) if image is not None and image.made else ""
         if damage:
             yield Check(
                 f"guest {name}",

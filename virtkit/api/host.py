@@ -173,7 +173,7 @@ def _inventory(machine: Machine) -> dict[str, Any]:
         variables |= {"ansible_user": user} if user else {}
         variables |= {
             "ansible_host": host,
-            "ansible_ssh_executable": str(machine.remote.program()),
+            "ansible_ssh_executable": str(machine.remote.ssh_program()),
             "ansible_ssh_transfer_method": "piped",  # by that program, too
         }
     return {"all": {"hosts": {machine.name.rpartition("@")[2]: variables}}}

@@ -132,7 +132,7 @@ def _check(remote: Remote, name: str, keys: Iterable[HostKey], known: Iterable[K
         return  # kinds that it has no more do no harm beside one that it has
     files = dict.fromkeys(each.file for each in others)
     forget = [f"ssh-keygen -R {shlex.quote(name)} -f {shlex.quote(str(each))}" for each in files]
-    trust = remote.trust or f"virtkit host trust {remote.address}"
+    trust = remote.trust_command or f"virtkit host trust {remote.address}"
     raise RequestError(
         f"host {remote.name} has another key than the one it is known by",
         why=f"known: {_listed(others)} ({others[0].file}, line {others[0].number}); what answers "

@@ -93,7 +93,7 @@ def image_make(
         )
     entry = entries[name]
     ref = ImageRef(name, entry, image_identity(entry))
-    return images.prepare(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
+    return images.local_image(ref, spec.folder if spec else Path.cwd(), Progress(say, stop))
 
 
 def image_remove(
@@ -124,7 +124,7 @@ def image_remove(
         removed = _removable(entries, name)
         for each in removed:
             host = next(host for host in hosts if host.name == each.host)
-            for identity in images.drop(host, each.content):
+            for identity in images.delete(host, each.content):
                 images.forget(identity)
     for each in entries:
         if each.users and _matches(name, each):

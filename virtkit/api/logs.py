@@ -224,7 +224,7 @@ def _check_log(guest: GuestOnHost) -> None:
         return
     pool = guest.host.storage.describe()
     if not pool.active:
-        virsh = guest.host.connections.virsh()
+        virsh = guest.host.connections.virsh_command()
         raise VirtkitError(
             f"pool {pool.name} is not active, and the guests' logs are in it",
             cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",

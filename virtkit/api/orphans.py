@@ -142,7 +142,7 @@ def _guests_and_networks(observed: Observed, specs: _Specs, host: Host) -> Itera
         if not isinstance(spec_or_why, str):
             cure = command("up", network.record.spec)
         elif environment in living:
-            virsh = host.connections.virsh()
+            virsh = host.connections.virsh_command()
             cure = f"{virsh} net-destroy {network.name}; {virsh} net-undefine {network.name}"
         else:
             cure = _down_command(environment, host)
@@ -197,8 +197,8 @@ def _host_entry(host: Host) -> dict[str, Any]:
     if host.remote is not None:
         ssh = {key: getattr(host.remote, key) for key in ("port", "key", "known_hosts")}
         entry = {"address": host.remote.address, "ssh": {k: v for k, v in ssh.items() if v}}
-    if host.storage.pool != "default":
-        entry["pool"] = host.storage.pool
+    if host.storage.pool_name != "default":
+        entry["pool"] = host.storage.pool_name
     return entry
 
 
@@ -251,8 +251,8 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
     names = {Path(each).name for each in used}
     for name in sorted(set(candidates) - listed - names):
         why = "it has a name like virtkit's, but no record lists it: it may be left over"
-        volume = f"{shlex.quote(name)} --pool {host.storage.pool}"
-        virsh = host.connections.virsh()
+        volume = f"{shlex.quote(name)} --pool {host.storage.pool_name}"
+        virsh = host.connections.virsh_command()
         cure = f"{virsh} vol-delete {volume} (first: {virsh} vol-info {volume})"
         yield Orphan("volume", name, "", why, cure, sure=False)
 
@@ -277,8 +277,8 @@ def _folders(host_states: Sequence[HostState], spec: Spec | None) -> Iterable[Or
 def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:
     stored_images = [image for each in observed for image in each.pool.images.values()]
     identities = {identity for image in stored_images for identity in image.identities}
-    for path in temporary.left():
+    for path in temporary.leftovers():
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("cache", str(path), "", "what an interrupted run left", cure)
     for path, why in images.leftovers(identities):
-        yield Orphan("cache", str(path), "", why, images.removal(path))
+        yield Orphan("cache", str(path), "", why, images.removal_command(path))

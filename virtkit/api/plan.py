@@ -227,7 +227,7 @@ def _plan_host(
 
 def _dnsmasq_notes(host: Host, facts: HostFacts, spec: Spec, observed: Observed) -> Iterable[str]:
     """A note for each of the environment's active networks whose dnsmasq has ended."""
-    cure = host.connections.restart("network")
+    cure = host.connections.restart_command("network")
     existing = {n: each.existing for n, each in spec.networks.items() if each.existing}
     managed = {n: each.name for n, each in observed.networks_of(spec.name).items()}
     for name, network in {**existing, **managed}.items():

@@ -14,7 +14,7 @@ from virtkit.state.desired import Guest, ImageFiles
 from virtkit.state.record import GuestRecord
 
 #: Seconds that a guest with disks that stay gets to shut down before it is forced off.
-GRACE = 60.0
+SHUTDOWN_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)

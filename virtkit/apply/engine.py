@@ -151,7 +151,7 @@ def run(
     are told to stop and awaited; all that is not done stands in the report. On a KeyboardInterrupt
     after that, nothing is awaited.
     """
-    return _Run(environment, steps, parallel, tell, stop).go()
+    return _Run(environment, steps, parallel, tell, stop).run()
 
 
 class _Run:
@@ -175,7 +175,7 @@ class _Run:
         self._stop = threading.Event()
         self._ended: SimpleQueue[tuple[StepId, BaseException | None]] = SimpleQueue()
 
-    def go(self) -> Report:
+    def run(self) -> Report:
         began = time.monotonic()
         graph = TopologicalSorter(self._after)
         graph.prepare()
@@ -209,7 +209,7 @@ class _Run:
             if self._caller_stop.is_set():
                 raise Interrupted
             for step_id in graph.get_ready():
-                pool.submit(self._one, self._steps[step_id])
+                pool.submit(self._run_step, self._steps[step_id])
             # not without end: Python may note a ctrl-c just before it blocks, and act on it after
             with suppress(Empty):
                 step_id, fault = self._ended.get(timeout=_POLL_INTERVAL)
@@ -217,11 +217,11 @@ class _Run:
                     raise fault
                 graph.done(step_id)
 
-    def _one(self, step: Step) -> None:
+    def _run_step(self, step: Step) -> None:
         fault: BaseException | None = None
         try:
             with nullcontext() if step.waits else self._slots[step.host]:
-                self._unless_blocked(step)
+                self._carry_out_unless_blocked(step)
         except BaseException as error:  # noqa: BLE001 - raised again by the main thread
             fault = error
         self._ended.put((step.id, fault))
@@ -233,7 +233,7 @@ class _Run:
             if step.id not in ended:
                 self._end(step, "skipped", 0.0, None, "interrupted")
 
-    def _unless_blocked(self, step: Step) -> None:
+    def _carry_out_unless_blocked(self, step: Step) -> None:
         blocker = next((each for each in self._after[step.id] if each in self._failed), None)
         if self._stop.is_set():
             self._end(step, "skipped", 0.0, None, "interrupted")

@@ -114,8 +114,8 @@ def ext4(size: int, label: str, progress: Progress | None = None) -> Iterator[Pa
 def _mke2fs(image: Path, size: int, label: str, *options: str, progress: Progress | None) -> None:
     with image.open("wb") as file:
         file.truncate(size)
-    words = ("-q", "-F", "-t", "ext4", "-L", label[:16], *options, str(image))
-    result = commands.run("mke2fs", *words, progress=progress)
+    arguments = ("-q", "-F", "-t", "ext4", "-L", label[:16], *options, str(image))
+    result = commands.run("mke2fs", *arguments, progress=progress)
     if result.returncode != 0:
         raise VirtkitError(
             f"a file system of {size} bytes can't be made",
@@ -125,7 +125,11 @@ def _mke2fs(image: Path, size: int, label: str, *options: str, progress: Progres
 
 
 def existing_file(path: Path) -> Path:
-    """A file of the caller's, as long as it is one."""
+    """A file of the caller's.
+
+    Raises:
+        RequestError: there is no such file.
+    """
     path = path.expanduser()
     if not path.is_file():
         raise RequestError(f"there is no file {path}", cure="correct the path in the spec")

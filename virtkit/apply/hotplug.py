@@ -51,7 +51,7 @@ class Hotplug:
         paths = [each for each in record.detaching if _is_device(each)]
         for path in paths:
             device = diff.element_at(live, path)
-            if device is not None and self._can(device):
+            if device is not None and self._is_live_device(device):
                 progress(path)
                 self._host.domains.detach_device(self._driver, self._guest.domain, _text(device))
         self._wait_gone(paths, progress)
@@ -62,7 +62,8 @@ class Hotplug:
             unreleased = [
                 each
                 for each in paths
-                if (device := diff.element_at(live, each)) is not None and self._can(device)
+                if (device := diff.element_at(live, each)) is not None
+                and self._is_live_device(device)
             ]
             if not unreleased:
                 return
@@ -77,7 +78,7 @@ class Hotplug:
             progress.sleep(0.3)
 
     def plug(self, wanted: str, say: Say) -> None:
-        """Gives the running guest what ``wanted``, its XML, has more of."""
+        """Gives the running guest what it lacks of ``wanted``, the XML that it is to have."""
         if (live := self._live()) is None:
             return
         root = tree.parse(wanted, "a domain")
@@ -90,7 +91,7 @@ class Hotplug:
             path = difference.path
             if difference.current is None and _is_device(path):
                 device = diff.element_at(wanted, path)
-                if device is not None and self._can(device):
+                if device is not None and self._is_live_device(device):
                     say(path)
                     self._host.domains.attach_device(
                         self._driver, self._guest.domain, _text(device)
@@ -100,14 +101,14 @@ class Hotplug:
         """Memory, within what the guest was started with."""
         size = self._guest.spec.memory
         memory, most = (int(diff.value_at(live, e) or 0) for e in ("currentMemory", "memory"))
-        if self._live_field("memory") and size <= most and memory != size:
+        if self._is_live_field("memory") and size <= most and memory != size:
             say("memory")
             self._host.domains.set_memory(self._driver, self._guest.domain, size)
 
     def _set_cpus(self, _wanted: etree._Element, live: etree._Element, say: Say) -> None:
         """CPUs, within what the guest was started with."""
         wanted, vcpu = self._guest.spec.cpus, live.find("vcpu")
-        if not self._live_field("cpus") or vcpu is None:
+        if not self._is_live_field("cpus") or vcpu is None:
             return
         most = int(vcpu.text or 1)
         count = int(vcpu.get("current") or most)
@@ -121,7 +122,7 @@ class Hotplug:
         for disk in self._guest.disks:
             field = "disk" if disk.volume.role == "root" else f"disks.{disk.name}.size"
             small = sizes.get(disk.volume.name, disk.volume.size) < disk.volume.size
-            if small and self._live_field(field):
+            if small and self._is_live_field(field):
                 say(disk.volume.name)
                 self._host.domains.grow_disk(self._driver, self._guest.domain, disk.volume)
 
@@ -132,10 +133,10 @@ class Hotplug:
             say("description")
             self._host.domains.describe(self._driver, self._guest.domain, text)
 
-    def _can(self, device: etree._Element) -> bool:
-        return self._live_field({"disk": "disks.NAME", "interface": "networks.NAME"}[device.tag])
+    def _is_live_device(self, device: etree._Element) -> bool:
+        return self._is_live_field({"disk": "disks.NAME", "interface": "networks.NAME"}[device.tag])
 
-    def _live_field(self, field: str) -> bool:
+    def _is_live_field(self, field: str) -> bool:
         return self._driver.effect(field) == "live"
 
 

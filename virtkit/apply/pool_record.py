@@ -59,9 +59,9 @@ class PoolRecords:
     # --- what the last run left -------------------------------------------------------------
 
     def _pool_record(self, storage: Storage) -> PoolRecord:
-        if storage.pool not in self._former:
-            self._former[storage.pool] = storage.record()
-        return self._former[storage.pool]
+        if storage.pool_name not in self._former:
+            self._former[storage.pool_name] = storage.record()
+        return self._former[storage.pool_name]
 
     @property
     def kept(self) -> Mapping[str, KeptDisk]:
@@ -84,9 +84,9 @@ class PoolRecords:
             raise VirtkitError(
                 f"guest {record.guest} of environment {record.environment} has changed since "
                 "this run looked at it",
-                why=f"its domain is gone, and pool {storage.pool} lists other volumes for it, or "
-                "none; nothing was deleted",
-                cure="run again: it looks again",
+                why=f"its domain is gone, and pool {storage.pool_name} lists other volumes for "
+                "it, or none; nothing was deleted",
+                cure="run again",
                 where=f"{self._host.name} guest/{record.guest}",
             )
 
@@ -101,17 +101,17 @@ class PoolRecords:
                 before = storage.record()
                 adding = self._entries(before) if storage is self._host.storage else ()
                 _write(storage, before, _listing(before, [*removing, *adding]))
-                self._former[storage.pool] = before
+                self._former[storage.pool_name] = before
 
     def _pools(self) -> Iterable[tuple[Storage, list[GuestRecord]]]:
         """The pools that the run changes, and the guests that it removes from each."""
         answer: dict[str, tuple[Storage, list[GuestRecord]]] = {}
         for each in self._removing:
             storage = self.storage_of(each)
-            answer.setdefault(storage.pool, (storage, []))[1].append(each)
+            answer.setdefault(storage.pool_name, (storage, []))[1].append(each)
         if self._adding:
             own = self._host.storage
-            answer.setdefault(own.pool, (own, []))
+            answer.setdefault(own.pool_name, (own, []))
         return answer.values()
 
     def _entries(self, before: PoolRecord) -> Iterator[GuestRecord]:
@@ -136,8 +136,8 @@ class PoolRecords:
         """
         by_pool: dict[str, list[GuestRecord]] = {}
         for each in records:
-            by_pool.setdefault(self.storage_of(each).pool, []).append(each)
-        storages = {each.pool: each for each in (self._host.storage, *self._storages.values())}
+            by_pool.setdefault(self.storage_of(each).pool_name, []).append(each)
+        storages = {each.pool_name: each for each in (self._host.storage, *self._storages.values())}
         any_lost = False
         for name, storage in storages.items():
             if not storage.active():

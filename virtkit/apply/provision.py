@@ -112,7 +112,7 @@ def _check_python(
         return
     raise VirtkitError(
         f"guest {record.guest} has no Python, and Ansible needs it there",
-        why=f"nothing answers to {shlex.join(line)}",
+        why=f"{shlex.join(line)} finds none",
         cure="add python3 to its image (`build: {packages: [python3]}`), or begin the playbook "
         "with a task of ansible.builtin.raw that installs it and `gather_facts: false`",
         where=where,

@@ -24,24 +24,27 @@ def stop(
     *,
     reset: bool = False,
 ) -> bool:
-    """Whether the guest stopped by itself within ``timeout`` seconds.
+    """Asks a guest to stop, then forces it off. What force did is noted, never silent.
 
-    A paused one goes on, so that it can be asked. One that did not stop is forced off, or starts
-    over where ``reset`` asks for that; one that can't be reset is forced off, and the answer is
-    that it stopped. What is done to a guest that was to be asked is told, never silent.
-    Each way gets its share of the time: libvirt's success only says that it was asked.
-    Interrupted, it forces nothing.
+    A paused guest is resumed, so that it can be asked. Each way gets its share of the time:
+    libvirt's success only says that the guest was asked. Interrupted, it forces nothing.
+
+    Args:
+        timeout: seconds that the guest gets; 0 forces it off at once.
+        reset: a guest that did not stop is reset, where that works, and not forced off.
+
+    Returns:
+        whether it stopped by itself; with ``reset`` also where it was forced off, since it then
+        needs to be started.
     """
     try:
-        why = _why_not(host, driver, name, timeout, progress)
+        why = _ask_each_way(host, driver, name, timeout, progress)
         if reset and host.domains.state(driver, name) == "running":
             if timeout > 0:
                 progress.note(f"{why}: it was reset")
             host.domains.reset(driver, name)
             return False
-    except (
-        HypervisorUnresponsive
-    ) as silent:  # nothing but force reaches a hypervisor process that is stopped
+    except HypervisorUnresponsive as silent:  # only force reaches a process that is stopped
         why = silent.why
     if host.domains.state(driver, name) == "stopped":
         return True
@@ -51,26 +54,30 @@ def stop(
     return reset
 
 
-def _why_not(host: Host, driver: Driver, name: str, timeout: float, progress: Progress) -> str:
-    """Asks the guest to stop; why it did not; empty where it did, or was not to be asked."""
+def _ask_each_way(host: Host, driver: Driver, name: str, timeout: float, progress: Progress) -> str:
+    """Asks the guest to stop, in each of its driver's ways.
+
+    Returns:
+        why it did not stop; empty where it did, or was not to be asked.
+    """
     state = host.domains.state(driver, name)
     if timeout <= 0 or state == "stopped":
         return ""
     if state == "paused":
-        why = _resumed(host, driver, name, min(timeout, _ASK_TIMEOUT), progress)
+        why = _resume(host, driver, name, min(timeout, _ASK_TIMEOUT), progress)
         if why:
             return why
     share = timeout / max(len(driver.stop), 1)
     why = "it could not be asked to shut down"
     for way in driver.stop:
         if _ask(host, driver, name, way, min(share, _ASK_TIMEOUT)):
-            if _stopped(host, driver, name, way, share, progress):
+            if _wait_stopped(host, driver, name, way, share, progress):
                 return ""
             why = f"it did not shut down in {timeout:.0f} s"
     return why
 
 
-def _stopped(
+def _wait_stopped(
     host: Host, driver: Driver, name: str, way: Stop, share: float, progress: Progress
 ) -> bool:
     """Whether a guest that was asked stops within ``share`` seconds. It is asked again and again:
@@ -84,8 +91,12 @@ def _stopped(
     return False
 
 
-def _resumed(host: Host, driver: Driver, name: str, timeout: float, progress: Progress) -> str:
-    """Lets a paused guest go on; why it can't, where it can't."""
+def _resume(host: Host, driver: Driver, name: str, timeout: float, progress: Progress) -> str:
+    """Resumes a paused guest.
+
+    Returns:
+        why it could not be resumed; empty where it was.
+    """
     reason = host.domains.state_reason(driver, name)
     if reason.cure:  # its disk, its kernel: it would hear nothing
         return f"it could not be asked: {reason.why}"
@@ -100,15 +111,13 @@ def _resumed(host: Host, driver: Driver, name: str, timeout: float, progress: Pr
 
 
 def _ask(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bool:
+    """Whether the guest was asked in this way, in ``timeout`` seconds."""
     try:
         if way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]
-            return (
-                guest_exec.by_namespaces(host.connections, driver, name, command, _ASK_TIMEOUT).code
-                == 0
-            )
-        else:
-            host.domains.ask_to_stop(driver, name, way, timeout)
+            result = guest_exec.by_namespaces(host.connections, driver, name, command, _ASK_TIMEOUT)
+            return result.code == 0
+        host.domains.ask_to_stop(driver, name, way, timeout)
     except HypervisorUnresponsive:
         raise
     except (VirtkitError, Unreachable):  # this way is closed; the next one, or force

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from virtkit import images
-from virtkit.apply import volumes as disks
-from virtkit.apply.context import GRACE, Context
+from virtkit.apply.context import SHUTDOWN_TIMEOUT, Context
 from virtkit.apply.engine import Key, Say, Step
 from virtkit.apply.guest.steps import GuestSteps
 from virtkit.apply.shutdown import stop
+from virtkit.apply.volumes import delete_volume
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host
 from virtkit.plan import Change, Plan
@@ -28,10 +28,10 @@ from virtkit.state.observed import ObservedGuest, ObservedNetwork
 from virtkit.xml import render
 
 
-def steps_of(plan: Plan, *context: Context) -> list[Step]:
-    """The steps of a plan; ``context`` has those of each host that it changes."""
+def steps_of(plan: Plan, *contexts: Context) -> list[Step]:
+    """The steps of a plan; ``contexts`` are those of the hosts that it changes."""
     awaited = _awaited(plan)
-    return [step for each in context for step in _on_host(plan, each, awaited)]
+    return [step for each in contexts for step in _on_host(plan, each, awaited)]
 
 
 def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
@@ -42,7 +42,9 @@ def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
         steps += _BY_KIND[kind](change, context, awaited) if kind in _BY_KIND else ()
     touched = any(change.object.startswith("pool/") for change in changes)
     if touched or any(step.name in ("make", "define") for step in steps):
-        steps.insert(0, Step("pool", "ensure", context.host.name, lambda _: _pool(context.host)))
+        steps.insert(
+            0, Step("pool", "ensure", context.host.name, lambda _: _ensure_pool(context.host))
+        )
     if context.pool_records.needed:
         after = (("pool", "ensure"),)
         write = context.pool_records.write_before
@@ -50,7 +52,7 @@ def _on_host(plan: Plan, context: Context, awaited: set[str]) -> Iterable[Step]:
     return steps
 
 
-def _pool(host: Host) -> None:
+def _ensure_pool(host: Host) -> None:
     host.storage.ensure()
     host.storage.refresh()
 
@@ -115,7 +117,7 @@ def _guest_steps(change: Change, context: Context, awaited: set[str]) -> Iterabl
     if change.action == "delete":
         assert isinstance(change.observed, ObservedGuest)
         return _removal_steps(change, change.observed, context)
-    if change.action == "update" and _in_record_only(change):
+    if change.action == "update" and _is_record_only(change):
         return _record_only_steps(change, context)
     return _bring_up_steps(change, context, awaited)
 
@@ -125,8 +127,10 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
     guest_context = guest_steps.context
     assert isinstance(guest, Guest)
 
-    def step(name: str, run: Callable[[Progress], None], after: Iterable[Key], **rest: Any) -> Step:
-        return Step(change.object, name, change.host, run, tuple(after), **rest)
+    def step(
+        name: str, run: Callable[[Progress], None], after: Iterable[Key], **options: Any
+    ) -> Step:
+        return Step(change.object, name, change.host, run, tuple(after), **options)
 
     def own(*names: str) -> list[Key]:
         return [(change.object, name) for name in names]
@@ -137,23 +141,23 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         for name in ("start", "update")
     ]
     image = (f"image/{guest.image.name}", "make")
-    plugs = guest_context.running and not guest_context.restarts and not guest_context.starts_only
+    hotplug = guest_context.running and not guest_context.restarts and not guest_context.starts_only
     if change.action == "replace":
         yield step("stop", guest_steps.stop, [])
     if not guest_context.starts_only and not guest_context.provisions_only:
         stopped = own("stop") if change.action == "replace" else []
-        context.pool_records.will_add(guest_steps.definition.listed)
+        context.pool_records.will_add(guest_steps.definition.pool_entry)
         pool = [("pool", "ensure"), ("pool", "record")]
         yield step("define", guest_steps.definition.define, [*pool, image, *networks, *stopped])
         if guest_context.restarts:
             yield step("stop", guest_steps.stop, own("define"))
-        if plugs:
+        if hotplug:
             yield step("unplug", guest_steps.unplug, own("define"))
         yield step("volumes", guest_steps.volumes.make, own("define", "stop", "unplug"))
-        if plugs:
+        if hotplug:
             yield step("plug", guest_steps.plug, own("volumes"))
     dependencies = [(f"guest/{name}", "ready") for name in guest.spec.after]
-    starts = not plugs or not _runs(change)
+    starts = not hotplug or not _runs(change)
     wait = context.options.wait or guest.name in awaited
     provisions = guest_context.provisions and wait
     if starts:
@@ -167,8 +171,8 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
     if provisions or (starts and (wait or guest_context.follows)):
         yield step("ready", guest_steps.wait_ready, own("start", "playbooks"), waits=True)
     if guest_context.follows:
-        answers = own("login") if provisions else own("ready")
-        yield step("follow", guest_steps.follow, [*own("plug", "start"), *answers], waits=True)
+        reachable = own("login") if provisions else own("ready")
+        yield step("follow", guest_steps.follow, [*own("plug", "start"), *reachable], waits=True)
     last = own("plug", "start", "playbooks", "ready", "follow")
     yield step("finish", lambda _: guest_steps.finish(), last)
 
@@ -180,7 +184,7 @@ def _runs(change: Change) -> bool:
     return observed is not None and observed.state == "running" and observed.record.finished
 
 
-def _in_record_only(change: Change) -> bool:
+def _is_record_only(change: Change) -> bool:
     """Whether nothing differs but what the record holds, or libvirt's flag for autostart."""
     return all(
         each.field in ("autostart", "listed") or (each.effect == "none" and each.cause == "spec")
@@ -220,10 +224,10 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
         if each.keep and each.state == "made" and not volumes_too
     ]
 
-    def stopped(progress: Progress) -> None:
-        stop(host, driver, observed.domain, GRACE if kept else 0.0, progress)
+    def stop_guest(progress: Progress) -> None:
+        stop(host, driver, observed.domain, SHUTDOWN_TIMEOUT if kept else 0.0, progress)
 
-    def volumes(_say: Say) -> None:
+    def delete_volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
         folder = observed.record.folder
         storage = pool_records.storage_of(observed.record)
@@ -243,7 +247,7 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
             pool_records.check(observed.record)
         deleting = [each for each in observed.record.volumes if each not in kept]
         for each in deleting:
-            disks.delete(storage, each)
+            delete_volume(storage, each)
         pool_records.mark_deleted(each.name for each in deleting if each.keep)
 
     def undefine(_say: Say) -> None:
@@ -254,8 +258,8 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
 
     pool_records.will_remove(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
-    yield Step(change.object, "stop", change.host, stopped)
-    yield Step(change.object, "volumes", change.host, volumes, after)
+    yield Step(change.object, "stop", change.host, stop_guest)
+    yield Step(change.object, "volumes", change.host, delete_volumes, after)
     yield Step(change.object, "undefine", change.host, undefine, ((change.object, "volumes"),))
 
 

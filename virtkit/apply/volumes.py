@@ -16,8 +16,8 @@ from virtkit.xml import render
 _SEED_READERS = {"iso9660": filesystems.read_iso9660, "ext4": filesystems.read_ext4_seed}
 
 
-def make(storage: Storage, volume: Volume, progress: Progress) -> None:
-    """Makes a volume that there is not; a seed is made by ``make_seed``, a console log by libvirt.
+def make_volume(storage: Storage, volume: Volume, progress: Progress) -> None:
+    """Makes a volume that doesn't exist. Seeds are made by ``make_seed``, console logs by libvirt.
 
     Raises:
         RequestError: the caller's file that it starts with is gone.
@@ -62,7 +62,7 @@ def _xml(volume: Volume, size: int) -> str:
     return render.guest_volume_xml(replace(volume, size=size))
 
 
-def delete(storage: Storage, volume: VolumeRecord) -> None:
+def delete_volume(storage: Storage, volume: VolumeRecord) -> None:
     """Deletes what the record lists, by its key; a console log with its rotations."""
     keys = [volume.key]
     if volume.role == "console":

@@ -198,7 +198,8 @@ def _run(command: list[str], stdin: Stdin | None = None) -> int:
     Signals that we get go on to it. ssh's 255 then does not mean that the guest was not reached.
     """
     sys.stdout.flush()
-    line = commands.die_with_parent(commands.line(*command), "HUP")  # as if its terminal had gone
+    # as if its terminal had gone
+    line = commands.die_with_parent(commands.command_line(*command), "HUP")
     piped = stdin is not None and bool(stdin.read_so_far)
     program = subprocess.Popen(
         line, env=commands.environment(), stdin=subprocess.PIPE if piped else None
@@ -226,7 +227,7 @@ def _run(command: list[str], stdin: Stdin | None = None) -> int:
 
 def _exec_program(command: list[str]) -> None:
     """Replaces this process by a program."""
-    line = commands.line(*command)
+    line = commands.command_line(*command)
     sys.stdout.flush()
     api.close()
     os.execve(line[0], line, commands.environment())

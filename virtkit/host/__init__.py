@@ -18,13 +18,13 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, Room, version_text
 from virtkit.host import file_users, guest_exec, lock, observe
 from virtkit.host.connection import PREPARE_LOCAL, Connections, close_all
-from virtkit.host.definitions import not_ours
+from virtkit.host.definitions import domain_changed
 from virtkit.host.domains import Domains
 from virtkit.host.errors import FileUnusable, LibvirtUnavailable, libvirt_errors
 from virtkit.host.guest_exec import MAX_AGENT_INPUT, CommandResult, OutcomeUnknown, Unreachable
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.networks import Networks
-from virtkit.host.ssh import Remote, for_ssh
+from virtkit.host.ssh import Remote, ssh_config_path
 from virtkit.host.state_reason import StateReason
 from virtkit.host.storage import Storage, rotations
 from virtkit.host.storage_pool import pool_at
@@ -47,7 +47,7 @@ class Host:
         pool: the storage pool for its volumes.
         uris: libvirt URI by scheme, where it is not the usual one.
         remote: how another machine is reached; None for this one.
-        prepare: the command that makes it a prepared host.
+        prepare_command: the command that makes it a prepared host.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class Host:
         pool: str = "default",
         uris: Mapping[str, str] | None = None,
         remote: Remote | None = None,
-        prepare: str = PREPARE_LOCAL,
+        prepare_command: str = PREPARE_LOCAL,
     ) -> None:
         self.name = name
         self.remote = remote
-        self.connections = Connections(name, uris, remote, prepare)
+        self.connections = Connections(name, uris, remote, prepare_command)
         self.schemes = self.connections.schemes
         self.domains = Domains(self.connections)
         self.networks = Networks(self.connections)
         self.storage = Storage(self.connections, pool)
-        #: Shared by who uses images of the pool, and had alone by who removes one.
+        #: Shared by whoever uses images of the pool; held alone by whoever removes one.
         self.images_lock = self.connections.lock("images", "the image store")
 
     def lock(self, environment: str) -> Lock | RemoteLock:
@@ -74,7 +74,7 @@ class Host:
 
     @property
     def made_from(self) -> str:
-        """Where a record says that its object was made from: this machine, if it isn't the host."""
+        """The machine that a record names as its object's maker; empty where that is the host."""
         return socket.gethostname() if self.remote is not None else ""
 
     def facts(self) -> HostFacts:
@@ -89,10 +89,14 @@ class Host:
     def with_kvm(
         self, facts: HostFacts, say: Callable[[str], None], *, refresh: bool = False
     ) -> HostFacts:
-        """The same facts with the verdict on KVM; ``say`` is told where it takes a probe guest.
+        """The same facts with the verdict on KVM.
 
         Args:
-            refresh: start one whatever is known.
+            say: gets a line before a probe guest is started, and while it runs.
+            refresh: start one, whatever is known.
+
+        Raises:
+            VirtkitError: the probe could not be run.
         """
         from virtkit.host import kvm_probe
 
@@ -103,7 +107,7 @@ class Host:
         return replace(facts, kvm=kvm)
 
     def storage_at(self, folder: str) -> Storage:
-        """The pool with this folder: the spec's, unless that is another one by now.
+        """The pool that keeps its volumes in this folder; the spec's own where it does.
 
         Raises:
             VirtkitError: no pool has it.
@@ -119,7 +123,7 @@ class Host:
         raise VirtkitError(
             f"no pool has the folder {folder}",
             why=f"volumes of guests are listed there, and pool {pool.name} is {pool.path}",
-            cure=f"{self.connections.virsh()} pool-define-as NAME dir --target "
+            cure=f"{self.connections.virsh_command()} pool-define-as NAME dir --target "
             f"{shlex.quote(folder)}, then run again",
             where=self.name,
         )
@@ -130,9 +134,9 @@ class Host:
 
     def folder_missing(self, path: str) -> bool:
         """Whether a folder is not there, as far as can be seen from here."""
-        from virtkit.host import look
+        from virtkit.host.questions import folder_missing
 
-        return look.folder_missing(self.remote, path)
+        return folder_missing(self.remote, path)
 
     def has_driver(self, driver: Driver) -> bool:
         """Whether libvirt there has the driver of a guest type."""
@@ -187,14 +191,14 @@ class Host:
         return file_users.files_in_use(self.connections, self.schemes)
 
     def ask(self, *questions: str) -> dict[str, Any]:
-        """What only the host's own files tell; see `virtkit.host.machine.look`.
+        """What only the host's own files tell; see `virtkit.host.machine.questions`.
 
         Raises:
             VirtkitError: ssh does not get there.
         """
-        from virtkit.host import look
+        from virtkit.host.questions import ask
 
-        return look.ask(self.remote, *questions)
+        return ask(self.remote, *questions)
 
     def fetching(self, url: str, progress: Progress) -> AbstractContextManager[Fetch]:
         """Another host, ready to download a file into its pool; see `virtkit.host.fetch`."""
@@ -202,7 +206,7 @@ class Host:
 
         assert self.remote is not None
         scheme = self.connections.any_scheme()
-        return fetch.fetching(self.remote, url, scheme, self.storage.pool, progress)
+        return fetch.fetching(self.remote, url, scheme, self.storage.pool_name, progress)
 
     def no_address_reason(self, driver: Driver, domain: str) -> StateReason:
         """Why a running guest that does not answer has no address, as its interfaces tell."""
@@ -213,8 +217,7 @@ class Host:
 
     @contextmanager
     def forwarded(self, address: str, port: int) -> Iterator[tuple[str, int]]:
-        """Where this machine reaches an address and port of the host's, as long as the context
-        lasts."""
+        """An address and port here that lead to these of the host's, until the context ends."""
         if self.remote is None:
             yield address, port
             return
@@ -261,30 +264,27 @@ class Host:
         """All that stands in this host's libvirt.
 
         Args:
-            pool: look into the pool too; without it a broken one is in nobody's way.
+            pool: read the pool, too; without it one that can't be read is no error.
+
+        Raises:
+            VirtkitError: libvirt, or its pool, can't be read.
         """
         self.connections.any()
-        domains = observe.guests(self.connections, self.schemes)
+        domains = observe.domains(self.connections, self.schemes)
         networks, strangers = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
         lost, held = observe.undefined_guests(domains, record.guests, volumes)
+        disks = observe.made_disks([*domains.ours.values(), *lost.values()])
         return Observed(
             host=self.name,
             guests=domains.ours,
             networks=networks,
-            foreign_domains=frozenset(domains.strangers),
+            foreign_domains=frozenset(domains.foreign),
             foreign_networks=strangers,
             volumes=volumes,
             pool_active=pool and self.storage.active(),
-            disk_sizes=self.storage.sizes(
-                volume.name
-                for guest in (*domains.ours.values(), *lost.values())
-                for volume in guest.record.volumes
-                if volume.state == "made" and volume.role in ("root", "disk")
-            )
-            if pool
-            else {},
+            disk_sizes=self.storage.sizes(disks) if pool else {},
             pool=record,
             undefined=lost,
             taken_over=held,
@@ -306,9 +306,9 @@ __all__ = [
     "Unreachable",
     "close_all",
     "data_length",
-    "for_ssh",
+    "domain_changed",
     "guest_exec",
     "lock",
-    "not_ours",
     "rotations",
+    "ssh_config_path",
 ]

@@ -15,7 +15,7 @@ import libvirt
 from lxml import etree
 
 from virtkit.errors import VirtkitError
-from virtkit.host import firewall, look
+from virtkit.host import firewall, questions
 from virtkit.host.connection import Connections
 from virtkit.host.errors import libvirt_errors, skip_unreadable
 from virtkit.host.firewall import Bridge
@@ -73,7 +73,7 @@ def _interfaces(root: etree._Element) -> list[_Interface]:
 def _senders(connections: Connections, interface: _Interface) -> set[str]:
     """The addresses that sent something through the interface; it may be none, as of a guest that
     is not up yet."""
-    entries = _listed(connections, ["bridge", "-j", "fdb", "show", "br", interface.bridge])
+    entries = _json_entries(connections, ["bridge", "-j", "fdb", "show", "br", interface.bridge])
     return {
         str(each.get("mac")).lower()
         for each in entries
@@ -81,8 +81,8 @@ def _senders(connections: Connections, interface: _Interface) -> set[str]:
     }
 
 
-def _listed(connections: Connections, line: list[str]) -> list[Mapping[str, Any]]:
-    text = firewall.output(connections.remote, line)
+def _json_entries(connections: Connections, line: list[str]) -> list[Mapping[str, Any]]:
+    text = firewall.program_output(connections.remote, line)
     try:
         entries = json.loads(text or "[]")
     except ValueError:
@@ -101,7 +101,7 @@ def _without_lease(connections: Connections, interface: _Interface) -> bool:
     except VirtkitError:  # it went away
         return False
     line = ["ip", "-j", "-4", "neigh", "show", "dev", interface.bridge]
-    neighbours = {each.get("dst"): each for each in _listed(connections, line)}
+    neighbours = {each.get("dst"): each for each in _json_entries(connections, line)}
     if dhcp is None or any(each.get("lladdr") == interface.mac for each in neighbours.values()):
         return False
     silent = {ip for ip, each in neighbours.items() if {*each.get("state", ())} & _SILENT}
@@ -111,11 +111,11 @@ def _without_lease(connections: Connections, interface: _Interface) -> bool:
 def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
     """A guest that is up, on a network that gives it no address."""
     why = f"network {interface.network} gave it no address"
-    if interface.network in look.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
+    if interface.network in questions.ask(connections.remote, "without_dnsmasq")["without_dnsmasq"]:
         return StateReason(
             f"{why}: the network's DHCP server (dnsmasq) has ended",
-            f"{connections.restart('network')} (it starts the server again, and guests go on "
-            "running)",
+            f"{connections.restart_command('network')} (it starts the server again, and guests "
+            "go on running)",
         )
     what = f"{why}: its interface is up, and its DHCP requests get no answer"
     rules = firewall.rules(connections.remote)

@@ -28,16 +28,16 @@ from virtkit.host.errors import (
     connection_lost,
     cure,
     daemon_cure,
-    restart,
+    restart_command,
 )
 from virtkit.host.lock import Lock, RemoteLock
 from virtkit.host.ssh import Remote
 
 libvirt.registerErrorHandler(lambda *_: None, None)  # else libvirt prints each error on stderr
 
-#: Seconds between two signs of life, and how many may stay away: a connection to a daemon that
-#: does nothing any more is dead after KEEPALIVE * (MISSED + 1). One that works gives them all
-#: along, but for a few seconds while it ends a container.
+#: Seconds between two keepalive messages, and how many may go unanswered: a connection to a daemon
+#: that hangs is closed after KEEPALIVE * (MISSED + 1). A daemon that works answers them, but for a
+#: few seconds while it ends a container.
 KEEPALIVE, MISSED = 5, 5
 #: Seconds that a daemon has to take a connection; the first one may have to start it.
 OPEN_TIMEOUT = 30.0
@@ -62,7 +62,7 @@ class Connections:
         host: the host's name, for messages.
         uris: URI by scheme where it is not the usual one.
         remote: how another machine is reached; None for this one.
-        prepare: the command that makes it a prepared host.
+        prepare_command: the command that makes it a prepared host.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Connections:
         host: str,
         uris: Mapping[str, str] | None = None,
         remote: Remote | None = None,
-        prepare: str = PREPARE_LOCAL,
+        prepare_command: str = PREPARE_LOCAL,
     ) -> None:
         self.host = host
         self.remote = remote
-        self.prepare = prepare
+        self.prepare_command = prepare_command
         #: The commands that start its daemons again, by what each serves; another host tells them
         #: when it is looked at.
-        self.restarts: Mapping[str, str] = {}
+        self.restart_commands: Mapping[str, str] = {}
         #: The URI schemes of all guest types.
         self.schemes = tuple(dict.fromkeys(each.scheme for each in DRIVERS.values()))
         #: libvirtd's first two checks against a schema at once fail (libxml2 sets up its types)
@@ -88,7 +88,8 @@ class Connections:
         self._sharing = threading.Lock()
         self._opened_schemes: list[str] = []
         self._locks: list[RemoteLock] = []
-        #: What is not asked twice in a run: who hangs, lets nobody in, or isn't there at all.
+        #: Errors by URI that are raised again instead of asking again: of a daemon that hangs, lets
+        #: nobody in, or isn't there at all.
         self._refusals: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
@@ -103,17 +104,17 @@ class Connections:
             return self.remote.display_uri(scheme)
         return self.uri(scheme)
 
-    def virsh(self, scheme: str = "") -> str:
+    def virsh_command(self, scheme: str = "") -> str:
         """How a cure calls virsh: alone it asks qemu:///session where its user isn't root."""
         return f"virsh -c {shlex.quote(self.display_uri(scheme or self.schemes[0]))}"
 
-    def restart(self, part: str = "qemu") -> str:
+    def restart_command(self, part: str = "qemu") -> str:
         """The command that starts the host's daemon again."""
         if self.remote is None:
-            return restart(part)
-        if part in self.restarts:
-            return f"on host {self.host}: {self.restarts[part]}"
-        return restart(part, self.host)
+            return restart_command(part)
+        if part in self.restart_commands:
+            return f"on host {self.host}: {self.restart_commands[part]}"
+        return restart_command(part, self.host)
 
     def lock(self, name: str, what: str) -> Lock | RemoteLock:
         """A lock of the host, for all who change something there."""
@@ -147,7 +148,7 @@ class Connections:
         return connections[scheme]
 
     def release(self) -> None:
-        """Leaves this thread's connections to others: it has nothing more to ask."""
+        """Leaves this thread's connections to the next thread that needs one."""
         connections: dict[str, libvirt.virConnect] = self._threads.__dict__
         with self._sharing:
             for scheme, each in connections.items():
@@ -177,7 +178,7 @@ class Connections:
                 where=self.host,
             )
         if self.remote is not None and usual:
-            self._reach(self.remote)
+            self._connect_to_host(self.remote)
         _run_events()
         answer: queue.SimpleQueue[libvirt.virConnect | Exception] = queue.SimpleQueue()
         threading.Thread(target=_connect, args=(uri, answer), daemon=True).start()
@@ -198,7 +199,7 @@ class Connections:
         _unclosed.add(result)
         return result
 
-    def _reach(self, remote: Remote) -> None:
+    def _connect_to_host(self, remote: Remote) -> None:
         """Connects to the host; one that is not there is looked for once."""
         try:
             remote.connect()
@@ -211,8 +212,8 @@ class Connections:
         code, message = error.get_error_code(), error.get_error_message() or str(error)
         if scheme in self._uris and urlsplit(self._uris[scheme]).netloc:  # another machine's
             local_cure = (
-                f"see what virsh says: {self.virsh(scheme)} uri; if it says the same, fix what "
-                f"it names on host {self.host}, then run again"
+                f"see what virsh says: {self.virsh_command(scheme)} uri; if it says the same, fix "
+                f"what it names on host {self.host}, then run again"
             )
             return self._unavailable(scheme, message, local_cure)
         from virtkit.host import daemon_access  # for an error only
@@ -223,7 +224,8 @@ class Connections:
             self._refusals[self.uri(scheme) if scheme in self._uris else _ALL] = failure
             return failure
         if connection_lost(error) or code == libvirt.VIR_ERR_SYSTEM_ERROR:
-            return self._unavailable(scheme, message, f"{self.restart(scheme)}; then run again")
+            local_cure = f"{self.restart_command(scheme)}; then run again"
+            return self._unavailable(scheme, message, local_cure)
         no_driver = self._no_driver(scheme, message)
         if code == libvirt.VIR_ERR_NO_CONNECT:
             self._refusals[self.uri(scheme)] = no_driver
@@ -247,7 +249,7 @@ class Connections:
             f"open {self.display_uri(scheme)} failed",
             why=why,
             cure=f"install libvirt's driver for it (sudo apt-get install {package}), then "
-            f"{self.restart(scheme)}",
+            f"{self.restart_command(scheme)}",
             where=self.host,
         )
 
@@ -276,13 +278,13 @@ class Connections:
 
 
 def _on_xen() -> bool:
-    from virtkit.host.machine import look  # where Xen is asked only
+    from virtkit.host.machine import questions  # where Xen is asked only
 
-    return look.xen()
+    return questions.xen()
 
 
 def close_all(timeout: float = 1.0) -> None:
-    """Closes what this process opened, so that no daemon takes it for cut off and logs that.
+    """Closes all connections of this process; else a daemon logs that they were cut off.
 
     One that does not answer is left behind after ``timeout`` seconds.
     """

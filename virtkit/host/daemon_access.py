@@ -37,20 +37,20 @@ def cure() -> str:
         gid = grp.getgrnam(group).gr_gid
         listed = gid in os.getgrouplist(user, primary_gid)
     except KeyError:  # no such user, or no such group
-        return words(str(uid), group, session=False, listed=False)
+        return cure_for(str(uid), group, session=False, listed=False)
     session = gid in {os.getegid(), *os.getgroups()}
-    return words(user, group, session=session, listed=listed)
+    return cure_for(user, group, session=session, listed=listed)
 
 
-def words(
+def cure_for(
     user: str, group: str, *, session: bool, listed: bool, passwd: Path = Path("/etc/passwd")
 ) -> str:
-    """What a user has to do to get in.
+    """What a user has to do to be let in by libvirt's daemon.
 
     Args:
-        session: their session is in the group already.
-        listed: the user database says that they are in it.
-        passwd: this machine's own users.
+        session: whether their session is in the group already.
+        listed: whether the user database says that they are in it.
+        passwd: the file with this machine's own users.
     """
     at_once = f"at once, here: sg {group} -c 'virtkit …'"
     if session:

@@ -25,7 +25,7 @@ _REFUSALS = (
 
 
 class Definitions:
-    """The definitions of one host's domains. ``driver`` words and domain names say which."""
+    """The definitions of one host's domains. A driver and a domain's name say which."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -95,6 +95,7 @@ class Definitions:
             domain.setMetadata(kind, element, "vk", NAMESPACE, affect_flags(domain))
 
     def set_autostart(self, driver: Driver, name: str, on: bool) -> None:
+        """Says whether libvirt starts a domain with the host."""
         domain = self._domain(driver, name)
         with libvirt_errors("autostart", f"domain {name}", where=self._connections.host):
             domain.setAutostart(int(on))
@@ -115,7 +116,7 @@ class Definitions:
         """
         domain = self._domain(DRIVERS[record.type], record.domain)
         if not record.is_of(self._record(domain)):
-            raise not_ours(record, self._connections)
+            raise domain_changed(record, self._connections)
 
     def _record(self, domain: libvirt.virDomain) -> GuestRecord | None:
         with libvirt_errors("read", f"domain {domain.name()}", where=self._connections.host):
@@ -134,7 +135,7 @@ class Definitions:
             return
         domain = self._domain(driver, record.domain)
         if not replace(record, volumes=()).is_of(self._record(domain)):
-            raise not_ours(record, self._connections)
+            raise domain_changed(record, self._connections)
         with libvirt_errors("delete", f"domain {record.domain}", where=self._connections.host):
             flags = 0
             for flag in driver.undefine:
@@ -157,13 +158,13 @@ def affect_flags(domain: libvirt.virDomain) -> int:
     return flags | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
 
 
-def not_ours(record: GuestRecord, connections: Connections) -> VirtkitError:
+def domain_changed(record: GuestRecord, connections: Connections) -> VirtkitError:
     """The error for a domain that was ours when a run began."""
-    virsh = connections.virsh(DRIVERS[record.type].scheme)
+    virsh = connections.virsh_command(DRIVERS[record.type].scheme)
     return VirtkitError(
         f"domain {record.domain} (guest {record.guest} of environment {record.environment}) has "
         "changed since this run looked at it",
         why="its record is gone or has changed; nothing was deleted",
-        cure=f"see {virsh} dumpxml {record.domain}, then run again: it looks again",
+        cure=f"see {virsh} dumpxml {record.domain}, then run again",
         where=f"{connections.host} guest/{record.guest}",
     )

@@ -40,7 +40,7 @@ def state_of(domain: libvirt.virDomain) -> GuestState:
 
 
 class Domains(Definitions):
-    """The domains of one host, running or not. ``driver`` words and domain names say which."""
+    """The domains of one host, running or not. A driver and a domain's name say which."""
 
     def __init__(self, connections: Connections) -> None:
         super().__init__(connections)
@@ -68,6 +68,7 @@ class Domains(Definitions):
                 self._call(driver, name, _resume)
 
     def pause(self, driver: Driver, name: str) -> None:
+        """Pauses a running domain, leaves others."""
         domain = self._domain(driver, name)
         with libvirt_errors("pause", f"domain {name}", where=self._connections.host):
             if state_of(domain) == "running":
@@ -96,12 +97,12 @@ class Domains(Definitions):
         power.limit_memory(domain, driver)
 
     def _sockets(self) -> str:
-        from virtkit.host import look
+        from virtkit.host import questions
 
-        return str(look.ask(self._connections.remote, "sockets")["sockets"])
+        return str(questions.ask(self._connections.remote, "sockets")["sockets"])
 
     def ask_to_stop(self, driver: Driver, name: str, way: Stop, timeout: float) -> None:
-        """Asks a running guest to shut down in one of libvirt's ways; libvirt's yes proves nothing.
+        """Asks a running guest to shut down in one of libvirt's ways, and does not wait for it.
 
         Raises:
             HypervisorUnresponsive: it did not take the question within ``timeout`` seconds.
@@ -124,8 +125,8 @@ class Domains(Definitions):
             force_off(domain)
 
     def state(self, driver: Driver, name: str) -> GuestState:
-        """A domain's state; one that is gone is stopped: who undefines a running one lets libvirt
-        forget it at its end."""
+        """A domain's state; one that is gone counts as stopped: libvirt forgets a domain that was
+        undefined while it ran as soon as it ends."""
         with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             try:
                 return state_of(
@@ -161,7 +162,7 @@ class Domains(Definitions):
         return True
 
     def addresses(self, driver: Driver, name: str) -> tuple[list[str], list[str]]:
-        """Addresses that the host learned of a running guest, and what was looked at."""
+        """The addresses that the host learned of a running guest, and what each source answered."""
         domain = self._domain(driver, name)
         with libvirt_errors("read", f"domain {name}", where=self._connections.host):
             macs = guest_addresses.macs_of(domain)
@@ -176,7 +177,7 @@ class Domains(Definitions):
             domain.attachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def detach_device(self, driver: Driver, name: str, device: str) -> None:
-        """Takes a device from a running domain; the guest has to let go of it, so look again."""
+        """Asks a running guest to release a device; it is gone only once the guest has."""
         domain = self._domain(driver, name)
         with libvirt_errors("detach", f"a device of domain {name}", where=self._connections.host):
             domain.detachDeviceFlags(device, libvirt.VIR_DOMAIN_AFFECT_LIVE)

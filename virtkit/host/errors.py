@@ -45,7 +45,7 @@ RULES = (
 #: What programs say of a file that they may not use.
 _DENIED = "Permission denied"
 #: What libvirt says in any operation, to the cure.
-_SAID: Mapping[str, str] = {
+_CURES_BY_PHRASE: Mapping[str, str] = {
     "Cannot check QEMU binary": (
         "that program is gone from the host: install its package again (on Debian qemu-system-x86 "
         "or qemu-system-arm), then run again"
@@ -104,7 +104,7 @@ _SAID: Mapping[str, str] = {
 }
 
 #: Operations that hand files to a hypervisor, and what it or libvirt says then.
-_HANDING = ("start", "reset", "attach", "grow")
+_FILE_OPERATIONS = ("start", "reset", "attach", "grow")
 _BUSY: Mapping[str, str] = {
     "Is another process using": "another guest or program writes to this disk: stop that one first",
 }
@@ -119,7 +119,7 @@ _UNUSABLE: Mapping[str, str] = {
 }
 
 #: (operation, libvirt's code) to the cure, where the words say nothing.
-_CURES: Mapping[tuple[str, int], str] = {
+_CURES_BY_CODE: Mapping[tuple[str, int], str] = {
     ("start", libvirt.VIR_ERR_NO_DOMAIN): "run `virtkit up` again: the domain is gone",
     ("start", libvirt.VIR_ERR_OPERATION_TIMEOUT): (
         "see what else keeps this host busy, then run again"
@@ -149,16 +149,19 @@ class FileUnusable(VirtkitError):
 
 def daemon_cure(where: str = "") -> str:
     """The cure where the daemon of a host ended or hangs."""
-    return f"check that libvirt's daemon runs: {restart('qemu', where)}; then {RUN_AGAIN}"
+    return f"check that libvirt's daemon runs: {restart_command('qemu', where)}; then {RUN_AGAIN}"
 
 
-def restart(part: str, where: str = "") -> str:
-    """The command that starts a host's daemon again; ``part`` as for `preparation.restart`."""
+def restart_command(part: str, where: str = "") -> str:
+    """The command that starts a host's daemon again.
+
+    ``part`` as for `preparation.restart_command`.
+    """
     if where not in ("", "local"):
         return f"on host {where}: sudo systemctl restart libvirtd"
     from virtkit.host.machine import preparation  # for an error only
 
-    return preparation.restart(part)
+    return preparation.restart_command(part)
 
 
 def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
@@ -167,30 +170,30 @@ def cure(operation: str, code: int, message: str = "", where: str = "") -> str:
         from virtkit.host import daemon_access
 
         return daemon_access.cure() if daemon_access.denied(code, message) else daemon_cure()
-    handing = operation in _HANDING
-    words = _words(message, handing)
-    if words == _DENIED and handing:
-        return unreadable(message)
-    table = {**_SAID, **_BUSY, **_UNUSABLE}
-    text = table[words] if words else _CURES.get((operation, code), _GENERAL)
+    hands_files = operation in _FILE_OPERATIONS
+    phrase = _known_phrase(message, hands_files)
+    if phrase == _DENIED and hands_files:
+        return unreadable_cure(message)
+    table = {**_CURES_BY_PHRASE, **_BUSY, **_UNUSABLE}
+    text = table[phrase] if phrase else _CURES_BY_CODE.get((operation, code), _GENERAL)
     text = text.replace(_HOST, "the host" if where in ("", "local") else f"host {where}")
-    return text.replace(_RESTART, restart("network", where)) if _RESTART in text else text
+    return text.replace(_RESTART, restart_command("network", where)) if _RESTART in text else text
 
 
-def _words(message: str, handing: bool) -> str:
-    """The words of libvirt's ``message`` that the tables know; empty where they know none."""
-    phrases = (*_SAID, *_BUSY, *_UNUSABLE) if handing else tuple(_SAID)
-    return next((words for words in phrases if words in message), "")
+def _known_phrase(message: str, hands_files: bool) -> str:
+    """The phrase in libvirt's ``message`` that the tables know; empty where they know none."""
+    phrases = (*_CURES_BY_PHRASE, *_BUSY, *_UNUSABLE) if hands_files else tuple(_CURES_BY_PHRASE)
+    return next((phrase for phrase in phrases if phrase in message), "")
 
 
 def _type(operation: str, message: str) -> type[VirtkitError]:
     """The type of the error where libvirt answered ``operation`` with ``message``."""
-    if operation in _HANDING and _words(message, True) in _UNUSABLE:
+    if operation in _FILE_OPERATIONS and _known_phrase(message, True) in _UNUSABLE:
         return FileUnusable
     return VirtkitError
 
 
-def unreadable(message: str, apparmor: Path = _APPARMOR) -> str:
+def unreadable_cure(message: str, apparmor: Path = _APPARMOR) -> str:
     """The cure where a hypervisor may not open a file: by its owner, or by AppArmor's profile."""
     advice = (
         "let the hypervisor's user (libvirt-qemu) reach and read what is named there: namei -l PATH"

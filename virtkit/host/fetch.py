@@ -56,21 +56,24 @@ class Fetch:
         """The text that the host finds at a URL."""
         return str(self._ask(f"{url} can't be downloaded", do="read", url=url)["text"])
 
-    def download(self, kind: str, hear: Callable[[dict[str, Any]], None]) -> Downloaded:
+    def download(self, kind: str, on_progress: Callable[[dict[str, Any]], None]) -> Downloaded:
         """Has the file downloaded.
 
         Args:
             kind: of a digest that is wanted, beside sha256.
-            hear: gets what the program tells meanwhile; it may raise to give up.
+            on_progress: gets ``have`` and ``total`` in bytes now and then, the first time with the
+                file's first bytes as ``head``, in base64; it may raise to give up.
         """
         what = f"{self._url} can't be downloaded"
-        answer = self._ask(what, hear, do="download", url=self._url, kind=kind)
+        answer = self._ask(what, on_progress, do="download", url=self._url, kind=kind)
         return Downloaded(answer["length"], answer["data"], answer["digests"])
 
-    def qemu_img(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def qemu_img(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What qemu-img answers there, about the file."""
-        answer = self._ask("qemu-img can't be asked", do="look", words=words)
-        return subprocess.CompletedProcess(words, answer["code"], answer["out"], answer["errors"])
+        answer = self._ask("qemu-img did not run", do="qemu-img", arguments=arguments)
+        return subprocess.CompletedProcess(
+            arguments, answer["code"], answer["out"], answer["errors"]
+        )
 
     def upload(self, volume: str) -> None:
         """Fills a volume of the pool with the file."""
@@ -78,7 +81,10 @@ class Fetch:
         self._ask(what, do="upload", uri=self._uri, pool=self._pool, volume=volume)
 
     def _ask(
-        self, what: str, hear: Callable[[dict[str, Any]], None] = lambda _: None, **question: Any
+        self,
+        what: str,
+        on_progress: Callable[[dict[str, Any]], None] = lambda _: None,
+        **question: Any,
     ) -> dict[str, Any]:
         """The program's answer.
 
@@ -99,19 +105,19 @@ class Fetch:
                 continue  # what the shell there prints
             if "failed" in answer:
                 raise self._failed(what, answer["failed"], answer["why"])
-            if "told" not in answer:
+            if "progress" not in answer:
                 return answer
-            hear(answer["told"])
+            on_progress(answer["progress"])
         raise self._ended()
 
     def _failed(self, what: str, kind: str, why: str) -> VirtkitError:
         name = self._remote.name
         cures = {
-            "network": f"see what host {name} reaches ({self._remote.ssh_command} curl -IL "
+            "network": f"check that host {name} reaches it ({self._remote.ssh_command} curl -IL "
             f"{shlex.quote(self._url)}), or take `fetch: host` out: then this machine fetches it",
             "disk": f"free some space on host {name} (df -h), then {RUN_AGAIN}",
-            "program": f"see that host {name} has qemu-img and virsh, and room in its pool (df "
-            f"-h), then {RUN_AGAIN}",
+            "program": f"check that host {name} has qemu-img and virsh, and room in its pool "
+            f"(df -h), then {RUN_AGAIN}",
         }
         return VirtkitError(f"{what} on host {name}", why=why, cure=cures[kind], where=name)
 
@@ -121,7 +127,7 @@ class Fetch:
         errors = self._process.stderr.read()
         code = self._process.wait()
         if code == 255:  # ssh's own
-            return self._remote.unreached(errors.encode())
+            return self._remote.unreachable(errors.encode())
         return VirtkitError(
             f"host {self._remote.name} can't download {self._url}",
             why=errors.strip()[-500:] or f"its Python ended with {code}",
@@ -142,7 +148,7 @@ def fetching(
         Interrupted: the work should end.
     """
     remote.connect()
-    command = remote.line(shlex.join(["exec", "python3", "-IBSc", _PROGRAM.read_text()]))
+    command = remote.command_line(shlex.join(["exec", "python3", "-IBSc", _PROGRAM.read_text()]))
     pipe = subprocess.PIPE
     with subprocess.Popen(
         commands.die_with_parent(command),

@@ -1,4 +1,4 @@
-"""Which files of a host are named in a domain's XML, so that nobody takes them for left over."""
+"""Which files of a host are named in a domain's XML: these are no leftovers."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.errors import VirtkitError
-from virtkit.host.ssh import Remote, become_root
+from virtkit.host.ssh import Remote, root_prefix
 from virtkit.system import commands
 
 #: libvirt's own chains (its iptables backend) and table (its nftables backend).
@@ -54,18 +54,18 @@ class Rules:
     """What a host's rules are about.
 
     Attributes:
-        libvirt_words: the words of libvirt's own rules, names of bridges among them.
+        libvirt_tokens: the tokens of libvirt's own rules, names of bridges among them.
         drops: the chains on the way to this host, or through it, that drop by policy.
-        words: the words of all rules of a table.
+        tokens: the tokens of all rules, by table.
     """
 
-    libvirt_words: set[str] = field(default_factory=set)
+    libvirt_tokens: set[str] = field(default_factory=set)
     drops: set[Drop] = field(default_factory=set)
-    words: dict[str, set[str]] = field(default_factory=dict)
+    tokens: dict[str, set[str]] = field(default_factory=dict)
 
     def has_libvirt_rules(self, bridge: str) -> bool:
         """Whether libvirt's own rules for a bridge are there."""
-        return bridge in self.libvirt_words
+        return bridge in self.libvirt_tokens
 
     def dropping(self, bridge: Bridge) -> list[Drop]:
         """The chains that may drop what comes from a bridge: their table has no rule about it."""
@@ -74,36 +74,36 @@ class Rules:
             for each in self.drops
             if (bridge.forwards or each.hook == "input")
             and (bridge.ipv6 or not each.table.startswith("ip6 "))
-            and not _about(bridge.name, self.words.get(each.table, ()))
+            and not _names_bridge(bridge.name, self.tokens.get(each.table, ()))
         )
         return sorted(drops, key=lambda each: (each.hook != "input", each.table, each.chain))
 
-    def add(self, table: str, chain: str, words: Iterable[str]) -> None:
+    def add(self, table: str, chain: str, tokens: Iterable[str]) -> None:
         """One more rule."""
-        rule_words = set(words)
-        self.words.setdefault(table, set()).update(rule_words)
+        rule_tokens = set(tokens)
+        self.tokens.setdefault(table, set()).update(rule_tokens)
         if chain.startswith(_CHAINS) or table.endswith(f" {_TABLE}"):
-            self.libvirt_words |= rule_words
+            self.libvirt_tokens |= rule_tokens
 
 
-def _about(bridge: str, words: Iterable[str]) -> bool:
-    """Whether one of the words of rules is a bridge's name, or a pattern (``virbr*``) for it."""
+def _names_bridge(bridge: str, tokens: Iterable[str]) -> bool:
+    """Whether one of the tokens of rules is a bridge's name, or a pattern (``virbr*``) for it."""
     return any(
-        word == bridge or (word.endswith(("*", "+")) and fnmatch(bridge, f"{word[:-1]}*"))
-        for word in words
+        token == bridge or (token.endswith(("*", "+")) and fnmatch(bridge, f"{token[:-1]}*"))
+        for token in tokens
     )
 
 
 def rules(remote: Remote | None) -> Rules | None:
     """A host's rules; None where nobody may look."""
     try:
-        root = become_root(remote)
+        root = root_prefix(remote)
     except VirtkitError:  # the host is gone, and whoever needs it finds out
         return None
     if root is None:
         return None
-    nft = output(remote, [*root, "nft", "-j", "list", "ruleset"])
-    iptables = output(remote, [*root, "iptables-save"])
+    nft = program_output(remote, [*root, "nft", "-j", "list", "ruleset"])
+    iptables = program_output(remote, [*root, "iptables-save"])
     if nft is None and iptables is None:
         return None
     answer = Rules()
@@ -151,7 +151,7 @@ def add_iptables(text: str, rules: Rules) -> None:
             rules.add(table, words[1], words[2:])
 
 
-def output(remote: Remote | None, line: list[str]) -> str | None:
+def program_output(remote: Remote | None, line: list[str]) -> str | None:
     """What a program of the host's prints; None where it is not there, or fails."""
     if remote is not None:
         try:
@@ -179,7 +179,7 @@ def accept_commands(bridge: str, drops: Iterable[Drop] | None, remote: Remote | 
             f"ufw allow in on {bridge} to any port 67 proto udp && ufw allow in on {bridge} to any "
             f"port 53 && ufw route allow in on {bridge} && ufw route allow out on {bridge}"
         )
-    if remote is None and output(None, ["systemctl", "is-active", "firewalld"]) is not None:
+    if remote is None and program_output(None, ["systemctl", "is-active", "firewalld"]) is not None:
         return (
             f"firewall-cmd --permanent --zone=libvirt --change-interface={bridge} && "
             "firewall-cmd --reload"

@@ -19,7 +19,7 @@ def forwarded(remote: Remote, address: str, port: int) -> Iterator[tuple[str, in
     Not ssh's own -L: it takes no free port by itself, and on a shared connection it stays.
     """
     line = commands.die_with_parent(
-        [str(remote.program()), "-W", f"[{address}]:{port}", remote.address]
+        [str(remote.ssh_program()), "-W", f"[{address}]:{port}", remote.address]
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_serve, args=[listener, line], daemon=True).start()

@@ -21,16 +21,16 @@ def learned(domain: libvirt.virDomain, macs: set[str]) -> tuple[list[str], list[
         "guest agent": libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
         "ARP": libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
     }
-    for word, source in sources.items():
+    for name, source in sources.items():
         try:
             interfaces = domain.interfaceAddresses(source)
         except libvirt.libvirtError as error:
-            looked.append(f"{word}: {error.get_error_message()}")
+            looked.append(f"{name}: {error.get_error_message()}")
             continue
         addresses = usable(interfaces, macs)
         if addresses:
             return addresses, looked
-        looked.append(f"{word}: none")
+        looked.append(f"{name}: none")
     return [], looked
 
 

@@ -18,7 +18,7 @@ import libvirt_qemu
 
 from virtkit.drivers import Driver
 from virtkit.host.connection import Connections
-from virtkit.host.ssh import become_root
+from virtkit.host.ssh import root_prefix
 from virtkit.system import commands
 
 #: What reading an agent's answer can raise: whoever has the guest writes it.
@@ -71,25 +71,30 @@ def nsenter_command(
             container doesn't run.
     """
     remote = connections.remote
-    privilege = become_root(remote)
+    privilege = root_prefix(remote)
     if privilege is None:
         raise Unreachable("namespaces can only be joined by root")
     try:
         controller = connections.get(driver.scheme).lookupByName(name).ID()
     except libvirt.libvirtError as error:
         raise Unreachable(error.get_error_message() or str(error)) from error
-    words = [str(controller), name, *command]
+    arguments = [str(controller), name, *command]
     if remote is None:
-        return [sys.executable, "-IS", str(_NSENTER), *words]
+        return [sys.executable, "-IS", str(_NSENTER), *arguments]
     ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
     program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text(), "--over-ssh"]
-    return remote.line(shlex.join([*program, *words]), terminal=terminal)
+    return remote.command_line(shlex.join([*program, *arguments]), terminal=terminal)
 
 
 def by_namespaces(
     connections: Connections, driver: Driver, name: str, command: Sequence[str], timeout: float
 ) -> CommandResult:
-    """Runs a command in a container, as its root."""
+    """Runs a command in a container, as its root.
+
+    Raises:
+        Unreachable: nobody here may join its namespaces, or it gave no answer in ``timeout``
+            seconds.
+    """
     line = nsenter_command(connections, driver, name, command, timeout=timeout)
     try:
         done = subprocess.run(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from virtkit.errors import VirtkitError
-from virtkit.host.ssh import ASK_NOBODY, UNKNOWN_KEY, Remote, for_ssh
+from virtkit.host.ssh import ASK_NOBODY, UNKNOWN_KEY, Remote, ssh_config_path
 from virtkit.system import commands, temporary
 
 #: The kinds of host keys, as ssh-keygen names them, and what ssh asks a server for to see it.
@@ -39,7 +39,7 @@ _FETCH = {
     "ControlMaster": "no",
     "ControlPath": "none",
 }
-_FOUND = re.compile(r"# Host .* found: line (\d+) ?(CA|REVOKED)?")
+_HOST_LINE = re.compile(r"# Host .* found: line (\d+) ?(CA|REVOKED)?")
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def settings(remote: Remote) -> SshSettings:
         VirtkitError: ssh can't read its settings.
     """
     commands.require("ssh", "ssh-keygen")
-    done = commands.run("ssh", *remote.arguments(), "-G", remote.address)
+    done = commands.run("ssh", *remote.ssh_options(), "-G", remote.address)
     if done.returncode != 0:
-        raise remote.unreached(done.stderr.encode())
+        raise remote.unreachable(done.stderr.encode())
     said: dict[str, str] = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
@@ -114,8 +114,8 @@ def settings(remote: Remote) -> SshSettings:
     )
 
 
-def _files(words: str) -> list[str]:
-    return [each for each in words.split() if each not in ("none", "/dev/null")]
+def _files(text: str) -> list[str]:
+    return [each for each in text.split() if each not in ("none", "/dev/null")]
 
 
 def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
@@ -124,15 +124,15 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
     Raises:
         VirtkitError: nobody answers, or the key of a host on the way is not known.
     """
-    answers: dict[str, subprocess.CompletedProcess[str]] = {}
+    results: dict[str, subprocess.CompletedProcess[str]] = {}
     keys: list[HostKey] = []
     with temporary.folder() as folder:
 
         def ask(kind: str) -> None:
             file = {"HostKeyAlgorithms": _KINDS[kind]}
-            file["UserKnownHostsFile"] = for_ssh(str(folder / kind))
-            words = remote.arguments(_FETCH | file)
-            answers[kind] = commands.run(*ASK_NOBODY, *words, remote.address, "--", "true")
+            file["UserKnownHostsFile"] = ssh_config_path(str(folder / kind))
+            arguments = remote.ssh_options(_FETCH | file)
+            results[kind] = commands.run(*ASK_NOBODY, *arguments, remote.address, "--", "true")
 
         threads = [threading.Thread(target=ask, args=(kind,), daemon=True) for kind in _KINDS]
         for each in threads:
@@ -143,15 +143,15 @@ def fetch(remote: Remote, settings: SshSettings) -> list[HostKey]:
             keys += _read(folder / kind)
     if keys:
         return keys
-    said = answers["ED25519"].stderr
-    error = remote.unreached(said.encode())
+    said = results["ED25519"].stderr
+    error = remote.unreachable(said.encode())
     if UNKNOWN_KEY not in said:
         raise error
     # ssh took any key of the host's own
-    raise error.as_type(VirtkitError, cure=on_the_way(settings)) from error
+    raise error.as_type(VirtkitError, cure=jump_hosts_cure(settings)) from error
 
 
-def on_the_way(settings: SshSettings) -> str:
+def jump_hosts_cure(settings: SshSettings) -> str:
     """What makes the keys of the hosts on the way known."""
     if not settings.jumps:
         return "first make known the key of the host that ssh's ProxyCommand goes through"
@@ -168,8 +168,8 @@ def _read(file: Path) -> Iterator[HostKey]:
     """The keys in a file that ssh has just written."""
     lines = file.read_text().splitlines() if file.is_file() else []
     printed = commands.run("ssh-keygen", "-l", "-f", str(file)).stdout if lines else ""
-    for line, words in zip(lines, map(str.split, printed.splitlines()), strict=False):
-        yield HostKey(words[-1].strip("()"), words[1], line)
+    for line, fields in zip(lines, map(str.split, printed.splitlines()), strict=False):
+        yield HostKey(fields[-1].strip("()"), fields[1], line)
 
 
 def known(settings: SshSettings) -> list[KnownKey]:
@@ -183,8 +183,8 @@ def _look_up(name: str, file: Path) -> Iterator[KnownKey]:
         return
     number, mark = 0, ""
     for line in commands.run("ssh-keygen", "-l", "-F", name, "-f", str(file)).stdout.splitlines():
-        if found := _FOUND.match(line):
-            number, mark = int(found[1]), found[2] or ""
+        if match := _HOST_LINE.match(line):
+            number, mark = int(match[1]), match[2] or ""
         elif mark != "CA":
             _, kind, fingerprint, *_ = line.split()
             yield KnownKey(kind, fingerprint, "", file, number, mark == "REVOKED")

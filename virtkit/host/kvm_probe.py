@@ -23,7 +23,7 @@ import libvirt
 import platformdirs
 
 from virtkit.facts import KvmVerdict, Pool
-from virtkit.host import look
+from virtkit.host import questions
 from virtkit.host.connection import Connections
 from virtkit.host.errors import connection_lost, libvirt_errors
 from virtkit.host.power import force_off
@@ -58,7 +58,7 @@ _QEMU_ENDED = ("process exited", "closed the monitor")
 _OF_KVM = ("kvm", "msr")
 
 
-def image(sector: bytes = SECTOR) -> bytes:
+def boot_disk(sector: bytes = SECTOR) -> bytes:
     """A disk of 1 MiB that boots ``sector`` (SeaBIOS refuses smaller ones)."""
     return (sector.ljust(510, b"\0") + b"\x55\xaa").ljust(_MIB, b"\0")
 
@@ -74,8 +74,8 @@ def verdict(
 
     Args:
         folder: a folder on the host where QEMU may read files (the pool's).
-        say: told before a probe guest is started, and while it is waited for.
-        refresh: look again, whatever is kept.
+        say: gets a line before a probe guest is started, and while it runs.
+        refresh: probe again, whatever is in the cache.
 
     Raises:
         VirtkitError: the probe could not be run.
@@ -154,7 +154,7 @@ def _cache(connections: Connections) -> Path:
 def _key(connections: Connections) -> str:
     """This boot of the host with this libvirt."""
     opened = connections.get("qemu")
-    boot = look.ask(connections.remote, "boot")["boot"]
+    boot = questions.ask(connections.remote, "boot")["boot"]
     with libvirt_errors("read", "libvirt's version", where=connections.host):
         versions = f"{opened.getLibVersion()} {opened.getVersion()}"
     return f"{boot} {connections.uri('qemu')} {versions}"
@@ -168,7 +168,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         try:
             opened.getDomainCapabilities(None, None, None, "kvm")
         except libvirt.libvirtError as error:
-            return _verdict_of("no KVM on this host", error)
+            return verdict_of_error("no KVM on this host", error)
     name = f"virtkit-probe-{uuid.uuid4().hex[:12]}"
     with (
         libvirt_errors("probe", "KVM", where=connections.host),
@@ -177,7 +177,7 @@ def probe(connections: Connections, folder: str, say: Callable[[str], None]) -> 
         volume = pool.createXML(render.volume_xml(name, _MIB, "raw"))
         try:
             _fill(opened, volume)
-            counting = look.ask(connections.remote, f"counting={COUNT}")["counting"]
+            counting = questions.ask(connections.remote, f"counting={COUNT}")["counting"]
             max_seconds = MAX_FIRMWARE + MAX_SLOWNESS * float(counting)
             return _run(opened, name, volume.path(), max_seconds, say)
         finally:
@@ -204,7 +204,7 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
                 pool.destroy()
         return
     # with the folder, as on a host where no pool was ever made; an existing folder stays as it is
-    missing = look.folder_missing(connections.remote, folder)
+    missing = questions.folder_missing(connections.remote, folder)
     flags = libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD if missing else 0
     transient = opened.storagePoolCreateXML(render.pool_xml(Pool(name, folder)), flags)
     try:
@@ -216,12 +216,12 @@ def _pool(connections: Connections, name: str, folder: str) -> Iterator[libvirt.
 def _fill(opened: libvirt.virConnect, volume: libvirt.virStorageVol) -> None:
     stream = opened.newStream()
     volume.upload(stream, 0, _MIB)
-    content = io.BytesIO(image())
+    content = io.BytesIO(boot_disk())
     stream.sendAll(lambda _stream, size, _opaque: content.read(size), None)
     stream.finish()
 
 
-def _verdict_of(what: str, error: libvirt.libvirtError) -> KvmVerdict:
+def verdict_of_error(what: str, error: libvirt.libvirtError) -> KvmVerdict:
     """The verdict of an error; a temporary one where it says nothing of KVM.
 
     Raises:
@@ -244,7 +244,7 @@ def _run(
         try:
             domain = opened.createXML(_xml(name, path), libvirt.VIR_DOMAIN_START_AUTODESTROY)
         except libvirt.libvirtError as error:
-            return _verdict_of("KVM is announced but starts no guest", error)
+            return verdict_of_error("KVM is announced but starts no guest", error)
         try:
             return _watched(domain, ends, max_seconds, say)
         finally:
@@ -281,17 +281,17 @@ def _watched(
     last_said = began
     while (now := time.monotonic()) - began < TIMEOUT and used < max_seconds:
         try:
-            return judged(ends.get(timeout=0.1))
+            return verdict_of_end(ends.get(timeout=0.1))
         except queue.Empty:
             pass
         if now - last_said >= _PROGRESS_INTERVAL:
             say(f"KVM's probe guest is still running: {now - began:.0f} s of at most {TIMEOUT:.0f}")
             last_said = now
         used = max(used, _cpu(domain) - first)
-    return unfinished(time.monotonic() - began, used, max_seconds)
+    return verdict_of_timeout(time.monotonic() - began, used, max_seconds)
 
 
-def judged(end: int) -> KvmVerdict:
+def verdict_of_end(end: int) -> KvmVerdict:
     """The verdict on a guest that ended; only its own power-off is the end of its program."""
     if end == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN:
         return KvmVerdict(True, "KVM runs guests here")
@@ -299,7 +299,7 @@ def judged(end: int) -> KvmVerdict:
     return KvmVerdict(False, why, temporary=True)
 
 
-def unfinished(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
+def verdict_of_timeout(seconds: float, used: float, max_seconds: float) -> KvmVerdict:
     """The verdict on a guest that was waited for, by the processor time that it ``used``."""
     if used >= max_seconds:
         why = (

@@ -74,19 +74,19 @@ class Lock:
         shared: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[str]:
-        """Has the lock while the block runs; yields whom one had to wait for, empty if nobody.
+        """Holds the lock while the block runs; yields who held it before, empty if nobody did.
 
         Args:
             timeout: seconds to wait for it.
-            on_wait: told once, where one has to wait, for whom and since when.
-            shared: with others that share it, and without those that don't.
+            on_wait: gets one line, where others hold it: who, and since when.
+            shared: hold it together with others that share it.
             sleep: how to wait; may raise to give up.
 
         Raises:
             RequestError: others still have it when the time is up, or it can't be taken at all.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        descriptor, waited_for = self._taken(timeout, on_wait, kind, sleep)
+        descriptor, waited_for = self._take(timeout, on_wait, kind, sleep)
         try:
             yield waited_for
         finally:
@@ -99,7 +99,7 @@ class Lock:
         except RequestError:  # nobody can have it
             return ""
 
-    def _taken(
+    def _take(
         self,
         timeout: float,
         on_wait: Callable[[str], None],
@@ -110,7 +110,7 @@ class Lock:
         path = self._path()
         end = time.monotonic() + timeout
         waited_for = ""
-        while (descriptor := _tried(path, kind, self._what)) is None:
+        while (descriptor := _try_lock(path, kind, self._what)) is None:
             late = time.monotonic() >= end
             if late or not waited_for:
                 holder = str(_holder(path) or "a process that can't be seen from here")
@@ -129,7 +129,7 @@ class Lock:
 
     def _path(self) -> Path:
         for folder in FOLDERS if self._folder is None else (self._folder,):
-            if self._folder is not None or _for_all(folder):
+            if self._folder is not None or _open_to_all(folder):
                 return folder / f"virtkit-{quote(self._name, safe='')}.lock"
         raise RequestError(
             f"no folder for locks: none of {', '.join(map(str, FOLDERS))} is open to all users",
@@ -150,10 +150,10 @@ class RemoteLock:
         self._shell: subprocess.Popen[bytes] | None = None
 
     def check(self) -> None:
-        """A lock that one has is lost with the connection, and its holder can't go on as if not.
+        """Looks whether a lock that is held was lost with the connection.
 
         Raises:
-            VirtkitError: so it is.
+            VirtkitError: it was; another run may hold it by now.
         """
         if self._shell is not None and self._shell.poll() is not None:
             raise VirtkitError(
@@ -174,9 +174,9 @@ class RemoteLock:
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[str]:
         """As ``Lock.acquire``."""
-        script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_REMOTE}"
+        script = f"file={shlex.quote(self._name)}; kind={'-s' if shared else '-x'}\n{_HOLD}"
         pipe = subprocess.PIPE
-        line = self._remote.line(script)
+        line = self._remote.command_line(script)
         with subprocess.Popen(
             line, stdin=pipe, stdout=pipe, stderr=pipe, env=commands.environment()
         ) as shell:
@@ -192,7 +192,7 @@ class RemoteLock:
 
     def holder(self) -> str:
         """As ``Lock.holder``."""
-        line = self._remote.line(f"file={shlex.quote(self._name)}\n{LOOK}")
+        line = self._remote.command_line(f"file={shlex.quote(self._name)}\n{FIND_HOLDER}")
         return commands.run(*line).stdout.strip()
 
     def _wait(
@@ -210,7 +210,7 @@ class RemoteLock:
         while not output.endswith(b"held\n"):
             if shell.poll() is not None:
                 assert shell.stderr is not None
-                raise self._remote.unreached(shell.stderr.read())
+                raise self._remote.unreachable(shell.stderr.read())
             if time.monotonic() >= end:
                 raise RequestError(
                     f"{self._what} is in use",
@@ -230,14 +230,14 @@ class RemoteLock:
         return b"waiting\n" in output
 
 
-_FOLDER = f"""
+_FIND_FILE = f"""
 for folder in {shlex.join(map(str, FOLDERS))}; do
     [ -d "$folder" ] && [ ! -L "$folder" ] && [ -k "$folder" ] && [ -w "$folder" ] && break
 done
 file=$folder/$file
 """
 #: What the shell of a RemoteLock does, with the same folders and care as a Lock.
-_REMOTE = f"""{_FOLDER}
+_HOLD = f"""{_FIND_FILE}
 if [ ! -e "$file" ]; then (umask 0222; set -C; : >"$file") 2>/dev/null; fi
 if [ -L "$file" ] || [ ! -f "$file" ]; then echo "$file is not a regular file" >&2; exit 1; fi
 exec 9<"$file" || exit 1
@@ -249,7 +249,7 @@ echo held
 exec cat >/dev/null
 """
 #: Who has a lock there; it takes none. What stat(1) calls a device has its parts as in stat(2).
-LOOK = f"""{_FOLDER}
+FIND_HOLDER = f"""{_FIND_FILE}
 [ -f "$file" ] && [ ! -L "$file" ] || exit 0
 set -- $(stat -c '%d %i' "$file")
 id=$(printf '%02x:%02x:%d' $(($1 >> 8 & 4095)) $(($1 & 255 | $1 >> 12 & 1048320)) "$2")
@@ -261,7 +261,7 @@ done </proc/locks
 """
 
 
-def _for_all(folder: Path) -> bool:
+def _open_to_all(folder: Path) -> bool:
     try:
         mode = folder.lstat().st_mode
     except OSError:
@@ -269,21 +269,21 @@ def _for_all(folder: Path) -> bool:
     return stat.S_ISDIR(mode) and mode & 0o1007 == 0o1007
 
 
-def _tried(path: Path, kind: int, what: str) -> int | None:
+def _try_lock(path: Path, kind: int, what: str) -> int | None:
     """A descriptor that has the lock; None where others have it."""
     while True:
-        descriptor = _opened(path, what)
+        descriptor = _open_file(path, what)
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None
-        if _same(descriptor, path):
+        if _is_same_file(descriptor, path):
             return descriptor
         os.close(descriptor)
 
 
-def _opened(path: Path, what: str) -> int:
+def _open_file(path: Path, what: str) -> int:
     """A descriptor of the lock's file, which is made where there is none."""
     try:
         descriptor = _open_or_make(path)
@@ -301,7 +301,7 @@ def _opened(path: Path, what: str) -> int:
 
 
 def _open_or_make(path: Path) -> int:
-    """Never O_CREAT on a file that is there: fs.protected_regular forbids it for another's."""
+    """Without O_CREAT where the file exists: fs.protected_regular forbids that for another's."""
     try:
         return os.open(path, _FLAGS)
     except FileNotFoundError:
@@ -317,7 +317,7 @@ def _open_or_make(path: Path) -> int:
     return descriptor
 
 
-def _same(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     """Whether the file is still the one by that name: somebody may have cleared the folder."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
@@ -333,19 +333,19 @@ def _holder(path: Path) -> Holder | None:
         return None
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
     for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if words[1] == "FLOCK" and words[5] == device:
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5] == device:
             try:
-                return _process(int(words[4]))
+                return _describe_process(int(fields[4]))
             except (OSError, ValueError, IndexError):  # it has just ended
                 return None
     return None
 
 
-def _process(pid: int) -> Holder:
+def _describe_process(pid: int) -> Holder:
     folder = Path("/proc", str(pid))
-    words = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
-    command = "".join(each if each.isprintable() else "?" for each in shlex.join(words))
+    arguments = (folder / "cmdline").read_text(errors="replace").rstrip("\0").split("\0")
+    command = "".join(each if each.isprintable() else "?" for each in shlex.join(arguments))
     owner = folder.stat().st_uid
     try:
         user = pwd.getpwuid(owner).pw_name

@@ -1,4 +1,4 @@
-"""Networks of one host. A network in use is never restarted: its guests would lose their link."""
+"""Networks of one host. A network in use is never restarted: its guests would be cut off."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class Networks:
             self._connections.any().networkDefineXML(xml)
 
     def start(self, name: str) -> None:
+        """Starts a network, now and with the host; leaves an active one."""
         network = self._network(name)
         with libvirt_errors("connect", f"network {name}", where=self._connections.host):
             network.setAutostart(1)
@@ -80,12 +81,12 @@ class Networks:
         network = self._network(name)
         with libvirt_errors("delete", f"network {name}", where=self._connections.host):
             if not record.is_of(read_network(inactive(network))):
-                virsh = self._connections.virsh()
+                virsh = self._connections.virsh_command()
                 raise VirtkitError(
                     f"network {name} of environment {record.environment} has changed since this "
                     "run looked at it",
                     why="its record is gone or has changed; nothing was deleted",
-                    cure=f"see {virsh} net-dumpxml {name}, then run again: it looks again",
+                    cure=f"see {virsh} net-dumpxml {name}, then run again",
                     where=f"{self._connections.host} network/{record.network}",
                 )
             if network.isActive():

@@ -30,7 +30,7 @@ _QUESTIONS = (
     "ids",
     "missing=" + ",".join(path for driver in DRIVERS.values() for path in driver.programs),
     "network",
-    "restart",
+    "restart_commands",
     "unfit",
     "unprepared",
     "without_dnsmasq",
@@ -57,36 +57,36 @@ def connection(connections: Connections, scheme: str) -> Connection:
     except VirtkitError as error:
         no_driver = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
         cure = "" if no_driver else error.cure
-        why, restart = error.why or error.what, connections.restart(scheme)
+        why, restart = error.why or error.what, connections.restart_command(scheme)
         return Connection(uri, why, cure=cure, restart=restart)
 
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
     """What is known of a host before planning, but for the KVM probe."""
-    from virtkit.host import look, routes  # for plans only
+    from virtkit.host import questions, routes  # for plans only
 
-    machine = look.ask(connections.remote, *_QUESTIONS)
-    connections.restarts = machine["restart"]
+    machine = questions.ask(connections.remote, *_QUESTIONS)
+    connections.restart_commands = machine["restart_commands"]
     network = routes.read(machine["network"])
-    answers = {scheme: connection(connections, scheme) for scheme in schemes}
+    by_scheme = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
-    nets: list[_Net] = []
-    if any(not each.error for each in answers.values()):
+    libvirt_networks: list[_LibvirtNetwork] = []
+    if any(not each.error for each in by_scheme.values()):
         with libvirt_errors("read", "the host", where=connections.host):
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
-            nets = list(_nets(connections))
-    host = next((each.host for each in answers.values() if each.host), "")
+            libvirt_networks = list(_libvirt_networks(connections))
+    host = next((each.host for each in by_scheme.values() if each.host), "")
     return HostFacts(
         name=connections.host,
         pool=pool,
-        connections=answers,
+        connections=by_scheme,
         arch=arch,
         cpus=cpus,
-        used_subnets=tuple(dict.fromkeys(_used_subnets(nets, network.used_subnets))),
-        networks={each.name: each.active for each in nets},
-        device_kinds=network.links,
-        identity="/".join(each for each in (host, network.machine) if each),
+        used_subnets=tuple(dict.fromkeys(_used_subnets(libvirt_networks, network.used_subnets))),
+        networks={each.name: each.active for each in libvirt_networks},
+        device_kinds=network.device_kinds,
+        identity="/".join(each for each in (host, network.machine_id) if each),
         unprepared=_unprepared(connections, machine["unprepared"]),
         missing_programs=frozenset(machine["missing"]),
         unfit_programs=machine["unfit"],
@@ -103,12 +103,13 @@ def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unpre
     if what == "kernel":
         cure = f"use kernel {'.'.join(map(str, userns.KERNEL))} or later"
     else:
-        cure = connections.prepare if what == "prepare" else connections.restart("lxc")
+        prepare, restart = connections.prepare_command, connections.restart_command("lxc")
+        cure = prepare if what == "prepare" else restart
     return Unprepared(why, cure)
 
 
 @dataclass(frozen=True)
-class _Net:
+class _LibvirtNetwork:
     """A libvirt network: its name, its bridge on the host, and its subnets."""
 
     name: str
@@ -117,14 +118,14 @@ class _Net:
     subnets: tuple[str, ...]
 
 
-def _nets(connections: Connections) -> Iterator[_Net]:
+def _libvirt_networks(connections: Connections) -> Iterator[_LibvirtNetwork]:
     for network in connections.any().listAllNetworks():
         with skip_unreadable():
             root = tree.parse(network.XMLDesc(0), "a network")
             bridge = root.find("bridge")
             name = "" if bridge is None else bridge.get("name", "")
             subnets = tuple(each for ip in root.iterfind("ip") for each in _subnet(ip))
-            yield _Net(network.name(), name, bool(network.isActive()), subnets)
+            yield _LibvirtNetwork(network.name(), name, bool(network.isActive()), subnets)
 
 
 def _subnet(ip: etree._Element) -> Iterator[str]:
@@ -135,14 +136,16 @@ def _subnet(ip: etree._Element) -> Iterator[str]:
         yield str(ip_interface(f"{address}/{suffix}").network)
 
 
-def _used_subnets(nets: Iterable[_Net], routes: Iterable[UsedSubnet]) -> Iterator[UsedSubnet]:
+def _used_subnets(
+    libvirt_networks: Iterable[_LibvirtNetwork], routes: Iterable[UsedSubnet]
+) -> Iterator[UsedSubnet]:
     """Who has which subnet: what leads to a libvirt network's bridge is that network's."""
     bridges: dict[str, str] = {}
-    for net in nets:
-        if net.active and net.bridge:
-            bridges[net.bridge] = net.name
-        kind: Literal["network", "inactive"] = "network" if net.active else "inactive"
-        yield from (UsedSubnet(each, net.name, kind) for each in net.subnets)
+    for network in libvirt_networks:
+        if network.active and network.bridge:
+            bridges[network.bridge] = network.name
+        kind: Literal["network", "inactive"] = "network" if network.active else "inactive"
+        yield from (UsedSubnet(each, network.name, kind) for each in network.subnets)
     for each in routes:
         name = bridges.get(each.holder)
         yield UsedSubnet(each.subnet, name, "network") if name else each
@@ -153,21 +156,21 @@ class ObservedDomains:
     """The domains of a host.
 
     Attributes:
-        answered: the schemes of the drivers that told theirs.
+        answered: the schemes of the drivers that answered.
         ours: our guests by domain name.
-        strangers: the others: the scheme of their driver, and the name.
+        foreign: the others: the scheme of their driver, and the name.
         network_users: who uses a network, by its name.
         file_users: the last parts of paths and the volumes in strangers' XML, and whose.
     """
 
     answered: set[str] = field(default_factory=set)
     ours: dict[str, ObservedGuest] = field(default_factory=dict)
-    strangers: set[tuple[str, str]] = field(default_factory=set)
+    foreign: set[tuple[str, str]] = field(default_factory=set)
     network_users: dict[str, set[str]] = field(default_factory=dict)
     file_users: dict[str, str] = field(default_factory=dict)
 
 
-def guests(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
+def domains(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
     """All domains, ours and strangers'; one that can't be read is a stranger's."""
     answer = ObservedDomains()
     for scheme in schemes:
@@ -181,19 +184,19 @@ def guests(connections: Connections, schemes: Iterable[str]) -> ObservedDomains:
                 with skip_unreadable():
                     guest = _guest(domain, scheme, answer)
                 if guest is None:
-                    answer.strangers.add((scheme, domain.name()))
+                    answer.foreign.add((scheme, domain.name()))
                 else:
-                    answer.ours[guest.domain] = _newer(guest, answer.ours.get(guest.domain))
+                    answer.ours[guest.domain] = _superseding(guest, answer.ours.get(guest.domain))
             answer.answered.add(scheme)
     return answer
 
 
-def _newer(one: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
+def _superseding(guest: ObservedGuest, other: ObservedGuest | None) -> ObservedGuest:
     """The guest of two domains with its record: a change of type was interrupted, and the
     unfinished one is what it is to be."""
     if other is None:
-        return one
-    new, old = (other, one) if one.record.finished else (one, other)
+        return guest
+    new, old = (other, guest) if guest.record.finished else (guest, other)
     return replace(new, superseded=(old.record.type,))
 
 
@@ -242,12 +245,12 @@ def undefined_guests(
     """
     answer: dict[str, ObservedGuest] = {}
     held: dict[str, str] = {}
-    strangers = {name for _, name in domains.strangers}
+    foreign = {name for _, name in domains.foreign}
     for domain, record in recorded.items():
         if domain in domains.ours or _scheme(record) not in domains.answered:
             continue
         users = (domains.file_users.get(each.name) for each in record.volumes)
-        stranger = domain if domain in strangers else next(filter(None, users), None)
+        stranger = domain if domain in foreign else next(filter(None, users), None)
         if stranger is not None:
             held[domain] = stranger
             continue
@@ -263,6 +266,14 @@ def undefined_guests(
     return answer, held
 
 
+def made_disks(guests: Iterable[ObservedGuest]) -> Iterator[str]:
+    """The names of the volumes that are guests' disks and were made."""
+    for guest in guests:
+        for each in guest.record.volumes:
+            if each.state == "made" and each.role in ("root", "disk"):
+                yield each.name
+
+
 def _as_it_stands(record: GuestRecord, volumes: Collection[str]) -> GuestRecord:
     """A guest of the pool's record, with its volumes as they are: an interrupted run may have left
     them otherwise. What may hold data is made, whatever was last written of it."""
@@ -272,7 +283,7 @@ def _as_it_stands(record: GuestRecord, volumes: Collection[str]) -> GuestRecord:
         if each.name in volumes:
             data = each.role == "root" or (each.role == "disk" and each.state == "wanted")
             return "made" if data else each.state
-        # a disk that is gone from a guest that lives on is told, and asks for consent
+        # the plan names a disk that a living guest has lost, and asks for consent
         return each.state if root and each.role == "disk" else "wanted"
 
     return replace(record, volumes=tuple(replace(e, state=state(e)) for e in record.volumes))
@@ -287,11 +298,11 @@ def networks(
 ) -> tuple[dict[str, ObservedNetwork], frozenset[str]]:
     """Our networks by libvirt name, and the names of strangers'."""
     ours: dict[str, ObservedNetwork] = {}
-    strangers: set[str] = set()
+    foreign: set[str] = set()
     with libvirt_errors("read", "the networks", where=connections.host):
         for network in connections.any().listAllNetworks():
             name = network.name()
-            strangers.add(name)
+            foreign.add(name)
             with skip_unreadable():
                 definition = inactive(network)
                 record = record_text.read_network(definition)
@@ -308,5 +319,5 @@ def networks(
                     inactive=tree.to_text(definition),
                     live=network.XMLDesc(0) if active else "",
                 )
-                strangers.remove(name)
-    return ours, frozenset(strangers)
+                foreign.remove(name)
+    return ours, frozenset(foreign)

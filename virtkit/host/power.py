@@ -14,8 +14,8 @@ from virtkit.xml import tree
 
 #: How often a container's start, or its end, is tried; seconds between two tries to end it.
 _ATTEMPTS, _AGAIN = 20, 0.25
-#: What libvirt says of a container's start that another try brings about: the loop device that it
-#: found free is taken, or the cgroup that it made is gone. Both were seen on busy machines.
+#: What libvirt says where a container does not start and another try works: the loop device that
+#: it found free is taken, or the cgroup that it made is gone. Both were seen on busy machines.
 _PASSING = re.compile("to loop device|Unable to write to '/sys/fs/cgroup/.*: No such file")
 #: What libvirt says of a domain that has just stopped; one without a definition is gone then.
 _ENDED = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)

@@ -20,7 +20,7 @@ from virtkit.state import record_text
 from virtkit.xml import tree
 
 #: The URI scheme and the name of a domain.
-Named = tuple[str, str]
+DomainId = tuple[str, str]
 #: How drivers say that they change no interface that is plugged in: LXC's, and Xen's.
 _NO_UPDATE = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
 #: Seconds until libvirt knows a new container's init, on a busy host.
@@ -29,9 +29,9 @@ _INIT_TIMEOUT = 10.0
 
 def running_guests(
     connections: Connections, schemes: Iterable[str], environment: str, network: str
-) -> list[Named]:
+) -> list[DomainId]:
     """An environment's running guests that have an interface on a network."""
-    guests: list[Named] = []
+    guests: list[DomainId] = []
     for scheme in schemes:
         try:
             opened = connections.get(scheme)
@@ -48,7 +48,7 @@ def running_guests(
     return guests
 
 
-def attach(connections: Connections, guest: Named, network: str) -> None:
+def attach(connections: Connections, guest: DomainId, network: str) -> None:
     """Puts the interfaces of a running guest back on a network that was down."""
     scheme, name = guest
     where = connections.host

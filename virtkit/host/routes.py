@@ -1,4 +1,4 @@
-"""What a host has of the network: its routes and rules, its links, and who it is itself.
+"""What a host has of the network: its routes and rules, its devices, and who it is itself.
 
 Any user may ask for all of it. It must never change one: what a host reaches is its owner's.
 """
@@ -20,39 +20,39 @@ _CONNECTED = {"kernel", "ra"}
 
 
 @dataclass(frozen=True)
-class HostNetwork:
-    """What was found.
+class NetworkFacts:
+    """What a host has of the network.
 
     Attributes:
         used_subnets: of the host's routes, by device, and what its rules send elsewhere; no default
             route.
-        links: its devices to what they are (``bridge``, ``openvswitch``, or empty); None where
-            nobody could ask.
-        machine: its /etc/machine-id.
+        device_kinds: what its devices are, by name (``bridge``, ``openvswitch``, or empty); None
+            where nobody could ask.
+        machine_id: its /etc/machine-id.
     """
 
     used_subnets: tuple[UsedSubnet, ...] = ()
-    links: Mapping[str, str] | None = None
-    machine: str = ""
+    device_kinds: Mapping[str, str] | None = None
+    machine_id: str = ""
 
 
-def read(text: str) -> HostNetwork:
-    """What `virtkit.host.machine.look.network` printed: a line for each question, then a file.
+def read(text: str) -> NetworkFacts:
+    """What `virtkit.host.machine.questions.network` printed: a line for each question, then a file.
 
     Without the program ``ip`` the kernel's own list of IPv4 routes has to do.
     """
     lines = text.splitlines()
-    answers, rest = lines[:4], lines[5:]
-    routes, rules4, rules6, links = (_entries(each) for each in [*answers, *[""] * 4][:4])
+    documents, kernel_routes = lines[:4], lines[5:]
+    routes, rules4, rules6, devices = (_entries(each) for each in [*documents, *[""] * 4][:4])
     subnets = {*map(_of_route, routes), *map(_of_rule, [*rules4, *rules6])}
     if not routes:
-        subnets |= set(_of_kernel(rest))
+        subnets |= set(_of_kernel(kernel_routes))
     kinds = {
         str(each.get("ifname")): str((each.get("linkinfo") or {}).get("info_kind", ""))
-        for each in links
+        for each in devices
     }
     used = sorted((each for each in subnets if each), key=lambda each: (each.subnet, each.holder))
-    return HostNetwork(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")
+    return NetworkFacts(tuple(used), kinds or None, lines[4].strip() if len(lines) > 4 else "")
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:

@@ -62,7 +62,7 @@ class Remote:
         name: its name in the spec.
         address: as for ssh, ``root@rack1``.
         port: 0 is ssh's own choice, as are an empty ``key`` (its path) and ``known_hosts``.
-        trust: the command that makes its key known; left out, the one for its address.
+        trust_command: the command that makes its key known; left out, the one for its address.
     """
 
     name: str
@@ -70,14 +70,14 @@ class Remote:
     port: int = 0
     key: str = ""
     known_hosts: str = ""
-    trust: str = ""
+    trust_command: str = ""
 
     def uri(self, scheme: str) -> str:
         """libvirt's URI, once we are connected."""
         return f"{scheme}+unix:///system?socket={quote(str(self._path('libvirt')))}"
 
     def display_uri(self, scheme: str) -> str:
-        """The URI that is the same to people, and to virsh with their own settings of ssh."""
+        """The URI as people write it; virsh takes it, too, with their own settings of ssh."""
         place = f"{self.address}:{self.port}" if self.port else self.address
         return f"{scheme}+ssh://{place}/system"
 
@@ -88,13 +88,13 @@ class Remote:
         key = ["-i", self.key] if self.key else []
         return shlex.join(["ssh", *port, *key, self.address])
 
-    def line(self, command: str, *, terminal: bool = False) -> list[str]:
+    def command_line(self, command: str, *, terminal: bool = False) -> list[str]:
         """The command line that runs a shell command on the host.
 
         Args:
             terminal: the command gets one, where ours has one.
         """
-        return [str(self.program()), *(["-t"] if terminal else []), self.address, "--", command]
+        return [str(self.ssh_program()), *(["-t"] if terminal else []), self.address, "--", command]
 
     def proxy_command(self, *, lasting: bool = False) -> str:
         """ssh's ``ProxyCommand`` that gets from here through the host to where it goes.
@@ -103,8 +103,10 @@ class Remote:
             lasting: it goes into a file, and so knows nothing of the shared connection: the folder
                 of that goes with a reboot, and whose it is then, nobody looks at.
         """
-        words = ["ssh", *self.arguments()] if lasting else [str(self.program())]
-        *line, address = (shlex.quote(each.replace("%", "%%")) for each in [*words, self.address])
+        arguments = ["ssh", *self.ssh_options()] if lasting else [str(self.ssh_program())]
+        *line, address = (
+            shlex.quote(each.replace("%", "%%")) for each in [*arguments, self.address]
+        )
         return " ".join([*line, "-W", "[%h]:%p", address])
 
     def port_status(self, address: str, port: int, timeout: float) -> str:
@@ -113,10 +115,10 @@ class Remote:
 
         A program there connects: a way through ssh does not tell when it is through.
         """
-        words = ["python3", "-ISc", _CONNECTS, address, str(port), f"{timeout:g}"]
+        arguments = ["python3", "-ISc", _CONNECTS, address, str(port), f"{timeout:g}"]
         try:
             done = subprocess.run(
-                self.line(shlex.join(words)),
+                self.command_line(shlex.join(arguments)),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=timeout + _CONNECT_TIMEOUT,
@@ -137,14 +139,14 @@ class Remote:
             VirtkitError: the host was not reached, or the command failed.
         """
         done = subprocess.run(
-            self.line(command),
+            self.command_line(command),
             input=data,
             capture_output=True,
             check=False,
             env=commands.environment(),
         )
         if done.returncode == 255:  # ssh's own
-            raise self.unreached(done.stderr)
+            raise self.unreachable(done.stderr)
         if done.returncode != 0:
             raise VirtkitError(
                 f"a command on host {self.name} failed: {command}",
@@ -161,22 +163,22 @@ class Remote:
             VirtkitError: ssh does not get there.
         """
         with _connecting.setdefault(self._path("libvirt"), threading.Lock()):
-            if self._open():
+            if self._is_open():
                 return
             if self._ssh("-O", "check").returncode != 0:
-                fast = ssh_cipher.options([str(self.program())], self.address)
+                fast = ssh_cipher.options([str(self.ssh_program())], self.address)
                 if self._ssh(*fast, "--", "true").returncode != 0:
-                    raise self.unreached(self._path("log").read_bytes())
+                    raise self.unreachable(self._path("log").read_bytes())
             way = f"{self._path('libvirt')}:{_SOCKET}"
             self._ssh("-O", "cancel", "-L", way)  # else ssh believes in one whose socket is gone
             if self._ssh("-O", "forward", "-L", way).returncode != 0:
-                raise self.unreached(self._path("log").read_bytes())
+                raise self.unreachable(self._path("log").read_bytes())
 
     def disconnect(self) -> None:
-        """Ends the shared connection: the next one is a new login, with the groups of then."""
+        """Ends the shared connection. The next one is a new login, with the user's new groups."""
         self._ssh("-O", "exit")
 
-    def _open(self) -> bool:
+    def _is_open(self) -> bool:
         """Whether the way to libvirt is there: only a living connection listens at its end."""
         with socket.socket(socket.AF_UNIX) as end:
             try:
@@ -185,13 +187,15 @@ class Remote:
                 return False
         return True
 
-    def _ssh(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+    def _ssh(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         """Runs ssh; what it says goes to a file, since the connection that it may leave in the
         background would keep a pipe open."""
-        options, rest = (words[:-2], words[-2:]) if "--" in words else (words, ())
+        options, command = (
+            (arguments[:-2], arguments[-2:]) if "--" in arguments else (arguments, ())
+        )
         with self._path("log").open("wb") as errors:
             return subprocess.run(
-                [self.program(), *options, self.address, *rest],
+                [self.ssh_program(), *options, self.address, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -199,15 +203,15 @@ class Remote:
                 env=commands.environment(),
             )
 
-    def unreached(self, stderr: bytes) -> VirtkitError:
+    def unreachable(self, stderr: bytes) -> VirtkitError:
         """What ssh said, with what to do about it."""
         said = stderr.decode("utf-8", "replace").replace("\r", "").strip()
-        why = said or "ssh ended without a word"
+        why = said or "ssh ended and gave no reason"
         cure = (
             f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
         )
         if UNKNOWN_KEY in why:
-            trust = self.trust or f"virtkit host trust {self.address}"
+            trust = self.trust_command or f"virtkit host trust {self.address}"
             cure = f"see what key it has, and say whether it is the host's own: {trust}"
         elif "Permission denied" in why:
             cure = "name a key that the host lets in (`ssh: {key: …}`), or load it: ssh-add"
@@ -215,7 +219,7 @@ class Remote:
             f"host {self.name} can't be reached", why=why, cure=cure, where=self.name
         )
 
-    def program(self) -> Path:
+    def ssh_program(self) -> Path:
         """A program that is ssh with all of this host's options: what libvirt, ssh and scp take.
 
         Raises:
@@ -223,7 +227,7 @@ class Remote:
         """
         commands.require("ssh")
         path = self._path("run")
-        text = f'#!/bin/sh\nexec {shlex.join([*ASK_NOBODY, *self._options()])} "$@"\n'
+        text = f'#!/bin/sh\nexec {shlex.join([*ASK_NOBODY, *self._shared_options()])} "$@"\n'
         if not path.is_file() or path.read_text() != text:
             new = path.with_name(f"{path.name}.new")
             new.write_text(text)
@@ -231,20 +235,22 @@ class Remote:
             new.replace(path)
         return path
 
-    def _options(self) -> Sequence[str]:
+    def _shared_options(self) -> Sequence[str]:
         shared = {
             "ControlMaster": "auto",
-            "ControlPath": for_ssh(str(self._path("ssh"))),
+            "ControlPath": ssh_config_path(str(self._path("ssh"))),
             "ControlPersist": str(_KEEP_OPEN),
             "StreamLocalBindUnlink": "yes",
         }
-        return self.arguments(shared)
+        return self.ssh_options(shared)
 
-    def arguments(self, more: Mapping[str, str] | None = None) -> list[str]:
+    def ssh_options(self, more: Mapping[str, str] | None = None) -> list[str]:
         """ssh's options for a connection of its own to this host, and ``more`` of them."""
-        return [f"-o{key}={value}" for key, value in (self._own() | dict(more or {})).items()]
+        return [
+            f"-o{key}={value}" for key, value in (self._own_options() | dict(more or {})).items()
+        ]
 
-    def _own(self) -> dict[str, str]:
+    def _own_options(self) -> dict[str, str]:
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": str(_CONNECT_TIMEOUT),
@@ -256,9 +262,9 @@ class Remote:
         if self.port:
             options["Port"] = str(self.port)
         if self.key:
-            options |= {"IdentityFile": for_ssh(self.key), "IdentitiesOnly": "yes"}
+            options |= {"IdentityFile": ssh_config_path(self.key), "IdentitiesOnly": "yes"}
         if self.known_hosts:
-            options["UserKnownHostsFile"] = for_ssh(self.known_hosts)
+            options["UserKnownHostsFile"] = ssh_config_path(self.known_hosts)
             options["StrictHostKeyChecking"] = "yes"
         return options
 
@@ -286,7 +292,7 @@ class Remote:
 
 
 @functools.cache
-def become_root(remote: Remote | None) -> tuple[str, ...] | None:
+def root_prefix(remote: Remote | None) -> tuple[str, ...] | None:
     """The words before a command that make it root's on a host; None where nothing does that asks
     for no password.
 
@@ -296,11 +302,11 @@ def become_root(remote: Remote | None) -> tuple[str, ...] | None:
     if remote is None:
         return () if os.geteuid() == 0 else None
     answer = remote.run('[ "$(id -u)" != 0 ] || echo root; ! sudo -n true 2>/dev/null || echo sudo')
-    words = answer.decode().split()
-    return () if "root" in words else ("sudo", "-n") if "sudo" in words else None
+    printed = answer.decode().split()
+    return () if "root" in printed else ("sudo", "-n") if "sudo" in printed else None
 
 
-def for_ssh(path: str) -> str:
+def ssh_config_path(path: str) -> str:
     """A path as ssh_config(5) takes it: quoted where need be, with no tokens in it."""
     text = path.replace("%", "%%")
     if not any(char in text for char in " \t\"'\\#"):

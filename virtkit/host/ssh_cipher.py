@@ -33,10 +33,10 @@ def options(ssh: Sequence[str], address: str, cpuinfo: Path = Path("/proc/cpuinf
 def _flags(cpuinfo: Path) -> set[str]:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     return {
-        word
+        flag
         for line in lines
         if line.startswith(("flags", "Features"))
-        for word in line.partition(":")[2].split()
+        for flag in line.partition(":")[2].split()
     }
 
 

@@ -89,7 +89,7 @@ class Storage(StoragePool):
             if int(volume.info()[1]) < size:
                 retry_while_busy(partial(volume.resize, size, 0))
 
-    def damage(self, image: StoredImage) -> str:
+    def image_damage(self, image: StoredImage) -> str:
         """What is wrong with an image's volumes, as far as their names and lengths tell."""
         files = image.files
         for key in filter(None, (files.root, files.kernel, files.initrd)):

@@ -32,7 +32,7 @@ class StoragePool:
         self.lock = connections.lock(f"pool-{pool}", f"pool {pool}")
 
     @property
-    def pool(self) -> str:
+    def pool_name(self) -> str:
         """The pool's name."""
         return self._name
 

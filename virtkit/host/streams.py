@@ -1,4 +1,4 @@
-"""Filling volumes by libvirt's streams; those that can't be filled go."""
+"""Fills volumes by libvirt's streams, and deletes those that can't be filled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def retry_while_busy(call: Callable[[], object]) -> None:
 
 @contextmanager
 def filling(volume: libvirt.virStorageVol) -> Iterator[libvirt.virStream]:
-    """A stream into a new volume; one that can't be filled goes, and so does the space it took."""
+    """A stream into a new volume. A volume that can't be filled is deleted."""
     stream = volume.connect().newStream(0)
     try:
         yield stream
@@ -88,10 +88,10 @@ def send_sparse(
 
 
 def data_length(path: Path, *, exact: bool = False) -> int:
-    """The bytes of a file that are no holes.
+    """How many bytes of a file are not in holes.
 
     Args:
-        exact: nor zeros that `send_sparse` leaves out; the file is read for that.
+        exact: leave out zeros as well, as `send_sparse` does; the whole file is read for that.
     """
     with path.open("rb", buffering=0) as file:
         extents = _extents(file.fileno(), os.fstat(file.fileno()).st_size)

@@ -12,23 +12,23 @@ from virtkit.system import commands
 #: Where ``xenconsoled --log=guest`` writes; only root may look.
 LOGS = Path("/var/log/xen/console")
 #: Where libxl runs the scripts that connect a guest's devices, and which virtkit's guests need.
-_SCRIPTS, _NEEDED = Path("/etc/xen/scripts"), ("block", "vif-bridge")
+_SCRIPTS, _NEEDED_SCRIPTS = Path("/etc/xen/scripts"), ("block", "vif-bridge")
 #: Where libvirt looks for the QEMU of fully virtualized guests, and where Debian has it.
 _EMULATOR = "/usr/lib/xen/bin/qemu-system-i386"
-_DEBIANS = "/usr/libexec/xen-qemu-system-i386"
-#: MiB of memory with which dom0 starves.
-_LITTLE = 512
+_DEBIAN_EMULATOR = "/usr/libexec/xen-qemu-system-i386"
+#: MiB of memory below which dom0 starves.
+_MIN_DOM0_MEMORY = 512
 
 #: Prints what `checks` reads, a line each; sections begin with @.
-_LOOK = f"""
+_SCRIPT = f"""
 PATH=$PATH:{commands.SYSTEM}
 echo @info; xl info 2>&1
 echo @dom0; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo
 echo @console; tr '\\0' ' ' </proc/"$(pidof xenconsoled || echo self)"/cmdline
-echo; echo @scripts; for each in {" ".join(_NEEDED)}; do
+echo; echo @scripts; for each in {" ".join(_NEEDED_SCRIPTS)}; do
     [ -x {_SCRIPTS}/$each ] || echo "$each"
 done
-echo @emulator; ls -L {_EMULATOR} {_DEBIANS} 2>/dev/null
+echo @emulator; ls -L {_EMULATOR} {_DEBIAN_EMULATOR} 2>/dev/null
 """
 
 
@@ -48,12 +48,12 @@ def console_output(remote: Remote | None, domain: str, offset: int) -> bytes:
 def checks(remote: Remote | None) -> Iterator[tuple[str, bool | None, str, str]]:
     """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
     if remote is None:
-        return read(commands.run("sh", "-c", _LOOK).stdout)
-    return read(remote.run(_LOOK).decode("utf-8", "replace"))
+        return read(commands.run("sh", "-c", _SCRIPT).stdout)
+    return read(remote.run(_SCRIPT).decode("utf-8", "replace"))
 
 
 def read(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
-    """The checks that follow from what ``_LOOK`` printed."""
+    """The checks that follow from what ``_SCRIPT`` printed."""
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in output.splitlines():
@@ -64,7 +64,10 @@ def read(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
     info = dict(each.split(":", 1) for each in parts.get("info", ()) if ":" in each)
     info = {key.strip(): value.strip() for key, value in info.items()}
     if "xen_version" not in info:
-        cure = "boot the machine into Xen (`sudo apt-get install xen-system-amd64`); be root on it"
+        cure = (
+            "boot the machine into Xen (`sudo apt-get install xen-system-amd64`); only root may "
+            "ask Xen"
+        )
         yield "toolstack", False, " ".join(parts.get("info", ["xl says nothing"]))[:200], cure
         return
     yield "toolstack", True, f"Xen {info['xen_version']}, xl answers", ""
@@ -73,7 +76,7 @@ def read(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
     free = info.get("free_memory", "?")
     what = f"dom0 has {memory} MiB, {free} MiB are free for guests"
     cure = "give dom0 more: dom0_mem=1024M,max:1024M on Xen's command line"
-    yield "memory", memory >= _LITTLE, what, "" if memory >= _LITTLE else cure
+    yield "memory", memory >= _MIN_DOM0_MEMORY, what, "" if memory >= _MIN_DOM0_MEMORY else cure
     missing = ", ".join(parts.get("scripts", ()))
     what = f"{missing} missing in {_SCRIPTS}" if missing else f"libxl's, in {_SCRIPTS}"
     yield (
@@ -107,8 +110,8 @@ def _emulator(paths: list[str]) -> Iterator[tuple[str, bool | None, str, str]]:
     """libvirt looks for the QEMU of HVM guests in Xen's folder, Debian has it elsewhere."""
     if _EMULATOR in paths:
         yield "emulator", True, f"{_EMULATOR}, for xen-hvm", ""
-    elif _DEBIANS in paths:
-        cure = f"as root: mkdir -p {Path(_EMULATOR).parent} && ln -s {_DEBIANS} {_EMULATOR}"
+    elif _DEBIAN_EMULATOR in paths:
+        cure = f"as root: mkdir -p {Path(_EMULATOR).parent} && ln -s {_DEBIAN_EMULATOR} {_EMULATOR}"
         yield "emulator", False, f"{_EMULATOR} is missing, for xen-hvm", cure
     else:
         yield "emulator", None, "none: xen-hvm needs one", "sudo apt-get install qemu-system-xen"

@@ -13,23 +13,23 @@ if TYPE_CHECKING:
         check_builds,
         forget,
         leftovers,
-        prepare,
+        local_image,
     )
     from virtkit.images.disk_probe import probe
     from virtkit.images.file_checks import check_boot
-    from virtkit.images.pool import drop, put
+    from virtkit.images.pool import delete, upload
     from virtkit.images.provide import check, provide
-    from virtkit.images.sandbox import removal
+    from virtkit.images.sandbox import removal_command
 
 load_when_used(
     __name__,
     {
-        "virtkit.images.cache": "LocalImage check_builds forget leftovers prepare",
+        "virtkit.images.cache": "LocalImage check_builds forget leftovers local_image",
         "virtkit.images.disk_probe": "probe",
         "virtkit.images.file_checks": "check_boot",
-        "virtkit.images.pool": "drop put",
+        "virtkit.images.pool": "delete upload",
         "virtkit.images.provide": "check provide",
-        "virtkit.images.sandbox": "removal",
+        "virtkit.images.sandbox": "removal_command",
     },
 )
 
@@ -38,12 +38,12 @@ __all__ = [
     "check",
     "check_boot",
     "check_builds",
-    "drop",
+    "delete",
     "forget",
     "leftovers",
-    "prepare",
+    "local_image",
     "probe",
     "provide",
-    "put",
-    "removal",
+    "removal_command",
+    "upload",
 ]

@@ -141,9 +141,9 @@ def settings(progress: Progress | None = None) -> list[str]:
 
 def _logins(progress: Progress | None) -> str:
     """The caller's apt_auth.conf(5), of one file and all parts; what can't be read is left out."""
-    words = ("shell", "file", "Dir::Etc::netrc/f", "parts", "Dir::Etc::netrcparts/d")
-    output = commands.run("apt-config", *words, progress=progress).stdout
-    locations = dict(word.partition("=")[::2] for word in shlex.split(output))
+    arguments = ("shell", "file", "Dir::Etc::netrc/f", "parts", "Dir::Etc::netrcparts/d")
+    output = commands.run("apt-config", *arguments, progress=progress).stdout
+    locations = dict(each.partition("=")[::2] for each in shlex.split(output))
     texts = []
     paths = [Path(locations.get("file") or "/etc/apt/auth.conf")]
     with suppress(OSError):
@@ -154,7 +154,7 @@ def _logins(progress: Progress | None) -> str:
     return "\n".join(texts)
 
 
-def hooks(
+def setup_hooks(
     folder: Path, own_sources: Sequence[Source], progress: Progress | None = None
 ) -> list[str]:
     """mmdebstrap's options for a build that uses this machine's sources.

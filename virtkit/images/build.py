@@ -71,7 +71,7 @@ EXCLUDED = (
 # Where our files lie inside the image while it is configured.
 _WORKSHOP = "var/tmp/virtkit-build"
 
-# Beginnings of mmdebstrap's messages, in their order, and what is told of them.
+# Beginnings of mmdebstrap's messages, in their order, and the line of progress for each.
 _STAGES = (
     ("running apt-get update", "reading the package lists"),
     ("downloading packages", "downloading packages"),
@@ -101,14 +101,16 @@ class Recipe:
 
 
 def fingerprint() -> str:
-    """What makes two builds of one recipe alike on our side: all of ours that goes into an image,
-    and no more, since who changes this has everybody's images rebuilt."""
-    ours = [os.uname().machine, _options(()), _hooks("GUEST"), _pack_script()]
+    """A digest of all that virtkit itself puts into an image, whatever the recipe.
+
+    It has no more in it than that: where it changes, everybody's images are rebuilt.
+    """
+    ours = [os.uname().machine, _options(()), _customize_hooks("GUEST"), _pack_script()]
     return hashlib.sha256(json.dumps(ours).encode() + _guest_files()).hexdigest()
 
 
 def check(recipe: Recipe, into: Path) -> None:
-    """Looks whether a build can work here, in a second and before anything is done.
+    """Checks in a second whether a build can work here; nothing is built.
 
     Args:
         into: a folder that is there, on the disk that the image is built on.
@@ -174,7 +176,7 @@ def _group_name(gid: int) -> str:
 
 
 def build(recipe: Recipe, into: Path, *, progress: Progress) -> None:
-    """Build ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
+    """Builds ``root.img``, ``vmlinuz`` and ``initrd`` into an empty folder.
 
     ``root.img`` is raw and sparse: one ext4 file system labelled ``virtkit-root``, without a
     partition table. As root it works as root; as another user in a user namespace, for which the
@@ -220,7 +222,7 @@ def _options(packages: Sequence[str]) -> list[str]:
     ]
 
 
-def _hooks(archive: str) -> list[str]:
+def _customize_hooks(archive: str) -> list[str]:
     """What is done to the installed system; ``archive`` has our files for it."""
     # mmdebstrap splits what begins with tar-in as a shell does, and lets a shell run the rest
     return [
@@ -231,14 +233,14 @@ def _hooks(archive: str) -> list[str]:
 
 
 def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> None:
-    """Have mmdebstrap install and configure the system in ``folder``: ``work/tree.tar``."""
+    """Has mmdebstrap install and configure the system in ``folder``, and pack ``work/tree.tar``."""
     own_sources = apt.sources(recipe.release, progress)
     with _archive(folder) as archive:
         command = [
-            *commands.line("mmdebstrap", "--mode=root", "--format=tar"),
+            *commands.command_line("mmdebstrap", "--mode=root", "--format=tar"),
             *_options(recipe.packages),
-            *apt.hooks(folder.parent / "apt", own_sources, progress),
-            *_hooks(str(archive)),
+            *apt.setup_hooks(folder.parent / "apt", own_sources, progress),
+            *_customize_hooks(str(archive)),
             recipe.release,
             "-",
             *(each.line for each in own_sources),
@@ -284,10 +286,10 @@ class _Stages:
         return not self._remaining
 
     def __call__(self, line: str) -> None:
-        for at, (beginning, words) in enumerate(self._remaining):
+        for at, (beginning, stage) in enumerate(self._remaining):
             if line.startswith(f"I: {beginning}"):
                 del self._remaining[: at + 1]
-                self._say(words)
+                self._say(stage)
                 return
 
 
@@ -301,12 +303,14 @@ def mirrors(release: str, progress: Progress | None = None) -> list[str]:
 
 
 def _pack(recipe: Recipe, work: Path, progress: Progress) -> None:
-    """Make root.img, vmlinuz and initrd of ``work/tree.tar``."""
+    """Makes root.img, vmlinuz and initrd of ``work/tree.tar``."""
 
     def failed(lines: Sequence[str]) -> VirtkitError:
         return build_errors.failure("the file system was not made", lines, folder=work)
 
-    command = commands.line("sh", "-c", _pack_script(), "pack.sh", "tree.tar", str(recipe.size))
+    command = commands.command_line(
+        "sh", "-c", _pack_script(), "pack.sh", "tree.tar", str(recipe.size)
+    )
     sandbox.run(command, root="own", work=work, failed=failed, progress=progress)
 
 
@@ -328,7 +332,7 @@ def _guest_files() -> bytes:
 
 
 def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
-    for entry in sorted(folder.iterdir(), key=lambda one: one.name):
+    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
         path = f"{prefix}{entry.name}"
         if entry.is_dir():
             yield from _walk(entry, f"{path}/")

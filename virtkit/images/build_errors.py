@@ -1,4 +1,4 @@
-"""What a build that failed is told with: of hundreds of lines those that matter, and the cure that
+"""The error for a build that failed: of its hundreds of lines those that matter, and the cure that
 follows from them.
 
 Pure: it knows the lines, and where the build wrote.
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from virtkit.errors import VirtkitError
 
-#: Lines that are told, and signs of each.
-_LINES, _SIGNS = 8, 240
-#: Lines that mostly say why, among the last.
+#: Lines that an error has at most, and characters of each.
+_MAX_LINES, _MAX_LENGTH = 8, 240
+#: Lines that usually say why.
 _TELLING = re.compile(
     r"^(E:|W:|Err:|dpkg\b|mke2fs|tar:|error|\S+: error)|No space left|not permitted"
 )
@@ -61,8 +61,8 @@ def without_user(text: str) -> str:
 def _cure(text: str, folder: Path) -> str:
     unknown = [next(filter(None, groups)) for groups in _UNKNOWN.findall(text)]
     if _FULL.search(text):
-        look = f"df -h {shlex.quote(str(folder))}"
-        return f"{folder} is full ({look}): free some space there, then run again"
+        command = f"df -h {shlex.quote(str(folder))}"
+        return f"{folder} is full ({command}): free some space there, then run again"
     if _TOO_SMALL.search(text):
         return "give the image a larger `size:` in the spec, then run again"
     if unknown:
@@ -106,14 +106,14 @@ def _cure(text: str, folder: Path) -> str:
 
 def _why(lines: Sequence[str]) -> list[str]:
     """The last lines that tell something, each of them short."""
-    words = [each.strip() for each in lines if each.strip()]
-    telling = [each for each in words if _TELLING.search(each)][-_LINES:]
-    return [_short(each) for each in telling or words[-_LINES:]]
+    stripped = [each.strip() for each in lines if each.strip()]
+    telling = [each for each in stripped if _TELLING.search(each)][-_MAX_LINES:]
+    return [_short(each) for each in telling or stripped[-_MAX_LINES:]]
 
 
 def _short(line: str) -> str:
     """A line with its middle left out where it is long: what matters is at both ends."""
-    if len(line) <= _SIGNS:
+    if len(line) <= _MAX_LENGTH:
         return line
-    half = _SIGNS // 2
+    half = _MAX_LENGTH // 2
     return f"{line[:half]} … {line[-half:]}"

@@ -22,7 +22,7 @@ from virtkit.system import commands, temporary
 ROOM, WORK = 600 * 1024**2, 920 * 1024**2
 _PREFIX = "virtkit-build-"
 #: Tried as the packages' own programs will be run.
-_TRY = 'cp "$2" "$1/try" && "$1/try" && rm "$1/try"'
+_TRY_SCRIPT = 'cp "$2" "$1/try" && "$1/try" && rm "$1/try"'
 
 
 @contextmanager
@@ -40,11 +40,11 @@ def tree_folder(work: Path) -> Iterator[Path]:
     """
     reasons = {}
     for base in _bases(work):
-        if why := _unfit(base, work):
+        if why := _why_unfit(base, work):
             reasons[base] = why
             continue
         with _folder(base) as folder:
-            why = _tried(folder)
+            why = _cant_run(folder)
             if not why:
                 yield folder
                 return
@@ -75,13 +75,13 @@ def check_work(work: Path) -> None:
 
 def sweep() -> None:
     """Removes what the caller's builds left that were killed."""
-    for folder in stale():
+    for folder in leftovers():
         sandbox.remove(folder)
 
 
-def stale() -> Iterator[Path]:
+def leftovers() -> Iterator[Path]:
     """What the caller's builds left that were killed."""
-    yield from temporary.unlocked(filter(_is_folder, _temporary()), _PREFIX)
+    yield from temporary.unlocked_folders(filter(_is_folder, _temporary()), _PREFIX)
 
 
 def _temporary() -> list[Path]:
@@ -101,8 +101,8 @@ def _bases(work: Path) -> list[Path]:
     return [work, *_temporary()] if os.geteuid() == 0 else _temporary()
 
 
-def _unfit(base: Path, work: Path) -> str:
-    """Why a folder can't be the one, as far as can be told by a look at it."""
+def _why_unfit(base: Path, work: Path) -> str:
+    """Why a folder can't be used, as far as can be seen; empty where it may be."""
     if not _is_folder(base):
         return "there is no such folder"
     if not os.access(base, os.W_OK | os.X_OK):
@@ -122,7 +122,7 @@ def _unfit(base: Path, work: Path) -> str:
 def _folder(base: Path) -> Iterator[Path]:
     """A folder for the tree, in one of ours below ``base`` that is locked for as long as it is
     used."""
-    with temporary.locked(base, _PREFIX, sandbox.remove) as outer:
+    with temporary.locked_folder(base, _PREFIX, sandbox.remove) as outer:
         outer.chmod(0o711)
         yield _tree(outer)
 
@@ -137,14 +137,14 @@ def _tree(outer: Path) -> Path:
     return tree
 
 
-def _tried(folder: Path) -> str:
-    """What stands against running programs there; nothing where they run."""
-    line = [*sandbox.namespaces("subordinate"), "sh", "-c", _TRY, "sh", str(folder)]
+def _cant_run(folder: Path) -> str:
+    """Why programs can't be run there; empty where they can."""
+    line = [*sandbox.namespaces("subordinate"), "sh", "-c", _TRY_SCRIPT, "sh", str(folder)]
     done = commands.run(*line, commands.find("true") or "true")
     if done.returncode == 0:
         return ""
     return " ".join(done.stderr.split())[-200:] or "programs don't run there"
 
 
-def _mib(bytes: int) -> str:
-    return f"{bytes // 1024**2} MiB"
+def _mib(size: int) -> str:
+    return f"{size // 1024**2} MiB"

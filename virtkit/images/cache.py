@@ -87,7 +87,7 @@ def forget(identity: str) -> None:
 def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
     """Folders that nobody works in and no image of ``identities`` came from, and what they are: in
     the cache, and where images are built."""
-    for path in build_folder.stale():
+    for path in build_folder.leftovers():
         yield path, "what an interrupted build left"
     if not folder().is_dir():
         return
@@ -104,7 +104,7 @@ def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
             yield path, "a built or downloaded image that is in no pool here"
 
 
-def prepare(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
+def local_image(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
     """The image's files here: built, downloaded or, for ``path``, where they are.
 
     A second run, or one at the same time, does not make them again.
@@ -123,7 +123,7 @@ def prepare(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
 
 
 def check(ref: ImageRef, base: Path) -> None:
-    """Looks, in a second, whether ``prepare`` can work here.
+    """Looks, in a second, whether ``local_image`` can work here.
 
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs on this machine is missing.
@@ -179,7 +179,7 @@ def _make(ref: ImageRef, builder: str, progress: Progress) -> LocalImage:
         expected = given_digest(entry) or progress.run_interruptible(look_up)
         download.fetch(entry.url, part / "root.img", expected, progress)
         files = {"root": "root.img"}
-    progress("computing its digest")
+    progress("computing the image's digest")
     format, size = probe(part / "root.img", progress)
     image = LocalImage(
         content=_content([part / name for name in files.values()], progress),
@@ -208,7 +208,7 @@ def _given(path: Path, progress: Progress) -> LocalImage:
         if key in _probed:
             return _probed[key]
         format, size = probe(path, progress)
-        progress("computing its digest")
+        progress("computing the image's digest")
         image = LocalImage(_content([path], progress), str(path), format, size)
         if key is not None:
             _probed[key] = image
@@ -236,7 +236,7 @@ def _locked(identity: str, progress: Progress) -> Iterator[None]:
             lock.acquire(timeout=0)
             break
         except filelock.Timeout:
-            progress("waiting for another run that makes it")
+            progress("waiting for another run that is making it")
             progress.sleep(0.5)
     try:
         yield

@@ -52,7 +52,7 @@ class _Entry:
     name: str
 
 
-def find(text: str, checksums: str, url: str) -> Digest:
+def find_digest(text: str, checksums: str, url: str) -> Digest:
     """The digest of ``url``'s file.
 
     Args:
@@ -138,7 +138,7 @@ def _nearest(entries: Sequence[_Entry], checksums: str, url: str) -> list[_Entry
     def alike(entry: _Entry) -> int:
         parts = PurePosixPath(entry.name).parts[::-1]
         pairs = enumerate(zip(parts, url_parts, strict=False))
-        return next((at for at, (one, other) in pairs if one != other), len(parts))
+        return next((at for at, (part, url_part) in pairs if part != url_part), len(parts))
 
     longest = max(map(alike, entries), default=0)
     return [each for each in entries if alike(each) == longest]

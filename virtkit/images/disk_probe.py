@@ -35,13 +35,13 @@ def probe(path: Path, progress: Progress | None = None) -> tuple[str, int]:
         raise RequestError(f"there is no image file {path}", cure="correct the image's `path:`")
     file_checks.check_disk(path)
 
-    def qemu_img(*words: str) -> subprocess.CompletedProcess[str]:
-        return commands.run("qemu-img", *words, str(path), progress=progress)
+    def qemu_img(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return commands.run("qemu-img", *arguments, str(path), progress=progress)
 
-    return judge(str(path), path.name, qemu_img)
+    return probe_with(str(path), path.name, qemu_img)
 
 
-def judge(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
+def probe_with(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
     """The same, of an image wherever it is.
 
     Args:
@@ -68,9 +68,9 @@ def judge(image: str, name: str, qemu_img: QemuImg) -> tuple[str, int]:
         )
     if format == "raw" and name.endswith(".qcow2"):
         raise RequestError(
-            f"image {image} is no qcow2, although its name says so",
+            f"image {image} is not a qcow2 image, although its name says so",
             why="its first bytes are not a qcow2's: it is damaged, or a raw disk",
-            cure="get it again; a raw disk that is meant needs another name",
+            cure="get it again; or give it another name, if it is meant to be a raw disk",
         )
     size = int(info["virtual-size"])
     if not size:

@@ -15,7 +15,7 @@ from typing import Any
 
 from virtkit.errors import RUN_AGAIN, Interrupted, VirtkitError, from_os_error
 from virtkit.images import file_checks, file_types
-from virtkit.images.checksums import Digest, find
+from virtkit.images.checksums import Digest, find_digest
 from virtkit.progress import Meter, Progress
 
 #: Attempts after the first one, and seconds without a byte until one is given up.
@@ -39,19 +39,19 @@ def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
     begun = target.exists()
     if begun and file_checks.is_no_disk(target):  # an older version downloaded anything
         target.unlink()
-    _whole(url, target, progress)
+    _download(url, target, progress)
     actual = progress.run_interruptible(lambda: digest(target, expected.kind))
     if actual != expected.value and begun:  # the part that was there may be of another file
         target.unlink()
-        _whole(url, target, progress)
+        _download(url, target, progress)
         actual = progress.run_interruptible(lambda: digest(target, expected.kind))
     if actual != expected.value:
         length = target.stat().st_size
         target.unlink()
-        raise mismatch(url, expected, actual, length)
+        raise mismatch_error(url, expected, actual, length)
 
 
-def mismatch(url: str, expected: Digest, actual: str, length: int) -> VirtkitError:
+def mismatch_error(url: str, expected: Digest, actual: str, length: int) -> VirtkitError:
     """The error for a download of ``length`` bytes that has another digest."""
     return VirtkitError(
         f"the download of {url} is not what the spec says",
@@ -61,7 +61,7 @@ def mismatch(url: str, expected: Digest, actual: str, length: int) -> VirtkitErr
     )
 
 
-def _whole(url: str, target: Path, progress: Progress) -> None:
+def _download(url: str, target: Path, progress: Progress) -> None:
     """Downloads what is missing of ``target``, in several attempts."""
     for attempt in range(RETRIES + 1):
         try:
@@ -92,7 +92,7 @@ def digest_in(checksums: str, url: str) -> Digest:
             text: str = answer.read(_MAX_SUMS).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
         raise _failed(checksums, str(error)) from error
-    return find(text, checksums, url)
+    return find_digest(text, checksums, url)
 
 
 def digest(path: Path, kind: str = "sha256") -> str:

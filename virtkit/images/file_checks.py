@@ -56,11 +56,11 @@ def check_disk(path: Path) -> None:
     head = head_of(path)
     kind = file_types.recognise(head)
     if kind is not None and kind.group != "disk":
-        inside = file_types.within(head, kind)
+        unpacked = file_types.unpacked(head, kind)
         raise NoDisk(
-            f"image {path} is {_what(kind, inside)}",
+            f"image {path} is {_what(kind, unpacked)}",
             why="its first bytes are not a disk's, but those of such a file",
-            cure=_cure(str(path), kind, inside),
+            cure=_cure(str(path), kind, unpacked),
         )
     if 0 < len(head) < file_types.SECTOR:
         raise NoDisk(
@@ -79,16 +79,16 @@ def check_download(head: bytes, url: str) -> None:
     kind = file_types.recognise(head)
     if kind is None or kind.group == "disk":
         return
-    inside = file_types.within(head, kind)
+    unpacked = file_types.unpacked(head, kind)
     name = PurePosixPath(unquote(urlsplit(url).path)).name or "disk"
     if kind.group == "document":
-        why = f"the server sent {kind.what}: mostly that is an error, a login or a page about it"
+        why = f"the server sent {kind.what}: usually an error, a login or a page about the file"
         cure = "correct `url:`: open it in a browser; it must be the address of the file itself"
     else:
         why = "its first bytes are not a disk's, so the rest was not downloaded"
         get = f"wget -O {shlex.quote(name)} {shlex.quote(url)}"
-        cure = f"{get}, check its digest, then {_cure(name, kind, inside)}"
-    raise NoDisk(f"{url} is {_what(kind, inside)}", why=why, cure=cure)
+        cure = f"{get}, check its digest, then {_cure(name, kind, unpacked)}"
+    raise NoDisk(f"{url} is {_what(kind, unpacked)}", why=why, cure=cure)
 
 
 def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
@@ -99,8 +99,8 @@ def check_boot(path: Path, role: Literal["kernel", "initrd"]) -> None:
     """
     head = head_of(path)
     kind = file_types.recognise(head)
-    inside = file_types.within(head, kind)
-    content = inside or kind
+    unpacked = file_types.unpacked(head, kind)
+    content = unpacked or kind
     if not head:
         what = "an empty file"
     elif content is None or not _unfit(content, role):
@@ -119,19 +119,19 @@ def _unfit(kind: Kind, role: str) -> bool:
     return kind.group in (*_NO_BOOT, other_role)
 
 
-def _what(kind: Kind, inside: Kind | None) -> str:
-    return f"{kind.what} ({inside.what} in it)" if inside else kind.what
+def _what(kind: Kind, unpacked: Kind | None) -> str:
+    return f"{kind.what} ({unpacked.what} in it)" if unpacked else kind.what
 
 
-def _cure(path: str, kind: Kind, inside: Kind | None) -> str:
+def _cure(path: str, kind: Kind, unpacked: Kind | None) -> str:
     """What makes a disk of a file; or what to name in its place."""
-    line, out = file_types.command(path, kind, inside)
+    line, out = file_types.command(path, kind, unpacked)
     quoted = shlex.quote(path)
     needed = f" (apt-get install {kind.package})" if kind.package else ""
     if kind.group == "medium":
         return (
-            "name a disk with an installed system, such as a distribution's cloud image; what "
-            "starts from a disk as it is, a live system: "
+            "name a disk with an installed system, such as a distribution's cloud image; a live "
+            "system can be used as a disk: "
             f"qemu-img convert -f raw -O qcow2 {quoted} {quoted}.qcow2"
         )
     if kind.group == "program":

@@ -167,28 +167,28 @@ def recognise(head: bytes) -> Kind | None:
     return _text(head)
 
 
-def within(head: bytes, kind: Kind | None) -> Kind | None:
+def unpacked(head: bytes, kind: Kind | None) -> Kind | None:
     """What a packed file has in it; None where that can't be told, or may be a raw disk."""
-    unpacked = b""
+    data = b""
     try:
         if kind is not None and kind.name == "gzip":
-            unpacked = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD)
+            data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD)
         elif kind is not None and kind.name in ("xz", "lzma"):
-            unpacked = lzma.LZMADecompressor(memlimit=128 * 1024**2).decompress(head, HEAD)
+            data = lzma.LZMADecompressor(memlimit=128 * 1024**2).decompress(head, HEAD)
         elif kind is not None and kind.name == "bzip2":
-            unpacked = bz2.BZ2Decompressor().decompress(head, HEAD)
+            data = bz2.BZ2Decompressor().decompress(head, HEAD)
     except (zlib.error, lzma.LZMAError, OSError):
         return None
-    return recognise(unpacked) if len(unpacked) >= SECTOR else None
+    return recognise(data) if len(data) >= SECTOR else None
 
 
-def command(path: str, kind: Kind, inside: Kind | None) -> tuple[str, str]:
+def command(path: str, kind: Kind, unpacked: Kind | None) -> tuple[str, str]:
     """The shell command that unpacks or converts a file, and the name of what comes of it.
 
     Each is empty where it can't be told.
     """
     name = PurePath(path)
-    if inside is TAR:
+    if unpacked is TAR:
         return TAR.command.format(file=shlex.quote(path)), ""
     if not kind.command or kind.group in ("archive", "document"):
         return kind.command.format(file=shlex.quote(path)), ""

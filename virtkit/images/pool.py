@@ -20,7 +20,7 @@ _MODE = "0644"
 _MIB = 1024 * 1024
 
 
-def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> ImageFiles:
+def upload(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> ImageFiles:
     """Makes the image's volumes where the pool has not got them."""
     files = ImageFiles.named(
         host.storage.describe().path,
@@ -35,15 +35,15 @@ def put(host: Host, ref: ImageRef, image: LocalImage, progress: Progress) -> Ima
     def fill() -> None:
         _check_room(host, ref, list(sources.values()))
         for key, source in sources.items():
-            made(host, key, source.stat().st_size)
+            create_volume(host, key, source.stat().st_size)
             name = PurePosixPath(key).name
             host.storage.upload(name, source, Meter(progress, "uploading"))
 
-    keep(host, ref, files, Path(image.root).stat().st_size, fill, progress)
+    ensure(host, ref, files, Path(image.root).stat().st_size, fill, progress)
     return files
 
 
-def keep(
+def ensure(
     host: Host,
     ref: ImageRef,
     files: ImageFiles,
@@ -62,7 +62,7 @@ def keep(
     lock = host.connections.lock(f"image-{files.content}", f"image {ref.name} in the pool")
     with lock.acquire(on_wait=progress, sleep=progress.sleep):
         stored = host.storage.record().images.get(files.content)
-        if stored is None or not stored.made or host.storage.damage(stored):
+        if stored is None or not stored.made or host.storage.image_damage(stored):
             _note(host, ref, files, length, made=False)
             fill()
             _note(host, ref, files, length, made=True)
@@ -70,17 +70,17 @@ def keep(
             _note(host, ref, files, length, made=True)
 
 
-def made(host: Host, key: str, length: int) -> None:
-    """Makes one of an image's volumes, to be filled; what an interrupted run left of it goes."""
+def create_volume(host: Host, key: str, length: int) -> None:
+    """Makes one of an image's volumes, empty; what an interrupted run left of it is deleted."""
     host.storage.delete(key)  # only ever a broken upload of the same content
     host.storage.create(render.volume_xml(PurePosixPath(key).name, length, "raw", mode=_MODE))
 
 
-def drop(host: Host, content: str) -> tuple[str, ...]:
+def delete(host: Host, content: str) -> tuple[str, ...]:
     """Removes an image's volumes and its line in the pool's record.
 
     Returns:
-        the identities of the entries that it was had by.
+        the identities of the spec's entries that it came from.
     """
     with host.storage.lock.acquire():
         pool = host.storage.record()
@@ -94,7 +94,7 @@ def drop(host: Host, content: str) -> tuple[str, ...]:
 
 
 def _note(host: Host, ref: ImageRef, files: ImageFiles, length: int, *, made: bool) -> None:
-    """Writes an image into the pool's record, with the entries that it was had by."""
+    """Writes an image into the pool's record, with the spec's entries that it came from."""
     with host.storage.lock.acquire():
         pool = host.storage.record()
         stored = pool.images.get(files.content)

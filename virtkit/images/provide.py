@@ -30,7 +30,7 @@ def check(host: Host, ref: ImageRef, base: Path) -> None:
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs is missing.
     """
-    if not _by_host(host, ref):
+    if not _is_fetched_by_host(host, ref):
         cache.check(ref, base)
         return
     if host.remote is None:
@@ -59,27 +59,27 @@ def provide(host: Host, ref: ImageRef, base: Path, progress: Progress) -> ImageF
     Args:
         base: what a relative ``path`` is relative to.
     """
-    if _by_host(host, ref):
-        return _fetched(host, ref, progress)
-    return pool.put(host, ref, cache.prepare(ref, base, progress), progress)
+    if _is_fetched_by_host(host, ref):
+        return _fetch_by_host(host, ref, progress)
+    return pool.upload(host, ref, cache.local_image(ref, base, progress), progress)
 
 
-def _by_host(host: Host, ref: ImageRef) -> bool:
+def _is_fetched_by_host(host: Host, ref: ImageRef) -> bool:
     """Whether another machine is to fetch it."""
     return ref.entry.fetch == "host" and host.connections.elsewhere
 
 
-def _fetched(host: Host, ref: ImageRef, progress: Progress) -> ImageFiles:
+def _fetch_by_host(host: Host, ref: ImageRef, progress: Progress) -> ImageFiles:
     """An image that the host downloads, looks at and gives to its libvirt."""
     lock = host.connections.lock(f"fetch-{ref.identity}", f"image {ref.name} on its way")
     with lock.acquire(on_wait=progress, sleep=progress.sleep):
         known = _known(host, ref)
         if known is not None:
-            pool.keep(host, ref, known.files, known.bytes, lambda: None, progress)
+            pool.ensure(host, ref, known.files, known.bytes, lambda: None, progress)
             return known.files
         assert ref.entry.url is not None
-        with host.fetching(ref.entry.url, progress) as there:
-            return _download(host, ref, there, progress)
+        with host.fetching(ref.entry.url, progress) as fetch:
+            return _download(host, ref, fetch, progress)
 
 
 def _known(host: Host, ref: ImageRef) -> StoredImage | None:
@@ -88,41 +88,41 @@ def _known(host: Host, ref: ImageRef) -> StoredImage | None:
     content = cache.content_of(digest.value) if digest else ""
     for each in host.storage.record().images.values():
         same = ref.identity in each.identities or each.files.content == content
-        if same and each.made and not host.storage.damage(each):
+        if same and each.made and not host.storage.image_damage(each):
             return each
     return None
 
 
-def _download(host: Host, ref: ImageRef, there: Fetch, progress: Progress) -> ImageFiles:
+def _download(host: Host, ref: ImageRef, fetch: Fetch, progress: Progress) -> ImageFiles:
     url = ref.entry.url or ""
-    tell = Meter(progress, f"host {host.name} downloads it")
+    meter = Meter(progress, f"host {host.name} downloads it")
 
-    def hear(told: dict[str, Any]) -> None:
-        if "head" in told:
-            file_checks.check_download(base64.b64decode(told["head"]), url)
-        tell(told["have"], told["total"])
+    def on_progress(so_far: dict[str, Any]) -> None:
+        if "head" in so_far:
+            file_checks.check_download(base64.b64decode(so_far["head"]), url)
+        meter(so_far["have"], so_far["total"])
 
     expected = cache.given_digest(ref.entry)
     if expected is None:
         sums = ref.entry.checksums or ""
-        expected = checksums.find(there.read(sums), sums, url)
-    file = there.download(expected.kind, hear)
+        expected = checksums.find_digest(fetch.read(sums), sums, url)
+    file = fetch.download(expected.kind, on_progress)
     if file.digests[expected.kind] != expected.value:
-        raise download.mismatch(url, expected, file.digests[expected.kind], file.length)
+        raise download.mismatch_error(url, expected, file.digests[expected.kind], file.length)
     name = PurePosixPath(unquote(urlsplit(url).path)).name
-    format, size = disk_probe.judge(url, name, there.qemu_img)
+    format, size = disk_probe.probe_with(url, name, fetch.qemu_img)
     folder, content = host.storage.describe().path, cache.content_of(file.digests["sha256"])
     files = ImageFiles.named(folder, content, format=format, size=size, bootable=True)
 
     def fill() -> None:
         pool.check_room(host, ref, file.data)
-        pool.made(host, files.root, file.length)
+        pool.create_volume(host, files.root, file.length)
         progress("giving it to libvirt")
         try:
-            there.upload(PurePosixPath(files.root).name)
+            fetch.upload(PurePosixPath(files.root).name)
         except VirtkitError:
             host.storage.delete(files.root)  # so does the space that it took
             raise
 
-    pool.keep(host, ref, files, file.length, fill, progress)
+    pool.ensure(host, ref, files, file.length, fill, progress)
     return files

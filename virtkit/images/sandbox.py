@@ -24,19 +24,19 @@ from virtkit.errors import VirtkitError
 from virtkit.progress import Progress
 from virtkit.system import commands
 
-#: Whose the namespaces' root is outside of them. ``own``: the caller, who can read and write the
+#: Who the namespaces' root is outside of them. ``own``: the caller, who can read and write the
 #: caller's files. ``subordinate``: the first of the caller's ids in /etc/subuid, so that what
 #: packages run has no right to any file of the caller's. Both are root where the caller is.
 Root = Literal["own", "subordinate"]
 
-#: Said by the first process once it is bound to die with its parent. Only then is it told to go
-#: on: had we been killed before, its input would have ended.
+#: Printed by the first process once it is bound to die with its parent. Only then does it go on:
+#: had we been killed before, its input would have ended.
 _BOUND = "virtkit: bound"
 _START = f'echo "{_BOUND}" >&2; read -r _ && exec "$@" </dev/null'
 
 #: Variables that programs go by to reach servers.
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-#: Lines that a failed command is told with are taken from as many.
+#: The last lines of a command that are kept for its error.
 _MAX_LINES = 400
 #: Seconds that a namespace gets to end in, once it was killed.
 _ENDING = 10.0
@@ -44,15 +44,15 @@ _ENDING = 10.0
 
 def namespaces(root: Root) -> list[str]:
     """The beginning of a command line that runs the rest in new namespaces."""
-    words = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    arguments = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if os.geteuid() == 0:
         if not _private():
-            words += ["--propagation", "unchanged"]
+            arguments += ["--propagation", "unchanged"]
     elif root == "own":
-        words += ["--user", "--map-root-user", "--map-auto"]
+        arguments += ["--user", "--map-root-user", "--map-auto"]
     else:
-        words += ["--user", "--map-auto", "--setuid", "0", "--setgid", "0"]
-    return commands.line("unshare", *words, "--")
+        arguments += ["--user", "--map-auto", "--setuid", "0", "--setgid", "0"]
+    return commands.command_line("unshare", *arguments, "--")
 
 
 @cache
@@ -76,7 +76,7 @@ def run(
     It ends as soon as the work should end. All that it started has ended when this returns.
 
     Args:
-        root: whose its root is.
+        root: who its root is outside of the namespaces.
         failed: makes the error of the last lines that were printed.
         work: its folder, also for temporary files.
         output: gets its standard output; without one that counts as errors.
@@ -166,19 +166,19 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def removal(folder: Path) -> str:
+def removal_command(folder: Path) -> str:
     """The shell command that removes a folder in which builds were, for the caller to type."""
-    words = ["rm", "-rf", str(folder)]
+    arguments = ["rm", "-rf", str(folder)]
     if os.geteuid() != 0:  # files of subordinate ids are in it
-        words = ["unshare", "--map-root-user", "--map-auto", *words]
-    return shlex.join(words)
+        arguments = ["unshare", "--map-root-user", "--map-auto", *arguments]
+    return shlex.join(arguments)
 
 
 def remove(folder: Path) -> None:
     """Removes a folder and all in it, files of subordinate ids too, but nothing that is mounted."""
     if not folder.exists():
         return
-    line = commands.line("rm", "-rf", "--one-file-system", "--", str(folder))
+    line = commands.command_line("rm", "-rf", "--one-file-system", "--", str(folder))
     commands.run(*(line if os.geteuid() == 0 else [*namespaces("own"), *line]))
     if os.geteuid() != 0:  # where no namespace can be had, what is the caller's goes
         shutil.rmtree(folder, ignore_errors=True)

@@ -56,8 +56,8 @@ def missing_ids(user: User, root: Path = Path("/")) -> RequestError | None:
     if short:
         cure = f"as root, write {line} into /etc/subuid and /etc/subgid, in place of what they have"
     elif _is_local(user, root):
-        words = (f"--add-{each}s {start}-{start + MIN_IDS - 1}" for each in missing)
-        cure = f"as root: usermod {' '.join(words)} {name}"
+        options = (f"--add-{each}s {start}-{start + MIN_IDS - 1}" for each in missing)
+        cure = f"as root: usermod {' '.join(options)} {name}"
     else:
         files = " ".join(f"/etc/{each}" for each in missing)
         cure = f"as root: echo {line} | tee -a {files}"
@@ -121,8 +121,8 @@ def _is_local(user: User, root: Path) -> bool:
 def _ranges(path: Path) -> Iterator[_Range]:
     """The lines of subuid(5)."""
     for line in _read(path).splitlines():
-        owner, _, rest = line.partition(":")
-        start, _, count = rest.partition(":")
+        owner, _, numbers = line.partition(":")
+        start, _, count = numbers.partition(":")
         if start.isdecimal() and count.isdecimal():
             yield _Range(owner, int(start), int(count))
 

@@ -40,10 +40,10 @@ PROGRAMS = {
     "debugfs": Program("reads seeds of containers", "e2fsprogs"),
     "mmdebstrap": Program("builds images", "mmdebstrap"),
     "apt-get": Program("tells where packages of images come from", "apt"),
-    "apt-config": Program("tells how packages of images are had", "apt"),
+    "apt-config": Program("tells how apt reaches its mirrors", "apt"),
     "newuidmap": Program("builds images for a user other than root", "uidmap", users=True),
     "newgidmap": Program("builds images for a user other than root", "uidmap", users=True),
-    "unshare": Program("keeps a build of an image to itself", "util-linux"),
+    "unshare": Program("isolates builds of images", "util-linux"),
     "setpriv": Program("ends programs together with virtkit", "util-linux"),
     "tar": Program("packs images", "tar"),
     "ssh": Program("virtkit ssh, other hosts", "openssh-client"),
@@ -84,28 +84,28 @@ def require(*names: str, purpose: str = "") -> None:
     purposes = dict.fromkeys([purpose] if purpose else [each.purpose for each in programs])
     raise RequestError(
         f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing on this machine",
-        why=f"not found in {search_path()}; what for: {', '.join(purposes) or 'to be run'}",
+        why=f"not found in {search_path()}; needed for: {', '.join(purposes) or 'to be run'}",
         cure=f"sudo apt-get install {' '.join(packages)}" if programs else f"install {missing[0]}",
     )
 
 
-def line(name: str, *words: str) -> list[str]:
+def command_line(name: str, *arguments: str) -> list[str]:
     """The command line that starts a program by its path.
 
     Raises:
         RequestError: it is not on this machine.
     """
     require(name)
-    return [find(name) or name, *words]
+    return [find(name) or name, *arguments]
 
 
 def die_with_parent(command: Sequence[str], signal: str = "KILL") -> list[str]:
     """A command line that ends when the thread ends that starts it, even by a kill."""
-    return line("setpriv", "--pdeathsig", signal, "--", *command)
+    return command_line("setpriv", "--pdeathsig", signal, "--", *command)
 
 
 def run(
-    name: str, *words: str, progress: Progress | None = None
+    name: str, *arguments: str, progress: Progress | None = None
 ) -> subprocess.CompletedProcess[str]:
     """What a program answers. It ends with us, and where the work should end.
 
@@ -116,7 +116,7 @@ def run(
         Interrupted: the work should end.
     """
     pipe = subprocess.PIPE
-    command = die_with_parent(line(name, *words))
+    command = die_with_parent(command_line(name, *arguments))
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

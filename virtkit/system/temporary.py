@@ -1,5 +1,5 @@
-"""Folders for temporary files that go again in any case: what a killed run left, the next removes;
-and files that are written in one go.
+"""Folders for temporary files that are removed in any case, if need be by the next run; and files
+that are written in one go.
 
 Each is locked for as long as it is used, and the lock dies with its holder. Nothing may be removed
 that is another user's, or that somebody has the lock of.
@@ -35,23 +35,25 @@ def write(path: Path, text: str) -> None:
 def folder() -> Iterator[Path]:
     """A folder of the caller's alone."""
     sweep()
-    with locked(Path(tempfile.gettempdir()), _PREFIX) as path:
+    with locked_folder(Path(tempfile.gettempdir()), _PREFIX) as path:
         yield path
 
 
 def sweep() -> None:
     """Removes what the caller's killed runs left."""
-    for each in left():
+    for each in leftovers():
         _remove(each)
 
 
-def left() -> Iterator[Path]:
+def leftovers() -> Iterator[Path]:
     """What the caller's killed runs left."""
-    yield from unlocked([Path(tempfile.gettempdir())], _PREFIX)
+    yield from unlocked_folders([Path(tempfile.gettempdir())], _PREFIX)
 
 
 @contextmanager
-def locked(base: Path, prefix: str, remove: Callable[[Path], object] = _remove) -> Iterator[Path]:
+def locked_folder(
+    base: Path, prefix: str, remove: Callable[[Path], object] = _remove
+) -> Iterator[Path]:
     """A new folder in ``base``, of mode 0700, whose lock we have until it was removed."""
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
@@ -69,7 +71,7 @@ def locked(base: Path, prefix: str, remove: Callable[[Path], object] = _remove) 
         os.close(lock)
 
 
-def unlocked(bases: Iterable[Path], prefix: str) -> Iterator[Path]:
+def unlocked_folders(bases: Iterable[Path], prefix: str) -> Iterator[Path]:
     """The caller's folders of that name that nobody has the lock of; we have it meanwhile."""
     for base in bases:
         for each in sorted(base.glob(f"{prefix}*")):

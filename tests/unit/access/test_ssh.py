@@ -8,6 +8,7 @@ import shlex
 import struct
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,3 +158,14 @@ def test_a_command_without_an_end_is_told(tmp_path: Path) -> None:
     with pytest.raises(Unreachable) as caught:
         ssh.run(login, host_key, ["sleep", "60"], 0.5)
     assert str(caught.value) == "ssh at 10.20.0.10: it did not answer in time"
+
+
+def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:
+    """Where nobody listens yet, ssh through the host ends at once, again and again."""
+    hosts = tmp_path / "hosts"
+    login = Login("web", "lab-web", "rack1", "me", (), hosts, "sh -c 'exit 1'")
+    began, worked = time.monotonic(), time.process_time()
+    with pytest.raises(Unreachable, match="ssh at rack1"):
+        lets_in(login, "ssh-ed25519 AAAA")
+    assert time.monotonic() - began < 5
+    assert time.process_time() - worked < 2

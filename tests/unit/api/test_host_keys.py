@@ -13,7 +13,7 @@ from virtkit.host import Remote
 from virtkit.host.host_keys import HostKey, KnownKey
 
 FILE = Path("/home/me/.ssh/known hosts")
-REMOTE = Remote("rack", "ops@rack.test", trust="virtkit host trust lab.yaml rack")
+REMOTE = Remote("rack", "ops@rack.test", trust_command="virtkit host trust lab.yaml rack")
 ED, RSA = HostKey("ED25519", "SHA256:ed"), HostKey("RSA", "SHA256:rsa")
 
 

@@ -59,7 +59,7 @@ def test_this_machines_own_refusal_fails_one_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "expected"),
     [
         ("", "local guest/web"),
         ("local", "local guest/web"),
@@ -67,13 +67,13 @@ def test_this_machines_own_refusal_fails_one_step() -> None:
         ("lab.yaml:3:7 guests.web", "lab.yaml:3:7 guests.web"),
     ],
 )
-def test_what_failed_says_whose_it_is(where: str, told: str) -> None:
+def test_what_failed_says_whose_it_is(where: str, expected: str) -> None:
     def fails_there(_say: Say) -> None:
         raise VirtkitError("define domain lab-web failed", cure="mend it", where=where)
 
     report = run("lab", [step("guest/web", "define", run=fails_there)], parallel=1)
     (error,) = [each.error for each in report.results if each.error]
-    assert error.where == told
+    assert error.where == expected
 
 
 def test_order() -> None:
@@ -178,8 +178,8 @@ def test_events() -> None:
         parallel=1,
         tell=events.append,
     )
-    told = [(each.kind, each.object, each.message) for each in events]
-    assert told == [
+    messages = [(each.kind, each.object, each.message) for each in events]
+    assert messages == [
         ("planned", "a", ""),
         ("planned", "b", ""),
         ("started", "a", ""),
@@ -191,12 +191,12 @@ def test_events() -> None:
 
 
 def test_events_come_one_at_a_time() -> None:
-    inside = threading.Lock()
+    running_one = threading.Lock()
 
     def tell(_event: Event) -> None:
-        assert inside.acquire(blocking=False)
+        assert running_one.acquire(blocking=False)
         time.sleep(0.001)
-        inside.release()
+        running_one.release()
 
     def work(say: Say) -> None:
         for _ in range(5):
@@ -260,9 +260,9 @@ def test_interrupted() -> None:
     assert events.index(heard) < next(
         at for at, each in enumerate(events) if (each.object, each.kind) == ("work", "done")
     )
-    found = outcomes(report)
-    assert (found["work"], found["wait"]) == ("done", "skipped")
-    assert found["next"] == "skipped"
+    by_step = outcomes(report)
+    assert (by_step["work"], by_step["wait"]) == ("done", "skipped")
+    assert by_step["next"] == "skipped"
     assert report.left == {"wait": ["do"], "next": ["do"]}
     assert report.as_dict()["interrupted"]
 

@@ -32,8 +32,8 @@ def debugfs(image: Path, command: str) -> str:
 
 
 def label(image: Path) -> str:
-    told = subprocess.run(["dumpe2fs", "-h", image], capture_output=True, check=True, text=True)
-    (line,) = [each for each in told.stdout.splitlines() if each.startswith("Filesystem volume")]
+    listing = subprocess.run(["dumpe2fs", "-h", image], capture_output=True, check=True, text=True)
+    (line,) = [each for each in listing.stdout.splitlines() if each.startswith("Filesystem volume")]
     return line.partition(":")[2].strip()
 
 
@@ -49,9 +49,9 @@ def test_iso9660() -> None:
     assert iso.pvd.volume_identifier.decode().strip() == "cidata"
     for kind in ("joliet_path", "rr_path"):
         for name, text in FILES.items():
-            found = io.BytesIO()
-            iso.get_file_from_iso_fp(found, **{kind: f"/{name}"})
-            assert found.getvalue().decode() == text, f"{kind} {name}"
+            content = io.BytesIO()
+            iso.get_file_from_iso_fp(content, **{kind: f"/{name}"})
+            assert content.getvalue().decode() == text, f"{kind} {name}"
     iso.close()
 
 
@@ -71,8 +71,8 @@ def test_an_ext4_seed_whose_upload_was_cut_off() -> None:
     data = filesystems.ext4_seed(FILES)
     assert filesystems.read_ext4_seed(data) == FILES
     for end in range(0, len(data), len(data) // 8):
-        found = filesystems.read_ext4_seed(data[:end] + bytes(len(data) - end))
-        assert set(found) <= set(FILES), end
+        files = filesystems.read_ext4_seed(data[:end] + bytes(len(data) - end))
+        assert set(files) <= set(FILES), end
 
 
 @needs_ext4

@@ -7,7 +7,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from virtkit.host.daemon_access import denied, words
+from virtkit.host.daemon_access import cure_for, denied
 
 
 @pytest.mark.parametrize(
@@ -36,17 +36,17 @@ def test_who_is_refused(code: int, message: str, expected: bool) -> None:
 def test_what_they_have_to_do(tmp_path: Path) -> None:
     passwd = tmp_path / "passwd"
     passwd.write_text("alice:x:1000:1000::/home/alice:/bin/sh\no b:x:1001:1001::/:/bin/sh\n")
-    new = words("alice", "libvirt", session=False, listed=False, passwd=passwd)
+    new = cure_for("alice", "libvirt", session=False, listed=False, passwd=passwd)
     assert new.startswith("sudo usermod -aG libvirt alice, then log in again")
     assert "sg libvirt -c" in new
-    older = words("alice", "libvirt", session=False, listed=True)
+    older = cure_for("alice", "libvirt", session=False, listed=True)
     assert older.startswith("log in again")
     assert "usermod" not in older
     assert "sg libvirt -c" in older
-    there = words("alice", "libvirt", session=True, listed=True)
-    assert "usermod" not in there
-    assert "polkit" in there
-    odd = words("o b", "kvm", session=False, listed=False, passwd=passwd)
+    in_group = cure_for("alice", "libvirt", session=True, listed=True)
+    assert "usermod" not in in_group
+    assert "polkit" in in_group
+    odd = cure_for("o b", "kvm", session=False, listed=False, passwd=passwd)
     assert "usermod -aG kvm 'o b'" in odd
-    ldap = words("ali", "libvirt", session=False, listed=False, passwd=passwd)
+    ldap = cure_for("ali", "libvirt", session=False, listed=False, passwd=passwd)
     assert ldap.startswith("sudo gpasswd -a ali libvirt, then"), "usermod does not know them"

@@ -14,7 +14,7 @@ from virtkit.errors import RequestError as Wrong
 from virtkit.errors import SpecErrors, VirtkitError
 from virtkit.host import daemon_access
 from virtkit.host.connection import Connections
-from virtkit.host.definitions import not_ours
+from virtkit.host.definitions import domain_changed
 from virtkit.host.errors import (
     FileUnusable,
     LibvirtUnavailable,
@@ -22,7 +22,7 @@ from virtkit.host.errors import (
     daemon_cure,
     libvirt_errors,
     skip_unreadable,
-    unreadable,
+    unreadable_cure,
 )
 from virtkit.host.machine import preparation
 from virtkit.host.ssh import Remote
@@ -101,13 +101,13 @@ def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
             "connect",
             1,
             "iptables: No chain/target/match by that name.",
-            preparation.restart("network"),
+            preparation.restart_command("network"),
         ),
         (
             "connect",
             1,
             "iptables v1.8.11: Chain 'LIBVIRT_INP' does not exist",
-            preparation.restart("network"),
+            preparation.restart_command("network"),
         ),
         ("upload", 0, "cannot write: No space left on device", "free some space"),
         ("define", 0, "cannot write '/etc/libvirt/qemu/a.xml.new': No space left", "half made"),
@@ -134,14 +134,17 @@ def test_cures(operation: str, code: int, message: str, words: str) -> None:
 
 def test_a_command_is_for_the_host_that_the_error_is_of() -> None:
     gone = "iptables: No chain/target/match by that name."
-    there = "on host rack: sudo systemctl restart libvirtd"
-    assert cure("connect", 1, gone, "rack").startswith(f"{there} (")
-    restart = preparation.restart("network")
+    command = "on host rack: sudo systemctl restart libvirtd"
+    assert cure("connect", 1, gone, "rack").startswith(f"{command} (")
+    restart = preparation.restart_command("network")
     assert cure("connect", 1, gone, "local").startswith(f"{restart} (")
-    assert f"{there};" in daemon_cure("rack")
-    there = Connections("rack", remote=Remote("rack", "root@rack"))
+    assert f"{command};" in daemon_cure("rack")
+    connections = Connections("rack", remote=Remote("rack", "root@rack"))
     record = GuestRecord("lab", "web", "xen-pv", "/specs/lab.yaml", {}, "", None)
-    assert "virsh -c xen+ssh://root@rack/system dumpxml lab-web" in not_ours(record, there).cure
+    assert (
+        "virsh -c xen+ssh://root@rack/system dumpxml lab-web"
+        in domain_changed(record, connections).cure
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,12 +165,12 @@ def test_the_daemon_lets_nobody_in(code: int) -> None:
 
 def test_apparmor_is_named_where_it_is(tmp_path: Path) -> None:
     enabled = tmp_path / "enabled"
-    assert "AppArmor" not in unreadable("Permission denied", enabled)
+    assert "AppArmor" not in unreadable_cure("Permission denied", enabled)
     enabled.write_text("N\n")
-    assert "AppArmor" not in unreadable("Permission denied", enabled)
-    assert "journalctl -k -g apparmor=" in unreadable("denied by apparmor=", enabled)
+    assert "AppArmor" not in unreadable_cure("Permission denied", enabled)
+    assert "journalctl -k -g apparmor=" in unreadable_cure("denied by apparmor=", enabled)
     enabled.write_text("Y\n")
-    assert "local/abstractions/libvirt-qemu" in unreadable("Permission denied", enabled)
+    assert "local/abstractions/libvirt-qemu" in unreadable_cure("Permission denied", enabled)
 
 
 def test_no_text_has_a_bare_virsh() -> None:
@@ -184,9 +187,9 @@ def test_no_text_has_a_bare_virsh() -> None:
 
 
 def test_errors_stand_for_themselves_or_for_many() -> None:
-    one, other = Wrong("a", cure="b", why="c", where="d"), Wrong("e", cure="f")
-    assert one.as_dict() == {"what": "a", "cure": "b", "why": "c", "where": "d", "code": 2}
-    assert list(one.every()) == [one]
-    many = SpecErrors([one, other])
+    first, other = Wrong("a", cure="b", why="c", where="d"), Wrong("e", cure="f")
+    assert first.as_dict() == {"what": "a", "cure": "b", "why": "c", "where": "d", "code": 2}
+    assert list(first.every()) == [first]
+    many = SpecErrors([first, other])
     assert (many.what, many.cure, many.exit_code) == ("a", "b", 2)
-    assert list(many.every()) == [one, other]
+    assert list(many.every()) == [first, other]

@@ -30,8 +30,8 @@ COMMIT
 
 def chain(table: str, name: str, hook: str, policy: str) -> dict[str, Any]:
     family, _, table = table.partition(" ")
-    found = {"family": family, "table": table, "name": name, "hook": hook, "policy": policy}
-    return {"chain": found}
+    entry = {"family": family, "table": table, "name": name, "hook": hook, "policy": policy}
+    return {"chain": entry}
 
 
 def rule(table: str, chain: str, key: str, value: object) -> dict[str, Any]:
@@ -42,9 +42,9 @@ def rule(table: str, chain: str, key: str, value: object) -> dict[str, Any]:
 
 
 def nft(*entries: dict[str, Any]) -> Rules:
-    found = Rules()
-    add_nft(json.dumps({"nftables": [{"metainfo": {"version": "1.0.6"}}, *entries]}), found)
-    return found
+    rules = Rules()
+    add_nft(json.dumps({"nftables": [{"metainfo": {"version": "1.0.6"}}, *entries]}), rules)
+    return rules
 
 
 DROPPING = (
@@ -56,14 +56,14 @@ DROPPING = (
 
 
 def test_libvirts_rules_by_iptables() -> None:
-    found = Rules()
-    add_iptables(IPTABLES, found)
-    assert found.has_libvirt_rules("virbr0")
-    assert not found.has_libvirt_rules("virbr1")
-    assert found.drops == {Drop("ip filter", "FORWARD", "forward")}
-    assert found.dropping(NAT) == []
+    rules = Rules()
+    add_iptables(IPTABLES, rules)
+    assert rules.has_libvirt_rules("virbr0")
+    assert not rules.has_libvirt_rules("virbr1")
+    assert rules.drops == {Drop("ip filter", "FORWARD", "forward")}
+    assert rules.dropping(NAT) == []
     other = Bridge("other", "virbr1", forwards=True)
-    assert found.dropping(other) == [Drop("ip filter", "FORWARD", "forward")]
+    assert rules.dropping(other) == [Drop("ip filter", "FORWARD", "forward")]
 
 
 def test_libvirts_rules_by_nft() -> None:
@@ -76,17 +76,17 @@ def test_libvirts_rules_by_nft() -> None:
 
 
 def test_chains_that_drop() -> None:
-    found = nft(*DROPPING, rule("ip libvirt_network", "guest_output", "iifname", "virbr0"))
-    assert [each.hook for each in found.dropping(NAT)] == ["input", "forward"]
-    assert [each.hook for each in found.dropping(ISOLATED)] == ["input"]
+    rules = nft(*DROPPING, rule("ip libvirt_network", "guest_output", "iifname", "virbr0"))
+    assert [each.hook for each in rules.dropping(NAT)] == ["input", "forward"]
+    assert [each.hook for each in rules.dropping(ISOLATED)] == ["input"]
 
 
 def test_what_drops_ipv6_is_nothing_to_a_network_without_it() -> None:
     """As ufw and Docker have it; libvirt makes rules there for networks with IPv6 only."""
     drop = Drop("ip6 filter", "INPUT", "input")
-    found = nft(chain("ip6 filter", "INPUT", "input", "drop"))
-    assert found.dropping(NAT) == []
-    assert found.dropping(replace(NAT, ipv6=True)) == [drop]
+    rules = nft(chain("ip6 filter", "INPUT", "input", "drop"))
+    assert rules.dropping(NAT) == []
+    assert rules.dropping(replace(NAT, ipv6=True)) == [drop]
     assert "'{ 53, 67, 547 }'" in accept_commands("virbr0", [drop], Remote("rack", "root@rack"))
 
 
@@ -122,8 +122,10 @@ def test_where_firewalld_runs_its_own_command_does_it(
     """It has no file that says so: its unit does, to all users."""
     monkeypatch.setenv("PATH", str(tmp_path))
     program = tmp_path / "systemctl"
-    for code, told in ((3, False), (0, True)):
+    for code, known in ((3, False), (0, True)):
         program.write_text(f'#!/bin/sh\n[ "$*" = "is-active firewalld" ] && exit {code}\nexit 4\n')
         program.chmod(0o755)
         said = accept_commands("virbr0", None)
-        assert said.startswith("firewall-cmd --permanent --zone=libvirt --change-interface") is told
+        assert (
+            said.startswith("firewall-cmd --permanent --zone=libvirt --change-interface") is known
+        )

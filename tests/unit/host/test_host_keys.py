@@ -23,8 +23,8 @@ def key(folder: Path, kind: str, host: str) -> HostKey:
 
 
 def known(file: Path, name: str) -> list[tuple[str, int, bool]]:
-    found = host_keys.known(SshSettings(name, file, (file,)))
-    return [(str(each), each.number, each.revoked) for each in found]
+    known = host_keys.known(SshSettings(name, file, (file,)))
+    return [(str(each), each.number, each.revoked) for each in known]
 
 
 def test_what_is_known_by_name_port_pattern_and_hash(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_settings_are_what_ssh_says(tmp_path: Path) -> None:
 
 def test_hosts_on_the_way_are_made_known_by_hand_where_they_have_a_port() -> None:
     jumps = ("jump", "me@jump.test:2200", "me@[fd00::1]:7")
-    cure = host_keys.on_the_way(SshSettings("rack", None, (), jumps))
+    cure = host_keys.jump_hosts_cure(SshSettings("rack", None, (), jumps))
     lines = ["virtkit host trust jump", "ssh -p 2200 me@jump.test", "ssh -p 7 me@[fd00::1]"]
     assert cure.partition(": ")[2].split(" && ") == lines
 

@@ -27,11 +27,11 @@ def test_the_bytes_are_the_source_assembled(tmp_path: Path) -> None:
         subprocess.run(line, cwd=tmp_path, check=True)
     sector = (tmp_path / "probe.bin").read_bytes()
     assert len(sector) == 512
-    assert kvm_probe.image()[:512] == sector
+    assert kvm_probe.boot_disk()[:512] == sector
 
 
 def test_the_disk() -> None:
-    image = kvm_probe.image()
+    image = kvm_probe.boot_disk()
     assert len(image) == 1024 * 1024
     assert image[510:512] == b"\x55\xaa", "what makes it a boot sector"
     assert not any(image[512:])
@@ -62,34 +62,34 @@ def said(code: int, domain: int, message: str) -> libvirt.libvirtError:
     ],
 )
 def test_only_what_says_something_of_kvm_lasts(code: int, message: str, lasting: bool) -> None:
-    found = kvm_probe._verdict_of("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
-    assert (found.works, found.temporary) == (False, not lasting)
-    assert message in found.why
+    verdict = kvm_probe.verdict_of_error("no KVM", said(code, libvirt.VIR_FROM_QEMU, message))
+    assert (verdict.works, verdict.temporary) == (False, not lasting)
+    assert message in verdict.why
 
 
 def test_a_connection_that_is_gone_says_nothing_of_kvm() -> None:
     gone = said(libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, "client socket is closed")
     with pytest.raises(libvirt.libvirtError) as caught:
-        kvm_probe._verdict_of("no KVM", gone)
+        kvm_probe.verdict_of_error("no KVM", gone)
     assert caught.value is gone
 
 
 def test_only_its_own_power_off_is_its_end() -> None:
-    works = kvm_probe.judged(libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
+    works = kvm_probe.verdict_of_end(libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
     assert (works.works, works.temporary) == (True, False)
     for end in (
         libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED,
         libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED,
         libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
     ):
-        found = kvm_probe.judged(end)
-        assert (found.works, found.temporary) == (False, True)
+        verdict = kvm_probe.verdict_of_end(end)
+        assert (verdict.works, verdict.temporary) == (False, True)
 
 
 def test_a_guest_without_an_end_is_judged_by_its_processor_time() -> None:
-    hangs = kvm_probe.unfinished(9.0, used=8.9, max_seconds=8.6)
+    hangs = kvm_probe.verdict_of_timeout(9.0, used=8.9, max_seconds=8.6)
     assert "hangs" in hangs.why
-    busy = kvm_probe.unfinished(30.0, used=2.0, max_seconds=8.6)
+    busy = kvm_probe.verdict_of_timeout(30.0, used=2.0, max_seconds=8.6)
     assert "too busy to tell" in busy.why
     assert hangs.temporary
     assert busy.temporary, "neither is kept until the next boot"
@@ -100,9 +100,9 @@ def test_how_long_a_verdict_holds(tmp_path: Path) -> None:
     path = tmp_path / "kvm.json"
 
     def kept(
-        found: KvmVerdict, before: kvm_probe.CachedVerdict | None, now: float
+        verdict: KvmVerdict, before: kvm_probe.CachedVerdict | None, now: float
     ) -> kvm_probe.CachedVerdict:
-        new = kvm_probe.CachedVerdict.after("boot", before, found, now)
+        new = kvm_probe.CachedVerdict.after("boot", before, verdict, now)
         path.write_text(json.dumps(new.as_dict()))
         again = kvm_probe.CachedVerdict.read(path, "boot")
         assert again == new

@@ -64,9 +64,9 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def taken(one: Lock, timeout: float = 0.0, *, shared: bool = False) -> bool:
+def taken(lock: Lock, timeout: float = 0.0, *, shared: bool = False) -> bool:
     try:
-        with one.acquire(timeout, shared=shared):
+        with lock.acquire(timeout, shared=shared):
             return True
     except RequestError:
         return False
@@ -121,24 +121,24 @@ def test_whom_one_waited_for_is_known_afterwards(lab: Lock, folder: Path) -> Non
 def test_a_shell_sees_the_holder_as_we_do() -> None:
     """What is run on other machines, run on this one."""
     name = f"whose test-{os.getpid()}"
-    look = f"file={shlex.quote(f'virtkit-{quote(name)}.lock')}\n{lock.LOOK}"
+    script = f"file={shlex.quote(f'virtkit-{quote(name)}.lock')}\n{lock.FIND_HOLDER}"
 
     def seen() -> str:
-        done = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=True)
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
         return done.stdout
 
-    one = Lock(name, "it")
+    named_lock = Lock(name, "it")
     assert seen() == ""
-    with one.acquire():
+    with named_lock.acquire():
         user = pwd.getpwuid(os.geteuid()).pw_name
         assert seen() == f"process {os.getpid()} of {user}\n"
-        waiter = subprocess.Popen(["flock", str(one._path()), "true"])
+        waiter = subprocess.Popen(["flock", str(named_lock._path()), "true"])
         time.sleep(0.3)
         assert f"process {os.getpid()} of" in seen()
-        assert one.holder().startswith(seen().strip())
+        assert named_lock.holder().startswith(seen().strip())
     waiter.wait()
     assert seen() == ""
-    one._path().unlink()
+    named_lock._path().unlink()
 
 
 def test_it_dies_with_its_holder(lab: Lock, folder: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 
 from virtkit.facts import UsedSubnet
 from virtkit.host import routes
-from virtkit.host.machine import look
+from virtkit.host.machine import questions
 
 #: A laptop: a card, a split VPN, WireGuard with a table of its own, a blackhole, an address on lo.
 ROUTES = [
@@ -33,7 +33,7 @@ RULES = [
     {"priority": 32765, "not": None, "src": "all", "fwmark": "0xca6c", "table": "51820"},
     {"priority": 32766, "src": "all", "table": "main", "suppress_prefixlen": 0},
 ]
-LINKS = [
+DEVICES = [
     {"ifname": "lo"},
     {"ifname": "eth0"},
     {"ifname": "br0", "linkinfo": {"info_kind": "bridge"}},
@@ -46,13 +46,13 @@ PROC = (
 )
 
 
-def said(*answers: object) -> str:
-    return "\n".join([*(json.dumps(each) for each in answers), "3d1219c7c4c5", PROC])
+def said(*entries: object) -> str:
+    return "\n".join([*(json.dumps(each) for each in entries), "3d1219c7c4c5", PROC])
 
 
-def test_routes_of_all_tables_rules_and_links() -> None:
-    found = routes.read(said(ROUTES, RULES, [], LINKS))
-    assert set(found.used_subnets) == {
+def test_routes_of_all_tables_rules_and_devices() -> None:
+    network = routes.read(said(ROUTES, RULES, [], DEVICES))
+    assert set(network.used_subnets) == {
         UsedSubnet("192.0.2.0/24", "eth0", "connected"),
         UsedSubnet("0.0.0.0/1", "tun0"),
         UsedSubnet("10.0.0.0/8", "tun0"),
@@ -64,15 +64,15 @@ def test_routes_of_all_tables_rules_and_links() -> None:
         UsedSubnet("fd00::/8", "tun0"),
         UsedSubnet("10.50.0.0/16", "rule 32764"),
     }
-    assert found.links == {"lo": "", "eth0": "", "br0": "bridge", "ovs0": "openvswitch"}
-    assert found.machine == "3d1219c7c4c5"
+    assert network.device_kinds == {"lo": "", "eth0": "", "br0": "bridge", "ovs0": "openvswitch"}
+    assert network.machine_id == "3d1219c7c4c5"
 
 
 def test_without_ip_the_kernel_s_list_has_to_do() -> None:
-    found = routes.read("\n".join(["", "", "", "", "", PROC]))
-    assert found.used_subnets == (UsedSubnet("192.0.2.0/24", "eth0"),)
-    assert found.links is None, "nobody could look, so nothing is missing"
-    assert found.machine == ""
+    network = routes.read("\n".join(["", "", "", "", "", PROC]))
+    assert network.used_subnets == (UsedSubnet("192.0.2.0/24", "eth0"),)
+    assert network.device_kinds is None, "nobody could look, so nothing is missing"
+    assert network.machine_id == ""
 
 
 def test_whatever_is_said_is_no_error() -> None:
@@ -81,8 +81,8 @@ def test_whatever_is_said_is_no_error() -> None:
 
 
 def test_this_machine() -> None:
-    found = routes.read(look.network())
+    network = routes.read(questions.network())
     devices = subprocess.run(["ls", "/sys/class/net"], capture_output=True, text=True, check=True)
-    assert found.links is not None
-    assert set(found.links) == set(devices.stdout.split()) - {"bonding_masters"}
-    assert not any(each.subnet.startswith("127.") for each in found.used_subnets)
+    assert network.device_kinds is not None
+    assert set(network.device_kinds) == set(devices.stdout.split()) - {"bonding_masters"}
+    assert not any(each.subnet.startswith("127.") for each in network.used_subnets)

@@ -12,11 +12,11 @@ from virtkit.xml import render
 
 def refused(*devices: str) -> RequestError:
     guest = samples.guest_of(f"name: lab\nguests: {{web: {{type: qemu, devices: {[*devices]}}}}}\n")
-    with pytest.raises(RequestError) as found:
+    with pytest.raises(RequestError) as caught:
         schemas.check("domain", render.domain_xml(guest), "guest web", "here")
-    assert "interleave" not in str(found.value.as_dict())
-    assert "virtkit render" not in found.value.cure, "it would fail with the same error"
-    return found.value
+    assert "interleave" not in str(caught.value.as_dict())
+    assert "virtkit render" not in caught.value.cure, "it would fail with the same error"
+    return caught.value
 
 
 def test_an_unknown_device_and_what_was_meant() -> None:
@@ -27,7 +27,7 @@ def test_an_unknown_device_and_what_was_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "told"),
+    ("device", "expected"),
     [
         ('<watchdog model="i63"/>', '<watchdog model="i63"/>'),
         ("<watchdog/>", "<watchdog/>"),
@@ -40,9 +40,9 @@ def test_an_unknown_device_and_what_was_meant() -> None:
         ('<input type="tablet">text</input>', "text</input>"),
     ],
 )
-def test_what_a_known_device_may_not_have(device: str, told: str) -> None:
+def test_what_a_known_device_may_not_have(device: str, expected: str) -> None:
     error = refused('<watchdog model="i6300esb"/>', device)
-    assert told in error.what
+    assert expected in error.what
     assert "i6300esb" not in error.what, "another device is right"
     assert "https://libvirt.org/formatdomain.html" in error.cure
 
@@ -63,9 +63,9 @@ def test_a_fault_outside_of_the_devices() -> None:
     with pytest.raises(RequestError, match="does not allow <on_crsh>destroy</on_crsh>"):
         schemas.check("domain", xml, "guest web")
     xml = '<network><name>a</name><forward mode="natt"/></network>'
-    with pytest.raises(RequestError, match="mode='natt' in <forward") as found:
+    with pytest.raises(RequestError, match="mode='natt' in <forward") as caught:
         schemas.check("network", xml, "network a")
-    assert "formatnetwork" in found.value.cure
+    assert "formatnetwork" in caught.value.cure
 
 
 def test_the_names_are_the_schemas() -> None:

@@ -22,9 +22,9 @@ names = st.sets(
 
 @given(names)
 def test_rotations(volumes: set[str]) -> None:
-    found = set(rotations(frozenset(volumes), "lab-web-console"))
-    assert found <= volumes
-    assert found == {
+    rotated = set(rotations(frozenset(volumes), "lab-web-console"))
+    assert rotated <= volumes
+    assert rotated == {
         each
         for each in volumes
         if each in [f"lab-web-console{end}" for end in ("", ".0", ".1", ".12")]
@@ -83,15 +83,15 @@ def test_holes_are_not_sent(pieces: list[tuple[int, bytes]], tmp_path: Path) -> 
             file.write(content)
             file.truncate()
     size = path.stat().st_size
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     stream: Any = Stream()
     data = data_length(path)
     with path.open("rb", buffering=0) as file:
-        send_sparse(stream, file.fileno(), size, lambda *amounts: told.append(amounts))
+        send_sparse(stream, file.fileno(), size, lambda *amounts: reported.append(amounts))
     assert stream.content == path.read_bytes()
     assert stream.sent == data_length(path, exact=True) <= data <= path.stat().st_blocks * 512
-    assert told == sorted(told)
-    assert told[-1] == (data, data)
+    assert reported == sorted(reported)
+    assert reported[-1] == (data, data)
 
 
 def test_zeros_are_not_sent(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def watched(folder: Path) -> Iterator[set[str]]:
     seen: set[str] = set()
     over = threading.Event()
 
-    def look() -> None:
+    def watch() -> None:
         while not over.wait(0.005):
             for each in Path("/proc").glob("[0-9]*"):
                 try:
@@ -103,7 +103,7 @@ def watched(folder: Path) -> Iterator[set[str]]:
                 except OSError:
                     continue
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=watch)
     thread.start()
     try:
         yield seen
@@ -119,7 +119,8 @@ def built(folder: Path, own: Sequence[apt.Source]) -> Path:
     tree.mkdir(parents=True)
     room.chmod(0o711)
     command = ["mmdebstrap", "--mode=root", "--variant=extract", "--format=tar", "--include=tiny"]
-    command += [*apt.hooks(room / "apt", own), "bookworm", "-", *(each.line for each in own)]
+    command += [*apt.setup_hooks(room / "apt", own), "bookworm", "-"]
+    command += [each.line for each in own]
     said: list[str] = []
 
     def failed(lines: Sequence[str]) -> VirtkitError:
@@ -275,19 +276,19 @@ def test_what_a_build_gets_of_the_environment(
         progress=Progress(),
         tell=said.append,
     )
-    found = dict(each.partition("=")[::2] for each in said)
-    assert {*found} - {"PWD", "OLDPWD", "SHLVL", "_"} == {
+    environment = dict(each.partition("=")[::2] for each in said)
+    assert {*environment} - {"PWD", "OLDPWD", "SHLVL", "_"} == {
         *("HOME", "LC_ALL", "PATH", "TMPDIR", "https_proxy", "no_proxy"),
     }
-    assert found["TMPDIR"] == str(tmp_path)
+    assert environment["TMPDIR"] == str(tmp_path)
 
 
 def test_the_files_of_a_build_are_the_builders_alone(place: Path, caller: Caller) -> None:
     caller.write("auth.conf", f"machine a login b password {PASSWORD}\n")
     (place / "room").mkdir()
     source = apt.Source("http://a:b@m/debian", "bookworm", "main", (("Signed-By", "/k.gpg"),))
-    (hook,) = apt.hooks(place / "room/apt", [source])
-    assert not [each for each in MARKS if each in hook]
+    (option,) = apt.setup_hooks(place / "room/apt", [source])
+    assert not [each for each in MARKS if each in option]
     files = list((place / "room/apt").iterdir())
     assert {each.name for each in files} == {"apt.conf", "auth.conf", "build.sources"}
     assert {oct(each.stat().st_mode & 0o777) for each in files} == {"0o600"}

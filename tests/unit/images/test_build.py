@@ -72,7 +72,7 @@ def test_what_goes_into_an_image_makes_another_one(
     ],
 )
 def test_what_does_not_makes_none(tmp_path: Path, path: str, old: str, new: str) -> None:
-    """Who mends an error's text has nobody's images built anew."""
+    """Who mends an error's text has nobody's images rebuilt."""
     assert changed(tmp_path, path, old, new) == build.fingerprint()
 
 

@@ -12,7 +12,7 @@ SCRIPT = """
 from pathlib import Path
 from virtkit.errors import RequestError
 from virtkit.images import build_folder
-print(list(build_folder.stale()))
+print(list(build_folder.leftovers()))
 try:
     with build_folder.tree_folder(Path.cwd()) as folder:
         print(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtkit.errors import VirtkitError
-from virtkit.images.checksums import Digest, find
+from virtkit.images.checksums import Digest, find_digest
 
 NAME = "disk.qcow2"
 URL = f"https://example.org/images/{NAME}"
@@ -23,7 +23,7 @@ B2 = hashlib.blake2b(b"x").hexdigest()
 
 def refused(text: str, checksums: str = SUMS, url: str = URL) -> VirtkitError:
     with pytest.raises(VirtkitError) as caught:
-        find(text, checksums, url)
+        find_digest(text, checksums, url)
     assert caught.value.cure
     return caught.value
 
@@ -54,7 +54,7 @@ def test_forms_of_a_line(value: str, form: str, around: str) -> None:
     line = form.format(value=value, kind=kind.upper(), dashed=f"SHA-{bits}", bits=bits)
     other = f"{OTHER}  other.qcow2\n{OTHER}  {NAME}.sig\n{OTHER}  my{NAME}\n"
     for text in (line, line.replace(value, value.upper())):
-        assert find(around.format(other + text), SUMS, URL) == Digest(kind, value)
+        assert find_digest(around.format(other + text), SUMS, URL) == Digest(kind, value)
 
 
 FEDORA = f"""-----BEGIN PGP SIGNED MESSAGE-----
@@ -81,16 +81,16 @@ FLATCAR = f"# MD5 HASH\n{MD5}  {NAME}\n# SHA1 HASH\n{SHA1}  {NAME}\n# SHA512 HAS
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [(FEDORA, S256), (FEDORA.replace("\n", "\r\n"), S256), (GENTOO, S512), (FLATCAR, S512)],
 )
-def test_whole_files(text: str, found: str) -> None:
-    assert find(text, "https://example.org/CHECKSUM", URL).value == found
+def test_whole_files(text: str, expected: str) -> None:
+    assert find_digest(text, "https://example.org/CHECKSUM", URL).value == expected
 
 
 def test_the_strongest_is_taken() -> None:
     lines = [f"{each}  {NAME}" for each in (MD5, S256, SHA1, S512, S384)]
-    assert find("\n".join(lines), SUMS, URL) == Digest("sha512", S512)
+    assert find_digest("\n".join(lines), SUMS, URL) == Digest("sha512", S512)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_strongest_is_taken() -> None:
     ],
 )
 def test_files_for_one_file(sums: str, text: str) -> None:
-    assert find(text, sums, URL) == Digest("sha256", S256)
+    assert find_digest(text, sums, URL) == Digest("sha256", S256)
 
 
 @pytest.mark.parametrize(
@@ -117,34 +117,34 @@ def test_files_for_one_file(sums: str, text: str) -> None:
     ],
 )
 def test_files_that_are_called_by_their_kind(sums: str, value: str) -> None:
-    assert find(f"{value}  {NAME}\n", sums, URL).value == value
+    assert find_digest(f"{value}  {NAME}\n", sums, URL).value == value
 
 
 def test_an_image_that_is_called_as_another_kind() -> None:
     url = "https://example.org/blake2.img"
-    assert find(f"{S256}  blake2.img\n", f"{url}.sha256", url) == Digest("sha256", S256)
+    assert find_digest(f"{S256}  blake2.img\n", f"{url}.sha256", url) == Digest("sha256", S256)
 
 
 def test_a_name_with_signs() -> None:
     text = f"{OTHER}  a b.img\n{S256}  a+(b) c.img\nSHA512 (a+(b) c.img) = {S512}\n"
     url = "https://example.org/a%2B(b)%20c.img?x=1#y"
-    assert find(text, SUMS, url).value == S512
+    assert find_digest(text, SUMS, url).value == S512
 
 
 def test_several_of_one_name() -> None:
     """The one in the URL's own folder is meant."""
     text = f"{OTHER}  arm64/disk.qcow2\n{S256}  ./amd64/disk.qcow2\n"
-    assert find(text, SUMS, "https://example.org/v1/amd64/disk.qcow2").value == S256
+    assert find_digest(text, SUMS, "https://example.org/v1/amd64/disk.qcow2").value == S256
     error = refused(text, url="https://example.org/v1/disk.qcow2")
     assert "2 sha256 digests" in error.what
     assert "arm64/disk.qcow2" in error.why
-    assert find(f"{S256}  {NAME}\n" * 2, SUMS, URL).value == S256, "twice the same"
+    assert find_digest(f"{S256}  {NAME}\n" * 2, SUMS, URL).value == S256, "twice the same"
 
 
 def test_a_path_is_from_the_checksums_file() -> None:
     text = f"{S256}  {NAME}\n{OTHER}  images/{NAME}\n"
-    assert find(text, SUMS, URL).value == S256
-    assert find(text, "https://example.org/SHA256SUMS", URL).value == OTHER
+    assert find_digest(text, SUMS, URL).value == S256
+    assert find_digest(text, "https://example.org/SHA256SUMS", URL).value == OTHER
 
 
 @pytest.mark.parametrize("value", [MD5, SHA1])
@@ -223,7 +223,7 @@ def test_what_programs_print(line: list[str], tmp_path: Path) -> None:
         pytest.skip(f"needs {line[0]}")
     (tmp_path / NAME).write_bytes(b"x")
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert find(done.stdout, SUMS, URL).value in (S256, S384, S512)
+    assert find_digest(done.stdout, SUMS, URL).value in (S256, S384, S512)
 
 
 def test_a_text_that_gpg_signed(tmp_path: Path) -> None:
@@ -237,4 +237,4 @@ def test_a_text_that_gpg_signed(tmp_path: Path) -> None:
     done = subprocess.run([*gpg, "--clearsign"], input=text, text=True, capture_output=True)
     subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
     assert done.stdout.startswith("-----BEGIN PGP SIGNED"), done.stderr
-    assert find(done.stdout, SUMS, URL) == Digest("sha256", S256)
+    assert find_digest(done.stdout, SUMS, URL) == Digest("sha256", S256)

@@ -46,7 +46,7 @@ class Server:
     break_after: list[int] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
-    claims: int | str | None = None
+    stated_length: int | str | None = None
     stalls_after: int | None = None
     silent_until: threading.Event | None = None
     sleeps: float = 0.0
@@ -82,9 +82,9 @@ def server() -> Iterator[Server]:
         def _send(self, code: int, content: bytes) -> None:
             time.sleep(state.sleeps)
             self.send_response(code)
-            self.send_header("Content-Length", str(state.claims or len(content)))
+            self.send_header("Content-Length", str(state.stated_length or len(content)))
             self.end_headers()
-            whole = state.break_after.pop(0) if state.break_after else len(content)
+            length = state.break_after.pop(0) if state.break_after else len(content)
             if state.stalls_after is not None:
                 self.wfile.write(content[: state.stalls_after])
                 self.wfile.flush()
@@ -94,7 +94,7 @@ def server() -> Iterator[Server]:
                 closed, _, _ = select.select([self.connection], [], [], STALL)
                 assert closed, "it hung up"
             with suppress(ConnectionError):
-                self.wfile.write(content[:whole])
+                self.wfile.write(content[:length])
             self.close_connection = True
 
         def log_message(self, *_: object) -> None:
@@ -206,23 +206,23 @@ def test_a_part_of_another_file(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_server_that_claims_too_little(server: Server, tmp_path: Path) -> None:
-    server.claims = 1000
+    server.stated_length = 1000
     with pytest.raises(VirtkitError) as caught:
         download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert "its 1000 bytes" in caught.value.why
-    server.claims = None
+    server.stated_length = None
     download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_a_server_that_claims_nonsense(server: Server, tmp_path: Path) -> None:
-    server.claims = "3 MiB"
+    server.stated_length = "3 MiB"
     download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
 def test_a_server_that_claims_too_much(server: Server, tmp_path: Path) -> None:
-    server.claims = len(CONTENT) + 1000
+    server.stated_length = len(CONTENT) + 1000
     download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
     assert (tmp_path / "a").read_bytes() == CONTENT
 
@@ -341,7 +341,7 @@ def test_each_kind_of_digest_is_verified(kind: str, server: Server, tmp_path: Pa
     assert f"the {kind} of its" in caught.value.why
 
 
-# --- prepare --------------------------------------------------------------------------------
+# --- local_image ----------------------------------------------------------------------------
 
 
 def ref_of(**keys: str) -> ImageRef:
@@ -349,27 +349,28 @@ def ref_of(**keys: str) -> ImageRef:
     return ImageRef("cloud", entry, image_identity(entry))
 
 
-def test_prepared_once(server: Server, tmp_path: Path) -> None:
+def test_local_image_once(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
-    first = cache.prepare(ref, tmp_path, quiet)
+    first = cache.local_image(ref, tmp_path, quiet)
     assert Path(first.root).read_bytes() == CONTENT
     assert (first.format, first.size, first.kernel) == ("raw", len(CONTENT), "")
-    assert cache.prepare(ref, tmp_path, quiet) == first
+    assert cache.local_image(ref, tmp_path, quiet) == first
     assert len(server.ranges) == 1
 
 
-def test_prepared_by_many_at_once(server: Server, tmp_path: Path) -> None:
+def test_local_image_by_many_at_once(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: cache.prepare(ref, tmp_path, quiet), range(6)))
-    assert len(set(found)) == 1
+        image = list(pool.map(lambda _: cache.local_image(ref, tmp_path, quiet), range(6)))
+    assert len(set(image)) == 1
     assert len(server.ranges) == 1
 
 
-def test_prepared_with_checksums(server: Server, tmp_path: Path) -> None:
+def test_local_image_with_checksums(server: Server, tmp_path: Path) -> None:
     server.files["/SUMS"] = f"{DIGEST}  disk.img\n".encode()
-    found = cache.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
-    assert Path(found.root).read_bytes() == CONTENT
+    ref = ref_of(url=server.disk, checksums=f"{server.url}/SUMS")
+    image = cache.local_image(ref, tmp_path, quiet)
+    assert Path(image.root).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -380,15 +381,16 @@ def test_prepared_with_checksums(server: Server, tmp_path: Path) -> None:
         f"{hashlib.sha384(CONTENT).hexdigest()}",
     ],
 )
-def test_prepared_with_other_digests(server: Server, line: str, tmp_path: Path) -> None:
+def test_local_image_with_other_digests(server: Server, line: str, tmp_path: Path) -> None:
     server.files["/SUMS"] = f"{line}\n".encode()
-    found = cache.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
-    assert Path(found.root).read_bytes() == CONTENT
+    ref = ref_of(url=server.disk, checksums=f"{server.url}/SUMS")
+    image = cache.local_image(ref, tmp_path, quiet)
+    assert Path(image.root).read_bytes() == CONTENT
     server.files["/SUMS"] = line.replace("a", "b").encode()
     other = ref_of(url=f"{server.disk}?other", checksums=f"{server.url}/SUMS")
     server.files["/disk.img?other"] = CONTENT
     with pytest.raises(VirtkitError, match="not what the spec says"):
-        cache.prepare(other, tmp_path, quiet)
+        cache.local_image(other, tmp_path, quiet)
 
 
 def test_checksums_that_do_not_fit_are_told_before_the_download(
@@ -396,7 +398,7 @@ def test_checksums_that_do_not_fit_are_told_before_the_download(
 ) -> None:
     server.files["/SUMS"] = f"{DIGEST}  other.img\n".encode()
     with pytest.raises(VirtkitError, match="has no line for disk"):
-        cache.prepare(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
+        cache.local_image(ref_of(url=server.disk, checksums=f"{server.url}/SUMS"), tmp_path, quiet)
     assert server.paths == ["/SUMS"]
 
 
@@ -406,7 +408,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None
     part.mkdir(parents=True)
     (part / "root.img").write_bytes(CONTENT[:5000])
     assert cache.cached(ref.identity) is None
-    assert Path(cache.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT
+    assert Path(cache.local_image(ref, tmp_path, quiet).root).read_bytes() == CONTENT
     assert server.ranges == ["bytes=5000-"]
     assert not part.exists()
 
@@ -415,30 +417,30 @@ def test_a_wrong_download_is_not_there_afterwards(server: Server, tmp_path: Path
     ref = ref_of(url=server.disk, sha256="0" * 64)
     for _ in range(2):
         with pytest.raises(VirtkitError, match="not what the spec says"):
-            cache.prepare(ref, tmp_path, quiet)
+            cache.local_image(ref, tmp_path, quiet)
     assert cache.cached(ref.identity) is None
     assert server.ranges == [None, None]
 
 
 def test_somebody_cut_the_cached_file_off(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
-    first = cache.prepare(ref, tmp_path, quiet)
+    first = cache.local_image(ref, tmp_path, quiet)
     os.truncate(first.root, 1000)
     assert cache.cached(ref.identity) is None
-    assert cache.prepare(ref, tmp_path, quiet) == first
+    assert cache.local_image(ref, tmp_path, quiet) == first
     assert Path(first.root).read_bytes() == CONTENT
 
 
 def test_forgotten(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256=DIGEST)
-    cache.prepare(ref, tmp_path, quiet)
+    cache.local_image(ref, tmp_path, quiet)
     cache.forget(ref.identity)
     assert cache.cached(ref.identity) is None
-    cache.prepare(ref, tmp_path, quiet)
+    cache.local_image(ref, tmp_path, quiet)
     assert len(server.ranges) == 2
 
 
 def test_a_file_url(tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(CONTENT)
     ref = ref_of(url=f"file://{tmp_path}/disk.img", sha256=DIGEST)
-    assert Path(cache.prepare(ref, tmp_path, quiet).root).read_bytes() == CONTENT
+    assert Path(cache.local_image(ref, tmp_path, quiet).root).read_bytes() == CONTENT

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from virtkit.errors import RequestError
-from virtkit.images import cache, prepare, probe
+from virtkit.images import cache, local_image, probe
 from virtkit.progress import Progress
 from virtkit.spec import Image
 from virtkit.state.desired import ImageRef, image_identity
@@ -94,12 +94,12 @@ def test_a_given_file_stays_where_it_is(tmp_path: Path) -> None:
     entry = Image(path="disk.qcow2")
     ref = ImageRef("mine", entry, image_identity(entry))
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "8M")
-    found = prepare(ref, tmp_path, Progress())
-    assert found.root == str(tmp_path / "disk.qcow2")
+    image = local_image(ref, tmp_path, Progress())
+    assert image.root == str(tmp_path / "disk.qcow2")
     (tmp_path / "disk.qcow2").unlink()
     qemu_img("create", "-f", "qcow2", tmp_path / "disk.qcow2", "16M")
-    again = prepare(ref, tmp_path, Progress())
-    assert again.content != found.content, "its content counts, not its name"
+    again = local_image(ref, tmp_path, Progress())
+    assert again.content != image.content, "its content counts, not its name"
     assert cache.cached(ref.identity) is None
 
 
@@ -126,4 +126,4 @@ def test_a_qcow2_whose_beginning_is_lost(tmp_path: Path) -> None:
     qemu_img("create", "-f", "qcow2", path, "8M")
     with path.open("r+b") as file:
         file.write(bytes(4))
-    assert "is no qcow2" in refused(path).what
+    assert "is not a qcow2 image" in refused(path).what

@@ -64,11 +64,11 @@ def refused(path: Path) -> RequestError:
 
 def mended(error: RequestError, folder: Path) -> Path:
     """Does what the cure says, and gives what it says to name then."""
-    found = re.fullmatch(r"(?:unpack|convert) it(?: \(.*?\))?: (.*); then name (.*)", error.cure)
-    assert found, error.cure
-    done = subprocess.run(["sh", "-c", found[1]], cwd=folder, capture_output=True, text=True)
+    match = re.fullmatch(r"(?:unpack|convert) it(?: \(.*?\))?: (.*); then name (.*)", error.cure)
+    assert match, error.cure
+    done = subprocess.run(["sh", "-c", match[1]], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, (error.cure, done.stderr)
-    return Path(found[2])
+    return Path(match[2])
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_disks_of_others(format: str, name: str, tmp_path: Path) -> None:
     made(path, "qemu-img", "create", "-f", format, path, "8M")
     error = refused(path)
     assert f"is of format {format}" in error.what
-    found, size = probe(mended(error, tmp_path))
-    assert found == "qcow2"
+    as_format, size = probe(mended(error, tmp_path))
+    assert as_format == "qcow2"
     assert 8 * MIB <= size < 9 * MIB, "some round it up"
 
 
@@ -243,7 +243,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 # --- kernels --------------------------------------------------------------------------------
 
 
-def told(path: Path, role: Literal["kernel", "initrd"]) -> str:
+def refusal(path: Path, role: Literal["kernel", "initrd"]) -> str:
     """What is said against a file for that; nothing where it will do."""
     try:
         check_boot(path, role)
@@ -273,7 +273,7 @@ KERNEL = BOOT_SECTOR[:514] + b"HdrS" + bytes(4096)
 def test_kernels(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(content)
-    assert told(path, "kernel") == ""
+    assert refusal(path, "kernel") == ""
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_kernels(content: bytes, tmp_path: Path) -> None:
 def test_initrds(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "initrd"
     path.write_bytes(content)
-    assert told(path, "initrd") == ""
+    assert refusal(path, "initrd") == ""
 
 
 @pytest.mark.parametrize(
@@ -340,8 +340,8 @@ def _same(kind: file_types.Kind) -> list[file_types.Kind]:
 def test_a_packed_disk_may_be_large_and_damaged(tmp_path: Path) -> None:
     """What is in it is looked at in bounds, and told only where it can be."""
     bomb = gzip.compress(bytes(64 * MIB))
-    assert file_types.within(bomb[: file_types.HEAD], file_types.recognise(bomb)) is None
+    assert file_types.unpacked(bomb[: file_types.HEAD], file_types.recognise(bomb)) is None
     broken = bytearray(gzip.compress(struct.pack(">I", 7) * 1000))
     broken[12:20] = b"\xff" * 8
-    assert file_types.within(bytes(broken), file_types.recognise(bytes(broken))) is None
+    assert file_types.unpacked(bytes(broken), file_types.recognise(bytes(broken))) is None
     assert io.BytesIO(broken).read(2) == b"\x1f\x8b"

@@ -47,7 +47,7 @@ def test_its_numbers_are_those_that_are_looked_for() -> None:
     variables = yaml(PLAYBOOKS / "roles/lxc/vars/main.yml")
     given = yaml(PLAYBOOKS / "roles/lxc/defaults/main.yml")["lxc_inotify_instances"]
     assert variables["lxc_inotify_enough"] == preparation.INOTIFY_ENOUGH < given
-    assert f"\nINTERFACE = {lxc_hook.INTERFACE}\n" in preparation.HOOK.read_text(), (
+    assert f"\nINTERFACE = {lxc_hook.INTERFACE}\n" in preparation.HOOK_FILE.read_text(), (
         "what it looks for"
     )
 

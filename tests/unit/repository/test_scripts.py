@@ -103,7 +103,7 @@ work() {
     echo 'Setting up x'
     return 7
 }
-watched "$1" work || echo "ended with $?"
+run_watched "$1" work || echo "ended with $?"
 """
 
 
@@ -134,7 +134,7 @@ def test_a_quick_step_says_nothing(tmp_path: Path) -> None:
 def test_elsewhere_a_line_now_and_then(tmp_path: Path) -> None:
     text = """
     work() { echo "  Building wheel for x: started"; sleep 17; }
-    watched "$1" work
+    run_watched "$1" work
     """
     done = shell(text, tmp_path / "log")
     (line,) = done.stderr.splitlines()

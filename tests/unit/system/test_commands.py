@@ -77,10 +77,10 @@ def test_what_is_missing_is_told_with_its_package() -> None:
         "try: print(filesystems.read_ext4_seed(b'x'))\n"
         "except RequestError as error: print(error.what); print(error.cure)\n"
     )
-    found = commands.find("debugfs") or "/usr/sbin/debugfs"
+    debugfs = commands.find("debugfs") or "/usr/sbin/debugfs"
     hidden = 'mount --bind /dev/null "$1" && shift && exec "$@"'
     line = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
-    line += ["sh", "-c", hidden, "sh", found, sys.executable, "-c", script]
+    line += ["sh", "-c", hidden, "sh", debugfs, sys.executable, "-c", script]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [
         "debugfs is missing on this machine",
@@ -110,19 +110,19 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 def test_nothing_is_started_past_the_search_path() -> None:
     """Whatever starts a program gives it the environment in which all are found."""
     starting = {"Popen", "run", "call", "check_output", "check_call"}
-    found = []
+    places = []
     for place, call in calls():
         text = ast.unparse(call.func)
         if text in {f"subprocess.{each}" for each in starting}:
             given = {each.arg: ast.unparse(each.value) for each in call.keywords}
             assert given.get("env", "").startswith(("commands.environment(", "environment(")), place
-            found.append(place)
+            places.append(place)
         elif text.startswith(("os.exec", "os.spawn", "os.posix_spawn", "os.popen")):
             assert text == "os.execve", place
             assert ast.unparse(call.args[2]) == "commands.environment()", place
-            found.append(place)
+            places.append(place)
         assert text != "shutil.which" or place.startswith("system/commands.py"), place
-    assert len(found) > 8
+    assert len(places) > 8
 
 
 def test_doctor_knows_all_that_is_started_by_name() -> None:
@@ -130,7 +130,7 @@ def test_doctor_knows_all_that_is_started_by_name() -> None:
     always = {"sh", "rm", "true", "chown"}  # coreutils and the shell
     names = set()
     for _, call in calls():
-        if ast.unparse(call.func) in {"commands.run", "commands.line", "commands.require"}:
+        if ast.unparse(call.func) in {"commands.run", "commands.command_line", "commands.require"}:
             words = [each.value for each in call.args if isinstance(each, ast.Constant)]
             words = words if ast.unparse(call.func) == "commands.require" else words[:1]
             names |= {each for each in words if isinstance(each, str) and not each.startswith("-")}

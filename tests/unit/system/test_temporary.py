@@ -55,14 +55,14 @@ def test_the_next_run_removes_what_a_killed_one_left(base: Path, number: int) ->
         process.send_signal(number)
         process.wait()
         assert disk.is_file()
-        assert list(temporary.left()) == [disk.parent], "doctor --orphans tells it"
+        assert list(temporary.leftovers()) == [disk.parent], "doctor --orphans tells it"
         filesystems.ext4_seed({"meta-data": "{}"})
         assert not disk.parent.exists()
 
 
 def test_a_run_that_goes_on_is_left_alone(base: Path) -> None:
     with run() as (process, disk):
-        assert list(temporary.left()) == []
+        assert list(temporary.leftovers()) == []
         with temporary.folder() as own:
             assert oct(own.stat().st_mode & 0o777) == "0o700"
             assert disk.is_file()

@@ -27,21 +27,22 @@ class GuestContext:
         self.staged = dict(change.staged)
         self.fields = {each.field.partition(".")[0] for each in change.reasons}
         roots = [e for e in (self.old.volumes if self.old else ()) if e.role == "root"]
-        #: All but its disks is recreated: it is none that lost its domain and has its root still.
-        self.fresh = change.action == "replace" or (
+        #: Whether it is created or recreated: all of it is made, but for disks that stay. Not where
+        #: only its domain was lost and its root is still there.
+        self.from_scratch = change.action == "replace" or (
             change.action == "create" and not any(each.state == "made" for each in roots)
         )
-        #: Nothing else is to be done than to give it its playbooks.
+        #: Whether nothing is to be done but to give it its playbooks.
         self.provisions_only = (
             change.action == "update"
             and set(self.causes) == {"playbooks"}
             and self.observed is not None
             and self.observed.state == "running"
         )
-        #: A start of an unfinished guest sees that nothing else is left of the interrupted run.
+        #: Whether it is only started; an interrupted run may have left more to be done.
         self.starts_only = change.action == "start" and not (self.old and not self.old.finished)
         self.running = (
-            self.observed is not None and self.observed.state != "stopped" and not self.fresh
+            self.observed is not None and self.observed.state != "stopped" and not self.from_scratch
         )
         # a guest that did not let go of a device is restarted where somebody asks for that
         stuck = self.old is not None and bool(self.old.detaching) and not self.old.finished
@@ -56,13 +57,13 @@ class GuestContext:
     def provisions(self) -> bool:
         """Whether the guest is given playbooks."""
         playbooks = self.guest.playbooks
-        provisioned = None if self.old is None or self.fresh else self.old.provisioned
+        provisioned = None if self.old is None or self.from_scratch else self.old.provisioned
         return playbooks is not None and (provisioned is None or not provisioned.has(playbooks))
 
     @property
     def follows(self) -> bool:
         """Whether the guest's own system has something to do once it runs."""
-        if self.old is None or self.fresh:
+        if self.old is None or self.from_scratch:
             return False
         unfinished = not self.old.finished and self.guest.spec.ready.kind != "none"
         if self.running and not self.restarts:
@@ -71,6 +72,6 @@ class GuestContext:
         late = self.old.booted and not self.guest.skips_cloud_init
         return late and (unfinished or bool(self.fields & FIRST_BOOT))
 
-    def down(self, *options: str) -> str:
+    def down_command(self, *options: str) -> str:
         """The command that removes the guest."""
         return command("down", self.host_context.options.spec, self.guest.name, *options)

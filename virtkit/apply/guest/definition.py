@@ -15,7 +15,7 @@ from virtkit.apply.guest.seed_keys import SeedKeys
 from virtkit.drivers import DRIVERS
 from virtkit.drivers.fields import IN_SEED
 from virtkit.errors import VirtkitError
-from virtkit.host import not_ours
+from virtkit.host import domain_changed
 from virtkit.plan import detaching_places, run_id
 from virtkit.spec import writable_size
 from virtkit.state import public_keys, record_text
@@ -37,7 +37,7 @@ class Definition:
             self._context.guest = self._context.guest.with_image(files)
         guest, domains = self._context.guest, self._context.host.domains
         self._check_size()
-        self._settle()
+        self._recover_interrupted()
         kept = self._context.host_context.pool_records.kept
         names = self._context.host.storage.names()
         self._check_free(kept, names)
@@ -47,7 +47,7 @@ class Definition:
         if current and not (
             self._is_ours(current) or self._is_ours(domains.live(guest.driver, guest.domain))
         ):
-            raise not_ours(self._context.record, self._context.host.connections)
+            raise domain_changed(self._context.record, self._context.host.connections)
         xml = tree.with_record(
             self._merged(current), record_text.guest_element(self._context.record)
         )
@@ -57,7 +57,7 @@ class Definition:
         self._forget_other_types()
         self._note_rewritten()
 
-    def listed(self, pool: PoolRecord, names: Collection[str]) -> GuestRecord | None:
+    def pool_entry(self, pool: PoolRecord, names: Collection[str]) -> GuestRecord | None:
         """What the pool's record is to say of the guest before a volume of it is made: all that it
         has and will have. None where somebody else has its name, or that of one of its volumes.
 
@@ -66,26 +66,26 @@ class Definition:
             names: of all volumes in the pool.
         """
         fresh = self._context.host_context.record_of_guest(self._context.guest)
-        if self._namesake(pool.guests.get(fresh.domain)) or self._taken(pool.kept, names):
+        if self._namesake(pool.guests.get(fresh.domain)) or self._taken_names(pool.kept, names):
             return None
         volumes = tuple(self._volume(each, pool.kept, names) for each in fresh.volumes)
         return replace(self._context.old or fresh, volumes=(*volumes, *self._left_over(fresh)))
 
-    def _settle(self) -> None:
+    def _recover_interrupted(self) -> None:
         """What the last run did for a guest that has no domain by now, where it was interrupted and
         the pool's record does not know: its seed tells, which is made last."""
         if (
             self._context.observed is None
             or not self._context.observed.undefined
             or self._context.old is None
-            or self._context.fresh
+            or self._context.from_scratch
         ):
             return
         listed = self._context.host_context.pool_records.former(self._context.guest.domain)
         unsure = {e.name for e in listed.volumes if e.state != "made"} if listed else set()
         if not unsure and self._context.old.instance:
             return
-        held, instance = self._seed_keys.in_seed()
+        held, instance = self._seed_keys.read_seed()
         if held is not None and instance:
             self._context.old = replace(
                 self._context.old,
@@ -99,21 +99,22 @@ class Definition:
             for each in self._context.old.volumes
         )
         self._context.old = replace(self._context.old, volumes=volumes)
-        self._context.fresh = not any(e.role == "root" and e.state == "made" for e in volumes)
+        has_root = any(e.role == "root" and e.state == "made" for e in volumes)
+        self._context.from_scratch = not has_root
 
     def _new_record(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> GuestRecord:
         fresh = self._context.host_context.record_of_guest(self._context.guest, self._context.xml)
         volumes = tuple(self._volume(each, kept, names) for each in fresh.volumes)
-        self._context.keys = self._seed_keys.new()
+        self._context.keys = self._seed_keys.requested()
         new = replace(fresh, volumes=(*volumes, *self._left_over(fresh)), keys=self._context.keys)
-        if self._context.old is None or self._context.fresh:
+        if self._context.old is None or self._context.from_scratch:
             return new
         live = ""
         if self._context.running:
             live = self._context.host.domains.live(
                 self._context.guest.driver, self._context.guest.domain
             )
-        current_keys = self._seed_keys.known()
+        current_keys = self._seed_keys.current()
         both = current_keys is not None and new.keys is not None
         return replace(
             new,
@@ -180,7 +181,7 @@ class Definition:
                     DRIVERS[old_type], self._context.observed.record
                 )
 
-    def _taken(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
+    def _taken_names(self, kept: Mapping[str, KeptDisk], names: Collection[str]) -> list[str]:
         """The names of the guest's new volumes that others have."""
         own = {each.name for each in self._context.old.volumes} if self._context.old else set()
         return [
@@ -188,7 +189,7 @@ class Definition:
             for each in self._context.guest.volumes
             if each.name in names
             and each.name not in own
-            and not self._kept(each.key, kept.get(each.name))
+            and not self._is_kept_disk(each.key, kept.get(each.name))
         ]
 
     def _namesake(self, listed: GuestRecord | None) -> bool:
@@ -208,7 +209,7 @@ class Definition:
                 cure="give one of the environments another name; then run again",
                 where=f"{self._context.host.name} guest/{self._context.guest.name}",
             )
-        if taken := self._taken(kept, names):
+        if taken := self._taken_names(kept, names):
             raise VirtkitError(
                 f"guest {self._context.guest.name}: volume {', '.join(taken)} exists already",
                 why="no record of this guest lists it",
@@ -216,7 +217,7 @@ class Definition:
                 where=f"{self._context.host.name} guest/{self._context.guest.name}",
             )
 
-    def _kept(self, key: str, disk: KeptDisk | None) -> bool:
+    def _is_kept_disk(self, key: str, disk: KeptDisk | None) -> bool:
         """Whether a disk that outlived a guest is this one's."""
         guest = self._context.guest
         return disk is not None and disk.is_of(guest.environment, guest.name, key)
@@ -236,7 +237,7 @@ class Definition:
         self, new: VolumeRecord, kept: Mapping[str, KeptDisk], names: Collection[str]
     ) -> VolumeRecord:
         """A volume's record, with what is already known of it."""
-        if self._kept(new.key, kept.get(new.name)) and new.name in names:
+        if self._is_kept_disk(new.key, kept.get(new.name)) and new.name in names:
             return replace(new, state="made")
         for old in self._context.old.volumes if self._context.old else ():
             if old.name == new.name:
@@ -248,7 +249,7 @@ class Definition:
 
     def _recreates(self, volume: VolumeRecord) -> bool:
         """Whether a volume that exists is made once more."""
-        if self._context.fresh:
+        if self._context.from_scratch:
             return volume.role != "disk"
         fields = {"seed": IN_SEED, "kernel": {"kernel"}, "initrd": {"kernel"}}
         return bool(self._context.fields & fields.get(volume.role, set()))

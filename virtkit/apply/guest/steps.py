@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from virtkit import access, seed
-from virtkit.apply.context import GRACE, Context
+from virtkit.apply.context import SHUTDOWN_TIMEOUT, Context
 from virtkit.apply.engine import Say
 from virtkit.apply.guest.context import GuestContext
 from virtkit.apply.guest.definition import Definition
@@ -53,7 +53,7 @@ class GuestSteps:
             self.context.host,
             driver,
             self.context.observed.domain,
-            GRACE if stays else 0.0,
+            SHUTDOWN_TIMEOUT if stays else 0.0,
             progress,
         )
 
@@ -70,7 +70,7 @@ class GuestSteps:
 
     def follow(self, _say: Say) -> None:
         """Has the guest's own system follow: interfaces, keys, disks and their size, CPUs."""
-        authorized = self._seed_keys.authorized(self._seed_keys.held())
+        authorized = self._seed_keys.authorized(self._seed_keys.from_seed())
         still = set(public_keys.blobs(authorized))
         former = [e for e in public_keys.blobs(self.context.record.keys or ()) if e not in still]
         script = seed.update(self.context.guest, authorized, self._detaching_disks(), former)
@@ -123,10 +123,15 @@ class GuestSteps:
         return answer
 
     def start(self) -> None:
+        """Starts the domain.
+
+        Raises:
+            FileUnusable: a disk or an image is damaged or gone; the cure says what brings it back.
+        """
         try:
             self.context.host.domains.start(self.context.guest.driver, self.context.guest.domain)
         except FileUnusable as error:
-            cure = _image_cure(self.context.guest.image.name, self.context.down())
+            cure = _image_cure(self.context.guest.image.name, self.context.down_command())
             raise error.as_type(FileUnusable, cure=cure) from error
 
     def wait_ready(self, progress: Progress) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from virtkit import seed
-from virtkit.apply import volumes as disks
 from virtkit.apply.engine import Say
 from virtkit.apply.guest.context import GuestContext
 from virtkit.apply.guest.seed_keys import SeedKeys
+from virtkit.apply.volumes import delete_volume, make_seed, make_volume
 from virtkit.errors import VirtkitError
 from virtkit.plan import has_volume
 from virtkit.progress import Progress
@@ -34,7 +34,8 @@ class Volumes:
             if each.name in volumes and each.state != "made"
         ]
         wanted.sort(key=lambda each: each.content == "seed")  # it is the sign that all are made
-        keys = self._seed_keys.made(any(each.content == "seed" for each in wanted))
+        makes_seed = any(each.content == "seed" for each in wanted)
+        keys = self._seed_keys.for_new_seed() if makes_seed else None
         deleting = [each for each in self._context.record.volumes if each.state == "deleting"]
         in_use = [each for each in deleting if each.name not in volumes and self._in_use(each)]
         deleting = [each for each in deleting if each not in in_use]
@@ -42,11 +43,11 @@ class Volumes:
             self._context.host.domains.check_record(self._context.record)
         for each in deleting:
             if not each.keep:
-                disks.delete(self._context.host.storage, each)
+                delete_volume(self._context.host.storage, each)
         for volume in wanted:
             progress(volume.name)
             if volume.content != "log":
-                self._make_one(volume, keys, progress)
+                self._make_volume(volume, keys, progress)
         self._check_kept(volumes)
         staying = tuple(each for each in self._context.record.volumes if each.name in volumes)
         self._context.record = replace(self._context.record, volumes=staying).with_state("made")
@@ -82,15 +83,15 @@ class Volumes:
                     f"kept disk {name} is larger than the spec says, and is never shrunk",
                     why=f"it has {size} bytes, the spec says {volumes[name].size}",
                     cure=f"set `size: {writable_size(size)}`; or remove it, with what is on it: "
-                    + self._context.down("--volumes"),
+                    + self._context.down_command("--volumes"),
                 )
 
-    def _make_one(self, volume: Volume, keys: seed.SshKeys | None, progress: Progress) -> None:
+    def _make_volume(self, volume: Volume, keys: seed.SshKeys | None, progress: Progress) -> None:
         storage = self._context.host.storage
         storage.delete(volume.key)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":
             assert keys is not None
             files = seed.documents(self._context.guest, keys, self._context.record.instance)
-            disks.make_seed(storage, volume, self._context.guest.driver.seed, files, progress)
+            make_seed(storage, volume, self._context.guest.driver.seed, files, progress)
         else:
-            disks.make(storage, volume, progress)
+            make_volume(storage, volume, progress)

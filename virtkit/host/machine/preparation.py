@@ -24,7 +24,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 #: What goes into /etc, as it is shipped.
-HOOK, LINK = _PACKAGE / "host/programs/lxc_hook.py", _PACKAGE / "host/80-virtkit.link"
+HOOK_FILE, LINK_FILE = _PACKAGE / "host/programs/lxc_hook.py", _PACKAGE / "host/80-virtkit.link"
 
 #: What gives this machine all of it.
 CURE = "virtkit host prepare local"
@@ -82,14 +82,15 @@ class Missing:
 
 def missing(root: Path = _ROOT) -> list[Missing]:
     """All that is missing on the host whose files are below ``root``."""
-    return [*_packages(root), *_group(root), *hook(root), *settings(root)]
+    parts = (_missing_packages, _missing_group, missing_hook, missing_settings)
+    return [each for part in parts for each in part(root)]
 
 
-def settings(root: Path = _ROOT) -> Iterator[Missing]:
+def missing_settings(root: Path = _ROOT) -> Iterator[Missing]:
     """The missing settings with which guests run better."""
-    yield from _link(root)
-    yield from _shutdown(root)
-    yield from _inotify(root)
+    yield from _missing_udev_link(root)
+    yield from _missing_libvirt_guests(root)
+    yield from _missing_inotify(root)
 
 
 # --- packages and the group -------------------------------------------------------------------
@@ -117,8 +118,8 @@ def _uses(root: Path) -> list[str]:
     return [each for each in USES if debian or each != "uml"]
 
 
-def _packages(root: Path) -> Iterator[Missing]:
-    """What dpkg does not have; nothing on a machine that has another package manager."""
+def _missing_packages(root: Path) -> Iterator[Missing]:
+    """The packages that dpkg does not have; none on a machine with another package manager."""
     try:
         text = (root / "var/lib/dpkg/status").read_text(errors="replace")
     except OSError:
@@ -129,8 +130,8 @@ def _packages(root: Path) -> Iterator[Missing]:
         yield Missing("packages", f"packages are missing: {' '.join(missing)}")
 
 
-def _group(root: Path) -> Iterator[Missing]:
-    """Whether the caller will be in libvirt's group with the next login, at the latest."""
+def _missing_group(root: Path) -> Iterator[Missing]:
+    """The group libvirt, where the caller will not be in it after the next login either."""
     if root != _ROOT or os.geteuid() == 0:
         return
     try:
@@ -146,42 +147,46 @@ def _group(root: Path) -> Iterator[Missing]:
 # --- libvirt's hook ---------------------------------------------------------------------------
 
 
-def hook(root: Path = _ROOT) -> Iterator[Missing]:
-    """libvirt's hook, and a libvirtd that knows it."""
-    loaded = ready(root) == interface()
-    changed = outdated(root, unseen=not loaded)
+def missing_hook(root: Path = _ROOT) -> Iterator[Missing]:
+    """What is missing of libvirt's hook, and of a libvirtd that has loaded it."""
+    loaded = loaded_interface(root) == shipped_interface()
+    changed = hook_outdated(root, unseen=not loaded)
     if changed:
         yield Missing("hook", "without libvirt's hook containers don't get their own ids")
     if changed or not loaded:
         yield Missing("restart", "libvirtd was not restarted since its hook was installed")
 
 
-def installed(root: Path = _ROOT) -> list[Path]:
+def hook_paths(root: Path = _ROOT) -> list[Path]:
     """Where libvirt runs the hook; in `daemon.d` it tells that libvirtd knows it."""
     return [root / "etc/libvirt/hooks" / each / "virtkit" for each in ("lxc.d", "daemon.d")]
 
 
-def outdated(root: Path = _ROOT, *, unseen: bool = False) -> bool:
-    """Whether the hook is not there as it is shipped; ``unseen`` where only root may look."""
-    return any(_differs(each, HOOK, unseen=unseen) for each in installed(root))
+def hook_outdated(root: Path = _ROOT, *, unseen: bool = False) -> bool:
+    """Whether the installed hook is not the shipped one.
+
+    Args:
+        unseen: the answer where only root may look.
+    """
+    return any(_differs(each, HOOK_FILE, unseen=unseen) for each in hook_paths(root))
 
 
-def ready(root: Path = _ROOT) -> str:
+def loaded_interface(root: Path = _ROOT) -> str:
     """The interface of the hook that libvirtd found when it started (READY in lxc_hook.py)."""
     path = root / "run/virtkit/hook"
     return path.read_text().strip() if path.is_file() else ""
 
 
-def interface() -> str:
+def shipped_interface() -> str:
     """The shipped hook's INTERFACE."""
-    match = re.search(r"^INTERFACE = (\d+)$", HOOK.read_text(), re.MULTILINE)
+    match = re.search(r"^INTERFACE = (\d+)$", HOOK_FILE.read_text(), re.MULTILINE)
     return match[1] if match else ""
 
 
 # --- libvirt's daemon -------------------------------------------------------------------------
 
 
-def restart(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> str:
+def restart_command(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> str:
     """The command that starts libvirt's daemon again, for a user with sudo.
 
     Not the start of its socket: one that was restarted under a running daemon is gone until the
@@ -192,7 +197,7 @@ def restart(part: str = "qemu", root: Path = _ROOT, script: Path = _SCRIPT) -> s
         root: the machine's files.
         script: starts libvirt by hand; it asks for root's rights itself.
     """
-    commands = _restarting(part, root, script)
+    commands = _restart_commands(part, root, script)
     by_hand = shlex.quote(str(script))
     return " && ".join(e if e.startswith(by_hand) else f"sudo {e}" for e in commands)
 
@@ -210,7 +215,7 @@ def daemon(part: str = "lxc", root: Path = _ROOT) -> str:
     return own if _present(root, own) and not _present(root, _ALL) else _ALL
 
 
-def _restarting(part: str, root: Path, script: Path) -> list[str]:
+def _restart_commands(part: str, root: Path, script: Path) -> list[str]:
     """The commands, each for root, that start a daemon again."""
     name = daemon(part, root)
     if _systemd(root) and _unit(root, f"{name}.service") is not None:
@@ -263,12 +268,12 @@ def _masked(root: Path, unit: str) -> bool:
 # --- settings ---------------------------------------------------------------------------------
 
 
-def _link(root: Path) -> Iterator[Missing]:
+def _missing_udev_link(root: Path) -> Iterator[Missing]:
     """udev reads it by itself; the reload is for an interface that comes within seconds."""
-    path = root / "etc/systemd/network" / LINK.name
+    path = root / "etc/systemd/network" / LINK_FILE.name
     if not (root / "run/udev/control").exists() or path.is_symlink():  # one to /dev/null masks it
         return
-    if _differs(path, LINK):
+    if _differs(path, LINK_FILE):
         yield Missing(
             "udev",
             "udev now and then gives a container's interface another MAC than libvirt did, and the "
@@ -276,7 +281,7 @@ def _link(root: Path) -> Iterator[Missing]:
         )
 
 
-def _shutdown(root: Path) -> Iterator[Missing]:
+def _missing_libvirt_guests(root: Path) -> Iterator[Missing]:
     """Debian's libvirt-guests.service asks libvirt's default URI only, that of virtual machines."""
     path = root / "etc/default/libvirt-guests"
     if not _systemd(root) or _unit(root, "libvirt-guests.service") is None:
@@ -308,7 +313,7 @@ def _uris(settings: Path) -> list[str] | None:
     return words[0].split() if words else [""]
 
 
-def _inotify(root: Path) -> Iterator[Missing]:
+def _missing_inotify(root: Path) -> Iterator[Missing]:
     value = root / "proc/sys/fs/inotify/max_user_instances"
     if not value.exists():
         return
@@ -341,9 +346,9 @@ def _systemd(root: Path) -> bool:
     return (root / "run/systemd/system").is_dir()
 
 
-def main(*words: str) -> None:
+def main(*arguments: str) -> None:
     """The program."""
-    match words:
+    match arguments:
         case ("daemon",):
             lines = [daemon()]
         case ("packages",):

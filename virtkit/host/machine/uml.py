@@ -26,8 +26,8 @@ def unfit(cpuinfo: Path = Path("/proc/cpuinfo"), program: str = PROGRAM) -> dict
     shown = ".".join(map(str, version)) or "this one"
     return {
         program: (
-            f"User-Mode Linux {shown} does not run on processors with AMX ({_FLAG}), as this "
-            "machine's"
+            f"User-Mode Linux {shown} does not run on processors with AMX ({_FLAG}), and "
+            "this machine's processor has it"
         )
     }
 

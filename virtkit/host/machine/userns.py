@@ -25,10 +25,10 @@ def unprepared(root: Path = Path("/")) -> tuple[str, str] | None:
     version = tuple(int(each) for each in re.findall(r"\d+", release)[:2])
     if version < KERNEL:
         return f"the kernel {release} can't map the ids of file systems", "kernel"
-    if any(_gone(each) for each in preparation.installed(root)):
+    if any(_gone(each) for each in preparation.hook_paths(root)):
         return "libvirt's hook for virtkit is not installed", "prepare"
-    if preparation.ready(root) != preparation.interface():
-        if not preparation.outdated(root):
+    if preparation.loaded_interface(root) != preparation.shipped_interface():
+        if not preparation.hook_outdated(root):
             return "libvirtd was not restarted since its hook was installed", "restart"
         return "libvirt's hook was installed by another version of virtkit", "prepare"
     return None

@@ -5,11 +5,11 @@ of JSON on its input, and so are answers on its output. It ends with its input, 
 ends with it. The file has no name: however this ends, nothing is left of it.
 
     {"do": "read", "url": …}                    a text: {"text": …}
-    {"do": "download", "url": …, "kind": …}     {"told": {"have": …, "total": …}} now and then, the
-                                                first time with the file's "head";
+    {"do": "download", "url": …, "kind": …}     {"progress": {"have": …, "total": …}} now and then,
+                                                the first time with the file's "head";
                                                 {"length": …, "data": bytes that are no holes,
                                                 "digests": {"sha256": …, KIND: …}}
-    {"do": "look", "words": [...]}              what qemu-img answers: {"code": …, "out": …}
+    {"do": "qemu-img", "arguments": [...]}      what qemu-img answers: {"code": …, "out": …}
     {"do": "upload", "uri": …, "pool": …, "volume": …}      {}
 
 What fails is answered with {"failed": "network" | "disk" | "program", "why": …}.
@@ -39,8 +39,8 @@ RETRIES, TIMEOUT = 4, 30.0
 _CHUNK = 1024 * 1024
 #: Bytes of a text that are read, and of a file's head.
 _MAX_TEXT, _HEAD = 16 * 1024 * 1024, 64 * 1024
-#: Seconds between two words about a download.
-_TELL = 0.2
+#: Seconds between two lines of progress.
+_PROGRESS_INTERVAL = 0.2
 #: Where programs are that users' own PATH has not.
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 #: What the machine says where it can't write; asking the server again is no use.
@@ -54,7 +54,7 @@ class Failed(Exception):
 
 
 def say(answer: dict[str, Any]) -> None:
-    """Answers a line."""
+    """Prints a line of the answer."""
     print(json.dumps(answer), flush=True)
 
 
@@ -66,9 +66,9 @@ class Download:
         self.url = url
         self.kinds = ("sha256", kind)
         self.due = 0.0
-        self.begin()
+        self._begin()
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Forgets what came so far."""
         self.file.seek(0)
         self.file.truncate()
@@ -79,7 +79,7 @@ class Download:
         """Downloads all of it, in several attempts; each goes on where the one before broke off."""
         for attempt in range(RETRIES + 1):
             try:
-                self.go_on()
+                self._continue()
                 return
             except urllib.error.HTTPError as error:
                 if error.code < 500 or attempt == RETRIES:
@@ -92,22 +92,22 @@ class Download:
                     raise Failed("network", str(error)) from error
             time.sleep(2**attempt / 4)
 
-    def go_on(self) -> None:
+    def _continue(self) -> None:
         request = urllib.request.Request(self.url)  # noqa: S310 - the spec allows http, https, file
         if self.have:
             request.add_header("Range", f"bytes={self.have}-")
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
             if getattr(answer, "status", None) != 206:
-                self.begin()
+                self._begin()
             remaining = answer.headers.get("Content-Length", "")
             total = self.have + int(remaining) if remaining.isdecimal() else 0
             # the head alone: a server that sends a page may be slow with the rest
             while chunk := answer.read(_CHUNK - self.have % _CHUNK if self.have else _HEAD):
-                self.keep(chunk, total)
+                self._write(chunk, total)
         if total and self.have < total:
             raise OSError(f"the connection ended after {self.have} of {total} bytes")
 
-    def keep(self, chunk: bytes, total: int) -> None:
+    def _write(self, chunk: bytes, total: int) -> None:
         """Takes the next bytes of the file; zeros become a hole."""
         if chunk.strip(b"\0"):
             self.file.write(chunk)
@@ -119,8 +119,8 @@ class Download:
         head = {} if self.have else {"head": base64.b64encode(chunk[:_HEAD]).decode()}
         self.have += len(chunk)
         if head or time.monotonic() >= self.due:
-            self.due = time.monotonic() + _TELL
-            say({"told": {"have": self.have, "total": total, **head}})
+            self.due = time.monotonic() + _PROGRESS_INTERVAL
+            say({"progress": {"have": self.have, "total": total, **head}})
 
 
 def download(file: IO[bytes], url: str, kind: str) -> dict[str, Any]:
@@ -144,28 +144,28 @@ def read(file: IO[bytes], url: str) -> dict[str, Any]:
         raise Failed("network", str(error)) from error
 
 
-def look(file: IO[bytes], words: list[str]) -> dict[str, Any]:
+def qemu_img(file: IO[bytes], arguments: list[str]) -> dict[str, Any]:
     """What qemu-img finds in the file."""
-    code, out, errors = run(file, "qemu-img", *words, f"/dev/fd/{file.fileno()}")
+    code, out, errors = run(file, "qemu-img", *arguments, f"/dev/fd/{file.fileno()}")
     return {"code": code, "out": out, "errors": errors}
 
 
 def upload(file: IO[bytes], uri: str, pool: str, volume: str) -> dict[str, Any]:
     """Fills a volume of libvirt's with the file."""
-    words = ["-q", "-c", uri, "vol-upload", "--pool", pool, "--vol", volume, "--sparse"]
-    code, _, errors = run(file, "virsh", *words, "--file", f"/dev/fd/{file.fileno()}")
+    arguments = ["-q", "-c", uri, "vol-upload", "--pool", pool, "--vol", volume, "--sparse"]
+    code, _, errors = run(file, "virsh", *arguments, "--file", f"/dev/fd/{file.fileno()}")
     if code:
         raise Failed("program", errors.strip())
     return {}
 
 
-def run(file: IO[bytes], *words: str) -> tuple[int, str, str]:
+def run(file: IO[bytes], *arguments: str) -> tuple[int, str, str]:
     """What a program answers that has the file."""
     settings = {"LC_ALL": "C.UTF-8", "PATH": f"{os.environ.get('PATH', '')}:{_PATH}"}
     pipe = subprocess.PIPE
     try:
         child = subprocess.Popen(
-            words,
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=pipe,
             stderr=pipe,
@@ -175,7 +175,7 @@ def run(file: IO[bytes], *words: str) -> tuple[int, str, str]:
             pass_fds=[file.fileno()],
         )
     except OSError as error:
-        raise Failed("program", f"{words[0]}: {error.strerror}") from error
+        raise Failed("program", f"{arguments[0]}: {error.strerror}") from error
     _children.append(child)
     out, errors = child.communicate()
     return child.returncode, out, errors
@@ -201,7 +201,7 @@ def main() -> None:
     questions: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(questions,), daemon=True).start()
     work: dict[str, Callable[..., dict[str, Any]]]
-    work = {"download": download, "look": look, "read": read, "upload": upload}
+    work = {"download": download, "qemu-img": qemu_img, "read": read, "upload": upload}
     with tempfile.TemporaryFile(dir=folder()) as file:
         while True:
             question = json.loads(questions.get())

@@ -33,8 +33,8 @@ _KINDS = {  # setns(2); user last: after it nothing else may be entered
     "user": 0x10000000,
 }
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
-#: Seconds between two looks whether the caller is still there; what the command gets to end itself.
-_LOOK, _TO_END = 1.0, 5.0
+#: Seconds between two checks that the caller is still there, and what a command gets to end itself.
+_CALLER_CHECK_INTERVAL, _END_TIMEOUT = 1.0, 5.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -85,7 +85,7 @@ def _join_cgroups(pid: int) -> None:
                     sys.stderr.write(f"virtkit: {procs}: {error.strerror}\n")
 
 
-def _enter(descriptors: list[int]) -> bool:
+def _join_namespaces(descriptors: list[int]) -> bool:
     """Joins the namespaces; True where the container has a user namespace of its own."""
     by_kind = {os.readlink(f"/proc/self/fd/{fd}").split(":")[0]: fd for fd in descriptors}
     for kind in ("mnt", "pid"):  # else the command would run on the host
@@ -104,7 +104,7 @@ def _is_ours(descriptor: int, kind: str) -> bool:
     return os.readlink(f"/proc/self/ns/{kind}") == os.readlink(f"/proc/self/fd/{descriptor}")
 
 
-def _become(command: list[str], bounding: int, own_user: bool) -> None:
+def _exec(command: list[str], bounding: int, own_user: bool) -> None:
     """The command, in the child that the new pid namespace needs. Never returns."""
     if own_user:
         os.setgroups([])
@@ -137,7 +137,7 @@ def main(controller: int, name: str, command: list[str], *, over_ssh: bool = Fal
         _join_cgroups(init)
         if Path(f"/proc/{init}/root").samefile("/"):
             raise OSError(errno.ESRCH, "it has not left the host's files yet")
-        own_user = _enter(descriptors)
+        own_user = _join_namespaces(descriptors)
     except (OSError, IndexError) as error:
         sys.stderr.write(f"error: {name} was not entered: {error}\n")
         return 255
@@ -147,7 +147,7 @@ def main(controller: int, name: str, command: list[str], *, over_ssh: bool = Fal
 
 
 def _run(command: list[str], bounding: int, own_user: bool, *, over_ssh: bool = False) -> int:
-    """The command's exit code. What we are told to do, it does; ctrl-c the terminal tells it."""
+    """The command's exit code. It gets the signals that we get; ctrl-c comes from the terminal."""
     # blocked, and waited for: a handler would not run for one that comes just before waitpid(2)
     signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -157,13 +157,17 @@ def _run(command: list[str], bounding: int, own_user: bool, *, over_ssh: bool = 
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         if own_session:
             os.setsid()
-        _become(command, bounding, own_user)
+        _exec(command, bounding, own_user)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pid = 0
     while not pid:
-        told = signal.sigtimedwait(signals, _LOOK) if over_ssh else signal.sigwaitinfo(signals)
-        if told is not None and told.si_signo != signal.SIGCHLD:
-            os.kill(child, told.si_signo)
+        received = (
+            signal.sigtimedwait(signals, _CALLER_CHECK_INTERVAL)
+            if over_ssh
+            else signal.sigwaitinfo(signals)
+        )
+        if received is not None and received.si_signo != signal.SIGCHLD:
+            os.kill(child, received.si_signo)
         pid, status = os.waitpid(child, os.WNOHANG)
         if not pid and over_ssh and _caller_is_gone():
             _end(child, own_session)
@@ -190,7 +194,7 @@ def _end(child: int, own_session: bool) -> None:
     """
     send = os.killpg if own_session else os.kill
     for number in (signal.SIGHUP, signal.SIGKILL):
-        end = time.monotonic() + _TO_END
+        end = time.monotonic() + _END_TIMEOUT
         try:
             send(child, number)
             while time.monotonic() < end:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host.machine.preparation import daemon, restart
+from virtkit.host.machine.preparation import daemon, restart_command
 
 UNITS = "lib/systemd/system"
 ETC = "etc/systemd/system"
@@ -43,7 +43,8 @@ def test_debians(root: Path) -> None:
     install(root, "libvirtd")
     enable(root, "libvirtd.socket")
     for part in ("qemu", "lxc", "network"):
-        assert restart(part, root) == "sudo systemctl restart libvirtd", "and not its socket"
+        command = restart_command(part, root)
+        assert command == "sudo systemctl restart libvirtd", "and not its socket"
 
 
 def test_fedoras(root: Path) -> None:
@@ -51,20 +52,20 @@ def test_fedoras(root: Path) -> None:
     install(root, "libvirtd", "virtqemud", "virtlxcd", "virtnetworkd")
     for name in ("virtqemud", "virtlxcd", "virtnetworkd"):
         enable(root, f"{name}.socket")
-    assert restart("qemu", root) == "sudo systemctl restart virtqemud"
-    assert restart("lxc", root) == "sudo systemctl restart virtlxcd"
-    assert restart("network", root) == "sudo systemctl restart virtnetworkd"
+    assert restart_command("qemu", root) == "sudo systemctl restart virtqemud"
+    assert restart_command("lxc", root) == "sudo systemctl restart virtlxcd"
+    assert restart_command("network", root) == "sudo systemctl restart virtnetworkd"
 
 
 def test_only_split_ones_are_installed(root: Path) -> None:
     install(root, "virtqemud")
-    assert restart("qemu", root) == "sudo systemctl restart virtqemud"
+    assert restart_command("qemu", root) == "sudo systemctl restart virtqemud"
 
 
 def test_a_masked_one(root: Path) -> None:
     install(root, "libvirtd")
     mask(root, "libvirtd.service", "libvirtd.socket")
-    assert restart("qemu", root) == (
+    assert restart_command("qemu", root) == (
         "sudo systemctl unmask libvirtd.service libvirtd.socket && sudo systemctl restart libvirtd"
     )
 
@@ -72,7 +73,7 @@ def test_a_masked_one(root: Path) -> None:
 def test_the_one_that_is_not_masked_is_the_one_in_use(root: Path) -> None:
     install(root, "libvirtd", "virtqemud")
     mask(root, "libvirtd.service", "libvirtd.socket")
-    assert restart("qemu", root) == "sudo systemctl restart virtqemud"
+    assert restart_command("qemu", root) == "sudo systemctl restart virtqemud"
 
 
 def test_masked_until_the_next_boot_and_by_an_empty_file(root: Path) -> None:
@@ -80,7 +81,7 @@ def test_masked_until_the_next_boot_and_by_an_empty_file(root: Path) -> None:
     (root / "run/systemd/system/libvirtd.service").symlink_to("/dev/null")
     (root / ETC / "libvirtd-ro.socket").write_text("")
     command = "sudo systemctl unmask libvirtd.service libvirtd-ro.socket && sudo systemctl restart"
-    assert restart("qemu", root).startswith(command)
+    assert restart_command("qemu", root).startswith(command)
 
 
 @pytest.mark.parametrize(
@@ -100,22 +101,23 @@ def test_all_who_ask_get_the_same_daemon(
     for unit in enabled:
         enable(root, unit)
     assert daemon("lxc", root) == name
-    assert restart("lxc", root) == f"sudo systemctl restart {name}"
+    assert restart_command("lxc", root) == f"sudo systemctl restart {name}"
 
 
 def test_without_systemd(root: Path, tmp_path: Path) -> None:
     install(root, "libvirtd")
     (root / "run/systemd/system").rmdir()
-    assert restart("qemu", root, tmp_path / "none") == "sudo virtlogd -d && sudo libvirtd -d"
+    command = restart_command("qemu", root, tmp_path / "none")
+    assert command == "sudo virtlogd -d && sudo libvirtd -d"
     script = tmp_path / "a checkout" / "libvirt"
     script.parent.mkdir()
     script.write_text("#!/bin/sh\n")
-    assert restart("qemu", root, script) == f"'{script}' restart"
+    assert restart_command("qemu", root, script) == f"'{script}' restart"
     (root / "etc/init.d").mkdir()
     (root / "etc/init.d/libvirtd").write_text("#!/bin/sh\n")
     (root / "etc/init.d/libvirtd").chmod(stat.S_IRWXU)
-    assert restart("qemu", root, script) == "sudo service libvirtd restart"
+    assert restart_command("qemu", root, script) == "sudo service libvirtd restart"
 
 
 def test_nothing_is_installed(root: Path) -> None:
-    assert restart("qemu", root) == "sudo apt-get install libvirt-daemon-system"
+    assert restart_command("qemu", root) == "sudo apt-get install libvirt-daemon-system"

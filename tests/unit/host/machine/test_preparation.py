@@ -49,14 +49,14 @@ def names(root: Path) -> list[str]:
     return [each.name for each in preparation.missing(root)]
 
 
-def one(root: Path, name: str) -> preparation.Missing:
-    (found,) = [each for each in preparation.missing(root) if each.name == name]
-    return found
+def missing(root: Path, name: str) -> preparation.Missing:
+    (item,) = [each for each in preparation.missing(root) if each.name == name]
+    return item
 
 
 def give_hook(root: Path) -> None:
-    for each in preparation.installed(root):
-        write(each, preparation.HOOK.read_text())
+    for each in preparation.hook_paths(root):
+        write(each, preparation.HOOK_FILE.read_text())
 
 
 def test_what_is_missing_goes_as_it_is_given(host: Path) -> None:
@@ -64,13 +64,13 @@ def test_what_is_missing_goes_as_it_is_given(host: Path) -> None:
     assert names(host) == NAMES
     assert {each.cure for each in preparation.missing(host)} == {"virtkit host prepare local"}
     give_hook(host)
-    write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK.read_text())
+    write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK_FILE.read_text())
     write(host / "etc/default/libvirt-guests", 'URIS="default lxc:///system"')
     write(host / "proc/sys/fs/inotify/max_user_instances", "1024\n")
     assert names(host) == ["restart"]
     write(host / "run/virtkit/hook", f"{lxc_hook.INTERFACE}")
     assert names(host) == []
-    link = preparation.LINK.read_text()
+    link = preparation.LINK_FILE.read_text()
     assert {"OriginalName=vnet*", "MACAddressPolicy=none"} <= {*link.splitlines()}
 
 
@@ -96,14 +96,14 @@ def test_packages_that_are_missing(host: Path) -> None:
             STATUS.format("qemu-utils", "deinstall ok config-files"),
         ),
     )
-    assert one(host, "packages").why == "packages are missing: qemu-utils"
+    assert missing(host, "packages").why == "packages are missing: qemu-utils"
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="its kernel is for x86_64")
 def test_other_distributions_may_not_pack_user_mode_linux(host: Path) -> None:
     text = "".join(STATUS.format(each, "install ok installed") for each in preparation.packages())
     write(host / "var/lib/dpkg/status", text.replace("user-mode-linux", "x"))
-    assert one(host, "packages").why == "packages are missing: user-mode-linux"
+    assert missing(host, "packages").why == "packages are missing: user-mode-linux"
     write(host / "etc/os-release", "NAME=Ubuntu\nID=ubuntu\nID_LIKE=debian\n")
     assert "packages" not in names(host)
 
@@ -139,7 +139,7 @@ def test_what_an_older_version_installed_is_replaced(host: Path, name: str) -> N
     path = host / "etc/systemd/network/80-virtkit.link"
     if name == "hook":
         give_hook(host)
-        path = preparation.installed(host)[1]
+        path = preparation.hook_paths(host)[1]
     write(path, "older\n")
     assert name in names(host)
 
@@ -150,7 +150,7 @@ def test_what_an_older_version_installed_is_replaced(host: Path, name: str) -> N
 )
 def test_libvirt_guests_as_debian_has_it_lacks_containers(host: Path, setting: str) -> None:
     write(host / "etc/default/libvirt-guests", f"ON_BOOT=ignore\n{setting}")
-    assert one(host, "libvirt-guests").advice == ""
+    assert missing(host, "libvirt-guests").advice == ""
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_libvirt_guests_as_debian_has_it_lacks_containers(host: Path, setting: s
 def test_an_administrators_own_uris_are_left_alone(host: Path, setting: str) -> None:
     path = host / "etc/default/libvirt-guests"
     path.write_text(f"URIS=default\n{setting}\n")
-    found = one(host, "libvirt-guests")
-    assert found.cure == f"add lxc:///system to URIS in {path}"
+    missing_item = missing(host, "libvirt-guests")
+    assert missing_item.cure == f"add lxc:///system to URIS in {path}"
 
 
 @pytest.mark.parametrize(
@@ -182,10 +182,10 @@ def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
     give_hook(host)
     why = "libvirtd was not restarted since its hook was installed"
     assert userns.unprepared(host) == (why, "restart")
-    write(host / "run/virtkit/hook", preparation.interface())
+    write(host / "run/virtkit/hook", preparation.shipped_interface())
     assert userns.unprepared(host) is None
-    preparation.installed(host)[0].write_text("another")
-    assert (userns.unprepared(host), preparation.outdated(host)) == (None, True)
+    preparation.hook_paths(host)[0].write_text("another")
+    assert (userns.unprepared(host), preparation.hook_outdated(host)) == (None, True)
     write(host / "run/virtkit/hook", "0")
     why = "libvirt's hook was installed by another version of virtkit"
     assert userns.unprepared(host) == (why, "prepare")
@@ -194,13 +194,13 @@ def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
 def test_without_systemd_the_checkout_restarts_libvirtd(host: Path) -> None:
     (host / "run/systemd/system").rmdir()
     write(host / "usr/sbin/libvirtd", "")
-    script, verb = shlex.split(preparation.restart("lxc", host))
+    script, verb = shlex.split(preparation.restart_command("lxc", host))
     assert (Path(script).is_file(), verb) == (True, "restart")
 
 
 def test_its_interface_is_the_hooks() -> None:
-    assert preparation.interface() == str(lxc_hook.INTERFACE)
-    assert preparation.ready(Path("/nowhere")) == ""
+    assert preparation.shipped_interface() == str(lxc_hook.INTERFACE)
+    assert preparation.loaded_interface(Path("/nowhere")) == ""
     assert str(Path("/") / "run/virtkit/hook") == lxc_hook.READY
 
 
@@ -209,20 +209,20 @@ def test_the_program_needs_nothing_but_its_neighbours(tmp_path: Path, place: str
     """In a checkout and in an installed virtkit."""
     folder = tmp_path / "it's a ü" / place
     package = Path(preparation.__file__).parents[2]
-    for each in (Path(preparation.__file__), preparation.HOOK, preparation.LINK):
+    for each in (Path(preparation.__file__), preparation.HOOK_FILE, preparation.LINK_FILE):
         at = folder / each.relative_to(package)
         at.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(each, at)
     list_of = "playbooks/roles/packages/files/Debian.list"
     beside = folder.parent if place == "virtkit" else folder
     write(beside / list_of, (REPO / list_of).read_text())
-    told = {}
-    for word in ("missing", "packages", "daemon", "nonsense"):
-        line = [sys.executable, "-IS", folder / "host/machine/preparation.py", word]
-        told[word] = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert [each.returncode for each in told.values()] == [0, 0, 0, 1]
-    assert told["packages"].stdout.split() == preparation.packages()
-    assert all(len(line.split("\t")) == 2 for line in told["missing"].stdout.splitlines())
+    done = {}
+    for verb in ("missing", "packages", "daemon", "nonsense"):
+        line = [sys.executable, "-IS", folder / "host/machine/preparation.py", verb]
+        done[verb] = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert [each.returncode for each in done.values()] == [0, 0, 0, 1]
+    assert done["packages"].stdout.split() == preparation.packages()
+    assert all(len(line.split("\t")) == 2 for line in done["missing"].stdout.splitlines())
 
 
 def test_scripts_know_the_same_packages() -> None:

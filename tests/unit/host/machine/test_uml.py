@@ -22,22 +22,22 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-def found(cpuinfo: str, program: Path) -> dict[str, str]:
+def unfit(cpuinfo: str, program: Path) -> dict[str, str]:
     path = program.with_name("cpuinfo")
     path.write_text(cpuinfo)
     return uml.unfit(path, str(program))
 
 
 def test_where_it_runs(program: Path) -> None:
-    assert found(PLAIN, program) == {}
-    assert found("", program) == {}
-    assert found(TILES, program.with_name("none")) == {}
+    assert unfit(PLAIN, program) == {}
+    assert unfit("", program) == {}
+    assert unfit(TILES, program.with_name("none")) == {}
     program.write_text("#!/bin/sh\necho 6.13.2\n")
-    assert found(TILES, program) == {}
+    assert unfit(TILES, program) == {}
 
 
 def test_where_it_panics(program: Path) -> None:
-    (why,) = found(TILES, program).values()
+    (why,) = unfit(TILES, program).values()
     assert "User-Mode Linux 6.1 does not run on processors with AMX" in why
 
 

@@ -78,7 +78,7 @@ class Program:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.told: list[dict[str, Any]] = []
+        self.progress: list[dict[str, Any]] = []
 
     def ask(self, **question: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -86,9 +86,9 @@ class Program:
         print(json.dumps(question), file=self.process.stdin, flush=True)
         for line in self.process.stdout:
             answer: dict[str, Any] = json.loads(line)
-            if "told" not in answer:
+            if "progress" not in answer:
                 return answer
-            self.told.append(answer["told"])
+            self.progress.append(answer["progress"])
         raise AssertionError(f"it ended with {self.process.wait()}")
 
 
@@ -117,8 +117,8 @@ def test_a_file_with_its_digests(server: Server, tmp_path: Path) -> None:
     assert answer["digests"] == {
         kind: hashlib.new(kind, CONTENT).hexdigest() for kind in ("sha256", "sha512")
     }
-    assert base64.b64decode(it.told[0]["head"]) == CONTENT[: 64 * 1024]
-    assert {each["total"] for each in it.told} == {len(CONTENT)}
+    assert base64.b64decode(it.progress[0]["head"]) == CONTENT[: 64 * 1024]
+    assert {each["total"] for each in it.progress} == {len(CONTENT)}
 
 
 def test_a_text(server: Server, tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_what_qemu_img_says(server: Server, tmp_path: Path) -> None:
     disk.unlink()
     with program(tmp_path) as it:
         it.ask(do="download", url=server.url, kind="sha256")
-        info = it.ask(do="look", words=["info", "-U", "--output=json"])
+        info = it.ask(do="qemu-img", arguments=["info", "-U", "--output=json"])
         assert json.loads(info["out"])["virtual-size"] == 3 * 1024 * 1024
-        assert it.ask(do="look", words=["check", "-U", "-f", "qcow2"])["code"] == 0
+        assert it.ask(do="qemu-img", arguments=["check", "-U", "-f", "qcow2"])["code"] == 0
         answer = it.ask(do="upload", uri="test:///default", pool="none", volume="x")
         assert answer["failed"] == "program"
         assert "none" in answer["why"]

@@ -32,11 +32,11 @@ def read(text: str) -> lxc_hook.Container | None:
 
 
 def test_it_reads_what_virtkit_writes() -> None:
-    found = read(XML.replace('<domain type="lxc"', '<domain type="lxc" id="17"'))
-    assert found is not None
-    assert (found.uuid, found.controller) == (GUEST.uuid, 17)
-    assert (found.ids, found.folder) == (GUEST.confinement.ids, FOLDER)
-    assert [(each.file, each.target, each.readonly) for each in lxc_hook.mounts(found)] == [
+    container = read(XML.replace('<domain type="lxc"', '<domain type="lxc" id="17"'))
+    assert container is not None
+    assert (container.uuid, container.controller) == (GUEST.uuid, 17)
+    assert (container.ids, container.folder) == (GUEST.confinement.ids, FOLDER)
+    assert [(each.file, each.target, each.readonly) for each in lxc_hook.mounts(container)] == [
         (GUEST.files.root, f"{FOLDER}/{Path(GUEST.files.root).name}", True),
         ("/pool/lab-db-root", f"{FOLDER}/lab-db-root", False),
         ("/pool/lab-db-seed", f"{FOLDER}/lab-db-seed", True),
@@ -47,9 +47,9 @@ def test_it_reads_what_virtkit_writes() -> None:
 def test_a_container_with_disks_has_an_empty_root_mounted() -> None:
     guest = samples.guest_of(SPEC.replace("lxc", "uml"), samples.facts_of())
     element = record_text.guest_element(record.of_guest(guest, "/specs/lab.yaml"))
-    found = read(tree.with_record(render.domain_xml(guest), element))
-    assert found is not None
-    (root,) = lxc_hook.mounts(found)
+    container = read(tree.with_record(render.domain_xml(guest), element))
+    assert container is not None
+    (root,) = lxc_hook.mounts(container)
     assert (root.file, root.target, root.readonly) == ("", f"{FOLDER}/{lxc_hook.EMPTY}", False)
 
 
@@ -136,9 +136,9 @@ def test_what_virtkit_never_writes_is_refused(
 
 def test_folders_of_the_host_that_a_spec_allowed_are_libvirts_matter() -> None:
     more = '<filesystem type="mount"><source dir="/srv"/><target dir="/srv"/></filesystem>'
-    found = read(XML.replace("</devices>", f"{more}</devices>"))
-    assert found is not None
-    assert len(list(lxc_hook.mounts(found))) == 4
+    container = read(XML.replace("</devices>", f"{more}</devices>"))
+    assert container is not None
+    assert len(list(lxc_hook.mounts(container))) == 4
 
 
 @pytest.mark.parametrize("text", ["", "no XML", "<domain type='lxc'>"])
@@ -190,7 +190,7 @@ def missing_blocks(path: Path) -> int:
         return lxc_hook.missing_blocks(file.fileno())
 
 
-def whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     line = ["e2fsck", "-f", "-n", str(path)]
     return subprocess.run(line, check=False, capture_output=True).returncode == 0
 
@@ -223,7 +223,7 @@ def test_a_file_system_follows_its_file(
     before = path.stat()
     lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
     assert missing_blocks(path) == 0
-    assert whole(path)
+    assert is_whole(path)
     assert (path.stat().st_uid, path.stat().st_gid) == (before.st_uid, before.st_gid)
     assert f"virtkit: the file system in {path} grew by 32768 blocks in " in logs.read_text()
     lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
@@ -241,9 +241,9 @@ def test_who_reads_a_file_system_may_nothing_else(tmp_path: Path) -> None:
         *["Gid:", *[str(lxc_hook.NOBODY)] * 4],
         "Groups:",
         *[
-            word
+            field
             for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")
-            for word in (f"Cap{kind}:", "0" * 16)
+            for field in (f"Cap{kind}:", "0" * 16)
         ],
         *["NoNewPrivs:", "1"],
     ]
@@ -275,7 +275,7 @@ def test_a_growth_that_found_no_room_leaves_a_sound_file_system(tmp_path: Path, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, held)
     assert "did not grow: resize2fs ended with " in logs.read_text()
-    assert whole(path)
+    assert is_whole(path)
     lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
     assert missing_blocks(path) == 0
 
@@ -289,7 +289,7 @@ def test_it_waits_no_longer_than_it_must(
     monkeypatch.setattr(lxc_hook, "PROGRAM_TIMEOUT", 0.0)
     lxc_hook.grow_filesystem(str(path), lxc_hook.NOBODY, "lab-db")
     assert "did not grow: e2fsck took more than 0 s" in logs.read_text()
-    assert whole(path)
+    assert is_whole(path)
 
 
 def test_it_says_where_there_is_nothing_to_grow(tmp_path: Path, logs: Path) -> None:
@@ -306,8 +306,8 @@ def test_words_of_a_file_system_are_no_words_to_a_terminal(logs: Path) -> None:
 
 def open_guest() -> str:
     guest = samples.guest_of(SPEC.replace("{db: {", "{db: {privileged: true, "), samples.facts_of())
-    one = record.of_guest(guest, "/specs/lab.yaml")
-    return tree.with_record(render.domain_xml(guest), record_text.guest_element(one))
+    listed = record.of_guest(guest, "/specs/lab.yaml")
+    return tree.with_record(render.domain_xml(guest), record_text.guest_element(listed))
 
 
 def test_of_those_that_libvirt_mounts_it_takes_what_the_container_writes_to() -> None:

@@ -27,7 +27,7 @@ def test_where_a_containers_namespaces_are_not_found_nothing_is_entered(
     opened = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in kinds]
     try:
         with pytest.raises(OSError, match="namespace of its own"):
-            nsenter._enter(opened)
+            nsenter._join_namespaces(opened)
     finally:
         for each in opened:
             os.close(each)

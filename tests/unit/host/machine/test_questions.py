@@ -10,62 +10,62 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host import look as asking
-from virtkit.host.machine import look
+from virtkit.host.machine import questions
+from virtkit.host.questions import _RUN, _packed
 
 #: Those whose answers are the same a moment later.
-LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing=/bin/sh,/none", "settings", "unfit"]
-LASTING += ["unprepared", "xen"]
+LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing=/bin/sh,/none", "unfit"]
+LASTING += ["missing_settings", "unprepared", "xen"]
 
 
-def there(*questions: str) -> dict[str, object]:
+def answers_elsewhere(*questions: str) -> dict[str, object]:
     """What the program answers where nothing of virtkit's is: as a shell on another host runs it,
     by the system's own Python."""
-    line = ["env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", f"{asking._RUN} {' '.join(questions)}"]
-    done = subprocess.run(line, input=asking._packed(), capture_output=True, cwd="/", check=False)
+    line = ["env", "-i", "PATH=/usr/bin:/bin", "sh", "-c", f"{_RUN} {' '.join(questions)}"]
+    done = subprocess.run(line, input=_packed(), capture_output=True, cwd="/", check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     answer: dict[str, object] = json.loads(done.stdout)
     return answer
 
 
 def test_another_host_answers_as_this_one() -> None:
-    assert there(*LASTING) == json.loads(json.dumps(look.answers(LASTING)))
+    assert answers_elsewhere(*LASTING) == json.loads(json.dumps(questions.answer(LASTING)))
 
 
 def test_nothing_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = ["env", f"TMPDIR={tmp_path}", "sh", "-c", f"{asking._RUN} boot"]
-    subprocess.run(line, input=asking._packed(), stdout=subprocess.DEVNULL, check=True)
+    line = ["env", f"TMPDIR={tmp_path}", "sh", "-c", f"{_RUN} boot"]
+    subprocess.run(line, input=_packed(), stdout=subprocess.DEVNULL, check=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_missing() -> None:
-    answer = look.answers(["missing=/bin/sh,/no/such program"])
+    answer = questions.answer(["missing=/bin/sh,/no/such program"])
     assert answer == {"missing": ["/no/such program"]}
 
 
 def test_every_question_has_an_answer_that_json_can_hold() -> None:
-    questions = [each if each != "counting" else "counting=100" for each in look._QUESTIONS]
-    answer = look.answers(questions)
-    assert answer.keys() == look._QUESTIONS.keys()
+    every = [each if each != "counting" else "counting=100" for each in questions._QUESTIONS]
+    answer = questions.answer(every)
+    assert answer.keys() == questions._QUESTIONS.keys()
     assert json.loads(json.dumps(answer)) == answer
     assert 0 <= answer["counting"] < 1
 
 
 def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:
     """libvirt notes each vain question in the host's log."""
-    assert not look.xen(tmp_path)
+    assert not questions.xen(tmp_path)
     (tmp_path / "sys/hypervisor").mkdir(parents=True)
     (tmp_path / "sys/hypervisor/type").write_text("xen\n")
-    assert look.xen(tmp_path)
+    assert questions.xen(tmp_path)
     (tmp_path / "sys/hypervisor/type").write_text("kvm\n")
-    assert not look.xen(tmp_path)
+    assert not questions.xen(tmp_path)
     (tmp_path / "proc/xen").mkdir(parents=True)
-    assert look.xen(tmp_path)
+    assert questions.xen(tmp_path)
 
 
 def test_it_imports_nothing_that_another_host_has_not() -> None:
     """It goes there alone, and the system's Python has the standard library."""
-    for path in Path(look.__file__).parent.glob("*.py"):
+    for path in Path(questions.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

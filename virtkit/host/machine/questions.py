@@ -28,13 +28,13 @@ printf '%s\\n' "$(cat /etc/machine-id 2>/dev/null)"
 cat /proc/net/route 2>/dev/null || :"""
 
 
-def answers(questions: Iterable[str]) -> dict[str, Any]:
+def answer(questions: Iterable[str]) -> dict[str, Any]:
     """The answers by the questions' first words, of types that JSON has."""
-    answer = {}
+    answers = {}
     for question in questions:
-        name, _, words = question.partition("=")
-        answer[name] = _QUESTIONS[name](*filter(None, words.split(",")))
-    return answer
+        name, _, arguments = question.partition("=")
+        answers[name] = _QUESTIONS[name](*filter(None, arguments.split(",")))
+    return answers
 
 
 def boot() -> str:
@@ -83,15 +83,15 @@ def programs(*names: str) -> list[str]:
     return [each for each in names if shutil.which(each, path=path) is None]
 
 
-def restart() -> dict[str, str]:
+def restart_commands() -> dict[str, str]:
     """The command that starts each of libvirt's daemons again."""
-    return {each: preparation.restart(each) for each in preparation.PARTS}
+    return {each: preparation.restart_command(each) for each in preparation.PARTS}
 
 
-def settings() -> list[dict[str, str]]:
+def missing_settings() -> list[dict[str, str]]:
     """What a prepared host has and this one lacks, with ``name``, ``why``, and ``advice`` where
     the playbook leaves it to an administrator."""
-    return [vars(each) for each in preparation.settings()]
+    return [vars(each) for each in preparation.missing_settings()]
 
 
 def sockets() -> str:
@@ -101,8 +101,8 @@ def sockets() -> str:
 
 def unprepared() -> list[str] | None:
     """Why containers can't have their own ids here, and what fixes that (`userns.unprepared`)."""
-    words = userns.unprepared()
-    return None if words is None else list(words)
+    reason = userns.unprepared()
+    return None if reason is None else list(reason)
 
 
 def xen(root: Path = Path("/")) -> bool:
@@ -116,14 +116,14 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "boot": boot,
     "counting": counting,
     "freezer": freezer,
-    "hook_outdated": preparation.outdated,
+    "hook_outdated": preparation.hook_outdated,
     "ids": ids,
     "load": load,
     "missing": missing,
     "network": network,
     "programs": programs,
-    "restart": restart,
-    "settings": settings,
+    "restart_commands": restart_commands,
+    "missing_settings": missing_settings,
     "sockets": sockets,
     "unfit": uml.unfit,
     "unprepared": unprepared,
@@ -134,7 +134,7 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
 
 def main(*questions: str) -> None:
     """The program."""
-    json.dump(answers(questions), sys.stdout)
+    json.dump(answer(questions), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Asks a host what only its own files tell: this machine at once, another one by one ssh command.
 
-Nothing of virtkit's is installed there: the program, `virtkit.host.machine.look`, goes along with
-the question, and its files are gone again with the answer.
+Nothing of virtkit's is installed there: the program, `virtkit.host.machine.questions`, goes along
+with the question, and its files are gone again with the answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.errors import VirtkitError
-from virtkit.host.machine import look, preparation
+from virtkit.host.machine import preparation
+from virtkit.host.machine.questions import answer
 from virtkit.host.ssh import Remote
 
 #: Unpacks what comes on its input, runs it with the words after it, and removes it.
@@ -23,28 +24,28 @@ _RUN = (
     'folder=$(mktemp -d) && trap \'rm -rf "$folder"\' EXIT && tar -xz -C "$folder" -f - && '
     'python3 -IBS "$folder"'
 )
-_MAIN = "import sys\nfrom virtkit.host.machine.look import main\nmain(*sys.argv[1:])\n"
+_MAIN = "import sys\nfrom virtkit.host.machine.questions import main\nmain(*sys.argv[1:])\n"
 
 
 def ask(remote: Remote | None, *questions: str) -> dict[str, Any]:
-    """The answers of a host by the questions' first words; see `virtkit.host.machine.look`.
+    """The answers of a host by the questions' first words; see `virtkit.host.machine.questions`.
 
     Raises:
         VirtkitError: the host was not reached, or has no Python.
     """
     if remote is None:
-        return look.answers(questions)
+        return answer(questions)
     output = remote.run(f"{_RUN} {shlex.join(questions)}", data=_packed())
     try:
-        answer: dict[str, Any] = json.loads(output)
+        answers: dict[str, Any] = json.loads(output)
     except ValueError as error:
         raise VirtkitError(
-            f"host {remote.name} answers with more than it was asked",
+            f"host {remote.name} printed more than the answer",
             why=output[:200].decode("utf-8", "replace"),
             cure=f"see what its shell prints where it has no terminal: {remote.ssh_command} true",
             where=remote.name,
         ) from error
-    return answer
+    return answers
 
 
 def folder_missing(remote: Remote | None, path: str) -> bool:
@@ -81,6 +82,6 @@ def _files() -> Iterator[tuple[str, bytes]]:
     package = Path(__file__).parents[1]
     for folder in ("", "host/"):
         yield f"virtkit/{folder}__init__.py", b""
-    shipped = (preparation.HOOK, preparation.LINK)
-    for path in (*Path(look.__file__).parent.glob("*.py"), *shipped):
+    shipped = (preparation.HOOK_FILE, preparation.LINK_FILE)
+    for path in (*Path(preparation.__file__).parent.glob("*.py"), *shipped):
         yield f"virtkit/{path.relative_to(package)}", path.read_bytes()
