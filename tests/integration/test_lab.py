@@ -35,6 +35,7 @@ pytestmark = [
 PLACE, TYPES = "kvm1", ("kvm", "lxc")
 
 REPO = Path(__file__).parents[2]
+EXAMPLE = REPO / "examples/lab-hosts.yaml"
 STATUS = "virtkit/.venv/bin/virtkit status --json virtkit/vagrant/guests.yaml"
 
 
@@ -120,15 +121,15 @@ def test_down_in_the_machine_leaves_nothing(machines: VagrantLab) -> None:
 
 @pytest.fixture(scope="module")
 def lab(machines: VagrantLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutsideLab]:
-    """A Lab on kvm1, as what `vagrant up` writes says where that is."""
+    """A Lab on kvm1, as the example says where that is."""
     config = machines.folder / "ssh_config"
     config.write_text(machines.vagrant("ssh-config", PLACE))
 
     def shell(command: str) -> str:
         return run("ssh", "-F", config, PLACE, f"sudo sh -c {shlex.quote(command)}")
 
-    hosts = yaml.safe_load((machines.folder / "dotfiles/hosts.yaml").read_text())["hosts"]
-    host = OutsideHost(PLACE, hosts[PLACE], shell)
+    text = EXAMPLE.read_text().replace("../vagrant/.vagrant", str(machines.folder / "dotfiles"))
+    host = OutsideHost(PLACE, yaml.safe_load(text)["hosts"][PLACE], shell)
     folder = tmp_path_factory.mktemp("outside")
     with outside_laboratory(folder, "outside", spec(TYPES, own=""), host) as lab:
         yield upped(lab)
