@@ -85,6 +85,20 @@ def test_they_stay_there(lab: HostsLab) -> None:
     assert lab.json("up", "--yes")["ok"]
 
 
+def test_a_host_without_python_is_told_with_its_cure(lab: HostsLab) -> None:
+    host = lab.hosts[1]
+    host.ssh("mount --bind /dev/null /usr/bin/python3")
+    try:
+        plan = lab.json("plan", code=1)
+        assert plan["unanswered"].keys() == {"h2"}
+        assert plan["unanswered"]["h2"]["what"] == "host h2 has no Python"
+        assert "python3" in plan["unanswered"]["h2"]["cure"]
+        assert plan["changes"] == []
+    finally:
+        host.ssh("umount /usr/bin/python3")
+    assert "unanswered" not in lab.json("plan")
+
+
 @pytest.mark.long  # it is waited for, half a minute each time
 def test_a_host_that_hangs_holds_up_none_of_the_others(lab: HostsLab) -> None:
     where = places(lab)

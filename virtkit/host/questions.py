@@ -19,8 +19,10 @@ from virtkit.host.machine import preparation
 from virtkit.host.machine.questions import answer
 from virtkit.host.ssh import Remote
 
-#: Unpacks what comes on its input, runs it with the words after it, and removes it.
+#: Unpacks what comes on its input, runs it with the arguments after it, and removes it. It prints
+#: nothing where there is no Python.
 _RUN = (
+    "command -v python3 >/dev/null || exit 0; "
     'folder=$(mktemp -d) && trap \'rm -rf "$folder"\' EXIT && tar -xz -C "$folder" -f - && '
     'python3 -IBS "$folder"'
 )
@@ -36,6 +38,13 @@ def ask(remote: Remote | None, *questions: str) -> dict[str, Any]:
     if remote is None:
         return answer(questions)
     output = remote.run(f"{_RUN} {shlex.join(questions)}", data=_packed())
+    if not output:
+        raise VirtkitError(
+            f"host {remote.name} has no Python",
+            why="what only a host's own files tell is asked of them by a program of virtkit's",
+            cure="install Python 3 there (package python3)",
+            where=remote.name,
+        )
     try:
         answers: dict[str, Any] = json.loads(output)
     except ValueError as error:
