@@ -124,6 +124,7 @@ SILENT = "host far does not answer: unable to connect to server"
         ("logs there", 1, "logs"),
         ("ssh-config", 1, "ssh_config"),
         ("ssh-config here", 0, "ssh_config"),
+        ("ssh-config lost", 1, "ssh_config"),
         ("render here", 0, "documents"),
         ("render", 1, "documents"),
         ("image list lab.yaml", 1, "images"),

@@ -20,6 +20,7 @@ from virtkit.api._hosts import (
     ordered,
     path_of,
     quiet,
+    unanswered_of,
     update_known_hosts,
     with_spec_path,
 )
@@ -148,17 +149,18 @@ def ssh_config(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> A
     """
     observation = _observe_ways(spec)
     ways = list(_ways(spec, observation, guests))
-    unknown = [each for each in ways if each.state == "unknown"]
-    for each in unknown:
-        if each.login is None:
+    for each in ways:
+        if each.state == "unknown" and each.login is None:
             say(f"guest {each.record.guest} is left out: {_no_way(each, hypervisor=False)}")
     logins = [each.login for each in ways if each.login]
     blocks = [_HEAD.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
     for login in logins:
         options = (f"  {key} {value}" for key, value in login.options())
         blocks.append("\n".join([f"Host {login.alias}", *options]))
-    silent = {each.host.name for each in unknown} if guests else {None}
-    return Answer("\n\n".join(blocks) + "\n", observation.unanswered_of(silent))
+    existing = existing_guests(spec, observation.host_states)
+    missing = guests_named(spec, existing, guests) - {*existing} if guests else ()
+    unanswered = unanswered_of(spec, observation, missing, guests)
+    return Answer("\n\n".join(blocks) + "\n", unanswered)
 
 
 def _observe_ways(
