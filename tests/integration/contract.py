@@ -46,6 +46,8 @@ GUESTS = """
       - {name: data, size: 64MiB, mount: /srv/data, keep: true}
       - {name: scratch, size: 32MiB, mount: /srv/scratch}
       # - {name: blank, size: 16MiB}
+"""
+OWN = """\
   TYPE-own:
     type: TYPE
     networks: [front]
@@ -57,10 +59,10 @@ GUESTS = """
 """
 
 
-def spec(types: Sequence[str]) -> str:
+def spec(types: Sequence[str], own: str = OWN) -> str:
     text = HEAD
     for name in types:
-        guests = GUESTS.replace("TYPE", name).replace("HOST", str(number(name)))
+        guests = (GUESTS + own).replace("TYPE", name).replace("HOST", str(number(name)))
         if "disks.blank" not in DRIVERS[name].unsupported:
             guests = guests.replace("# -", "-")
         text += guests

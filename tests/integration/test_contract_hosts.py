@@ -1,4 +1,5 @@
-"""The contract of all guest types on another host, over ssh: of containers."""
+"""The contract of all guest types on another host, over ssh: of containers. CI has it in short, on
+a host as users have them (test_lab.py)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from integration.several_hosts import hosts_laboratory, several_hosts
 
 PLACE, TYPES = "h1", ("lxc",)
 
-pytestmark = pytest.mark.timeout(1200)  # the first test waits for all guests
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]  # the first test waits for all guests
 
 
 @pytest.fixture(scope="module")

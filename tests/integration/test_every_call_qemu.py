@@ -8,7 +8,7 @@ from integration.every_call import MARKS, Do
 TYPE = "qemu"
 # each costs seconds: all that change something are the test driver's
 UP = {"first": False, "rest": True}
-DOWN = {"all": False}
-DAEMON: dict[Do, bool] = {"end": False, "freeze": True}
+DOWN = {"all": True}
+DAEMON: dict[Do, bool] = {"end": True, "freeze": True}
 
 pytestmark = MARKS

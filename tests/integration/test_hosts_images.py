@@ -171,7 +171,10 @@ def interrupted(up: subprocess.Popen[str], _lab: HostsLab) -> Iterator[None]:
     assert up.returncode == 130
 
 
-@pytest.mark.parametrize("end", [cut_at_the_host, killed, interrupted])
+@pytest.mark.parametrize(
+    "end",
+    [cut_at_the_host, *(pytest.param(e, marks=pytest.mark.long) for e in (killed, interrupted))],
+)
 def test_an_upload_that_was_cut_is_none(
     end: Callable[[subprocess.Popen[str], HostsLab], AbstractContextManager[None]], lab: HostsLab
 ) -> None:
@@ -221,6 +224,7 @@ def test_one_hosts_disk_is_full(lab: HostsLab) -> None:
         lab.virtkit("down")
 
 
+@pytest.mark.long  # seen in short by what is cut
 def test_one_hosts_disk_gets_full_meanwhile(lab: HostsLab) -> None:
     digest = sparse_disk(lab.folder / "disk.raw", 240)
     with_image(lab, "{path: disk.raw}")
@@ -303,7 +307,7 @@ def nothing_runs(host: LibvirtHost) -> bool:
     )
 
 
-@pytest.mark.parametrize("digests", ["sha256", "checksums"])
+@pytest.mark.parametrize("digests", ["sha256", pytest.param("checksums", marks=pytest.mark.long)])
 def test_each_host_fetches_an_image_itself(
     digests: str, lab: HostsLab, server: Server, hosts: list[LibvirtHost]
 ) -> None:
@@ -348,7 +352,9 @@ def test_a_wrong_digest_leaves_nothing_there(lab: HostsLab, server: Server) -> N
         assert nothing_runs(host)
 
 
-@pytest.mark.parametrize("what", ["page", "backing", "gone"])
+@pytest.mark.parametrize(
+    "what", ["page", *(pytest.param(each, marks=pytest.mark.long) for each in ("backing", "gone"))]
+)
 def test_what_is_no_image_is_refused(what: str, lab: HostsLab, server: Server) -> None:
     said = "can't be downloaded on host h1"
     if what == "page":
@@ -375,6 +381,7 @@ def test_what_is_no_image_is_refused(what: str, lab: HostsLab, server: Server) -
     assert all(nothing_runs(each) for each in lab.hosts)
 
 
+@pytest.mark.long  # seen in short by what is cut
 def test_an_interrupted_download_ends_there_too(lab: HostsLab, server: Server) -> None:
     server.most = 3 * MIB
     with_image(lab, server.image())

@@ -268,6 +268,7 @@ def test_the_next_connection_is_a_new_login(hosts: list[LibvirtHost]) -> None:
 # --- what hosts are ---------------------------------------------------------------------------
 
 
+@pytest.mark.long  # three quarters of a minute: KVM is tried
 def test_hosts_are_listed(lab: HostsLab, hosts: list[LibvirtHost]) -> None:
     listed = {each["name"]: each for each in lab.json("host list")["hosts"]}
     assert [each["answers"] for each in listed.values()] == [True, True]
@@ -285,6 +286,7 @@ def test_hosts_are_listed(lab: HostsLab, hosts: list[LibvirtHost]) -> None:
     assert rows[1].endswith("zone=a")
 
 
+@pytest.mark.long  # three quarters of a minute: KVM is tried
 def test_a_host_that_does_not_answer_is_listed_and_checked_beside_the_others(
     lab: HostsLab, hosts: list[LibvirtHost]
 ) -> None:
@@ -314,6 +316,7 @@ def test_a_host_that_does_not_answer_is_listed_and_checked_beside_the_others(
         assert not any(line.startswith("h1") for line in text)
 
 
+@pytest.mark.long  # half a minute
 def test_this_machine_is_a_host_too(ssh: Ssh) -> None:
     (here,) = virtkit("host", "list", "--json", ssh=ssh).data["hosts"]
     assert (here["name"], here["address"], here["answers"]) == ("local", "", True)
@@ -368,7 +371,10 @@ def test_up_through_a_jump_host_with_an_agents_key(
     assert hosts[1].virsh("list", "--name", scheme="lxc") == "away-web"
 
 
-@pytest.mark.parametrize("way", ["settings", "plain", "port", "agent"])
+@pytest.mark.parametrize(
+    "way",
+    ["settings", *(pytest.param(e, marks=pytest.mark.long) for e in ("plain", "port", "agent"))],
+)
 def test_every_verb_goes_each_way(
     way: str, away: HostsLab, hosts: list[LibvirtHost], tmp_path: Path
 ) -> None:

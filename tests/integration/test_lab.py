@@ -1,9 +1,9 @@
-"""The Vagrant lab: a plain Debian host comes up, is made ready by host.yml as its ordinary user,
-who then has the first five minutes on it: systemd, AppArmor, a KVM that works. `down` leaves
-nothing.
+"""The Vagrant lab: a plain Debian host with systemd, cgroup v2, AppArmor and a KVM that works comes
+up, and is made ready by host.yml. Its ordinary user then has the first five minutes on it; after
+that it is driven from outside, over ssh, as that user. `down` leaves nothing.
 
 The machine is emulated, and its packages are there already. What else happens on one is the
-journey of tests/realhost, which has the same disk.
+journey of tests/realhost, which has the same disk, and there the contract is whole.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from integration import contract
+from integration.contract import place, pytest_generate_tests, spec, types, upped  # noqa: F401
+from integration.lab import run
+from realhost.outside import OutsideHost, OutsideLab, outside_laboratory
 
 pytestmark = [
     pytest.mark.timeout(1800),
@@ -26,11 +32,13 @@ pytestmark = [
     ),
 ]
 
+PLACE, TYPES = "kvm1", ("kvm", "lxc")
+
 REPO = Path(__file__).parents[2]
 STATUS = "virtkit/.venv/bin/virtkit status --json virtkit/vagrant/guests.yaml"
 
 
-class Lab:
+class VagrantLab:
     """A lab whose Vagrant has folders of its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,12 +71,12 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("lab"))
+def machines(tmp_path_factory: pytest.TempPathFactory, alone: None) -> Iterator[VagrantLab]:
+    machines = VagrantLab(tmp_path_factory.mktemp("lab"))
     try:
-        yield lab
+        yield machines
     finally:
-        subprocess.run(["scripts/lab", "down"], cwd=REPO, env=lab.environment, check=False)
+        subprocess.run(["scripts/lab", "down"], cwd=REPO, env=machines.environment, check=False)
 
 
 def changed(told: str) -> int:
@@ -83,39 +91,70 @@ def names(kind: str) -> list[str]:
     return [each for each in done.stdout.split() if each.startswith("virtkit-lab")]
 
 
-def test_the_table_of_machines(lab: Lab) -> None:
-    assert "validated successfully" in lab.vagrant("validate")
-    lines = lab.vagrant("status", "--machine-readable").splitlines()
+def test_the_table_of_machines(machines: VagrantLab) -> None:
+    assert "validated successfully" in machines.vagrant("validate")
+    lines = machines.vagrant("status", "--machine-readable").splitlines()
     states = {each.split(",")[1]: each.split(",")[3] for each in lines if ",state," in each}
     assert states == dict.fromkeys(("kvm1", "kvm2", "xen1"), "not_created")
 
 
-def test_the_machine_and_its_guests_come_up(lab: Lab) -> None:
-    told = lab.run("scripts/lab", "up", "--short", "vm", "box")
+def test_the_machine_and_its_guests_come_up(machines: VagrantLab) -> None:
+    told = machines.run("scripts/lab", "up", "--short", "box")
     assert "all of it works" in told
     assert changed(told) >= 6
     assert "lacks" not in told, "the host is prepared, so scripts/up does not start Ansible"
     assert names("") == ["virtkit-lab-kvm1"]
     assert names("net") == names("pool") == ["virtkit-lab"]
-    told = lab.vagrant("ssh", "kvm1", "-c", STATUS)
+    told = machines.vagrant("ssh", "kvm1", "-c", STATUS)
     guests = json.loads(told[told.index("{") :])["guests"]
     found = {each["name"]: (each["type"], each["ready"]) for each in guests}
-    assert found["vm"] == ("kvm", True)
     assert found["box"] == ("lxc", True)
 
 
-def test_down_in_the_machine_leaves_nothing(lab: Lab) -> None:
-    lab.vagrant("ssh", "kvm1", "-c", "virtkit/vagrant/contract down")
+def test_down_in_the_machine_leaves_nothing(machines: VagrantLab) -> None:
+    machines.vagrant("ssh", "kvm1", "-c", "virtkit/vagrant/contract down")
+
+
+# --- from outside ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lab(machines: VagrantLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutsideLab]:
+    """A Lab on kvm1, as what `vagrant up` writes says where that is."""
+    config = machines.folder / "ssh_config"
+    config.write_text(machines.vagrant("ssh-config", PLACE))
+
+    def shell(command: str) -> str:
+        return run("ssh", "-F", config, PLACE, f"sudo sh -c {shlex.quote(command)}")
+
+    hosts = yaml.safe_load((machines.folder / "dotfiles/hosts.yaml").read_text())["hosts"]
+    host = OutsideHost(PLACE, hosts[PLACE], shell)
+    folder = tmp_path_factory.mktemp("outside")
+    with outside_laboratory(folder, "outside", spec(TYPES, own=""), host) as lab:
+        yield upped(lab)
+
+
+class TestTheContractInShort:
+    test_status_tells_all = staticmethod(contract.test_status_tells_all)
+    test_exec_is_root = staticmethod(contract.test_exec_is_root_and_passes_all_on)
+    test_ssh_is_the_user = staticmethod(contract.test_ssh_is_the_user_and_passes_all_on)
+    test_ssh_checks_the_host_key = staticmethod(contract.test_ssh_checks_the_host_key)
+    test_up_again_changes_nothing = staticmethod(contract.test_up_again_changes_nothing)
+    test_pause_and_resume = staticmethod(contract.test_pause_and_resume)
+    test_down_leaves_nothing = staticmethod(contract.test_down_leaves_nothing)
+
+
+# --- the end ---------------------------------------------------------------------------------
 
 
 @pytest.mark.long  # a minute; test_host_playbook.py asks it of this machine
-def test_provisioned_again_it_changes_nothing(lab: Lab) -> None:
-    assert changed(lab.vagrant("provision", "kvm1")) == 0
+def test_provisioned_again_it_changes_nothing(machines: VagrantLab) -> None:
+    assert changed(machines.vagrant("provision", "kvm1")) == 0
 
 
-def test_down_leaves_nothing(lab: Lab) -> None:
-    lab.run("scripts/lab", "down")
+def test_down_leaves_nothing(machines: VagrantLab) -> None:
+    machines.run("scripts/lab", "down")
     assert names("") == names("net") == names("pool") == []
     assert not Path("/var/lib/libvirt/images/virtkit-lab").exists()
-    assert not (lab.folder / "dotfiles").exists()
-    assert "virtkit/host" not in lab.run("vagrant", "box", "list")
+    assert not (machines.folder / "dotfiles").exists()
+    assert "virtkit/host" not in machines.run("vagrant", "box", "list")

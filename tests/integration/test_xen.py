@@ -30,6 +30,10 @@ guests: {a: {kernel: {path: tiny.elf}}}
 """
 
 
+#: CI has one case on the Xen host, `test_models.py`.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+
+
 @pytest.fixture(scope="module")
 def lab(xen: XenHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[XenLab]:
     with xen_laboratory(tmp_path_factory.mktemp("xenlab"), "xenlab", SPEC, xen) as lab:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import pytest
 from integration.contract import *  # noqa: F403 - its tests
 from integration.contract import Lab, spec, upped
-from realhost.outside import NAME, outside_laboratory, prepared_host
+from realhost.outside import outside_laboratory, prepared_host
 
-PLACE, TYPES = NAME, ("lxc",)
+PLACE, TYPES = "rack", ("lxc",)
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.long]
 
