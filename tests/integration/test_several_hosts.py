@@ -161,11 +161,12 @@ SOME_OFF = """
 networks: {front: {cidr: 10.20.0.0/24}}
 defaults: {type: lxc, memory: 128MiB, networks: [front]}
 guests:
-  one: {host: h1}
+  one: {host: h1, playbooks: [site.yml]}
   free: {place: {apart: [one, off]}}
-  off: {host: h3, networks: [{name: front, address: 10.20.0.7}]}
+  off: {host: h3, networks: [{name: front, address: 10.20.0.7}], playbooks: [site.yml]}
   lost: {host: h3}
 """
+PLAYBOOK = "- {{hosts: all, gather_facts: false, tasks: [{{raw: {}}}]}}\n"
 #: What the inventory plugin is told.
 SOURCE = """
 plugin: virtkit.core.virtkit
@@ -176,9 +177,11 @@ cache_connection: cache
 """
 
 
+@pytest.mark.timeout(1200)  # each verb waits for the host that is off
 def test_all_that_only_tells_with_a_host_that_is_off(
     hosts: list[LibvirtHost], tmp_path: Path
 ) -> None:
+    (tmp_path / "site.yml").write_text(PLAYBOOK.format("uptime"))
     with hosts_laboratory(tmp_path, "some", SOME_OFF, hosts) as lab:
         assert lab.json("up")["ok"]
         assert places(lab)["free"] == "h2"
@@ -186,14 +189,26 @@ def test_all_that_only_tells_with_a_host_that_is_off(
         hosts[2].cut()
         try:
             _tell_with_h3_off(lab)
+            _play_with_h3_off(lab)
         finally:
             hosts[2].join()
         assert set(lab.json("logs")["logs"]) == {"one", "free", "off", "lost"}
         line = ["-i", "some.virtkit.yml", "--list"]
         listing = ansible("ansible-inventory", *line, folder=tmp_path).stdout
         assert '"lost"' in listing, "what was told without its host is in no cache"
+        assert lab.json("up")["ok"], "the playbooks of h3's guest are left to do"
         assert lab.json("plan")["changes"] == []
         assert lab.json("down")["ok"]
+
+
+def _play_with_h3_off(lab: HostsLab) -> None:
+    (lab.folder / "site.yml").write_text(PLAYBOOK.format("hostname"))
+    for verb in ("up", "provision"):
+        steps = lab.json(verb, code=1)["steps"]
+        ended = {(each["object"], each["step"]): each["outcome"] for each in steps}
+        assert ended["guest/one", "playbooks"] == "done", steps
+        assert ended["guest/off", "look"] == "skipped"
+        assert ended["host/h3", "connect"] == "failed"
 
 
 def _tell_with_h3_off(lab: HostsLab) -> None:
