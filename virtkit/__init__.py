@@ -9,6 +9,7 @@ from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
     from virtkit.api import (
+        Answer,
         Check,
         Event,
         Execution,
@@ -72,8 +73,8 @@ load_when_used(
     __name__,
     {
         "virtkit.api": (
-            "Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory Machine "
-            "Orphan Plan Preparation Report RunOptions Spec StoreEntry Verb Vnc apply "
+            "Answer Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory "
+            "Machine Orphan Plan Preparation Report RunOptions Spec StoreEntry Verb Vnc apply "
             "apply_refusal change_state check_hosts close console copy doctor down down_plan "
             "down_refusal execute find_host_keys find_machine follow format_size forwarded_vnc "
             "host_status image_list image_make image_remove inventory log_names logs orphans "
@@ -85,6 +86,7 @@ load_when_used(
 )
 
 __all__ = [
+    "Answer",
     "Check",
     "Event",
     "Execution",

@@ -14,7 +14,8 @@ import samples
 from functional.conftest import NODE, POOL
 
 from virtkit import access, api
-from virtkit.api._hosts import existing_guests, observe_all
+from virtkit.api._hosts import existing_guests
+from virtkit.api._observation import observe
 from virtkit.api._placement import place_guests
 from virtkit.api.plan import plan_on
 from virtkit.drivers import QEMU
@@ -70,7 +71,7 @@ def entries(plan: Plan) -> list[tuple[str, str, str, str]]:
 
 def test_a_guest_is_on_the_host_that_runs_its_type(hosts: list[Host]) -> None:
     spec = spec_of("{a: {type: lxc}, b: {type: qemu}, c: {type: xen-pv, host: more}, d: {}}")
-    assert place_guests(spec, observe_all(hosts)) == {
+    assert place_guests(spec, observe(hosts).host_states) == {
         "a": "far",
         "b": "local",
         "c": "more",
@@ -80,7 +81,7 @@ def test_a_guest_is_on_the_host_that_runs_its_type(hosts: list[Host]) -> None:
 
 def test_it_stays_where_it_is_while_its_type_stays(hosts: list[Host]) -> None:
     make(hosts[2], "{b: {type: qemu}}")
-    host_states = observe_all(hosts)
+    host_states = observe(hosts).host_states
     assert place_guests(spec_of("{b: {type: qemu}}"), host_states) == {"b": "more"}
     assert place_guests(spec_of("{b: {type: auto}}"), host_states) == {"b": "more"}
     assert place_guests(spec_of("{b: {type: lxc}}"), host_states) == {"b": "far"}

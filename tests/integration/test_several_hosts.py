@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_programs import ansible
 from integration.lab import until
 from integration.several_hosts import HostsLab, LibvirtHost, hosts_laboratory, several_hosts
 
@@ -168,6 +169,93 @@ def test_down_with_a_host_that_is_cut_off_and_again(lab: HostsLab) -> None:
     assert lab.json("down")["ok"]
     for each in lab.hosts:
         assert lab.on(each).left() == []
+
+
+SOME_OFF = """
+networks: {front: {cidr: 10.20.0.0/24}}
+defaults: {type: lxc, memory: 128MiB, networks: [front]}
+guests:
+  one: {host: h1, playbooks: [site.yml]}
+  free: {place: {apart: [one, off]}}
+  off: {host: h3, networks: [{name: front, address: 10.20.0.7}], playbooks: [site.yml]}
+  lost: {host: h3}
+"""
+PLAYBOOK = "- {{hosts: all, gather_facts: false, tasks: [{{raw: {}}}]}}\n"
+#: What the inventory plugin is told.
+SOURCE = """
+plugin: virtkit.core.virtkit
+spec: some.yaml
+cache: true
+cache_plugin: jsonfile
+cache_connection: cache
+"""
+
+
+@pytest.mark.timeout(1200)  # each verb waits for the host that is off
+def test_all_that_only_tells_with_a_host_that_is_off(
+    hosts: list[LibvirtHost], tmp_path: Path
+) -> None:
+    (tmp_path / "site.yml").write_text(PLAYBOOK.format("uptime"))
+    with hosts_laboratory(tmp_path, "some", SOME_OFF, hosts) as lab:
+        assert lab.json("up")["ok"]
+        assert places(lab)["free"] == "h2"
+        assert lab.json("inventory")["_meta"]["hostvars"].keys() == {"one", "free", "off", "lost"}
+        hosts[2].cut()
+        try:
+            _tell_with_h3_off(lab)
+            _play_with_h3_off(lab)
+        finally:
+            hosts[2].join()
+        assert set(lab.json("logs")["logs"]) == {"one", "free", "off", "lost"}
+        line = ["-i", "some.virtkit.yml", "--list"]
+        listing = ansible("ansible-inventory", *line, folder=tmp_path).stdout
+        assert '"lost"' in listing, "what was told without its host is in no cache"
+        assert lab.json("up")["ok"], "the playbooks of h3's guest are left to do"
+        assert lab.json("plan")["changes"] == []
+        assert lab.json("down")["ok"]
+
+
+def _play_with_h3_off(lab: HostsLab) -> None:
+    (lab.folder / "site.yml").write_text(PLAYBOOK.format("hostname"))
+    for verb in ("up", "provision"):
+        steps = lab.json(verb, code=1)["steps"]
+        ended = {(each["object"], each["step"]): each["outcome"] for each in steps}
+        assert ended["guest/one", "playbooks"] == "done", steps
+        assert ended["guest/off", "look"] == "skipped"
+        assert ended["host/h3", "connect"] == "failed"
+
+
+def _tell_with_h3_off(lab: HostsLab) -> None:
+    for name in ("one", "free"):  # by the spec, and by known_hosts
+        assert lab.sh(name, "hostname") == name
+    assert lab.virtkit("exec", "free", "--", "sh", "-c", "exit 7", code=7).err == ""
+    assert "h3" in lab.virtkit("exec", "off", "--", "true", code=1).err
+    logs = lab.json("logs", code=1)
+    assert (logs["logs"].keys(), [*logs["unanswered"]]) == ({"one", "free"}, ["h3"])
+    assert lab.json("logs", "one")["logs"].keys() == {"one"}
+    listing = lab.virtkit("inventory", "--list")
+    assert listing.data["_meta"]["hostvars"].keys() == {"one", "free", "off"}
+    assert "host h3 does not answer" in listing.err
+    assert "guest lost is left out" in listing.err
+    static = lab.virtkit("inventory", code=1)
+    (lab.folder / "hosts.ini").write_text(static.out)
+    (lab.folder / "some.virtkit.yml").write_text(SOURCE)
+    for source in ("hosts.ini", "some.virtkit.yml"):
+        line = ["all", "-i", source, "-m", "raw", "-a", "hostname", "-T", "5"]
+        done = ansible("ansible", *line, folder=lab.folder, code=4)  # some can't be reached
+        assert "off | UNREACHABLE" in done.stdout
+        for name in ("one", "free"):
+            assert f"{name} | CHANGED" in done.stdout, done.stdout
+    config = lab.virtkit("ssh-config", code=1)
+    for name in ("one", "free", "off"):
+        assert f"Host some-{name}\n" in config.out
+    assert "some-lost" not in config.out
+    found = lab.json("image list", code=1)
+    assert {each["host"] for each in found["images"]} == {"h1", "h2"}
+    assert [*found["unanswered"]] == ["h3"]
+    assert lab.json("image rm", "nosuchimage", code=1)["error"]["cure"]
+    left = lab.json("doctor", "--orphans", code=1)
+    assert not [each for each in left["orphans"] if each["environment"] == "some"]
 
 
 def test_the_readme_s_example(hosts: list[LibvirtHost], tmp_path: Path) -> None:

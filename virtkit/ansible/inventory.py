@@ -83,28 +83,36 @@ def hypervisor_variables(
     return answer | {"ansible_connection": "virtkit.core.exec", "ansible_host": record.guest}
 
 
-def guest_variables(record: GuestRecord, driver: Driver, host: str, spec: str) -> dict[str, str]:
-    """The variables that tell what a guest is."""
+def guest_variables(
+    record: GuestRecord, driver: Driver | None, host: str, spec: str
+) -> dict[str, str]:
+    """The variables that tell what a guest is.
+
+    Args:
+        driver: None where only its host knows its type, and does not answer.
+    """
     answer = {
         "virtkit_environment": record.environment,
         "virtkit_guest": record.guest,
-        "virtkit_type": driver.type,
-        "virtkit_model": driver.virtualization,
+        "virtkit_type": driver.type if driver else "",
+        "virtkit_model": driver.virtualization if driver else "",
         "virtkit_host": host,
         "virtkit_domain": record.domain,
+        "virtkit_spec": spec,
     }
-    return answer | ({"virtkit_spec": spec} if spec else {})
+    return {key: value for key, value in answer.items() if value}
 
 
-def groups(record: GuestRecord, driver: Driver, host: str) -> tuple[str, ...]:
-    """The groups that a guest is in: the spec's, and those by what it is."""
+def groups(record: GuestRecord, driver: Driver | None, host: str) -> tuple[str, ...]:
+    """The groups that a guest is in: the spec's, and those by what it is, as far as it is known."""
     kinds = {
         "environment": record.environment,
-        "type": driver.type,
-        "model": driver.virtualization,
+        "type": driver.type if driver else "",
+        "model": driver.virtualization if driver else "",
         "host": host,
     }
-    names = [*record.requested["groups"], *(f"{kind}_{each}" for kind, each in kinds.items())]
+    known = [f"{kind}_{each}" for kind, each in kinds.items() if each]
+    names = [*record.requested["groups"], *known]
     return tuple(dict.fromkeys(map(group_name, names)))
 
 

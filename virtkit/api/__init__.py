@@ -10,17 +10,15 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.api._defaults import HOST_TYPES, LOCK_TIMEOUT, STOP_TIMEOUT
     from virtkit.api._hosts import Tell, close
+    from virtkit.api._observation import Answer, unanswered_line
     from virtkit.api.access import (
         Execution,
-        Inventory,
         Vnc,
         console,
         copy,
         execute,
         forwarded_vnc,
-        inventory,
         ssh,
-        ssh_config,
         ssh_refusal,
         vnc,
     )
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from virtkit.api.host_keys import HostKeys, find_host_keys, trust_host
     from virtkit.api.host_status import HostStatus, host_status
     from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
+    from virtkit.api.inventory import Inventory, inventory, ssh_config
     from virtkit.api.lifecycle import (
         apply,
         down,
@@ -52,15 +51,16 @@ load_when_used(
     {
         "virtkit.api._defaults": "HOST_TYPES LOCK_TIMEOUT STOP_TIMEOUT",
         "virtkit.api._hosts": "Tell close",
+        "virtkit.api._observation": "Answer unanswered_line",
         "virtkit.api.access": (
-            "Execution Inventory Vnc console copy execute forwarded_vnc inventory ssh "
-            "ssh_config ssh_refusal vnc"
+            "Execution Vnc console copy execute forwarded_vnc ssh ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check HostChecks check_hosts doctor",
         "virtkit.api.host": "Machine Preparation find_machine prepare_host",
         "virtkit.api.host_keys": "HostKeys find_host_keys trust_host",
         "virtkit.api.host_status": "HostStatus host_status",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
+        "virtkit.api.inventory": "Inventory inventory ssh_config",
         "virtkit.api.lifecycle": "apply down down_plan down_refusal",
         "virtkit.api.logs": "follow log_names logs playbook_logs",
         "virtkit.api.orphans": "Orphan orphans",
@@ -80,6 +80,7 @@ __all__ = [
     "HOST_TYPES",
     "LOCK_TIMEOUT",
     "STOP_TIMEOUT",
+    "Answer",
     "Check",
     "Event",
     "Execution",
@@ -137,5 +138,6 @@ __all__ = [
     "starter",
     "status",
     "trust_host",
+    "unanswered_line",
     "vnc",
 ]

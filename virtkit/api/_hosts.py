@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from virtkit import access
-from virtkit.api._observation import HostState, ask_each, observe_all
-from virtkit.errors import RequestError
+from virtkit.api._observation import (
+    HostState,
+    Observation,
+    ask_each,
+    try_observe,
+    unanswered_error,
+)
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Host, Remote, close_all
 from virtkit.plan import command, select
 from virtkit.spec import LOCAL, Problem, Spec, ssh_address
@@ -212,15 +218,32 @@ def guests_named(
     return select(guests, groups, bases)
 
 
+def unanswered_of(
+    spec: Spec, observation: Observation, missing: Iterable[str], guests: Sequence[str]
+) -> Mapping[str, VirtkitError]:
+    """Why hosts do not answer that may have guests which were asked for.
+
+    Args:
+        missing: those of them that were found nowhere.
+        guests: how they were named; empty where all were asked for.
+    """
+    if not guests:
+        return observation.unanswered
+    return observation.unanswered_of({spec.host_of(e) for e in missing if e in spec.guests})
+
+
 def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
-    """The one guest that ``guest`` names, and where it is: other hosts are left alone.
+    """The one guest that ``guest`` names, and where it is: other hosts are left alone where the
+    spec, or the caller's folder, tells on which one it is.
 
     Raises:
         RequestError: there is none, or it isn't made.
+        VirtkitError: it may be on a host that does not answer.
     """
-    hosts = hosts_of(spec)
-    host = spec.host_of(guest) if guest in spec.guests else None
-    host_states = observe_all([each for each in hosts if host in (None, each.name)])
+    observation = _observe_for(spec, guest)
+    host_states = observation.host_states
+    if not host_states and len(spec.hosts) == 1:
+        raise next(iter(observation.unanswered.values()))
     existing = existing_guests(spec, host_states)
     names = guests_named(spec, existing, [guest])
     if len(names) > 1:
@@ -230,9 +253,26 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
         )
     name = names.pop()
     if name not in existing:
+        if observation.unanswered:
+            what = f"guest {guest} is on no host that answers"
+            raise unanswered_error(what, observation.unanswered)
         raise RequestError(f"guest {guest} does not exist yet", cure=f"make it: virtkit up {guest}")
     host_state = next(each for each in host_states if each.host is existing[name].host)
     return host_state, existing[name].observed
+
+
+def _observe_for(spec: Spec, guest: str) -> Observation:
+    """What stands on the host that has a guest: on the one where it is by the spec, or was last;
+    where it isn't there, on all on which it may be."""
+    hosts = hosts_of(spec)
+    named = spec.host_of(guest) if guest in spec.guests else None
+    likely = named or access.last_host(spec.name, f"{spec.name}-{guest}")
+    observation = try_observe([each for each in hosts if each.name == likely])
+    if named is not None or guest in existing_guests(spec, observation.host_states):
+        return observation
+    others = try_observe([each for each in hosts if each.name != likely])
+    host_states = [*observation.host_states, *others.host_states]
+    return Observation(host_states, others.unanswered).with_unanswered(observation.unanswered)
 
 
 def check_running(guest: ObservedGuest) -> None:

@@ -3,13 +3,13 @@ up none of the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
@@ -51,20 +51,38 @@ class Observation:
         """The same, and other hosts that do not answer."""
         return Observation(self.host_states, {**unanswered, **self.unanswered})
 
+    def unanswered_of(self, hosts: Collection[str | None]) -> dict[str, VirtkitError]:
+        """Why those of these hosts that do not answer don't; None among them stands for any."""
+        return {n: e for n, e in self.unanswered.items() if n in hosts or None in hosts}
 
-def observe_all(hosts: Sequence[Host], *, pool: bool = False) -> list[HostState]:
-    """What stands on each host.
 
-    Args:
-        pool: look into the pools, too.
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What is known of what was asked for.
 
-    Raises:
-        VirtkitError: one of them does not answer.
+    Attributes:
+        value: what the hosts that answer know.
+        unanswered: why other hosts do not answer that may have some of it, by their names. Where
+            there is one, the value may not be all.
     """
-    observation = observe(hosts, pool=pool)
-    for error in observation.unanswered.values():
-        raise error
-    return observation.host_states
+
+    value: T
+    unanswered: Mapping[str, VirtkitError] = field(default_factory=dict)
+
+
+def unanswered_line(host: str, error: VirtkitError) -> str:
+    """That a host does not answer, and why."""
+    return f"host {host} does not answer: {error.why or error.what}"
+
+
+def unanswered_error(what: str, unanswered: Mapping[str, VirtkitError]) -> VirtkitError:
+    """The error for what no host that answers has, and others may have."""
+    return VirtkitError(
+        what,
+        why="; ".join(unanswered_line(*each) for each in unanswered.items()),
+        cure=next(iter(unanswered.values())).cure,
+        where=", ".join(unanswered),
+    )
 
 
 def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
@@ -76,13 +94,18 @@ def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
     Raises:
         VirtkitError: none of them answers.
     """
+    return on_each(hosts, partial(_observe_host, pool=pool))
 
-    def observe_host(host: Host) -> HostState:
-        if pool:
-            host.storage.refresh()  # files that came behind libvirt's back may have our names
-        return HostState(host, host.observe(pool=pool))
 
-    return on_each(hosts, observe_host)
+def _observe_host(host: Host, *, pool: bool) -> HostState:
+    if pool:
+        host.storage.refresh()  # files that came behind libvirt's back may have our names
+    return HostState(host, host.observe(pool=pool))
+
+
+def try_observe(hosts: Sequence[Host]) -> Observation:
+    """The same, also where none of them answers."""
+    return _try_each(hosts, partial(_observe_host, pool=False))
 
 
 def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
@@ -91,6 +114,13 @@ def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) ->
     Raises:
         VirtkitError: none of them answers.
     """
+    observation = _try_each(hosts, observe_host)
+    if observation.unanswered and not observation.host_states:
+        raise next(iter(observation.unanswered.values()))
+    return observation
+
+
+def _try_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
     answers = ask_each(hosts, observe_host)
     host_states = [each for each in answers if isinstance(each, HostState)]
     unanswered = {
@@ -98,8 +128,6 @@ def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) ->
         for host, answer in zip(hosts, answers, strict=True)
         if isinstance(answer, VirtkitError)
     }
-    if unanswered and not host_states:
-        raise next(iter(unanswered.values()))
     return Observation(host_states, unanswered)
 
 

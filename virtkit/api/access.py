@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-from virtkit import access, ansible
+from virtkit import access
 from virtkit.access import Login
-from virtkit.ansible import InventoryGuest
 from virtkit.api._hosts import (
-    GuestOnHost,
     Say,
     check_running,
-    existing_guests,
     find_one,
-    guests_named,
-    hosts_of,
-    is_own,
-    ordered,
-    path_of,
-    quiet,
     update_known_hosts,
-    with_spec_path,
 )
-from virtkit.api._observation import HostState, observe_all
+from virtkit.api._observation import HostState
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import MAX_AGENT_INPUT, CommandResult, Unreachable
@@ -278,110 +268,3 @@ def _vnc(host_state: HostState, observed: ObservedGuest) -> Vnc:
         int(graphics.get("port", "-1")),
         graphics.get("passwd", ""),
     )
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """The guests that Ansible can reach, their groups and variables.
-
-    Attributes:
-        renamed_groups: the spec's groups that have another name here, by that.
-    """
-
-    guests: tuple[InventoryGuest, ...]
-    renamed_groups: Mapping[str, str] = field(default_factory=dict)
-
-    def static(self) -> str:
-        """A file for ``ansible -i`` as it is."""
-        return ansible.static(self.guests)
-
-    def script(self) -> dict[str, Any]:
-        """The answer to ``--list``."""
-        return ansible.script(self.guests)
-
-    def tree(self) -> dict[str, Any]:
-        """As Ansible's YAML files have it."""
-        return ansible.tree(self.guests)
-
-    def variables(self, guest: str) -> dict[str, Any]:
-        """The answer to ``--host GUEST``."""
-        return next((dict(each.variables) for each in self.guests if each.name == guest), {})
-
-
-def inventory(spec: Spec, *, hypervisor: bool = False, say: Say = quiet) -> Inventory:
-    """How Ansible reaches the guests that have an address, or that their hypervisor has a way into.
-
-    Args:
-        hypervisor: through the hypervisor where it has a way in, and else by ssh.
-        say: told which guests are left out, though they run.
-    """
-    guests: list[InventoryGuest] = []
-    renamed: dict[str, str] = {}
-    for guest, by_ssh in _reachable(spec):
-        record, host = guest.observed.record, guest.host
-        driver, path = DRIVERS[record.type], path_of(spec)
-        path = path if path.startswith("/") else ""
-        connection: Mapping[str, str] | None = ansible.ssh_variables(by_ssh) if by_ssh else None
-        if hypervisor and guest.observed.state == "running":
-            uri, remote = host.connections.uri(driver.scheme), host.remote is not None
-            by_hypervisor = ansible.hypervisor_variables(record, driver, uri, path, remote=remote)
-            connection = by_hypervisor or connection
-        if connection is None:
-            if guest.observed.state == "running":
-                say(f"guest {record.guest} is left out: {_no_way(hypervisor)}")
-            continue
-        own = ansible.guest_variables(record, driver, host.name, path)
-        variables = spec.guests[record.guest].vars if record.guest in spec.guests else {}
-        groups = ansible.groups(record, driver, host.name)
-        guests.append(InventoryGuest(record.guest, {**own, **connection, **variables}, groups))
-        renamed |= {each: ansible.group_name(each) for each in record.requested["groups"]}
-    return Inventory(tuple(guests), {a: b for a, b in renamed.items() if a != b})
-
-
-def _no_way(hypervisor: bool) -> str:
-    if hypervisor:
-        return "it has no address, and its hypervisor has no way in for Ansible"
-    return "it has no address; with --hypervisor it needs none, where its type has a way in"
-
-
-#: How to use what ``ssh_config`` answers: ssh takes of each option what it reads first.
-_HEAD = """\
-# Guests of {environment}, by `virtkit ssh-config`. Keep this in its own file, and write at the
-# top of ~/.ssh/config, above every Host and Match:
-#   Include {file}"""
-
-
-def ssh_config(spec: Spec, guests: Sequence[str] = ()) -> str:
-    """What a file that ``~/.ssh/config`` includes says: ``ssh ENVIRONMENT-GUEST`` then works as it
-    is."""
-    logins = [login for _, login in _reachable(spec, guests) if login]
-    blocks = [_HEAD.format(environment=spec.name, file=f"~/.ssh/virtkit-{spec.name}")]
-    for each in logins:
-        options = (f"  {key} {value}" for key, value in each.options())
-        blocks.append("\n".join([f"Host {each.alias}", *options]))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _reachable(
-    spec: Spec, guests: Sequence[str] = ()
-) -> Iterator[tuple[GuestOnHost, Login | None]]:
-    """Guests that exist, and how other programs log in to them, None where they have no address.
-
-    Without ``guests`` those that are the spec's.
-    """
-    host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts_of(spec))]
-    existing = existing_guests(spec, host_states)
-    own = {name for name, each in existing.items() if is_own(spec, each)}
-    names = guests_named(spec, existing, guests) if guests else own
-    hosts = {each.host.name: update_known_hosts(spec.name, each) for each in host_states}
-    for name in ordered(spec, names & existing.keys()):
-        host, record = existing[name].host, existing[name].observed.record
-        addressable = existing[name].observed.state == "running" or any(record.addresses)
-        addresses = access.addresses(host, record)[0] if addressable else []
-        keys = hosts[host.name]
-        yield (
-            existing[name],
-            access.login(host, record, addresses[0], spec.folder, keys, lasting=True)
-            if addresses
-            else None,
-        )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from virtkit import images
 from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import Say, hosts_of, quiet
-from virtkit.api._observation import observe_all
-from virtkit.errors import RequestError
-from virtkit.host import Host
+from virtkit.api._observation import Answer, Observation, observe, unanswered_error
+from virtkit.errors import RequestError, VirtkitError
 from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE, Spec
@@ -49,12 +49,13 @@ class StoreEntry:
         return document
 
 
-def image_list(spec: Spec | None = None) -> list[StoreEntry]:
-    """The images in this machine's pool, or in those of a spec's hosts."""
-    return _entries(hosts_of(spec))
+def image_list(spec: Spec | None = None) -> Answer[list[StoreEntry]]:
+    """The images in this machine's pool, or in those of a spec's hosts that answer."""
+    observation = observe(hosts_of(spec), pool=True)
+    return Answer(_entries(observation), observation.unanswered)
 
 
-def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
+def _entries(observation: Observation) -> list[StoreEntry]:
     return [
         StoreEntry(
             each.name,
@@ -66,7 +67,7 @@ def _entries(hosts: Sequence[Host]) -> list[StoreEntry]:
             host_state.host.name,
             _down_commands(host_state.observed, each.files.content),
         )
-        for host_state in observe_all(hosts, pool=True)
+        for host_state in observation.host_states
         for each in host_state.observed.pool.images.values()
     ]
 
@@ -102,9 +103,10 @@ def image_remove(
     *,
     lock_timeout: float = LOCK_TIMEOUT,
     say: Say = quiet,
-) -> list[StoreEntry]:
+) -> Answer[list[StoreEntry]]:
     """Removes an image, by name or content hash, from this machine's pool or those of a spec's
-    hosts, and from the cache. On a host where guests use it, it stays.
+    hosts, and from the cache. On a host where guests use it, it stays. It stays, too, on one that
+    does not answer, and then in the cache: a run may be sending it there.
 
     It waits until no ``up`` runs that could take the image for a new guest.
 
@@ -114,27 +116,42 @@ def image_remove(
 
     Raises:
         RequestError: there is none, guests use it everywhere, or an ``up`` takes longer.
+        VirtkitError: it is on none of the hosts that answer, and others don't.
     """
     hosts = sorted(hosts_of(spec), key=lambda each: each.name)  # all runs lock in this order
-    _removable(_entries(hosts), name)
+    first = observe(hosts, pool=True)
+    _removable(_entries(first), name, first.unanswered)
     with ExitStack() as locks:
-        for host in hosts:
+        for host in first.hosts:
             locks.enter_context(host.images_lock.acquire(lock_timeout, say))
-        entries = _entries(hosts)
-        removed = _removable(entries, name)
+        observation = observe(first.hosts, pool=True).with_unanswered(first.unanswered)
+        entries = _entries(observation)
+        removed = _removable(entries, name, observation.unanswered)
         for each in removed:
-            host = next(host for host in hosts if host.name == each.host)
-            for identity in images.delete(host, each.content):
+            host = next(host for host in observation.hosts if host.name == each.host)
+            identities = images.delete(host, each.content)
+            for identity in identities if not observation.unanswered else ():
                 images.forget(identity)
     for each in entries:
         if each.users and _matches(name, each):
             say(f"it stays on host {each.host}: {_used_by(each)}")
-    return removed
+    return Answer(removed, observation.unanswered)
 
 
-def _removable(entries: Sequence[StoreEntry], name: str) -> list[StoreEntry]:
-    """The images that ``name`` names, of hosts where no guest uses any of them."""
+def _removable(
+    entries: Sequence[StoreEntry],
+    name: str,
+    unanswered: Mapping[str, VirtkitError] = MappingProxyType({}),
+) -> list[StoreEntry]:
+    """The images that ``name`` names, of hosts where no guest uses any of them.
+
+    Args:
+        entries: those of the hosts that answer.
+        unanswered: why others do not.
+    """
     matches = [each for each in entries if _matches(name, each)]
+    if not matches and unanswered:
+        raise unanswered_error(f"no host that answers has an image {name!r}", unanswered)
     if not matches:
         raise RequestError(f"the store has no image {name!r}", cure="see virtkit image list")
     used = [each for each in matches if each.users]

@@ -20,8 +20,9 @@ from virtkit.api._hosts import (
     hosts_of,
     ordered,
     quiet,
+    unanswered_of,
 )
-from virtkit.api._observation import observe_all
+from virtkit.api._observation import Answer, observe
 from virtkit.api.access import execute
 from virtkit.drivers import DRIVERS
 from virtkit.errors import Interrupted, RequestError, VirtkitError
@@ -42,24 +43,31 @@ _SHUTDOWN_TIMEOUT = 15.0
 _POLL_INTERVAL = 0.5
 
 
-def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
-    """What each guest printed so far, by its name."""
-    existing = existing_guests(spec, observe_all(hosts_of(spec)))
+def logs(spec: Spec, guests: Sequence[str] = ()) -> Answer[dict[str, str]]:
+    """What each guest on the hosts that answer printed so far, by its name."""
+    chosen = _chosen(spec, guests)
+    for each in chosen.value.values():
+        _check_log(each)
+    texts = {
+        name: access.log(each.host, each.observed.record, spec.folder)
+        for name, each in chosen.value.items()
+    }
+    return Answer(texts, chosen.unanswered)
+
+
+def log_names(spec: Spec, guests: Sequence[str] = ()) -> Answer[list[str]]:
+    """The guests on the hosts that answer whose logs ``guests`` name."""
+    chosen = _chosen(spec, guests)
+    return Answer(list(chosen.value), chosen.unanswered)
+
+
+def _chosen(spec: Spec, guests: Sequence[str]) -> Answer[dict[str, GuestOnHost]]:
+    """The guests on the hosts that answer which ``guests`` name; without these all."""
+    observation = observe(hosts_of(spec))
+    existing = existing_guests(spec, observation.host_states)
     names = guests_named(spec, existing, guests) if guests else set(existing)
     chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
-    for each in chosen.values():
-        _check_log(each)
-    return {
-        name: access.log(each.host, each.observed.record, spec.folder)
-        for name, each in chosen.items()
-    }
-
-
-def log_names(spec: Spec, guests: Sequence[str] = ()) -> list[str]:
-    """The guests whose logs ``guests`` name."""
-    existing = existing_guests(spec, observe_all(hosts_of(spec)))
-    names = guests_named(spec, existing, guests) if guests else set(existing)
-    return ordered(spec, names & existing.keys())
+    return Answer(chosen, unanswered_of(spec, observation, names - existing.keys(), guests))
 
 
 def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:

@@ -6,14 +6,14 @@ import json
 import re
 import shlex
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from virtkit import access, images
 from virtkit.api._hosts import hosts_of, path_of
-from virtkit.api._observation import HostState, observe_all
+from virtkit.api._observation import Answer, Observation, observe
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
 from virtkit.plan import command
@@ -47,17 +47,17 @@ class Orphan:
         return asdict(self)
 
 
-def orphans(spec: Spec | None = None) -> list[Orphan]:
-    """All that is left over on this machine, or on a spec's hosts.
+def orphans(spec: Spec | None = None) -> Answer[list[Orphan]]:
+    """All that is left over on this machine, or on a spec's hosts that answer.
 
     Args:
         spec: one more spec, whose guests and networks are no orphans. Its hosts and pools are
             those looked at.
     """
     specs = _Specs(spec)
-    host_states = observe_all(hosts_of(spec), pool=True)
+    observation = observe(hosts_of(spec), pool=True)
     leftovers: list[Orphan] = []
-    for each in host_states:
+    for each in observation.host_states:
         on_host = [
             *_guests_and_networks(each.observed, specs, each.host),
             *_kept_disks(each.observed, specs, each.host),
@@ -65,11 +65,8 @@ def orphans(spec: Spec | None = None) -> list[Orphan]:
             *_volumes(each.observed, each.host),
         ]
         leftovers += (replace(orphan, host=each.host.name) for orphan in on_host)
-    return [
-        *leftovers,
-        *_folders(host_states, spec),
-        *_caches(each.observed for each in host_states),
-    ]
+    leftovers += [*_folders(observation, spec), *_caches(observation)]
+    return Answer(leftovers, observation.unanswered)
 
 
 class _Specs:
@@ -257,28 +254,34 @@ def _volumes(observed: Observed, host: Host) -> Iterable[Orphan]:
         yield Orphan("volume", name, "", why, cure, sure=False)
 
 
-def _folders(host_states: Sequence[HostState], spec: Spec | None) -> Iterable[Orphan]:
+def _folders(observation: Observation, spec: Spec | None) -> Iterable[Orphan]:
     """Keys and known hosts of environments that have nothing here any more."""
+    host_states = observation.host_states
     environments = {
         each.environment for host_state in host_states for each in host_state.observed.records()
     }
     for path in access.environment_folders():
         if path.name in environments:
             continue
-        looked_at = {*spec.hosts} if spec is not None and spec.name == path.name else {LOCAL}
-        others = ", ".join(sorted(access.hosts_with_guests(path.name) - looked_at))
+        # another environment may mean another host by a name
+        own = {*spec.hosts} if spec is not None and spec.name == path.name else {LOCAL}
+        looked_at = own & {each.name for each in observation.hosts}
+        others = ", ".join(sorted((own | access.hosts_with_guests(path.name)) - looked_at))
         why = "keys and known hosts of an environment that has no guest here"
         if others:
-            why += f"; it had some on {others}, which were not looked at"
+            why += f"; it may have some on {others}, which were not looked at"
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("folder", str(path), path.name, why, cure, sure=not others)
 
 
-def _caches(observed: Iterable[Observed]) -> Iterable[Orphan]:
-    stored_images = [image for each in observed for image in each.pool.images.values()]
+def _caches(observation: Observation) -> Iterable[Orphan]:
+    pools = [each.observed.pool for each in observation.host_states]
+    stored_images = [image for each in pools for image in each.images.values()]
     identities = {identity for image in stored_images for identity in image.identities}
     for path in temporary.leftovers():
         cure = f"rm -r {shlex.quote(str(path))}"
         yield Orphan("cache", str(path), "", "what an interrupted run left", cure)
+    others = ", ".join(observation.unanswered)
     for path, why in images.leftovers(identities):
-        yield Orphan("cache", str(path), "", why, images.removal_command(path))
+        why += f"; nobody looked at {others}" if others else ""
+        yield Orphan("cache", str(path), "", why, images.removal_command(path), sure=not others)

@@ -21,11 +21,11 @@ from virtkit.api._hosts import (
     with_spec_path,
 )
 from virtkit.api._observation import (
+    Answer,
     HostState,
     Observation,
     ask_each,
     observe,
-    observe_all,
 )
 from virtkit.api._placement import (
     check_moves,
@@ -237,16 +237,18 @@ def _dnsmasq_notes(host: Host, facts: HostFacts, spec: Spec, observed: Observed)
 
 def render_xml(
     spec: Spec, guests: Sequence[str] = (), *, with_record: bool = False, say: Say = quiet
-) -> list[str]:
-    """The libvirt XML that would be defined: networks, then guests.
+) -> Answer[list[str]]:
+    """The libvirt XML that would be defined on the hosts that answer: networks, then guests.
 
     Args:
         with_record: each document has virtkit's record in its ``<metadata>``, as libvirt gets it.
     """
     only = _with_dependencies(spec, guests)
-    host_states = observe_all(hosts_of(spec), pool=True)
-    chosen_hosts = choose_hosts(spec, host_states, (), only, say)
-    placement = {**place_guests(spec, host_states), **chosen_hosts.hosts}
+    observation = observe(hosts_of(spec), pool=True)
+    host_states = observation.host_states
+    unknown = unknown_guests(spec, host_states, observation.unanswered)
+    chosen_hosts = choose_hosts(spec, host_states, unknown, only, say)
+    placement = {**place_guests(spec, host_states, unknown), **chosen_hosts.hosts}
     networks: list[str] = []
     domains: list[str] = []
     for host_state in host_states:
@@ -260,9 +262,10 @@ def render_xml(
         networks += [object_xml(each, spec) for each in desired.networks if each.name in used]
         domains += [object_xml(each, spec) for each in chosen]
     documents = networks + domains
-    if with_record:
-        return documents
-    return [tree.without_record(each, record_text.NAMESPACE) for each in documents]
+    if not with_record:
+        documents = [tree.without_record(each, record_text.NAMESPACE) for each in documents]
+    silent = {each.host for each in unknown if only is None or each.guest in only}
+    return Answer(documents, observation.unanswered_of({None} if only is None else silent))
 
 
 def _with_dependencies(spec: Spec, guests: Sequence[str]) -> set[str] | None:

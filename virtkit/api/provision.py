@@ -16,10 +16,11 @@ from virtkit.api._hosts import (
     path_of,
     with_spec_path,
 )
-from virtkit.api._observation import observe_all
+from virtkit.api._observation import observe
+from virtkit.api._placement import unknown_guests
 from virtkit.api._playbooks import playbooks
-from virtkit.api.access import inventory
-from virtkit.api.lifecycle import locked, runner, update_records
+from virtkit.api.inventory import inventory
+from virtkit.api.lifecycle import locked, runner, unanswered_results, update_records
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
@@ -46,24 +47,37 @@ def provision(
             read, or another run takes longer; nothing was touched.
     """
     ansible.require()
-    hosts = hosts_of(spec)
     files: dict[tuple[str, ...], str] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
-    with locked(spec, hosts, run):
-        host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
+    first = observe(hosts_of(spec))
+    with locked(spec, first.hosts, run):
+        observation = observe(first.hosts).with_unanswered(first.unanswered)
+        host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
+        unknown = [
+            each
+            for each in unknown_guests(spec, host_states, observation.unanswered)
+            if each.guest in wanted
+        ]
+        unseen = {each.guest for each in unknown}
+        seen = {name: each for name, each in wanted.items() if name not in unseen}
         existing = existing_guests(spec, host_states)
-        _check_exist_and_run(wanted, existing)
+        _check_exist_and_run(seen, existing)
         options = StepOptions(
-            path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault
+            path_of(spec),
+            spec.folder,
+            inventory=lambda: inventory(spec, unanswered=observation.unanswered).tree(),
+            vault=run.vault,
         )
-        context = {host.name: Context(host, options) for host in hosts}
+        context = {host.name: Context(host, options) for host in observation.hosts}
         steps = [
             step
-            for name, each in wanted.items()
+            for name, each in seen.items()
             for step in _steps(spec, existing[name], each, context[existing[name].host.name])
         ]
-        report = runner(spec, hosts, run)(steps)
+        report = runner(spec, observation.hosts, run)(steps)
         update_records(spec, list(context.values()), report)
+        all_guests = not guests
+        report.results += unanswered_results(observation.unanswered, unknown, all_guests=all_guests)
         return report
 
 

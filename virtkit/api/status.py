@@ -21,7 +21,7 @@ from virtkit.api._hosts import (
     quiet,
     with_spec_path,
 )
-from virtkit.api._observation import observe, observe_all
+from virtkit.api._observation import observe, unanswered_line
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
@@ -98,7 +98,7 @@ def status(
     observation = observe(hosts_of(spec))
     host_states = observation.host_states
     for name, error in observation.unanswered.items():
-        say(f"host {name} does not answer: {error.why or error.what}")
+        say(unanswered_line(name, error))
     path = path_of(spec)
     existing = existing_guests(spec, [with_spec_path(each, path) for each in host_states])
     for name, each in existing.items():
@@ -115,7 +115,7 @@ def status(
 
 def _all_statuses(say: Say) -> list[GuestStatus]:
     """All guests of this machine, by environment and by the spec that they were made from."""
-    (host_state,) = observe_all(hosts_of(None))
+    (host_state,) = observe(hosts_of(None)).host_states
     guests = host_state.observed.guests.values()
     for environment in sorted({each.record.environment for each in guests}):
         for line in active_runs(environment, [host_state.host]):

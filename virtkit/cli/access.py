@@ -142,17 +142,20 @@ def logs(
     if follow:
         _follow(spec, guests)
         return
-    answer = (api.playbook_logs if playbooks else api.logs)(spec, guests)
+    found = api.Answer(api.playbook_logs(spec, guests)) if playbooks else api.logs(spec, guests)
+    texts = found.value
     if json:
-        output.data({"environment": spec.name, "logs": answer})
-        return
-    for name, text in answer.items():
+        output.answer({"environment": spec.name, "logs": texts}, found.unanswered)
+    for name, text in texts.items() if not json else ():
         for line in text.splitlines():
-            sys.stdout.write(f"{name} | {line}\n" if len(answer) > 1 else f"{line}\n")
+            sys.stdout.write(f"{name} | {line}\n" if len(texts) > 1 else f"{line}\n")
+    output.end(found.unanswered)
 
 
 def _follow(spec: api.Spec, guests: list[str]) -> None:
-    names = list(api.log_names(spec, guests))
+    found = api.log_names(spec, guests)
+    names = found.value
+    output.unanswered(found.unanswered)
 
     ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
@@ -168,7 +171,7 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
 
     for name in names:
         threading.Thread(target=show, args=[name], daemon=True).start()
-    failed = False
+    failed = bool(found.unanswered)
     for _ in names:
         error = ended.get()
         if isinstance(error, streams.Unread):  # whoever read it has read enough

@@ -36,11 +36,13 @@ def render(
 ) -> None:
     """Print the libvirt XML that would be defined."""
     spec, guests = chosen.read()
-    documents = api.render_xml(spec, guests, with_record=record, say=output.say)
+    found = api.render_xml(spec, guests, with_record=record, say=output.say)
     if json:
-        output.data({"environment": spec.name, "documents": documents})
+        document = {"environment": spec.name, "documents": found.value}
+        output.answer(document, found.unanswered)
     else:
-        sys.stdout.write("\n".join(documents))
+        sys.stdout.write("\n".join(found.value))
+    output.end(found.unanswered)
 
 
 def schema(*, json: Json = False) -> None:
@@ -96,15 +98,18 @@ def inventory(
     json: Json = False,
 ) -> None:
     """Print an Ansible inventory: a file for ansible -i as it is."""
-    hosts = api.inventory(chosen.read(), hypervisor=hypervisor, say=output.say)
+    guests = api.inventory(chosen.read(), hypervisor=hypervisor, say=output.say)
     if host is not None:
-        output.data(hosts.variables(host))
+        output.data(guests.variables(host))
     elif everything or json:
-        output.data(hosts.script())
+        output.data(guests.script())
     else:
-        sys.stdout.write(hosts.static())
-        for group, name in hosts.renamed_groups.items():
+        sys.stdout.write(guests.static())
+        for group, name in guests.renamed_groups.items():
             output.say(f"group {group} is {name} here: Ansible takes no - in a group's name")
+        output.end(guests.unanswered)
+        return
+    output.unanswered(guests.unanswered)  # Ansible drops all that a failed script answered
 
 
 def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
@@ -112,11 +117,12 @@ def ssh_config(*, chosen: SpecAndGuests, json: Json = False) -> None:
 
     virtkit ssh-config SPEC >~/.ssh/virtkit-lab, then `Include ~/.ssh/virtkit-lab` there."""
     spec, guests = chosen.read()
-    text = api.ssh_config(spec, guests)
+    found = api.ssh_config(spec, guests, say=output.say)
     if json:
-        output.data({"environment": spec.name, "ssh_config": text})
+        output.answer({"environment": spec.name, "ssh_config": found.value}, found.unanswered)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(found.value)
+    output.end(found.unanswered)
 
 
 def doctor(
@@ -130,11 +136,13 @@ def doctor(
     """Show what this machine can run, what is missing, and the command that fixes it."""
     spec = chosen.read() if chosen.given else None
     if orphans:
-        left = api.orphans(spec)
+        found = api.orphans(spec)
         if json:
-            output.data({"orphans": [each.as_dict() for each in left]})
+            document = {"orphans": [each.as_dict() for each in found.value]}
+            output.answer(document, found.unanswered)
         else:
-            output.orphans(left)
+            output.orphans(found)
+        output.end(found.unanswered)
         return
     checks = api.doctor(spec, say=output.say)
     if json:

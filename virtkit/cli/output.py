@@ -73,6 +73,25 @@ def data(document: Mapping[str, Any] | list[Any]) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
+def answer(document: Mapping[str, Any], unanswered: Mapping[str, VirtkitError]) -> None:
+    """One JSON document, with why hosts do not answer, where there are such."""
+    errors = {host: error.as_dict() for host, error in unanswered.items()}
+    data({**document, "unanswered": errors} if errors else document)
+
+
+def unanswered(hosts: Mapping[str, VirtkitError]) -> None:
+    """Says which hosts do not answer."""
+    for host, problem in hosts.items():
+        say(f"{api.unanswered_line(host, problem)}; cure: {problem.cure}")
+
+
+def end(hosts: Mapping[str, VirtkitError]) -> None:
+    """The end of an answer; exits with 1 where ``hosts`` do not answer that may have some of it."""
+    unanswered(hosts)
+    if hosts:
+        raise SystemExit(1)
+
+
 def error(problem: VirtkitError, *, as_json: bool) -> None:
     """An error with where, why and cure, or all of them as JSON."""
     every = [each.as_dict() for each in problem.every()]
@@ -262,15 +281,16 @@ def checks(checks: Iterable[api.Check]) -> None:
             out().print(f"        cure: {plain(each.cure)}", markup=False)
 
 
-def orphans(orphans: Sequence[api.Orphan]) -> None:
+def orphans(found: api.Answer[list[api.Orphan]]) -> None:
     """What is left over, and the command that removes it."""
-    for each in orphans:
+    for each in found.value:
         mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
         said = f"{each.kind} {label(each.name, each.host)}: {each.why}"
         out().print(f"{mark} {escape(plain(said))}")
         out().print(f"        to remove it: {plain(each.cure)}", markup=False)
-    if not orphans:
-        out().print("nothing is left over")
+    if not found.value:
+        where = " on the hosts that answer" if found.unanswered else ""
+        out().print(f"nothing is left over{where}")
 
 
 def table(columns: list[str], rows: Iterable[Iterable[str]]) -> None:

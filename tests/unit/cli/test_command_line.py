@@ -18,7 +18,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from virtkit.api import Check, Event, GuestStatus, Orphan
+from virtkit.api import Answer, Check, Event, GuestStatus, Orphan
 from virtkit.cli import aliases, arguments, main, output, progress
 from virtkit.cli.commands import GROUPS, VERBS, function
 from virtkit.errors import RequestError
@@ -471,7 +471,8 @@ def test_the_status_table_shows_what_it_is_given(capsys: pytest.CaptureFixture[s
 def test_what_is_left_over_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """A volume's name is a file's, and a stranger may have given it."""
     odd = "lab-web-\x1b[2J[red]"
-    output.orphans([Orphan("volume", odd, "", f"{odd} is listed nowhere", f"virsh '{odd}'")])
+    orphan = Orphan("volume", odd, "", f"{odd} is listed nowhere", f"virsh '{odd}'")
+    output.orphans(Answer([orphan]))
     output.checks([Check(odd, False, odd, odd)])
     printed = capsys.readouterr().out
     assert printed.count("lab-web-\\x1b[2J[red]") == 6

@@ -18,6 +18,8 @@ description:
     to the guest. A variable of the spec wins.
   - Its source is a file whose name ends in C(virtkit.yml) or C(virtkit.yaml).
 notes:
+  - A host of the spec that does not answer is a warning. Its guests are listed as the spec has
+    them where that gives them an C(address), and nothing is cached then.
   - What is cached holds the variables of the spec as they stand there. Encrypt secrets with
     C(ansible-vault), in the spec too.
 extends_documentation_fragment:
@@ -128,12 +130,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 return self._cache[key]
             except KeyError:  # there is none, or it is too old
                 pass
-        answer = self._run_inventory(path)
-        if cached:
-            self._cache[key] = answer
-        return answer
+        text, whole = self._run_inventory(path)
+        if cached and whole:
+            self._cache[key] = text
+        return text
 
     def _run_inventory(self, path):
+        """What `virtkit inventory` answers, and whether all of the spec's hosts answered it."""
         folder = os.path.dirname(os.path.abspath(path))
         spec = os.path.join(folder, os.path.expanduser(self.get_option("spec")))
         try:
@@ -156,7 +159,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(as_text(answer["errors"]))
         for warning in done.stderr.splitlines():
             self.display.warning(warning)
-        return done.stdout
+        return done.stdout, "unanswered" not in answer["_meta"]
 
     def _construct(self, name):
         """A guest's variables and groups by the source's own rules."""
