@@ -92,8 +92,8 @@ def by_namespaces(
     """Runs a command in a container, as its root.
 
     Raises:
-        Unreachable: nobody here may join its namespaces, or it gave no answer in ``timeout``
-            seconds.
+        Unreachable: nobody here may join its namespaces.
+        OutcomeUnknown: the command takes longer than ``timeout`` seconds.
     """
     line = nsenter_command(connections, driver, name, command, timeout=timeout)
     try:
@@ -106,7 +106,7 @@ def by_namespaces(
             env=commands.environment(),
         )
     except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"no answer within {timeout:.0f} s") from error
+        raise OutcomeUnknown(f"no end within {timeout:.0f} s") from error
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 
