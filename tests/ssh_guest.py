@@ -1,14 +1,21 @@
-"""Real ssh servers for tests, that stand for a guest's: one process each, on its standard input."""
+"""Real ssh servers for tests, that stand for a guest's or a host's: a process for each connection,
+on its standard input."""
 
 from __future__ import annotations
 
+import os
 import shlex
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from virtkit.access import Login, new_key_pair
+from virtkit.host import Remote
 
 PYTHON = sys.executable
 LOGIN = Login("web", "lab-web", "10.20.0.10", "virtkit", (), Path("/nowhere/known_hosts"))
@@ -51,7 +58,7 @@ def run(channel, command):
     pipe = subprocess.PIPE
     environment = {**os.environ, "SERVER": str(os.getpid())}
     program = subprocess.Popen(
-        ["sh", "-c", command],
+        ["sh", "-c", os.environ.get("GREETING", "") + command.decode()],
         stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment,
     )
     def copy(source, send):
@@ -92,3 +99,34 @@ def running_guest(folder: Path) -> tuple[Login, str]:
     path, line = pair(folder, "mine", "-t", "ed25519")
     login, host_key = guest(folder, line, path, server=RUNNING_SERVER)
     return replace(login, user="root"), host_key
+
+
+@contextmanager
+def host(folder: Path, greeting: str = "") -> Generator[Remote]:
+    """A host that ssh reaches, and that runs commands. Its shell says ``greeting`` first."""
+    path, line = pair(folder, "ops", "-t", "ed25519")
+    login, host_key = guest(folder, line, path, server=RUNNING_SERVER)
+    words = shlex.split(login.proxy)
+    said = f"printf %s {shlex.quote(greeting)}; " if greeting else ""
+    servers = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    with listener.accept()[0] as connection:
+                        environment = {**os.environ, "GREETING": said}
+                        servers.append(subprocess.Popen(words, stdin=connection, env=environment))
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = listener.getsockname()[1]
+        (folder / "hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
+        remote = Remote("rack1", "ops@127.0.0.1", port, str(path), str(folder / "hosts"))
+        try:
+            yield remote
+        finally:
+            remote.disconnect()
+            listener.shutdown(socket.SHUT_RDWR)
+            for each in servers:
+                each.kill()
+                each.wait()
