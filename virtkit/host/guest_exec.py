@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def nsenter_command(
     """The command line that runs a command inside a container.
 
     Args:
-        timeout: seconds after which it is ended on another host; 0: never.
+        timeout: seconds after which it is ended on another host, in whole ones; 0: never.
         terminal: on another host it gets a terminal, as the caller has one.
 
     Raises:
@@ -81,7 +82,7 @@ def nsenter_command(
     arguments = [str(controller), name, *command]
     if remote is None:
         return [sys.executable, "-IS", str(_NSENTER), *arguments]
-    ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
+    ended = ["timeout", "--kill-after=5", f"{math.ceil(timeout)}"] if timeout else []
     program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text(), "--over-ssh"]
     return remote.command_line(shlex.join([*program, *arguments]), terminal=terminal)
 
