@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
 import pytest
+import samples
 from faultpoints import missing
 
+from virtkit.drivers import QEMU
 from virtkit.host import Host
+from virtkit.spec import Spec, read_text
+from virtkit.state import record, record_text
+from virtkit.xml import render, tree
 
 NODE = """<node>
   <cpu><mhz>2000</mhz><model>any</model><active>6</active><nodes>1</nodes><sockets>1</sockets>
@@ -19,6 +25,9 @@ NODE = """<node>
 </node>
 """
 POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
+
+#: The environment that `spec` is.
+SPEC = "name: ending\nguests: {web: {type: qemu}}\n"
 
 MakeHost = Callable[..., Host]
 
@@ -48,3 +57,27 @@ def streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "volumes").mkdir()
     for name, function in missing(tmp_path / "volumes"):
         monkeypatch.setattr(libvirt.libvirtmod, name, function)
+
+
+@pytest.fixture
+def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spec:
+    """An environment with a guest that is off. This machine's libvirt is the test driver, where
+    no guest ever answers."""
+    host = host_with(POOL)
+    (guest,) = samples.desired_of(SPEC).guests
+    guest = samples.with_image(guest)
+    body = render.domain_xml(guest)
+    made = replace(record.of_guest(guest, "/ending.yaml", body).with_state("made"), finished=True)
+    element = record_text.guest_element(made)
+    host.domains.define(QEMU, tree.with_record(body, element), autostart=False)
+    for volume in guest.volumes:
+        host.storage.create(render.guest_volume_xml(volume))
+    libvirts = host.connections.get("qemu")
+
+    def test_driver(uri: str) -> libvirt.virConnect:
+        if not uri.startswith("qemu"):
+            raise libvirt.libvirtError("nobody is there")
+        return libvirts
+
+    monkeypatch.setattr(libvirt, "open", test_driver)
+    return read_text(SPEC, source="/ending.yaml", folder=Path("/"))

@@ -6,49 +6,16 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import libvirt
 import pytest
-import samples
 
 from virtkit import api
 from virtkit.api.logs import console_lines, journal_lines
 from virtkit.apply import Event, Report
-from virtkit.drivers import QEMU
 from virtkit.errors import Interrupted
 from virtkit.host import Host
-from virtkit.spec import Spec, read_text
-from virtkit.state import record, record_text
-from virtkit.xml import render, tree
-
-SPEC = "name: ending\nguests: {web: {type: qemu}}\n"
-POOL = "<pool type='dir'><name>default</name><target><path>/pool/</path></target></pool>"
-
-
-@pytest.fixture
-def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spec:
-    """An environment with a guest that is off. This machine's libvirt is the test driver, where
-    no guest ever answers."""
-    host = host_with(POOL)
-    (guest,) = samples.desired_of(SPEC).guests
-    guest = samples.with_image(guest)
-    body = render.domain_xml(guest)
-    made = replace(record.of_guest(guest, "/ending.yaml", body).with_state("made"), finished=True)
-    element = record_text.guest_element(made)
-    host.domains.define(QEMU, tree.with_record(body, element), autostart=False)
-    for volume in guest.volumes:
-        host.storage.create(render.guest_volume_xml(volume))
-    libvirts = host.connections.get("qemu")
-
-    def test_driver(uri: str) -> libvirt.virConnect:
-        if not uri.startswith("qemu"):
-            raise libvirt.libvirtError("nobody is there")
-        return libvirts
-
-    monkeypatch.setattr(libvirt, "open", test_driver)
-    return read_text(SPEC, source="/ending.yaml", folder=Path("/"))
+from virtkit.spec import Spec
 
 
 def test_guests_that_are_waited_for(spec: Spec) -> None:
@@ -110,7 +77,7 @@ def test_the_example_of_the_docs(
     page = (Path(__file__).parents[2] / "docs/api.md").read_text()
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    Path("lab.yaml").write_text(SPEC)
+    Path("lab.yaml").write_text("name: ending\nguests: {web: {type: qemu}}\n")
     exec(compile(example, "docs/api.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == ["network/default create none", "guest/web start none"]

@@ -72,6 +72,8 @@ def run(
 
     Raises:
         OtherHostKey: none is, and something else than the guest answers at its address.
+        OutcomeUnknown: the command began, and its end is not known. No other way is tried: that
+            would run it a second time.
         Unreachable: none is (yet).
     """
     kind: type[Unreachable] = Unreachable
@@ -93,6 +95,8 @@ def run(
             return ssh.run(
                 login(host, record, guest_addresses[0], base), record.host_key, command, timeout
             )
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(f"{way}: {error}") from error
         except Unreachable as error:
             failures.append(f"{way}: {error}")
             kind = ssh.OtherHostKey if isinstance(error, ssh.OtherHostKey) else kind

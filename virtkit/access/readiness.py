@@ -20,7 +20,7 @@ from virtkit.access.ssh import (
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.host import Host, StateReason, Unreachable
+from virtkit.host import Host, OutcomeUnknown, StateReason, Unreachable
 from virtkit.progress import Progress
 from virtkit.spec import escaped
 from virtkit.state.record import GuestRecord
@@ -130,6 +130,8 @@ def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> 
 def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
     try:
         ran = run(host, record, base, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
+    except OutcomeUnknown as error:
+        return StateReason(f"how `{command}` ended is not known: {error}")
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(f"no command can run in it yet: {error}", cure)

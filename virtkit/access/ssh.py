@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from virtkit.access.keys import agent_blobs
 from virtkit.access.login import Login, as_root
-from virtkit.host import CommandResult, Host, Unreachable
+from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable
 from virtkit.state import public_keys
 from virtkit.system import commands
 
@@ -169,8 +169,9 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
     """Runs a command as root.
 
     Raises:
-        Unreachable: the guest does not let us in, or the command takes longer than ``timeout``
-            seconds.
+        Unreachable: the guest does not let us in.
+        OutcomeUnknown: the command takes longer than ``timeout`` seconds, all in all, or the
+            connection broke while it ran.
     """
     with connected(login, host_key) as transport:
         keys = _usable(login)
@@ -179,10 +180,51 @@ def run(login: Login, host_key: str, command: Sequence[str], timeout: float) -> 
                 denied_reason(login) if keys or login.keys else f"no key for {login.user}"
             )
         with closing(transport.open_session(timeout=ATTEMPT_TIMEOUT)) as channel:
-            channel.settimeout(timeout)
-            channel.exec_command(shlex.join(as_root(login.user, command)))
-            out, err = channel.makefile("rb").read(), channel.makefile_stderr("rb").read()
-            return CommandResult(channel.recv_exit_status(), out, err)
+            line = shlex.join(as_root(login.user, command))
+            return _run_in(transport, channel, line, timeout)
+
+
+def _run_in(
+    transport: paramiko.Transport, channel: paramiko.Channel, line: str, timeout: float
+) -> CommandResult:
+    """Runs a command in an open session.
+
+    paramiko's own timeout is one for each read, and its waits for an answer and for the exit code
+    have none: so the connection is closed after ``timeout`` seconds, which ends them all.
+    """
+    import paramiko
+
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        transport.close()
+
+    timer = threading.Timer(timeout, expire)
+    timer.daemon = True
+    errors: list[bytes] = []
+    # both at once: a command that fills one stream waits until somebody reads it
+    reader = threading.Thread(
+        target=lambda: errors.append(channel.makefile_stderr("rb").read()), daemon=True
+    )
+    timer.start()
+    try:
+        channel.exec_command(line)
+        reader.start()
+        out = channel.makefile("rb").read()
+        reader.join()
+        code = channel.recv_exit_status()
+    except (paramiko.SSHException, OSError, EOFError):
+        if transport.is_active():  # it was refused, and has not begun
+            raise
+        out, code = b"", -1
+    finally:
+        timer.cancel()
+    if expired.is_set():
+        raise OutcomeUnknown(f"the command did not finish within {timeout:g} s")
+    if code == -1 and not transport.is_active():  # else a signal ended it
+        raise OutcomeUnknown("the connection broke while the command ran")
+    return CommandResult(code, out, b"".join(errors))
 
 
 def denied_reason(login: Login) -> str:

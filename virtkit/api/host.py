@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import threading
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ elif ! command -v sudo >/dev/null; then echo nobody
 elif sudo -n true 2>/dev/null; then echo sudo
 else echo password; fi
 """
+_ANSWER = re.compile(rb"(none|/[^\n]+)\n(root|nobody|sudo|password)\n")
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,11 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     Raises:
         RequestError: ``name`` stands for none, Ansible is missing here, Python or a way to become
             root there; nothing was touched.
-        VirtkitError: ssh does not get there.
+        VirtkitError: ssh does not get there, or its shell prints more than the answer.
     """
     ansible.require()
     remote = host_named(name, spec).remote
-    text = commands.run("sh", "-c", _PROBE).stdout if remote is None else _probe(remote)
-    python, privilege = text.split("\n")[:2]
+    python, privilege = _probe(remote)
     where = "this machine" if remote is None else name
     by_hand = "" if remote is None else f"{remote.ssh_command} -t "
     if python == "none":
@@ -83,8 +85,16 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     return Machine(name, remote, python, privilege == "password")
 
 
-def _probe(remote: Remote) -> str:
-    return remote.run(_PROBE).decode("utf-8", "replace")
+def _probe(remote: Remote | None) -> tuple[str, str]:
+    """What `_PROBE` prints: a path or ``none``, and how one becomes root."""
+    if remote is None:
+        python, privilege = commands.run("sh", "-c", _PROBE).stdout.splitlines()
+        return python, privilege
+    output = remote.run(_PROBE)
+    answer = _ANSWER.fullmatch(output)
+    if answer is None:
+        raise remote.unexpected_output(output)
+    return os.fsdecode(answer[1]), answer[2].decode()
 
 
 def prepare_host(

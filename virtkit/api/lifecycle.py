@@ -77,8 +77,9 @@ def apply(
             _check_loss(new_plan, plan, f"environment {spec.name}: {others}")
         if not new_plan.changes:
             run.say(f"environment {spec.name}: nothing left to change: {others} did it")
-            return Report(spec.name, _unanswered_results(new_plan))
-        if _changes(new_plan) != _changes(plan):
+            return Report(spec.name, _unanswered_results(new_plan), notes=new_plan.notes)
+        changed = _changes(new_plan) != _changes(plan)
+        if changed:
             what = f"{others} changed something meanwhile: planning again"
             run.say(f"environment {spec.name}: {what}")
         options = StepOptions(
@@ -90,7 +91,8 @@ def apply(
             vault=run.vault,
         )
         report = _carry_out(spec, new_plan, hosts, options, run)
-    report.notes = plan.notes
+    # where it is the plan that was shown, that one's: they tell of guests that are not ready, too
+    report.notes = new_plan.notes if changed else plan.notes
     return report
 
 

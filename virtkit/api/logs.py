@@ -26,7 +26,7 @@ from virtkit.api._observation import Answer, observe
 from virtkit.api.access import execute
 from virtkit.drivers import DRIVERS
 from virtkit.errors import Interrupted, RequestError, VirtkitError
-from virtkit.host import LibvirtUnavailable
+from virtkit.host import Host, LibvirtUnavailable
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
@@ -115,11 +115,13 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
 
     def printed(offset: int) -> bytes:
         return _retry_unavailable(
-            partial(host.console_output, driver, observed.domain, offset), say, stop
+            host, partial(host.console_output, driver, observed.domain, offset), say, stop
         )
 
     def ended() -> bool:
-        return _retry_unavailable(partial(host.domains.ended, driver, observed.domain), say, stop)
+        return _retry_unavailable(
+            host, partial(host.domains.ended, driver, observed.domain), say, stop
+        )
 
     if driver.log != "journal":
         yield from console_lines(printed, ended, stop)
@@ -206,8 +208,9 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return met
 
 
-def _retry_unavailable(ask: Callable[[], T], say: Say, stop: threading.Event) -> T:
-    """What ``ask`` returns; a libvirt that restarts meanwhile is waited for.
+def _retry_unavailable(host: Host, ask: Callable[[], T], say: Say, stop: threading.Event) -> T:
+    """What ``ask`` returns; a libvirt that restarts meanwhile, and a host that is out of reach, is
+    waited for.
 
     Raises:
         VirtkitError: it did not come back.
@@ -224,6 +227,7 @@ def _retry_unavailable(ask: Callable[[], T], say: Say, stop: threading.Event) ->
             elif time.monotonic() >= end:
                 raise
         Progress(stop=stop).sleep(1.0)
+        host.connections.forget_refusals()
 
 
 def _check_log(guest: GuestOnHost) -> None:

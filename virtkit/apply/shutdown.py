@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from virtkit.drivers import Driver, Stop
@@ -111,11 +112,12 @@ def _resume(host: Host, driver: Driver, name: str, timeout: float, progress: Pro
 
 
 def _ask(host: Host, driver: Driver, name: str, way: Stop, timeout: float) -> bool:
-    """Whether the guest was asked in this way, in ``timeout`` seconds."""
+    """Whether the guest was asked in this way, in ``timeout`` seconds, or whole ones."""
     try:
         if way == "poweroff":
             command = ["systemctl", "poweroff", "--no-block"]
-            result = guest_exec.by_namespaces(host.connections, driver, name, command, _ASK_TIMEOUT)
+            seconds = math.ceil(timeout)
+            result = guest_exec.by_namespaces(host.connections, driver, name, command, seconds)
             return result.code == 0
         host.domains.ask_to_stop(driver, name, way, timeout)
     except HypervisorUnresponsive:

@@ -100,6 +100,11 @@ def console(
     """Attach this terminal to a guest's console; ctrl-] leaves it."""
     spec, rest = chosen.read()
     guest, _ = one_guest(rest, "virtkit console SPEC GUEST")
+    if json and not vnc:
+        raise RequestError(
+            "a console has no JSON document",
+            cure="leave out --json, or show the display's address with --vnc",
+        )
     if not vnc:
         _exec_program(api.console(spec, guest))
         return
@@ -138,6 +143,11 @@ def logs(
     if follow and playbooks:
         raise RequestError(
             "--playbooks can't be followed", cure="up and provision show the tasks as they run"
+        )
+    if follow and json:
+        raise RequestError(
+            "--follow has no end, so there is no JSON document of it",
+            cure="leave out one of the two",
         )
     if follow:
         _follow(spec, guests)

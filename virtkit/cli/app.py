@@ -117,6 +117,7 @@ def _internal_error(fault: Exception) -> VirtkitError:
 
 
 def _own_arguments() -> list[str]:
-    """The arguments before ``--``: what follows is a guest's."""
-    arguments = sys.argv[1:]
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+    """The arguments that are for virtkit itself."""
+    from virtkit.cli import commands
+
+    return commands.own_arguments(sys.argv[1:])

@@ -120,6 +120,13 @@ def run(arguments: Sequence[str]) -> None:
     parser.run(function(name), f"virtkit {name}", rest)
 
 
+def own_arguments(arguments: Sequence[str]) -> list[str]:
+    """The arguments that are for virtkit: no command's, that a guest runs."""
+    if arguments and arguments[0] in VERBS:
+        return parser.own_arguments(function(arguments[0]), arguments[1:])
+    return [*arguments[: arguments.index("--")]] if "--" in arguments else [*arguments]
+
+
 def function(name: str) -> Callable[..., None]:
     """The function of a verb."""
     module, _, attribute = VERBS[name][0].partition(".")

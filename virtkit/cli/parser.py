@@ -97,10 +97,13 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             WrongUsage: there is no such option, or its value is wrong.
         """
-        options, after = self._split(arguments, command)
+        options, after = self.split(arguments, command=command)
         if "-h" in options or "--help" in options:  # whatever else is wrong
             self.print_help()
             raise SystemExit(0)
+        for each in options:  # not all versions of argparse take that
+            if _is_option(each) and each.partition("=")[2] == "--":
+                self.error(f"{each.partition('=')[0]} can't be --")
         values, rest = self.parse_known_args(options)
         for each in rest:
             if _is_option(each):
@@ -110,7 +113,7 @@ class CommandParser(argparse.ArgumentParser):
                 raise WrongUsage(f"{self.prog} has no option {name}", cure=cure)
         return vars(values), [*rest, *after]
 
-    def _split(self, arguments: Sequence[str], command: bool) -> tuple[list[str], list[str]]:
+    def split(self, arguments: Sequence[str], *, command: bool) -> tuple[list[str], list[str]]:
         """The arguments among which options are, and those after them.
 
         Values are joined to their options: argparse takes none that begins with a dash.
@@ -124,9 +127,6 @@ class CommandParser(argparse.ArgumentParser):
                 break
             if rest and argument in self._with_value:
                 argument = f"{argument}={rest.pop(0)}"
-            # not all versions of argparse take that
-            if _is_option(argument) and argument.partition("=")[2] == "--":
-                self.error(f"{argument.partition('=')[0]} can't be --")
             before.append(argument)
         return before, rest
 
@@ -147,6 +147,21 @@ def _is_option(argument: str) -> bool:
 
 def run(verb: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
     """Runs a verb with its arguments of the command line."""
+    parser, positionals = _parser_of(verb, prog)
+    values, rest = parser.read(arguments, command=positionals.command)
+    if rest and not positionals.usage:
+        parser.error(f"{rest[0]!r} is one argument too many")
+    values |= {n: rest for n, each, _ in _declarations(verb) if isinstance(each, Positionals)}
+    _call(verb, values)
+
+
+def own_arguments(verb: Callable[..., None], arguments: Sequence[str]) -> list[str]:
+    """Those of a verb's arguments among which its options are; no command's, that a guest runs."""
+    parser, positionals = _parser_of(verb, "")
+    return parser.split(arguments, command=positionals.command)[0]
+
+
+def _parser_of(verb: Callable[..., None], prog: str) -> tuple[CommandParser, Positionals]:
     declared = list(_declarations(verb))
     positionals = next(
         (each for _, each, _ in declared if isinstance(each, Positionals)), Positionals("")
@@ -156,11 +171,7 @@ def run(verb: Callable[..., None], prog: str, arguments: Sequence[str]) -> None:
         if isinstance(each, Option):
             parser.add(name, each, default)
     parser.add("debug", DEBUG, default=False)  # read where errors are printed
-    values, rest = parser.read(arguments, command=positionals.command)
-    if rest and not positionals.usage:
-        parser.error(f"{rest[0]!r} is one argument too many")
-    values |= {name: rest for name, each, _ in declared if isinstance(each, Positionals)}
-    _call(verb, values)
+    return parser, positionals
 
 
 @functools.cache

@@ -88,8 +88,8 @@ class Connections:
         self._sharing = threading.Lock()
         self._opened_schemes: list[str] = []
         self._locks: list[RemoteLock] = []
-        #: Errors by URI that are raised again instead of asking again: of a daemon that hangs, lets
-        #: nobody in, or isn't there at all.
+        #: Errors by URI that are raised again instead of asking again, until `forget_refusals`: of
+        #: a daemon that hangs, lets nobody in, or isn't there at all.
         self._refusals: dict[str, VirtkitError] = {}
 
     def uri(self, scheme: str) -> str:
@@ -146,6 +146,10 @@ class Connections:
             if scheme not in self._opened_schemes:
                 self._opened_schemes.append(scheme)
         return connections[scheme]
+
+    def forget_refusals(self) -> None:
+        """Lets the next call ask again where libvirt did not answer: for whoever waits for it."""
+        self._refusals.clear()
 
     def release(self) -> None:
         """Leaves this thread's connections to the next thread that needs one."""

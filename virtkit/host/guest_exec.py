@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def nsenter_command(
     """The command line that runs a command inside a container.
 
     Args:
-        timeout: seconds after which it is ended on another host; 0: never.
+        timeout: seconds after which it is ended on another host, in whole ones; 0: never.
         terminal: on another host it gets a terminal, as the caller has one.
 
     Raises:
@@ -81,7 +82,7 @@ def nsenter_command(
     arguments = [str(controller), name, *command]
     if remote is None:
         return [sys.executable, "-IS", str(_NSENTER), *arguments]
-    ended = ["timeout", "--kill-after=5", f"{timeout:.0f}"] if timeout else []
+    ended = ["timeout", "--kill-after=5", f"{math.ceil(timeout)}"] if timeout else []
     program = [*privilege, *ended, "python3", "-ISc", _NSENTER.read_text(), "--over-ssh"]
     return remote.command_line(shlex.join([*program, *arguments]), terminal=terminal)
 
@@ -92,8 +93,8 @@ def by_namespaces(
     """Runs a command in a container, as its root.
 
     Raises:
-        Unreachable: nobody here may join its namespaces, or it gave no answer in ``timeout``
-            seconds.
+        Unreachable: nobody here may join its namespaces.
+        OutcomeUnknown: the command takes longer than ``timeout`` seconds.
     """
     line = nsenter_command(connections, driver, name, command, timeout=timeout)
     try:
@@ -106,7 +107,7 @@ def by_namespaces(
             env=commands.environment(),
         )
     except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"no answer within {timeout:.0f} s") from error
+        raise OutcomeUnknown(f"no end within {timeout:.0f} s") from error
     return CommandResult(done.returncode, done.stdout, done.stderr)
 
 

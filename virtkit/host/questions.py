@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from virtkit.errors import VirtkitError
 from virtkit.host.machine import preparation
 from virtkit.host.machine.questions import answer
 from virtkit.host.ssh import Remote
@@ -48,12 +47,7 @@ def ask(remote: Remote | None, *questions: str) -> dict[str, Any]:
     try:
         answers: dict[str, Any] = json.loads(output)
     except ValueError as error:
-        raise VirtkitError(
-            f"host {remote.name} printed more than the answer",
-            why=output[:200].decode("utf-8", "replace"),
-            cure=f"see what its shell prints where it has no terminal: {remote.ssh_command} true",
-            where=remote.name,
-        ) from error
+        raise remote.unexpected_output(output) from error
     return answers
 
 
@@ -61,11 +55,13 @@ def folder_missing(remote: Remote | None, path: str) -> bool:
     """Whether a folder of a host is not there, as far as can be seen from here.
 
     Raises:
-        VirtkitError: the host was not reached.
+        VirtkitError: the host was not reached, or its shell prints more than the answer.
     """
     if remote is not None:
-        quoted = shlex.quote(path)
-        return remote.run(f"test -d {quoted} || echo missing") != b""
+        output = remote.run(f"test -d {shlex.quote(path)} || echo missing")
+        if output not in (b"", b"missing\n"):
+            raise remote.unexpected_output(output)
+        return output != b""
     try:
         return not Path(path).is_dir()
     except OSError:  # nobody but root may look

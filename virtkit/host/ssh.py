@@ -219,6 +219,15 @@ class Remote:
             f"host {self.name} can't be reached", why=why, cure=cure, where=self.name
         )
 
+    def unexpected_output(self, output: bytes) -> VirtkitError:
+        """Where the host's shell printed something else than the answer, as a greeting does."""
+        return VirtkitError(
+            f"host {self.name} printed more than the answer",
+            why=output[:200].decode("utf-8", "replace"),
+            cure=f"see what its shell prints where it has no terminal: {self.ssh_command} true",
+            where=self.name,
+        )
+
     def ssh_program(self) -> Path:
         """A program that is ssh with all of this host's options: what libvirt, ssh and scp take.
 
@@ -302,7 +311,7 @@ def root_prefix(remote: Remote | None) -> tuple[str, ...] | None:
     if remote is None:
         return () if os.geteuid() == 0 else None
     answer = remote.run('[ "$(id -u)" != 0 ] || echo root; ! sudo -n true 2>/dev/null || echo sudo')
-    printed = answer.decode().split()
+    printed = answer.decode("utf-8", "replace").splitlines()  # a greeting may have these words
     return () if "root" in printed else ("sudo", "-n") if "sudo" in printed else None
 
 

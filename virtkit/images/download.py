@@ -111,7 +111,7 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
             lambda: urllib.request.urlopen(request, timeout=TIMEOUT)  # noqa: S310
         )
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing after what is there
+        if error.code == 416 and have:  # nothing after what is there
             return
         raise
     with _open(answer):

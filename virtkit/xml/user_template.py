@@ -63,14 +63,19 @@ def _text(guest: Guest, where: str) -> str:
     try:
         if path.is_file():
             with path.open("rb") as file:
-                return file.read(_MAX_BYTES).decode()
-        why = "there is no such file"
+                text = file.read(_MAX_BYTES + 1)
+            if len(text) <= _MAX_BYTES:
+                return text.decode()
+            why = f"it has more than {_MAX_BYTES // 1024**2} MiB"
+        else:
+            why = "there is no such file"
     except (OSError, UnicodeDecodeError) as error:
         why = str(error)
     raise RequestError(
         f"guest {guest.name}: the template {path} can't be read",
         why=why,
-        cure="correct the path in the spec; a template is text in UTF-8",
+        cure="correct the path in the spec; a template is text in UTF-8 of at most "
+        f"{_MAX_BYTES // 1024**2} MiB",
         where=where,
     )
 

@@ -4,21 +4,17 @@ keys a guest is offered. Real connections."""
 from __future__ import annotations
 
 import base64
-import shlex
 import struct
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ssh_guest import LOGIN, SERVER, guest, pair, running_guest
 
-from virtkit.access import Login, has_other_host_key, lets_in, new_key_pair, ssh
-from virtkit.host import Unreachable
-
-PYTHON = sys.executable
-LOGIN = Login("web", "lab-web", "10.20.0.10", "virtkit", (), Path("/nowhere/known_hosts"))
+from virtkit.access import Login, has_other_host_key, lets_in, ssh
+from virtkit.host import OutcomeUnknown, Unreachable
 
 
 def said(proxy: str) -> str:
@@ -51,45 +47,6 @@ def test_what_says_nothing() -> None:
 
 
 # --- a guest that lets one key in -------------------------------------------------------------
-
-#: An ssh server on its standard input. It lets in one key, and never answers a command.
-SERVER = """
-import socket, sys, threading
-import paramiko
-
-class Guest(paramiko.ServerInterface):
-    def get_allowed_auths(self, username):
-        return "publickey"
-    def check_auth_publickey(self, username, key):
-        known = key.get_base64() == sys.argv[2] and not key.public_blob
-        return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
-    def check_channel_request(self, kind, number):
-        return paramiko.OPEN_SUCCEEDED
-    def check_channel_exec_request(self, channel, command):
-        return True
-
-transport = paramiko.Transport(socket.socket(fileno=0))
-transport.add_server_key(paramiko.Ed25519Key.from_private_key_file(sys.argv[1]))
-transport.start_server(server=Guest())
-threading.Event().wait(30)
-"""
-
-
-def guest(folder: Path, line: str, *identities: Path) -> tuple[Login, str]:
-    """How to log in to such a server, and its host key."""
-    private, public = new_key_pair()
-    (folder / "host").write_text(private)
-    (folder / "server.py").write_text(SERVER)
-    words = [PYTHON, folder / "server.py", folder / "host", line.split()[1]]
-    login = replace(LOGIN, proxy=shlex.join(map(str, words)), identities=identities, keys=(line,))
-    return login, public
-
-
-def pair(folder: Path, name: str, *words: str) -> tuple[Path, str]:
-    """A new key's private half and its public line."""
-    path = folder / name
-    subprocess.run(["ssh-keygen", "-q", "-N", "", "-f", path, *words], check=True)
-    return path, path.with_suffix(".pub").read_text().strip()
 
 
 def security_key(folder: Path) -> tuple[Path, str]:
@@ -155,9 +112,42 @@ def test_a_key_that_only_ssh_can_use_is_no_failure(tmp_path: Path) -> None:
 def test_a_command_without_an_end_is_told(tmp_path: Path) -> None:
     path, line = pair(tmp_path, "mine", "-t", "ed25519")
     login, host_key = guest(tmp_path, line, path)
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(OutcomeUnknown) as caught:
         ssh.run(login, host_key, ["sleep", "60"], 0.5)
-    assert str(caught.value) == "ssh at 10.20.0.10: it did not answer in time"
+    assert str(caught.value) == "the command did not finish within 0.5 s"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["while :; do echo on; sleep 0.1; done", "exec >&- 2>&-; sleep 8", "yes", "yes >&2"],
+)
+def test_a_commands_time_ends_whatever_it_prints(command: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(OutcomeUnknown, match="did not finish within 2 s"):
+        ssh.run(*running_guest(tmp_path), ["sh", "-c", command], 2)
+    assert time.monotonic() - began < 7
+
+
+def test_a_command_prints_much_on_both_streams(tmp_path: Path) -> None:
+    line = "head -c 5000000 /dev/zero >&2; echo done; exit 3"
+    ran = ssh.run(*running_guest(tmp_path), ["sh", "-c", line], 20)
+    assert (ran.code, ran.out, len(ran.err)) == (3, b"done\n", 5_000_000)
+
+
+def test_a_connection_that_breaks_under_a_command(tmp_path: Path) -> None:
+    with pytest.raises(OutcomeUnknown, match="connection broke"):
+        ssh.run(*running_guest(tmp_path), ["sh", "-c", "kill -9 $SERVER; sleep 1"], 20)
+    assert (tmp_path / "commands").read_text().count("kill") == 1
+
+
+def test_a_command_that_is_refused_has_not_begun(tmp_path: Path) -> None:
+    path, line = pair(tmp_path, "mine", "-t", "ed25519")
+    server = SERVER.replace(
+        "(self, channel, command):\n        return True", "(*_):\n        return"
+    )
+    with pytest.raises(Unreachable) as caught:
+        ssh.run(*guest(tmp_path, line, path, server=server), ["true"], 20)
+    assert not isinstance(caught.value, OutcomeUnknown)
 
 
 def test_a_way_that_ends_is_no_work(tmp_path: Path) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import ssh_guest
 
 from virtkit import api
 from virtkit.api import host
 from virtkit.api._hosts import host_named
 from virtkit.apply import Event
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Remote
+from virtkit.host import Remote, questions
+from virtkit.host.ssh import root_prefix
 
 
 def test_this_machine_is_looked_at() -> None:
@@ -53,6 +57,36 @@ def test_one_that_is_not_reached() -> None:
             host._probe(remote)
     assert "Connection refused" in caught.value.why
     assert caught.value.exit_code == 1
+
+
+@pytest.fixture
+def short_folder() -> Generator[None]:
+    """ssh's sockets have short paths."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        yield
+
+
+@pytest.mark.usefixtures("short_folder")
+def test_one_that_is_reached(tmp_path: Path) -> None:
+    with ssh_guest.host(tmp_path) as remote:
+        python, privilege = host._probe(remote)
+        assert Path(python).name == "python3"
+        assert privilege == ("root" if os.geteuid() == 0 else privilege)
+        assert questions.folder_missing(remote, str(tmp_path)) is False
+        assert questions.folder_missing(remote, f"{tmp_path}/none") is True
+        assert (root_prefix(remote) == ()) == (os.geteuid() == 0)
+
+
+@pytest.mark.usefixtures("short_folder")
+@pytest.mark.parametrize("greeting", ["Welcome,\nroot\n", "\n", "Hi, ", "root sudo\n"])
+def test_a_greeting_is_no_answer(greeting: str, tmp_path: Path) -> None:
+    with ssh_guest.host(tmp_path, greeting) as remote:
+        for ask in (host._probe, lambda it: questions.folder_missing(it, str(tmp_path))):
+            with pytest.raises(VirtkitError, match="host rack1 printed more than the answer") as e:
+                ask(remote)
+            assert e.value.why.startswith(greeting)
+            assert e.value.cure.endswith("ops@127.0.0.1 true")
 
 
 def test_a_type_that_no_host_is_prepared_for() -> None:

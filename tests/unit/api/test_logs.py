@@ -1,14 +1,20 @@
-"""`logs --follow`: logs that grow, are rotated and end. Real files and programs."""
+"""`logs --follow`: logs that grow, are rotated and end, and a libvirt that is waited for. Real
+files, programs and sockets."""
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from virtkit.api.logs import console_lines, journal_lines
+from virtkit.api.logs import _retry_unavailable, console_lines, journal_lines
+from virtkit.errors import Interrupted
+from virtkit.host import Host, Remote, connection
 
 
 def read(log: Path) -> Callable[[int], bytes]:
@@ -69,3 +75,57 @@ def test_how_a_journal_ended() -> None:
     with pytest.raises(StopIteration) as end:
         next(lines)
     assert end.value.value == 7
+
+
+# --- a libvirt that is waited for ---------------------------------------------------------------
+
+
+def asked_again(host: Host, listener: socket.socket, prepare: Callable[[], object]) -> str:
+    """What is said while a guest of a host is followed that asks ``listener`` a second time.
+
+    Args:
+        prepare: called after the first time.
+    """
+    said: list[str] = []
+    again, stop = threading.Event(), threading.Event()
+
+    def accept() -> None:
+        with suppress(TimeoutError):
+            listener.accept()[0].close()
+            again.set()
+        stop.set()
+
+    def say(text: str) -> None:
+        said.append(text)
+        prepare()
+        threading.Thread(target=accept).start()
+
+    host.connections.get("lxc")  # libvirt has answered until now
+    listener.settimeout(10)
+    with pytest.raises(Interrupted):
+        _retry_unavailable(host, lambda: host.connections.get("qemu"), say, stop)
+    assert again.is_set()
+    (text,) = said
+    return text
+
+
+def test_a_daemon_that_hung_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "OPEN_TIMEOUT", 0.5)
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        uris = {"qemu": f"qemu+unix:///system?socket={path}", "lxc": "test:///default"}
+        host = Host("local", "default", uris)
+        assert "did not answer for" in asked_again(host, silent, silent.accept)
+
+
+def test_a_host_that_was_out_of_reach_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # nobody listens there yet
+        remote = Remote("rack1", "root@127.0.0.1", server.getsockname()[1])
+        host = Host("rack1", "default", {"lxc": "test:///default"}, remote)
+        assert "refused" in asked_again(host, server, server.listen)

@@ -349,6 +349,36 @@ def test_what_guests_say_moves_no_terminal(
     )
 
 
+@pytest.mark.parametrize("verb", ["exec", "ssh"])
+@pytest.mark.parametrize(
+    "words",
+    ["lab.yaml web ls --json --debug", "-f lab.yaml web ls --json --debug", "web -- ls --json"],
+)
+def test_a_commands_options_are_its_own(verb: str, words: str, virtkit: Run) -> None:
+    """virtkit's own errors are as if the command had none."""
+    write("name: lab\nguests: {web: {}}\n", "lab.yaml")
+    write("name: lab\nguests: {web: {}}\n")
+    result = virtkit(verb, *words.split())
+    assert result.code != 0
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ("logs virtkit.yaml web --follow --json", "leave out one of the two"),
+        ("console virtkit.yaml web --json", "--vnc"),
+    ],
+)
+def test_what_has_no_document_takes_no_json(line: str, cure: str, virtkit: Run) -> None:
+    write("name: lab\nguests: {web: {}}\n")
+    result = virtkit(*line.split())
+    assert result.code == 2
+    assert cure in result.json["error"]["cure"]
+    assert virtkit.opened == []  # type: ignore[attr-defined]
+
+
 def test_debug_shows_the_traceback(virtkit: Run) -> None:
     with pytest.raises(RequestError):
         virtkit("validate", "none.yaml", "--debug")

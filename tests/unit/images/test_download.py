@@ -126,6 +126,13 @@ def test_whole(server: Server, tmp_path: Path) -> None:
     assert said[-1] == "downloading, 3 of 3 MiB, 100 %"
 
 
+def test_a_server_that_refuses_what_nobody_asked(server: Server, tmp_path: Path) -> None:
+    server.refuse = [416]
+    with pytest.raises(VirtkitError, match="can't be downloaded") as caught:
+        download.fetch(server.disk, tmp_path / "a", WANTED, quiet)
+    assert "416" in caught.value.why
+
+
 def test_zeros_become_holes(server: Server, tmp_path: Path) -> None:
     content = CONTENT + bytes(2 * 1024 * 1024) + b"end" + bytes(3 * 1024 * 1024)
     server.files["/disk.img"] = content

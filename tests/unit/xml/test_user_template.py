@@ -75,6 +75,23 @@ def test_a_template_without_end(extra: str, tmp_path: Path) -> None:
     assert time.monotonic() - began < user_template._TIMEOUT
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_template_is_never_cut(more: int, tmp_path: Path) -> None:
+    most = user_template._MAX_BYTES
+    guest = guest_of(tmp_path, "")
+    path = tmp_path / "own.xml.j2"
+    comment = "x" * (most + more - len(path.read_bytes()) - len("{##}"))
+    path.write_text(path.read_text() + "{#" + comment + "#}")
+    assert path.stat().st_size == most + more
+    if not more:
+        assert user_template.rendered(guest) == "<domain><name>lab-web</name></domain>"
+        return
+    with pytest.raises(RequestError, match="can't be read") as caught:
+        user_template.rendered(guest)
+    assert caught.value.why == "it has more than 4 MiB"
+    assert caught.value.where == PLACE
+
+
 def test_a_broken_template(tmp_path: Path) -> None:
     for extra in ("{{ nothing }}", "{% if %}", "{{ guest.spec.parse_file('/etc/passwd') }}"):
         with pytest.raises(RequestError, match="can't be rendered") as caught:

@@ -82,6 +82,8 @@ class Download:
                 self._continue()
                 return
             except urllib.error.HTTPError as error:
+                if error.code == 416 and self.have:  # nothing after what came; its digest tells
+                    return
                 if error.code < 500 or attempt == RETRIES:
                     why = f"the server answered {error.code} {error.reason}"
                     raise Failed("network", why) from error

@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.content = content
         self.most = len(content)
         self.resumes = True
+        self.overstates = 0
         self.refuses: list[int] = []
         self.ranges: list[str] = []
         self.hangs = threading.Event()
@@ -53,8 +54,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-") or 0) if self.server.resumes else 0
         rest = self.server.content[start:]
+        if start and not rest:
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(rest)))
+        self.send_header("Content-Length", str(len(rest) + self.server.overstates))
         self.end_headers()
         self.wfile.write(rest[: self.server.most])
         self.close_connection = True
@@ -138,6 +142,18 @@ def test_it_goes_on_where_it_broke_off(resumes: bool, server: Server, tmp_path: 
     else:
         assert answer["failed"] == "network"
         assert "the connection ended after 2097152 of" in answer["why"]
+
+
+def test_all_of_it_came_before_the_connection_broke(server: Server, tmp_path: Path) -> None:
+    server.overstates = 1
+    with program(tmp_path) as it:
+        answer = it.ask(do="download", url=server.url, kind="sha256")
+        assert server.ranges == ["", f"bytes={len(CONTENT)}-"]
+        assert answer["length"] == len(CONTENT)
+        assert answer["digests"]["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+        server.refuses = [416]
+        nothing = it.ask(do="download", url=server.url, kind="sha256")
+        assert "416" in nothing["why"], "nothing came"
 
 
 def test_a_server_that_has_none(server: Server, tmp_path: Path) -> None:
