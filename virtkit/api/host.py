@@ -14,7 +14,7 @@ from virtkit.api._defaults import HOST_TYPES
 from virtkit.api._hosts import Tell, host_named, quiet
 from virtkit.apply import Report, Step, engine
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Remote, daemon_access
+from virtkit.host import Host, Remote, daemon_access
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands, temporary
@@ -36,12 +36,19 @@ class Machine:
         remote: how ssh gets there; None is this machine.
         python: the path of its Python.
         needs_password: whether its sudo asks for one.
+        prepare_command: the command that prepares it; left out, the one for its name.
     """
 
     name: str
     remote: Remote | None
     python: str
     needs_password: bool
+    prepare_command: str = ""
+
+    def command(self, types: Sequence[str] = ()) -> str:
+        """The command that prepares it for guests of ``types``."""
+        command = self.prepare_command or f"virtkit host prepare {shlex.quote(self.name)}"
+        return f"{command} --types {shlex.quote(','.join(types))}" if types else command
 
 
 @dataclass
@@ -67,10 +74,21 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
         VirtkitError: ssh does not get there.
     """
     ansible.require()
-    remote = host_named(name, spec).remote
+    host = host_named(name, spec)
+    remote = host.remote
     text = commands.run("sh", "-c", _PROBE).stdout if remote is None else _probe(remote)
-    python, privilege = text.split("\n")[:2]
-    where = "this machine" if remote is None else name
+    return _machine(host, text)
+
+
+def _machine(host: Host, probed: str) -> Machine:
+    """The machine, by what the probe printed there.
+
+    Raises:
+        RequestError: Python or a way to become root is missing.
+    """
+    remote = host.remote
+    python, privilege = probed.split("\n")[:2]
+    where = "this machine" if remote is None else host.name
     by_hand = "" if remote is None else f"{remote.ssh_command} -t "
     if python == "none":
         cure = f"{by_hand}sudo apt-get install python3"
@@ -80,7 +98,8 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
         if remote is not None:
             cure = f"log in as root@{remote.address.rpartition('@')[2]}, or let the user have sudo"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
-    return Machine(name, remote, python, privilege == "password")
+    prepare_command = host.connections.prepare_command
+    return Machine(host.name, remote, python, privilege == "password", prepare_command)
 
 
 def _probe(remote: Remote) -> str:
@@ -150,7 +169,7 @@ def _run_playbook(machine: Machine, types: Sequence[str], password: str, progres
         raise VirtkitError(
             f"host {machine.name} was not prepared",
             why=result.why,
-            cure=f"fix what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
+            cure=f"fix what it says, then go on: {machine.command(types)}",
             where=machine.name,
         )
     return sum(result.changed.values())

@@ -14,6 +14,7 @@ from virtkit import api
 from virtkit.api import host
 from virtkit.api._hosts import host_named
 from virtkit.apply import Event
+from virtkit.cli import host as cli_host
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Remote
 
@@ -53,6 +54,25 @@ def test_one_that_is_not_reached() -> None:
             host._probe(remote)
     assert "Connection refused" in caught.value.why
     assert caught.value.exit_code == 1
+
+
+def test_the_cure_names_the_spec_that_the_host_is_of(tmp_path: Path) -> None:
+    """Without the spec its name would be taken for an address, and without the types the host would
+    be prepared for others."""
+    spec = tmp_path / "lab.yaml"
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # nobody listens there
+        port = server.getsockname()[1]
+        spec.write_text(f"hosts: {{rack: {{address: ops@127.0.0.1, ssh: {{port: {port}}}}}}}\n")
+        machine = host._machine(host_named("rack", api.read(spec)), "/usr/bin/python3\npassword\n")
+        done = api.prepare_host(machine, ["lxc", "kvm"])
+    command = f"virtkit host prepare {spec} rack"
+    (result,) = done.report.results
+    assert result.error is not None
+    assert result.error.cure.endswith(f"then go on: {command} --types lxc,kvm")
+    with pytest.raises(RequestError, match="sudo asks for a password on rack") as caught:
+        cli_host._password(machine, [])
+    assert f"({command})" in caught.value.cure
 
 
 def test_a_type_that_no_host_is_prepared_for() -> None:
