@@ -230,19 +230,22 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
         )
     name = names.pop()
     if name not in existing:
-        raise RequestError(f"guest {guest} does not exist yet", cure=f"make it: virtkit up {guest}")
+        raise RequestError(
+            f"guest {guest} does not exist yet", cure=f"make it: {command('up', spec.source, name)}"
+        )
     host_state = next(each for each in host_states if each.host is existing[name].host)
     return host_state, existing[name].observed
 
 
-def check_running(guest: ObservedGuest) -> None:
+def check_running(spec: Spec, guest: ObservedGuest) -> None:
     """Refuses what only a running guest can do.
 
     Raises:
         RequestError: it does not run.
     """
     if guest.state != "running":
+        name = guest.record.guest
+        verb = "resume" if guest.state == "paused" else "start"
         raise RequestError(
-            f"guest {guest.record.guest} is {guest.state}",
-            cure=f"first: virtkit {'resume' if guest.state == 'paused' else 'start'}",
+            f"guest {name} is {guest.state}", cure=f"first: {command(verb, spec.source, name)}"
         )

@@ -26,6 +26,7 @@ from virtkit.api.access import execute
 from virtkit.drivers import DRIVERS
 from virtkit.errors import Interrupted, RequestError, VirtkitError
 from virtkit.host import LibvirtUnavailable
+from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
@@ -48,7 +49,7 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
     names = guests_named(spec, existing, guests) if guests else set(existing)
     chosen = {name: existing[name] for name in ordered(spec, names & existing.keys())}
     for each in chosen.values():
-        _check_log(each)
+        _check_log(spec, each)
     return {
         name: access.log(each.host, each.observed.record, spec.folder)
         for name, each in chosen.items()
@@ -79,7 +80,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
         raise RequestError(
             f"you have not run the playbooks of {', '.join(missing) or spec.name} on this machine",
             why="what playbooks print is kept by the user who runs them",
-            cure="run them: virtkit provision",
+            cure=f"run them: {command('provision', spec.source, *(missing if guests else ()))}",
         )
     return texts
 
@@ -103,7 +104,7 @@ def follow(
 def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[str]:
     host_state, observed = find_one(spec, guest)
     host, driver = host_state.host, DRIVERS[observed.record.type]
-    _check_log(GuestOnHost(host, observed))
+    _check_log(spec, GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
         return _retry_unavailable(
@@ -116,14 +117,15 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     if driver.log != "journal":
         yield from console_lines(printed, ended, stop)
         return
-    command = execute(spec, guest, _JOURNAL).command
-    assert command is not None  # containers have no agent that would answer for it
-    code = yield from journal_lines(command, stop)
+    line = execute(spec, guest, _JOURNAL).command
+    assert line is not None  # containers have no agent that would answer for it
+    code = yield from journal_lines(line, stop)
     if code and not stop.is_set() and not _wait_until(ended, _SHUTDOWN_TIMEOUT):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
-            cure="see what the guest does (`virtkit status`), then follow it again",
+            cure=f"see what the guest does ({command('status', spec.source, guest)}), then follow "
+            "it again",
             where=f"{host.name} guest/{guest}",
         )
 
@@ -218,7 +220,7 @@ def _retry_unavailable(ask: Callable[[], T], say: Say, stop: threading.Event) ->
         Progress(stop=stop).sleep(1.0)
 
 
-def _check_log(guest: GuestOnHost) -> None:
+def _check_log(spec: Spec, guest: GuestOnHost) -> None:
     """Refuses to look for a log in a pool in which nothing is seen."""
     if DRIVERS[guest.observed.record.type].log != "file":
         return
@@ -227,6 +229,6 @@ def _check_log(guest: GuestOnHost) -> None:
         virsh = guest.host.connections.virsh_command()
         raise VirtkitError(
             f"pool {pool.name} is not active, and the guests' logs are in it",
-            cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
+            cure=f"{command('up', spec.source)} activates it, or: {virsh} pool-start {pool.name}",
             where=guest.host.name,
         )

@@ -25,6 +25,7 @@ from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
 from virtkit.apply.provision import wait_login
 from virtkit.errors import RequestError
+from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.state.desired import Playbooks
@@ -52,7 +53,7 @@ def provision(
     with locked(spec, hosts, run):
         host_states = [with_spec_path(each, path_of(spec)) for each in observe_all(hosts)]
         existing = existing_guests(spec, host_states)
-        _check_exist_and_run(wanted, existing)
+        _check_exist_and_run(spec, wanted, existing)
         options = StepOptions(
             path_of(spec), spec.folder, inventory=lambda: inventory(spec).tree(), vault=run.vault
         )
@@ -82,15 +83,17 @@ def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_exist_and_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
+def _check_exist_and_run(
+    spec: Spec, wanted: Iterable[str], existing: dict[str, GuestOnHost]
+) -> None:
     missing = [name for name in wanted if name not in existing]
     if missing:
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet",
-            cure="virtkit up makes it, and runs its playbooks",
+            cure=f"{command('up', spec.source, *missing)} makes it, and runs its playbooks",
         )
     for name in wanted:
-        check_running(existing[name].observed)
+        check_running(spec, existing[name].observed)
 
 
 def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:
