@@ -44,7 +44,7 @@ def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -
         raise RequestError(
             f"guest {guest.name} would not see the <filesystem> under `devices`",
             why="its container would have it, but the kernel that runs in there cannot see it",
-            cure="take it out; `type: lxc` can have it, `virtkit cp` copies files",
+            cure="remove it; `type: lxc` can have it, `virtkit cp` copies files",
             where=where,
         )
 
