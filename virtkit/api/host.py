@@ -77,17 +77,17 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     host = host_named(name, spec)
     remote = host.remote
     text = commands.run("sh", "-c", _PROBE).stdout if remote is None else _probe(remote)
-    return _machine(host, text)
+    python, privilege = text.split("\n")[:2]
+    return _machine(host, python, privilege)
 
 
-def _machine(host: Host, probed: str) -> Machine:
-    """The machine, by what the probe printed there.
+def _machine(host: Host, python: str, privilege: str) -> Machine:
+    """The machine, by what the probe says of it.
 
     Raises:
         RequestError: Python or a way to become root is missing.
     """
     remote = host.remote
-    python, privilege = probed.split("\n")[:2]
     where = "this machine" if remote is None else host.name
     by_hand = "" if remote is None else f"{remote.ssh_command} -t "
     if python == "none":

@@ -64,7 +64,7 @@ def test_the_cure_names_the_spec_that_the_host_is_of(tmp_path: Path) -> None:
         server.bind(("127.0.0.1", 0))  # nobody listens there
         port = server.getsockname()[1]
         spec.write_text(f"hosts: {{rack: {{address: ops@127.0.0.1, ssh: {{port: {port}}}}}}}\n")
-        machine = host._machine(host_named("rack", api.read(spec)), "/usr/bin/python3\npassword\n")
+        machine = host._machine(host_named("rack", api.read(spec)), "/usr/bin/python3", "password")
         done = api.prepare_host(machine, ["lxc", "kvm"])
     command = f"virtkit host prepare {spec} rack"
     (result,) = done.report.results
