@@ -10,6 +10,7 @@ import pytest
 import samples
 
 from virtkit.api.doctor import _libvirt
+from virtkit.api.doctor import _volumes as volume_checks
 from virtkit.api.orphans import _volumes
 from virtkit.host import Host
 from virtkit.state import record, record_text
@@ -32,6 +33,19 @@ def test_a_strangers_name_is_one_word_of_a_command(name: str, host_with: MakeHos
     delete, _, first = orphan.cure.removesuffix(")").partition(" (first: ")
     for command, verb in ((delete, "vol-delete"), (first, "vol-info")):
         assert shlex.split(command)[-4:] == [verb, name, "--pool", "default"]
+
+
+def test_a_kept_disk_that_is_gone(host_with: MakeHost) -> None:
+    """The cure takes no other guest down, and no other guest's kept disks."""
+    spec = samples.spec_of("name: lab\nguests: {web: {type: qemu}, db: {type: qemu}}\n")
+    kept = {"kept": ["lab/db/lab-db-data", "lab/past/lab-past-data"]}
+    observed = samples.up(samples.desired_of("name: lab\nguests: {}\n"), "/lab.yaml", kept)
+    checks = volume_checks(host_with(), replace(observed, volumes=frozenset()), spec)
+    db, past = (each.cure for each in checks)
+    up = f"virtkit up {spec.source}"
+    assert db == f"virtkit down {spec.source} db --volumes, then {up}"
+    assert past.startswith("echo ")
+    assert past.endswith(f"| virtkit down -f - --yes --volumes past, then {up}")
 
 
 def test_a_pool_that_the_caller_may_not_look_into(host_with: MakeHost) -> None:

@@ -228,7 +228,7 @@ def test_a_guest_that_lets_go_of_nothing_is_restarted_by_who_asks(outside: Edits
     report = outside.lab.virtkit("up", "--yes", "--json", code=1)
     (error,) = (each["error"] for each in report.data["steps"] if each["outcome"] == "failed")
     assert "does not release" in error["what"]
-    assert "virtkit up --restart" in error["cure"]
+    assert f"virtkit up {outside.lab.spec} qemu --restart" in error["cure"]
     assert lives(domain("qemu")) == before
     outside.up("--yes", "--restart")
     assert lives(domain("qemu")) != before

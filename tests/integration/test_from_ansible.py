@@ -233,6 +233,7 @@ def test_guests(lab: Lab, first: dict[str, int]) -> None:
     assert found["stopped"]["guests"][0]["state"] == "stopped"
     assert found["refused"]["msg"] == found["refused_too"]["msg"]
     assert "guest box is stopped: there is nothing to pause" in found["refused"]["msg"]
+    assert f"virtkit start -f {lab.spec.resolve()} box" in found["refused"]["msg"]
     assert found["started"]["guests"][0]["ready"], "a state is returned once it is reached"
 
 

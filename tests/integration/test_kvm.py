@@ -99,12 +99,12 @@ def test_a_verdict_that_passes_says_so(lab: Lab, saying: Saying, tmp_path: Path)
     passing = json.loads(cache.read_text()) | {"until": time.time() + 100, "hold": 120}
     cache.write_text(json.dumps(passing))
     (error,) = lab.json("up", code=2)["errors"]
-    assert "virtkit doctor looks again" in error["cure"]
+    assert "run `virtkit doctor` again" in error["cure"]
     (tmp_path / "tiny.raw").write_bytes(tiny_disk())
     (tmp_path / "plain.xml.j2").write_text(PLAIN)
     other = Lab(tmp_path, "kvm", lab.settings).write(SPEC.replace("type: kvm", "type: auto"))
     (note,) = [each for each in other.json("plan")["notes"] if "auto" in each]
-    assert "`virtkit doctor` looks again" in note
+    assert "run `virtkit doctor` again" in note
     assert "stays emulated" in note
     cache.write_text(json.dumps(passing | {"until": time.time() - 1}))
     assert "checking whether KVM runs guests here" in other.virtkit("plan").err

@@ -174,12 +174,12 @@ def test_a_guest_that_does_not_answer_any_more(lab: Lab) -> None:
     found = lab.json("plan", "a", "free")
     assert found["changes"] == found["pending"] == []
     (note,) = found["notes"]
-    assert note.startswith("guest/a runs and is not ready: port 22 of ")
+    assert note.startswith("guest/a is running but not ready: port 22 of ")
     assert "Connection refused" in note
     began = time.monotonic()
     said = lab.virtkit("up", "a", "free")
     assert "roads: nothing to change" in said.out
-    assert "guest/a runs and is not ready" in said.out
+    assert "guest/a is running but not ready" in said.out
     assert time.monotonic() - began < 5
     assert lab.json("up", "a", "free")["notes"] == [note]
     assert lab.json("plan", "free")["notes"] == []

@@ -162,7 +162,9 @@ def test_up_names_both_specs(ann: Lab, bob: Lab) -> None:
     # a change of another's guest, or of a network that it holds
     bob.write(BOB.replace("10.94.41", "10.94.42").replace("  b: {", "  a: {memory: 48MiB}\n  b: {"))
     error = bob.json("plan", "b", code=2)["error"]
-    assert f"duo-a (made from {ann.spec}), duo-b would lose their link" in error["why"]
+    assert (
+        f"duo-a (made from {ann.spec}), duo-b would lose their network connection" in error["why"]
+    )
     bob.write(BOB.replace("  b: {", "  a: {memory: 48MiB}\n  b: {"))
     notes = bob.json("plan", "a")["notes"]
     assert f"guest/a: made from {ann.spec}, not from {bob.spec}" in notes

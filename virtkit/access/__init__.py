@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from virtkit.access.readiness import unready_reason, wait_ready
     from virtkit.access.ssh import (
         OTHER_KEY,
-        OTHER_KEY_CURE,
         denied_reason,
         has_other_host_key,
         lets_in,
+        other_key_cure,
     )
 
 load_when_used(
@@ -50,13 +50,12 @@ load_when_used(
             "write_known_hosts"
         ),
         "virtkit.access.readiness": "unready_reason wait_ready",
-        "virtkit.access.ssh": "OTHER_KEY OTHER_KEY_CURE denied_reason has_other_host_key lets_in",
+        "virtkit.access.ssh": "OTHER_KEY denied_reason has_other_host_key lets_in other_key_cure",
     },
 )
 
 __all__ = [
     "OTHER_KEY",
-    "OTHER_KEY_CURE",
     "Login",
     "addresses",
     "as_root",
@@ -76,6 +75,7 @@ __all__ = [
     "log",
     "login",
     "new_key_pair",
+    "other_key_cure",
     "own_keys",
     "playbook_log",
     "remove_folder",

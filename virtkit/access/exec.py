@@ -53,8 +53,8 @@ def by_agent(
         raise VirtkitError(
             f"it is not known how the command in {domain} ended",
             why=f"it began, then the guest agent failed: {error}",
-            cure="look in the guest what it did; use `virtkit ssh` for commands that run long or "
-            "print much",
+            cure="check in the guest what it did; use `virtkit ssh` for commands that run long or "
+            "print a lot",
             where=f"{host.name} {domain}",
         ) from error
     except Unreachable:

@@ -11,16 +11,17 @@ from virtkit.access.exec import log, run
 from virtkit.access.login import addresses, login
 from virtkit.access.ssh import (
     ATTEMPT_TIMEOUT,
-    OTHER_KEY_CURE,
     OtherHostKey,
     denied_reason,
     has_host_key,
     lets_in,
+    other_key_cure,
     port_status,
 )
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, OutcomeUnknown, StateReason, Unreachable
+from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import escaped
 from virtkit.state.record import GuestRecord
@@ -122,7 +123,7 @@ def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> 
     try:
         let_in = (has_host_key if keys_follow else lets_in)(guest_login, record.host_key)
     except Unreachable as error:
-        cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
+        cure = _cure(record, error)
         return StateReason(escaped(str(error)), cure)
     return StateReason() if let_in else StateReason(escaped(denied_reason(guest_login)))
 
@@ -133,9 +134,16 @@ def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -
     except OutcomeUnknown as error:
         return StateReason(f"how `{command}` ended is not known: {error}")
     except Unreachable as error:
-        cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
+        cure = _cure(record, error)
         return StateReason(f"no command can run in it yet: {error}", cure)
     return StateReason() if ran.code == 0 else StateReason(f"`{command}` exits with {ran.code}")
+
+
+def _cure(record: GuestRecord, error: Unreachable) -> str:
+    """What to do where a guest's address is somebody else's; else empty."""
+    if isinstance(error, OtherHostKey):
+        return other_key_cure(record.spec, record.guest)
+    return ""
 
 
 def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason) -> VirtkitError:
@@ -159,8 +167,9 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     tail = "\n".join(f"  | {line[:160]}" for line in last)
     why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
     cure = (
-        f"see `virtkit logs` and `virtkit console` for {record.guest}, `virtkit doctor` for what "
-        "is missing on its host; a longer `ready: {timeout: …}` helps if it is only slow"
+        f"see `{command('logs', record.spec, record.guest)}` and "
+        f"`{command('console', record.spec, record.guest)}`, `{command('doctor', record.spec)}` "
+        "for what is missing on its host; a longer `ready: {timeout: …}` helps if it is only slow"
     )
     return VirtkitError(
         f"guest {record.guest} is not ready",

@@ -17,25 +17,31 @@ from typing import TYPE_CHECKING
 from virtkit.access.keys import agent_blobs
 from virtkit.access.login import Login, as_root
 from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable
+from virtkit.plan import command
 from virtkit.state import public_keys
 from virtkit.system import commands
 
 if TYPE_CHECKING:
     import paramiko  # costs a fifth of a second: loaded where it is used
 
-#: What is said of a guest's address where somebody else answers, and what to do about it.
+#: What is said of a guest's address where somebody else answers.
 OTHER_KEY = "ssh answers with a different host key from the one that virtkit gave the guest"
-OTHER_KEY_CURE = (
-    "if nobody changed it on purpose, something else answers at its address: look into the guest "
-    "with `virtkit console` and type nothing secret; `virtkit restart` gives it its key back, or, "
-    "where the spec has `cloud_init` for it, recreating it"
-)
 #: Seconds that one attempt to reach a guest may take: it may not be up yet.
 ATTEMPT_TIMEOUT = 10.0
 
 
 class OtherHostKey(Unreachable):
     """Something else than the guest answers at its address."""
+
+
+def other_key_cure(spec_path: str, guest: str) -> str:
+    """What to do where something else than the guest answers at its address."""
+    return (
+        "if nobody changed it on purpose, something else answers at its address: look into the "
+        f"guest with `{command('console', spec_path, guest)}` and type nothing secret; "
+        f"`{command('restart', spec_path, guest)}` gives it its key back, or, where the spec has "
+        "`cloud_init` for it, recreating it"
+    )
 
 
 @contextmanager

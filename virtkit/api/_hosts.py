@@ -256,7 +256,9 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
         if observation.unanswered:
             what = f"guest {guest} is on no host that answers"
             raise unanswered_error(what, observation.unanswered)
-        raise RequestError(f"guest {guest} does not exist yet", cure=f"make it: virtkit up {guest}")
+        raise RequestError(
+            f"guest {guest} does not exist yet", cure=f"make it: {command('up', spec.source, name)}"
+        )
     host_state = next(each for each in host_states if each.host is existing[name].host)
     return host_state, existing[name].observed
 
@@ -275,14 +277,15 @@ def _observe_for(spec: Spec, guest: str) -> Observation:
     return Observation(host_states, others.unanswered).with_unanswered(observation.unanswered)
 
 
-def check_running(guest: ObservedGuest) -> None:
+def check_running(spec: Spec, guest: ObservedGuest) -> None:
     """Refuses what only a running guest can do.
 
     Raises:
         RequestError: it does not run.
     """
     if guest.state != "running":
+        name = guest.record.guest
+        verb = "resume" if guest.state == "paused" else "start"
         raise RequestError(
-            f"guest {guest.record.guest} is {guest.state}",
-            cure=f"first: virtkit {'resume' if guest.state == 'paused' else 'start'}",
+            f"guest {name} is {guest.state}", cure=f"first: {command(verb, spec.source, name)}"
         )

@@ -13,7 +13,7 @@ from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, Unknown
+from virtkit.plan import Plan, Unknown, command
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
 
@@ -208,8 +208,8 @@ def check_moves(
                     RequestError(
                         f"guest {name} can't move from host {host} to {new_host}",
                         why=f"{', '.join(disks)} would not follow",
-                        cure=f"set `host: {host}`; or take the disks out of the spec and "
-                        "run `virtkit up` before it moves",
+                        cure=f"set `host: {host}`; or remove the disks from the spec and run "
+                        f"`{command('up', spec.source, name)}` before it moves",
                         where=spec.where(("guests", name)),
                     )
                 )

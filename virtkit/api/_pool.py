@@ -9,7 +9,7 @@ from dataclasses import replace
 from virtkit.errors import RequestError
 from virtkit.facts import Pool
 from virtkit.host import Host
-from virtkit.plan import Change, FieldChange, Plan
+from virtkit.plan import Change, FieldChange, Plan, command
 from virtkit.spec import Spec
 from virtkit.state.desired import (
     Desired,
@@ -39,12 +39,14 @@ def pool_changes(
         if pool.exists and folder == pool.path:
             continue
         other = host.storage_at(folder).pool_name
+        in_folder = [name for name, each in guests.items() if each.record.folder == folder]
         if other != pool.name:
             raise RequestError(
                 f"guest {guest} has its volumes in pool {other}, not {pool.name}",
                 why="guests don't move from pool to pool",
-                cure=f"set `pool: {other}` again; or remove what is there, `virtkit down`, and "
-                "then `virtkit up`",
+                cure=f"set `pool: {other}` again; or remove what is there, "
+                f"{command('down', spec.source, *in_folder)}, and then "
+                f"{command('up', spec.source)}",
                 where=_where_pool(host, spec),
             )
         if folder != pool.path:

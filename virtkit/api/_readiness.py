@@ -10,7 +10,7 @@ from virtkit.api._hosts import GuestOnHost, existing_guests, ordered
 from virtkit.api._observation import HostState
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.plan import Plan
+from virtkit.plan import Plan, command
 from virtkit.spec import LOCAL, Spec
 
 #: Looks at a time. Each is one connection, and takes a second where nobody answers.
@@ -47,11 +47,13 @@ def unready_notes(
         return []
     with ThreadPoolExecutor(max_workers=min(_PARALLEL, len(looked_at))) as pool:
         return [
-            note for notes in pool.map(lambda each: [*_note(each)], looked_at) for note in notes
+            note
+            for notes in pool.map(lambda each: [*_note(spec, each)], looked_at)
+            for note in notes
         ]
 
 
-def _note(guest: GuestOnHost) -> Iterator[str]:
+def _note(spec: Spec, guest: GuestOnHost) -> Iterator[str]:
     host, observed = guest.host, guest.observed
     name = observed.record.guest
     try:
@@ -67,6 +69,7 @@ def _note(guest: GuestOnHost) -> Iterator[str]:
         why = error.why or error.what
     where = "" if host.name == LOCAL else f" on {host.name}"
     yield (
-        f"guest/{name}{where} runs and is not ready: {why}; see `virtkit logs` for {name}, "
-        f"`virtkit restart` starts it again"
+        f"guest/{name}{where} is running but not ready: {why}; see "
+        f"`{command('logs', spec.source, name)}`; `{command('restart', spec.source, name)}` starts "
+        "it again"
     )

@@ -22,6 +22,7 @@ from virtkit.api._observation import HostState
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import MAX_AGENT_INPUT, CommandResult, Unreachable
+from virtkit.plan import command
 from virtkit.spec import Spec, format_size
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord
@@ -46,34 +47,35 @@ class Execution:
 def login(spec: Spec, guest: str) -> Login:
     """How to log in to a running guest by ssh."""
     host_state, observed = find_one(spec, guest)
-    check_running(observed)
+    check_running(spec, observed)
     return _login(spec, host_state, observed)
 
 
 def _login(spec: Spec, host_state: HostState, guest: ObservedGuest) -> Login:
     addresses, looked = access.addresses(host_state.host, guest.record)
     if not addresses:
-        raise _no_address(guest.record, host_state.host.name, looked)
+        raise _no_address(spec, guest.record, host_state.host.name, looked)
     hosts = update_known_hosts(spec.name, host_state)
     return access.login(host_state.host, guest.record, addresses[0], spec.folder, hosts)
 
 
-def _no_address(record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
+def _no_address(spec: Spec, record: GuestRecord, host: str, looked: Sequence[str]) -> VirtkitError:
     """The error for a guest that ssh can't go to.
 
     Args:
         looked: where an address was looked for.
     """
     if record.interfaces:
-        first = "if it is still booting, try again in a minute; else see `virtkit logs`"
+        logs = command("logs", spec.source, record.guest)
+        first = f"if it is still booting, try again in a minute; else see `{logs}`"
     else:
         first = "give it a network"
+    console = command("console", spec.source, record.guest)
     return VirtkitError(
         f"guest {record.guest} has no known address",
         why=", ".join(looked),
-        cure=f"{first}; `virtkit console` needs no address, nor does `virtkit exec` where it goes "
-        "through the hypervisor: into containers for whoever is root on their host, by login or by "
-        "sudo without a password",
+        cure=f"{first}. `{console}` needs no address. Nor does `virtkit exec` for a container, if "
+        "you are root on its host or have sudo there without a password",
         where=f"{host} guest/{record.guest}",
     )
 
@@ -88,14 +90,14 @@ def ssh_refusal(spec: Spec, guest: str) -> VirtkitError | None:
     or the guest lets in others' keys."""
     try:
         host_state, observed = find_one(spec, guest)
-        check_running(observed)
+        check_running(spec, observed)
         guest_login = _login(spec, host_state, observed)
         where = f"{host_state.host.name} guest/{guest_login.guest}"
         if access.has_other_host_key(guest_login, observed.record.host_key):
             return VirtkitError(
                 f"what answers at {guest_login.address} is not guest {guest_login.guest}",
                 why=access.OTHER_KEY,
-                cure=access.OTHER_KEY_CURE,
+                cure=access.other_key_cure(spec.source, guest_login.guest),
                 where=where,
             )
         if access.lets_in(guest_login, observed.record.host_key) and guest_login.identities:
@@ -140,7 +142,7 @@ def execute(
             by ssh.
     """
     host_state, observed = find_one(spec, guest)
-    check_running(observed)
+    check_running(spec, observed)
     host, driver = host_state.host, DRIVERS[observed.record.type]
     line = access.attached_command(host, driver, observed.domain, command, terminal=terminal)
     if line is not None:
@@ -207,7 +209,7 @@ def _side(spec: Spec, text: str) -> tuple[str, str]:
 def console(spec: Spec, guest: str) -> list[str]:
     """The command line that attaches the caller's terminal to a guest's console."""
     host_state, observed = find_one(spec, guest)
-    check_running(observed)
+    check_running(spec, observed)
     uri = host_state.host.connections.uri(DRIVERS[observed.record.type].scheme)
     return ["virsh", "-q", "-c", uri, "console", observed.domain]
 
@@ -232,7 +234,7 @@ def vnc(spec: Spec, guest: str) -> Vnc:
     Raises:
         RequestError: it has none.
     """
-    return _vnc(*find_one(spec, guest))
+    return _vnc(spec, *find_one(spec, guest))
 
 
 @contextmanager
@@ -243,7 +245,7 @@ def forwarded_vnc(spec: Spec, guest: str) -> Iterator[Vnc]:
         RequestError: it has none.
     """
     host_state, observed = find_one(spec, guest)
-    host, display = host_state.host, _vnc(host_state, observed)
+    host, display = host_state.host, _vnc(spec, host_state, observed)
     address = _LOOPBACK.get(display.address, display.address)
     with host.forwarded(address, display.port) as (here, port):
         forwarded = host.remote is not None
@@ -254,14 +256,15 @@ def forwarded_vnc(spec: Spec, guest: str) -> Iterator[Vnc]:
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def _vnc(host_state: HostState, observed: ObservedGuest) -> Vnc:
-    check_running(observed)
+def _vnc(spec: Spec, host_state: HostState, observed: ObservedGuest) -> Vnc:
+    check_running(spec, observed)
     xml = host_state.host.domains.secure_xml(DRIVERS[observed.record.type], observed.domain)
     graphics = tree.parse(xml, "a domain").find("./devices/graphics[@type='vnc']")
     if graphics is None:
+        name = observed.record.guest
         raise RequestError(
-            f"guest {observed.record.guest} has no VNC display",
-            cure="give it `graphics: vnc`, then virtkit up --restart",
+            f"guest {name} has no VNC display",
+            cure="give it `graphics: vnc`, then " + command("up", spec.source, name, "--restart"),
         )
     return Vnc(
         graphics.get("listen", "127.0.0.1"),

@@ -14,6 +14,7 @@ from typing import Any
 from virtkit import images
 from virtkit.api._hosts import Say, chosen_hosts, hosts_of, quiet
 from virtkit.api._observation import side_by_side
+from virtkit.api.orphans import down_command
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, version_text
@@ -226,7 +227,7 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
         return
     unprepared = facts.unprepared
     if unprepared is not None:
-        what = f"they are only hardened: {unprepared.why}"
+        what = f"they have fewer capabilities, but no user namespace: {unprepared.why}"
         yield Check("containers", False, what, unprepared.cure)
         return
     yield Check("containers", True, "each in a user namespace with its own ids")
@@ -343,8 +344,8 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
     up = command("up", spec.source)
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
-            what = "an older version of virtkit made it: the pool's record does not list it yet, "
-            what += "so without its domain nobody would know whose its volumes are"
+            what = "an older version of virtkit created it, so the pool's record does not list it "
+            what += "yet; if its domain is lost, nobody can tell whose its volumes are"
             cure = f"the next `{up}` that changes anything lists it"
             yield Check(f"guest {name}", None, what, cure)
         content = guest.record.image.content if guest.record.image else ""
@@ -366,5 +367,8 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
     for disk in observed.pool.kept.values():
         if disk.environment == spec.name and disk.name not in observed.volumes:
             what = f"it was kept for guest {disk.guest} and is gone"
-            cure = f"{command('down', spec.source, '--volumes')}, then {up}"
-            yield Check(f"disk {disk.name}", False, what, cure)
+            if disk.guest in {*spec.guests, *observed.guests_of(spec.name)}:
+                down = command("down", spec.source, disk.guest, "--volumes")
+            else:
+                down = down_command(disk.environment, host, disk.guest, volumes=True)
+            yield Check(f"disk {disk.name}", False, what, f"{down}, then {up}")

@@ -16,7 +16,7 @@ from virtkit.api._defaults import HOST_TYPES
 from virtkit.api._hosts import Tell, host_named, quiet
 from virtkit.apply import Report, Step, engine
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.host import Remote, daemon_access
+from virtkit.host import Host, Remote, daemon_access
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands, temporary
@@ -39,12 +39,19 @@ class Machine:
         remote: how ssh gets there; None is this machine.
         python: the path of its Python.
         needs_password: whether its sudo asks for one.
+        prepare_command: the command that prepares it; left out, the one for its name.
     """
 
     name: str
     remote: Remote | None
     python: str
     needs_password: bool
+    prepare_command: str = ""
+
+    def command(self, types: Sequence[str] = ()) -> str:
+        """The command that prepares it for guests of ``types``."""
+        command = self.prepare_command or f"virtkit host prepare {shlex.quote(self.name)}"
+        return f"{command} --types {shlex.quote(','.join(types))}" if types else command
 
 
 @dataclass
@@ -70,9 +77,19 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
         VirtkitError: ssh does not get there, or its shell prints more than the answer.
     """
     ansible.require()
-    remote = host_named(name, spec).remote
-    python, privilege = _probe(remote)
-    where = "this machine" if remote is None else name
+    host = host_named(name, spec)
+    python, privilege = _probe(host.remote)
+    return _machine(host, python, privilege)
+
+
+def _machine(host: Host, python: str, privilege: str) -> Machine:
+    """The machine, by what the probe says of it.
+
+    Raises:
+        RequestError: Python or a way to become root is missing.
+    """
+    remote = host.remote
+    where = "this machine" if remote is None else host.name
     by_hand = "" if remote is None else f"{remote.ssh_command} -t "
     if python == "none":
         cure = f"{by_hand}sudo apt-get install python3"
@@ -82,7 +99,8 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
         if remote is not None:
             cure = f"log in as root@{remote.address.rpartition('@')[2]}, or let the user have sudo"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
-    return Machine(name, remote, python, privilege == "password")
+    prepare_command = host.connections.prepare_command
+    return Machine(host.name, remote, python, privilege == "password", prepare_command)
 
 
 def _probe(remote: Remote | None) -> tuple[str, str]:
@@ -160,7 +178,7 @@ def _run_playbook(machine: Machine, types: Sequence[str], password: str, progres
         raise VirtkitError(
             f"host {machine.name} was not prepared",
             why=result.why,
-            cure=f"fix what it says, then go on: virtkit host prepare {shlex.quote(machine.name)}",
+            cure=f"fix what it says, then go on: {machine.command(types)}",
             where=machine.name,
         )
     return sum(result.changed.values())

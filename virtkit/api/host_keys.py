@@ -44,8 +44,8 @@ class HostKeys:
             raise RequestError(
                 f"no key of host {self.host} has the fingerprint {fingerprint}",
                 why=f"what answers at {self.address} has {_listed(self.keys)}",
-                cure="if the fingerprint is the host's, something else answers at its address; see "
-                "there what it is: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+                cure="if the fingerprint is the host's, something else answers at its address; "
+                "check it on the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
                 where=self.host,
             )
         return chosen
@@ -84,7 +84,7 @@ def find_host_keys(name: str, spec: Spec | None = None) -> HostKeys:
     if file is None:
         raise RequestError(
             f"there is no file for the key of host {remote.name}",
-            why="ssh's own settings name none that keeps anything (UserKnownHostsFile)",
+            why="ssh's UserKnownHostsFile names no file to save it in",
             cure="name one in the spec: `ssh: {known_hosts: …}`",
             where=remote.name,
         )

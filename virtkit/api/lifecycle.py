@@ -76,7 +76,8 @@ def apply(
         if not consent:
             _check_loss(new_plan, plan, f"environment {spec.name}: {others}")
         if not new_plan.changes:
-            run.say(f"environment {spec.name}: nothing left to change: {others} did it")
+            what = f"nothing left to change: {others} has already made these changes"
+            run.say(f"environment {spec.name}: {what}")
             return Report(spec.name, _unanswered_results(new_plan), notes=new_plan.notes)
         changed = _changes(new_plan) != _changes(plan)
         if changed:

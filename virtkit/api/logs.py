@@ -27,6 +27,7 @@ from virtkit.api.access import execute
 from virtkit.drivers import DRIVERS
 from virtkit.errors import Interrupted, RequestError, VirtkitError
 from virtkit.host import Host, LibvirtUnavailable
+from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
@@ -47,7 +48,7 @@ def logs(spec: Spec, guests: Sequence[str] = ()) -> Answer[dict[str, str]]:
     """What each guest on the hosts that answer printed so far, by its name."""
     chosen = _chosen(spec, guests)
     for each in chosen.value.values():
-        _check_log(each)
+        _check_log(spec, each)
     texts = {
         name: access.log(each.host, each.observed.record, spec.folder)
         for name, each in chosen.value.items()
@@ -87,7 +88,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
         raise RequestError(
             f"you have not run the playbooks of {', '.join(missing) or spec.name} on this machine",
             why="what playbooks print is kept by the user who runs them",
-            cure="run them: virtkit provision",
+            cure=f"run them: {command('provision', spec.source, *(missing if guests else ()))}",
         )
     return texts
 
@@ -111,7 +112,7 @@ def follow(
 def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[str]:
     host_state, observed = find_one(spec, guest)
     host, driver = host_state.host, DRIVERS[observed.record.type]
-    _check_log(GuestOnHost(host, observed))
+    _check_log(spec, GuestOnHost(host, observed))
 
     def printed(offset: int) -> bytes:
         return _retry_unavailable(
@@ -126,14 +127,15 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
     if driver.log != "journal":
         yield from console_lines(printed, ended, stop)
         return
-    command = execute(spec, guest, _JOURNAL).command
-    assert command is not None  # containers have no agent that would answer for it
-    code = yield from journal_lines(command, stop)
+    line = execute(spec, guest, _JOURNAL).command
+    assert line is not None  # containers have no agent that would answer for it
+    code = yield from journal_lines(line, stop)
     if code and not stop.is_set() and not _wait_until(ended, _SHUTDOWN_TIMEOUT):
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
-            cure="see what the guest does (`virtkit status`), then follow it again",
+            cure=f"see what the guest does ({command('status', spec.source, guest)}), then follow "
+            "it again",
             where=f"{host.name} guest/{guest}",
         )
 
@@ -230,7 +232,7 @@ def _retry_unavailable(host: Host, ask: Callable[[], T], say: Say, stop: threadi
         host.connections.forget_refusals()
 
 
-def _check_log(guest: GuestOnHost) -> None:
+def _check_log(spec: Spec, guest: GuestOnHost) -> None:
     """Refuses to look for a log in a pool in which nothing is seen."""
     if DRIVERS[guest.observed.record.type].log != "file":
         return
@@ -239,6 +241,6 @@ def _check_log(guest: GuestOnHost) -> None:
         virsh = guest.host.connections.virsh_command()
         raise VirtkitError(
             f"pool {pool.name} is not active, and the guests' logs are in it",
-            cure=f"virtkit up activates it, or: {virsh} pool-start {pool.name}",
+            cure=f"{command('up', spec.source)} activates it, or: {virsh} pool-start {pool.name}",
             where=guest.host.name,
         )

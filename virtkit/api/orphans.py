@@ -127,7 +127,7 @@ def _guests_and_networks(observed: Observed, specs: _Specs, host: Host) -> Itera
         spec_gone = isinstance(spec_or_why, str)
         why += "; it has no domain any more, and its volumes are left" if guest.undefined else ""
         path = guest.record.spec
-        cure = _down_command(environment, host, own) if spec_gone else command("down", path, own)
+        cure = down_command(environment, host, own) if spec_gone else command("down", path, own)
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
         environment = network.record.environment
@@ -142,7 +142,7 @@ def _guests_and_networks(observed: Observed, specs: _Specs, host: Host) -> Itera
             virsh = host.connections.virsh_command()
             cure = f"{virsh} net-destroy {network.name}; {virsh} net-undefine {network.name}"
         else:
-            cure = _down_command(environment, host)
+            cure = down_command(environment, host)
         yield Orphan("network", network.name, environment, why, cure, sure)
 
 
@@ -171,7 +171,7 @@ def _other_maker(owned: GuestRecord | NetworkRecord | KeptDisk, host: Host) -> s
     return "another machine, from which it was made," if host.remote is not None else ""
 
 
-def _down_command(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:
+def down_command(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:
     """The command that takes what an environment has on a host down, without its spec.
 
     Args:
@@ -213,7 +213,7 @@ def _kept_disks(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orpha
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
             maker = _other_maker(disk, host)
             why += f"; {maker} may have a spec that names it" if maker else ""
-            cure = _down_command(disk.environment, host, disk.guest, volumes=True)
+            cure = down_command(disk.environment, host, disk.guest, volumes=True)
             yield Orphan("disk", disk.name, disk.environment, why, cure, sure=not maker)
 
 

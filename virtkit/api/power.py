@@ -27,7 +27,7 @@ from virtkit.apply import Report, Step
 from virtkit.apply import stop as stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
-from virtkit.plan import Unknown, pending_fields
+from virtkit.plan import Unknown, command, pending_fields
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 
@@ -105,26 +105,27 @@ def _chosen(
     missing = sorted(names - {*own} - {each.guest for each in unknown})
     if missing and (guests or not own):
         raise RequestError(
-            f"guest {', '.join(missing)} does not exist yet", cure="make it: virtkit up"
+            f"guest {', '.join(missing)} does not exist yet",
+            cure=f"make it: {command('up', spec.source, *missing)}",
         )
     chosen = [own[name] for name in names if name in own]
     if verb in ("pause", "resume"):
-        _check_not_stopped(chosen, verb)
+        _check_not_stopped(spec, chosen, verb)
     if verb == "pause":
-        _check_pause(chosen)
+        _check_pause(spec, chosen)
     return chosen, unknown
 
 
-def _check_not_stopped(chosen: Iterable[GuestOnHost], verb: Verb) -> None:
+def _check_not_stopped(spec: Spec, chosen: Iterable[GuestOnHost], verb: Verb) -> None:
     stopped = [e.observed.record.guest for e in chosen if e.observed.state == "stopped"]
     if stopped:
         raise RequestError(
             f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
-            cure="start it: virtkit start",
+            cure=f"start it: {command('start', spec.source, *stopped)}",
         )
 
 
-def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
+def _check_pause(spec: Spec, chosen: Iterable[GuestOnHost]) -> None:
     for each in chosen:
         record = each.observed.record
         why = each.host.no_pause_reason(DRIVERS[record.type])
@@ -132,7 +133,7 @@ def _check_pause(chosen: Iterable[GuestOnHost]) -> None:
             raise RequestError(
                 f"guest {record.guest} can't be paused on this host",
                 why=why,
-                cure="stop it instead: virtkit stop",
+                cure=f"stop it instead: {command('stop', spec.source, record.guest)}",
             )
 
 

@@ -26,6 +26,7 @@ from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
 from virtkit.apply.provision import wait_login
 from virtkit.errors import RequestError
+from virtkit.plan import command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.state.desired import Playbooks
@@ -61,7 +62,7 @@ def provision(
         unseen = {each.guest for each in unknown}
         seen = {name: each for name, each in wanted.items() if name not in unseen}
         existing = existing_guests(spec, host_states)
-        _check_exist_and_run(seen, existing)
+        _check_exist_and_run(spec, seen, existing)
         options = StepOptions(
             path_of(spec),
             spec.folder,
@@ -96,15 +97,17 @@ def _names(spec: Spec, guests: Sequence[str]) -> list[str]:
     return names
 
 
-def _check_exist_and_run(wanted: Iterable[str], existing: dict[str, GuestOnHost]) -> None:
+def _check_exist_and_run(
+    spec: Spec, wanted: Iterable[str], existing: dict[str, GuestOnHost]
+) -> None:
     missing = [name for name in wanted if name not in existing]
     if missing:
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet",
-            cure="virtkit up makes it, and runs its playbooks",
+            cure=f"{command('up', spec.source, *missing)} makes it, and runs its playbooks",
         )
     for name in wanted:
-        check_running(existing[name].observed)
+        check_running(spec, existing[name].observed)
 
 
 def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) -> Iterable[Step]:

@@ -29,9 +29,10 @@ _DETACH_TIMEOUT = 30.0
 class Hotplug:
     """The live changes of one running guest; its driver's effects say what can be one."""
 
-    def __init__(self, host: Host, guest: Guest) -> None:
+    def __init__(self, host: Host, guest: Guest, restart_command: str) -> None:
         self._host = host
         self._guest = guest
+        self._restart_command = restart_command
 
     @property
     def _driver(self) -> Driver:
@@ -72,7 +73,7 @@ class Hotplug:
                     f"guest {self._guest.name} does not release {', '.join(unreleased)}",
                     why=f"it was asked to, {_DETACH_TIMEOUT:.0f} s ago",
                     cure="check that nothing in the guest uses it, then run again; or restart the "
-                    "guest: virtkit up --restart",
+                    f"guest: {self._restart_command}",
                     where=f"{self._host.name} guest/{self._guest.name}",
                 )
             progress.sleep(0.3)

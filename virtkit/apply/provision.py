@@ -88,7 +88,7 @@ def _failed(
         f"guest {record.guest}: playbook {names} failed",
         why=result.why,
         cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); fix it, "
-        f"and {command('up', spec)} runs it again",
+        f"and {command('up', spec, record.guest)} runs it again",
         where=where,
     )
 

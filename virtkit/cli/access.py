@@ -76,7 +76,7 @@ def execute(*, chosen: SpecGuestAndCommand) -> None:
         sys.stderr.buffer.write(result.err)
         if result.truncated:
             raise VirtkitError(
-                "the command printed more than this",
+                "the command's output was cut off",
                 why=f"the guest agent keeps the first {api.format_size(len(result.out))}; the "
                 f"command's exit code is {result.code}",
                 cure="use `virtkit ssh`, or print into a file there and fetch it: virtkit cp",

@@ -35,8 +35,8 @@ def host_prepare(
     machine = api.find_machine(
         _one_host(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
     )
-    password = _password(machine) if ask or machine.needs_password else ""
     wanted = [each.strip() for each in types.split(",") if each.strip()]
+    password = _password(machine, wanted) if ask or machine.needs_password else ""
     with progress.shown(output.err(), f"{machine.name}: prepare") as tell:
         done = api.prepare_host(machine, wanted, password=password, tell=tell)
     if json:
@@ -49,14 +49,14 @@ def host_prepare(
         raise SystemExit(1)
 
 
-def _password(machine: api.Machine) -> str:
+def _password(machine: api.Machine, types: list[str]) -> str:
     """The password that sudo asks for, from a terminal; it goes nowhere but to Ansible."""
     where = "this machine" if machine.remote is None else machine.name
     if not output.at_terminal():
         raise RequestError(
             f"sudo asks for a password on {where}, and there is no terminal here",
-            cure=f"run it on a terminal (virtkit host prepare {machine.name}), as root, or let "
-            "sudo ask for none",
+            cure=f"run it on a terminal ({machine.command(types)}), as root, or let sudo ask "
+            "for none",
         )
     while True:
         try:

@@ -11,7 +11,7 @@ _TURN_ON = (
     "firmware, or nested virtualization where this machine is a guest"
 )
 _LOOK_AGAIN = (
-    "virtkit doctor looks again: do that when the host is less busy; if it says the same, use "
+    "run `virtkit doctor` again when the host is less busy; if the result is the same, use "
     "`type: qemu` (or `auto`)"
 )
 

@@ -44,9 +44,9 @@ def no_address_reason(connections: Connections, live: str) -> StateReason:
             return StateReason(
                 f"its interface on {interface.network} sends as {', '.join(sorted(senders))}, not "
                 f"as {interface.mac}: something changed its MAC address, as the host's udev does",
-                "`virtkit restart` gives it its MAC address back, if its image was built by this "
-                "version of virtkit; `virtkit doctor` tells how to keep the host's udev from "
-                "changing it",
+                "`virtkit restart SPEC GUEST` gives it its MAC address back, if its image was "
+                "built by this version of virtkit; `virtkit doctor` tells how to keep the host's "
+                "udev from changing it",
             )
         if senders and _without_lease(connections, interface):
             return _no_lease(connections, interface)

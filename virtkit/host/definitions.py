@@ -63,8 +63,8 @@ class Definitions:
                 raise RequestError(
                     f"domain {name}: libvirt refuses this XML",
                     why=error.get_error_message() or str(error),
-                    cure="look at it with `virtkit render`; fix `devices`, `template` or the "
-                    "value named",
+                    cure="look at it with `virtkit render SPEC GUEST`; fix `devices`, `template` "
+                    "or the value named",
                     where=where,
                 ) from error
 

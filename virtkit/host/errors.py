@@ -21,12 +21,13 @@ _GENERAL = (
 
 #: What cures disks and images that can't be used.
 _DAMAGED = (
-    "an image or disk is damaged: `virtkit up` makes an image again if its size is wrong; "
-    "else virtkit down its guests, virtkit image rm IMAGE, virtkit up"
+    "an image or disk is damaged: `virtkit up SPEC` makes an image again if its size is wrong; "
+    "else virtkit down SPEC GUEST for each of its guests, virtkit image rm IMAGE, virtkit up SPEC"
 )
 _GONE = (
     "a file that the guest needs is gone: check that the pool's folder is mounted. An image comes "
-    "back with `virtkit up`; for a guest's own disk: virtkit down SPEC GUEST, then up"
+    "back with `virtkit up SPEC`; for a guest's own disk: virtkit down SPEC GUEST, then virtkit up "
+    "SPEC GUEST"
 )
 _ROOT_DENIED = (
     "libvirt's daemon, which is root, may not do this there: see whose folder that is (namei -l "
@@ -93,13 +94,13 @@ _CURES_BY_PHRASE: Mapping[str, str] = {
     "cannot open directory": (
         "mount or make the pool's folder again, then run again: `up` and `down` activate the pool"
     ),
-    "is not active": "`virtkit up` activates it: run that, then this again",
+    "is not active": "`virtkit up SPEC` activates it: run that, then this again",
     "Failed to terminate process": (
         "its process hangs in the host's kernel: see the kernel log and the disks, then run again"
     ),
     "cannot acquire state change lock": (
         "another call still waits for this guest's hypervisor process; if that is stopped: "
-        "virtkit stop --timeout 0, then up"
+        "virtkit stop SPEC GUEST --timeout 0, then virtkit up SPEC GUEST"
     ),
 }
 
@@ -120,7 +121,7 @@ _UNUSABLE: Mapping[str, str] = {
 
 #: (operation, libvirt's code) to the cure, where the words say nothing.
 _CURES_BY_CODE: Mapping[tuple[str, int], str] = {
-    ("start", libvirt.VIR_ERR_NO_DOMAIN): "run `virtkit up` again: the domain is gone",
+    ("start", libvirt.VIR_ERR_NO_DOMAIN): "run `virtkit up SPEC GUEST` again: the domain is gone",
     ("start", libvirt.VIR_ERR_OPERATION_TIMEOUT): (
         "see what else keeps this host busy, then run again"
     ),

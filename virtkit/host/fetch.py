@@ -114,7 +114,7 @@ class Fetch:
         name = self._remote.name
         cures = {
             "network": f"check that host {name} reaches it ({self._remote.ssh_command} curl -IL "
-            f"{shlex.quote(self._url)}), or take `fetch: host` out: then this machine fetches it",
+            f"{shlex.quote(self._url)}), or remove `fetch: host`: then this machine fetches it",
             "disk": f"free some space on host {name} (df -h), then {RUN_AGAIN}",
             "program": f"check that host {name} has qemu-img and virsh, and room in its pool "
             f"(df -h), then {RUN_AGAIN}",
@@ -131,7 +131,7 @@ class Fetch:
         return VirtkitError(
             f"host {self._remote.name} can't download {self._url}",
             why=errors.strip()[-500:] or f"its Python ended with {code}",
-            cure="install Python there (sudo apt-get install python3), or take `fetch: host` out"
+            cure="install Python there (sudo apt-get install python3), or remove `fetch: host`"
             if code == _NOT_FOUND
             else RUN_AGAIN,
             where=self._remote.name,

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from virtkit.errors import VirtkitError
 from virtkit.host.machine import preparation
 from virtkit.host.machine.questions import answer
 from virtkit.host.ssh import Remote

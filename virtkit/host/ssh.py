@@ -208,7 +208,7 @@ class Remote:
         said = stderr.decode("utf-8", "replace").replace("\r", "").strip()
         why = said or "ssh ended and gave no reason"
         cure = (
-            f"try it by hand: {self.ssh_command}; take a host that is gone for good out of `hosts:`"
+            f"try it by hand: {self.ssh_command}; remove a host that is gone for good from `hosts:`"
         )
         if UNKNOWN_KEY in why:
             trust = self.trust_command or f"virtkit host trust {self.address}"

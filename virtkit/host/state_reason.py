@@ -22,14 +22,15 @@ class StateReason:
 
 
 _LOGS = "its log on the host (as root, below /var/log/libvirt/)"
-_UP = "`virtkit up` starts it again"
+_UP = "`virtkit up SPEC GUEST` starts it again"
+_RESTART = "see `virtkit logs SPEC GUEST`; `virtkit restart SPEC GUEST` starts it again"
 _REASONS: Mapping[tuple[int, int], StateReason] = {
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER): StateReason("somebody paused it"),
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED): StateReason(
-        "its kernel panicked", "see `virtkit logs`; `virtkit restart` starts it again"
+        "its kernel panicked", _RESTART
     ),
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_WATCHDOG): StateReason(
-        "its watchdog fired", "see `virtkit logs`; `virtkit restart` starts it again"
+        "its watchdog fired", _RESTART
     ),
     (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED): StateReason(
         "its hypervisor process ended without being asked: killed, or crashed",
@@ -50,10 +51,10 @@ _DISK_ERRORS = {
     libvirt.VIR_DOMAIN_DISK_ERROR_UNSPEC: "input/output error",
 }
 _FULL = (
-    "free some space where the host keeps its disks (df -h), then `virtkit up`: it continues "
-    "where it was paused, nothing is lost"
+    "free some space where the host keeps its disks (df -h), then `virtkit up SPEC GUEST`: it "
+    "continues where it was paused, nothing is lost"
 )
-_BROKEN = "see the host's kernel log and disks; then `virtkit up` resumes it"
+_BROKEN = "see the host's kernel log and disks; then `virtkit up SPEC GUEST` resumes it"
 
 
 def reason_of(find: Callable[[], libvirt.virDomain], where: str) -> StateReason:

@@ -88,6 +88,7 @@ def _unresponsive(name: str, where: str, seconds: float) -> HypervisorUnresponsi
         why=f"its hypervisor process has said nothing for {seconds:.0f} s: it is stopped "
         "(SIGSTOP), or its host is overloaded",
         cure="resume its process, on the host: sudo sh -c 'kill -CONT $(cat "
-        f"/run/libvirt/*/{name}.pid)'; or force the guest off: virtkit stop --timeout 0, then up",
+        f"/run/libvirt/*/{name}.pid)'; or force the guest off: "
+        "virtkit stop SPEC GUEST --timeout 0, then virtkit up SPEC GUEST",
         where=where,
     )

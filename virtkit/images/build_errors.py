@@ -97,7 +97,7 @@ def _cure(text: str, folder: Path) -> str:
             "the sources in /etc/apt, by its proxy and network"
         )
     if _CLASH.search(text):
-        return "take out of `packages:` what can't be installed beside the rest, then run again"
+        return "remove from `packages:` what can't be installed beside the rest, then run again"
     return (
         "see what the lines above say; if they name no cause, check that `apt-get update` works "
         "here (as root), then run again"

@@ -54,7 +54,7 @@ def fetch(url: str, target: Path, expected: Digest, progress: Progress) -> None:
 def mismatch_error(url: str, expected: Digest, actual: str, length: int) -> VirtkitError:
     """The error for a download of ``length`` bytes that has another digest."""
     return VirtkitError(
-        f"the download of {url} is not what the spec says",
+        f"the download of {url} does not match the digest in the spec",
         why=f"the {expected.kind} of its {length} bytes is {actual}, not {expected.value}",
         cure="run again in case it was cut off on its way; else correct `sha256:` or "
         "`checksums:`, or find out who changed the file; nothing was kept",

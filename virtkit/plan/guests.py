@@ -323,8 +323,7 @@ def _blank(guest: Guest, disk: str) -> RequestError:
     return RequestError(
         f"guest {guest.name}: disk {disk} was made without a file system",
         why="`mount` formats a disk when it is made, and never one that may hold data",
-        cure="give it another name, for a new disk; or take `mount:` out and format it in the "
-        "guest",
+        cure="give it another name, for a new disk; or remove `mount:` and format it in the guest",
         where=f"{guest.host} guest/{guest.name}",
     )
 

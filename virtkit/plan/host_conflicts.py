@@ -220,7 +220,7 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
         why=f"it is a {kinds[name] or 'network card'}, and guests connect to bridges"
         if name in kinds
         else "",
-        cure="; or ".join([*ways, "use `mode: nat`" if source.network else "take this card out"]),
+        cure="; or ".join([*ways, "use `mode: nat`" if source.network else "remove this card"]),
         where=where,
     )
 
@@ -237,8 +237,8 @@ def _existing(
             if facts.networks
             else ""
         )
-        removal = f"take {source.description} out: virtkit then makes its own network"
-        ways = [correction, removal if source.network else "take this card out of the raw XML"]
+        removal = f"remove {source.description}: virtkit then makes its own network"
+        ways = [correction, removal if source.network else "remove this card from the raw XML"]
         yield RequestError(
             f"{_named(source, guest)}: libvirt has no network {name} on host {guest.host}",
             cure="; or ".join(filter(None, ways)),

@@ -33,7 +33,8 @@ def errors(
     if holder is not None:
         schemes = (scheme for scheme, name in observed.foreign_domains if name == holder)
         scheme = next(schemes, guest.driver.scheme)
-        yield _taken_over(guest, holder, where, virsh(facts, scheme))
+        up = command("up", spec_path, guest.name)
+        yield _taken_over(guest, holder, where, virsh(facts, scheme), up)
         return
     if (guest.driver.scheme, guest.domain) in observed.foreign_domains:
         yield not_ours(f"domain {guest.domain}", "it carries no virtkit record", where)
@@ -75,11 +76,12 @@ def _kept(guest: Guest, volume: Volume, where: str, spec_path: str) -> RequestEr
     )
 
 
-def _taken_over(guest: Guest, holder: str, where: str, virsh: str) -> RequestError:
+def _taken_over(guest: Guest, holder: str, where: str, virsh: str, up: str) -> RequestError:
     """A guest of ours without a domain, whose name or volumes a stranger's domain has.
 
     Args:
         virsh: the command that asks the driver of that domain.
+        up: the command that makes the guest.
     """
     name = shlex.quote(holder)
     cure = f"undefine that domain, which leaves its disks: {virsh} undefine {name}"
@@ -93,8 +95,8 @@ def _taken_over(guest: Guest, holder: str, where: str, virsh: str) -> RequestErr
     return RequestError(
         f"domain {holder} exists and does not belong to this environment",
         why=f"{why}: {how}",
-        cure=f"{cure} (if it runs, shut it down first); then `virtkit up` defines the guest "
-        "again with its disks",
+        cure=f"{cure} (if it runs, shut it down first); then `{up}` defines the guest again with "
+        "its disks",
         where=where,
     )
 

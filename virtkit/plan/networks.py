@@ -98,7 +98,7 @@ def _in_use(
     return RequestError(
         f"network {network.name}: {', '.join(each.field for each in changes)} can't change "
         "while guests use it",
-        why=f"{', '.join(holders)} would lose their link",
+        why=f"{', '.join(holders)} would lose their network connection",
         cure=cure,
         where=f"{network.host} network/{network.name}",
     )

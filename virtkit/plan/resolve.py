@@ -151,7 +151,10 @@ def _driver(
 
 def _blocker_text(blocker: Blocker) -> str:
     """Why ``auto`` passes over a type; a guest that is made keeps the type that it then takes."""
-    again = " (`virtkit doctor` looks again; a guest that is made stays emulated)"
+    again = (
+        " (run `virtkit doctor` again when the host is less busy; a guest that is made stays "
+        "emulated)"
+    )
     return blocker.why + (again if blocker.temporary else "")
 
 

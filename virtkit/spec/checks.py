@@ -82,7 +82,7 @@ def _playbooks(entry: Entry, problems: Problems) -> None:
         problem = Problem(
             "a guest without networks cannot be given playbooks",
             why="Ansible gets in by ssh",
-            cure="take `playbooks:` out (`playbooks: null` where they are inherited), or give it "
+            cure="remove `playbooks:` (`playbooks: null` where they are inherited), or give it "
             "a network",
         )
         problems.at(node, (), problem)
@@ -189,7 +189,7 @@ def _cure(feature: str, phrase: str) -> str:
     types = [name for name, driver in DRIVERS.items() if feature not in driver.unsupported]
     if set(AUTO) <= set(types):  # which runs everywhere
         types = ["auto"]
-    return f"take {phrase} out" + (f", or set `type: {types[0]}`" if types else "")
+    return f"remove {phrase}" + (f", or set `type: {types[0]}`" if types else "")
 
 
 def _disks(entry: Entry, problems: Problems) -> None:
@@ -217,7 +217,7 @@ def _max(entry: Entry, problems: Problems) -> None:
             problem = Problem(
                 f"max.{key} is below the guest's {key}",
                 why="`max` says how far the guest may grow while it runs",
-                cure=f"raise it to `{key}` at least, or take it out",
+                cure=f"raise it to `{key}` at least, or remove it",
             )
             problems.at(entry.node, ("max", key), problem)
 
@@ -236,7 +236,7 @@ def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
             problems.at(entry.node, path, problem)
         elif interface.name in seen:
             problem = Problem(
-                f"the guest is on the network '{interface.name}' twice", cure="take one of them out"
+                f"the guest is on the network '{interface.name}' twice", cure="remove one of them"
             )
             problems.at(entry.node, path, problem)
         seen.add(interface.name)
@@ -284,12 +284,12 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
         return Problem(
             f"the guest cannot have a fixed address on '{name}'",
             why="virtkit does not change a network that was there already, nor its DHCP",
-            cure="take `address:` out, or describe the network's bridge with `mode: bridge`",
+            cure="remove `address:`, or describe the network's bridge with `mode: bridge`",
         )
     if subnet is None:
         return Problem(
             f"the network '{name}' has no cidr that {address} could belong to",
-            cure=f"set `cidr:` under networks.{name}, or take `address:` out",
+            cure=f"set `cidr:` under networks.{name}, or remove `address:`",
         )
     reason = why_no_guest_address(address, subnet)
     if not reason and network.made and address == str(subnet[1]):
@@ -359,7 +359,7 @@ def _cycles(draft: Draft, problems: Problems) -> None:
         problem = Problem(
             what,
             why=" after ".join([*cycle, cycle[0]]),
-            cure="take one out of `after:`; a guest's own `after: []` drops what it inherits",
+            cure="remove one from `after:`; a guest's own `after: []` drops what it inherits",
         )
         problems.at(nodes[cycle[0]], ("after",), problem)
 

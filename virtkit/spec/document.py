@@ -90,7 +90,7 @@ class _Builder:
                     (*path, key),
                     f"the key {quote(key)} stands here twice",
                     why=f"it is on line {entries[key].key.line} already",
-                    cure="take one of them out",
+                    cure="remove one of them",
                 )
                 continue
             entries[key] = self.build(raw_value, (*path, key), raw_key.mark, depth + 1)
@@ -112,7 +112,7 @@ class _Builder:
             return None
         bad = control_character(raw.text)
         if bad:
-            self._report_key(raw.mark, path, f"the key holds {bad}", cure="take it out")
+            self._report_key(raw.mark, path, f"the key holds {bad}", cure="remove it")
             return None
         if raw.plain and not raw.text:
             self._report_key(raw.mark, path, "a key is empty", cure="write a key before the `:`")
@@ -132,7 +132,7 @@ class _Builder:
         text = raw.text
         bad = control_character(text)
         if bad:
-            self._report(raw.mark, path, f"the text holds {bad}", cure="take it out")
+            self._report(raw.mark, path, f"the text holds {bad}", cure="remove it")
             return ""
         if not raw.plain:
             return text

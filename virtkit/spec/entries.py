@@ -165,7 +165,7 @@ def _ready(entry: Entry, problems: Problems) -> Ready:
         problem = Problem(
             f"a guest without networks cannot have `ready: {fields.ready.kind}`",
             why="nothing could reach it to ask; with `networks: []` ready is none",
-            cure="take `ready:` out, or give it a network",
+            cure="remove `ready:`, or give it a network",
         )
         problems.at(node, (), problem)
     return Ready.model_construct(kind="none")

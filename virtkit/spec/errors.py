@@ -192,7 +192,7 @@ def _no_file(text: str) -> Problem:
     what = f"expected cloud-config's keys, found {kind_of(text)}"
     if "\n" in text or text.startswith("#"):
         return Problem(
-            what, cure=f"take the `|` behind `{CLOUD_INIT}:` out; the lines below it can stay"
+            what, cure=f"remove the `|` behind `{CLOUD_INIT}:`; the lines below it can stay"
         )
     shown = shlex.quote(text) if len(text) <= MAX_QUOTED else "FILE"
     return Problem(

@@ -54,6 +54,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     if not names:
-        return "take it out"
+        return "remove it"
     more = ", …" if len(names) > MAX_LISTED else ""
     return f"use one of: {', '.join(names[:MAX_LISTED])}{more}"

@@ -223,7 +223,7 @@ def _hosts(root: Node, problems: Problems) -> Section[HostSpec]:
         if (name == LOCAL) == (host.address is None):
             continue
         problem = (
-            Problem("local is this machine", cure="take out the address, or give the host a name")
+            Problem("local is this machine", cure="remove the address, or give the host a name")
             if name == LOCAL
             else Problem(f"host {name} has no address", cure="add `address: USER@HOST`")
         )

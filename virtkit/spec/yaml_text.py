@@ -85,7 +85,7 @@ class YamlParser:
                     raise self._refuse(
                         event,
                         "the file holds more than one YAML document",
-                        cure="keep one, and take out the `---` line between them",
+                        cure="keep one, and remove the `---` line between them",
                     )
             elif isinstance(event, NodeEvent):
                 root = self._node(event, 0)
@@ -167,7 +167,7 @@ def events(text: str, source: str) -> Iterator[Event]:
             source,
             Mark(line, column),
             f"the text holds the control character U+{ord(text[error.position]):04X}",
-            cure="take it out",
+            cure="remove it",
         ) from error
     except MarkedYAMLError as error:
         place = error.problem_mark or error.context_mark
@@ -229,5 +229,5 @@ def too_deep(source: str, mark: Mark) -> SpecErrors:
         source,
         mark,
         f"the spec is nested deeper than {MAX_DEPTH} levels",
-        cure="no key of a spec needs that; take the extra brackets out",
+        cure="no key of a spec needs that; remove the extra brackets",
     )

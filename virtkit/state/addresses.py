@@ -121,8 +121,8 @@ def free_subnet(
         f"no free /{_OURS} for the network {network}",
         why="the host's routes and libvirt's networks take up all of 10.0.0.0/8, 172.16.0.0/12 and "
         "192.168.0.0/16 (ip route show table all; virsh -c qemu:///system net-list --all)",
-        cure=f"name a part of a route that the guests may have because this host reaches nobody "
-        f"there: `networks: {{{network}: {{cidr: {part}}}}}`"
+        cure=f"set a `cidr:` within a routed range that this host does not use: "
+        f"`networks: {{{network}: {{cidr: {part}}}}}`"
         if part
         else "remove routes or networks that nobody needs",
         where=where,

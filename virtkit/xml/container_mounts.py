@@ -44,7 +44,7 @@ def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -
         raise RequestError(
             f"guest {guest.name} would not see the <filesystem> under `devices`",
             why="its container would have it, but the kernel that runs in there cannot see it",
-            cure="take it out; `type: lxc` can have it, `virtkit cp` copies files",
+            cure="remove it; `type: lxc` can have it, `virtkit cp` copies files",
             where=where,
         )
 
@@ -103,7 +103,7 @@ def owner_note(guest: Guest, devices: Iterable[etree._Element]) -> str:
     if not shown or not guest.confinement.ids:
         return ""
     return (
-        f"files of {', '.join(shown)} belong to nobody in there, and its users can do with them "
-        f"only what everybody may: its root is the host's user {guest.confinement.ids} (`chown` "
-        f"gives it files), its user 1000 is {guest.confinement.ids + 1000}"
+        f"files of {', '.join(shown)} appear as owned by nobody inside the container, so only "
+        f"permissions for everybody apply: its root is the host's user {guest.confinement.ids} "
+        f"(`chown` gives it files), its user 1000 is {guest.confinement.ids + 1000}"
     )

@@ -135,7 +135,7 @@ def _check_rights(guest: Guest, root: etree._Element, where: str) -> None:
         raise RequestError(
             f"the template of guest {guest.name} has its own <idmap>",
             why="this host gives containers no ids, so these are somebody else's",
-            cure="take it out; `virtkit doctor` says how to prepare the host, and then a guest "
+            cure="remove it; `virtkit doctor` says how to prepare the host, and then a guest "
             "that is recreated has its own ids (`guest.confinement.ids`); or set "
             "`privileged: true`",
             where=where,
@@ -145,7 +145,7 @@ def _check_rights(guest: Guest, root: etree._Element, where: str) -> None:
         raise RequestError(
             f"the template of guest {guest.name} adds {', '.join(more)}",
             why="with it the guest could become root on its host",
-            cure="take it out, or set `privileged: true`",
+            cure="remove it, or set `privileged: true`",
             where=where,
         )
 
@@ -301,7 +301,7 @@ def _check_secrets(guest: Guest, root: etree._Element, where: str) -> None:
                 f"guest {guest.name}: its <{tag}> holds a secret",
                 why="records and spec files are no place for one; virtkit makes the password of "
                 "VNC itself, and `virtkit console --vnc` shows it",
-                cure="take it out; `graphics: vnc` gives a display with a password",
+                cure="remove it; `graphics: vnc` gives a display with a password",
                 where=where,
             )
 
@@ -327,6 +327,6 @@ def _refuse(guest: Guest, reached: dict[str, str], where: str) -> None:
             raise RequestError(
                 f"guest {guest.name} reaches the host: {example}",
                 why="`devices` and `template` may only use what `allow` names",
-                cure=f"add `allow: [{permission}]` to the guest, or take it out",
+                cure=f"add `allow: [{permission}]` to the guest, or remove it",
                 where=where,
             )

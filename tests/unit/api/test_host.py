@@ -17,6 +17,7 @@ from virtkit import api
 from virtkit.api import host
 from virtkit.api._hosts import host_named
 from virtkit.apply import Event
+from virtkit.cli import host as cli_host
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Remote, questions
 from virtkit.host.ssh import root_prefix
@@ -87,6 +88,25 @@ def test_a_greeting_is_no_answer(greeting: str, tmp_path: Path) -> None:
                 ask(remote)
             assert e.value.why.startswith(greeting)
             assert e.value.cure.endswith("ops@127.0.0.1 true")
+
+
+def test_the_cure_names_the_spec_that_the_host_is_of(tmp_path: Path) -> None:
+    """Without the spec its name would be taken for an address, and without the types the host would
+    be prepared for others."""
+    spec = tmp_path / "lab.yaml"
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # nobody listens there
+        port = server.getsockname()[1]
+        spec.write_text(f"hosts: {{rack: {{address: ops@127.0.0.1, ssh: {{port: {port}}}}}}}\n")
+        machine = host._machine(host_named("rack", api.read(spec)), "/usr/bin/python3", "password")
+        done = api.prepare_host(machine, ["lxc", "kvm"])
+    command = f"virtkit host prepare {spec} rack"
+    (result,) = done.report.results
+    assert result.error is not None
+    assert result.error.cure.endswith(f"then go on: {command} --types lxc,kvm")
+    with pytest.raises(RequestError, match="sudo asks for a password on rack") as caught:
+        cli_host._password(machine, [])
+    assert f"({command})" in caught.value.cure
 
 
 def test_a_type_that_no_host_is_prepared_for() -> None:

@@ -123,7 +123,12 @@ def test_what_can_not_be_read_is_passed_over_and_silence_is_not() -> None:
         ("start", 38, "Cannot check QEMU binary /usr/bin/q: No such file or directory", "package"),
         ("start", 1, "Could not access KVM kernel module: No such file or directory", "modprobe"),
         ("start", 1, "Could not access KVM kernel module: Permission denied", "group kvm"),
-        ("record", 68, "cannot acquire state change lock (held by x)", "stop --timeout 0"),
+        (
+            "record",
+            68,
+            "cannot acquire state change lock (held by x)",
+            "stop SPEC GUEST --timeout 0",
+        ),
         ("start", 0, "can't create /sys/fs/cgroup/unified/x", "mount namespace"),
         ("nothing", 12345, "", "doctor"),
     ],

@@ -37,7 +37,7 @@ def test_silence() -> None:
     assert time.monotonic() - began < 5
     assert caught.value.what == "domain test does not answer"
     assert "SIGSTOP" in caught.value.why
-    assert "virtkit stop --timeout 0" in caught.value.cure
+    assert "virtkit stop SPEC GUEST --timeout 0" in caught.value.cure
     assert caught.value.where == "local"
 
 

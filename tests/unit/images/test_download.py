@@ -343,7 +343,7 @@ def test_a_download_that_breaks_off_at_once_is_not_judged(server: Server, tmp_pa
 def test_each_kind_of_digest_is_verified(kind: str, server: Server, tmp_path: Path) -> None:
     wanted = Digest(kind, hashlib.new(kind, CONTENT).hexdigest())
     download.fetch(server.disk, tmp_path / "a", wanted, quiet)
-    with pytest.raises(VirtkitError, match="not what the spec says") as caught:
+    with pytest.raises(VirtkitError, match="does not match the digest in the spec") as caught:
         download.fetch(server.disk, tmp_path / "b", Digest(kind, "0" * 64), quiet)
     assert f"the {kind} of its" in caught.value.why
 
@@ -396,7 +396,7 @@ def test_local_image_with_other_digests(server: Server, line: str, tmp_path: Pat
     server.files["/SUMS"] = line.replace("a", "b").encode()
     other = ref_of(url=f"{server.disk}?other", checksums=f"{server.url}/SUMS")
     server.files["/disk.img?other"] = CONTENT
-    with pytest.raises(VirtkitError, match="not what the spec says"):
+    with pytest.raises(VirtkitError, match="does not match the digest in the spec"):
         cache.local_image(other, tmp_path, quiet)
 
 
@@ -423,7 +423,7 @@ def test_an_interrupted_download_goes_on(server: Server, tmp_path: Path) -> None
 def test_a_wrong_download_is_not_there_afterwards(server: Server, tmp_path: Path) -> None:
     ref = ref_of(url=server.disk, sha256="0" * 64)
     for _ in range(2):
-        with pytest.raises(VirtkitError, match="not what the spec says"):
+        with pytest.raises(VirtkitError, match="does not match the digest in the spec"):
             cache.local_image(ref, tmp_path, quiet)
     assert cache.cached(ref.identity) is None
     assert server.ranges == [None, None]

@@ -72,6 +72,6 @@ class GuestContext:
         late = self.old.booted and not self.guest.skips_cloud_init
         return late and (unfinished or bool(self.fields & FIRST_BOOT))
 
-    def down_command(self, *options: str) -> str:
-        """The command that removes the guest."""
-        return command("down", self.host_context.options.spec, self.guest.name, *options)
+    def command(self, verb: str, *options: str) -> str:
+        """The command that does ``verb`` to the guest."""
+        return command(verb, self.host_context.options.spec, self.guest.name, *options)

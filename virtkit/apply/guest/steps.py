@@ -41,7 +41,9 @@ class GuestSteps:
 
     @property
     def _hotplug(self) -> Hotplug:
-        return Hotplug(self.context.host, self.context.guest)
+        return Hotplug(
+            self.context.host, self.context.guest, self.context.command("up", "--restart")
+        )
 
     def stop(self, progress: Progress) -> None:
         assert self.context.observed is not None
@@ -102,10 +104,12 @@ class GuestSteps:
         )
         if keys_change:
             again = "run again where you have a key that it accepts"
-            restart = "`virtkit restart` gives it the new keys, which its seed has; or "
+            restart = self.context.command("restart")
+            restart = f"`{restart}` gives it the new keys, which its seed has; or "
             return restart + again if self.context.guest.skips_cloud_init else again
         return (
-            "see `virtkit logs`; end what uses the disk or interface in the guest, then run again"
+            f"see `{self.context.command('logs')}`; end what uses the disk or interface in the "
+            "guest, then run again"
         )
 
     def _detaching_disks(self) -> dict[str, str]:
@@ -131,8 +135,17 @@ class GuestSteps:
         try:
             self.context.host.domains.start(self.context.guest.driver, self.context.guest.domain)
         except FileUnusable as error:
-            cure = _image_cure(self.context.guest.image.name, self.context.down_command())
-            raise error.as_type(FileUnusable, cure=cure) from error
+            raise error.as_type(FileUnusable, cure=self._image_cure()) from error
+
+    def _image_cure(self) -> str:
+        """What brings back an image or a disk that is damaged or gone."""
+        image, up, down = self.context.guest.image.name, *map(self.context.command, ("up", "down"))
+        return (
+            f"check that the pool's folder is mounted. {up} makes image {image} again if it is "
+            f"gone or its length is wrong. If it is damaged otherwise: {down} (and whatever else "
+            f"uses it), virtkit image rm {image}, {up}. If a disk of the guest's own is gone or "
+            f"damaged: {down}, {up}"
+        )
 
     def wait_ready(self, progress: Progress) -> None:
         folder, current = Path(self.context.guest.source_folder), self.context.record.keys or ()
@@ -174,12 +187,3 @@ class GuestSteps:
         if new != self.context.record:
             self.context.record = new
             self.context.host.domains.write_record(new)
-
-
-def _image_cure(image: str, down: str) -> str:
-    return (
-        f"check that the pool's folder is mounted. `virtkit up` makes image {image} again if it is "
-        f"gone or its length is wrong. If it is damaged otherwise: {down} (and whatever else uses "
-        f"it), virtkit image rm {image}, virtkit up. If a disk of the guest's own is gone or "
-        f"damaged: {down}, virtkit up"
-    )

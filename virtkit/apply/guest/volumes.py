@@ -83,7 +83,7 @@ class Volumes:
                     f"kept disk {name} is larger than the spec says, and is never shrunk",
                     why=f"it has {size} bytes, the spec says {volumes[name].size}",
                     cure=f"set `size: {writable_size(size)}`; or remove it, with what is on it: "
-                    + self._context.down_command("--volumes"),
+                    + self._context.command("down", "--volumes"),
                 )
 
     def _make_volume(self, volume: Volume, keys: seed.SshKeys | None, progress: Progress) -> None:

@@ -289,7 +289,7 @@ def _missing_libvirt_guests(root: Path) -> Iterator[Missing]:
     uris = _uris(path)
     if uris is not None and any(each.startswith("lxc:") for each in uris):
         return
-    why = "containers are killed when the host shuts down or reboots, not asked to end"
+    why = "containers are killed, not shut down, when the host goes down"
     custom = uris not in (None, ["default"])
     advice = f"add lxc:///system to URIS in {path}" if custom else ""
     yield Missing("libvirt-guests", f"{why} (URIS in {path})", advice)
@@ -324,7 +324,7 @@ def _missing_inotify(root: Path) -> Iterator[Missing]:
         yield Missing(
             "inotify",
             f"{setting} is {limit}, and a container's systemd takes {INOTIFY_EACH}: "
-            f"after {limit // INOTIFY_EACH} containers the next ones do not get ready",
+            f"only {limit // INOTIFY_EACH} containers can become ready",
             f"raise {setting} on the machine that this container runs on" if read_only else "",
         )
 

@@ -39,7 +39,7 @@ MAX_MEMORY = 16 * TIB
 def _memory(size: int) -> int:
     if not MIN_MEMORY <= size <= MAX_MEMORY:
         raise Problem(
-            f"{sizes.format_size(size)} of memory is not what a guest can have",
+            f"a guest can't have {sizes.format_size(size)} of memory",
             cure=f"use {sizes.format_size(MIN_MEMORY)} to {sizes.format_size(MAX_MEMORY)}",
         )
     if size % MIB:

@@ -68,12 +68,12 @@ class Image(Model):
                 cure="give one of `sha256:` and `checksums:`",
             )
         if sources != ["url"] and digests:
-            raise Problem(f"{digests[0]} goes with url only", cure=f"take `{digests[0]}:` out")
+            raise Problem(f"{digests[0]} goes with url only", cure=f"remove `{digests[0]}:`")
         if sources != ["url"] and self.fetch is not None:
             raise Problem(
                 "fetch goes with url only",
                 why="what is built or lies here is uploaded from here",
-                cure="take `fetch:` out",
+                cure="remove `fetch:`",
             )
         return self
 

@@ -100,7 +100,7 @@ class NetworkSpec(Model):
         elif self.bridge is not None:
             raise Problem(
                 f"bridge goes with mode bridge, this network's is {self.mode}",
-                cure="set `mode: bridge`, or take `bridge:` out",
+                cure="set `mode: bridge`, or remove `bridge:`",
             )
         self._addresses()
         return self
@@ -111,7 +111,7 @@ class NetworkSpec(Model):
             raise Problem(
                 f"a network with existing has {', '.join(others)} too",
                 why="virtkit never changes a network that was there already",
-                cure=f"take {', '.join(f'`{key}:`' for key in others)} out",
+                cure=f"remove {', '.join(f'`{key}:`' for key in others)}",
             )
 
     def _only_bridge(self) -> None:
@@ -125,7 +125,7 @@ class NetworkSpec(Model):
                 raise Problem(
                     f"{key} cannot be set with mode bridge",
                     why="virtkit makes no network there; the bridge's own network decides",
-                    cure=f"take `{key}:` out",
+                    cure=f"remove `{key}:`",
                 )
 
     def _addresses(self) -> None:
@@ -136,7 +136,7 @@ class NetworkSpec(Model):
             raise Problem(
                 "gateway and dns go with mode bridge or `dhcp: false`",
                 why="elsewhere libvirt's DHCP gives guests both",
-                cure="take them out",
+                cure="remove them",
             )
         if self.gateway:
             if subnet is None:

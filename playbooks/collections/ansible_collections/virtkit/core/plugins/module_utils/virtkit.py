@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 
@@ -129,6 +130,10 @@ class Virtkit:
             expand_user_and_vars=False,
         )
         return line, code, out, err
+
+    def command(self, verb, guests):
+        """The command that a cure names: it does ``verb`` to guests of the spec."""
+        return " ".join(["virtkit", verb, "-f", shlex.quote(self._spec), *guests])
 
     def run_json(self, verb, *options, arguments=None, **result):
         """What `virtkit VERB --json` answers. The module fails where nothing was touched; a report

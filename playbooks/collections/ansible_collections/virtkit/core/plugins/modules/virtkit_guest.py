@@ -152,7 +152,7 @@ error:
     what: guest web does not exist yet
     where: ""
     why: ""
-    cure: "make it: virtkit up"
+    cure: "make it: virtkit up -f /srv/lab.yaml web"
     code: 2
 errors:
   description: All errors.
@@ -191,20 +191,23 @@ def check_guests(virtkit, guests, state):
     """Refuses what can't be done to the guests as they are."""
     missing = [each["name"] for each in guests if each["state"] == "missing"]
     if missing:
-        virtkit.refuse(f"guest {', '.join(missing)} does not exist yet", "make it: virtkit up")
+        virtkit.refuse(
+            f"guest {', '.join(missing)} does not exist yet",
+            f"make it: {virtkit.command('up', missing)}",
+        )
     silent = [each["name"] for each in guests if each["state"] == "unknown"]
     if silent:
         hosts = sorted({each["host"] for each in guests if each["state"] == "unknown"})
         virtkit.refuse(
             f"the state of guest {', '.join(silent)} is not known",
-            "see why with `virtkit status`",
+            f"see why with `{virtkit.command('status', silent)}`",
             why=f"host {', '.join(hosts)} does not answer",
         )
     stopped = [each["name"] for each in guests if each["state"] == "stopped"]
     if state == "paused" and stopped:
         virtkit.refuse(
             f"guest {', '.join(stopped)} is stopped: there is nothing to pause",
-            "start it: virtkit start",
+            f"start it: {virtkit.command('start', stopped)}",
         )
 
 
@@ -276,7 +279,7 @@ def run_command(module, virtkit, guests):
     if guest["state"] != "running":
         verb = "resume" if guest["state"] == "paused" else "start"
         what = f"guest {guest['name']} is {guest['state']}"
-        virtkit.refuse(what, f"first: virtkit {verb}")
+        virtkit.refuse(what, f"first: {virtkit.command(verb, [guest['name']])}")
     if module.check_mode:
         return {"changed": True, "skipped": True, "msg": "in check mode no command runs"}
     arguments = [guest["name"], "--", *(str(each) for each in command)]
