@@ -191,7 +191,8 @@ cache_connection: cache
 """
 
 
-@pytest.mark.timeout(1200)  # each verb waits for the host that is off
+@pytest.mark.long  # each verb waits for the host that is off
+@pytest.mark.timeout(1200)
 def test_all_that_only_tells_with_a_host_that_is_off(
     hosts: list[LibvirtHost], tmp_path: Path
 ) -> None:
