@@ -80,7 +80,7 @@ def _playbooks(entry: Entry, problems: Problems) -> None:
     node = entry.node.entries.get("playbooks")
     if entry.fields.playbooks and entry.fields.networks == () and node is not None:
         problem = Problem(
-            "a guest without networks cannot be given playbooks",
+            "a guest without networks can't be given playbooks",
             why="Ansible gets in by ssh",
             cure="remove `playbooks:` (`playbooks: null` where they are inherited), or give it "
             "a network",
@@ -146,7 +146,7 @@ def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
 
 
 def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """What the guest's type cannot do; with ``auto``, what any type that it may choose cannot."""
+    """What the guest's type can't do; with ``auto``, what any type that it may choose can't."""
     guest_type = entry.fields.type
     if "type" in entry.invalid:
         return
@@ -157,7 +157,7 @@ def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
             feature = "disks.blank" if path[0] == "disks" else str(path[0])
             phrase = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
             problem = Problem(
-                f"a guest of type {guest_type} cannot have {phrase}",
+                f"a guest of type {guest_type} can't have {phrase}",
                 why=f"{why} (guest {quote(entry.base)})",
                 cure=_cure(feature, phrase),
             )
@@ -250,7 +250,7 @@ def _all_interfaces(draft: Draft) -> Iterator[tuple[Entry, GuestSpec, Path, Inte
 
 
 def _addresses(draft: Draft, problems: Problems) -> None:
-    """Addresses that their network cannot have, or that two guests would have."""
+    """Addresses that their network can't have, or that two guests would have."""
     models = {DEFAULT_NETWORK: NetworkSpec.model_construct()} | draft.networks.models
     if DEFAULT_NETWORK in draft.networks.nodes and (DEFAULT_NETWORK not in draft.networks.models):
         del models[DEFAULT_NETWORK]
@@ -282,7 +282,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
     subnet = network.subnet
     if network.existing is not None:
         return Problem(
-            f"the guest cannot have a fixed address on '{name}'",
+            f"the guest can't have a fixed address on '{name}'",
             why="virtkit does not change a network that was there already, nor its DHCP",
             cure="remove `address:`, or describe the network's bridge with `mode: bridge`",
         )

@@ -61,7 +61,7 @@ class _Builder:
             self._report(
                 raw.mark,
                 path,
-                f"the tag {quote(raw.tag.replace(_YAML_TAG, '!!'))} cannot stand in a spec",
+                f"the tag {quote(raw.tag.replace(_YAML_TAG, '!!'))} can't stand in a spec",
                 cure="leave the tag out; quotes make a value text",
             )
         elif raw.kind == "scalar":

@@ -163,7 +163,7 @@ def _ready(entry: Entry, problems: Problems) -> Ready:
     node = entry.node.entries.get("ready")
     if node is not None and node.path[:1] == ("guests",):
         problem = Problem(
-            f"a guest without networks cannot have `ready: {fields.ready.kind}`",
+            f"a guest without networks can't have `ready: {fields.ready.kind}`",
             why="nothing could reach it to ask; with `networks: []` ready is none",
             cure="remove `ready:`, or give it a network",
         )
@@ -198,7 +198,7 @@ def _count_out(
 
 
 def _first_interfaces(entry: Entry, problems: Problems) -> list[InterfaceSpec] | None:
-    """The network cards of the first guest; what cannot count up far enough is left out."""
+    """The network cards of the first guest; what can't count up far enough is left out."""
     if entry.fields.networks is None:
         return None
     last = (entry.fields.count or 1) - 1
@@ -214,7 +214,7 @@ def _first_interfaces(entry: Entry, problems: Problems) -> list[InterfaceSpec] |
             left_out["mac"] = None
         for key in left_out:
             problem = Problem(
-                f"{getattr(interface, key)} cannot count up {last} times",
+                f"{getattr(interface, key)} can't count up {last} times",
                 cure=f"begin with a lower {key}, or lower `count:`",
             )
             problems.at(entry.node, ("networks", index, key), problem)

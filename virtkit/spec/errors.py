@@ -227,6 +227,6 @@ def _out_of_range(kind: str, node: Node, context: dict[str, Any]) -> Problem:
             cure=f"keep at most {most}",
         )
     return Problem(
-        f"{quote(node.plain())} cannot stand here",
+        f"{quote(node.plain())} can't stand here",
         cure="see `virtkit schema` for what this key takes",
     )

@@ -15,7 +15,7 @@ MAX_LISTED = 40
 
 
 class Problem(ValueError):
-    """Something that cannot stand in a spec.
+    """Something that can't stand in a spec.
 
     Args:
         what: one line that names it and says what is wrong with it.

@@ -54,7 +54,7 @@ def load(path: str | Path) -> Spec:
 
     Raises:
         SpecErrors: the spec is wrong; holds every error found.
-        RequestError: the file cannot be read.
+        RequestError: the file can't be read.
     """
     source = str(path)
     if source == STDIN:
@@ -85,7 +85,7 @@ def _read(path: Path, source: str) -> bytes:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise RequestError(
-            f"the spec {quote(source)} cannot be read",
+            f"the spec {quote(source)} can't be read",
             why=why or type(error).__name__,
             cure=f"check that it is a file that you may read: ls -l {shlex.quote(escaped(source))}",
             where=source,
@@ -207,7 +207,7 @@ def _environment(root: Node, problems: Problems, source: str, folder: Path) -> s
             root.mark,
             ("name",),
             Problem(
-                f"the environment cannot be called {quote(stem)}, after its "
+                f"the environment can't be called {quote(stem)}, after its "
                 + ("folder" if path.stem == "virtkit" else "file"),
                 why=problem.why,
                 cure=f"add `name: {suggest_label(stem) or 'lab'}`",

@@ -66,7 +66,7 @@ def printable(text: str) -> str:
         raise Problem("the text is empty", cure="write something, or leave the key out")
     if not text.isprintable():
         raise Problem(
-            f"{quote(text)} holds a character that cannot be printed",
+            f"{quote(text)} holds a character that can't be printed",
             cure="use printable characters, on one line",
         )
     return text
@@ -109,7 +109,7 @@ def disk_name(text: str) -> str:
         )
     if text in RESERVED_DISKS:
         raise Problem(
-            f"a disk cannot be called '{text}'",
+            f"a disk can't be called '{text}'",
             why=f"virtkit's own are {', '.join(sorted(RESERVED_DISKS))}",
             cure="choose another name; the root disk's size is the guest's `disk:`",
         )
@@ -168,7 +168,7 @@ def group_name(text: str) -> str:
     """An Ansible group's name."""
     if text in ("all", "ungrouped"):
         raise Problem(
-            f"a group cannot be called '{text}'",
+            f"a group can't be called '{text}'",
             why="Ansible has a group of that name for every guest already",
             cure="choose another name",
         )
@@ -179,7 +179,7 @@ def variable_name(text: str) -> str:
     """An Ansible variable's name."""
     if text in _ANSIBLES_OWN:
         raise Problem(
-            f"a variable cannot be called '{text}'",
+            f"a variable can't be called '{text}'",
             why="Ansible sets one of that name for every host",
             cure="choose another name",
         )

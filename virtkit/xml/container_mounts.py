@@ -43,7 +43,7 @@ def check_devices(guest: Guest, devices: Iterable[etree._Element], where: str) -
     if guest.driver.folders and any(each.tag == "filesystem" for each in devices):
         raise RequestError(
             f"guest {guest.name} would not see the <filesystem> under `devices`",
-            why="its container would have it, but the kernel that runs in there cannot see it",
+            why="its container would have it, but the kernel that runs in there can't see it",
             cure="remove it; `type: lxc` can have it, `virtkit cp` copies files",
             where=where,
         )

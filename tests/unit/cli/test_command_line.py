@@ -281,7 +281,7 @@ def test_environments_that_files_and_folders_would_name(stem: str, virtkit: Run)
     for verb in (["validate"], ["up", "--yes"], ["down"]):
         result = virtkit(*verb, "-f", str(folder / f"{stem}.yaml"))
         assert result.code == 2
-        assert "cannot be called" in result.err
+        assert "can't be called" in result.err
         assert "name: " in result.err
     assert virtkit.opened == []  # type: ignore[attr-defined]
 

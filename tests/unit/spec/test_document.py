@@ -60,7 +60,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(Path, "open", denied)
     error = refused(path)
-    assert (error.why, "cannot be read" in error.what) == ("Permission denied", True)
+    assert (error.why, "can't be read" in error.what) == ("Permission denied", True)
 
 
 def test_not_a_folder_on_the_way(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def check_errors(refused: RequestError) -> None:
         assert error.where.startswith("spec.yaml:")
         for line in (error.what, error.why, error.cure, error.where):
             assert line.isprintable()
-        assert "cannot stand here" not in error.what, "an error that has no words of its own"
+        assert "can't stand here" not in error.what, "an error that has no words of its own"
 
 
 def check_spec(spec: Spec) -> None:

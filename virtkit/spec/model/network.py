@@ -123,7 +123,7 @@ class NetworkSpec(Model):
         for key in ("domain", "ipv6", "dhcp"):
             if getattr(self, key):
                 raise Problem(
-                    f"{key} cannot be set with mode bridge",
+                    f"{key} can't be set with mode bridge",
                     why="virtkit makes no network there; the bridge's own network decides",
                     cure=f"remove `{key}:`",
                 )
