@@ -268,7 +268,7 @@ GONE: tuple[tuple[Fault, str], ...] = (
 
 
 def ports() -> int:
-    """Cards that are plugged into a bridge."""
+    """Interfaces that are plugged into a bridge."""
     return run("bridge", "link").count("master virbr")
 
 

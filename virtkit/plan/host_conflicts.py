@@ -59,7 +59,7 @@ def _starts(change: Change) -> bool:
 
 
 def _needs_sources(change: Change) -> bool:
-    """Whether a guest starts, or gets other network cards."""
+    """Whether a guest starts, or gets other network interfaces."""
     current = change.observed
     off = isinstance(current, ObservedGuest) and current.state == "stopped"
     other_interfaces = any(
@@ -150,8 +150,8 @@ def _cure(
 
 @dataclass(frozen=True)
 class _Source:
-    """What a network card is plugged into. ``network``: the spec's name for it; empty where it is
-    in raw XML."""
+    """What a network interface is plugged into. ``network``: the spec's name for it; empty where
+    it is in raw XML."""
 
     kind: str
     name: str
@@ -183,7 +183,7 @@ def _missing_sources(
 
 
 def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
-    """What a guest's network cards are plugged into, those in raw XML too."""
+    """What a guest's network interfaces are plugged into, those in raw XML too."""
     names: dict[tuple[str, str], str] = {
         (each.kind, each.source): each.network for each in guest.interfaces
     }
@@ -217,10 +217,12 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
         f"{_named(source, guest)}: "
         + (f"{name} is no bridge" if name in kinds else f"there is no bridge {name}")
         + f" on host {guest.host}",
-        why=f"it is a {kinds[name] or 'network card'}, and guests connect to bridges"
+        why=f"it is a {kinds[name] or 'physical interface'}, and guests connect to bridges"
         if name in kinds
         else "",
-        cure="; or ".join([*ways, "use `mode: nat`" if source.network else "take this card out"]),
+        cure="; or ".join(
+            [*ways, "use `mode: nat`" if source.network else "remove this interface"]
+        ),
         where=where,
     )
 
@@ -238,7 +240,7 @@ def _existing(
             else ""
         )
         removal = f"take {source.description} out: virtkit then makes its own network"
-        ways = [correction, removal if source.network else "take this card out of the raw XML"]
+        ways = [correction, removal if source.network else "remove this interface from the raw XML"]
         yield RequestError(
             f"{_named(source, guest)}: libvirt has no network {name} on host {guest.host}",
             cure="; or ".join(filter(None, ways)),

@@ -245,7 +245,7 @@ def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> st
 
 
 def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:
-    """The MAC of every network card, by guest and index; one that goes changes no other.
+    """The MAC of every network interface, by guest and index; one that goes changes no other.
 
     A guest that exists keeps those that it was given. A new one's depends on its host where other
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
@@ -314,7 +314,7 @@ def _interface_addresses(
     macs: Mapping[tuple[str, int], str],
     decided: Decided,
 ) -> dict[tuple[str, int], str]:
-    """The IPv4 address of every network card whose network is ours, or that asks for one."""
+    """The IPv4 address of every network interface whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
     former = [
         decided_guest for name, decided_guest in decided.guests.items() if name not in spec.guests

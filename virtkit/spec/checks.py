@@ -223,7 +223,7 @@ def _max(entry: Entry, problems: Problems) -> None:
 
 
 def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """Network cards on networks that are missing, or twice on one."""
+    """Network interfaces on networks that are missing, or twice on one."""
     seen: set[str] = set()
     names = [*draft.networks.nodes, DEFAULT_NETWORK]
     for index, interface in enumerate(entry.fields.networks or ()):
@@ -243,7 +243,7 @@ def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
 
 
 def _all_interfaces(draft: Draft) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
-    """Every network card, with the path of its entry below the guest's."""
+    """Every network interface, with the path of its entry below the guest's."""
     for entry, guest in draft.guests():
         for index, interface in enumerate(guest.networks or ()):
             yield entry, guest, ("networks", index), interface
@@ -303,7 +303,7 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
 
 
 def _macs(draft: Draft, problems: Problems) -> None:
-    """MAC addresses that two network cards would have."""
+    """MAC addresses that two network interfaces would have."""
     owners: dict[str, tuple[str, Path]] = {}
     reported: set[tuple[str, Path]] = set()
     for entry, guest, path, interface in _all_interfaces(draft):
@@ -313,7 +313,7 @@ def _macs(draft: Draft, problems: Problems) -> None:
         if (owner, owner_path) != (guest.name, path):
             reported.add((entry.base, path))
             problem = Problem(
-                f"two network cards have the MAC address {interface.mac}",
+                f"two network interfaces have the MAC address {interface.mac}",
                 why=f"of '{owner}' and of '{guest.name}'",
                 cure="give each its own MAC address, or leave it out",
             )

@@ -198,7 +198,7 @@ def _count_out(
 
 
 def _first_interfaces(entry: Entry, problems: Problems) -> list[InterfaceSpec] | None:
-    """The network cards of the first guest; what cannot count up far enough is left out."""
+    """The network interfaces of the first guest; what cannot count up far enough is left out."""
     if entry.fields.networks is None:
         return None
     last = (entry.fields.count or 1) - 1

@@ -9,7 +9,8 @@ from virtkit.facts import UsedSubnet
 from virtkit.host import routes
 from virtkit.host.machine import questions
 
-#: A laptop: a card, a split VPN, WireGuard with a table of its own, a blackhole, an address on lo.
+#: A laptop: a physical interface, a split VPN, WireGuard with a table of its own, a blackhole, an
+#: address on lo.
 ROUTES = [
     {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0", "flags": []},
     {"dst": "192.0.2.0/24", "dev": "eth0", "protocol": "kernel", "scope": "link", "flags": []},

@@ -206,8 +206,10 @@ def test_the_names_of_an_older_version_are_read_and_not_written_again() -> None:
     """A run of 0.1.0 that was killed while it took a disk away."""
     root, data = EXAMPLE.volumes
     volumes = (root, replace(data, state="deleting"))
-    cards = (InterfaceRecord("lab-lan", "52:54:00:11:22:33", "10.0.0.2", ""),)
-    killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=cards)
+    interfaces = (InterfaceRecord("lab-lan", "52:54:00:11:22:33", "10.0.0.2", ""),)
+    killed = replace(
+        EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=interfaces
+    )
     text = etree.fromstring(record_text.guest_element(killed)).text or ""
     new = json.loads(text)
     former = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
