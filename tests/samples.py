@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool, Unprepared, UsedSubnet
+from virtkit.facts import Connection, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
@@ -68,7 +68,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
         missing_programs=frozenset(data.get("missing_programs", ())),
-        unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
+        no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
     )
 
 

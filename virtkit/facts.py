@@ -57,7 +57,7 @@ class KvmVerdict:
 
 
 @dataclass(frozen=True)
-class Unprepared:
+class NoUserns:
     """Why containers of a host can't have their own ids, and the command that fixes it."""
 
     why: str
@@ -124,7 +124,7 @@ class HostFacts:
         device_kinds: each of the host's network devices, and its kind (``bridge``,
             ``openvswitch``, or empty); None where nobody could look.
         identity: what identifies this host among others; empty where nothing does.
-        unprepared: why containers can't have a user namespace here; None where they can.
+        no_userns: why containers can't have a user namespace here; None where they can.
         missing_programs: programs of guest types (``Driver.programs``) that are not on the host.
         unfit_programs: those that are and can't run on its processor, and why.
         subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
@@ -141,7 +141,7 @@ class HostFacts:
     networks: Mapping[str, bool] = field(default_factory=dict)
     device_kinds: Mapping[str, str] | None = None
     identity: str = ""
-    unprepared: Unprepared | None = None
+    no_userns: NoUserns | None = None
     missing_programs: frozenset[str] = frozenset()
     unfit_programs: Mapping[str, str] = field(default_factory=dict)
     subordinate_ids: frozenset[range] = frozenset()

@@ -69,7 +69,7 @@ def as_udev() -> Iterator[None]:
 
 @contextmanager
 def as_udev_of_plugged(lab: Lab) -> Iterator[list[str]]:
-    """The same for interfaces that are plugged in: libvirt calls no hook for these: a race, as
+    """The same for interfaces that are plugged in: libvirt calls no hook for these. A race, as
     udev's own is. The addresses that were changed in time."""
     known = wanted(lab, "a")
     changed: list[str] = []

@@ -224,10 +224,10 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get their own ids here."""
     if not _runs_containers(facts):
         return
-    unprepared = facts.unprepared
-    if unprepared is not None:
-        what = f"they are only hardened: {unprepared.why}"
-        yield Check("containers", False, what, unprepared.cure)
+    no_userns = facts.no_userns
+    if no_userns is not None:
+        what = f"they are only hardened: {no_userns.why}"
+        yield Check("containers", False, what, no_userns.cure)
         return
     yield Check("containers", True, "each in a user namespace with its own ids")
     if host.ask("hook_outdated")["hook_outdated"]:

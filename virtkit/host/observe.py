@@ -13,7 +13,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import Connection, HostFacts, Pool, Unprepared, UsedSubnet
+from virtkit.facts import Connection, HostFacts, NoUserns, Pool, UsedSubnet
 from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
@@ -32,7 +32,7 @@ _QUESTIONS = (
     "network",
     "restart_commands",
     "unfit",
-    "unprepared",
+    "no_userns",
     "without_dnsmasq",
 )
 
@@ -87,7 +87,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         networks={each.name: each.active for each in libvirt_networks},
         device_kinds=network.device_kinds,
         identity="/".join(each for each in (host, network.machine_id) if each),
-        unprepared=_unprepared(connections, machine["unprepared"]),
+        no_userns=_no_userns(connections, machine["no_userns"]),
         missing_programs=frozenset(machine["missing"]),
         unfit_programs=machine["unfit"],
         subordinate_ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
@@ -95,7 +95,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
     )
 
 
-def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unprepared | None:
+def _no_userns(connections: Connections, answer: Sequence[str] | None) -> NoUserns | None:
     """Why containers of a host can't have their own ids, with the command that fixes it."""
     if answer is None:
         return None
@@ -105,7 +105,7 @@ def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unpre
     else:
         prepare, restart = connections.prepare_command, connections.restart_command("lxc")
         cure = prepare if what == "prepare" else restart
-    return Unprepared(why, cure)
+    return NoUserns(why, cure)
 
 
 @dataclass(frozen=True)

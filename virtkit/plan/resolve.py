@@ -166,7 +166,7 @@ def _confinement(
     """The best way in which the host can confine the guest; adds its ids to those ``taken``."""
     if not driver.confined:
         return Confinement()
-    why = facts.unprepared.why if facts.unprepared else ""
+    why = facts.no_userns.why if facts.no_userns else ""
     if guest.privileged:
         return Confinement("privileged", why=why)
     if why:

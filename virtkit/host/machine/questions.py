@@ -99,9 +99,9 @@ def sockets() -> str:
     return Path("/proc/net/unix").read_text()
 
 
-def unprepared() -> list[str] | None:
-    """Why containers can't have their own ids here, and what fixes that (`userns.unprepared`)."""
-    reason = userns.unprepared()
+def no_userns() -> list[str] | None:
+    """Why containers can't have their own ids here, and what fixes that (`userns.no_userns`)."""
+    reason = userns.no_userns()
     return None if reason is None else list(reason)
 
 
@@ -120,13 +120,13 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "ids": ids,
     "load": load,
     "missing": missing,
+    "missing_settings": missing_settings,
     "network": network,
+    "no_userns": no_userns,
     "programs": programs,
     "restart_commands": restart_commands,
-    "missing_settings": missing_settings,
     "sockets": sockets,
     "unfit": uml.unfit,
-    "unprepared": unprepared,
     "without_dnsmasq": dnsmasq.without_dnsmasq,
     "xen": xen,
 }

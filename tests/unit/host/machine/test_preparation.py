@@ -178,17 +178,17 @@ def test_enough_inotify_instances(host: Path) -> None:
 
 
 def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
-    assert userns.unprepared(host) == ("libvirt's hook for virtkit is not installed", "prepare")
+    assert userns.no_userns(host) == ("libvirt's hook for virtkit is not installed", "prepare")
     give_hook(host)
     why = "libvirtd was not restarted since its hook was installed"
-    assert userns.unprepared(host) == (why, "restart")
+    assert userns.no_userns(host) == (why, "restart")
     write(host / "run/virtkit/hook", preparation.shipped_interface())
-    assert userns.unprepared(host) is None
+    assert userns.no_userns(host) is None
     preparation.hook_paths(host)[0].write_text("another")
-    assert (userns.unprepared(host), preparation.hook_outdated(host)) == (None, True)
+    assert (userns.no_userns(host), preparation.hook_outdated(host)) == (None, True)
     write(host / "run/virtkit/hook", "0")
     why = "libvirt's hook was installed by another version of virtkit"
-    assert userns.unprepared(host) == (why, "prepare")
+    assert userns.no_userns(host) == (why, "prepare")
 
 
 def test_without_systemd_the_checkout_restarts_libvirtd(host: Path) -> None:

@@ -15,7 +15,7 @@ from virtkit.host.questions import _RUN, _packed
 
 #: Those whose answers are the same a moment later.
 LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing=/bin/sh,/none", "unfit"]
-LASTING += ["missing_settings", "unprepared", "xen"]
+LASTING += ["missing_settings", "no_userns", "xen"]
 
 
 def answers_elsewhere(*questions: str) -> dict[str, object]:
