@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from virtkit.apply import stop
+from virtkit.apply import stop_guest
 from virtkit.drivers import QEMU, Driver
 from virtkit.host import Host
 from virtkit.progress import Progress
@@ -30,7 +30,7 @@ def stopped(
     host: Host, timeout: float, *, driver: Driver = QEMU, reset: bool = False
 ) -> tuple[bool, list[str], str]:
     progress = Progress()
-    answer = stop(host, driver, "lab-web", timeout, progress, reset=reset)
+    answer = stop_guest(host, driver, "lab-web", timeout, progress, reset=reset)
     return answer, progress.notes, host.domains.state(QEMU, "lab-web")
 
 

@@ -23,8 +23,7 @@ from virtkit.api._observation import Observation, observe
 from virtkit.api._placement import unknown_guests
 from virtkit.api.lifecycle import locked, runner, unanswered_results
 from virtkit.api.run_options import DEFAULT, RunOptions
-from virtkit.apply import Report, Step
-from virtkit.apply import stop as stop_guest
+from virtkit.apply import Report, Step, stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
 from virtkit.plan import Unknown, pending_fields

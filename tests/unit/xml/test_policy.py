@@ -210,7 +210,7 @@ def test_an_interface_on_one_of_the_host_needs_one_permission() -> None:
     assert list(policy.reaches(root, ())) == ["hostdev"]
 
 
-def test_an_image_that_others_lean_on_is_only_read() -> None:
+def test_an_image_that_others_use_is_only_read() -> None:
     disk = "<disk type='file'><source file='/pool/image'/></disk>"
     root = etree.fromstring(f"<domain><devices>{disk}</devices></domain>")
     assert policy.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}
