@@ -28,7 +28,7 @@ from virtkit.xml import tree
 #: What a plan asks of the host's own files.
 _QUESTIONS = (
     "ids",
-    "missing=" + ",".join(path for driver in DRIVERS.values() for path in driver.programs),
+    "missing_files=" + ",".join(path for driver in DRIVERS.values() for path in driver.programs),
     "network",
     "restart_commands",
     "unfit",
@@ -88,7 +88,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         device_kinds=network.device_kinds,
         identity="/".join(each for each in (host, network.machine_id) if each),
         no_userns=_no_userns(connections, machine["no_userns"]),
-        missing_programs=frozenset(machine["missing"]),
+        missing_programs=frozenset(machine["missing_files"]),
         unfit_programs=machine["unfit"],
         subordinate_ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
         networks_without_dnsmasq=frozenset(machine["without_dnsmasq"]),

@@ -41,7 +41,7 @@ def check(host: Host, ref: ImageRef, base: Path) -> None:
             "host` out: then this machine fetches it",
             where=host.name,
         )
-    missing = host.ask(f"programs={','.join(_PROGRAMS)}")["programs"]
+    missing = host.ask(f"missing_programs={','.join(_PROGRAMS)}")["missing_programs"]
     if missing:
         packages = " ".join(_PROGRAMS[each] for each in missing)
         raise RequestError(

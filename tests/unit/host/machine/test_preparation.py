@@ -46,11 +46,11 @@ def write(path: Path, text: str) -> None:
 
 
 def names(root: Path) -> list[str]:
-    return [each.name for each in preparation.missing(root)]
+    return [each.name for each in preparation.missing_items(root)]
 
 
 def missing(root: Path, name: str) -> preparation.Missing:
-    (item,) = [each for each in preparation.missing(root) if each.name == name]
+    (item,) = [each for each in preparation.missing_items(root) if each.name == name]
     return item
 
 
@@ -62,7 +62,7 @@ def give_hook(root: Path) -> None:
 def test_what_is_missing_goes_as_it_is_given(host: Path) -> None:
     """The playbook gives it: tests/integration/test_host_playbook.py."""
     assert names(host) == NAMES
-    assert {each.cure for each in preparation.missing(host)} == {"virtkit host prepare local"}
+    assert {each.cure for each in preparation.missing_items(host)} == {"virtkit host prepare local"}
     give_hook(host)
     write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK_FILE.read_text())
     write(host / "etc/default/libvirt-guests", 'URIS="default lxc:///system"')

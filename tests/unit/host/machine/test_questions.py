@@ -14,7 +14,7 @@ from virtkit.host.machine import questions
 from virtkit.host.questions import _RUN, _packed
 
 #: Those whose answers are the same a moment later.
-LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing=/bin/sh,/none", "unfit"]
+LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing_files=/bin/sh,/none", "unfit"]
 LASTING += ["missing_settings", "no_userns", "xen"]
 
 
@@ -39,8 +39,8 @@ def test_nothing_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_is_missing() -> None:
-    answer = questions.answer(["missing=/bin/sh,/no/such program"])
-    assert answer == {"missing": ["/no/such program"]}
+    answer = questions.answer(["missing_files=/bin/sh,/no/such program"])
+    assert answer == {"missing_files": ["/no/such program"]}
 
 
 def test_every_question_has_an_answer_that_json_can_hold() -> None:
