@@ -113,7 +113,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
             text to text in the XML; ``template``: what a guest was rendered with; ``record``),
             ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains``
             (name to schemes), ``networks``, ``volumes``, and ``users`` (domain names by network);
-            ``lost``: guests that the pool's record lists and that have no domain;
+            ``undefined``: guests that the pool's record lists and that have no domain;
             ``kept``: ``ENVIRONMENT/GUEST/VOLUME``, or with ``/`` and a path the spec's.
     """
     change = change or {}
@@ -128,8 +128,10 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     for each in desired.networks:
         if f"network/{each.name}" in without:
             continue
-        lost = change.get("lost", ())
-        users = [n.domain for n in there.values() if each.name in _names(n) and n.name not in lost]
+        undefined = change.get("undefined", ())
+        users = [
+            n.domain for n in there.values() if each.name in _names(n) and n.name not in undefined
+        ]
         xml = render.network_xml(each)
         networks[each.libvirt_name] = ObservedNetwork(
             record=record.of_network(
@@ -143,7 +145,7 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     without_domain = {
         domain: replace(each, state="stopped", inactive="", live="", undefined=True)
         for domain, each in observed_guests.items()
-        if each.record.guest in change.get("lost", ())
+        if each.record.guest in change.get("undefined", ())
     }
     listed = {domain: each.record.listed() for domain, each in without_domain.items()}
     strangers = change.get("domains", {})

@@ -11,7 +11,7 @@ from virtkit import access
 from virtkit.api._observation import HostState, ask_each, observe_all
 from virtkit.errors import RequestError
 from virtkit.host import Host, Remote, close_all
-from virtkit.plan import command, select
+from virtkit.plan import select, virtkit_command
 from virtkit.spec import LOCAL, Problem, Spec, ssh_address
 from virtkit.state.observed import ObservedGuest
 
@@ -52,9 +52,9 @@ def _host(spec: Spec, name: str) -> Host:
         str(spec.folder / Path(each).expanduser()) if each else ""
         for each in (entry.ssh.key, entry.ssh.known_hosts)
     )
-    trust = command("host trust", spec.source, name)
+    trust = virtkit_command("host trust", spec.source, name)
     remote = Remote(name, entry.address, entry.ssh.port or 0, key, known_hosts, trust)
-    prepare = command("host prepare", spec.source, name)
+    prepare = virtkit_command("host prepare", spec.source, name)
     return Host(name, entry.pool, entry.uris, remote, prepare)
 
 

@@ -18,7 +18,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, version_text
 from virtkit.host import Host, firewall, schemas
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed
 from virtkit.system import commands
@@ -313,15 +313,15 @@ def _without_dnsmasq(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list that is gone."""
-    guests, up = observed.guests_of(spec.name), command("up", spec.source)
-    lost = observed.undefined_of(spec.name)
-    for name in sorted(lost):
+    guests, up = observed.guests_of(spec.name), virtkit_command("up", spec.source)
+    undefined = observed.undefined_of(spec.name)
+    for name in sorted(undefined):
         what = "its domain is gone, and its volumes are there: it is defined again with its disks"
         yield Check(f"guest {name}", False, what, up)
     for name, network in observed.networks_of(spec.name).items():
         reserved = {each.name for each in network.record.reservations}
         own = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
-        for missing in sorted((reserved & own) - {*guests, *lost}):
+        for missing in sorted((reserved & own) - {*guests, *undefined}):
             what = f"its domain is gone, and network {name} still knows it"
             yield Check(f"guest {missing}", False, what, up)
         if not network.active:
@@ -333,14 +333,14 @@ def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> I
             if each.source.startswith(f"{spec.name}-")
         }
         for missing in sorted(own_networks - {*observed.networks, *observed.foreign_networks}):
-            cure = f"{up}, then {command('restart', spec.source, name)}"
+            cure = f"{up}, then {virtkit_command('restart', spec.source, name)}"
             yield Check(f"guest {name}", False, f"its network {missing} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 
 
 def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
-    up = command("up", spec.source)
+    up = virtkit_command("up", spec.source)
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
             what = "an older version of virtkit made it: the pool's record does not list it yet, "
@@ -361,10 +361,10 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
                 what = f"its volume {volume.name} is gone"
-                cure = f"{command('down', spec.source, name)}, then {up}"
+                cure = f"{virtkit_command('down', spec.source, name)}, then {up}"
                 yield Check(f"guest {name}", False, what, cure)
     for disk in observed.pool.kept.values():
         if disk.environment == spec.name and disk.name not in observed.volumes:
             what = f"it was kept for guest {disk.guest} and is gone"
-            cure = f"{command('down', spec.source, '--volumes')}, then {up}"
+            cure = f"{virtkit_command('down', spec.source, '--volumes')}, then {up}"
             yield Check(f"disk {disk.name}", False, what, cure)

@@ -217,11 +217,16 @@ def update_records(
             Result("pool", name, "record", "failed", 0.0, error)
             for name, error in observation.unanswered.items()
         ]
-        any_lost = _write_pool_records(spec, context, host_states, report)
+        any_undefined = _write_pool_records(spec, context, host_states, report)
         other_hosts = access.hosts_with_guests(spec.name) - {
             each.name for each in observation.hosts
         }
-        if removing and not any_lost and not existing_guests(spec, host_states) and not other_hosts:
+        if (
+            removing
+            and not any_undefined
+            and not existing_guests(spec, host_states)
+            and not other_hosts
+        ):
             access.remove_folder(spec.name)
             return
         for each in host_states:
@@ -239,19 +244,21 @@ def _write_pool_records(
 
     Returns whether guests without a domain are listed there, or may be.
     """
-    any_lost = False
+    any_undefined = False
     by_host = {each.host.name: each for each in context}
     for host_state in host_states:
         each = by_host[host_state.host.name]
         try:
             guests = host_state.observed.guests_of(spec.name).values()
-            any_lost |= each.pool_records.write_after(spec.name, [guest.record for guest in guests])
+            any_undefined |= each.pool_records.write_after(
+                spec.name, [guest.record for guest in guests]
+            )
         except VirtkitError as error:
             report.results.append(
                 Result("pool", host_state.host.name, "record", "failed", 0.0, error)
             )
-            any_lost = True
-    return any_lost
+            any_undefined = True
+    return any_undefined
 
 
 def _observe_with_pool(host: Host, environment: str) -> HostState:

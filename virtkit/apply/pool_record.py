@@ -138,7 +138,7 @@ class PoolRecords:
         for each in records:
             by_pool.setdefault(self.storage_of(each).pool_name, []).append(each)
         storages = {each.pool_name: each for each in (self._host.storage, *self._storages.values())}
-        any_lost = False
+        any_undefined = False
         for name, storage in storages.items():
             if not storage.active():
                 continue
@@ -149,8 +149,10 @@ class PoolRecords:
                 _write(storage, before, after)
             domains = {each.domain for each in in_pool}
             listed = after.guests.items()
-            any_lost |= any(e.environment == environment and d not in domains for d, e in listed)
-        return any_lost
+            any_undefined |= any(
+                e.environment == environment and d not in domains for d, e in listed
+            )
+        return any_undefined
 
     def _without_removed(self, pool: PoolRecord) -> PoolRecord:
         return replace(

@@ -274,8 +274,8 @@ class Host:
         networks, strangers = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = observe.undefined_guests(domains, record.guests, volumes)
-        disks = observe.made_disks([*domains.ours.values(), *lost.values()])
+        undefined, taken_over = observe.undefined_guests(domains, record.guests, volumes)
+        disks = observe.made_disks([*domains.ours.values(), *undefined.values()])
         return Observed(
             host=self.name,
             guests=domains.ours,
@@ -286,8 +286,8 @@ class Host:
             pool_active=pool and self.storage.active(),
             disk_sizes=self.storage.sizes(disks) if pool else {},
             pool=record,
-            undefined=lost,
-            taken_over=held,
+            undefined=undefined,
+            taken_over=taken_over,
         )
 
 

@@ -244,7 +244,7 @@ def undefined_guests(
         volumes: the names of the volumes that there are.
     """
     answer: dict[str, ObservedGuest] = {}
-    held: dict[str, str] = {}
+    taken_over: dict[str, str] = {}
     foreign = {name for _, name in domains.foreign}
     for domain, record in recorded.items():
         if domain in domains.ours or _scheme(record) not in domains.answered:
@@ -252,7 +252,7 @@ def undefined_guests(
         users = (domains.file_users.get(each.name) for each in record.volumes)
         stranger = domain if domain in foreign else next(filter(None, users), None)
         if stranger is not None:
-            held[domain] = stranger
+            taken_over[domain] = stranger
             continue
         answer[domain] = ObservedGuest(
             record=_as_it_stands(record, volumes),
@@ -263,7 +263,7 @@ def undefined_guests(
             autostart=bool(record.requested.get("autostart")),
             undefined=True,
         )
-    return answer, held
+    return answer, taken_over
 
 
 def made_disks(guests: Iterable[ObservedGuest]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet
 from virtkit.plan.changes import Change
-from virtkit.plan.ownership import command
+from virtkit.plan.ownership import virtkit_command
 from virtkit.spec import LOCAL, raw_xml, suggestion
 from virtkit.state.desired import Desired, Guest, Network
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
@@ -138,7 +138,7 @@ def _cure(
     if not {*others} - {*records}:
         owners = [(each.environment, each.spec) for each in records.values()]
         if all(each == ours for each in owners):
-            return f"{free}; or take down what has it first: {command('down', ours[1])}"
+            return f"{free}; or take down what has it first: {virtkit_command('down', ours[1])}"
         owner_texts = dict.fromkeys(f"{owner} (made from {path})" for owner, path in owners)
         return f"{free}; or have environment {', '.join(owner_texts)} taken down"
     stops = (f"{virsh(facts)} net-destroy {shlex.quote(each)}" for each in others)

@@ -58,7 +58,7 @@ def check(draft: Draft, problems: Problems) -> None:
 def _networks(draft: Draft, problems: Problems) -> None:
     """Made networks whose addresses overlap."""
     nodes, models = draft.networks.nodes, draft.networks.models
-    subnets = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
+    subnets = [(name, n.subnet) for name, n in models.items() if n.managed and n.subnet is not None]
     for (first, first_subnet), (second, second_subnet) in combinations(subnets, 2):
         if first_subnet.overlaps(second_subnet):
             problem = Problem(
@@ -263,7 +263,7 @@ def _addresses(draft: Draft, problems: Problems) -> None:
         problem = _misplaced(interface.address, interface.name, network)
         owners = with_address.setdefault((interface.name, interface.address), [])
         # a network that is made is another one on each host
-        others = (e for e in owners if not (network.made and guest.is_elsewhere(e)))
+        others = (e for e in owners if not (network.managed and guest.is_elsewhere(e)))
         other = next((each.name for each in others if each.name != guest.name), None)
         owners.append(guest)
         if problem is None and other is not None:
@@ -292,13 +292,13 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
             cure=f"set `cidr:` under networks.{name}, or take `address:` out",
         )
     reason = why_no_guest_address(address, subnet)
-    if not reason and network.made and address == str(subnet[1]):
+    if not reason and network.managed and address == str(subnet[1]):
         reason = f"the host's own on '{name}'"
     if not reason and address == network.gateway:
         reason = f"the gateway of '{name}'"
     if not reason:
         return None
-    first = subnet[2] if network.made else subnet[1]
+    first = subnet[2] if network.managed else subnet[1]
     return Problem(f"the address {address} is {reason}", cure=f"use one of {first} to {subnet[-2]}")
 
 
@@ -390,7 +390,7 @@ def _long_names(draft: Draft, problems: Problems) -> None:
         name = max(entry.names, key=len)
         _check_length(draft.name, name, entry.node, problems)
     for name, node in draft.networks.nodes.items():
-        if name not in draft.networks.models or draft.networks.models[name].made:
+        if name not in draft.networks.models or draft.networks.models[name].managed:
             _check_length(draft.name, name, node, problems)
 
 

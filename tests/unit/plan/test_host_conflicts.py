@@ -30,7 +30,7 @@ def refused(
 
 
 def undefined(spec: str = "/lab.yaml") -> Observed:
-    return samples.up(samples.desired_of(LAB), spec, {"lost": ["web"]})
+    return samples.up(samples.desired_of(LAB), spec, {"undefined": ["web"]})
 
 
 def taken_over(observed: Observed, domains: Mapping[str, str], holder: str) -> Observed:

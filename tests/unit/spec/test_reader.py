@@ -305,9 +305,9 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
         " {name: quiet, address: 10.9.0.2}]}}\n"
     )
     assert spec.networks["lan"].static
-    assert not spec.networks["lan"].made
+    assert not spec.networks["lan"].managed
     assert spec.networks["quiet"].dhcp is False
-    assert spec.networks["quiet"].made
+    assert spec.networks["quiet"].managed
 
 
 @pytest.mark.parametrize(
