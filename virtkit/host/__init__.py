@@ -191,7 +191,7 @@ class Host:
         return file_users.files_in_use(self.connections, self.schemes)
 
     def ask(self, *questions: str) -> dict[str, Any]:
-        """What only the host's own files tell; see `virtkit.host.machine.questions`.
+        """What only the host's own files tell; see `virtkit.host.machine.inspection`.
 
         Raises:
             VirtkitError: ssh does not get there.

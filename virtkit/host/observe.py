@@ -67,7 +67,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
 
     machine = questions.ask(connections.remote, *_QUESTIONS)
     connections.restart_commands = machine["restart_commands"]
-    network = routes.read(machine["network"])
+    network = routes.parse(machine["network"])
     by_scheme = {scheme: connection(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     libvirt_networks: list[_LibvirtNetwork] = []
