@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import Connection, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
+from virtkit.facts import DriverFacts, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
@@ -53,7 +53,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         name="local",
         pool=Pool("default", FOLDER, exists=data.get("pool", True), active=data.get("pool", True)),
         connections={
-            scheme: Connection(
+            scheme: DriverFacts(
                 f"{scheme}:///system", error, 9000000, machines=frozenset(machines.get(scheme, ()))
             )
             for scheme, error in answers.items()

@@ -16,30 +16,30 @@ def version_text(version: int) -> str:
 
 
 @dataclass(frozen=True)
-class Connection:
+class DriverFacts:
     """One libvirt driver of a host, as it answered or why it did not.
 
     Attributes:
         uri: the URI that was opened.
         error: libvirt's message where opening failed, else empty.
-        libvirt: libvirt's version, as 9000000 for 9.0.0.
+        libvirt_version: libvirt's version, as 9000000 for 9.0.0.
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
         machines: the ``machine=…`` values that they list.
         cure: what fixes the error; empty where libvirt just has no driver for the scheme.
         restart: the command that starts the host's daemon again.
-        host: the host's UUID, as libvirt knows it.
+        host_uuid: the host's UUID, as libvirt knows it.
     """
 
     uri: str
     error: str = ""
-    libvirt: int = 0
+    libvirt_version: int = 0
     hypervisor: int = 0
     domain_types: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
     cure: str = ""
     restart: str = ""
-    host: str = ""
+    host_uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class HostFacts:
 
     name: str
     pool: Pool
-    connections: Mapping[str, Connection] = field(default_factory=dict)
+    connections: Mapping[str, DriverFacts] = field(default_factory=dict)
     arch: str = "x86_64"
     cpus: int = 0
     kvm: KvmVerdict | None = None

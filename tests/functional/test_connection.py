@@ -91,7 +91,7 @@ def test_nothing_listens(tmp_path: Path) -> None:
 @pytest.mark.skipif(inspection.xen(), reason="Xen runs here")
 def test_no_xen_runs_here() -> None:
     connections = Host().connections
-    xen = observe.connection(connections, "xen")
+    xen = observe.driver_facts(connections, "xen")
     with pytest.raises(VirtkitError) as caught:
         connections.get("xen")
     assert caught.value.why == "Xen does not run on this machine"

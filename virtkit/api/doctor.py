@@ -191,7 +191,7 @@ def _schemas() -> Check:
 
 def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
     for scheme, connection in facts.connections.items():
-        version = version_text(connection.libvirt)
+        version = version_text(connection.libvirt_version)
         what = connection.error or f"{connection.uri} answers, libvirt {version}"
         yield Check(f"libvirt {scheme}", not connection.error, what)
     pool = facts.pool

@@ -26,7 +26,7 @@ from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
 from virtkit.errors import RequestError, VirtkitError, from_os_error
 from virtkit.host import Host
-from virtkit.plan import Plan, Unknown, joined, removal
+from virtkit.plan import Plan, UnknownGuest, joined, removal
 from virtkit.progress import Progress
 from virtkit.spec import LOCAL, Spec
 from virtkit.system import temporary
@@ -167,7 +167,7 @@ def _carry_out(
 
 
 def unanswered_results(
-    unanswered: Mapping[str, VirtkitError], unknown: Sequence[Unknown], *, all_guests: bool
+    unanswered: Mapping[str, VirtkitError], unknown: Sequence[UnknownGuest], *, all_guests: bool
 ) -> list[Result]:
     """What was left undone, as hosts do not answer.
 

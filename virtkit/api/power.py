@@ -26,7 +26,7 @@ from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step, stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
-from virtkit.plan import Unknown, pending_fields
+from virtkit.plan import UnknownGuest, pending_fields
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 
@@ -81,7 +81,7 @@ def change_state(
 
 def _chosen(
     observation: Observation, spec: Spec, verb: Verb, guests: Sequence[str], say: Say = quiet
-) -> tuple[list[GuestOnHost], list[Unknown]]:
+) -> tuple[list[GuestOnHost], list[UnknownGuest]]:
     """The guests that a verb is for, as they are now, where it can be done to them; and those that
     are on hosts which do not answer.
 
@@ -157,7 +157,7 @@ def _verb_steps(guest: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
         "resume": lambda _: host.domains.resume(driver, name),
     }
     after = after if verb == "start" else ()
-    yield Step(object, verb, host.name, runs[verb], after_all=after)
+    yield Step(object, verb, host.name, runs[verb], after_on_any_host=after)
 
 
 def _ready_step(spec: Spec, guest: GuestOnHost, verb: Verb) -> Step:

@@ -110,6 +110,6 @@ def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) 
         access.wait_ready(host, replace(record, requested=requested), spec.folder, progress)
 
     dependencies = tuple((f"guest/{each}", "ready") for each in spec.guests[name].after)
-    yield Step(object, "login", host.name, login, after_all=dependencies, waits=True)
+    yield Step(object, "login", host.name, login, after_on_any_host=dependencies, waits=True)
     yield Step(object, "playbooks", host.name, run, ((object, "login"),))
     yield Step(object, "ready", host.name, ready, ((object, "playbooks"),), waits=True)

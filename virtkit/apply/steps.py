@@ -164,7 +164,7 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
         elsewhere = (*dependencies, *own("stop"))
-        yield step("start", lambda _: guest_steps.start(), after, after_all=elsewhere)
+        yield step("start", lambda _: guest_steps.start(), after, after_on_any_host=elsewhere)
     if provisions:
         yield step("login", guest_steps.wait_login, own("plug", "start"), waits=True)
         yield step("playbooks", guest_steps.provision, own("login", "follow"))

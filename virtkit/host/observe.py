@@ -13,7 +13,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import Connection, HostFacts, NoUserns, Pool, UsedSubnet
+from virtkit.facts import DriverFacts, HostFacts, NoUserns, Pool, UsedSubnet
 from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
@@ -37,7 +37,7 @@ _QUESTIONS = (
 )
 
 
-def connection(connections: Connections, scheme: str) -> Connection:
+def driver_facts(connections: Connections, scheme: str) -> DriverFacts:
     """What one libvirt driver says of itself, or why it doesn't answer."""
     uri = connections.display_uri(scheme)
     try:
@@ -46,19 +46,19 @@ def connection(connections: Connections, scheme: str) -> Connection:
             root = tree.parse(opened.getCapabilities(), "capabilities")
             types = {each.get("type", "") for each in root.iterfind("./guest/arch/domain")}
             machines = {each.text or "" for each in root.iterfind("./guest/arch/machine")}
-            return Connection(
+            return DriverFacts(
                 uri,
-                libvirt=opened.getLibVersion(),
+                libvirt_version=opened.getLibVersion(),
                 hypervisor=opened.getVersion(),
                 domain_types=frozenset(types),
                 machines=frozenset(machines),
-                host=root.findtext("./host/uuid", ""),
+                host_uuid=root.findtext("./host/uuid", ""),
             )
     except VirtkitError as error:
         no_driver = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
         cure = "" if no_driver else error.cure
         why, restart = error.why or error.what, connections.restart_command(scheme)
-        return Connection(uri, why, cure=cure, restart=restart)
+        return DriverFacts(uri, why, cure=cure, restart=restart)
 
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
@@ -68,7 +68,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
     machine = questions.ask(connections.remote, *_QUESTIONS)
     connections.restart_commands = machine["restart_commands"]
     network = routes.parse(machine["network"])
-    by_scheme = {scheme: connection(connections, scheme) for scheme in schemes}
+    by_scheme = {scheme: driver_facts(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     libvirt_networks: list[_LibvirtNetwork] = []
     if any(not each.error for each in by_scheme.values()):
@@ -76,7 +76,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             libvirt_networks = list(_libvirt_networks(connections))
-    host = next((each.host for each in by_scheme.values() if each.host), "")
+    host = next((each.host_uuid for each in by_scheme.values() if each.host_uuid), "")
     return HostFacts(
         name=connections.host,
         pool=pool,

@@ -9,7 +9,7 @@ from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
     from virtkit.drivers.effects import Effect
-    from virtkit.plan.changes import Action, Change, FieldChange, Plan, Unknown
+    from virtkit.plan.changes import Action, Change, FieldChange, Plan, UnknownGuest
     from virtkit.plan.drift import detaching_places, has_volume, pending_fields, run_id
     from virtkit.plan.environment import diff, joined
     from virtkit.plan.ownership import virtkit_command
@@ -21,7 +21,7 @@ load_when_used(
     __name__,
     {
         "virtkit.drivers.effects": "Effect",
-        "virtkit.plan.changes": "Action Change FieldChange Plan Unknown",
+        "virtkit.plan.changes": "Action Change FieldChange Plan UnknownGuest",
         "virtkit.plan.drift": "detaching_places has_volume pending_fields run_id",
         "virtkit.plan.environment": "diff joined",
         "virtkit.plan.ownership": "virtkit_command",
@@ -38,7 +38,7 @@ __all__ = [
     "Effect",
     "FieldChange",
     "Plan",
-    "Unknown",
+    "UnknownGuest",
     "apply_refusal",
     "detaching_places",
     "diff",

@@ -28,7 +28,7 @@ class ComparedNetwork:
     notes: list[str] = field(default_factory=list)
 
 
-def compared_network(
+def compare_network(
     network: Network, current: ObservedNetwork | None, observed: Observed, *, spec_path: str
 ) -> ComparedNetwork:
     """The change that makes ``current`` into ``network``.
