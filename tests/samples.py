@@ -111,8 +111,9 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     Args:
         change: ``guests`` and ``networks`` with fields to replace (``edits`` and ``live_edits``:
             text to text in the XML; ``template``: what a guest was rendered with; ``record``),
-            ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains``
-            (name to schemes), ``networks``, ``volumes``, and ``users`` (domain names by network);
+            ``sizes`` of disks, ``without``: objects that are not there; ``foreign_domains``
+            (name to schemes), ``foreign_networks``, ``volumes``, and ``users`` (domain names by
+            network) of strangers;
             ``undefined``: guests that the pool's record lists and that have no domain;
             ``kept``: ``ENVIRONMENT/GUEST/VOLUME``, or with ``/`` and a path the spec's.
     """
@@ -147,8 +148,8 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         for domain, each in observed_guests.items()
         if each.record.guest in change.get("undefined", ())
     }
-    listed = {domain: each.record.listed() for domain, each in without_domain.items()}
-    strangers = change.get("domains", {})
+    listed = {domain: each.record.for_pool_record() for domain, each in without_domain.items()}
+    foreign_domains = change.get("foreign_domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
     kept = {each.split("/", 3)[2]: _kept(each) for each in change.get("kept", ())}
     return Observed(
@@ -156,9 +157,9 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         guests={d: each for d, each in observed_guests.items() if d not in without_domain},
         networks=networks,
         foreign_domains=frozenset(
-            (scheme, name) for name, each in strangers.items() for scheme in each.split()
+            (scheme, name) for name, each in foreign_domains.items() for scheme in each.split()
         ),
-        foreign_networks=frozenset(change.get("strangers", ())),
+        foreign_networks=frozenset(change.get("foreign_networks", ())),
         volumes=frozenset({*volumes, *kept, *change.get("volumes", ())} - without),
         disk_sizes={
             volume.name: change.get("sizes", {}).get(volume.name, volume.size)

@@ -42,12 +42,17 @@ TIMEOUT = 300.0
 
 
 def wait_ready(
-    host: Host, record: GuestRecord, base: Path, progress: Progress, *, keys_follow: bool = False
+    host: Host,
+    record: GuestRecord,
+    spec_folder: Path,
+    progress: Progress,
+    *,
+    keys_follow: bool = False,
 ) -> None:
     """Waits until the guest is ready in the way that its spec asks for.
 
     Args:
-        base: the spec's folder, for the ssh keys that it names.
+        spec_folder: where the spec is, for the ssh keys that it names.
         progress: told why the guest is not ready, at each look.
         keys_follow: the keys that it lets in are brought up to date later, so it is enough that ssh
             answers.
@@ -60,18 +65,18 @@ def wait_ready(
     end = time.monotonic() + timeout
     while True:
         attempt_began = time.monotonic()
-        unready = _unready(host, record, base, keys_follow)
+        unready = _unready(host, record, spec_folder, keys_follow)
         if not unready.why:
             return
         status = unready.why
         state = host.domains.state(driver, record.domain)
         if state == "stopped" or time.monotonic() >= end:
             timed_out = replace(unready, why=f"after {timeout:.0f} s: {status}")
-            raise _not_ready(host, record, base, timed_out)
+            raise _not_ready(host, record, spec_folder, timed_out)
         if state == "paused":
             reason = host.domains.state_reason(driver, record.domain)
             if reason.cure:  # it does not go on by itself
-                raise _not_ready(host, record, base, StateReason())
+                raise _not_ready(host, record, spec_folder, StateReason())
             status = f"it is paused: {reason.why}"
         progress(status)
         now = time.monotonic()
@@ -103,14 +108,14 @@ def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[st
     return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK_TIMEOUT)
 
 
-def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
+def _unready(host: Host, record: GuestRecord, spec_folder: Path, keys_follow: bool) -> StateReason:
     """Why a guest is not ready, with the cure where that is known; empty where it is."""
     ready = record.requested["ready"]
     kind = ready["kind"]
     if kind == "none":
         return StateReason()
     if kind == "command":
-        return _command_status(host, record, base, ready["command"])
+        return _command_status(host, record, spec_folder, ready["command"])
     guest_addresses, looked = addresses(host, record)
     if not guest_addresses:
         return StateReason(f"no address yet ({', '.join(looked)})")
@@ -118,7 +123,7 @@ def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> 
         return StateReason(port_status(host, guest_addresses[0], ready["port"], ATTEMPT_TIMEOUT))
     if kind == "address":
         return StateReason()
-    guest_login = login(host, record, guest_addresses[0], base)
+    guest_login = login(host, record, guest_addresses[0], spec_folder)
     try:
         let_in = (has_host_key if keys_follow else lets_in)(guest_login, record.host_key)
     except Unreachable as error:
@@ -127,16 +132,20 @@ def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> 
     return StateReason() if let_in else StateReason(escaped(denied_reason(guest_login)))
 
 
-def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
+def _command_status(
+    host: Host, record: GuestRecord, spec_folder: Path, command: str
+) -> StateReason:
     try:
-        ran = run(host, record, base, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
+        ran = run(host, record, spec_folder, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
     except Unreachable as error:
         cure = OTHER_KEY_CURE if isinstance(error, OtherHostKey) else ""
         return StateReason(f"no command can run in it yet: {error}", cure)
     return StateReason() if ran.code == 0 else StateReason(f"`{command}` exits with {ran.code}")
 
 
-def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason) -> VirtkitError:
+def _not_ready(
+    host: Host, record: GuestRecord, spec_folder: Path, unready: StateReason
+) -> VirtkitError:
     """What was looked at, what libvirt knows of the guest, and what it printed last."""
     driver = DRIVERS[record.type]
     state = host.domains.state(driver, record.domain)
@@ -147,7 +156,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
         interface_reason = host.no_address_reason(driver, record.domain)
     why += [each.why for each in (reason, interface_reason) if each.why]
     try:
-        text = log(host, record, base)
+        text = log(host, record, spec_folder)
     except VirtkitError as unread:  # the pool may be what is broken
         text = unread.why
     starts = boots(text)

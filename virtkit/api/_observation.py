@@ -82,10 +82,10 @@ def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
             host.storage.refresh()  # files that came behind libvirt's back may have our names
         return HostState(host, host.observe(pool=pool))
 
-    return on_each(hosts, observe_host)
+    return observe_each(hosts, observe_host)
 
 
-def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
+def observe_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
     """What ``observe_host`` finds on each host that answers; several are asked at once.
 
     Raises:

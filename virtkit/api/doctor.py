@@ -265,7 +265,7 @@ def _firewall(host: Host) -> Iterable[Check]:
         cure = host.connections.restart_command("network")
         yield Check(f"network {each.network}", False, what, cure)
     yield from _drops(host, rules, bridges)
-    if not without_rules and not any(rules.dropping(each) for each in bridges):
+    if not without_rules and not any(rules.dropping_chains(each) for each in bridges):
         yield Check("firewall", True, "libvirt's rules for its networks are there")
 
 
@@ -275,7 +275,7 @@ def _drops(
     """The chains that drop by policy. What their other rules accept, only their owner knows."""
     reported = set()
     for bridge in bridges:
-        for drop in rules.dropping(bridge):
+        for drop in rules.dropping_chains(bridge):
             consequence = (
                 "its guests may get no address, and no answer from DNS"
                 if drop.hook == "input"

@@ -29,7 +29,7 @@ else echo password; fi
 
 
 @dataclass(frozen=True)
-class Machine:
+class PreparationTarget:
     """A machine that can be prepared.
 
     Attributes:
@@ -58,7 +58,7 @@ class Preparation:
         return {"host": host, "changed": self.changed, **document}
 
 
-def find_machine(name: str, spec: Spec | None = None) -> Machine:
+def probe_machine(name: str, spec: Spec | None = None) -> PreparationTarget:
     """Looks at the machine that ``name`` stands for: a host of the spec, ``local``, or as for ssh.
 
     Raises:
@@ -80,7 +80,7 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
         if remote is not None:
             cure = f"log in as root@{remote.address.rpartition('@')[2]}, or let the user have sudo"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
-    return Machine(name, remote, python, privilege == "password")
+    return PreparationTarget(name, remote, python, privilege == "password")
 
 
 def _probe(remote: Remote) -> str:
@@ -88,7 +88,7 @@ def _probe(remote: Remote) -> str:
 
 
 def prepare_host(
-    machine: Machine,
+    machine: PreparationTarget,
     types: Sequence[str] = (),
     *,
     password: str = "",
@@ -126,7 +126,9 @@ def prepare_host(
     return answer
 
 
-def _run_playbook(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
+def _run_playbook(
+    machine: PreparationTarget, types: Sequence[str], password: str, progress: Progress
+) -> int:
     """Runs the playbook, and returns how many tasks changed something."""
     playbook = _playbooks() / "host.yml"
     with temporary.folder() as private:
@@ -163,7 +165,7 @@ def _playbooks() -> Path:
     return installed if installed.is_dir() else package.parent / "playbooks"
 
 
-def _inventory(machine: Machine) -> dict[str, Any]:
+def _inventory(machine: PreparationTarget) -> dict[str, Any]:
     """An inventory of one machine, which Ansible reaches by the ssh that virtkit itself uses."""
     variables = {"ansible_python_interpreter": machine.python}
     if machine.remote is None:

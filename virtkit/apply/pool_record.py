@@ -166,7 +166,7 @@ def _listing(pool: PoolRecord, records: Iterable[GuestRecord]) -> PoolRecord:
     """A pool's record that lists these guests and their kept disks, which outlive them, too."""
     guests, kept = dict(pool.guests), dict(pool.kept)
     for each in records:
-        guests[each.domain] = each.listed()
+        guests[each.domain] = each.for_pool_record()
         _note_kept(kept, each)
     return replace(pool, guests=guests, kept=kept)
 

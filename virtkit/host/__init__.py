@@ -271,7 +271,7 @@ class Host:
         """
         self.connections.any()
         domains = observe.domains(self.connections, self.schemes)
-        networks, strangers = observe.networks(self.connections, domains.network_users)
+        networks, foreign_networks = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
         undefined, taken_over = observe.undefined_guests(domains, record.guests, volumes)
@@ -281,7 +281,7 @@ class Host:
             guests=domains.ours,
             networks=networks,
             foreign_domains=frozenset(domains.foreign),
-            foreign_networks=strangers,
+            foreign_networks=foreign_networks,
             volumes=volumes,
             pool_active=pool and self.storage.active(),
             disk_sizes=self.storage.sizes(disks) if pool else {},

@@ -250,9 +250,9 @@ def undefined_guests(
         if domain in domains.ours or _scheme(record) not in domains.answered:
             continue
         users = (domains.file_users.get(each.name) for each in record.volumes)
-        stranger = domain if domain in foreign else next(filter(None, users), None)
-        if stranger is not None:
-            taken_over[domain] = stranger
+        foreign_domain = domain if domain in foreign else next(filter(None, users), None)
+        if foreign_domain is not None:
+            taken_over[domain] = foreign_domain
             continue
         answer[domain] = ObservedGuest(
             record=_as_it_stands(record, volumes),

@@ -299,7 +299,9 @@ def _unlisted(current: ObservedGuest, observed: Observed) -> bool:
     """Whether an interrupted run did not come to write the guest, as it is, into the pool's
     record. One that an older version made is listed by the next run that changes anything."""
     listed = observed.pool.guests.get(current.domain)
-    return listed is not None and not current.undefined and listed != current.record.listed()
+    return (
+        listed is not None and not current.undefined and listed != current.record.for_pool_record()
+    )
 
 
 def _unfinished(current: ObservedGuest) -> Iterable[FieldChange]:

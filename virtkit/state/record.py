@@ -161,7 +161,7 @@ class GuestRecord:
             and {each.key for each in self.volumes} <= {each.key for each in other.volumes}
         )
 
-    def listed(self) -> GuestRecord:
+    def for_pool_record(self) -> GuestRecord:
         """What the pool's record says of the guest: what it takes to define it again."""
         return replace(self, rendered="", rewritten=(), staged={}, staged_in="", detaching=())
 
