@@ -191,7 +191,7 @@ def test_its_network(lab: XenLab, edits: Edits) -> None:
     assert asks(lab, "web", "domid") == life
 
 
-def test_it_is_gone(lab: XenLab, edits: Edits) -> None:
+def test_a_guest_that_was_destroyed_or_undefined(lab: XenLab, edits: Edits) -> None:
     """Off, it is started; without a definition, it is defined again with its disks."""
     asks(lab, "tiny", "destroy")
     change = edits.plan()["guest/tiny"]
