@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from virtkit.api.plan import decided
-from virtkit.facts import Connection, HostFacts, KvmVerdict, Pool, Unprepared, UsedSubnet
+from virtkit.facts import DriverFacts, HostFacts, KvmVerdict, NoUserns, Pool, UsedSubnet
 from virtkit.plan.resolve import resolve
 from virtkit.seed import SshKeys
 from virtkit.spec import Spec, read_text
@@ -53,7 +53,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         name="local",
         pool=Pool("default", FOLDER, exists=data.get("pool", True), active=data.get("pool", True)),
         connections={
-            scheme: Connection(
+            scheme: DriverFacts(
                 f"{scheme}:///system", error, 9000000, machines=frozenset(machines.get(scheme, ()))
             )
             for scheme, error in answers.items()
@@ -68,7 +68,7 @@ def facts_of(data: Mapping[str, Any] | None = None) -> HostFacts:
         device_kinds=data.get("device_kinds"),
         identity=data.get("identity", ""),
         missing_programs=frozenset(data.get("missing_programs", ())),
-        unprepared=Unprepared(**data["unprepared"]) if "unprepared" in data else None,
+        no_userns=NoUserns(**data["no_userns"]) if "no_userns" in data else None,
     )
 
 
@@ -111,9 +111,10 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     Args:
         change: ``guests`` and ``networks`` with fields to replace (``edits`` and ``live_edits``:
             text to text in the XML; ``template``: what a guest was rendered with; ``record``),
-            ``sizes`` of disks, ``without``: objects that are not there; of strangers ``domains``
-            (name to schemes), ``networks``, ``volumes``, and ``users`` (domain names by network);
-            ``lost``: guests that the pool's record lists and that have no domain;
+            ``sizes`` of disks, ``without``: objects that are not there; ``foreign_domains``
+            (name to schemes), ``foreign_networks``, ``volumes``, and ``users`` (domain names by
+            network) of strangers;
+            ``undefined``: guests that the pool's record lists and that have no domain;
             ``kept``: ``ENVIRONMENT/GUEST/VOLUME``, or with ``/`` and a path the spec's.
     """
     change = change or {}
@@ -128,8 +129,10 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     for each in desired.networks:
         if f"network/{each.name}" in without:
             continue
-        lost = change.get("lost", ())
-        users = [n.domain for n in there.values() if each.name in _names(n) and n.name not in lost]
+        undefined = change.get("undefined", ())
+        users = [
+            n.domain for n in there.values() if each.name in _names(n) and n.name not in undefined
+        ]
         xml = render.network_xml(each)
         networks[each.libvirt_name] = ObservedNetwork(
             record=record.of_network(
@@ -143,10 +146,10 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
     without_domain = {
         domain: replace(each, state="stopped", inactive="", live="", undefined=True)
         for domain, each in observed_guests.items()
-        if each.record.guest in change.get("lost", ())
+        if each.record.guest in change.get("undefined", ())
     }
-    listed = {domain: each.record.listed() for domain, each in without_domain.items()}
-    strangers = change.get("domains", {})
+    listed = {domain: each.record.for_pool_record() for domain, each in without_domain.items()}
+    foreign_domains = change.get("foreign_domains", {})
     volumes = {v.name for each in observed_guests.values() for v in each.record.volumes}
     kept = {each.split("/", 3)[2]: _kept(each) for each in change.get("kept", ())}
     return Observed(
@@ -154,9 +157,9 @@ def up(desired: Desired, spec: str, change: Mapping[str, Any] | None = None) -> 
         guests={d: each for d, each in observed_guests.items() if d not in without_domain},
         networks=networks,
         foreign_domains=frozenset(
-            (scheme, name) for name, each in strangers.items() for scheme in each.split()
+            (scheme, name) for name, each in foreign_domains.items() for scheme in each.split()
         ),
-        foreign_networks=frozenset(change.get("strangers", ())),
+        foreign_networks=frozenset(change.get("foreign_networks", ())),
         volumes=frozenset({*volumes, *kept, *change.get("volumes", ())} - without),
         disk_sizes={
             volume.name: change.get("sizes", {}).get(volume.name, volume.size)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
         HostKeys,
         HostStatus,
         Inventory,
-        Machine,
         Orphan,
         Plan,
         Preparation,
+        PreparationTarget,
         Report,
         RunOptions,
         Spec,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
         down_refusal,
         execute,
         find_host_keys,
-        find_machine,
         follow,
         format_size,
         forwarded_vnc,
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
         plan,
         playbook_logs,
         prepare_host,
+        probe_machine,
         provision,
         read,
         render_xml,
@@ -74,12 +74,12 @@ load_when_used(
     {
         "virtkit.api": (
             "Answer Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory "
-            "Machine Orphan Plan Preparation Report RunOptions Spec StoreEntry Verb Vnc apply "
-            "apply_refusal change_state check_hosts close console copy doctor down down_plan "
-            "down_refusal execute find_host_keys find_machine follow format_size forwarded_vnc "
+            "Orphan Plan Preparation PreparationTarget Report RunOptions Spec StoreEntry Verb "
+            "Vnc apply apply_refusal change_state check_hosts close console copy doctor down "
+            "down_plan down_refusal execute find_host_keys follow format_size forwarded_vnc "
             "host_status image_list image_make image_remove inventory log_names logs orphans "
-            "plan playbook_logs prepare_host provision read render_xml schema ssh "
-            "ssh_config starter status trust_host vnc"
+            "plan playbook_logs prepare_host probe_machine provision read render_xml schema "
+            "ssh ssh_config starter status trust_host vnc"
         ),
         "virtkit.errors": "Interrupted RequestError SpecErrors VirtkitError",
     },
@@ -96,10 +96,10 @@ __all__ = [
     "HostStatus",
     "Interrupted",
     "Inventory",
-    "Machine",
     "Orphan",
     "Plan",
     "Preparation",
+    "PreparationTarget",
     "Report",
     "RequestError",
     "RunOptions",
@@ -122,7 +122,6 @@ __all__ = [
     "down_refusal",
     "execute",
     "find_host_keys",
-    "find_machine",
     "follow",
     "format_size",
     "forwarded_vnc",
@@ -137,6 +136,7 @@ __all__ = [
     "plan",
     "playbook_logs",
     "prepare_host",
+    "probe_machine",
     "provision",
     "read",
     "render_xml",

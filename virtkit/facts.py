@@ -16,30 +16,30 @@ def version_text(version: int) -> str:
 
 
 @dataclass(frozen=True)
-class Connection:
+class DriverFacts:
     """One libvirt driver of a host, as it answered or why it did not.
 
     Attributes:
         uri: the URI that was opened.
         error: libvirt's message where opening failed, else empty.
-        libvirt: libvirt's version, as 9000000 for 9.0.0.
+        libvirt_version: libvirt's version, as 9000000 for 9.0.0.
         hypervisor: the hypervisor's version in the same form.
         domain_types: the ``<domain type=…>`` values that its capabilities list.
         machines: the ``machine=…`` values that they list.
         cure: what fixes the error; empty where libvirt just has no driver for the scheme.
         restart: the command that starts the host's daemon again.
-        host: the host's UUID, as libvirt knows it.
+        host_uuid: the host's UUID, as libvirt knows it.
     """
 
     uri: str
     error: str = ""
-    libvirt: int = 0
+    libvirt_version: int = 0
     hypervisor: int = 0
     domain_types: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
     cure: str = ""
     restart: str = ""
-    host: str = ""
+    host_uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class KvmVerdict:
 
 
 @dataclass(frozen=True)
-class Unprepared:
+class NoUserns:
     """Why containers of a host can't have their own ids, and the command that fixes it."""
 
     why: str
@@ -124,7 +124,7 @@ class HostFacts:
         device_kinds: each of the host's network devices, and its kind (``bridge``,
             ``openvswitch``, or empty); None where nobody could look.
         identity: what identifies this host among others; empty where nothing does.
-        unprepared: why containers can't have a user namespace here; None where they can.
+        no_userns: why containers can't have a user namespace here; None where they can.
         missing_programs: programs of guest types (``Driver.programs``) that are not on the host.
         unfit_programs: those that are and can't run on its processor, and why.
         subordinate_ids: what users of the host have for namespaces of their own (/etc/subuid).
@@ -133,7 +133,7 @@ class HostFacts:
 
     name: str
     pool: Pool
-    connections: Mapping[str, Connection] = field(default_factory=dict)
+    connections: Mapping[str, DriverFacts] = field(default_factory=dict)
     arch: str = "x86_64"
     cpus: int = 0
     kvm: KvmVerdict | None = None
@@ -141,7 +141,7 @@ class HostFacts:
     networks: Mapping[str, bool] = field(default_factory=dict)
     device_kinds: Mapping[str, str] | None = None
     identity: str = ""
-    unprepared: Unprepared | None = None
+    no_userns: NoUserns | None = None
     missing_programs: frozenset[str] = frozenset()
     unfit_programs: Mapping[str, str] = field(default_factory=dict)
     subordinate_ids: frozenset[range] = frozenset()

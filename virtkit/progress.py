@@ -26,27 +26,27 @@ class Progress:
     """Tells lines, and raises Interrupted once ``stop`` is set.
 
     Args:
-        tell: takes lines of progress.
+        say: takes lines of progress.
         stop: set by whoever wants the work to end; left out, nobody does.
     """
 
     def __init__(
-        self, tell: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None
+        self, say: Callable[[str], None] = lambda _: None, stop: threading.Event | None = None
     ) -> None:
-        self._tell = tell
+        self._say = say
         self._stop = stop or threading.Event()
         #: What the report says of the work, beside its outcome.
         self.notes: list[str] = []
 
     def __call__(self, line: str) -> None:
         self.check_cancelled()
-        self._tell(line)
+        self._say(line)
 
     def note(self, line: str) -> None:
         """Tells a line that the report is to have, too: something was done that nobody asked for.
         It never interrupts."""
         self.notes.append(line)
-        self._tell(line)
+        self._say(line)
 
     @property
     def cancelled(self) -> bool:

@@ -39,7 +39,7 @@ class SshKeys:
     host_public: str
 
 
-def documents(guest: Guest, keys: SshKeys, instance: str) -> dict[str, str]:
+def files(guest: Guest, keys: SshKeys, instance: str) -> dict[str, str]:
     """The seed's files by name. ``instance`` is new for each life of the guest.
 
     Any image with cloud-init takes them; where the spec adds no cloud_init of its own, an

@@ -137,7 +137,7 @@ class Case:
         own = self.text(guest.spec.template) if guest.spec.template else ""
         answer = {f"{name}.xml": guest_xml(guest, own)}
         if guest.name in self.request.get("seed", ()):
-            for file, text in seed.documents(guest, samples.KEYS, "one-life").items():
+            for file, text in seed.files(guest, samples.KEYS, "one-life").items():
                 answer[f"{name}.{file}"] = text
         return answer
 

@@ -1,4 +1,4 @@
-"""What the host's side of a guest's card tells, by what `bridge` says.
+"""What the host's side of a guest's interface tells, by what `bridge` says.
 
 Without leases: libvirt's test driver has none. For these see tests/integration/test_network.py.
 """
@@ -31,7 +31,7 @@ Senders = Callable[..., None]
 
 @pytest.fixture
 def senders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Senders:
-    """Has the program `bridge` tell who sent through the card; a port's own is permanent."""
+    """Has the program `bridge` tell who sent through the interface; a port's own is permanent."""
     program = tmp_path / "bin/bridge"
     program.parent.mkdir()
     monkeypatch.setenv("PATH", str(program.parent))
@@ -53,7 +53,9 @@ def test_a_guest_that_sends_nothing_is_not_up(
     assert no_address_reason(host_with(NETWORK).connections, LIVE).why == ""
 
 
-def test_a_card_whose_address_was_changed(host_with: Callable[..., Host], senders: Senders) -> None:
+def test_an_interface_whose_address_was_changed(
+    host_with: Callable[..., Host], senders: Senders
+) -> None:
     senders("da:00:00:00:00:07")
     reason = no_address_reason(host_with(NETWORK).connections, LIVE)
     assert reason.why.startswith(f"its interface on front sends as da:00:00:00:00:07, not as {MAC}")

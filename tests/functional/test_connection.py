@@ -16,7 +16,7 @@ from virtkit.drivers import XEN_PV
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import HostFacts, Pool
 from virtkit.host import Host, connection, observe
-from virtkit.host.machine import preparation, questions
+from virtkit.host.machine import inspection, preparation
 
 
 def test_a_daemon_that_takes_connections_and_says_nothing(
@@ -88,10 +88,10 @@ def test_nothing_listens(tmp_path: Path) -> None:
     assert preparation.restart_command("qemu") in caught.value.cure
 
 
-@pytest.mark.skipif(questions.xen(), reason="Xen runs here")
+@pytest.mark.skipif(inspection.xen(), reason="Xen runs here")
 def test_no_xen_runs_here() -> None:
     connections = Host().connections
-    xen = observe.connection(connections, "xen")
+    xen = observe.driver_facts(connections, "xen")
     with pytest.raises(VirtkitError) as caught:
         connections.get("xen")
     assert caught.value.why == "Xen does not run on this machine"

@@ -69,7 +69,7 @@ def test_facts(host_with: MakeHost) -> None:
     assert facts.identity
     qemu, lxc = facts.connections["qemu"], facts.connections["lxc"]
     assert not qemu.error
-    assert qemu.libvirt >= 9_000_000
+    assert qemu.libvirt_version >= 9_000_000
     assert "none.xml" in lxc.error
     assert not QEMU.check(facts)
     (reason,) = DRIVERS["lxc"].check(facts)

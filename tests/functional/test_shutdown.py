@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import ssh_guest
 
-from virtkit.apply import stop
+from virtkit.apply import stop_guest
 from virtkit.drivers import QEMU, Driver
 from virtkit.host import Host, guest_exec
 from virtkit.host.connection import Connections
@@ -36,7 +36,7 @@ def stopped(
     host: Host, timeout: float, *, driver: Driver = QEMU, reset: bool = False
 ) -> tuple[bool, list[str], str]:
     progress = Progress()
-    answer = stop(host, driver, "lab-web", timeout, progress, reset=reset)
+    answer = stop_guest(host, driver, "lab-web", timeout, progress, reset=reset)
     return answer, progress.notes, host.domains.state(QEMU, "lab-web")
 
 

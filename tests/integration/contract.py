@@ -172,10 +172,10 @@ LOOKS = {
 @pytest.fixture(scope="module")
 def shown(lab: Lab, types: Sequence[str]) -> dict[str, dict[str, str]]:
     """What each of the guests shows."""
-    return {guest: looked(lab, guest, others(types, guest)) for guest in types}
+    return {guest: observed(lab, guest, others(types, guest)) for guest in types}
 
 
-def looked(lab: Lab, guest: str, names: Sequence[str]) -> dict[str, str]:
+def observed(lab: Lab, guest: str, names: Sequence[str]) -> dict[str, str]:
     """What each look shows in one session."""
     script = "\n".join(f"echo; echo '== {name}'; {each}" for name, each in LOOKS.items())
     script = script.replace("GUEST", guest)
@@ -435,7 +435,7 @@ FILES = "echo kept >/srv/data/file; echo gone >/srv/scratch/file"
 LOOK = "cat /srv/data/stopped-well; test ! -e /run/this-boot"
 
 
-def test_stop_asks_and_start_boots_anew(lab: Lab, guest: str) -> None:
+def test_stop_asks_and_start_boots_again(lab: Lab, guest: str) -> None:
     lab.sh(guest, f"{FILES}; {MARK}")
     lab.virtkit("stop", guest)
     found = lab.status(guest)

@@ -1,8 +1,8 @@
 """Several libvirt hosts on one machine: each has a sandbox of its own, with its own libvirt, ssh
-server, host name, machine-id, users and network card, and is reached over ssh only.
+server, host name, machine-id, users and network interface, and is reached over ssh only.
 
-A test's own sandbox is the outer machine. The hosts' cards are on a bridge there; they have no way
-out of it. Root, and an ordinary user in libvirt's group, log in with one key.
+A test's own sandbox is the outer machine. The hosts' interfaces are on a bridge there; they have no
+way out of it. Root, and an ordinary user in libvirt's group, log in with one key.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ auth_unix_rw = "none"
 EOF
 libvirtd -d -p /run/libvirt/libvirtd.pid </dev/null
 echo "virtkit-$2"
-read line # until the card is there
+read line # until the interface is there
 ip addr add "$4/24" dev eth0
 ip link set eth0 up
 export LD_LIBRARY_PATH=$(dirname "$3"/usr/lib/*/libwrap.so.0)
@@ -86,7 +86,7 @@ class LibvirtHost:
     address: str
     folder: Path
     process: subprocess.Popen[str]
-    card: str
+    interface: str
     labels: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -131,12 +131,12 @@ class LibvirtHost:
         assert until(lambda: self.ssh("virsh -q -c qemu:///system uri || :") != "", 30)
 
     def cut(self) -> None:
-        """Pulls its card's cable."""
-        run("ip", "link", "set", self.card, "nomaster")
+        """Pulls its interface's cable."""
+        run("ip", "link", "set", self.interface, "nomaster")
 
     def join(self) -> None:
         """Puts it back."""
-        run("ip", "link", "set", self.card, "master", BRIDGE)
+        run("ip", "link", "set", self.interface, "master", BRIDGE)
 
     def off(self) -> None:
         """Ends it at once, with all that runs on it."""
@@ -200,13 +200,13 @@ def _begun(folder: Path, number: int, server: str) -> Iterator[LibvirtHost]:
 
 
 def _connected(host: LibvirtHost) -> None:
-    """Gives a host its card, once its sandbox is there, and waits for its ssh server."""
+    """Gives a host its interface, once its sandbox is there, and waits for its ssh server."""
     _heard(host, f"virtkit-{host.name}")
-    card, peer = host.card, f"p-{host.name}"
-    run("ip", "link", "add", card, "type", "veth", "peer", "name", peer)
-    run("ip", "link", "set", card, "master", BRIDGE, "up")
+    interface, peer = host.interface, f"p-{host.name}"
+    run("ip", "link", "add", interface, "type", "veth", "peer", "name", peer)
+    run("ip", "link", "set", interface, "master", BRIDGE, "up")
     run("ip", "link", "set", peer, "netns", str(_within(host.process.pid)))
-    # it has its name in there only: the outer machine may have a card of that name
+    # it has its name in there only: the outer machine may have an interface of that name
     pid = str(_within(host.process.pid))
     run("nsenter", "-t", pid, "-n", "ip", "link", "set", peer, "name", "eth0")
     assert host.process.stdin is not None

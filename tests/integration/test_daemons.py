@@ -65,7 +65,7 @@ def notes(report: dict[str, object]) -> list[str]:
 # --- the chain of a root disk ------------------------------------------------------------------
 
 
-def test_the_domain_says_what_its_root_leans_on(up: Lab) -> None:
+def test_the_domain_says_what_its_root_is_backed_by(up: Lab) -> None:
     """Else AppArmor's helper has to look for itself, and may only do so in libvirt's folders."""
     for name, form in (("a", "raw"), ("b", "qcow2")):
         for words in (("--inactive",), ()):

@@ -88,7 +88,7 @@ def nothing(lab: Lab) -> Iterator[None]:
     assert not lab.left()
 
 
-def looked_at(lab: Lab) -> dict[str, str]:
+def states_of(lab: Lab) -> dict[str, str]:
     """The states of all guests; status and plan must answer soon."""
     status = lab.virtkit("status", "--json")
     assert status.elapsed < SOON, status
@@ -164,7 +164,7 @@ def small_pool(free: int) -> Iterator[Callable[[], None]]:
 def test_the_pool_is_full_when_an_image_comes(lab: Lab) -> None:
     with small_pool(1792) as free:
         fails(lab, tiny="no room for image|No space left|free some space", a="skipped", c="skipped")
-        assert looked_at(lab) == {"a": "missing", "b": "running", "c": "missing"}
+        assert states_of(lab) == {"a": "missing", "b": "running", "c": "missing"}
         free()
         converges(lab)
         lab.virtkit("down")
@@ -268,7 +268,7 @@ GONE: tuple[tuple[Fault, str], ...] = (
 
 
 def ports() -> int:
-    """Cards that are plugged into a bridge."""
+    """Interfaces that are plugged into a bridge."""
     return run("bridge", "link").count("master virbr")
 
 
@@ -276,7 +276,7 @@ def test_what_stands_on_the_host_goes_while_guests_run(lab: Lab) -> None:
     lab.virtkit("up")
     for fault, change in GONE:
         with fault():
-            states = looked_at(lab)
+            states = states_of(lab)
             assert set(states.values()) == {"running"}, fault
             if fault is pool_inactive:
                 assert "pool default is not active" in lab.errors("logs", code=1)[0]
@@ -295,7 +295,7 @@ def test_the_pools_folder_is_not_there(lab: Lab) -> None:
     """Its volumes may only be unmounted: down must not forget them."""
     lab.virtkit("up")
     with moved(POOL):
-        assert set(looked_at(lab).values()) == {"running"}
+        assert set(states_of(lab).values()) == {"running"}
         (error,) = lab.json("up", code=2)["errors"]
         assert "pool default" in error["what"]
         assert f"{POOL} is gone" in error["what"]
@@ -359,7 +359,7 @@ def test_an_image_is_damaged_and_its_size_does_not_tell(lab: Lab) -> None:
                 file.seek(40)
                 file.write(b"\xff" * 8)  # where its table of clusters is
     fails(lab, a="start domain fault-a|L1 table|image rm tiny", c="skipped")
-    assert looked_at(lab) == {"a": "stopped", "b": "running", "c": "stopped"}
+    assert states_of(lab) == {"a": "stopped", "b": "running", "c": "stopped"}
     lab.virtkit("down", "a", "c")  # as the cure says
     run(VIRTKIT, "image", "rm", "tiny", env=os.environ | lab.settings)
     converges(lab)
@@ -411,7 +411,7 @@ def test_guests_that_never_get_ready(lab: Lab) -> None:
         later="skipped",
     )
     running = dict.fromkeys(("b", "deaf", "loop", "lost"), "running")
-    assert looked_at(lab) == running | {"later": "stopped"}, "too late is not gone"
+    assert states_of(lab) == running | {"later": "stopped"}, "too late is not gone"
     stop = lab.virtkit("stop", "deaf", "loop", "--timeout", "1")
     assert stop.elapsed < SOON, "they ignore the power button"
     lab.write(GUESTS.replace("{port: 22, timeout: 8s}", "none").replace("{timeout: 4s}", "none"))
@@ -451,7 +451,7 @@ guests:
         lab.write(spec.replace("{port: 22, timeout: 2m}", "none"))
         free()
         converges(lab)
-        assert looked_at(lab) == {"b": "running", "fill": "running"}
+        assert states_of(lab) == {"b": "running", "fill": "running"}
         lab.virtkit("down")
 
 
@@ -493,7 +493,7 @@ def test_qemu_is_stopped_by_a_signal(lab: Lab) -> None:
     """libvirt waits for it without end; virtkit does not."""
     lab.write(GUESTS).virtkit("up", "deaf", "--no-wait")
     os.kill(process("fault-deaf"), signal.SIGSTOP)
-    assert looked_at(lab)["deaf"] == "running"
+    assert states_of(lab)["deaf"] == "running"
     assert "SIGSTOP" in lab.status("deaf")["why"]
     assert lab.virtkit("restart", "deaf", "--no-wait", "--timeout", "1").elapsed < 60
     assert lab.status("deaf")["state"] == "running"
@@ -583,11 +583,11 @@ def test_containers_are_killed_stopped_and_cut_off(lab: Lab) -> None:
     os.kill(processes("fault-b")[1], signal.SIGKILL)
     virsh("net-destroy", "fault-front")
     stopped = {"a": "stopped", "b": "stopped", "c": "running"}
-    assert until(lambda: looked_at(lab) == stopped, 20)
+    assert until(lambda: states_of(lab) == stopped, 20)
     converges(lab)
     assert ports() == 3
     os.kill(processes("fault-a")[0], signal.SIGSTOP)
     os.kill(processes("fault-b")[1], signal.SIGSTOP)
-    assert set(looked_at(lab).values()) == {"running"}
+    assert set(states_of(lab).values()) == {"running"}
     assert lab.virtkit("stop", "a", "--timeout", "2").elapsed < 40
     assert lab.virtkit("down").elapsed < 40

@@ -159,7 +159,7 @@ def test_an_image_by_path(lab: Lab, format: str) -> None:
     assert f"backing file format: {format}" in info
 
 
-def test_an_image_that_leans_on_others_is_refused(lab: Lab) -> None:
+def test_an_image_that_needs_others_is_refused(lab: Lab) -> None:
     folder = lab.folder
     (folder / "base").write_bytes(tiny_disk())
     make = partial(run, "qemu-img", "create", "-q", "-f", "qcow2")

@@ -83,7 +83,7 @@ def test_it_is_refused_before_anything_is_made(lab: Lab, saying: Saying) -> None
     assert (lab.left(), domains(), networks(), virsh("pool-list", "--all", "--name")) == before
 
 
-def test_doctor_looks_anew(lab: Lab, saying: Saying, works: bool) -> None:
+def test_doctor_probes_again(lab: Lab, saying: Saying, works: bool) -> None:
     """Whatever is kept; and what it finds is what the next plan goes by."""
     saying(not works)
     ran = lab.virtkit("doctor", code=None)

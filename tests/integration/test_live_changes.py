@@ -97,7 +97,7 @@ def seen(edits: Edits, guest: str) -> dict[str, Any]:
 
 
 def joined(edits: Edits, guest: str) -> dict[str, Any]:
-    """What a guest says once it has an address in `back`: DHCP gives one to a new card in time."""
+    """What a guest says once it has an address in `back`: a new interface gets one in time."""
 
     def current() -> dict[str, Any]:
         found = seen(edits, guest)
@@ -145,7 +145,7 @@ def test_a_running_virtual_machine_changes_unnoticed(edits: Edits) -> None:
     assert 0.7 < size / 64 / MIB <= 1
     assert edits.lab.sh("qemu", "cat /srv/more/file") == "mine"
 
-    # and back: a disk that leaves asks, a card and memory go live, CPUs wait
+    # and back: a disk that leaves asks, an interface and memory go live, CPUs wait
     edits.guest("qemu", **edits.first["guests"]["qemu"], cpus=2, networks=None)
     change = edits.plan()["guest/qemu"]
     assert change["lost"] == "disk inside-qemu-more"

@@ -209,7 +209,7 @@ def test_an_image_is_not_removed_below_an_up(lab: Lab) -> None:
         up.kill()
         up.communicate()
     assert done.returncode == 2
-    assert "image both is in use" in done.stderr  # a guest leans on it: one need not wait
+    assert "image both is in use" in done.stderr  # a guest uses it: one need not wait
     lab.write(SPEC)
     lab.virtkit("down")
     lock = LOCKS / "virtkit-images.lock"

@@ -52,7 +52,7 @@ pytestmark = pytest.mark.timeout(1500)  # the first test waits for all of them
 
 
 @dataclass
-class Models(XenLab):
+class TypesLab(XenLab):
     """``types``: those that this machine and the Xen host run."""
 
     types: tuple[str, ...] = ()
@@ -61,8 +61,8 @@ class Models(XenLab):
 @pytest.fixture(scope="module")
 def lab(
     xen: XenHost, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Models]:
-    lab = Models(tmp_path_factory.mktemp("models"), "models", xen=xen)
+) -> Iterator[TypesLab]:
+    lab = TypesLab(tmp_path_factory.mktemp("models"), "models", xen=xen)
     lab.write(_here(EXAMPLE.read_text(), xen))
     well = {each["name"] for each in lab.json("doctor", code=None)["checks"] if each["ok"]}
     without = {each for each in ("kvm", "uml") if f"type {each} on local" not in well}
@@ -77,7 +77,7 @@ def lab(
 
 
 @pytest.fixture
-def guest(lab: Models, request: pytest.FixtureRequest) -> str:
+def guest(lab: TypesLab, request: pytest.FixtureRequest) -> str:
     """The guest of each type."""
     if request.param not in lab.types:
         pytest.skip(f"this machine's processor runs no {request.param} guests: see virtkit doctor")
@@ -102,7 +102,7 @@ def test_every_type_is_in_it() -> None:
     ]
 
 
-def test_status_shows_type_and_model(lab: Models) -> None:
+def test_status_shows_type_and_virtualization(lab: TypesLab) -> None:
     found = {each["name"]: each for each in lab.json("status", *lab.types)["guests"]}
     table = lab.virtkit("status").out
     assert list(found) == list(lab.types)
@@ -117,21 +117,21 @@ def test_status_shows_type_and_model(lab: Models) -> None:
 
 
 @pytest.mark.parametrize("guest", EVERY, indirect=True)
-def test_ssh_gets_in(lab: Models, guest: str) -> None:
+def test_ssh_gets_in(lab: TypesLab, guest: str) -> None:
     assert lab.virtkit("ssh", guest, "--", LOOK).out.strip() == SEEN_BY_GUEST[guest]
 
 
 @pytest.mark.parametrize("guest", EVERY, indirect=True)
-def test_the_console_asks_who_logs_in(lab: Models, guest: str) -> None:
+def test_the_console_asks_who_logs_in(lab: TypesLab, guest: str) -> None:
     terminal(lab, guest)
 
 
-def test_again_changes_nothing(lab: Models) -> None:
+def test_again_changes_nothing(lab: TypesLab) -> None:
     assert lab.json("up", *lab.types)["steps"] == []
 
 
 @pytest.mark.long  # two minutes beside others
-def test_a_guest_of_xens_changes_while_it_runs(lab: Models) -> None:
+def test_a_guest_of_xens_changes_while_it_runs(lab: TypesLab) -> None:
     boot = lab.sh("xen-pv", "cat /proc/sys/kernel/random/boot_id")
     text = lab.spec.read_text()
     lab.write(text.replace("\nnetworks:\n", NETWORK).replace("xen-pv: {type: xen-pv}", CHANGED))
@@ -161,7 +161,7 @@ def test_a_guest_of_xens_changes_while_it_runs(lab: Models) -> None:
 
 
 @pytest.mark.parametrize("to", ["lxc", "qemu"])
-def test_one_word_moves_a_guest_to_another_hypervisor(lab: Models, to: str) -> None:
+def test_one_word_moves_a_guest_to_another_hypervisor(lab: TypesLab, to: str) -> None:
     text = lab.spec.read_text()
     was = "xen-pv" if to == "lxc" else "lxc"
     lab.write(text.replace(f"xen-pv: {{type: {was}}}", f"xen-pv: {{type: {to}}}"))
@@ -186,7 +186,7 @@ def test_one_word_moves_a_guest_to_another_hypervisor(lab: Models, to: str) -> N
         virsh("destroy", "models-xen-pv")
 
 
-def test_down_leaves_nothing(lab: Models) -> None:
+def test_down_leaves_nothing(lab: TypesLab) -> None:
     assert lab.json("down", "--volumes")["ok"]
     assert lab.left() == []
     assert Lab(lab.folder, "models").left() == []

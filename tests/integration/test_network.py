@@ -25,15 +25,15 @@ from virtkit.host.machine import preparation
 
 URI = "lxc:///system"
 HOOK = Path("/etc/libvirt/hooks/lxc.d/as-udev")
-#: What udev's MACAddressPolicy=persistent does to a container's cards, when libvirt made them and
-#: the container has not got them yet.
+#: What udev's MACAddressPolicy=persistent does to a container's interfaces, when libvirt made them
+#: and the container has not got them yet.
 AS_UDEV = r"""#!/bin/sh
 [ "$2" = start ] || exit 0
 number=10
 for mac in $(sed -n "s/.*<mac address='\([0-9a-f:]*\)'.*/\1/p"); do
-    for card in /sys/class/net/*; do
-        [ "$(cat "$card/address")" != "$mac" ] ||
-            ip link set "${card##*/}" address "02:aa:bb:cc:dd:$number"
+    for interface in /sys/class/net/*; do
+        [ "$(cat "$interface/address")" != "$mac" ] ||
+            ip link set "${interface##*/}" address "02:aa:bb:cc:dd:$number"
     done
     number=$((number + 1))
 done
@@ -69,7 +69,7 @@ def as_udev() -> Iterator[None]:
 
 @contextmanager
 def as_udev_of_plugged(lab: Lab) -> Iterator[list[str]]:
-    """The same for cards that are plugged in: libvirt calls no hook for these, so it is a race, as
+    """The same for interfaces that are plugged in: libvirt calls no hook for these. A race, as
     udev's own is. The addresses that were changed in time."""
     known = wanted(lab, "a")
     changed: list[str] = []
@@ -79,11 +79,11 @@ def as_udev_of_plugged(lab: Lab) -> Iterator[list[str]]:
     def watch() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             while not ended.is_set():
-                for card in Path("/sys/class/net").glob("vnet*"):
+                for interface in Path("/sys/class/net").glob("vnet*"):
                     with suppress(OSError):
-                        mac = (card / "address").read_text().strip()
+                        mac = (interface / "address").read_text().strip()
                         if mac.startswith("52:54:00:") and mac not in known:
-                            request = struct.pack("16sH6s8x", card.name.encode(), 1, other)
+                            request = struct.pack("16sH6s8x", interface.name.encode(), 1, other)
                             fcntl.ioctl(control, 0x8924, request)  # SIOCSIFHWADDR
                             changed.append(mac)
 
@@ -103,9 +103,9 @@ def wanted(lab: Lab, guest: str) -> list[str]:
 
 
 def macs_in(lab: Lab, guest: str) -> list[str]:
-    """The addresses of the cards that a guest has."""
-    cards = json.loads(lab.sh(guest, "ip -json link"))
-    return [each["address"] for each in cards if each["link_type"] == "ether"]
+    """The addresses of the interfaces that a guest has."""
+    interfaces = json.loads(lab.sh(guest, "ip -json link"))
+    return [each["address"] for each in interfaces if each["link_type"] == "ether"]
 
 
 def takes_ssh(address: str) -> bool:
@@ -130,8 +130,8 @@ def test_udev_sets_other_addresses_than_libvirt(lab: Lab, guest: str) -> None:
         assert sorted(macs_in(lab, guest)) == sorted(wanted(lab, guest))
 
 
-def test_a_card_that_is_plugged_in(lab: Lab) -> None:
-    """The guest's system is told which addresses its cards have, and sets them."""
+def test_an_interface_that_is_plugged_in(lab: Lab) -> None:
+    """The guest's system is told which addresses its interfaces have, and sets them."""
     for _ in range(20):
         lab.write(SPEC.replace("a: {}", "a: {networks: [front]}"))
         assert lab.json("up", "a")["ok"]
@@ -149,7 +149,7 @@ def test_a_card_that_is_plugged_in(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("last", ["virDomainDefineXMLFlags", "virDomainAttachDeviceFlags"])
-def test_a_card_that_comes_though_up_is_killed(lab: Lab, last: str) -> None:
+def test_an_interface_that_comes_though_up_is_killed(lab: Lab, last: str) -> None:
     """The guest's system still follows: the next `up` ends what the killed one began."""
     lab.write(SPEC.replace("a: {}", "a: {networks: [front]}"))
     assert lab.json("up", "a")["ok"]
@@ -299,11 +299,11 @@ def test_dockers_forward_policy_is_named(lab: Lab) -> None:
         run("iptables", "-P", "FORWARD", "ACCEPT")
 
 
-def test_a_card_with_another_address(lab: Lab) -> None:
-    """As of a container whose image is of before: what its cards send tells."""
+def test_an_interface_with_another_address(lab: Lab) -> None:
+    """As of a container whose image is of before: what its interfaces send tells."""
     lab.write(SPEC)
     assert lab.json("up", "a")["ok"]
-    lab.sh(  # the bridge forgets the old address where it sees the card go down: not at once
+    lab.sh(  # the bridge forgets the old address where it sees the interface go down: not at once
         "a",
         "systemctl stop systemd-networkd.socket systemd-networkd; ip addr flush eth0; "
         "ip link set eth0 down; ip link set eth0 address 02:aa:bb:cc:dd:30; sleep 2; "

@@ -156,7 +156,7 @@ class Environment(RuleBasedStateMachine):
         self.edit(name, edit)
 
     @rule(name=NAMES)
-    def others_take_a_card(self, name: str) -> None:
+    def others_take_an_interface(self, name: str) -> None:
         def edit(root: etree._Element) -> None:
             for each in root.findall("./devices/interface")[:1]:
                 each.getparent().remove(each)

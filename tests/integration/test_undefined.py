@@ -224,7 +224,7 @@ def test_a_strangers_domain_that_has_its_disks(lab: Lab) -> None:
     assert inodes(lab, "a-root", "a-data", "a-safe") == same
 
 
-def test_the_image_that_it_leans_on_stays(lab: Lab) -> None:
+def test_the_image_that_it_uses_stays(lab: Lab) -> None:
     assert lab.json("up")["ok"]
     for guest in "ab":
         undefine(f"undone-{guest}")
@@ -302,7 +302,7 @@ def test_killed_before_the_list_was_brought_up_to_date(lab: Lab) -> None:
 # --- the folder -----------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_not_mounted_is_not_made_anew(lab: Lab) -> None:
+def test_a_folder_that_is_not_mounted_is_not_recreated(lab: Lab) -> None:
     """Else `down` finds nothing in it, and forgets what is on the disk."""
     lab.virtkit("up")
     away = POOL.with_name("images.away")

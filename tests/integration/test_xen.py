@@ -128,7 +128,7 @@ def test_more_cpus_than_the_host_has_wait_for_a_restart(lab: XenLab) -> None:
     assert many.json("down")["ok"]
 
 
-def test_a_way_whose_socket_is_gone_is_made_anew(lab: XenLab) -> None:
+def test_a_way_whose_socket_is_gone_is_recreated(lab: XenLab) -> None:
     way = remote(lab.xen)
     way.connect()
     socket = Path(unquote(way.uri("xen").partition("=")[2]))

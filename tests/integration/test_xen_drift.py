@@ -64,10 +64,10 @@ def document(lab: XenLab, guest: str, *flags: str) -> etree._Element:
     return etree.fromstring(asks(lab, guest, "dumpxml", *flags))
 
 
-def cards(lab: XenLab, guest: str) -> dict[str, str]:
-    """The cards' hardware addresses, by network."""
+def interfaces(lab: XenLab, guest: str) -> dict[str, str]:
+    """The interfaces' hardware addresses, by network."""
     found = document(lab, guest).findall("devices/interface")
-    # libvirt gives each card a source and a hardware address
+    # libvirt gives each interface a source and a hardware address
     return {e.find("source").get("network"): e.find("mac").get("address") for e in found}  # type: ignore[union-attr]
 
 
@@ -115,7 +115,7 @@ def test_virsh_edit(lab: XenLab, edits: Edits) -> None:
     edited(lab, "tiny", text("title", "mine now"), text("on_crash", "restart"))
     asks(lab, "tiny", "setmem", "8MiB", "--config")
     asks(lab, "tiny", "detach-disk", f"{POOL}/drift-tiny-data", "--config")
-    mac = cards(lab, "tiny")["drift-front"]
+    mac = interfaces(lab, "tiny")["drift-front"]
     asks(lab, "tiny", "detach-interface", "network", mac, "--config")
     asks(lab, "tiny", "autostart")
     named = ("title", "on_crash", "memory", "disks.data", "networks.front")
@@ -137,16 +137,16 @@ def test_virsh_edit(lab: XenLab, edits: Edits) -> None:
 
 
 def test_changed_while_it_runs(lab: XenLab, edits: Edits) -> None:
-    """Memory, a disk and a card; what others plugged in stays."""
+    """Memory, a disk and an interface; what others plugged in stays."""
     boot = lab.sh("web", "echo mine >/srv/data/file; cat /proc/sys/kernel/random/boot_id")
-    back = cards(lab, "web")["drift-back"]
+    back = interfaces(lab, "web")["drift-back"]
     lab.run_on_host(f"truncate -s 1M {POOL}/a-strangers")
     asks(lab, "web", "attach-disk", f"{POOL}/a-strangers", "xvdx", "--live", "--config")
     asks(lab, "web", "setmem", "160MiB", "--live")
     lab.sh("web", "umount /srv/data")
     asks(lab, "web", "detach-disk", f"{POOL}/drift-web-data", "--live")
     asks(lab, "web", "detach-interface", "network", back, "--live")
-    assert until(lambda: "drift-back" not in cards(lab, "web"), 60, 1)
+    assert until(lambda: "drift-back" not in interfaces(lab, "web"), 60, 1)
     assert until(lambda: "drift-web-data" not in asks(lab, "web", "domblklist"), 60, 1)
     assert why(edits.plan()["guest/web"]) == {
         "memory": ("drift", "live"),
@@ -166,7 +166,7 @@ def test_changed_while_it_runs(lab: XenLab, edits: Edits) -> None:
 
 def test_its_network(lab: XenLab, edits: Edits) -> None:
     """A reservation that went comes back live; one of others' stays. A network off is started, and
-    the cards of guests that run are put back on its bridge."""
+    the interfaces of guests that run are put back on its bridge."""
     life = asks(lab, "web", "domid")
     mine = etree.fromstring(lab.virsh("net-dumpxml", "drift-front")).find("ip/dhcp/host")
     assert mine is not None
@@ -191,7 +191,7 @@ def test_its_network(lab: XenLab, edits: Edits) -> None:
     assert asks(lab, "web", "domid") == life
 
 
-def test_it_is_gone(lab: XenLab, edits: Edits) -> None:
+def test_a_guest_that_was_destroyed_or_undefined(lab: XenLab, edits: Edits) -> None:
     """Off, it is started; without a definition, it is defined again with its disks."""
     asks(lab, "tiny", "destroy")
     change = edits.plan()["guest/tiny"]

@@ -72,7 +72,7 @@ def test_libvirtd_restarts_under_a_run(host: RealHost, after: int) -> None:
     assert data(host, "plan day.yaml")["changes"] == []
 
 
-def test_disks_and_cards_come_and_go(host: RealHost) -> None:
+def test_disks_and_interfaces_come_and_go(host: RealHost) -> None:
     write(host, DAY)
     output_of(host, "virtkit up day.yaml")
     boot = output_of(host, "virtkit ssh day.yaml vm -- cat /proc/sys/kernel/random/boot_id")

@@ -62,7 +62,7 @@ def test_the_first_command(host: RealHost) -> None:
     assert data(host, f"plan {SPEC}")["changes"] == []
 
 
-def test_again(host: RealHost) -> None:
+def test_a_second_up_changes_nothing(host: RealHost) -> None:
     began = time.monotonic()
     assert "nothing to change" in output_of(host, f"cd /; ~/virtkit/scripts/up {SPEC}")
     print(f"took {time.monotonic() - began:.0f} s")

@@ -287,7 +287,7 @@ def test_seeds(data: dict[str, Any], keys: list[str]) -> None:
     desired = desired_of(data)
     for guest in desired.guests if desired else ():
         given = replace(samples.KEYS, authorized=keys)
-        files = seed.documents(guest, given, "one")
+        files = seed.files(guest, given, "one")
         found = yaml.safe_load(files["user-data"])
         assert found == seed.user_data(guest, given)
         for key, value in guest.spec.cloud_init.items():
@@ -377,7 +377,7 @@ def test_the_first_boot_runs_no_value(data: dict[str, Any], lines: list[str]) ->
         with contextlib.suppress(RequestError):  # where one of the lines is no key
             found = access.authorized_keys(guest)
         keys = replace(samples.KEYS, authorized=found)
-        script = seed.documents(guest, keys, "it's one")["virtkit.sh"]
+        script = seed.files(guest, keys, "it's one")["virtkit.sh"]
         root = first_boot(script, guest.spec.user, Path(folder) / "root")
         assert not list(root.rglob("pwned*"))
         read = lambda path: (root / path).read_text()  # noqa: E731

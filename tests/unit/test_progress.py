@@ -87,9 +87,9 @@ def test_a_transfer_is_told_a_few_times_a_second(monkeypatch: pytest.MonkeyPatch
     said: list[str] = []
     clock = count(0, 0.05)
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    tell = Meter(Progress(said.append), "uploading")
+    meter = Meter(Progress(said.append), "uploading")
     for done in range(31):
-        tell(done * 1024 * 1024, 30 * 1024 * 1024)
+        meter(done * 1024 * 1024, 30 * 1024 * 1024)
     assert said[0] == "uploading, 0 of 30 MiB, 0 %"
     assert said[-1] == "uploading, 30 of 30 MiB, 100 %, 20 MiB/s"
     assert 8 <= len(said) <= 10
@@ -99,16 +99,16 @@ def test_a_transfer_of_nobody_knows_how_much(monkeypatch: pytest.MonkeyPatch) ->
     said: list[str] = []
     clock = count(0, 2.0)
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    tell = Meter(Progress(said.append), "downloading")
-    tell(1024 * 1024)
-    tell(3 * 1024 * 1024)
+    meter = Meter(Progress(said.append), "downloading")
+    meter(1024 * 1024)
+    meter(3 * 1024 * 1024)
     assert said == ["downloading, 1 MiB", "downloading, 3 MiB, 1.0 MiB/s"]
 
 
 def test_a_transfer_hears_that_it_should_end(stop: threading.Event) -> None:
     """Also where it has nothing to say yet."""
-    tell = Meter(Progress(stop=stop), "uploading")
-    tell(1, 9)
+    meter = Meter(Progress(stop=stop), "uploading")
+    meter(1, 9)
     stop.set()
     with pytest.raises(Interrupted):
-        tell(2, 9)
+        meter(2, 9)

@@ -35,7 +35,7 @@ def guest_of(**keys: object) -> Guest:
 
 
 def user_data(guest: Guest) -> dict[str, Any]:
-    text = seed.documents(guest, samples.KEYS, "one")["user-data"]
+    text = seed.files(guest, samples.KEYS, "one")["user-data"]
     first, _, body = text.partition("\n")
     assert first == "#cloud-config"
     data: dict[str, Any] = yaml.safe_load(body)
@@ -93,7 +93,7 @@ def test_what_is_said_of_the_login_is_laid_over_it(cloud: dict[str, Any]) -> Non
     assert (login["name"], login["shell"], login["lock_passwd"]) == ("admin", "/bin/zsh", True)
     assert login["ssh_authorized_keys"] == [*samples.KEYS.authorized, KEY]
     assert result["user"] == login, "cloud-init's default user, who gets its password and keys"
-    files = seed.documents(guest, samples.KEYS, "one")
+    files = seed.files(guest, samples.KEYS, "one")
     assert seed.keys_in(files) == samples.KEYS, "the spec's keys are not virtkit's"
 
 
@@ -150,19 +150,19 @@ def test_text_reaches_cloud_init_as_it_is(text: str) -> None:
     assert user_data(odd)["write_files"][0]["content"] == text
 
 
-def test_what_is_light() -> None:
-    assert set(seed.documents(guest_of(), samples.KEYS, "one")) == {
+def test_what_skips_cloud_init() -> None:
+    assert set(seed.files(guest_of(), samples.KEYS, "one")) == {
         "meta-data",
         "user-data",
         "network-config",
         "virtkit.sh",
     }
-    full = seed.documents(guest_of(cloud_init={"packages": ["nginx"]}), samples.KEYS, "one")
+    full = seed.files(guest_of(cloud_init={"packages": ["nginx"]}), samples.KEYS, "one")
     assert "virtkit.sh" not in full, "all that users add goes to cloud-init itself"
 
 
 def test_an_instance_for_each_life() -> None:
-    files = seed.documents(guest_of(), samples.KEYS, "one-life")
+    files = seed.files(guest_of(), samples.KEYS, "one-life")
     meta = yaml.safe_load(files["meta-data"])
     assert meta == {"instance-id": "one-life", "local-hostname": "web"}
     assert "one-life" in files["virtkit.sh"]
@@ -179,10 +179,10 @@ def test_mounts() -> None:
         ["LABEL=more", "/srv/more"],
     ]
     assert "mounts" not in user_data(container), "libvirt mounts a container's"
-    script = seed.documents(container, samples.KEYS, "one")["virtkit.sh"]
+    script = seed.files(container, samples.KEYS, "one")["virtkit.sh"]
     assert ">>/etc/fstab" not in script
     assert "resize2fs" not in script
-    script = seed.documents(machine, samples.KEYS, "one")["virtkit.sh"]
+    script = seed.files(machine, samples.KEYS, "one")["virtkit.sh"]
     assert "LABEL=data /srv/data ext4" in script
 
 
@@ -195,7 +195,7 @@ def test_the_script_is_shell_whatever_stands_in_it() -> None:
         spec=guest.spec.model_copy(update={"name": "a'b $(id)", "user": "$(id)"}),
     )
     for each in (guest, evil):
-        script = seed.documents(each, keys, "it's $(one)")["virtkit.sh"]
+        script = seed.files(each, keys, "it's $(one)")["virtkit.sh"]
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
         assert f"echo {shlex.quote(each.name)} >/etc/hostname" in script
         assert f"user={shlex.quote(each.spec.user)}\n" in script
@@ -229,6 +229,6 @@ def test_a_run_that_was_cut_off_leaves_no_key_behind(existing: str, tmp_path: Pa
 
 
 def test_no_network() -> None:
-    result = seed.documents(guest_of(networks=[]), samples.KEYS, "one")
+    result = seed.files(guest_of(networks=[]), samples.KEYS, "one")
     assert yaml.safe_load(result["network-config"]) == {"version": 2, "ethernets": {}}
     assert "[Match]" not in result["virtkit.sh"]

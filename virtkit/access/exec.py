@@ -62,12 +62,12 @@ def by_agent(
 
 
 def run(
-    host: Host, record: GuestRecord, base: Path, command: Sequence[str], timeout: float
+    host: Host, record: GuestRecord, spec_folder: Path, command: Sequence[str], timeout: float
 ) -> CommandResult:
     """Runs a command as root by the first way that is open.
 
     Args:
-        base: the spec's folder.
+        spec_folder: where the spec is, for the ssh keys that it names.
         timeout: seconds that each way may take.
 
     Raises:
@@ -93,7 +93,10 @@ def run(
             if not guest_addresses:
                 raise Unreachable(f"no address ({', '.join(looked)})")
             return ssh.run(
-                login(host, record, guest_addresses[0], base), record.host_key, command, timeout
+                login(host, record, guest_addresses[0], spec_folder),
+                record.host_key,
+                command,
+                timeout,
             )
         except OutcomeUnknown as error:
             raise OutcomeUnknown(f"{way}: {error}") from error
@@ -103,7 +106,7 @@ def run(
     raise kind("; ".join(failures))
 
 
-def log(host: Host, record: GuestRecord, base: Path) -> str:
+def log(host: Host, record: GuestRecord, spec_folder: Path) -> str:
     """What a guest printed so far: its console log, or a container's journal."""
     if DRIVERS[record.type].log == "xenconsoled":
         return host.console_output(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
@@ -116,6 +119,6 @@ def log(host: Host, record: GuestRecord, base: Path) -> str:
         return b"".join(pieces).decode("utf-8", "replace")
     try:
         line = ["journalctl", "--no-pager", "-b", "-o", "short"]
-        return run(host, record, base, line, 30).out.decode("utf-8", "replace")
+        return run(host, record, spec_folder, line, 30).out.decode("utf-8", "replace")
     except Unreachable:
         return ""

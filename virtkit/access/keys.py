@@ -67,17 +67,17 @@ def remove_folder(environment: str) -> None:
         path.rmdir()
 
 
-def key_files(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> list[Path]:
+def key_files(environment: str, ssh_keys: Sequence[str] | None, spec_folder: Path) -> list[Path]:
     """The public keys that a guest lets in: those asked for, the caller's own, or a made one.
 
     Args:
-        ssh_keys: the spec's, relative to ``base``.
+        ssh_keys: the spec's, relative to ``spec_folder``.
 
     Raises:
         RequestError: a file that was asked for is not there or holds no public key.
     """
     if ssh_keys is not None:
-        paths = [base / _expanded(each) for each in ssh_keys]
+        paths = [spec_folder / _expanded(each) for each in ssh_keys]
         for path in paths:
             _public_keys(path)
         return paths
@@ -154,7 +154,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def identity_files(
-    environment: str, keys: Sequence[str] | None, ssh_keys: Sequence[str] | None, base: Path
+    environment: str, keys: Sequence[str] | None, ssh_keys: Sequence[str] | None, spec_folder: Path
 ) -> tuple[Path, ...]:
     """What ssh is to take for its ``IdentityFile``, best first.
 
@@ -164,10 +164,10 @@ def identity_files(
     Args:
         keys: what the guest was given, as its record says; None where an older
             version made it.
-        ssh_keys: the spec's, relative to ``base``.
+        ssh_keys: the spec's, relative to ``spec_folder``.
     """
-    public_files = _public_files(environment, ssh_keys, base)
-    guest_keys = keys if keys is not None else _guessed(environment, ssh_keys, base)
+    public_files = _public_files(environment, ssh_keys, spec_folder)
+    guest_keys = keys if keys is not None else _guessed(environment, ssh_keys, spec_folder)
     private: list[Path] = []
     elsewhere: list[tuple[str, str]] = []
     for line in guest_keys:
@@ -187,10 +187,12 @@ def identity_files(
     )
 
 
-def _public_files(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> dict[str, Path]:
+def _public_files(
+    environment: str, ssh_keys: Sequence[str] | None, spec_folder: Path
+) -> dict[str, Path]:
     """The files that end in .pub, by the key in them. Of several with one key, that with a private
     half beside it: a spec's folder often has a copy of the public half only."""
-    named = [base / _expanded(each) for each in ssh_keys or () if each.endswith(".pub")]
+    named = [spec_folder / _expanded(each) for each in ssh_keys or () if each.endswith(".pub")]
     candidates = [*named, *_files_in_ssh_folder(), _made_path(environment)]
     files: dict[str, Path] = {}
     for path in sorted(candidates, key=lambda each: not _has_private(each)):
@@ -215,11 +217,11 @@ def _files_in_ssh_folder() -> list[Path]:
     return sorted(files, key=lambda e: (e.name not in usual, e.name))
 
 
-def _guessed(environment: str, ssh_keys: Sequence[str] | None, base: Path) -> list[str]:
+def _guessed(environment: str, ssh_keys: Sequence[str] | None, spec_folder: Path) -> list[str]:
     """The keys that a guest may have been given where its record does not say: those that the spec
     names, else the caller's own and the one that virtkit made."""
     usual = [*_default_paths(), _made_path(environment)]
-    files = usual if ssh_keys is None else [base / _expanded(each) for each in ssh_keys]
+    files = usual if ssh_keys is None else [spec_folder / _expanded(each) for each in ssh_keys]
     return [line for path in files for line in _lines(path)]
 
 

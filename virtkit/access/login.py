@@ -77,7 +77,7 @@ def login(
     host: Host,
     record: GuestRecord,
     address: str,
-    base: Path,
+    spec_folder: Path,
     known_hosts: Path | None = None,
     *,
     lasting: bool = False,
@@ -85,7 +85,7 @@ def login(
     """How to log in to a guest.
 
     Args:
-        base: the spec's folder.
+        spec_folder: where the spec is, for the ssh keys that it names.
         lasting: other programs will use it later.
     """
     return Login(
@@ -93,7 +93,7 @@ def login(
         alias=record.domain,
         address=address,
         user=str(record.requested["user"]),
-        identities=identity_files(record.environment, record.keys, record.key_files, base),
+        identities=identity_files(record.environment, record.keys, record.key_files, spec_folder),
         known_hosts=known_hosts or _known_hosts(record.environment, host.name),
         keys=record.keys,
         proxy=host.remote.proxy_command(lasting=lasting) if host.remote else "",

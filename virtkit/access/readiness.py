@@ -21,7 +21,7 @@ from virtkit.access.ssh import (
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, OutcomeUnknown, StateReason, Unreachable
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import escaped
 from virtkit.state.record import GuestRecord
@@ -43,12 +43,17 @@ TIMEOUT = 300.0
 
 
 def wait_ready(
-    host: Host, record: GuestRecord, base: Path, progress: Progress, *, keys_follow: bool = False
+    host: Host,
+    record: GuestRecord,
+    spec_folder: Path,
+    progress: Progress,
+    *,
+    keys_follow: bool = False,
 ) -> None:
     """Waits until the guest is ready in the way that its spec asks for.
 
     Args:
-        base: the spec's folder, for the ssh keys that it names.
+        spec_folder: where the spec is, for the ssh keys that it names.
         progress: told why the guest is not ready, at each look.
         keys_follow: the keys that it lets in are brought up to date later, so it is enough that ssh
             answers.
@@ -61,18 +66,18 @@ def wait_ready(
     end = time.monotonic() + timeout
     while True:
         attempt_began = time.monotonic()
-        unready = _unready(host, record, base, keys_follow)
+        unready = _unready(host, record, spec_folder, keys_follow)
         if not unready.why:
             return
         status = unready.why
         state = host.domains.state(driver, record.domain)
         if state == "stopped" or time.monotonic() >= end:
             timed_out = replace(unready, why=f"after {timeout:.0f} s: {status}")
-            raise _not_ready(host, record, base, timed_out)
+            raise _not_ready(host, record, spec_folder, timed_out)
         if state == "paused":
             reason = host.domains.state_reason(driver, record.domain)
             if reason.cure:  # it does not go on by itself
-                raise _not_ready(host, record, base, StateReason())
+                raise _not_ready(host, record, spec_folder, StateReason())
             status = f"it is paused: {reason.why}"
         progress(status)
         now = time.monotonic()
@@ -104,14 +109,14 @@ def unready_reason(host: Host, record: GuestRecord, guest_addresses: Sequence[st
     return port_status(host, guest_addresses[0], int(ready.get("port") or 22), QUICK_TIMEOUT)
 
 
-def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> StateReason:
+def _unready(host: Host, record: GuestRecord, spec_folder: Path, keys_follow: bool) -> StateReason:
     """Why a guest is not ready, with the cure where that is known; empty where it is."""
     ready = record.requested["ready"]
     kind = ready["kind"]
     if kind == "none":
         return StateReason()
     if kind == "command":
-        return _command_status(host, record, base, ready["command"])
+        return _command_status(host, record, spec_folder, ready["command"])
     guest_addresses, looked = addresses(host, record)
     if not guest_addresses:
         return StateReason(f"no address yet ({', '.join(looked)})")
@@ -119,7 +124,7 @@ def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> 
         return StateReason(port_status(host, guest_addresses[0], ready["port"], ATTEMPT_TIMEOUT))
     if kind == "address":
         return StateReason()
-    guest_login = login(host, record, guest_addresses[0], base)
+    guest_login = login(host, record, guest_addresses[0], spec_folder)
     try:
         let_in = (has_host_key if keys_follow else lets_in)(guest_login, record.host_key)
     except Unreachable as error:
@@ -128,9 +133,11 @@ def _unready(host: Host, record: GuestRecord, base: Path, keys_follow: bool) -> 
     return StateReason() if let_in else StateReason(escaped(denied_reason(guest_login)))
 
 
-def _command_status(host: Host, record: GuestRecord, base: Path, command: str) -> StateReason:
+def _command_status(
+    host: Host, record: GuestRecord, spec_folder: Path, command: str
+) -> StateReason:
     try:
-        ran = run(host, record, base, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
+        ran = run(host, record, spec_folder, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
     except OutcomeUnknown as error:
         return StateReason(f"how `{command}` ended is not known: {error}")
     except Unreachable as error:
@@ -146,7 +153,9 @@ def _cure(record: GuestRecord, error: Unreachable) -> str:
     return ""
 
 
-def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason) -> VirtkitError:
+def _not_ready(
+    host: Host, record: GuestRecord, spec_folder: Path, unready: StateReason
+) -> VirtkitError:
     """What was looked at, what libvirt knows of the guest, and what it printed last."""
     driver = DRIVERS[record.type]
     state = host.domains.state(driver, record.domain)
@@ -157,7 +166,7 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
         interface_reason = host.no_address_reason(driver, record.domain)
     why += [each.why for each in (reason, interface_reason) if each.why]
     try:
-        text = log(host, record, base)
+        text = log(host, record, spec_folder)
     except VirtkitError as unread:  # the pool may be what is broken
         text = unread.why
     starts = boots(text)
@@ -167,9 +176,9 @@ def _not_ready(host: Host, record: GuestRecord, base: Path, unready: StateReason
     tail = "\n".join(f"  | {line[:160]}" for line in last)
     why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
     cure = (
-        f"see `{command('logs', record.spec, record.guest)}` and "
-        f"`{command('console', record.spec, record.guest)}`, `{command('doctor', record.spec)}` "
-        "for what is missing on its host; a longer `ready: {timeout: …}` helps if it is only slow"
+        f"see `{virtkit_command('logs', record.spec, record.guest)}` and "
+        f"`{virtkit_command('console', record.spec, record.guest)}`, "
+        f"`{virtkit_command('doctor', record.spec)}` for what is missing on its host; a longer `ready: {timeout: …}` helps if it is only slow"
     )
     return VirtkitError(
         f"guest {record.guest} is not ready",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from virtkit.access.keys import agent_blobs
 from virtkit.access.login import Login, as_root
 from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.state import public_keys
 from virtkit.system import commands
 
@@ -38,9 +38,9 @@ def other_key_cure(spec_path: str, guest: str) -> str:
     """What to do where something else than the guest answers at its address."""
     return (
         "if nobody changed it on purpose, something else answers at its address: look into the "
-        f"guest with `{command('console', spec_path, guest)}` and type nothing secret; "
-        f"`{command('restart', spec_path, guest)}` gives it its key back, or, where the spec has "
-        "`cloud_init` for it, recreating it"
+        f"guest with `{virtkit_command('console', spec_path, guest)}` and type nothing secret; "
+        f"`{virtkit_command('restart', spec_path, guest)}` gives it its key back, or, where the "
+        "spec has `cloud_init` for it, recreating it"
     )
 
 

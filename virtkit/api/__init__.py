@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         vnc,
     )
     from virtkit.api.doctor import Check, HostChecks, check_hosts, doctor
-    from virtkit.api.host import Machine, Preparation, find_machine, prepare_host
+    from virtkit.api.host import Preparation, PreparationTarget, prepare_host, probe_machine
     from virtkit.api.host_keys import HostKeys, find_host_keys, trust_host
     from virtkit.api.host_status import HostStatus, host_status
     from virtkit.api.images import StoreEntry, image_list, image_make, image_remove
@@ -56,7 +56,7 @@ load_when_used(
             "Execution Vnc console copy execute forwarded_vnc ssh ssh_refusal vnc"
         ),
         "virtkit.api.doctor": "Check HostChecks check_hosts doctor",
-        "virtkit.api.host": "Machine Preparation find_machine prepare_host",
+        "virtkit.api.host": "Preparation PreparationTarget prepare_host probe_machine",
         "virtkit.api.host_keys": "HostKeys find_host_keys trust_host",
         "virtkit.api.host_status": "HostStatus host_status",
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
@@ -89,10 +89,10 @@ __all__ = [
     "HostKeys",
     "HostStatus",
     "Inventory",
-    "Machine",
     "Orphan",
     "Plan",
     "Preparation",
+    "PreparationTarget",
     "Report",
     "RunOptions",
     "Spec",
@@ -113,7 +113,6 @@ __all__ = [
     "down_refusal",
     "execute",
     "find_host_keys",
-    "find_machine",
     "follow",
     "format_size",
     "forwarded_vnc",
@@ -128,6 +127,7 @@ __all__ = [
     "plan",
     "playbook_logs",
     "prepare_host",
+    "probe_machine",
     "provision",
     "read",
     "render_xml",

@@ -17,7 +17,7 @@ from virtkit.api._observation import (
 )
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Host, Remote, close_all
-from virtkit.plan import command, select
+from virtkit.plan import select, virtkit_command
 from virtkit.spec import LOCAL, Problem, Spec, ssh_address
 from virtkit.state.observed import ObservedGuest
 
@@ -58,9 +58,9 @@ def _host(spec: Spec, name: str) -> Host:
         str(spec.folder / Path(each).expanduser()) if each else ""
         for each in (entry.ssh.key, entry.ssh.known_hosts)
     )
-    trust = command("host trust", spec.source, name)
+    trust = virtkit_command("host trust", spec.source, name)
     remote = Remote(name, entry.address, entry.ssh.port or 0, key, known_hosts, trust)
-    prepare = command("host prepare", spec.source, name)
+    prepare = virtkit_command("host prepare", spec.source, name)
     return Host(name, entry.pool, entry.uris, remote, prepare)
 
 
@@ -257,7 +257,8 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
             what = f"guest {guest} is on no host that answers"
             raise unanswered_error(what, observation.unanswered)
         raise RequestError(
-            f"guest {guest} does not exist yet", cure=f"make it: {command('up', spec.source, name)}"
+            f"guest {guest} does not exist yet",
+            cure=f"make it: {virtkit_command('up', spec.source, name)}",
         )
     host_state = next(each for each in host_states if each.host is existing[name].host)
     return host_state, existing[name].observed
@@ -287,5 +288,6 @@ def check_running(spec: Spec, guest: ObservedGuest) -> None:
         name = guest.record.guest
         verb = "resume" if guest.state == "paused" else "start"
         raise RequestError(
-            f"guest {name} is {guest.state}", cure=f"first: {command(verb, spec.source, name)}"
+            f"guest {name} is {guest.state}",
+            cure=f"first: {virtkit_command(verb, spec.source, name)}",
         )

@@ -94,7 +94,7 @@ def observe(hosts: Sequence[Host], *, pool: bool = False) -> Observation:
     Raises:
         VirtkitError: none of them answers.
     """
-    return on_each(hosts, partial(_observe_host, pool=pool))
+    return observe_each(hosts, partial(_observe_host, pool=pool))
 
 
 def _observe_host(host: Host, *, pool: bool) -> HostState:
@@ -108,7 +108,7 @@ def try_observe(hosts: Sequence[Host]) -> Observation:
     return _try_each(hosts, partial(_observe_host, pool=False))
 
 
-def on_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
+def observe_each(hosts: Sequence[Host], observe_host: Callable[[Host], HostState]) -> Observation:
     """What ``observe_host`` finds on each host that answers; several are asked at once.
 
     Raises:

@@ -13,7 +13,7 @@ from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, Unknown, command
+from virtkit.plan import Plan, UnknownGuest, virtkit_command
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
 
@@ -23,7 +23,7 @@ _STARTS = ("create", "replace", "start")
 
 def unknown_guests(
     spec: Spec, host_states: Sequence[HostState], unanswered: Collection[str]
-) -> list[Unknown]:
+) -> list[UnknownGuest]:
     """The guests that may be on hosts which do not answer: those that the spec has there, and those
     that were last seen there."""
     answer = []
@@ -33,14 +33,14 @@ def unknown_guests(
         if host is None and name not in existing:
             host = access.last_host(spec.name, f"{spec.name}-{name}")
         if host is not None and host in unanswered:
-            answer.append(Unknown(name, host, f"host {host} does not answer"))
+            answer.append(UnknownGuest(name, host, f"host {host} does not answer"))
     return answer
 
 
-def blocked_guests(spec: Spec, unknown: Iterable[Unknown]) -> list[Unknown]:
+def blocked_guests(spec: Spec, unknown: Iterable[UnknownGuest]) -> list[UnknownGuest]:
     """The guests that are ``after`` unknown ones, and may not start before those are ready."""
     because = {each.guest: each for each in unknown}
-    answer: dict[str, Unknown] = {}
+    answer: dict[str, UnknownGuest] = {}
     todo = True
     while todo:
         todo = False
@@ -49,7 +49,7 @@ def blocked_guests(spec: Spec, unknown: Iterable[Unknown]) -> list[Unknown]:
             if cause is not None and name not in because:
                 host = because[cause].host
                 why = f"it is after {cause}, and host {host} does not answer"
-                because[name] = answer[name] = Unknown(name, host, why)
+                because[name] = answer[name] = UnknownGuest(name, host, why)
                 todo = True
     return list(answer.values())
 
@@ -58,7 +58,7 @@ def with_unknown(
     plan: Plan,
     spec: Spec,
     unanswered: Mapping[str, VirtkitError],
-    unknown: Sequence[Unknown],
+    unknown: Sequence[UnknownGuest],
     only: Collection[str] | None,
 ) -> Plan:
     """A plan of the hosts that answer, with what is left alone because others don't."""
@@ -77,7 +77,7 @@ def with_unknown(
 
 
 def place_guests(
-    spec: Spec, host_states: Sequence[HostState], unknown: Iterable[Unknown] = ()
+    spec: Spec, host_states: Sequence[HostState], unknown: Iterable[UnknownGuest] = ()
 ) -> dict[str, str]:
     """The host of each guest: the spec's; else the one that has it already; else ``local``, or
     the only other one whose libvirt knows its type where ``local`` doesn't.
@@ -119,7 +119,7 @@ class ChosenHosts:
 def choose_hosts(
     spec: Spec,
     host_states: Sequence[HostState],
-    unknown: Sequence[Unknown],
+    unknown: Sequence[UnknownGuest],
     only: Collection[str] | None,
     say: Say,
 ) -> ChosenHosts:
@@ -209,7 +209,7 @@ def check_moves(
                         f"guest {name} can't move from host {host} to {new_host}",
                         why=f"{', '.join(disks)} would not follow",
                         cure=f"set `host: {host}`; or remove the disks from the spec and run "
-                        f"`{command('up', spec.source, name)}` before it moves",
+                        f"`{virtkit_command('up', spec.source, name)}` before it moves",
                         where=spec.where(("guests", name)),
                     )
                 )

@@ -19,7 +19,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, version_text
 from virtkit.host import Host, firewall, schemas
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed
 from virtkit.system import commands
@@ -192,7 +192,7 @@ def _schemas() -> Check:
 
 def _libvirt(facts: HostFacts, host: Host) -> Iterable[Check]:
     for scheme, connection in facts.connections.items():
-        version = version_text(connection.libvirt)
+        version = version_text(connection.libvirt_version)
         what = connection.error or f"{connection.uri} answers, libvirt {version}"
         yield Check(f"libvirt {scheme}", not connection.error, what)
     pool = facts.pool
@@ -225,10 +225,10 @@ def _containers(facts: HostFacts, host: Host) -> Iterable[Check]:
     """Whether containers get their own ids here."""
     if not _runs_containers(facts):
         return
-    unprepared = facts.unprepared
-    if unprepared is not None:
-        what = f"they have fewer capabilities, but no user namespace: {unprepared.why}"
-        yield Check("containers", False, what, unprepared.cure)
+    no_userns = facts.no_userns
+    if no_userns is not None:
+        what = f"they have fewer capabilities, but no user namespace: {no_userns.why}"
+        yield Check("containers", False, what, no_userns.cure)
         return
     yield Check("containers", True, "each in a user namespace with its own ids")
     if host.ask("hook_outdated")["hook_outdated"]:
@@ -266,7 +266,7 @@ def _firewall(host: Host) -> Iterable[Check]:
         cure = host.connections.restart_command("network")
         yield Check(f"network {each.network}", False, what, cure)
     yield from _drops(host, rules, bridges)
-    if not without_rules and not any(rules.dropping(each) for each in bridges):
+    if not without_rules and not any(rules.dropping_chains(each) for each in bridges):
         yield Check("firewall", True, "libvirt's rules for its networks are there")
 
 
@@ -276,7 +276,7 @@ def _drops(
     """The chains that drop by policy. What their other rules accept, only their owner knows."""
     reported = set()
     for bridge in bridges:
-        for drop in rules.dropping(bridge):
+        for drop in rules.dropping_chains(bridge):
             consequence = (
                 "its guests may get no address, and no answer from DNS"
                 if drop.hook == "input"
@@ -314,15 +314,15 @@ def _without_dnsmasq(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list that is gone."""
-    guests, up = observed.guests_of(spec.name), command("up", spec.source)
-    lost = observed.undefined_of(spec.name)
-    for name in sorted(lost):
+    guests, up = observed.guests_of(spec.name), virtkit_command("up", spec.source)
+    undefined = observed.undefined_of(spec.name)
+    for name in sorted(undefined):
         what = "its domain is gone, and its volumes are there: it is defined again with its disks"
         yield Check(f"guest {name}", False, what, up)
     for name, network in observed.networks_of(spec.name).items():
         reserved = {each.name for each in network.record.reservations}
         own = {each for each in spec.guests if spec.host_of(each) in (None, host.name)}
-        for missing in sorted((reserved & own) - {*guests, *lost}):
+        for missing in sorted((reserved & own) - {*guests, *undefined}):
             what = f"its domain is gone, and network {name} still knows it"
             yield Check(f"guest {missing}", False, what, up)
         if not network.active:
@@ -334,14 +334,14 @@ def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> I
             if each.source.startswith(f"{spec.name}-")
         }
         for missing in sorted(own_networks - {*observed.networks, *observed.foreign_networks}):
-            cure = f"{up}, then {command('restart', spec.source, name)}"
+            cure = f"{up}, then {virtkit_command('restart', spec.source, name)}"
             yield Check(f"guest {name}", False, f"its network {missing} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 
 
 def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
-    up = command("up", spec.source)
+    up = virtkit_command("up", spec.source)
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
             what = "an older version of virtkit created it, so the pool's record does not list it "
@@ -362,13 +362,13 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
                 what = f"its volume {volume.name} is gone"
-                cure = f"{command('down', spec.source, name)}, then {up}"
+                cure = f"{virtkit_command('down', spec.source, name)}, then {up}"
                 yield Check(f"guest {name}", False, what, cure)
     for disk in observed.pool.kept.values():
         if disk.environment == spec.name and disk.name not in observed.volumes:
             what = f"it was kept for guest {disk.guest} and is gone"
             if disk.guest in {*spec.guests, *observed.guests_of(spec.name)}:
-                down = command("down", spec.source, disk.guest, "--volumes")
+                down = virtkit_command("down", spec.source, disk.guest, "--volumes")
             else:
                 down = down_command(disk.environment, host, disk.guest, volumes=True)
             yield Check(f"disk {disk.name}", False, what, f"{down}, then {up}")

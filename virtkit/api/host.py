@@ -32,7 +32,7 @@ _ANSWER = re.compile(rb"(none|/[^\n]+)\n(root|nobody|sudo|password)\n")
 
 
 @dataclass(frozen=True)
-class Machine:
+class PreparationTarget:
     """A machine that can be prepared.
 
     Attributes:
@@ -68,7 +68,7 @@ class Preparation:
         return {"host": host, "changed": self.changed, **document}
 
 
-def find_machine(name: str, spec: Spec | None = None) -> Machine:
+def probe_machine(name: str, spec: Spec | None = None) -> PreparationTarget:
     """Looks at the machine that ``name`` stands for: a host of the spec, ``local``, or as for ssh.
 
     Raises:
@@ -79,10 +79,10 @@ def find_machine(name: str, spec: Spec | None = None) -> Machine:
     ansible.require()
     host = host_named(name, spec)
     python, privilege = _probe(host.remote)
-    return _machine(host, python, privilege)
+    return _target(host, python, privilege)
 
 
-def _machine(host: Host, python: str, privilege: str) -> Machine:
+def _target(host: Host, python: str, privilege: str) -> PreparationTarget:
     """The machine, by what the probe says of it.
 
     Raises:
@@ -100,7 +100,7 @@ def _machine(host: Host, python: str, privilege: str) -> Machine:
             cure = f"log in as root@{remote.address.rpartition('@')[2]}, or let the user have sudo"
         raise RequestError(f"you can't become root on {where}: it has no sudo", cure=cure)
     prepare_command = host.connections.prepare_command
-    return Machine(host.name, remote, python, privilege == "password", prepare_command)
+    return PreparationTarget(host.name, remote, python, privilege == "password", prepare_command)
 
 
 def _probe(remote: Remote | None) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def _probe(remote: Remote | None) -> tuple[str, str]:
 
 
 def prepare_host(
-    machine: Machine,
+    machine: PreparationTarget,
     types: Sequence[str] = (),
     *,
     password: str = "",
@@ -154,7 +154,9 @@ def prepare_host(
     return answer
 
 
-def _run_playbook(machine: Machine, types: Sequence[str], password: str, progress: Progress) -> int:
+def _run_playbook(
+    machine: PreparationTarget, types: Sequence[str], password: str, progress: Progress
+) -> int:
     """Runs the playbook, and returns how many tasks changed something."""
     playbook = _playbooks() / "host.yml"
     with temporary.folder() as private:
@@ -191,7 +193,7 @@ def _playbooks() -> Path:
     return installed if installed.is_dir() else package.parent / "playbooks"
 
 
-def _inventory(machine: Machine) -> dict[str, Any]:
+def _inventory(machine: PreparationTarget) -> dict[str, Any]:
     """An inventory of one machine, which Ansible reaches by the ssh that virtkit itself uses."""
     variables = {"ansible_python_interpreter": machine.python}
     if machine.remote is None:

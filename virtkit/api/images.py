@@ -16,7 +16,7 @@ from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import Say, hosts_of, quiet
 from virtkit.api._observation import Answer, Observation, observe, unanswered_error
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE, Spec
 from virtkit.state.desired import ImageRef, image_identity
@@ -183,7 +183,7 @@ def _down_commands(observed: Observed, content: str) -> tuple[str, ...]:
     guests: dict[str, list[str]] = {}
     for each in _users_of(observed, content):
         guests.setdefault(each.spec, []).append(each.guest)
-    return tuple(command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
+    return tuple(virtkit_command("down", spec, *sorted(guests[spec])) for spec in sorted(guests))
 
 
 def _users_of(observed: Observed, content: str) -> list[GuestRecord]:

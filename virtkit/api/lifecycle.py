@@ -18,7 +18,7 @@ from virtkit.api._hosts import (
     update_known_hosts,
     with_spec_path,
 )
-from virtkit.api._observation import HostState, Observation, observe, on_each
+from virtkit.api._observation import HostState, Observation, observe, observe_each
 from virtkit.api._placement import unknown_guests
 from virtkit.api.inventory import inventory
 from virtkit.api.plan import plan_on
@@ -26,7 +26,7 @@ from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
 from virtkit.errors import RequestError, VirtkitError, from_os_error
 from virtkit.host import Host
-from virtkit.plan import Plan, Unknown, joined, removal
+from virtkit.plan import Plan, UnknownGuest, joined, removal
 from virtkit.progress import Progress
 from virtkit.spec import LOCAL, Spec
 from virtkit.system import temporary
@@ -162,15 +162,15 @@ def _carry_out(
     removing: bool = False,
 ) -> Report:
     """Carries out a plan, for whoever holds the environment's lock."""
-    context = [Context(host, options) for host in hosts if host.name not in plan.unanswered]
-    report = runner(spec, [each.host for each in context], run)(steps_of(plan, *context))
+    contexts = [Context(host, options) for host in hosts if host.name not in plan.unanswered]
+    report = runner(spec, [each.host for each in contexts], run)(steps_of(plan, *contexts))
     report.results += _unanswered_results(plan)
-    update_records(spec, context, report, removing=removing)
+    update_records(spec, contexts, report, removing=removing)
     return report
 
 
 def unanswered_results(
-    unanswered: Mapping[str, VirtkitError], unknown: Sequence[Unknown], *, all_guests: bool
+    unanswered: Mapping[str, VirtkitError], unknown: Sequence[UnknownGuest], *, all_guests: bool
 ) -> list[Result]:
     """What was left undone, as hosts do not answer.
 
@@ -204,27 +204,32 @@ def runner(
 
 
 def update_records(
-    spec: Spec, context: Sequence[Context], report: Report, *, removing: bool = False
+    spec: Spec, contexts: Sequence[Context], report: Report, *, removing: bool = False
 ) -> None:
     """Brings the pools' records and known_hosts up to date after a run.
 
     Where the environment is gone, its keys are removed, unless it has guests on a host that left
     the spec. Where that fails, the report says so, and what the run did stays done.
     """
-    if not context:
+    if not contexts:
         return
     try:
-        observation = observe([each.host for each in context])
+        observation = observe([each.host for each in contexts])
         host_states = observation.host_states
         report.results += [
             Result("pool", name, "record", "failed", 0.0, error)
             for name, error in observation.unanswered.items()
         ]
-        any_lost = _write_pool_records(spec, context, host_states, report)
+        any_undefined = _write_pool_records(spec, contexts, host_states, report)
         other_hosts = access.hosts_with_guests(spec.name) - {
             each.name for each in observation.hosts
         }
-        if removing and not any_lost and not existing_guests(spec, host_states) and not other_hosts:
+        if (
+            removing
+            and not any_undefined
+            and not existing_guests(spec, host_states)
+            and not other_hosts
+        ):
             access.remove_folder(spec.name)
             return
         for each in host_states:
@@ -236,25 +241,27 @@ def update_records(
 
 
 def _write_pool_records(
-    spec: Spec, context: Sequence[Context], host_states: Sequence[HostState], report: Report
+    spec: Spec, contexts: Sequence[Context], host_states: Sequence[HostState], report: Report
 ) -> bool:
     """Writes into the pools' records what the guests' own say.
 
     Returns whether guests without a domain are listed there, or may be.
     """
-    any_lost = False
-    by_host = {each.host.name: each for each in context}
+    any_undefined = False
+    by_host = {each.host.name: each for each in contexts}
     for host_state in host_states:
         each = by_host[host_state.host.name]
         try:
             guests = host_state.observed.guests_of(spec.name).values()
-            any_lost |= each.pool_records.write_after(spec.name, [guest.record for guest in guests])
+            any_undefined |= each.pool_records.write_after(
+                spec.name, [guest.record for guest in guests]
+            )
         except VirtkitError as error:
             report.results.append(
                 Result("pool", host_state.host.name, "record", "failed", 0.0, error)
             )
-            any_lost = True
-    return any_lost
+            any_undefined = True
+    return any_undefined
 
 
 def _observe_with_pool(host: Host, environment: str) -> HostState:
@@ -277,7 +284,7 @@ def _observe_with_pool(host: Host, environment: str) -> HostState:
 def down_plan(spec: Spec, guests: Sequence[str] = (), *, volumes: bool = False) -> Plan:
     """What ``down`` would remove, as far as it is seen before anything is touched: in a pool that
     is not active nobody sees kept disks."""
-    observation = on_each(hosts_of(spec), _observe_as_is)
+    observation = observe_each(hosts_of(spec), _observe_as_is)
     return _removal_plan(spec, observation, guests, volumes=volumes)
 
 
@@ -343,7 +350,7 @@ def down(
         RequestError: something was made from another spec and nobody agreed, or another run takes
             longer; nothing was touched.
     """
-    observation = on_each(hosts_of(spec), _observe_as_is)
+    observation = observe_each(hosts_of(spec), _observe_as_is)
     hosts = observation.hosts
     active = all(each.observed.pool_active for each in observation.host_states)
     preview = _removal_plan(spec, observation, guests, volumes=volumes)
@@ -359,7 +366,7 @@ def down(
 
     check(preview)
     with locked(spec, hosts, run) as waited_for:
-        looked_at = on_each(hosts, partial(_observe_with_pool, environment=spec.name))
+        looked_at = observe_each(hosts, partial(_observe_with_pool, environment=spec.name))
         plan = _removal_plan(
             spec, looked_at.with_unanswered(observation.unanswered), guests, volumes=volumes
         )

@@ -16,7 +16,7 @@ from virtkit.api._hosts import hosts_of, path_of
 from virtkit.api._observation import Answer, Observation, observe
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.spec import LOCAL, Spec, escaped, format_size, load
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord, KeptDisk, NetworkRecord
@@ -127,7 +127,11 @@ def _guests_and_networks(observed: Observed, specs: _Specs, host: Host) -> Itera
         spec_gone = isinstance(spec_or_why, str)
         why += "; it has no domain any more, and its volumes are left" if guest.undefined else ""
         path = guest.record.spec
-        cure = down_command(environment, host, own) if spec_gone else command("down", path, own)
+        cure = (
+            down_command(environment, host, own)
+            if spec_gone
+            else virtkit_command("down", path, own)
+        )
         yield Orphan("guest", guest.domain, environment, why, cure, sure)
     for network in observed.networks.values():
         environment = network.record.environment
@@ -137,7 +141,7 @@ def _guests_and_networks(observed: Observed, specs: _Specs, host: Host) -> Itera
             continue
         spec_or_why, _ = specs.of(network.record.spec, environment)
         if not isinstance(spec_or_why, str):
-            cure = command("up", network.record.spec)
+            cure = virtkit_command("up", network.record.spec)
         elif environment in living:
             virsh = host.connections.virsh_command()
             cure = f"{virsh} net-destroy {network.name}; {virsh} net-undefine {network.name}"
@@ -230,7 +234,7 @@ def _images(observed: Observed, spec: Spec | None) -> Iterable[Orphan]:
             short = content[:12]
             cure = f"virtkit image rm {short}"
             if spec is not None:
-                cure = command("image rm", path_of(spec), short)
+                cure = virtkit_command("image rm", path_of(spec), short)
             yield Orphan("image", name, "", why, cure)
 
 

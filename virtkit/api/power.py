@@ -23,11 +23,10 @@ from virtkit.api._observation import Observation, observe
 from virtkit.api._placement import unknown_guests
 from virtkit.api.lifecycle import locked, runner, unanswered_results
 from virtkit.api.run_options import DEFAULT, RunOptions
-from virtkit.apply import Report, Step
-from virtkit.apply import stop as stop_guest
+from virtkit.apply import Report, Step, stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
-from virtkit.plan import Unknown, command, pending_fields
+from virtkit.plan import UnknownGuest, pending_fields, virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 
@@ -82,7 +81,7 @@ def change_state(
 
 def _chosen(
     observation: Observation, spec: Spec, verb: Verb, guests: Sequence[str], say: Say = quiet
-) -> tuple[list[GuestOnHost], list[Unknown]]:
+) -> tuple[list[GuestOnHost], list[UnknownGuest]]:
     """The guests that a verb is for, as they are now, where it can be done to them; and those that
     are on hosts which do not answer.
 
@@ -106,7 +105,7 @@ def _chosen(
     if missing and (guests or not own):
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet",
-            cure=f"make it: {command('up', spec.source, *missing)}",
+            cure=f"make it: {virtkit_command('up', spec.source, *missing)}",
         )
     chosen = [own[name] for name in names if name in own]
     if verb in ("pause", "resume"):
@@ -121,7 +120,7 @@ def _check_not_stopped(spec: Spec, chosen: Iterable[GuestOnHost], verb: Verb) ->
     if stopped:
         raise RequestError(
             f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
-            cure=f"start it: {command('start', spec.source, *stopped)}",
+            cure=f"start it: {virtkit_command('start', spec.source, *stopped)}",
         )
 
 
@@ -133,7 +132,7 @@ def _check_pause(spec: Spec, chosen: Iterable[GuestOnHost]) -> None:
             raise RequestError(
                 f"guest {record.guest} can't be paused on this host",
                 why=why,
-                cure=f"stop it instead: {command('stop', spec.source, record.guest)}",
+                cure=f"stop it instead: {virtkit_command('stop', spec.source, record.guest)}",
             )
 
 
@@ -159,7 +158,7 @@ def _verb_steps(guest: GuestOnHost, verb: Verb, timeout: float) -> Iterable[Step
         "resume": lambda _: host.domains.resume(driver, name),
     }
     after = after if verb == "start" else ()
-    yield Step(object, verb, host.name, runs[verb], after_all=after)
+    yield Step(object, verb, host.name, runs[verb], after_on_any_host=after)
 
 
 def _ready_step(spec: Spec, guest: GuestOnHost, verb: Verb) -> Step:

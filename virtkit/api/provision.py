@@ -26,7 +26,7 @@ from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
 from virtkit.apply.provision import wait_login
 from virtkit.errors import RequestError
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.state.desired import Playbooks
@@ -104,7 +104,7 @@ def _check_exist_and_run(
     if missing:
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet",
-            cure=f"{command('up', spec.source, *missing)} makes it, and runs its playbooks",
+            cure=f"{virtkit_command('up', spec.source, *missing)} makes it, and runs its playbooks",
         )
     for name in wanted:
         check_running(spec, existing[name].observed)
@@ -127,6 +127,6 @@ def _steps(spec: Spec, guest: GuestOnHost, wanted: Playbooks, context: Context) 
         access.wait_ready(host, replace(record, requested=requested), spec.folder, progress)
 
     dependencies = tuple((f"guest/{each}", "ready") for each in spec.guests[name].after)
-    yield Step(object, "login", host.name, login, after_all=dependencies, waits=True)
+    yield Step(object, "login", host.name, login, after_on_any_host=dependencies, waits=True)
     yield Step(object, "playbooks", host.name, run, ((object, "login"),))
     yield Step(object, "ready", host.name, ready, ((object, "playbooks"),), waits=True)

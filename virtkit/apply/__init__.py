@@ -7,7 +7,7 @@ from virtkit._lazy import load_when_used
 if TYPE_CHECKING:
     from virtkit.apply.context import Context, StepOptions
     from virtkit.apply.engine import Event, Report, Result, Step, run
-    from virtkit.apply.shutdown import stop
+    from virtkit.apply.shutdown import stop_guest
     from virtkit.apply.steps import steps_of
 
 load_when_used(
@@ -15,9 +15,19 @@ load_when_used(
     {
         "virtkit.apply.context": "Context StepOptions",
         "virtkit.apply.engine": "Event Report Result Step run",
-        "virtkit.apply.shutdown": "stop",
+        "virtkit.apply.shutdown": "stop_guest",
         "virtkit.apply.steps": "steps_of",
     },
 )
 
-__all__ = ["Context", "Event", "Report", "Result", "Step", "StepOptions", "run", "steps_of", "stop"]
+__all__ = [
+    "Context",
+    "Event",
+    "Report",
+    "Result",
+    "Step",
+    "StepOptions",
+    "run",
+    "steps_of",
+    "stop_guest",
+]

@@ -38,7 +38,7 @@ class Step:
         after: steps of its host that must be done before; unknown keys don't count.
         waits: it only waits for others: it does not count against ``parallel``, and is left
             where it stands when the run is to end.
-        after_all: as ``after``, on whichever hosts they are.
+        after_on_any_host: as ``after``, on whichever hosts they are.
     """
 
     object: str
@@ -47,7 +47,7 @@ class Step:
     run: Callable[[Progress], None]
     after: tuple[Key, ...] = ()
     waits: bool = False
-    after_all: tuple[Key, ...] = ()
+    after_on_any_host: tuple[Key, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -112,7 +112,7 @@ class Report:
         return not self.interrupted and all(each.outcome == "done" for each in self.results)
 
     @property
-    def left(self) -> dict[str, list[str]]:
+    def not_done(self) -> dict[str, list[str]]:
         """The steps that are not done, by object."""
         answer: dict[str, list[str]] = {}
         for each in self.results:
@@ -305,4 +305,4 @@ def _slots(
 def _before(step: Step, steps: Mapping[StepId, Step]) -> list[StepId]:
     """The steps that one is after."""
     own = [(step.host, *key) for key in step.after]
-    return [e for e in own if e in steps] + [e for e in steps if e[1:] in step.after_all]
+    return [e for e in own if e in steps] + [e for e in steps if e[1:] in step.after_on_any_host]

@@ -138,7 +138,7 @@ class PoolRecords:
         for each in records:
             by_pool.setdefault(self.storage_of(each).pool_name, []).append(each)
         storages = {each.pool_name: each for each in (self._host.storage, *self._storages.values())}
-        any_lost = False
+        any_undefined = False
         for name, storage in storages.items():
             if not storage.active():
                 continue
@@ -149,8 +149,10 @@ class PoolRecords:
                 _write(storage, before, after)
             domains = {each.domain for each in in_pool}
             listed = after.guests.items()
-            any_lost |= any(e.environment == environment and d not in domains for d, e in listed)
-        return any_lost
+            any_undefined |= any(
+                e.environment == environment and d not in domains for d, e in listed
+            )
+        return any_undefined
 
     def _without_removed(self, pool: PoolRecord) -> PoolRecord:
         return replace(
@@ -164,7 +166,7 @@ def _listing(pool: PoolRecord, records: Iterable[GuestRecord]) -> PoolRecord:
     """A pool's record that lists these guests and their kept disks, which outlive them, too."""
     guests, kept = dict(pool.guests), dict(pool.kept)
     for each in records:
-        guests[each.domain] = each.listed()
+        guests[each.domain] = each.for_pool_record()
         _note_kept(kept, each)
     return replace(pool, guests=guests, kept=kept)
 

@@ -13,7 +13,7 @@ from virtkit import access, ansible
 from virtkit.apply.context import Context
 from virtkit.errors import VirtkitError
 from virtkit.host import Unreachable
-from virtkit.plan import command
+from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.state.desired import Playbooks
 from virtkit.state.record import GuestRecord, Provisioned
@@ -87,8 +87,8 @@ def _failed(
     return VirtkitError(
         f"guest {record.guest}: playbook {names} failed",
         why=result.why,
-        cure=f"see {command('logs', spec, '--playbooks', record.guest)} (in {log}); fix it, "
-        f"and {command('up', spec, record.guest)} runs it again",
+        cure=f"see {virtkit_command('logs', spec, '--playbooks', record.guest)} (in {log}); fix "
+        f"it, and {virtkit_command('up', spec, record.guest)} runs it again",
         where=where,
     )
 

@@ -16,7 +16,7 @@ _ASK_TIMEOUT = 10.0
 _ASK_INTERVAL = 5.0
 
 
-def stop(
+def stop_guest(
     host: Host,
     driver: Driver,
     name: str,

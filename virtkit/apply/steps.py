@@ -16,7 +16,7 @@ from virtkit import images
 from virtkit.apply.context import SHUTDOWN_TIMEOUT, Context
 from virtkit.apply.engine import Key, Say, Step
 from virtkit.apply.guest.steps import GuestSteps
-from virtkit.apply.shutdown import stop
+from virtkit.apply.shutdown import stop_guest
 from virtkit.apply.volumes import delete_volume
 from virtkit.drivers import DRIVERS
 from virtkit.host import Host
@@ -164,7 +164,7 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
         after = [image, *networks, *own("volumes", "plug")]
         # one that moves here from another host has stopped there
         elsewhere = (*dependencies, *own("stop"))
-        yield step("start", lambda _: guest_steps.start(), after, after_all=elsewhere)
+        yield step("start", lambda _: guest_steps.start(), after, after_on_any_host=elsewhere)
     if provisions:
         yield step("login", guest_steps.wait_login, own("plug", "start"), waits=True)
         yield step("playbooks", guest_steps.provision, own("login", "follow"))
@@ -224,8 +224,8 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
         if each.keep and each.state == "made" and not volumes_too
     ]
 
-    def stop_guest(progress: Progress) -> None:
-        stop(host, driver, observed.domain, SHUTDOWN_TIMEOUT if kept else 0.0, progress)
+    def stop(progress: Progress) -> None:
+        stop_guest(host, driver, observed.domain, SHUTDOWN_TIMEOUT if kept else 0.0, progress)
 
     def delete_volumes(_say: Say) -> None:
         # the pool in which they lie, though the spec may name another one by now
@@ -258,7 +258,7 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
 
     pool_records.will_remove(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
-    yield Step(change.object, "stop", change.host, stop_guest)
+    yield Step(change.object, "stop", change.host, stop)
     yield Step(change.object, "volumes", change.host, delete_volumes, after)
     yield Step(change.object, "undefine", change.host, undefine, ((change.object, "volumes"),))
 

@@ -32,7 +32,7 @@ def host_prepare(
     """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
     `local`. Run again it changes nothing."""
     spec, rest = _spec_and_hosts(positionals, file)
-    machine = api.find_machine(
+    machine = api.probe_machine(
         _one_host(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
     )
     wanted = [each.strip() for each in types.split(",") if each.strip()]
@@ -49,7 +49,7 @@ def host_prepare(
         raise SystemExit(1)
 
 
-def _password(machine: api.Machine, types: list[str]) -> str:
+def _password(machine: api.PreparationTarget, types: list[str]) -> str:
     """The password that sudo asks for, from a terminal; it goes nowhere but to Ansible."""
     where = "this machine" if machine.remote is None else machine.name
     if not output.at_terminal():

@@ -210,7 +210,7 @@ def report(report: api.Report, done: str) -> None:
             err().print(f"[yellow]note:[/] {escape(plain(f'{where} {each.step}: {each.note}'))}")
     skipped = sorted({label(e.object, e.host) for e in report.results if e.outcome == "skipped"})
     if report.interrupted:
-        for object, steps in report.left.items():
+        for object, steps in report.not_done.items():
             err().print(f"[yellow]left:[/] {object}: {', '.join(steps)}")
     elif skipped:
         err().print(f"[yellow]skipped:[/] {', '.join(skipped)}")

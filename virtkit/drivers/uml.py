@@ -22,8 +22,8 @@ def check(facts: HostFacts) -> list[Blocker]:
         ]
     reasons = connected("lxc", "libvirt-daemon-driver-lxc")(facts)
     reasons += installed(_PROGRAMS)(facts)
-    if facts.unprepared is not None:
-        reasons.append(Blocker(facts.unprepared.why, facts.unprepared.cure))
+    if facts.no_userns is not None:
+        reasons.append(Blocker(facts.no_userns.why, facts.no_userns.cure))
     return reasons
 
 

@@ -191,7 +191,7 @@ class Host:
         return file_users.files_in_use(self.connections, self.schemes)
 
     def ask(self, *questions: str) -> dict[str, Any]:
-        """What only the host's own files tell; see `virtkit.host.machine.questions`.
+        """What only the host's own files tell; see `virtkit.host.machine.inspection`.
 
         Raises:
             VirtkitError: ssh does not get there.
@@ -271,23 +271,23 @@ class Host:
         """
         self.connections.any()
         domains = observe.domains(self.connections, self.schemes)
-        networks, strangers = observe.networks(self.connections, domains.network_users)
+        networks, foreign_networks = observe.networks(self.connections, domains.network_users)
         record = self.storage.record() if pool else PoolRecord()
         volumes = self.storage.names() if pool else frozenset()
-        lost, held = observe.undefined_guests(domains, record.guests, volumes)
-        disks = observe.made_disks([*domains.ours.values(), *lost.values()])
+        undefined, taken_over = observe.undefined_guests(domains, record.guests, volumes)
+        disks = observe.made_disks([*domains.ours.values(), *undefined.values()])
         return Observed(
             host=self.name,
             guests=domains.ours,
             networks=networks,
             foreign_domains=frozenset(domains.foreign),
-            foreign_networks=strangers,
+            foreign_networks=foreign_networks,
             volumes=volumes,
             pool_active=pool and self.storage.active(),
             disk_sizes=self.storage.sizes(disks) if pool else {},
             pool=record,
-            undefined=lost,
-            taken_over=held,
+            undefined=undefined,
+            taken_over=taken_over,
         )
 
 

@@ -120,7 +120,7 @@ def _no_lease(connections: Connections, interface: _Interface) -> StateReason:
     what = f"{why}: its interface is up, and its DHCP requests get no answer"
     rules = firewall.rules(connections.remote)
     bridge = Bridge(interface.network, interface.bridge, forwards=True)
-    drops = rules.dropping(bridge) if rules is not None else None
+    drops = rules.dropping_chains(bridge) if rules is not None else None
     if drops is not None and "input" not in {each.hook for each in drops}:
         return StateReason(
             what,

@@ -282,9 +282,9 @@ class Connections:
 
 
 def _on_xen() -> bool:
-    from virtkit.host.machine import questions  # where Xen is asked only
+    from virtkit.host.machine import inspection  # where Xen is asked only
 
-    return questions.xen()
+    return inspection.xen()
 
 
 def close_all(timeout: float = 1.0) -> None:

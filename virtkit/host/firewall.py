@@ -26,7 +26,7 @@ _UFW = Path("/etc/ufw/ufw.conf")
 
 
 @dataclass(frozen=True)
-class Drop:
+class DroppingChain:
     """A chain that drops what none of its rules accepts. ``table`` with its family: ``inet x``."""
 
     table: str
@@ -60,14 +60,14 @@ class Rules:
     """
 
     libvirt_tokens: set[str] = field(default_factory=set)
-    drops: set[Drop] = field(default_factory=set)
+    drops: set[DroppingChain] = field(default_factory=set)
     tokens: dict[str, set[str]] = field(default_factory=dict)
 
     def has_libvirt_rules(self, bridge: str) -> bool:
         """Whether libvirt's own rules for a bridge are there."""
         return bridge in self.libvirt_tokens
 
-    def dropping(self, bridge: Bridge) -> list[Drop]:
+    def dropping_chains(self, bridge: Bridge) -> list[DroppingChain]:
         """The chains that may drop what comes from a bridge: their table has no rule about it."""
         drops = (
             each
@@ -122,9 +122,13 @@ def add_nft(text: str, rules: Rules) -> None:
                 rules.add(table, each["chain"], _strings(each.get("expr")))
             elif kind in ("set", "map"):  # names of bridges may stand in one
                 rules.add(table, "", _strings(each.get("elem")))
-            elif kind == "chain":
-                drops = each.get("hook") in _HOOKS.values() and each.get("policy") == "drop"
-                rules.drops |= {Drop(table, each["name"], each["hook"])} if drops else set()
+            elif kind == "chain" and _drops(each):
+                rules.drops.add(DroppingChain(table, each["name"], each["hook"]))
+
+
+def _drops(chain: Mapping[str, Any]) -> bool:
+    """Whether a chain on the way to this host, or through it, drops by policy."""
+    return chain.get("hook") in _HOOKS.values() and chain.get("policy") == "drop"
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -146,7 +150,7 @@ def add_iptables(text: str, rules: Rules) -> None:
         if line.startswith("*"):
             table = f"ip {line[1:]}"
         elif line.startswith(":") and words[1] == "DROP" and words[0][1:] in _HOOKS:
-            rules.drops.add(Drop(table, words[0][1:], _HOOKS[words[0][1:]]))
+            rules.drops.add(DroppingChain(table, words[0][1:], _HOOKS[words[0][1:]]))
         elif line.startswith("-A "):
             rules.add(table, words[1], words[2:])
 
@@ -168,7 +172,9 @@ def program_output(remote: Remote | None, line: list[str]) -> str | None:
 # --- what lets a network through --------------------------------------------------------------
 
 
-def accept_commands(bridge: str, drops: Iterable[Drop] | None, remote: Remote | None = None) -> str:
+def accept_commands(
+    bridge: str, drops: Iterable[DroppingChain] | None, remote: Remote | None = None
+) -> str:
     """The commands, for root's shell, that let a libvirt network through the host's firewall.
 
     Args:
@@ -184,14 +190,14 @@ def accept_commands(bridge: str, drops: Iterable[Drop] | None, remote: Remote | 
             f"firewall-cmd --permanent --zone=libvirt --change-interface={bridge} && "
             "firewall-cmd --reload"
         )
-    chains = list(drops or (Drop("inet filter", hook, hook) for hook in _HOOKS.values()))
+    chains = list(drops or (DroppingChain("inet filter", hook, hook) for hook in _HOOKS.values()))
     line = " && ".join(command for each in chains for command in _accepting(each, bridge))
     if drops is None:
         line += " (with the names of your own table and chains: nft list ruleset)"
     return f"{line}; and the same where your firewall has its rules from (/etc/nftables.conf)"
 
 
-def _accepting(drop: Drop, bridge: str) -> Iterator[str]:
+def _accepting(drop: DroppingChain, bridge: str) -> Iterator[str]:
     """The rules before all others of a chain that DHCP and DNS, or guests' traffic, needs."""
     if drop.table == "ip filter":
         start = f"iptables -I {drop.chain}"

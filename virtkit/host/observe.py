@@ -13,7 +13,7 @@ from lxml import etree
 
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.facts import Connection, HostFacts, Pool, Unprepared, UsedSubnet
+from virtkit.facts import DriverFacts, HostFacts, NoUserns, Pool, UsedSubnet
 from virtkit.host import file_users
 from virtkit.host.connection import Connections
 from virtkit.host.domains import state_of
@@ -28,16 +28,16 @@ from virtkit.xml import tree
 #: What a plan asks of the host's own files.
 _QUESTIONS = (
     "ids",
-    "missing=" + ",".join(path for driver in DRIVERS.values() for path in driver.programs),
+    "missing_files=" + ",".join(path for driver in DRIVERS.values() for path in driver.programs),
     "network",
     "restart_commands",
     "unfit",
-    "unprepared",
+    "no_userns",
     "without_dnsmasq",
 )
 
 
-def connection(connections: Connections, scheme: str) -> Connection:
+def driver_facts(connections: Connections, scheme: str) -> DriverFacts:
     """What one libvirt driver says of itself, or why it doesn't answer."""
     uri = connections.display_uri(scheme)
     try:
@@ -46,19 +46,19 @@ def connection(connections: Connections, scheme: str) -> Connection:
             root = tree.parse(opened.getCapabilities(), "capabilities")
             types = {each.get("type", "") for each in root.iterfind("./guest/arch/domain")}
             machines = {each.text or "" for each in root.iterfind("./guest/arch/machine")}
-            return Connection(
+            return DriverFacts(
                 uri,
-                libvirt=opened.getLibVersion(),
+                libvirt_version=opened.getLibVersion(),
                 hypervisor=opened.getVersion(),
                 domain_types=frozenset(types),
                 machines=frozenset(machines),
-                host=root.findtext("./host/uuid", ""),
+                host_uuid=root.findtext("./host/uuid", ""),
             )
     except VirtkitError as error:
         no_driver = isinstance(error, NoDriver) or isinstance(error.__cause__, NoDriver)
         cure = "" if no_driver else error.cure
         why, restart = error.why or error.what, connections.restart_command(scheme)
-        return Connection(uri, why, cure=cure, restart=restart)
+        return DriverFacts(uri, why, cure=cure, restart=restart)
 
 
 def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostFacts:
@@ -67,8 +67,8 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
 
     machine = questions.ask(connections.remote, *_QUESTIONS)
     connections.restart_commands = machine["restart_commands"]
-    network = routes.read(machine["network"])
-    by_scheme = {scheme: connection(connections, scheme) for scheme in schemes}
+    network = routes.parse(machine["network"])
+    by_scheme = {scheme: driver_facts(connections, scheme) for scheme in schemes}
     arch, cpus = "x86_64", 0
     libvirt_networks: list[_LibvirtNetwork] = []
     if any(not each.error for each in by_scheme.values()):
@@ -76,7 +76,7 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
             info = connections.any().getInfo()
             arch, cpus = str(info[0]), int(info[2])
             libvirt_networks = list(_libvirt_networks(connections))
-    host = next((each.host for each in by_scheme.values() if each.host), "")
+    host = next((each.host_uuid for each in by_scheme.values() if each.host_uuid), "")
     return HostFacts(
         name=connections.host,
         pool=pool,
@@ -87,15 +87,15 @@ def facts(connections: Connections, schemes: Iterable[str], pool: Pool) -> HostF
         networks={each.name: each.active for each in libvirt_networks},
         device_kinds=network.device_kinds,
         identity="/".join(each for each in (host, network.machine_id) if each),
-        unprepared=_unprepared(connections, machine["unprepared"]),
-        missing_programs=frozenset(machine["missing"]),
+        no_userns=_no_userns(connections, machine["no_userns"]),
+        missing_programs=frozenset(machine["missing_files"]),
         unfit_programs=machine["unfit"],
         subordinate_ids=frozenset(range(first, first + count) for first, count in machine["ids"]),
         networks_without_dnsmasq=frozenset(machine["without_dnsmasq"]),
     )
 
 
-def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unprepared | None:
+def _no_userns(connections: Connections, answer: Sequence[str] | None) -> NoUserns | None:
     """Why containers of a host can't have their own ids, with the command that fixes it."""
     if answer is None:
         return None
@@ -105,7 +105,7 @@ def _unprepared(connections: Connections, answer: Sequence[str] | None) -> Unpre
     else:
         prepare, restart = connections.prepare_command, connections.restart_command("lxc")
         cure = prepare if what == "prepare" else restart
-    return Unprepared(why, cure)
+    return NoUserns(why, cure)
 
 
 @dataclass(frozen=True)
@@ -244,15 +244,15 @@ def undefined_guests(
         volumes: the names of the volumes that there are.
     """
     answer: dict[str, ObservedGuest] = {}
-    held: dict[str, str] = {}
+    taken_over: dict[str, str] = {}
     foreign = {name for _, name in domains.foreign}
     for domain, record in recorded.items():
         if domain in domains.ours or _scheme(record) not in domains.answered:
             continue
         users = (domains.file_users.get(each.name) for each in record.volumes)
-        stranger = domain if domain in foreign else next(filter(None, users), None)
-        if stranger is not None:
-            held[domain] = stranger
+        foreign_domain = domain if domain in foreign else next(filter(None, users), None)
+        if foreign_domain is not None:
+            taken_over[domain] = foreign_domain
             continue
         answer[domain] = ObservedGuest(
             record=_as_it_stands(record, volumes),
@@ -263,7 +263,7 @@ def undefined_guests(
             autostart=bool(record.requested.get("autostart")),
             undefined=True,
         )
-    return answer, held
+    return answer, taken_over
 
 
 def made_disks(guests: Iterable[ObservedGuest]) -> Iterator[str]:

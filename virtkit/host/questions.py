@@ -1,6 +1,6 @@
 """Asks a host what only its own files tell: this machine at once, another one by one ssh command.
 
-Nothing of virtkit's is installed there: the program, `virtkit.host.machine.questions`, goes along
+Nothing of virtkit's is installed there: the program, `virtkit.host.machine.inspection`, goes along
 with the question, and its files are gone again with the answer.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from virtkit.errors import VirtkitError
 from virtkit.host.machine import preparation
-from virtkit.host.machine.questions import answer
+from virtkit.host.machine.inspection import answer
 from virtkit.host.ssh import Remote
 
 #: Unpacks what comes on its input, runs it with the arguments after it, and removes it. It prints
@@ -26,11 +26,11 @@ _RUN = (
     'folder=$(mktemp -d) && trap \'rm -rf "$folder"\' EXIT && tar -xz -C "$folder" -f - && '
     'python3 -IBS "$folder"'
 )
-_MAIN = "import sys\nfrom virtkit.host.machine.questions import main\nmain(*sys.argv[1:])\n"
+_MAIN = "import sys\nfrom virtkit.host.machine.inspection import main\nmain(*sys.argv[1:])\n"
 
 
 def ask(remote: Remote | None, *questions: str) -> dict[str, Any]:
-    """The answers of a host by the questions' first words; see `virtkit.host.machine.questions`.
+    """The answers of a host by the questions' first words; see `virtkit.host.machine.inspection`.
 
     Raises:
         VirtkitError: the host was not reached, or has no Python.

@@ -36,8 +36,8 @@ class NetworkFacts:
     machine_id: str = ""
 
 
-def read(text: str) -> NetworkFacts:
-    """What `virtkit.host.machine.questions.network` printed: a line for each question, then a file.
+def parse(text: str) -> NetworkFacts:
+    """What `machine.inspection.network` printed: a line for each question, then a file.
 
     Without the program ``ip`` the kernel's own list of IPv4 routes has to do.
     """

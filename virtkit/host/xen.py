@@ -48,11 +48,11 @@ def console_output(remote: Remote | None, domain: str, offset: int) -> bytes:
 def checks(remote: Remote | None) -> Iterator[tuple[str, bool | None, str, str]]:
     """What a look at a Xen host finds: name, whether it is well, what it is, and the cure."""
     if remote is None:
-        return read(commands.run("sh", "-c", _SCRIPT).stdout)
-    return read(remote.run(_SCRIPT).decode("utf-8", "replace"))
+        return parse(commands.run("sh", "-c", _SCRIPT).stdout)
+    return parse(remote.run(_SCRIPT).decode("utf-8", "replace"))
 
 
-def read(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
+def parse(output: str) -> Iterator[tuple[str, bool | None, str, str]]:
     """The checks that follow from what ``_SCRIPT`` printed."""
     parts: dict[str, list[str]] = {}
     lines: list[str] = []

@@ -257,7 +257,7 @@ def _bootstrap(recipe: Recipe, work: Path, folder: Path, progress: Progress) -> 
             work=folder,
             failed=failed,
             progress=progress,
-            tell=stages,
+            say=stages,
             output=work / "tree.tar",
         )
 

@@ -104,32 +104,32 @@ def leftovers(identities: Collection[str]) -> Iterator[tuple[Path, str]]:
             yield path, "a built or downloaded image that is in no pool here"
 
 
-def local_image(ref: ImageRef, base: Path, progress: Progress) -> LocalImage:
+def local_image(ref: ImageRef, spec_folder: Path, progress: Progress) -> LocalImage:
     """The image's files here: built, downloaded or, for ``path``, where they are.
 
     A second run, or one at the same time, does not make them again.
 
     Args:
-        base: what a relative ``path`` is relative to.
+        spec_folder: what a relative ``path`` is relative to.
 
     Raises:
         VirtkitError: it can't be built or downloaded, or is not a disk image.
     """
     if ref.entry.path is not None:
-        return _given(base / Path(ref.entry.path).expanduser(), progress)
+        return _given(spec_folder / Path(ref.entry.path).expanduser(), progress)
     with _locked(ref.identity, progress):
         image = _usable(ref)
         return image if image is not None else _make(ref, _builder(ref), progress)
 
 
-def check(ref: ImageRef, base: Path) -> None:
+def check(ref: ImageRef, spec_folder: Path) -> None:
     """Looks, in a second, whether ``local_image`` can work here.
 
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs on this machine is missing.
     """
     if ref.entry.path is not None:
-        probe(base / Path(ref.entry.path).expanduser())
+        probe(spec_folder / Path(ref.entry.path).expanduser())
     elif _usable(ref) is None:
         commands.require("qemu-img")
         if ref.entry.build is not None:

@@ -119,8 +119,8 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
         have = have if resumed else 0
         remaining = answer.headers.get("Content-Length", "")
         total = have + int(remaining) if remaining.isdecimal() else 0
-        tell = Meter(progress, "downloading")
-        tell(have, total)
+        meter = Meter(progress, "downloading")
+        meter(have, total)
         with target.open("r+b" if resumed else "wb") as file:
             file.seek(have)
             while chunk := progress.run_interruptible(lambda: answer.read(_CHUNK)):
@@ -132,7 +132,7 @@ def _continue(url: str, target: Path, progress: Progress) -> None:
                     file.seek(len(chunk), os.SEEK_CUR)
                     file.truncate()
                 have += len(chunk)
-                tell(have, total)
+                meter(have, total)
     if total and have < total:
         raise OSError(f"the connection ended after {have} of {total} bytes")
 

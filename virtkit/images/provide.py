@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _PROGRAMS = {"qemu-img": "qemu-utils", "virsh": "libvirt-clients"}
 
 
-def check(host: Host, ref: ImageRef, base: Path) -> None:
+def check(host: Host, ref: ImageRef, spec_folder: Path) -> None:
     """Looks, in a second, whether ``provide`` can work.
 
     Raises:
         RequestError: a ``path`` is no disk image; or what it needs is missing.
     """
     if not _is_fetched_by_host(host, ref):
-        cache.check(ref, base)
+        cache.check(ref, spec_folder)
         return
     if host.remote is None:
         raise RequestError(
@@ -41,7 +41,7 @@ def check(host: Host, ref: ImageRef, base: Path) -> None:
             "`fetch: host`: then this machine fetches it",
             where=host.name,
         )
-    missing = host.ask(f"programs={','.join(_PROGRAMS)}")["programs"]
+    missing = host.ask(f"missing_programs={','.join(_PROGRAMS)}")["missing_programs"]
     if missing:
         packages = " ".join(_PROGRAMS[each] for each in missing)
         raise RequestError(
@@ -53,15 +53,15 @@ def check(host: Host, ref: ImageRef, base: Path) -> None:
         )
 
 
-def provide(host: Host, ref: ImageRef, base: Path, progress: Progress) -> ImageFiles:
+def provide(host: Host, ref: ImageRef, spec_folder: Path, progress: Progress) -> ImageFiles:
     """Makes the image's volumes in the host's pool, where they are not there yet.
 
     Args:
-        base: what a relative ``path`` is relative to.
+        spec_folder: what a relative ``path`` is relative to.
     """
     if _is_fetched_by_host(host, ref):
         return _fetch_by_host(host, ref, progress)
-    return pool.upload(host, ref, cache.local_image(ref, base, progress), progress)
+    return pool.upload(host, ref, cache.local_image(ref, spec_folder, progress), progress)
 
 
 def _is_fetched_by_host(host: Host, ref: ImageRef) -> bool:

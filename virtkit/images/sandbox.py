@@ -68,10 +68,10 @@ def run(
     work: Path,
     failed: Callable[[Sequence[str]], VirtkitError],
     progress: Progress,
-    tell: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
     output: Path | None = None,
 ) -> None:
-    """Runs a command in ``work`` and hands each line of its errors to ``tell``.
+    """Runs a command in ``work`` and hands each line of its errors to ``say``.
 
     It ends as soon as the work should end. All that it started has ended when this returns.
 
@@ -97,7 +97,7 @@ def run(
                             os.write(process.stdin.fileno(), b"go\n")
                         continue
                     lines.append(line)
-                    tell(line)
+                    say(line)
         except KeyboardInterrupt:
             progress("interrupted: ending the build; interrupt again to end it at once")
             raise

@@ -9,10 +9,10 @@ from virtkit._lazy import load_when_used
 
 if TYPE_CHECKING:
     from virtkit.drivers.effects import Effect
-    from virtkit.plan.changes import Action, Change, FieldChange, Plan, Unknown
+    from virtkit.plan.changes import Action, Change, FieldChange, Plan, UnknownGuest
     from virtkit.plan.drift import detaching_places, has_volume, pending_fields, run_id
     from virtkit.plan.environment import diff, joined
-    from virtkit.plan.ownership import command
+    from virtkit.plan.ownership import virtkit_command
     from virtkit.plan.removal import apply_refusal, down, down_refusal
     from virtkit.plan.select import select, with_after
     from virtkit.state.record import Cause
@@ -21,10 +21,10 @@ load_when_used(
     __name__,
     {
         "virtkit.drivers.effects": "Effect",
-        "virtkit.plan.changes": "Action Change FieldChange Plan Unknown",
+        "virtkit.plan.changes": "Action Change FieldChange Plan UnknownGuest",
         "virtkit.plan.drift": "detaching_places has_volume pending_fields run_id",
         "virtkit.plan.environment": "diff joined",
-        "virtkit.plan.ownership": "command",
+        "virtkit.plan.ownership": "virtkit_command",
         "virtkit.plan.removal": "apply_refusal down down_refusal",
         "virtkit.plan.select": "select with_after",
         "virtkit.state.record": "Cause",
@@ -38,9 +38,8 @@ __all__ = [
     "Effect",
     "FieldChange",
     "Plan",
-    "Unknown",
+    "UnknownGuest",
     "apply_refusal",
-    "command",
     "detaching_places",
     "diff",
     "down",
@@ -50,5 +49,6 @@ __all__ = [
     "pending_fields",
     "run_id",
     "select",
+    "virtkit_command",
     "with_after",
 ]

@@ -95,7 +95,7 @@ def path_change(
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownGuest:
     """A guest whose state is not known, or that waits for such a guest. ``host`` may have it."""
 
     guest: str
@@ -123,7 +123,7 @@ class Plan:
     desired: Desired | None = field(default=None, repr=False)
     guests: tuple[str, ...] = ()
     unanswered: Mapping[str, VirtkitError] = field(default_factory=dict)
-    unknown: tuple[Unknown, ...] = ()
+    unknown: tuple[UnknownGuest, ...] = ()
 
     @property
     def incomplete(self) -> bool:

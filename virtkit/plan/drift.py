@@ -152,7 +152,7 @@ class DriftCheck:
         )
 
     def _device(self, path: str) -> str:
-        """The disk or network card that a place belongs to; empty where it is none of ours."""
+        """The disk or network interface that a place belongs to; empty where it is none of ours."""
         place = "/".join(diff.split_path(path)[:2])
         if "backingStore" in diff.split_path(path):
             return ""  # a disk's backing file, and not what is on it
@@ -176,7 +176,7 @@ class DriftCheck:
         return "disk" if disk == "root" else f"disks.{disk}"
 
     def _network(self, device: etree._Element) -> str:
-        """The spec's name for the network that a card is on, or was."""
+        """The spec's name for the network that an interface is on, or was."""
         mac = device.find("mac")
         address = (mac.get("address") or "").lower() if mac is not None else ""
         requested = self._record.requested.get("networks")

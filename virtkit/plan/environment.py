@@ -10,8 +10,8 @@ from virtkit.errors import RequestError, SpecErrors
 from virtkit.facts import HostFacts
 from virtkit.plan import duplicates, host_conflicts, name_conflicts
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
-from virtkit.plan.guests import compared
-from virtkit.plan.networks import compared_network, with_kept_reservations
+from virtkit.plan.guests import compare_guest
+from virtkit.plan.networks import compare_network, with_kept_reservations
 from virtkit.plan.removal import foreign_users, lost_with
 from virtkit.state.desired import Desired, Guest
 from virtkit.state.observed import Observed, ObservedGuest
@@ -41,11 +41,11 @@ def diff(
     Raises:
         SpecErrors: something of others is in the way, or a guest can't run here.
     """
-    difference = _Difference(desired, observed, spec_path, only, templates or {}, restart, facts)
-    return difference.plan()
+    planner = _Planner(desired, observed, spec_path, only, templates or {}, restart, facts)
+    return planner.plan()
 
 
-class _Difference:
+class _Planner:
     def __init__(
         self,
         desired: Desired,
@@ -119,7 +119,9 @@ class _Difference:
         except RequestError as error:
             self._errors.append(error)
             return
-        comparison = compared(guest, current, self._observed, spec_path=self._spec_path, wanted=xml)
+        comparison = compare_guest(
+            guest, current, self._observed, spec_path=self._spec_path, wanted=xml
+        )
         self._errors += comparison.errors
         change, pending = comparison.change, comparison.pending
         if current.undefined:
@@ -171,7 +173,7 @@ class _Difference:
                     network, current, self._current_guests().keys() - names
                 )
             try:
-                comparison = compared_network(
+                comparison = compare_network(
                     network, current, self._observed, spec_path=self._spec_path
                 )
             except RequestError as error:

@@ -21,7 +21,7 @@ from virtkit.state.record import Cause
 
 
 @dataclass
-class Compared:
+class ComparedGuest:
     """What came of comparing one guest."""
 
     change: Change | None = None
@@ -29,9 +29,9 @@ class Compared:
     errors: list[RequestError] = field(default_factory=list)
 
 
-def compared(
+def compare_guest(
     guest: Guest, current: ObservedGuest, observed: Observed, *, spec_path: str, wanted: str
-) -> Compared:
+) -> ComparedGuest:
     """The change that makes ``current`` into ``guest``, and what waits for a restart.
 
     Args:
@@ -54,7 +54,7 @@ class _Comparison:
         self._lost: list[str] = []
         self._errors: list[RequestError] = []
 
-    def run(self) -> Compared:
+    def run(self) -> ComparedGuest:
         base = Change(
             f"guest/{self._guest.name}",
             self._guest.host,
@@ -65,11 +65,13 @@ class _Comparison:
         spec_changes = list(self._spec_changes())
         volumes = list(self._volumes(spec_changes))
         if any(each.effect == "recreate" for each in [*spec_changes, *volumes]):
-            return Compared(self._replaced(base, [*spec_changes, *volumes]), errors=self._errors)
+            return ComparedGuest(
+                self._replaced(base, [*spec_changes, *volumes]), errors=self._errors
+            )
         reasons = _unique([*spec_changes, *volumes, *self._drift(spec_changes)])
         reasons += self._now(reasons)
         pending = self._pending(reasons)
-        answer = Compared(errors=self._errors)
+        answer = ComparedGuest(errors=self._errors)
         if not self._current.record.finished:
             reasons += _unfinished(self._current)
         staged = {
@@ -297,7 +299,9 @@ def _unlisted(current: ObservedGuest, observed: Observed) -> bool:
     """Whether an interrupted run did not come to write the guest, as it is, into the pool's
     record. One that an older version made is listed by the next run that changes anything."""
     listed = observed.pool.guests.get(current.domain)
-    return listed is not None and not current.undefined and listed != current.record.listed()
+    return (
+        listed is not None and not current.undefined and listed != current.record.for_pool_record()
+    )
 
 
 def _unfinished(current: ObservedGuest) -> Iterable[FieldChange]:

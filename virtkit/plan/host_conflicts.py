@@ -14,7 +14,7 @@ from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet
 from virtkit.plan.changes import Change
-from virtkit.plan.ownership import command
+from virtkit.plan.ownership import virtkit_command
 from virtkit.spec import LOCAL, raw_xml, suggestion
 from virtkit.state.desired import Desired, Guest, Network
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
@@ -59,7 +59,7 @@ def _starts(change: Change) -> bool:
 
 
 def _needs_sources(change: Change) -> bool:
-    """Whether a guest starts, or gets other network cards."""
+    """Whether a guest starts, or gets other network interfaces."""
     current = change.observed
     off = isinstance(current, ObservedGuest) and current.state == "stopped"
     other_interfaces = any(
@@ -138,7 +138,7 @@ def _cure(
     if not {*others} - {*records}:
         owners = [(each.environment, each.spec) for each in records.values()]
         if all(each == ours for each in owners):
-            return f"{free}; or take down what has it first: {command('down', ours[1])}"
+            return f"{free}; or take down what has it first: {virtkit_command('down', ours[1])}"
         owner_texts = dict.fromkeys(f"{owner} (made from {path})" for owner, path in owners)
         return f"{free}; or have environment {', '.join(owner_texts)} taken down"
     stops = (f"{virsh(facts)} net-destroy {shlex.quote(each)}" for each in others)
@@ -150,8 +150,8 @@ def _cure(
 
 @dataclass(frozen=True)
 class _Source:
-    """What a network card is plugged into. ``network``: the spec's name for it; empty where it is
-    in raw XML."""
+    """What a network interface is plugged into. ``network``: the spec's name for it; empty where
+    it is in raw XML."""
 
     kind: str
     name: str
@@ -183,7 +183,7 @@ def _missing_sources(
 
 
 def _all_sources(guest: Guest, template: str) -> Iterator[_Source]:
-    """What a guest's network cards are plugged into, those in raw XML too."""
+    """What a guest's network interfaces are plugged into, those in raw XML too."""
     names: dict[tuple[str, str], str] = {
         (each.kind, each.source): each.network for each in guest.interfaces
     }
@@ -217,10 +217,12 @@ def _bridge(source: _Source, guest: Guest, where: str, facts: HostFacts) -> Iter
         f"{_named(source, guest)}: "
         + (f"{name} is no bridge" if name in kinds else f"there is no bridge {name}")
         + f" on host {guest.host}",
-        why=f"it is a {kinds[name] or 'network card'}, and guests connect to bridges"
+        why=f"it is a {kinds[name] or 'physical interface'}, and guests connect to bridges"
         if name in kinds
         else "",
-        cure="; or ".join([*ways, "use `mode: nat`" if source.network else "remove this card"]),
+        cure="; or ".join(
+            [*ways, "use `mode: nat`" if source.network else "remove this interface"]
+        ),
         where=where,
     )
 
@@ -238,7 +240,7 @@ def _existing(
             else ""
         )
         removal = f"remove {source.description}: virtkit then makes its own network"
-        ways = [correction, removal if source.network else "remove this card from the raw XML"]
+        ways = [correction, removal if source.network else "remove this interface from the raw XML"]
         yield RequestError(
             f"{_named(source, guest)}: libvirt has no network {name} on host {guest.host}",
             cure="; or ".join(filter(None, ways)),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.plan.host_conflicts import virsh
-from virtkit.plan.ownership import command
+from virtkit.plan.ownership import virtkit_command
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord
@@ -33,7 +33,7 @@ def errors(
     if holder is not None:
         schemes = (scheme for scheme, name in observed.foreign_domains if name == holder)
         scheme = next(schemes, guest.driver.scheme)
-        up = command("up", spec_path, guest.name)
+        up = virtkit_command("up", spec_path, guest.name)
         yield _taken_over(guest, holder, where, virsh(facts, scheme), up)
         return
     if (guest.driver.scheme, guest.domain) in observed.foreign_domains:
@@ -59,8 +59,8 @@ def _of_another_environment(owner: GuestRecord, where: str, *, undefined: bool) 
     return RequestError(
         f"{what} does not belong to this environment",
         why=f"the pool's record lists it as {why}; somebody undefined it",
-        cure=f"remove what is left of it: {command('down', owner.spec, owner.guest)}; or give the "
-        "environment or the guest another name",
+        cure=f"remove what is left of it: {virtkit_command('down', owner.spec, owner.guest)}; or "
+        "give the environment or the guest another name",
         where=where,
     )
 
@@ -71,7 +71,7 @@ def _kept(guest: Guest, volume: Volume, where: str, spec_path: str) -> RequestEr
         f"disk {volume.name} was kept when an earlier guest {guest.name} was removed",
         why="the spec has it without `keep: true` now, and it would be deleted with the guest",
         cure="set `keep: true` for it, and it is used again; or delete it, with what is on it: "
-        + command("down", spec_path, guest.name, "--volumes"),
+        + virtkit_command("down", spec_path, guest.name, "--volumes"),
         where=where,
     )
 

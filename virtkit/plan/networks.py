@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, path_change
-from virtkit.plan.ownership import command, split_by_spec, with_owners
+from virtkit.plan.ownership import split_by_spec, virtkit_command, with_owners
 from virtkit.state.desired import Network
 from virtkit.state.observed import Observed, ObservedNetwork
 from virtkit.state.record import Cause
@@ -28,7 +28,7 @@ class ComparedNetwork:
     notes: list[str] = field(default_factory=list)
 
 
-def compared_network(
+def compare_network(
     network: Network, current: ObservedNetwork | None, observed: Observed, *, spec_path: str
 ) -> ComparedNetwork:
     """The change that makes ``current`` into ``network``.
@@ -87,13 +87,14 @@ def _in_use(
     own, moved_here = split_by_spec(current.users, observed, network.environment, spec_path)
     holders = with_owners(current.users, observed, network.environment, spec_path)
     if len(own) == len(holders):
-        cure = f"take these guests down first ({command('down', spec_path, *own)}), then up again"
+        line = virtkit_command("down", spec_path, *own)
+        cure = f"take these guests down first ({line}), then up again"
     else:
         cure = (
             "give your network another name; or have these guests taken down by whoever made them"
         )
     if moved_here:
-        line = command("down", spec_path, *own, *moved_here, "--yes")
+        line = virtkit_command("down", spec_path, *own, *moved_here, "--yes")
         cure += f"; if the spec's file was only moved: {line}"
     return RequestError(
         f"network {network.name}: {', '.join(each.field for each in changes)} can't change "

@@ -36,7 +36,7 @@ def _owner(domain: str, observed: Observed, environment: str, spec_path: str) ->
     return f" (made from {record.spec})" if record.spec != spec_path else ""
 
 
-def command(verb: str, spec_path: str, *arguments: str) -> str:
+def virtkit_command(verb: str, spec_path: str, *arguments: str) -> str:
     """The command that does ``verb`` to a spec; one that was read from standard input is read from
     there again."""
     path = "-" if spec_path.startswith("<") else shlex.quote(spec_path)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
-from virtkit.plan.ownership import command, with_owners
+from virtkit.plan.ownership import virtkit_command, with_owners
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
 
@@ -165,7 +165,8 @@ def down_refusal(plan: Plan, spec_path: str, *, volumes: bool = False) -> Reques
     )
     if own:
         arguments = (*own, *(["--volumes"] if volumes else []))
-        cure += f"; to remove only what is this spec's: {command('down', spec_path, *arguments)}"
+        line = virtkit_command("down", spec_path, *arguments)
+        cure += f"; to remove only what is this spec's: {line}"
     return RequestError(
         f"this would remove parts of environment {plan.environment} that were made from another "
         "spec, and needs your consent",

@@ -15,7 +15,7 @@ RequestedChange = tuple[str, Any, Any]
 def requested_changes(
     before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> Iterable[RequestedChange]:
-    """The fields that differ; disks and network cards one by one.
+    """The fields that differ; disks and network interfaces one by one.
 
     A field that a record lacks has the model's default: an upgrade that brings one is no change.
     """
@@ -35,7 +35,7 @@ def _interfaces(requested: Any) -> Any:
 
 
 def _by_name(entries: Any) -> dict[str, Mapping[str, Any]]:
-    """Entries by name; a second one of a name (two cards on one network) is ``NAME#2``."""
+    """Entries by name; a second one of a name (two interfaces on one network) is ``NAME#2``."""
     answer: dict[str, Mapping[str, Any]] = {}
     for each in entries or ():
         name, count = each["name"], 1

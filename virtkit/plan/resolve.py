@@ -169,7 +169,7 @@ def _confinement(
     """The best way in which the host can confine the guest; adds its ids to those ``taken``."""
     if not driver.confined:
         return Confinement()
-    why = facts.unprepared.why if facts.unprepared else ""
+    why = facts.no_userns.why if facts.no_userns else ""
     if guest.privileged:
         return Confinement("privileged", why=why)
     if why:
@@ -242,13 +242,13 @@ def _uuid(spec: model.Spec, name: str, facts: HostFacts, decided: Decided) -> st
     decided_guest = decided.guests.get(name)
     if decided_guest is not None and decided_guest.uuid:
         return decided_guest.uuid
-    shares = any(not spec.networks[each.name].made for each in spec.guests[name].interfaces)
+    shares = any(not spec.networks[each.name].managed for each in spec.guests[name].interfaces)
     host = [facts.identity] if shares and facts.identity else []
     return addresses.derived_uuid(spec.name, "guest", name, *host)
 
 
 def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[str, int], str]:
-    """The MAC of every network card, by guest and index; one that goes changes no other.
+    """The MAC of every network interface, by guest and index; one that goes changes no other.
 
     A guest that exists keeps those that it was given. A new one's depends on its host where other
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
@@ -271,7 +271,7 @@ def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[st
             if kept is not None and kept not in answer.values():
                 answer[name, index] = kept
                 continue
-            host = [] if spec.networks[interface.name].made else [facts.identity]
+            host = [] if spec.networks[interface.name].managed else [facts.identity]
             answer[name, index] = addresses.mac(
                 spec.name,
                 name,
@@ -289,7 +289,7 @@ def _subnets(
     """The IPv4 subnet of every network that virtkit makes or knows the subnet of."""
     answer = {name: n.cidr for name, n in used.items() if n.cidr}
     for name, network in used.items():
-        if not network.made or name in answer:
+        if not network.managed or name in answer:
             continue
         kept = decided.networks.get(name)
         in_use = [each for each in facts.used_subnets if ":" not in each.subnet]
@@ -317,7 +317,7 @@ def _interface_addresses(
     macs: Mapping[tuple[str, int], str],
     decided: Decided,
 ) -> dict[tuple[str, int], str]:
-    """The IPv4 address of every network card whose network is ours, or that asks for one."""
+    """The IPv4 address of every network interface whose network is ours, or that asks for one."""
     answer: dict[tuple[str, int], str] = {}
     former = [
         decided_guest for name, decided_guest in decided.guests.items() if name not in spec.guests
@@ -330,7 +330,7 @@ def _interface_addresses(
             for index, interface in enumerate(guest.interfaces)
             if interface.name == name
         }
-        if not network.made:
+        if not network.managed:
             answer |= {interface: address for interface, address in wanted.items() if address}
             continue
         kept = {
@@ -361,7 +361,7 @@ def _interface(
     dns: tuple[str, ...] = ()
     if address and cidr and network.static:
         static = f"{address}/{IPv4Network(cidr).prefixlen}"
-        own = str(IPv4Network(cidr)[1]) if network.made else ""
+        own = str(IPv4Network(cidr)[1]) if network.managed else ""
         gateway = network.gateway or (own if network.mode != "isolated" else "")
         dns = network.dns or ((own,) if own else ())
     if network.existing is not None:
@@ -376,7 +376,7 @@ def _interface(
         source=source,
         mac=mac,
         address=address,
-        address6=addresses.slaac(network.ipv6, mac) if network.ipv6 and network.made else "",
+        address6=addresses.slaac(network.ipv6, mac) if network.ipv6 and network.managed else "",
         static=static,
         gateway=gateway,
         dns=dns,
@@ -392,7 +392,7 @@ def _networks(
     guests: Iterable[Guest],
 ) -> Iterable[Network]:
     for name, network in used.items():
-        if not network.made:
+        if not network.managed:
             continue
         yield Network(
             environment=environment,

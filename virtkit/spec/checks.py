@@ -58,7 +58,7 @@ def check(draft: Draft, problems: Problems) -> None:
 def _networks(draft: Draft, problems: Problems) -> None:
     """Made networks whose addresses overlap."""
     nodes, models = draft.networks.nodes, draft.networks.models
-    subnets = [(name, n.subnet) for name, n in models.items() if n.made and n.subnet is not None]
+    subnets = [(name, n.subnet) for name, n in models.items() if n.managed and n.subnet is not None]
     for (first, first_subnet), (second, second_subnet) in combinations(subnets, 2):
         if first_subnet.overlaps(second_subnet):
             problem = Problem(
@@ -223,7 +223,7 @@ def _max(entry: Entry, problems: Problems) -> None:
 
 
 def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """Network cards on networks that are missing, or twice on one."""
+    """Network interfaces on networks that are missing, or twice on one."""
     seen: set[str] = set()
     names = [*draft.networks.nodes, DEFAULT_NETWORK]
     for index, interface in enumerate(entry.fields.networks or ()):
@@ -243,7 +243,7 @@ def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
 
 
 def _all_interfaces(draft: Draft) -> Iterator[tuple[Entry, GuestSpec, Path, InterfaceSpec]]:
-    """Every network card, with the path of its entry below the guest's."""
+    """Every network interface, with the path of its entry below the guest's."""
     for entry, guest in draft.guests():
         for index, interface in enumerate(guest.networks or ()):
             yield entry, guest, ("networks", index), interface
@@ -263,7 +263,7 @@ def _addresses(draft: Draft, problems: Problems) -> None:
         problem = _misplaced(interface.address, interface.name, network)
         owners = with_address.setdefault((interface.name, interface.address), [])
         # a network that is made is another one on each host
-        others = (e for e in owners if not (network.made and guest.is_elsewhere(e)))
+        others = (e for e in owners if not (network.managed and guest.is_elsewhere(e)))
         other = next((each.name for each in others if each.name != guest.name), None)
         owners.append(guest)
         if problem is None and other is not None:
@@ -292,18 +292,18 @@ def _misplaced(address: str, name: str, network: NetworkSpec) -> Problem | None:
             cure=f"set `cidr:` under networks.{name}, or remove `address:`",
         )
     reason = why_no_guest_address(address, subnet)
-    if not reason and network.made and address == str(subnet[1]):
+    if not reason and network.managed and address == str(subnet[1]):
         reason = f"the host's own on '{name}'"
     if not reason and address == network.gateway:
         reason = f"the gateway of '{name}'"
     if not reason:
         return None
-    first = subnet[2] if network.made else subnet[1]
+    first = subnet[2] if network.managed else subnet[1]
     return Problem(f"the address {address} is {reason}", cure=f"use one of {first} to {subnet[-2]}")
 
 
 def _macs(draft: Draft, problems: Problems) -> None:
-    """MAC addresses that two network cards would have."""
+    """MAC addresses that two network interfaces would have."""
     owners: dict[str, tuple[str, Path]] = {}
     reported: set[tuple[str, Path]] = set()
     for entry, guest, path, interface in _all_interfaces(draft):
@@ -313,7 +313,7 @@ def _macs(draft: Draft, problems: Problems) -> None:
         if (owner, owner_path) != (guest.name, path):
             reported.add((entry.base, path))
             problem = Problem(
-                f"two network cards have the MAC address {interface.mac}",
+                f"two network interfaces have the MAC address {interface.mac}",
                 why=f"of '{owner}' and of '{guest.name}'",
                 cure="give each its own MAC address, or leave it out",
             )
@@ -390,7 +390,7 @@ def _long_names(draft: Draft, problems: Problems) -> None:
         name = max(entry.names, key=len)
         _check_length(draft.name, name, entry.node, problems)
     for name, node in draft.networks.nodes.items():
-        if name not in draft.networks.models or draft.networks.models[name].made:
+        if name not in draft.networks.models or draft.networks.models[name].managed:
             _check_length(draft.name, name, node, problems)
 
 

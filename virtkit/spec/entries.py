@@ -73,7 +73,7 @@ def _check_layer(node: Node, profiles: Mapping[str, Node], problems: Problems) -
     try:
         GuestEntry.model_validate(clean.plain(), context=FROM_FILE)
     except ValidationError as error:
-        problems.invalid(error, clean, GuestEntry, partial=True)
+        problems.add_validation_error(error, clean, GuestEntry, partial=True)
     names = node.entries.get("profiles")
     for item in names.items if names else []:
         if isinstance(item.value, str) and is_label(item.value) and item.value not in profiles:
@@ -88,7 +88,7 @@ def _entry(base: str, node: Node, problems: Problems) -> Entry:
     try:
         return Entry(base, node, GuestEntry.model_validate(data, context=FROM_FILE), set())
     except ValidationError as error:
-        invalid = problems.invalid(error, node, GuestEntry)
+        invalid = problems.add_validation_error(error, node, GuestEntry)
     valid = {key: value for key, value in data.items() if key not in invalid}
     return Entry(base, node, GuestEntry.model_validate(valid, context=FROM_FILE), invalid)
 
@@ -198,7 +198,7 @@ def _count_out(
 
 
 def _first_interfaces(entry: Entry, problems: Problems) -> list[InterfaceSpec] | None:
-    """The network cards of the first guest; what can't count up far enough is left out."""
+    """The network interfaces of the first guest; what can't count up far enough is left out."""
     if entry.fields.networks is None:
         return None
     last = (entry.fields.count or 1) - 1

@@ -77,7 +77,7 @@ class Problems:
         """Keeps an error about the key of ``node``."""
         self.add(node.key, node.path, problem)
 
-    def invalid(
+    def add_validation_error(
         self,
         error: ValidationError,
         node: Node,

@@ -14,7 +14,7 @@ from virtkit.spec.problem import Problem, escaped, quote
 if TYPE_CHECKING:
     from lxml import etree
 
-#: How cards are named that libvirt names itself, whatever the XML says.
+#: How interfaces are named that libvirt names itself, whatever the XML says.
 _LIBVIRTS = ("vnet", "vif", "macvtap", "macvlan")
 #: What takes a connection, or makes one.
 _CHARACTERS = {"serial", "parallel", "console", "channel"}

@@ -249,7 +249,7 @@ def _validated(node: Node, model: type[_ModelT], problems: Problems) -> _ModelT 
     try:
         return model.model_validate(without_nulls(node).plain(), context=FROM_FILE)
     except ValidationError as error:
-        problems.invalid(error, node, model)
+        problems.add_validation_error(error, node, model)
         return None
 
 

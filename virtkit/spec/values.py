@@ -249,7 +249,7 @@ def mount_point(text: str) -> str:
 
 
 def is_mac_address(text: str) -> bool:
-    """Whether a network card can have it."""
+    """Whether a network interface can have it."""
     try:
         return bool(mac_address(text))
     except Problem:
@@ -263,12 +263,12 @@ def mac_address(text: str) -> str:
         raise Problem(f"{quote(text)} is not a MAC address", cure="use 52:54:00:00:00:10")
     if int(mac[:2], 16) & 1:
         raise Problem(
-            f"{text} is not the address of one network card",
+            f"{text} is not the address of one network interface",
             why="an odd first byte means a group of receivers (multicast)",
             cure=f"use 52:54:00{mac[8:]}",
         )
     if mac == "00:00:00:00:00:00":
-        raise Problem(f"{text} is no network card's address", cure="use 52:54:00:00:00:10")
+        raise Problem(f"{text} is no network interface's address", cure="use 52:54:00:00:00:10")
     return mac
 
 

@@ -47,7 +47,7 @@ ROOT_LABEL = "virtkit-root"
 
 @dataclass(frozen=True)
 class Interface:
-    """A guest's network card. ``address`` is empty where only the network knows it.
+    """A guest's network interface. ``address`` is empty where only the network knows it.
 
     ``static`` holds what goes into the seed (CIDR notation) where there is no DHCP.
     """
@@ -236,7 +236,7 @@ class DecidedGuest:
         addresses: by MAC.
         targets: device names, by volume.
         cloud_init: the digest of what was requested.
-        macs: those that it was given, by the network's name and which card on it.
+        macs: those that it was given, by the network's name and which interface on it.
     """
 
     type: str

@@ -40,7 +40,7 @@ class VolumeRecord:
 
 @dataclass(frozen=True)
 class InterfaceRecord:
-    """One network card: the network's name in libvirt (or its bridge), and what it got."""
+    """One network interface: the network's name in libvirt (or its bridge), and what it got."""
 
     source: str
     mac: str
@@ -133,7 +133,7 @@ class GuestRecord:
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses that its cards were given, IPv4 first."""
+        """The addresses that its interfaces were given, IPv4 first."""
         addresses = [each.address for each in self.interfaces] + [
             each.address6 for each in self.interfaces
         ]
@@ -141,7 +141,7 @@ class GuestRecord:
 
     @property
     def given_macs(self) -> dict[tuple[str, int], str]:
-        """The MACs that the spec did not say, by the network's name in it and which card on it."""
+        """The MACs that the spec did not say, by the network's name and which interface on it."""
         requested = self.requested.get("networks")
         entries = requested if isinstance(requested, list) else [{"name": DEFAULT_NETWORK}]
         if len(entries) != len(self.interfaces) or not all(isinstance(e, dict) for e in entries):
@@ -161,7 +161,7 @@ class GuestRecord:
             and {each.key for each in self.volumes} <= {each.key for each in other.volumes}
         )
 
-    def listed(self) -> GuestRecord:
+    def for_pool_record(self) -> GuestRecord:
         """What the pool's record says of the guest: what it takes to define it again."""
         return replace(self, rendered="", rewritten=(), staged={}, staged_in="", detaching=())
 

@@ -185,7 +185,7 @@ def pool_text(record: PoolRecord) -> str:
 
 def _listed(guest: GuestRecord) -> dict[str, Any]:
     """A guest in the pool's record: without what that leaves out."""
-    data = _data(guest.listed())
+    data = _data(guest.for_pool_record())
     for key in ("rendered", "rewritten", "staged", "staged_in", "detaching"):
         del data[key]
     return data

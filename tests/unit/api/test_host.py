@@ -24,7 +24,7 @@ from virtkit.host.ssh import root_prefix
 
 
 def test_this_machine_is_looked_at() -> None:
-    machine = api.find_machine("local")
+    machine = api.probe_machine("local")
     assert (machine.remote, Path(machine.python).name) == (None, "python3")
     assert os.geteuid() != 0 or not machine.needs_password
     hosts = host._inventory(machine)["all"]["hosts"]
@@ -34,7 +34,7 @@ def test_this_machine_is_looked_at() -> None:
 @pytest.mark.parametrize("name", ["-oProxyCommand=id", "", "a b", "x;id"])
 def test_a_word_that_names_none(name: str) -> None:
     with pytest.raises(RequestError, match="no address for ssh") as caught:
-        api.find_machine(name)
+        api.probe_machine(name)
     assert "`local` is this machine" in caught.value.cure
 
 
@@ -46,7 +46,7 @@ def test_hosts_of_the_spec_are_named(tmp_path: Path) -> None:
     assert remote is not None
     assert (remote.address, remote.port) == ("ops@rack.test", 7)
     with pytest.raises(RequestError) as caught:
-        api.find_machine("no such", read)
+        api.probe_machine("no such", read)
     assert "a host of the spec: rack" in caught.value.cure
 
 
@@ -98,7 +98,7 @@ def test_the_cure_names_the_spec_that_the_host_is_of(tmp_path: Path) -> None:
         server.bind(("127.0.0.1", 0))  # nobody listens there
         port = server.getsockname()[1]
         spec.write_text(f"hosts: {{rack: {{address: ops@127.0.0.1, ssh: {{port: {port}}}}}}}\n")
-        machine = host._machine(host_named("rack", api.read(spec)), "/usr/bin/python3", "password")
+        machine = host._target(host_named("rack", api.read(spec)), "/usr/bin/python3", "password")
         done = api.prepare_host(machine, ["lxc", "kvm"])
     command = f"virtkit host prepare {spec} rack"
     (result,) = done.report.results
@@ -110,7 +110,7 @@ def test_the_cure_names_the_spec_that_the_host_is_of(tmp_path: Path) -> None:
 
 
 def test_a_type_that_no_host_is_prepared_for() -> None:
-    machine = host.Machine("local", None, "/usr/bin/python3", needs_password=False)
+    machine = host.PreparationTarget("local", None, "/usr/bin/python3", needs_password=False)
     with pytest.raises(RequestError) as caught:
         api.prepare_host(machine, ["kvm", "qemu"])
     assert (caught.value.why, "kvm, lxc, uml, xen" in caught.value.cure) == (
@@ -133,7 +133,7 @@ def test_it_is_ended_from_another_thread() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         remote = Remote("rack", "ops@127.0.0.1", server.getsockname()[1])
-        machine = host.Machine("rack", remote, "/usr/bin/python3", needs_password=False)
+        machine = host.PreparationTarget("rack", remote, "/usr/bin/python3", needs_password=False)
         began = time.monotonic()
         done = api.prepare_host(machine, tell=tell, stop=stop)
     assert time.monotonic() - began < 30
@@ -144,7 +144,7 @@ def test_it_is_ended_from_another_thread() -> None:
 
 def test_ansible_gets_there_as_all_else_of_virtkits_does() -> None:
     remote = Remote("ops@rack", "ops@rack", 7, "/a key")
-    machine = host.Machine("ops@rack", remote, "/opt/a python3", needs_password=True)
+    machine = host.PreparationTarget("ops@rack", remote, "/opt/a python3", needs_password=True)
     variables = host._inventory(machine)["all"]["hosts"]["rack"]
     assert (variables["ansible_user"], variables["ansible_host"]) == ("ops", "rack")
     assert variables["ansible_python_interpreter"] == "/opt/a python3"

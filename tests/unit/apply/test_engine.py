@@ -100,7 +100,13 @@ def test_on_several_hosts() -> None:
         return Step(object, name, host, lambda _: done.append(f"{host} {object} {name}"), **after)
 
     steps = [
-        on("b", "guest/a", "start", after=(("pool", "ensure"),), after_all=(("guest/a", "stop"),)),
+        on(
+            "b",
+            "guest/a",
+            "start",
+            after=(("pool", "ensure"),),
+            after_on_any_host=(("guest/a", "stop"),),
+        ),
         on("b", "pool", "ensure"),
         on("a", "guest/a", "stop", after=(("pool", "ensure"), ("image/x", "make"))),
         on("a", "pool", "ensure"),
@@ -263,7 +269,7 @@ def test_interrupted() -> None:
     by_step = outcomes(report)
     assert (by_step["work"], by_step["wait"]) == ("done", "skipped")
     assert by_step["next"] == "skipped"
-    assert report.left == {"wait": ["do"], "next": ["do"]}
+    assert report.not_done == {"wait": ["do"], "next": ["do"]}
     assert report.as_dict()["interrupted"]
 
 
@@ -298,7 +304,7 @@ def test_interrupted_while_it_works_and_tells() -> None:
     began = time.monotonic()
     report = run("lab", [step("upload", run=uploads), step("press", run=press)], parallel=2)
     assert time.monotonic() - began < LONG / 2
-    assert report.left == {"upload": ["do"]}
+    assert report.not_done == {"upload": ["do"]}
 
 
 def test_a_second_one_waits_for_nothing() -> None:

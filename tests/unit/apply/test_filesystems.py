@@ -16,9 +16,7 @@ from virtkit.apply import filesystems
 from virtkit.errors import RequestError, VirtkitError
 
 FILES = {
-    **seed.documents(
-        samples.guest_of("name: lab\nguests: {web: {type: qemu}}\n"), samples.KEYS, "one"
-    ),
+    **seed.files(samples.guest_of("name: lab\nguests: {web: {type: qemu}}\n"), samples.KEYS, "one"),
     "big": "é\n" * 20_000,
 }
 needs_ext4 = pytest.mark.skipif(

@@ -33,7 +33,9 @@ def steps(plan: Plan, **options: Any) -> dict[str, set[str]]:
     context = Context(Host(), StepOptions(spec="/lab.yaml", folder=Path("/"), **options))
     made: dict[str, Step] = {" ".join(each.key): each for each in steps_of(plan, context)}
     direct = {
-        name: {" ".join(key) for key in (*each.after, *each.after_all) if " ".join(key) in made}
+        name: {
+            " ".join(key) for key in (*each.after, *each.after_on_any_host) if " ".join(key) in made
+        }
         for name, each in made.items()
     }
     after: dict[str, set[str]] = {}

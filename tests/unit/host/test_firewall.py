@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from virtkit.host import Remote
-from virtkit.host.firewall import Bridge, Drop, Rules, accept_commands, add_iptables, add_nft
+from virtkit.host.firewall import (
+    Bridge,
+    DroppingChain,
+    Rules,
+    accept_commands,
+    add_iptables,
+    add_nft,
+)
 
 NAT, ISOLATED = Bridge("front", "virbr0", forwards=True), Bridge("back", "virbr0", forwards=False)
 #: As `iptables-save` of libvirt 9.0 and Docker says it, and `nft -j list ruleset` of libvirt 10.4.
@@ -60,10 +67,10 @@ def test_libvirts_rules_by_iptables() -> None:
     add_iptables(IPTABLES, rules)
     assert rules.has_libvirt_rules("virbr0")
     assert not rules.has_libvirt_rules("virbr1")
-    assert rules.drops == {Drop("ip filter", "FORWARD", "forward")}
-    assert rules.dropping(NAT) == []
+    assert rules.drops == {DroppingChain("ip filter", "FORWARD", "forward")}
+    assert rules.dropping_chains(NAT) == []
     other = Bridge("other", "virbr1", forwards=True)
-    assert rules.dropping(other) == [Drop("ip filter", "FORWARD", "forward")]
+    assert rules.dropping_chains(other) == [DroppingChain("ip filter", "FORWARD", "forward")]
 
 
 def test_libvirts_rules_by_nft() -> None:
@@ -77,39 +84,45 @@ def test_libvirts_rules_by_nft() -> None:
 
 def test_chains_that_drop() -> None:
     rules = nft(*DROPPING, rule("ip libvirt_network", "guest_output", "iifname", "virbr0"))
-    assert [each.hook for each in rules.dropping(NAT)] == ["input", "forward"]
-    assert [each.hook for each in rules.dropping(ISOLATED)] == ["input"]
+    assert [each.hook for each in rules.dropping_chains(NAT)] == ["input", "forward"]
+    assert [each.hook for each in rules.dropping_chains(ISOLATED)] == ["input"]
 
 
 def test_what_drops_ipv6_is_nothing_to_a_network_without_it() -> None:
     """As ufw and Docker have it; libvirt makes rules there for networks with IPv6 only."""
-    drop = Drop("ip6 filter", "INPUT", "input")
+    drop = DroppingChain("ip6 filter", "INPUT", "input")
     rules = nft(chain("ip6 filter", "INPUT", "input", "drop"))
-    assert rules.dropping(NAT) == []
-    assert rules.dropping(replace(NAT, ipv6=True)) == [drop]
+    assert rules.dropping_chains(NAT) == []
+    assert rules.dropping_chains(replace(NAT, ipv6=True)) == [drop]
     assert "'{ 53, 67, 547 }'" in accept_commands("virbr0", [drop], Remote("rack", "root@rack"))
 
 
 @pytest.mark.parametrize("value", ["virbr0", "virbr*", {"set": ["eth1", "virbr0"]}])
 def test_a_table_with_a_rule_about_the_bridge(value: object) -> None:
     """Whether it is the right one, only its owner knows."""
-    assert nft(*DROPPING, rule("inet filter", "input", "iifname", value)).dropping(NAT) == []
+    assert nft(*DROPPING, rule("inet filter", "input", "iifname", value)).dropping_chains(NAT) == []
 
 
 def test_a_named_set_with_the_bridge() -> None:
     named = {"set": {"family": "inet", "table": "filter", "name": "inside", "elem": ["virbr0"]}}
-    assert nft(*DROPPING, named).dropping(NAT) == []
+    assert nft(*DROPPING, named).dropping_chains(NAT) == []
 
 
 @pytest.mark.parametrize(
     ("drops", "words"),
     [
-        ([Drop("inet mine", "in", "input")], ["nft insert rule inet mine in iifname virbr0"]),
-        ([Drop("ip filter", "FORWARD", "forward")], ["iptables -I FORWARD -i virbr0 -j ACCEPT"]),
+        (
+            [DroppingChain("inet mine", "in", "input")],
+            ["nft insert rule inet mine in iifname virbr0"],
+        ),
+        (
+            [DroppingChain("ip filter", "FORWARD", "forward")],
+            ["iptables -I FORWARD -i virbr0 -j ACCEPT"],
+        ),
         (None, ["inet filter input", "inet filter forward", "of your own table and chains"]),
     ],
 )
-def test_what_lets_a_network_through(drops: list[Drop] | None, words: list[str]) -> None:
+def test_what_lets_a_network_through(drops: list[DroppingChain] | None, words: list[str]) -> None:
     said = accept_commands("virbr0", drops, Remote("rack", "root@rack"))  # not this machine's ufw
     assert all(each in said for each in words), said
     line = said.partition(";")[0].partition(" (")[0]

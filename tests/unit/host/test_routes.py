@@ -7,9 +7,10 @@ import subprocess
 
 from virtkit.facts import UsedSubnet
 from virtkit.host import routes
-from virtkit.host.machine import questions
+from virtkit.host.machine import inspection
 
-#: A laptop: a card, a split VPN, WireGuard with a table of its own, a blackhole, an address on lo.
+#: A laptop: a physical interface, a split VPN, WireGuard with a table of its own, a blackhole, an
+#: address on lo.
 ROUTES = [
     {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0", "flags": []},
     {"dst": "192.0.2.0/24", "dev": "eth0", "protocol": "kernel", "scope": "link", "flags": []},
@@ -51,7 +52,7 @@ def said(*entries: object) -> str:
 
 
 def test_routes_of_all_tables_rules_and_devices() -> None:
-    network = routes.read(said(ROUTES, RULES, [], DEVICES))
+    network = routes.parse(said(ROUTES, RULES, [], DEVICES))
     assert set(network.used_subnets) == {
         UsedSubnet("192.0.2.0/24", "eth0", "connected"),
         UsedSubnet("0.0.0.0/1", "tun0"),
@@ -69,7 +70,7 @@ def test_routes_of_all_tables_rules_and_devices() -> None:
 
 
 def test_without_ip_the_kernel_s_list_has_to_do() -> None:
-    network = routes.read("\n".join(["", "", "", "", "", PROC]))
+    network = routes.parse("\n".join(["", "", "", "", "", PROC]))
     assert network.used_subnets == (UsedSubnet("192.0.2.0/24", "eth0"),)
     assert network.device_kinds is None, "nobody could look, so nothing is missing"
     assert network.machine_id == ""
@@ -77,11 +78,11 @@ def test_without_ip_the_kernel_s_list_has_to_do() -> None:
 
 def test_whatever_is_said_is_no_error() -> None:
     for text in ("", "\n", "{}\n[1]\nnull\n[[]]\n", "[{]\n" * 5, "[{}]\n" * 4):
-        assert routes.read(text).used_subnets == ()
+        assert routes.parse(text).used_subnets == ()
 
 
 def test_this_machine() -> None:
-    network = routes.read(questions.network())
+    network = routes.parse(inspection.network())
     devices = subprocess.run(["ls", "/sys/class/net"], capture_output=True, text=True, check=True)
     assert network.device_kinds is not None
     assert set(network.device_kinds) == set(devices.stdout.split()) - {"bonding_masters"}

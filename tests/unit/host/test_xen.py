@@ -22,7 +22,7 @@ free_memory            : 1250
 
 
 def checks(said: str) -> dict[str, tuple[bool | None, str, str]]:
-    return {name: (ok, what, cure) for name, ok, what, cure in xen.read(said)}
+    return {name: (ok, what, cure) for name, ok, what, cure in xen.parse(said)}
 
 
 def test_a_host_that_is_well_needs_no_cure() -> None:

@@ -133,7 +133,7 @@ def built(folder: Path, own: Sequence[apt.Source]) -> Path:
         work=tree,
         failed=failed,
         progress=Progress(said.append),
-        tell=said.append,
+        say=said.append,
         output=archive,
     )
     assert not [each for each in MARKS if each in "".join(said)]
@@ -274,7 +274,7 @@ def test_what_a_build_gets_of_the_environment(
         work=tmp_path,
         failed=lambda lines: VirtkitError("\n".join(lines), cure="none"),
         progress=Progress(),
-        tell=said.append,
+        say=said.append,
     )
     environment = dict(each.partition("=")[::2] for each in said)
     assert {*environment} - {"PWD", "OLDPWD", "SHLVL", "_"} == {

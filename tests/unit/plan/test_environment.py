@@ -15,11 +15,11 @@ from virtkit.errors import RequestError, SpecErrors
 from virtkit.plan import (
     Plan,
     apply_refusal,
-    command,
     diff,
     down_refusal,
     removal,
     select,
+    virtkit_command,
     with_after,
 )
 from virtkit.state.desired import Decided
@@ -271,9 +271,9 @@ def down(observed: Observed, spec: str, **options: Any) -> Plan:
 
 
 def test_commands() -> None:
-    assert command("down", "/a b/lab.yaml", "x") == "virtkit down '/a b/lab.yaml' x"
-    assert command("down", "<stdin>", "x") == "virtkit down - x"
-    assert command("up", "/lab.txt") == "virtkit up -f /lab.txt"
+    assert virtkit_command("down", "/a b/lab.yaml", "x") == "virtkit down '/a b/lab.yaml' x"
+    assert virtkit_command("down", "<stdin>", "x") == "virtkit down - x"
+    assert virtkit_command("up", "/lab.txt") == "virtkit up -f /lab.txt"
 
 
 def test_consent_names_both_specs() -> None:

@@ -30,7 +30,7 @@ def refused(
 
 
 def undefined(spec: str = "/lab.yaml") -> Observed:
-    return samples.up(samples.desired_of(LAB), spec, {"lost": ["web"]})
+    return samples.up(samples.desired_of(LAB), spec, {"undefined": ["web"]})
 
 
 def taken_over(observed: Observed, domains: Mapping[str, str], holder: str) -> Observed:
@@ -66,7 +66,7 @@ def test_another_environments_guest_of_the_same_name_in_libvirt() -> None:
     ours = "name: a\nguests: {b-c: {type: qemu, networks: []}}\n"
     assert "guest c of environment a-b" in refused(ours, theirs).why
     # undefined, and none of its disks has a name that ours would have
-    record = theirs.guests["a-b-c"].record.listed()
+    record = theirs.guests["a-b-c"].record.for_pool_record()
     gone = replace(
         theirs,
         guests={},

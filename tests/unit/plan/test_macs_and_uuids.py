@@ -38,7 +38,7 @@ def uuids(desired: Desired) -> dict[str, str]:
 
 def test_two_hosts_share_no_address_on_a_shared_network() -> None:
     first, second = (samples.desired_of(SPEC, host(each)) for each in ("one", "two"))
-    same = {card for card, mac in macs(first).items() if macs(second)[card] == mac}
+    same = {interface for interface, mac in macs(first).items() if macs(second)[interface] == mac}
     assert same == {("web", "front"), ("plain", "default")}, "networks that are the host's own"
     assert {n for n, uuid in uuids(first).items() if uuids(second)[n] == uuid} == {"plain"}
     assert macs(first) == macs(samples.desired_of(SPEC, host("one"))), "and the same the next time"

@@ -55,11 +55,11 @@ def test_what_is_for_one_guest(xml: str, count: int) -> None:
 
 def test_several_elements_of_one_entry() -> None:
     """Each is looked at as if it stood alone; `test_render` has what an entry may be."""
-    card = "<interface type='network'><mac address='52:54:00:AA:00:01'/></interface>"
+    interface = "<interface type='network'><mac address='52:54:00:AA:00:01'/></interface>"
     pci = HOSTDEV.format("bus='10' slot='0'")
-    entry = f"<watchdog model='i6300esb'/>\n<!-- x -->{card}<!-- y -->{pci}"
+    entry = f"<watchdog model='i6300esb'/>\n<!-- x -->{interface}<!-- y -->{pci}"
     assert list(raw_xml.exclusive_resources(entry)) == [
-        *raw_xml.exclusive_resources(card),
+        *raw_xml.exclusive_resources(interface),
         *raw_xml.exclusive_resources(pci),
     ]
 

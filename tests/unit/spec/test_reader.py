@@ -279,9 +279,13 @@ guests:
     spec = read(text)
     assert list(spec.guests) == ["one-1", "web-1", "web-2", "web-3", "db-1", "db-2", "last"]
     assert [spec.guests[f"web-{n}"].index for n in (1, 2, 3)] == [1, 2, 3]
-    cards = [spec.guests[f"web-{n}"].interfaces[0] for n in (1, 2, 3)]
-    assert [card.address for card in cards] == ["10.0.0.254", "10.0.0.255", "10.0.1.0"]
-    assert [card.mac for card in cards] == [
+    interfaces = [spec.guests[f"web-{n}"].interfaces[0] for n in (1, 2, 3)]
+    assert [interface.address for interface in interfaces] == [
+        "10.0.0.254",
+        "10.0.0.255",
+        "10.0.1.0",
+    ]
+    assert [interface.mac for interface in interfaces] == [
         "52:54:00:00:00:ff",
         "52:54:00:00:01:00",
         "52:54:00:00:01:01",
@@ -301,9 +305,9 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
         " {name: quiet, address: 10.9.0.2}]}}\n"
     )
     assert spec.networks["lan"].static
-    assert not spec.networks["lan"].made
+    assert not spec.networks["lan"].managed
     assert spec.networks["quiet"].dhcp is False
-    assert spec.networks["quiet"].made
+    assert spec.networks["quiet"].managed
 
 
 @pytest.mark.parametrize(
@@ -317,14 +321,14 @@ def test_fixed_addresses_where_no_dhcp_is_made() -> None:
 )
 def test_two_guests_with_one_address(network: str, first: str, second: str, taken: bool) -> None:
     """Networks that are made are made on each host; a bridge may be the same one on both."""
-    card = "networks: [{name: front, address: 10.20.0.5}]"
+    interface = "networks: [{name: front, address: 10.20.0.5}]"
     text = f"""
 name: lab
 hosts: {{a: {{address: a}}, b: {{address: b}}}}
 networks: {{front: {{{network}}}}}
 guests:
-  first: {{{first}, {card}}}
-  second: {{{second}, {card}}}
+  first: {{{first}, {interface}}}
+  second: {{{second}, {interface}}}
 """
     if not taken:
         assert len(read_text(text, source="lab.yaml", folder=Path("/")).guests) == 2

@@ -206,8 +206,10 @@ def test_the_names_of_an_older_version_are_read_and_not_written_again() -> None:
     """A run of 0.1.0 that was killed while it took a disk away."""
     root, data = EXAMPLE.volumes
     volumes = (root, replace(data, state="deleting"))
-    cards = (InterfaceRecord("lab-lan", "52:54:00:11:22:33", "10.0.0.2", ""),)
-    killed = replace(EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=cards)
+    interfaces = (InterfaceRecord("lab-lan", "52:54:00:11:22:33", "10.0.0.2", ""),)
+    killed = replace(
+        EXAMPLE, volumes=volumes, detaching=("devices/disk[vdb]",), interfaces=interfaces
+    )
     text = etree.fromstring(record_text.guest_element(killed)).text or ""
     new = json.loads(text)
     former = {"requested": "asked", "detaching": "leaving", "interfaces": "links"}
@@ -223,7 +225,7 @@ def test_the_names_of_an_older_version_are_read_and_not_written_again() -> None:
     pool = json.dumps({"images": {}, "kept": {}, "guests": {"lab-web": listed}})
     read = record_text.read_pool(pool)
     assert read is not None
-    assert (read.guests, read.unread) == ({"lab-web": killed.listed()}, {})
+    assert (read.guests, read.unread) == ({"lab-web": killed.for_pool_record()}, {})
     again = record_text.pool_text(read)
     assert record_text.read_pool(again) == read
     assert not re.search("asked|leaving|doomed|links", text + again)
@@ -250,7 +252,10 @@ def test_where_it_was_made_from_is_said_only_where_that_is_another_machine() -> 
         assert ["made_from" in each for each in texts] == [written, written]
         read = record_text.read_pool(texts[1])
         assert read is not None
-        assert (read.guests, read.kept) == ({guest.domain: guest.listed()}, {kept.name: kept})
+        assert (read.guests, read.kept) == (
+            {guest.domain: guest.for_pool_record()},
+            {kept.name: kept},
+        )
 
 
 @pytest.mark.parametrize("field", ["environment", "requested", "image", "volumes", "type"])
@@ -405,8 +410,8 @@ def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
     text = record_text.pool_text(PoolRecord({}, {}, {whole.domain: whole}))
     found = record_text.read_pool(text)
     assert found is not None
-    assert found.guests == {"lab-web": whole.listed()}
-    assert whole.listed() == replace(whole, rendered="", staged={})
+    assert found.guests == {"lab-web": whole.for_pool_record()}
+    assert whole.for_pool_record() == replace(whole, rendered="", staged={})
     data = json.loads(text)
     other = data["guests"]["lab-web"]
     data["guests"] |= {"lab-no": other, "lab-odd": other | {"guest": "odd", "type": "newer"}}

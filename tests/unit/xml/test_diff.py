@@ -117,20 +117,20 @@ def test_what_differs(wanted: str, current: str, expected: Difference) -> None:
 
 
 DISK = '<disk type="file"><source file="/p/{0}"/><target dev="{1}"/><serial>{0}</serial></disk>'
-CARD = '<interface type="network"><mac address="{}"/><source network="{}"/></interface>'
+INTERFACE = '<interface type="network"><mac address="{}"/><source network="{}"/></interface>'
 ROOT, DATA = DISK.format("root", "vda"), DISK.format("data", "vdb")
 
 
 def test_devices_are_told_apart_by_what_they_are() -> None:
     mac = "52:54:00:aa:bb:cc"
-    both = domain("", ROOT + DATA + CARD.format(mac, "front"))
-    other = domain("", CARD.format(mac.upper(), "front") + DATA + ROOT)
+    both = domain("", ROOT + DATA + INTERFACE.format(mac, "front"))
+    other = domain("", INTERFACE.format(mac.upper(), "front") + DATA + ROOT)
     assert paths(both, other) == [], "another order and another case"
     assert paths(both, domain("", ROOT)) == [
         "devices/disk[vdb]",
         f"devices/interface[{mac}]",
     ]
-    assert paths(both, domain("", ROOT + DATA + CARD.format(mac, "back"))) == [
+    assert paths(both, domain("", ROOT + DATA + INTERFACE.format(mac, "back"))) == [
         f"devices/interface[{mac}]/source/@network"
     ]
     assert paths(domain("", DATA), both) == [], "more is no difference"

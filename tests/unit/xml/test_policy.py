@@ -204,13 +204,13 @@ def test_a_protocol_hides_no_path_elsewhere(parent: str) -> None:
     assert policy.reaches(etree.fromstring(xml), ()) == {"host-paths": "/etc"}
 
 
-def test_a_card_on_a_card_of_the_host_needs_one_permission() -> None:
-    card = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
-    root = etree.fromstring(f"<domain><devices>{card}</devices></domain>")
+def test_an_interface_on_one_of_the_host_needs_one_permission() -> None:
+    interface = "<interface type='direct'><source dev='eth0' mode='bridge'/></interface>"
+    root = etree.fromstring(f"<domain><devices>{interface}</devices></domain>")
     assert list(policy.reaches(root, ())) == ["hostdev"]
 
 
-def test_an_image_that_others_lean_on_is_only_read() -> None:
+def test_an_image_that_others_use_is_only_read() -> None:
     disk = "<disk type='file'><source file='/pool/image'/></disk>"
     root = etree.fromstring(f"<domain><devices>{disk}</devices></domain>")
     assert policy.reaches(root, (), {"/pool/image"}) == {"host-paths": "/pool/image"}

@@ -1,4 +1,4 @@
-"""What the first process of a User-Mode Linux guest tells the kernel: of its cards, and to end."""
+"""What the first process of a User-Mode Linux guest tells the kernel: interfaces, and to end."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ UDEVS, OTHER = "9e:aa:bb:cc:dd:01", "2a:aa:bb:cc:dd:02"
         ([], [A], []),
     ],
 )
-def test_each_card_has_libvirts_address(
+def test_each_interface_has_libvirts_address(
     current: list[str], macs: list[str], right: list[str]
 ) -> None:
-    cards = {f"eth{number}": mac for number, mac in enumerate(current)}
-    assert list(INIT["addresses"](cards, macs).values()) == right
+    interfaces = {f"eth{number}": mac for number, mac in enumerate(current)}
+    assert list(INIT["addresses"](interfaces, macs).values()) == right
 
 
 def test_it_presses_the_key_that_means_off(tmp_path: Path) -> None:

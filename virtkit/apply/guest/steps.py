@@ -17,7 +17,7 @@ from virtkit.apply.guest.seed_keys import SeedKeys
 from virtkit.apply.guest.volumes import Volumes
 from virtkit.apply.hotplug import Hotplug
 from virtkit.apply.provision import provision, wait_login
-from virtkit.apply.shutdown import stop
+from virtkit.apply.shutdown import stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import FileUnusable, Unreachable
@@ -51,7 +51,7 @@ class GuestSteps:
             e.role == "disk" for e in self.context.observed.record.volumes
         )
         driver = DRIVERS[self.context.observed.record.type]
-        stop(
+        stop_guest(
             self.context.host,
             driver,
             self.context.observed.domain,

@@ -91,7 +91,7 @@ class Volumes:
         storage.delete(volume.key)  # a leftover of an interrupted run: the record says wanted
         if volume.content == "seed":
             assert keys is not None
-            files = seed.documents(self._context.guest, keys, self._context.record.instance)
+            files = seed.files(self._context.guest, keys, self._context.record.instance)
             make_seed(storage, volume, self._context.guest.driver.seed, files, progress)
         else:
             make_volume(storage, volume, progress)

@@ -80,7 +80,7 @@ class Missing:
         return self.advice or CURE
 
 
-def missing(root: Path = _ROOT) -> list[Missing]:
+def missing_items(root: Path = _ROOT) -> list[Missing]:
     """All that is missing on the host whose files are below ``root``."""
     parts = (_missing_packages, _missing_group, missing_hook, missing_settings)
     return [each for part in parts for each in part(root)]
@@ -354,7 +354,7 @@ def main(*arguments: str) -> None:
         case ("packages",):
             lines = packages()
         case ("missing",):
-            lines = [f"{each.name}\t{each.why}" for each in missing() if not each.advice]
+            lines = [f"{each.name}\t{each.why}" for each in missing_items() if not each.advice]
         case _:
             raise SystemExit("usage: preparation.py missing | packages | daemon")
     sys.stdout.writelines(f"{each}\n" for each in lines)

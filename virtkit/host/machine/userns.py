@@ -16,7 +16,7 @@ from virtkit.host.machine import preparation
 KERNEL = (5, 19)
 
 
-def unprepared(root: Path = Path("/")) -> tuple[str, str] | None:
+def no_userns(root: Path = Path("/")) -> tuple[str, str] | None:
     """Why containers can't have a user namespace here; None where they can.
 
     The second word tells what fixes it: ``kernel``, ``prepare``, or ``restart`` (libvirt's daemon).

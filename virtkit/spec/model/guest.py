@@ -1,4 +1,4 @@
-"""A guest with its disks and network cards, as a spec describes it."""
+"""A guest with its disks and network interfaces, as a spec describes it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _schema_or_text(schema: dict[str, Any]) -> None:
 
 
 class InterfaceSpec(Model):
-    """A guest's network card. A plain name is short for a map with ``name`` only."""
+    """A guest's network interface. A plain name is short for a map with ``name`` only."""
 
     model_config = ConfigDict(json_schema_extra=_schema_or_text)
 
@@ -212,7 +212,7 @@ class GuestFields(Model):
     )
     networks: tuple[InterfaceSpec, ...] | None = Field(
         default=None,
-        description="Network cards; left out, the nat network `default`; [] for none.",
+        description="Network interfaces; left out, the nat network `default`; [] for none.",
         max_length=16,
     )
     user: UserName = Field(default="virtkit", description="The login that the image gets.")
@@ -301,7 +301,7 @@ class GuestSpec(GuestFields):
 
     @property
     def interfaces(self) -> tuple[InterfaceSpec, ...]:
-        """Its network cards, the one on the network ``default`` included."""
+        """Its network interfaces, the one on the network ``default`` included."""
         if self.networks is None:
             return (InterfaceSpec.model_construct(name=DEFAULT_NETWORK),)
         return self.networks

@@ -82,7 +82,7 @@ class NetworkSpec(Model):
         return IPv4Network(self.cidr) if self.cidr else None
 
     @property
-    def made(self) -> bool:
+    def managed(self) -> bool:
         """Whether virtkit makes it on its hosts."""
         return self.existing is None and self.mode != "bridge"
 

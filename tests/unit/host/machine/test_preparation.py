@@ -46,11 +46,11 @@ def write(path: Path, text: str) -> None:
 
 
 def names(root: Path) -> list[str]:
-    return [each.name for each in preparation.missing(root)]
+    return [each.name for each in preparation.missing_items(root)]
 
 
 def missing(root: Path, name: str) -> preparation.Missing:
-    (item,) = [each for each in preparation.missing(root) if each.name == name]
+    (item,) = [each for each in preparation.missing_items(root) if each.name == name]
     return item
 
 
@@ -62,7 +62,7 @@ def give_hook(root: Path) -> None:
 def test_what_is_missing_goes_as_it_is_given(host: Path) -> None:
     """The playbook gives it: tests/integration/test_host_playbook.py."""
     assert names(host) == NAMES
-    assert {each.cure for each in preparation.missing(host)} == {"virtkit host prepare local"}
+    assert {each.cure for each in preparation.missing_items(host)} == {"virtkit host prepare local"}
     give_hook(host)
     write(host / "etc/systemd/network/80-virtkit.link", preparation.LINK_FILE.read_text())
     write(host / "etc/default/libvirt-guests", 'URIS="default lxc:///system"')
@@ -178,17 +178,17 @@ def test_enough_inotify_instances(host: Path) -> None:
 
 
 def test_the_hook_is_there_and_libvirtd_does_not_know_it(host: Path) -> None:
-    assert userns.unprepared(host) == ("libvirt's hook for virtkit is not installed", "prepare")
+    assert userns.no_userns(host) == ("libvirt's hook for virtkit is not installed", "prepare")
     give_hook(host)
     why = "libvirtd was not restarted since its hook was installed"
-    assert userns.unprepared(host) == (why, "restart")
+    assert userns.no_userns(host) == (why, "restart")
     write(host / "run/virtkit/hook", preparation.shipped_interface())
-    assert userns.unprepared(host) is None
+    assert userns.no_userns(host) is None
     preparation.hook_paths(host)[0].write_text("another")
-    assert (userns.unprepared(host), preparation.hook_outdated(host)) == (None, True)
+    assert (userns.no_userns(host), preparation.hook_outdated(host)) == (None, True)
     write(host / "run/virtkit/hook", "0")
     why = "libvirt's hook was installed by another version of virtkit"
-    assert userns.unprepared(host) == (why, "prepare")
+    assert userns.no_userns(host) == (why, "prepare")
 
 
 def test_without_systemd_the_checkout_restarts_libvirtd(host: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from virtkit.host.machine import questions
+from virtkit.host.machine import inspection
 from virtkit.host.questions import _RUN, _packed
 
 #: Those whose answers are the same a moment later.
-LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing=/bin/sh,/none", "unfit"]
-LASTING += ["missing_settings", "unprepared", "xen"]
+LASTING = ["boot", "freezer", "hook_outdated", "ids", "missing_files=/bin/sh,/none", "unfit"]
+LASTING += ["missing_settings", "no_userns", "xen"]
 
 
 def answers_elsewhere(*questions: str) -> dict[str, object]:
@@ -29,7 +29,7 @@ def answers_elsewhere(*questions: str) -> dict[str, object]:
 
 
 def test_another_host_answers_as_this_one() -> None:
-    assert answers_elsewhere(*LASTING) == json.loads(json.dumps(questions.answer(LASTING)))
+    assert answers_elsewhere(*LASTING) == json.loads(json.dumps(inspection.answer(LASTING)))
 
 
 def test_nothing_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,33 +39,33 @@ def test_nothing_of_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_is_missing() -> None:
-    answer = questions.answer(["missing=/bin/sh,/no/such program"])
-    assert answer == {"missing": ["/no/such program"]}
+    answer = inspection.answer(["missing_files=/bin/sh,/no/such program"])
+    assert answer == {"missing_files": ["/no/such program"]}
 
 
 def test_every_question_has_an_answer_that_json_can_hold() -> None:
-    every = [each if each != "counting" else "counting=100" for each in questions._QUESTIONS]
-    answer = questions.answer(every)
-    assert answer.keys() == questions._QUESTIONS.keys()
+    every = [each if each != "counting" else "counting=100" for each in inspection._QUESTIONS]
+    answer = inspection.answer(every)
+    assert answer.keys() == inspection._QUESTIONS.keys()
     assert json.loads(json.dumps(answer)) == answer
     assert 0 <= answer["counting"] < 1
 
 
 def test_xen_is_asked_where_xen_is_only(tmp_path: Path) -> None:
     """libvirt notes each vain question in the host's log."""
-    assert not questions.xen(tmp_path)
+    assert not inspection.xen(tmp_path)
     (tmp_path / "sys/hypervisor").mkdir(parents=True)
     (tmp_path / "sys/hypervisor/type").write_text("xen\n")
-    assert questions.xen(tmp_path)
+    assert inspection.xen(tmp_path)
     (tmp_path / "sys/hypervisor/type").write_text("kvm\n")
-    assert not questions.xen(tmp_path)
+    assert not inspection.xen(tmp_path)
     (tmp_path / "proc/xen").mkdir(parents=True)
-    assert questions.xen(tmp_path)
+    assert inspection.xen(tmp_path)
 
 
 def test_it_imports_nothing_that_another_host_has_not() -> None:
     """It goes there alone, and the system's Python has the standard library."""
-    for path in Path(questions.__file__).parent.glob("*.py"):
+    for path in Path(inspection.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -1,6 +1,6 @@
 """Looks at the machine that it runs on, and answers questions about it.
 
-Questions are words, as ``boot`` or ``missing=/usr/bin/linux.uml``. As a program it prints the
+Questions are words, as ``boot`` or ``missing_files=/usr/bin/linux.uml``. As a program it prints the
 answers as JSON. It must never change anything, and never needs root.
 """
 
@@ -66,7 +66,7 @@ def load() -> float:
     return os.getloadavg()[0]
 
 
-def missing(*paths: str) -> list[str]:
+def missing_files(*paths: str) -> list[str]:
     """The files of these that are not there."""
     return [each for each in paths if not Path(each).is_file()]
 
@@ -77,7 +77,7 @@ def network() -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def programs(*names: str) -> list[str]:
+def missing_programs(*names: str) -> list[str]:
     """The programs of these that are missing."""
     path = f"{os.environ.get('PATH', '')}:{_PATH}"
     return [each for each in names if shutil.which(each, path=path) is None]
@@ -99,9 +99,9 @@ def sockets() -> str:
     return Path("/proc/net/unix").read_text()
 
 
-def unprepared() -> list[str] | None:
-    """Why containers can't have their own ids here, and what fixes that (`userns.unprepared`)."""
-    reason = userns.unprepared()
+def no_userns() -> list[str] | None:
+    """Why containers can't have their own ids here, and what fixes that (`userns.no_userns`)."""
+    reason = userns.no_userns()
     return None if reason is None else list(reason)
 
 
@@ -119,14 +119,14 @@ _QUESTIONS: dict[str, Callable[..., Any]] = {
     "hook_outdated": preparation.hook_outdated,
     "ids": ids,
     "load": load,
-    "missing": missing,
-    "network": network,
-    "programs": programs,
-    "restart_commands": restart_commands,
+    "missing_files": missing_files,
+    "missing_programs": missing_programs,
     "missing_settings": missing_settings,
+    "network": network,
+    "no_userns": no_userns,
+    "restart_commands": restart_commands,
     "sockets": sockets,
     "unfit": uml.unfit,
-    "unprepared": unprepared,
     "without_dnsmasq": dnsmasq.without_dnsmasq,
     "xen": xen,
 }
