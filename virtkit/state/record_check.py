@@ -17,8 +17,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from virtkit.drivers import DRIVERS
+from virtkit.errors import RequestError
 from virtkit.spec import values as text
 from virtkit.state import addresses, public_keys
+from virtkit.xml import tree
 
 if TYPE_CHECKING:
     from virtkit.state.desired import ImageFiles
@@ -46,6 +48,7 @@ def is_valid_guest(record: GuestRecord) -> bool:
         and (record.image is None or _image(record.image))
         and all(_volume(each.name, each.key, record.domain) for each in record.volumes)
         and len({PurePosixPath(each.key).parent for each in record.volumes}) <= 1
+        and _is_xml(record.rendered)
     )
 
 
@@ -57,6 +60,7 @@ def is_valid_network(record: NetworkRecord) -> bool:
         and text.is_label(record.network)
         and _field_names(record.requested)
         and _passes(text.cidr, record.cidr)
+        and _is_xml(record.rendered)
     )
 
 
@@ -157,6 +161,15 @@ def _passes(check: Callable[[str], object], value: object) -> bool:
     try:
         return isinstance(value, str) and bool(check(value))
     except ValueError:
+        return False
+
+
+@functools.lru_cache(maxsize=4)  # a running guest has its record twice
+def _is_xml(rendered: str) -> bool:
+    """Whether what was rendered, where a record has it, can be compared with anything."""
+    try:
+        return not rendered or tree.parse(rendered, "a record") is not None
+    except RequestError:
         return False
 
 

@@ -63,6 +63,7 @@ files = st.builds(
 )
 addresses = st.sampled_from(["", "10.0.0.5"])
 addresses6 = st.sampled_from(["", "fd00::5"])
+documents = st.sampled_from(["", "<domain/>", "<domain>\n  <name>é &amp; x</name>\n</domain>\n"])
 several = st.lists(texts, max_size=3).map(tuple)
 causes = st.sampled_from(["spec", "drift", "unfinished", "upgrade"])
 
@@ -94,7 +95,7 @@ guests = owners.flatmap(
         host_key=st.sampled_from(["", "ssh-ed25519 AAAAC3/+="]),
         instance=texts,
         fqdn=texts,
-        rendered=texts,
+        rendered=documents,
         rewritten=several,
         staged=st.dictionaries(texts, causes, max_size=3),
         staged_in=texts,
@@ -113,7 +114,7 @@ networks = st.builds(
     requested,
     st.just("10.0.0.0/24"),
     st.lists(reservations, max_size=3).map(tuple),
-    texts,
+    documents,
     several,
     texts,
 )
@@ -134,6 +135,10 @@ pools = st.builds(
     st.lists(images, max_size=3),
     st.lists(st.builds(_kept, owners, labels, texts), max_size=3),
 )
+
+
+#: XML that nothing can be compared with.
+BROKEN = ("<domain>", "domain", "<a/><b/>", "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>")
 
 
 def document(element: str) -> etree._Element:
@@ -342,11 +347,20 @@ def changed(path: str, value: Any) -> GuestRecord | None:
         ("finished", 1),
         ("spec", None),
         ("fqdn", []),
+        *(("rendered", each) for each in BROKEN),
     ],
 )
 def test_what_virtkit_never_wrote_is_a_strangers(path: str, value: Any) -> None:
     assert changed("fqdn", "web.lab.test") is not None, "the example itself is sound"
     assert changed(path, value) is None
+
+
+@pytest.mark.parametrize("rendered", BROKEN)
+def test_nor_is_a_network_virtkits_with_broken_xml(rendered: str) -> None:
+    network = NetworkRecord("lab", "lan", "/lab.yaml", {}, "10.0.0.0/24", rendered="<network/>")
+    for text, expected in (("<network/>", network), (rendered, None)):
+        element = record_text.network_element(replace(network, rendered=text))
+        assert record_text.read_network(document(element)) == expected
 
 
 @pytest.mark.parametrize("depth", [500, 100_000])
