@@ -15,6 +15,8 @@ GONE = {
     *("making", "one", "one_start", "patience", "patiently", "plugging", "plugs", "prepared"),
     *("site", "sites", "sound", "there", "told", "voice", "whole", "wish", "wishes", "word"),
     *("words", "world"),
+    *("after_all", "any_lost", "compared", "dropping", "find_machine", "on_each"),
+    *("unprepared",),
 }
 
 
