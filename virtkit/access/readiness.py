@@ -178,7 +178,8 @@ def _not_ready(
     cure = (
         f"see `{virtkit_command('logs', record.spec, record.guest)}` and "
         f"`{virtkit_command('console', record.spec, record.guest)}`, "
-        f"`{virtkit_command('doctor', record.spec)}` for what is missing on its host; a longer `ready: {timeout: …}` helps if it is only slow"
+        f"`{virtkit_command('doctor', record.spec)}` for what is missing on its host; a longer "
+        "`ready: {timeout: …}` helps if it is only slow"
     )
     return VirtkitError(
         f"guest {record.guest} is not ready",
