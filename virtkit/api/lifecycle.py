@@ -65,12 +65,7 @@ def apply(
     hosts = [each for each in hosts_of(spec) if each.name not in plan.unanswered]
     with locked(spec, hosts, run, images=True) as waited_for:
         new_plan = plan_on(
-            hosts,
-            spec,
-            plan.guests,
-            restart=restart,
-            say=run.say,
-            unanswered=plan.unanswered,
+            hosts, spec, plan.guests, restart=restart, say=run.say, unanswered=plan.unanswered
         )
         others = _others(spec, waited_for, new_plan)
         if not consent:
