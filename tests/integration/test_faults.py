@@ -358,7 +358,7 @@ def test_an_image_is_damaged_and_its_size_does_not_tell(lab: Lab) -> None:
             if file.read(3) == b"QFI":
                 file.seek(40)
                 file.write(b"\xff" * 8)  # where its table of clusters is
-    fails(lab, a="start domain fault-a|L1 table|image rm tiny", c="skipped")
+    fails(lab, a=f"start domain fault-a|L1 table|image rm {lab.spec} tiny", c="skipped")
     assert states_of(lab) == {"a": "stopped", "b": "running", "c": "stopped"}
     lab.virtkit("down", "a", "c")  # as the cure says
     run(VIRTKIT, "image", "rm", "tiny", env=os.environ | lab.settings)

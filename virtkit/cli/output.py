@@ -281,15 +281,15 @@ def checks(checks: Iterable[api.Check]) -> None:
             out().print(f"        cure: {plain(each.cure)}", markup=False)
 
 
-def orphans(found: api.Answer[list[api.Orphan]]) -> None:
+def orphans(answer: api.Answer[list[api.Orphan]]) -> None:
     """What is left over, and the command that removes it."""
-    for each in found.value:
+    for each in answer.value:
         mark = "[yellow]orphan[/]" if each.sure else "[dim]maybe[/] "
         said = f"{each.kind} {label(each.name, each.host)}: {each.why}"
         out().print(f"{mark} {escape(plain(said))}")
         out().print(f"        to remove it: {plain(each.cure)}", markup=False)
-    if not found.value:
-        where = " on the hosts that answer" if found.unanswered else ""
+    if not answer.value:
+        where = " on the hosts that answer" if answer.unanswered else ""
         out().print(f"nothing is left over{where}")
 
 

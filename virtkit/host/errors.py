@@ -22,7 +22,8 @@ _GENERAL = (
 #: What cures disks and images that can't be used.
 _DAMAGED = (
     "an image or disk is damaged: `virtkit up SPEC` makes an image again if its size is wrong; "
-    "else virtkit down SPEC GUEST for each of its guests, virtkit image rm IMAGE, virtkit up SPEC"
+    "else virtkit down SPEC GUEST for each of its guests, virtkit image rm SPEC IMAGE, virtkit up "
+    "SPEC"
 )
 _GONE = (
     "a file that the guest needs is gone: check that the pool's folder is mounted. An image comes "
