@@ -63,12 +63,10 @@ class _Comparison:
             observed=self._current,
         )
         spec_changes = list(self._spec_changes())
-        volumes = list(self._volumes(spec_changes))
-        if any(each.effect == "recreate" for each in [*spec_changes, *volumes]):
-            return ComparedGuest(
-                self._replaced(base, [*spec_changes, *volumes]), errors=self._errors
-            )
-        reasons = _unique([*spec_changes, *volumes, *self._drift(spec_changes)])
+        changes = [*spec_changes, *self._volumes(spec_changes)]
+        if any(each.effect == "recreate" for each in changes):
+            return ComparedGuest(self._replaced(base, changes), errors=self._errors)
+        reasons = _unique([*changes, *self._drift(spec_changes)])
         reasons += self._now(reasons)
         pending = self._pending(reasons)
         answer = ComparedGuest(errors=self._errors)
@@ -86,11 +84,7 @@ class _Comparison:
             lost = ", ".join(self._lost)
             reasons += path_change(self._current, self._spec_path) if lost else ()
             answer.change = replace(
-                base,
-                effect=effect,
-                reasons=tuple(reasons),
-                lost=lost,
-                staged=staged,
+                base, effect=effect, reasons=tuple(reasons), lost=lost, staged=staged
             )
         elif self._current.state != "running" and not self._current.undefined:
             reason = FieldChange("state", self._current.state, "running", "drift", "live")
