@@ -63,7 +63,9 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: None) -> li
     path = tmp_path / "lab.yaml"
     path.write_text(SPEC)
     (tmp_path / "site.yml").write_text("- hosts: all\n")
-    domain = tree.with_record(render.domain_xml(HERE), record_text.guest_element(recorded(str(path))))
+    domain = tree.with_record(
+        render.domain_xml(HERE), record_text.guest_element(recorded(str(path)))
+    )
     files = ImageFiles(IMAGE, "/pool/virtkit-x.root", "raw", 4096)
     image = StoredImage("old", ("identity",), files, made=True)
     pool = record_text.pool_text(PoolRecord({IMAGE: image}))
