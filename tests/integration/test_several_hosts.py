@@ -88,7 +88,9 @@ def test_they_stay_there(lab: HostsLab) -> None:
 
 def test_a_host_without_python_is_told_with_its_cure(lab: HostsLab) -> None:
     host = lab.hosts[1]
-    host.ssh("mount --bind /dev/null /usr/bin/python3")
+    programs = set(host.ssh("type -aP python3 | xargs readlink -f").split())
+    for each in programs:
+        host.ssh(f"mount --bind /dev/null {each}")
     try:
         plan = lab.json("plan", code=1)
         assert plan["unanswered"].keys() == {"h2"}
@@ -96,7 +98,8 @@ def test_a_host_without_python_is_told_with_its_cure(lab: HostsLab) -> None:
         assert "python3" in plan["unanswered"]["h2"]["cure"]
         assert plan["changes"] == []
     finally:
-        host.ssh("umount /usr/bin/python3")
+        for each in programs:
+            host.ssh(f"umount {each}")
     assert "unanswered" not in lab.json("plan")
 
 
