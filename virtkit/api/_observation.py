@@ -47,6 +47,17 @@ class Observation:
         """The hosts that answer."""
         return [each.host for each in self.host_states]
 
+    def without(self, silent: Mapping[str, VirtkitError]) -> Observation:
+        """The same, where more hosts turned out not to answer.
+
+        Raises:
+            VirtkitError: none is left.
+        """
+        host_states = [each for each in self.host_states if each.host.name not in silent]
+        if not host_states:
+            raise next(iter(silent.values()))
+        return Observation(host_states, {**self.unanswered, **silent})
+
     def with_unanswered(self, unanswered: Mapping[str, VirtkitError]) -> Observation:
         """The same, and other hosts that do not answer."""
         return Observation(self.host_states, {**unanswered, **self.unanswered})

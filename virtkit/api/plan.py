@@ -116,7 +116,9 @@ def _plan_hosts(
     chosen = choose_hosts(spec, host_states, unknown, only, say)
     placement = {**place_guests(spec, host_states, unknown), **chosen.hosts}
     check_moves(spec, host_states, placement, only)
-    all_facts = _facts(spec, host_states, placement, chosen.facts)
+    all_facts, silent = _facts(spec, host_states, placement, chosen.facts)
+    if silent:
+        return _plan_hosts(observation.without(silent), spec, only, restart=restart, say=say)
     plans: list[Plan] = []
     errors: list[RequestError] = []
     for host_state in host_states:
@@ -146,16 +148,23 @@ def _facts(
     host_states: Sequence[HostState],
     placement: Mapping[str, str],
     known: Mapping[str, HostFacts],
-) -> Mapping[str, HostFacts]:
-    """What is known of the hosts that the plan is about, asked of several at once."""
+) -> tuple[Mapping[str, HostFacts], Mapping[str, VirtkitError]]:
+    """What is known of the hosts that the plan is about, asked of several at once; and why hosts
+    whose libvirt answered do not tell it."""
     hosts = [
         each.host
         for each in host_states
         if each.host.name not in known
         and (each.host.name in placement.values() or _has_some(each, spec.name))
     ]
-    answers = ask_each(hosts, Host.facts)
-    return {**known, **{each.name: each for each in answers if isinstance(each, HostFacts)}}
+    answers = dict(zip((each.name for each in hosts), ask_each(hosts, Host.facts), strict=True))
+    facts = {name: each for name, each in answers.items() if isinstance(each, HostFacts)}
+    silent = {
+        name: each
+        for name, each in answers.items()
+        if isinstance(each, VirtkitError) and not isinstance(each, RequestError)
+    }
+    return {**known, **facts}, silent
 
 
 def _has_some(host_state: HostState, environment: str) -> bool:

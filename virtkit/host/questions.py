@@ -22,7 +22,7 @@ from virtkit.host.ssh import Remote
 #: Unpacks what comes on its input, runs it with the arguments after it, and removes it. It prints
 #: nothing where there is no Python.
 _RUN = (
-    "command -v python3 >/dev/null || exit 0; "
+    '[ -x "$(command -v python3)" ] || exit 0; '
     'folder=$(mktemp -d) && trap \'rm -rf "$folder"\' EXIT && tar -xz -C "$folder" -f - && '
     'python3 -IBS "$folder"'
 )
