@@ -437,7 +437,7 @@ def test_what_only_root_can_do_there_is_told_with_its_cure(
     ops: HostsLab, hosts: list[LibvirtHost]
 ) -> None:
     refused = ops.virtkit("exec", "bare", "--", "true", code=None)
-    assert (refused.code, "root on their host" in refused.err) == (1, True), str(refused)
+    assert (refused.code, "root on its host" in refused.err) == (1, True), str(refused)
     (checked,) = ops.json("host check", "h1")["hosts"]
     (firewall,) = [each for each in checked["checks"] if each["name"] == "firewall"]
     assert "only root may read" in firewall["what"]
