@@ -492,10 +492,10 @@ def test_a_kept_disk_outlives_its_guest(lab: Lab, types: Sequence[str]) -> None:
         assert lab.read(f"{each}-scratch", "file") == ""
 
 
-def test_down_leaves_nothing(lab: Lab) -> None:
+def test_down_leaves_nothing(lab: Lab, place: str) -> None:
     began = time.monotonic()
     assert lab.json("down", "--volumes")["ok"]
-    assert time.monotonic() - began < 90
+    assert place != "local" or time.monotonic() - began < 90
     assert not lab.left()
     assert lab.json("down")["steps"] == []
     assert {each["state"] for each in lab.json("status")["guests"]} == {"missing"}
