@@ -377,6 +377,7 @@ class _Streams:
         self._real = libvirtmod
         self._create = libvirtmod.virStorageVolCreateXML
         self._delete = libvirtmod.virStorageVolDelete
+        self._info = libvirtmod.virStorageVolGetInfo
         self._folder = folder
         self._open: dict[int, int] = {}
 
@@ -393,7 +394,20 @@ class _Streams:
         answer: int = self._delete(volume, flags)
         if answer == 0:
             self._file(volume).unlink(missing_ok=True)
+            self._size(volume).unlink(missing_ok=True)
         return answer
+
+    def _size(self, volume: Any) -> Path:
+        """The file that holds a volume's capacity once it has grown."""
+        return self._folder.with_name(f"{self._real.virStorageVolGetName(volume)}.size")
+
+    def virStorageVolResize(self, volume: Any, capacity: int, _flags: int) -> int:
+        self._size(volume).write_text(str(capacity))
+        return 0
+
+    def virStorageVolGetInfo(self, volume: Any) -> Any:
+        info, size = self._info(volume), self._size(volume)
+        return [info[0], int(size.read_text()), *info[2:]] if info and size.exists() else info
 
     def virStorageVolUpload(self, volume: Any, stream: Any, offset: int, *_: Any) -> int:
         self._open[id(stream)] = os.open(self._file(volume), os.O_WRONLY | os.O_CREAT)

@@ -215,10 +215,15 @@ class Environment(RuleBasedStateMachine):
                 continue
             if what == "autostart":
                 network.setAutostart(0)
-            elif what == "destroy" and network.isActive():
+            elif what == "destroy" and network.isActive() and not self._connected():
                 network.destroy()
             elif what == "host" and network.isActive():
                 self._drop_a_host(network)
+
+    def _connected(self) -> bool:
+        """Whether a running guest is on the network: the test driver could not put it back."""
+        running = self.opened().listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+        return any("network='cut-front'" in each.XMLDesc() for each in running)
 
     def _drop_a_host(self, network: libvirt.virNetwork) -> None:
         for host in etree.fromstring(network.XMLDesc(0)).findall(".//dhcp/host")[:1]:
