@@ -72,6 +72,12 @@ def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spe
     host.domains.define(QEMU, tree.with_record(body, element), autostart=False)
     for volume in guest.volumes:
         host.storage.create(render.guest_volume_xml(volume))
+    serve_qemu(host, monkeypatch)
+    return read_text(SPEC, source="/ending.yaml", folder=Path("/"))
+
+
+def serve_qemu(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has virtkit find a host's libvirt as this machine's for virtual machines, and no other."""
     libvirts = host.connections.get("qemu")
 
     def test_driver(uri: str) -> libvirt.virConnect:
@@ -80,4 +86,3 @@ def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spe
         return libvirts
 
     monkeypatch.setattr(libvirt, "open", test_driver)
-    return read_text(SPEC, source="/ending.yaml", folder=Path("/"))

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import libvirt
 import pytest
 import samples
+from functional.conftest import serve_qemu
 
 import virtkit
 from virtkit import api
@@ -43,14 +43,7 @@ def spec(host_with: Callable[..., Host], monkeypatch: pytest.MonkeyPatch) -> Spe
         made = record.of_guest(guest, "/lab.yaml", body).with_state("made")
         element = record_text.guest_element(replace(made, finished=True))
         host.domains.define(QEMU, tree.with_record(body, element), autostart=False)
-    libvirts = host.connections.get("qemu")
-
-    def test_driver(uri: str) -> libvirt.virConnect:
-        if not uri.startswith("qemu"):
-            raise libvirt.libvirtError("nobody is there")
-        return libvirts
-
-    monkeypatch.setattr(libvirt, "open", test_driver)
+    serve_qemu(host, monkeypatch)
     return read_text(SPEC, source="/lab.yaml", folder=Path("/"))
 
 
