@@ -33,14 +33,18 @@ guests:
 """
 SPEC = f"""{COMMON}
   there:
-    {{host: far, type: auto, networks: [{{name: front, address: 10.20.0.6}}], groups: [web], vars: {{a: 1}}}}
+    host: far
+    type: auto
+    networks: [{{name: front, address: 10.20.0.6}}]
+    groups: [web]
+    vars: {{a: 1}}
   lost: {{host: far}}
 hosts:
   local: {{}}
   far:
     address: root@far
     uris: {{qemu: qemu+tcp://far/system, lxc: lxc+tcp://far/system, xen: xen+tcp://far/system}}
-"""  # noqa: E501
+"""
 POOL = """<pool type='dir'><name>default</name><target><path>/pool/</path></target>{}</pool>"""
 VOLUME = "<volume type='file'><name>{}</name><capacity>4096</capacity></volume>"
 IMAGE = "ab" * 20

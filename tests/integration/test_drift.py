@@ -235,6 +235,7 @@ def test_a_container_changed_live(lab: Edits) -> None:
 def test_a_virtual_machine_changed_live(lab: Edits) -> None:
     boot = lab.lab.sh("vm", "cat /proc/sys/kernel/random/boot_id")
     interfaces = document(domain("vm")).findall("devices/interface")
+    # each of them has a source
     back = next(e for e in interfaces if e.find("source").get("network") == "drift-back")  # type: ignore[union-attr]
     asks("vm", "attach-disk", str(others_disk(lab)), "vdx", "--live", "--config")
     asks("vm", "setvcpus", "2", "--live")

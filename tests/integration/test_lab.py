@@ -20,7 +20,13 @@ from pathlib import Path
 import pytest
 import yaml
 from integration import contract
-from integration.contract import place, pytest_generate_tests, spec, types, upped  # noqa: F401
+from integration.contract import (
+    place,  # noqa: F401 - a fixture, found by its name
+    pytest_generate_tests,  # noqa: F401 - a hook
+    spec,
+    types,  # noqa: F401 - a fixture
+    upped,
+)
 from integration.lab import run
 from realhost.outside import OutsideHost, OutsideLab, outside_laboratory
 

@@ -76,7 +76,7 @@ def virtkit(
         printed = capsys.readouterr()
         return Result(int(ended.value.code or 0), printed.out, printed.err)
 
-    run.opened = opened  # type: ignore[attr-defined]
+    run.opened = opened  # type: ignore[attr-defined]  # a function that carries a list, as below
     return run
 
 

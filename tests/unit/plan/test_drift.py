@@ -41,7 +41,7 @@ def existing(guest: Guest) -> ObservedGuest:
 
 
 def drift_check(guest: Guest, **fields: str) -> DriftCheck:
-    current = replace(existing(guest), **fields)  # type: ignore[arg-type]
+    current = replace(existing(guest), **fields)  # type: ignore[arg-type]  # fields of several types
     return DriftCheck(guest, current, render.domain_xml(guest))
 
 

@@ -579,7 +579,7 @@ def test_detaching_is_what_the_running_guest_still_has() -> None:
     observed = existing(keys_of("qemu"))
     old = observed.guests["lab-web"]
     new = of_web(planned(keys_of("qemu", disks=[], networks=[]), observed)).desired
-    wanted = render.domain_xml(samples.with_image(new))  # type: ignore[arg-type]
+    wanted = render.domain_xml(samples.with_image(new))  # type: ignore[arg-type]  # it is there
     mac = old.record.interfaces[0].mac
     expected = ("devices/disk[vdb]", f"devices/interface[{mac}]")
     assert detaching_places(old.record, wanted, old.live) == expected
