@@ -77,6 +77,10 @@ _CURES_BY_PHRASE: Mapping[str, str] = {
         "systemd.unified_cgroup_hierarchy=1, or start the daemon in a mount namespace without "
         "/sys/fs/cgroup/unified (scripts/libvirt does)"
     ),
+    "'/sys/fs/cgroup/": (
+        "the container's cgroup was gone while libvirt started it, as it happens on a busy host: "
+        f"{RUN_AGAIN}; if that fails too, see systemd's log there (sudo journalctl -b)"
+    ),
     "No chain/target/match by that name": RULES,
     "Chain 'LIBVIRT_": RULES,
     "already in use by": "free the subnet, or give the network another `cidr:`",

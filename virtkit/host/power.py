@@ -15,8 +15,10 @@ from virtkit.xml import tree
 #: How often a container's start, or its end, is tried; seconds between two tries to end it.
 _ATTEMPTS, _AGAIN = 20, 0.25
 #: What libvirt says where a container does not start and another try works: the loop device that
-#: it found free is taken, or the cgroup that it made is gone. Both were seen on busy machines.
-_PASSING = re.compile("to loop device|Unable to write to '/sys/fs/cgroup/.*: No such file")
+#: it found free is taken, or the cgroup that it made is gone. Both were seen on busy machines, the
+#: second where libvirt wrote to the cgroup and where it read from it. The kernel says "No such
+#: device" of a file that was opened before its cgroup went.
+_PASSING = re.compile("to loop device|'/sys/fs/cgroup/.*: No such (file|device)")
 #: What libvirt says of a domain that has just stopped; one without a definition is gone then.
 _ENDED = (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_ERR_NO_DOMAIN)
 #: A socket's state in /proc/net/unix; one that listens has another.
@@ -58,13 +60,18 @@ def create(domain: libvirt.virDomain, driver: Driver, sockets: Callable[[], str]
         try:
             domain.create()
         except libvirt.libvirtError as error:
-            if last or not _PASSING.search(error.get_error_message() or ""):
+            if last or not passes(error.get_error_message() or ""):
                 raise
             time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - so that they don't meet again
         else:
             if last or not driver.controller or not _disconnected(domain, driver, sockets()):
                 return
             domain.destroy()
+
+
+def passes(message: str) -> bool:
+    """Whether a container that libvirt did not start, with ``message``, may start at once again."""
+    return bool(_PASSING.search(message))
 
 
 def _disconnected(domain: libvirt.virDomain, driver: Driver, sockets: str) -> bool:

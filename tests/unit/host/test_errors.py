@@ -50,6 +50,7 @@ def test_an_unknown_pair_keeps_libvirts_text() -> None:
         ("start", "-blockdev {}: Could not open '/p/a': Permission denied", VirtkitError),
         ("start", "-blockdev {}: Is another process using the image [/p/a]?", VirtkitError),
         ("start", "Cannot check QEMU binary /usr/bin/q: No such file or directory", VirtkitError),
+        ("start", "Unable to read from '/sys/fs/cgroup/a/b': No such file or dir…", VirtkitError),
         ("read", "cannot open file '/p/a': No such file or directory", VirtkitError),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from virtkit.host.power import unconnected
+import pytest
+
+from virtkit.host.power import passes, unconnected
 
 SOCKETS = Path("/proc/net/unix")
 
@@ -24,3 +26,21 @@ def test_who_is_connected_to_a_socket(tmp_path: Path) -> None:
         taken.close()
         assert unconnected(SOCKETS.read_text(), path)
     assert not unconnected(SOCKETS.read_text(), path)
+
+
+SCOPE = "/sys/fs/cgroup/machine.slice/machine-lxc\\x2d1351\\x2dlab\\x2dweb.scope"
+
+
+@pytest.mark.parametrize(
+    ("message", "again"),
+    [  # libvirt's own words, but for the last but two
+        (f"Unable to read from '{SCOPE}/cgroup.controllers': No such file or directory", True),
+        (f"Unable to write to '{SCOPE}/libvirt/pids.max': No such file or directory", True),
+        ("Unable to attach /p/web-root to loop device: Device or resource busy", True),
+        (f"Unable to read from '{SCOPE}/cgroup.controllers': No such device", True),
+        (f"Unable to write to '{SCOPE}/memory.max': Invalid argument", False),
+        ("Failed to access '/srv/data': No such file or directory", False),
+    ],
+)
+def test_which_failed_starts_may_be_tried_again(message: str, again: bool) -> None:
+    assert passes(message) is again
