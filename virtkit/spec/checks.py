@@ -5,6 +5,7 @@ Pure. Each check reports what it finds and leaves alone what is wrong already.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
@@ -343,15 +344,16 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
 def _cycles(draft: Draft, problems: Problems) -> None:
     """Guests that wait for each other.
 
-    All guests of an entry are after the same ones, so entries that go in a circle always hold
+    Guests that are alike are after the same ones, so entries that go in a circle always hold
     guests that do.
     """
-    base = {guest.name: entry.base for entry, guest in draft.guests()}
+    whole = Counter(entry.base for entry in draft.entries)
+    entries = {(e.base if whole[e.base] == 1 else e.names[0]): e for e in draft.entries}
+    label = {guest.name: name for name, entry in entries.items() for guest in entry.guests}
     after = {
-        entry.base: list(dict.fromkeys(base[name] for name in guest.after))
-        for entry, guest in draft.guests()
+        name: list(dict.fromkeys(label[other] for guest in entry.guests for other in guest.after))
+        for name, entry in entries.items()
     }
-    nodes = {entry.base: entry.node for entry in draft.entries}
     for cycle in _find_cycles(after):
         what = "guests wait for each other, and none can start"
         if len(cycle) == 1:
@@ -361,7 +363,7 @@ def _cycles(draft: Draft, problems: Problems) -> None:
             why=" after ".join([*cycle, cycle[0]]),
             cure="remove one from `after:`; a guest's own `after: []` drops what it inherits",
         )
-        problems.at(nodes[cycle[0]], ("after",), problem)
+        problems.at(entries[cycle[0]].node, ("after",), problem)
 
 
 def _find_cycles(after: Mapping[str, list[str]]) -> Iterator[list[str]]:

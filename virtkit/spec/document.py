@@ -18,16 +18,21 @@ from virtkit.spec.yaml_text import MAX_DEPTH, MAX_NODES, RawNode, YamlParser, to
 _YAML_TAG = "tag:yaml.org,2002:"
 #: The keys below which plain scalars are cloud-init's and Ansible's, and so YAML 1.1's.
 CLOUD_INIT, VARS = "cloud_init", "vars"
+#: The key below which the keys are the numbers of guests.
+EACH = "each"
 #: Ansible's tags for a variable's value, and what its JSON has instead.
 _ANSIBLE_TAGS = {"!vault": "__ansible_vault", "!unsafe": "__ansible_unsafe"}
 
 
-def read_document(text: str, source: str) -> tuple[Node | None, list[DocumentProblem]]:
+def read_document(
+    text: str, source: str, path: Path = ()
+) -> tuple[Node | None, list[DocumentProblem]]:
     """The tree of a YAML document, None where it holds nothing, and what is wrong in it.
 
     Args:
         text: the document.
         source: its name in messages.
+        path: where in a spec it stands; a whole spec by default.
 
     Raises:
         SpecErrors: it is not YAML, or larger than a spec may be.
@@ -35,24 +40,23 @@ def read_document(text: str, source: str) -> tuple[Node | None, list[DocumentPro
     raw = YamlParser(text, source).document()
     if raw is None or raw.is_null:
         return None, []
-    builder = _Builder(source)
-    return builder.build(raw, (), raw.mark, 0), builder.problems
+    builder = _Builder()
+    return builder.build(raw, path, raw.mark, len(path)), builder.problems
 
 
 class _Builder:
     """From raw nodes to nodes with paths: follows aliases, resolves scalars, checks keys."""
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self) -> None:
         self.count = 0
         self.problems: list[DocumentProblem] = []
 
     def build(self, raw: RawNode, path: Path, key: Mark, depth: int) -> Node:
         self.count += 1
         if self.count > MAX_NODES:
-            raise too_many(self.source, raw.mark)
+            raise too_many(raw.mark)
         if depth > MAX_DEPTH:
-            raise too_deep(self.source, raw.mark)
+            raise too_deep(raw.mark)
         node = Node(None, path, raw.mark, key)
         if raw.tag in _ANSIBLE_TAGS and raw.kind == "scalar" and _below(path, VARS):
             value = Node(raw.text, (*path, _ANSIBLE_TAGS[raw.tag]), raw.mark, key)
@@ -117,7 +121,8 @@ class _Builder:
         if raw.plain and not raw.text:
             self._report_key(raw.mark, path, "a key is empty", cure="write a key before the `:`")
             return None
-        read_as = not_text(raw.text) if raw.plain else ""
+        is_number = path[-1:] == (EACH,) and _below(path, EACH) and raw.text.isdecimal()
+        read_as = not_text(raw.text) if raw.plain and not is_number else ""
         if read_as:
             self._report_key(
                 raw.mark,
@@ -154,9 +159,12 @@ class _Builder:
 
 
 def _below(path: Path, key: str) -> bool:
-    """Whether ``path`` leads below that key of a guest, a profile or the defaults."""
-    depth = 1 if path[:1] == ("defaults",) else 2
-    return path[depth : depth + 1] == (key,) and path[0] in ("defaults", "profiles", "guests")
+    """Whether ``path`` leads below that key of a guest, a profile or the defaults, or of what one
+    guest of several has for itself."""
+    if path[:1] not in (("defaults",), ("profiles",), ("guests",)):
+        return False
+    keys = path[1:] if path[0] == "defaults" else path[2:]
+    return key in (keys[:1] if keys[:1] != (EACH,) else (EACH, *keys[2:3]))
 
 
 def _core(raw: RawNode) -> tuple[Scalar] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -27,13 +27,16 @@ class Section(Generic[ModelT]):
 
 @dataclass(slots=True)
 class Entry:
-    """One entry under ``guests``, merged.
+    """Guests of one entry under ``guests`` that are alike, merged: all of it, those for which its
+    ``each`` says nothing, or one of the others.
 
     Attributes:
         base: its key.
         node: the merged map; each value knows where it was written.
         fields: what it says; those in ``invalid`` stand at their default here.
         invalid: the fields with errors of their own, which later checks leave alone.
+        numbers: of its guests, from 1; None where it has no ``count``.
+        own_networks: its networks are those of one number, and its addresses don't count up.
         guests: what it makes.
     """
 
@@ -41,14 +44,16 @@ class Entry:
     node: Node
     fields: GuestEntry
     invalid: set[str]
+    numbers: Sequence[int] | None = None
+    own_networks: bool = False
     guests: list[GuestSpec] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         """The names of its guests."""
-        if self.fields.count is None:
+        if self.numbers is None:
             return [self.base]
-        return [f"{self.base}-{number}" for number in range(1, self.fields.count + 1)]
+        return [f"{self.base}-{number}" for number in self.numbers]
 
 
 @dataclass(slots=True)
@@ -66,3 +71,11 @@ class Draft:
         for entry in self.entries:
             for guest in entry.guests:
                 yield entry, guest
+
+    def in_order(self) -> list[GuestSpec]:
+        """Every guest, in the order of their keys, and of their numbers."""
+        places = {
+            base: place for place, base in enumerate(dict.fromkeys(e.base for e in self.entries))
+        }
+        guests = [guest for _, guest in self.guests()]
+        return sorted(guests, key=lambda guest: (places[guest.base], guest.index or 0))

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from pydantic import ValidationError
 
-from virtkit.spec.document import CLOUD_INIT
+from virtkit.spec.document import CLOUD_INIT, EACH
 from virtkit.spec.draft import Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.merge import merged, profile_order, without_nulls
-from virtkit.spec.model import FROM_FILE, MAX_GUESTS, GuestEntry, GuestSpec, InterfaceSpec, Ready
+from virtkit.spec.model import (
+    FROM_FILE,
+    MAX_GUESTS,
+    GuestEntry,
+    GuestFields,
+    GuestSpec,
+    InterfaceSpec,
+    Ready,
+)
 from virtkit.spec.nodes import Node
 from virtkit.spec.problem import Problem, quote, suggestion
 from virtkit.spec.scalars import kind_of
-from virtkit.spec.values import is_label, label
+from virtkit.spec.settings import Setting, in_guest
+from virtkit.spec.values import NUMBER_PATTERN, is_label, label
 
 _MAX_IPV4 = 2**32 - 1
 
@@ -41,7 +51,7 @@ def _map(node: Node, problems: Problems) -> Node:
     return Node({}, node.path, node.mark, node.key)
 
 
-def read_entries(root: Node, problems: Problems) -> list[Entry]:
+def read_entries(root: Node, settings: Sequence[Setting], problems: Problems) -> list[Entry]:
     """Every entry under ``guests``, with the guests it makes."""
     defaults = _map(root.entries["defaults"], problems) if "defaults" in root.entries else None
     profiles = section_nodes(root, "profiles", problems)
@@ -50,14 +60,54 @@ def read_entries(root: Node, problems: Problems) -> list[Entry]:
         _check_name(node, problems)
     for node in [*([defaults] if defaults else []), *profiles.values(), *guests.values()]:
         _check_layer(node, profiles, problems)
+        for below in section_nodes(node, EACH, Problems()).values():
+            _check_part(below, GuestFields, problems)
     entries = []
     for base, node in guests.items():
         layers = [*profile_order(node, defaults, profiles), node]
-        entries.append(_entry(base, merged([defaults, *layers] if defaults else layers), problems))
+        merged_node = merged([defaults, *layers] if defaults else layers)
+        entries += _entries(base, merged_node, settings, problems)
     if _check_total(entries, problems):
         _check_collisions(entries, problems)
         _make_guests(entries, problems)
     return entries
+
+
+def _entries(
+    base: str, merged_node: Node, settings: Sequence[Setting], problems: Problems
+) -> Iterator[Entry]:
+    """The guests of an entry: those that are alike, and each for which ``each`` says something."""
+    node = in_guest(merged_node, base, settings, problems)
+    plain = _entry(base, node, problems)
+    count = plain.fields.count
+    own = {} if "count" in plain.invalid else _own_layers(node, count, problems)
+    if count is not None:
+        plain.numbers = [each for each in range(1, count + 1) if each not in own]
+    if plain.numbers != []:
+        yield plain
+    for number, layer in own.items():
+        one = in_guest(merged([node, layer]), base, settings, problems)
+        entry = _entry(base, one, problems)
+        entry.numbers = [number]
+        entry.own_networks = "networks" in layer.entries
+        yield entry
+
+
+def _own_layers(node: Node, count: int | None, problems: Problems) -> dict[int, Node]:
+    """What ``each`` says, by the numbers of guests that there are."""
+    answer: dict[int, Node] = {}
+    for name, layer in section_nodes(node, EACH, problems).items():
+        if re.fullmatch(NUMBER_PATTERN, name) is None:
+            continue  # the model says so
+        if count is not None and 1 <= int(name) <= count:
+            answer[int(name)] = layer
+            continue
+        cure = (
+            f"use 1 to {count}, or raise `count:`" if count else "add `count:`, or remove `each:`"
+        )
+        problem = Problem(f"the entry makes no guest with the number {quote(name)}", cure=cure)
+        problems.at_key(layer, problem)
+    return answer
 
 
 def _check_name(node: Node, problems: Problems) -> None:
@@ -69,11 +119,7 @@ def _check_name(node: Node, problems: Problems) -> None:
 
 def _check_layer(node: Node, profiles: Mapping[str, Node], problems: Problems) -> None:
     """Errors of one layer by itself, so that each is reported where it was written, and once."""
-    clean = without_nulls(node)
-    try:
-        GuestEntry.model_validate(clean.plain(), context=FROM_FILE)
-    except ValidationError as error:
-        problems.add_validation_error(error, clean, GuestEntry, partial=True)
+    _check_part(node, GuestEntry, problems)
     names = node.entries.get("profiles")
     for item in names.items if names else []:
         if isinstance(item.value, str) and is_label(item.value) and item.value not in profiles:
@@ -81,6 +127,15 @@ def _check_layer(node: Node, profiles: Mapping[str, Node], problems: Problems) -
                 f"there is no profile {quote(item.value)}", cure=suggestion(item.value, profiles)
             )
             problems.at(item, (), problem)
+
+
+def _check_part(node: Node, model: type[GuestFields], problems: Problems) -> None:
+    """Errors of keys that others are merged with, which may lack some."""
+    clean = without_nulls(node)
+    try:
+        model.model_validate(clean.plain(), context=FROM_FILE)
+    except ValidationError as error:
+        problems.add_validation_error(error, clean, model, partial=True)
 
 
 def _entry(base: str, node: Node, problems: Problems) -> Entry:
@@ -96,7 +151,7 @@ def _entry(base: str, node: Node, problems: Problems) -> Entry:
 def _check_total(entries: Iterable[Entry], problems: Problems) -> bool:
     total = 0
     for entry in entries:
-        total += entry.fields.count or 1
+        total += len(entry.names)
         if total > MAX_GUESTS:
             problem = Problem(
                 f"the spec makes more than {MAX_GUESTS} guests",
@@ -128,8 +183,13 @@ def _make_guests(entries: list[Entry], problems: Problems) -> None:
     guest_names: dict[str, tuple[str, ...]] = {}
     for entry in entries:
         guest_names |= {name: (name,) for name in entry.names}
+    bases: dict[str, dict[str, int]] = {}
     for entry in entries:
-        guest_names[entry.base] = tuple(entry.names)
+        numbered = zip(entry.names, entry.numbers or [0], strict=True)
+        bases.setdefault(entry.base, {}).update(numbered)
+    guest_names |= {
+        base: tuple(sorted(names, key=names.__getitem__)) for base, names in bases.items()
+    }
     uncounted = {entry.base for entry in entries if "count" in entry.invalid}
     for entry in entries:
         after = _after(entry, guest_names, uncounted, problems)
@@ -175,18 +235,21 @@ def _count_out(
     entry: Entry, after: tuple[str, ...], ready: Ready, problems: Problems
 ) -> Iterable[GuestSpec]:
     fields = {name: getattr(entry.fields, name) for name in GuestEntry.model_fields}
-    del fields["count"], fields["profiles"]
+    of_entry = ("count", "profiles", EACH)
+    for name in of_entry:
+        del fields[name]
     cloud = entry.node.entries.get(CLOUD_INIT)
     core = cloud.plain(core=True) if cloud and fields[CLOUD_INIT] else {}
     fields["core_cloud_init"] = core if core != fields[CLOUD_INIT] else {}
-    fields_set = set(entry.fields.model_fields_set) - {"count", "profiles"}
+    fields_set = set(entry.fields.model_fields_set) - set(of_entry)
     fields_set |= {"name", "base", "index"}
     interfaces = _first_interfaces(entry, problems)
-    for step, name in enumerate(entry.names):
+    for name, number in zip(entry.names, entry.numbers or [None], strict=True):
+        step = 0 if number is None or entry.own_networks else number - 1
         values = fields | {
             "name": name,
             "base": entry.base,
-            "index": None if entry.fields.count is None else step + 1,
+            "index": number,
             "after": after,
             "ready": ready,
             "networks": None
@@ -201,7 +264,7 @@ def _first_interfaces(entry: Entry, problems: Problems) -> list[InterfaceSpec] |
     """The network interfaces of the first guest; what can't count up far enough is left out."""
     if entry.fields.networks is None:
         return None
-    last = (entry.fields.count or 1) - 1
+    last = 0 if entry.own_networks else max(entry.numbers or [1]) - 1
     interfaces = []
     for index, interface in enumerate(entry.fields.networks):
         left_out: dict[str, None] = {}

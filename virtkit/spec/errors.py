@@ -44,16 +44,12 @@ _PARTS: dict[str, type[BaseModel]] = {
 
 
 class Problems:
-    """The errors found so far; one per place and wording.
+    """The errors found so far; one per place and wording."""
 
-    Args:
-        source: the file's name in messages.
-    """
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self._errors: dict[tuple[int, int, str], RequestError] = {}
+    def __init__(self) -> None:
+        self._errors: dict[tuple[int, int, int, str], RequestError] = {}
         self._unknown: set[Path] = set()
+        self._sources: dict[str, int] = {}
 
     def in_document(self, document_problem: DocumentProblem) -> None:
         """Keeps a problem of the document; nothing more is said of a value that it hides."""
@@ -65,8 +61,9 @@ class Problems:
         """Keeps an error about what stands at ``mark``."""
         if any(path[:length] in self._unknown for length in range(len(path) + 1)):
             return
-        error = error_at(self.source, mark, path, problem)
-        self._errors.setdefault((mark.line, mark.column, problem.what), error)
+        error = error_at(mark, path, problem)
+        source = self._sources.setdefault(mark.source, len(self._sources))
+        self._errors.setdefault((source, mark.line, mark.column, problem.what), error)
 
     def at(self, node: Node, path: Path, problem: Problem) -> None:
         """Keeps an error about ``path`` below ``node``, or the nearest thing that is there."""
@@ -116,7 +113,7 @@ class Problems:
             self.add(nearest.position, nearest.path, problem)
 
     def raise_all(self) -> None:
-        """Raises SpecErrors, in the file's order, where there are any."""
+        """Raises SpecErrors, file by file and in each file's order, where there are any."""
         if self._errors:
             raise SpecErrors([self._errors[place] for place in sorted(self._errors)])
 

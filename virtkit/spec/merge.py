@@ -1,4 +1,4 @@
-"""Defaults, profiles and a guest's own keys, laid over each other on the document's tree.
+"""Files, defaults, profiles and a guest's own keys, laid over each other on the spec's tree.
 
 Maps merge key by key, lists and scalars whole; null takes a key back to its built-in default.
 Every value keeps the place it came from.
@@ -47,6 +47,18 @@ def lay_over(under: Node, over: Node) -> Node:
         else:
             entries[key] = value
     return Node(entries, over.path, over.mark, over.key)
+
+
+def lay_file_over(under: Node, over: Node) -> Node:
+    """One file's tree laid over another's. A null stays: what it takes back is what the merged
+    file has below it, such as a profile's."""
+    if not isinstance(under.value, dict) or not isinstance(over.value, dict):
+        return over
+    both = {
+        key: lay_file_over(under.value[key], node) if key in under.value else node
+        for key, node in over.value.items()
+    }
+    return Node({**under.value, **both}, over.path, over.mark, over.key)
 
 
 def merged(layers: Iterable[Node]) -> Node:

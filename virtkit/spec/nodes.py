@@ -29,22 +29,29 @@ def dotted(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a file; line and column count from 1."""
+    """A place in one of a spec's files, or in what the command line sets.
+
+    Attributes:
+        line: from 1; 0 where it is no file's.
+        column: from 1.
+        source: the file as messages call it, or the option of the command line.
+    """
 
     line: int
     column: int
+    source: str
 
     def __str__(self) -> str:
-        return f"{self.line}:{self.column}"
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
 
 
-def error_at(source: str, mark: Mark, path: Path, problem: Problem) -> RequestError:
-    """The error about ``path``, which stands at ``mark`` in ``source``."""
+def error_at(mark: Mark, path: Path, problem: Problem) -> RequestError:
+    """The error about ``path``, which stands at ``mark``."""
     return RequestError(
         escaped(problem.what),
         why=escaped(problem.why),
         cure=escaped(problem.cure),
-        where=escaped(f"{source}:{mark} {dotted(path)}".rstrip()),
+        where=escaped(f"{mark} {dotted(path)}".rstrip()),
     )
 
 

@@ -1,4 +1,4 @@
-"""Where in its file each part of a spec stands, for messages that come after it was read."""
+"""Where in its files each part of a spec stands, for messages that come after it was read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from virtkit.spec.nodes import Mark, Node, Path, dotted
 
 @dataclass(frozen=True, slots=True)
 class Positions:
-    """The tree of a document and its merged guests.
+    """The tree of a spec and its merged guests.
 
     Attributes:
-        root: the whole document, None where the spec was not read from text.
+        root: the whole spec, all its files merged; None where it was not read from text.
         guests: the merged entry of each guest, by final name and by key.
     """
 
@@ -21,10 +21,10 @@ class Positions:
     root: Node | None = field(default=None, compare=False)
     guests: Mapping[str, Node] = field(default_factory=dict, compare=False)
 
-    def find(self, path: Path) -> tuple[Mark, str]:
-        """The place of ``path``, and the path by which the file has it."""
+    def find(self, path: Path) -> tuple[Mark | None, str]:
+        """The place of ``path``, None where it has none, and the path by which its file has it."""
         if self.root is None:
-            return Mark(1, 1), dotted(path)
+            return None, dotted(path)
         start, below = self.root, path
         if len(path) > 1 and path[0] == "guests":
             merged = self.guests.get(str(path[1]))

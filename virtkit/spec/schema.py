@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
+from virtkit.spec.document import EACH
+from virtkit.spec.files import NOBODYS
 from virtkit.spec.model import GuestEntry, HostSpec, Image, Label, Model, NetworkSpec
+from virtkit.spec.model.base import HostPath
 from virtkit.spec.sizes import SIZE_PATTERN, format_size
-from virtkit.spec.values import LABEL_PATTERN
+from virtkit.spec.values import LABEL_PATTERN, NUMBER_PATTERN
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _NULL = {"type": "null"}
@@ -19,6 +22,14 @@ class _File(Model):
 
     name: Label | None = Field(
         default=None, description="The environment's name; left out, the file's or its folder's."
+    )
+    include: Annotated[
+        tuple[HostPath, ...],
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ] = Field(
+        default=(), description="Files that are laid under this one, the later over the earlier."
     )
     hosts: dict[str, HostSpec] = Field(
         default={}, description="The machines with libvirt; left out, this one (`local`)."
@@ -40,6 +51,7 @@ def json_schema() -> dict[str, Any]:
     for part in [schema, *schema["$defs"].values()]:
         for branch in [part, *part.get("anyOf", [])]:
             _finish_object(branch)
+    schema["patternProperties"] = {f"^{NOBODYS}": True}
     return {"$schema": _DRAFT, "title": "virtkit spec"} | schema | {"title": "virtkit spec"}
 
 
@@ -51,7 +63,8 @@ def _finish_object(schema: dict[str, Any]) -> None:
         _finish_default(value)
         if isinstance(value.get("additionalProperties"), dict):
             value["additionalProperties"] = _nullable(value["additionalProperties"])
-            value["propertyNames"] = {"pattern": LABEL_PATTERN}
+            pattern = NUMBER_PATTERN if key == EACH else LABEL_PATTERN
+            value["propertyNames"] = {"pattern": pattern}
         if key not in required:
             schema["properties"][key] = _nullable(value)
 

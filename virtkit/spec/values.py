@@ -23,6 +23,7 @@ from virtkit.drivers import DRIVERS
 from virtkit.spec.problem import Problem, quote, suggestion
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+NUMBER_PATTERN = r"^[1-9][0-9]{0,3}$"
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 DISK_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$"
 #: Variables that Ansible sets itself, whatever others say.
@@ -419,6 +420,13 @@ def _split_url(text: str) -> str | None:
     web = parts.scheme in ("http", "https") and bool(parts.hostname)
     local = parts.scheme == "file" and not parts.netloc and len(parts.path) > 1
     return parts.netloc if web or local else None
+
+
+def guest_number(text: str) -> str:
+    """The number of one of several guests, from 1."""
+    if re.fullmatch(NUMBER_PATTERN, text, re.ASCII) is None:
+        raise Problem(f"{quote(text)} is no number of a guest", cure="use 1, 2, 3, …")
+    return text
 
 
 def command(text: str) -> str:

@@ -94,12 +94,12 @@ class YamlParser:
     def _node(self, event: NodeEvent, depth: int) -> RawNode:
         self.count += 1
         if self.count > 2 * MAX_NODES:
-            raise too_many(self.source, _mark(event))
+            raise too_many(self._mark(event))
         if depth > MAX_DEPTH:
-            raise too_deep(self.source, _mark(event))
+            raise too_deep(self._mark(event))
         if isinstance(event, AliasEvent):
             return self._alias(event)
-        raw = RawNode(_mark(event), tag=str(getattr(event, "tag", None) or ""))
+        raw = RawNode(self._mark(event), tag=str(getattr(event, "tag", None) or ""))
         if event.anchor:
             self.anchors[event.anchor] = raw
         if isinstance(event, ScalarEvent):
@@ -142,18 +142,17 @@ class YamlParser:
         while not isinstance(event := next(self.events), MappingEndEvent):
             assert isinstance(event, NodeEvent)
             # A key that is an alias stands where the alias does.
-            key = replace(self._node(event, depth + 1), mark=_mark(event))
+            key = replace(self._node(event, depth + 1), mark=self._mark(event))
             value = next(self.events)
             assert isinstance(value, NodeEvent)
             yield key, self._node(value, depth + 1)
 
     def _refuse(self, event: Event, what: str, *, cure: str, why: str = "") -> SpecErrors:
-        return _refusal(self.source, _mark(event), what, cure=cure, why=why)
+        return _refusal(self._mark(event), what, cure=cure, why=why)
 
-
-def _mark(event: Event) -> Mark:
-    mark = event.start_mark
-    return Mark(mark.line + 1, mark.column + 1)
+    def _mark(self, event: Event) -> Mark:
+        mark = event.start_mark
+        return Mark(mark.line + 1, mark.column + 1, self.source)
 
 
 def events(text: str, source: str) -> Iterator[Event]:
@@ -164,8 +163,7 @@ def events(text: str, source: str) -> Iterator[Event]:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
         raise _refusal(
-            source,
-            Mark(line, column),
+            Mark(line, column, source),
             f"the text holds the control character U+{ord(text[error.position]):04X}",
             cure="remove it",
         ) from error
@@ -173,10 +171,9 @@ def events(text: str, source: str) -> Iterator[Event]:
         place = error.problem_mark or error.context_mark
         if "end of stream" in str(error.problem) or "stream end" in str(error.problem):
             place = error.context_mark or place
-        mark = Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
+        line, column = (place.line, place.column) if place else (0, 0)
         raise _refusal(
-            source,
-            mark,
+            Mark(line + 1, column + 1, source),
             "this is not valid YAML",
             why=_why_invalid(error),
             cure=_cure_invalid(error),
@@ -184,8 +181,7 @@ def events(text: str, source: str) -> Iterator[Event]:
     except (YAMLError, ValueError, IndexError, AttributeError, TypeError, AssertionError) as error:
         # ruamel.yaml lets errors of its own code through on some broken input.
         raise _refusal(
-            source,
-            Mark(1, 1),
+            Mark(1, 1, source),
             "this is not valid YAML",
             why=str(error).splitlines()[0] if str(error) else type(error).__name__,
             cure="check the file with `yamllint`",
@@ -210,13 +206,12 @@ def _cure_invalid(error: MarkedYAMLError) -> str:
     return "check that keys line up, and that text with special characters is in quotes"
 
 
-def _refusal(source: str, mark: Mark, what: str, *, cure: str, why: str = "") -> SpecErrors:
-    return SpecErrors([error_at(source, mark, (), Problem(what, cure=cure, why=why))])
+def _refusal(mark: Mark, what: str, *, cure: str, why: str = "") -> SpecErrors:
+    return SpecErrors([error_at(mark, (), Problem(what, cure=cure, why=why))])
 
 
-def too_many(source: str, mark: Mark) -> SpecErrors:
+def too_many(mark: Mark) -> SpecErrors:
     return _refusal(
-        source,
         mark,
         f"the spec has more than {MAX_NODES} values",
         why="aliases count as what they stand for",
@@ -224,9 +219,8 @@ def too_many(source: str, mark: Mark) -> SpecErrors:
     )
 
 
-def too_deep(source: str, mark: Mark) -> SpecErrors:
+def too_deep(mark: Mark) -> SpecErrors:
     return _refusal(
-        source,
         mark,
         f"the spec is nested deeper than {MAX_DEPTH} levels",
         cure="no key of a spec needs that; remove the extra brackets",

@@ -9,7 +9,7 @@ import pytest
 
 from virtkit.errors import RequestError
 from virtkit.spec import load
-from virtkit.spec.reader import MAX_FILE_SIZE
+from virtkit.spec.files import MAX_FILE_SIZE
 
 
 def refused(path: str | Path) -> RequestError:

@@ -18,7 +18,7 @@ def test_draft_and_top() -> None:
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert list(schema["properties"]) == [
-        *("name", "hosts", "images", "networks", "defaults", "profiles", "guests")
+        *("name", "include", "hosts", "images", "networks", "defaults", "profiles", "guests")
     ]
     assert "required" not in schema
 

@@ -101,13 +101,15 @@ UserName = Annotated[str, AfterValidator(values.user_name)]
 GroupName = Annotated[str, AfterValidator(values.group_name)]
 Package = Annotated[str, AfterValidator(values.package_name)]
 Release = Annotated[str, AfterValidator(values.release_name)]
-HostPath = Annotated[str, AfterValidator(values.host_path)]
+#: Marks a path of a file on the caller's machine, which is relative to the file that it stands in.
+CALLERS_FILE = "caller's file"
+HostPath = Annotated[str, AfterValidator(values.host_path), CALLERS_FILE]
 Variable = Annotated[
     str,
     AfterValidator(values.variable_name),
     Field(json_schema_extra={"pattern": values.VARIABLE_PATTERN}),
 ]
-KeyPath = Annotated[str, AfterValidator(values.key_path)]
+KeyPath = Annotated[str, AfterValidator(values.key_path), CALLERS_FILE]
 MountPoint = Annotated[str, AfterValidator(values.mount_point)]
 Mac = Annotated[str, AfterValidator(values.mac_address)]
 Address = Annotated[str, AfterValidator(values.ipv4_address)]
@@ -121,6 +123,11 @@ Url = Annotated[str, AfterValidator(values.url)]
 Line = Annotated[str, AfterValidator(values.printable)]
 Command = Annotated[str, AfterValidator(values.command)]
 Xml = Annotated[str, AfterValidator(values.xml)]
+GuestNumber = Annotated[
+    str,
+    AfterValidator(values.guest_number),
+    Field(json_schema_extra={"pattern": values.NUMBER_PATTERN}),
+]
 GuestType = Annotated[str, AfterValidator(_guest_type), Field(json_schema_extra=_guest_type_schema)]
 Permission = Literal["hostdev", "host-paths", "emulator", "commandline"]
 

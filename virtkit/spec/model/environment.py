@@ -12,7 +12,7 @@ from virtkit.spec.model.guest import GuestSpec
 from virtkit.spec.model.host import HostSpec
 from virtkit.spec.model.image import Image
 from virtkit.spec.model.network import NetworkSpec
-from virtkit.spec.nodes import Path
+from virtkit.spec.nodes import Mark, Path
 from virtkit.spec.positions import Positions
 
 
@@ -21,7 +21,9 @@ class Spec(Model):
 
     Attributes:
         name: the environment's name.
-        source: the path of the file as it was given, or ``<stdin>``.
+        source: the path of the file as it was given, or ``<stdin>``; the first of several.
+        more_files: the paths of the others, which lie over it.
+        settings: what was set for this run, as ``PATH=VALUE``.
         folder: the folder that the spec's paths are relative to, absolute.
         images: by name; complete for the guests, so entries of the catalogue stand here too.
         networks: by name; complete for the guests, so ``default`` stands here where it is used.
@@ -31,11 +33,18 @@ class Spec(Model):
 
     name: str
     source: str
+    more_files: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     folder: FilePath
     images: dict[str, Image]
     networks: dict[str, NetworkSpec]
     guests: dict[str, GuestSpec]
     hosts: dict[str, HostSpec]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of all its files, the first one first."""
+        return (self.source, *self.more_files)
 
     @property
     def host(self) -> str:
@@ -63,9 +72,9 @@ class Spec(Model):
                 its final name or its key; where the value comes from a profile or the
                 defaults, the place is there.
         """
-        return f"{self.source}:{self._positions.find(path)[0]}"
+        return str(self._positions.find(path)[0] or Mark(1, 1, self.source))
 
     def where(self, path: Path) -> str:
         """``FILE:LINE:COL PATH`` of a key, as in an error's ``where``."""
         mark, file_path = self._positions.find(path)
-        return f"{self.source}:{mark} {file_path}".rstrip()
+        return f"{mark or Mark(1, 1, self.source)} {file_path}".rstrip()

@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SkipValidation,
     StrictBool,
     StrictInt,
     WithJsonSchema,
@@ -25,6 +26,7 @@ from virtkit.spec.model.base import (
     DiskSize,
     Duration,
     GroupName,
+    GuestNumber,
     GuestType,
     HostPath,
     KeyPath,
@@ -280,6 +282,10 @@ class GuestEntry(GuestFields):
     )
     profiles: tuple[Label, ...] = Field(
         default=(), description="Profiles to take keys from; later win."
+    )
+    each: dict[GuestNumber, SkipValidation[GuestFields]] = Field(
+        default_factory=dict,
+        description="With `count`: what one of them has for itself, by its number.",
     )
 
 
