@@ -21,9 +21,9 @@ from virtkit.access.ssh import (
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host, OutcomeUnknown, StateReason, Unreachable
-from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import escaped
+from virtkit.spec.command import virtkit_command
 from virtkit.state.record import GuestRecord
 
 #: Kinds of readiness that go by the guest's address.

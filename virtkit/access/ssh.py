@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from virtkit.access.keys import agent_blobs
 from virtkit.access.login import Login, as_root
 from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable
-from virtkit.plan import virtkit_command
+from virtkit.spec.command import virtkit_command
 from virtkit.state import public_keys
 from virtkit.system import commands
 

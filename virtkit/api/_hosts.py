@@ -17,8 +17,9 @@ from virtkit.api._observation import (
 )
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import Host, Remote, close_all
-from virtkit.plan import select, virtkit_command
+from virtkit.plan import select
 from virtkit.spec import LOCAL, Problem, Spec, ssh_address
+from virtkit.spec.command import join_files, split_files
 from virtkit.state.observed import ObservedGuest
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def _host(spec: Spec, name: str) -> Host:
         str(spec.folder / Path(each).expanduser()) if each else ""
         for each in (entry.ssh.key, entry.ssh.known_hosts)
     )
-    trust = virtkit_command("host trust", spec.source, name)
+    trust = spec.command("host trust", name)
     remote = Remote(name, entry.address, entry.ssh.port or 0, key, known_hosts, trust)
-    prepare = virtkit_command("host prepare", spec.source, name)
+    prepare = spec.command("host prepare", name)
     return Host(name, entry.pool, entry.uris, remote, prepare)
 
 
@@ -119,8 +120,8 @@ def is_own(spec: Spec, guest: GuestOnHost) -> bool:
 
 
 def path_of(spec: Spec) -> str:
-    """The spec's absolute path, as records keep it."""
-    return spec.source if spec.source.startswith("<") else str(Path(spec.source).resolve())
+    """The spec's absolute path, of several files all, as records keep it."""
+    return join_files(e if e.startswith("<") else str(Path(e).resolve()) for e in spec.files)
 
 
 def with_spec_path(host_state: HostState, path: str) -> HostState:
@@ -135,7 +136,7 @@ def with_spec_path(host_state: HostState, path: str) -> HostState:
     paths |= {each.record.spec for each in observed.networks.values()}
     paths |= {each.spec for each in observed.pool.kept.values()}
     paths |= {each.spec for each in observed.pool.guests.values()}
-    aliases = {each for each in paths - {path} if _same_file(each, path)}
+    aliases = {each for each in paths - {path} if _same_files(each, path)}
     if not aliases:
         return host_state
 
@@ -160,6 +161,12 @@ def with_spec_path(host_state: HostState, path: str) -> HostState:
             ),
         ),
     )
+
+
+def _same_files(path: str, other_path: str) -> bool:
+    """Whether two specs are of the same files, each as ``path_of`` has it."""
+    files, others = split_files(path), split_files(other_path)
+    return len(files) == len(others) and all(map(_same_file, files, others))
 
 
 def _same_file(path: str, other_path: str) -> bool:
@@ -258,7 +265,7 @@ def find_one(spec: Spec, guest: str) -> tuple[HostState, ObservedGuest]:
             raise unanswered_error(what, observation.unanswered)
         raise RequestError(
             f"guest {guest} does not exist yet",
-            cure=f"make it: {virtkit_command('up', spec.source, name)}",
+            cure=f"make it: {spec.command('up', name)}",
         )
     host_state = next(each for each in host_states if each.host is existing[name].host)
     return host_state, existing[name].observed
@@ -289,5 +296,5 @@ def check_running(spec: Spec, guest: ObservedGuest) -> None:
         verb = "resume" if guest.state == "paused" else "start"
         raise RequestError(
             f"guest {name} is {guest.state}",
-            cure=f"first: {virtkit_command(verb, spec.source, name)}",
+            cure=f"first: {spec.command(verb, name)}",
         )

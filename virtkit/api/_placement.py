@@ -13,7 +13,7 @@ from virtkit.drivers import AUTO, DRIVERS
 from virtkit.errors import RequestError, SpecErrors, VirtkitError
 from virtkit.facts import HostFacts
 from virtkit.host import Host
-from virtkit.plan import Plan, UnknownGuest, virtkit_command
+from virtkit.plan import Plan, UnknownGuest
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
 
@@ -209,7 +209,7 @@ def check_moves(
                         f"guest {name} can't move from host {host} to {new_host}",
                         why=f"{', '.join(disks)} would not follow",
                         cure=f"set `host: {host}`; or remove the disks from the spec and run "
-                        f"`{virtkit_command('up', spec.source, name)}` before it moves",
+                        f"`{spec.command('up', name)}` before it moves",
                         where=spec.where(("guests", name)),
                     )
                 )

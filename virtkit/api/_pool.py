@@ -9,7 +9,7 @@ from dataclasses import replace
 from virtkit.errors import RequestError
 from virtkit.facts import Pool
 from virtkit.host import Host
-from virtkit.plan import Change, FieldChange, Plan, virtkit_command
+from virtkit.plan import Change, FieldChange, Plan
 from virtkit.spec import Spec
 from virtkit.state.desired import (
     Desired,
@@ -45,8 +45,8 @@ def pool_changes(
                 f"guest {guest} has its volumes in pool {other}, not {pool.name}",
                 why="guests don't move from pool to pool",
                 cure=f"set `pool: {other}` again; or remove what is there, "
-                f"{virtkit_command('down', spec.source, *in_folder)}, and then "
-                f"{virtkit_command('up', spec.source)}",
+                f"{spec.command('down', *in_folder)}, and then "
+                f"{spec.command('up')}",
                 where=_where_pool(host, spec),
             )
         if folder != pool.path:

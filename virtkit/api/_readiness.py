@@ -10,7 +10,7 @@ from virtkit.api._hosts import GuestOnHost, existing_guests, ordered
 from virtkit.api._observation import HostState
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
-from virtkit.plan import Plan, virtkit_command
+from virtkit.plan import Plan
 from virtkit.spec import LOCAL, Spec
 
 #: Looks at a time. Each is one connection, and takes a second where nobody answers.
@@ -70,6 +70,6 @@ def _note(spec: Spec, guest: GuestOnHost) -> Iterator[str]:
     where = "" if host.name == LOCAL else f" on {host.name}"
     yield (
         f"guest/{name}{where} is running but not ready: {why}; see "
-        f"`{virtkit_command('logs', spec.source, name)}`; "
-        f"`{virtkit_command('restart', spec.source, name)}` starts it again"
+        f"`{spec.command('logs', name)}`; "
+        f"`{spec.command('restart', name)}` starts it again"
     )

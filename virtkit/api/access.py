@@ -22,7 +22,6 @@ from virtkit.api._observation import HostState
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.host import MAX_AGENT_INPUT, CommandResult, Unreachable
-from virtkit.plan import virtkit_command
 from virtkit.spec import Spec, format_size
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord
@@ -66,11 +65,11 @@ def _no_address(spec: Spec, record: GuestRecord, host: str, looked: Sequence[str
         looked: where an address was looked for.
     """
     if record.interfaces:
-        logs = virtkit_command("logs", spec.source, record.guest)
+        logs = spec.command("logs", record.guest)
         first = f"if it is still booting, try again in a minute; else see `{logs}`"
     else:
         first = "give it a network"
-    console = virtkit_command("console", spec.source, record.guest)
+    console = spec.command("console", record.guest)
     return VirtkitError(
         f"guest {record.guest} has no known address",
         why=", ".join(looked),
@@ -264,8 +263,7 @@ def _vnc(spec: Spec, host_state: HostState, observed: ObservedGuest) -> Vnc:
         name = observed.record.guest
         raise RequestError(
             f"guest {name} has no VNC display",
-            cure="give it `graphics: vnc`, then "
-            + virtkit_command("up", spec.source, name, "--restart"),
+            cure="give it `graphics: vnc`, then " + spec.command("up", name, "--restart"),
         )
     return Vnc(
         graphics.get("listen", "127.0.0.1"),

@@ -19,7 +19,6 @@ from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, version_text
 from virtkit.host import Host, firewall, schemas
-from virtkit.plan import virtkit_command
 from virtkit.spec import Spec
 from virtkit.state.observed import Observed
 from virtkit.system import commands
@@ -314,7 +313,7 @@ def _without_dnsmasq(facts: HostFacts, host: Host) -> Iterable[Check]:
 
 def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> Iterable[Check]:
     """What the environment's records list that is gone."""
-    guests, up = observed.guests_of(spec.name), virtkit_command("up", spec.source)
+    guests, up = observed.guests_of(spec.name), spec.command("up")
     undefined = observed.undefined_of(spec.name)
     for name in sorted(undefined):
         what = "its domain is gone, and its volumes are there: it is defined again with its disks"
@@ -334,14 +333,14 @@ def _recorded(host: Host, facts: HostFacts, observed: Observed, spec: Spec) -> I
             if each.source.startswith(f"{spec.name}-")
         }
         for missing in sorted(own_networks - {*observed.networks, *observed.foreign_networks}):
-            cure = f"{up}, then {virtkit_command('restart', spec.source, name)}"
+            cure = f"{up}, then {spec.command('restart', name)}"
             yield Check(f"guest {name}", False, f"its network {missing} is gone", cure)
     if facts.pool.active:  # else nobody knows
         yield from _volumes(host, observed, spec)
 
 
 def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
-    up = virtkit_command("up", spec.source)
+    up = spec.command("up")
     for name, guest in observed.guests_of(spec.name).items():
         if guest.domain not in observed.pool.guests:
             what = "an older version of virtkit created it, so the pool's record does not list it "
@@ -362,13 +361,13 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
                 what = f"its volume {volume.name} is gone"
-                cure = f"{virtkit_command('down', spec.source, name)}, then {up}"
+                cure = f"{spec.command('down', name)}, then {up}"
                 yield Check(f"guest {name}", False, what, cure)
     for disk in observed.pool.kept.values():
         if disk.environment == spec.name and disk.name not in observed.volumes:
             what = f"it was kept for guest {disk.guest} and is gone"
             if disk.guest in {*spec.guests, *observed.guests_of(spec.name)}:
-                down = virtkit_command("down", spec.source, disk.guest, "--volumes")
+                down = spec.command("down", disk.guest, "--volumes")
             else:
                 down = down_command(disk.environment, host, disk.guest, volumes=True)
             yield Check(f"disk {disk.name}", False, what, f"{down}, then {up}")

@@ -16,9 +16,9 @@ from virtkit.api._defaults import LOCK_TIMEOUT
 from virtkit.api._hosts import Say, hosts_of, quiet
 from virtkit.api._observation import Answer, Observation, observe, unanswered_error
 from virtkit.errors import RequestError, VirtkitError
-from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import CATALOGUE, Spec
+from virtkit.spec.command import virtkit_command
 from virtkit.state.desired import ImageRef, image_identity
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord

@@ -80,6 +80,7 @@ def apply(
             run.say(f"environment {spec.name}: {what}")
         options = StepOptions(
             spec=path_of(spec),
+            settings=spec.settings,
             folder=spec.folder,
             wait=wait,
             restart=restart,
@@ -371,5 +372,7 @@ def down(
             _check_loss(plan, confirmed, f"environment {spec.name}: {who}")
         for note in plan.notes:
             run.say(note)
-        options = StepOptions(spec=path_of(spec), folder=spec.folder, volumes=volumes)
+        options = StepOptions(
+            spec=path_of(spec), settings=spec.settings, folder=spec.folder, volumes=volumes
+        )
         return _carry_out(spec, plan, hosts, options, run, removing=True)

@@ -27,7 +27,6 @@ from virtkit.api.access import execute
 from virtkit.drivers import DRIVERS
 from virtkit.errors import Interrupted, RequestError, VirtkitError
 from virtkit.host import Host, LibvirtUnavailable
-from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.system import commands
@@ -88,8 +87,7 @@ def playbook_logs(spec: Spec, guests: Sequence[str] = ()) -> dict[str, str]:
         raise RequestError(
             f"you have not run the playbooks of {', '.join(missing) or spec.name} on this machine",
             why="what playbooks print is kept by the user who runs them",
-            cure="run them: "
-            + virtkit_command("provision", spec.source, *(missing if guests else ())),
+            cure="run them: " + spec.command("provision", *(missing if guests else ())),
         )
     return texts
 
@@ -135,8 +133,7 @@ def _lines(spec: Spec, guest: str, say: Say, stop: threading.Event) -> Iterator[
         raise VirtkitError(
             f"the journal of guest {guest} can't be followed any more",
             why=f"{_JOURNAL[0]} in it ended with {code}",
-            cure=f"see what the guest does ({virtkit_command('status', spec.source, guest)}), then "
-            "follow it again",
+            cure=f"see what the guest does ({spec.command('status', guest)}), then follow it again",
             where=f"{host.name} guest/{guest}",
         )
 
@@ -242,7 +239,6 @@ def _check_log(spec: Spec, guest: GuestOnHost) -> None:
         virsh = guest.host.connections.virsh_command()
         raise VirtkitError(
             f"pool {pool.name} is not active, and the guests' logs are in it",
-            cure=f"{virtkit_command('up', spec.source)} activates it, or: {virsh} pool-start "
-            + pool.name,
+            cure=f"{spec.command('up')} activates it, or: {virsh} pool-start " + pool.name,
             where=guest.host.name,
         )

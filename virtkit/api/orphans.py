@@ -16,8 +16,8 @@ from virtkit.api._hosts import hosts_of, path_of
 from virtkit.api._observation import Answer, Observation, observe
 from virtkit.errors import RequestError
 from virtkit.host import Host, rotations
-from virtkit.plan import virtkit_command
 from virtkit.spec import LOCAL, Spec, escaped, format_size, load
+from virtkit.spec.command import split_files, virtkit_command
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord, KeptDisk, NetworkRecord
 from virtkit.system import temporary
@@ -99,16 +99,17 @@ class _Specs:
 
 
 def _read_spec(path: str) -> tuple[Spec | str, bool]:
-    if path.startswith("<"):
+    if path.startswith("<"):  # others may lie over it
         return "it was made from standard input: no file tells whether it is still wanted", False
     try:
-        Path(path).stat()
+        for each in split_files(path):
+            Path(each).stat()
     except (FileNotFoundError, NotADirectoryError):
         return f"its spec {path} is gone", True
     except (OSError, ValueError) as error:
         return f"its spec {path} can't be looked at: {error}", False
     try:
-        return load(path), True
+        return load(*split_files(path)), True
     except RequestError as error:
         return f"its spec {path} can't be read: {error.what}", False
 

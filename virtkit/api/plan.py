@@ -45,6 +45,7 @@ from virtkit.host import Host
 from virtkit.plan import Plan, diff, joined, select, with_after
 from virtkit.plan.resolve import resolve
 from virtkit.spec import Spec
+from virtkit.spec.command import split_files
 from virtkit.state import public_keys, record_text
 from virtkit.state.desired import (
     Confinement,
@@ -330,7 +331,8 @@ def with_keys(desired: Desired, only: Collection[str] | None, *, shared: bool) -
 
 def _owned_by_another(path: str) -> bool:
     try:
-        return path.startswith("/") and Path(path).stat().st_uid != os.geteuid()
+        files = [Path(each) for each in split_files(path) if each.startswith("/")]
+        return any(each.stat().st_uid != os.geteuid() for each in files)
     except OSError:  # it is gone meanwhile
         return False
 

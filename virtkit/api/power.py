@@ -26,7 +26,7 @@ from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Report, Step, stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import RequestError
-from virtkit.plan import UnknownGuest, pending_fields, virtkit_command
+from virtkit.plan import UnknownGuest, pending_fields
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 
@@ -105,7 +105,7 @@ def _chosen(
     if missing and (guests or not own):
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet",
-            cure=f"make it: {virtkit_command('up', spec.source, *missing)}",
+            cure=f"make it: {spec.command('up', *missing)}",
         )
     chosen = [own[name] for name in names if name in own]
     if verb in ("pause", "resume"):
@@ -120,7 +120,7 @@ def _check_not_stopped(spec: Spec, chosen: Iterable[GuestOnHost], verb: Verb) ->
     if stopped:
         raise RequestError(
             f"guest {', '.join(stopped)} is stopped: there is nothing to {verb}",
-            cure=f"start it: {virtkit_command('start', spec.source, *stopped)}",
+            cure=f"start it: {spec.command('start', *stopped)}",
         )
 
 
@@ -132,7 +132,7 @@ def _check_pause(spec: Spec, chosen: Iterable[GuestOnHost]) -> None:
             raise RequestError(
                 f"guest {record.guest} can't be paused on this host",
                 why=why,
-                cure=f"stop it instead: {virtkit_command('stop', spec.source, record.guest)}",
+                cure=f"stop it instead: {spec.command('stop', record.guest)}",
             )
 
 

@@ -26,7 +26,6 @@ from virtkit.apply import Context, Report, Step, StepOptions
 from virtkit.apply.provision import provision as run_playbooks
 from virtkit.apply.provision import wait_login
 from virtkit.errors import RequestError
-from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.spec import Spec
 from virtkit.state.desired import Playbooks
@@ -104,7 +103,7 @@ def _check_exist_and_run(
     if missing:
         raise RequestError(
             f"guest {', '.join(missing)} does not exist yet",
-            cure=f"{virtkit_command('up', spec.source, *missing)} makes it, and runs its playbooks",
+            cure=f"{spec.command('up', *missing)} makes it, and runs its playbooks",
         )
     for name in wanted:
         check_running(spec, existing[name].observed)

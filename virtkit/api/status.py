@@ -27,6 +27,7 @@ from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.plan import pending_fields
 from virtkit.spec import LOCAL, Spec
+from virtkit.spec.command import split_files
 from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import Provisioned
 
@@ -180,7 +181,7 @@ def _playbooks(provisioned: Provisioned | None) -> dict[str, Any] | None:
 def _owner(path: str) -> str:
     """The user whose file a spec is; empty where there is none to be seen from here."""
     try:
-        return Path(path).owner() if path.startswith("/") else ""
+        return Path(split_files(path)[0]).owner() if path.startswith("/") else ""
     except (OSError, ValueError, KeyError):
         return ""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from virtkit.apply.pool_record import PoolRecords
 from virtkit.host import Host
+from virtkit.spec.command import virtkit_command
 from virtkit.state import record
 from virtkit.state.desired import Guest, ImageFiles
 from virtkit.state.record import GuestRecord
@@ -22,7 +23,7 @@ class StepOptions:
     """What steps know of the request that they are part of.
 
     Attributes:
-        spec: the spec's absolute path; ``folder``: its folder.
+        spec: the spec's absolute path; ``folder``: its folder; ``settings``: what was set in it.
         wait: wait until all guests are ready, not only those that others are ``after``.
         restart: restart the guests that lack what only a restart brings.
         volumes: disks with ``keep: true`` go with their guests.
@@ -34,11 +35,16 @@ class StepOptions:
 
     spec: str
     folder: Path
+    settings: tuple[str, ...] = ()
     wait: bool = True
     restart: bool = False
     volumes: bool = False
     inventory: Callable[[], Mapping[str, Any]] = dict
     vault: str = ""
+
+    def command(self, verb: str, *arguments: str) -> str:
+        """The command that does ``verb`` to the spec as it was read."""
+        return virtkit_command(verb, self.spec, *arguments, settings=self.settings)
 
 
 @dataclass

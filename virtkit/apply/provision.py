@@ -13,7 +13,6 @@ from virtkit import access, ansible
 from virtkit.apply.context import Context
 from virtkit.errors import VirtkitError
 from virtkit.host import Unreachable
-from virtkit.plan import virtkit_command
 from virtkit.progress import Progress
 from virtkit.state.desired import Playbooks
 from virtkit.state.record import GuestRecord, Provisioned
@@ -83,12 +82,12 @@ def _failed(
 ) -> VirtkitError:
     assert record.provisioned is not None
     names = ", ".join(record.provisioned.playbooks)
-    spec = context.options.spec
+    command = context.options.command
     return VirtkitError(
         f"guest {record.guest}: playbook {names} failed",
         why=result.why,
-        cure=f"see {virtkit_command('logs', spec, '--playbooks', record.guest)} (in {log}); fix "
-        f"it, and {virtkit_command('up', spec, record.guest)} runs it again",
+        cure=f"see {command('logs', '--playbooks', record.guest)} (in {log}); fix "
+        f"it, and {command('up', record.guest)} runs it again",
         where=where,
     )
 

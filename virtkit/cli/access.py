@@ -15,13 +15,12 @@ from typing import Annotated, NoReturn
 from virtkit import api
 from virtkit.cli import output, streams
 from virtkit.cli.arguments import (
-    File,
     Json,
     SpecAndGuest,
     SpecAndGuests,
     SpecGuestAndCommand,
+    SpecOptions,
     one_guest,
-    spec_of,
 )
 from virtkit.cli.parser import Positionals, flag
 from virtkit.cli.stdin import Stdin
@@ -196,10 +195,10 @@ def _follow(spec: api.Spec, guests: list[str]) -> None:
 
 
 def cp(
-    *, positionals: Annotated[list[str], Positionals("[SPEC] SRC DST")], file: File = None
+    *, positionals: Annotated[list[str], Positionals("[SPEC] SRC DST")], options: SpecOptions
 ) -> None:
     """Copy files or folders between here and a guest: GUEST:PATH is a path there."""
-    spec, rest = spec_of(positionals, file)
+    spec, rest = options.read(positionals)
     if len(rest) != 2:
         raise RequestError("cp takes a source and a target", cure="virtkit cp SPEC SRC DST")
     _exec_program(api.copy(spec, rest[0], rest[1]))

@@ -14,7 +14,25 @@ from virtkit.errors import RequestError
 #: The spec that is taken where none is named.
 DEFAULT_SPEC = "virtkit.yaml"
 
-File = Annotated[str | None, Option("-f", "--file", metavar="SPEC", help="The spec.")]
+Files = Annotated[
+    list[str] | None,
+    Option(
+        "-f",
+        "--file",
+        action="append",
+        metavar="SPEC",
+        help="The spec; of several, the later lie over the earlier.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        action="append",
+        metavar="PATH=VALUE",
+        help="Set a value of the spec for this run, as in guests.web.memory=2GiB.",
+    ),
+]
 Json = Annotated[bool, flag("--json", help="Answer with one JSON document.")]
 Parallel = Annotated[
     int | None,
@@ -59,22 +77,43 @@ def is_spec(argument: str) -> bool:
     return argument == "-" or argument.endswith((".yaml", ".yml"))
 
 
-def split_spec(positionals: Sequence[str], file: str | None) -> tuple[str, list[str]]:
-    """The spec's path, and the arguments after it.
+@dataclass(frozen=True, kw_only=True)
+class SpecOptions:
+    """Which spec, as far as options say it, and what is set in it."""
 
-    Raises:
-        RequestError: no spec is named and there is none in this folder.
-    """
-    if file is not None:
-        return file, list(positionals)
-    if positionals and is_spec(positionals[0]):
-        return positionals[0], list(positionals[1:])
-    if not Path(DEFAULT_SPEC).exists():
-        raise RequestError(
-            f"no spec is named, and there is no {DEFAULT_SPEC} here",
-            cure="name one that ends in .yaml, or write one with `virtkit init`",
-        )
-    return DEFAULT_SPEC, list(positionals)
+    files: Files = None
+    settings: Settings = None
+
+    @property
+    def given(self) -> bool:
+        """Whether a spec is named, or something is set in the one that is here."""
+        return bool(self.files or self.settings)
+
+    def names_spec(self, positionals: Sequence[str]) -> bool:
+        """Whether a spec is named, by an option or as the first of the arguments."""
+        return self.given or bool(positionals and is_spec(positionals[0]))
+
+    def split(self, positionals: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The paths of the spec's files, and the arguments after it.
+
+        Raises:
+            RequestError: no spec is named and there is none in this folder.
+        """
+        if self.files:
+            return list(self.files), list(positionals)
+        if positionals and is_spec(positionals[0]):
+            return [positionals[0]], list(positionals[1:])
+        if not Path(DEFAULT_SPEC).exists():
+            raise RequestError(
+                f"no spec is named, and there is no {DEFAULT_SPEC} here",
+                cure="name one that ends in .yaml, or write one with `virtkit init`",
+            )
+        return [DEFAULT_SPEC], list(positionals)
+
+    def read(self, positionals: Sequence[str]) -> tuple[api.Spec, list[str]]:
+        """The spec that is named, or that is here, and the arguments after it."""
+        paths, rest = self.split(positionals)
+        return api.read(*paths, settings=self.settings or ()), rest
 
 
 def one_guest(positionals: Sequence[str], usage: str) -> tuple[str, list[str]]:
@@ -85,27 +124,21 @@ def one_guest(positionals: Sequence[str], usage: str) -> tuple[str, list[str]]:
     return positionals[0], rest[1:] if rest[:1] == ["--"] else rest
 
 
-def spec_of(positionals: Sequence[str], file: str | None) -> tuple[api.Spec, list[str]]:
-    """The spec that a verb's arguments name, or that is here, and the arguments after it."""
-    path, rest = split_spec(positionals, file)
-    return api.read(path), rest
-
-
 @dataclass(frozen=True, kw_only=True)
 class SpecAndGuests:
     """SPEC, then guests."""
 
     positionals: Annotated[Sequence[str], Positionals("[SPEC] [GUEST]...")] = ()
-    file: File = None
+    options: SpecOptions
 
     @property
     def given(self) -> bool:
         """Whether anything is named."""
-        return bool(self.positionals) or self.file is not None
+        return bool(self.positionals) or self.options.given
 
     def read(self) -> tuple[api.Spec, list[str]]:
         """The spec, and the arguments after it."""
-        return spec_of(self.positionals, self.file)
+        return self.options.read(self.positionals)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +162,12 @@ class OnlySpec:
     """SPEC and nothing else."""
 
     positionals: Annotated[Sequence[str], Positionals("[SPEC]")] = ()
-    file: File = None
+    options: SpecOptions
 
     @property
     def given(self) -> bool:
         """Whether a spec is named."""
-        return bool(self.positionals or self.file)
+        return bool(self.positionals) or self.options.given
 
     def read(self) -> api.Spec:
         """The spec.
@@ -142,7 +175,7 @@ class OnlySpec:
         Raises:
             RequestError: there are more arguments.
         """
-        spec, rest = spec_of(self.positionals, self.file)
+        spec, rest = self.options.read(self.positionals)
         if rest:
             cure = "this verb takes SPEC only"
             raise RequestError(f"{rest[0]!r} is one argument too many", cure=cure)

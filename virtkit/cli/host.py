@@ -7,7 +7,7 @@ from typing import Annotated
 
 from virtkit import api
 from virtkit.cli import output, output_hosts, progress
-from virtkit.cli.arguments import File, Json, is_spec, spec_of
+from virtkit.cli.arguments import Json, SpecOptions
 from virtkit.cli.parser import Option, Positionals, flag
 from virtkit.errors import RequestError
 
@@ -15,7 +15,7 @@ from virtkit.errors import RequestError
 def host_prepare(
     *,
     positionals: Annotated[list[str], Positionals("[SPEC] HOST")],
-    file: File = None,
+    options: SpecOptions,
     types: Annotated[
         str,
         Option(
@@ -31,7 +31,7 @@ def host_prepare(
 ) -> None:
     """Make a machine a libvirt host, by Ansible: a host of the spec, an address as for ssh, or
     `local`. Run again it changes nothing."""
-    spec, rest = _spec_and_hosts(positionals, file)
+    spec, rest = _spec_and_hosts(positionals, options)
     machine = api.probe_machine(
         _one_host(rest, "virtkit host prepare [SPEC] HOST; `local` is this machine"), spec
     )
@@ -70,7 +70,7 @@ def _password(machine: api.PreparationTarget, types: list[str]) -> str:
 def host_trust(
     *,
     positionals: Annotated[list[str], Positionals("[SPEC] HOST")],
-    file: File = None,
+    options: SpecOptions,
     fingerprint: Annotated[
         str,
         Option(
@@ -84,7 +84,7 @@ def host_trust(
 ) -> None:
     """Make a host's ssh key known: show its fingerprints, ask, and add it to the spec's known_hosts
     or to ssh's own. HOST is one of the spec, or an address as for ssh."""
-    spec, rest = _spec_and_hosts(positionals, file)
+    spec, rest = _spec_and_hosts(positionals, options)
     name = _one_host(rest, "virtkit host trust [SPEC] HOST")
     keys = api.find_host_keys(name, spec)
     keys.chosen(fingerprint)  # a wrong one is refused before anything is shown as good
@@ -114,10 +114,12 @@ def _agrees() -> bool:
     return output.ask("Is one of them the host's own, as its owner told you?")
 
 
-def _spec_and_hosts(positionals: list[str], file: str | None) -> tuple[api.Spec | None, list[str]]:
+def _spec_and_hosts(
+    positionals: list[str], options: SpecOptions
+) -> tuple[api.Spec | None, list[str]]:
     """The spec, where one is named, and the hosts after it."""
-    if file is not None or (positionals and is_spec(positionals[0])):
-        return spec_of(positionals, file)
+    if options.names_spec(positionals):
+        return options.read(positionals)
     return None, positionals
 
 
@@ -136,12 +138,12 @@ def _one_host(hosts: list[str], usage: str) -> str:
 def host_list(
     *,
     positionals: Annotated[list[str], Positionals("[SPEC] [HOST]...")],
-    file: File = None,
+    options: SpecOptions,
     json: Json = False,
 ) -> None:
     """List a spec's hosts, or this machine: what they can run, how much room they have. HOST as for
     `host check`."""
-    spec, names = _spec_and_hosts(positionals, file)
+    spec, names = _spec_and_hosts(positionals, options)
     hosts = api.host_status(spec, names, say=output.say)
     if json:
         output.data({"hosts": [each.as_dict() for each in hosts]})
@@ -152,12 +154,12 @@ def host_list(
 def host_check(
     *,
     positionals: Annotated[list[str], Positionals("[SPEC] [HOST]...")],
-    file: File = None,
+    options: SpecOptions,
     json: Json = False,
 ) -> None:
     """Look at hosts as doctor does, each on its own: all of a spec's, those that are named, or
     this machine. HOST is one of the spec, an address as for ssh, or `local`."""
-    spec, names = _spec_and_hosts(positionals, file)
+    spec, names = _spec_and_hosts(positionals, options)
     hosts = api.check_hosts(spec, names, say=output.say)
     if json:
         output.data({"hosts": [each.as_dict() for each in hosts]})

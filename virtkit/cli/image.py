@@ -8,7 +8,7 @@ from typing import Annotated
 
 from virtkit import api
 from virtkit.cli import output
-from virtkit.cli.arguments import File, Json, LockTimeout, OnlySpec, is_spec, spec_of
+from virtkit.cli.arguments import Json, LockTimeout, OnlySpec, SpecOptions
 from virtkit.cli.parser import Positionals
 from virtkit.errors import RequestError
 
@@ -39,7 +39,7 @@ class SpecAndImage:
     """SPEC, where one is named, and an image."""
 
     positionals: Annotated[Sequence[str], Positionals("[SPEC] IMAGE")] = ()
-    file: File = None
+    options: SpecOptions
 
     def read(self, verb: str) -> tuple[api.Spec | None, str]:
         """The spec and the image.
@@ -48,8 +48,8 @@ class SpecAndImage:
             RequestError: no image is named, or more than one.
         """
         spec, rest = None, self.positionals
-        if self.file is not None or (rest and is_spec(rest[0])):
-            spec, rest = spec_of(rest, self.file)
+        if self.options.names_spec(rest):
+            spec, rest = self.options.read(rest)
         if len(rest) != 1:
             what = "more than one image is named" if rest else "no image is named"
             raise RequestError(what, cure=f"virtkit image {verb} [SPEC] IMAGE")

@@ -79,7 +79,7 @@ class CommandParser(argparse.ArgumentParser):
         """Adds an option, whose value gets that name."""
         self.add_argument(*option.names, dest=name, default=default, **option.settings)
         self._names += option.names
-        if "action" not in option.settings:
+        if option.settings.get("action") in (None, "append"):
             self._with_value.update(option.names)
 
     def list_verbs(self, verbs: Mapping[str, str]) -> None:

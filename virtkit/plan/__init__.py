@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from virtkit.plan.changes import Action, Change, FieldChange, Plan, UnknownGuest
     from virtkit.plan.drift import detaching_places, has_volume, pending_fields, run_id
     from virtkit.plan.environment import diff, joined
-    from virtkit.plan.ownership import virtkit_command
     from virtkit.plan.removal import apply_refusal, down, down_refusal
     from virtkit.plan.select import select, with_after
     from virtkit.state.record import Cause
@@ -24,7 +23,6 @@ load_when_used(
         "virtkit.plan.changes": "Action Change FieldChange Plan UnknownGuest",
         "virtkit.plan.drift": "detaching_places has_volume pending_fields run_id",
         "virtkit.plan.environment": "diff joined",
-        "virtkit.plan.ownership": "virtkit_command",
         "virtkit.plan.removal": "apply_refusal down down_refusal",
         "virtkit.plan.select": "select with_after",
         "virtkit.state.record": "Cause",
@@ -49,6 +47,5 @@ __all__ = [
     "pending_fields",
     "run_id",
     "select",
-    "virtkit_command",
     "with_after",
 ]

@@ -14,8 +14,8 @@ from virtkit.drivers.fields import row_key
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts, UsedSubnet
 from virtkit.plan.changes import Change
-from virtkit.plan.ownership import virtkit_command
 from virtkit.spec import LOCAL, raw_xml, suggestion
+from virtkit.spec.command import virtkit_command
 from virtkit.state.desired import Desired, Guest, Network
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 

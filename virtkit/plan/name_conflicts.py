@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from virtkit.errors import RequestError
 from virtkit.facts import HostFacts
 from virtkit.plan.host_conflicts import virsh
-from virtkit.plan.ownership import virtkit_command
+from virtkit.spec.command import virtkit_command
 from virtkit.state.desired import Guest, Volume
 from virtkit.state.observed import Observed
 from virtkit.state.record import GuestRecord

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from virtkit.drivers.effects import Effect, worst
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, path_change
-from virtkit.plan.ownership import split_by_spec, virtkit_command, with_owners
+from virtkit.plan.ownership import split_by_spec, with_owners
+from virtkit.spec.command import virtkit_command
 from virtkit.state.desired import Network
 from virtkit.state.observed import Observed, ObservedNetwork
 from virtkit.state.record import Cause

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 
 from virtkit.state.observed import Observed
@@ -34,12 +33,3 @@ def _owner(domain: str, observed: Observed, environment: str, spec_path: str) ->
     if record.environment != environment:
         return f" (environment {record.environment}, made from {record.spec})"
     return f" (made from {record.spec})" if record.spec != spec_path else ""
-
-
-def virtkit_command(verb: str, spec_path: str, *arguments: str) -> str:
-    """The command that does ``verb`` to a spec; one that was read from standard input is read from
-    there again."""
-    path = "-" if spec_path.startswith("<") else shlex.quote(spec_path)
-    if path != "-" and not spec_path.endswith((".yaml", ".yml")):
-        path = f"-f {path}"
-    return " ".join(["virtkit", verb, path, *arguments])

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable
 
 from virtkit.errors import RequestError
 from virtkit.plan.changes import Change, FieldChange, Plan, path_change
-from virtkit.plan.ownership import virtkit_command, with_owners
+from virtkit.plan.ownership import with_owners
+from virtkit.spec.command import virtkit_command
 from virtkit.state.observed import Observed, ObservedGuest, ObservedNetwork
 
 

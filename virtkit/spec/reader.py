@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from virtkit.errors import RequestError
 from virtkit.spec.checks import check
+from virtkit.spec.command import can_join
 from virtkit.spec.draft import Draft, Section
 from virtkit.spec.entries import read_entries, section_nodes
 from virtkit.spec.errors import Problems
@@ -49,6 +50,12 @@ def load(*paths: str | Path, settings: Iterable[str] = ()) -> Spec:
     """
     files: dict[str, str] = {}
     for path in map(str, paths):
+        if len(paths) > 1 and not can_join(path):
+            raise RequestError(
+                f"the spec {quote(path)} can't be one of several",
+                why="its path holds what is between the paths of several, ' -f '",
+                cure="rename the file or the folder",
+            )
         if path in files or (path == STDIN and STDIN_SOURCE in files):
             raise RequestError(f"the spec {quote(path)} is named twice", cure="name each file once")
         files[STDIN_SOURCE if path == STDIN else path] = read_file(path)

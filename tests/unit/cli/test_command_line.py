@@ -20,6 +20,7 @@ import pytest
 
 from virtkit.api import Answer, Check, Event, GuestStatus, Orphan
 from virtkit.cli import aliases, arguments, main, output, progress
+from virtkit.cli.arguments import SpecOptions
 from virtkit.cli.commands import GROUPS, VERBS, function
 from virtkit.errors import RequestError
 
@@ -222,7 +223,7 @@ def test_bad_specs(name: str, virtkit: Run, tmp_path: Path) -> None:
     assert result.out == ""
     expected = (BAD_SPECS / name / "expected.txt").read_text()
     assert result.err.count("error: ") >= expected.count("error: ")
-    for word in ("error: ", f"  where: {path}:", "  cure: "):
+    for word in ("error: ", f"  where: {BAD_SPECS / name}/", "  cure: "):
         assert word in result.err
     assert "Traceback" not in result.err
     as_json = virtkit("up", path, "--json", "--yes")
@@ -231,7 +232,7 @@ def test_bad_specs(name: str, virtkit: Run, tmp_path: Path) -> None:
     assert as_json.json["error"] == as_json.json["errors"][0]
     for each in as_json.json["errors"]:
         assert each.keys() == {"what", "where", "why", "cure", "code"}
-        assert each["where"].startswith(path)
+        assert each["where"].startswith(f"{BAD_SPECS / name}/")
         assert each["cure"]
         assert each["code"] == 2
     assert virtkit.opened == []  # type: ignore[attr-defined]
@@ -432,25 +433,38 @@ def test_colour_tells_nothing_alone(virtkit: Run, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("given", "file", "expected"),
+    ("given", "files", "expected"),
     [
-        (["lab.yaml", "web"], None, ("lab.yaml", ["web"])),
-        (["lab.yml"], None, ("lab.yml", [])),
-        (["-", "web"], None, ("-", ["web"])),
-        (["web"], "lab.txt", ("lab.txt", ["web"])),
-        (["a.yaml"], "b.yaml", ("b.yaml", ["a.yaml"])),
+        (["lab.yaml", "web"], None, (["lab.yaml"], ["web"])),
+        (["lab.yml"], None, (["lab.yml"], [])),
+        (["-", "web"], None, (["-"], ["web"])),
+        (["web"], ["lab.txt"], (["lab.txt"], ["web"])),
+        (["a.yaml"], ["b.yaml", "c.yaml"], (["b.yaml", "c.yaml"], ["a.yaml"])),
     ],
 )
-def test_split(given: list[str], file: str | None, expected: tuple[str, list[str]]) -> None:
-    assert arguments.split_spec(given, file) == expected
+def test_split(
+    given: list[str], files: list[str] | None, expected: tuple[list[str], list[str]]
+) -> None:
+    assert SpecOptions(files=files).split(given) == expected
 
 
 def test_split_takes_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RequestError, match=r"no virtkit\.yaml here"):
-        arguments.split_spec(["web"], None)
+        SpecOptions().split(["web"])
     write("name: lab\n")
-    assert arguments.split_spec(["web"], None) == ("virtkit.yaml", ["web"])
+    assert SpecOptions().split(["web"]) == (["virtkit.yaml"], ["web"])
+    assert SpecOptions(settings=["name=x"]).split(["web"]) == (["virtkit.yaml"], ["web"])
+
+
+def test_several_files_and_what_is_set(virtkit: Run) -> None:
+    write("name: lab\nguests: {web: {memory: 1GiB}}\n", "base.yaml")
+    write("guests: {db: {cpus: 2}}\n", "more.yaml")
+    both = ["-f", "base.yaml", "--set", "guests.web.memory=2GiB", "--file=more.yaml"]
+    guests = virtkit("validate", "--json", *both, "--set=guests.db.cpus=3").json["guests"]
+    assert (guests["web"]["memory"], guests["db"]["cpus"]) == (2 * 1024**3, 3)
+    wrong = virtkit("validate", *both, "--set", "guests.db.cpus=none")
+    assert (wrong.code, wrong.err.splitlines()[1]) == (2, "  where: --set guests.db.cpus")
 
 
 def test_one_guest() -> None:

@@ -9,6 +9,7 @@ import pytest
 from virtkit import api
 from virtkit.api.doctor import Check
 from virtkit.cli import host, output_hosts
+from virtkit.cli.arguments import SpecOptions
 from virtkit.errors import RequestError, VirtkitError
 from virtkit.facts import Room
 
@@ -64,7 +65,7 @@ def test_checks_stand_below_their_host(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("words", [[], ["one", "two"]])
 def test_trust_is_for_one_host(words: list[str]) -> None:
     with pytest.raises(RequestError) as caught:
-        host.host_trust(positionals=words)
+        host.host_trust(positionals=words, options=SpecOptions())
     assert caught.value.cure == "virtkit host trust [SPEC] HOST"
 
 
@@ -72,4 +73,4 @@ def test_trust_is_for_one_host(words: list[str]) -> None:
 def test_a_word_that_names_no_host(name: str) -> None:
     for verb in (host.host_trust, host.host_check):
         with pytest.raises(RequestError, match="no address for ssh"):
-            verb(positionals=[name])
+            verb(positionals=[name], options=SpecOptions())

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import pytest
 
-from virtkit.cli.arguments import File, Json, SpecAndGuests
+from virtkit.cli.arguments import Files, Json, SpecAndGuests
 from virtkit.cli.parser import Option, Positionals, WrongUsage, at_least, flag, run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     size: Annotated[int, Option("--size", type=at_least(1, int))] = 3
-    file: File = None
+    files: Files = None
 
 
 TAKEN: list[tuple[Any, ...]] = []
@@ -29,7 +29,7 @@ def cut(
     json: Json = False,
 ) -> None:
     """Cut it."""
-    TAKEN.append((list(chosen.positionals), chosen.file, color, yes, json))
+    TAKEN.append((list(chosen.positionals), chosen.options.files, color, yes, json))
 
 
 def draw(*, shape: Shape, json: Json = False) -> None:
@@ -61,13 +61,14 @@ def taken(line: str) -> tuple[Any, ...]:
     [
         ("cut", ([], None, "red", False, False)),
         ("cut a.yaml web -f b.yaml --color blue --json --debug",
-         (["a.yaml", "web"], "b.yaml", "blue", False, True)),
+         (["a.yaml", "web"], ["b.yaml"], "blue", False, True)),
         ("cut --yes a.yaml web --json", (["a.yaml", "web"], None, "red", True, True)),
         ("cut a.yaml --yes web --color=x db", (["a.yaml", "web", "db"], None, "x", True, False)),
-        ("cut -yf b.yaml -cblue", ([], "b.yaml", "blue", True, False)),
+        ("cut -yf b.yaml -cblue", ([], ["b.yaml"], "blue", True, False)),
+        ("cut -f a -f b --file=c", ([], ["a", "b", "c"], "red", False, False)),
         ("cut -c red -c blue -", (["-"], None, "blue", False, False)),
-        ("cut -f -x.yaml --color --json", ([], "-x.yaml", "--json", False, False)),
-        ("cut a=-- --color=x=y -f _ _", (["a=--", ""], "", "x=y", False, False)),
+        ("cut -f -x.yaml --color --json", ([], ["-x.yaml"], "--json", False, False)),
+        ("cut a=-- --color=x=y -f _ _", (["a=--", ""], [""], "x=y", False, False)),
         ("cut a -- --yes -- b", (["a", "--yes", "--", "b"], None, "red", False, False)),
         ("draw", (Shape(size=3), False)),
         ("draw --size 4 --debug", (Shape(size=4), False)),

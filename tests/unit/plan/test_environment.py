@@ -19,9 +19,9 @@ from virtkit.plan import (
     down_refusal,
     removal,
     select,
-    virtkit_command,
     with_after,
 )
+from virtkit.spec.command import virtkit_command
 from virtkit.state.desired import Decided
 from virtkit.state.observed import Observed
 

@@ -105,7 +105,7 @@ guests:
 def test_paths_are_those_of_the_file_they_stand_in(lab: Path) -> None:
     written(
         {
-            "sub/lab.yaml": "name: lab\ninclude: [../shared/hosts.yaml]\nguests: {web: {host: a}}\n",
+            "sub/lab.yaml": "name: lab\ninclude: [../shared/hosts.yaml]\nguests: {a: {host: a}}\n",
             "shared/hosts.yaml": "hosts: {a: {address: me@a, ssh: {key: keys/a, known_hosts: "
             "/etc/known}}}\nprofiles: {p: {template: my.xml.j2}}\n",
         }

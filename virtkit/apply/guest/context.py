@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from virtkit.apply.context import Context
 from virtkit.drivers.fields import FIRST_BOOT, FOLLOWED
-from virtkit.plan import Change, virtkit_command
+from virtkit.plan import Change
 from virtkit.state.desired import Guest
 from virtkit.state.observed import ObservedGuest
 
@@ -74,4 +74,4 @@ class GuestContext:
 
     def command(self, verb: str, *options: str) -> str:
         """The command that does ``verb`` to the guest."""
-        return virtkit_command(verb, self.host_context.options.spec, self.guest.name, *options)
+        return self.host_context.options.command(verb, self.guest.name, *options)

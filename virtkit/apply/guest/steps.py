@@ -21,7 +21,7 @@ from virtkit.apply.shutdown import stop_guest
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import FileUnusable, Unreachable
-from virtkit.plan import Change, virtkit_command
+from virtkit.plan import Change
 from virtkit.progress import Progress
 from virtkit.state import public_keys
 from virtkit.xml import diff, tree
@@ -140,7 +140,7 @@ class GuestSteps:
     def _image_cure(self) -> str:
         """What brings back an image or a disk that is damaged or gone."""
         image, up, down = self.context.guest.image.name, *map(self.context.command, ("up", "down"))
-        remove = virtkit_command("image rm", self.context.host_context.options.spec, image)
+        remove = self.context.host_context.options.command("image rm", image)
         return (
             f"check that the pool's folder is mounted. {up} makes image {image} again if it is "
             f"gone or its length is wrong. If it is damaged otherwise: {down} (and whatever else "

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 
 from pydantic import PrivateAttr
 
+from virtkit.spec import command
 from virtkit.spec.model.base import Model
 from virtkit.spec.model.guest import GuestSpec
 from virtkit.spec.model.host import HostSpec
@@ -45,6 +46,11 @@ class Spec(Model):
     def files(self) -> tuple[str, ...]:
         """The paths of all its files, the first one first."""
         return (self.source, *self.more_files)
+
+    def command(self, verb: str, *arguments: str) -> str:
+        """The command that does ``verb`` to it as it was read."""
+        spec = command.join_files(self.files)
+        return command.virtkit_command(verb, spec, *arguments, settings=self.settings)
 
     @property
     def host(self) -> str:
