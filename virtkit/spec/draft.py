@@ -51,9 +51,13 @@ class Entry:
     @property
     def names(self) -> list[str]:
         """The names of its guests."""
+        return [name for name, _ in self.numbered()]
+
+    def numbered(self) -> list[tuple[str, int | None]]:
+        """The name of each of its guests, with its number where it has one."""
         if self.numbers is None:
-            return [self.base]
-        return [f"{self.base}-{number}" for number in self.numbers]
+            return [(self.base, None)]
+        return [(f"{self.base}-{number}", number) for number in self.numbers]
 
 
 @dataclass(slots=True)

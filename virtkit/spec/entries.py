@@ -62,7 +62,7 @@ def read_entries(root: Node, settings: Sequence[Setting], problems: Problems) ->
         _check_layer(node, profiles, problems)
         for below in section_nodes(node, EACH, Problems()).values():
             _check_part(below, GuestFields, problems)
-    entries = []
+    entries: list[Entry] = []
     for base, node in guests.items():
         layers = [*profile_order(node, defaults, profiles), node]
         merged_node = merged([defaults, *layers] if defaults else layers)
@@ -185,8 +185,7 @@ def _make_guests(entries: list[Entry], problems: Problems) -> None:
         guest_names |= {name: (name,) for name in entry.names}
     bases: dict[str, dict[str, int]] = {}
     for entry in entries:
-        numbered = zip(entry.names, entry.numbers or [0], strict=True)
-        bases.setdefault(entry.base, {}).update(numbered)
+        bases.setdefault(entry.base, {}).update((n, each or 0) for n, each in entry.numbered())
     guest_names |= {
         base: tuple(sorted(names, key=names.__getitem__)) for base, names in bases.items()
     }
@@ -244,7 +243,7 @@ def _count_out(
     fields_set = set(entry.fields.model_fields_set) - set(of_entry)
     fields_set |= {"name", "base", "index"}
     interfaces = _first_interfaces(entry, problems)
-    for name, number in zip(entry.names, entry.numbers or [None], strict=True):
+    for name, number in entry.numbered():
         step = 0 if number is None or entry.own_networks else number - 1
         values = fields | {
             "name": name,

@@ -76,10 +76,9 @@ def _fields(model: type[Model]) -> dict[str, tuple[type[Model] | None, bool]]:
     whether they are maps by any keys."""
     answer = {}
     for name, field in model.model_fields.items():
-        annotation = Annotated[field.annotation, None, *field.metadata]
         is_map = get_origin(field.annotation) is dict
-        parts = list(_parts(annotation))
-        for part in parts:
+        is_path = CALLERS_FILE in field.metadata
+        for part in [None] if is_path else _parts(field.annotation):
             if part is None or _fields(part):
                 answer[field.alias or name] = (part, is_map)
     return answer
