@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         static,
         tree,
     )
-    from virtkit.ansible.playbook_files import check, digest, installs_python
+    from virtkit.ansible.playbook_files import check, digests, installs_python
     from virtkit.ansible.runner import PlaybookResult, PlaybookRun, require, run
 
 load_when_used(
@@ -26,7 +26,7 @@ load_when_used(
             "InventoryGuest group_name groups guest_variables hypervisor_variables script "
             "ssh_variables static tree"
         ),
-        "virtkit.ansible.playbook_files": "check digest installs_python",
+        "virtkit.ansible.playbook_files": "check digests installs_python",
         "virtkit.ansible.runner": "PlaybookResult PlaybookRun require run",
     },
 )
@@ -36,7 +36,7 @@ __all__ = [
     "PlaybookResult",
     "PlaybookRun",
     "check",
-    "digest",
+    "digests",
     "group_name",
     "groups",
     "guest_variables",

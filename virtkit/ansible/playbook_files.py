@@ -72,18 +72,33 @@ def installs_python(playbooks: Iterable[Path]) -> bool:
     )
 
 
-def digest(playbooks: Iterable[Path], folder: Path) -> str:
-    """A digest of all files that Ansible would read.
+def digests(playbooks: Iterable[Path], folder: Path) -> tuple[str, str]:
+    """Two digests of all files that Ansible would read.
+
+    The first has the files' names in the spec's folder, so it stays where that is moved or cloned.
+    The second has their whole paths, as records of older versions do.
 
     Args:
-        folder: the spec's, where it is started.
+        folder: the spec's, where Ansible is started.
     """
-    hasher = hashlib.sha256()
+    by_name, by_path = hashlib.sha256(), hashlib.sha256()
     for path in playbooks:
-        hasher.update(f"\0{path}\0".encode())
-        for each in _files(path, folder):
-            hasher.update(f"\0{each}\0".encode() + hashlib.sha256(_content(each)).digest())
-    return hasher.hexdigest()
+        files = [(each, hashlib.sha256(_content(each)).digest()) for each in _files(path, folder)]
+        by_path.update(_entry(path, files))
+        named = sorted((_name_in(folder, each), content) for each, content in files)
+        by_name.update(_entry(_name_in(folder, path), named))
+    return by_name.hexdigest(), by_path.hexdigest()
+
+
+def _entry(playbook: Path, files: Iterable[tuple[Path, bytes]]) -> bytes:
+    """What a digest has of a playbook and its files, each with its content's own digest."""
+    entries = (f"\0{name}\0".encode() + content for name, content in files)
+    return f"\0{playbook}\0".encode() + b"".join(entries)
+
+
+def _name_in(folder: Path, path: Path) -> Path:
+    """A file's name in the spec's folder; its whole path where it is elsewhere."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _files(playbook: Path, folder: Path) -> list[Path]:

@@ -20,7 +20,7 @@ def with_playbooks(desired: Desired, spec: Spec, only: Collection[str] | None) -
         SpecErrors: files are not there, or no playbooks.
     """
     guests, errors = [], []
-    files: dict[tuple[str, ...], str] = {}
+    files: dict[tuple[str, ...], tuple[str, str]] = {}
     for each in desired.guests:
         if each.spec.playbooks and (only is None or each.name in only):
             try:
@@ -33,7 +33,7 @@ def with_playbooks(desired: Desired, spec: Spec, only: Collection[str] | None) -
     return replace(desired, guests=tuple(guests))
 
 
-def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playbooks:
+def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], tuple[str, str]]) -> Playbooks:
     """A guest's playbooks.
 
     Args:
@@ -55,10 +55,11 @@ def playbooks(spec: Spec, name: str, files: dict[tuple[str, ...], str]) -> Playb
                 errors.append(error)
         if errors:
             raise SpecErrors(errors)
-        files[paths] = ansible.digest(map(Path, paths), spec.folder)
+        files[paths] = ansible.digests(map(Path, paths), spec.folder)
     salt = addresses.derived_uuid(spec.name, "playbooks", name)
-    inputs = [files[paths], guest.vars, list(guest.groups), guest.user]
-    return Playbooks(guest.playbooks, paths, digest(salt, inputs))
+    rest = [guest.vars, list(guest.groups), guest.user]
+    current, former = (digest(salt, [each, *rest]) for each in files[paths])
+    return Playbooks(guest.playbooks, paths, current, former)
 
 
 def _unique(errors: Iterable[RequestError]) -> list[RequestError]:

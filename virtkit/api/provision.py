@@ -47,7 +47,7 @@ def provision(
             read, or another run takes longer; nothing was touched.
     """
     ansible.require()
-    files: dict[tuple[str, ...], str] = {}
+    files: dict[tuple[str, ...], tuple[str, str]] = {}
     wanted = {name: playbooks(spec, name, files) for name in _names(spec, guests)}
     first = observe(hosts_of(spec))
     with locked(spec, first.hosts, run):

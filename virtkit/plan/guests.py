@@ -132,7 +132,7 @@ class _Comparison:
         if wanted is None or (provisioned is not None and provisioned.has(wanted)):
             return
         before = list(provisioned.playbooks) if provisioned else None
-        again = provisioned is not None and provisioned.digest == wanted.digest
+        again = provisioned is not None and provisioned.is_of(wanted)
         cause: Cause = "unfinished" if again or not self._current.record.finished else "spec"
         effect = self._effect("playbooks", before, None)
         yield FieldChange("playbooks", before, list(wanted.names), cause, effect)

@@ -95,11 +95,13 @@ class Playbooks:
     """The playbooks of a guest, as the spec names them, and their files on the caller's machine.
 
     ``digest`` is salted, over all that Ansible would read, the guest's variables included.
+    ``former_digest`` is what older versions made of the same: it has the files' paths.
     """
 
     names: tuple[str, ...]
     paths: tuple[str, ...]
     digest: str
+    former_digest: str
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,11 @@ class Provisioned:
 
     def has(self, wanted: Playbooks) -> bool:
         """Whether the guest has what these playbooks bring."""
-        return self.ended == "ok" and self.digest == wanted.digest
+        return self.ended == "ok" and self.is_of(wanted)
+
+    def is_of(self, wanted: Playbooks) -> bool:
+        """Whether it was given these playbooks, as their files are now."""
+        return self.digest in (wanted.digest, wanted.former_digest)
 
 
 @dataclass(frozen=True)

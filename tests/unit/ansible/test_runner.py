@@ -86,22 +86,23 @@ def test_what_is_read_makes_another_digest(tmp_path: Path, name: str) -> None:
         (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / each).write_text(text)
     path = tmp_path / "site.yml"
-    before = ansible.digest([path], tmp_path)
-    assert ansible.digest([path], tmp_path) == before
+    before = ansible.digests([path], tmp_path)
+    assert ansible.digests([path], tmp_path) == before
     (tmp_path / name).write_text(FILES[name] + "\n")
-    assert ansible.digest([path], tmp_path) != before
+    for old, new in zip(before, ansible.digests([path], tmp_path), strict=True):
+        assert old != new
 
 
 def test_what_is_not_read_makes_none(tmp_path: Path) -> None:
     path = tmp_path / "site.yml"
     path.write_text("- hosts: all\n  tasks: [{copy: {src: /etc/hostname, dest: /etc/motd}}]\n")
-    before = ansible.digest([path], tmp_path)
+    before = ansible.digests([path], tmp_path)
     (tmp_path / "lab.yaml").write_text("guests: {}")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "roles/r/.git").mkdir(parents=True)
     (tmp_path / "roles/r/.git/HEAD").write_text("x")
     os.mkfifo(tmp_path / "templates")  # nobody is to wait for it
-    assert ansible.digest([path], tmp_path) == before
+    assert ansible.digests([path], tmp_path) == before
 
 
 def test_what_installs_python(tmp_path: Path) -> None:
