@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import samples
 
-from virtkit.api.doctor import _libvirt
+from virtkit.api.doctor import _libvirt, _lost_kept_disks
 from virtkit.api.doctor import _volumes as volume_checks
 from virtkit.api.orphans import _volumes
 from virtkit.host import Host
@@ -35,17 +35,27 @@ def test_a_strangers_name_is_one_word_of_a_command(name: str, host_with: MakeHos
         assert shlex.split(command)[-4:] == [verb, name, "--pool", "default"]
 
 
-def test_a_kept_disk_that_is_gone(host_with: MakeHost) -> None:
+def test_a_kept_disk_that_is_gone_and_that_nobody_wants(host_with: MakeHost) -> None:
     """The cure takes no other guest down, and no other guest's kept disks."""
     spec = samples.spec_of("name: lab\nguests: {web: {type: qemu}, db: {type: qemu}}\n")
     kept = {"kept": ["lab/db/lab-db-data", "lab/past/lab-past-data"]}
     observed = samples.up(samples.desired_of("name: lab\nguests: {}\n"), "/lab.yaml", kept)
     checks = volume_checks(host_with(), replace(observed, volumes=frozenset()), spec)
     db, past = (each.cure for each in checks)
-    up = f"virtkit up {spec.source}"
-    assert db == f"virtkit down {spec.source} db --volumes, then {up}"
+    assert db == f"virtkit down {spec.source} db --volumes"
     assert past.startswith("echo ")
-    assert past.endswith(f"| virtkit down -f - --yes --volumes past, then {up}")
+    assert past.endswith("| virtkit down -f - --yes --volumes past")
+
+
+@pytest.mark.parametrize("there", ["guests: {db: {type: qemu}}", "guests: {}"])
+def test_a_kept_disk_that_is_gone_beside_what_is_there(there: str, host_with: MakeHost) -> None:
+    """Nothing is told that takes a guest down, or another kept disk."""
+    spec = samples.spec_of("name: lab\nguests: {db: {type: qemu}}\n")
+    kept = {"kept": ["lab/db/lab-db-data", *(["lab/db/lab-db-more"] if "{}" in there else [])]}
+    observed = samples.up(samples.desired_of(f"name: lab\n{there}\n"), "/lab.yaml", kept)
+    gone = replace(observed, volumes=observed.volumes - {"lab-db-data"})
+    (check,) = _lost_kept_disks(host_with(), gone, spec)
+    assert (check.name, check.ok, check.cure) == ("disk lab-db-data", None, "")
 
 
 def test_a_pool_that_the_caller_may_not_look_into(host_with: MakeHost) -> None:

@@ -20,7 +20,7 @@ from virtkit.errors import VirtkitError
 from virtkit.facts import HostFacts, version_text
 from virtkit.host import Host, firewall, schemas
 from virtkit.spec import Spec
-from virtkit.state.observed import Observed
+from virtkit.state.observed import Observed, ObservedGuest
 from virtkit.system import commands
 
 
@@ -357,17 +357,67 @@ def _volumes(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
                 f"its image is damaged: {damage}",
                 f"{up} makes it again",
             )
+    yield from _lost_volumes(observed, spec)
+    yield from _lost_kept_disks(host, observed, spec)
+
+
+def _lost_volumes(observed: Observed, spec: Spec) -> Iterable[Check]:
+    """The volumes of guests that are gone."""
+    guests = observed.undefined_of(spec.name) | observed.guests_of(spec.name)
+    for name, guest in guests.items():
         for volume in guest.record.volumes:
             listed = volume.state == "made" and volume.role != "console"
             if listed and volume.name not in observed.volumes:
                 what = f"its volume {volume.name} is gone"
-                cure = f"{spec.command('down', name)}, then {up}"
-                yield Check(f"guest {name}", False, what, cure)
-    for disk in observed.pool.kept.values():
-        if disk.environment == spec.name and disk.name not in observed.volumes:
-            what = f"it was kept for guest {disk.guest} and is gone"
-            if disk.guest in {*spec.guests, *observed.guests_of(spec.name)}:
-                down = spec.command("down", disk.guest, "--volumes")
-            else:
-                down = down_command(disk.environment, host, disk.guest, volumes=True)
-            yield Check(f"disk {disk.name}", False, what, f"{down}, then {up}")
+                yield Check(f"guest {name}", False, what, _volume_cure(guest, volume.role, spec))
+
+
+def _volume_cure(guest: ObservedGuest, role: str, spec: Spec) -> str:
+    """What brings a volume back, and touches no other that holds data."""
+    name = guest.record.guest
+    if name not in spec.guests:
+        up, down = spec.command("up", name), spec.command("down", name)
+        return f"put the guest back into the spec, then {up}; or remove it: {down}"
+    if role not in ("root", "disk"):  # up makes it again, with what it had
+        return spec.command("up", name)
+    restart = ["--restart"] if role == "disk" and guest.state != "stopped" else []
+    up = spec.command("up", name, "--yes", *restart)
+    which = (
+        "recreates the guest; its other disks stay"
+        if role == "root"
+        else "makes an empty one in its place; the other disks stay"
+    )
+    cure = f"put its file back if you can; else {up} {which}"
+    if guest.state != "stopped":
+        cure = f"the guest may still have it open: first copy out what you need. Then {cure}"
+    return cure
+
+
+def _lost_kept_disks(host: Host, observed: Observed, spec: Spec) -> Iterable[Check]:
+    """The kept disks that are gone, and that no guest lists as its own."""
+    listed = {volume.name for each in observed.records() for volume in each.volumes}
+    wanted = {
+        f"{spec.name}-{name}-{disk.name}": name
+        for name, guest in spec.guests.items()
+        for disk in guest.disks
+    }
+    existing = {*observed.undefined_of(spec.name), *observed.guests_of(spec.name)}
+    kept = [each for each in observed.pool.kept.values() if each.environment == spec.name]
+    there = {each.guest for each in kept if each.name in observed.volumes}
+    for disk in kept:
+        if disk.name in {*observed.volumes, *listed}:
+            continue
+        what = f"it was kept for guest {disk.guest} and is gone"
+        if disk.name in wanted:
+            up = spec.command("up", disk.guest)
+            cure = f"put its file back if you can; else {up} makes an empty one in its place"
+            yield Check(f"disk {disk.name}", False, what, cure)
+        elif disk.guest in {*existing, *there}:  # what forgets it would take more away
+            yield Check(f"disk {disk.name}", None, f"{what}; nothing has a use for it")
+        else:
+            down = (
+                spec.command("down", disk.guest, "--volumes")
+                if disk.guest in spec.guests
+                else down_command(disk.environment, host, disk.guest, volumes=True)
+            )
+            yield Check(f"disk {disk.name}", False, what, down)

@@ -140,12 +140,14 @@ class GuestSteps:
     def _image_cure(self) -> str:
         """What brings back an image or a disk that is damaged or gone."""
         image, up, down = self.context.guest.image.name, *map(self.context.command, ("up", "down"))
-        remove = self.context.host_context.options.command("image rm", image)
+        options = self.context.host_context.options
+        remove, doctor = options.command("image rm", image), options.command("doctor")
         return (
             f"check that the pool's folder is mounted. {up} makes image {image} again if it is "
             f"gone or its length is wrong. If it is damaged otherwise: {down} (and whatever else "
-            f"uses it), {remove}, {up}. If a disk of the guest's own is gone or "
-            f"damaged: {down}, {up}"
+            f"uses it), {remove}, {up}. If a disk of the guest's own is gone: {doctor} says what "
+            "brings it back; one that is damaged, and of which nobody has a copy: delete its file "
+            "first"
         )
 
     def wait_ready(self, progress: Progress) -> None:
