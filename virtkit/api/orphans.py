@@ -199,6 +199,10 @@ def _host_entry(host: Host) -> dict[str, Any]:
     if host.remote is not None:
         ssh = {key: getattr(host.remote, key) for key in ("port", "key", "known_hosts")}
         entry = {"address": host.remote.address, "ssh": {k: v for k, v in ssh.items() if v}}
+    usual = Host(host.name, remote=host.remote).connections
+    uris = {each: host.connections.display_uri(each) for each in host.connections.schemes}
+    if other := {k: v for k, v in uris.items() if v != usual.display_uri(k)}:
+        entry["uris"] = other
     if host.storage.pool_name != "default":
         entry["pool"] = host.storage.pool_name
     return entry
