@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         HostKeys,
         HostStatus,
         Inventory,
+        Logs,
         Orphan,
         Plan,
         Preparation,
@@ -74,7 +75,7 @@ load_when_used(
     {
         "virtkit.api": (
             "Answer Check Event Execution GuestStatus HostChecks HostKeys HostStatus Inventory "
-            "Orphan Plan Preparation PreparationTarget Report RunOptions Spec StoreEntry Verb "
+            "Logs Orphan Plan Preparation PreparationTarget Report RunOptions Spec StoreEntry Verb "
             "Vnc apply apply_refusal change_state check_hosts close console copy doctor down "
             "down_plan down_refusal execute find_host_keys follow format_size forwarded_vnc "
             "host_status image_list image_make image_remove inventory log_names logs orphans "
@@ -96,6 +97,7 @@ __all__ = [
     "HostStatus",
     "Interrupted",
     "Inventory",
+    "Logs",
     "Orphan",
     "Plan",
     "Preparation",

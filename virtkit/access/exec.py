@@ -10,7 +10,11 @@ from virtkit.access.login import addresses, login
 from virtkit.drivers import DRIVERS, Driver
 from virtkit.errors import VirtkitError
 from virtkit.host import CommandResult, Host, OutcomeUnknown, Unreachable, guest_exec, rotations
+from virtkit.spec.command import virtkit_command
 from virtkit.state.record import GuestRecord
+
+#: What prints a container's journal, and the seconds that it gets.
+_JOURNAL, _JOURNAL_TIMEOUT = ("journalctl", "--no-pager", "-b", "-o", "short"), 30.0
 
 
 def attached_command(
@@ -107,7 +111,11 @@ def run(
 
 
 def log(host: Host, record: GuestRecord, spec_folder: Path) -> str:
-    """What a guest printed so far: its console log, or a container's journal."""
+    """What a guest printed so far: its console log, or a container's journal.
+
+    Raises:
+        VirtkitError: it can't be read.
+    """
     if DRIVERS[record.type].log == "xenconsoled":
         return host.console_output(DRIVERS[record.type], record.domain).decode("utf-8", "replace")
     if DRIVERS[record.type].log == "file":
@@ -118,7 +126,28 @@ def log(host: Host, record: GuestRecord, spec_folder: Path) -> str:
         pieces = [host.storage.read(each) for each in reversed(names)]
         return b"".join(pieces).decode("utf-8", "replace")
     try:
-        line = ["journalctl", "--no-pager", "-b", "-o", "short"]
-        return run(host, record, spec_folder, line, 30).out.decode("utf-8", "replace")
-    except Unreachable:
-        return ""
+        ran = run(host, record, spec_folder, _JOURNAL, _JOURNAL_TIMEOUT)
+    except Unreachable as error:
+        raise _unread_journal(host, record, str(error), error) from error
+    if ran.code != 0 and not ran.out:
+        why = ran.err.decode("utf-8", "replace").strip()
+        raise _unread_journal(host, record, f"{_JOURNAL[0]} exits with {ran.code}: {why}")
+    return ran.out.decode("utf-8", "replace")
+
+
+def _unread_journal(
+    host: Host, record: GuestRecord, why: str, error: Unreachable | None = None
+) -> VirtkitError:
+    """The error for a journal that can't be read, as its guest is."""
+    state = host.domains.state(DRIVERS[record.type], record.domain)
+    verb = {"stopped": "start", "paused": "resume"}.get(state, "console")
+    command = virtkit_command(verb, record.spec, record.guest)
+    cure = f"first: {command}" if state != "running" else f"look into the guest with `{command}`"
+    if isinstance(error, ssh.OtherHostKey):
+        cure = ssh.other_key_cure(record.spec, record.guest)
+    return VirtkitError(
+        f"the journal of guest {record.guest} can't be read",
+        why=why if state == "running" else f"the guest is {state}",
+        cure=cure,
+        where=f"{host.name} guest/{record.guest}",
+    )

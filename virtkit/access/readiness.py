@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,7 +139,7 @@ def _command_status(
     try:
         ran = run(host, record, spec_folder, ["sh", "-c", command], 3 * ATTEMPT_TIMEOUT)
     except OutcomeUnknown as error:
-        return StateReason(f"how `{command}` ended is not known: {error}")
+        return StateReason(f"it is not known how `{command}` ended: {error}")
     except Unreachable as error:
         cure = _cure(record, error)
         return StateReason(f"no command can run in it yet: {error}", cure)
@@ -165,16 +165,7 @@ def _not_ready(
     if state == "running" and not reason.cure and record.requested["ready"]["kind"] in _BY_ADDRESS:
         interface_reason = host.no_address_reason(driver, record.domain)
     why += [each.why for each in (reason, interface_reason) if each.why]
-    try:
-        text = log(host, record, spec_folder)
-    except VirtkitError as unread:  # the pool may be what is broken
-        text = unread.why
-    starts = boots(text)
-    if starts >= MIN_LOOP_BOOTS:
-        why.append(f"its console shows {starts} boots so far: it may be rebooting in a loop")
-    last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
-    tail = "\n".join(f"  | {line[:160]}" for line in last)
-    why.append(f"the last lines of its console:\n{tail}" if tail else "its console is empty")
+    why += _last_words(host, record, spec_folder)
     cure = (
         f"see `{virtkit_command('logs', record.spec, record.guest)}` and "
         f"`{virtkit_command('console', record.spec, record.guest)}`, "
@@ -187,6 +178,22 @@ def _not_ready(
         cure=unready.cure or reason.cure or interface_reason.cure or cure,
         where=f"{host.name} guest/{record.guest}",
     )
+
+
+def _last_words(host: Host, record: GuestRecord, spec_folder: Path) -> Iterable[str]:
+    """What a guest printed last, or why nobody knows."""
+    log_kind = "journal" if DRIVERS[record.type].log == "journal" else "console"
+    try:
+        text = log(host, record, spec_folder)
+    except VirtkitError as unread:  # the pool may be what is broken
+        yield f"what its {log_kind} has can't be read: {unread.why or unread.what}"
+        return
+    starts = boots(text)
+    if starts >= MIN_LOOP_BOOTS:
+        yield f"its {log_kind} shows {starts} boots so far: it may be rebooting in a loop"
+    last = [line.rstrip() for line in text.splitlines() if line.strip()][-8:]
+    tail = "\n".join(f"  | {line[:160]}" for line in last)
+    yield f"the last lines of its {log_kind}:\n{tail}" if tail else f"its {log_kind} is empty"
 
 
 def boots(console: str) -> int:

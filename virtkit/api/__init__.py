@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         down_plan,
         down_refusal,
     )
-    from virtkit.api.logs import follow, log_names, logs, playbook_logs
+    from virtkit.api.logs import Logs, follow, log_names, logs, playbook_logs
     from virtkit.api.orphans import Orphan, orphans
     from virtkit.api.plan import plan, render_xml
     from virtkit.api.power import Verb, change_state
@@ -62,7 +62,7 @@ load_when_used(
         "virtkit.api.images": "StoreEntry image_list image_make image_remove",
         "virtkit.api.inventory": "Inventory inventory ssh_config",
         "virtkit.api.lifecycle": "apply down down_plan down_refusal",
-        "virtkit.api.logs": "follow log_names logs playbook_logs",
+        "virtkit.api.logs": "Logs follow log_names logs playbook_logs",
         "virtkit.api.orphans": "Orphan orphans",
         "virtkit.api.plan": "plan render_xml",
         "virtkit.api.power": "Verb change_state",
@@ -89,6 +89,7 @@ __all__ = [
     "HostKeys",
     "HostStatus",
     "Inventory",
+    "Logs",
     "Orphan",
     "Plan",
     "Preparation",

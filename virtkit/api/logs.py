@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -43,16 +44,46 @@ _SHUTDOWN_TIMEOUT = 15.0
 _POLL_INTERVAL = 0.5
 
 
-def logs(spec: Spec, guests: Sequence[str] = ()) -> Answer[dict[str, str]]:
-    """What each guest on the hosts that answer printed so far, by its name."""
+@dataclass(frozen=True)
+class Logs(Answer[dict[str, str]]):
+    """What guests printed so far, by their names.
+
+    Attributes:
+        unread: why the logs of other guests can't be read, by their names.
+    """
+
+    unread: Mapping[str, VirtkitError] = field(default_factory=dict)
+
+
+def logs(spec: Spec, guests: Sequence[str] = ()) -> Logs:
+    """What each guest on the hosts that answer printed so far.
+
+    Raises:
+        VirtkitError: none of these logs can be read.
+    """
     chosen = _chosen(spec, guests)
-    for each in chosen.value.values():
-        _check_log(spec, each)
-    texts = {
-        name: access.log(each.host, each.observed.record, spec.folder)
-        for name, each in chosen.value.items()
-    }
-    return Answer(texts, chosen.unanswered)
+    texts: dict[str, str] = {}
+    unread: dict[str, VirtkitError] = {}
+    for name, each in chosen.value.items():
+        try:
+            _check_log(spec, each)
+            texts[name] = access.log(each.host, each.observed.record, spec.folder)
+        except VirtkitError as error:
+            unread[name] = error
+    if unread and not texts and not chosen.unanswered:
+        raise _none_read(list(unread.values()))
+    return Logs(texts, chosen.unanswered, unread)
+
+
+def _none_read(errors: Sequence[VirtkitError]) -> VirtkitError:
+    """The error for logs of which none can be read."""
+    causes = dict.fromkeys(f"{each.what}: {each.why}" if each.why else each.what for each in errors)
+    if len(causes) == 1:
+        return errors[0]
+    where = ", ".join(dict.fromkeys(each.where for each in errors))
+    return VirtkitError(
+        "none of the logs can be read", why="\n".join(causes), cure=errors[0].cure, where=where
+    )
 
 
 def log_names(spec: Spec, guests: Sequence[str] = ()) -> Answer[list[str]]:

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from virtkit import api
 from virtkit.cli import output, streams
@@ -151,14 +152,29 @@ def logs(
     if follow:
         _follow(spec, guests)
         return
-    found = api.Answer(api.playbook_logs(spec, guests)) if playbooks else api.logs(spec, guests)
-    texts = found.value
+    found = api.Logs(api.playbook_logs(spec, guests)) if playbooks else api.logs(spec, guests)
+    texts, errors = found.value, _distinct(found.unread.values())
     if json:
-        output.answer({"environment": spec.name, "logs": texts}, found.unanswered)
-    for name, text in texts.items() if not json else ():
-        for line in text.splitlines():
-            sys.stdout.write(f"{name} | {line}\n" if len(texts) > 1 else f"{line}\n")
+        document: dict[str, Any] = {"environment": spec.name, "logs": texts}
+        if errors:
+            every = [each.as_dict() for each in errors]
+            document |= {"error": every[0], "errors": every}
+        output.answer(document, found.unanswered)
+    else:
+        several = len(texts) + len(found.unread) > 1
+        for name, text in texts.items():
+            for line in text.splitlines():
+                sys.stdout.write(f"{name} | {line}\n" if several else f"{line}\n")
+        for each in errors:
+            output.error(each, as_json=False)
     output.end(found.unanswered)
+    if errors:
+        raise SystemExit(1)
+
+
+def _distinct(errors: Iterable[VirtkitError]) -> list[VirtkitError]:
+    """The errors, each once: a pool's is that of all its guests."""
+    return list({(each.what, each.where): each for each in errors}.values())
 
 
 def _follow(spec: api.Spec, guests: list[str]) -> None:

@@ -12,7 +12,8 @@ import libvirt_qemu
 import pytest
 from ssh_guest import running_guest
 
-from virtkit.access import run
+from virtkit.access import log, run
+from virtkit.errors import VirtkitError
 from virtkit.host import OutcomeUnknown, Unreachable
 
 BEGUN, RUNNING = '{"return": {"pid": 7}}', '{"return": {"exited": false}}'
@@ -30,6 +31,7 @@ class Guest:
             environment="lab",
             guest="web",
             domain="lab-web",
+            spec="/lab.yaml",
             requested={"user": "root"},
             addresses=["10.20.0.10"],
             host_key=host_key,
@@ -39,7 +41,10 @@ class Guest:
         domain = SimpleNamespace(lookupByName=lambda _: None)
         remote = SimpleNamespace(proxy_command=lambda **_: login.proxy)
         connections = SimpleNamespace(get=lambda _: domain)
-        self.host: Any = SimpleNamespace(name="rack1", connections=connections, remote=remote)
+        domains = SimpleNamespace(state=lambda *_: "running")
+        self.host: Any = SimpleNamespace(
+            name="rack1", connections=connections, remote=remote, domains=domains
+        )
 
     def _agent(self, *_: object) -> str:
         if not self.replies:
@@ -74,3 +79,28 @@ def test_no_way_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unreachable, match=r"^agent: .*; ssh: ") as caught:
         run(guest.host, guest.record, tmp_path, ["true"], 5)
     assert not isinstance(caught.value, OutcomeUnknown)
+
+
+# --- journals, for which a command is run -------------------------------------------------------
+
+
+def test_a_journal_that_something_else_would_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the guest's address answers who has another host key: that is told, with its cure."""
+    guest = Guest(tmp_path, monkeypatch)
+    guest.record.type, guest.record.host_key = "uml", "ssh-ed25519 AAAA"
+    with pytest.raises(VirtkitError, match="journal of guest web can't be read") as caught:
+        log(guest.host, guest.record, tmp_path)
+    assert "a different host key" in caught.value.why
+    assert "something else answers at its address" in caught.value.cure
+    assert guest.commands() == 0
+
+
+def test_a_guest_without_a_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest(tmp_path, monkeypatch)
+    guest.record.type = "uml"
+    monkeypatch.setenv("GREETING", "PATH=/nowhere; ")
+    with pytest.raises(VirtkitError, match="journal of guest web can't be read") as caught:
+        log(guest.host, guest.record, tmp_path)
+    assert "journalctl exits with 127" in caught.value.why
