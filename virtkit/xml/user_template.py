@@ -25,6 +25,8 @@ from virtkit.xml import render
 _CPU_SECONDS, _TIMEOUT = 5, 60.0
 #: Bytes of memory for the whole process, most of it Python's own.
 _MAX_MEMORY = 512 * 1024**2
+#: What a spec says of a guest and no record may show.
+_SECRET = ("cloud_init", "core_cloud_init", "vars")
 #: Bytes of a template, and of the XML that it makes: libvirt takes no longer text.
 _MAX_BYTES = 4 * 1024**2
 
@@ -90,10 +92,10 @@ def _too_much(guest: Guest, where: str) -> RequestError:
 
 
 def _plain(guest: Guest) -> Guest:
-    """The guest as data that may stand in libvirt: no code of its driver's, and of its
-    ``cloud_init`` only that there is one."""
-    hidden = {"hidden": True} if guest.spec.cloud_init else {}
-    spec = guest.spec.model_copy(update={"cloud_init": hidden, "core_cloud_init": {}})
+    """The guest as data that may stand in libvirt: no code of its driver's, and of what may hold
+    a secret only that there is some."""
+    hidden = {key: {"hidden": True} if getattr(guest.spec, key) else {} for key in _SECRET}
+    spec = guest.spec.model_copy(update=hidden)
     return replace(guest, spec=spec, driver=replace(guest.driver, check=_no_check))
 
 

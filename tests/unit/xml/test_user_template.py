@@ -36,11 +36,12 @@ def test_it_is_rendered_as_in_our_own_process(tmp_path: Path) -> None:
 
 def test_it_sees_no_secrets(tmp_path: Path) -> None:
     """What a template makes stands in libvirt, where others read it."""
-    guest = guest_of(
-        tmp_path, "{{ guest.spec.cloud_init }} {{ guest.skips_cloud_init }} {{ guest.requested }}"
-    )
+    names = ("spec", "spec.cloud_init", "spec.core_cloud_init", "spec.vars", "requested")
+    shown = " ".join(f"{{{{ guest.{each} }}}}" for each in names)
+    guest = guest_of(tmp_path, f"{shown} {{{{ guest.skips_cloud_init }}}} ")
     cloud = {"chpasswd": {"users": ["a secret"]}}
-    own = replace(guest, spec=guest.spec.model_copy(update={"cloud_init": cloud}))
+    hidden = {"cloud_init": cloud, "core_cloud_init": cloud, "vars": {"token": "a secret"}}
+    own = replace(guest, spec=guest.spec.model_copy(update=hidden))
     assert "a secret" not in user_template.rendered(own)
     assert " False " in user_template.rendered(own), "it is told that there is one"
     assert " True " in user_template.rendered(guest)
