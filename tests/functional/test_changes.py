@@ -22,15 +22,20 @@ DISKS = "[{name: data, size: 1GiB, mount: /d%s}]}\n"
 LOOSE, KEPT = HEAD + DISKS % "", HEAD + DISKS % ", keep: true"
 
 
-def made(host: Host, text: str) -> None:
-    """The guest of ``text``, as if it had been brought up and stopped."""
+def made(host: Host, text: str, spec: str = "/lab.yaml", made_from: str = "") -> None:
+    """The guest of ``text``, as if it had been brought up and stopped.
+
+    Args:
+        spec, made_from: of its record.
+    """
     (guest,) = samples.desired_of(text).guests
     guest = samples.with_image(guest)
     for volume in guest.volumes:
         if volume.content != "log":
             host.storage.create(render.guest_volume_xml(volume))
     body = render.domain_xml(guest)
-    new = replace(record.of_guest(guest, "/lab.yaml", body).with_state("made"), finished=True)
+    new = record.of_guest(guest, spec, body, made_from).with_state("made")
+    new = replace(new, finished=True)
     host.domains.define(
         QEMU,
         tree.with_record(body, record_text.guest_element(new)),
@@ -64,6 +69,18 @@ def test_a_kept_disk_is_kept_by_what_the_record_says_of_its_volume(
         context.pool_records.write_after("lab", records)
     volumes = host.observe().guests["lab-web"].record.volumes
     assert [each.name for each in volumes if each.keep] == kept
+
+
+def test_a_record_that_alone_changes_names_the_machine_of_its_spec(host: Host) -> None:
+    """What another machine's spec made, and this machine's changes."""
+    made(host, LOOSE, "/theirs.yaml", "laptop")
+    change = next(each for each in planned(host, KEPT).changes if each.object == "guest/web")
+    context = Context(host, StepOptions(spec="/lab.yaml", folder=Path("/")))
+    step = steps_of(Plan("lab", (change,)), context)[0]
+    assert step.name == "update", "nothing but the record changes"
+    step.run(Progress())
+    written = host.observe().guests["lab-web"].record
+    assert (written.spec, written.made_from) == ("/lab.yaml", "")
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,11 @@ def _record_only_steps(change: Change, context: Context) -> Iterable[Step]:
     keep = {each.name: each.keep for each in guest.volumes}
     volumes = tuple(replace(v, keep=keep.get(v.name, v.keep)) for v in observed.record.volumes)
     new = replace(
-        observed.record, requested=guest.requested, spec=context.options.spec, volumes=volumes
+        observed.record,
+        requested=guest.requested,
+        spec=context.options.spec,
+        made_from=context.host.made_from,
+        volumes=volumes,
     )
 
     def update(_say: Say) -> None:
