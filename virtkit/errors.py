@@ -5,7 +5,7 @@
     │   ├── SpecErrors               all that is wrong with one spec
     │   ├── NoDisk                   images/file_checks: a file is no disk, kernel or initrd
     │   └── WrongUsage               cli/parser: there is no such verb or option, or value of one
-    ├── Interrupted                  somebody asked to stop
+    ├── Interrupted                  somebody asked to stop (exit 130)
     ├── FileUnusable                 host/errors: a hypervisor can't use a disk or an image
     ├── LibvirtUnavailable           host/errors: libvirt's daemon ended, hangs or is out of reach
     │   └── NoDriver                 it has no driver for a URI
@@ -89,6 +89,8 @@ class RequestError(VirtkitError):
 
 class Interrupted(VirtkitError):
     """Somebody asked to stop; the next run continues where this one stopped."""
+
+    exit_code = 130
 
     def __init__(self) -> None:
         super().__init__("interrupted", cure=RUN_AGAIN)

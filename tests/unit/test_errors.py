@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import virtkit
-from virtkit.errors import RequestError, VirtkitError
+from virtkit.cli import signals
+from virtkit.errors import Interrupted, RequestError, VirtkitError
 from virtkit.host.errors import FileUnusable
 
 PACKAGE = Path(virtkit.__file__).parent
@@ -147,6 +148,11 @@ def test_an_error_of_another_type_has_the_same_words() -> None:
     assert {**again.as_dict(), "code": 1} == error.as_dict()
     better = error.as_type(FileUnusable, cure="mount it")
     assert (better.cure, better.why, error.cure) == ("mount it", "it is gone", "look")
+
+
+def test_what_was_interrupted_has_its_own_exit_code() -> None:
+    """Also in JSON: a caller that sets ``stop`` sees what the shell sees."""
+    assert Interrupted().as_dict()["code"] == signals.INTERRUPTED == 130
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:

@@ -6,7 +6,7 @@ from getpass import getpass
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import output, output_hosts, progress
+from virtkit.cli import output, output_hosts, progress, signals
 from virtkit.cli.arguments import Json, SpecOptions
 from virtkit.cli.parser import Option, Positionals, flag
 from virtkit.errors import RequestError
@@ -44,7 +44,7 @@ def host_prepare(
     else:
         output.report(done.report, f"prepared, {done.changed or 'nothing'} changed")
     if done.report.interrupted:
-        raise SystemExit(130)
+        raise SystemExit(signals.INTERRUPTED)
     if not done.report.ok:
         raise SystemExit(1)
 

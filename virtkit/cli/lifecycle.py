@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from virtkit import api
-from virtkit.cli import output, progress
+from virtkit.cli import output, progress, signals
 from virtkit.cli.arguments import (
     Json,
     LockTimeout,
@@ -128,7 +128,7 @@ def _show_report(report: api.Report, done: str, json: bool) -> None:
     else:
         output.report(report, done)
     if report.interrupted:
-        raise SystemExit(130)
+        raise SystemExit(signals.INTERRUPTED)
     if not report.ok:
         raise SystemExit(1)
 

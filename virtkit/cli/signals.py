@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from virtkit.errors import Interrupted
+
 #: The exit code of a run that somebody interrupted, and its last line.
-INTERRUPTED = 130
+INTERRUPTED = Interrupted.exit_code
 LAST_LINE = "interrupted; run again: it continues where it stopped\n"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
