@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,12 +25,13 @@ from virtkit.api._hosts import (
     update_known_hosts,
     with_spec_path,
 )
-from virtkit.api._observation import Answer, Observation, observe
+from virtkit.api._observation import Answer, HostState, Observation, observe
 from virtkit.api._placement import unknown_guests
 from virtkit.drivers import DRIVERS
 from virtkit.errors import VirtkitError
 from virtkit.host import Host
 from virtkit.spec import Spec
+from virtkit.state.observed import ObservedGuest
 from virtkit.state.record import GuestRecord, InterfaceRecord
 
 
@@ -83,10 +85,18 @@ def inventory(
         say: told which guests are left out, though they run or nobody knows whether they do.
         unanswered: hosts that are known not to answer, and are not asked again.
     """
-    observation = _observe_ways(spec, unanswered)
+    hosts = [each for each in hosts_of(spec) if each.name not in unanswered]
+    observation = _observe_ways(spec, hosts, unanswered)
+    return _of(spec, observation, _ways(spec, observation), hypervisor=hypervisor, say=say)
+
+
+def _of(
+    spec: Spec, observation: Observation, ways: Iterable[_Way], *, hypervisor: bool, say: Say
+) -> Inventory:
+    """The inventory of these ways into guests."""
     guests: list[InventoryGuest] = []
     renamed: dict[str, str] = {}
-    for way in _ways(spec, observation):
+    for way in ways:
         record, host = way.record, way.host
         driver, path = DRIVERS.get(record.type), path_of(spec)
         path = path if path.startswith("/") else ""
@@ -108,6 +118,80 @@ def inventory(
     return Inventory(tuple(guests), renamed, observation.unanswered)
 
 
+class RunInventory:
+    """The inventory of a run that goes on: its hosts are looked at once, and its steps say what
+    they make of guests.
+
+    Each guest has its own run of Ansible, which is to know all guests. If each looked at all hosts,
+    the domains of N guests would be read N² times.
+
+    Args:
+        hosts: the run's own, so that there are connections to them.
+        unanswered: those that are not asked, as they do not answer.
+    """
+
+    def __init__(
+        self, spec: Spec, hosts: Sequence[Host], unanswered: Mapping[str, VirtkitError]
+    ) -> None:
+        self._spec = spec
+        self._hosts = [each for each in hosts if each.name not in unanswered]
+        self._unanswered = unanswered
+        self._looked: Observation | None = None
+        #: What steps made of guests, by host and domain; None where they removed one.
+        self._noted: dict[str, dict[str, ObservedGuest | None]] = {}
+        self._noting = threading.Lock()
+        self._making = threading.Lock()
+        self._known: dict[str, _Way] = {}
+
+    def note(self, host: Host, record: GuestRecord, *, running: bool) -> None:
+        """Takes a guest as a step has left it."""
+        guest = ObservedGuest(
+            record=record,
+            domain=record.domain,
+            uuid="",
+            scheme=DRIVERS[record.type].scheme,
+            state="running" if running else "stopped",
+            autostart=False,
+        )
+        with self._noting:
+            self._noted.setdefault(host.name, {})[record.domain] = guest
+
+    def note_removed(self, host: Host, domain: str) -> None:
+        """Takes that a guest is gone."""
+        with self._noting:
+            self._noted.setdefault(host.name, {})[domain] = None
+
+    def tree(self) -> dict[str, Any]:
+        """As Ansible's YAML files have it, with the guests as they are by now."""
+        with self._making:
+            try:
+                return self._made().tree()
+            except VirtkitError:  # others have changed what was seen
+                self._forget()
+                return self._made().tree()
+
+    def _made(self) -> Inventory:
+        if self._looked is None:
+            self._looked = _observe_ways(self._spec, self._hosts, self._unanswered)
+        host_states = list(map(self._as_noted, self._looked.host_states))
+        observation = Observation(host_states, self._looked.unanswered)
+        ways = _ways(self._spec, observation, known=self._known)
+        return _of(self._spec, observation, ways, hypervisor=False, say=quiet)
+
+    def _forget(self) -> None:
+        with self._noting:
+            self._noted.clear()
+        self._known.clear()
+        self._looked = None
+
+    def _as_noted(self, host_state: HostState) -> HostState:
+        """A host with what steps made of its guests since it was looked at."""
+        with self._noting:
+            guests = {**host_state.observed.guests, **self._noted.get(host_state.host.name, {})}
+        there = {domain: each for domain, each in guests.items() if each is not None}
+        return HostState(host_state.host, replace(host_state.observed, guests=there))
+
+
 @dataclass(frozen=True)
 class _Way:
     """How other programs get into a guest.
@@ -122,6 +206,10 @@ class _Way:
     record: GuestRecord
     state: str
     login: Login | None
+
+    def is_of(self, host: Host, record: GuestRecord, state: str) -> bool:
+        """Whether it is the way into a guest that has this very record and is in this state."""
+        return self.host is host and self.record is record and self.state == state
 
 
 def _no_way(way: _Way, *, hypervisor: bool) -> str:
@@ -147,7 +235,7 @@ def ssh_config(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> A
     Args:
         say: told which of those are left out.
     """
-    observation = _observe_ways(spec)
+    observation = _observe_ways(spec, hosts_of(spec))
     ways = list(_ways(spec, observation, guests))
     for each in ways:
         if each.state == "unknown" and each.login is None:
@@ -164,23 +252,36 @@ def ssh_config(spec: Spec, guests: Sequence[str] = (), *, say: Say = quiet) -> A
 
 
 def _observe_ways(
-    spec: Spec, unanswered: Mapping[str, VirtkitError] = MappingProxyType({})
+    spec: Spec,
+    hosts: Sequence[Host],
+    unanswered: Mapping[str, VirtkitError] = MappingProxyType({}),
 ) -> Observation:
-    """What stands on the hosts that answer.
+    """What stands on those of a spec's hosts that answer.
 
     Args:
-        unanswered: hosts that are not asked.
+        hosts: those that are asked.
+        unanswered: why others are not.
     """
-    observation = observe([each for each in hosts_of(spec) if each.name not in unanswered])
+    observation = observe(hosts)
     host_states = [with_spec_path(each, path_of(spec)) for each in observation.host_states]
     return Observation(host_states, observation.unanswered).with_unanswered(unanswered)
 
 
-def _ways(spec: Spec, observation: Observation, guests: Sequence[str] = ()) -> Iterator[_Way]:
+def _ways(
+    spec: Spec,
+    observation: Observation,
+    guests: Sequence[str] = (),
+    *,
+    known: dict[str, _Way] | None = None,
+) -> Iterator[_Way]:
     """The ways into guests that exist, or may exist on hosts that do not answer.
 
-    Without ``guests`` those that are the spec's.
+    Args:
+        guests: without any, those that are the spec's.
+        known: what was found before, by the guests' names; added to. A guest that is as it was then
+            is not asked for its address again.
     """
+    known = {} if known is None else known
     existing = existing_guests(spec, observation.host_states)
     unknown = _unknown_ways(spec, observation)
     own = {name for name, each in existing.items() if is_own(spec, each)}
@@ -192,10 +293,15 @@ def _ways(spec: Spec, observation: Observation, guests: Sequence[str] = ()) -> I
             continue
         host, observed = existing[name].host, existing[name].observed
         record, keys = observed.record, files[host.name]
+        before = known.get(name)
+        if before and before.login and before.is_of(host, record, observed.state):
+            yield before
+            continue
         addressable = observed.state == "running" or any(record.addresses)
         addresses = access.addresses(host, record)[0] if addressable else []
         login = _lasting_login(spec, host, record, addresses, keys)
-        yield _Way(host, record, observed.state, login)
+        known[name] = _Way(host, record, observed.state, login)
+        yield known[name]
 
 
 def _unknown_ways(spec: Spec, observation: Observation) -> dict[str, _Way]:

@@ -20,7 +20,7 @@ from virtkit.api._hosts import (
 )
 from virtkit.api._observation import HostState, Observation, observe, observe_each
 from virtkit.api._placement import unknown_guests
-from virtkit.api.inventory import inventory
+from virtkit.api.inventory import RunInventory
 from virtkit.api.plan import plan_on
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Result, Step, StepOptions, engine, steps_of
@@ -84,7 +84,7 @@ def apply(
             folder=spec.folder,
             wait=wait,
             restart=restart,
-            inventory=lambda: inventory(spec, unanswered=new_plan.unanswered).tree(),
+            inventory=RunInventory(spec, hosts, new_plan.unanswered),
             vault=run.vault,
         )
         report = _carry_out(spec, new_plan, hosts, options, run)

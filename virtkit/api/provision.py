@@ -19,7 +19,7 @@ from virtkit.api._hosts import (
 from virtkit.api._observation import observe
 from virtkit.api._placement import unknown_guests
 from virtkit.api._playbooks import playbooks
-from virtkit.api.inventory import inventory
+from virtkit.api.inventory import RunInventory
 from virtkit.api.lifecycle import locked, runner, unanswered_results, update_records
 from virtkit.api.run_options import DEFAULT, RunOptions
 from virtkit.apply import Context, Report, Step, StepOptions
@@ -65,7 +65,7 @@ def provision(
         options = StepOptions(
             path_of(spec),
             spec.folder,
-            inventory=lambda: inventory(spec, unanswered=observation.unanswered).tree(),
+            inventory=RunInventory(spec, observation.hosts, observation.unanswered),
             vault=run.vault,
         )
         context = {host.name: Context(host, options) for host in observation.hosts}

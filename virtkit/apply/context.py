@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from virtkit.apply.pool_record import PoolRecords
 from virtkit.host import Host
@@ -18,6 +18,19 @@ from virtkit.state.record import GuestRecord
 SHUTDOWN_TIMEOUT = 60.0
 
 
+class RunInventory(Protocol):
+    """How Ansible reaches the guests that there are, as a run changes them."""
+
+    def note(self, host: Host, record: GuestRecord, *, running: bool) -> None:
+        """Takes a guest as a step has left it."""
+
+    def note_removed(self, host: Host, domain: str) -> None:
+        """Takes that a guest is gone."""
+
+    def tree(self) -> Mapping[str, Any]:
+        """As Ansible's YAML files have it."""
+
+
 @dataclass(frozen=True)
 class StepOptions:
     """What steps know of the request that they are part of.
@@ -27,8 +40,7 @@ class StepOptions:
         wait: wait until all guests are ready, not only those that others are ``after``.
         restart: restart the guests that lack what only a restart brings.
         volumes: disks with ``keep: true`` go with their guests.
-        inventory: how Ansible reaches the guests that there are, and what it is to know of them,
-            as its YAML files have it.
+        inventory: told what each step makes of a guest; None where no playbooks can be run.
         vault: the file with the password of Ansible's vaults; empty where Ansible's own settings
             say it, or there is none.
     """
@@ -39,7 +51,7 @@ class StepOptions:
     wait: bool = True
     restart: bool = False
     volumes: bool = False
-    inventory: Callable[[], Mapping[str, Any]] = dict
+    inventory: RunInventory | None = None
     vault: str = ""
 
     def command(self, verb: str, *arguments: str) -> str:
@@ -62,3 +74,13 @@ class Context:
     def record_of_guest(self, guest: Guest, rendered: str = "") -> GuestRecord:
         """The record of a guest that this run makes: nothing made yet."""
         return record.of_guest(guest, self.options.spec, rendered, self.host.made_from)
+
+    def note(self, guest: GuestRecord, *, running: bool) -> None:
+        """Has the run's inventory know a guest as a step has left it."""
+        if self.options.inventory is not None:
+            self.options.inventory.note(self.host, guest, running=running)
+
+    def note_removed(self, domain: str) -> None:
+        """Has the run's inventory know that a guest is gone."""
+        if self.options.inventory is not None:
+            self.options.inventory.note_removed(self.host, domain)

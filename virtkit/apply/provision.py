@@ -46,6 +46,8 @@ def provision(
     Raises:
         VirtkitError: one failed; the record says so.
     """
+    inventory = context.options.inventory
+    assert inventory is not None
     where = f"{context.host.name} guest/{record.guest}"
     _check_python(context, record, playbooks, variables, where)
     domains = context.host.domains
@@ -55,7 +57,7 @@ def provision(
     log = access.playbook_log(record.environment, record.guest)
     playbook_run = ansible.PlaybookRun(
         playbooks=tuple(map(Path, playbooks.paths)),
-        inventory=context.options.inventory(),
+        inventory=inventory.tree(),
         folder=context.options.folder,
         limit=record.guest,
         environment={"ANSIBLE_VAULT_PASSWORD_FILE": context.options.vault}

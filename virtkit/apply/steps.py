@@ -27,6 +27,9 @@ from virtkit.state.desired import Guest, ImageRef, Network
 from virtkit.state.observed import ObservedGuest, ObservedNetwork
 from virtkit.xml import render
 
+#: The steps after which a guest runs, whatever it did before.
+_RUNNING = ("start", "login", "playbooks", "ready", "follow", "finish")
+
 
 def steps_of(plan: Plan, *contexts: Context) -> list[Step]:
     """The steps of a plan; ``contexts`` are those of the hosts that it changes."""
@@ -130,7 +133,12 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
     def step(
         name: str, run: Callable[[Progress], None], after: Iterable[Key], **options: Any
     ) -> Step:
-        return Step(change.object, name, change.host, run, tuple(after), **options)
+        def noted(progress: Progress) -> None:
+            run(progress)
+            running = name in _RUNNING or (guest_context.running and not guest_context.restarts)
+            context.note(guest_context.record, running=running)
+
+        return Step(change.object, name, change.host, noted, tuple(after), **options)
 
     def own(*names: str) -> list[Key]:
         return [(change.object, name) for name in names]
@@ -211,6 +219,7 @@ def _record_only_steps(change: Change, context: Context) -> Iterable[Step]:
         domains = context.host.domains
         domains.set_autostart(guest.driver, guest.domain, guest.spec.autostart)
         domains.write_record(new)
+        context.note(new, running=observed.state == "running")
 
     yield Step(change.object, "update", change.host, update)
     if observed.state != "running":
@@ -259,6 +268,7 @@ def _removal_steps(change: Change, observed: ObservedGuest, context: Context) ->
             host.domains.undefine(DRIVERS[old_type], observed.record)
         host.domains.undefine(driver, observed.record)
         pool_records.mark_removed(observed.record)
+        context.note_removed(observed.domain)
 
     pool_records.will_remove(observed.record)
     after = ((change.object, "stop"), ("pool", "record"))
