@@ -16,6 +16,7 @@ from virtkit.host import Host
 from virtkit.plan import Plan, UnknownGuest
 from virtkit.plan.placement import Candidate, place
 from virtkit.spec import LOCAL, Spec, model
+from virtkit.state.observed import ObservedGuest
 
 #: What starts a guest.
 _STARTS = ("create", "replace", "start")
@@ -87,13 +88,17 @@ def place_guests(
     """
     host_for = functools.cache(lambda type: _host_for_type(type, host_states))
     left_out = {each.guest for each in unknown}
+    existing = {
+        each.host.name: each.observed.undefined_of(spec.name) | each.observed.guests_of(spec.name)
+        for each in host_states
+    }
     answer: dict[str, str] = {}
     for name, guest in spec.guests.items():
         if name in left_out:
             continue
         host = spec.host_of(name)
         if host is None:
-            holder = _current_host(host_states, spec, guest)
+            holder = _current_host(host_states, existing, guest)
             if holder is None and guest.place is not None and len(spec.hosts) > 1:
                 continue
             host = holder.host.name if holder else host_for(guest.type)
@@ -162,14 +167,19 @@ def _candidate(spec: Spec, host: Host, facts: HostFacts) -> Candidate:
 
 
 def _current_host(
-    host_states: Sequence[HostState], spec: Spec, guest: model.GuestSpec
+    host_states: Sequence[HostState],
+    existing: Mapping[str, Mapping[str, ObservedGuest]],
+    guest: model.GuestSpec,
 ) -> HostState | None:
     """The host that has a guest as the type that it is to be; one with a ``place`` stays where it
-    is as another type, too, where that host runs it."""
+    is as another type, too, where that host runs it.
+
+    Args:
+        existing: the environment's guests, by host and by name.
+    """
     other = None
     for each in host_states:
-        observed = each.observed
-        current = (observed.undefined_of(spec.name) | observed.guests_of(spec.name)).get(guest.name)
+        current = existing[each.host.name].get(guest.name)
         if current is None:
             continue
         if guest.type in ("auto", current.record.type):

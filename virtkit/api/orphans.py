@@ -211,13 +211,13 @@ def _host_entry(host: Host) -> dict[str, Any]:
 def _kept_disks(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orphan]:
     """Kept disks of environments without a guest; a spec that is given may ask for them, as may the
     one that they were made from."""
+    environments = {each.environment for each in observed.records()}
     for disk in observed.pool.kept.values():
         if specs.is_named(disk.environment, guest=disk.guest):
             continue
         spec_or_why, _ = specs.of(disk.spec, disk.environment) if disk.spec else ("", False)
         if isinstance(spec_or_why, Spec) and disk.guest in spec_or_why.guests:
             continue
-        environments = {each.environment for each in observed.records()}
         if disk.environment not in environments:
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
             maker = _other_maker(disk, host)

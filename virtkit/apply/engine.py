@@ -165,7 +165,7 @@ class _Run:
     ) -> None:
         self.report = Report(environment)
         self._steps = {step.id: step for step in steps}
-        self._after = {step.id: _before(step, self._steps) for step in steps}
+        self._after = _predecessors(self._steps)
         self._slots = _slots(parallel, {step.host for step in steps})
         self._telling = threading.Lock()
         self._tell = tell
@@ -302,7 +302,16 @@ def _slots(
     return {host: threading.Semaphore(max(parallel.get(host, 1), 1)) for host in hosts}
 
 
-def _before(step: Step, steps: Mapping[StepId, Step]) -> list[StepId]:
-    """The steps that one is after."""
-    own = [(step.host, *key) for key in step.after]
-    return [e for e in own if e in steps] + [e for e in steps if e[1:] in step.after_on_any_host]
+def _predecessors(steps: Mapping[StepId, Step]) -> dict[StepId, list[StepId]]:
+    """The steps that each one is after."""
+    by_key: dict[Key, list[StepId]] = {}
+    for step in steps.values():
+        by_key.setdefault(step.key, []).append(step.id)
+
+    def before(step: Step) -> Iterable[StepId]:
+        own = ((step.host, *key) for key in step.after)
+        yield from (each for each in own if each in steps)
+        for key in step.after_on_any_host:
+            yield from by_key.get(key, ())
+
+    return {step.id: list(dict.fromkeys(before(step))) for step in steps.values()}

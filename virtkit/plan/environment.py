@@ -63,6 +63,11 @@ class _Planner:
         self._templates = templates
         self._restart = restart
         self._facts = facts
+        #: All guests of the environment, with and without a domain.
+        self._current_guests = {
+            **observed.undefined_of(desired.environment),
+            **observed.guests_of(desired.environment),
+        }
         self._errors: list[RequestError] = []
         self._pending: list[Change] = []
         self._notes: list[str] = []
@@ -103,9 +108,7 @@ class _Planner:
     # --- guests -----------------------------------------------------------------------------
 
     def _guest(self, guest: Guest) -> Iterable[Change]:
-        environment = self._desired.environment
-        undefined = self._observed.undefined_of(environment).get(guest.name)
-        current = self._observed.guests_of(environment).get(guest.name) or undefined
+        current = self._current_guests.get(guest.name)
         self._errors += name_conflicts.errors(guest, self._observed, self._facts, self._spec_path)
         if current is None:
             new = Change(f"guest/{guest.name}", guest.host, "create", desired=guest)
@@ -137,15 +140,10 @@ class _Planner:
         if change is not None:
             yield change
 
-    def _current_guests(self) -> Mapping[str, ObservedGuest]:
-        """All guests of the environment, with and without a domain."""
-        environment = self._desired.environment
-        return self._observed.undefined_of(environment) | self._observed.guests_of(environment)
-
     def _deletions(self) -> Iterable[Change]:
         """The guests that left the spec, or the host."""
         names = {each.name for each in self._desired.guests}
-        for name, each in self._current_guests().items():
+        for name, each in self._current_guests.items():
             host = self._desired.elsewhere.get(name)
             if host is not None or (self._only is None and name not in names):
                 yield _deletion(each, self._observed.host, self._spec_path, host)
@@ -170,7 +168,7 @@ class _Planner:
             if current is not None and self._only is not None:
                 names = {each.name for each in self._desired.guests}
                 network = with_kept_reservations(
-                    network, current, self._current_guests().keys() - names
+                    network, current, self._current_guests.keys() - names
                 )
             try:
                 comparison = compare_network(

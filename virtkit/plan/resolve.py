@@ -254,6 +254,12 @@ def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[st
     hosts may be on the same network: on bridges, and on libvirt's networks that may be bridged.
     """
     answer: dict[tuple[str, int], str] = {}
+    taken: set[str] = set()
+
+    def take(name: str, index: int, mac: str) -> None:
+        answer[name, index] = mac
+        taken.add(mac)
+
     interfaces = [
         (g.name, i, interface)
         for g in spec.guests.values()
@@ -261,25 +267,19 @@ def _macs(spec: model.Spec, facts: HostFacts, decided: Decided) -> dict[tuple[st
     ]
     for name, index, interface in interfaces:
         if interface.mac:
-            answer[name, index] = interface.mac.lower()
+            take(name, index, interface.mac.lower())
     for name, index, interface in interfaces:
         if not interface.mac:
             before = spec.guests[name].interfaces[:index]
             which = str(sum(each.name == interface.name for each in before))
             decided_guest = decided.guests.get(name)
             kept = decided_guest.macs.get((interface.name, int(which))) if decided_guest else None
-            if kept is not None and kept not in answer.values():
-                answer[name, index] = kept
+            if kept is not None and kept not in taken:
+                take(name, index, kept)
                 continue
             host = [] if spec.networks[interface.name].managed else [facts.identity]
-            answer[name, index] = addresses.mac(
-                spec.name,
-                name,
-                interface.name,
-                which,
-                *filter(None, host),
-                taken={*answer.values()},
-            )
+            names = (spec.name, name, interface.name, which, *filter(None, host))
+            take(name, index, addresses.mac(*names, taken=taken))
     return answer
 
 

@@ -39,9 +39,9 @@ _DEFAULTS = GuestFields.model_construct()
 def check(draft: Draft, problems: Problems) -> None:
     """All checks that need more than one value; errors go to ``problems``."""
     _networks(draft, problems)
+    host_checks.check(draft, problems)
     for entry in draft.entries:
         _image(entry, draft, problems)
-        host_checks.check(entry, draft, problems)
         _driver(entry, draft, problems)
         _disks(entry, problems)
         _users(entry, problems)

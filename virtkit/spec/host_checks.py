@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
 from virtkit.spec.model import LOCAL
 from virtkit.spec.problem import Problem, quote, suggestion
 
 
-def check(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """Errors of a guest's ``host`` and ``place`` go to ``problems``."""
-    _host(entry, draft, problems)
-    _place(entry, draft, problems)
+def check(draft: Draft, problems: Problems) -> None:
+    """Errors of guests' ``host`` and ``place`` go to ``problems``."""
+    names = {each.base for each in draft.entries} | {each.name for _, each in draft.guests()}
+    labels = {label for each in draft.hosts.models.values() for label in each.labels} | {"host"}
+    for entry in draft.entries:
+        _host(entry, draft, problems)
+        _place(entry, names, labels, problems)
 
 
 def _host(entry: Entry, draft: Draft, problems: Problems) -> None:
@@ -27,12 +32,18 @@ def _host(entry: Entry, draft: Draft, problems: Problems) -> None:
         problems.at(entry.node, ("host",), problem)
 
 
-def _place(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """Guests and labels that there are."""
+def _place(
+    entry: Entry, names: Collection[str], labels: Collection[str], problems: Problems
+) -> None:
+    """Guests and labels that there are.
+
+    Args:
+        names: of all guests, and of their entries.
+        labels: of all hosts.
+    """
     place = entry.fields.place
     if place is None:
         return
-    names = {each.base for each in draft.entries} | {each.name for _, each in draft.guests()}
     for key, others in (("apart", place.apart), ("with", place.beside)):
         for other in others:
             if other not in names:
@@ -40,7 +51,6 @@ def _place(entry: Entry, draft: Draft, problems: Problems) -> None:
                     f"there is no guest {quote(other)}", cure=suggestion(other, names)
                 )
                 problems.at(entry.node, ("place", key), problem)
-    labels = {label for each in draft.hosts.models.values() for label in each.labels} | {"host"}
     if place.spread is not None and place.spread not in labels:
         problem = Problem(
             f"no host has the label {quote(place.spread)}",
