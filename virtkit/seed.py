@@ -288,7 +288,7 @@ def _changing(guest: Guest, authorized: Sequence[str]) -> dict[str, Any]:
 
 
 def keys_in(files: Mapping[str, str]) -> SshKeys | None:
-    """The keys in the files of a seed that ``documents`` made; None where they can't be read."""
+    """The keys in the files of a seed that ``files`` made; None where they can't be read."""
     try:
         data = json.loads(files["user-data"].partition("\n")[2])
         own = data["ssh_keys"]
@@ -300,7 +300,7 @@ def keys_in(files: Mapping[str, str]) -> SshKeys | None:
 
 
 def instance_in(files: Mapping[str, str]) -> str:
-    """The instance-id in the files of a seed that ``documents`` made; empty where there is none."""
+    """The instance-id in the files of a seed that ``files`` made; empty where there is none."""
     match = re.search(r"^instance-id: (\S+)$", files.get("meta-data", ""), re.MULTILINE)
     return match[1] if match else ""
 

@@ -1,6 +1,7 @@
 """What virtkit can do, as functions. The command line and all others show what these return.
 
-``up`` is ``apply(plan(read(path)))`` and nothing else. A name is loaded when it is used.
+``up`` is ``apply(spec, plan(spec))`` of what ``read(path)`` returns, and nothing else. A name is
+loaded when it is used.
 """
 
 from typing import TYPE_CHECKING

@@ -238,10 +238,10 @@ class PoolRecord:
     """What stands in the pool's own small volume. Keyed by content hash, by volume name and by
     domain.
 
-    ``guests`` are those that have volumes here, as ``GuestRecord.listed``: whose these are must
-    not depend on a domain, which anybody can undefine. While a guest's domain carries its record,
-    that one counts. ``unread`` is what this version can't act on, as JSON by part and key: it is
-    written again as it is.
+    ``guests`` are those that have volumes here, as ``GuestRecord.for_pool_record``: whose these are
+    must not depend on a domain, which anybody can undefine. While a guest's domain carries its
+    record, that one counts. ``unread`` is what this version can't act on, as JSON by part and key:
+    it is written again as it is.
     """
 
     images: Mapping[str, StoredImage] = field(default_factory=dict)
@@ -256,10 +256,11 @@ class PoolRecord:
         return volume in self.unread.get("kept", {}) or volume.startswith(tuple(stems))
 
     def by_identity(self) -> dict[str, ImageFiles]:
-        """The newest complete image of every entry."""
+        """A complete image of every entry. Of several, which two runs at once may have made of one
+        entry, it is always the same: nobody knows which is newer, and either will do."""
         return {
             identity: each.files
-            for each in self.images.values()
+            for _, each in sorted(self.images.items())
             if each.made
             for identity in each.identities
         }

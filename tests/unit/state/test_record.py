@@ -413,6 +413,14 @@ def test_only_whole_images_count() -> None:
     assert found == {"one": whole.files, "two": whole.files}
 
 
+def test_of_two_images_of_an_entry_one_is_taken_in_any_order() -> None:
+    """They are listed by content, and two runs at once may have made one each."""
+    both = [StoredImage(c, ("one",), ImageFiles(c, f"/{c}", "raw", 1), made=True) for c in "ab"]
+    orders = (both, both[::-1])
+    found = [PoolRecord({e.files.content: e for e in each}).by_identity() for each in orders]
+    assert found[0] == found[1]
+
+
 def test_pool_lists_guests_and_passes_over_those_of_others() -> None:
     """What only the running domain needs is left out; one that can't be acted on hides no other."""
     guest = samples.guest_of("name: lab\nguests: {web: {disks: [{name: data, size: 1GiB}]}}\n")
