@@ -1,6 +1,6 @@
 """A step's link to its run: progress goes out, cancellation comes in.
 
-Whoever waits waits here, so that ctrl-c is heard within a second. Knows nothing of guests.
+All waiting goes through here, so that Ctrl-C takes effect within a second. Knows nothing of guests.
 """
 
 from __future__ import annotations

@@ -509,7 +509,7 @@ def test_the_record_says_from_where_it_was_made(lab: HostsLab, tmp_path: Path) -
         printed = lab.run_on_host(line)
         assert orphans(printed) == {"guest reach-one": False, "network reach-front": False}
         why = json.loads(printed)["orphans"][0]["why"]
-        assert f"machine {here}, from which it was made, may have it" in why
+        assert f"it may still be in use from machine {here}, where it was created" in why
         found = orphans(run(*mine))
         assert found.keys() >= {"guest reach-one", "guest reach-two", "network reach-front"}
         assert all(found.values()), "it was made here, and here it is gone"

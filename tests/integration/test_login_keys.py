@@ -72,7 +72,7 @@ def test_another_user_is_told_whose_guest_it_is(alice: Lab) -> None:
     plan = bob.json("plan")
     assert plan["changes"] == []
     (note,) = plan["notes"]
-    assert "guest/one lets in virtkit whose (SHA256:" in note
+    assert "guest/one accepts only virtkit whose (SHA256:" in note
     ran = bob.virtkit("ssh", "one", "--", "true", code=255)
     assert DENIED in ran.err
     assert "virtkit whose (SHA256:" in ran.err

@@ -239,7 +239,7 @@ def denied_reason(login: Login) -> str:
         return f"ssh does not let {login.user} in"
     whose = ", ".join(public_keys.names(login.keys))
     return (
-        f"ssh lets {login.user} in with these keys only, and none of them is here or it was "
+        f"ssh accepts only these keys for {login.user}; none is available here, or it was "
         f"refused: {whose}"
     )
 

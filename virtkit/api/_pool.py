@@ -21,7 +21,8 @@ from virtkit.state.record import PoolRecord
 def pool_changes(
     host: Host, spec: Spec, observed: Observed, only: Collection[str]
 ) -> Iterable[Change]:
-    """The pool, where it is not as the guests need it; where nobody has one yet it is no news.
+    """The pool, where it is not as the guests need it; a pool that does not exist yet is not
+    reported.
 
     Raises:
         RequestError: somebody undefined it, and its folder is not the usual one; or guests have

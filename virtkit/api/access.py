@@ -168,8 +168,8 @@ def execute(
 def _too_much(guest: ObservedGuest) -> RequestError:
     return RequestError(
         f"guest {guest.record.guest} can't be given that much on standard input",
-        why=f"the guest agent takes {format_size(MAX_AGENT_INPUT)} at most, and ssh has no address "
-        "to go to",
+        why=f"the guest agent takes at most {format_size(MAX_AGENT_INPUT)}, and ssh can't be used "
+        "because the guest has no address",
         cure="give it a network, or a disk with the data",
         where=f"guest/{guest.record.guest}",
     )

@@ -333,7 +333,7 @@ def down(
     confirmed: Plan | None = None,
     run: RunOptions = DEFAULT,
 ) -> Report:
-    """Removes guests and all that is theirs; without ``guests`` the whole environment.
+    """Removes guests and everything that belongs to them; without ``guests`` the environment.
 
     Kept disks stay unless ``volumes``; images and the pool stay.
 

@@ -165,15 +165,20 @@ def _unwanted(record: GuestRecord | NetworkRecord, specs: _Specs, host: Host) ->
         # an older version's says nothing of a machine, and here is a spec of that path and name
         maker = maker if record.made_from else ""
         spec_or_why = f"its spec {spec_or_why.source} does not name it any more"
-    return (f"{spec_or_why}; {maker} may have it", False) if maker else (spec_or_why, sure)
+    return (f"{spec_or_why}; {_in_use(maker)}", False) if maker else (spec_or_why, sure)
 
 
 def _other_maker(owned: GuestRecord | NetworkRecord | KeptDisk, host: Host) -> str:
     """The machine where the spec of what stands on a host may be; empty where it is this one."""
     if owned.made_from:
-        machine = f"machine {escaped(owned.made_from)}, from which it was made,"
+        machine = f"machine {escaped(owned.made_from)}"
         return "" if owned.made_from == socket.gethostname() else machine
-    return "another machine, from which it was made," if host.remote is not None else ""
+    return "another machine" if host.remote is not None else ""
+
+
+def _in_use(maker: str) -> str:
+    """That a spec on the machine ``maker`` may want it."""
+    return f"it may still be in use from {maker}, where it was created"
 
 
 def down_command(environment: str, host: Host, guest: str = "", *, volumes: bool = False) -> str:
@@ -221,7 +226,7 @@ def _kept_disks(observed: Observed, specs: _Specs, host: Host) -> Iterable[Orpha
         if disk.environment not in environments:
             why = f"kept for guest {disk.guest}, and the environment has no guest; it holds data"
             maker = _other_maker(disk, host)
-            why += f"; {maker} may have a spec that names it" if maker else ""
+            why += f"; {_in_use(maker)}" if maker else ""
             cure = down_command(disk.environment, host, disk.guest, volumes=True)
             yield Orphan("disk", disk.name, disk.environment, why, cure, sure=not maker)
 

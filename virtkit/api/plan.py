@@ -189,8 +189,8 @@ def _other_keys_notes(
         files = [*(requested or ()), *(guest_record.key_files or ())]
         if not access.identity_files(spec.name, keys, files, spec.folder):
             yield (
-                f"guest/{name} lets in {', '.join(public_keys.names(keys))}, and none of your "
-                "keys here: ssh will not let you in"
+                f"guest/{name} accepts only {', '.join(public_keys.names(keys))}, and you have "
+                "none of them here: ssh will refuse you"
             )
 
 

@@ -1,6 +1,6 @@
 """Changes of a guest while it runs: devices that come and go, CPUs, memory, larger disks, and more.
 
-What is to be and what is are both read again from libvirt's live XML, so each step may run again.
+The running guest's state is read from its live XML, so each step may run again.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "provision": ("lifecycle.provision", "Run the guests' playbooks again."),
     "down": (
         "lifecycle.down",
-        "Remove the guests and all that is theirs; kept disks and images stay.",
+        "Remove the guests and everything that belongs to them; kept disks and images stay.",
     ),
     "status": (
         "info.status",

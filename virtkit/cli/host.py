@@ -76,10 +76,10 @@ def host_trust(
         Option(
             "--fingerprint",
             metavar="SHA256:…",
-            help="The host's own, as its owner told you; then nothing is asked.",
+            help="The fingerprint that the host's owner gave you; nothing is asked then.",
         ),
     ] = "",
-    yes: Annotated[bool, flag("--yes", help="Say yes to whatever key answers.")] = False,
+    yes: Annotated[bool, flag("--yes", help="Accept whatever key the host presents.")] = False,
     json: Json = False,
 ) -> None:
     """Make a host's ssh key known: show its fingerprints, ask, and add it to the spec's known_hosts

@@ -158,7 +158,7 @@ def down(
     run: Run,
     json: Json = False,
 ) -> None:
-    """Remove the guests and all that is theirs; kept disks and images stay."""
+    """Remove the guests and everything that belongs to them; kept disks and images stay."""
     spec, guests = chosen.read()
     confirmed = None
     if not yes and not json and output.at_terminal():

@@ -114,7 +114,7 @@ class Fetch:
         name = self._remote.name
         cures = {
             "network": f"check that host {name} reaches it ({self._remote.ssh_command} curl -IL "
-            f"{shlex.quote(self._url)}), or remove `fetch: host`: then this machine fetches it",
+            f"{shlex.quote(self._url)}), or remove `fetch: host`, and this machine fetches it",
             "disk": f"free some space on host {name} (df -h), then {RUN_AGAIN}",
             "program": f"check that host {name} has qemu-img and virsh, and room in its pool "
             f"(df -h), then {RUN_AGAIN}",

@@ -83,7 +83,7 @@ def _cure(text: str, folder: Path) -> str:
         )
     if _GONE.search(text):
         return (
-            "run again: the mirror was changed meanwhile; if it stays so, name another one in "
+            "run again: the mirror changed meanwhile; if it keeps failing, use another mirror in "
             "this machine's sources in /etc/apt, or check that its proxy keeps no old lists"
         )
     if _NO_RELEASE.search(text):

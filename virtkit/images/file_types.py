@@ -54,7 +54,9 @@ class Kind:
 def _packed(name: str, suffix: str, command: str, package: str = "") -> Kind:
     program, _, options = command.partition(" ")
     bare = f"{program} {options.replace('k', '')}c {{file}} >{{out}}"
-    return Kind(name, f"packed by {name}", "packed", suffix, f"{command} {{file}}", bare, package)
+    return Kind(
+        name, f"compressed with {name}", "packed", suffix, f"{command} {{file}}", bare, package
+    )
 
 
 def _foreign(name: str) -> Kind:
@@ -73,13 +75,13 @@ _ISO = Kind("iso", "a CD or DVD (ISO 9660)", "medium")
 _CPIO = Kind("cpio", "an initrd, or another cpio archive", "initrd")
 _PROGRAM = Kind("program", "a program", "program")
 _HTML = Kind("html", "a web page", "document")
-_LFS = Kind("git-lfs", "a pointer of Git LFS", "document", command="git lfs pull")
+_LFS = Kind("git-lfs", "a Git LFS pointer file", "document", command="git lfs pull")
 _TEXT = Kind("text", "text", "document")
 _TO_LZ4 = "lz4 -d {file} {out}"
-_LZ4 = Kind("lz4", "packed by lz4", "packed", ".lz4", _TO_LZ4, _TO_LZ4, "lz4")
+_LZ4 = Kind("lz4", "compressed with lz4", "packed", ".lz4", _TO_LZ4, _TO_LZ4, "lz4")
 _LZMA = Kind(
     "lzma",
-    "packed by lzma",
+    "compressed with lzma",
     "packed",
     ".lzma",
     "xz -dk {file}",

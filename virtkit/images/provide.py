@@ -38,7 +38,7 @@ def check(host: Host, ref: ImageRef, spec_folder: Path) -> None:
             f"host {host.name} can't fetch image {ref.name}",
             why="it is reached by libvirt's own URI only, and fetching goes by ssh",
             cure=f"give it an address (`hosts: {{{host.name}: {{address: …}}}}`), or remove "
-            "`fetch: host`: then this machine fetches it",
+            "`fetch: host`, and this machine fetches it",
             where=host.name,
         )
     missing = host.ask(f"missing_programs={','.join(_PROGRAMS)}")["missing_programs"]
@@ -47,8 +47,8 @@ def check(host: Host, ref: ImageRef, spec_folder: Path) -> None:
         raise RequestError(
             f"host {host.name} can't fetch image {ref.name}",
             why=f"it has no {' and no '.join(missing)}",
-            cure=f"on host {host.name}: sudo apt-get install {packages}; or remove `fetch: host`: "
-            "then this machine fetches it",
+            cure=f"on host {host.name}: sudo apt-get install {packages}; or remove `fetch: host`, "
+            "and this machine fetches it",
             where=host.name,
         )
 

@@ -282,7 +282,8 @@ def _again_note(current: ObservedGuest, observed: Observed) -> str:
     if not taken:
         return f"{name}: its domain and its disks are gone: it is recreated"
     recreated = [each.name for each in disks if each.name not in taken]
-    rest = f"; {', '.join(recreated)} is recreated" if recreated else ""
+    are = "is" if len(recreated) == 1 else "are"
+    rest = f"; {', '.join(recreated)} {are} recreated" if recreated else ""
     return (
         f"{name}: somebody undefined it: it is defined again with its disks "
         f"({', '.join(taken)}){rest}"

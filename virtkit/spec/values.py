@@ -383,7 +383,7 @@ def sha256(text: str) -> str:
     if _SHA256.fullmatch(digest) is None:
         raise Problem(
             f"{quote(text)} is not a SHA-256",
-            why=f"it has 64 hex digits, here are {len(text)} characters",
+            why=f"a SHA-256 has 64 hex digits; this has {len(text)} characters",
             cure="take this file's digest alone from the publisher's SHA256SUMS; the URL of a file "
             "with digests, of SHA-512 too, goes into `checksums:`",
         )

@@ -1,1 +1,1 @@
-"""What should stand in libvirt, what stands there, and the record between the two. Pure."""
+"""What libvirt should have, what it has, and the record that links the two. Pure."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 import samples
 
 from virtkit.api._hosts import hosts_of
-from virtkit.api.orphans import down_command
+from virtkit.api.orphans import _kept_disks, _Specs, down_command
+from virtkit.host import Host
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,13 @@ def test_a_command_without_a_spec_reaches_the_same_libvirts(entry: str, volumes:
     assert found == uris
     assert reached.remote == host.remote
     assert reached.storage.pool_name == host.storage.pool_name
+
+
+def test_a_disk_that_another_machine_may_want() -> None:
+    nothing = samples.desired_of("name: lab\nguests: {}\n")
+    observed = samples.up(nothing, "/lab.yaml", {"kept": ["gone/web/gone-web-data"]})
+    kept = {name: replace(e, made_from="laptop") for name, e in observed.pool.kept.items()}
+    there = replace(observed, pool=replace(observed.pool, kept=kept))
+    (orphan,) = _kept_disks(there, _Specs(None), Host())
+    assert orphan.why.endswith("it may still be in use from machine laptop, where it was created")
+    assert not orphan.sure

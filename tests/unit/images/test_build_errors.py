@@ -59,7 +59,7 @@ mke2fs: Could not allocate block in ext2 filesystem while populating file system
         (UNKNOWN, "correct `packages:` of the image in the spec: the release has no no-such-thing"),
         (UNREACHED, "check that `apt-get update` works on this machine"),
         (NO_RELEASE, "correct the image's `release:`"),
-        (GONE, "run again: the mirror was changed meanwhile"),
+        (GONE, "run again: the mirror changed meanwhile"),
         (FULL, f"{ROOM} is full"),
         (FULL_LISTS, f"{ROOM} is full"),
         (FULL_ARCHIVE, f"{ROOM} is full"),

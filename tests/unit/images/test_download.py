@@ -291,8 +291,8 @@ def test_checksums_that_are_not_there(server: Server) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (lzma.compress(os.urandom(3 * 1024 * 1024)), "is packed by xz"),
-        (gzip.compress(os.urandom(3 * 1024 * 1024)), "is packed by gzip"),
+        (lzma.compress(os.urandom(3 * 1024 * 1024)), "is compressed with xz"),
+        (gzip.compress(os.urandom(3 * 1024 * 1024)), "is compressed with gzip"),
         (b"<!doctype html>" + b"Log in. " * 200_000, "is a web page"),
         (b"<html>404</html>", "is a web page"),
     ],

@@ -92,7 +92,7 @@ def test_packed(program: str, suffix: str, named: bool, tmp_path: Path) -> None:
     path = tmp_path / f"a disk.qcow2{suffix if named else ''}"
     made(path, program, "-c", disk, output=True)
     error = refused(path)
-    assert f"is packed by {program}" in error.what
+    assert f"is compressed with {program}" in error.what
     assert probe(mended(error, tmp_path)) == ("qcow2", 8 * MIB)
     assert path.exists(), "what was given stays"
 

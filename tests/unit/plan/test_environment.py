@@ -310,3 +310,19 @@ def test_as_dict() -> None:
         "effect": "restart",
     }
     assert change["effect"] == "restart"
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [("data", "lab-web-data is recreated"), ("data more", "lab-web-data, lab-web-more are")],
+)
+def test_the_disks_that_an_undefined_guest_has_lost(lost: str, words: str) -> None:
+    disks = ", ".join(f"{{name: {each}, size: 1GiB}}" for each in ("data", "more"))
+    text = f"name: lab\nguests: {{web: {{type: qemu, networks: [], disks: [{disks}]}}}}\n"
+    names = [f"lab-web-{each}" for each in lost.split()]
+    change = {"undefined": ["web"], "without": names}
+    observed = samples.up(samples.desired_of(text), "/lab.yaml", change)
+    found = samples.decided(samples.spec_of(text), observed)
+    plan = diff(samples.desired_of(text, decided=found), observed, spec_path="/lab.yaml")
+    (note,) = plan.notes
+    assert note.partition("; ")[2].startswith(words)

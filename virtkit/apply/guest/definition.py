@@ -1,6 +1,6 @@
 """A guest's domain: what its record says, and its definition in libvirt.
 
-The record says what is asked before it is done.
+The record states what is wanted before anything is done.
 """
 
 from __future__ import annotations

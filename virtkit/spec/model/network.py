@@ -140,7 +140,7 @@ class NetworkSpec(Model):
             )
         if self.gateway:
             if subnet is None:
-                raise Problem("a gateway is given and no cidr", cure="give `cidr:` too")
+                raise Problem("a gateway needs a cidr", cure="give `cidr:` too")
             reason = why_no_guest_address(self.gateway, subnet)
             if reason:
                 raise Problem(
@@ -150,7 +150,7 @@ class NetworkSpec(Model):
 
     def _range(self, dhcp: Dhcp, subnet: IPv4Network | None) -> None:
         if subnet is None:
-            raise Problem("a dhcp range is given and no cidr", cure="give `cidr:` too")
+            raise Problem("a dhcp range needs a cidr", cure="give `cidr:` too")
         if IPv4Address(dhcp.end) < IPv4Address(dhcp.start):
             raise Problem(
                 f"the dhcp range ends at {dhcp.end}, before its start", cure="swap the two"
