@@ -1,8 +1,8 @@
 """What each field of a guest is: one row a field. Whoever needs to know looks here.
 
 The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or an interface that
-comes or goes, ``disks.size`` for a change of one. Drivers say where a change costs them something
-else.
+comes or goes, ``disks.size`` for a change of one, and ``disks.bus`` for one of the root disk, too.
+Drivers say where a change costs them something else.
 """
 
 from __future__ import annotations
@@ -80,7 +80,17 @@ FIELDS: Mapping[str, Field] = {
     "description": Field(effect="live", action="describe", places=("description",), sparse=True),
     "devices": Field(effect="restart"),
     "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
-    "disks": Field(effect="restart", action="plug", seed=True, first_boot=True),
+    "disks": Field(  # the first one on SCSI brings the controller
+        effect="restart",
+        action="plug",
+        places=("devices/controller[scsi 0]",),
+        seed=True,
+        first_boot=True,
+    ),
+    "disks.bus": Field(effect="restart", sparse=True),
+    "disks.cache": Field(effect="restart", sparse=True),
+    "disks.discard": Field(effect="restart", sparse=True),
+    "disks.io": Field(effect="restart", sparse=True),
     "disks.keep": Field(effect="none"),
     "disks.mount": Field(effect="restart", action="follow", traceless=True),
     "disks.size": Field(effect="restart", action="grow", number="bytes", traceless=True),
@@ -134,6 +144,8 @@ _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_place)
 def row_key(field: str) -> str:
     """The key of a reason's field in ``FIELDS``: ``disks.data.size`` is ``disks.size``."""
     first, *rest = field.split(".")
+    if first == "disk" and rest:
+        return f"disks.{rest[0]}"
     return ".".join([first, *rest[1:]]) if first in ("disks", "networks") else first
 
 
@@ -156,7 +168,9 @@ def limited_at(place: str) -> str:
 
 def accounts_for(field: str) -> frozenset[str]:
     """The fields whose change explains a difference in a ``field`` with a limit: libvirt has both
-    numbers in one place. Empty for all others."""
+    numbers in one place; or in what follows another field. Empty for all others."""
+    if field == "disks.seed":
+        return frozenset({"disk.bus"})  # the seed is on the root's bus
     if field == "max":
         return _LIMITED | {"max"}
     return frozenset({field, "max"}) if field in _LIMITED else frozenset()

@@ -1,6 +1,6 @@
 """Full virtualization by emulation (hosted model): QEMU without hardware support."""
 
-from virtkit.drivers.base import Driver, connected
+from virtkit.drivers.base import Bus, Driver, connected
 
 QEMU = Driver(
     type="qemu",
@@ -14,6 +14,11 @@ QEMU = Driver(
     stop=("acpi",),
     exec=("agent", "ssh"),
     restart="reset",
+    buses={
+        "virtio": Bus("vd", "/dev/disk/by-id/virtio-{name}"),
+        "scsi": Bus("sd", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{name}"),
+        "sata": Bus("sd", "/dev/disk/by-id/ata-QEMU_HARDDISK_{name}"),
+    },
     undefine=(
         "VIR_DOMAIN_UNDEFINE_NVRAM",
         "VIR_DOMAIN_UNDEFINE_MANAGED_SAVE",

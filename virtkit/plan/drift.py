@@ -43,7 +43,8 @@ class FieldDifference:
     def live_fix(self) -> bool:
         """Whether a running guest can be given it at all: whole devices, values such as memory."""
         *above, last = diff.split_path(self.xml.path)
-        device = above == ["devices"] and last.startswith(("disk[", "interface["))
+        comes = ("disk[", "interface[", "controller[scsi")
+        device = above == ["devices"] and last.startswith(comes)
         return device or row_of(self.field).settable
 
 

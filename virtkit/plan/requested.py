@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from virtkit.drivers.fields import row_of
 from virtkit.spec.defaults import completed
 from virtkit.spec.model import DEFAULT_NETWORK
 
@@ -26,8 +27,28 @@ def requested_changes(
             yield from _entries(name, _by_name(old), _by_name(new))
         elif name == "networks":
             yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
+        elif name == "disk":
+            yield from _root_disk(_in_full(old), _in_full(new))
         elif old != new:
             yield name, old, new
+
+
+def _in_full(disk: Any) -> Mapping[str, Any]:
+    """A root disk, which a record may have as its size alone."""
+    return disk if isinstance(disk, Mapping) else {"size": disk}
+
+
+def _root_disk(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[RequestedChange]:
+    for key in sorted({*before, *after}):
+        if before.get(key) != after.get(key):
+            yield "disk" if key == "size" else f"disk.{key}", before.get(key), after.get(key)
+
+
+def _as_recorded(field: str, entry: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """An entry without what no record mentions."""
+    if entry is None:
+        return None
+    return {k: v for k, v in entry.items() if v is not None or not row_of(f"{field}.X.{k}").sparse}
 
 
 def _interfaces(requested: Any) -> Any:
@@ -52,7 +73,7 @@ def _entries(
     for name in dict.fromkeys([*before, *after]):
         old, new = before.get(name), after.get(name)
         if old is None or new is None:
-            yield f"{field}.{name}", old, new
+            yield f"{field}.{name}", _as_recorded(field, old), _as_recorded(field, new)
             continue
         for key in sorted({*old, *new}):
             if old.get(key) != new.get(key):

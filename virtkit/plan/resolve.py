@@ -108,7 +108,7 @@ def requested(spec: model.Spec, guest: model.GuestSpec, recorded: object = None)
     answer: dict[str, Any] = guest.model_dump(mode="json", by_alias=True, exclude=_NOT_RECORDED)
     defaults = completed({})
     for name, row in FIELDS.items():
-        if row.sparse and answer[name] == defaults[name]:
+        if row.sparse and name in answer and answer[name] == defaults[name]:
             del answer[name]
     if guest.cloud_init:
         salt = addresses.derived_uuid(spec.name, "guest", guest.name)

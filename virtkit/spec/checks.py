@@ -19,6 +19,8 @@ from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
+    Disk,
+    DiskDevice,
     GuestFields,
     GuestSpec,
     InterfaceSpec,
@@ -154,15 +156,15 @@ def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
     image = draft.images.models.get(entry.fields.image)
     for choice in AUTO if guest_type == "auto" else (guest_type,):
         driver = DRIVERS[choice]
-        for path, why in _unsupported(entry.fields, driver):
-            feature = "disks.blank" if path[0] == "disks" else str(path[0])
-            phrase = "a disk without `mount:`" if feature == "disks.blank" else f"`{feature}:`"
-            problem = Problem(
-                f"a guest of type {guest_type} can't have {phrase}",
-                why=f"{why} (guest {quote(entry.base)})",
-                cure=_cure(feature, phrase),
-            )
-            problems.at(entry.node, path, problem)
+        for feature, why in driver.unsupported.items():
+            for path in _uses(entry.fields, feature):
+                problem = Problem(
+                    f"a guest of type {guest_type} can't have {_phrase(feature)}",
+                    why=f"{why} (guest {quote(entry.base)})",
+                    cure=_cure(feature),
+                )
+                problems.at(entry.node, path, problem)
+        _buses(entry, driver, problems)
         boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
         if driver.needs_built_image and not boots and image is not None and image.build is None:
             problem = Problem(
@@ -173,24 +175,57 @@ def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
             problems.at(entry.node, ("image",), problem)
 
 
-def _unsupported(fields: GuestFields, driver: Driver) -> Iterator[tuple[Path, str]]:
-    """What ``fields`` ask for and ``driver`` doesn't support, with the reason."""
-    for feature, why in driver.unsupported.items():
-        if feature == "disks.blank":
-            for index, disk in enumerate(fields.disks):
-                if disk.mount is None:
-                    yield ("disks", index), why
-        elif getattr(fields, feature) != getattr(_DEFAULTS, feature):
-            yield (feature,), why
+def _uses(fields: GuestFields, feature: str) -> Iterator[Path]:
+    """Where a guest has a feature that its type may not support."""
+    kind, _, option = feature.partition(".")
+    if kind == "disks":
+        inside = () if option == "blank" else (option,)
+        yield from ((*path, *inside) for path, disk in _all_disks(fields) if _has(disk, option))
+    elif getattr(fields, feature) != getattr(_DEFAULTS, feature):
+        yield (feature,)
 
 
-def _cure(feature: str, phrase: str) -> str:
+def _all_disks(fields: GuestFields) -> Iterator[tuple[Path, DiskDevice]]:
+    """The root disk and the others, with the path of each."""
+    yield ("disk",), fields.disk
+    for index, disk in enumerate(fields.disks):
+        yield ("disks", index), disk
+
+
+def _has(disk: DiskDevice, option: str) -> bool:
+    if option == "blank":
+        return isinstance(disk, Disk) and disk.mount is None
+    return getattr(disk, option) is not None
+
+
+def _phrase(feature: str) -> str:
+    """How messages call a feature."""
+    if feature == "disks.blank":
+        return "a disk without `mount:`"
+    kind, _, option = feature.partition(".")
+    return f"a disk with `{option}:`" if option else f"`{kind}:`"
+
+
+def _cure(feature: str) -> str:
     if feature == "disks.blank":
         return "give it `mount:`"
     types = [name for name, driver in DRIVERS.items() if feature not in driver.unsupported]
     if set(AUTO) <= set(types):  # which runs everywhere
         types = ["auto"]
-    return f"remove {phrase}" + (f", or set `type: {types[0]}`" if types else "")
+    remove = f"remove `{feature.rpartition('.')[2]}:`"
+    return remove + (f", or set `type: {types[0]}`" if types else "")
+
+
+def _buses(entry: Entry, driver: Driver, problems: Problems) -> None:
+    """Disks on a bus that the type's machine lacks."""
+    for path, disk in _all_disks(entry.fields):
+        if disk.bus and disk.bus not in driver.buses and "disks.bus" not in driver.unsupported:
+            problem = Problem(
+                f"a guest of type {driver.type} can't have a disk on the bus {disk.bus}",
+                why=f"its machine has none (guest {quote(entry.base)})",
+                cure=f"use one of: {', '.join(driver.buses)}",
+            )
+            problems.at(entry.node, (*path, "bus"), problem)
 
 
 def _disks(entry: Entry, problems: Problems) -> None:

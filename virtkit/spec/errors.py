@@ -23,6 +23,7 @@ from virtkit.spec.model import (
     Max,
     Place,
     Ready,
+    RootDisk,
     Ssh,
 )
 from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, error_at
@@ -33,6 +34,7 @@ from virtkit.spec.scalars import kind_of
 _PARTS: dict[str, type[BaseModel]] = {
     "build": Build,
     "dhcp": Dhcp,
+    "disk": RootDisk,
     "disks": Disk,
     "networks": InterfaceSpec,
     "ready": Ready,

@@ -12,9 +12,9 @@ from virtkit.spec.model.base import (
     Label,
     Model,
 )
+from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
 from virtkit.spec.model.environment import Spec
 from virtkit.spec.model.guest import (
-    Disk,
     GuestEntry,
     GuestFields,
     GuestSpec,
@@ -39,6 +39,7 @@ __all__ = [
     "Build",
     "Dhcp",
     "Disk",
+    "DiskDevice",
     "GuestEntry",
     "GuestFields",
     "GuestSpec",
@@ -52,6 +53,7 @@ __all__ = [
     "NetworkSpec",
     "Place",
     "Ready",
+    "RootDisk",
     "Spec",
     "Ssh",
     "why_no_guest_address",

@@ -22,8 +22,6 @@ from virtkit.spec.model.base import (
     MAX_GUESTS,
     Address,
     Command,
-    DiskName,
-    DiskSize,
     Duration,
     GroupName,
     GuestNumber,
@@ -35,25 +33,14 @@ from virtkit.spec.model.base import (
     Mac,
     Memory,
     Model,
-    MountPoint,
     Permission,
     UserName,
     Variable,
     Xml,
 )
+from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
-
-
-class Disk(Model):
-    """A disk beside the root disk."""
-
-    name: DiskName = Field(description="Its name, and its file system's label.")
-    size: DiskSize = Field(description="Its size.")
-    mount: MountPoint | None = Field(
-        default=None, description="Where it is mounted, as ext4; without it, a blank disk."
-    )
-    keep: StrictBool = Field(default=False, description="Only `down --volumes` removes it.")
 
 
 def _schema_or_text(schema: dict[str, Any]) -> None:
@@ -206,8 +193,10 @@ class GuestFields(Model):
         default=Max.model_construct(),
         description="How far it may grow while it runs; left out, what it has.",
     )
-    disk: DiskSize | None = Field(
-        default=None, description="The root disk, grown from the image; never shrunk."
+    disk: RootDisk = Field(
+        default=RootDisk.model_construct(),
+        description="The root disk, grown from the image; never shrunk.",
+        json_schema_extra={"default": None},
     )
     disks: tuple[Disk, ...] = Field(
         default=(), description="Disks beside the root disk.", max_length=16
