@@ -92,6 +92,7 @@ class Driver:
             its own.
         buses: those that its disks can be on, by libvirt's words, its own first; empty where it
             has no disks.
+        cpu_modes: the words for a guest's processor that are no named model, and that it takes.
         cpu_mode, cpu_model: the CPU that the template states, where it states one.
         tb_cache: MiB for translated code, where the hypervisor translates.
         pcie_ports: PCI Express ports, taken or free for devices that are plugged in.
@@ -133,6 +134,7 @@ class Driver:
     confined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs_built_image: bool = False
     buses: Mapping[str, Bus]
+    cpu_modes: tuple[str, ...] = ()
     cpu_mode: str = ""
     cpu_model: str = ""
     tb_cache: int = 0

@@ -1,8 +1,8 @@
 """What each field of a guest is: one row a field. Whoever needs to know looks here.
 
-The keys are a guest's fields; ``disks`` and ``networks`` stand for a disk or an interface that
-comes or goes, ``disks.size`` for a change of one, and ``disks.bus`` for one of the root disk, too.
-Drivers say where a change costs them something else.
+The keys are a guest's fields, and the parts of some. ``disks`` and ``networks`` stand for a disk or
+an interface that comes or goes, ``disks.size`` for a change of one, and ``disks.bus`` for one of
+the root disk, too. Drivers say where a change costs them something else.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ FIELDS: Mapping[str, Field] = {
         number="count",
         follows=True,
     ),
+    "cpu": Field(effect="restart", sparse=True),
+    "cpu.features": Field(effect="restart", places=("cpu/feature",)),
+    "cpu.model": Field(effect="restart", places=("cpu",)),
+    "cpu.pin": Field(effect="restart", places=("cputune/vcpupin",)),
+    "cpu.topology": Field(effect="restart", places=("cpu/topology",)),
     "description": Field(effect="live", action="describe", places=("description",), sparse=True),
     "devices": Field(effect="restart"),
     "disk": Field(effect="restart", action="grow", number="bytes", traceless=True, follows=True),
@@ -117,11 +122,15 @@ FIELDS: Mapping[str, Field] = {
     ),
     "networks.address": Field(effect="restart", traceless=True),
     "networks.mac": Field(effect="live", action="plug"),
+    "networks.model": Field(effect="restart", sparse=True),
+    "networks.mtu": Field(effect="restart", sparse=True),
+    "networks.queues": Field(effect="restart", sparse=True),
     "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),
     "privileged": Field(effect="recreate"),
     "ready": Field(effect="none"),
     "ssh_keys": Field(effect="live", action="follow", seed=True, first_boot=True),
+    "start": Field(effect="none", sparse=True),
     "template": Field(effect="restart"),
     "type": Field(effect="recreate"),
     "user": Field(effect="recreate"),
@@ -144,9 +153,10 @@ _LIMITED = frozenset(name for name, row in FIELDS.items() if row.max_place)
 def row_key(field: str) -> str:
     """The key of a reason's field in ``FIELDS``: ``disks.data.size`` is ``disks.size``."""
     first, *rest = field.split(".")
-    if first == "disk" and rest:
-        return f"disks.{rest[0]}"
-    return ".".join([first, *rest[1:]]) if first in ("disks", "networks") else first
+    if first in ("disks", "networks"):
+        return ".".join([first, *rest[1:]])
+    part = ".".join(["disks" if first == "disk" and rest else first, *rest[:1]])
+    return part if part in FIELDS else first
 
 
 def row_of(field: str) -> Field:
@@ -156,9 +166,8 @@ def row_of(field: str) -> Field:
 
 def field_at(path: str) -> str:
     """The field that stands at a place in a domain's XML; empty where none does."""
-    around = (name for place, name in PLACES.items() if f"{path}/".startswith(f"{place}/"))
-    several = (name for place, name in PLACES.items() if path.startswith(f"{place}["))
-    return next(around, next(several, ""))
+    around = (place for place in PLACES if f"{path}/".startswith((f"{place}/", f"{place}[")))
+    return PLACES.get(max(around, key=len, default=""), "")
 
 
 def limited_at(place: str) -> str:

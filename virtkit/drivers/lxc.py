@@ -30,10 +30,9 @@ LXC = Driver(
         "kernel": _OWN_KERNEL,
         "firmware": f"{_OWN_KERNEL} and has no firmware",
         "graphics": "libvirt gives containers no display",
-        "disks.bus": _NO_BLOCKS,
-        "disks.cache": _NO_BLOCKS,
-        "disks.discard": _NO_BLOCKS,
-        "disks.io": _NO_BLOCKS,
+        "cpu": f"{_OWN_KERNEL} and its processors",
+        **dict.fromkeys(("disks.bus", "disks.cache", "disks.discard", "disks.io"), _NO_BLOCKS),
+        **dict.fromkeys(("networks.model", "networks.queues"), "a container's card is the host's"),
         "disks.blank": "a container sees disks as mounted folders only; give it `mount:`",
     },
     confined={

@@ -37,6 +37,7 @@ QEMU = Driver(
     unsupported={"privileged": "a virtual machine has its own kernel; only containers have this"},
     # the oldest model that distributions of today start on (x86-64-v2); `maximum` has AVX, and
     # emulating that costs a boot nearly half its time
+    cpu_modes=("host-model", "maximum"),
     cpu_mode="custom",
     cpu_model="Nehalem",
     # a boot goes through 350; what has no room is translated again

@@ -47,6 +47,10 @@ UML = replace(
         "disks.mount": "live",
     },
     unsupported={
+        "cpu": "User-Mode Linux runs on the host's processors as any program",
+        **dict.fromkeys(
+            ("networks.model", "networks.queues"), "User-Mode Linux has a card of its own"
+        ),
         "cpus": "User-Mode Linux has one processor",
         "max": "User-Mode Linux can't grow while it runs",
         "kernel": "the kernel is the host's program linux.uml",

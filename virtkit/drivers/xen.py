@@ -56,6 +56,11 @@ XEN_PV = Driver(
             ("disks.bus", "disks.cache", "disks.discard", "disks.io"),
             "libxl gives guests Xen's own disks, and takes none of this",
         ),
+        **dict.fromkeys(
+            ("cpu.model", "cpu.features", "cpu.topology"),
+            "Xen's guests see the host's processor",
+        ),
+        **dict.fromkeys(("networks.model", "networks.queues"), "guests have Xen's own card"),
         "graphics": "virtkit gives Xen's guests a console and no display",
     },
     needs_built_image=True,  # nothing boots a disk's own boot loader

@@ -28,7 +28,9 @@ def requested_changes(
         elif name == "networks":
             yield from _entries(name, _by_name(_interfaces(old)), _by_name(_interfaces(new)))
         elif name == "disk":
-            yield from _root_disk(_in_full(old), _in_full(new))
+            yield from _parts("disk", _in_full(old), _in_full(new))
+        elif name == "cpu":
+            yield from _parts("cpu", old or {}, new or {})
         elif old != new:
             yield name, old, new
 
@@ -38,10 +40,14 @@ def _in_full(disk: Any) -> Mapping[str, Any]:
     return disk if isinstance(disk, Mapping) else {"size": disk}
 
 
-def _root_disk(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterable[RequestedChange]:
+def _parts(
+    field: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterable[RequestedChange]:
+    """A field whose parts differ in what their change costs; a disk's size is the disk's own."""
     for key in sorted({*before, *after}):
         if before.get(key) != after.get(key):
-            yield "disk" if key == "size" else f"disk.{key}", before.get(key), after.get(key)
+            name = field if key == "size" else f"{field}.{key}"
+            yield name, before.get(key), after.get(key)
 
 
 def _as_recorded(field: str, entry: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

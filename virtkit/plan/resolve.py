@@ -381,6 +381,7 @@ def _interface(
         gateway=gateway,
         dns=dns,
         domain=network.domain or "",
+        options=interface,
     )
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from virtkit.drivers import AUTO, DRIVERS, Driver
-from virtkit.spec import host_checks, raw_xml
+from virtkit.spec import host_checks, raw_xml, type_checks
 from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.draft import Draft, Entry
 from virtkit.spec.errors import Problems
@@ -19,9 +18,6 @@ from virtkit.spec.model import (
     CATALOGUE,
     DEFAULT_NETWORK,
     LOCAL,
-    Disk,
-    DiskDevice,
-    GuestFields,
     GuestSpec,
     InterfaceSpec,
     NetworkSpec,
@@ -35,8 +31,6 @@ from virtkit.spec.values import RESERVED_DISKS
 #: The longest ``ENVIRONMENT-NAME``: libvirt's sockets carry it, and their paths are short.
 MAX_NAME_LENGTH = 63
 
-_DEFAULTS = GuestFields.model_construct()
-
 
 def check(draft: Draft, problems: Problems) -> None:
     """All checks that need more than one value; errors go to ``problems``."""
@@ -44,16 +38,18 @@ def check(draft: Draft, problems: Problems) -> None:
     for entry in draft.entries:
         _image(entry, draft, problems)
         host_checks.check(entry, draft, problems)
-        _driver(entry, draft, problems)
+        type_checks.check(entry, draft, problems)
         _disks(entry, problems)
         _users(entry, problems)
         _playbooks(entry, problems)
         _max(entry, problems)
+        _cpu(entry, problems)
         _interfaces(entry, draft, problems)
     _addresses(draft, problems)
     _macs(draft, problems)
     _exclusive_resources(draft, problems)
     _cycles(draft, problems)
+    _left_off(draft, problems)
     _long_names(draft, problems)
     _volumes(draft, problems)
 
@@ -148,86 +144,6 @@ def _image(entry: Entry, draft: Draft, problems: Problems) -> None:
         problems.at(entry.node, ("image",), problem)
 
 
-def _driver(entry: Entry, draft: Draft, problems: Problems) -> None:
-    """What the guest's type can't do; with ``auto``, what any type that it may choose can't."""
-    guest_type = entry.fields.type
-    if "type" in entry.invalid:
-        return
-    image = draft.images.models.get(entry.fields.image)
-    for choice in AUTO if guest_type == "auto" else (guest_type,):
-        driver = DRIVERS[choice]
-        for feature, why in driver.unsupported.items():
-            for path in _uses(entry.fields, feature):
-                problem = Problem(
-                    f"a guest of type {guest_type} can't have {_phrase(feature)}",
-                    why=f"{why} (guest {quote(entry.base)})",
-                    cure=_cure(feature),
-                )
-                problems.at(entry.node, path, problem)
-        _buses(entry, driver, problems)
-        boots = entry.fields.kernel is not None and "kernel" not in driver.unsupported
-        if driver.needs_built_image and not boots and image is not None and image.build is None:
-            problem = Problem(
-                f"a guest of type {guest_type} needs an image that virtkit builds",
-                why=f"'{entry.fields.image}' is a disk image (guest {quote(entry.base)})",
-                cure="name an image with `build:`, or choose another type",
-            )
-            problems.at(entry.node, ("image",), problem)
-
-
-def _uses(fields: GuestFields, feature: str) -> Iterator[Path]:
-    """Where a guest has a feature that its type may not support."""
-    kind, _, option = feature.partition(".")
-    if kind == "disks":
-        inside = () if option == "blank" else (option,)
-        yield from ((*path, *inside) for path, disk in _all_disks(fields) if _has(disk, option))
-    elif getattr(fields, feature) != getattr(_DEFAULTS, feature):
-        yield (feature,)
-
-
-def _all_disks(fields: GuestFields) -> Iterator[tuple[Path, DiskDevice]]:
-    """The root disk and the others, with the path of each."""
-    yield ("disk",), fields.disk
-    for index, disk in enumerate(fields.disks):
-        yield ("disks", index), disk
-
-
-def _has(disk: DiskDevice, option: str) -> bool:
-    if option == "blank":
-        return isinstance(disk, Disk) and disk.mount is None
-    return getattr(disk, option) is not None
-
-
-def _phrase(feature: str) -> str:
-    """How messages call a feature."""
-    if feature == "disks.blank":
-        return "a disk without `mount:`"
-    kind, _, option = feature.partition(".")
-    return f"a disk with `{option}:`" if option else f"`{kind}:`"
-
-
-def _cure(feature: str) -> str:
-    if feature == "disks.blank":
-        return "give it `mount:`"
-    types = [name for name, driver in DRIVERS.items() if feature not in driver.unsupported]
-    if set(AUTO) <= set(types):  # which runs everywhere
-        types = ["auto"]
-    remove = f"remove `{feature.rpartition('.')[2]}:`"
-    return remove + (f", or set `type: {types[0]}`" if types else "")
-
-
-def _buses(entry: Entry, driver: Driver, problems: Problems) -> None:
-    """Disks on a bus that the type's machine lacks."""
-    for path, disk in _all_disks(entry.fields):
-        if disk.bus and disk.bus not in driver.buses and "disks.bus" not in driver.unsupported:
-            problem = Problem(
-                f"a guest of type {driver.type} can't have a disk on the bus {disk.bus}",
-                why=f"its machine has none (guest {quote(entry.base)})",
-                cure=f"use one of: {', '.join(driver.buses)}",
-            )
-            problems.at(entry.node, (*path, "bus"), problem)
-
-
 def _disks(entry: Entry, problems: Problems) -> None:
     """Disks of one guest with the same name, or mounted on the same folder."""
     for key in ("name", "mount"):
@@ -256,6 +172,25 @@ def _max(entry: Entry, problems: Problems) -> None:
                 cure=f"raise it to `{key}` at least, or remove it",
             )
             problems.at(entry.node, ("max", key), problem)
+
+
+def _cpu(entry: Entry, problems: Problems) -> None:
+    """A layout of CPUs, or a list of the host's, that is for another number of them."""
+    fields, cpu = entry.fields, entry.fields.cpu
+    most = fields.max.cpus or fields.cpus
+    if cpu.topology is not None and cpu.topology.cpus != most:
+        problem = Problem(
+            f"the topology is of {cpu.topology.cpus} CPUs, and the guest has {most}",
+            why="sockets, cores and threads multiply to `max.cpus`, or to `cpus` where that is all",
+            cure=f"set `cpus: {cpu.topology.cpus}`, or another topology",
+        )
+        problems.at(entry.node, ("cpu", "topology"), problem)
+    if cpu.pin and len(cpu.pin) != most:
+        problem = Problem(
+            f"pin names {len(cpu.pin)} of the host's CPUs, and the guest has {most}",
+            cure="name one for each CPU of the guest, in their order",
+        )
+        problems.at(entry.node, ("cpu", "pin"), problem)
 
 
 def _interfaces(entry: Entry, draft: Draft, problems: Problems) -> None:
@@ -374,6 +309,20 @@ def _exclusive_resources(draft: Draft, problems: Problems) -> None:
                     problem = raw_xml.conflict(owners[place], guest.name, resource)
                     problems.at(entry.node, ("devices", index), problem)
                 owners.setdefault(place, guest.name)
+
+
+def _left_off(draft: Draft, problems: Problems) -> None:
+    """Guests that wait for one that nobody starts."""
+    off = {guest.name for _, guest in draft.guests() if not guest.start}
+    for entry in draft.entries:
+        waits = sorted({name for guest in entry.guests for name in guest.after if name in off})
+        if waits and any(guest.start for guest in entry.guests):
+            problem = Problem(
+                f"the guest waits for '{waits[0]}', which is left off",
+                why=f"'{waits[0]}' has `start: false`, so it is never ready",
+                cure="remove it from `after:`, or its `start: false`",
+            )
+            problems.at(entry.node, ("after",), problem)
 
 
 def _cycles(draft: Draft, problems: Problems) -> None:

@@ -16,6 +16,7 @@ from virtkit.spec.document import CLOUD_INIT
 from virtkit.spec.model import (
     DHCP_RANGE,
     Build,
+    Cpu,
     Dhcp,
     Disk,
     InterfaceSpec,
@@ -25,6 +26,7 @@ from virtkit.spec.model import (
     Ready,
     RootDisk,
     Ssh,
+    Topology,
 )
 from virtkit.spec.nodes import DocumentProblem, Mark, Node, Path, error_at
 from virtkit.spec.problem import MAX_QUOTED, Problem, quote, suggestion
@@ -33,6 +35,7 @@ from virtkit.spec.scalars import kind_of
 #: The model of the maps below a key, wherever that key stands.
 _PARTS: dict[str, type[BaseModel]] = {
     "build": Build,
+    "cpu": Cpu,
     "dhcp": Dhcp,
     "disk": RootDisk,
     "disks": Disk,
@@ -42,6 +45,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "max": Max,
     "place": Place,
     "ssh": Ssh,
+    "topology": Topology,
 }
 
 

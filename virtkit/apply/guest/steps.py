@@ -189,7 +189,9 @@ class GuestSteps:
 
     def finish(self) -> None:
         """Says in the record that all is done, and what still waits for a restart."""
-        new = replace(self.context.record, finished=True, booted=True)
+        runs = self.context.to_be_started or self.context.running
+        booted = self.context.record.booted or runs
+        new = replace(self.context.record, finished=True, booted=booted)
         if self.context.keys is not None:
             new = replace(new, keys=self.context.keys, former_ssh_keys=())
         if not self.context.running or self.context.restarts:

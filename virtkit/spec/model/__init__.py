@@ -12,6 +12,7 @@ from virtkit.spec.model.base import (
     Label,
     Model,
 )
+from virtkit.spec.model.cpu import CPU_MODES, Cpu, Topology
 from virtkit.spec.model.disk import Disk, DiskDevice, RootDisk
 from virtkit.spec.model.environment import Spec
 from virtkit.spec.model.guest import (
@@ -30,6 +31,7 @@ from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_gue
 
 __all__ = [
     "CATALOGUE",
+    "CPU_MODES",
     "DEFAULT_IMAGE",
     "DEFAULT_NETWORK",
     "DHCP_RANGE",
@@ -37,6 +39,7 @@ __all__ = [
     "LOCAL",
     "MAX_GUESTS",
     "Build",
+    "Cpu",
     "Dhcp",
     "Disk",
     "DiskDevice",
@@ -56,5 +59,6 @@ __all__ = [
     "RootDisk",
     "Spec",
     "Ssh",
+    "Topology",
     "why_no_guest_address",
 ]

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from virtkit.spec.model.base import DiskName, DiskSize, Model, MountPoint
+from virtkit.spec.model.base import DiskName, DiskSize, Model, MountPoint, without
 from virtkit.spec.problem import Problem
 
 
@@ -45,9 +45,7 @@ class DiskDevice(Model):
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = serialize(self)
-        options = DiskDevice.model_fields
-        return {key: each for key, each in values.items() if each is not None or key not in options}
+        return without(serialize(self), DiskDevice.model_fields)
 
 
 def _size_schema(schema: dict[str, Any]) -> None:

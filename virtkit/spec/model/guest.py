@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     SkipValidation,
     StrictBool,
     StrictInt,
     WithJsonSchema,
+    model_serializer,
     model_validator,
 )
 
@@ -37,7 +39,9 @@ from virtkit.spec.model.base import (
     UserName,
     Variable,
     Xml,
+    without,
 )
+from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
@@ -46,6 +50,10 @@ from virtkit.spec.sizes import GIB
 def _schema_or_text(schema: dict[str, Any]) -> None:
     own = {key: schema.pop(key) for key in list(schema)}
     schema["anyOf"] = [{"type": "string"}, own]
+
+
+#: What of a network interface no record mentions where the spec does not.
+CARD_OPTIONS = ("model", "mtu", "queues")
 
 
 class InterfaceSpec(Model):
@@ -58,11 +66,33 @@ class InterfaceSpec(Model):
         default=None, description="Its IPv4 address; counts up with `count`."
     )
     mac: Mac | None = Field(default=None, description="Its MAC address; counts up with `count`.")
+    model: Literal["virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"] | None = Field(
+        default=None, description="The card that the guest sees; left out, the type's own."
+    )
+    mtu: Annotated[StrictInt, Field(ge=576, le=65535)] | None = Field(
+        default=None, description="Its largest packet, in bytes; left out, the network's."
+    )
+    queues: Annotated[StrictInt, Field(ge=1, le=256)] | None = Field(
+        default=None, description="Pairs of queues, for several CPUs; a virtio card's only."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.queues is not None and self.model not in (None, "virtio"):
+            raise Problem(
+                f"a card of the model {self.model} has one queue",
+                cure="remove `queues:`, or use `model: virtio`",
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without(serialize(self), CARD_OPTIONS)
 
 
 def _ready_schema(schema: dict[str, Any]) -> None:
@@ -189,6 +219,7 @@ class GuestFields(Model):
         default=1, description="Virtual CPUs."
     )
     memory: Memory = Field(default=GIB, description="Memory, in whole MiB.")
+    cpu: Cpu = Field(default=Cpu.model_construct(), description="The processor that it sees.")
     max: Max = Field(
         default=Max.model_construct(),
         description="How far it may grow while it runs; left out, what it has.",
@@ -240,6 +271,9 @@ class GuestFields(Model):
         description="How its host is chosen where `host` is left out; kept once it is made.",
     )
     autostart: StrictBool = Field(default=False, description="Started with the host.")
+    start: StrictBool = Field(
+        default=True, description="False: it is made, and left off; `virtkit start` starts it."
+    )
     kernel: Kernel | None = Field(default=None, description="Direct boot of a kernel of your own.")
     firmware: Literal["bios", "uefi"] = Field(
         default="bios", description="A virtual machine's firmware."
