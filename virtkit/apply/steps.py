@@ -174,7 +174,7 @@ def _bring_up_steps(change: Change, context: Context, awaited: set[str]) -> Iter
     if guest_context.follows and runs:
         reachable = own("login") if provisions else own("ready")
         yield step("follow", guest_steps.follow, [*own("plug", "start"), *reachable], waits=True)
-    last = own("plug", "start", "playbooks", "ready", "follow")
+    last = own("volumes", "plug", "start", "playbooks", "ready", "follow")
     yield step("finish", lambda _: guest_steps.finish(), last)
 
 

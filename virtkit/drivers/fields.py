@@ -125,6 +125,7 @@ FIELDS: Mapping[str, Field] = {
     "networks.model": Field(effect="restart", sparse=True),
     "networks.mtu": Field(effect="restart", sparse=True),
     "networks.queues": Field(effect="restart", sparse=True),
+    "password": Field(effect="recreate", sparse=True),  # it is part of `cloud_init`
     "place": Field(effect="none", sparse=True),  # where it is made, and then never again
     "playbooks": Field(effect="live", action="playbooks"),
     "privileged": Field(effect="recreate"),
@@ -134,6 +135,7 @@ FIELDS: Mapping[str, Field] = {
     "template": Field(effect="restart"),
     "type": Field(effect="recreate"),
     "user": Field(effect="recreate"),
+    "user_data": Field(effect="none", sparse=True),  # what is in it is part of `cloud_init`
     "vars": Field(effect="none"),  # playbooks that read them are run again
 }
 

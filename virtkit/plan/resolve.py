@@ -31,9 +31,9 @@ from virtkit.state.desired import (
     image_identity,
 )
 
-#: Guest fields that say how the spec is written or where a guest is, not what it is; and those of
-#: Ansible's, of which the record has its own digest.
-_NOT_RECORDED = {"name", "base", "index", "host", "playbooks", "vars"}
+#: Guest fields that say how the spec is written or where a guest is, not what it is; those of
+#: Ansible's, of which the record has its own digest; and a password, which `cloud_init` holds.
+_NOT_RECORDED = {"name", "base", "index", "host", "password", "playbooks", "vars"}
 
 
 def resolve(spec: model.Spec, facts: HostFacts, decided: Decided) -> Desired:

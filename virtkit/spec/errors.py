@@ -22,6 +22,7 @@ from virtkit.spec.model import (
     InterfaceSpec,
     Kernel,
     Max,
+    Password,
     Place,
     Ready,
     RootDisk,
@@ -43,6 +44,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "ready": Ready,
     "kernel": Kernel,
     "max": Max,
+    "password": Password,
     "place": Place,
     "ssh": Ssh,
     "topology": Topology,
@@ -198,12 +200,7 @@ def _no_file(text: str) -> Problem:
             what, cure=f"remove the `|` behind `{CLOUD_INIT}:`; the lines below it can stay"
         )
     shown = shlex.quote(text) if len(text) <= MAX_QUOTED else "FILE"
-    return Problem(
-        what,
-        why="a spec holds the keys themselves",
-        cure=f"write the file's lines below `{CLOUD_INIT}:`, as this prints them: "
-        f"sed 's/^/        /' {shown}",
-    )
+    return Problem(what, cure=f"write `user_data: {shown}`")
 
 
 def _one_of(node: Node, context: dict[str, Any]) -> Problem:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from virtkit.drivers import Blocker
 from virtkit.errors import RequestError
@@ -93,7 +94,8 @@ def _plain(guest: Guest) -> Guest:
     """The guest as data that may stand in libvirt: no code of its driver's, and of its
     ``cloud_init`` only that there is one."""
     hidden = {"hidden": True} if guest.spec.cloud_init else {}
-    spec = guest.spec.model_copy(update={"cloud_init": hidden, "core_cloud_init": {}})
+    secret: dict[str, Any] = {"core_cloud_init": {}, "written_cloud_init": None, "password": None}
+    spec = guest.spec.model_copy(update={"cloud_init": hidden, **secret})
     return replace(guest, spec=spec, driver=replace(guest.driver, check=_no_check))
 
 

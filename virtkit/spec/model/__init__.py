@@ -28,6 +28,7 @@ from virtkit.spec.model.guest import (
 from virtkit.spec.model.host import HostSpec, Ssh
 from virtkit.spec.model.image import CATALOGUE, Build, Image
 from virtkit.spec.model.network import DHCP_RANGE, Dhcp, NetworkSpec, why_no_guest_address
+from virtkit.spec.model.secret import Password
 
 __all__ = [
     "CATALOGUE",
@@ -54,6 +55,7 @@ __all__ = [
     "Max",
     "Model",
     "NetworkSpec",
+    "Password",
     "Place",
     "Ready",
     "RootDisk",

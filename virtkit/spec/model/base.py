@@ -29,6 +29,8 @@ FROM_FILE = MappingProxyType({"from": "file"})
 DEFAULT_IMAGE = "debian-12"
 #: The network of a guest that names none: nat, made where the spec does not describe it.
 DEFAULT_NETWORK = "default"
+#: The login of a guest that names none.
+DEFAULT_USER = "virtkit"
 #: The host that this machine is.
 LOCAL = "local"
 

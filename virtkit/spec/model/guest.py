@@ -20,6 +20,7 @@ from pydantic import (
 from virtkit.spec.model.base import (
     DEFAULT_IMAGE,
     DEFAULT_NETWORK,
+    DEFAULT_USER,
     MAX_CPUS,
     MAX_GUESTS,
     Address,
@@ -43,6 +44,7 @@ from virtkit.spec.model.base import (
 )
 from virtkit.spec.model.cpu import Cpu
 from virtkit.spec.model.disk import Disk, RootDisk
+from virtkit.spec.model.secret import Password
 from virtkit.spec.problem import Problem, quote
 from virtkit.spec.sizes import GIB
 
@@ -237,12 +239,18 @@ class GuestFields(Model):
         description="Network interfaces; left out, the nat network `default`; [] for none.",
         max_length=16,
     )
-    user: UserName = Field(default="virtkit", description="The login that the image gets.")
+    user: UserName = Field(default=DEFAULT_USER, description="The login that the image gets.")
     ssh_keys: tuple[KeyPath, ...] | None = Field(
         default=None, description="Files with public keys; left out, the caller's own."
     )
     cloud_init: dict[str, Any] = Field(
-        default_factory=dict, description="Merged into the cloud-init user-data."
+        default_factory=dict, description="Merged into the cloud-init user-data.", repr=False
+    )
+    user_data: HostPath | None = Field(
+        default=None, description="A file of cloud-config, laid under `cloud_init`."
+    )
+    password: Password | None = Field(
+        default=None, description="The login's password, for its console.", repr=False
     )
     groups: tuple[GroupName, ...] = Field(default=(), description="Ansible groups.")
     vars: dict[Variable, Any] = Field(
@@ -321,12 +329,15 @@ class GuestSpec(GuestFields):
         index: its number from 1 where the entry has a ``count``, else None.
         core_cloud_init: its ``cloud_init`` with plain scalars by YAML 1.2, as 0.1.0 read them,
             where that differs: what that version recorded is compared with it.
+        written_cloud_init: what of its ``cloud_init`` stands in the spec, where ``user_data`` or
+            ``password`` brings more.
     """
 
     name: str
     base: str
     index: int | None = None
     core_cloud_init: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    written_cloud_init: dict[str, Any] | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def interfaces(self) -> tuple[InterfaceSpec, ...]:
@@ -352,4 +363,6 @@ class GuestSpec(GuestFields):
     @property
     def requested(self) -> dict[str, Any]:
         """All that the spec asks of it, as data that JSON can hold, the same for the same spec."""
-        return self.model_dump(mode="json", by_alias=True)
+        dumped = self.model_dump(mode="json", by_alias=True)
+        written = self.written_cloud_init
+        return dumped if written is None else dumped | {"cloud_init": written}
