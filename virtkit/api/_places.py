@@ -19,7 +19,7 @@ def with_places(plan: Plan, spec: Spec) -> Plan:
 
 def _placed(change: Change, spec: Spec) -> Change:
     section = {"guest": "guests", "network": "networks"}.get(change.object.partition("/")[0], "")
-    named = {"guests": spec.guests, "networks": spec.networks}.get(section, {})
+    named = {"guests": [*spec.guests], "networks": [*spec.networks]}.get(section, [])
     if change.name not in named:
         return change
     reasons = (
@@ -37,8 +37,9 @@ def _path(spec: Spec, change: Change, field: str) -> Path:
     if first not in ("disks", "networks") or not rest or change.name not in spec.guests:
         return (first, *rest)
     guest = spec.guests[change.name]
-    entries = guest.disks if first == "disks" else guest.networks or ()
+    interfaces, disks = guest.networks or (), guest.disks
+    names = [e.name for e in disks] if first == "disks" else [e.name for e in interfaces]
     name, _, which = rest[0].partition("#")
-    places = [index for index, each in enumerate(entries) if each.name == name]
+    places = [index for index, each in enumerate(names) if each == name]
     number = int(which or 1) - 1
     return (first, places[number], *rest[1:]) if number < len(places) else (first,)

@@ -28,7 +28,7 @@ class FieldChange:
     after: Any
     cause: Cause = "spec"
     effect: Effect = "none"
-    where: str = field(default="", compare=False)
+    where: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {
