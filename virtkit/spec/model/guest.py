@@ -247,7 +247,8 @@ class GuestFields(Model):
         default_factory=dict, description="Merged into the cloud-init user-data.", repr=False
     )
     user_data: HostPath | None = Field(
-        default=None, description="A file of cloud-config, laid under `cloud_init`."
+        default=None,
+        description="A file of cloud-config, laid under `cloud_init`: what is in it is part of that.",
     )
     password: Password | None = Field(
         default=None, description="The login's password, for its console.", repr=False
